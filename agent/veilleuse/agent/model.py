@@ -1,0 +1,389 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What flows through the agent: readings, differences, ticks, records. No I/O.
+
+The resident process imports this: standard library and the light half of `veilleuse.wire` only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Final, TypeAlias
+
+from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, State, Supply
+
+# ------------------------------------------------------------------------------------- readings
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One place where energy is measured."""
+
+    kind: PointKind
+    domain: str
+    """Letters, digits, space . _ - ; 1 to 64 characters; e.g. `package-0`."""
+    boundary: Boundary
+    subject: str = "machine"
+    """`machine`, or `meter:<id>`."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyCounter:
+    """A cumulative reading."""
+
+    point: Point
+    energy_microjoules: int
+    range_microjoules: int | None
+    """The counter starts again at 0 after this value; None when it never wraps in practice."""
+    ceiling_watts: float
+    """Power no machine of the class exceeds at this point: tells a wrap from a reset."""
+
+
+@dataclass(frozen=True, slots=True)
+class PowerGauge:
+    """An instantaneous reading, for hardware without a counter."""
+
+    point: Point
+    power_milliwatts: int
+
+
+@dataclass(frozen=True, slots=True)
+class SupplyReading:
+    """What feeds the machine now."""
+
+    supply: Supply
+
+
+Reading: TypeAlias = EnergyCounter | PowerGauge | SupplyReading
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCounters:
+    """Cumulative utilisation; every field but the memory ratio only grows within a boot. None = not readable here."""
+
+    cpu_total_milliseconds: tuple[int, ...]
+    """Per logical CPU, busy + idle."""
+    cpu_busy_milliseconds: tuple[int, ...]
+    """Per logical CPU, guest already inside user; iowait is idle."""
+    memory_used_ratio: float | None
+    disk_read_bytes: int | None
+    disk_written_bytes: int | None
+    network_received_bytes: int | None
+    """All interfaces but loopback."""
+    network_sent_bytes: int | None
+
+
+# ---------------------------------------------------------------------------- counter differences
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """There is no previous value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The counter advanced."""
+
+    energy_microjoules: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """The counter went round once."""
+
+    energy_microjoules: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The counter started again: what happened between is a gap."""
+
+
+CounterState: TypeAlias = First | Delta | Wrapped | Reset
+
+
+def difference(previous: EnergyCounter | None, current: EnergyCounter, elapsed_milliseconds: int) -> CounterState:
+    """Energy between two values of one counter. The only place in the agent that subtracts energy counters.
+
+    A smaller value is a wrap when the time between is too short for a second wrap at the point's ceiling
+    power and the energy it implies is below that ceiling; else a reset. An advance above the ceiling is a reset too:
+    the counter jumped. Source: kernel powercap documentation; SENSORS.md, RAPL.
+    """
+    if previous is None:
+        return First()
+    ceiling_microjoules = current.ceiling_watts * elapsed_milliseconds * 1_000  # 1 W · 1 ms = 1,000 µJ
+    advance = current.energy_microjoules - previous.energy_microjoules
+    if advance >= 0:
+        return Delta(advance) if advance <= ceiling_microjoules else Reset()
+    if current.range_microjoules is None or ceiling_microjoules >= current.range_microjoules:
+        return Reset()
+    around = advance + current.range_microjoules
+    return Wrapped(around) if 0 <= around <= ceiling_microjoules else Reset()
+
+
+# ------------------------------------------------------------------------------------------ ticks
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """The three clocks read together, in milliseconds."""
+
+    unix_milliseconds: int
+    boottime_milliseconds: int
+    """Goes on while suspended; 0 at boot."""
+    monotonic_milliseconds: int
+    """Stands still while suspended."""
+
+
+@dataclass(frozen=True, slots=True)
+class PointEnergy:
+    """Energy at one point over a stretch of time."""
+
+    point: Point
+    energy_millijoules: int
+    covered_milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadDelta:
+    """Utilisation over one tick."""
+
+    cpu_busy_ratio: float
+    """All logical CPUs averaged, 0 to 1."""
+    busiest_core_ratio: float
+    memory_used_ratio: float | None
+    disk_read_bytes: int | None
+    disk_written_bytes: int | None
+    network_received_bytes: int | None
+    network_sent_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What one poll of all sources adds: a stretch of time in one state, ending now.
+
+    After a suspend the ticker gives two: the `asleep` stretch, without energies, then the awake rest.
+    """
+
+    start_unix_milliseconds: int
+    duration_milliseconds: int
+    """From the boot-time clock, > 0."""
+    state: State
+    supply: Supply
+    energies: tuple[PointEnergy, ...] = ()
+    load: LoadDelta | None = None
+    gaps: tuple[tuple[str, int], ...] = ()
+    """(source name, milliseconds) of sources that offer points but gave none over this tick."""
+    agent_cpu_milliseconds: int = 0
+    agent_rss_bytes: int = 0
+    idle_run_milliseconds: int = 0
+    """How long the machine had been on_idle without a break at the end of this tick; 0 unless on_idle."""
+
+
+# ---------------------------------------------------------------------------------------- records
+
+
+@dataclass(frozen=True, slots=True)
+class ClockPeriod:
+    """A span of the UTC clock, inside one UTC hour."""
+
+    start_unix_milliseconds: int
+    duration_milliseconds: int
+    utc_offset_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatePeriod:
+    """A civil day of the site."""
+
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class WeekPeriod:
+    """An ISO week of the site."""
+
+    iso_year: int
+    iso_week: int
+
+
+Period: TypeAlias = ClockPeriod | DatePeriod | WeekPeriod
+CellKey: TypeAlias = tuple[Band, State, Supply]
+
+OPTIONAL_SUMS: Final = (
+    "cpu_covered_milliseconds",
+    "cpu_busy_milliseconds",
+    "any_core_busy_milliseconds",
+    "idle_beyond_15_minutes_milliseconds",
+    "idle_beyond_30_minutes_milliseconds",
+    "idle_beyond_60_minutes_milliseconds",
+    "disk_read_bytes",
+    "disk_written_bytes",
+    "network_received_bytes",
+    "network_sent_bytes",
+    "agent_cpu_milliseconds",
+)
+"""Names of the sums of a cell that may be absent; the same as the fields of the wire's Cell."""
+
+BUCKETS: Final = {
+    "cpu_bucket_milliseconds": 13,
+    "memory_bucket_milliseconds": 5,
+    "network_rate_milliseconds": 4,
+}
+"""Name → number of buckets; the same as the fields of the wire's Cell."""
+
+
+@dataclass(slots=True)
+class Cell:
+    """The sums of one (band, state, supply), while they grow and when they are sent."""
+
+    milliseconds: int = 0
+    energies: dict[Point, tuple[int, int]] = field(default_factory=dict)
+    """Point → (millijoules, covered milliseconds)."""
+    sums: dict[str, int] = field(default_factory=dict)
+    """OPTIONAL_SUMS that were measured; a missing name is absent, never zero."""
+    buckets: dict[str, list[int]] = field(default_factory=dict)
+    """BUCKETS that were measured."""
+
+    def add_sum(self, name: str, value: int) -> None:
+        """Add a measured value ≥ 0 to one of OPTIONAL_SUMS."""
+        self.sums[name] = self.sums.get(name, 0) + value
+
+    def add_bucket(self, name: str, index: int, milliseconds: int) -> None:
+        """Add milliseconds to one bucket of one of BUCKETS."""
+        self.buckets.setdefault(name, [0] * BUCKETS[name])[index] += milliseconds
+
+    def add_energy(self, point: Point, energy_millijoules: int, covered_milliseconds: int) -> None:
+        """Add energy seen at one point."""
+        energy, covered = self.energies.get(point, (0, 0))
+        self.energies[point] = (energy + energy_millijoules, covered + covered_milliseconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The additive sums of one period: the wire's Measurement, before it is encoded."""
+
+    period: Period
+    calendar_sha256: str
+    """Hexadecimal; empty = the built-in default calendar, which the sender hashes."""
+    idle_rule_version: int
+    cells: dict[CellKey, Cell]
+    gaps: dict[tuple[GapReason, str], int]
+    """(reason, source name or empty) → milliseconds."""
+    max_rss_bytes: int = 0
+    """0 = not read."""
+
+    def to_json(self) -> str:
+        """One line of text: how the resident process keeps a record in the spool."""
+        return json.dumps(_record_to_plain(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """Inverse of `to_json`. Raises ValueError on anything else."""
+        try:
+            return _record_from_plain(json.loads(text))
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"not a record: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What stands for records that do not exist any more: the wire's Gap, before it is encoded."""
+
+    reason: GapReason
+    spans: tuple[tuple[Period | None, int], ...]
+    """(period or None, milliseconds lost)."""
+    records: int
+
+    def to_json(self) -> str:
+        """One line of text."""
+        return json.dumps(
+            {
+                "gap": self.reason,
+                "spans": [[None if p is None else _period_to_plain(p), ms] for p, ms in self.spans],
+                "records": self.records,
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Gap:
+        """Inverse of `to_json`. Raises ValueError on anything else."""
+        try:
+            raw = json.loads(text)
+            spans = tuple((None if p is None else _period_from_plain(p), int(ms)) for p, ms in raw["spans"])
+            return cls(GapReason(raw["gap"]), spans, int(raw["records"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a gap: {error}") from error
+
+
+def body_from_json(text: str) -> Record | Gap:
+    """A spool row: a record or a gap. Raises ValueError on anything else."""
+    return Gap.from_json(text) if text.startswith('{"gap"') else Record.from_json(text)
+
+
+def _period_to_plain(period: Period) -> list[Any]:
+    match period:
+        case ClockPeriod(start, duration, offset):
+            return ["clock", start, duration, offset]
+        case DatePeriod(day):
+            return ["date", day.isoformat()]
+        case WeekPeriod(year, week):
+            return ["week", year, week]
+
+
+def _period_from_plain(raw: list[Any]) -> Period:
+    match raw:
+        case ["clock", int(start), int(duration), int(offset)]:
+            return ClockPeriod(start, duration, offset)
+        case ["date", str(day)]:
+            return DatePeriod(date.fromisoformat(day))
+        case ["week", int(year), int(week)]:
+            return WeekPeriod(year, week)
+    raise ValueError(f"not a period: {raw!r}")
+
+
+def _record_to_plain(record: Record) -> dict[str, Any]:
+    points = sorted(
+        {point for cell in record.cells.values() for point in cell.energies},
+        key=lambda p: (p.kind, p.domain, p.boundary, p.subject),
+    )
+    index = {point: position for position, point in enumerate(points)}
+    return {
+        "period": _period_to_plain(record.period),
+        "calendar": record.calendar_sha256,
+        "rule": record.idle_rule_version,
+        "points": [[p.kind, p.domain, p.boundary, p.subject] for p in points],
+        "cells": [
+            [
+                *key,
+                cell.milliseconds,
+                [[index[point], *energy] for point, energy in cell.energies.items()],
+                cell.sums,
+                cell.buckets,
+            ]
+            for key, cell in record.cells.items()
+        ],
+        "gaps": [[*key, ms] for key, ms in record.gaps.items()],
+        "rss": record.max_rss_bytes,
+    }
+
+
+def _record_from_plain(raw: dict[str, Any]) -> Record:
+    points = [Point(PointKind(k), d, Boundary(b), s) for k, d, b, s in raw["points"]]
+    return Record(
+        period=_period_from_plain(raw["period"]),
+        calendar_sha256=raw["calendar"],
+        idle_rule_version=raw["rule"],
+        cells={
+            (Band(band), State(state), Supply(supply)): Cell(
+                milliseconds, {points[i]: (mj, ms) for i, mj, ms in energies}, sums, buckets
+            )
+            for band, state, supply, milliseconds, energies, sums, buckets in raw["cells"]
+        },
+        gaps={(GapReason(reason), source): ms for reason, source, ms in raw["gaps"]},
+        max_rss_bytes=raw["rss"],
+    )

@@ -1,0 +1,173 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The seams of the agent and their contracts in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from veilleuse.agent.model import Instant, LoadCounters, Point, Reading
+
+
+class ControlKey(StrEnum):
+    """Keys of the spool's control table: all that the two processes tell each other."""
+
+    EPOCH = "epoch"
+    """16 hexadecimal digits; made with the spool."""
+    OPEN_FOLD = "open_fold"
+    """Resident: the checkpoint of the records still growing, JSON."""
+    LAST_SIGN = "last_sign"
+    """Resident: JSON {unix, boottime, monotonic: ms; boot: boot id; why: tick | shutdown | suspend}."""
+    SOURCES = "sources"
+    """Resident: JSON list of SourceHealth as plain dicts, with points; and own CPU ms and RSS bytes."""
+    CALENDAR = "calendar"
+    """Sender: canonical JSON of the collector's calendar; absent = the built-in default."""
+    CALENDAR_SHA256 = "calendar_sha256"
+    """Sender: its SHA-256, hexadecimal."""
+    POPULATION = "population"
+    """Sender: where the enrolment placed the machine."""
+    NEXT_SEND = "next_send"
+    """Sender: Unix ms before which the resident starts no sender."""
+    STANDING = "standing"
+    """Sender: one line for `show` and `doctor`: ok, or why nothing can be delivered."""
+    FACTS_SHA256 = "facts_sha256"
+    """Sender: SHA-256 of the facts of the last acknowledged Hello."""
+    INSTANCE_ID = "instance_id"
+    """Sender: nonce of the last Hello answer, hexadecimal."""
+    FAILURES = "failures"
+    """Sender: contacts failed in a row, for the back-off."""
+
+
+class Clock(Protocol):
+    """The clocks; settable in tests."""
+
+    def now(self) -> Instant:
+        """All three clocks, read together."""
+
+    def boot_id(self) -> str:
+        """Changes with every boot; never leaves the machine."""
+
+    def sleep(self, milliseconds: int) -> None:
+        """Wait that long, or less when woken to stop."""
+
+
+class Source(Protocol):
+    """One way of measuring energy or supply.
+
+    Life: constructed with `SourceContext` (no I/O), `open` once, then `read` every tick, `close` at the end. A source never raises
+    anything but the two errors named here; it reads, it does not compute: differences are the ticker's.
+    """
+
+    name: str
+    """`<os>_<what>`, e.g. `linux_rapl`."""
+
+    def open(self) -> tuple[Point, ...]:
+        """The points this source offers here; empty for one that only tells the supply.
+
+        Raises SourceUnavailable(word, reason, remedy) when it has nothing to offer on this machine.
+        """
+
+    def read(self) -> tuple[Reading, ...]:
+        """One reading per point that can be read now; a point that cannot be is missing, never 0.
+
+        Raises ReadFailed when nothing can be read.
+        """
+
+    def close(self) -> None:
+        """Give back what `open` took; may be called twice."""
+
+
+class LoadSource(Protocol):
+    """Utilisation of the machine."""
+
+    name: str
+
+    def open(self) -> None:
+        """Raises SourceUnavailable."""
+
+    def read(self) -> LoadCounters:
+        """Raises ReadFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What a source may know of the outside."""
+
+    sysfs: str
+    """Root of sysfs, `/sys` outside tests."""
+    procfs: str
+    """Root of procfs, `/proc` outside tests."""
+    virtualisation: str
+    """`none`, or the hypervisor's name: lets a source say why it has nothing."""
+    fake_watts: float = 0.0
+    """Power of the `fake` source."""
+
+
+class ResidentSpool(Protocol):
+    """What the measuring process may do with the spool. Every call is its own IMMEDIATE transaction.
+
+    All raise SpoolBusy (keep the row, retry), SpoolFull (same) or SpoolDamaged.
+    """
+
+    def append(self, bodies: Sequence[str], control: dict[str, str | None]) -> None:
+        """Append rows (JSON of Record or Gap) in order and set control keys (None deletes), in one transaction.
+
+        When the spool is at its bound the oldest unnumbered rows go and a Gap{spool_cap} takes their place.
+        """
+
+    def control(self, key: str) -> str | None:
+        """A control value, see `spool.py` for the keys."""
+
+    def pending(self) -> int:
+        """Rows not yet acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A record as it stands on the wire."""
+
+    seq: int
+    wire: bytes
+    chain: bytes
+    """Chain at this record."""
+
+
+class SenderSpool(Protocol):
+    """What the sending process may do with the spool."""
+
+    def number_pending(self, limit: int) -> int:
+        """Encode, number and chain up to `limit` unnumbered rows in one IMMEDIATE transaction; how many were.
+
+        The encoder is given at construction. Rows are numbered only while fewer than `limit` are unacknowledged, so that the
+        bound of the spool can drop unnumbered rows without re-chaining.
+        """
+
+    def unacknowledged(self, after_seq: int, limit: int, max_bytes: int) -> tuple[Numbered, ...]:
+        """A contiguous run after `after_seq`, at most `limit` records and `max_bytes` (at least one record)."""
+
+    def acknowledge(self, seq: int, now_unix_milliseconds: int) -> None:
+        """Everything up to `seq` is durable on the collector: it moves to the ring."""
+
+    def chain_at(self, seq: int) -> bytes | None:
+        """The agent's own chain at `seq`, None when not kept any more."""
+
+    def rewind(self, seq: int) -> bool:
+        """The collector went back to `seq`: un-acknowledge what the ring still has after it; False when it lacks some."""
+
+    def replace_with_gap(self, seq: int, reason: str) -> None:
+        """Put Gap{refused} at its own number, the original in quarantine, and re-chain what follows."""
+
+    def new_epoch(self) -> None:
+        """Start a new epoch: everything after the last acknowledged record is numbered again from 1."""
+
+    def epoch(self) -> bytes:
+        """8 random bytes, made when the spool was created."""
+
+    def last_seq(self) -> int:
+        """Highest number given in this epoch, 0 when none."""
+
+    def acknowledged_seq(self) -> int:
+        """Highest number acknowledged in this epoch, 0 when none."""

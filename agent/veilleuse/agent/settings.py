@@ -1,0 +1,121 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The agent's settings. TOML file < environment `VEILLEUSE_AGENT__…` < flags. Read once, in the composition roots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from veilleuse.wire.settings_file import load, setting
+
+ENVIRONMENT_PREFIX: Final = "VEILLEUSE_AGENT"
+DEFAULT_FILE: Final = Path("/etc/veilleuse/agent.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where things are."""
+
+    state: Path = setting(Path("/var/lib/veilleuse-agent"), "Directory of the identity, the spool and the locks; mode 0700.")
+    sysfs: Path = setting(Path("/sys"), "Root of sysfs; another one for tests and `doctor` on a captured tree.")
+    procfs: Path = setting(Path("/proc"), "Root of procfs; another one for tests and `doctor` on a captured tree.")
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """Where the records go. Normally left empty: the join file sets both addresses at enrolment."""
+
+    address: str = setting("", "host:port of the collector's mTLS port (8641); empty = the join file's.")
+    enrolment_address: str = setting("", "host:port of the collector's enrolment port (8642); empty = the join file's.")
+    ca_sha256: str = setting("", "SHA-256 of the CA certificate, hexadecimal; empty = the join file's CA is trusted.")
+    contact_seconds: int = setting(
+        0, "Seconds between two contacts; 0 = the population's: 86400 workstation, 3600 classroom, 900 server.", minimum=0
+    )
+    deadline_seconds: float = setting(15.0, "Deadline of one call.", minimum=1, maximum=120)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How often and how finely."""
+
+    population: str = setting(
+        "", "workstation, classroom or server; empty = as enrolled.", choices=("", "workstation", "classroom", "server")
+    )
+    tick_seconds: float = setting(10.0, "Seconds between two polls of the sources.", minimum=1, maximum=60)
+    period_seconds: int = setting(
+        0,
+        "Length of a record: a divisor of 3600, 10 at the finest. 0 = the population's: 300 server, 3600 classroom. "
+        "Only this file can set less than 60. Workstations have days and weeks and ignore it.",
+        minimum=0,
+        maximum=3600,
+    )
+    sources: tuple[str, ...] = setting((), "Sources to use, by name; empty = all that this machine has, `fake` excepted.")
+    fake_watts: float = setting(0.0, "Power the `fake` source pretends to measure. For tests only.", minimum=0, maximum=100000)
+    device_class: str = setting(
+        "",
+        "Form of the machine when the hardware does not tell; empty = as detected.",
+        choices=(
+            "",
+            "laptop",
+            "mini_pc",
+            "sff",
+            "tower",
+            "all_in_one",
+            "thin_client",
+            "server",
+            "virtual_machine",
+        ),
+    )
+    checkpoint_seconds: int = setting(
+        0, "Seconds between two checkpoints of the open record; 0 = 60 on servers, 300 elsewhere.", minimum=0, maximum=3600
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """The buffer on disk."""
+
+    max_bytes: int = setting(64 * 1024 * 1024, "Largest spool; then the oldest records go and a gap says so.", minimum=1024 * 1024)
+    disk_reserve_bytes: int = setting(500_000_000, "Free space on the disk that the spool never touches.", minimum=0)
+    ring_hours: int = setting(72, "How long acknowledged records are kept, for a collector restored from a backup.", minimum=0)
+    ring_records: int = setting(14, "Acknowledged records kept in any case.", minimum=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """What may be told."""
+
+    send_host_name: bool = setting(False, "Tell the host name at enrolment. Servers only; ignored elsewhere.")
+    send_asset_pseudonyms: bool = setting(
+        True, "Tell HMACs of the chassis serial and the SMBIOS UUID once, at enrolment, to match the inventory."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What the process says."""
+
+    level: str = setting("info", "Least severe event logged.", choices=("debug", "info", "warning", "error"))
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """Everything."""
+
+    paths: Paths = setting(Paths(), "")
+    collector: Collector = setting(Collector(), "")
+    measure: Measure = setting(Measure(), "")
+    spool: Spool = setting(Spool(), "")
+    privacy: Privacy = setting(Privacy(), "")
+    log: Log = setting(Log(), "")
+
+
+def read_settings(
+    file: Path | None, environment: Mapping[str, str], overrides: Mapping[str, str] | None = None
+) -> AgentSettings:
+    """The settings. `file` None = DEFAULT_FILE when it exists. Raises ConfigurationError."""
+    chosen = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    return load(AgentSettings, file=chosen, environment=environment, prefix=ENVIRONMENT_PREFIX, overrides=overrides)

@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The collector's errors.
+
+    CollectorError             everything below; `exit_code` is what the command ends with
+    ├── DataDirectoryError     missing, unwritable, full, locked by another process, of another kind
+    │   ├── StoreDamaged       a database that is not one any more; names the repair
+    │   └── StoreTooNew        a schema newer than this program
+    ├── StoreFull              no room left: the receiver answers retry-after
+    ├── EnrolmentRefused       token or request refused; `reason` is one word for the counters
+    ├── NotAuthorised          this certificate may not do this; `reason` likewise
+    ├── UnknownZone            no electricity factor for the zone and year
+    ├── AdminError             the running collector answered no
+    └── UsageError             exit code 2
+    ConfigurationError         from veilleuse.wire.settings_file; exit code 2
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from veilleuse.wire.settings_file import ConfigurationError
+
+__all__ = [
+    "AdminError",
+    "CollectorError",
+    "ConfigurationError",
+    "DataDirectoryError",
+    "EnrolmentRefused",
+    "NotAuthorised",
+    "StoreDamaged",
+    "StoreFull",
+    "StoreTooNew",
+    "UnknownZone",
+    "UsageError",
+]
+
+
+class CollectorError(Exception):
+    """Says what, where and what to do, in one line."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class DataDirectoryError(CollectorError):
+    """The data directory cannot be used."""
+
+
+class StoreDamaged(DataDirectoryError):
+    """A database file is damaged."""
+
+
+class StoreTooNew(DataDirectoryError):
+    """The schema is newer than this program."""
+
+
+class StoreFull(CollectorError):
+    """The disk is full or its reserve is reached; nothing of the group was stored."""
+
+
+class EnrolmentRefused(CollectorError):
+    """An enrolment that may not be."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """`reason`: one word, a label of the counters."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class NotAuthorised(CollectorError):
+    """A call this certificate may not make."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """`reason`: one word, a label of the counters."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class UnknownZone(CollectorError):
+    """There is no factor; the world mean is never applied."""
+
+
+class AdminError(CollectorError):
+    """The running collector refused an administration command."""
+
+
+class UsageError(CollectorError):
+    """Wrong use of a command."""
+
+    exit_code: ClassVar[int] = 2

@@ -1,0 +1,187 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Timetable → bands: `open`, `night` (22:00-06:00, not open), `closed` (the rest). DESIGN.md §3.
+
+Both sides use it: the agent to sort its ticks, the collector to distribute and check timetables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from veilleuse.wire.vocabulary import Band
+
+NIGHT_START_MINUTE: Final = 22 * 60
+NIGHT_END_MINUTE: Final = 6 * 60
+MINIMUM_OPEN_SPAN_MINUTES: Final = 3 * 60
+MINIMUM_CLOSED_MINUTES: Final = 4 * 60
+"""On a date with less `closed` than this, it is counted as `night`: a short band would be a clock."""
+_DAY_MINUTES: Final = 24 * 60
+
+
+class CalendarError(ValueError):
+    """A timetable that cannot be used; the message says which entry and why."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class OpenSpan:
+    """A weekly span; minutes after local midnight, end exclusive."""
+
+    iso_weekday: int
+    """1 = Monday to 7."""
+    start_minute: int
+    """0 to 1,439."""
+    end_minute: int
+    """1 to 1,440."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """When a site is open. Raises CalendarError on an unknown zone, an overlap or an open span under 3 h."""
+
+    time_zone: str
+    """IANA name."""
+    open_spans: tuple[OpenSpan, ...]
+    """Sorted, not overlapping."""
+    closures: tuple[date, ...] = ()
+    """Sorted dates on which nothing is open."""
+    update_windows: tuple[OpenSpan, ...] = ()
+    """Sorted, not overlapping."""
+
+    def __post_init__(self) -> None:
+        try:
+            ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise CalendarError(f"unknown time zone {self.time_zone!r}: use an IANA name such as Europe/Paris") from error
+        _check_spans("open span", self.open_spans, MINIMUM_OPEN_SPAN_MINUTES)
+        _check_spans("update window", self.update_windows, 1)
+        if list(self.closures) != sorted(set(self.closures)):
+            raise CalendarError("closures must be sorted and distinct")
+
+    def to_json(self) -> str:
+        """Canonical text: its SHA-256 names the calendar on the wire."""
+        return json.dumps(
+            {
+                "time_zone": self.time_zone,
+                "open_spans": [[s.iso_weekday, s.start_minute, s.end_minute] for s in self.open_spans],
+                "closures": [day.isoformat() for day in self.closures],
+                "update_windows": [[s.iso_weekday, s.start_minute, s.end_minute] for s in self.update_windows],
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Calendar:
+        """Inverse of `to_json`. Raises CalendarError."""
+        try:
+            raw = json.loads(text)
+            return cls(
+                time_zone=str(raw["time_zone"]),
+                open_spans=tuple(OpenSpan(*map(int, span)) for span in raw["open_spans"]),
+                closures=tuple(date.fromisoformat(day) for day in raw["closures"]),
+                update_windows=tuple(OpenSpan(*map(int, span)) for span in raw["update_windows"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CalendarError(f"not a calendar: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of time inside one civil day and one band; Unix milliseconds, end exclusive."""
+
+    start_unix_milliseconds: int
+    end_unix_milliseconds: int
+    band: Band
+    local_date: date
+
+
+def segments(calendar: Calendar, start_unix_milliseconds: int, end_unix_milliseconds: int) -> Iterator[Segment]:
+    """Cut [start, end) at every band edge and local midnight; the pieces touch and cover it exactly."""
+    position = start_unix_milliseconds
+    zone = ZoneInfo(calendar.time_zone)
+    while position < end_unix_milliseconds:
+        day = datetime.fromtimestamp(position / 1000, zone).date()
+        for piece in day_segments(calendar, day):
+            if piece.end_unix_milliseconds <= position:
+                continue
+            stop = min(piece.end_unix_milliseconds, end_unix_milliseconds)
+            yield Segment(position, stop, piece.band, day)
+            position = stop
+            if position >= end_unix_milliseconds:
+                return
+
+
+@lru_cache(maxsize=8)
+def day_segments(calendar: Calendar, day: date) -> tuple[Segment, ...]:
+    """All of one civil day (82,800,000, 86,400,000 or 90,000,000 ms), neighbours of one band merged."""
+    zone = ZoneInfo(calendar.time_zone)
+    start, end = _unix_milliseconds(day, 0, zone), _unix_milliseconds(day + timedelta(days=1), 0, zone)
+    spans = _open_spans(calendar, day)
+    minutes = {minute for span in spans for minute in span} | set(range(0, _DAY_MINUTES, 30))
+    # Every half hour and both readings of an ambiguous one: clock changes then fall on an edge.
+    edges = {start, end} | {
+        instant
+        for minute in minutes
+        if minute < _DAY_MINUTES
+        for fold in (0, 1)
+        if start < (instant := _unix_milliseconds(day, minute, zone, fold)) < end
+    }
+    ordered = sorted(edges)
+    short = _closed_minutes(spans) < MINIMUM_CLOSED_MINUTES
+    pieces: list[Segment] = []
+    for lower, upper in zip(ordered, ordered[1:], strict=False):
+        middle = datetime.fromtimestamp((lower + upper) / 2000, zone)
+        band = _band_at(middle.hour * 60 + middle.minute, spans)
+        if band is Band.CLOSED and short:
+            band = Band.NIGHT
+        if pieces and pieces[-1].band is band:
+            lower = pieces.pop().start_unix_milliseconds
+        pieces.append(Segment(lower, upper, band, day))
+    return tuple(pieces)
+
+
+def _open_spans(calendar: Calendar, day: date) -> tuple[tuple[int, int], ...]:
+    if day in calendar.closures:
+        return ()
+    weekday = day.isoweekday()
+    return tuple((s.start_minute, s.end_minute) for s in calendar.open_spans if s.iso_weekday == weekday)
+
+
+def _band_at(minute: int, spans: tuple[tuple[int, int], ...]) -> Band:
+    if any(start <= minute < end for start, end in spans):
+        return Band.OPEN
+    return Band.NIGHT if minute >= NIGHT_START_MINUTE or minute < NIGHT_END_MINUTE else Band.CLOSED
+
+
+def _closed_minutes(spans: tuple[tuple[int, int], ...]) -> int:
+    day = NIGHT_START_MINUTE - NIGHT_END_MINUTE
+    return day - sum(max(0, min(end, NIGHT_START_MINUTE) - max(start, NIGHT_END_MINUTE)) for start, end in spans)
+
+
+def _unix_milliseconds(day: date, minute: int, zone: ZoneInfo, fold: int = 0) -> int:
+    local = datetime(day.year, day.month, day.day, minute // 60, minute % 60, tzinfo=zone, fold=fold)
+    return round(local.timestamp() * 1000)
+
+
+def _check_spans(word: str, spans: tuple[OpenSpan, ...], minimum_minutes: int) -> None:
+    previous: OpenSpan | None = None
+    for span in spans:
+        if not (1 <= span.iso_weekday <= 7 and 0 <= span.start_minute < span.end_minute <= _DAY_MINUTES):
+            raise CalendarError(f"{word} {span} is out of range: weekday 1-7, 0 ≤ start < end ≤ 1440 minutes")
+        if span.end_minute - span.start_minute < minimum_minutes:
+            raise CalendarError(f"{word} {span} is shorter than {minimum_minutes} minutes")
+        if previous is not None and span.iso_weekday == previous.iso_weekday and span.start_minute < previous.end_minute:
+            raise CalendarError(f"{word} {span} overlaps {previous}")
+        if previous is not None and span < previous:
+            raise CalendarError(f"{word} {span} is not in order")
+        previous = span
+
+
+DEFAULT_CALENDAR: Final = Calendar("Europe/Paris", tuple(OpenSpan(day, 8 * 60, 18 * 60) for day in range(1, 6)))
+"""Monday to Friday, 08:00 to 18:00."""

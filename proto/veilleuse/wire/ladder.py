@@ -1,0 +1,23 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The order of measurements: which one a machine's wall energy comes from. METHOD.md §3."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class Method(StrEnum):
+    """How a joule is known, best first."""
+
+    METERED = "metered"
+    BATTERY = "battery"
+    COUNTER_CALIBRATED = "counter_calibrated"
+    COUNTER_MODELLED = "counter_modelled"
+    LOAD_MODELLED = "load_modelled"
+    CLASS_DEFAULT = "class_default"
+
+
+MEASURED: Final = frozenset({Method.METERED, Method.BATTERY, Method.COUNTER_CALIBRATED})
+"""What a report sums as measured; the others are modelled. METHOD.md §7."""

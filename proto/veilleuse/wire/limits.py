@@ -1,0 +1,51 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Bounds both sides keep: PROMISES.md §2.3 and the record's shape."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MAX_RECORDS_PER_PUSH: Final = 1024
+MAX_PUSH_BYTES: Final = 512 * 1024
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+MAX_METADATA_BYTES: Final = 16 * 1024
+MAX_CELLS_PER_RECORD: Final = 32
+MAX_POINTS_PER_RECORD: Final = 64
+MAX_CERTIFICATE_REQUEST_BYTES: Final = 4096
+
+EPOCH_BYTES: Final = 8
+AGENT_ID_BYTES: Final = 16
+CHAIN_BYTES: Final = 32
+
+PROTOCOL_MINOR_MINIMUM: Final = 1
+PROTOCOL_MINOR_MAXIMUM: Final = 1
+
+IDLE_RULE_VERSION: Final = 1
+"""1 = CPU < 5 % and disk + network < 100 kB/s over a tick."""
+IDLE_CPU_RATIO: Final = 0.05
+IDLE_BYTES_PER_SECOND: Final = 100_000
+
+CPU_BUCKET_EDGES_PERCENT: Final = (1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90)
+MEMORY_BUCKET_EDGES_PERCENT: Final = (20, 40, 60, 80)
+NETWORK_RATE_EDGES_BYTES_PER_SECOND: Final = (1_000, 10_000, 100_000)
+BUSY_CORE_RATIO: Final = 0.80
+IDLE_RUN_EDGES_MINUTES: Final = (15, 30, 60)
+
+HOUR_MILLISECONDS: Final = 3_600_000
+
+FACT_PATTERN: Final = re.compile(r"[A-Za-z0-9 ._-]{1,64}")
+"""Letters, digits, space . _ - : nothing a fact can carry becomes markup, a formula or a path."""
+_NOT_FACT = re.compile(r"[^A-Za-z0-9 ._-]+")
+
+
+def fact_text(text: str) -> str | None:
+    """`text` with every run of characters outside the fact alphabet replaced by one `_`; None when nothing is left."""
+    cleaned = _NOT_FACT.sub("_", text.strip())[:64].strip(" _")
+    return cleaned or None
+
+
+def bucket_index(value: float, edges: tuple[int, ...]) -> int:
+    """Index of the bucket holding `value`: the number of edges ≤ value, 0 to len(edges)."""
+    return sum(1 for edge in edges if value >= edge)

@@ -1,0 +1,24 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Integer splitting that loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+
+def apportion(total: int, weights: Sequence[int]) -> list[int]:
+    """Split `total` ≥ 0 in proportion to `weights` ≥ 0; the parts are integers ≥ 0 and sum to `total` exactly.
+
+    Raises ValueError when all weights are zero and there is something to split, or on a negative input.
+    """
+    if total < 0 or any(weight < 0 for weight in weights):
+        raise ValueError("apportion takes non-negative integers")
+    whole = sum(weights)
+    if whole == 0:
+        if total:
+            raise ValueError("nothing to apportion to: all weights are zero")
+        return [0] * len(weights)
+    bounds = [total * reached // whole for reached in accumulate(weights)]
+    return [upper - lower for lower, upper in zip([0, *bounds], bounds, strict=False)]

@@ -1,0 +1,34 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Exact conversions; the only file with a conversion constant."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MILLIJOULES_PER_JOULE: Final = 1_000
+MICROJOULES_PER_MILLIJOULE: Final = 1_000
+JOULES_PER_KWH: Final = 3_600_000
+MILLIJOULES_PER_KWH: Final = JOULES_PER_KWH * MILLIJOULES_PER_JOULE
+MILLISECONDS_PER_SECOND: Final = 1_000
+MILLISECONDS_PER_MINUTE: Final = 60_000
+MILLISECONDS_PER_HOUR: Final = 3_600_000
+MILLISECONDS_PER_DAY: Final = 86_400_000
+MICROWATTS_PER_MILLIWATT: Final = 1_000
+GRAMS_PER_KILOGRAM: Final = 1_000
+MICROJOULES_PER_MICROWATT_HOUR: Final = 3_600
+
+
+def kwh_from_millijoules(energy_millijoules: int) -> float:
+    """Energy in kWh, unrounded."""
+    return energy_millijoules / MILLIJOULES_PER_KWH
+
+
+def joules_from_millijoules(energy_millijoules: int) -> float:
+    """Energy in joules."""
+    return energy_millijoules / MILLIJOULES_PER_JOULE
+
+
+def millijoules_from_watts(power_watts: float, duration_milliseconds: int) -> float:
+    """Energy in millijoules, unrounded: 1 W over 1 ms is 1 mJ."""
+    return power_watts * duration_milliseconds
