@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+# The whole contributor interface. Everything it installs goes into $(VENV), but for Debian's programs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# Another interpreter goes with another folder: make test PYTHON=python3.12 VENV=.venv312
+PYTHON ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-input
+UV_VERSION := 0.13.8
+
+# The budgets of the agent assume that bytecode is present.
+unexport PYTHONDONTWRITEBYTECODE
+
+# The wire contract as last released: what `make lint` holds the present one against.
+RELEASED_WIRE := proto/released.binpb
+
+# The stages whose every branch has a test ; no number is chased elsewhere.
+COVERED := */wire/*,*/agent/model.py,*/agent/fold.py,*/derive/*,*/account/*,*/indicators/*
+
+# What `make proto docs dashboards` writes and `make check` compares.
+GENERATED := proto docs/metrics.md docs/config.md grafana/dashboards
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- the two commands ------------------------------------------------------------------------------------
+
+.PHONY: run
+run: $(VENV)/.run ## collector + this machine's agent, live view; SECONDS=n stops by itself
+	@$(PY) deploy/local/run.py $(if $(SECONDS),--seconds $(SECONDS))
+
+.PHONY: test
+test: $(VENV)/.dev peers ## everything that can be tested here; ARGS='-k name' for pytest
+	@$(PY) -m pytest $(ARGS)
+
+.PHONY: test-long
+test-long: $(VENV)/.dev peers ## the long tests; ONLY=R16 for one of them
+	@$(PY) -m pytest -m long $(if $(ONLY),-k '$(ONLY)') $(ARGS)
+
+.PHONY: cover
+cover: $(VENV)/.dev peers ## branch coverage of the unit tests, and of the stages where it must be whole
+	@$(BIN)/coverage run -m pytest -q tests/unit $(ARGS)
+	@$(BIN)/coverage report --fail-under=100 --include='$(COVERED)'
+
+# --- environments ----------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(VENV)/.dev peers ## everything a contributor needs, in .venv
+
+.PHONY: peers
+peers: # the Debian programs that the tests talk to
+	@deploy/ci/peers.sh
+
+$(VENV)/.made:
+	@echo "veilleuse: making $(VENV)"
+	@deploy/ci/venv.sh $(VENV) $(PYTHON)
+	@touch $@
+
+# What runs: the collector's locked set, then the project itself, built by a locked backend.
+$(VENV)/.run: $(VENV)/.made pyproject.toml requirements/build.txt requirements/collector.txt
+	@echo "veilleuse: installing the collector and the agent into $(VENV)"
+	@$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/collector.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@$(PY) -m compileall -q $(wildcard agent collector proto)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@echo "veilleuse: installing the tools of development into $(VENV)"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.PHONY: lock
+lock: ## refresh requirements/*.txt: newest allowed versions, with hashes, without addresses
+	@test -x .venv-lock/bin/uv || deploy/ci/venv.sh .venv-lock $(PYTHON)
+	@.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@UV=.venv-lock/bin/uv deploy/ci/lock.sh
+
+.PHONY: clean
+clean: ## remove environments, caches and built files; ./var stays
+	@rm -rf .venv* dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* uv.lock
+	@find agent collector proto deploy grafana tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# --- checks ----------------------------------------------------------------------------------------------
+
+.PHONY: check
+check: lint type arch generated ## all that needs no test: format, lint, types, layers, wire, generated files
+
+.PHONY: fmt
+fmt: $(VENV)/.dev ## format, and mend what the linter can mend
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+.PHONY: lint
+lint: $(VENV)/.dev ## format and lint, changing nothing; the wire contract too
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/buf lint proto
+	@test ! -e $(RELEASED_WIRE) || $(BIN)/buf breaking proto --against $(RELEASED_WIRE)
+
+.PHONY: type
+type: $(VENV)/.dev ## mypy, strict on veilleuse.*
+	@$(BIN)/mypy
+
+.PHONY: arch
+arch: $(VENV)/.dev ## who may import whom
+	@$(BIN)/lint-imports --no-logo
+
+.PHONY: generated
+generated: proto docs dashboards # what is generated is committed, and is what would be generated now
+	@git diff --exit-code -- $(GENERATED) || \
+	  { echo "veilleuse: generated files were stale; they are fresh now: read the diff, then 'git add' them" >&2; exit 1; }
+
+# --- generated files -------------------------------------------------------------------------------------
+
+.PHONY: proto
+proto: $(VENV)/.dev ## regenerate the stubs beside telemetry.proto
+	@$(PY) proto/generate.py
+
+.PHONY: wire-release
+wire-release: $(VENV)/.dev ## at a release only: what the wire says now becomes what must not break
+	@$(BIN)/buf build proto --exclude-source-info -o $(RELEASED_WIRE)
+
+.PHONY: docs
+docs: $(VENV)/.dev ## regenerate docs/metrics.md and docs/config.md
+	@$(PY) docs/generate.py
+
+.PHONY: dashboards
+dashboards: $(VENV)/.dev ## regenerate grafana/dashboards/*.json
+	@$(PY) grafana/build.py
+
+.PHONY: golden
+golden: $(VENV)/.dev ## rewrite the golden files; the diff is reviewed, never waved through
+	@$(PY) -m pytest --golden $(ARGS)
+
+# --- benches ---------------------------------------------------------------------------------------------
+
+.PHONY: bench-agent
+bench-agent: $(VENV)/.dev peers ## memory and processor time of the resident and the sender, beside node_exporter
+	@$(PY) tests/bench/agent.py

@@ -1,0 +1,139 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The walls of the house: three path roots, one namespace, contracts, locks without addresses."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.tree import ROOT, ROOTS, files, is_generated
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_a_path_root_is_not_a_package(root):
+    """No __init__.py directly in a root or its veilleuse/: it would hide the two others (PEP 420)."""
+    assert not (ROOT / root / "__init__.py").exists()
+    assert not (ROOT / root / "veilleuse" / "__init__.py").exists()
+
+
+def test_the_import_contracts_hold():
+    """Agent and collector do not know each other; stages know the data, composition roots the stages."""
+    linter = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as l; l()"]
+    done = subprocess.run(
+        [*linter, "--no-logo", "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_stubs_need_no_more_than_we_promise():
+    """Generated code refuses an older runtime: its versions are at most the floors of pyproject.toml."""
+    floors = {
+        match["name"]: _version(match["floor"])
+        for match in map(
+            re.compile(r"(?P<name>[a-z-]+)>=(?P<floor>[0-9.]+)").match,
+            PROJECT["project"]["dependencies"],
+        )
+        if match
+    }
+    stubs = [file for file in files(".py", under=ROOT / "proto") if is_generated(file)]
+    assert stubs
+    for stub in stubs:
+        text = stub.read_text(encoding="utf-8")
+        grpc = re.search(r"GRPC_GENERATED_VERSION = '([0-9.]+)'", text)
+        protobuf = re.search(r"# Protobuf Python Version: ([0-9.]+)", text)
+        assert grpc or protobuf, f"no version found in {stub.name}"
+        assert not grpc or _version(grpc[1]) <= floors["grpcio"], stub.name
+        assert not protobuf or _version(protobuf[1]) <= floors["protobuf"], stub.name
+
+
+def test_locks_are_hashed_and_address_free():
+    """requirements/*.txt pin every version by hash and name no index, path or address."""
+    assert {lock.stem for lock in LOCKS} == {"agent", "build", "collector", "dev"}
+    requirement = re.compile(
+        r"[a-z0-9-]+==[0-9a-z.!+]+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?|\s*#.*"
+    )
+    for lock in LOCKS:
+        for line in lock.read_text(encoding="utf-8").splitlines():
+            assert requirement.fullmatch(line), f"{lock.name}: {line}"
+            assert "://" not in line
+
+
+def test_the_agent_installs_no_library_of_the_collector():
+    """A workstation never gets sqlite-utils, rich, typer or a web server."""
+    names = re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements/agent.txt").read_text(), re.M)
+    assert {"psutil", "grpcio", "protobuf", "cryptography"} <= set(names)
+    assert not {"sqlite-utils", "rich", "typer", "starlette", "uvicorn", "jinja2"} & set(names)
+
+
+def test_no_registry_is_named():
+    """No file of ours holds the host of a package registry that this machine is set up with."""
+    hosts = set(_registry_hosts())
+    assert hosts
+    named = [
+        str(file.relative_to(ROOT))
+        for file in files()
+        if any(host in file.read_bytes() for host in hosts)
+    ]
+    assert not named, f"a registry's host stands in {', '.join(named)}"
+
+
+# Files and functions that are longer for a reason, each with it (CONTRIBUTING.md: break the rule, say why).
+LONGER: dict[str, str] = {}
+
+
+def test_files_and_functions_fit_a_reader():
+    """At most 500 lines a file and 50 lines a function; the aim is half of that."""
+    long = []
+    for file in files(".py"):
+        name = str(file.relative_to(ROOT))
+        if is_generated(file) or "fixtures" in file.parts or name in LONGER:
+            continue
+        text = file.read_text(encoding="utf-8")
+        if (lines := text.count("\n")) > 500:
+            long.append(f"{name}: {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > 50:
+                    long.append(f"{name}:{node.lineno} {node.name}: {lines} lines")
+    assert not long, "cut these up:\n" + "\n".join(long)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def _registry_hosts() -> Iterator[bytes]:
+    """Hosts of PyPI as pip knows them, and of what pip, npm and apt are configured with here."""
+    from pip._internal.models.index import PyPI
+
+    yield PyPI.netloc.encode()
+    yield PyPI.file_storage_domain.encode()
+    settings = [_output(sys.executable, "-m", "pip", "config", "list")]
+    settings += [_output("npm", "config", "get", "registry")]
+    apt = Path("/etc/apt")
+    settings += [
+        file.read_text(encoding="utf-8", errors="replace")
+        for file in [*apt.glob("sources.list"), *apt.glob("sources.list.d/*")]
+    ]
+    for text in settings:
+        for host in re.findall(r"https?://(?:[^/@\s'\"]*@)?([^/\s:'\",]+)", text):
+            yield host.encode()
+
+
+def _output(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return ""
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout

@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What every test may use: `golden`; and one rule: under CI a skipped test is a failed test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "fixtures" / "golden"
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--golden` rewrites the golden files instead of comparing with them (`make golden`)."""
+    parser.addoption("--golden", action="store_true", help="rewrite the golden files")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, bytes | str], None]:
+    """`golden("exposition/two_hosts.txt", text)`: equal to tests/fixtures/golden/…, byte for byte."""
+
+    def check(name: str, actual: bytes | str) -> None:
+        file = GOLDEN / name
+        if isinstance(actual, str):
+            actual = actual.encode()
+        if request.config.getoption("--golden"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(actual)
+        expected = file.read_bytes() if file.exists() else b""
+        if expected != actual:
+            # Compared as text where it is text, for pytest's diff.
+            assert actual.decode(errors="backslashreplace") == expected.decode(
+                errors="backslashreplace"
+            ), f"{name} changed: if it should, `make golden` and review the diff"
+
+    return check
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that skipped."""
+    report = yield
+    return _no_skip_under_ci(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A whole file that skipped."""
+    report = yield
+    return _no_skip_under_ci(report)
+
+
+def _no_skip_under_ci(report: Report) -> Report:
+    expected_failure = hasattr(report, "wasxfail")
+    if os.environ.get("CI") == "true" and report.skipped and not expected_failure:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which is a failure under CI: {reason}"
+    return report

@@ -1,0 +1,30 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The real programs that tests talk to: Debian packages, installed by `make test` (deploy/ci/peers.sh)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+# Program → the Debian package it comes from; deploy/ci/peers.sh installs the same list.
+PACKAGES = {
+    "chromium": "chromium",
+    "prometheus": "prometheus",
+    "prometheus-node-exporter": "prometheus-node-exporter",
+    "promtool": "prometheus",
+    "systemd-analyze": "systemd",
+}
+
+
+def peer(program: str) -> Path:
+    """Path of the program; skips the test, with the package to install, when this machine lacks it.
+
+    Under CI a skip is a failure (tests/conftest.py): a suite nobody ran is not green.
+    """
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"needs {program}: apt-get install {PACKAGES.get(program, program)}")
+    return Path(found)
