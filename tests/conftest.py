@@ -35,9 +35,9 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, bytes | str], None]
         expected = file.read_bytes() if file.exists() else b""
         if expected != actual:
             # Compared as text where it is text, for pytest's diff.
-            assert actual.decode(errors="backslashreplace") == expected.decode(
-                errors="backslashreplace"
-            ), f"{name} changed: if it should, `make golden` and review the diff"
+            assert actual.decode(errors="backslashreplace") == expected.decode(errors="backslashreplace"), (
+                f"{name} changed: if it should, `make golden` and review the diff"
+            )
 
     return check
 

@@ -82,9 +82,7 @@ def test_no_registry_is_named():
     hosts = set(_registry_hosts())
     assert hosts
     named = [
-        str(file.relative_to(ROOT))
-        for file in files()
-        if any(host in file.read_bytes() for host in hosts)
+        str(file.relative_to(ROOT)) for file in files() if any(host in file.read_bytes() for host in hosts)
     ]
     assert not named, f"a registry's host stands in {', '.join(named)}"
 

@@ -24,8 +24,7 @@ def files(*suffixes: str, under: Path = ROOT) -> Iterator[Path]:
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(_CACHES)
-            and (name not in _SKIPPED or (name == "var" and not at_top))
+            if not name.startswith(_CACHES) and (name not in _SKIPPED or (name == "var" and not at_top))
         )
         for name in sorted(names):
             if (at_top and name == "uv.lock") or name.startswith(".coverage"):

@@ -12,6 +12,8 @@
     ├── AlreadyRunning         another copy of this process holds the lock
     ├── NotEnrolled            no identity yet: `veilleuse-agent enrol`
     ├── IdentityError          wrong fingerprint, refused or expired token, clone: exit code 1
+    │   └── CertificateNotValid  it has expired in the collector's eyes: renewed with the old key
+    ├── RequestRefused         the collector can never accept this very request
     └── CollectorAway          could not reach the collector or it asked to wait; retried
     ConfigurationError         from veilleuse.wire.settings_file; exit code 2
 """
@@ -25,11 +27,13 @@ from veilleuse.wire.settings_file import ConfigurationError
 __all__ = [
     "AgentError",
     "AlreadyRunning",
+    "CertificateNotValid",
     "CollectorAway",
     "ConfigurationError",
     "IdentityError",
     "NotEnrolled",
     "ReadFailed",
+    "RequestRefused",
     "SourceUnavailable",
     "SpoolBusy",
     "SpoolDamaged",
@@ -85,6 +89,14 @@ class NotEnrolled(AgentError):
 
 class IdentityError(AgentError):
     """The identity, or the way to one, was refused."""
+
+
+class CertificateNotValid(IdentityError):
+    """The collector says UNAUTHENTICATED, or TLS says expired, whatever our own clock says."""
+
+
+class RequestRefused(AgentError):
+    """INVALID_ARGUMENT: sending the same bytes again is of no use."""
 
 
 class CollectorAway(AgentError):

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -22,11 +22,14 @@ class ControlKey(StrEnum):
     LAST_SIGN = "last_sign"
     """Resident: JSON {unix, boottime, monotonic: ms; boot: boot id; why: tick | shutdown | suspend}."""
     SOURCES = "sources"
-    """Resident: JSON list of SourceHealth as plain dicts, with points; and own CPU ms and RSS bytes."""
+    """Resident: JSON {sources: [{name, successes, failures, unavailable: word or null, reason, remedy, points:
+    [[kind, domain, boundary, subject], …]}], cpu_milliseconds, rss_bytes}."""
     CALENDAR = "calendar"
     """Sender: canonical JSON of the collector's calendar; absent = the built-in default."""
     CALENDAR_SHA256 = "calendar_sha256"
     """Sender: its SHA-256, hexadecimal."""
+    CALENDAR_STATE = "calendar_state"
+    """Sender: applied, confirmed (a batch was delivered since) or failed (the one pulled could not be used)."""
     POPULATION = "population"
     """Sender: where the enrolment placed the machine."""
     NEXT_SEND = "next_send"
@@ -39,6 +42,8 @@ class ControlKey(StrEnum):
     """Sender: nonce of the last Hello answer, hexadecimal."""
     FAILURES = "failures"
     """Sender: contacts failed in a row, for the back-off."""
+    DROPS = "drops"
+    """Sender: JSON {reason: records} that gaps stand for since the epoch began."""
 
 
 class Clock(Protocol):
@@ -52,6 +57,22 @@ class Clock(Protocol):
 
     def sleep(self, milliseconds: int) -> None:
         """Wait that long, or less when woken to stop."""
+
+
+class ServiceManager(Protocol):
+    """What the resident tells the operating system's service manager."""
+
+    def ready(self) -> None:
+        """Measuring has begun."""
+
+    def alive(self, status: str = "") -> None:
+        """Said after every tick; `status` is one line for people."""
+
+    def stopping(self) -> None:
+        """The end has begun."""
+
+    def machine_is_going_down(self) -> bool:
+        """Whether this stop is the machine's own; False when unknown. Asked once, at the end."""
 
 
 class Source(Protocol):
@@ -160,8 +181,12 @@ class SenderSpool(Protocol):
     def replace_with_gap(self, seq: int, reason: str) -> None:
         """Put Gap{refused} at its own number, the original in quarantine, and re-chain what follows."""
 
-    def new_epoch(self) -> None:
-        """Start a new epoch: everything after the last acknowledged record is numbered again from 1."""
+    def new_epoch(self, lost_records: int | None = None) -> None:
+        """Start a new epoch: everything after the last acknowledged record is numbered again from 1.
+
+        With `lost_records` the collector went further back than the ring: the ring is sent again too, after a
+        Gap{ring_expired} that stands for that many records (none when 0).
+        """
 
     def epoch(self) -> bytes:
         """8 random bytes, made when the spool was created."""
@@ -171,3 +196,28 @@ class SenderSpool(Protocol):
 
     def acknowledged_seq(self) -> int:
         """Highest number acknowledged in this epoch, 0 when none."""
+
+    def oldest_seq(self) -> int:
+        """Lowest number still kept, ring included; `last_seq` + 1 when none is."""
+
+    def control(self, key: str) -> str | None:
+        """A control value."""
+
+    def set_control(self, values: Mapping[str, str | None]) -> None:
+        """Set control keys (None deletes) in one transaction."""
+
+    def waiting(self) -> tuple[int, int]:
+        """(records not yet acknowledged, numbered or not; bytes of the spool's file)."""
+
+
+class Encoder(Protocol):
+    """What the sender's half of the spool asks of `encode.py`."""
+
+    def encode(self, body: str) -> bytes:
+        """The wire bytes of a spool row. Raises ValueError when it is not one."""
+
+    def refused(self, wire: bytes) -> bytes:
+        """Gap{refused} over the span of `wire`."""
+
+    def lost(self, reason: str, records: int) -> bytes:
+        """A gap whose time is not known."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,8 +115,12 @@ class AgentSettings:
 
 
 def read_settings(
-    file: Path | None, environment: Mapping[str, str], overrides: Mapping[str, str] | None = None
+    file: Path | None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str] | None = None,
 ) -> AgentSettings:
-    """The settings. `file` None = DEFAULT_FILE when it exists. Raises ConfigurationError."""
+    """The settings. `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError."""
+    if environment is None:
+        environment = os.environ
     chosen = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     return load(AgentSettings, file=chosen, environment=environment, prefix=ENVIRONMENT_PREFIX, overrides=overrides)

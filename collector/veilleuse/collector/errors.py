@@ -7,6 +7,11 @@
     │   ├── StoreDamaged       a database that is not one any more; names the repair
     │   └── StoreTooNew        a schema newer than this program
     ├── StoreFull              no room left: the receiver answers retry-after
+    ├── StoreFailing           the disk answered with an error: the receiver answers retry-after
+    ├── QueueFull              the writer is behind: likewise
+    ├── RecordRefused          a record that can never be stored; `reason` is one word of docs/wire.md
+    ├── MalformedRequest       a request that is not one; likewise
+    ├── AddressUnavailable     a port in use, or an address that is not this machine's
     ├── EnrolmentRefused       token or request refused; `reason` is one word for the counters
     ├── NotAuthorised          this certificate may not do this; `reason` likewise
     ├── UnknownZone            no electricity factor for the zone and year
@@ -22,13 +27,18 @@ from typing import ClassVar
 from veilleuse.wire.settings_file import ConfigurationError
 
 __all__ = [
+    "AddressUnavailable",
     "AdminError",
     "CollectorError",
     "ConfigurationError",
     "DataDirectoryError",
     "EnrolmentRefused",
+    "MalformedRequest",
     "NotAuthorised",
+    "QueueFull",
+    "RecordRefused",
     "StoreDamaged",
+    "StoreFailing",
     "StoreFull",
     "StoreTooNew",
     "UnknownZone",
@@ -56,6 +66,36 @@ class StoreTooNew(DataDirectoryError):
 
 class StoreFull(CollectorError):
     """The disk is full or its reserve is reached; nothing of the group was stored."""
+
+
+class StoreFailing(CollectorError):
+    """The disk or the database answered with an error that may pass; nothing of the group was stored."""
+
+
+class QueueFull(CollectorError):
+    """More pushes wait for the writer than it may hold; nothing was queued."""
+
+
+class RecordRefused(CollectorError):
+    """A record that can never be stored."""
+
+    def __init__(self, reason: str) -> None:
+        """`reason`: one word, a label of the counters; the list is in docs/wire.md."""
+        super().__init__(f"record refused: {reason}")
+        self.reason = reason
+
+
+class MalformedRequest(CollectorError):
+    """A request that could never be accepted as it is."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """`reason`: one word, a label of the counters."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class AddressUnavailable(CollectorError):
+    """An address cannot be listened on."""
 
 
 class EnrolmentRefused(CollectorError):

@@ -109,6 +109,8 @@ class DecodedRecord:
     """Set when the record is a Gap."""
     gap_milliseconds: int = 0
     gap_records: int = 0
+    gap_dated: bool = False
+    """True when every span of a Gap has a period: only such a gap can be told from another one in a new epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class AppendResult(StrEnum):
     STORED = "stored"
     EXPECTED_EARLIER = "expected_earlier"
     CONFLICT = "conflict"
+    FAILED = "failed"
+    """The database refused this push alone; nothing of it was stored, the rest of its group was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,13 +216,78 @@ class SourceHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """An enrolment token as stored: its text is nowhere."""
+
+    token_id: int
+    token_sha256: bytes
+    created_unix_milliseconds: int
+    expires_unix_milliseconds: int
+    max_uses: int
+    uses: int
+    networks: tuple[str, ...]
+    """CIDR networks it may be used from; empty = any."""
+    org_entity: str
+    site: str
+    population: Population
+    approve: bool
+    """True when an operator has to approve each machine."""
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate we issued to an agent."""
+
+    serial: str
+    """Lower-case hexadecimal."""
+    host_id: HostId
+    generation: int
+    """1 at enrolment, one more at each renewal."""
+    public_key_sha256: bytes
+    """SHA-256 of the SubjectPublicKeyInfo, DER."""
+    certificate_der: bytes
+    issued_unix_milliseconds: int
+    not_after_unix_milliseconds: int
+    token_id: int | None = None
+    """Set on the first one."""
+    previous_serial: str | None = None
+    """Set on a renewed one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a call, as their certificate and our registry say at this very moment."""
+
+    host_id: HostId
+    agent_id: AgentId
+    population: Population
+    serial: str
+    """Of the certificate in use, lower-case hexadecimal."""
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateChain:
+    """A certificate for an agent with what hangs it on the root; all DER."""
+
+    certificate_der: bytes
+    intermediates_der: tuple[bytes, ...]
+    """Leaf side first."""
+    roots_der: tuple[bytes, ...]
+    """All roots to trust from now on."""
+
+
+@dataclass(frozen=True, slots=True)
 class WallEnergy:
-    """Wall energy of one cell, derived."""
+    """Wall energy of one cell, or of the part of it one method covers, derived."""
 
     method: Method
     energy_millijoules: int
     uncertainty_millijoules: int
     """Standard uncertainty, k = 1. Errors of one machine's model are common to its cells, so it adds linearly."""
+    milliseconds: int
+    """The part of the cell this method answers for: parts of one cell have distinct methods and never overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +381,17 @@ class DerivedRow:
     grain: Grain
     start: int
     cell: DerivedCell
+
+
+@dataclass(frozen=True, slots=True)
+class LastRecord:
+    """The newest clock record of one host that derive has seen."""
+
+    host_id: HostId
+    start_unix_milliseconds: int
+    milliseconds: int
+    energy_millijoules: int | None
+    """None when nothing could be derived, which is not zero."""
 
 
 @dataclass(frozen=True, slots=True)

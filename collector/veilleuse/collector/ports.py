@@ -4,15 +4,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from veilleuse.collector.figures import (
+    GroupKey,
+    GroupSums,
+    IndicatorFigure,
+    IndicatorMeta,
+    Thresholds,
+)
 from veilleuse.collector.model import (
     AgentId,
     AppendOutcome,
+    Caller,
+    Certificate,
+    CertificateChain,
     DataKind,
     DerivedCell,
     DerivedRecord,
@@ -20,18 +31,22 @@ from veilleuse.collector.model import (
     DirtyPeriod,
     Grain,
     Host,
-    HostHealth,
     HostId,
     HostStatus,
+    LastRecord,
     LedgerEntry,
-    MachineFacts,
     PointSumRow,
     RecordCells,
     Site,
     StreamPosition,
     SumRow,
+    Token,
     ValidPush,
 )
+from veilleuse.wire.vocabulary import State
+from veilleuse.wire.vocabulary import Population
+
+T = TypeVar("T")
 
 
 class IngestStore(Protocol):
@@ -73,19 +88,131 @@ class DeriveStore(Protocol):
 
 
 class Registry(Protocol):
-    """Hosts, tokens, certificates, sites. Short writes, through the writer's connection."""
+    """Hosts, tokens, certificates, sites, names. Short writes, in the writer's thread: `writer.submit(lambda: …)`.
 
+    What one job does is one transaction: it is undone when the job raises, and durable when its future has a result.
+    """
+
+    # --- hosts
+    def insert_host(
+        self,
+        *,
+        agent_id: AgentId,
+        token_id: int,
+        org_entity: str,
+        site: str,
+        population: Population,
+        status: HostStatus,
+        enrolled_on: date,
+        facts_wire: bytes | None,
+    ) -> HostId:
+        """Raises sqlite3.IntegrityError (or the backend's) when the agent id, token or site does not fit."""
+
+    def host(self, host_id: HostId) -> Host | None: ...
     def host_by_agent_id(self, agent_id: AgentId) -> Host | None: ...
     def hosts(self) -> tuple[Host, ...]: ...
+    def hosts_of_token(self, token_id: int) -> tuple[HostId, ...]: ...
     def set_status(self, host_id: HostId, status: HostStatus) -> None: ...
     def record_hello(
-        self, host_id: HostId, facts: MachineFacts | None, health: HostHealth | None, now_unix_milliseconds: int
+        self, host_id: HostId, *, facts_wire: bytes | None, health_wire: bytes | None, now_unix_milliseconds: int
     ) -> None:
-        """Last contact (workstations: the date only), facts when given, health."""
+        """Last contact (workstations: the UTC date only), facts and health when given.
 
-    def site(self, name: str) -> Site: ...
+        Both are the encoded Facts and Health of telemetry.proto after validate.clean_facts / clean_health.
+        """
+
+    def instance_id(self, host_id: HostId) -> bytes:
+        """Nonce of the last Hello answer; empty at first."""
+
+    def set_instance_id(self, host_id: HostId, instance_id: bytes) -> None: ...
+
+    # --- tokens
+    def insert_token(
+        self,
+        *,
+        token_sha256: bytes,
+        created_unix_milliseconds: int,
+        expires_unix_milliseconds: int,
+        max_uses: int,
+        networks: tuple[str, ...],
+        org_entity: str,
+        site: str,
+        population: Population,
+        approve: bool,
+    ) -> int:
+        """Its token_id."""
+
+    def token_by_hash(self, token_sha256: bytes) -> Token | None: ...
+    def tokens(self) -> tuple[Token, ...]: ...
+    def use_token(self, token_id: int, now_unix_milliseconds: int) -> bool:
+        """Count one use, atomically; False when it is used up, expired, revoked or unknown: nothing was counted."""
+
+    def revoke_token(self, token_id: int) -> bool:
+        """False when there is no such token."""
+
+    # --- certificates
+    def insert_certificate(self, certificate: Certificate) -> None: ...
+    def latest_certificate(self, host_id: HostId) -> Certificate | None:
+        """The one of the highest generation."""
+
+    def certificate_by_serial(self, serial: str) -> Certificate | None: ...
+    def certificate_by_token(self, token_id: int, public_key_sha256: bytes) -> Certificate | None:
+        """Enrolment is idempotent on (token, public key)."""
+
+    def certificate_by_previous(self, previous_serial: str, public_key_sha256: bytes) -> Certificate | None:
+        """Renewal is idempotent on (current serial, new public key)."""
+
+    # --- sites and the data directory
+    def site(self, name: str) -> Site:
+        """Raises UsageError when there is none."""
+
     def sites(self) -> tuple[Site, ...]: ...
     def put_site(self, site: Site) -> None: ...
+    def data_kind(self) -> DataKind: ...
+    def put_meta(self, key: str, value: str) -> None: ...
+
+    # --- identity.db
+    def put_name(self, agent_id: AgentId, host_name: str) -> None: ...
+    def put_pseudonyms(self, agent_id: AgentId, chassis: bytes, smbios: bytes) -> None:
+        """Each 32 bytes, or empty when not given."""
+
+    def names(self) -> dict[AgentId, str]:
+        """Names of the hosts that gave one. The caller writes to the journal why it looked."""
+
+    def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None: ...
+
+
+class Committer(Protocol):
+    """The writer, as its callers see it: one thread, one connection, group commit."""
+
+    def append(self, push: ValidPush, deadline_monotonic_seconds: float | None = None) -> Future[AppendOutcome]:
+        """Queue a push. The future has its outcome after the commit's fsync; it is cancelled when the deadline passed
+        before. It raises StoreFull, StoreFailing or StoreDamaged with nothing stored. Raises QueueFull at once."""
+
+    def submit(self, job: Callable[[], T], *, alone: bool = False) -> Future[T]:
+        """Run a small job (≤ 20 ms) in the writer's thread; its result appears after the commit. A job that raises is
+        undone alone. `alone`: outside any transaction (backups, checkpoints)."""
+
+
+class Authoriser(Protocol):
+    """Who may call the mTLS port. In memory: safe and cheap on every call, from any thread."""
+
+    def authorise(self, certificate_pem: bytes | None) -> Caller:
+        """The holder of the peer's certificate: `context.auth_context().get("x509_pem_cert", [None])[0]`.
+
+        Raises NotAuthorised: no_certificate, not_an_agent, not_ours, expired, not_yet_valid, unknown_agent, pending,
+        suspended, revoked, forgotten.
+        """
+
+
+class Renewer(Protocol):
+    """New certificates for agents that hold one."""
+
+    def renew(self, caller: Caller, certificate_request_der: bytes) -> CertificateChain:
+        """Idempotent on (the caller's serial, the new public key). Durable when it returns.
+
+        Raises EnrolmentRefused (bad_request, superseded, key_reused); StoreFull or StoreFailing when it cannot be written.
+        """
 
 
 class Reader(Protocol):
@@ -106,6 +233,12 @@ class Reader(Protocol):
 
     def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
         """(host, reason, records, milliseconds)."""
+
+    def last_records(self) -> tuple[LastRecord, ...]:
+        """The newest derived clock record of each host that has one: what live watts are made of."""
+
+    def state_totals(self, end: int) -> tuple[tuple[HostId, State, int], ...]:
+        """(host, state, milliseconds) over all DAY sums with key < end."""
 
     def record_count(self) -> int: ...
     def dirty_count(self) -> int: ...
@@ -150,3 +283,15 @@ class FactorSource(Protocol):
 
     def factors(self) -> Iterable[Factor]:
         """All it has. Raises ConfigurationError when its table lacks licence metadata or cannot be read."""
+
+
+class Indicator(Protocol):
+    """A named sobriety figure. Formula, period, unit, threshold, direction and owner stand in the class's docstring."""
+
+    meta: IndicatorMeta
+
+    def threshold(self, thresholds: Thresholds, /) -> float | None:
+        """The target as set, in the indicator's unit; None when there is none."""
+
+    def figure(self, key: GroupKey, sums: GroupSums, /) -> IndicatorFigure | None:
+        """Its figure for one group; None when the indicator is not of this kind of machine. Pure."""

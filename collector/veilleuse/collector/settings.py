@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from veilleuse.wire.settings_file import load, setting
+from veilleuse.wire.settings_file import describe, load, setting
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE"
 DEFAULT_FILE: Final = Path("/etc/veilleuse/collector.toml")
@@ -22,9 +23,13 @@ class Grpc:
     address: str = setting("127.0.0.1:8641", "host:port of the mTLS service (Hello, Push, Renew).")
     enrolment_address: str = setting("127.0.0.1:8642", "host:port of the enrolment service.")
     advertised_address: str = setting("", "host:port agents are told to use; empty = `grpc.address`.")
-    advertised_enrolment_address: str = setting("", "host:port agents are told to enrol at; empty = `grpc.enrolment_address`.")
+    advertised_enrolment_address: str = setting(
+        "", "host:port agents are told to enrol at; empty = `grpc.enrolment_address`."
+    )
     workers: int = setting(8, "Threads that serve calls.", minimum=1, maximum=64)
-    queue_pushes: int = setting(256, "Pushes waiting for the writer before agents are told to come back.", minimum=1, maximum=10000)
+    queue_pushes: int = setting(
+        256, "Pushes waiting for the writer before agents are told to come back.", minimum=1, maximum=10000
+    )
     tls_minimum: str = setting("1.3", "Lowest TLS version accepted.", choices=("1.2", "1.3"))
 
 
@@ -33,7 +38,9 @@ class Http:
     """Where people and Prometheus connect."""
 
     address: str = setting("127.0.0.1:8640", "host:port of the pages and /metrics.")
-    metrics_token_file: str = setting("", "File with the bearer token /metrics asks for; required when not on loopback.")
+    metrics_token_file: str = setting(
+        "", "File with the bearer token /metrics asks for; required when not on loopback."
+    )
     hosts_metrics: bool = setting(False, "Serve per-host series of servers on /metrics/hosts.")
 
 
@@ -45,7 +52,9 @@ class Pki:
         ("localhost", "127.0.0.1", "::1"), "DNS names and IP addresses in the collector's own certificate."
     )
     server_leaf_hours: int = setting(24, "Life of a server's certificate.", minimum=1, maximum=24 * 30)
-    pc_leaf_days: int = setting(7, "Life of a workstation's or classroom PC's certificate.", minimum=1, maximum=60)
+    pc_leaf_days: int = setting(
+        7, "Life of a workstation's or classroom PC's certificate.", minimum=1, maximum=60
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,9 @@ class Store:
     free_bytes_minimum: int = setting(
         256 * 1024 * 1024, "Free space under which no record is accepted any more.", minimum=0
     )
-    free_ratio_minimum: float = setting(0.05, "The same as a share of the disk; the smaller of both counts.", minimum=0, maximum=0.5)
+    free_ratio_minimum: float = setting(
+        0.05, "The same as a share of the disk; the smaller of both counts.", minimum=0, maximum=0.5
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +75,27 @@ class Reporting:
 
     time_zone: str = setting("Europe/Paris", "Civil dates of --from and --to.")
     zone: str = setting("FR", "Grid zone of sites that declare none.")
-    k_anonymity: int = setting(10, "Fewest workstations or classroom PCs in a published cell.", minimum=10, maximum=1000)
+    k_anonymity: int = setting(
+        10, "Fewest workstations or classroom PCs in a published cell.", minimum=10, maximum=1000
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Derive:
+    """How energy is derived where it is not measured."""
+
+    laptop_plugged_share: float = setting(
+        0.5, "Share of its off and asleep time a laptop is on its charger.", minimum=0, maximum=1
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Indicators:
+    """Targets of the sobriety indicators."""
+
+    out_of_hours_target_ratio: float = setting(
+        0.05, "I1: highest share of the closed hours a machine should be on.", minimum=0, maximum=1
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +115,46 @@ class CollectorSettings:
     pki: Pki = setting(Pki(), "")
     store: Store = setting(Store(), "")
     reporting: Reporting = setting(Reporting(), "")
+    derive: Derive = setting(Derive(), "")
+    indicators: Indicators = setting(Indicators(), "")
     log: Log = setting(Log(), "")
 
 
 def read_settings(
-    file: Path | None, environment: Mapping[str, str], overrides: Mapping[str, str] | None = None
+    file: Path | None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str] | None = None,
 ) -> CollectorSettings:
-    """The settings. `file` None = DEFAULT_FILE when it exists. Raises ConfigurationError."""
+    """The settings. `file` None = DEFAULT_FILE when it exists; `environment` None = the process's. Raises ConfigurationError."""
+    if environment is None:
+        environment = os.environ
     chosen = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    return load(CollectorSettings, file=chosen, environment=environment, prefix=ENVIRONMENT_PREFIX, overrides=overrides)
+    return load(
+        CollectorSettings,
+        file=chosen,
+        environment=environment,
+        prefix=ENVIRONMENT_PREFIX,
+        overrides=overrides,
+    )
+
+
+def child_environment(settings: CollectorSettings) -> dict[str, str]:
+    """This process's environment with every setting in it, for a child that shall read the very same ones."""
+    return {**os.environ, **settings_environment(settings)}
+
+
+def settings_environment(settings: CollectorSettings) -> dict[str, str]:
+    """Every setting as `read_settings` takes it from the environment."""
+    values: dict[str, str] = {}
+    for described in describe(CollectorSettings):
+        value: object = settings
+        for name in described.dotted.split("."):
+            value = getattr(value, name)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        values[f"{ENVIRONMENT_PREFIX}__{described.dotted.upper().replace('.', '__')}"] = text
+    return values
+
+
+def notify_socket() -> str:
+    """Where systemd wants to be told of our state: sd_notify(3). Empty when it did not start us."""
+    return os.environ.get("NOTIFY_SOCKET", "")

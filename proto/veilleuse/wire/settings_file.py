@@ -9,7 +9,6 @@ a field made with `setting(default, doc, …)`; a section is a field whose type 
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -130,6 +129,8 @@ def render_default(settings_class: type[Any]) -> str:
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
+    import tomllib  # only when there is a file: memory
+
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

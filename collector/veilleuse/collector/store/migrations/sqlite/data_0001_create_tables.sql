@@ -57,6 +57,11 @@ CREATE TABLE certificates (
     not_after_unix_milliseconds INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX certificates_by_host ON certificates (host_id, generation);
+CREATE INDEX certificates_by_token ON certificates (token_id, public_key_sha256) WHERE token_id IS NOT NULL;
+CREATE INDEX certificates_by_previous ON certificates (previous_serial, public_key_sha256)
+    WHERE previous_serial IS NOT NULL;
+
+CREATE INDEX hosts_by_token ON hosts (token_id);
 
 CREATE TABLE streams (
     stream_id INTEGER PRIMARY KEY,
@@ -69,6 +74,7 @@ CREATE TABLE streams (
 
 -- start: clock records Unix ms of the period; date records the day number; week records the Monday's.
 -- bucket: the hour, day or week derive works on. energy is NULL until first derived, and -1 when nothing could be.
+-- A gap has grain 0, bucket 0 and start 0: it is of no period, its spans are in its bytes.
 CREATE TABLE records (
     record_id                  INTEGER PRIMARY KEY,
     host_id                    INTEGER NOT NULL,
@@ -94,7 +100,8 @@ CREATE TABLE points (
     UNIQUE (kind, domain, boundary, subject)
 ) STRICT;
 
--- NULL = never measured in this cell, which is not zero.
+-- NULL = never measured in this cell, which is not zero. Buckets are columns: one upsert a cell, where a row a bucket
+-- took eight.
 CREATE TABLE sums (
     host_id                             INTEGER NOT NULL,
     grain                               INTEGER NOT NULL,
@@ -115,22 +122,31 @@ CREATE TABLE sums (
     network_sent_bytes                  INTEGER,
     gpu_busy_milliseconds               INTEGER,
     agent_cpu_milliseconds              INTEGER,
+    cpu_bucket_00_milliseconds          INTEGER,
+    cpu_bucket_01_milliseconds          INTEGER,
+    cpu_bucket_02_milliseconds          INTEGER,
+    cpu_bucket_03_milliseconds          INTEGER,
+    cpu_bucket_04_milliseconds          INTEGER,
+    cpu_bucket_05_milliseconds          INTEGER,
+    cpu_bucket_06_milliseconds          INTEGER,
+    cpu_bucket_07_milliseconds          INTEGER,
+    cpu_bucket_08_milliseconds          INTEGER,
+    cpu_bucket_09_milliseconds          INTEGER,
+    cpu_bucket_10_milliseconds          INTEGER,
+    cpu_bucket_11_milliseconds          INTEGER,
+    cpu_bucket_12_milliseconds          INTEGER,
+    memory_bucket_0_milliseconds        INTEGER,
+    memory_bucket_1_milliseconds        INTEGER,
+    memory_bucket_2_milliseconds        INTEGER,
+    memory_bucket_3_milliseconds        INTEGER,
+    memory_bucket_4_milliseconds        INTEGER,
+    network_rate_0_milliseconds         INTEGER,
+    network_rate_1_milliseconds         INTEGER,
+    network_rate_2_milliseconds         INTEGER,
+    network_rate_3_milliseconds         INTEGER,
     PRIMARY KEY (grain, start, host_id, band, state, supply)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sums_by_host ON sums (host_id, grain, start);
-
-CREATE TABLE bucket_sums (
-    host_id      INTEGER NOT NULL,
-    grain        INTEGER NOT NULL,
-    start        INTEGER NOT NULL,
-    band         INTEGER NOT NULL,
-    state        INTEGER NOT NULL,
-    supply       INTEGER NOT NULL,
-    kind         INTEGER NOT NULL,  -- 1 cpu, 2 memory, 3 network rate
-    bucket       INTEGER NOT NULL,
-    milliseconds INTEGER NOT NULL,
-    PRIMARY KEY (grain, start, host_id, band, state, supply, kind, bucket)
-) STRICT, WITHOUT ROWID;
 
 CREATE TABLE point_sums (
     host_id              INTEGER NOT NULL,
@@ -155,12 +171,14 @@ CREATE TABLE gap_sums (
     PRIMARY KEY (host_id, reason, source)
 ) STRICT, WITHOUT ROWID;
 
+-- dirty_id: the oldest mark is derived first. A mark that stands already keeps its place.
 CREATE TABLE dirty (
-    host_id INTEGER NOT NULL,
-    grain   INTEGER NOT NULL,
-    start   INTEGER NOT NULL,
-    PRIMARY KEY (host_id, grain, start)
-) STRICT, WITHOUT ROWID;
+    dirty_id INTEGER PRIMARY KEY,
+    host_id  INTEGER NOT NULL,
+    grain    INTEGER NOT NULL,
+    start    INTEGER NOT NULL,
+    UNIQUE (host_id, grain, start)
+) STRICT;
 
 -- Grain as the records (hour, day, week); hours are carried into the site's civil day too.
 CREATE TABLE derived (

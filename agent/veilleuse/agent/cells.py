@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What one tick adds to one cell, and how a tick is split between several. Pure; nothing is lost in splitting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from veilleuse.agent.model import Cell, LoadDelta, Point, Tick
+from veilleuse.wire.limits import (
+    BUSY_CORE_RATIO,
+    CPU_BUCKET_EDGES_PERCENT,
+    IDLE_RUN_EDGES_MINUTES,
+    MEMORY_BUCKET_EDGES_PERCENT,
+    NETWORK_RATE_EDGES_BYTES_PER_SECOND,
+    bucket_index,
+)
+from veilleuse.wire.sums import apportion
+from veilleuse.wire.units import MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
+from veilleuse.wire.vocabulary import State
+
+ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
+BYTE_SUMS: Final = ("disk_read_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The part of a tick's additive values that falls on one piece of its time."""
+
+    energies: tuple[tuple[Point, int, int], ...] = ()
+    """(point, millijoules, covered milliseconds)."""
+    cpu_busy_milliseconds: int | None = None
+    byte_counts: tuple[tuple[str, int], ...] = ()
+    """(one of BYTE_SUMS, bytes)."""
+    agent_cpu_milliseconds: int = 0
+    gaps: tuple[tuple[str, int], ...] = ()
+    """(source, milliseconds)."""
+
+
+EMPTY: Final = Share()
+
+
+def shares(tick: Tick, pieces_milliseconds: Sequence[int]) -> list[Share]:
+    """One share per piece; over the pieces every value sums to the tick's exactly."""
+    whole = _whole(tick)
+    if len(pieces_milliseconds) == 1:
+        return [whole]
+
+    def split(total: int) -> list[int]:
+        return apportion(total, pieces_milliseconds)
+
+    count = range(len(pieces_milliseconds))
+    energies = [(point, split(energy), split(covered)) for point, energy, covered in whole.energies]
+    busy = None if whole.cpu_busy_milliseconds is None else split(whole.cpu_busy_milliseconds)
+    byte_counts = [(name, split(total)) for name, total in whole.byte_counts]
+    own = split(whole.agent_cpu_milliseconds)
+    gaps = [(source, split(total)) for source, total in whole.gaps]
+    return [
+        Share(
+            energies=tuple((point, energy[i], covered[i]) for point, energy, covered in energies),
+            cpu_busy_milliseconds=None if busy is None else busy[i],
+            byte_counts=tuple((name, parts[i]) for name, parts in byte_counts),
+            agent_cpu_milliseconds=own[i],
+            gaps=tuple((source, parts[i]) for source, parts in gaps),
+        )
+        for i in count
+    ]
+
+
+def _whole(tick: Tick) -> Share:
+    load = tick.load
+    return Share(
+        energies=tuple((e.point, e.energy_millijoules, e.covered_milliseconds) for e in tick.energies),
+        cpu_busy_milliseconds=None if load is None else round(load.cpu_busy_ratio * tick.duration_milliseconds),
+        byte_counts=() if load is None else _byte_counts(load),
+        agent_cpu_milliseconds=tick.agent_cpu_milliseconds,
+        gaps=tick.gaps,
+    )
+
+
+def _byte_counts(load: LoadDelta) -> tuple[tuple[str, int], ...]:
+    values = (load.disk_read_bytes, load.disk_written_bytes, load.network_received_bytes, load.network_sent_bytes)
+    return tuple((name, value) for name, value in zip(BYTE_SUMS, values, strict=True) if value is not None)
+
+
+def add_share(cell: Cell, share: Share, tick: Tick, offset: int, milliseconds: int, *, workstation: bool) -> None:
+    """Add a piece of `milliseconds`, `offset` ms after the tick's start. Workstations keep no disk and network sums."""
+    cell.milliseconds += milliseconds
+    for point, energy, covered in share.energies:
+        cell.add_energy(point, energy, covered)
+    if tick.state not in ON:
+        return
+    cell.add_sum("agent_cpu_milliseconds", share.agent_cpu_milliseconds)
+    if tick.state is State.ON_IDLE:
+        _add_idle_run(cell, tick, offset, milliseconds)
+    if tick.load is None or share.cpu_busy_milliseconds is None:
+        return
+    _add_load(cell, tick.load, share.cpu_busy_milliseconds, milliseconds)
+    if not workstation:
+        for name, count in share.byte_counts:
+            cell.add_sum(name, count)
+        _add_network_rate(cell, tick, milliseconds)
+
+
+def _add_load(cell: Cell, load: LoadDelta, busy_milliseconds: int, milliseconds: int) -> None:
+    cell.add_sum("cpu_covered_milliseconds", milliseconds)
+    cell.add_sum("cpu_busy_milliseconds", busy_milliseconds)
+    cell.add_sum("any_core_busy_milliseconds", milliseconds if load.busiest_core_ratio >= BUSY_CORE_RATIO else 0)
+    index = bucket_index(load.cpu_busy_ratio * 100, CPU_BUCKET_EDGES_PERCENT)
+    cell.add_bucket("cpu_bucket_milliseconds", index, milliseconds)
+    if load.memory_used_ratio is not None:
+        index = bucket_index(load.memory_used_ratio * 100, MEMORY_BUCKET_EDGES_PERCENT)
+        cell.add_bucket("memory_bucket_milliseconds", index, milliseconds)
+
+
+def _add_network_rate(cell: Cell, tick: Tick, milliseconds: int) -> None:
+    load = tick.load
+    if load is None or load.network_received_bytes is None or load.network_sent_bytes is None:
+        return
+    moved = load.network_received_bytes + load.network_sent_bytes
+    rate = moved * MILLISECONDS_PER_SECOND / tick.duration_milliseconds
+    cell.add_bucket("network_rate_milliseconds", bucket_index(rate, NETWORK_RATE_EDGES_BYTES_PER_SECOND), milliseconds)
+
+
+def _add_idle_run(cell: Cell, tick: Tick, offset: int, milliseconds: int) -> None:
+    """Of these milliseconds, those that lie in the idle run beyond its first 15, 30 and 60 minutes."""
+    run_at_end = tick.idle_run_milliseconds - (tick.duration_milliseconds - offset - milliseconds)
+    for minutes in IDLE_RUN_EDGES_MINUTES:
+        beyond = run_at_end - minutes * MILLISECONDS_PER_MINUTE
+        cell.add_sum(f"idle_beyond_{minutes}_minutes_milliseconds", min(milliseconds, max(0, beyond)))

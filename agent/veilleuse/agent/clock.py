@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The real clocks, and a sleep that a signal can end."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import Final
+
+from veilleuse.agent.model import Instant
+
+_NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
+# Only Linux tells suspended time apart; elsewhere both clocks are the same and sleep is found from events.
+_BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class SystemClock:
+    """`ports.Clock` on the operating system's clocks."""
+
+    def __init__(self, procfs: str = "/proc") -> None:
+        self._boot_id_file = f"{procfs}/sys/kernel/random/boot_id"
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
+
+    def now(self) -> Instant:
+        """All three clocks, read within microseconds of each other."""
+        return Instant(
+            unix_milliseconds=time.time_ns() // _NANOSECONDS_PER_MILLISECOND,
+            boottime_milliseconds=time.clock_gettime_ns(_BOOTTIME) // _NANOSECONDS_PER_MILLISECOND,
+            monotonic_milliseconds=time.monotonic_ns() // _NANOSECONDS_PER_MILLISECOND,
+        )
+
+    def boot_id(self) -> str:
+        """The kernel's boot id; empty where there is none: every start then counts as another boot."""
+        try:
+            with open(self._boot_id_file, encoding="ascii") as file:
+                return file.read().strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def sleep(self, milliseconds: int) -> None:
+        """Wait that long, or less when `wake` is called. Time spent suspended does not count."""
+        ready, _, _ = select.select([self._wake_reader], [], [], max(0, milliseconds) / 1000)
+        if ready:
+            os.read(self._wake_reader, 64)
+
+    def wake(self) -> None:
+        """End the present or the next `sleep`; may be called from a signal handler."""
+        try:
+            os.write(self._wake_writer, b"w")
+        except BlockingIOError:
+            return  # enough wakes are waiting already
+
+    def close(self) -> None:
+        """Give the pipe back."""
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)

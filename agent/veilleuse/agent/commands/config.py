@@ -1,0 +1,20 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse-agent config`: the full default configuration, commented."""
+
+from __future__ import annotations
+
+import argparse
+
+from veilleuse.agent.settings import AgentSettings
+from veilleuse.wire.settings_file import render_default
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None."""
+
+
+def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
+    """Print it; a file with just this changes nothing."""
+    print(render_default(AgentSettings), end="")
+    return 0

@@ -1,0 +1,300 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse-agent doctor`: what this machine can measure, why not, and the remedy; identity, spool and clock."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, Final
+
+from veilleuse.agent.commands.clear import seconds_text, utc_text
+from veilleuse.agent.commands.peek import SpoolView, look_at_identity, look_at_spool
+from veilleuse.agent.errors import AgentError
+from veilleuse.agent.facts import MACHINE_ID
+from veilleuse.agent.identity import Identity, require_machine_id
+from veilleuse.agent.machine import Machine
+from veilleuse.agent.model import Point
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.resident import open_sources
+from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.sources import BUILTIN, NOT_BY_DEFAULT, Sources
+from veilleuse.agent.state import is_plausible
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.vocabulary import Boundary, PointKind
+
+EXIT_WARNINGS: Final = 3
+SILENCE_MILLISECONDS: Final = 15 * MILLISECONDS_PER_MINUTE
+"""Three checkpoints of a PC (5 min): a service that runs has said something since."""
+_COUNTERS: Final = frozenset(
+    {PointKind.RAPL, PointKind.EMI, PointKind.POWERMETRICS, PointKind.HWMON, PointKind.GPU}
+)
+_MEANING: Final = {
+    Method.METERED: "a meter sees the whole machine at the wall",
+    Method.BATTERY: "the battery sees the whole machine while it runs on it",
+    Method.COUNTER_CALIBRATED: "hardware counters, calibrated for this model by a meter",
+    Method.COUNTER_MODELLED: "hardware counters, and a model of the rest of the machine",
+    Method.LOAD_MODELLED: "a model from the load",
+    Method.CLASS_DEFAULT: "the default of the device class",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="for a machine")
+
+
+def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
+    """0 when all is well, 3 when there is something to do (the warnings)."""
+    now = time.time_ns() // 1_000_000
+    machine, sources = open_sources(settings)
+    sources.close()
+    identity, no_identity = look_at_identity(settings)
+    spool = look_at_spool(settings)
+    result: dict[str, Any] = {
+        "machine": {field.name: getattr(machine, field.name) for field in fields(machine)},
+        "sources": source_rows(sources),
+        "ladder": ladder(sources, machine),
+        "identity": _identity(settings, identity, no_identity, now),
+        "spool": _spool(spool),
+        "clock": {"unix_milliseconds": now, "plausible": is_plausible(now)},
+        "warnings": list(_warnings(settings, sources, identity, no_identity, spool, now)),
+    }
+    if parsed.json:
+        print(json.dumps(result, ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(_lines(result)))
+    return EXIT_WARNINGS if result["warnings"] else 0
+
+
+def source_rows(sources: Sources) -> list[dict[str, Any]]:
+    """Each source: available, its points, or the reason and the remedy."""
+    rows: list[dict[str, Any]] = [
+        _row(one.source.name, [_point(point) for point in one.points]) for one in sources.opened
+    ]
+    if sources.load is not None:
+        rows.append(_row(sources.load.name, []))
+    rows += [
+        _row(one.name, [], available=False, word=one.word, reason=one.reason, remedy=one.remedy)
+        for one in sources.unavailable
+    ]
+    tried = {row["name"] for row in rows}
+    rows += [
+        _row(name, [], available=False, word="not_chosen", reason="measure.sources does not name it")
+        for name in BUILTIN
+        if name not in tried and name not in NOT_BY_DEFAULT
+    ]
+    return rows
+
+
+def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
+    """The methods, best first: whether this machine allows each, and why. The first allowed one is its place.
+
+    The collector decides in the end: it alone knows meters shared by several machines and calibrations.
+    """
+    points = [point for one in sources.opened for point in one.points]
+    counters = [point for point in points if point.kind in _COUNTERS]
+    battery = any(point.kind is PointKind.BATTERY_OUT for point in points)
+    if counters:
+        seen = ", ".join(f"{point.kind} {point.domain}" for point in counters)
+        counted = f"{seen}: the collector uses it once a machine of this model has been calibrated"
+    else:
+        counted = _why_not(sources, ("linux_rapl", "linux_hwmon"))
+    load = sources.load is not None
+    load_reason = "utilisation and state are measured" if load else _why_not(sources, ("utilisation",))
+    if load and machine.virtualisation not in ("none", "container"):
+        load_reason += "; a virtual machine is a memo line, its energy is already in its host's"
+    rows = (
+        (
+            Method.METERED,
+            any(p.boundary is Boundary.WALL for p in points),
+            "no meter sees this machine at the wall",
+        ),
+        (Method.BATTERY, battery, _why_not(sources, ("linux_battery",))),
+        (Method.COUNTER_CALIBRATED, False, counted),
+        (Method.COUNTER_MODELLED, bool(counters), counted),
+        (Method.LOAD_MODELLED, load, load_reason),
+        (Method.CLASS_DEFAULT, True, f"device class {machine.device_class}"),
+    )
+    place = next(method for method, allowed, _ in rows if allowed)
+    return [
+        {
+            "method": method.value,
+            "meaning": _MEANING[method],
+            "available": allowed,
+            "reason": _MEANING[method] if allowed and method in (Method.METERED, Method.BATTERY) else reason,
+            "place": method is place,
+        }
+        for method, allowed, reason in rows
+    ]
+
+
+def _identity(settings: AgentSettings, identity: Identity | None, reason: str, now: int) -> dict[str, Any]:
+    if identity is None:
+        return {"enrolled": False, "reason": reason}
+    return {
+        "enrolled": True,
+        "agent_id": identity.agent_id.hex(),
+        "address": settings.collector.address or identity.place.address,
+        "org_entity": identity.place.org_entity,
+        "site": identity.place.site,
+        "population": identity.place.population,
+        "ca_pinned": identity.place.ca_pinned,
+        "certificate_not_after_unix_milliseconds": identity.not_after_unix_milliseconds,
+        "certificate_expired": now >= identity.not_after_unix_milliseconds,
+        "certificate_renewal_due": now >= identity.renewal_due_unix_milliseconds(),
+    }
+
+
+def _spool(spool: SpoolView) -> dict[str, Any]:
+    next_send = spool.control.get(ControlKey.NEXT_SEND)
+    return {
+        "path": str(spool.path),
+        "trouble": spool.trouble or None,
+        "size_bytes": spool.size_bytes,
+        "records_waiting": spool.pending + spool.unacknowledged,
+        "records_kept_after_acknowledgement": spool.ring,
+        "quarantine": spool.quarantine,
+        "drops": json.loads(spool.control.get(ControlKey.DROPS) or "{}"),
+        "standing": spool.control.get(ControlKey.STANDING),
+        "failures": int(spool.control.get(ControlKey.FAILURES) or 0),
+        "next_send_unix_milliseconds": int(next_send) if next_send else None,
+    }
+
+
+def _warnings(
+    settings: AgentSettings,
+    sources: Sources,
+    identity: Identity | None,
+    no_identity: str,
+    spool: SpoolView,
+    now: int,
+) -> Iterator[str]:
+    for one in sources.unavailable:
+        if one.word in ("no_permission", "missing_library"):
+            yield f"{one.name}: {one.reason}" + (f"; {one.remedy}" if one.remedy else "")
+    if sources.load is None:
+        yield "utilisation cannot be measured: no state can be told"
+    try:
+        require_machine_id(MACHINE_ID)
+    except AgentError as error:
+        yield str(error)
+    if not is_plausible(now):
+        yield "the clock is not plausible: records wait undated until it is set"
+    if identity is None:
+        yield no_identity
+    elif now >= identity.not_after_unix_milliseconds:
+        yield "the certificate has expired: the next contact renews it with the old key"
+    if identity is not None and not identity.place.ca_pinned and not settings.collector.ca_sha256:
+        yield "the collector's CA came with the join file and is not pinned: set collector.ca_sha256 to make sure of it"
+    if spool.trouble:
+        yield spool.trouble
+        return
+    standing = spool.control.get(ControlKey.STANDING)
+    if int(spool.control.get(ControlKey.FAILURES) or 0) and standing:
+        yield f"nothing is delivered: {standing}"
+    if spool.quarantine:
+        yield f"{spool.quarantine} record(s) in quarantine: the collector refused them"
+    yield from _silence(spool, now)
+
+
+def _silence(spool: SpoolView, now: int) -> Iterator[str]:
+    last = spool.control.get(ControlKey.LAST_SIGN)
+    if last is None:
+        yield "the service has never run here: start `veilleuse-agent run`"
+        return
+    silent = now - int(json.loads(last)["unix"])
+    if silent > SILENCE_MILLISECONDS:
+        yield f"the service has said nothing for {seconds_text(silent)}: is `veilleuse-agent run` running?"
+
+
+def _row(
+    name: str,
+    points: list[dict[str, str]],
+    *,
+    available: bool = True,
+    word: str = "",
+    reason: str = "",
+    remedy: str = "",
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "available": available,
+        "points": points,
+        "reason": reason,
+        "remedy": remedy,
+        "word": word,
+    }
+
+
+def _point(point: Point) -> dict[str, str]:
+    return {
+        "kind": point.kind.value,
+        "domain": point.domain,
+        "boundary": point.boundary.value,
+        "subject": point.subject,
+    }
+
+
+def _why_not(sources: Sources, names: tuple[str, ...]) -> str:
+    reasons = dict.fromkeys(one.reason for one in sources.unavailable if one.name in names)
+    return "; ".join(reasons) or "no source for it is in use"
+
+
+# ----------------------------------------------------------------------------------- for people
+
+
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    machine = result["machine"]
+    what = [machine["vendor"], machine["model"], machine["cpu_model"], machine["os_version"]]
+    yield f"Machine: {machine['device_class']}, virtualisation {machine['virtualisation']}" + "".join(
+        f", {word}" for word in what if word
+    )
+    yield ""
+    yield "Sources:"
+    for row in result["sources"]:
+        if row["available"]:
+            points = ", ".join(f"{p['kind']} {p['domain']} ({p['boundary']})" for p in row["points"])
+            yield f"  + {row['name']}: {points or 'works'}"
+        else:
+            yield f"  - {row['name']}: {row['reason']}"
+            if row["remedy"]:
+                yield f"      remedy: {row['remedy']}"
+    if not any(row["points"] for row in result["sources"]):
+        yield "  Energy is not measured on this machine; utilisation and state are what it sends."
+    yield ""
+    yield "How its energy will be known, best first:"
+    for row in result["ladder"]:
+        mark = ">" if row["place"] else "+" if row["available"] else "-"
+        yield f"  {mark} {row['method']}: {row['reason']}"
+    yield ""
+    yield from _identity_lines(result["identity"])
+    yield from _spool_lines(result["spool"])
+    yield f"Clock: {utc_text(result['clock']['unix_milliseconds'])}, {'plausible' if result['clock']['plausible'] else 'not plausible'}"
+    yield ""
+    for warning in result["warnings"]:
+        yield f"Warning: {warning}"
+    if not result["warnings"]:
+        yield "Nothing to do."
+
+
+def _identity_lines(identity: dict[str, Any]) -> Iterator[str]:
+    if not identity["enrolled"]:
+        yield "Identity: none"
+        return
+    yield f"Identity: {identity['agent_id']}, {identity['population']} of {identity['org_entity']}, site {identity['site']}"
+    end = identity["certificate_not_after_unix_milliseconds"]
+    left = (end - time.time_ns() // 1_000_000) / MILLISECONDS_PER_DAY
+    yield f"  sends to {identity['address']}; certificate until {utc_text(end)} ({left:.1f} days)"
+
+
+def _spool_lines(spool: dict[str, Any]) -> Iterator[str]:
+    if spool["trouble"]:
+        yield f"Spool: {spool['trouble']}"
+        return
+    yield f"Spool: {spool['records_waiting']} record(s) waiting, {spool['size_bytes']} bytes at {spool['path']}"
+    yield f"  standing: {spool['standing'] or 'no contact yet'}"

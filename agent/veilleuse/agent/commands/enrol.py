@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse-agent enrol JOINFILE`: a first identity against the token of a join file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from veilleuse.agent.settings import AgentSettings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """JOINFILE, --keep, --json."""
+    parser.add_argument(
+        "join_file", type=Path, metavar="JOINFILE", help="written by `veilleuse token create`"
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="do not delete the join file (a token for a group)"
+    )
+    parser.add_argument("--json", action="store_true", help="for a machine")
+
+
+def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
+    """0 when enrolled; run it again after any failure: the same key asks again."""
+    from veilleuse.agent.enrolling import enrol
+
+    identity = enrol(settings, parsed.join_file, keep=parsed.keep)
+    place = identity.place
+    if parsed.json:
+        result = {
+            "agent_id": identity.agent_id.hex(),
+            "address": place.address,
+            "org_entity": place.org_entity,
+            "site": place.site,
+            "population": place.population,
+            "ca_pinned": place.ca_pinned,
+            "certificate_not_after_unix_milliseconds": identity.not_after_unix_milliseconds,
+        }
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        print(
+            f"enrolled as {identity.agent_id.hex()}: {place.population} of {place.org_entity}, site {place.site}"
+        )
+        print(f"sends to {place.address}; see `veilleuse-agent doctor`")
+    return 0

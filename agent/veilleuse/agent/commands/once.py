@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse-agent once`: measure for a moment, show the record; nothing is stored or sent."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from veilleuse.agent.commands.clear import plain, record_lines
+from veilleuse.agent.encode import encode_record
+from veilleuse.agent.errors import AgentError
+from veilleuse.agent.resident import once
+from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.sources import Sources
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--seconds, --json."""
+    parser.add_argument(
+        "--seconds", type=_seconds, default=2.0, metavar="N", help="how long to measure (1 to 60; 2)"
+    )
+    parser.add_argument("--json", action="store_true", help="for a machine")
+
+
+def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
+    """0 when something was measured. Raises AgentError when nothing at all can be."""
+    glance = once(settings, parsed.seconds)
+    if not glance.sources.opened and glance.sources.load is None:
+        raise AgentError("nothing can be measured on this machine: `veilleuse-agent doctor` says why")
+    messages = [pb.Record.FromString(encode_record(record)) for record in glance.records]
+    if parsed.json:
+        result: dict[str, Any] = {
+            "records": [plain(message) for message in messages],
+            "unavailable": [
+                {"name": one.name, "word": one.word, "reason": one.reason, "remedy": one.remedy}
+                for one in glance.sources.unavailable
+            ],
+        }
+        print(json.dumps(result, ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(_lines(messages, glance.sources)))
+    return 0
+
+
+def _lines(messages: list[pb.Record], sources: Sources) -> Iterator[str]:
+    for message in messages:
+        yield from record_lines(message)
+    for one in sources.unavailable:
+        yield f"{one.name}: not here: {one.reason}" + (f"; {one.remedy}" if one.remedy else "")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from error
+    if not 1 <= seconds <= 60:
+        raise argparse.ArgumentTypeError("1 to 60 seconds")
+    return seconds

@@ -1,0 +1,101 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The spool and the identity as `doctor` and `show` look at them: reading only, creating nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from veilleuse.agent.errors import AgentError
+from veilleuse.agent.identity import Identity, IdentityStore
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.spool import FILE_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolView:
+    """What stands in the spool."""
+
+    path: Path
+    trouble: str = ""
+    """Why nothing could be read; empty otherwise."""
+    size_bytes: int = 0
+    pending: int = 0
+    """Rows without number."""
+    unacknowledged: int = 0
+    """Numbered, not yet acknowledged."""
+    ring: int = 0
+    """Acknowledged and still kept."""
+    quarantine: int = 0
+    control: dict[str, str] = field(default_factory=dict)
+    newest_pending: str | None = None
+    """JSON of the newest row without number."""
+    newest_unacknowledged: bytes | None = None
+    newest_acknowledged: bytes | None = None
+    acknowledged_unix_milliseconds: int | None = None
+
+    @property
+    def sources(self) -> dict[str, Any]:
+        """Control SOURCES, empty when the resident process never wrote it."""
+        said: dict[str, Any] = json.loads(self.control.get(ControlKey.SOURCES) or "{}")
+        return said
+
+
+def look_at_spool(settings: AgentSettings) -> SpoolView:
+    """The spool as it stands; `trouble` says what is wrong. Never raises, never writes."""
+    path = settings.paths.state / FILE_NAME
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return SpoolView(path, trouble=f"no spool at {path} yet: `veilleuse-agent run` makes it")
+    except OSError as error:
+        return SpoolView(
+            path, trouble=f"cannot read {path} ({error.strerror}): run as root or as the agent's user"
+        )
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)) as db:
+            return _read(db, path, size)
+    except sqlite3.Error as error:
+        return SpoolView(
+            path, trouble=f"cannot read {path} ({error}): it is set aside at the next start", size_bytes=size
+        )
+
+
+def look_at_identity(settings: AgentSettings) -> tuple[Identity | None, str]:
+    """(identity, "") or (None, why there is none). Never raises."""
+    try:
+        return IdentityStore(settings.paths.state).load(), ""
+    except (AgentError, OSError) as error:
+        return None, str(error)
+
+
+def _read(db: sqlite3.Connection, path: Path, size: int) -> SpoolView:
+    def one(query: str) -> Any:
+        row = db.execute(query).fetchone()
+        return row if row is not None else (None, None)
+
+    sent = one(
+        "SELECT wire, acknowledged_unix_milliseconds FROM outbox"
+        " WHERE acknowledged_unix_milliseconds IS NOT NULL ORDER BY seq DESC LIMIT 1"
+    )
+    return SpoolView(
+        path=path,
+        size_bytes=size,
+        pending=one("SELECT COUNT(*) FROM pending")[0],
+        unacknowledged=one("SELECT COUNT(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL")[0],
+        ring=one("SELECT COUNT(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL")[0],
+        quarantine=one("SELECT COUNT(*) FROM quarantine")[0],
+        control=dict(db.execute("SELECT key, value FROM control")),
+        newest_pending=one("SELECT body FROM pending ORDER BY id DESC LIMIT 1")[0],
+        newest_unacknowledged=one(
+            "SELECT wire FROM outbox WHERE acknowledged_unix_milliseconds IS NULL ORDER BY seq DESC LIMIT 1"
+        )[0],
+        newest_acknowledged=sent[0],
+        acknowledged_unix_milliseconds=sent[1],
+    )

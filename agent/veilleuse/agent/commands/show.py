@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse-agent show`: in clear, what leaves this machine. For whoever sits in front of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from veilleuse.agent.commands.clear import period_text, plain, record_lines, utc_text
+from veilleuse.agent.commands.peek import SpoolView, look_at_identity, look_at_spool
+from veilleuse.agent.encode import WireEncoder
+from veilleuse.agent.errors import AgentError
+from veilleuse.agent.facts import own_facts
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.settings import AgentSettings
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+NEVER_SENT: Final = (
+    "user names",
+    "sessions",
+    "process names and command lines",
+    "window titles",
+    "files and addresses visited",
+    "keyboard and pointer",
+    "location",
+    "serial numbers",
+)
+"""DESIGN.md §3."""
+GRAIN: Final = {
+    "workstation": "closed hours: one total per day; open hours: one total per week; no time of day",
+    "classroom": "one total per hour",
+    "server": "one total per period of 10 s to 5 min, as configured on this machine",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="for a machine")
+
+
+def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
+    """0; 1 when the spool exists but cannot be read."""
+    spool = look_at_spool(settings)
+    if spool.trouble and spool.size_bytes:
+        raise AgentError(spool.trouble)
+    identity, _ = look_at_identity(settings)
+    population = settings.measure.population or (identity.place.population if identity else "")
+    points = [point for source in spool.sources.get("sources", ()) for point in source.get("points") or ()]
+    facts = own_facts(settings, points)
+    last = last_record(spool)
+    sent = pb.Record.FromString(spool.newest_acknowledged) if spool.newest_acknowledged else None
+    result: dict[str, Any] = {
+        "agent_id": identity.agent_id.hex() if identity else None,
+        "population": population or None,
+        "grain": GRAIN.get(population),
+        "never_sent": list(NEVER_SENT),
+        "facts": plain(facts),
+        "last_record": plain(last) if last is not None else None,
+        "last_sent": plain(sent) if sent is not None else None,
+        "records_waiting": spool.pending + spool.unacknowledged,
+        "standing": spool.control.get(ControlKey.STANDING),
+        "next_send_unix_milliseconds": _whole(spool.control.get(ControlKey.NEXT_SEND)),
+    }
+    if parsed.json:
+        print(json.dumps(result, ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(_lines(result, last, sent)))
+    return 0
+
+
+def last_record(spool: SpoolView) -> pb.Record | None:
+    """The newest record made, sent or not."""
+    if spool.newest_pending is not None:
+        return pb.Record.FromString(WireEncoder().encode(spool.newest_pending))
+    newest = spool.newest_unacknowledged or spool.newest_acknowledged
+    return pb.Record.FromString(newest) if newest else None
+
+
+def _lines(result: dict[str, Any], last: pb.Record | None, sent: pb.Record | None) -> Iterator[str]:
+    yield f"This machine is known to its collector as {result['agent_id'] or 'nobody: it is not enrolled, nothing leaves it'}."
+    if result["grain"]:
+        yield f"It counts as {result['population']}: {result['grain']}."
+    yield f"Never sent: {', '.join(NEVER_SENT)}."
+    yield ""
+    yield "Said about the machine, when it changes:"
+    for name, value in result["facts"].items():
+        if name != "points":
+            yield f"  {name}: {value}"
+    for point in result["facts"].get("points", ()):
+        yield f"  measured at: {point['kind']} {point['domain']} ({point['boundary']})"
+    yield ""
+    yield from _record("The last record:", last, "none has been closed yet")
+    same = last is not None and sent is not None and last == sent
+    if same:
+        yield "It is also the last one sent."
+    else:
+        yield from _record("The last one sent:", sent, "nothing has been sent")
+    yield ""
+    yield f"Waiting: {result['records_waiting']} record(s). Standing: {result['standing'] or 'no contact yet'}."
+    if result["next_send_unix_milliseconds"] and result["population"] != "workstation":
+        yield f"Next contact: {utc_text(result['next_send_unix_milliseconds'])}."
+
+
+def _record(title: str, record: pb.Record | None, none: str) -> Iterator[str]:
+    yield title if record is not None else f"{title} {none}."
+    if record is not None:
+        for line in record_lines(record):
+            yield f"  {line}"
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text else None
+
+
+__all__ = ["add_arguments", "last_record", "period_text", "run"]

@@ -1,0 +1,179 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""When the sending process is started, and what becomes of it. The measuring process never touches the network itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from veilleuse.agent.errors import SpoolError
+from veilleuse.agent.model import Instant
+from veilleuse.agent.ports import ControlKey, ResidentSpool
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.vocabulary import Population
+
+log = logging.getLogger(__name__)
+
+CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
+"""DESIGN.md §3."""
+HELD_BELOW_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
+"""Shorter periods keep the sender running: a start costs more than a held channel then."""
+IDENTITY_FILE: Final = "id/certificate.pem"
+"""Below `paths.state`; there once enrolled. `identity.py` has the rest: importing it here would cost memory."""
+
+_SPREAD_MILLISECONDS: Final = 2 * MILLISECONDS_PER_MINUTE
+"""A fleet that boots together does not call together. PROMISES.md §2.3."""
+_WORKSTATION_SPREAD_MILLISECONDS: Final = 2 * MILLISECONDS_PER_HOUR
+_OVERDUE_SPREAD_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
+"""Workstations that missed a whole day may be on for a short while only."""
+_FIRST_RETRY_MILLISECONDS: Final = 5_000
+_LAST_RETRY_MILLISECONDS: Final = 15 * MILLISECONDS_PER_MINUTE
+_LONGEST_CONTACT_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
+_STOP_SECONDS: Final = 10
+
+
+def random_below(bound: int) -> int:
+    """Uniform, 0 to bound − 1; 0 when there is nothing to choose from. Not `random`: it imports hash functions."""
+    return int.from_bytes(os.urandom(8), "big") % bound if bound > 0 else 0
+
+
+class Contacts:
+    """Starts the sender as a child when it is due, and stops it at the end."""
+
+    def __init__(
+        self,
+        state: Path,
+        config_file: Path | None,
+        contact_seconds: int,
+        *,
+        command: Sequence[str] | None = None,
+        below: Callable[[int], int] = random_below,
+    ) -> None:
+        """`contact_seconds` 0 = the population's. `command` is the sender's without its options."""
+        self._identity = state / IDENTITY_FILE
+        self._contact_seconds = contact_seconds
+        self._command = [*(command or (sys.executable, "-P", "-m", "veilleuse.agent", "send"))]
+        if config_file is not None:
+            self._command += ["--config", str(config_file)]
+        self._below = below
+        self._child: subprocess.Popen[bytes] | None = None
+        self._hold = False
+        self._started = 0  # boot-time, ms
+        self._not_before = 0  # boot-time, ms
+        self._failures = 0
+        self._chosen = False
+        self._said_not_enrolled = False
+
+    def step(
+        self, now: Instant, unix_milliseconds: int, spool: ResidentSpool, population: Population, period_milliseconds: int
+    ) -> None:
+        """Look after the child, or start one when it is time. Called once per tick."""
+        if self._child is not None:
+            self._watch(self._child, now)
+            return
+        if now.boottime_milliseconds < self._not_before or not self._is_enrolled():
+            return
+        hold = population is Population.SERVER and period_milliseconds < HELD_BELOW_MILLISECONDS
+        if not hold:
+            late = self._late_milliseconds(unix_milliseconds, spool, population)
+            if late is None:
+                self._chosen = False
+                return
+            if not self._chosen:
+                self._chosen = True
+                wait = self._below(self._spread_milliseconds(late, population))
+                self._not_before = now.boottime_milliseconds + wait
+                if wait > 0:
+                    return
+        self._start(now, hold)
+
+    def stop(self) -> None:
+        """End the child and wait for it."""
+        if self._child is None:
+            return
+        self._child.terminate()
+        try:
+            self._child.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._child = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a sender runs now."""
+        return self._child is not None
+
+    def _is_enrolled(self) -> bool:
+        if self._identity.exists():
+            self._said_not_enrolled = False
+            return True
+        if not self._said_not_enrolled:
+            self._said_not_enrolled = True
+            log.warning("not enrolled: measured and kept, not sent", extra={"missing": str(self._identity)})
+        return False
+
+    def _late_milliseconds(self, unix: int, spool: ResidentSpool, population: Population) -> int | None:
+        """How long the contact has been due, ≥ 0; None when it is not. Due at once when there never was one."""
+        try:
+            text = spool.control(ControlKey.NEXT_SEND)
+            due = int(text) if text is not None else unix
+        except SpoolError:
+            return None  # the other process has it: next tick
+        except ValueError:
+            due = unix
+        interval = (self._contact_seconds or CONTACT_SECONDS[population]) * 1000
+        if due - unix > 2 * interval + MILLISECONDS_PER_DAY:
+            due = unix  # the clock was set back since: no such date was ever agreed
+        return unix - due if unix >= due else None
+
+    def _spread_milliseconds(self, late: int, population: Population) -> int:
+        if late < MILLISECONDS_PER_MINUTE:
+            return 0  # the moment itself was drawn by the sender
+        if population is not Population.WORKSTATION:
+            return _SPREAD_MILLISECONDS
+        return _OVERDUE_SPREAD_MILLISECONDS if late > MILLISECONDS_PER_DAY else _WORKSTATION_SPREAD_MILLISECONDS
+
+    def _start(self, now: Instant, hold: bool) -> None:
+        command = [*self._command, "--hold"] if hold else self._command
+        try:
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        except OSError as error:
+            log.error("sender not started", extra={"reason": str(error)})
+            self._failed(now)
+            return
+        self._started = now.boottime_milliseconds
+        self._hold = hold
+        log.debug("sender started", extra={"pid": self._child.pid})
+
+    def _watch(self, child: subprocess.Popen[bytes], now: Instant) -> None:
+        code = child.poll()
+        ran = now.boottime_milliseconds - self._started
+        if code is None:
+            if not self._hold and ran > _LONGEST_CONTACT_MILLISECONDS:
+                log.warning("sender takes too long, ended", extra={"pid": child.pid})
+                self.stop()
+                self._failed(now)
+            return
+        self._child = None
+        self._chosen = False
+        log.debug("sender ended", extra={"pid": child.pid, "code": code})
+        if code == 0 and not self._hold:
+            self._failures = 0
+            self._not_before = now.boottime_milliseconds + _FIRST_RETRY_MILLISECONDS
+        else:
+            if ran > _LAST_RETRY_MILLISECONDS:
+                self._failures = 0
+            self._failed(now)
+
+    def _failed(self, now: Instant) -> None:
+        """The sender keeps its own back-off in NEXT_SEND; this one is for a sender that cannot even start."""
+        wait = min(_LAST_RETRY_MILLISECONDS, _FIRST_RETRY_MILLISECONDS << min(self._failures, 10))
+        self._failures += 1
+        self._not_before = now.boottime_milliseconds + wait

@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""model.Record and model.Gap → the wire's Record, once. What was not measured stays unset."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+
+from veilleuse.agent.model import (
+    BUCKETS,
+    Cell,
+    ClockPeriod,
+    DatePeriod,
+    Gap,
+    Period,
+    Point,
+    Record,
+    WeekPeriod,
+    body_from_json,
+)
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import (
+    Band,
+    Boundary,
+    DeviceClass,
+    GapReason,
+    PointKind,
+    Population,
+    State,
+    Supply,
+)
+
+_ENUMS: Final[dict[type[StrEnum], tuple[Any, str]]] = {
+    Band: (pb.Band, "BAND_"),
+    State: (pb.State, "STATE_"),
+    Supply: (pb.Supply, "SUPPLY_"),
+    PointKind: (pb.PointKind, "POINT_KIND_"),
+    Boundary: (pb.Boundary, "BOUNDARY_"),
+    GapReason: (pb.GapReason, "GAP_REASON_"),
+    Population: (pb.Population, "POPULATION_"),
+    DeviceClass: (pb.DeviceClass, "DEVICE_CLASS_"),
+}
+
+
+class WireEncoder:
+    """What the outbox asks of an encoder: bytes out of a spool row, and bytes that stand for a lost record."""
+
+    def encode(self, body: str) -> bytes:
+        """The Record message of one spool row (JSON of Record or Gap). Raises ValueError when it is neither."""
+        content = body_from_json(body)
+        try:
+            return encode_gap(content) if isinstance(content, Gap) else encode_record(content)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"not a record: {error}") from error
+
+    def refused(self, wire: bytes) -> bytes:
+        """Gap{refused} over the span of a record the collector will never store.
+
+        What stood for a gap already loses its spans: they must have been what was refused.
+        """
+        lost = pb.Gap(reason=pb.GAP_REASON_REFUSED, records=1)
+        try:
+            record = pb.Record.FromString(wire)
+        except DecodeError:
+            return _serialised(pb.Record(gap=lost))
+        if record.HasField("gap"):
+            lost.records = max(1, record.gap.records)
+        elif record.measurement.HasField("period"):
+            milliseconds = sum(cell.milliseconds for cell in record.measurement.cells)
+            lost.spans.add(period=record.measurement.period, milliseconds=milliseconds)
+        return _serialised(pb.Record(gap=lost))
+
+    def lost(self, reason: str, records: int) -> bytes:
+        """A gap whose time is not known any more; `records` ≥ 1."""
+        gap = pb.Gap(reason=number(GapReason(reason)), records=records)
+        return _serialised(pb.Record(gap=gap))
+
+
+def encode_record(record: Record) -> bytes:
+    """Deterministic bytes of Record{measurement}: points, cells and gaps in a fixed order."""
+    points = sorted(
+        {point for cell in record.cells.values() for point in cell.energies},
+        key=lambda point: (number(point.kind), point.domain, number(point.boundary), point.subject),
+    )
+    index = {point: position for position, point in enumerate(points)}
+    measurement = pb.Measurement(
+        period=encode_period(record.period),
+        calendar_sha256=_calendar_hash(record.calendar_sha256),
+        idle_rule_version=record.idle_rule_version,
+        points=[encode_point(point) for point in points],
+    )
+    keys = sorted(record.cells, key=lambda key: (number(key[0]), number(key[1]), number(key[2])))
+    for key in keys:
+        if record.cells[key].milliseconds > 0:
+            _fill_cell(measurement.cells.add(), key, record.cells[key], index)
+    for (reason, source), lost in sorted(record.gaps.items(), key=lambda gap: (number(gap[0][0]), gap[0][1])):
+        if lost > 0:
+            measurement.gaps.add(reason=number(reason), milliseconds=lost, source=source)
+    if record.max_rss_bytes > 0:
+        measurement.max_rss_bytes = record.max_rss_bytes
+    return _serialised(pb.Record(measurement=measurement))
+
+
+def encode_gap(gap: Gap) -> bytes:
+    """Deterministic bytes of Record{gap}."""
+    message = pb.Gap(reason=number(gap.reason), records=gap.records)
+    for period, lost in gap.spans:
+        span = message.spans.add(milliseconds=lost)
+        if period is not None:
+            span.period.CopyFrom(encode_period(period))
+    return _serialised(pb.Record(gap=message))
+
+
+def encode_period(period: Period) -> pb.Period:
+    """The wire's Period."""
+    match period:
+        case ClockPeriod(start, duration, offset):
+            clock = pb.ClockPeriod(
+                start_unix_milliseconds=start,
+                duration_milliseconds=duration,
+                utc_offset_seconds=offset,
+            )
+            return pb.Period(clock=clock)
+        case DatePeriod(day):
+            return pb.Period(date=pb.LocalDate(year=day.year, month=day.month, day=day.day))
+        case WeekPeriod(year, week):
+            return pb.Period(week=pb.IsoWeek(year=year, week=week))
+
+
+def encode_point(point: Point) -> pb.Point:
+    """The wire's Point."""
+    return pb.Point(
+        kind=number(point.kind),
+        domain=point.domain,
+        boundary=number(point.boundary),
+        subject=point.subject,
+    )
+
+
+@cache
+def number(word: StrEnum) -> Any:
+    """The enum number of a word of the vocabulary; typed Any because each proto enum is a type of its own."""
+    enum, prefix = _ENUMS[type(word)]
+    return enum.Value(prefix + word.name)
+
+
+def _fill_cell(cell: pb.Cell, key: tuple[Band, State, Supply], sums: Cell, index: dict[Point, int]) -> None:
+    cell.band, cell.state, cell.supply = number(key[0]), number(key[1]), number(key[2])
+    cell.milliseconds = sums.milliseconds
+    for point in sorted(sums.energies, key=index.__getitem__):
+        energy, covered = sums.energies[point]
+        cell.energies.add(point_index=index[point], energy_millijoules=energy, covered_milliseconds=covered)
+    for name, value in sums.sums.items():
+        setattr(cell, name, value)
+    for name in BUCKETS:
+        if name in sums.buckets:
+            getattr(cell, name).extend(sums.buckets[name])
+
+
+@cache
+def _calendar_hash(hexadecimal: str) -> bytes:
+    if hexadecimal:
+        return bytes.fromhex(hexadecimal)
+    import hashlib
+
+    from veilleuse.wire.bands import DEFAULT_CALENDAR
+
+    return hashlib.sha256(DEFAULT_CALENDAR.to_json().encode()).digest()
+
+
+def _serialised(record: pb.Record) -> bytes:
+    return record.SerializeToString(deterministic=True)

@@ -1,0 +1,352 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Ticks → one additive Record per period, at the grain the machine's owner allows. Pure: no clock, no file.
+
+Servers and classroom PCs have periods of the UTC clock, workstations local days (closed and night bands) and ISO weeks
+(open band). What is split is split in integers: the parts sum to the whole. DESIGN.md §3.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.agent.cells import EMPTY, ON, Share, add_share, shares
+from veilleuse.agent.model import Cell, ClockPeriod, DatePeriod, Period, Record, Tick, WeekPeriod
+from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar, CalendarError, Segment, day_segments, segments
+from veilleuse.wire.limits import HOUR_MILLISECONDS, IDLE_RULE_VERSION
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.vocabulary import Band, GapReason, Population, State, Supply
+
+_FAR_MILLISECONDS: Final = 2 * MILLISECONDS_PER_DAY
+"""A clock set back by more than this makes another timeline: what was closed on the former one does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCalendar:
+    """A calendar and its name on the wire."""
+
+    calendar: Calendar = DEFAULT_CALENDAR
+    sha256: str = ""
+    """Hexadecimal; empty = the built-in default."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of a tick inside one segment and one period."""
+
+    start: int
+    milliseconds: int
+    band: Band
+    day: date
+    """Civil day of the site."""
+    period: Period
+
+
+@dataclass(slots=True)
+class _Open:
+    """A record that still grows."""
+
+    record: Record
+    lengths: dict[Band, int]
+    """Band → milliseconds of the period in it: what the states must sum to."""
+    max_rss_bytes: int = 0
+    used: dict[Band, int] = field(default_factory=dict)
+
+
+class Fold:
+    """Takes ticks in order, gives records whose period is over."""
+
+    def __init__(
+        self,
+        population: Population,
+        period_milliseconds: int,
+        site: SiteCalendar = SiteCalendar(),
+    ) -> None:
+        """`period_milliseconds` divides an hour; workstations ignore it. Raises ValueError when it does not."""
+        if population is not Population.WORKSTATION and (
+            period_milliseconds < 1 or HOUR_MILLISECONDS % period_milliseconds
+        ):
+            raise ValueError(f"a period of {period_milliseconds} ms does not divide an hour")
+        self.population = population
+        self._period_milliseconds = period_milliseconds
+        self._site = site
+        self._zone = ZoneInfo(site.calendar.time_zone)
+        self._next_site: tuple[SiteCalendar, date] | None = None
+        self._segment = Segment(0, 0, Band.CLOSED, date.min)
+        self._open: dict[str, _Open] = {}
+        self._closed: dict[str, int] = {}
+        """Kind → start of the last closed period: a period is filled up with `unknown` once only."""
+
+    # ------------------------------------------------------------------------------------ ticks
+
+    def add(self, tick: Tick) -> Iterator[Record]:
+        """Add one tick; gives, one by one, the records that this closes. Exhaust it."""
+        if tick.state not in ON and not tick.energies:
+            for piece in self._pieces(tick):  # one by one: weeks of silence are thousands
+                yield from self._close_before(piece)
+                self._grow(piece, EMPTY, tick)
+            return
+        pieces = list(self._pieces(tick))
+        for piece, share in zip(pieces, shares(tick, [piece.milliseconds for piece in pieces]), strict=True):
+            yield from self._close_before(piece)
+            self._grow(piece, share, tick)
+
+    def _grow(self, piece: _Piece, share: Share, tick: Tick) -> None:
+        opened = self._opened(piece)
+        opened.used[piece.band] = opened.used.get(piece.band, 0) + piece.milliseconds
+        opened.max_rss_bytes = max(opened.max_rss_bytes, tick.agent_rss_bytes)
+        cell = opened.record.cells.setdefault((piece.band, tick.state, tick.supply), Cell())
+        offset = piece.start - tick.start_unix_milliseconds
+        workstation = self.population is Population.WORKSTATION
+        add_share(cell, share, tick, offset, piece.milliseconds, workstation=workstation)
+        for source, milliseconds in share.gaps:
+            key = (GapReason.SENSOR_LOST, source)
+            opened.record.gaps[key] = opened.record.gaps.get(key, 0) + milliseconds
+
+    def flush(self) -> tuple[Record, ...]:
+        """Everything still open, as it is: not filled up. For `once`, or before a change of population."""
+        records = tuple(_finished(opened) for opened in self._open.values())
+        self._open.clear()
+        return records
+
+    # --------------------------------------------------------------------------------- calendars
+
+    @property
+    def site(self) -> SiteCalendar:
+        """The calendar in use."""
+        return self._site
+
+    def schedule(self, site: SiteCalendar, today_unix_milliseconds: int) -> date:
+        """Use another calendar, from a day on that slices neither a day nor, on workstations, a week; that day.
+
+        DESIGN.md §3: from the next 1st of the month; on workstations from the first Monday on or after it, because a
+        week's record names one calendar. The very first calendar, which replaces the built-in one, need not wait for
+        a month: from tomorrow, on workstations from next Monday.
+        """
+        if self._next_site is not None and self._next_site[0].sha256 == site.sha256:
+            return self._next_site[1]  # already waiting: its day does not move
+        today = datetime.fromtimestamp(today_unix_milliseconds / 1000, self._zone).date()
+        first = today + timedelta(days=1)
+        if self._site.sha256:
+            first = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
+        if self.population is Population.WORKSTATION:
+            first += timedelta(days=-first.weekday() % 7)
+        self._next_site = (site, first)
+        return first
+
+    def _switch(self, day: date) -> None:
+        if self._next_site is not None and day >= self._next_site[1]:
+            self._site = self._next_site[0]
+            self._zone = ZoneInfo(self._site.calendar.time_zone)
+            self._next_site = None
+
+    # ----------------------------------------------------------------------------------- pieces
+
+    def _pieces(self, tick: Tick) -> Iterator[_Piece]:
+        start, end = tick.start_unix_milliseconds, tick.start_unix_milliseconds + tick.duration_milliseconds
+        clock = self._open_clock_period()
+        while start < end:
+            segment = self._segment_at(start)
+            stop = min(end, segment.end_unix_milliseconds)
+            day = segment.local_date
+            if self.population is Population.WORKSTATION:
+                yield _Piece(start, stop - start, segment.band, day, _local_period(segment.band, day))
+            else:
+                if clock is None or not _contains(clock, start):
+                    clock = self._clock_period(start, start if tick.state in ON else end)
+                stop = min(stop, clock.start_unix_milliseconds + clock.duration_milliseconds)
+                yield _Piece(start, stop - start, segment.band, day, clock)
+            start = stop
+
+    def _segment_at(self, position: int) -> Segment:
+        if self._segment.start_unix_milliseconds <= position < self._segment.end_unix_milliseconds:
+            return self._segment
+        day = datetime.fromtimestamp(position / 1000, self._zone).date()
+        self._switch(day)
+        day = datetime.fromtimestamp(position / 1000, self._zone).date()
+        for segment in day_segments(self._site.calendar, day):
+            if position < segment.end_unix_milliseconds:
+                self._segment = segment
+                break
+        return self._segment
+
+    def _clock_period(self, position: int, stretch_end: int) -> ClockPeriod:
+        """The period at `position`; whole periods that a stretch covers are joined up to the hour."""
+        grain = self._period_milliseconds
+        start = position - position % grain
+        hour_end = position - position % HOUR_MILLISECONDS + HOUR_MILLISECONDS
+        length = grain
+        if position == start:
+            whole = (min(stretch_end, hour_end) - start) // grain
+            length = max(1, whole) * grain
+        return ClockPeriod(start, length, self._utc_offset_seconds(start))
+
+    def _open_clock_period(self) -> ClockPeriod | None:
+        opened = self._open.get("clock")
+        period = opened.record.period if opened is not None else None
+        return period if isinstance(period, ClockPeriod) else None
+
+    def _utc_offset_seconds(self, position: int) -> int:
+        offset = datetime.fromtimestamp(position / 1000, self._zone).utcoffset()
+        return int(offset.total_seconds()) if offset is not None else 0
+
+    # ------------------------------------------------------------------------- opening and closing
+
+    def _opened(self, piece: _Piece) -> _Open:
+        kind = _kind(piece.period)
+        opened = self._open.get(kind)
+        if opened is None:
+            record = Record(piece.period, self._site.sha256, IDLE_RULE_VERSION, {}, {})
+            opened = self._open[kind] = _Open(record, self._lengths(piece.period))
+        return opened
+
+    def _close_before(self, piece: _Piece) -> Iterator[Record]:
+        """Close what is over, or full, once the timeline has come to `piece`."""
+        if self.population is not Population.WORKSTATION:
+            current: tuple[tuple[str, Period], ...] = (("clock", piece.period),)
+        else:
+            current = (("date", DatePeriod(piece.day)), ("week", _week(piece.day)))
+        for kind, period in current:
+            opened = self._open.get(kind)
+            if opened is None:
+                continue
+            over = opened.record.period != period or opened.record.calendar_sha256 != self._site.sha256
+            full = kind == _kind(piece.period) and _is_full(opened, piece)
+            if over or full:
+                yield self._close(kind, ahead=_start(period) > _start(opened.record.period))
+
+    def _close(self, kind: str, *, ahead: bool) -> Record:
+        """The finished record. Filled up to its length with `unknown`, unless the clock went back or did before."""
+        opened = self._open.pop(kind)
+        start = _start(opened.record.period)
+        closed = self._closed.get(kind)
+        if closed is not None and start < closed - _FAR_MILLISECONDS:
+            closed = None
+        if ahead and (closed is None or start > closed):
+            for band, length in opened.lengths.items():
+                missing = length - opened.used.get(band, 0)
+                if missing > 0:
+                    key = (band, State.UNKNOWN, Supply.UNKNOWN)
+                    opened.record.cells.setdefault(key, Cell()).milliseconds += missing
+        self._closed[kind] = start if closed is None else max(closed, start)
+        return _finished(opened)
+
+    def _lengths(self, period: Period) -> dict[Band, int]:
+        """Milliseconds of each band that a record of the period is about."""
+        if isinstance(period, ClockPeriod):
+            start, end = period.start_unix_milliseconds, period.start_unix_milliseconds + period.duration_milliseconds
+            if self._segment.start_unix_milliseconds <= start and end <= self._segment.end_unix_milliseconds:
+                return {self._segment.band: period.duration_milliseconds}
+            return _band_lengths(segments(self._site.calendar, start, end))
+        if isinstance(period, DatePeriod):
+            lengths = _band_lengths(day_segments(self._site.calendar, period.day))
+            lengths.pop(Band.OPEN, None)
+            return lengths
+        monday = date.fromisocalendar(period.iso_year, period.iso_week, 1)
+        days = (monday + timedelta(days=offset) for offset in range(7))
+        lengths = _band_lengths(segment for day in days for segment in day_segments(self._site.calendar, day))
+        return {Band.OPEN: lengths.get(Band.OPEN, 0)}
+
+    # -------------------------------------------------------------------------------- checkpoint
+
+    def to_json(self) -> str:
+        """The whole open state, one line."""
+        pending = self._next_site
+        return json.dumps(
+            {
+                "population": self.population,
+                "period": self._period_milliseconds,
+                "site": _site_to_plain(self._site),
+                "next": None if pending is None else [_site_to_plain(pending[0]), pending[1].isoformat()],
+                "open": [_finished(opened).to_json() for opened in self._open.values()],
+                "closed": self._closed,
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(
+        cls, text: str, population: Population, period_milliseconds: int
+    ) -> tuple[Fold, tuple[Record, ...]]:
+        """(the fold as checkpointed, records that cannot grow on because the grain has changed). Raises ValueError."""
+        try:
+            raw = json.loads(text)
+            fold = cls(population, period_milliseconds, _site_from_plain(raw["site"]))
+            if raw["next"] is not None:
+                fold._next_site = (_site_from_plain(raw["next"][0]), date.fromisoformat(raw["next"][1]))
+            records = tuple(Record.from_json(line) for line in raw["open"])
+            if raw["population"] != population or raw["period"] != period_milliseconds:
+                return fold, records
+            fold._closed = {str(kind): int(start) for kind, start in raw["closed"].items()}
+        except (KeyError, TypeError, IndexError, AttributeError, CalendarError) as error:
+            raise ValueError(f"not a checkpoint: {error}") from error
+        for record in records:
+            fold._resume(record)
+        return fold, ()
+
+    def _resume(self, record: Record) -> None:
+        opened = _Open(record, self._lengths(record.period), record.max_rss_bytes)
+        for (band, _, _), cell in record.cells.items():
+            opened.used[band] = opened.used.get(band, 0) + cell.milliseconds
+        self._open[_kind(record.period)] = opened
+
+
+# ----------------------------------------------------------------------------------------- periods
+
+
+def _kind(period: Period) -> str:
+    if isinstance(period, ClockPeriod):
+        return "clock"
+    return "date" if isinstance(period, DatePeriod) else "week"
+
+
+def _week(day: date) -> WeekPeriod:
+    year, week, _ = day.isocalendar()
+    return WeekPeriod(year, week)
+
+
+def _local_period(band: Band, day: date) -> Period:
+    return _week(day) if band is Band.OPEN else DatePeriod(day)
+
+
+def _start(period: Period) -> int:
+    """Comparable milliseconds within one kind; exact for clock periods."""
+    if isinstance(period, ClockPeriod):
+        return period.start_unix_milliseconds
+    if isinstance(period, DatePeriod):
+        return period.day.toordinal() * MILLISECONDS_PER_DAY
+    return date.fromisocalendar(period.iso_year, period.iso_week, 1).toordinal() * MILLISECONDS_PER_DAY
+
+
+def _contains(period: ClockPeriod, position: int) -> bool:
+    return 0 <= position - period.start_unix_milliseconds < period.duration_milliseconds
+
+
+def _band_lengths(pieces: Iterator[Segment] | tuple[Segment, ...]) -> dict[Band, int]:
+    lengths: dict[Band, int] = {}
+    for piece in pieces:
+        length = piece.end_unix_milliseconds - piece.start_unix_milliseconds
+        lengths[piece.band] = lengths.get(piece.band, 0) + length
+    return lengths
+
+
+def _is_full(opened: _Open, piece: _Piece) -> bool:
+    """The clock went back inside the period: this much cannot be in it any more."""
+    return opened.used.get(piece.band, 0) + piece.milliseconds > opened.lengths.get(piece.band, 0)
+
+
+def _finished(opened: _Open) -> Record:
+    return replace(opened.record, max_rss_bytes=opened.max_rss_bytes)
+
+
+def _site_to_plain(site: SiteCalendar) -> list[str]:
+    return ["" if not site.sha256 else site.calendar.to_json(), site.sha256]
+
+
+def _site_from_plain(raw: list[Any]) -> SiteCalendar:
+    return SiteCalendar(Calendar.from_json(raw[0]), str(raw[1])) if raw[1] else SiteCalendar()

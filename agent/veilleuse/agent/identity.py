@@ -1,0 +1,259 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The identity on disk: key, certificate, roots, id, and what tells a copy from the original. PROMISES.md §2.6-2.8.
+
+`<state>/id`, mode 0700, files 0600, each replaced whole. No cryptography here: validity stands as text above the
+certificate, so that a sender that need not renew never imports it. The certificate names the key it belongs to, so a
+crash between writing the one and moving the other into place is mended on the next load.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.agent.errors import IdentityError, NotEnrolled
+
+DIRECTORY: Final = "id"
+RENEW_AT: Final = 2 / 3
+"""Share of a certificate's life after which it is renewed; up to RENEW_JITTER later, by the agent's id."""
+RENEW_JITTER: Final = 0.1
+CHANGED_IDS_OF_A_COPY: Final = 2
+_HEADER = re.compile(rb"^(not-before|not-after|key-sha256): (\S+)$", re.MULTILINE)
+_REENROL = "enrol again with a new join file: `veilleuse-agent enrol JOINFILE`"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the enrolment put this machine, and where its collector is."""
+
+    address: str
+    """host:port, mTLS."""
+    enrolment_address: str
+    """host:port, server-authenticated."""
+    org_entity: str
+    site: str
+    population: str
+    """workstation, classroom or server."""
+    ca_pinned: bool
+    """The CA was checked against `collector.ca_sha256`; else the join file's was trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Everything a connection needs."""
+
+    agent_id: bytes
+    """16 bytes."""
+    key_pem: bytes
+    certificate_pem: bytes
+    """Leaf first, then intermediates."""
+    roots_pem: bytes
+    not_before_unix_milliseconds: int
+    not_after_unix_milliseconds: int
+    place: Place
+
+    def renewal_due_unix_milliseconds(self) -> int:
+        """2/3 of the certificate's life, and up to a tenth of it later by the agent's own id."""
+        life = self.not_after_unix_milliseconds - self.not_before_unix_milliseconds
+        share = int.from_bytes(hashlib.sha256(self.agent_id).digest()[:4], "big") / 2**32
+        return self.not_before_unix_milliseconds + round(life * (RENEW_AT + RENEW_JITTER * share))
+
+    def leaf_der(self) -> bytes:
+        """The agent's own certificate, DER."""
+        return ders_of(self.certificate_pem)[0]
+
+
+class IdentityStore:
+    """The files below `<state>/id`."""
+
+    def __init__(self, state: Path) -> None:
+        """`state` = `paths.state`; nothing is touched yet."""
+        self.directory = state / DIRECTORY
+
+    def load(self) -> Identity:
+        """The identity. Raises NotEnrolled when there is none, IdentityError when it is damaged."""
+        self._finish_renewal()
+        try:
+            certificate = self._read("certificate.pem")
+            place: dict[str, Any] = json.loads(self._read("collector.json"))
+            headers = {name: value.decode() for name, value in _HEADER.findall(certificate)}
+            return Identity(
+                agent_id=bytes.fromhex(self._read("agent_id").decode()),
+                key_pem=self._read("key.pem"),
+                certificate_pem=certificate[certificate.index(b"-----BEGIN") :],
+                roots_pem=self._read("roots.pem"),
+                not_before_unix_milliseconds=int(headers[b"not-before"]),
+                not_after_unix_milliseconds=int(headers[b"not-after"]),
+                place=Place(**place),
+            )
+        except FileNotFoundError as error:
+            raise NotEnrolled(
+                f"this machine is not enrolled (no {error.filename}): `veilleuse-agent enrol JOINFILE`"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise IdentityError(
+                f"the identity in {self.directory} is damaged ({error}): {_REENROL}"
+            ) from error
+
+    def require_enrolled(self) -> None:
+        """Raises NotEnrolled when there is no identity at all."""
+        if not (self.directory / "certificate.pem").exists():
+            raise NotEnrolled(
+                f"this machine is not enrolled (nothing in {self.directory}): `veilleuse-agent enrol JOINFILE`"
+            )
+
+    def drop_pending_key(self) -> None:
+        """The collector will never take it: the next request makes another."""
+        (self.directory / "pending-key.pem").unlink(missing_ok=True)
+
+    def pending_key(self) -> bytes | None:
+        """The key of a request whose answer has not been kept yet: asking again with it is idempotent."""
+        try:
+            return self._read("pending-key.pem")
+        except FileNotFoundError:
+            return None
+
+    def keep_pending_key(self, key_pem: bytes) -> None:
+        """Before the call."""
+        self.write("pending-key.pem", key_pem)
+
+    def keep_certificate(
+        self, certificates_der: list[bytes], roots_der: list[bytes], validity: tuple[int, int]
+    ) -> None:
+        """After the answer: roots, then the certificate, then the pending key takes its place."""
+        key_pem = self.pending_key()
+        if key_pem is None:
+            raise IdentityError(f"no key of a request in {self.directory}: {_REENROL}")
+        head = f"not-before: {validity[0]}\nnot-after: {validity[1]}\nkey-sha256: {hashlib.sha256(key_pem).hexdigest()}\n"
+        self.write("roots.pem", b"".join(map(pem_of, roots_der)))
+        self.write("certificate.pem", head.encode() + b"".join(map(pem_of, certificates_der)))
+        self._finish_renewal()
+
+    def keep_place(self, agent_id: bytes, place: Place) -> None:
+        """Who and where, as enrolled."""
+        plain = {name: getattr(place, name) for name in Place.__slots__}
+        self.write("agent_id", agent_id.hex().encode())
+        self.write("collector.json", json.dumps(plain, indent=1, ensure_ascii=False).encode())
+
+    def require_original(self, hardware: Mapping[str, str]) -> None:
+        """Raises IdentityError when two or more of the hardware's ids changed: this is a copy of another machine.
+
+        `hardware` is `facts.hardware_ids`. One that changed (a new disk) is taken over; one that cannot be read any more is kept.
+        """
+        salt = self._salt()
+        now = {
+            name: hmac.new(salt, value.encode(), hashlib.sha256).hexdigest()
+            for name, value in hardware.items()
+        }
+        try:
+            kept: dict[str, str] = json.loads(self._read("hardware.json"))
+        except FileNotFoundError:
+            kept = {}
+        except ValueError as error:
+            raise IdentityError(
+                f"the identity in {self.directory} is damaged ({error}): {_REENROL}"
+            ) from error
+        changed = sorted(name for name in now if name in kept and kept[name] != now[name])
+        if len(changed) >= CHANGED_IDS_OF_A_COPY:
+            raise IdentityError(
+                f"this is a copy of an enrolled machine ({', '.join(changed)} changed): run `veilleuse-agent "
+                f"prepare-image`, or remove {self.directory.parent}, then `veilleuse-agent enrol JOINFILE`"
+            )
+        if kept | now != kept:
+            self.write("hardware.json", json.dumps(kept | now, sort_keys=True).encode())
+
+    def forget_hardware(self) -> None:
+        """A new enrolment is a new beginning: what the hardware was before does not count."""
+        (self.directory / "hardware.json").unlink(missing_ok=True)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace one file whole, durably, 0600. Raises IdentityError."""
+        path, fresh = self.directory / name, self.directory / f".{name}.new"
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(fresh, path)
+            self._sync_directory()
+        except OSError as error:
+            raise IdentityError(
+                f"cannot write {path} ({error}): check its directory's owner and space"
+            ) from error
+
+    def _sync_directory(self) -> None:
+        handle = os.open(self.directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def _read(self, name: str) -> bytes:
+        path = self.directory / name
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise IdentityError(f"cannot read {path} ({error}): run as the agent's user") from error
+
+    def _salt(self) -> bytes:
+        try:
+            return self._read("salt")
+        except FileNotFoundError:
+            salt = os.urandom(32)
+            self.write("salt", salt)
+            return salt
+
+    def _finish_renewal(self) -> None:
+        """Move the pending key into place when the certificate on disk is already its."""
+        pending = self.pending_key()
+        if pending is None:
+            return
+        try:
+            headers = dict(_HEADER.findall(self._read("certificate.pem")))
+        except FileNotFoundError:
+            return
+        if headers.get(b"key-sha256", b"").decode() == hashlib.sha256(pending).hexdigest():
+            os.replace(self.directory / "pending-key.pem", self.directory / "key.pem")
+            self._sync_directory()
+
+
+def pem_of(der: bytes) -> bytes:
+    """One certificate as PEM."""
+    text = base64.b64encode(der)
+    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
+    return b"\n".join([b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----", b""])
+
+
+def ders_of(pem: bytes) -> list[bytes]:
+    """The certificates in a PEM text, DER."""
+    found = re.findall(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", pem, re.DOTALL)
+    return [base64.b64decode(b"".join(body.split())) for body in found]
+
+
+def require_machine_id(path: Path) -> str | None:
+    """The machine id; None when the system has none. Raises IdentityError on an image that never started.
+
+    Source: machine-id(5): empty or `uninitialized` until the first boot has ended.
+    """
+    try:
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return None
+    if text in ("", "uninitialized"):
+        raise IdentityError(
+            f"{path} is {text or 'empty'}: this is an image that has not finished its first start; start it once"
+        )
+    return text

@@ -1,0 +1,55 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""One resident and one sender per state directory: two advisory locks that die with their process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from veilleuse.agent.errors import AgentError, AlreadyRunning
+
+RUN_LOCK: Final = "run.lock"
+SEND_LOCK: Final = "send.lock"
+
+
+class ProcessLock:
+    """An flock on a file of the state directory, held until `release` or the end of the process."""
+
+    def __init__(self, state: Path, name: str, *, what: str) -> None:
+        """Take the lock. `what` names the process in the message, e.g. `veilleuse-agent run`.
+
+        Raises AlreadyRunning when another process holds it, AgentError when the file cannot be written.
+        """
+        self.path = state / name
+        try:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise AgentError(
+                f"cannot write {self.path}: {error.strerror}; check that paths.state exists and belongs to the agent"
+            ) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(self._descriptor, 16).decode("ascii", "replace").strip()
+            os.close(self._descriptor)
+            raise AlreadyRunning(
+                f"{what} is already running here (process {holder or 'unknown'} holds {self.path}): "
+                "stop it first, or give this one another paths.state"
+            ) from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+
+    def release(self) -> None:
+        """Let the lock go; may be called twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> ProcessLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()

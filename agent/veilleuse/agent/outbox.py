@@ -1,0 +1,311 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The sender's half of the spool: number, chain, hand out, acknowledge, go back. PROMISES.md §2.1 and §2.2.
+
+Every call is its own IMMEDIATE transaction, so that the resident process is never held up by the network. The last
+row is never trimmed: numbers and chain are always known from the rows themselves, and no number is given twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from veilleuse.agent.model import Gap
+from veilleuse.agent.ports import ControlKey, Encoder, Numbered
+from veilleuse.agent.spool import new_epoch, translated
+from veilleuse.wire.chain import chain_next, chain_start
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import GapReason
+
+QUARANTINE_ROWS: Final = 256
+"""Bound of the quarantine: the oldest go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """How long acknowledged records are kept, for a collector that is restored from a backup."""
+
+    milliseconds: int = 72 * MILLISECONDS_PER_HOUR
+    records: int = 14
+    """Kept in any case."""
+    max_bytes: int = 16 * 1024 * 1024
+    """Older ones go earlier than `milliseconds` when the ring is larger."""
+
+
+class Outbox:
+    """SenderSpool on the spool's file. Raises SpoolBusy, SpoolFull, SpoolDamaged."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, encoder: Encoder, ring: Ring) -> None:
+        """`connection` as made by `spool.connect`."""
+        self._connection = connection
+        self._path = path
+        self._encoder = encoder
+        self._ring = ring
+
+    # ------------------------------------------------------------------------------- out
+
+    def number_pending(self, limit: int) -> int:
+        """Encode, number and chain unnumbered rows while fewer than `limit` are unacknowledged; how many were."""
+        with self._transaction() as db:
+            seq, chain = self._tip(db)
+            room = limit - (seq - _acknowledged(db))
+            if room <= 0:
+                return 0
+            rows = db.execute("SELECT id, body FROM pending ORDER BY id LIMIT ?", (room,)).fetchall()
+            drops: dict[str, int] = {}
+            for _, body in rows:
+                seq += 1
+                wire = self._encoded(db, seq, body, drops)
+                chain = chain_next(chain, wire)
+                db.execute("INSERT INTO outbox (seq, wire, chain) VALUES (?, ?, ?)", (seq, wire, chain))
+            if rows:
+                db.execute("DELETE FROM pending WHERE id <= ?", (rows[-1][0],))
+            _add_drops(db, drops)
+        return len(rows)
+
+    def unacknowledged(self, after_seq: int, limit: int, max_bytes: int) -> tuple[Numbered, ...]:
+        """A contiguous run after `after_seq`, at most `limit` records and `max_bytes` (at least one record)."""
+        run: list[Numbered] = []
+        size = 0
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT seq, wire, chain FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
+            )
+            for seq, wire, chain in rows:
+                size += len(wire)
+                if run and size > max_bytes:
+                    break
+                run.append(Numbered(seq, wire, chain))
+        return tuple(run)
+
+    # ---------------------------------------------------------------------------- answers
+
+    def acknowledge(self, seq: int, now_unix_milliseconds: int) -> None:
+        """Everything up to `seq` is durable on the collector: it moves to the ring, which is trimmed."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE outbox SET acknowledged_unix_milliseconds = ?"
+                " WHERE seq <= ? AND acknowledged_unix_milliseconds IS NULL",
+                (now_unix_milliseconds, seq),
+            )
+            self._trim(db, now_unix_milliseconds)
+
+    def rewind(self, seq: int) -> bool:
+        """The collector went back to `seq`: un-acknowledge what the ring has after it; False when it lacks some."""
+        with self._transaction() as db:
+            if _oldest(db) > seq + 1:
+                return False
+            db.execute("UPDATE outbox SET acknowledged_unix_milliseconds = NULL WHERE seq > ?", (seq,))
+        return True
+
+    def replace_with_gap(self, seq: int, reason: str) -> None:
+        """Put Gap{refused} at its own number, the original in quarantine, and re-chain what follows."""
+        with self._transaction() as db:
+            row = db.execute("SELECT wire FROM outbox WHERE seq = ?", (seq,)).fetchone()
+            if row is None:
+                return
+            _set_aside(db, seq, row[0], reason)
+            db.execute("UPDATE outbox SET wire = ? WHERE seq = ?", (self._encoder.refused(row[0]), seq))
+            _add_drops(db, {GapReason.REFUSED: 1})
+            before = db.execute("SELECT chain FROM outbox WHERE seq = ?", (seq - 1,)).fetchone()
+            if before is not None:
+                _chain_again(db, seq, before[0])
+            elif seq == 1:
+                _chain_again(db, seq, chain_start(_epoch(db)))
+            else:  # the record before it left the ring: nothing to chain to but a new beginning
+                self._renumber(db, keep_ring=True, lost_records=0)
+
+    def new_epoch(self, lost_records: int | None = None) -> None:
+        """Start a new epoch: everything after the last acknowledged record is numbered again from 1."""
+        with self._transaction() as db:
+            self._renumber(db, keep_ring=lost_records is not None, lost_records=lost_records or 0)
+
+    # ------------------------------------------------------------------------------ state
+
+    def epoch(self) -> bytes:
+        """8 random bytes, made when the spool was created."""
+        with self._reading() as db:
+            return _epoch(db)
+
+    def last_seq(self) -> int:
+        """Highest number given in this epoch, 0 when none."""
+        with self._reading() as db:
+            return self._tip(db)[0]
+
+    def acknowledged_seq(self) -> int:
+        """Highest number acknowledged in this epoch, 0 when none."""
+        with self._reading() as db:
+            return _acknowledged(db)
+
+    def oldest_seq(self) -> int:
+        """Lowest number still kept, ring included; `last_seq` + 1 when none is."""
+        with self._reading() as db:
+            return _oldest(db)
+
+    def chain_at(self, seq: int) -> bytes | None:
+        """The agent's own chain at `seq`, None when not kept any more."""
+        with self._reading() as db:
+            if seq == 0:
+                return chain_start(_epoch(db))
+            row = db.execute("SELECT chain FROM outbox WHERE seq = ?", (seq,)).fetchone()
+            return None if row is None else bytes(row[0])
+
+    def waiting(self) -> tuple[int, int]:
+        """(records not yet acknowledged, numbered or not; bytes of the spool's file)."""
+        with self._reading() as db:
+            pending = db.execute("SELECT COUNT(*) FROM pending").fetchone()[0]
+            numbered = self._tip(db)[0] - _acknowledged(db)
+        return pending + numbered, os.stat(self._path).st_size
+
+    def control(self, key: str) -> str | None:
+        """A control value."""
+        with self._reading() as db:
+            return _control(db, key)
+
+    def set_control(self, values: Mapping[str, str | None]) -> None:
+        """Set control keys (None deletes) in one transaction."""
+        with self._transaction() as db:
+            for key, value in values.items():
+                _set_control(db, key, value)
+
+    # --------------------------------------------------------------------------- internals
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with translated(self._path):
+            yield self._connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with translated(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _tip(self, db: sqlite3.Connection) -> tuple[int, bytes]:
+        row = db.execute("SELECT seq, chain FROM outbox ORDER BY seq DESC LIMIT 1").fetchone()
+        return (0, chain_start(_epoch(db))) if row is None else (row[0], bytes(row[1]))
+
+    def _encoded(self, db: sqlite3.Connection, seq: int, body: str, drops: dict[str, int]) -> bytes:
+        try:
+            wire = self._encoder.encode(body)
+            if body.startswith('{"gap"'):
+                gap = Gap.from_json(body)
+                drops[gap.reason] = drops.get(gap.reason, 0) + gap.records
+        except ValueError as error:
+            _set_aside(db, seq, body.encode(), f"unreadable: {error}")
+            drops[GapReason.SPOOL_DAMAGED] = drops.get(GapReason.SPOOL_DAMAGED, 0) + 1
+            return self._encoder.lost(GapReason.SPOOL_DAMAGED, 1)
+        return wire
+
+    def _trim(self, db: sqlite3.Connection, now_unix_milliseconds: int) -> None:
+        keep_from = _acknowledged(db) - max(self._ring.records, 1) + 1
+        db.execute(
+            "DELETE FROM outbox WHERE seq < ? AND acknowledged_unix_milliseconds <= ?",
+            (keep_from, now_unix_milliseconds - self._ring.milliseconds),
+        )
+        if _used_bytes(db) > self._ring.max_bytes:
+            self._shrink(db, keep_from)
+
+    def _shrink(self, db: sqlite3.Connection, keep_from: int) -> None:
+        rows = db.execute(
+            "SELECT seq, LENGTH(wire) FROM outbox WHERE seq < ? ORDER BY seq DESC", (keep_from,)
+        )
+        size = 0
+        for seq, length in rows.fetchall():
+            size += length
+            if size > self._ring.max_bytes:
+                db.execute("DELETE FROM outbox WHERE seq <= ?", (seq,))
+                return
+
+    def _renumber(self, db: sqlite3.Connection, *, keep_ring: bool, lost_records: int) -> None:
+        which = "" if keep_ring else "WHERE acknowledged_unix_milliseconds IS NULL"
+        wires = [row[0] for row in db.execute(f"SELECT wire FROM outbox {which} ORDER BY seq")]
+        epoch = new_epoch()
+        db.execute("DELETE FROM outbox")
+        _set_control(db, ControlKey.EPOCH, epoch)
+        _set_control(db, ControlKey.DROPS, None)
+        if lost_records:
+            wires.insert(0, self._encoder.lost(GapReason.RING_EXPIRED, lost_records))
+            _add_drops(db, {GapReason.RING_EXPIRED: lost_records})
+        chain = chain_start(bytes.fromhex(epoch))
+        for seq, wire in enumerate(wires, start=1):
+            chain = chain_next(chain, wire)
+            db.execute("INSERT INTO outbox (seq, wire, chain) VALUES (?, ?, ?)", (seq, wire, chain))
+
+
+def _used_bytes(db: sqlite3.Connection) -> int:
+    """Bytes of the file that hold something: cheap, unlike summing the rows."""
+    pages, free, size = (
+        int(db.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
+
+
+def _control(db: sqlite3.Connection, key: str) -> str | None:
+    row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _set_control(db: sqlite3.Connection, key: str, value: str | None) -> None:
+    if value is None:
+        db.execute("DELETE FROM control WHERE key = ?", (key,))
+    else:
+        db.execute("INSERT OR REPLACE INTO control (key, value) VALUES (?, ?)", (key, value))
+
+
+def _epoch(db: sqlite3.Connection) -> bytes:
+    return bytes.fromhex(_control(db, ControlKey.EPOCH) or "")
+
+
+def _acknowledged(db: sqlite3.Connection) -> int:
+    row = db.execute(
+        "SELECT seq FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
+    if row is not None:
+        return int(row[0])
+    first = db.execute("SELECT MIN(seq) FROM outbox").fetchone()[0]
+    return 0 if first is None else int(first) - 1
+
+
+def _oldest(db: sqlite3.Connection) -> int:
+    first = db.execute("SELECT MIN(seq) FROM outbox").fetchone()[0]
+    return 1 if first is None else int(first)
+
+
+def _set_aside(db: sqlite3.Connection, seq: int, wire: bytes, reason: str) -> None:
+    epoch = _control(db, ControlKey.EPOCH) or ""
+    db.execute(
+        "INSERT INTO quarantine (seq, epoch, wire, reason) VALUES (?, ?, ?, ?)", (seq, epoch, wire, reason)
+    )
+    db.execute(
+        "DELETE FROM quarantine WHERE rowid <= (SELECT MAX(rowid) FROM quarantine) - ?", (QUARANTINE_ROWS,)
+    )
+
+
+def _add_drops(db: sqlite3.Connection, drops: Mapping[str, int]) -> None:
+    if drops:
+        totals: dict[str, int] = json.loads(_control(db, ControlKey.DROPS) or "{}")
+        for reason, records in drops.items():
+            totals[reason] = totals.get(reason, 0) + records
+        _set_control(db, ControlKey.DROPS, json.dumps(totals, sort_keys=True))
+
+
+def _chain_again(db: sqlite3.Connection, seq: int, chain: bytes) -> None:
+    rows = db.execute("SELECT seq, wire FROM outbox WHERE seq >= ? ORDER BY seq", (seq,)).fetchall()
+    for number, wire in rows:
+        chain = chain_next(chain, wire)
+        db.execute("UPDATE outbox SET chain = ? WHERE seq = ?", (chain, number))

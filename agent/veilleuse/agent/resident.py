@@ -1,0 +1,403 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Composition root of the measuring process: clocks, sources, fold and spool make the loop.
+
+No network, protobuf, hash function or TLS in its closure: tests/architecture/agent_modules.txt lists what is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.agent.clock import SystemClock
+from veilleuse.agent.contacts import Contacts
+from veilleuse.agent.errors import AgentError, ConfigurationError, SpoolBusy, SpoolDamaged, SpoolFull
+from veilleuse.agent.fold import Fold, SiteCalendar
+from veilleuse.agent.locks import RUN_LOCK, ProcessLock
+from veilleuse.agent.machine import Machine, detect
+from veilleuse.agent.model import Gap, Instant, Reading, Record, Tick
+from veilleuse.agent.ports import Clock, ControlKey, ServiceManager, SourceContext
+from veilleuse.agent.selfmetrics import own_usage
+from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.sources import Sources, open_all
+from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool, gap_over, open_spool
+from veilleuse.agent.state import WHY_SHUTDOWN, WHY_STOP, WHY_TICK, ClockGuard, LastSign, reconstruct
+from veilleuse.agent.ticker import Ticker
+from veilleuse.wire.bands import Calendar, CalendarError
+from veilleuse.wire.limits import HOUR_MILLISECONDS
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.vocabulary import GapReason, Population, Supply
+
+log = logging.getLogger(__name__)
+
+SHORTEST_PERIOD_SECONDS: Final = 10
+DEFAULT_PERIOD_SECONDS: Final = {Population.SERVER: 300, Population.CLASSROOM: 3_600, Population.WORKSTATION: 3_600}
+CHECKPOINT_SECONDS: Final = {Population.SERVER: 60, Population.CLASSROOM: 300, Population.WORKSTATION: 300}
+QUEUED_ROWS: Final = 1_000
+"""Rows kept in memory while the spool cannot be written; then the oldest become a gap."""
+_PRIVACY: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER)
+"""Most private first."""
+
+
+def run(settings: AgentSettings, config_file: Path | None = None, manager: ServiceManager | None = None) -> int:
+    """Measure until SIGTERM or SIGINT; 0. Raises AgentError or ConfigurationError, in one line, when it cannot begin."""
+    os.umask(0o077)
+    state = settings.paths.state
+    _make_directory(state)
+    with ProcessLock(state, RUN_LOCK, what="veilleuse-agent run"):
+        clock = SystemClock(str(settings.paths.procfs))
+        contacts = Contacts(state, config_file, settings.collector.contact_seconds)
+        resident = Resident(settings, clock, contacts, manager or NoServiceManager())
+
+        def stop(*_: object) -> None:
+            resident.stopped = True
+            clock.wake()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            resident.begin()
+            while not resident.stopped:
+                clock.sleep(resident.milliseconds_to_next_tick())
+                resident.step()
+        finally:
+            resident.end()
+            clock.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return 0
+
+
+class NoServiceManager:
+    """`ports.ServiceManager` where there is none."""
+
+    def ready(self) -> None:
+        """Nobody to tell."""
+
+    def alive(self, status: str = "") -> None:
+        """Nobody to tell."""
+
+    def stopping(self) -> None:
+        """Nobody to tell."""
+
+    def machine_is_going_down(self) -> bool:
+        """Not known, and `unknown` claims nothing."""
+        return False
+
+
+class Resident:
+    """The loop, one step at a time, so that tests can turn it with their own clock."""
+
+    def __init__(self, settings: AgentSettings, clock: Clock, contacts: Contacts, manager: ServiceManager) -> None:
+        """Opens the spool and the sources. Raises AgentError or ConfigurationError."""
+        self.stopped = False
+        self._settings = settings
+        self._clock = clock
+        self._contacts = contacts
+        self._manager = manager
+        self._path = settings.paths.state / FILE_NAME
+        self._queue: list[str] = []
+        """Rows not yet in the spool."""
+        self._spool = self._open_spool()
+        self._machine, self._sources = open_sources(settings)
+        self._population = self._allowed_population()
+        self._period_milliseconds = period_milliseconds(settings, self._population)
+        self._fold = self._restored_fold()
+        self._tick_milliseconds = min(round(settings.measure.tick_seconds * 1000), self._period_milliseconds)
+        self._ticker = make_ticker(clock, self._machine, self._sources, self._tick_milliseconds)
+        self._boot_id = clock.boot_id()
+        self._last_sign = self._read_last_sign()
+        self._guard: ClockGuard | None = None
+        self._reconstructed = False
+        self._checkpoint_due = 0  # boot-time, ms
+        self._failing = False
+
+    # ------------------------------------------------------------------------------------- steps
+
+    def begin(self) -> None:
+        """First poll of the sources; says what this machine cannot measure."""
+        for missing in self._sources.unavailable:
+            extra = {"source": missing.name, "reason": missing.reason, "remedy": missing.remedy}
+            log.info("source not available here", extra=extra)
+        now, _ = self._ticker.tick()
+        last_unix = None if self._last_sign is None else self._last_sign.instant.unix_milliseconds
+        self._guard = ClockGuard(last_unix, now)
+        self._take(now, ())
+        self._save(now, WHY_TICK, checkpoint=True)
+        log.info(
+            "measuring",
+            extra={
+                "population": str(self._population),
+                "tick_milliseconds": self._tick_milliseconds,
+                "period_milliseconds": self._period_milliseconds,
+                "sources": [opened.source.name for opened in self._sources.opened],
+            },
+        )
+        self._manager.ready()
+
+    def step(self) -> None:
+        """One tick: poll, fold, write what is complete, look after the sender."""
+        now, ticks = self._ticker.tick()
+        self._take(now, ticks)
+        due = now.boottime_milliseconds >= self._checkpoint_due
+        if due:
+            self._refresh(now)
+        if due or self._queue:
+            self._save(now, WHY_TICK, checkpoint=due)
+        self._contacts.step(now, self._unix(now), self._spool, self._population, self._period_milliseconds)
+        self._manager.alive()
+
+    def end(self) -> None:
+        """Last poll, last checkpoint, sender ended, everything closed."""
+        self._manager.stopping()
+        guard = self._guard
+        if guard is not None:
+            now, ticks = self._ticker.tick()
+            self._take(now, ticks)
+            if held := guard.held_milliseconds():
+                self._queue.append(Gap(GapReason.CLOCK_UNKNOWN, ((None, held),), 1).to_json())
+            why = WHY_SHUTDOWN if self._manager.machine_is_going_down() else WHY_STOP
+            self._save(now, why, checkpoint=True)
+            if self._queue:
+                log.error("rows lost: the spool could not be written", extra={"rows": len(self._queue)})
+        self._contacts.stop()
+        self._sources.close()
+        self._spool.close()
+
+    def milliseconds_to_next_tick(self) -> int:
+        """Until the next whole tick of the UTC clock, so that ticks end where periods do; 20 % to 120 % of a tick."""
+        tick = self._tick_milliseconds
+        left = tick - self._clock.now().unix_milliseconds % tick
+        return left if left * 5 >= tick else left + tick
+
+    # ------------------------------------------------------------------------------------ folding
+
+    def _take(self, now: Instant, ticks: tuple[Tick, ...]) -> None:
+        guard = self._guard
+        if guard is None:
+            return
+        dated, lost = guard.date(now, ticks)
+        if lost:
+            self._queue.append(Gap(GapReason.CLOCK_UNKNOWN, ((None, lost),), 1).to_json())
+        if guard.trusted and not self._reconstructed:
+            self._reconstructed = True
+            silence = reconstruct(self._last_sign, guard.start(now), self._boot_id, default_supply(self._machine))
+            if silence.undated_milliseconds:
+                span = ((None, silence.undated_milliseconds),)
+                self._queue.append(Gap(GapReason.CLOCK_UNKNOWN, span, 1).to_json())
+            dated = (*silence.ticks, *dated)
+        for tick in dated:
+            self._queue.extend(record.to_json() for record in self._fold.add(tick))
+
+    def _unix(self, now: Instant) -> int:
+        return now.unix_milliseconds if self._guard is None else self._guard.unix_at(now)
+
+    def _refresh(self, now: Instant) -> None:
+        """What the sender may have left in the control table: another population, another calendar."""
+        try:
+            population = self._allowed_population()
+            calendar, sha256 = self._spool.control(ControlKey.CALENDAR), self._spool.control(ControlKey.CALENDAR_SHA256)
+        except (SpoolBusy, SpoolFull):
+            return
+        except SpoolDamaged:
+            self._replace_spool()
+            return
+        if population is not self._population:
+            log.info("population changed", extra={"population": str(population)})
+            self._queue.extend(record.to_json() for record in self._fold.flush())
+            self._population = population
+            self._period_milliseconds = period_milliseconds(self._settings, population)
+            self._fold = Fold(population, self._period_milliseconds, self._fold.site)
+        if calendar is not None and sha256 is not None and sha256 != self._fold.site.sha256:
+            self._schedule(calendar, sha256, now)
+
+    def _schedule(self, calendar: str, sha256: str, now: Instant) -> None:
+        try:
+            site = SiteCalendar(Calendar.from_json(calendar), sha256)
+        except CalendarError as error:
+            log.error("calendar not usable, the present one stays", extra={"reason": str(error)})
+            return
+        first_day = self._fold.schedule(site, self._unix(now))
+        log.debug("calendar scheduled", extra={"from": first_day.isoformat(), "sha256": sha256})
+
+    # ------------------------------------------------------------------------------------- saving
+
+    def _save(self, now: Instant, why: str, *, checkpoint: bool) -> None:
+        """Rows, open records and sign of life in one transaction: a kill can neither lose nor double what is in it."""
+        control: dict[str, str | None] = {}
+        if self._reconstructed:
+            # Until the clock is trusted the former sign and its open records stay: they are all that is known.
+            sign = LastSign(
+                Instant(self._unix(now), now.boottime_milliseconds, now.monotonic_milliseconds), self._boot_id, why
+            )
+            control = {ControlKey.OPEN_FOLD: self._fold.to_json(), ControlKey.LAST_SIGN: sign.to_json()}
+        if checkpoint:
+            control[ControlKey.SOURCES] = self._health()
+        try:
+            self._spool.append(self._queue, control)
+        except (SpoolBusy, SpoolFull) as error:
+            self._keep(error)
+            return
+        except SpoolDamaged:
+            self._replace_spool()
+            return
+        self._queue.clear()
+        if self._failing:
+            self._failing = False
+            log.info("spool written again")
+        if checkpoint:
+            seconds = self._settings.measure.checkpoint_seconds or CHECKPOINT_SECONDS[self._population]
+            self._checkpoint_due = now.boottime_milliseconds + seconds * MILLISECONDS_PER_SECOND
+
+    def _keep(self, error: AgentError) -> None:
+        """The rows stay in memory and measuring goes on; beyond the bound the oldest half becomes a gap."""
+        if not self._failing:
+            self._failing = True
+            log.warning("spool not written, rows kept in memory", extra={"reason": str(error)})
+        if len(self._queue) > QUEUED_ROWS:
+            half = len(self._queue) // 2
+            self._queue[:half] = [gap_over(GapReason.SPOOL_CAP, self._queue[:half]).to_json()]
+            log.error("memory at its bound, oldest records dropped", extra={"records": half})
+
+    def _replace_spool(self) -> None:
+        self._spool.close()
+        self._spool = self._open_spool()
+
+    def _open_spool(self) -> FileSpool:
+        bounds = Bounds(self._settings.spool.max_bytes, self._settings.spool.disk_reserve_bytes)
+        return open_spool(self._path, bounds, self._clock.now().unix_milliseconds)
+
+    def _health(self) -> str:
+        usage = own_usage()
+        rows: list[dict[str, Any]] = self._ticker.health()
+        for missing in self._sources.unavailable:
+            outcome = {"successes": 0, "failures": 0, "unavailable": missing.word, "points": []}
+            rows.append({"name": missing.name, "reason": missing.reason, "remedy": missing.remedy, **outcome})
+        return json.dumps(
+            {"sources": rows, "cpu_milliseconds": usage.cpu_milliseconds, "rss_bytes": usage.rss_bytes},
+            separators=(",", ":"),
+        )
+
+    # ----------------------------------------------------------------------------------- restoring
+
+    def _allowed_population(self) -> Population:
+        """The more private of what the local file and the enrolment say; workstation when neither does."""
+        said = (self._settings.measure.population, self._spool.control(ControlKey.POPULATION) or "")
+        known = [population for population in _PRIVACY if population in said]
+        return known[0] if known else Population.WORKSTATION
+
+    def _restored_fold(self) -> Fold:
+        text = self._spool.control(ControlKey.OPEN_FOLD)
+        if text is not None:
+            try:
+                fold, finished = Fold.from_json(text, self._population, self._period_milliseconds)
+            except ValueError as error:
+                log.warning("checkpoint not readable, begun anew", extra={"reason": str(error)})
+            else:
+                self._queue.extend(record.to_json() for record in finished)
+                return fold
+        return Fold(self._population, self._period_milliseconds)
+
+    def _read_last_sign(self) -> LastSign | None:
+        text = self._spool.control(ControlKey.LAST_SIGN)
+        try:
+            return None if text is None else LastSign.from_json(text)
+        except ValueError as error:
+            log.warning("last sign of life not readable", extra={"reason": str(error)})
+            return None
+
+
+# -------------------------------------------------------------------------------------- composing
+
+
+def period_milliseconds(settings: AgentSettings, population: Population) -> int:
+    """Length of a record. Raises ConfigurationError when the setting does not divide an hour, or is under 10 s."""
+    seconds = settings.measure.period_seconds or DEFAULT_PERIOD_SECONDS[population]
+    if seconds < SHORTEST_PERIOD_SECONDS or HOUR_MILLISECONDS % (seconds * MILLISECONDS_PER_SECOND):
+        raise ConfigurationError(
+            f"'measure.period_seconds' is {seconds}: use a divisor of 3600 from {SHORTEST_PERIOD_SECONDS} up, e.g. 60 or 300"
+        )
+    if population is not Population.SERVER:
+        seconds = DEFAULT_PERIOD_SECONDS[population]  # a classroom's hour is its finest grain
+    return seconds * MILLISECONDS_PER_SECOND
+
+
+def default_supply(machine: Machine) -> Supply:
+    """What feeds a machine of which no source tells: the mains, unless it has a battery."""
+    return Supply.UNKNOWN if machine.has_battery else Supply.AC
+
+
+def open_sources(settings: AgentSettings) -> tuple[Machine, Sources]:
+    """What the machine is, and its sources, opened. Raises ConfigurationError on an unknown source."""
+    sysfs, procfs = str(settings.paths.sysfs), str(settings.paths.procfs)
+    machine = detect(sysfs, procfs, device_class=settings.measure.device_class)
+    context = SourceContext(sysfs, procfs, machine.virtualisation, settings.measure.fake_watts)
+    return machine, open_all(settings.measure.sources, context)
+
+
+def make_ticker(clock: Clock, machine: Machine, sources: Sources, tick_milliseconds: int) -> Ticker:
+    """A ticker over opened sources."""
+    return Ticker(
+        clock,
+        tuple((opened.source, opened.points) for opened in sources.opened),
+        sources.load,
+        default_supply=default_supply(machine),
+        tick_milliseconds=tick_milliseconds,
+        usage=_usage,
+    )
+
+
+def _usage() -> tuple[int, int]:
+    usage = own_usage()
+    return usage.cpu_milliseconds, usage.rss_bytes
+
+
+def _make_directory(state: Path) -> None:
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise AgentError(
+            f"cannot make {state}: {error.strerror}; create it for the agent's user, or set paths.state"
+        ) from error
+
+
+# ------------------------------------------------------------------------------------------- once
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a short look at this machine gives."""
+
+    machine: Machine
+    sources: Sources
+    """Closed already; what was opened and what is not available."""
+    readings: tuple[tuple[str, Reading], ...]
+    """(source, reading) of the last poll."""
+    ticks: tuple[Tick, ...]
+    records: tuple[Record, ...]
+    """One, or two over an hour's edge; as a server would keep it, not filled up. Nothing of it is stored or sent."""
+
+
+def once(settings: AgentSettings, seconds: float, clock: Clock | None = None) -> Glance:
+    """Two polls `seconds` apart. Raises ConfigurationError."""
+    own_clock = SystemClock(str(settings.paths.procfs)) if clock is None else None
+    watched: Clock = clock if clock is not None else own_clock  # type: ignore[assignment]  # one of them is set
+    machine, sources = open_sources(settings)
+    try:
+        ticker = make_ticker(watched, machine, sources, round(seconds * 1000))
+        ticker.tick()
+        watched.sleep(round(seconds * 1000))
+        _, ticks = ticker.tick()
+    finally:
+        sources.close()
+        if own_clock is not None:
+            own_clock.close()
+    fold = Fold(Population.SERVER, HOUR_MILLISECONDS)
+    closed = [record for tick in ticks for record in fold.add(tick)]
+    readings = tuple((polled.source.name, reading) for polled in ticker.polled for reading in polled.readings)
+    return Glance(machine, sources, readings, ticks, (*closed, *fold.flush()))

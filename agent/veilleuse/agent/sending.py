@@ -1,0 +1,278 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Composition root of the sending process: settings, identity, spool and channel make one contact, or hold one.
+
+Short-lived: each import here is paid on every contact. `keys` (cryptography) comes in only when a certificate is due.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
+from typing import Any, Final, cast
+
+from veilleuse.agent.encode import WireEncoder
+from veilleuse.agent.errors import (
+    AgentError,
+    CertificateNotValid,
+    CollectorAway,
+    SpoolError,
+)
+from veilleuse.agent.facts import MACHINE_ID, Roots, hardware_ids, own_facts
+from veilleuse.agent.identity import Identity, IdentityStore, Place, require_machine_id
+from veilleuse.agent.locks import SEND_LOCK, ProcessLock
+from veilleuse.agent.outbox import Outbox, Ring
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.sender import (
+    Contact,
+    Sender,
+    next_contact_unix_milliseconds,
+    retry_delay_milliseconds,
+)
+from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.spool import FILE_NAME, connect
+from veilleuse.agent.transport import Channel, EnrolmentCalls, TelemetryCalls, open_channel
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
+
+log = logging.getLogger(__name__)
+
+CONTACT_SECONDS: Final = {"workstation": 86_400, "classroom": 3_600, "server": 900}
+"""DESIGN.md §3."""
+_HOLD_POLL_SECONDS: Final = 10.0
+_HOLD_CONTACT_SECONDS: Final = 900
+"""A held sender says Hello at least this often: calendar and health."""
+
+
+def send(settings: AgentSettings, hold: bool = False) -> int:
+    """Make one contact, or with `hold` stay and push as records come. Exit code: 0 done, 1 nothing delivered.
+
+    What happened is left in the spool's control table (NEXT_SEND, STANDING, FAILURES). Raises NotEnrolled,
+    AlreadyRunning, SpoolError.
+    """
+    IdentityStore(settings.paths.state).require_enrolled()
+    with (
+        ProcessLock(settings.paths.state, SEND_LOCK, what="veilleuse-agent send"),
+        closing(connect(settings.paths.state / FILE_NAME)) as connection,
+    ):
+        ring = Ring(
+            milliseconds=settings.spool.ring_hours * MILLISECONDS_PER_HOUR,
+            records=settings.spool.ring_records,
+            max_bytes=settings.spool.max_bytes // 4,
+        )
+        outbox = Outbox(connection, settings.paths.state / FILE_NAME, WireEncoder(), ring)
+        sending = Sending(settings, outbox)
+        return sending.hold() if hold else int(not sending.contact())
+
+
+class Sending:
+    """The sending process."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        outbox: Outbox,
+        now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        uniform: Callable[[float, float], float] | None = None,
+    ) -> None:
+        """`now` gives Unix milliseconds; `uniform(low, high)` is the source of chance of every wait."""
+        self._settings = settings
+        self._outbox = outbox
+        self._now = now
+        self._uniform = uniform or _uniform
+        self._store = IdentityStore(settings.paths.state)
+        self._delay_milliseconds = 0
+        """Until the next contact."""
+
+    def contact(self) -> bool:
+        """One contact on its own connection; whether it went well. Raises SpoolError."""
+        with Connection(self._settings, self._outbox, self._store, self._now) as connection:
+            return self._tried(connection.contact)
+
+    def hold(self) -> int:
+        """Contacts on one connection until SIGTERM or the parent's death; exit code 0."""
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        parent = os.getppid()
+        with Connection(self._settings, self._outbox, self._store, self._now) as connection:
+            due = 0
+            while not stop.is_set() and os.getppid() == parent:
+                if (
+                    self._now() >= due or due - self._now() > 2 * MILLISECONDS_PER_HOUR
+                ):  # or the clock went back
+                    well = self._tried(connection.contact)
+                    delay = min(self._delay_milliseconds, _HOLD_CONTACT_SECONDS * MILLISECONDS_PER_SECOND)
+                    due = self._now() + (delay if well else self._delay_milliseconds)
+                elif connection.opened and self._outbox.waiting()[0] and not self._tried(connection.deliver):
+                    due = self._now() + self._delay_milliseconds
+                stop.wait(self._poll_seconds())
+        return 0
+
+    def _poll_seconds(self) -> float:
+        period = self._settings.measure.period_seconds or _HOLD_POLL_SECONDS
+        return max(1.0, min(float(period), _HOLD_POLL_SECONDS))
+
+    def _tried(self, work: Callable[[], Contact]) -> bool:
+        try:
+            contact = work()
+        except SpoolError:
+            raise
+        except AgentError as error:
+            self._failed(error)
+            return False
+        self._succeeded(contact)
+        return True
+
+    def _interval_milliseconds(self) -> int:
+        seconds = self._settings.collector.contact_seconds
+        if not seconds:
+            population = (
+                self._settings.measure.population or self._outbox.control(ControlKey.POPULATION) or "server"
+            )
+            seconds = CONTACT_SECONDS[population]
+        return seconds * MILLISECONDS_PER_SECOND
+
+    def _succeeded(self, contact: Contact) -> None:
+        now = self._now()
+        due = next_contact_unix_milliseconds(
+            now,
+            self._interval_milliseconds(),
+            contact.next_send_after_milliseconds,
+            self._store.load().agent_id,
+            self._uniform,
+        )
+        self._delay_milliseconds = due - now
+        self._outbox.set_control(
+            {ControlKey.NEXT_SEND: str(due), ControlKey.STANDING: "ok", ControlKey.FAILURES: None}
+        )
+        log.info("contact done", extra={"records": contact.records, "next_in_milliseconds": due - now})
+
+    def _failed(self, error: AgentError) -> None:
+        failures = int(self._outbox.control(ControlKey.FAILURES) or 0) + 1
+        asked = error.retry_after_milliseconds if isinstance(error, CollectorAway) else 0
+        delay = retry_delay_milliseconds(failures, self._interval_milliseconds(), asked, self._uniform)
+        self._delay_milliseconds = delay
+        self._outbox.set_control(
+            {
+                ControlKey.NEXT_SEND: str(self._now() + delay),
+                ControlKey.STANDING: str(error),
+                ControlKey.FAILURES: str(failures),
+            }
+        )
+        log.warning(
+            "nothing delivered",
+            extra={"reason": str(error), "failures": failures, "next_in_milliseconds": delay},
+        )
+
+
+class Connection(AbstractContextManager["Connection"]):
+    """The channel to the collector, opened when first used and again after a renewal."""
+
+    def __init__(
+        self, settings: AgentSettings, outbox: Outbox, store: IdentityStore, now: Callable[[], int]
+    ) -> None:
+        self._settings = settings
+        self._outbox = outbox
+        self._store = store
+        self._now = now
+        self._channel: Channel | None = None
+        self._sender: Sender | None = None
+
+    @property
+    def opened(self) -> bool:
+        """Whether a Hello was answered on it."""
+        return self._sender is not None
+
+    def contact(self) -> Contact:
+        """Hello and Push; a certificate that is due or expired is renewed. Raises AgentError."""
+        require_machine_id(MACHINE_ID)
+        identity = self._store.load()
+        self._store.require_original(hardware_ids(Roots(self._settings.paths.sysfs, MACHINE_ID)))
+        if self._now() >= identity.not_after_unix_milliseconds:
+            identity = self._renewed_after_expiry(identity)
+        try:
+            contact = self._open(identity).contact()
+        except CertificateNotValid:  # its clock and ours differ, or it expired while the channel was held
+            self.close()
+            identity = self._renewed_after_expiry(identity)
+            contact = self._open(identity).contact()
+        except AgentError:
+            self.close()
+            raise
+        if self._now() >= identity.renewal_due_unix_milliseconds():
+            self._renew(identity)
+        return contact
+
+    def deliver(self) -> Contact:
+        """Push what waits. Raises AgentError; the next call has to be `contact`."""
+        if self._sender is None:
+            return self.contact()
+        try:
+            return self._sender.deliver()
+        except AgentError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the channel; may be called twice."""
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = self._sender = None
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, identity: Identity) -> Sender:
+        if self._channel is None:
+            self._channel = open_channel(address_of(self._settings, identity.place), identity)
+        calls = TelemetryCalls(
+            self._channel,
+            address_of(self._settings, identity.place),
+            self._settings.collector.deadline_seconds,
+        )
+        said: dict[str, Any] = json.loads(self._outbox.control(ControlKey.SOURCES) or "{}")
+        points = [point for source in said.get("sources", ()) for point in source.get("points") or ()]
+        self._sender = Sender(self._outbox, calls, own_facts(self._settings, points), self._now)
+        return self._sender
+
+    def _renew(self, identity: Identity) -> None:
+        """A renewal that fails is tried again at the next contact: a third of the certificate's life is left."""
+        from veilleuse.agent import enrolment, keys
+
+        if self._channel is None:
+            return
+        calls = TelemetryCalls(
+            self._channel,
+            address_of(self._settings, identity.place),
+            self._settings.collector.deadline_seconds,
+        )
+        try:
+            enrolment.renew(calls.renew, cast("enrolment.Keys", keys), self._store)
+            self.close()
+        except AgentError as error:
+            left = identity.not_after_unix_milliseconds - self._now()
+            log.warning("certificate not renewed", extra={"reason": str(error), "left_milliseconds": left})
+
+    def _renewed_after_expiry(self, identity: Identity) -> Identity:
+        from veilleuse.agent import enrolment, keys
+
+        address = self._settings.collector.enrolment_address or identity.place.enrolment_address
+        with open_channel(address, None, identity.roots_pem) as channel:
+            desk = EnrolmentCalls(channel, address, self._settings.collector.deadline_seconds)
+            return enrolment.renew_expired(desk, cast("enrolment.Keys", keys), self._store)
+
+
+def _uniform(low: float, high: float) -> float:
+    """Of the system's own chance: the module `random` would cost every contact its import."""
+    return low + (high - low) * int.from_bytes(os.urandom(6), "big") / 2**48
+
+
+def address_of(settings: AgentSettings, place: Place) -> str:
+    """host:port of the mTLS service."""
+    return settings.collector.address or place.address

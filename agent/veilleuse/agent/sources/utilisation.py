@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""How busy the machine is: processor, memory, disks, network, through psutil. Totals only: no process, no user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import psutil
+
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import LoadCounters
+from veilleuse.agent.ports import SourceContext
+
+_ERRORS = (OSError, psutil.Error, RuntimeError, NotImplementedError, ValueError, IndexError, AttributeError)
+# psutil lets the parser's own errors through when a file of procfs is not as it expects.
+
+
+class Utilisation:
+    """`ports.LoadSource` for every system psutil knows."""
+
+    name = "utilisation"
+
+    def __init__(self, context: SourceContext) -> None:
+        self._sysfs = context.sysfs
+        self._procfs = context.procfs
+        self._disks: dict[str, bool] = {}
+        self._interfaces: dict[str, bool] = {}
+
+    def open(self) -> None:
+        """Point psutil at procfs. Raises SourceUnavailable when it shows no processor time."""
+        if hasattr(psutil, "PROCFS_PATH"):
+            psutil.PROCFS_PATH = self._procfs
+        try:
+            self.read()
+        except ReadFailed as error:
+            raise SourceUnavailable("no_permission", str(error), "mount procfs where the agent can read it") from error
+
+    def read(self) -> LoadCounters:
+        """The counters now. Raises ReadFailed when processor time cannot be read; the rest may be None."""
+        try:
+            times = psutil.cpu_times(percpu=True)
+        except _ERRORS as error:
+            raise ReadFailed(f"cannot read processor times under {self._procfs}: {error}") from error
+        if not times:
+            raise ReadFailed(f"no processor times under {self._procfs}")
+        total, busy = zip(*(_milliseconds(cpu) for cpu in times), strict=True)
+        disk_read, disk_written = self._disk_bytes()
+        received, sent = self._network_bytes()
+        return LoadCounters(total, busy, _memory_used_ratio(), disk_read, disk_written, received, sent)
+
+    def _disk_bytes(self) -> tuple[int | None, int | None]:
+        """Whole disks only: partitions, RAID and device-mapper volumes show the same bytes again."""
+        try:
+            counters = psutil.disk_io_counters(perdisk=True, nowrap=False)
+        except _ERRORS:
+            return None, None
+        if not counters:
+            return None, None
+        whole = [counters[name] for name in self._backed(counters, "block", self._disks)]
+        if not whole:
+            return None, None
+        return sum(disk.read_bytes for disk in whole), sum(disk.write_bytes for disk in whole)
+
+    def _network_bytes(self) -> tuple[int | None, int | None]:
+        """Interfaces with hardware behind them; where none has (containers), all but loopback.
+
+        A bridge, a bond or a tunnel shows the bytes of the interface below it again.
+        """
+        try:
+            counters = psutil.net_io_counters(pernic=True, nowrap=False)
+        except _ERRORS:
+            return None, None
+        names = self._backed(counters, "class/net", self._interfaces) or [name for name in counters if name != "lo"]
+        if not names:
+            return None, None
+        chosen = [counters[name] for name in names]
+        return sum(nic.bytes_recv for nic in chosen), sum(nic.bytes_sent for nic in chosen)
+
+    def _backed(self, names: Iterable[str], folder: str, known: dict[str, bool]) -> list[str]:
+        """Names with a device link in sysfs; looked up once per name."""
+        chosen = []
+        for name in names:
+            backed = known.get(name)
+            if backed is None:
+                backed = known[name] = os.path.exists(f"{self._sysfs}/{folder}/{name}/device")
+            if backed:
+                chosen.append(name)
+        return chosen
+
+
+def _milliseconds(cpu: object) -> tuple[int, int]:
+    """(busy + idle, busy) of one logical CPU.
+
+    `guest` lies inside `user` already; iowait is idle; steal is the host's time: neither busy nor lost from the total.
+    """
+    idle = _field(cpu, "idle") + _field(cpu, "iowait") + _field(cpu, "steal")
+    busy = sum(_field(cpu, name) for name in ("user", "nice", "system", "irq", "softirq", "interrupt", "dpc"))
+    return round((busy + idle) * 1000), round(busy * 1000)
+
+
+def _field(cpu: object, name: str) -> float:
+    return float(getattr(cpu, name, 0.0))
+
+
+def _memory_used_ratio() -> float | None:
+    try:
+        memory = psutil.virtual_memory()
+    except _ERRORS:
+        return None
+    if memory.total <= 0:
+        return None
+    return min(1.0, max(0.0, 1 - memory.available / memory.total))

@@ -1,0 +1,375 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The buffer on disk: schema, connection, and the measuring process's half. The sender's half is `outbox.py`.
+
+One SQLite file, rollback journal, synchronous FULL: a row that `append` returned from survives a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from veilleuse.agent.errors import SpoolBusy, SpoolDamaged, SpoolError, SpoolFull
+from veilleuse.agent.model import ClockPeriod, Gap, Period, Record, body_from_json
+from veilleuse.agent.ports import ControlKey
+from veilleuse.wire.vocabulary import GapReason
+
+log = logging.getLogger(__name__)
+
+FILE_NAME: Final = "spool.db"
+"""Inside `paths.state`."""
+SCHEMA_VERSION: Final = 1
+BUSY_TIMEOUT_MILLISECONDS: Final = 10_000
+"""DESIGN.md §4."""
+
+_ASIDE: Final = "`veilleuse-agent run` sets it aside when it starts"
+
+SCHEMA: Final = """
+CREATE TABLE pending (           -- rows the resident made and the sender has not numbered yet, oldest first
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    body TEXT NOT NULL           -- Record.to_json or Gap.to_json
+) STRICT;
+CREATE TABLE outbox (            -- numbered, encoded once, never re-encoded
+    seq INTEGER PRIMARY KEY,     -- 1, 2, 3 … within the epoch
+    wire BLOB NOT NULL,          -- the record's bytes
+    chain BLOB NOT NULL,         -- 32 bytes: the chain at this record
+    acknowledged_unix_milliseconds INTEGER  -- NULL until the collector has committed it; then it is in the ring
+) STRICT;
+CREATE TABLE quarantine (        -- what the collector refused, for a human
+    seq INTEGER NOT NULL,
+    epoch TEXT NOT NULL,         -- 16 hexadecimal digits
+    wire BLOB NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+CREATE TABLE control (           -- what the two processes tell each other: ports.ControlKey
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn sqlite3's errors into ours, once: SpoolBusy, SpoolFull, SpoolDamaged or SpoolError."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise translate(error, path) from error
+
+
+def translate(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
+    """The error of ours that says what `error` means for the file at `path`."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return SpoolBusy(f"the spool {path} is held by the other process: retried on the next tick")
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return SpoolFull(f"no room or a disk error under the spool {path} ({error}): free some space or check the disk")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return SpoolDamaged(f"the spool {path} is damaged ({error}): {_ASIDE}")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return SpoolError(f"cannot write the spool {path} ({error}): check that its directory exists and belongs to the agent")
+    return SpoolError(f"the spool {path} cannot be used: {error}")
+
+
+def connect(path: Path, *, busy_timeout_milliseconds: int = BUSY_TIMEOUT_MILLISECONDS) -> sqlite3.Connection:
+    """A connection in autocommit mode (say BEGIN IMMEDIATE yourself) to the spool, made when it is not there yet.
+
+    Raises SpoolBusy, SpoolFull, SpoolDamaged (also for the schema of another version), or SpoolError.
+    """
+    with translated(path):
+        connection = sqlite3.connect(path, timeout=busy_timeout_milliseconds / 1000, isolation_level=None)
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA cache_size = -256")  # KiB: the resident's memory is bounded
+    if _version(connection) == 0:
+        _create(connection)
+    if (version := _version(connection)) != SCHEMA_VERSION:
+        raise SpoolDamaged(f"the spool {path} has schema {version}, this agent knows {SCHEMA_VERSION}: {_ASIDE}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if _version(connection) == 0:  # the other process may have been faster
+            for statement in SCHEMA.split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute("INSERT INTO control (key, value) VALUES (?, ?)", (ControlKey.EPOCH, new_epoch()))
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def new_epoch() -> str:
+    """16 hexadecimal digits at random: names one life of the spool."""
+    return os.urandom(8).hex()
+
+
+# ------------------------------------------------------------------------------- the resident's half
+
+RESERVED_PAGES: Final = 16
+"""Kept free below the bound for the control table and the sender's own rows."""
+DROPPED_AT_ONCE: Final = 32
+MAX_SPANS: Final = 256
+"""Of one gap; what does not fit is undated."""
+DISK_SHARE: Final = 0.05
+"""Never the last 5 % of a small disk, PROMISES.md R7."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much of the disk the spool may take."""
+
+    max_bytes: int
+    disk_reserve_bytes: int
+
+
+class FileSpool:
+    """`ports.ResidentSpool` on the spool's file."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, bounds: Bounds) -> None:
+        """`connection` as made by `connect`."""
+        self._connection = connection
+        self._path = path
+        self._bounds = bounds
+        self._page_bytes = int(connection.execute("PRAGMA page_size").fetchone()[0])
+
+    def append(self, bodies: Sequence[str], control: Mapping[str, str | None]) -> None:
+        """Append rows and set control keys in one transaction; the oldest rows go when there is no room."""
+        size = sum(map(len, bodies)) + sum(len(value) for value in control.values() if value)
+        with translated(self._path), _immediate(self._connection) as db:
+            self._make_room(db, size)
+            db.executemany("INSERT INTO pending (body) VALUES (?)", [(body,) for body in bodies])
+            for key, value in control.items():
+                if value is None:
+                    db.execute("DELETE FROM control WHERE key = ?", (key,))
+                else:
+                    db.execute("INSERT OR REPLACE INTO control (key, value) VALUES (?, ?)", (key, value))
+
+    def control(self, key: str) -> str | None:
+        """A control value, see ports.ControlKey."""
+        with translated(self._path):
+            row = self._connection.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def pending(self) -> int:
+        """Rows not yet acknowledged, numbered or not."""
+        with translated(self._path):
+            row = self._connection.execute(
+                "SELECT (SELECT count(*) FROM pending)"
+                " + (SELECT count(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL)"
+            ).fetchone()
+        return int(row[0])
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._connection.close()
+
+    def _make_room(self, db: sqlite3.Connection, size: int) -> None:
+        """Drop the oldest unnumbered records until `size` more bytes fit. Raises SpoolFull when none is left."""
+        needed = 2 * (size // self._page_bytes + 1)
+        allowed = self._allowed_pages(db)
+        while allowed - _used_pages(db) < needed:
+            if not _drop_oldest(db):
+                raise SpoolFull(
+                    f"no room left under the spool {self._path}: free some disk space, or raise spool.max_bytes"
+                )
+
+    def _allowed_pages(self, db: sqlite3.Connection) -> int:
+        """What the file may hold: its bound; or only what it has already when the disk is down to its reserve."""
+        bound = self._bounds.max_bytes // self._page_bytes - RESERVED_PAGES
+        disk = os.statvfs(self._path.parent)
+        reserve = min(self._bounds.disk_reserve_bytes, int(disk.f_blocks * disk.f_frsize * DISK_SHARE))
+        if disk.f_bavail * disk.f_frsize >= reserve:
+            return bound
+        return min(bound, int(db.execute("PRAGMA page_count").fetchone()[0]))
+
+
+@contextmanager
+def _immediate(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _used_pages(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA page_count").fetchone()[0]) - int(db.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def _drop_oldest(db: sqlite3.Connection) -> bool:
+    """Put one Gap{spool_cap} at the place of the oldest records; False when there is none to drop."""
+    cap = f'{{"gap":"{GapReason.SPOOL_CAP}"%'
+    rows = db.execute(
+        "SELECT id, body FROM pending WHERE body NOT LIKE '{\"gap\":%' OR body LIKE ? ORDER BY id LIMIT ?",
+        (cap, DROPPED_AT_ONCE + 1),
+    ).fetchall()
+    if sum(not body.startswith('{"gap"') for _, body in rows) == 0:
+        return False
+    gap = gap_over(GapReason.SPOOL_CAP, (body for _, body in rows))
+    db.executemany("DELETE FROM pending WHERE id = ?", [(row,) for row, _ in rows])
+    db.execute("INSERT INTO pending (id, body) VALUES (?, ?)", (rows[-1][0], gap.to_json()))
+    log.error("spool at its bound, oldest records dropped", extra={"records": len(rows)})
+    return True
+
+
+def gap_over(reason: GapReason, bodies: Iterable[str]) -> Gap:
+    """One gap that stands for all these spool rows; spans that touch are joined, what is unreadable is undated."""
+    spans: list[tuple[Period | None, int]] = []
+    records = 0
+    for text in bodies:
+        try:
+            body: Record | Gap = body_from_json(text)
+        except ValueError:
+            spans, records = _joined(spans, None, 0), records + 1
+            continue
+        if isinstance(body, Gap):
+            records += body.records
+            for period, milliseconds in body.spans:
+                spans = _joined(spans, period, milliseconds)
+        else:
+            records += 1
+            spans = _joined(spans, body.period, sum(cell.milliseconds for cell in body.cells.values()))
+    return Gap(reason, tuple(span for span in spans if span[1] > 0), max(1, records))
+
+
+def _joined(
+    spans: list[tuple[Period | None, int]], period: Period | None, milliseconds: int
+) -> list[tuple[Period | None, int]]:
+    for position in (len(spans) - 1, len(spans) - 2) if len(spans) > 1 else range(len(spans)):
+        joined = _join(spans[position][0], period)
+        if joined is not None or (period is None and spans[position][0] is None):
+            return [*spans[:position], (joined, spans[position][1] + milliseconds), *spans[position + 1 :]]
+    if len(spans) >= MAX_SPANS:
+        return [(None, sum(lost for _, lost in spans) + milliseconds)]
+    return [*spans, (period, milliseconds)]
+
+
+def _join(one: Period | None, other: Period | None) -> Period | None:
+    """The period that covers both when they are the same or the second follows the first at once, else None."""
+    if one is None or other is None:
+        return None
+    if one == other:
+        return one
+    if isinstance(one, ClockPeriod) and isinstance(other, ClockPeriod):
+        end = one.start_unix_milliseconds + one.duration_milliseconds
+        if end == other.start_unix_milliseconds:
+            length = one.duration_milliseconds + other.duration_milliseconds
+            return ClockPeriod(one.start_unix_milliseconds, length, one.utc_offset_seconds)
+    return None
+
+
+# -------------------------------------------------------------------------------------------- damage
+
+
+def open_spool(path: Path, bounds: Bounds, now_unix_milliseconds: int) -> FileSpool:
+    """The resident's spool. A damaged file is set aside, what can be read of it is kept, a gap says so.
+
+    Raises SpoolBusy, SpoolFull or SpoolError (cannot be opened at all).
+    """
+    damaged = path.exists() and path.stat().st_size == 0
+    if not damaged:
+        try:
+            return _checked(path, bounds)
+        except SpoolDamaged as error:
+            log.error("damaged spool set aside", extra={"reason": str(error)})
+    aside = _set_aside(path, now_unix_milliseconds)
+    spool = FileSpool(connect(path), path, bounds)
+    bodies, control = _salvage(aside)
+    gap = Gap(GapReason.SPOOL_DAMAGED, (), 1)
+    spool.append([gap.to_json(), *bodies], control)
+    log.error("new spool begun", extra={"set_aside": str(aside), "rows_kept": len(bodies)})
+    return spool
+
+
+def _checked(path: Path, bounds: Bounds) -> FileSpool:
+    """Opened and read through once. Raises SpoolDamaged when anything in it cannot be read."""
+    connection = connect(path)
+    try:
+        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result != "ok":
+            raise SpoolDamaged(f"the spool {path} is damaged ({result}): {_ASIDE}")
+        _read_through(connection)
+    except SpoolDamaged:
+        connection.close()
+        raise
+    except (sqlite3.DatabaseError, ValueError, KeyError) as error:
+        connection.close()
+        busy = isinstance(error, sqlite3.DatabaseError) and isinstance(translate(error, path), SpoolBusy)
+        if busy:
+            raise SpoolBusy(f"the spool {path} is held by another process: stop it and try again") from error
+        raise SpoolDamaged(f"the spool {path} is damaged ({error}): {_ASIDE}") from error
+    return FileSpool(connection, path, bounds)
+
+
+def _read_through(connection: sqlite3.Connection) -> None:
+    for statement in (
+        "SELECT id, body FROM pending",
+        "SELECT key, value FROM control",
+        "SELECT seq, chain, acknowledged_unix_milliseconds FROM outbox",
+        "SELECT seq, epoch, reason FROM quarantine",
+    ):
+        for _ in connection.execute(statement):
+            pass  # a text that is not UTF-8 raises here
+    row = connection.execute("SELECT value FROM control WHERE key = ?", (ControlKey.EPOCH,)).fetchone()
+    if row is None or len(bytes.fromhex(row[0])) != 8:
+        raise ValueError("no epoch")
+
+
+def _set_aside(path: Path, now_unix_milliseconds: int) -> Path:
+    """Rename the file and its journal; one such file is kept, older ones go."""
+    for older in path.parent.glob(f"{path.name}.damaged-*"):
+        older.unlink(missing_ok=True)
+    aside = path.with_name(f"{path.name}.damaged-{now_unix_milliseconds // 1000}")
+    path.rename(aside)
+    journal = path.with_name(f"{path.name}-journal")
+    if journal.exists():
+        journal.rename(aside.with_name(f"{aside.name}-journal"))
+    return aside
+
+
+def _salvage(aside: Path) -> tuple[list[str], dict[str, str | None]]:
+    """(unnumbered rows, control values) that can still be read. Numbered rows stay aside: they may have arrived."""
+    bodies: list[str] = []
+    control: dict[str, str | None] = {}
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as db:
+        db.text_factory = bytes
+        with contextlib.suppress(sqlite3.Error):
+            for key, value in db.execute("SELECT key, value FROM control"):
+                with contextlib.suppress(ValueError, AttributeError):
+                    control[ControlKey(key.decode("ascii"))] = value.decode("utf-8")
+        with contextlib.suppress(sqlite3.Error):
+            for (body,) in db.execute("SELECT body FROM pending ORDER BY id"):
+                with contextlib.suppress(ValueError, AttributeError):
+                    body_from_json(text := body.decode("utf-8"))
+                    bodies.append(text)
+    for key in (ControlKey.EPOCH, ControlKey.DROPS):
+        control.pop(key, None)
+    return bodies, control

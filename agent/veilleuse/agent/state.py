@@ -1,0 +1,233 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the machine was doing: from its load while it is watched, from the clocks when it was not. No I/O.
+
+Never from keyboard or pointer.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Final
+
+from veilleuse.agent.model import Instant, LoadDelta, Tick
+from veilleuse.wire.limits import IDLE_BYTES_PER_SECOND, IDLE_CPU_RATIO
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.vocabulary import State, Supply
+
+SHORTEST_SLEEP_MILLISECONDS: Final = 1_000
+"""Below this the two clocks differ by the time between their two readings, not by a suspend."""
+EARLIEST_UNIX_MILLISECONDS: Final = 1_704_067_200_000
+"""2024-01-01: an agent of 2026 whose clock is before has no clock (empty battery, no network time yet)."""
+LATEST_UNIX_MILLISECONDS: Final = 4_102_444_800_000
+"""2100-01-01."""
+CLOCK_TOLERANCE_MILLISECONDS: Final = 5 * MILLISECONDS_PER_MINUTE
+"""PROMISES.md §2.2: what the collector bears without correcting."""
+CLOCK_PATIENCE_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
+"""How long a clock that is behind the last sign of life is waited for; then it is believed (the sign was wrong)."""
+HELD_TICKS: Final = 720
+"""Undated ticks kept in memory: 2 h at 10 s."""
+LONGEST_RECONSTRUCTION_MILLISECONDS: Final = 400 * MILLISECONDS_PER_DAY
+"""Longer silence is not cut into records: it is one undated gap."""
+
+WHY_TICK: Final = "tick"
+WHY_STOP: Final = "stop"
+"""The service was stopped while the machine went on: what follows is unknown."""
+WHY_SHUTDOWN: Final = "shutdown"
+WHY_SUSPEND: Final = "suspend"
+
+
+def state_of(load: LoadDelta | None, duration_milliseconds: int) -> State:
+    """on_idle or on_active by the idle rule (wire/limits, version 1), over a stretch in which the agent ran.
+
+    A load that cannot be read gives on_active: nobody is told to have left a machine idle without evidence, and the
+    cell's missing cpu_covered_milliseconds says that it is not evidence of work either. Bytes that cannot be read
+    are left out of the rule.
+    """
+    if load is None or load.cpu_busy_ratio >= IDLE_CPU_RATIO:
+        return State.ON_ACTIVE
+    moved = sum(
+        count
+        for count in (
+            load.disk_read_bytes,
+            load.disk_written_bytes,
+            load.network_received_bytes,
+            load.network_sent_bytes,
+        )
+        if count is not None
+    )
+    idle = moved * 1000 < IDLE_BYTES_PER_SECOND * duration_milliseconds
+    return State.ON_IDLE if idle else State.ON_ACTIVE
+
+
+def asleep_milliseconds(previous: Instant, now: Instant) -> int:
+    """Time suspended between two instants of one boot, 0 to the elapsed boot-time."""
+    elapsed = now.boottime_milliseconds - previous.boottime_milliseconds
+    asleep = elapsed - (now.monotonic_milliseconds - previous.monotonic_milliseconds)
+    return min(asleep, elapsed) if asleep >= SHORTEST_SLEEP_MILLISECONDS else 0
+
+
+# ---------------------------------------------------------------------------- before the start
+
+
+@dataclass(frozen=True, slots=True)
+class LastSign:
+    """The last time the agent is known to have run."""
+
+    instant: Instant
+    boot_id: str
+    why: str
+    """tick, stop, shutdown or suspend."""
+
+    def to_json(self) -> str:
+        """One line for the control table."""
+        return json.dumps(
+            {
+                "unix": self.instant.unix_milliseconds,
+                "boottime": self.instant.boottime_milliseconds,
+                "monotonic": self.instant.monotonic_milliseconds,
+                "boot": self.boot_id,
+                "why": self.why,
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> LastSign:
+        """Inverse of `to_json`. Raises ValueError."""
+        try:
+            raw = json.loads(text)
+            instant = Instant(int(raw["unix"]), int(raw["boottime"]), int(raw["monotonic"]))
+            return cls(instant, str(raw["boot"]), str(raw["why"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a sign of life: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """What is known of the time before the start."""
+
+    ticks: tuple[Tick, ...] = ()
+    """asleep, off and unknown stretches, in order, without energies."""
+    undated_milliseconds: int = 0
+    """Too long ago to be cut into records."""
+
+
+def reconstruct(last: LastSign | None, start: Instant, boot_id: str, supply: Supply) -> Silence:
+    """The time between the last sign of life and the start of the agent. METHOD.md §4.
+
+    Same boot: `asleep` is what boot-time has more than monotonic time; the rest is `unknown`: the agent did not run.
+    Another boot: `off` up to the boot after a clean shutdown, else `unknown`; from the boot to the start `unknown`.
+    `start` must hold a trusted Unix time; a sign that was made under a wrong clock says nothing about another boot.
+    """
+    if last is None:
+        return Silence()
+    if boot_id and last.boot_id == boot_id:
+        return _within_boot(last, start, supply)
+    booted = start.unix_milliseconds - start.boottime_milliseconds
+    since = last.instant.unix_milliseconds
+    if not is_plausible(since) or since > start.unix_milliseconds:
+        return Silence()
+    if start.unix_milliseconds - since > LONGEST_RECONSTRUCTION_MILLISECONDS:
+        return Silence(undated_milliseconds=start.unix_milliseconds - since)
+    before = State.OFF if last.why == WHY_SHUTDOWN else State.UNKNOWN
+    pieces = (
+        (since, booted - since, before),
+        (max(since, booted), start.unix_milliseconds - max(since, booted), State.UNKNOWN),
+    )
+    return Silence(_ticks(pieces, supply))
+
+
+def _within_boot(last: LastSign, start: Instant, supply: Supply) -> Silence:
+    silent = start.boottime_milliseconds - last.instant.boottime_milliseconds
+    if silent <= 0:
+        return Silence()
+    if silent > LONGEST_RECONSTRUCTION_MILLISECONDS:
+        return Silence(undated_milliseconds=silent)
+    asleep = asleep_milliseconds(last.instant, start)
+    begin = start.unix_milliseconds - silent
+    awake = silent - asleep
+    if last.why == WHY_SUSPEND:
+        pieces = ((begin, asleep, State.ASLEEP), (begin + asleep, awake, State.UNKNOWN))
+    else:
+        pieces = ((begin, awake, State.UNKNOWN), (begin + awake, asleep, State.ASLEEP))
+    return Silence(_ticks(pieces, supply))
+
+
+def _ticks(pieces: tuple[tuple[int, int, State], ...], supply: Supply) -> tuple[Tick, ...]:
+    return tuple(Tick(begin, length, state, supply) for begin, length, state in pieces if length > 0)
+
+
+# ----------------------------------------------------------------------------- untrusted clocks
+
+
+def is_plausible(unix_milliseconds: int) -> bool:
+    """Whether a Unix time can be one at which this agent runs."""
+    return EARLIEST_UNIX_MILLISECONDS <= unix_milliseconds < LATEST_UNIX_MILLISECONDS
+
+
+class ClockGuard:
+    """Keeps ticks undated while the clock cannot be right, and dates them by boot-time once it is.
+
+    A clock that jumps to another plausible time while the agent runs is followed at once.
+    """
+
+    def __init__(self, last_unix_milliseconds: int | None, start: Instant) -> None:
+        known = last_unix_milliseconds is not None and is_plausible(last_unix_milliseconds)
+        self._floor = last_unix_milliseconds if known else None
+        self._start = start
+        self._held: list[tuple[int, Tick]] = []  # (boot-time at the tick's start, tick)
+        self._offset: int | None = None  # Unix − boot-time, when last trusted
+
+    def date(self, now: Instant, ticks: tuple[Tick, ...]) -> tuple[tuple[Tick, ...], int]:
+        """(ticks that can be folded now, milliseconds lost because too many were held)."""
+        trusted = self._is_trusted(now)
+        if trusted:
+            self._floor = None
+            self._offset = now.unix_milliseconds - now.boottime_milliseconds
+            if not self._held:
+                return ticks, 0
+        begin = now.boottime_milliseconds - sum(tick.duration_milliseconds for tick in ticks)
+        for tick in ticks:
+            self._held.append((begin, tick))
+            begin += tick.duration_milliseconds
+        if trusted:
+            return self._release(now), 0
+        lost = self._held[:-HELD_TICKS]
+        del self._held[:-HELD_TICKS]
+        return (), sum(tick.duration_milliseconds for _, tick in lost)
+
+    def unix_at(self, now: Instant) -> int:
+        """The best known Unix time of `now`: carried on by boot-time while the clock is not trusted."""
+        if self._offset is None or self._is_trusted(now):
+            return now.unix_milliseconds
+        return now.boottime_milliseconds + self._offset
+
+    def start(self, now: Instant) -> Instant:
+        """The instant of the start with the Unix time that a now trusted clock gives it."""
+        since = now.boottime_milliseconds - self._start.boottime_milliseconds
+        return replace(self._start, unix_milliseconds=now.unix_milliseconds - since)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the clock was ever trusted."""
+        return self._offset is not None
+
+    def held_milliseconds(self) -> int:
+        """Length of what is still undated."""
+        return sum(tick.duration_milliseconds for _, tick in self._held)
+
+    def _is_trusted(self, now: Instant) -> bool:
+        if not is_plausible(now.unix_milliseconds):
+            return False
+        if self._floor is None or now.unix_milliseconds >= self._floor - CLOCK_TOLERANCE_MILLISECONDS:
+            return True
+        waited = now.boottime_milliseconds - self._start.boottime_milliseconds
+        return waited >= CLOCK_PATIENCE_MILLISECONDS
+
+    def _release(self, now: Instant) -> tuple[Tick, ...]:
+        offset = now.unix_milliseconds - now.boottime_milliseconds
+        dated = tuple(replace(tick, start_unix_milliseconds=begin + offset) for begin, tick in self._held)
+        self._held.clear()
+        return dated

@@ -1,0 +1,287 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""One poll of all sources → what it adds. Each source is polled in isolation: one never stops another."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from veilleuse.agent.errors import ReadFailed
+from veilleuse.agent.model import (
+    Delta,
+    EnergyCounter,
+    Instant,
+    LoadCounters,
+    LoadDelta,
+    Point,
+    PointEnergy,
+    PowerGauge,
+    Reading,
+    SupplyReading,
+    Tick,
+    Wrapped,
+    difference,
+)
+from veilleuse.agent.ports import Clock, LoadSource, Source
+from veilleuse.agent.state import asleep_milliseconds, state_of
+from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
+from veilleuse.wire.vocabulary import PointKind, State, Supply
+
+log = logging.getLogger(__name__)
+
+CLOCK_STEP_MILLISECONDS: Final = 1_000
+"""A wall clock further from the boot-time clock's count than this was set: the timeline follows it."""
+SHORTEST_GAP_MILLISECONDS: Final = 30_000
+TICKS_PER_GAP: Final = 4
+"""Not polled for this many ticks (and 30 s): the counters' state is dropped, SENSORS.md."""
+NEVER_STILL: Final = frozenset({PointKind.RAPL})
+"""Counters that cannot stand still on a running machine: one that does is stuck, not at 0 W."""
+
+
+@dataclass(slots=True)
+class Polled:
+    """One source, with what the ticker keeps of it."""
+
+    source: Source
+    points: tuple[Point, ...]
+    counters: dict[Point, EnergyCounter] = field(default_factory=dict)
+    """Values of the poll before; only these may be subtracted from."""
+    readings: tuple[Reading, ...] = ()
+    """Of the last poll; empty when it failed."""
+    successes: int = 0
+    failures: int = 0
+
+
+class Ticker:
+    """Polls, subtracts, integrates. Joules are conserved: what is below 1 mJ is carried to the next tick."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        sources: tuple[tuple[Source, tuple[Point, ...]], ...],
+        load: LoadSource | None,
+        *,
+        default_supply: Supply,
+        tick_milliseconds: int,
+        usage: Callable[[], tuple[int, int]],
+    ) -> None:
+        """`default_supply` is what no source tells otherwise; `usage` gives own (CPU ms, RSS bytes)."""
+        self._clock = clock
+        self.polled = tuple(Polled(source, points) for source, points in sources)
+        self._load_source = load
+        self._default_supply = default_supply
+        self._gap_milliseconds = max(SHORTEST_GAP_MILLISECONDS, TICKS_PER_GAP * tick_milliseconds)
+        self._usage = usage
+        self._remainders: dict[Point, int] = {}  # µJ, 0 to 999
+        self._previous: Instant | None = None
+        self._end_unix = 0
+        self._load: LoadCounters | None = None
+        self._supply: Supply = default_supply
+        self._own_cpu = 0
+        self._idle_run = 0
+        self.load_successes = 0
+        self.load_failures = 0
+
+    def tick(self) -> tuple[Instant, tuple[Tick, ...]]:
+        """Poll once: the instant, and the stretches since the poll before (none on the first)."""
+        now = self._clock.now()
+        for polled in self.polled:
+            self._poll(polled)
+        counters = self._read_load()
+        supply = self._read_supply()
+        own_cpu, rss = self._usage()
+        previous = self._previous
+        ticks: tuple[Tick, ...] = ()
+        if previous is None:
+            self._end_unix = now.unix_milliseconds
+            self._keep_counters()
+        elif now.boottime_milliseconds <= previous.boottime_milliseconds:
+            return now, ()  # the same millisecond: the next poll takes it all
+        else:
+            ticks = self._stretches(previous, now, counters, supply, (own_cpu - self._own_cpu, rss))
+        self._previous, self._load, self._supply, self._own_cpu = now, counters, supply, own_cpu
+        return now, ticks
+
+    def health(self) -> list[dict[str, Any]]:
+        """Outcomes per source since the start, as `ControlKey.SOURCES` keeps them."""
+        rows: list[dict[str, Any]] = [
+            {
+                "name": polled.source.name,
+                "successes": polled.successes,
+                "failures": polled.failures,
+                "unavailable": None,
+                "reason": "",
+                "remedy": "",
+                "points": [[p.kind, p.domain, p.boundary, p.subject] for p in polled.points],
+            }
+            for polled in self.polled
+        ]
+        if self._load_source is not None:
+            outcome = {"successes": self.load_successes, "failures": self.load_failures}
+            known: dict[str, Any] = {"unavailable": None, "reason": "", "remedy": "", "points": []}
+            rows.append({"name": self._load_source.name, **outcome, **known})
+        return rows
+
+    # ---------------------------------------------------------------------------------- polling
+
+    def _poll(self, polled: Polled) -> None:
+        try:
+            polled.readings = polled.source.read()
+        except ReadFailed as error:
+            self._failed(polled, error)
+        except Exception as error:  # a source with a defect costs its own readings, nothing else
+            self._failed(polled, error)
+        else:
+            polled.successes += 1
+
+    def _failed(self, polled: Polled, error: Exception) -> None:
+        polled.readings = ()
+        polled.failures += 1
+        event = logging.WARNING if polled.failures == 1 else logging.DEBUG
+        log.log(event, "source failed", extra={"source": polled.source.name, "reason": str(error)})
+
+    def _read_load(self) -> LoadCounters | None:
+        if self._load_source is None:
+            return None
+        try:
+            counters = self._load_source.read()
+        except Exception as error:
+            self.load_failures += 1
+            event = logging.WARNING if self.load_failures == 1 else logging.DEBUG
+            log.log(event, "source failed", extra={"source": self._load_source.name, "reason": str(error)})
+            return None
+        self.load_successes += 1
+        return counters
+
+    def _read_supply(self) -> Supply:
+        for polled in self.polled:
+            for reading in polled.readings:
+                if isinstance(reading, SupplyReading):
+                    return reading.supply
+        return self._default_supply
+
+    # -------------------------------------------------------------------------------- stretches
+
+    def _stretches(
+        self, previous: Instant, now: Instant, counters: LoadCounters | None, supply: Supply, own: tuple[int, int]
+    ) -> tuple[Tick, ...]:
+        elapsed = now.boottime_milliseconds - previous.boottime_milliseconds
+        start = self._end_unix
+        if abs(now.unix_milliseconds - (start + elapsed)) > CLOCK_STEP_MILLISECONDS:
+            start = now.unix_milliseconds - elapsed
+        self._end_unix = start + elapsed
+        asleep = asleep_milliseconds(previous, now)
+        awake = elapsed - asleep
+        ticks: list[Tick] = []
+        if asleep:
+            self._idle_run = 0
+            during = supply if supply is self._supply else Supply.UNKNOWN
+            ticks.append(Tick(start, asleep, State.ASLEEP, during))
+        if awake:
+            ticks.append(self._awake(start + asleep, awake, asleep > 0, counters, supply, own))
+        else:
+            self._keep_counters()
+        return tuple(ticks)
+
+    def _awake(
+        self,
+        start: int,
+        awake: int,
+        slept: bool,
+        counters: LoadCounters | None,
+        supply: Supply,
+        own: tuple[int, int],
+    ) -> Tick:
+        load = None if counters is None or self._load is None else load_between(self._load, counters)
+        state = state_of(load, awake)
+        self._idle_run = self._idle_run + awake if state is State.ON_IDLE else 0
+        energies, gaps = self._energies(awake, slept)
+        return Tick(
+            start_unix_milliseconds=start,
+            duration_milliseconds=awake,
+            state=state,
+            supply=supply,
+            energies=energies,
+            load=load,
+            gaps=gaps,
+            agent_cpu_milliseconds=max(0, own[0]),
+            agent_rss_bytes=own[1],
+            idle_run_milliseconds=self._idle_run,
+        )
+
+    # ---------------------------------------------------------------------------------- energies
+
+    def _energies(self, awake: int, slept: bool) -> tuple[tuple[PointEnergy, ...], tuple[tuple[str, int], ...]]:
+        broken = awake > self._gap_milliseconds
+        energies: list[PointEnergy] = []
+        gaps: list[tuple[str, int]] = []
+        for polled in self.polled:
+            found = 0
+            for reading in polled.readings:
+                energy = self._energy(polled, reading, awake, slept or broken, broken)
+                if energy is not None:
+                    found += 1
+                    energies.append(PointEnergy(energy[0], self._whole(*energy), awake))
+            if polled.points and not found:
+                gaps.append((polled.source.name, awake))
+        self._keep_counters()
+        return tuple(energies), tuple(gaps)
+
+    def _energy(
+        self, polled: Polled, reading: Reading, awake: int, dropped: bool, broken: bool
+    ) -> tuple[Point, int] | None:
+        """(point, µJ) of one reading over the awake stretch; None when it gives none."""
+        if isinstance(reading, EnergyCounter):
+            before = None if dropped else polled.counters.get(reading.point)
+            outcome = difference(before, reading, awake)
+            if not isinstance(outcome, (Delta, Wrapped)):
+                return None
+            if outcome.energy_microjoules == 0 and reading.point.kind in NEVER_STILL:
+                return None
+            return reading.point, outcome.energy_microjoules
+        if isinstance(reading, PowerGauge) and not broken:
+            return reading.point, reading.power_milliwatts * awake  # 1 mW for 1 ms is 1 µJ
+        return None
+
+    def _whole(self, point: Point, energy_microjoules: int) -> int:
+        """Whole millijoules, with what was left over before; the rest is carried."""
+        whole, rest = divmod(self._remainders.get(point, 0) + energy_microjoules, MICROJOULES_PER_MILLIJOULE)
+        self._remainders[point] = rest
+        return whole
+
+    def _keep_counters(self) -> None:
+        for polled in self.polled:
+            polled.counters = {r.point: r for r in polled.readings if isinstance(r, EnergyCounter)}
+
+
+def load_between(before: LoadCounters, after: LoadCounters) -> LoadDelta | None:
+    """Utilisation between two readings of one boot; None when processors came or went, or no time passed."""
+    if len(before.cpu_total_milliseconds) != len(after.cpu_total_milliseconds):
+        return None
+    totals = _advances(before.cpu_total_milliseconds, after.cpu_total_milliseconds)
+    busies = _advances(before.cpu_busy_milliseconds, after.cpu_busy_milliseconds)
+    if sum(totals) <= 0:
+        return None
+    ratios = [min(1.0, busy / total) for busy, total in zip(busies, totals, strict=True) if total > 0]
+    return LoadDelta(
+        cpu_busy_ratio=min(1.0, sum(busies) / sum(totals)),
+        busiest_core_ratio=max(ratios),
+        memory_used_ratio=after.memory_used_ratio,
+        disk_read_bytes=_advance(before.disk_read_bytes, after.disk_read_bytes),
+        disk_written_bytes=_advance(before.disk_written_bytes, after.disk_written_bytes),
+        network_received_bytes=_advance(before.network_received_bytes, after.network_received_bytes),
+        network_sent_bytes=_advance(before.network_sent_bytes, after.network_sent_bytes),
+    )
+
+
+def _advances(before: tuple[int, ...], after: tuple[int, ...]) -> list[int]:
+    # The kernel's idle and iowait may step back by a few milliseconds.
+    return [max(0, new - old) for old, new in zip(before, after, strict=True)]
+
+
+def _advance(before: int | None, after: int | None) -> int | None:
+    """None when either is unknown, or when a device left with its count."""
+    return after - before if before is not None and after is not None and after >= before else None

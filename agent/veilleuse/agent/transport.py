@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Channels to the collector, its six calls, and what a failed one means. Here alone the agent speaks grpc."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import grpc
+
+from veilleuse.agent.errors import (
+    AgentError,
+    CertificateNotValid,
+    CollectorAway,
+    IdentityError,
+    RequestRefused,
+)
+from veilleuse.agent.identity import Identity
+from veilleuse.wire.limits import MAX_MESSAGE_BYTES
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.v1 import telemetry_pb2_grpc as rpc
+
+Channel: TypeAlias = grpc.Channel
+
+RETRY_AFTER_KEYS: Final = ("retry-after-milliseconds", "grpc-retry-pushback-ms")
+"""Trailing metadata in which a collector says when to come back."""
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),  # only the configured addresses are ever contacted
+    ("grpc.enable_retries", 0),  # waiting is ours: full jitter
+    ("grpc.use_local_subchannel_pool", 1),  # a new certificate needs a new connection
+    ("grpc.dns_enable_srv_queries", 0),
+)
+
+
+def open_channel(address: str, identity: Identity | None, roots_pem: bytes | None = None) -> grpc.Channel:
+    """A channel to `address`: mutual TLS with an identity, else server-authenticated against `roots_pem`."""
+    if identity is not None:
+        credentials = grpc.ssl_channel_credentials(
+            identity.roots_pem, identity.key_pem, identity.certificate_pem
+        )
+    else:
+        credentials = grpc.ssl_channel_credentials(roots_pem)
+    return grpc.secure_channel(address, credentials, options=_OPTIONS)
+
+
+class TelemetryCalls:
+    """sender.Collector on a channel."""
+
+    def __init__(self, channel: grpc.Channel, address: str, deadline_seconds: float) -> None:
+        self._stub: Any = rpc.TelemetryServiceStub(channel)
+        self._called = _Caller(address, deadline_seconds)
+
+    def hello(self, request: pb.HelloRequest) -> pb.HelloResponse:
+        """See sender.Collector."""
+        answer: pb.HelloResponse = self._called(self._stub.Hello, request)
+        return answer
+
+    def push(self, request: pb.PushRequest) -> pb.PushResponse:
+        """See sender.Collector."""
+        answer: pb.PushResponse = self._called(self._stub.Push, request)
+        return answer
+
+    def renew(self, request: pb.RenewRequest) -> pb.RenewResponse:
+        """See sender.Collector."""
+        answer: pb.RenewResponse = self._called(self._stub.Renew, request)
+        return answer
+
+
+class EnrolmentCalls:
+    """enrolment.Desk on a channel."""
+
+    def __init__(self, channel: grpc.Channel, address: str, deadline_seconds: float) -> None:
+        self._stub: Any = rpc.EnrolmentServiceStub(channel)
+        self._called = _Caller(address, deadline_seconds)
+
+    def enrol(self, request: pb.EnrolRequest) -> pb.EnrolResponse:
+        """See enrolment.Desk."""
+        answer: pb.EnrolResponse = self._called(self._stub.Enrol, request)
+        return answer
+
+    def challenge(self, request: pb.ChallengeRequest) -> pb.ChallengeResponse:
+        """See enrolment.Desk."""
+        answer: pb.ChallengeResponse = self._called(self._stub.Challenge, request)
+        return answer
+
+    def renew_expired(self, request: pb.RenewExpiredRequest) -> pb.RenewExpiredResponse:
+        """See enrolment.Desk."""
+        answer: pb.RenewExpiredResponse = self._called(self._stub.RenewExpired, request)
+        return answer
+
+
+class _Caller:
+    """Makes one call, and says what became of it."""
+
+    def __init__(self, address: str, deadline_seconds: float) -> None:
+        self._address = address
+        self._deadline_seconds = deadline_seconds
+
+    def __call__(self, method: Any, request: object) -> Any:
+        try:
+            return method(request, timeout=self._deadline_seconds)
+        except grpc.RpcError as error:
+            raise translate(error, self._address) from error
+
+
+def translate(error: Any, address: str) -> AgentError:
+    """What a failed call to `address` means. `error` is a grpc.RpcError that came out of a call, so a grpc.Call too."""
+    code = error.code()
+    details = _shortened(error.details() or "no reason given")
+    who = f"the collector at {address}"
+    if "CERTIFICATE_EXPIRED" in details:
+        return CertificateNotValid(f"{who} finds the agent's certificate expired")
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        return CollectorAway(
+            f"{who} shows a certificate of another CA than the join file's: is it the right collector?"
+        )
+    wait = _asked_to_wait(error)
+    match code:
+        case grpc.StatusCode.UNAUTHENTICATED:
+            return CertificateNotValid(f"{who} does not accept the agent's certificate: {details}")
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return IdentityError(f"refused by {who}: {details}")
+        case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.UNIMPLEMENTED:
+            return RequestRefused(f"{who} cannot accept the request: {details}")
+        case grpc.StatusCode.UNAVAILABLE if wait is None:
+            return CollectorAway(f"{who} cannot be reached: {details}")
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return CollectorAway(f"{who} did not answer in time: is the address right?", wait or 0)
+        case _:
+            return CollectorAway(f"{who} asks to wait: {details}", wait or 0)
+
+
+def _asked_to_wait(error: Any) -> int | None:
+    """Milliseconds; None when no collector said anything."""
+    metadata: Mapping[str, str | bytes] = dict(error.trailing_metadata() or ())
+    for key in RETRY_AFTER_KEYS:
+        text = metadata.get(key)
+        if isinstance(text, str) and text.isdigit():
+            return int(text)
+    return None
+
+
+def _shortened(details: str) -> str:
+    """grpc's own account of a failed connection, without the addresses it repeats; one line."""
+    text = " ".join(details.split())
+    return text.rpartition("last error: ")[2].removeprefix("UNKNOWN: ")

@@ -1,0 +1,110 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Energy × factor → emissions, exactly, and the uncertainty of the product (pure). METHOD.md §2 and §5.
+
+Fractions inside: nothing is rounded until a file is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+from veilleuse.collector.ports import ChosenFactor, Factor
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
+
+PROVISIONAL_U: Final = 0.108
+"""Log-scale uncertainty of standing in for a year not published yet: rms of the last yearly log steps, METHOD.md §2."""
+Z95: Final = 1.959964
+"""Two-sided 95 % quantile of the normal law."""
+SHARES_2022: Final = (
+    ("combustion", Fraction(650, 1000)),
+    ("upstream", Fraction(259, 1000)),
+    ("losses", Fraction(91, 1000)),
+)
+"""Components of the ADEME factor of 2022, applied where only the French total is known. METHOD.md §2."""
+
+
+def kwh(energy_millijoules: int) -> Fraction:
+    """Millijoules as kWh, exactly."""
+    return Fraction(energy_millijoules, MILLIJOULES_PER_KWH)
+
+
+def kgco2e(energy_kwh: Fraction, factor_kgco2e_per_kwh: Decimal) -> Fraction:
+    """kWh × kgCO2e/kWh, exactly."""
+    return energy_kwh * Fraction(factor_kgco2e_per_kwh)
+
+
+def grams_from_millijoules(energy_millijoules: int, factor_kgco2e_per_kwh: Decimal) -> Fraction:
+    """Millijoules × kgCO2e/kWh → gCO2e, exactly."""
+    return kgco2e(kwh(energy_millijoules), factor_kgco2e_per_kwh) * GRAMS_PER_KILOGRAM
+
+
+@dataclass(frozen=True, slots=True)
+class Emissions:
+    """kgCO2e of some energy; components None when they cannot be told (a total outside France)."""
+
+    total_kgco2e: Fraction
+    combustion_kgco2e: Fraction | None = None
+    upstream_kgco2e: Fraction | None = None
+    losses_kgco2e: Fraction | None = None
+    split_residual_kgco2e: Fraction | None = None
+    """Total less components: the published total rules."""
+    split_estimated: bool | None = None
+    """True when the shares of 2022 stand in for components of that year."""
+
+
+def emissions(energy_kwh: Fraction, factor: Factor) -> Emissions:
+    """Total and components of some energy. 10,000 kWh at ADEME 2022: 520 kg = 338 + 135 + 47.4 − 0.4."""
+    total = kgco2e(energy_kwh, factor.total_kgco2e_per_kwh)
+    if factor.components:
+        parts = {name: kgco2e(energy_kwh, value) for name, value in factor.components}
+    elif factor.zone == "FR":
+        parts = {name: total * share for name, share in SHARES_2022}
+    else:
+        return Emissions(total)
+    return Emissions(
+        total,
+        parts["combustion"],
+        parts["upstream"],
+        parts["losses"],
+        total - sum(parts.values()),
+        not factor.components,
+    )
+
+
+def sum_emissions(parts: Iterable[Emissions]) -> Emissions:
+    """Sum; components only when every part has them. Raises ValueError on nothing."""
+    items = list(parts)
+    if not items:
+        raise ValueError("nothing to sum")
+    total = sum((item.total_kgco2e for item in items), Fraction(0))
+    if any(item.split_estimated is None for item in items):
+        return Emissions(total)
+    return Emissions(
+        total,
+        _sum(item.combustion_kgco2e for item in items),
+        _sum(item.upstream_kgco2e for item in items),
+        _sum(item.losses_kgco2e for item in items),
+        _sum(item.split_residual_kgco2e for item in items),
+        any(item.split_estimated for item in items),
+    )
+
+
+def _sum(values: Iterable[Fraction | None]) -> Fraction:
+    return sum((value for value in values if value is not None), Fraction(0))
+
+
+def factor_u(chosen: ChosenFactor) -> float:
+    """Log-scale standard uncertainty of an applied factor: ln(1 + p)/2, and 0.108 in quadrature while provisional."""
+    published = math.log(1 + float(chosen.factor.uncertainty_percent) / 100) / 2
+    return math.hypot(published, PROVISIONAL_U) if chosen.provisional else published
+
+
+def interval(value: float, u: float) -> tuple[float, float]:
+    """95 % interval of a value ≥ 0 with log-scale standard uncertainty u: value·exp(∓1.959964·u)."""
+    return value * math.exp(-Z95 * u), value * math.exp(Z95 * u)

@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Periods, civil days and shares of time (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.model import Host, HostStatus, Site
+from veilleuse.wire.bands import Calendar, day_segments
+from veilleuse.wire.sums import apportion
+from veilleuse.wire.vocabulary import Band
+
+_WEEKDAYS: Final = (1, 1, 1, 1, 1, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stretch of civil days, end exclusive."""
+
+    first: date
+    end: date
+
+
+def slices(first: date, end: date, *, by_month: bool = False) -> tuple[Slice, ...]:
+    """[first, end) cut at every 1 January (a factor is of a year), or at every month."""
+    parts: list[Slice] = []
+    while first < end:
+        following = _next_month(first) if by_month else date(first.year + 1, 1, 1)
+        parts.append(Slice(first, min(following, end)))
+        first = following
+    return tuple(parts)
+
+
+def _next_month(day: date) -> date:
+    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+
+
+@lru_cache(maxsize=65_536)
+def day_start_unix_milliseconds(day: date, time_zone: str) -> int:
+    """Local midnight."""
+    return round(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone)).timestamp() * 1000)
+
+
+def evening_of(hour_start_unix_milliseconds: int, time_zone: str) -> date:
+    """Date a night is called by: 22:00 to 06:00 belong to the evening they began on."""
+    start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=hour_start_unix_milliseconds)
+    return (start.astimezone(ZoneInfo(time_zone)).replace(tzinfo=None) - timedelta(hours=6)).date()
+
+
+def enrolled_milliseconds(host: Host, site: Site, part: Slice, now_unix_milliseconds: int) -> int:
+    """Time of the slice the machine was enrolled, up to now; a machine that left counts to its last contact's day."""
+    start = day_start_unix_milliseconds(max(part.first, host.enrolled_on), site.time_zone)
+    end = min(day_start_unix_milliseconds(part.end, site.time_zone), now_unix_milliseconds)
+    if host.status in (HostStatus.REVOKED, HostStatus.FORGOTTEN):
+        end = min(end, _end_of_contact(host, site))
+    return max(0, end - start)
+
+
+def _end_of_contact(host: Host, site: Site) -> int:
+    if host.last_contact_unix_milliseconds is None:
+        return 0
+    instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=host.last_contact_unix_milliseconds)
+    day = instant.astimezone(ZoneInfo(site.time_zone)).date()
+    return day_start_unix_milliseconds(day + timedelta(days=1), site.time_zone)
+
+
+class WeekShares:
+    """Shares a week's sums between its days, in proportion to the calendar's open milliseconds."""
+
+    def __init__(self, calendar: Calendar) -> None:
+        self._calendar = calendar
+        self._weights: dict[int, tuple[int, ...]] = {}
+
+    def share(self, monday: int, value: int) -> Iterator[tuple[date, int]]:
+        """(day, its integer share) for the seven days from the Monday of that day number; shares sum to `value`."""
+        weights = self._weights.get(monday)
+        if weights is None:
+            weights = self._weights[monday] = self._open_milliseconds(monday)
+        for offset, share in enumerate(apportion(value, weights)):
+            yield date.fromordinal(monday + offset), share
+
+    def _open_milliseconds(self, monday: int) -> tuple[int, ...]:
+        """Per day; Monday to Friday equally when the calendar has nothing open in that week."""
+        found = tuple(
+            sum(
+                segment.end_unix_milliseconds - segment.start_unix_milliseconds
+                for segment in day_segments(self._calendar, date.fromordinal(monday + offset))
+                if segment.band is Band.OPEN
+            )
+            for offset in range(7)
+        )
+        return found if any(found) else _WEEKDAYS

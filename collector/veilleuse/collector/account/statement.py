@@ -1,0 +1,257 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Groups × factors → the rows of the emissions report (pure). METHOD.md §5 and §7.
+
+Uncertainty: errors are taken as common (linear) within one device class and method, as independent between them; the
+factor's enters once, on the row's or the total's own sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from fractions import Fraction
+from typing import Final
+
+from veilleuse.collector.account.emissions import (
+    Emissions,
+    emissions,
+    factor_u,
+    interval,
+    kwh,
+    sum_emissions,
+)
+from veilleuse.collector.account.gather import Gathered
+from veilleuse.collector.figures import AUTRES, EmissionsRow, EmissionsStatement, Group, GroupKey
+from veilleuse.collector.ports import ChosenFactor
+from veilleuse.wire.ladder import MEASURED, Method
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.vocabulary import DeviceClass
+
+METHOD_VERSION: Final = "0.1"
+"""Of derivation and accounting together; raised when a figure of the same data would change."""
+
+ChooseFactor = Callable[[str, int], ChosenFactor]
+"""(zone, year) → factor; raises UnknownZone."""
+
+
+def statement(gathered: Gathered, choose: ChooseFactor, *, simulated: bool) -> EmissionsStatement:
+    """Rows, one total per period (none without fleet rows), virtual machines as memo. Raises UnknownZone."""
+    bill = _Bill(choose, "simulated" if simulated else "real")
+    fleet = [group for group in gathered.groups if not group.key.memo]
+    memo = [group for group in gathered.groups if group.key.memo]
+    periods: defaultdict[tuple[date, date], list[Group]] = defaultdict(list)
+    for group in fleet:
+        periods[group.key.period_from, group.key.period_to].append(group)
+    return EmissionsStatement(
+        rows=tuple(bill.row(group, AUTRES if _is_autres(group.key) else "row") for group in fleet),
+        totals=tuple(bill.total(groups) for _, groups in sorted(periods.items())),
+        memo=tuple(bill.row(group, "memo") for group in memo),
+        factors=tuple(bill.factors()),
+        withheld=tuple(_withheld(key) for key in gathered.withheld),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """The energy of one zone within a row."""
+
+    kwh: Fraction
+    chosen: ChosenFactor
+
+
+class _Bill:
+    """Rows out of groups, remembering the factors it applied."""
+
+    def __init__(self, choose: ChooseFactor, data: str) -> None:
+        self._choose = choose
+        self._data = data
+        self._applied: dict[tuple[str, int], ChosenFactor] = {}
+
+    def row(self, group: Group, level: str) -> EmissionsRow:
+        key = group.key
+        return replace(
+            self._row([group], level),
+            entity=key.entity,
+            site=key.site,
+            population=key.population.value,
+            device_class=key.device_class,
+        )
+
+    def total(self, groups: Sequence[Group]) -> EmissionsRow:
+        return self._row(groups, "total")
+
+    def _row(self, groups: Sequence[Group], level: str) -> EmissionsRow:
+        key = groups[0].key
+        enrolled = sum(group.sums.enrolled_milliseconds for group in groups)
+        observed = sum(group.sums.observed_milliseconds for group in groups)
+        derived = sum(group.sums.derived_milliseconds for group in groups)
+        row = EmissionsRow(
+            period_from=key.period_from.isoformat(),
+            period_to=key.period_to.isoformat(),
+            level=level,
+            n=sum(group.sums.hosts for group in groups),
+            machine_days_observed=observed / MILLISECONDS_PER_DAY,
+            coverage_states=_ratio(observed, enrolled),
+            coverage_energy=_ratio(derived, enrolled),
+            apportioned=any(group.sums.apportioned for group in groups),
+            data=self._data,
+            method_version=METHOD_VERSION,
+        )
+        energies = _by_class_and_method(groups)
+        return self._with_energy(row, groups, energies) if energies else row
+
+    def _with_energy(
+        self,
+        row: EmissionsRow,
+        groups: Sequence[Group],
+        energies: Mapping[tuple[DeviceClass, Method], tuple[int, int]],
+    ) -> EmissionsRow:
+        total = sum(energy for energy, _ in energies.values())
+        measured = sum(energy for (_, method), (energy, _) in energies.items() if method in MEASURED)
+        u_model = math.sqrt(sum(u**2 for _, u in energies.values())) / total if total else 0.0
+        low, high = interval(float(kwh(total)), u_model)
+        shares = self._shares(groups)
+        billed = sum_emissions(emissions(share.kwh, share.chosen.factor) for share in shares)
+        u_factor = _factor_u(shares)
+        u = math.hypot(u_model, u_factor)
+        kg_low, kg_high = interval(float(billed.total_kgco2e), u)
+        row = replace(
+            row,
+            energy_millijoules=total,
+            kwh_measured=float(kwh(measured)),
+            kwh_modelled=float(kwh(total - measured)),
+            kwh_total=float(kwh(total)),
+            kwh_lo95=low,
+            kwh_hi95=high,
+            kgco2e_lo95=kg_low,
+            kgco2e_hi95=kg_high,
+            u_model=u_model,
+            u_factor=u_factor,
+            gsd2=math.exp(2 * u),
+            method_mix=_method_mix(energies, total),
+        )
+        return _with_factor(
+            _with_emissions(row, billed), {share.chosen.factor.zone: share.chosen for share in shares}
+        )
+
+    def _shares(self, groups: Iterable[Group]) -> list[_Share]:
+        """Energy per zone: a total may span several."""
+        zones: defaultdict[tuple[str, int], int] = defaultdict(int)
+        for group in groups:
+            for sums in group.sums.energies.values():
+                zones[group.key.zone, group.key.period_from.year] += sums.energy_millijoules
+        return [_Share(kwh(energy), self._factor(zone, year)) for (zone, year), energy in zones.items()]
+
+    def _factor(self, zone: str, year: int) -> ChosenFactor:
+        if (zone, year) not in self._applied:
+            self._applied[zone, year] = self._choose(zone, year)
+        return self._applied[zone, year]
+
+    def factors(self) -> Iterable[Mapping[str, str | float | int | bool]]:
+        """What was applied, and where it comes from."""
+        for (_, year), chosen in sorted(self._applied.items()):
+            factor = chosen.factor
+            yield {
+                "factor_id": factor.factor_id,
+                "zone": factor.zone,
+                "year": year,
+                "factor_series": factor.series,
+                "factor_kgco2e_per_kwh": float(factor.total_kgco2e_per_kwh),
+                "provisional": chosen.provisional,
+                "uncertainty_percent": float(factor.uncertainty_percent),
+                "uncertainty_inherited": factor.uncertainty_inherited,
+                "u_factor": factor_u(chosen),
+                "factor_source": factor.source,
+                "factor_published": factor.published,
+                "licence": factor.licence,
+            }
+
+
+def _with_emissions(row: EmissionsRow, billed: Emissions) -> EmissionsRow:
+    return replace(
+        row,
+        kgco2e_total=float(billed.total_kgco2e),
+        kgco2e_combustion=_float(billed.combustion_kgco2e),
+        kgco2e_upstream=_float(billed.upstream_kgco2e),
+        kgco2e_losses=_float(billed.losses_kgco2e),
+        split_residual_kgco2e=_float(billed.split_residual_kgco2e),
+        split_estimated=billed.split_estimated,
+    )
+
+
+def _with_factor(row: EmissionsRow, applied: Mapping[str, ChosenFactor]) -> EmissionsRow:
+    """The factor's columns; a total over several zones has none but `provisional`."""
+    provisional = any(chosen.provisional for chosen in applied.values())
+    if len(applied) != 1:
+        return replace(row, provisional=provisional)
+    factor = next(iter(applied.values())).factor
+    return replace(
+        row,
+        provisional=provisional,
+        factor_id=factor.factor_id,
+        factor_series=factor.series,
+        factor_source=factor.source,
+        factor_published=factor.published or None,
+        factor_kgco2e_per_kwh=float(factor.total_kgco2e_per_kwh),
+    )
+
+
+def _by_class_and_method(
+    groups: Iterable[Group],
+) -> dict[tuple[DeviceClass, Method], tuple[int, int]]:
+    """(class, method) → (mJ, standard uncertainty in mJ, linear)."""
+    found: defaultdict[tuple[DeviceClass, Method], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for group in groups:
+        for (device_class, method, _, _), sums in group.sums.energies.items():
+            energy, u = found[device_class, method]
+            found[device_class, method] = (energy + sums.energy_millijoules, u + sums.uncertainty_millijoules)
+    return dict(found)
+
+
+def _method_mix(
+    energies: Mapping[tuple[DeviceClass, Method], tuple[int, int]], total: int
+) -> dict[str, float] | None:
+    """Method → share of the energy, best method first; None of nothing."""
+    if not total:
+        return None
+    sums: defaultdict[Method, int] = defaultdict(int)
+    for (_, method), (energy, _) in energies.items():
+        sums[method] += energy
+    return {method.value: sums[method] / total for method in Method if method in sums}
+
+
+def _factor_u(shares: Sequence[_Share]) -> float:
+    """u of the factor on a sum over zones, independent between zones; of one zone it is the factor's own."""
+    if len(shares) == 1:
+        return factor_u(shares[0].chosen)
+    weights = [float(share.kwh * Fraction(share.chosen.factor.total_kgco2e_per_kwh)) for share in shares]
+    whole = sum(weights)
+    if not whole:
+        return 0.0
+    squares = ((weight * factor_u(share.chosen)) ** 2 for weight, share in zip(weights, shares, strict=True))
+    return math.sqrt(sum(squares)) / whole
+
+
+def _withheld(key: GroupKey) -> dict[str, str]:
+    return {
+        "period_from": key.period_from.isoformat(),
+        "period_to": key.period_to.isoformat(),
+        "population": key.population.value,
+        "level": "memo" if key.memo else "row",
+    }
+
+
+def _is_autres(key: GroupKey) -> bool:
+    return AUTRES in (key.entity, key.site, key.device_class)
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _float(value: Fraction | None) -> float | None:
+    return None if value is None else float(value)

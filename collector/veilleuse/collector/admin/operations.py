@@ -1,0 +1,338 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What an administrator may ask of an open data directory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from veilleuse.collector.calendars.default import default_calendar
+from veilleuse.collector.derive.worker import DeriveWorker
+from veilleuse.collector.enrolment.issuing import Office, unix_milliseconds
+from veilleuse.collector.enrolment.tokens import TokenOrder, new_token, token_sha256
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.health import Health
+from veilleuse.collector.model import AgentId, Host, HostStatus, Site
+from veilleuse.collector.ports import DeriveStore
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.wire.bands import CalendarError
+from veilleuse.wire.vocabulary import Population
+
+log = logging.getLogger(__name__)
+
+JOIN_FILE_VERSION: Final = 1
+FLUSH_SECONDS: Final = 60.0
+_WILDCARDS: Final = ("0.0.0.0:", "[::]:", ":::", "*:", ":")
+_ALLOWED_FROM: Final = {
+    HostStatus.ACTIVE: {HostStatus.PENDING, HostStatus.SUSPENDED, HostStatus.ACTIVE},
+    HostStatus.SUSPENDED: {HostStatus.PENDING, HostStatus.ACTIVE, HostStatus.SUSPENDED},
+    HostStatus.REVOKED: {HostStatus.PENDING, HostStatus.ACTIVE, HostStatus.SUSPENDED, HostStatus.REVOKED},
+}
+"""Revoked is for ever: its holder may be a thief. The machine enrols again under a new identity."""
+
+
+@dataclass(slots=True)
+class Addresses:
+    """host:port agents are told; `serve` replaces port 0 with the port it got."""
+
+    telemetry: str
+    enrolment: str
+
+    @classmethod
+    def from_settings(cls, settings: CollectorSettings) -> Addresses:
+        """The advertised ones, else those listened on."""
+        grpc = settings.grpc
+        return cls(
+            grpc.advertised_address or grpc.address,
+            grpc.advertised_enrolment_address or grpc.enrolment_address,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What an administrator may ask of an open data directory. Safe to share between threads."""
+
+    settings: CollectorSettings
+    office: Office
+    derive_store: DeriveStore
+    """Used inside jobs of the writer only."""
+    derive: DeriveWorker
+    health: Health
+    fleet_key: str
+    """64 hexadecimal digits: keys the asset pseudonyms of this fleet."""
+    version: str
+    addresses: Addresses
+    started_unix_milliseconds: int = field(default_factory=lambda: round(time.time() * 1000))
+
+    def perform(self, operation: str, arguments: Mapping[str, Any]) -> Any:
+        """The result, ready for JSON. Raises UsageError for what cannot be asked, else what the operation raises."""
+        method = OPERATIONS.get(operation)
+        if method is None:
+            raise UsageError(f"unknown operation {operation!r}: use one of {', '.join(OPERATIONS)}")
+        try:
+            return method(self, **arguments)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"wrong arguments for {operation}: {error}") from error
+
+    # --- the process
+
+    def ping(self) -> dict[str, Any]:
+        """Who answers."""
+        return {
+            "pid": os.getpid(),
+            "version": self.version,
+            "started_unix_milliseconds": self.started_unix_milliseconds,
+            "address": self.addresses.telemetry,
+            "enrolment_address": self.addresses.enrolment,
+        }
+
+    def read_health(self) -> dict[str, Any]:
+        """Health.snapshot(), plus who answers and `certificates`: name (root, intermediate, server) → Unix ms of its end."""
+        authority = self.office.authority
+        ends = {
+            "root": authority.root.not_valid_after_utc,
+            "intermediate": authority.intermediate.not_valid_after_utc,
+            "server": authority.server_identity().not_after,
+        }
+        expiry = {name: unix_milliseconds(end) for name, end in ends.items()}
+        return {**self.ping(), **self.health.snapshot(), "certificates": expiry}
+
+    # --- tokens
+
+    def token_create(
+        self,
+        *,
+        org_entity: str,
+        site: str,
+        population: str,
+        uses: int = 1,
+        hours: float = 24,
+        networks: tuple[str, ...] | list[str] = (),
+        approve: bool = False,
+        zone: str | None = None,
+        time_zone: str | None = None,
+    ) -> dict[str, Any]:
+        """A token and the content of its join file. A site nobody declared is made, with the default timetable."""
+        order = TokenOrder(org_entity, site, Population(population), uses, hours, tuple(networks), approve)
+        join = self._join_file()
+        token = new_token()
+        now = self.office.now_unix_milliseconds()
+
+        def job() -> int:
+            self._ensure_site(site, zone, time_zone)
+            return self.office.registry.insert_token(
+                token_sha256=token_sha256(token),
+                created_unix_milliseconds=now,
+                expires_unix_milliseconds=order.expires_unix_milliseconds(now),
+                max_uses=order.uses,
+                networks=order.networks,
+                org_entity=order.org_entity,
+                site=order.site,
+                population=order.population,
+                approve=order.approve,
+            )
+
+        token_id = self.office.commit(job)
+        log.info("token created", extra={"token_id": token_id, "org_entity": org_entity, "site": site})
+        return {
+            "token_id": token_id,
+            "expires_unix_milliseconds": order.expires_unix_milliseconds(now),
+            "join": {**join, "token": token, "fleet_key": self.fleet_key},
+        }
+
+    def token_list(self) -> list[dict[str, Any]]:
+        """All tokens, oldest first; never their text."""
+        registry, now = self.office.registry, self.office.now_unix_milliseconds()
+        return [
+            {
+                "token_id": token.token_id,
+                "org_entity": token.org_entity,
+                "site": token.site,
+                "population": token.population.value,
+                "uses": token.uses,
+                "max_uses": token.max_uses,
+                "networks": list(token.networks),
+                "approve": token.approve,
+                "revoked": token.revoked,
+                "expired": now >= token.expires_unix_milliseconds,
+                "created_unix_milliseconds": token.created_unix_milliseconds,
+                "expires_unix_milliseconds": token.expires_unix_milliseconds,
+            }
+            for token in self.office.commit(registry.tokens)
+        ]
+
+    def token_revoke(self, *, token_id: int, keep_hosts: bool = False) -> dict[str, Any]:
+        """End a token at once and, unless `keep_hosts`, every machine that enrolled with it."""
+        registry = self.office.registry
+
+        def job() -> list[Host]:
+            if not registry.revoke_token(token_id):
+                raise AdminError(f"no token {token_id}: see 'veilleuse token list'")
+            hosts = (
+                []
+                if keep_hosts
+                else [registry.host(host_id) for host_id in registry.hosts_of_token(token_id)]
+            )
+            ended = [
+                host
+                for host in hosts
+                if host is not None and host.status in _ALLOWED_FROM[HostStatus.REVOKED]
+            ]
+            for host in ended:
+                self._set_status(host, HostStatus.REVOKED)
+            return ended
+
+        ended = self.office.commit(job)
+        log.info("token revoked", extra={"token_id": token_id, "hosts": len(ended)})
+        return {"token_id": token_id, "hosts_revoked": len(ended)}
+
+    # --- hosts and sites
+
+    def host_status(self, *, host: str, status: str) -> dict[str, Any]:
+        """Suspend, revoke or (re)activate a host, named by its agent id or the beginning of it. Holds for its next call."""
+        wanted = HostStatus(status)
+
+        def job() -> Host:
+            found = self._find(host)
+            if found.status not in _ALLOWED_FROM.get(wanted, set()):
+                raise AdminError(f"host {found.agent_id.hex()} is {found.status}: it cannot become {wanted}")
+            self._set_status(found, wanted)
+            return found
+
+        found = self.office.commit(job)
+        log.info("host status set", extra={"agent_id": found.agent_id.hex(), "status": wanted.value})
+        return {"agent_id": found.agent_id.hex(), "before": found.status.value, "status": wanted.value}
+
+    def host_name(self, *, host: str, who: str, why: str) -> dict[str, Any]:
+        """The name a server gave, from identity.db; who asked and why goes to its journal."""
+        registry = self.office.registry
+
+        def job() -> dict[str, Any]:
+            found = self._find(host)
+            registry.write_journal(
+                now_unix_milliseconds=self.office.now_unix_milliseconds(),
+                who=who[:128],
+                what=f"name of {found.agent_id.hex()}",
+                why=why[:256],
+            )
+            return {"agent_id": found.agent_id.hex(), "host_name": registry.names().get(found.agent_id)}
+
+        return self.office.commit(job)
+
+    def site_put(self, *, site: str, zone: str | None = None, time_zone: str | None = None) -> dict[str, Any]:
+        """Declare a site, or change its zones; its timetable stays, or is the default one. Keeps what is not given."""
+
+        def job() -> Site:
+            known = {known.site: known for known in self.office.registry.sites()}.get(site)
+            made = self._new_site(
+                site,
+                zone or (known.zone if known else None),
+                time_zone or (known.time_zone if known else None),
+            )
+            if known is not None and known.time_zone == made.time_zone:
+                made = Site(site, made.zone, made.time_zone, known.calendar_json)
+            self.office.registry.put_site(made)
+            return made
+
+        made = self.office.commit(job)
+        return {"site": made.site, "zone": made.zone, "time_zone": made.time_zone}
+
+    # --- derivation
+
+    def derive_all(self) -> dict[str, Any]:
+        """Derive everything again: a corrected model repairs the past. Work goes on in the background."""
+        return {"periods": self.office.commit(self.derive_store.mark_all_dirty)}
+
+    def flush(self, *, timeout_seconds: float = FLUSH_SECONDS) -> dict[str, Any]:
+        """Derive until nothing waits for it. Raises AdminError when that takes longer."""
+        end = time.monotonic() + timeout_seconds
+        periods = 0
+        while done := self.office.commit(self.derive.run_slice):
+            periods += done
+            if time.monotonic() > end:
+                raise AdminError(
+                    f"periods still wait to be derived after {timeout_seconds:g} s: see 'veilleuse doctor'"
+                )
+        return {"periods": periods}
+
+    # --- inside jobs of the writer
+
+    def _find(self, host: str) -> Host:
+        matches = [
+            known
+            for known in self.office.registry.hosts()
+            if host and known.agent_id.hex().startswith(host.lower())
+        ]
+        if len(matches) != 1:
+            what = (
+                f"{len(matches)} hosts begin with '{host}': give more digits"
+                if matches
+                else f"no host '{host}'"
+            )
+            raise AdminError(f"{what}; see 'veilleuse hosts list'")
+        return matches[0]
+
+    def _set_status(self, host: Host, status: HostStatus) -> None:
+        self.office.registry.set_status(host.host_id, status)
+        self.office.standings.set_status(AgentId(host.agent_id), status)
+
+    def _ensure_site(self, site: str, zone: str | None, time_zone: str | None) -> None:
+        known = {known.site: known for known in self.office.registry.sites()}.get(site)
+        if known is None:
+            self.office.registry.put_site(self._new_site(site, zone, time_zone))
+        elif (zone or known.zone, time_zone or known.time_zone) != (known.zone, known.time_zone):
+            raise UsageError(
+                f"site '{site}' exists with zone {known.zone} and time zone {known.time_zone}: leave out --zone and --time-zone"
+            )
+
+    def _new_site(self, site: str, zone: str | None, time_zone: str | None) -> Site:
+        zone = zone or self.settings.reporting.zone
+        time_zone = time_zone or self.settings.reporting.time_zone
+        choose(
+            zone, datetime.now(UTC).year
+        )  # raises UnknownZone, before records wait for a factor that never comes
+        try:
+            return Site(site, zone, time_zone, default_calendar(time_zone).to_json())
+        except CalendarError as error:
+            raise UsageError(f"site '{site}': {error}") from error
+
+    def _join_file(self) -> dict[str, Any]:
+        """All of it but the secrets. Raises UsageError when no agent could use its addresses."""
+        for word, address in (
+            ("address", self.addresses.telemetry),
+            ("enrolment_address", self.addresses.enrolment),
+        ):
+            if address.startswith(_WILDCARDS):
+                raise UsageError(
+                    f"agents cannot connect to {address}: set grpc.advertised_{word} to a name of this collector"
+                )
+        authority = self.office.authority
+        return {
+            "version": JOIN_FILE_VERSION,
+            "address": self.addresses.telemetry,
+            "enrolment_address": self.addresses.enrolment,
+            "ca_pem": authority.root_pem.decode(),
+            "ca_sha256": authority.root_sha256,
+        }
+
+
+OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "ping": Operations.ping,
+    "health": Operations.read_health,
+    "token_create": Operations.token_create,
+    "token_list": Operations.token_list,
+    "token_revoke": Operations.token_revoke,
+    "host_status": Operations.host_status,
+    "host_name": Operations.host_name,
+    "site_put": Operations.site_put,
+    "derive_all": Operations.derive_all,
+    "flush": Operations.flush,
+}
+"""Name on the socket → what it does; arguments by keyword."""

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""How another process asks the running collector: one JSON object per line over `<data_dir>/admin.sock`.
+
+Request: `{"op": "health", …arguments}`. Answer: `{"ok": true, "result": …}`, or
+`{"ok": false, "exit_code": 1 | 2, "error": "one clear line"}`. Operations: veilleuse.collector.admin.OPERATIONS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.collector.errors import AdminError, UsageError
+
+SOCKET_FILE: Final = "admin.sock"
+MAX_REQUEST_BYTES: Final = 64 * 1024
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+TIMEOUT_SECONDS: Final = 5.0
+
+
+class CollectorNotRunning(AdminError):
+    """Nobody listens on the data directory's socket."""
+
+
+def ask(data_dir: Path, operation: str, *, timeout_seconds: float = TIMEOUT_SECONDS, **arguments: Any) -> Any:
+    """The result of an operation of the running collector, as JSON gives it.
+
+    Raises CollectorNotRunning, UsageError or AdminError with the collector's own line.
+    """
+    request = json.dumps({"op": operation, **arguments}).encode() + b"\n"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout_seconds)
+            with socket_path(data_dir) as path:
+                connection.connect(path)
+            connection.sendall(request)
+            answer = _read_line(connection)
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
+        raise CollectorNotRunning(
+            f"no collector runs on {data_dir}: start it with 'veilleuse serve'"
+        ) from error
+    except TimeoutError as error:
+        raise AdminError(
+            f"the collector on {data_dir} did not answer within {timeout_seconds:g} s"
+        ) from error
+    except OSError as error:
+        raise AdminError(f"cannot ask the collector on {data_dir}: {error.strerror or error}") from error
+    return _result(data_dir, answer)
+
+
+@contextmanager
+def socket_path(data_dir: Path) -> Iterator[str]:
+    """A name of the socket short enough for the kernel (108 bytes), however long the data directory's is."""
+    path = str(data_dir / SOCKET_FILE)
+    if len(os.fsencode(path)) < 100:
+        yield path
+        return
+    folder = os.open(data_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{SOCKET_FILE}"
+    finally:
+        os.close(folder)
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    received = bytearray()
+    while not received.endswith(b"\n"):
+        piece = connection.recv(65536)
+        if not piece:
+            break
+        received += piece
+        if len(received) > MAX_ANSWER_BYTES:
+            raise AdminError("the collector's answer is too long")
+    return bytes(received)
+
+
+def _result(data_dir: Path, answer: bytes) -> Any:
+    try:
+        parsed = json.loads(answer)
+        if parsed["ok"]:
+            return parsed["result"]
+        failure = UsageError if parsed["exit_code"] == UsageError.exit_code else AdminError
+        line = str(parsed["error"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise AdminError(f"the collector on {data_dir} gave no answer: look at its log") from error
+    raise failure(line)

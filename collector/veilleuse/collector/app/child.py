@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A child process kept alive: the web process, apart so that no page ever delays an acknowledgement."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+"""Wait before each restart in a row; the last one from then on."""
+STABLE_SECONDS: Final = 60.0
+"""A child that lived this long starts the row again."""
+STOP_SECONDS: Final = 2.0
+
+
+class Child:
+    """Starts a command, restarts it with growing delays when it dies, ends it with us."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        """Nothing is started yet."""
+        self._name = name
+        self._command = list(command)
+        self._environment = dict(environment)
+        self._pass_fds = tuple(pass_fds)
+        self._stop = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        # The thread that starts the child lives as long as the service: a parent-death signal follows the thread.
+        self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start it and watch over it."""
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def stop(self) -> None:
+        """End it: SIGTERM, and SIGKILL after 2 s."""
+        with self._lock:
+            self._stop.set()
+            process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        if self._thread.ident is not None:
+            self._thread.join(STOP_SECONDS)
+
+    def _watch(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            began = time.monotonic()
+            code = self._run_once()
+            if self._stop.is_set():
+                return
+            failures = 0 if time.monotonic() - began > STABLE_SECONDS else failures
+            delay_seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
+            failures += 1
+            log.error(
+                "child process ended, will restart",
+                extra={"child": self._name, "exit_code": code, "delay_seconds": delay_seconds},
+            )
+            self._stop.wait(delay_seconds)
+
+    def _run_once(self) -> int | None:
+        """Run it to its end; its exit code, None when it could not be started."""
+        with self._lock:
+            if self._stop.is_set():
+                return None
+            try:
+                self._process = subprocess.Popen(
+                    self._command,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=self._pass_fds,
+                )
+            except OSError as error:
+                log.error("child process not started", extra={"child": self._name, "error": str(error)})
+                return None
+        return self._process.wait()

@@ -1,0 +1,172 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The running collector: both gRPC servers, derivation, the administration socket, the web process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Any, Final
+
+from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.app.child import Child
+from veilleuse.collector.app.logs import configure
+from veilleuse.collector.app.servers import ENROLMENT_WORKERS, Listener, listen, require_free
+from veilleuse.collector.app.service_manager import notify
+from veilleuse.collector.assembly import Collector, open_collector, product_version
+from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
+from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.enrolment.joining import Joining
+from veilleuse.collector.enrolment.renewal import Challenges, Renewal
+from veilleuse.collector.enrolment.service import EnrolmentServicer
+from veilleuse.collector.enrolment.tokens import FailureLimiter
+from veilleuse.collector.errors import StoreDamaged
+from veilleuse.collector.health import Count
+from veilleuse.collector.receiver import TelemetryServicer
+from veilleuse.collector.settings import CollectorSettings, child_environment
+from veilleuse.collector.validate import clean_facts
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS: Final = 1.5
+"""Time calls under way have to end when we stop; the whole stop takes less than 5 s."""
+
+
+def run(settings: CollectorSettings) -> int:
+    """Serve until a signal; 0 after a clean stop, 1 when the database is found damaged. Raises CollectorError at start."""
+    configure(settings)
+    stop = threading.Event()
+    with open_collector(settings) as collector:
+        _end_on_damage(collector, stop)
+        with _signals(stop), serving(collector) as addresses:
+            log.info("collector serves", extra=addresses)
+            notify("READY=1")
+            stop.wait()
+            notify("STOPPING=1")
+            log.info("collector stops")
+        if collector.damaged.is_set():
+            raise StoreDamaged(
+                f"a database in {settings.data_dir} is damaged: run 'veilleuse doctor', restore a backup"
+            )
+    return 0
+
+
+@contextmanager
+def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any]]:
+    """Serve while the block runs; gives the addresses, with the ports that were got. Raises CollectorError."""
+    settings, office, health = collector.settings, collector.office, collector.health
+
+    def count_refusal(reason: str) -> None:
+        health.count(Count.CALLS_REFUSED, reason)
+
+    challenges = Challenges()
+    renewal = Renewal(office, challenges, lambda: health.count(Count.RENEWALS, "expired"))
+    authoriser = CertificateAuthoriser(
+        office.authority,
+        office.standings,
+        now=office.now,
+        on_collector_behind=lambda: health.count(Count.COLLECTOR_BEHIND, "certificate"),
+    )
+    with ExitStack() as cleanup:
+        if web:
+            require_free(settings.http.address, "http.address")
+        telemetry, enrolment = cleanup.enter_context(_listeners(settings, office.authority))
+        TelemetryServicer(
+            committer=collector.writer,
+            authoriser=authoriser,
+            renewer=renewal,
+            registry=collector.store.registry,
+            ingest=collector.store.ingest,
+            health=health,
+            queue_pushes=settings.grpc.queue_pushes,
+            allow_fake=collector.simulated,
+        ).add_to(telemetry.server)
+        joining = Joining(
+            office, FailureLimiter(), count_refusal, lambda outcome: health.count(Count.ENROLMENTS, outcome)
+        )
+        EnrolmentServicer(joining, renewal, challenges, clean_facts, count_refusal).add_to(enrolment.server)
+        collector.addresses.telemetry = settings.grpc.advertised_address or telemetry.address
+        collector.addresses.enrolment = settings.grpc.advertised_enrolment_address or enrolment.address
+        cleanup.callback(AdminServer(settings.data_dir, collector.operations).close)
+        telemetry.server.start()
+        enrolment.server.start()
+        collector.derive.start()
+        if web:
+            cleanup.enter_context(_web(settings))
+        yield {
+            "address": telemetry.address,
+            "enrolment_address": enrolment.address,
+            "http_address": settings.http.address,
+            "data_dir": str(settings.data_dir),
+            "version": product_version(),
+        }
+
+
+@contextmanager
+def _listeners(settings: CollectorSettings, authority: Authority) -> Iterator[tuple[Listener, Listener]]:
+    """Both servers, bound; stopped together on leaving."""
+    grpc = settings.grpc
+    telemetry = listen(
+        grpc.address, "grpc.address", authority, workers=grpc.workers, client_certificates=True
+    )
+    try:
+        enrolment = listen(
+            grpc.enrolment_address,
+            "grpc.enrolment_address",
+            authority,
+            workers=ENROLMENT_WORKERS,
+            client_certificates=False,
+        )
+    except BaseException:
+        telemetry.server.stop(0)
+        raise
+    try:
+        yield telemetry, enrolment
+    finally:
+        for ended in [listener.server.stop(GRACE_SECONDS) for listener in (telemetry, enrolment)]:
+            ended.wait()
+
+
+@contextmanager
+def _web(settings: CollectorSettings) -> Iterator[None]:
+    """The web process, on read-only connections, so that no page ever delays an acknowledgement."""
+    leash = [sys.executable, "-m", "veilleuse.collector.app.leash", str(os.getpid())]
+    child = Child("web", [*leash, "veilleuse.collector.web"], child_environment(settings))
+    child.start()
+    try:
+        yield
+    finally:
+        child.stop()
+
+
+def _end_on_damage(collector: Collector, stop: threading.Event) -> None:
+    """Stop serving as soon as a database is found damaged."""
+
+    def watch() -> None:
+        collector.damaged.wait()
+        stop.set()
+
+    threading.Thread(target=watch, name="damage", daemon=True).start()
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set `stop`; a second SIGINT ends at once, as people expect."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,61 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse convert`: a quantity of energy into emissions. Needs no data directory."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from veilleuse.collector.account.conversion import Answer, conversion, energy_kwh
+from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json, settings_of
+from veilleuse.collector.factors.choose import factor_book
+from veilleuse.collector.ports import ChosenFactor
+
+app = typer.Typer(**APP)
+
+
+@app.command()
+def convert(
+    quantity: Annotated[str, typer.Argument(help="how much energy, e.g. 12500")],
+    unit: Annotated[str, typer.Option(help="mJ, J, kJ, MJ, Wh, kWh or MWh")] = "kWh",
+    zone: Annotated[
+        str | None, typer.Option(help="grid zone, e.g. FR, DE, BEL (default: reporting.zone)")
+    ] = None,
+    year: Annotated[
+        int | None, typer.Option(min=1990, max=2200, help="year of the energy (default: this year)")
+    ] = None,
+    factor: Annotated[str | None, typer.Option(help="a factor by name, instead of zone and year")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert energy into kgCO2e with the official factor of a zone and a year."""
+    kwh = energy_kwh(quantity, unit)
+    book = factor_book()
+    if factor is None:
+        zone = zone or settings_of(config).reporting.zone
+        chosen = book.choose(zone, year or datetime.now(UTC).year)
+        zone = book.normalise(zone)
+    else:
+        named = book.named(factor)
+        chosen = ChosenFactor(named, year or named.valid_from.year, provisional=False)
+        zone = named.zone
+    answer = conversion(kwh, chosen, zone)
+    if as_json:
+        print_json(answer)
+    else:
+        print(_text(answer))
+
+
+def _text(answer: Answer) -> str:
+    """For people: rounded to the digits the interval supports."""
+    lines = [
+        f"{answer['kwh']:g} kWh × {answer['factor_kgco2e_per_kwh']:g} kgCO2e/kWh = {answer['kgco2e_total']:.6g} kgCO2e",
+        f"95 %: {answer['kgco2e_lo95']:.3g} to {answer['kgco2e_hi95']:.3g} kgCO2e",
+        f"factor {answer['factor_id']} ({answer['zone']}, {answer['year']}): {answer['factor_source']}",
+    ]
+    if answer["provisional"]:
+        lines.append("provisional: the year's own factor is not published, the last published one stands in")
+    return "\n".join(lines)

@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse derive [--all]`: derive what waits, or everything again with the present models."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing
+from typing import Annotated, Final
+
+import typer
+
+from veilleuse.collector.admin_client import CollectorNotRunning, ask
+from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json, settings_of
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite import SqliteReader
+
+app = typer.Typer(**APP)
+
+_LOOK_SECONDS: Final = 0.5
+
+
+@app.command()
+def derive(
+    everything: Annotated[
+        bool, typer.Option("--all", help="derive every stored record again, not only what waits")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Derive wall energy, and wait until it is done. The exposed counters stay as first derived; reports follow."""
+    settings = settings_of(config)
+    try:
+        periods = _in_the_collector(settings, everything)
+    except CollectorNotRunning:
+        periods = _here(settings, everything)
+    if as_json:
+        print_json({"periods": periods})
+    else:
+        print(f"{periods} periods derived")
+
+
+def _in_the_collector(settings: CollectorSettings, everything: bool) -> int:
+    """Ask the running collector, then watch its marks go. How many there were."""
+    ask(settings.data_dir, "derive_all" if everything else "ping")
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        first = waiting = reader.dirty_count()
+        while waiting:
+            _progress(waiting)
+            time.sleep(_LOOK_SECONDS)
+            ask(settings.data_dir, "ping")  # raises when the collector has gone: nobody derives any more
+            waiting = reader.dirty_count()
+        _progress(0)
+        return first
+
+
+def _here(settings: CollectorSettings, everything: bool) -> int:
+    """No collector runs: under the directory's lock, in this process."""
+    from veilleuse.collector.assembly import open_collector  # only now: it brings the whole store along
+
+    with open_collector(settings) as collector:
+        if everything:
+            collector.writer.submit(collector.store.derive.mark_all_dirty).result()
+        return collector.derive.drain()
+
+
+def _progress(waiting: int) -> None:
+    """On a terminal only."""
+    if sys.stderr.isatty():
+        print(
+            f"\r{waiting} periods wait to be derived ",
+            end="" if waiting else "\n",
+            file=sys.stderr,
+            flush=True,
+        )

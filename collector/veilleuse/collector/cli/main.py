@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The table of commands, and the one place where an error becomes a line and an exit code.
+
+To add a command: write `cli/<noun>.py` and add one line to COMMANDS. The file holds `app = typer.Typer(**APP)` with
+either one `@app.command()` (`veilleuse init …`) or several and an `@app.callback()` (`veilleuse token create …`); a module
+without `app` may hold a plain function named as the command.
+It is imported only when its command is asked for, so that `veilleuse version` never loads a web framework. Options that
+all commands share (`--config`, `--json`), the settings and JSON output come from veilleuse.collector.cli.shared. Raise a
+CollectorError (`exit_code` 1, or 2 for UsageError) or a ConfigurationError: it is printed here, in one line. End with
+`raise typer.Exit(EXIT_WARNINGS)` for "done with warnings".
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from veilleuse.collector.cli.shared import APP
+from veilleuse.collector.errors import CollectorError, ConfigurationError
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "init": ("veilleuse.collector.cli.init", "make a data directory with its certificate authority"),
+    "serve": ("veilleuse.collector.cli.serve", "run the collector"),
+    "token": ("veilleuse.collector.cli.token", "create, list and revoke enrolment tokens"),
+    "hosts": ("veilleuse.collector.cli.hosts", "list and show machines; suspend, revoke, activate them"),
+    "top": ("veilleuse.collector.cli.top", "watch the collector live"),
+    "report": ("veilleuse.collector.cli.report", "write emissions and indicators to a file"),
+    "convert": ("veilleuse.collector.cli.convert", "turn kWh into kilograms of CO2e"),
+    "factors": ("veilleuse.collector.cli.factors", "list and show emission factors"),
+    "derive": ("veilleuse.collector.cli.derive", "derive energy again with the present models"),
+    "doctor": ("veilleuse.collector.cli.doctor", "say what is wrong, and the remedy"),
+    "version": ("veilleuse.collector.cli.version", "print the version"),
+}
+"""Name → (module with `app`, one line of help)."""
+
+EXIT_INTERRUPTED: Final = 130
+_CLICK_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[
+    2
+]  # ClickException, wherever typer has it from
+_CLICK_USAGE: Final[type[Exception]] = typer.BadParameter.__mro__[1]
+
+
+class _Commands(TyperGroup):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, or None when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, help_line = COMMANDS[cmd_name]
+        command = get_command(_typer(importlib.import_module(module), cmd_name))
+        command.name, command.short_help = cmd_name, help_line
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """From the table alone: `--help` imports nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, **APP)
+
+
+@app.callback()
+def veilleuse() -> None:
+    """Collects what agents measure, and turns it into energy, emissions and sobriety indicators."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line without the program's name; the exit code. Every error is one line on standard error."""
+    logging.basicConfig(level=logging.ERROR, format="veilleuse: %(message)s")  # `serve` sets its own
+    command = get_command(app)
+    try:
+        code = command.main(list(arguments), prog_name="veilleuse", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except typer.Exit as error:
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # `veilleuse … | head`: nobody listens any more
+        return 0
+    except ConfigurationError as error:
+        return _say(str(error), 2)
+    except CollectorError as error:
+        return _say(str(error), error.exit_code)
+    except _CLICK_ERROR as error:
+        return _usage(error)
+
+
+def _typer(module: ModuleType, name: str) -> typer.Typer:
+    found = getattr(module, "app", None)
+    if isinstance(found, typer.Typer):
+        return found
+    plain = typer.Typer(**APP)
+    plain.command()(getattr(module, name))
+    return plain
+
+
+def _usage(error: Exception) -> int:
+    context: Any = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error)
+        return 2
+    message = str(getattr(error, "format_message", lambda: error)()).rstrip(".")
+    where = f"; see '{context.command_path} --help'" if context is not None else ""
+    return _say(message[:1].lower() + message[1:] + where, 2 if isinstance(error, _CLICK_USAGE) else 1)
+
+
+def _say(message: str, code: int) -> int:
+    print("veilleuse: " + " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,183 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse report emissions|indicators`: figures of any period, read beside the running collector."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS, Gathered, Question, gather
+from veilleuse.collector.account.statement import METHOD_VERSION, statement
+from veilleuse.collector.cli.shared import APP, ConfigOption, settings_of
+from veilleuse.collector.errors import CollectorError, UsageError
+from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.figures import Thresholds
+from veilleuse.collector.indicators import BUILTIN, load
+from veilleuse.collector.model import DataKind
+from veilleuse.collector.ports import Reader
+from veilleuse.collector.report import FORMATS, Document, Row, Value, renderer
+from veilleuse.collector.report import emissions as emissions_report
+from veilleuse.collector.report import indicators as indicators_report
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite import SqliteReader
+
+app = typer.Typer(**APP)
+
+From = Annotated[str, typer.Option("--from", metavar="DATE", help="first day, e.g. 2026-01-01")]
+To = Annotated[str, typer.Option("--to", metavar="DATE", help="day after the last, e.g. 2027-01-01")]
+GroupBy = Annotated[str, typer.Option(help=f"comma-separated: {', '.join(DIMENSIONS)}")]
+Format = Annotated[str, typer.Option("--format", help=" or ".join(FORMATS))]
+Output = Annotated[
+    str, typer.Option("-o", "--output", metavar="FILE", help="where to write; - is standard output")
+]
+
+_GROUP_BY: Final = ",".join(DEFAULT_DIMENSIONS)
+
+
+@app.callback()
+def report() -> None:
+    """Figures over a period, grouped as asked; read beside the running collector."""
+
+
+@app.command("emissions")
+def emissions(
+    first: From,
+    end: To,
+    group_by: GroupBy = _GROUP_BY,
+    form: Format = "csv",
+    output: Output = "-",
+    config: ConfigOption = None,
+) -> None:
+    """Energy and emissions of the use phase, with coverage, uncertainty, factor and method beside each figure."""
+    settings = settings_of(config)
+    question = _question(settings, first, end, group_by)
+    render = _renderer(form)
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        kind = reader.data_kind()
+        gathered = gather(reader, question)
+        stated = statement(gathered, choose, simulated=kind.simulated)
+        head = _head(reader, settings, question, kind)
+    _write(render(emissions_report.document(stated, head)), output)
+    _warn(head)
+
+
+@app.command("indicators")
+def indicators(
+    first: From,
+    end: To,
+    group_by: GroupBy = _GROUP_BY,
+    form: Format = "csv",
+    output: Output = "-",
+    config: ConfigOption = None,
+) -> None:
+    """Sobriety indicators: on outside opening hours, idle while on, coverage."""
+    settings = settings_of(config)
+    question = _question(settings, first, end, group_by)
+    render = _renderer(form)
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        kind = reader.data_kind()
+        gathered = gather(reader, question)
+        head = _head(reader, settings, question, kind)
+    _write(render(indicators_document(gathered, settings, kind, head)), output)
+    _warn(head)
+
+
+def indicators_document(
+    gathered: Gathered,
+    settings: CollectorSettings,
+    kind: DataKind,
+    head: dict[str, Value | list[str] | None],
+) -> Document:
+    """Every built-in indicator of every group it applies to."""
+    thresholds = Thresholds(settings.indicators.out_of_hours_target_ratio)
+    coverage = load("I13")
+    rows: list[Row] = []
+    for identifier in BUILTIN:
+        indicator = load(identifier)
+        for group in gathered.groups:
+            figure = indicator.figure(group.key, group.sums)
+            covered = coverage.figure(group.key, group.sums)
+            if figure is not None and covered is not None:
+                rows.append(
+                    indicators_report.row(
+                        indicator.meta,
+                        indicator.threshold(thresholds),
+                        group.key,
+                        group.sums.hosts,
+                        figure,
+                        coverage_states=covered.value,
+                        data=_data(kind),
+                    )
+                )
+    return indicators_report.document(rows, head)
+
+
+def _question(settings: CollectorSettings, first: str, end: str, group_by: str) -> Question:
+    dimensions = tuple(part.strip() for part in group_by.split(",") if part.strip())
+    return Question(
+        _date("--from", first),
+        _date("--to", end),
+        dimensions,
+        settings.reporting.k_anonymity,
+        time.time_ns() // 1_000_000,
+    )
+
+
+def _date(option: str, text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
+
+
+def _renderer(form: str) -> Callable[[Document], str]:
+    if form not in FORMATS:
+        raise UsageError(f"unknown format '{form}': use {', '.join(FORMATS)}")
+    return renderer(form)
+
+
+def _head(
+    reader: Reader, settings: CollectorSettings, question: Question, kind: DataKind
+) -> dict[str, Value | list[str] | None]:
+    return {
+        "from": question.first.isoformat(),
+        "to": question.end.isoformat(),
+        "time_zone": settings.reporting.time_zone,
+        "group_by": list(question.dimensions),
+        "k_anonymity": question.k_anonymity,
+        "data": _data(kind),
+        "method_version": METHOD_VERSION,
+        "periods_not_derived": reader.dirty_count(),
+        "generated_unix_milliseconds": question.now_unix_milliseconds,
+    }
+
+
+def _data(kind: DataKind) -> str:
+    return "simulated" if kind.simulated else "real"
+
+
+def _write(text: str, output: str) -> None:
+    if output == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(output).write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise CollectorError(f"cannot write {output}: {error.strerror}; give another path to -o") from error
+
+
+def _warn(head: dict[str, Value | list[str] | None]) -> None:
+    waiting = head["periods_not_derived"]
+    if waiting:
+        print(
+            f"note: {waiting} periods wait to be derived and are not in the figures yet ('veilleuse derive')",
+            file=sys.stderr,
+        )

@@ -1,0 +1,142 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse token create|list|revoke`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilleuse.collector.cli.shared import (
+    APP,
+    ConfigOption,
+    JsonOption,
+    moment,
+    perform,
+    print_json,
+    print_table,
+    settings_of,
+    write_new_private,
+)
+from veilleuse.collector.errors import CollectorError
+from veilleuse.wire.vocabulary import Population
+
+app = typer.Typer(**APP)
+
+
+@app.callback()
+def token() -> None:
+    """Enrolment tokens: what a machine shows once to get its identity."""
+
+
+@app.command()
+def create(
+    entity: Annotated[str, typer.Option(help="organisational unit the machines belong to")],
+    site: Annotated[str, typer.Option(help="site they stand at; made when it does not exist yet")],
+    population: Annotated[Population, typer.Option(help="kind of use: sets the finest grain")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="join file to write, mode 0600")],
+    config: ConfigOption = None,
+    uses: Annotated[int, typer.Option(help="how many machines may enrol with it")] = 1,
+    hours: Annotated[float, typer.Option(help="life in hours; at most 720 (30 days)")] = 24.0,
+    network: Annotated[
+        list[str] | None, typer.Option(help="network it may be used from, e.g. 192.0.2.0/24; repeatable")
+    ] = None,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="each machine waits for 'veilleuse hosts activate'")
+    ] = False,
+    zone: Annotated[
+        str | None, typer.Option(help="grid zone of a new site (default: reporting.zone)")
+    ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(help="IANA time zone of a new site (default: reporting.time_zone)")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a token and write the join file for its machines."""
+    settings = settings_of(config)
+    write_new_private(output, "")  # before there is a token that nobody could use
+    try:
+        made = perform(
+            settings,
+            "token_create",
+            org_entity=entity,
+            site=site,
+            population=population.value,
+            uses=uses,
+            hours=hours,
+            networks=network or [],
+            approve=approve,
+            zone=zone,
+            time_zone=time_zone,
+        )
+        output.write_text(json.dumps(made["join"], indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        output.unlink(missing_ok=True)
+        raise CollectorError(f"cannot write {output}: {error.strerror}; choose another --output") from error
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
+    facts = {
+        "token_id": made["token_id"],
+        "output": str(output),
+        "expires_unix_milliseconds": made["expires_unix_milliseconds"],
+        "ca_sha256": made["join"]["ca_sha256"],
+    }
+    if as_json:
+        print_json(facts)
+        return
+    print(
+        f"token {made['token_id']}: {output}, good until {moment(made['expires_unix_milliseconds'])}, {uses} use(s)"
+    )
+    print(f'pin in agent.toml: collector.ca_sha256 = "{made["join"]["ca_sha256"]}"')
+
+
+@app.command(name="list")
+def list_tokens(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List tokens; never their text, which is stored nowhere."""
+    tokens = perform(settings_of(config), "token_list")
+    if as_json:
+        print_json(tokens)
+        return
+    rows = [
+        {
+            "token": str(token["token_id"]),
+            "state": _state(token),
+            "uses": f"{token['uses']}/{token['max_uses']}",
+            "until": moment(token["expires_unix_milliseconds"]),
+            "entity": token["org_entity"],
+            "site": token["site"],
+            "population": token["population"],
+            "networks": " ".join(token["networks"]) or "any",
+        }
+        for token in tokens
+    ]
+    print_table(rows, empty="no token yet: 'veilleuse token create'")
+
+
+@app.command()
+def revoke(
+    token_id: Annotated[int, typer.Argument(help="number from 'veilleuse token list'")],
+    config: ConfigOption = None,
+    keep_hosts: Annotated[
+        bool, typer.Option("--keep-hosts", help="machines that enrolled with it stay")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """End a token at once, and revoke every machine that enrolled with it."""
+    done = perform(settings_of(config), "token_revoke", token_id=token_id, keep_hosts=keep_hosts)
+    if as_json:
+        print_json(done)
+    else:
+        print(f"token {token_id} revoked, and {done['hosts_revoked']} host(s)")
+
+
+def _state(token: dict[str, object]) -> str:
+    if token["revoked"]:
+        return "revoked"
+    if token["expired"]:
+        return "expired"
+    return "used" if token["uses"] == token["max_uses"] else "good"

@@ -1,0 +1,36 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse version`."""
+
+from __future__ import annotations
+
+import platform
+import sqlite3
+from importlib.metadata import PackageNotFoundError, version
+
+import typer
+
+from veilleuse.collector.cli.shared import APP, JsonOption, print_json
+from veilleuse.wire.limits import PROTOCOL_MINOR_MAXIMUM, PROTOCOL_MINOR_MINIMUM
+
+app = typer.Typer(**APP)
+
+
+@app.command()
+def show_version(as_json: JsonOption = False) -> None:
+    """Print the version of the program and of what it stands on."""
+    try:
+        own = version("veilleuse")
+    except PackageNotFoundError:
+        own = "0+source"
+    facts = {
+        "version": own,
+        "protocol": f"v1.{PROTOCOL_MINOR_MINIMUM}-{PROTOCOL_MINOR_MAXIMUM}",
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "grpcio": version("grpcio"),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print(f"veilleuse {own}")

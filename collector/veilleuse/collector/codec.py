@@ -1,0 +1,177 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Wire ↔ model: numbers ↔ words, validated protobuf messages → dataclasses. The store keeps wire bytes and reads them here.
+
+Nothing is checked here: validate.py did, before anything was stored.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+from veilleuse.collector.model import Cell, Grain, HostHealth, MachineFacts, Point, RecordPeriod, SourceHealth
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import (
+    Band,
+    Boundary,
+    DeviceClass,
+    GapReason,
+    PointKind,
+    Population,
+    State,
+    Supply,
+)
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def _words(kind: type[E]) -> dict[int, E]:
+    """Number on the wire → word. The lists have one order, held equal to telemetry.proto by a test."""
+    return dict(enumerate(kind, 1))
+
+
+BANDS: Final = _words(Band)
+STATES: Final = _words(State)
+SUPPLIES: Final = _words(Supply)
+POINT_KINDS: Final = _words(PointKind)
+BOUNDARIES: Final = _words(Boundary)
+GAP_REASONS: Final = _words(GapReason)
+POPULATIONS: Final = _words(Population)
+DEVICE_CLASSES: Final = _words(DeviceClass)
+
+_NUMBERS: Final[dict[type[StrEnum], dict[StrEnum, int]]] = {
+    kind: {word: value for value, word in enumerate(kind, 1)}
+    for kind in (Band, State, Supply, PointKind, Boundary, GapReason, Population, DeviceClass)
+}
+
+
+def number(word: StrEnum) -> int:
+    """Number of a word on the wire and in the store, ≥ 1."""
+    return _NUMBERS[type(word)][word]
+
+
+SUM_FIELDS: Final = (
+    "cpu_covered_milliseconds",
+    "cpu_busy_milliseconds",
+    "any_core_busy_milliseconds",
+    "idle_beyond_15_minutes_milliseconds",
+    "idle_beyond_30_minutes_milliseconds",
+    "idle_beyond_60_minutes_milliseconds",
+    "disk_read_bytes",
+    "disk_written_bytes",
+    "network_received_bytes",
+    "network_sent_bytes",
+    "gpu_busy_milliseconds",
+    "agent_cpu_milliseconds",
+)
+"""Sums of a cell that may be absent: names in telemetry.proto, in model.Cell and of the columns of `sums`."""
+
+BUCKET_FIELDS: Final = (
+    ("cpu_bucket_milliseconds", 13),
+    ("memory_bucket_milliseconds", 5),
+    ("network_rate_milliseconds", 4),
+)
+"""(name, number of buckets)."""
+
+
+def point_from_message(point: Any) -> Point:
+    """A validated Point."""
+    return Point(POINT_KINDS[point.kind], point.domain, BOUNDARIES[point.boundary], point.subject)
+
+
+def cells_from_measurement(measurement: Any) -> tuple[Cell, ...]:
+    """The cells of a validated Measurement, in its order."""
+    points = [point_from_message(point) for point in measurement.points]
+    return tuple(
+        cell_from_fields({field.name: value for field, value in cell.ListFields()}, points)
+        for cell in measurement.cells
+    )
+
+
+def cells_from_wire(record: bytes) -> tuple[Cell, ...]:
+    """The cells of a stored record; none for a gap."""
+    return cells_from_measurement(pb.Record.FromString(record).measurement)
+
+
+def cell_from_fields(fields: dict[str, Any], points: list[Point]) -> Cell:
+    """A cell from {name: value} of the fields that are set: some 8 of 24."""
+    values: dict[str, Any] = {name: value for name, value in fields.items() if name in _SCALARS}
+    for name in _LISTS:
+        if name in fields:
+            values[name] = tuple(fields[name])
+    if "energies" in fields:
+        values["energies"] = tuple(
+            (points[energy.point_index], energy.energy_millijoules, energy.covered_milliseconds)
+            for energy in fields["energies"]
+        )
+    return Cell(BANDS[fields["band"]], STATES[fields["state"]], SUPPLIES[fields["supply"]], **values)
+
+
+_SCALARS: Final = frozenset({*SUM_FIELDS, "milliseconds"})
+_LISTS: Final = tuple(name for name, _ in BUCKET_FIELDS)
+
+
+def record_period(period: Any, milliseconds: int) -> RecordPeriod:
+    """The key of a validated Period. `milliseconds`: the sum of the cells, for dates and weeks."""
+    kind = period.WhichOneof("kind")
+    if kind == "clock":
+        return RecordPeriod(
+            Grain.HOUR, period.clock.start_unix_milliseconds, period.clock.duration_milliseconds
+        )
+    if kind == "date":
+        return RecordPeriod(
+            Grain.DAY, date(period.date.year, period.date.month, period.date.day).toordinal(), milliseconds
+        )
+    return RecordPeriod(
+        Grain.WEEK, date.fromisocalendar(period.week.year, period.week.week, 1).toordinal(), milliseconds
+    )
+
+
+def facts_from_wire(facts_wire: bytes) -> MachineFacts:
+    """Encoded Facts, after validate.clean_facts, as the wall model needs them; empty bytes = nothing known."""
+    facts = pb.Facts.FromString(facts_wire)
+
+    def known(name: str) -> Any:
+        return getattr(facts, name) if facts.HasField(name) else None
+
+    return MachineFacts(
+        device_class=DEVICE_CLASSES.get(facts.device_class, DeviceClass.UNKNOWN),
+        vendor=known("vendor"),
+        model=known("model"),
+        cpu_model=known("cpu_model"),
+        cpu_count=known("cpu_count"),
+        cpu_sockets=known("cpu_sockets"),
+        memory_bytes=known("memory_bytes"),
+        memory_modules=known("memory_modules"),
+        hard_disks=known("hard_disks"),
+        solid_state_disks=known("solid_state_disks"),
+        virtualisation=known("virtualisation"),
+        agent_version=known("agent_version"),
+        points=tuple(point_from_message(point) for point in facts.points),
+    )
+
+
+def health_from_wire(health_wire: bytes) -> HostHealth:
+    """Encoded Health, after validate.clean_health."""
+    health = pb.Health.FromString(health_wire)
+    return HostHealth(
+        agent_version=health.agent_version,
+        spool_records=health.spool_records,
+        spool_bytes=health.spool_bytes,
+        drops=tuple((GAP_REASONS[drop.reason], drop.records) for drop in health.drops),
+        sources=tuple(
+            SourceHealth(
+                source.name,
+                source.successes,
+                source.failures,
+                source.unavailable if source.HasField("unavailable") else None,
+            )
+            for source in health.sources
+        ),
+        resident_cpu_milliseconds=(
+            health.resident_cpu_milliseconds if health.HasField("resident_cpu_milliseconds") else None
+        ),
+        resident_rss_bytes=health.resident_rss_bytes if health.HasField("resident_rss_bytes") else None,
+    )

@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Wall energy from state and load alone, when nothing on the machine counts energy (pure). METHOD.md §3."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from veilleuse.collector.derive import priors
+from veilleuse.collector.derive.priors import MILLION
+from veilleuse.collector.model import Cell, MachineFacts, WallEnergy
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import DeviceClass, State
+
+ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
+
+
+def scaled(product: int, scale: int = MILLION) -> int:
+    """product ÷ scale, to the nearest integer, halves up; both ≥ 0. µW × ms ÷ 10⁶ = mJ."""
+    return (product + scale // 2) // scale
+
+
+def part(method: Method, energy_millijoules: int, u_ppm: int, milliseconds: int) -> WallEnergy:
+    """A part of a cell; its standard uncertainty is E·u."""
+    return WallEnergy(method, energy_millijoules, scaled(energy_millijoules * u_ppm), milliseconds)
+
+
+def modelled(
+    cell: Cell, machine: MachineFacts, milliseconds: int, plugged_share_ppm: int
+) -> tuple[WallEnergy, ...]:
+    """Energy of `milliseconds` of a cell (those no counter covered): 0 to 2 parts.
+
+    The part whose load is known is load_modelled, the rest class_default. Empty for a state nobody knows, for a virtual
+    machine that is not on, or of unknown size: absent, never zero.
+    """
+    if milliseconds <= 0 or cell.state is State.UNKNOWN:
+        return ()
+    if cell.state not in ON_STATES:
+        return _standby(cell, machine, milliseconds, plugged_share_ppm)
+    known, unknown = _split_by_load(cell, milliseconds)
+    if _by_thread(machine):
+        return _threads(cell, machine, known, unknown)
+    return _on(cell, machine, known, unknown)
+
+
+def _standby(
+    cell: Cell, machine: MachineFacts, milliseconds: int, plugged_share_ppm: int
+) -> tuple[WallEnergy, ...]:
+    powers = priors.STATE_POWERS.get(machine.device_class)
+    if powers is None:
+        return ()
+    power = powers.off_microwatts if cell.state is State.OFF else powers.sleep_microwatts
+    if power is None:
+        return ()
+    u_ppm = priors.STATE_POWER_U_PPM
+    method = Method.LOAD_MODELLED
+    if machine.device_class is DeviceClass.UNKNOWN:
+        method, u_ppm = Method.CLASS_DEFAULT, priors.UNKNOWN_U_PPM
+    energy = scaled(power * milliseconds)
+    if machine.device_class is DeviceClass.LAPTOP:
+        energy = scaled(power * milliseconds * plugged_share_ppm, MILLION * MILLION)
+        u_ppm = round(math.hypot(u_ppm, priors.PLUGGED_SHARE_U_PPM))
+    return (part(method, energy, u_ppm, milliseconds),)
+
+
+def _split_by_load(cell: Cell, milliseconds: int) -> tuple[int, int]:
+    """(load known, load unknown) within `milliseconds`; what the counters left over has the cell's own proportion."""
+    covered = cell.cpu_covered_milliseconds or 0
+    if sum(cell.cpu_bucket_milliseconds) == 0 or cell.cpu_busy_milliseconds is None:
+        covered = 0
+    known = milliseconds * min(covered, cell.milliseconds) // cell.milliseconds
+    return known, milliseconds - known
+
+
+def _by_thread(machine: MachineFacts) -> bool:
+    if machine.device_class is DeviceClass.VIRTUAL_MACHINE:
+        return True
+    unknown_cpu = machine.cpu_model is None and machine.cpu_count is not None
+    return machine.device_class is DeviceClass.SERVER and unknown_cpu
+
+
+def _threads(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tuple[WallEnergy, ...]:
+    """vCPU × (min + (max − min)·u), linear in the load."""
+    if machine.cpu_count is None:
+        return ()
+    low, high = priors.thread_microwatts()
+    busy_ppm = 0
+    if known:
+        covered = cell.cpu_covered_milliseconds or 0
+        busy_ppm = scaled((cell.cpu_busy_milliseconds or 0) * MILLION, covered)
+    at_known = machine.cpu_count * (low + scaled((high - low) * min(busy_ppm, MILLION)))
+    at_default = machine.cpu_count * (low + scaled((high - low) * _default_load_ppm(cell)))
+    u_ppm = priors.THREAD_U_PPM
+    return _parts(known, at_known, unknown, at_default, u_ppm, u_ppm)
+
+
+def _on(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tuple[WallEnergy, ...]:
+    """The concave curve over the CPU buckets, from the state's rest power to the class's active power."""
+    powers = priors.STATE_POWERS[machine.device_class]
+    rest = powers.idle_microwatts if cell.state is State.ON_IDLE else powers.light_microwatts
+    rest += _memory_microwatts(machine)
+    span = powers.active_microwatts + _memory_microwatts(machine) - rest
+    total = sum(cell.cpu_bucket_milliseconds)
+    mean_ppm = 0
+    if known:
+        weighted = zip(cell.cpu_bucket_milliseconds, priors.BUCKET_CURVE_PPM, strict=True)
+        mean_ppm = scaled(sum(length * curve for length, curve in weighted), total)
+    at_known = rest + scaled(span * mean_ppm)
+    at_default = rest + scaled(span * priors.curve_ppm(_default_load_ppm(cell)))
+    if machine.device_class is DeviceClass.UNKNOWN:
+        return _merge(
+            _parts(known, at_known, unknown, at_default, priors.UNKNOWN_U_PPM, priors.UNKNOWN_U_PPM)
+        )
+    return _parts(known, at_known, unknown, at_default, priors.STATE_POWER_U_PPM, priors.UNKNOWN_U_PPM)
+
+
+def _memory_microwatts(machine: MachineFacts) -> int:
+    if machine.device_class not in priors.MODULE_CLASSES or machine.memory_modules is None:
+        return 0
+    return max(0, machine.memory_modules - priors.MODULES_INCLUDED) * priors.MODULE_MICROWATTS
+
+
+def _default_load_ppm(cell: Cell) -> int:
+    idle = cell.state is State.ON_IDLE
+    return priors.DEFAULT_IDLE_LOAD_PPM if idle else priors.DEFAULT_ACTIVE_LOAD_PPM
+
+
+def _parts(
+    known: int, at_known: int, unknown: int, at_default: int, u_known: int, u_default: int
+) -> tuple[WallEnergy, ...]:
+    both = (
+        part(Method.LOAD_MODELLED, scaled(at_known * known), u_known, known),
+        part(Method.CLASS_DEFAULT, scaled(at_default * unknown), u_default, unknown),
+    )
+    return tuple(one for one in both if one.milliseconds)
+
+
+def _merge(parts: tuple[WallEnergy, ...]) -> tuple[WallEnergy, ...]:
+    """An unknown class is one class_default part, whatever is known of its load."""
+    return (
+        WallEnergy(
+            Method.CLASS_DEFAULT,
+            sum(one.energy_millijoules for one in parts),
+            sum(one.uncertainty_millijoules for one in parts),
+            sum(one.milliseconds for one in parts),
+        ),
+    )

@@ -1,0 +1,166 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Every number the derivation knows before it is calibrated. Integers: microwatts and parts per million.
+
+Source: METHOD.md §3, marked [P] there (our own choice, documented in docs/methodology.md) unless a line says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from itertools import pairwise
+from statistics import median
+from typing import Final
+
+from veilleuse.collector.tables import load_table
+from veilleuse.wire.limits import CPU_BUCKET_EDGES_PERCENT
+from veilleuse.wire.vocabulary import DeviceClass
+
+MILLION: Final = 1_000_000
+
+
+def microwatts(watts: Decimal | float) -> int:
+    """Watts as whole microwatts."""
+    return round(Decimal(str(watts)) * MILLION)
+
+
+def u_ppm(gsd2: float) -> int:
+    """Standard uncertainty (k = 1, log scale) of a squared geometric standard deviation, in ppm: ln(GSD²)/2."""
+    return round(math.log(gsd2) / 2 * MILLION)
+
+
+def u_ppm_of_percent(percent: float) -> int:
+    """The same of a published ± percentage (95 % half-width): ln(1 + p)/2."""
+    return u_ppm(1 + percent / 100)
+
+
+@dataclass(frozen=True, slots=True)
+class StatePowers:
+    """Wall power per state of one device class, microwatts; None = the class has no such state."""
+
+    off_microwatts: int
+    sleep_microwatts: int | None
+    idle_microwatts: int
+    """On, screen off, CPU at rest."""
+    light_microwatts: int
+    """On, screen on, CPU at rest."""
+    active_microwatts: int
+    """On, CPU full."""
+
+
+def _powers(off: float, sleep: float | None, idle: float, light: float, active: float) -> StatePowers:
+    return StatePowers(
+        microwatts(off),
+        None if sleep is None else microwatts(sleep),
+        microwatts(idle),
+        microwatts(light),
+        microwatts(active),
+    )
+
+
+STATE_POWERS: Final = {
+    DeviceClass.LAPTOP: _powers(0.4, 0.8, 3, 5, 17),
+    DeviceClass.MINI_PC: _powers(0.5, 1.2, 5, 7, 25),
+    DeviceClass.SFF: _powers(0.5, 1.5, 10, 13, 45),
+    DeviceClass.TOWER: _powers(0.8, 2.0, 20, 26, 72),
+    DeviceClass.ALL_IN_ONE: _powers(0.5, 1.5, 12, 30, 55),
+    DeviceClass.THIN_CLIENT: _powers(0.6, 0.8, 7, 9.5, 12),
+    DeviceClass.SERVER: _powers(8, None, 100, 175, 300),
+    # Desktop TEC median (56.5 kWh/year), which is the SFF's row.
+    DeviceClass.UNKNOWN: _powers(0.5, 1.5, 10, 13, 45),
+}
+"""METHOD.md §3, table of state powers. A virtual machine has none: its host carries it."""
+
+STATE_POWER_U_PPM: Final = u_ppm(1.5)
+"""Until calibrated."""
+UNKNOWN_U_PPM: Final = u_ppm(2.0)
+"""Unknown class, or a known one whose load is not known."""
+THREAD_U_PPM: Final = u_ppm(2.0)
+"""Virtual machine, or server with unknown CPU."""
+PLUGGED_SHARE_U_PPM: Final = u_ppm(1.5)
+DEFAULT_PLUGGED_SHARE_PPM: Final = 500_000
+"""Share of its off and asleep time a laptop is on its charger."""
+
+DEFAULT_ACTIVE_LOAD_PPM: Final = 100_000
+"""CPU load assumed while on-active when it was not measured: 10 %, ours."""
+DEFAULT_IDLE_LOAD_PPM: Final = 20_000
+"""The same while on-idle (< 5 % by the idle rule): 2 %, ours."""
+
+MODULE_MICROWATTS: Final = microwatts(2.5)
+"""Per memory module: middle of 2-3 W."""
+MODULES_INCLUDED: Final = 2
+"""Modules the state powers already contain (TEC is declared with the usual one or two); ours."""
+MODULE_CLASSES: Final = frozenset(
+    {DeviceClass.MINI_PC, DeviceClass.SFF, DeviceClass.TOWER, DeviceClass.ALL_IN_ONE}
+)
+
+BATTERY_TO_WALL_PPM: Final = round(MILLION / 0.84)
+"""Discharged energy to wall: 0.95 battery × 0.88 adapter = 0.84, [M] in METHOD.md §3."""
+BATTERY_U_PPM: Final = u_ppm(1.2)
+
+METER_U_PPM: Final = u_ppm_of_percent(2)
+"""Plug and PDU outlet: ± 2 %, ours (class 2 meters, IEC 62053-21, on the safe side of class 1)."""
+MACHINE_METER_U_PPM: Final = u_ppm_of_percent(5)
+"""UPS, BMC and hwmon power meters: ± 5 %, ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class WallPrior:
+    """P_wall = a + b·P_counters, only while on."""
+
+    base_microwatts: int
+    slope_ppm: int
+    u_ppm: int
+
+
+_SLOPE_ADAPTER: Final = round(MILLION / 0.88)
+WALL_PRIORS: Final = {
+    DeviceClass.LAPTOP: WallPrior(microwatts(3), round(1.20 * MILLION / 0.88), u_ppm(1.6)),
+    DeviceClass.MINI_PC: WallPrior(microwatts(12), 1_250_000, u_ppm(1.5)),
+    DeviceClass.SFF: WallPrior(microwatts(12), 1_250_000, u_ppm(1.5)),
+    DeviceClass.TOWER: WallPrior(microwatts(20), 1_350_000, u_ppm(1.5)),
+    # Ours: the SFF's, and 15 W of panel; wider, since the panel's state is not known.
+    DeviceClass.ALL_IN_ONE: WallPrior(microwatts(27), 1_250_000, u_ppm(1.6)),
+    DeviceClass.SERVER: WallPrior(microwatts(10), 1_700_000, u_ppm(1.9)),
+}
+"""Package + DRAM to wall. Laptop: 1.5 W + 1.5 W of panel. A class that is not here has no wall model."""
+HARD_DISK_MICROWATTS: Final = microwatts(6)
+SOLID_STATE_DISK_MICROWATTS: Final = microwatts(2)
+"""Added to a server's base, per disk."""
+PLATFORM_SLOPE_PPM: Final = _SLOPE_ADAPTER
+"""psys already holds the platform: only the supply's loss is added (0.88), no base; ours."""
+
+CURVE_EXPONENT: Final = 1.4
+"""f(u) = 2u − u^1.4: Fan, Weber, Barroso, Power provisioning for a warehouse-sized computer, ISCA 2007."""
+
+
+def curve_ppm(load_ppm: int) -> int:
+    """Share of the way from idle to active power at a CPU load of 0 to 1,000,000 ppm: concave, 0 at 0, 1 at 1."""
+    load = load_ppm / MILLION
+    share: float = 2 * load - load**CURVE_EXPONENT
+    return round(share * MILLION)
+
+
+def _bucket_loads_ppm() -> tuple[int, ...]:
+    edges = (0, *CPU_BUCKET_EDGES_PERCENT, 100)
+    return tuple((low + high) * 5_000 for low, high in pairwise(edges))
+
+
+BUCKET_CURVE_PPM: Final = tuple(curve_ppm(load) for load in _bucket_loads_ppm())
+"""The curve at the middle of each of the 13 CPU buckets."""
+
+
+@cache
+def thread_microwatts() -> tuple[int, int]:
+    """(idle, full load) power of one hardware thread, microwatts: medians over architectures.
+
+    Source: server_cpu_minmax_ccf.csv (Cloud Carbon Footprint; EPYC 5th Gen excluded). Raises ConfigurationError.
+    """
+    rows = load_table("server_cpu_minmax_ccf").rows
+    return (
+        microwatts(median(Decimal(row["min_watts_per_thread"]) for row in rows)),
+        microwatts(median(Decimal(row["max_watts_per_thread"]) for row in rows)),
+    )

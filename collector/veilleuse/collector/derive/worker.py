@@ -1,0 +1,199 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Takes dirty periods and derives them in the writer's thread, in slices of at most 20 ms."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.derive.wall import wall_energy
+from veilleuse.collector.errors import CollectorError, UnknownZone
+from veilleuse.collector.model import (
+    CellKey,
+    DerivedCell,
+    DerivedRecord,
+    DirtyPeriod,
+    Grain,
+    Host,
+    LedgerEntry,
+    RecordCells,
+    Site,
+    WallEnergy,
+)
+from veilleuse.collector.ports import ChosenFactor, Committer, DeriveStore, Registry
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import State
+
+logger = logging.getLogger(__name__)
+
+SLICE_SECONDS: Final = 0.020
+"""Longest stretch of the writer's thread one job takes: it delays acknowledgements by as much."""
+PAUSE_SECONDS: Final = 0.5
+"""Wait when nothing is dirty."""
+RETRY_SECONDS: Final = 5.0
+"""Wait after a failure of the store."""
+_PERIODS_PER_SLICE: Final = 64
+
+ChooseFactor = Callable[[str, int], ChosenFactor]
+"""(zone, year) → factor; raises UnknownZone. veilleuse.collector.factors.choose.FactorBook.choose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """One period, derived."""
+
+    cells: tuple[DerivedCell, ...]
+    records: tuple[DerivedRecord, ...]
+    first_energies: tuple[tuple[Method, State, int], ...]
+    """(method, state, mJ) of the records derived for the first time: what the counters advance by."""
+
+
+def derive_period(records: Iterable[RecordCells], host: Host, plugged_share_ppm: int) -> Derived:
+    """Sum the wall energy of a period's records, in integers: Σ records = Σ cells, exactly (pure)."""
+    sums: defaultdict[tuple[CellKey, Method], list[int]] = defaultdict(lambda: [0, 0, 0])
+    firsts: defaultdict[tuple[Method, State], int] = defaultdict(int)
+    energies: list[DerivedRecord] = []
+    for record in records:
+        total: int | None = None
+        for cell in record.cells:
+            for part in wall_energy(cell, host.facts, plugged_share_ppm):
+                total = (total or 0) + part.energy_millijoules
+                _add(sums[(cell.band, cell.state, cell.supply), part.method], part)
+                if record.first_time:
+                    firsts[part.method, cell.state] += part.energy_millijoules
+        energies.append(DerivedRecord(record.record_id, total))
+    cells = tuple(
+        DerivedCell(*key, method, milliseconds, energy, uncertainty)
+        for (key, method), (milliseconds, energy, uncertainty) in sorted(sums.items())
+    )
+    return Derived(cells, tuple(energies), tuple((*key, energy) for key, energy in sorted(firsts.items())))
+
+
+def _add(sums: list[int], part: WallEnergy) -> None:
+    sums[0] += part.milliseconds
+    sums[1] += part.energy_millijoules
+    sums[2] += part.uncertainty_millijoules
+
+
+def civil_year(period: DirtyPeriod, time_zone: str) -> int:
+    """Year of the site's civil day the period begins in; a week is of the year of its Thursday, as in ISO 8601."""
+    if period.grain is Grain.HOUR:
+        start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=period.start)
+        return start.astimezone(ZoneInfo(time_zone)).year
+    day = date.fromordinal(period.start)
+    return (day + timedelta(days=3)).year if period.grain is Grain.WEEK else day.year
+
+
+def ledger_entries(
+    period: DirtyPeriod, host: Host, site: Site, derived: Derived, choose: ChooseFactor
+) -> tuple[LedgerEntry, ...]:
+    """What the counters advance by, at the factor of the period's year and the site's zone. Raises UnknownZone."""
+    if not derived.first_energies:
+        return ()
+    factor = choose(site.zone, civil_year(period, site.time_zone)).factor
+    return tuple(
+        LedgerEntry(
+            host.org_entity,
+            host.site,
+            host.population,
+            host.facts.device_class,
+            method,
+            state,
+            factor.factor_id,
+            str(factor.total_kgco2e_per_kwh),
+            energy,
+        )
+        for method, state, energy in derived.first_energies
+    )
+
+
+class DeriveWorker:
+    """Drains the dirty marks: `run_slice` inside the writer, `drain` for a command, `start`/`stop` for the service."""
+
+    def __init__(
+        self,
+        writer: Committer,
+        store: DeriveStore,
+        registry: Registry,
+        choose: ChooseFactor,
+        *,
+        plugged_share_ppm: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._writer = writer
+        self._store = store
+        self._registry = registry
+        self._choose = choose
+        self._plugged_share_ppm = plugged_share_ppm
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._zones_reported: set[str] = set()
+
+    def start(self) -> None:
+        """Derive in the background until `stop`."""
+        self._thread = threading.Thread(target=self._run, name="derive", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 5.0) -> None:
+        """Stop after the slice under way; what is left stays marked dirty."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout_seconds)
+
+    def drain(self) -> int:
+        """Derive everything that is dirty now; how many periods. Raises what the store raises."""
+        done = 0
+        while count := self._writer.submit(self.run_slice).result():
+            done += count
+        return done
+
+    def run_slice(self) -> int:
+        """Derive dirty periods for at most 20 ms (at least one); how many. Runs in the writer's thread."""
+        end = self._clock() + SLICE_SECONDS
+        done = 0
+        for period in self._store.dirty(_PERIODS_PER_SLICE):
+            self._derive(period)
+            done += 1
+            if self._clock() >= end:
+                break
+        return done
+
+    def _derive(self, period: DirtyPeriod) -> None:
+        host = self._registry.host(period.host_id)
+        if host is None:  # forgotten since: nothing of it may be derived any more
+            left = self._store.record_cells(period)
+            self._store.write_derived(period, (), [DerivedRecord(one.record_id, None) for one in left], ())
+            return
+        derived = derive_period(self._store.record_cells(period), host, self._plugged_share_ppm)
+        ledger: tuple[LedgerEntry, ...] = ()
+        try:
+            ledger = ledger_entries(period, host, self._registry.site(host.site), derived, self._choose)
+        except UnknownZone as error:
+            self._report_zone(host.site, error)
+        self._store.write_derived(period, derived.cells, derived.records, ledger)
+
+    def _report_zone(self, site: str, error: UnknownZone) -> None:
+        """Once per site: the energy is derived and reported, only the exposed counters cannot advance."""
+        if site not in self._zones_reported:
+            self._zones_reported.add(site)
+            logger.error(
+                "no factor for a site: its counters stand still", extra={"site": site, "reason": str(error)}
+            )
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                pause = 0.0 if self._writer.submit(self.run_slice).result() else PAUSE_SECONDS
+            except CollectorError as error:
+                logger.warning("derivation put off", extra={"reason": str(error)})
+                pause = RETRY_SECONDS
+            self._stop.wait(pause)

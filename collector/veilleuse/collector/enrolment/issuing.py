@@ -1,0 +1,101 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What enrolment and renewal share: the registry's side of issuing, and the writer's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from veilleuse.collector.enrolment.authorise import Standings
+from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.errors import StoreFailing
+from veilleuse.collector.model import Certificate, CertificateChain, Host
+from veilleuse.collector.ports import Committer, Registry
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
+from veilleuse.wire.vocabulary import Population
+
+T = TypeVar("T")
+
+COMMIT_SECONDS: Final = 15.0
+"""Longest wait for the writer: the deadline of a call (PROMISES.md §2.3)."""
+IDEMPOTENCE_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """All that issuing needs. Safe to share between threads."""
+
+    authority: Authority
+    standings: Standings
+    registry: Registry
+    """Used inside jobs of the writer only."""
+    writer: Committer
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def now_unix_milliseconds(self) -> int:
+        """Now."""
+        return unix_milliseconds(self.now())
+
+    def commit(self, job: Callable[[], T]) -> T:
+        """Run a job in the writer's thread and wait until it is durable. Raises what it raises, or StoreFailing."""
+        try:
+            return self.writer.submit(job).result(COMMIT_SECONDS)
+        except (TimeoutError, CancelledError) as error:
+            raise StoreFailing("the store did not answer in time: try again") from error
+
+    def issue(
+        self,
+        key: ec.EllipticCurvePublicKey,
+        host: Host,
+        generation: int,
+        *,
+        token_id: int | None = None,
+        previous_serial: str | None = None,
+    ) -> Certificate:
+        """A new certificate, recorded. Part of a job."""
+        issued = self.authority.issue(key, host.agent_id, host.population, generation)
+        certificate = Certificate(
+            serial=issued.facts.serial,
+            host_id=host.host_id,
+            generation=generation,
+            public_key_sha256=issued.facts.public_key_sha256,
+            certificate_der=issued.certificate_der,
+            issued_unix_milliseconds=store_moment(self.now_unix_milliseconds(), host.population),
+            not_after_unix_milliseconds=unix_milliseconds(issued.facts.not_after),
+            token_id=token_id,
+            previous_serial=previous_serial,
+        )
+        self.registry.insert_certificate(certificate)
+        return certificate
+
+    def chain(self, certificate: Certificate) -> CertificateChain:
+        """A certificate as it is handed out."""
+        authority = self.authority
+        return CertificateChain(
+            certificate.certificate_der, (authority.intermediate_der,), (authority.root_der,)
+        )
+
+    def is_recent(self, certificate: Certificate, population: Population) -> bool:
+        """Whether it is young enough to be handed out again: 10 minutes; the same UTC day where only the day is kept."""
+        now = self.now_unix_milliseconds()
+        if population is Population.SERVER:
+            return now - certificate.issued_unix_milliseconds <= IDEMPOTENCE_MILLISECONDS
+        return store_moment(now, population) == certificate.issued_unix_milliseconds
+
+
+def unix_milliseconds(moment: datetime) -> int:
+    """Unix time of an aware moment."""
+    return round(moment.timestamp() * MILLISECONDS_PER_SECOND)
+
+
+def store_moment(moment_unix_milliseconds: int, population: Population) -> int:
+    """A moment as the store may keep it: the UTC day alone, but on servers (PROMISES.md §3.2)."""
+    if population is Population.SERVER:
+        return moment_unix_milliseconds
+    return moment_unix_milliseconds - moment_unix_milliseconds % MILLISECONDS_PER_DAY

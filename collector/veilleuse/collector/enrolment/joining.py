@@ -1,0 +1,170 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A machine's first identity, against a token. The token's use, the host and its certificate are one transaction."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from veilleuse.collector.enrolment.certificates import public_key_sha256, read_request
+from veilleuse.collector.enrolment.issuing import Office
+from veilleuse.collector.enrolment.tokens import (
+    Address,
+    FailureLimiter,
+    check_token,
+    token_sha256,
+    used_token,
+)
+from veilleuse.collector.errors import CollectorError, EnrolmentRefused, StoreFailing
+from veilleuse.collector.model import AgentId, Certificate, CertificateChain, Host, HostStatus, Token
+from veilleuse.wire.limits import AGENT_ID_BYTES
+from veilleuse.wire.vocabulary import Population
+
+PENDING_RETRY_MILLISECONDS: Final = 15 * 60 * 1000
+PSEUDONYM_BYTES: Final = 32
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What a machine asks with."""
+
+    token: str
+    certificate_request_der: bytes
+    address: Address | None
+    """Where it calls from; compared with the token's networks, then forgotten."""
+    chassis_pseudonym: bytes = b""
+    smbios_pseudonym: bytes = b""
+    """Each 32 bytes, or empty."""
+    facts_wire: bytes | None = None
+    """Encoded Facts, cleaned."""
+    host_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The identity given."""
+
+    host: Host
+    chain: CertificateChain | None
+    """None while an operator has to approve."""
+    fresh: bool
+    """False when the same machine had asked before."""
+
+    @property
+    def retry_after_milliseconds(self) -> int:
+        """When to ask again; 0 when there is nothing to wait for."""
+        return 0 if self.chain is not None else PENDING_RETRY_MILLISECONDS
+
+
+class Joining:
+    """Enrols machines. Safe to share between threads."""
+
+    def __init__(
+        self,
+        office: Office,
+        limiter: FailureLimiter,
+        on_failure: Callable[[str], None] = lambda reason: None,
+        on_joined: Callable[[str], None] = lambda outcome: None,
+    ) -> None:
+        """`on_failure` counts refusals by reason, `on_joined` answers by outcome: fresh, again, pending."""
+        self._office = office
+        self._limiter = limiter
+        self._on_failure = on_failure
+        self._on_joined = on_joined
+
+    def join(self, application: Application) -> Joined:
+        """The identity. Idempotent on (token, public key) for 10 minutes.
+
+        Raises EnrolmentRefused: rate_limited, bad_request, unknown_token, revoked_token, wrong_network, expired_token,
+        used_token, suspended, revoked, forgotten. Raises StoreFull or StoreFailing when nothing could be written.
+        """
+        try:
+            self._limiter.check(application.address)
+            key = read_request(application.certificate_request_der)
+            joined, certificate = self._office.commit(lambda: self._join(application, key))
+        except EnrolmentRefused as error:
+            self._on_failure(error.reason)
+            if error.reason != "rate_limited":
+                self._limiter.failed(application.address)
+            raise
+        self._office.standings.add_host(joined.host, certificate.generation)
+        self._on_joined("pending" if joined.chain is None else "fresh" if joined.fresh else "again")
+        return joined
+
+    def _join(self, application: Application, key: ec.EllipticCurvePublicKey) -> tuple[Joined, Certificate]:
+        """One job of the writer: everything below is committed together, or not at all."""
+        registry, now = self._office.registry, self._office.now_unix_milliseconds()
+        found = registry.token_by_hash(token_sha256(application.token))
+        bound = registry.certificate_by_token(found.token_id, public_key_sha256(key)) if found else None
+        token = check_token(found, application.address, now, known_key=bound is not None)
+        if bound is not None:
+            return self._again(token, bound, key)
+        if not registry.use_token(token.token_id, now):
+            raise used_token()
+        host = self._new_host(token, application)
+        certificate = self._office.issue(key, host, 1, token_id=token.token_id)
+        # Last: identity.db is another file, and what it was told cannot be undone with the rest of this job.
+        self._keep_identity(host.agent_id, token.population, application)
+        return self._joined(host, certificate, fresh=True), certificate
+
+    def _again(
+        self, token: Token, bound: Certificate, key: ec.EllipticCurvePublicKey
+    ) -> tuple[Joined, Certificate]:
+        """The same machine once more: its answer was lost, or it comes back for its approval."""
+        registry = self._office.registry
+        host, latest = registry.host(bound.host_id), registry.latest_certificate(bound.host_id)
+        if host is None or latest is None:
+            raise StoreFailing("the registry lost a host: run 'veilleuse doctor'")
+        if host.status not in (HostStatus.ACTIVE, HostStatus.PENDING):
+            raise EnrolmentRefused(
+                host.status.value, f"this machine is {host.status.value}: ask the collector's operator"
+            )
+        same_key = latest.public_key_sha256 == bound.public_key_sha256
+        recent = same_key and self._office.is_recent(latest, host.population)
+        if host.status is HostStatus.ACTIVE and not recent:
+            # Only a machine that waited for its approval never got its first certificate: it gets one now.
+            if not (token.approve and latest.serial == bound.serial):
+                raise used_token()
+            latest = self._office.issue(key, host, latest.generation + 1, previous_serial=bound.serial)
+        return self._joined(host, latest, fresh=False), latest
+
+    def _joined(self, host: Host, certificate: Certificate, *, fresh: bool) -> Joined:
+        chain = self._office.chain(certificate) if host.status is HostStatus.ACTIVE else None
+        return Joined(host, chain, fresh)
+
+    def _new_host(self, token: Token, application: Application) -> Host:
+        registry, agent_id = self._office.registry, AgentId(secrets.token_bytes(AGENT_ID_BYTES))
+        host_id = registry.insert_host(
+            agent_id=agent_id,
+            token_id=token.token_id,
+            org_entity=token.org_entity,
+            site=token.site,
+            population=token.population,
+            status=HostStatus.PENDING if token.approve else HostStatus.ACTIVE,
+            enrolled_on=self._office.now().date(),
+            facts_wire=application.facts_wire,
+        )
+        host = registry.host(host_id)
+        if host is None:
+            raise CollectorError("the host just written cannot be read: run 'veilleuse doctor'")
+        return host
+
+    def _keep_identity(self, agent_id: AgentId, population: Population, application: Application) -> None:
+        """Names and pseudonyms, to identity.db. A workstation's or classroom PC's name is dropped here at the latest."""
+        registry = self._office.registry
+        chassis, smbios = (
+            pseudonym if len(pseudonym) == PSEUDONYM_BYTES else b""
+            for pseudonym in (application.chassis_pseudonym, application.smbios_pseudonym)
+        )
+        if chassis or smbios:
+            registry.put_pseudonyms(agent_id, chassis, smbios)
+        name = application.host_name
+        if population is Population.SERVER and name and _HOST_NAME.fullmatch(name):
+            registry.put_name(agent_id, name)

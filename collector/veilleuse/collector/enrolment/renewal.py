@@ -1,0 +1,158 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""New certificates for agents that hold one: Renew before it ends, RenewExpired after. PROMISES.md §2.6.4-5."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from veilleuse.collector.enrolment.authorise import check_standing
+from veilleuse.collector.enrolment.certificates import (
+    AgentCertificate,
+    public_key_sha256,
+    read_request,
+    verify_signature,
+)
+from veilleuse.collector.enrolment.issuing import Office
+from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised, StoreFailing
+from veilleuse.collector.model import AgentId, Caller, Certificate, CertificateChain
+from veilleuse.wire.limits import AGENT_ID_BYTES
+
+EXPIRED_LIMIT: Final = timedelta(days=400)
+SIGNATURE_CONTEXT: Final = b"veilleuse renew-expired v1"
+NONCE_SECONDS: Final = 60.0
+_CLOCK_BYTES, _RANDOM_BYTES, _MAC_BYTES = 8, 8, 16
+
+
+class Renewal:
+    """ports.Renewer, and the same after expiry. Safe to share between threads."""
+
+    def __init__(
+        self, office: Office, challenges: Challenges, on_expired_renewal: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_expired_renewal`: counts machines that came back after their certificate had ended."""
+        self._office = office
+        self._challenges = challenges
+        self._on_expired_renewal = on_expired_renewal
+
+    def renew(self, caller: Caller, certificate_request_der: bytes) -> CertificateChain:
+        """See ports.Renewer."""
+        key = read_request(certificate_request_der)
+        return self._renew(caller.agent_id, caller.serial, caller.generation, key)
+
+    def renew_expired(
+        self,
+        *,
+        agent_id: AgentId,
+        nonce: bytes,
+        certificate_der: bytes,
+        signature_der: bytes,
+        certificate_request_der: bytes,
+    ) -> CertificateChain:
+        """A new certificate against an expired one, up to 400 days after its end, for the holder of its key.
+
+        Raises NotAuthorised (not_an_agent, not_ours, other_agent, bad_signature, expired_too_long, superseded,
+        unknown_agent, pending, suspended, revoked, forgotten) or EnrolmentRefused (bad_request, key_reused, bad_nonce).
+        """
+        key = read_request(certificate_request_der)
+        held = self._office.authority.recognise(certificate_der)
+        if held.agent_id != agent_id:
+            raise NotAuthorised("other_agent", "the certificate is another machine's")
+        message = SIGNATURE_CONTEXT + nonce + hashlib.sha256(certificate_request_der).digest()
+        if not verify_signature(_public_key(certificate_der), signature_der, message):
+            raise NotAuthorised("bad_signature", "the request is not signed by the certificate's key")
+        self._challenges.redeem(agent_id, nonce)
+        if self._office.now() > held.not_after + EXPIRED_LIMIT:
+            raise NotAuthorised(
+                "expired_too_long", "the certificate ended more than 400 days ago: enrol this machine again"
+            )
+        self._require_current(held)
+        chain = self._renew(agent_id, held.serial, held.generation, key)
+        self._on_expired_renewal()
+        return chain
+
+    def _require_current(self, held: AgentCertificate) -> None:
+        standing = check_standing(self._office.standings.get(held.agent_id))
+        # The one before the last is good too: the answer that carried the last one may have been lost.
+        if held.generation < standing.generation - 1:
+            raise NotAuthorised("superseded", "a newer certificate of this machine exists: enrol it again")
+
+    def _renew(
+        self, agent_id: AgentId, serial: str, generation: int, key: ec.EllipticCurvePublicKey
+    ) -> CertificateChain:
+        certificate = self._office.commit(lambda: self._issue(agent_id, serial, generation, key))
+        self._office.standings.raise_generation(agent_id, certificate.generation)
+        return self._office.chain(certificate)
+
+    def _issue(
+        self, agent_id: AgentId, serial: str, generation: int, key: ec.EllipticCurvePublicKey
+    ) -> Certificate:
+        """One job of the writer. Status is asked again here: a revocation may have been committed just before."""
+        registry, key_sha256 = self._office.registry, public_key_sha256(key)
+        host = registry.host_by_agent_id(agent_id)
+        check_standing(self._office.standings.get(agent_id))
+        if host is None:
+            raise StoreFailing("the registry does not have this host yet: try again")
+        given = registry.certificate_by_previous(serial, key_sha256)
+        if given is not None and given.not_after_unix_milliseconds > self._office.now_unix_milliseconds():
+            return given
+        current = registry.certificate_by_serial(serial)
+        if current is not None and current.public_key_sha256 == key_sha256:
+            raise EnrolmentRefused("key_reused", "a renewal needs a new key: make one")
+        latest = registry.latest_certificate(host.host_id)
+        newest = max(generation, latest.generation if latest else 0)
+        return self._office.issue(key, host, newest + 1, previous_serial=serial)
+
+
+class Challenges:
+    """Nonces that cost no memory until they are used: each carries its time and a MAC, bound to one agent id.
+
+    Only redeemed nonces are remembered, for the minute they would be good for, and only signed requests redeem one.
+    """
+
+    def __init__(self, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:
+        """`monotonic_seconds`: a clock that only goes forward."""
+        self._now = monotonic_seconds
+        self._key = secrets.token_bytes(32)
+        self._used: dict[bytes, float] = {}
+        self._lock = threading.Lock()
+
+    def issue(self, agent_id: bytes) -> bytes:
+        """A nonce of 32 bytes, good for one minute and one use. Raises EnrolmentRefused when this is no agent id."""
+        if len(agent_id) != AGENT_ID_BYTES:
+            raise EnrolmentRefused("bad_request", f"an agent id has {AGENT_ID_BYTES} bytes")
+        clock = round(self._now() * 1000).to_bytes(_CLOCK_BYTES, "big")
+        head = clock + secrets.token_bytes(_RANDOM_BYTES)
+        return head + self._mac(agent_id, head)
+
+    def redeem(self, agent_id: bytes, nonce: bytes) -> None:
+        """Use it up. Raises EnrolmentRefused (bad_nonce) when it is not ours, another agent's, too old, or used."""
+        head, mac = nonce[: _CLOCK_BYTES + _RANDOM_BYTES], nonce[_CLOCK_BYTES + _RANDOM_BYTES :]
+        now = self._now()
+        age_seconds = now - int.from_bytes(head[:_CLOCK_BYTES], "big") / 1000
+        good = hmac.compare_digest(mac, self._mac(agent_id, head)) and age_seconds <= NONCE_SECONDS
+        with self._lock:
+            self._used = {used: until for used, until in self._used.items() if until > now}
+            if not good or nonce in self._used:
+                raise EnrolmentRefused("bad_nonce", "the nonce is too old or was used: ask for another")
+            self._used[nonce] = now + NONCE_SECONDS
+
+    def _mac(self, agent_id: bytes, head: bytes) -> bytes:
+        return hmac.digest(self._key, agent_id + head, "sha256")[:_MAC_BYTES]
+
+
+def _public_key(certificate_der: bytes) -> ec.EllipticCurvePublicKey:
+    key = x509.load_der_x509_certificate(certificate_der).public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise NotAuthorised("not_an_agent", "the certificate is not one of an agent")
+    return key

@@ -1,0 +1,146 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The enrolment service of :8642: protobuf in, protobuf out, refusals as status codes. PROMISES.md §2.6."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import grpc
+
+from veilleuse.collector.enrolment.joining import Application, Joined, Joining
+from veilleuse.collector.enrolment.renewal import Challenges, Renewal
+from veilleuse.collector.enrolment.tokens import peer_address
+from veilleuse.collector.errors import CollectorError, EnrolmentRefused, NotAuthorised
+from veilleuse.collector.model import AgentId, CertificateChain
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
+from veilleuse.wire.vocabulary import Population
+
+log = logging.getLogger(__name__)
+
+REASON_METADATA: Final = "veilleuse-reason"
+"""Trailing metadata of a refusal: its reason, one word."""
+_CODES: Final = {
+    "bad_request": grpc.StatusCode.INVALID_ARGUMENT,
+    "key_reused": grpc.StatusCode.INVALID_ARGUMENT,
+    "bad_nonce": grpc.StatusCode.FAILED_PRECONDITION,
+    "rate_limited": grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+CleanFacts = Callable[[pb.Facts], bytes]
+"""Facts as an agent sent them → encoded Facts within the alphabet and ranges of telemetry.proto."""
+
+
+class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
+    """For agents without a valid certificate."""
+
+    def __init__(
+        self,
+        joining: Joining,
+        renewal: Renewal,
+        challenges: Challenges,
+        clean_facts: CleanFacts,
+        on_failure: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """`on_failure`: counts refusals of RenewExpired, by reason."""
+        self._joining = joining
+        self._renewal = renewal
+        self._challenges = challenges
+        self._clean_facts = clean_facts
+        self._on_failure = on_failure
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Serve the three calls on `server`."""
+        pb_grpc.add_EnrolmentServiceServicer_to_server(self, server)
+
+    def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolResponse:
+        """First identity, against a token."""
+        with _answering(context):
+            application = Application(
+                token=request.token,
+                certificate_request_der=request.certificate_request_der,
+                address=peer_address(context.peer()),
+                chassis_pseudonym=request.chassis_pseudonym,
+                smbios_pseudonym=request.smbios_pseudonym,
+                facts_wire=self._clean_facts(request.facts) if request.HasField("facts") else None,
+                host_name=request.host_name if request.HasField("host_name") else None,
+            )
+            joined = self._joining.join(application)
+            _log_joined(joined)
+            return _enrol_response(joined)
+
+    def Challenge(self, request: pb.ChallengeRequest, context: grpc.ServicerContext) -> pb.ChallengeResponse:
+        """A nonce to sign. Says nothing about whether the agent exists."""
+        with _answering(context):
+            return pb.ChallengeResponse(nonce=self._challenges.issue(request.agent_id))
+
+    def RenewExpired(
+        self, request: pb.RenewExpiredRequest, context: grpc.ServicerContext
+    ) -> pb.RenewExpiredResponse:
+        """A new certificate against the signed nonce."""
+        with _answering(context, self._on_failure):
+            chain = self._renewal.renew_expired(
+                agent_id=AgentId(request.agent_id),
+                nonce=request.nonce,
+                certificate_der=request.certificate_der,
+                signature_der=request.signature_der,
+                certificate_request_der=request.certificate_request_der,
+            )
+            return pb.RenewExpiredResponse(certificate=issued_certificate(chain))
+
+
+def issued_certificate(chain: CertificateChain) -> pb.IssuedCertificate:
+    """A chain on the wire."""
+    return pb.IssuedCertificate(
+        certificate_der=chain.certificate_der,
+        intermediates_der=chain.intermediates_der,
+        roots_der=chain.roots_der,
+    )
+
+
+def _enrol_response(joined: Joined) -> pb.EnrolResponse:
+    host = joined.host
+    return pb.EnrolResponse(
+        agent_id=host.agent_id,
+        certificate=issued_certificate(joined.chain) if joined.chain is not None else None,
+        placement=pb.Placement(
+            org_entity=host.org_entity,
+            site=host.site,
+            population=f"POPULATION_{host.population.name}",
+        ),
+        retry_after_milliseconds=joined.retry_after_milliseconds,
+    )
+
+
+def _log_joined(joined: Joined) -> None:
+    host = joined.host
+    facts: dict[str, Any] = {
+        "org_entity": host.org_entity,
+        "site": host.site,
+        "population": host.population.value,
+    }
+    if (
+        host.population is Population.SERVER
+    ):  # elsewhere a log line's time would tell when one machine was used
+        facts["agent_id"] = host.agent_id.hex()
+    log.info("agent enrolled" if joined.fresh else "agent enrolled again", extra=facts)
+
+
+@contextmanager
+def _answering(
+    context: grpc.ServicerContext, on_failure: Callable[[str], None] = lambda reason: None
+) -> Iterator[None]:
+    """Refusals as status codes with one clear line; trouble with the store as UNAVAILABLE."""
+    try:
+        yield
+    except (EnrolmentRefused, NotAuthorised) as error:
+        on_failure(error.reason)
+        log.info("enrolment call refused", extra={"reason": error.reason})
+        context.set_trailing_metadata(((REASON_METADATA, error.reason),))
+        context.abort(_CODES.get(error.reason, grpc.StatusCode.PERMISSION_DENIED), str(error))
+    except CollectorError as error:
+        log.warning("enrolment call put off", extra={"error": str(error)})
+        context.abort(grpc.StatusCode.UNAVAILABLE, "the collector cannot write now: try again later")

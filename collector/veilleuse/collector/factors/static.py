@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Factors from the tables we ship.
+
+Requirements: none. Official: ADEME's average consumption mix for mainland France; elsewhere Our World in Data / Ember.
+Configuration: `reporting.zone`, and the zone of each site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from functools import cache
+from typing import Final
+
+from veilleuse.collector.ports import Factor
+from veilleuse.collector.tables import load_table
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM
+
+INHERITED_UNCERTAINTY_PERCENT: Final = Decimal(10)
+"""Where the source gives none: METHOD.md §2. Flagged `uncertainty_inherited`."""
+
+
+class AdemeFactors:
+    """ADEME, mainland France, one factor a year since 2021, for the official ledger."""
+
+    name = "ademe"
+
+    def factors(self) -> Iterator[Factor]:
+        """Oldest first. Raises ConfigurationError when the table cannot be read or lacks its origin."""
+        rows = [row for row in load_table("electricity_factors_fr").rows if row["ledger"] == "official"]
+        for row in rows:
+            if row["component"] != "total":
+                continue
+            parts = tuple(
+                (other["component"], Decimal(other["value_kgco2e_per_kwh"]))
+                for other in rows
+                if other["factor_id"] == row["factor_id"] and other["component"] != "total"
+            )
+            yield Factor(
+                factor_id=row["factor_id"],
+                zone=row["zone"],
+                valid_from=date.fromisoformat(row["valid_from"]),
+                valid_to=date.fromisoformat(row["valid_to"]),
+                series=row["series"],
+                total_kgco2e_per_kwh=Decimal(row["value_kgco2e_per_kwh"]),
+                components=parts,
+                uncertainty_percent=_percent(row["uncertainty_pct"]),
+                uncertainty_inherited=not row["uncertainty_pct"],
+                source=f"ADEME, Base Carbone ({row['source']})",
+                published=row["published"],
+                licence=row["licence"],
+            )
+
+
+class OwidFactors:
+    """Our World in Data / Ember, per country, 2018 to 2024: at generation, without network losses."""
+
+    name = "owid"
+
+    def factors(self) -> Iterator[Factor]:
+        """By country, oldest first. Raises ConfigurationError likewise."""
+        table = load_table("electricity_factors_owid_ember")
+        for row in table.rows:
+            year = int(row["year"])
+            yield Factor(
+                factor_id=f"OWID-{row['iso3']}-{year}",
+                zone=row["iso2"],
+                valid_from=date(year, 1, 1),
+                valid_to=date(year, 12, 31),
+                series="annual",
+                total_kgco2e_per_kwh=Decimal(row["gco2e_per_kwh"]) / GRAMS_PER_KILOGRAM,
+                components=(),
+                uncertainty_percent=INHERITED_UNCERTAINTY_PERCENT,
+                uncertainty_inherited=True,
+                source=table.attribution,
+                published=str(table.year),
+                licence=table.licence,
+            )
+
+
+@cache
+def zone_names() -> dict[str, str]:
+    """ISO 3166-1 alpha-3 code and English name, lower case → the alpha-2 code that names a zone."""
+    names: dict[str, str] = {}
+    for row in load_table("electricity_factors_owid_ember").rows:
+        names[row["iso3"].lower()] = row["iso2"]
+        names[row["entity"].lower()] = row["iso2"]
+    return names
+
+
+def _percent(text: str) -> Decimal:
+    return Decimal(text) if text else INHERITED_UNCERTAINTY_PERCENT

@@ -1,0 +1,198 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the collector says: sums per group, figures and rows, between account, indicators and the outlets. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final
+
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+AUTRES: Final = "autres"
+"""Name of the row that holds the groups too small to be shown."""
+ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKey:
+    """What a row is of. A dimension that was not asked for is None."""
+
+    period_from: date
+    period_to: date
+    """Exclusive."""
+    zone: str
+    """Grid zone: a row has one factor."""
+    population: Population
+    memo: bool
+    """Virtual machines: their host carries the energy, they never enter a total."""
+    entity: str | None = None
+    site: str | None = None
+    device_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateSums:
+    """Milliseconds of one band and state; None = never measured."""
+
+    milliseconds: int = 0
+    idle_beyond_15_minutes_milliseconds: int | None = None
+    idle_beyond_30_minutes_milliseconds: int | None = None
+    idle_beyond_60_minutes_milliseconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnergySums:
+    """Derived energy and the milliseconds it is of."""
+
+    milliseconds: int = 0
+    energy_millijoules: int = 0
+    uncertainty_millijoules: int = 0
+    """k = 1, summed linearly: errors within one class and method are taken as common."""
+
+
+EnergyKey = tuple[DeviceClass, Method, Band, State]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSums:
+    """Everything known of one group over its period."""
+
+    hosts: int
+    """Machines that contributed."""
+    enrolled_milliseconds: int
+    """Σ over machines of the enrolled part of the period, up to now."""
+    states: Mapping[tuple[Band, State], StateSums] = field(default_factory=dict)
+    energies: Mapping[EnergyKey, EnergySums] = field(default_factory=dict)
+    nights: int | None = None
+    """Machine-nights on for more than 4 h; None where nights are not counted (servers)."""
+    nights_are: str | None = None
+    """"evenings" (dated by the evening, hour grain) or "dates" (local dates, day grain)."""
+    apportioned: bool = False
+    """True when a week was shared between days in proportion to the calendar's open time."""
+
+    def milliseconds(self, bands: frozenset[Band], states: frozenset[State]) -> int:
+        """Milliseconds in these bands and states."""
+        return sum(
+            sums.milliseconds
+            for (band, state), sums in self.states.items()
+            if band in bands and state in states
+        )
+
+    @property
+    def observed_milliseconds(self) -> int:
+        """Milliseconds whose state is known."""
+        return self.milliseconds(frozenset(Band), frozenset(State) - {State.UNKNOWN})
+
+    @property
+    def derived_milliseconds(self) -> int:
+        """Milliseconds whose energy is known."""
+        return sum(sums.milliseconds for sums in self.energies.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A key and its sums."""
+
+    key: GroupKey
+    sums: GroupSums
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The settings of the indicators."""
+
+    out_of_hours_target_ratio: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class IndicatorMeta:
+    """What an indicator is, beside its figure."""
+
+    indicator: str
+    """I1, I2, I13."""
+    name: str
+    unit: str
+    direction: str
+    """"lower" or "higher" is better."""
+    owner: str
+    """Who acts on it."""
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndicatorFigure:
+    """One indicator of one group."""
+
+    value: float | None
+    """None when its denominator is zero: absent, never zero."""
+    numerator_milliseconds: int
+    denominator_milliseconds: int
+    details: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EmissionsRow:
+    """One row of the yearly export: the columns of METHOD.md §7 that exist so far. None = not there, never zero."""
+
+    period_from: str
+    period_to: str
+    level: str
+    """row, autres, memo or total."""
+    n: int
+    """Machines observed."""
+    machine_days_observed: float
+    """Days of 24 h with a known state."""
+    entity: str | None = None
+    site: str | None = None
+    population: str | None = None
+    device_class: str | None = None
+    coverage_states: float | None = None
+    """Known state ÷ enrolled time, 0 to 1."""
+    coverage_energy: float | None = None
+    """Derived time ÷ enrolled time."""
+    energy_millijoules: int | None = None
+    kwh_measured: float | None = None
+    kwh_modelled: float | None = None
+    kwh_total: float | None = None
+    kwh_lo95: float | None = None
+    kwh_hi95: float | None = None
+    factor_id: str | None = None
+    factor_series: str | None = None
+    factor_source: str | None = None
+    factor_published: str | None = None
+    factor_kgco2e_per_kwh: float | None = None
+    provisional: bool | None = None
+    kgco2e_total: float | None = None
+    kgco2e_combustion: float | None = None
+    kgco2e_upstream: float | None = None
+    kgco2e_losses: float | None = None
+    split_residual_kgco2e: float | None = None
+    split_estimated: bool | None = None
+    kgco2e_lo95: float | None = None
+    kgco2e_hi95: float | None = None
+    u_model: float | None = None
+    u_factor: float | None = None
+    gsd2: float | None = None
+    method_mix: Mapping[str, float] | None = None
+    """Method → share of the energy."""
+    apportioned: bool | None = None
+    data: str | None = None
+    """real or simulated."""
+    method_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmissionsStatement:
+    """Rows and what they rest on."""
+
+    rows: tuple[EmissionsRow, ...]
+    totals: tuple[EmissionsRow, ...]
+    """One per period; none without fleet rows."""
+    memo: tuple[EmissionsRow, ...]
+    factors: tuple[Mapping[str, str | float | int | bool], ...]
+    withheld: tuple[Mapping[str, str], ...]
+    """Populations too small to be shown at all in a period."""

@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the ingest counts of itself, for /metrics and `top`. Counters only go up; labels come from closed lists of ours."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import Counter
+from enum import StrEnum
+from typing import Any, Final
+
+
+class Count(StrEnum):
+    """What is counted; each by one label, whose name is in the comment."""
+
+    HELLOS = "hellos"  # outcome: ok | stale_instance
+    PUSHES = "pushes"  # outcome: stored | expected_earlier | conflict | refused | failed | expired
+    RECORDS = "records"  # outcome: stored | duplicate | replayed
+    RECORDS_REFUSED = "records_refused"  # reason: docs/wire.md
+    CALLS_REFUSED = "calls_refused"  # reason: docs/wire.md
+    ENROLMENTS = "enrolments"  # outcome: fresh | again | pending
+    RENEWALS = "renewals"  # kind: expired
+    COLLECTOR_BEHIND = "collector_behind"  # kind: certificate
+    STORE_ERRORS = "store_errors"  # kind: full | failing | damaged
+    JOBS = "jobs"  # outcome: done | failed
+
+
+COMMIT_BUCKETS_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Upper bounds of the commit histogram; one more bucket holds the rest."""
+
+
+class Health:
+    """Counters shared by the receiver's threads and the writer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[Count, Counter[str]] = {kind: Counter() for kind in Count}
+        self._commit_buckets = [0] * (len(COMMIT_BUCKETS_SECONDS) + 1)
+        self._commit_seconds_sum = 0.0
+        self._commits = 0
+        self._queue_pushes = 0
+
+    def count(self, kind: Count, label: str, number: int = 1) -> None:
+        """Add `number` ≥ 0."""
+        if number:
+            with self._lock:
+                self._counts[kind][label] += number
+
+    def commit(self, seconds: float) -> None:
+        """One durable transaction, from its begin to its fsync."""
+        with self._lock:
+            self._commits += 1
+            self._commit_seconds_sum += seconds
+            self._commit_buckets[bisect_left(COMMIT_BUCKETS_SECONDS, seconds)] += 1
+
+    def queue(self, pushes: int) -> None:
+        """Pushes that wait for the writer now."""
+        self._queue_pushes = pushes
+
+    @property
+    def queue_pushes(self) -> int:
+        """As last told by the writer."""
+        return self._queue_pushes
+
+    def snapshot(self) -> dict[str, Any]:
+        """All counters at one moment: {kind: {label: number}}, `commits`, `commit_seconds_sum`,
+        `commit_seconds_buckets` (upper bound or inf → number, not cumulated), `queue_pushes`."""
+        with self._lock:
+            return {
+                **{kind.value: dict(counter) for kind, counter in self._counts.items()},
+                "commits": self._commits,
+                "commit_seconds_sum": self._commit_seconds_sum,
+                "commit_seconds_buckets": dict(
+                    zip((*COMMIT_BUCKETS_SECONDS, float("inf")), self._commit_buckets, strict=True)
+                ),
+                "queue_pushes": self._queue_pushes,
+            }

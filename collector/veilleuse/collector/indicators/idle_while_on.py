@@ -1,0 +1,61 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I2: idle while on."""
+
+from __future__ import annotations
+
+from veilleuse.collector.figures import (
+    ON_STATES,
+    GroupKey,
+    GroupSums,
+    IndicatorFigure,
+    IndicatorMeta,
+    Thresholds,
+)
+from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.vocabulary import Band, State
+
+_ALL = frozenset(Band)
+
+
+class IdleWhileOn:
+    """I2, idle while on.
+
+    Formula: milliseconds on_idle ÷ milliseconds on (on_active + on_idle), in every band; idle is CPU < 5 % and disk +
+    network < 100 kB/s over a tick, never keyboard or pointer. Details: the part of the on-time in idle runs beyond their
+    first 15, 30 and 60 minutes (reading a PDF is not waste), absent when never measured; kWh while idle.
+    Period: any. Unit: ratio, 0 to 1. Threshold: none yet. Direction: lower is better. Owner: system team.
+
+    Worked example: 8 h on, of which 3 h idle, 1 h of it beyond 15 minutes and half an hour beyond 60:
+    3 ÷ 8 = 0.375; beyond 15 min 1 ÷ 8 = 0.125; beyond 60 min 0.5 ÷ 8 = 0.0625.
+    """
+
+    meta = IndicatorMeta("I2", "idle while on", "ratio", "lower", "system team")
+
+    def threshold(self, _thresholds: Thresholds) -> float | None:
+        """None: no target is set."""
+        return None
+
+    def figure(self, _key: GroupKey, sums: GroupSums) -> IndicatorFigure | None:
+        """Of every population."""
+        idle = sums.milliseconds(_ALL, frozenset({State.ON_IDLE}))
+        on = sums.milliseconds(_ALL, ON_STATES)
+        details: dict[str, float | int | str] = {}
+        cells = [cell for (_, state), cell in sums.states.items() if state is State.ON_IDLE]
+        runs = {
+            "beyond_15_minutes_ratio": [cell.idle_beyond_15_minutes_milliseconds for cell in cells],
+            "beyond_30_minutes_ratio": [cell.idle_beyond_30_minutes_milliseconds for cell in cells],
+            "beyond_60_minutes_ratio": [cell.idle_beyond_60_minutes_milliseconds for cell in cells],
+        }
+        for name, values in runs.items():
+            measured = [value for value in values if value is not None]
+            if measured and on:
+                details[name] = sum(measured) / on
+        energies = [
+            energy.energy_millijoules
+            for (_, _, _, state), energy in sums.energies.items()
+            if state is State.ON_IDLE
+        ]
+        if energies:
+            details["kwh"] = sum(energies) / MILLIJOULES_PER_KWH
+        return IndicatorFigure(idle / on if on else None, idle, on, details)

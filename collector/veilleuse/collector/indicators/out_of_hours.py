@@ -1,0 +1,61 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I1: on outside opening hours."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from veilleuse.collector.figures import (
+    ON_STATES,
+    GroupKey,
+    GroupSums,
+    IndicatorFigure,
+    IndicatorMeta,
+    Thresholds,
+)
+from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.vocabulary import Band, Population, State
+
+_OUTSIDE: Final = frozenset({Band.NIGHT, Band.CLOSED})
+_KNOWN: Final = frozenset(State) - {State.UNKNOWN}
+
+
+class OutOfHours:
+    """I1, on outside opening hours.
+
+    Formula: milliseconds on (on_active + on_idle) in the bands night and closed ÷ milliseconds of known state in those
+    bands. On a closed day (weekend, public holiday, site closure) nothing is open, so the whole day counts.
+    Period: any number of whole days. Unit: ratio, 0 to 1. Threshold: 0.05 (ours; LBNL-46930 found only 44 % of computers
+    off at night). Direction: lower is better. Owner: system team (shutdown and sleep policy).
+    Servers are excluded. Details: kWh drawn meanwhile; machine-nights on for more than 4 h, "evenings" where hours are
+    known (classrooms), "dates" where only days are (workstations).
+
+    Worked example: a PC over one Monday, timetable 08-18: night 8 h, of which 2 h on; closed 6 h, of which 1 h on:
+    (2 + 1) ÷ (8 + 6) = 0.21428571428571427.
+    """
+
+    meta = IndicatorMeta("I1", "on outside opening hours", "ratio", "lower", "system team")
+
+    def threshold(self, thresholds: Thresholds) -> float | None:
+        """0 to 1."""
+        return thresholds.out_of_hours_target_ratio
+
+    def figure(self, key: GroupKey, sums: GroupSums) -> IndicatorFigure | None:
+        """None for servers."""
+        if key.population is Population.SERVER:
+            return None
+        on = sums.milliseconds(_OUTSIDE, ON_STATES)
+        whole = sums.milliseconds(_OUTSIDE, _KNOWN)
+        energies = [
+            energy.energy_millijoules
+            for (_, _, band, state), energy in sums.energies.items()
+            if band in _OUTSIDE and state in ON_STATES
+        ]
+        details: dict[str, float | int | str] = {}
+        if energies:
+            details["kwh"] = sum(energies) / MILLIJOULES_PER_KWH
+        if sums.nights is not None and sums.nights_are is not None:
+            details["nights_on"] = sums.nights
+            details["nights_are"] = sums.nights_are
+        return IndicatorFigure(on / whole if whole else None, on, whole, details)

@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The embedded store: SQLite, one writing connection. `open_store` for the writer, `SqliteReader` for everybody else."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from veilleuse.collector import settings
+from veilleuse.collector.errors import DataDirectoryError
+from veilleuse.collector.store.sqlite.connection import (
+    Database,
+    check_sqlite_version,
+    damaged,
+    quick_check,
+)
+from veilleuse.collector.store.sqlite.derive import SqliteDerive
+from veilleuse.collector.store.sqlite.directory import (
+    DATA_FILE,
+    IDENTITY_FILE,
+    DirectoryLock,
+    Reserve,
+    make_directory,
+)
+from veilleuse.collector.store.sqlite.ingest import SqliteIngest
+from veilleuse.collector.store.sqlite.migrations import migrate
+from veilleuse.collector.store.sqlite.reader import SqliteReader
+from veilleuse.collector.store.sqlite.registry import SqliteRegistry
+
+__all__ = ["DirectoryLock", "SqliteReader", "SqliteStore", "create_store", "make_directory", "open_store"]
+
+_CHECKED_AT_START_BYTES: Final = 64 * 1024 * 1024
+"""A file up to this size is checked whole at start (some 0.2 s); `doctor` checks any."""
+
+
+class SqliteStore:
+    """Both files on their writing connections. For one thread at a time: the writer's once it runs."""
+
+    def __init__(self, directory: Path, limits: settings.Store) -> None:
+        """Opens, checks and migrates. Raises DataDirectoryError, StoreDamaged, StoreTooNew. The caller holds the lock."""
+        check_sqlite_version()
+        with ExitStack() as undo:
+            self.data = Database(directory / DATA_FILE, writing=True)
+            undo.callback(self.data.close)
+            self.identity = Database(directory / IDENTITY_FILE, writing=True)
+            undo.callback(self.identity.close)
+            for database, kind in ((self.data, "data"), (self.identity, "identity")):
+                _check_sound(database)
+                migrate(database, kind)
+            self.ingest = SqliteIngest(
+                self.data, Reserve(directory, limits.free_bytes_minimum, limits.free_ratio_minimum)
+            )
+            self.registry = SqliteRegistry(self.data, self.identity)
+            self.derive = SqliteDerive(self.data)
+            try:
+                self.kind = self.registry.data_kind()
+            except (sqlite3.Error, ValueError) as error:  # no meta table, or nonsense in it
+                raise damaged(self.data.path, str(error)) from error
+            undo.pop_all()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Several calls in one durable transaction of data.db; inside another one, undone alone."""
+        with self.data.transaction():
+            yield
+
+    def close(self) -> None:
+        """Empty the WAL into the file, and close."""
+        for database in (self.data, self.identity):
+            database.checkpoint()
+            database.close()
+
+
+def create_store(
+    directory: Path, limits: settings.Store, *, simulated: bool, now_unix_milliseconds: int
+) -> SqliteStore:
+    """For `init` and `simulate`: makes what is missing. Raises DataDirectoryError when the directory is of the other kind."""
+    make_directory(directory)
+    store = SqliteStore(directory, limits)
+    kind = store.kind
+    if kind.created_unix_milliseconds == 0:
+        with store.transaction():
+            store.registry.put_meta("simulated", "1" if simulated else "0")
+            store.registry.put_meta("created_unix_milliseconds", str(now_unix_milliseconds))
+    elif kind.simulated is not simulated:
+        words = ("simulated", "real") if kind.simulated else ("real", "simulated")
+        store.close()
+        raise DataDirectoryError(
+            f"{directory} holds {words[0]} data: use another data_dir for {words[1]} data; they are never mixed"
+        )
+    return store
+
+
+def open_store(directory: Path, limits: settings.Store) -> SqliteStore:
+    """For `serve` and writing commands. Raises DataDirectoryError when `init` never ran there."""
+    if not (directory / DATA_FILE).exists():
+        raise DataDirectoryError(
+            f"{directory} is no data directory: run `veilleuse init` first, or set data_dir"
+        )
+    return SqliteStore(directory, limits)
+
+
+def _check_sound(database: Database) -> None:
+    if database.path.stat().st_size <= _CHECKED_AT_START_BYTES and (found := quick_check(database)):
+        raise damaged(database.path, found[0])

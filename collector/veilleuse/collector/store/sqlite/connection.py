@@ -1,0 +1,220 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""One SQLite file: how it is opened, how its transactions nest, what its errors become.
+
+One process, one connection that writes and checkpoints; every other connection, in any process, is `mode=ro`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NoReturn
+
+from veilleuse.collector.errors import (
+    DataDirectoryError,
+    StoreDamaged,
+    StoreFailing,
+    StoreFull,
+)
+
+log = logging.getLogger(__name__)
+
+MINIMUM_SQLITE: Final = (3, 37, 0)
+"""STRICT tables. Source: sqlite.org/stricttables.html."""
+WAL_RESET_FIXED: Final = (3, 51, 3)
+"""Before it, a checkpoint can race a WAL reset when a second connection writes. Source: sqlite.org/wal.html."""
+
+_WRITING: Final = (
+    "PRAGMA page_size = 4096",  # only a new file listens
+    "PRAGMA journal_mode = WAL",  # readers never wait for the writer, nor it for them
+    "PRAGMA synchronous = FULL",  # a commit survives a power cut: NORMAL lost 438 to 746 acknowledged ones
+    "PRAGMA foreign_keys = ON",  # registry tables only: the hot ones declare none
+    "PRAGMA secure_delete = ON",  # what retention removes is overwritten (PROMISES.md P7)
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -65536",  # KiB: the sums of some 100,000 host-hours
+    "PRAGMA wal_autocheckpoint = 1000",  # pages
+    "PRAGMA journal_size_limit = 33554432",  # bytes the WAL file keeps after a checkpoint (R19: < 64 MiB)
+)
+_READING: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -16384")
+_BOTH: Final = ("PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON")
+_BUSY_SECONDS: Final = 5.0
+
+
+def check_sqlite_version() -> None:
+    """Raises DataDirectoryError below MINIMUM_SQLITE; warns below WAL_RESET_FIXED."""
+    version = sqlite3.sqlite_version_info
+    if version < MINIMUM_SQLITE:
+        raise DataDirectoryError(
+            f"SQLite {sqlite3.sqlite_version} is too old: the store needs 3.37 or newer; update the system's libsqlite3"
+        )
+    if version < WAL_RESET_FIXED:
+        log.warning(
+            "this sqlite has the wal-reset race: only the collector may write to its files",
+            extra={"sqlite_version": sqlite3.sqlite_version, "fixed_in": "3.51.3"},
+        )
+
+
+class Database:
+    """A connection with nested transactions. Used by one thread at a time; the writer's after start."""
+
+    def __init__(self, path: Path, *, writing: bool) -> None:
+        """Opens `path`. Raises DataDirectoryError or StoreDamaged."""
+        self.path = path
+        self._depth = 0
+        self._forget: list[Callable[[], None]] = []
+        if writing:
+            _create_private(path)
+        with self.translated(), _undecodable_is_damage(path):
+            self.connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={'rw' if writing else 'ro'}",
+                uri=True,
+                isolation_level=None,
+                timeout=_BUSY_SECONDS,
+                check_same_thread=False,  # opened by the composition root, then used by the writer's thread alone
+                cached_statements=256,
+            )
+            try:
+                for pragma in (*_BOTH, *(_WRITING if writing else _READING)):
+                    self.connection.execute(pragma)
+                self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            except BaseException:
+                self.connection.close()
+                raise
+
+    def on_forget(self, callback: Callable[[], None]) -> None:
+        """Call it whenever something remembered may be wrong: after a rollback, or `forget()`."""
+        self._forget.append(callback)
+
+    def forget(self) -> None:
+        """Drop what is remembered of the file's content."""
+        for callback in self._forget:
+            callback()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """BEGIN IMMEDIATE … COMMIT; inside another one, a savepoint. Undone when the block raises.
+
+        Raises StoreFull, StoreFailing or StoreDamaged for what the disk said; other sqlite3 errors pass as they are.
+        """
+        connection, depth = self.connection, self._depth
+        begin, end, undo = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK") if depth == 0 else _savepoint(depth)
+        with self.translated():
+            connection.execute(begin)
+            self._depth = depth + 1
+            try:
+                yield connection
+                connection.execute(end)
+            except BaseException:
+                # After a full disk or an I/O error SQLite has often rolled back by itself.
+                if connection.in_transaction:
+                    with suppress(sqlite3.Error):
+                        for statement in undo.split(";"):
+                            connection.execute(statement)
+                self.forget()
+                raise
+            finally:
+                self._depth = depth
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """What the disk and the file say, as our errors."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            _raise_translated(self.path, error)
+
+    def checkpoint(self) -> None:
+        """Move the WAL into the file and empty it, as far as readers allow."""
+        with self.translated():
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        """Close. A writing one leaves no WAL behind when it is the last."""
+        self.connection.close()
+
+
+def quick_check(database: Database) -> tuple[str, ...]:
+    """What `PRAGMA quick_check` found; empty when sound. Reads the whole file."""
+    with database.translated(), _undecodable_is_damage(database.path):
+        found = tuple(str(row[0]) for row in database.connection.execute("PRAGMA quick_check(20)"))
+    return () if found == ("ok",) else found
+
+
+@contextmanager
+def _undecodable_is_damage(path: Path) -> Iterator[None]:
+    """SQLite quotes a damaged schema in its message, which Python then cannot decode."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise damaged(path, "its schema is not text") from error
+
+
+def damaged(path: Path, why: str) -> StoreDamaged:
+    """The one line about a file that is not a database any more."""
+    why = " ".join(why.replace("*** in database main ***", "").split())
+    return StoreDamaged(
+        f"{path} is damaged ({why}): stop the collector, then `veilleuse restore BACKUP`, or move the file away and "
+        f"rescue what is readable with `sqlite3 {path.name}.damaged .recover | sqlite3 {path.name}`"
+    )
+
+
+def is_about_the_disk(error: sqlite3.Error) -> bool:
+    """True when any statement could meet it: the disk or the file, not this statement."""
+    return _primary(error) in _DISK
+
+
+_DISK: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+
+
+def _primary(error: sqlite3.Error) -> int:
+    code: int = getattr(error, "sqlite_errorcode", 0) or 0
+    return code & 0xFF
+
+
+def _raise_translated(path: Path, error: sqlite3.Error) -> NoReturn:
+    match _primary(error):
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            raise damaged(path, str(error)) from error
+        case sqlite3.SQLITE_FULL:
+            raise StoreFull(f"no space left for {path}: free some; the agents keep their records") from error
+        case sqlite3.SQLITE_CANTOPEN if not path.exists():
+            raise DataDirectoryError(f"no database {path}: run `veilleuse init` first") from error
+        case code if code in _DISK:
+            name = getattr(error, "sqlite_errorname", "")
+            raise StoreFailing(
+                f"cannot use {path} ({name}: {error}): look at the disk and the rights"
+            ) from error
+    raise error
+
+
+def _savepoint(depth: int) -> tuple[str, str, str]:
+    name = f"level_{depth}"
+    return f"SAVEPOINT {name}", f"RELEASE {name}", f"ROLLBACK TO {name};RELEASE {name}"
+
+
+def _create_private(path: Path) -> None:
+    """Readable by its owner alone; SQLite gives the same mode to its -wal and -shm."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise DataDirectoryError(
+            f"cannot write {path}: {error.strerror}; look at its rights and the disk"
+        ) from error

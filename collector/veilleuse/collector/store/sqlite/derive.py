@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What derive reads and writes. Implements ports.DeriveStore; called in the writer's thread."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.codec import cells_from_wire, number
+from veilleuse.collector.model import (
+    DerivedCell,
+    DerivedRecord,
+    DirtyPeriod,
+    Grain,
+    HostId,
+    LedgerEntry,
+    RecordCells,
+)
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.ingest import civil_day
+
+NOT_DERIVABLE: Final = -1
+"""records.derived_energy_millijoules of a record from which no energy could be derived; NULL = not yet tried."""
+
+_Key: TypeAlias = tuple[int, int, int, str]
+_Values: TypeAlias = tuple[int, int, int]
+
+_CELL: Final = (
+    "INSERT INTO derived (host_id, grain, start, band, state, supply, method, milliseconds, energy_millijoules,"
+    " uncertainty_millijoules) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (grain, start, host_id, band, state, supply, method) DO UPDATE SET"
+    " milliseconds = milliseconds + excluded.milliseconds,"
+    " energy_millijoules = energy_millijoules + excluded.energy_millijoules,"
+    " uncertainty_millijoules = uncertainty_millijoules + excluded.uncertainty_millijoules"
+)
+_LEDGER: Final = (
+    "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " energy_millijoules = energy_millijoules + excluded.energy_millijoules"
+)
+
+
+class SqliteDerive:
+    """Dirty periods in, derived cells and ledger out."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def dirty(self, limit: int) -> tuple[DirtyPeriod, ...]:
+        """Oldest marks first."""
+        with self._database.translated():
+            rows = self._database.connection.execute(
+                "SELECT host_id, grain, start FROM dirty ORDER BY dirty_id LIMIT ?", (limit,)
+            ).fetchall()
+        return tuple(DirtyPeriod(HostId(host), Grain(grain), start) for host, grain, start in rows)
+
+    def record_cells(self, period: DirtyPeriod) -> tuple[RecordCells, ...]:
+        """All measurements of the period, in the order they were stored."""
+        with self._database.translated():
+            rows = self._database.connection.execute(
+                "SELECT record_id, derived_energy_millijoules IS NULL, wire FROM records"
+                " WHERE host_id = ? AND grain = ? AND bucket = ? ORDER BY record_id",
+                (period.host_id, period.grain, period.start),
+            ).fetchall()
+        return tuple(
+            RecordCells(record_id, bool(first), cells_from_wire(wire)) for record_id, first, wire in rows
+        )
+
+    def write_derived(
+        self,
+        period: DirtyPeriod,
+        cells: Sequence[DerivedCell],
+        records: Sequence[DerivedRecord],
+        ledger: Sequence[LedgerEntry],
+    ) -> None:
+        """Replace the period's derived cells, carry an hour's difference into its civil day, set each record's energy,
+        advance the ledger, clear the dirty mark: one transaction.
+
+        The mark stays when a record came in after those given: it is derived again.
+        """
+        with self._database.transaction() as connection:
+            self._replace(period, _summed(cells))
+            connection.executemany(
+                "UPDATE records SET derived_energy_millijoules = ? WHERE record_id = ?",
+                [
+                    (NOT_DERIVABLE if r.energy_millijoules is None else r.energy_millijoules, r.record_id)
+                    for r in records
+                ],
+            )
+            connection.executemany(_LEDGER, [_ledger_row(entry) for entry in ledger])
+            connection.execute(
+                "DELETE FROM dirty WHERE host_id = ? AND grain = ? AND start = ? AND NOT EXISTS (SELECT 1 FROM records"
+                " WHERE records.host_id = dirty.host_id AND records.grain = dirty.grain"
+                " AND records.bucket = dirty.start AND records.record_id > ?)",
+                (period.host_id, period.grain, period.start, max((r.record_id for r in records), default=0)),
+            )
+
+    def mark_all_dirty(self) -> int:
+        """Every period that still has records. How many."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO dirty (host_id, grain, start)"
+                " SELECT DISTINCT host_id, grain, bucket FROM records WHERE grain > 0"
+                " ORDER BY bucket, host_id ON CONFLICT DO NOTHING"
+            )
+            return int(connection.execute("SELECT count(*) FROM dirty").fetchone()[0])
+
+    def _replace(self, period: DirtyPeriod, new: dict[_Key, _Values]) -> None:
+        connection = self._database.connection
+        where = (period.host_id, int(period.grain), period.start)
+        rows = connection.execute(
+            "SELECT band, state, supply, method, milliseconds, energy_millijoules, uncertainty_millijoules FROM derived"
+            " WHERE host_id = ? AND grain = ? AND start = ?",
+            where,
+        ).fetchall()
+        old: dict[_Key, _Values] = {row[:4]: row[4:] for row in rows}
+        connection.execute("DELETE FROM derived WHERE host_id = ? AND grain = ? AND start = ?", where)
+        connection.executemany(_CELL, [(*where, *key, *values) for key, values in new.items()])
+        if period.grain is Grain.HOUR:
+            self._carry(period, old, new)
+
+    def _carry(self, period: DirtyPeriod, old: dict[_Key, _Values], new: dict[_Key, _Values]) -> None:
+        """Add new − old of an hour to its day."""
+        connection = self._database.connection
+        (zone,) = connection.execute(
+            "SELECT time_zone FROM hosts JOIN sites USING (site) WHERE host_id = ?", (period.host_id,)
+        ).fetchone()
+        day = (period.host_id, int(Grain.DAY), civil_day(ZoneInfo(zone), period.start))
+        nothing = (0, 0, 0)
+        differences = [
+            (*day, *key, *(n - o for n, o in zip(new.get(key, nothing), old.get(key, nothing), strict=True)))
+            for key in old.keys() | new.keys()
+        ]
+        connection.executemany(_CELL, [row for row in differences if any(row[-3:])])
+        connection.execute(
+            "DELETE FROM derived WHERE host_id = ? AND grain = ? AND start = ? AND milliseconds = 0", day
+        )
+
+
+def _summed(cells: Sequence[DerivedCell]) -> dict[_Key, _Values]:
+    sums: dict[_Key, _Values] = defaultdict(lambda: (0, 0, 0))
+    for cell in cells:
+        key = (number(cell.band), number(cell.state), number(cell.supply), cell.method.value)
+        milliseconds, energy, uncertainty = sums[key]
+        sums[key] = (
+            milliseconds + cell.milliseconds,
+            energy + cell.energy_millijoules,
+            uncertainty + cell.uncertainty_millijoules,
+        )
+    return sums
+
+
+def _ledger_row(entry: LedgerEntry) -> tuple[int | str, ...]:
+    if entry.energy_millijoules < 0:
+        raise ValueError("the ledger only goes up")
+    return (
+        entry.org_entity,
+        entry.site,
+        number(entry.population),
+        entry.device_class.value,
+        entry.method.value,
+        number(entry.state),
+        entry.factor_id,
+        entry.factor_kgco2e_per_kwh,
+        entry.energy_millijoules,
+    )

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The data directory: its files, its rights, its lock, its free space."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from veilleuse.collector.errors import DataDirectoryError, StoreFull
+
+DATA_FILE: Final = "data.db"
+IDENTITY_FILE: Final = "identity.db"
+LOCK_FILE: Final = "lock"
+
+
+def make_directory(directory: Path) -> None:
+    """Create it, or narrow it, to mode 0700. Raises DataDirectoryError."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if directory.stat().st_mode & 0o077:
+            directory.chmod(0o700)
+    except OSError as error:
+        raise DataDirectoryError(
+            f"cannot use the data directory {directory}: {error.strerror}; give it to this user or set data_dir"
+        ) from error
+
+
+class DirectoryLock:
+    """The right to write in a data directory: an flock on its file `lock`, held until `release`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises DataDirectoryError at once when another process holds it."""
+        path = directory / LOCK_FILE
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataDirectoryError(
+                f"cannot lock the data directory {directory}: {error.strerror}; run `veilleuse init`, or look at its rights"
+            ) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._descriptor)
+            raise DataDirectoryError(
+                f"the data directory {directory} is in use by pid {holder}: stop it, or use another data_dir"
+            ) from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let it go; a killed process does so by dying."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Free space that records may not take: reads and revocations still need some."""
+
+    directory: Path
+    free_bytes_minimum: int
+    free_ratio_minimum: float
+    """Share of the disk, 0 to 1; the smaller of both counts."""
+
+    def check(self) -> None:
+        """Raises StoreFull when less is free."""
+        try:
+            disk = os.statvfs(self.directory)
+        except OSError:
+            return  # the write itself will say what is wrong
+        free = disk.f_bavail * disk.f_frsize
+        floor = min(self.free_bytes_minimum, int(self.free_ratio_minimum * disk.f_blocks * disk.f_frsize))
+        if free < floor:
+            raise StoreFull(
+                f"{free // 2**20} MiB free under {self.directory}, less than the reserve of {floor // 2**20} MiB: "
+                "free some space; the agents keep their records"
+            )

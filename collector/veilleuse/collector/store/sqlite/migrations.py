@@ -1,0 +1,88 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Numbered migrations: each in one transaction that also sets `user_version`, so an interrupted one starts again."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+from veilleuse.collector.errors import DataDirectoryError, StoreTooNew
+from veilleuse.collector.store.sqlite.connection import Database, is_about_the_disk
+
+log = logging.getLogger(__name__)
+
+_NAME: Final = re.compile(r"(?P<kind>[a-z]+)_(?P<number>\d{4})_[a-z0-9_]+\.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of store/migrations/sqlite; never edited after release."""
+
+    number: int
+    name: str
+    sql: str
+
+
+def migrations(kind: str) -> tuple[Migration, ...]:
+    """Those of `data` or `identity`, in order, numbered 1, 2, 3 … without a hole."""
+    found = sorted(
+        (
+            Migration(int(match["number"]), match.string, file.read_text(encoding="utf-8"))
+            for file in files("veilleuse.collector.store").joinpath("migrations", "sqlite").iterdir()
+            if (match := _NAME.fullmatch(file.name)) and match["kind"] == kind
+        ),
+        key=lambda migration: migration.number,
+    )
+    if [migration.number for migration in found] != list(range(1, len(found) + 1)) or not found:
+        raise AssertionError(
+            f"the migrations of {kind} are not numbered 1, 2, 3 …: {[m.name for m in found]}"
+        )
+    return tuple(found)
+
+
+def schema_version(database: Database) -> int:
+    """Number of the last migration applied; 0 for an empty file."""
+    with database.translated():
+        return int(database.connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def check_schema(database: Database, kind: str) -> int:
+    """The version, when this program knows it. Raises StoreTooNew otherwise."""
+    version, known = schema_version(database), migrations(kind)[-1].number
+    if version > known:
+        raise StoreTooNew(
+            f"{database.path} has schema {version}, this program knows {known}: "
+            "install the version of veilleuse that wrote it, or a newer one"
+        )
+    return version
+
+
+def migrate(database: Database, kind: str) -> int:
+    """Bring the file to the newest schema; returns its number. Raises StoreTooNew, or what the disk says."""
+    version = check_schema(database, kind)
+    for migration in migrations(kind)[version:]:
+        _apply(database, migration)
+        log.info("migration applied", extra={"file": database.path.name, "migration": migration.name})
+        version = migration.number
+    return version
+
+
+def _apply(database: Database, migration: Migration) -> None:
+    script = f"BEGIN IMMEDIATE;\n{migration.sql}\nPRAGMA user_version = {migration.number};\nCOMMIT;"
+    with database.translated():
+        try:
+            database.connection.executescript(script)
+        except sqlite3.Error as error:
+            if database.connection.in_transaction:
+                database.connection.execute("ROLLBACK")
+            if not is_about_the_disk(error):
+                raise DataDirectoryError(
+                    f"cannot bring {database.path} to schema {migration.number} ({error}): nothing was changed; "
+                    "run `veilleuse doctor`, and restore a backup when it finds damage"
+                ) from error
+            raise

@@ -1,0 +1,237 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Read-only queries of the outlets: any number, any process, never in the writer's way. Implements ports.Reader."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.collector.codec import (
+    BANDS,
+    BOUNDARIES,
+    BUCKET_FIELDS,
+    GAP_REASONS,
+    POINT_KINDS,
+    POPULATIONS,
+    STATES,
+    SUM_FIELDS,
+    SUPPLIES,
+)
+from veilleuse.collector.model import (
+    Cell,
+    DataKind,
+    DerivedCell,
+    DerivedRow,
+    Grain,
+    Host,
+    HostId,
+    LastRecord,
+    LedgerEntry,
+    Point,
+    PointSumRow,
+    Site,
+    SumRow,
+)
+from veilleuse.collector.store.sqlite.batch import VALUE_COLUMNS
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.migrations import check_schema
+from veilleuse.collector.store.sqlite.rows import (
+    HOST_COLUMNS,
+    SITE_COLUMNS,
+    host_from_row,
+    read_data_kind,
+    site_from_row,
+)
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import DeviceClass, State
+
+_RANGE: Final = "grain = ? AND start >= ? AND start < ?"
+
+
+class SqliteReader:
+    """Queries on connections of its own, one per thread. Iterators stream in (start, host) order; each is one snapshot."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises DataDirectoryError when there is no database, StoreTooNew, StoreDamaged."""
+        self._path = directory / DATA_FILE
+        self._local = threading.local()
+        self._opened: list[Database] = []
+        self._lock = threading.Lock()
+        self._database()
+
+    def data_kind(self) -> DataKind:
+        """Real or simulated."""
+        database = self._database()
+        with database.translated():
+            return read_data_kind(database.connection)
+
+    def hosts(self) -> tuple[Host, ...]:
+        """All, in the order they enrolled."""
+        return tuple(map(host_from_row, self._rows(f"SELECT {HOST_COLUMNS} FROM hosts ORDER BY host_id")))
+
+    def sites(self) -> tuple[Site, ...]:
+        """All, by name."""
+        return tuple(map(site_from_row, self._rows(f"SELECT {SITE_COLUMNS} FROM sites ORDER BY site")))
+
+    def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
+        """Sums with start ≤ key < end; keys as in Grain."""
+        columns = ", ".join(VALUE_COLUMNS)
+        sql = (
+            f"SELECT host_id, start, band, state, supply, {columns} FROM sums WHERE {_RANGE}"
+            " ORDER BY start, host_id, band, state, supply"
+        )
+        for host_id, key, *cell in self._stream(sql, grain, start, end):
+            yield SumRow(HostId(host_id), grain, key, _cell(cell))
+
+    def point_sums(self, grain: Grain, start: int, end: int) -> Iterator[PointSumRow]:
+        """Energy per point with start ≤ key < end."""
+        points = {
+            row[0]: Point(POINT_KINDS[row[1]], row[2], BOUNDARIES[row[3]], row[4])
+            for row in self._rows("SELECT point_id, kind, domain, boundary, subject FROM points")
+        }
+        sql = (
+            "SELECT host_id, start, band, state, supply, point_id, energy_millijoules, covered_milliseconds"
+            f" FROM point_sums WHERE {_RANGE} ORDER BY start, host_id, band, state, supply, point_id"
+        )
+        for host_id, key, band, state, supply, point_id, energy, covered in self._stream(
+            sql, grain, start, end
+        ):
+            point = points.get(point_id) or self._point(point_id)
+            yield PointSumRow(
+                HostId(host_id),
+                grain,
+                key,
+                BANDS[band],
+                STATES[state],
+                SUPPLIES[supply],
+                point,
+                energy,
+                covered,
+            )
+
+    def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
+        """Derived cells with start ≤ key < end; DAY covers clock records too, by the site's civil day."""
+        sql = (
+            "SELECT host_id, start, band, state, supply, method, milliseconds, energy_millijoules, uncertainty_millijoules"
+            f" FROM derived WHERE {_RANGE} ORDER BY start, host_id, band, state, supply, method"
+        )
+        for host_id, key, band, state, supply, method, *values in self._stream(sql, grain, start, end):
+            cell = DerivedCell(BANDS[band], STATES[state], SUPPLIES[supply], Method(method), *values)
+            yield DerivedRow(HostId(host_id), grain, key, cell)
+
+    def ledger(self) -> tuple[LedgerEntry, ...]:
+        """Totals since the data directory was made, per key, in key order."""
+        rows = self._rows(
+            "SELECT org_entity, site, population, device_class, method, state, factor_id, factor_kgco2e_per_kwh,"
+            " energy_millijoules FROM ledger ORDER BY 1, 2, 3, 4, 5, 6, 7, 8"
+        )
+        return tuple(
+            LedgerEntry(
+                entity,
+                site,
+                POPULATIONS[population],
+                DeviceClass(device),
+                Method(method),
+                STATES[state],
+                factor_id,
+                factor,
+                energy,
+            )
+            for entity, site, population, device, method, state, factor_id, factor, energy in rows
+        )
+
+    def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
+        """(host, reason, whole records, milliseconds); the gaps of all sources of a host together."""
+        rows = self._rows(
+            "SELECT host_id, reason, sum(records), sum(milliseconds) FROM gap_sums GROUP BY host_id, reason"
+        )
+        return tuple(
+            (HostId(host), GAP_REASONS[reason].value, records, ms) for host, reason, records, ms in rows
+        )
+
+    def last_records(self) -> tuple[LastRecord, ...]:
+        """The newest derived clock record of each host that has one; one index seek per host."""
+        rows = self._rows(
+            "SELECT r.host_id, r.start, r.milliseconds, r.derived_energy_millijoules FROM hosts h JOIN records r"
+            " ON r.record_id = (SELECT record_id FROM records WHERE host_id = h.host_id AND grain = ?"
+            " AND derived_energy_millijoules IS NOT NULL ORDER BY bucket DESC, record_id DESC LIMIT 1)",
+            Grain.HOUR,
+        )
+        return tuple(
+            LastRecord(HostId(host), start, milliseconds, None if energy < 0 else energy)
+            for host, start, milliseconds, energy in rows
+        )
+
+    def state_totals(self, end: int) -> tuple[tuple[HostId, State, int], ...]:
+        """(host, state, milliseconds) over all DAY sums with key < end."""
+        rows = self._rows(
+            "SELECT host_id, state, sum(milliseconds) FROM sums WHERE grain = ? AND start < ? GROUP BY host_id, state",
+            Grain.DAY,
+            end,
+        )
+        return tuple((HostId(host), STATES[state], milliseconds) for host, state, milliseconds in rows)
+
+    def record_count(self) -> int:
+        """Records stored and not yet expired."""
+        return int(self._rows("SELECT count(*) FROM records")[0][0])
+
+    def dirty_count(self) -> int:
+        """Periods waiting for derive."""
+        return int(self._rows("SELECT count(*) FROM dirty")[0][0])
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        with self._lock:
+            while self._opened:
+                self._opened.pop().close()
+
+    # --- connections
+
+    def _database(self) -> Database:
+        database: Database | None = getattr(self._local, "database", None)
+        if database is None:
+            database = Database(self._path, writing=False)
+            try:
+                check_schema(database, "data")
+            except BaseException:
+                database.close()
+                raise
+            self._local.database = database
+            with self._lock:
+                self._opened.append(database)
+        return database
+
+    def _rows(self, sql: str, *values: Any) -> list[Any]:
+        database = self._database()
+        with database.translated():
+            return database.connection.execute(sql, values).fetchall()
+
+    def _stream(self, sql: str, *values: Any) -> Iterator[Any]:
+        database = self._database()
+        with database.translated(), closing(database.connection.execute(sql, values)) as cursor:
+            yield from cursor
+
+    def _point(self, point_id: int) -> Point:
+        """One that came in after the first look."""
+        ((kind, domain, boundary, subject),) = self._rows(
+            "SELECT kind, domain, boundary, subject FROM points WHERE point_id = ?", point_id
+        )
+        return Point(POINT_KINDS[kind], domain, BOUNDARIES[boundary], subject)
+
+
+def _cell(row: list[Any]) -> Cell:
+    """(band, state, supply, VALUE_COLUMNS) → Cell."""
+    band, state, supply, milliseconds, *rest = row
+    buckets: dict[str, Any] = {}
+    position = len(SUM_FIELDS)
+    for name, size in BUCKET_FIELDS:
+        values = tuple(rest[position : position + size])
+        position += size
+        buckets[name] = () if values[0] is None else values
+    sums: dict[str, Any] = dict(zip(SUM_FIELDS, rest, strict=False))
+    return Cell(BANDS[band], STATES[state], SUPPLIES[supply], milliseconds, **sums, **buckets)

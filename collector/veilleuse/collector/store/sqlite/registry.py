@@ -1,0 +1,355 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Hosts, tokens, certificates and sites in data.db; names in identity.db. Implements ports.Registry."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, Final
+
+from veilleuse.collector.codec import POPULATIONS, number
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.model import (
+    AgentId,
+    Certificate,
+    DataKind,
+    Host,
+    HostId,
+    HostStatus,
+    Site,
+    Token,
+)
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.rows import (
+    HOST_COLUMNS,
+    SITE_COLUMNS,
+    host_from_row,
+    read_data_kind,
+    site_from_row,
+)
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.vocabulary import Population
+
+_TOKEN_COLUMNS: Final = (
+    "token_id, token_sha256, created_unix_milliseconds, expires_unix_milliseconds, max_uses, uses, networks,"
+    " org_entity, site, population, approve, revoked"
+)
+_CERTIFICATE_COLUMNS: Final = (
+    "serial, host_id, generation, public_key_sha256, certificate_der, issued_unix_milliseconds,"
+    " not_after_unix_milliseconds, token_id, previous_serial"
+)
+
+
+class SqliteRegistry:
+    """Short reads and writes on the writing connection. Each write is a transaction, or part of the caller's."""
+
+    def __init__(self, data: Database, identity: Database) -> None:
+        self._data = data
+        self._identity = identity
+
+    # --- hosts
+
+    def insert_host(
+        self,
+        *,
+        agent_id: AgentId,
+        token_id: int,
+        org_entity: str,
+        site: str,
+        population: Population,
+        status: HostStatus,
+        enrolled_on: date,
+        facts_wire: bytes | None,
+    ) -> HostId:
+        """Raises sqlite3.IntegrityError when the agent id is taken, or the token or the site is unknown."""
+        with self._data.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO hosts (agent_id, token_id, org_entity, site, population, status, enrolled_day, facts)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    agent_id,
+                    token_id,
+                    org_entity,
+                    site,
+                    number(population),
+                    status.value,
+                    enrolled_on.toordinal(),
+                    facts_wire,
+                ),
+            )
+        return HostId(int(cursor.lastrowid or 0))
+
+    def host(self, host_id: HostId) -> Host | None:
+        """One host, or None."""
+        return self._host("host_id = ?", host_id)
+
+    def host_by_agent_id(self, agent_id: AgentId) -> Host | None:
+        """One host, or None."""
+        return self._host("agent_id = ?", agent_id)
+
+    def hosts(self) -> tuple[Host, ...]:
+        """All, in the order they enrolled."""
+        rows = self._rows(f"SELECT {HOST_COLUMNS} FROM hosts ORDER BY host_id")
+        return tuple(host_from_row(row) for row in rows)
+
+    def hosts_of_token(self, token_id: int) -> tuple[HostId, ...]:
+        """Hosts that enrolled with it."""
+        rows = self._rows("SELECT host_id FROM hosts WHERE token_id = ? ORDER BY host_id", token_id)
+        return tuple(HostId(row[0]) for row in rows)
+
+    def set_status(self, host_id: HostId, status: HostStatus) -> None:
+        """The caller tells the Authoriser too."""
+        self._write("UPDATE hosts SET status = ? WHERE host_id = ?", status.value, host_id)
+
+    def record_hello(
+        self,
+        host_id: HostId,
+        *,
+        facts_wire: bytes | None,
+        health_wire: bytes | None,
+        now_unix_milliseconds: int,
+    ) -> None:
+        """Last contact (workstations: midnight UTC of the date only), facts and health when given."""
+        midnight = now_unix_milliseconds - now_unix_milliseconds % MILLISECONDS_PER_DAY
+        self._write(
+            "UPDATE hosts SET last_contact_unix_milliseconds = CASE population WHEN ? THEN ? ELSE ? END,"
+            " facts = coalesce(?, facts), health = coalesce(?, health) WHERE host_id = ?",
+            number(Population.WORKSTATION),
+            midnight,
+            now_unix_milliseconds,
+            facts_wire,
+            health_wire,
+            host_id,
+        )
+
+    def instance_id(self, host_id: HostId) -> bytes:
+        """Nonce of the last Hello answer; empty at first."""
+        row = self._row("SELECT instance_id FROM hosts WHERE host_id = ?", host_id)
+        return bytes(row[0]) if row else b""
+
+    def set_instance_id(self, host_id: HostId, instance_id: bytes) -> None:
+        """16 bytes."""
+        self._write("UPDATE hosts SET instance_id = ? WHERE host_id = ?", instance_id, host_id)
+
+    # --- tokens
+
+    def insert_token(
+        self,
+        *,
+        token_sha256: bytes,
+        created_unix_milliseconds: int,
+        expires_unix_milliseconds: int,
+        max_uses: int,
+        networks: tuple[str, ...],
+        org_entity: str,
+        site: str,
+        population: Population,
+        approve: bool,
+    ) -> int:
+        """Its token_id. Raises sqlite3.IntegrityError when the site is unknown."""
+        with self._data.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO tokens (token_sha256, created_unix_milliseconds, expires_unix_milliseconds, max_uses,"
+                " networks, org_entity, site, population, approve) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    token_sha256,
+                    created_unix_milliseconds,
+                    expires_unix_milliseconds,
+                    max_uses,
+                    " ".join(networks),
+                    org_entity,
+                    site,
+                    number(population),
+                    int(approve),
+                ),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def token_by_hash(self, token_sha256: bytes) -> Token | None:
+        """The token whose text has this SHA-256."""
+        row = self._row(f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE token_sha256 = ?", token_sha256)
+        return _token(row) if row else None
+
+    def tokens(self) -> tuple[Token, ...]:
+        """All, oldest first."""
+        return tuple(map(_token, self._rows(f"SELECT {_TOKEN_COLUMNS} FROM tokens ORDER BY token_id")))
+
+    def use_token(self, token_id: int, now_unix_milliseconds: int) -> bool:
+        """Count one use, atomically. False: used up, expired, revoked or unknown; nothing was counted."""
+        return self._write(
+            "UPDATE tokens SET uses = uses + 1"
+            " WHERE token_id = ? AND uses < max_uses AND revoked = 0 AND expires_unix_milliseconds > ?",
+            token_id,
+            now_unix_milliseconds,
+        )
+
+    def revoke_token(self, token_id: int) -> bool:
+        """False when there is no such token. Its hosts are the caller's business: `hosts_of_token`."""
+        return self._write("UPDATE tokens SET revoked = 1 WHERE token_id = ?", token_id)
+
+    # --- certificates
+
+    def insert_certificate(self, certificate: Certificate) -> None:
+        """Raises sqlite3.IntegrityError when the serial is taken."""
+        self._write(
+            f"INSERT INTO certificates ({_CERTIFICATE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            certificate.serial,
+            certificate.host_id,
+            certificate.generation,
+            certificate.public_key_sha256,
+            certificate.certificate_der,
+            certificate.issued_unix_milliseconds,
+            certificate.not_after_unix_milliseconds,
+            certificate.token_id,
+            certificate.previous_serial,
+        )
+
+    def latest_certificate(self, host_id: HostId) -> Certificate | None:
+        """The one of the highest generation; the last issued of two."""
+        return self._certificate(
+            "host_id = ? ORDER BY generation DESC, issued_unix_milliseconds DESC LIMIT 1", host_id
+        )
+
+    def certificate_by_serial(self, serial: str) -> Certificate | None:
+        """Serial in lower-case hexadecimal."""
+        return self._certificate("serial = ?", serial)
+
+    def certificate_by_token(self, token_id: int, public_key_sha256: bytes) -> Certificate | None:
+        """Enrolment is idempotent on (token, public key)."""
+        return self._certificate(
+            "token_id = ? AND public_key_sha256 = ? ORDER BY issued_unix_milliseconds DESC LIMIT 1",
+            token_id,
+            public_key_sha256,
+        )
+
+    def certificate_by_previous(self, previous_serial: str, public_key_sha256: bytes) -> Certificate | None:
+        """Renewal is idempotent on (current serial, new public key)."""
+        return self._certificate(
+            "previous_serial = ? AND public_key_sha256 = ? ORDER BY issued_unix_milliseconds DESC LIMIT 1",
+            previous_serial,
+            public_key_sha256,
+        )
+
+    # --- sites and the data directory
+
+    def site(self, name: str) -> Site:
+        """Raises UsageError when there is none of that name."""
+        row = self._row(f"SELECT {SITE_COLUMNS} FROM sites WHERE site = ?", name)
+        if row is None:
+            known = ", ".join(site.site for site in self.sites()) or "none yet"
+            raise UsageError(f"no site '{name}': use one of {known}, or import its calendar first")
+        return site_from_row(row)
+
+    def sites(self) -> tuple[Site, ...]:
+        """All, by name."""
+        return tuple(map(site_from_row, self._rows(f"SELECT {SITE_COLUMNS} FROM sites ORDER BY site")))
+
+    def put_site(self, site: Site) -> None:
+        """Insert or replace."""
+        self._write(
+            f"INSERT INTO sites ({SITE_COLUMNS}) VALUES (?, ?, ?, ?) ON CONFLICT (site) DO UPDATE SET"
+            " zone = excluded.zone, time_zone = excluded.time_zone, calendar_json = excluded.calendar_json",
+            site.site,
+            site.zone,
+            site.time_zone,
+            site.calendar_json,
+        )
+        self._data.forget()
+
+    def data_kind(self) -> DataKind:
+        """Real or simulated, and since when."""
+        return read_data_kind(self._data.connection)
+
+    def put_meta(self, key: str, value: str) -> None:
+        """One of the facts about the data directory; `data_kind` reads them."""
+        self._write(
+            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            key,
+            value,
+        )
+
+    # --- identity.db
+
+    def put_name(self, agent_id: AgentId, host_name: str) -> None:
+        """Name for operators; servers that allow it only."""
+        with self._identity.transaction() as connection:
+            connection.execute(
+                "INSERT INTO names VALUES (?, ?) ON CONFLICT (agent_id) DO UPDATE SET host_name = excluded.host_name",
+                (agent_id, host_name),
+            )
+
+    def put_pseudonyms(self, agent_id: AgentId, chassis: bytes, smbios: bytes) -> None:
+        """Each 32 bytes, or empty when not given."""
+        with self._identity.transaction() as connection:
+            connection.execute(
+                "INSERT INTO pseudonyms VALUES (?, ?, ?) ON CONFLICT (agent_id) DO UPDATE SET"
+                " chassis_pseudonym = excluded.chassis_pseudonym, smbios_pseudonym = excluded.smbios_pseudonym",
+                (agent_id, chassis, smbios),
+            )
+
+    def names(self) -> dict[AgentId, str]:
+        """Names of the hosts that gave one. The caller writes to the journal why it looked."""
+        with self._identity.translated():
+            rows = self._identity.connection.execute("SELECT agent_id, host_name FROM names").fetchall()
+        return {AgentId(row[0]): str(row[1]) for row in rows}
+
+    def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None:
+        """One access to identity.db."""
+        with self._identity.transaction() as connection:
+            connection.execute(
+                "INSERT INTO journal (unix_milliseconds, who, what, why) VALUES (?, ?, ?, ?)",
+                (now_unix_milliseconds, who, what, why),
+            )
+
+    # --- helpers
+
+    def _row(self, sql: str, *values: Any) -> Any:
+        with self._data.translated():
+            return self._data.connection.execute(sql, values).fetchone()
+
+    def _rows(self, sql: str, *values: Any) -> list[Any]:
+        with self._data.translated():
+            return self._data.connection.execute(sql, values).fetchall()
+
+    def _write(self, sql: str, *values: Any) -> bool:
+        with self._data.transaction() as connection:
+            return connection.execute(sql, values).rowcount > 0
+
+    def _host(self, where: str, value: Any) -> Host | None:
+        row = self._row(f"SELECT {HOST_COLUMNS} FROM hosts WHERE {where}", value)
+        return host_from_row(row) if row else None
+
+    def _certificate(self, where: str, *values: Any) -> Certificate | None:
+        row = self._row(f"SELECT {_CERTIFICATE_COLUMNS} FROM certificates WHERE {where}", *values)
+        return Certificate(*row) if row else None
+
+
+def _token(row: Any) -> Token:
+    (
+        token_id,
+        sha256,
+        created,
+        expires,
+        max_uses,
+        uses,
+        networks,
+        entity,
+        site,
+        population,
+        approve,
+        revoked,
+    ) = row
+    return Token(
+        token_id,
+        sha256,
+        created,
+        expires,
+        max_uses,
+        uses,
+        tuple(networks.split()),
+        entity,
+        site,
+        POPULATIONS[population],
+        bool(approve),
+        bool(revoked),
+    )

@@ -1,0 +1,49 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Rows that both the registry and the reader turn into the model."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import date
+from typing import Any, Final
+
+from veilleuse.collector.codec import POPULATIONS, facts_from_wire, health_from_wire
+from veilleuse.collector.model import AgentId, DataKind, Host, HostId, HostStatus, Site
+
+HOST_COLUMNS: Final = "host_id, agent_id, org_entity, site, population, status, enrolled_day, last_contact_unix_milliseconds, facts, health"
+SITE_COLUMNS: Final = "site, zone, time_zone, calendar_json"
+
+
+def host_from_row(row: Any) -> Host:
+    """HOST_COLUMNS → Host."""
+    host_id, agent_id, org_entity, site, population, status, enrolled_day, last_contact, facts, health = row
+    return Host(
+        host_id=HostId(host_id),
+        agent_id=AgentId(agent_id),
+        org_entity=org_entity,
+        site=site,
+        population=POPULATIONS[population],
+        status=HostStatus(status),
+        facts=facts_from_wire(facts or b""),
+        enrolled_on=date.fromordinal(enrolled_day),
+        last_contact_unix_milliseconds=last_contact,
+        health=None if health is None else health_from_wire(health),
+    )
+
+
+def site_from_row(row: Any) -> Site:
+    """SITE_COLUMNS → Site."""
+    return Site(*row)
+
+
+def read_data_kind(connection: sqlite3.Connection) -> DataKind:
+    """The meta table: `simulated` (0 or 1), `created_unix_milliseconds`, and what else is there."""
+    meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    return DataKind(
+        simulated=meta.pop("simulated", "0") == "1",
+        created_unix_milliseconds=int(meta.pop("created_unix_milliseconds", "0")),
+        schema_version=version,
+        extra=meta,
+    )

@@ -1,0 +1,15 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Wire bytes → DecodedRecord, or a refusal of one word. Every field is checked here, whatever the agent promised.
+
+Unknown fields pass: a newer agent may send them. Unknown enum values do not: nothing could be done with them.
+"""
+
+from __future__ import annotations
+
+from veilleuse.collector.validate.cells import Machine
+from veilleuse.collector.validate.documents import clean_facts, clean_health
+from veilleuse.collector.validate.push import check_push
+from veilleuse.collector.validate.reasons import Reason
+
+__all__ = ["Machine", "Reason", "check_push", "clean_facts", "clean_health"]

@@ -1,0 +1,268 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The sums of a measurement: each field on its own, then against the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from veilleuse.collector.codec import (
+    BANDS,
+    BOUNDARIES,
+    BUCKET_FIELDS,
+    GAP_REASONS,
+    POINT_KINDS,
+    STATES,
+    SUPPLIES,
+    cell_from_fields,
+    point_from_message,
+)
+from veilleuse.collector.errors import RecordRefused
+from veilleuse.collector.model import Cell, Point
+from veilleuse.collector.validate.reasons import Reason
+from veilleuse.wire.limits import FACT_PATTERN, MAX_CELLS_PER_RECORD, MAX_POINTS_PER_RECORD
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, GapReason, PointKind, Population, State
+
+SUBJECT_PATTERN: Final = re.compile(r"machine|meter:[A-Za-z0-9 ._-]{1,58}")
+UNIT_PATTERN: Final = re.compile(r"(unit|guest):[A-Za-z0-9 ._-]{1,58}")
+SOURCE_PATTERN: Final = re.compile(r"[a-z0-9_]{0,64}")
+
+CEILING_WATTS: Final = {
+    DeviceClass.LAPTOP: 300,
+    DeviceClass.SERVER: 5_000,
+    DeviceClass.VIRTUAL_MACHINE: 5_000,
+}
+"""No machine of the class draws more, at any point; project values, 2026: twice the largest power supply sold."""
+OTHER_CEILING_WATTS: Final = 1_500
+METER_CEILING_WATTS: Final = 200_000
+"""A meter shared by a room: a 200 kVA UPS."""
+CEILING_SLACK_MILLIJOULES: Final = 1_000
+"""A counter's step at the edge of a cell."""
+MAXIMUM_BYTES_PER_MILLISECOND: Final = 100_000_000
+"""100 GB/s."""
+MAXIMUM_AGENT_CPU_MILLISECONDS: Final = MILLISECONDS_PER_DAY
+MAXIMUM_LIST: Final = 64
+MAXIMUM_DISPLAYS: Final = 32
+MAXIMUM_CPUS: Final = 4_096
+
+_NOT_ON: Final = frozenset({State.ASLEEP, State.OFF, State.UNKNOWN})
+_METERS: Final = frozenset({PointKind.UPS, PointKind.PDU, PointKind.PLUG, PointKind.BMC})
+_BATTERIES: Final = frozenset({PointKind.BATTERY_OUT, PointKind.BATTERY_IN})
+_NOT_ON_FIELDS: Final = frozenset({"band", "state", "supply", "milliseconds", "energies"})
+_DISK_AND_NETWORK: Final = (
+    "disk_read_bytes",
+    "disk_written_bytes",
+    "network_received_bytes",
+    "network_sent_bytes",
+)
+_DISPLAY_SIZES: Final = range(1, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Whose measurement it is."""
+
+    population: Population
+    device_class: DeviceClass
+    allow_fake: bool
+
+    def ceiling_watts(self, point: Point) -> int:
+        """Power this point can never exceed."""
+        if point.subject != "machine":
+            return METER_CEILING_WATTS
+        if self.population is Population.SERVER:
+            return max(CEILING_WATTS.get(self.device_class, 0), CEILING_WATTS[DeviceClass.SERVER])
+        return CEILING_WATTS.get(self.device_class, OTHER_CEILING_WATTS)
+
+
+def check_points(messages: Sequence[Any], machine: Machine) -> list[Point]:
+    """The points of a measurement. Raises RecordRefused."""
+    if len(messages) > MAX_POINTS_PER_RECORD:
+        raise RecordRefused(Reason.TOO_MANY_POINTS)
+    points: list[Point] = []
+    for message in messages:
+        if message.kind not in POINT_KINDS or message.boundary not in BOUNDARIES:
+            raise RecordRefused(Reason.POINT_UNKNOWN)
+        if not FACT_PATTERN.fullmatch(message.domain) or not SUBJECT_PATTERN.fullmatch(message.subject):
+            raise RecordRefused(Reason.POINT_TEXT)
+        point = point_from_message(message)
+        if point.kind is PointKind.FAKE and not machine.allow_fake:
+            raise RecordRefused(Reason.POINT_FAKE)
+        if point in points:
+            raise RecordRefused(Reason.POINT_REPEATED)
+        points.append(point)
+    return points
+
+
+def check_cells(
+    messages: Sequence[Any],
+    points: list[Point],
+    machine: Machine,
+    period_kind: str,
+    longest_milliseconds: int,
+) -> tuple[Cell, ...]:
+    """The cells of a measurement; together not longer than its period. Raises RecordRefused."""
+    if not messages:
+        raise RecordRefused(Reason.CELLS_MISSING)
+    if len(messages) > MAX_CELLS_PER_RECORD:
+        raise RecordRefused(Reason.TOO_MANY_CELLS)
+    cells = tuple(_check_cell(message, points, machine) for message in messages)
+    if len({(cell.band, cell.state, cell.supply) for cell in cells}) != len(cells):
+        raise RecordRefused(Reason.CELL_REPEATED)
+    if sum(cell.milliseconds for cell in cells) > longest_milliseconds:
+        raise RecordRefused(Reason.CELLS_EXCEED_PERIOD)
+    if period_kind != "clock" and any((cell.band is Band.OPEN) is (period_kind == "date") for cell in cells):
+        raise RecordRefused(
+            Reason.BAND_NOT_OF_PERIOD
+        )  # the open band comes by the week, the others by the day
+    return cells
+
+
+def check_sensor_gaps(
+    messages: Sequence[Any], longest_milliseconds: int
+) -> tuple[tuple[GapReason, str, int], ...]:
+    """(reason, source, milliseconds) of what a source failed to cover. Raises RecordRefused."""
+    if len(messages) > MAXIMUM_LIST:
+        raise RecordRefused(Reason.SENSOR_GAPS)
+    gaps: dict[tuple[GapReason, str], int] = {}
+    for message in messages:
+        reason = GAP_REASONS.get(message.reason)
+        if reason is None:
+            raise RecordRefused(Reason.GAP_UNKNOWN)
+        key = (reason, message.source)
+        if (
+            key in gaps
+            or not 0 < message.milliseconds <= longest_milliseconds
+            or not SOURCE_PATTERN.fullmatch(message.source)
+        ):
+            raise RecordRefused(Reason.SENSOR_GAPS)
+        gaps[key] = message.milliseconds
+    return tuple((reason, source, milliseconds) for (reason, source), milliseconds in gaps.items())
+
+
+def _check_cell(message: Any, points: list[Point], machine: Machine) -> Cell:
+    fields = {field.name: value for field, value in message.ListFields()}
+    milliseconds = fields.get("milliseconds", 0)
+    if milliseconds == 0:
+        raise RecordRefused(Reason.CELL_EMPTY)
+    if message.band not in BANDS or message.state not in STATES or message.supply not in SUPPLIES:
+        raise RecordRefused(Reason.CELL_UNKNOWN)
+    _check_population(fields, machine.population)
+    state = STATES[message.state]
+    if state in _NOT_ON and not fields.keys() <= _NOT_ON_FIELDS:
+        raise RecordRefused(Reason.LOAD_WHILE_NOT_ON)
+    seen = _check_energies(fields.get("energies", ()), points, machine, milliseconds)
+    if state in _NOT_ON and not all(_works_alone(points[index]) for index in seen):
+        raise RecordRefused(Reason.ENERGY_WHILE_NOT_ON)
+    _check_load(fields, milliseconds)
+    _check_rest(fields, milliseconds, seen)
+    return cell_from_fields(fields, points)
+
+
+def _check_population(fields: dict[str, Any], population: Population) -> None:
+    if population is Population.WORKSTATION and any(
+        name in fields for name in (*_DISK_AND_NETWORK, "network_rate_milliseconds")
+    ):
+        raise RecordRefused(Reason.NOT_ON_WORKSTATIONS)
+    if population is not Population.SERVER and "units" in fields:
+        raise RecordRefused(Reason.SERVERS_ONLY)
+
+
+def _works_alone(point: Point) -> bool:
+    """True when the point measures while the machine is asleep or off."""
+    return (
+        point.kind in _BATTERIES
+        or point.kind in _METERS
+        or point.subject != "machine"
+        or (point.kind is PointKind.FAKE and point.boundary is Boundary.WALL)
+    )
+
+
+def _check_energies(
+    energies: Sequence[Any], points: list[Point], machine: Machine, milliseconds: int
+) -> dict[int, int]:
+    """{point index: millijoules}."""
+    if len(energies) > len(points):
+        raise RecordRefused(Reason.ENERGY_REPEATED)
+    seen: dict[int, int] = {}
+    for energy in energies:
+        index, covered = energy.point_index, energy.covered_milliseconds
+        if index >= len(points):
+            raise RecordRefused(Reason.POINT_INDEX)
+        if index in seen:
+            raise RecordRefused(Reason.ENERGY_REPEATED)
+        if covered == 0:
+            raise RecordRefused(Reason.ENERGY_WITHOUT_TIME)
+        if covered > milliseconds:
+            raise RecordRefused(Reason.ENERGY_EXCEEDS_CELL)
+        ceiling = machine.ceiling_watts(points[index]) * covered + CEILING_SLACK_MILLIJOULES
+        if energy.energy_millijoules > ceiling:
+            raise RecordRefused(Reason.ENERGY_ABOVE_CEILING)
+        seen[index] = energy.energy_millijoules
+    return seen
+
+
+def _check_load(fields: dict[str, Any], milliseconds: int) -> None:
+    covered = fields.get("cpu_covered_milliseconds", 0)
+    if (
+        covered > milliseconds
+        or fields.get("cpu_busy_milliseconds", 0) > covered
+        or fields.get("any_core_busy_milliseconds", 0) > covered
+    ):
+        raise RecordRefused(Reason.CPU_EXCEEDS)
+    for name, size in BUCKET_FIELDS:
+        buckets = fields.get(name, ())
+        if buckets and len(buckets) != size:
+            raise RecordRefused(Reason.BUCKETS_LENGTH)
+        total = sum(buckets)
+        if total > milliseconds or (name == "cpu_bucket_milliseconds" and buckets and total != covered):
+            raise RecordRefused(Reason.BUCKETS_SUM)
+    longer = milliseconds
+    for minutes in (15, 30, 60):
+        beyond = fields.get(f"idle_beyond_{minutes}_minutes_milliseconds", 0)
+        if beyond > longer:
+            raise RecordRefused(Reason.IDLE_RUNS)
+        longer = beyond
+
+
+def _check_rest(fields: dict[str, Any], milliseconds: int, energies: dict[int, int]) -> None:
+    if any(fields.get(name, 0) > MAXIMUM_BYTES_PER_MILLISECOND * milliseconds for name in _DISK_AND_NETWORK):
+        raise RecordRefused(Reason.BYTES_OUT_OF_RANGE)
+    if fields.get("gpu_busy_milliseconds", 0) > milliseconds:
+        raise RecordRefused(Reason.GPU_EXCEEDS)
+    # Not bounded by the cell: the sender's time is known when it ends, which may be in a shorter cell.
+    if fields.get("agent_cpu_milliseconds", 0) > MAXIMUM_AGENT_CPU_MILLISECONDS:
+        raise RecordRefused(Reason.AGENT_CPU_OUT_OF_RANGE)
+    if fields.get("update_window_milliseconds", 0) > milliseconds:
+        raise RecordRefused(Reason.UPDATE_WINDOW)
+    windows = fields.get("update_window_energies", ())
+    if len(windows) > len(energies) or len({one.point_index for one in windows}) != len(windows):
+        raise RecordRefused(Reason.UPDATE_WINDOW)
+    for one in windows:
+        if (
+            one.energy_millijoules > energies.get(one.point_index, -1)
+            or one.covered_milliseconds > milliseconds
+        ):
+            raise RecordRefused(Reason.UPDATE_WINDOW)
+    _check_displays(fields.get("displays", ()), milliseconds)
+    _check_units(fields.get("units", ()), milliseconds)
+
+
+def _check_displays(displays: Sequence[Any], milliseconds: int) -> None:
+    if len(displays) > len(_DISPLAY_SIZES) or len({one.size for one in displays}) != len(displays):
+        raise RecordRefused(Reason.DISPLAYS)
+    for one in displays:
+        if one.size not in _DISPLAY_SIZES or one.milliseconds > MAXIMUM_DISPLAYS * milliseconds:
+            raise RecordRefused(Reason.DISPLAYS)
+
+
+def _check_units(units: Sequence[Any], milliseconds: int) -> None:
+    if len(units) > MAXIMUM_LIST or len({one.name for one in units}) != len(units):
+        raise RecordRefused(Reason.UNITS)
+    for one in units:
+        if not UNIT_PATTERN.fullmatch(one.name) or one.cpu_milliseconds > MAXIMUM_CPUS * milliseconds:
+            raise RecordRefused(Reason.UNITS)

@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""When a record is of: kind, range and alignment, by population. DESIGN.md §3."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, Final
+
+from veilleuse.collector.errors import RecordRefused
+from veilleuse.collector.validate.reasons import Reason
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import Population
+
+MINIMUM_PERIOD_MILLISECONDS: Final = 10_000
+EARLIEST: Final = date(2020, 1, 1)
+"""Before the first line of this program: a clock that was never set."""
+EARLIEST_UNIX_MILLISECONDS: Final = 1_577_836_800_000
+FUTURE_DAYS: Final = 2
+"""How far ahead an agent's clock may be; the agent files what it thinks implausible as a gap."""
+MAXIMUM_OFFSET_SECONDS: Final = 50_400
+LONGEST_DAY_MILLISECONDS: Final = MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR
+LONGEST_WEEK_MILLISECONDS: Final = 7 * MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR
+LONGEST_GAP_MILLISECONDS: Final = 400 * MILLISECONDS_PER_DAY
+
+_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
+
+
+def check_period(
+    period: Any, population: Population, now_unix_milliseconds: int, *, gap: bool = False
+) -> int:
+    """Longest a record of this period may be, in ms. `gap`: a clock span may be longer than an hour and unaligned.
+
+    Raises RecordRefused.
+    """
+    kind = period.WhichOneof("kind")
+    if kind is None:
+        raise RecordRefused(Reason.PERIOD_MISSING)
+    if (kind == "clock") is (population is Population.WORKSTATION):
+        raise RecordRefused(Reason.PERIOD_KIND_NOT_ALLOWED)
+    if kind == "clock":
+        return _check_clock(period.clock, population, now_unix_milliseconds, gap=gap)
+    first = _first_day(period, kind)
+    if first < EARLIEST.toordinal() - 6:  # the week 2020 begins in
+        raise RecordRefused(Reason.PERIOD_TOO_OLD)
+    if first - _EPOCH_ORDINAL > now_unix_milliseconds // MILLISECONDS_PER_DAY + FUTURE_DAYS:
+        raise RecordRefused(Reason.PERIOD_IN_FUTURE)
+    return LONGEST_DAY_MILLISECONDS if kind == "date" else LONGEST_WEEK_MILLISECONDS
+
+
+def _first_day(period: Any, kind: str) -> int:
+    try:
+        if kind == "date":
+            return date(period.date.year, period.date.month, period.date.day).toordinal()
+        return date.fromisocalendar(period.week.year, period.week.week, 1).toordinal()
+    except (ValueError, OverflowError) as error:
+        raise RecordRefused(Reason.PERIOD_OUT_OF_RANGE) from error
+
+
+def _check_clock(clock: Any, population: Population, now_unix_milliseconds: int, *, gap: bool) -> int:
+    start: int = clock.start_unix_milliseconds
+    duration: int = clock.duration_milliseconds
+    longest = LONGEST_GAP_MILLISECONDS if gap else MILLISECONDS_PER_HOUR
+    shortest = 1 if gap else MINIMUM_PERIOD_MILLISECONDS
+    if not shortest <= duration <= longest:
+        raise RecordRefused(Reason.DURATION_OUT_OF_RANGE)
+    if start < EARLIEST_UNIX_MILLISECONDS:
+        raise RecordRefused(Reason.PERIOD_TOO_OLD)
+    if start + duration > now_unix_milliseconds + FUTURE_DAYS * MILLISECONDS_PER_DAY:
+        raise RecordRefused(Reason.PERIOD_IN_FUTURE)
+    if abs(clock.utc_offset_seconds) > MAXIMUM_OFFSET_SECONDS:
+        raise RecordRefused(Reason.OFFSET_OUT_OF_RANGE)
+    # A divisor of the hour that starts at a multiple of itself lies in one UTC hour.
+    if not gap and (MILLISECONDS_PER_HOUR % duration or start % duration):
+        raise RecordRefused(Reason.PERIOD_NOT_ALIGNED)
+    if not gap and population is Population.CLASSROOM and duration != MILLISECONDS_PER_HOUR:
+        raise RecordRefused(Reason.GRAIN_TOO_FINE)
+    return duration

@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A Push: its shape, then each record, with the chain recomputed from `chain_before`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+
+from veilleuse.collector.codec import GAP_REASONS, record_period
+from veilleuse.collector.errors import MalformedRequest, RecordRefused
+from veilleuse.collector.model import DecodedRecord, HostId, ValidPush
+from veilleuse.collector.validate.cells import Machine, check_cells, check_points, check_sensor_gaps
+from veilleuse.collector.validate.periods import check_period
+from veilleuse.collector.validate.reasons import Reason
+from veilleuse.wire.chain import chain_next, record_hash
+from veilleuse.wire.limits import (
+    CHAIN_BYTES,
+    EPOCH_BYTES,
+    MAX_PUSH_BYTES,
+    MAX_RECORD_BYTES,
+    MAX_RECORDS_PER_PUSH,
+)
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Population
+
+MAXIMUM_SEQ: Final = 2**62
+MAXIMUM_GAP_SPANS: Final = 1_024
+MAXIMUM_GAP_RECORDS: Final = 2**40
+MAXIMUM_GAP_MILLISECONDS: Final = 2**48
+MAXIMUM_RSS_BYTES: Final = 2**44
+MAXIMUM_IDLE_RULE: Final = 1_000
+
+
+def check_push(
+    request: Any, host_id: HostId, machine: Machine, now_unix_milliseconds: int
+) -> ValidPush | tuple[tuple[int, Reason], ...]:
+    """The push ready for the store, or (seq, reason) of each record that can never be stored.
+
+    Raises MalformedRequest when it is no push at all.
+    """
+    _check_shape(request)
+    records: list[DecodedRecord] = []
+    refusals: list[tuple[int, Reason]] = []
+    chain = request.chain_before
+    for seq, wire in enumerate(request.records, request.first_seq):
+        chain = chain_next(chain, wire)
+        try:
+            records.append(check_record(seq, wire, chain, machine, now_unix_milliseconds))
+        except RecordRefused as error:
+            refusals.append((seq, Reason(error.reason)))
+    if refusals:
+        return tuple(refusals)
+    return ValidPush(host_id, request.epoch, request.first_seq, request.chain_before, tuple(records))
+
+
+def check_record(
+    seq: int, wire: bytes, chain: bytes, machine: Machine, now_unix_milliseconds: int
+) -> DecodedRecord:
+    """One record. Raises RecordRefused."""
+    if len(wire) > MAX_RECORD_BYTES:
+        raise RecordRefused(Reason.RECORD_TOO_LARGE)
+    try:
+        record = pb.Record.FromString(wire)
+    except DecodeError as error:
+        raise RecordRefused(Reason.NOT_A_RECORD) from error
+    match record.WhichOneof("body"):
+        case "measurement":
+            return _check_measurement(seq, wire, chain, record.measurement, machine, now_unix_milliseconds)
+        case "gap":
+            return _check_gap(seq, wire, chain, record.gap, machine.population, now_unix_milliseconds)
+    raise RecordRefused(Reason.NOT_A_RECORD)
+
+
+def _check_shape(request: Any) -> None:
+    if len(request.epoch) != EPOCH_BYTES:
+        raise MalformedRequest("epoch_length", f"the epoch has {EPOCH_BYTES} bytes, not {len(request.epoch)}")
+    if len(request.chain_before) != CHAIN_BYTES:
+        raise MalformedRequest(
+            "chain_length", f"chain_before has {CHAIN_BYTES} bytes, not {len(request.chain_before)}"
+        )
+    if not 1 <= len(request.records) <= MAX_RECORDS_PER_PUSH:
+        raise MalformedRequest(
+            "record_count", f"a push has 1 to {MAX_RECORDS_PER_PUSH} records, not {len(request.records)}"
+        )
+    if not 1 <= request.first_seq <= MAXIMUM_SEQ:
+        raise MalformedRequest("seq_out_of_range", "first_seq is 1 to 2^62")
+    size = sum(map(len, request.records))
+    if size > MAX_PUSH_BYTES:
+        raise MalformedRequest(
+            "push_too_large", f"the records of a push have at most {MAX_PUSH_BYTES} bytes, not {size}"
+        )
+
+
+def _check_measurement(
+    seq: int, wire: bytes, chain: bytes, measurement: Any, machine: Machine, now_unix_milliseconds: int
+) -> DecodedRecord:
+    longest = check_period(measurement.period, machine.population, now_unix_milliseconds)
+    if len(measurement.calendar_sha256) != CHAIN_BYTES:
+        raise RecordRefused(Reason.CALENDAR_HASH_LENGTH)
+    if not 1 <= measurement.idle_rule_version <= MAXIMUM_IDLE_RULE:
+        raise RecordRefused(Reason.IDLE_RULE_OUT_OF_RANGE)
+    if measurement.max_rss_bytes > MAXIMUM_RSS_BYTES:
+        raise RecordRefused(Reason.RSS_OUT_OF_RANGE)
+    points = check_points(measurement.points, machine)
+    cells = check_cells(measurement.cells, points, machine, measurement.period.WhichOneof("kind"), longest)
+    return DecodedRecord(
+        seq=seq,
+        wire=wire,
+        hash=record_hash(wire),
+        chain=chain,
+        period=record_period(measurement.period, sum(cell.milliseconds for cell in cells)),
+        cells=cells,
+        sensor_gaps=check_sensor_gaps(measurement.gaps, longest),
+    )
+
+
+def _check_gap(
+    seq: int, wire: bytes, chain: bytes, gap: Any, population: Population, now_unix_milliseconds: int
+) -> DecodedRecord:
+    reason = GAP_REASONS.get(gap.reason)
+    if reason is None:
+        raise RecordRefused(Reason.GAP_UNKNOWN)
+    if not 1 <= gap.records <= MAXIMUM_GAP_RECORDS or len(gap.spans) > MAXIMUM_GAP_SPANS:
+        raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
+    lost = 0
+    for span in gap.spans:
+        longest = MAXIMUM_GAP_MILLISECONDS
+        if span.HasField("period"):
+            longest = check_period(span.period, population, now_unix_milliseconds, gap=True)
+        if span.milliseconds > longest:
+            raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
+        lost += span.milliseconds
+    return DecodedRecord(
+        seq=seq,
+        wire=wire,
+        hash=record_hash(wire),
+        chain=chain,
+        period=None,
+        gap=reason,
+        gap_milliseconds=lost,
+        gap_records=gap.records,
+        gap_dated=bool(gap.spans) and all(span.HasField("period") for span in gap.spans),
+    )

@@ -1,0 +1,131 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`python -m veilleuse.collector.web --config FILE`: the web process, started by `veilleuse serve`. Exit codes 0, 1, 2."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from veilleuse.collector.errors import CollectorError, ConfigurationError
+from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.collector.store.sqlite.reader import SqliteReader
+from veilleuse.collector.web.app import make_app
+from veilleuse.collector.web.auth import Door, open_door
+from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.metrics import series_bound
+
+log = logging.getLogger("veilleuse.collector.web")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT. 0 = stopped as asked, 1 = cannot serve, 2 = wrong configuration."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = read_settings(options.config, overrides=_overrides(options))
+        return _serve(settings, open_door(settings.http))
+    except ConfigurationError as error:
+        return _say(str(error), 2)
+    except CollectorError as error:
+        return _say(str(error), error.exit_code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m veilleuse.collector.web", description="the web process")
+    parser.add_argument("--config", type=Path, help="collector's TOML file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting by its dotted name, e.g. --set http.address=127.0.0.1:8640; repeat for more",
+    )
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in options.set:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigurationError(f"--set {text!r} must be KEY=VALUE, e.g. http.address=127.0.0.1:8640")
+        found[key] = value
+    return found
+
+
+def _serve(settings: CollectorSettings, door: Door) -> int:
+    logging.basicConfig(
+        level=settings.log.level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    reader = SqliteReader(settings.data_dir)
+    try:
+        outlook = Outlook(reader, settings)
+        bound = series_bound(outlook.look().fleet)
+        listener = _listen(door)
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        log.info("web ready on http://%s:%d/ ; at most %d series on /metrics", shown, port, bound)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                make_app(outlook, settings, door, _version()),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                ws="none",
+                limit_concurrency=128,
+                timeout_keep_alive=5,
+                timeout_graceful_shutdown=5,
+                h11_max_incomplete_event_size=16 * 1024,
+            )
+        )
+        # uvicorn raises the signal again once it has stopped: it must not end us before we have closed.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        server.run(sockets=[listener])
+        return 0 if server.started else 1
+    finally:
+        reader.close()
+
+
+def _listen(door: Door) -> socket.socket:
+    """A bound socket. Raises CollectorError with one line when the port is in use or the address is not ours."""
+    try:
+        family = socket.getaddrinfo(door.host, door.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family[0], socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(family[4])
+    except OSError as error:
+        raise CollectorError(
+            f"cannot listen on {door.host}:{door.port}: {error.strerror or error}; "
+            "stop what uses it, or set http.address"
+        ) from error
+    listener.set_inheritable(False)
+    return listener
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("veilleuse")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def _say(line: str, code: int) -> int:
+    sys.stderr.write(f"veilleuse web: {line}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

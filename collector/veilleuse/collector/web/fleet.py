@@ -1,0 +1,186 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""One look at the store: what the exposition, the page and `top` show, gathered once. Reads, sums, never estimates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.model import (
+    DataKind,
+    DerivedRow,
+    Grain,
+    Host,
+    HostId,
+    HostStatus,
+    LastRecord,
+    LedgerEntry,
+    Site,
+    SumRow,
+)
+from veilleuse.collector.ports import Reader
+from veilleuse.wire.units import MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
+from veilleuse.wire.vocabulary import Population, State
+
+RECENT_MILLISECONDS: Final = 40 * MILLISECONDS_PER_MINUTE
+"""A server's record is live for its own length and this long after: two contacts of 15 min, and some."""
+CLOSED_DAY_SECONDS: Final = 60.0
+"""How long what was read of a closed day is kept: late records of servers appear after it."""
+STATE_TOTAL_SECONDS: Final = 3600.0
+"""How long state totals of days older than the ring are kept."""
+RING_DAYS: Final = 4
+"""Agents keep 72 h of acknowledged records: days younger than this are read again at every look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Mean wall power of one server over its newest record."""
+
+    host: Host
+    watts: float
+    end_unix_milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """The day sums of servers and what was derived from them."""
+
+    day: date
+    sums: tuple[SumRow, ...]
+    derived: tuple[DerivedRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """Everything the outlets show of servers and of the registry; populations under the k rule are in period.py."""
+
+    now_unix_milliseconds: int
+    time_zone: str
+    kind: DataKind
+    hosts: dict[HostId, Host]
+    sites: dict[str, Site]
+    power: tuple[Power, ...]
+    today: Day
+    hours: tuple[DerivedRow, ...]
+    """Derived energy of servers per UTC hour, of the current civil day."""
+    yesterday: Day
+    ledger: tuple[LedgerEntry, ...]
+    state_totals: dict[tuple[HostId, State], int]
+    """Milliseconds since the data directory was made; servers."""
+    gaps: tuple[tuple[HostId, str, int, int], ...]
+    records: int
+    dirty: int
+
+    @property
+    def active(self) -> tuple[Host, ...]:
+        """Hosts that may talk to us."""
+        return tuple(host for host in self.hosts.values() if host.status is HostStatus.ACTIVE)
+
+
+class Fleet:
+    """Looks at a store. Not thread-safe: one at a time."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        time_zone: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`time_zone`: IANA zone of the civil day; `clock`: Unix seconds."""
+        self._reader = reader
+        self._zone = ZoneInfo(time_zone)
+        self._clock = clock
+        self._closed: tuple[float, Day] | None = None
+        self._old_states: tuple[float, int, dict[tuple[HostId, State], int]] | None = None
+
+    @property
+    def reader(self) -> Reader:
+        """The store behind."""
+        return self._reader
+
+    def look(self) -> FleetView:
+        """The store as it is now. Raises StoreDamaged or another DataDirectoryError."""
+        now = self._clock()
+        today = datetime.fromtimestamp(now, self._zone).date()
+        hosts = {host.host_id: host for host in self._reader.hosts()}
+        servers = {key for key, host in hosts.items() if host.population is Population.SERVER}
+        day_start = unix_milliseconds(today, self._zone)
+        day_end = unix_milliseconds(today + timedelta(days=1), self._zone)
+        now_milliseconds = int(now * MILLISECONDS_PER_SECOND)
+        return FleetView(
+            now_unix_milliseconds=now_milliseconds,
+            time_zone=self._zone.key,
+            kind=self._reader.data_kind(),
+            hosts=hosts,
+            sites={site.site: site for site in self._reader.sites()},
+            power=live_power(self._reader.last_records(), hosts, now_milliseconds),
+            today=self._day(today, servers),
+            hours=tuple(
+                row for row in self._reader.derived(Grain.HOUR, day_start, day_end) if row.host_id in servers
+            ),
+            yesterday=self._closed_day(today - timedelta(days=1), servers, now),
+            ledger=self._reader.ledger(),
+            state_totals=self._states(today, servers, now),
+            gaps=self._reader.gap_totals(),
+            records=self._reader.record_count(),
+            dirty=self._reader.dirty_count(),
+        )
+
+    def _day(self, day: date, servers: set[HostId]) -> Day:
+        key = day.toordinal()
+        return Day(
+            day,
+            tuple(row for row in self._reader.sums(Grain.DAY, key, key + 1) if row.host_id in servers),
+            tuple(row for row in self._reader.derived(Grain.DAY, key, key + 1) if row.host_id in servers),
+        )
+
+    def _closed_day(self, day: date, servers: set[HostId], now: float) -> Day:
+        if self._closed is None or self._closed[1].day != day or now >= self._closed[0]:
+            self._closed = (now + CLOSED_DAY_SECONDS, self._day(day, servers))
+        return self._closed[1]
+
+    def _states(self, today: date, servers: set[HostId], now: float) -> dict[tuple[HostId, State], int]:
+        """Old days from one grouped query an hour, young ones every time: never lower than before."""
+        border = today.toordinal() - RING_DAYS
+        if self._old_states is None or self._old_states[1] != border or now >= self._old_states[0]:
+            old = {
+                (host, state): milliseconds
+                for host, state, milliseconds in self._reader.state_totals(border)
+                if host in servers
+            }
+            self._old_states = (now + STATE_TOTAL_SECONDS, border, old)
+        totals = dict(self._old_states[2])
+        for row in self._reader.sums(Grain.DAY, border, today.toordinal() + 2):
+            if row.host_id in servers:
+                key = (row.host_id, row.cell.state)
+                totals[key] = totals.get(key, 0) + row.cell.milliseconds
+        return totals
+
+
+def live_power(
+    records: Iterable[LastRecord], hosts: dict[HostId, Host], now_unix_milliseconds: int
+) -> tuple[Power, ...]:
+    """Watts of servers whose newest record is recent and has an energy; the others are absent, never 0 W."""
+    found: list[Power] = []
+    for record in records:
+        host = hosts.get(record.host_id)
+        if host is None or host.population is not Population.SERVER:
+            continue
+        if record.energy_millijoules is None or record.milliseconds <= 0:
+            continue
+        end = record.start_unix_milliseconds + record.milliseconds
+        if now_unix_milliseconds - end > record.milliseconds + RECENT_MILLISECONDS:
+            continue
+        # 1 mJ over 1 ms is 1 W.
+        found.append(Power(host, record.energy_millijoules / record.milliseconds, end))
+    return tuple(found)
+
+
+def unix_milliseconds(day: date, zone: ZoneInfo) -> int:
+    """Local midnight that begins the day."""
+    return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)

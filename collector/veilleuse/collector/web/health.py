@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Health of the agents and of the collector, as samples. Summaries per population, never per host."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from statistics import median
+from typing import Any, Final
+
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.privacy import EXEMPT
+from veilleuse.collector.exposition.prometheus import Exposition
+from veilleuse.collector.model import Host
+from veilleuse.collector.web.fleet import FleetView
+from veilleuse.collector.web.look import Look
+from veilleuse.wire.vocabulary import Population
+
+SILENT_SECONDS: Final[Mapping[Population, int]] = {
+    Population.SERVER: 3 * 15 * 60,
+    Population.CLASSROOM: 3 * 3600,
+    Population.WORKSTATION: 3 * 86_400,
+}
+"""Three contacts of DESIGN.md §3."""
+SOURCES: Final = frozenset(
+    {
+        "linux_rapl",
+        "linux_hwmon",
+        "linux_battery",
+        "utilisation",
+        "windows_emi",
+        "macos_power",
+        "nvidia_nvml",
+        "nut_ups",
+        "fake",
+    }
+)
+"""The label is a closed list, so that an agent cannot make series; others are `other`. SENSORS.md."""
+_COUNTERS: Final = (
+    ("pushes", c.PUSHES),
+    ("records", c.RECORDS),
+    ("calls_refused", c.REFUSED_CALLS),
+    ("records_refused", c.REFUSED_RECORDS),
+    ("hellos", c.HELLOS),
+    ("store_errors", c.STORE_ERRORS),
+)
+MAXIMUM_LABELS: Final = 24
+"""Of one counter of the collector: its lists are closed and shorter; the rest would be `other`."""
+
+
+def add_agents(out: Exposition, fleet: FleetView, k: int) -> None:
+    """What agents say of themselves. Populations under the k rule: only with k machines, and no extremes."""
+    statuses = Counter((h.population.value, h.status.value) for h in fleet.hosts.values())
+    for labels, number in sorted(statuses.items()):
+        out.add(c.HOSTS, labels, number)
+    for population in Population:
+        members = [host for host in fleet.active if host.population is population]
+        if not members or (population not in EXEMPT and len(members) < k):
+            continue
+        _contact(out, population, members, fleet.now_unix_milliseconds)
+        _spool(out, population, members)
+        _gaps(out, population, fleet)
+    servers = [host for host in fleet.active if host.population in EXEMPT]
+    _versions(out, servers)
+    _sources(out, servers)
+
+
+def _contact(
+    out: Exposition, population: Population, members: Iterable[Host], now_unix_milliseconds: int
+) -> None:
+    ages = [
+        max(0.0, (now_unix_milliseconds - host.last_contact_unix_milliseconds) / 1000)
+        for host in members
+        if host.last_contact_unix_milliseconds is not None
+    ]
+    if not ages:
+        return
+    out.add(c.CONTACT_AGE, (population.value, "median"), median(ages))
+    if population in EXEMPT:
+        out.add(c.CONTACT_AGE, (population.value, "max"), max(ages))
+    silent = sum(1 for age in ages if age > SILENT_SECONDS[population])
+    out.add(c.SILENT, (population.value,), silent)
+
+
+def _spool(out: Exposition, population: Population, members: Iterable[Host]) -> None:
+    said = [host.health for host in members if host.health is not None]
+    if not said:
+        return
+    out.add(c.SPOOL_RECORDS, (population.value,), sum(one.spool_records for one in said))
+    out.add(c.SPOOL_BYTES, (population.value,), sum(one.spool_bytes for one in said))
+    drops: Counter[str] = Counter()
+    for one in said:
+        for reason, records in one.drops:
+            drops[reason.value] += records
+    for reason_name, records in sorted(drops.items()):
+        out.add(c.DROPPED, (population.value, reason_name), records)
+
+
+def _gaps(out: Exposition, population: Population, fleet: FleetView) -> None:
+    records: Counter[str] = Counter()
+    times: Counter[str] = Counter()
+    for host_id, reason, number, milliseconds in fleet.gaps:
+        host = fleet.hosts.get(host_id)
+        if host is not None and host.population is population:
+            records[reason] += number
+            times[reason] += milliseconds
+    for reason in sorted(records):
+        out.add(c.GAP_RECORDS, (population.value, reason), records[reason])
+        out.add(c.GAP_SECONDS, (population.value, reason), times[reason] / 1000)
+
+
+def _versions(out: Exposition, servers: Iterable[Host]) -> None:
+    versions = Counter(host.health.agent_version for host in servers if host.health is not None)
+    kept = dict(versions.most_common(c.VERSIONS))
+    rest = sum(versions.values()) - sum(kept.values())
+    for version, number in sorted(kept.items()):
+        out.add(c.AGENT_INFO, (version,), number)
+    if rest:
+        out.add(c.AGENT_INFO, (c.OTHER,), rest)
+
+
+def _sources(out: Exposition, servers: Iterable[Host]) -> None:
+    found: Counter[tuple[str, str]] = Counter()
+    for host in servers:
+        for source in host.health.sources if host.health else ():
+            name = source.name if source.name in SOURCES else c.OTHER
+            if source.unavailable is not None:
+                found[name, "unavailable"] += 1
+                continue
+            # One source of one host may have both: it was read, and some reads failed.
+            found[name, "success"] += source.successes > 0
+            found[name, "failure"] += source.failures > 0
+    for labels, number in sorted(found.items()):
+        out.add(c.SOURCE_SUCCESS, labels, number)
+
+
+def add_collector(out: Exposition, look: Look) -> None:
+    """The receiving process as it says itself, and the store as it is on disk."""
+    out.add(c.COLLECTOR_UP, (), int(look.health is not None))
+    if look.health is not None:
+        _counters(out, look.health)
+        _certificates(out, look.health)
+    out.add(c.RECORDS_STORED, (), look.fleet.records)
+    out.add(c.DIRTY, (), look.fleet.dirty)
+    out.add(c.STORE_BYTES, (), look.disk.size_bytes)
+    out.add(c.STORE_FREE, (), look.disk.free_bytes)
+    out.add(c.STORE_RESERVE, (), look.disk.reserve_bytes)
+
+
+def _counters(out: Exposition, health: Mapping[str, Any]) -> None:
+    for key, metric in _COUNTERS:
+        counts = health.get(key)
+        if not isinstance(counts, dict):
+            continue
+        for label, number in sorted(counts.items())[:MAXIMUM_LABELS]:
+            out.add(metric, (str(label),), int(number))
+    if "commits" in health:
+        out.add_summary(c.COMMIT, (), float(health["commit_seconds_sum"]), int(health["commits"]))
+    if "queue_pushes" in health:
+        out.add(c.QUEUE, (), int(health["queue_pushes"]))
+
+
+def _certificates(out: Exposition, health: Mapping[str, Any]) -> None:
+    expiries = health.get("certificates")
+    if isinstance(expiries, dict):
+        for name, unix_milliseconds in sorted(expiries.items())[:MAXIMUM_LABELS]:
+            out.add(c.CERTIFICATE, (str(name),), int(unix_milliseconds) / 1000)

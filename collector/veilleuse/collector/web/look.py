@@ -1,0 +1,159 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""One look for all outlets: the fleet, the published periods, the indicators, the factors, the collector's health."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.admin_client import ask
+from veilleuse.collector.errors import AdminError, UnknownZone
+from veilleuse.collector.exposition.privacy import EXEMPT
+from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.model import Grain
+from veilleuse.collector.ports import ChosenFactor, Reader
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.fleet import Fleet, FleetView
+from veilleuse.collector.web.period import LAG_DAYS, Period, Periods, frozen_members, last_closed
+from veilleuse.collector.web.sobriety import DAY, TODAY, WEEK, Sobriety, sobriety
+from veilleuse.wire.vocabulary import Population
+
+KEEP_SECONDS: Final = 1.0
+"""A second request within this time gets the same look."""
+HEALTH_TIMEOUT_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What the store takes and leaves."""
+
+    size_bytes: int
+    free_bytes: int
+    reserve_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the outlets show."""
+
+    fleet: FleetView
+    periods: tuple[Period, ...]
+    sobriety: tuple[Sobriety, ...]
+    factors: Mapping[str, ChosenFactor]
+    """Grid zone → factor of the current year; zones without one are absent."""
+    health: Mapping[str, Any] | None
+    """Of the running collector; None when it does not answer."""
+    disk: Disk
+
+    @property
+    def today(self) -> date:
+        """The current civil day."""
+        return self.fleet.today.day
+
+    def factor_of_site(self, site: str) -> ChosenFactor | None:
+        """The factor applied to a site now."""
+        known = self.fleet.sites.get(site)
+        return self.factors.get(known.zone) if known else None
+
+
+class Outlook:
+    """Takes looks, one at a time, and keeps the last one for a moment. Safe from any thread."""
+
+    def __init__(
+        self, reader: Reader, settings: CollectorSettings, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`clock`: Unix seconds."""
+        self._settings = settings
+        self._reader = reader
+        self._zone = ZoneInfo(settings.reporting.time_zone)
+        self._clock = clock
+        self._fleet = Fleet(reader, settings.reporting.time_zone, clock)
+        self._periods = Periods(reader, settings.reporting.k_anonymity)
+        self._closed_figures: dict[tuple[Population, str, date], tuple[Sobriety, ...]] = {}
+        self._lock = threading.Lock()
+        self._last: tuple[float, Look] | None = None
+
+    def look(self) -> Look:
+        """As of now, or of at most a second ago. Raises StoreDamaged or another DataDirectoryError."""
+        with self._lock:
+            now = time.monotonic()
+            if self._last is None or now - self._last[0] > KEEP_SECONDS:
+                self._last = (now, self._take())
+            return self._last[1]
+
+    def _take(self) -> Look:
+        fleet = self._fleet.look()
+        return Look(
+            fleet,
+            self._periods.closed(fleet.hosts, fleet.today.day),
+            self._sobriety(fleet),
+            factors_of_today(fleet, self._settings.reporting.zone),
+            self._health(),
+            disk_of(self._settings),
+        )
+
+    def _sobriety(self, fleet: FleetView) -> tuple[Sobriety, ...]:
+        today = fleet.today.day
+        servers = {key: host for key, host in fleet.hosts.items() if host.population in EXEMPT}
+        now = fleet.now_unix_milliseconds
+        k = self._settings.reporting.k_anonymity
+        figures = list(sobriety(self._reader, servers, TODAY, today, now, k))
+        figures += sobriety(self._reader, servers, DAY, today - timedelta(days=1), now, k)
+        kept: dict[tuple[Population, str, date], tuple[Sobriety, ...]] = {}
+        for population, lag in LAG_DAYS.items():
+            first = date.fromordinal(last_closed(Grain.WEEK, today, lag))
+            members = frozen_members(fleet.hosts, population, first)
+            key = (population, WEEK, first)
+            if members:
+                # Computed once, then frozen: a late machine must not show as a difference.
+                kept[key] = self._closed_figures.get(key) or sobriety(
+                    self._reader, members, WEEK, first, now, k
+                )
+                figures += kept[key]
+        self._closed_figures = kept
+        return tuple(figures)
+
+    def _health(self) -> Mapping[str, Any] | None:
+        try:
+            answer = ask(self._settings.data_dir, "health", timeout_seconds=HEALTH_TIMEOUT_SECONDS)
+        except AdminError:
+            return None
+        return answer if isinstance(answer, dict) else None
+
+
+def factors_of_today(fleet: FleetView, default_zone: str) -> dict[str, ChosenFactor]:
+    """Per grid zone of the sites; of the reporting zone when there is no site yet."""
+    found: dict[str, ChosenFactor] = {}
+    for zone in {site.zone for site in fleet.sites.values()} or {default_zone}:
+        try:
+            found[zone] = choose(zone, fleet.today.day.year)
+        except UnknownZone:
+            continue  # no emissions are shown for it
+    return found
+
+
+def disk_of(settings: CollectorSettings) -> Disk:
+    """Sizes of the database's files, and the disk's free space; 0 bytes for files that are not there."""
+    directory: Path = settings.data_dir
+    size = sum(
+        path.stat().st_size
+        for name in ("data.db", "data.db-wal", "identity.db", "identity.db-wal")
+        if (path := directory / name).exists()
+    )
+    usage = shutil.disk_usage(directory)
+    reserve = min(settings.store.free_bytes_minimum, int(settings.store.free_ratio_minimum * usage.total))
+    return Disk(size, usage.free, reserve)
+
+
+def local_time(look: Look) -> datetime:
+    """The moment of the look on the reporting zone's clock."""
+    zone = ZoneInfo(look.fleet.time_zone)
+    return datetime.fromtimestamp(look.fleet.now_unix_milliseconds / 1000, zone)

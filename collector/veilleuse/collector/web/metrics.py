@@ -1,0 +1,224 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A look → the samples of the catalogue. No reading, no formula: sums per label, and the labels' closed lists."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+from veilleuse.collector.account.emissions import grams_from_millijoules
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.prometheus import Exposition
+from veilleuse.collector.model import DerivedRow, Grain, Host, HostId
+from veilleuse.collector.web.fleet import Day, FleetView
+from veilleuse.collector.web.health import add_agents, add_collector
+from veilleuse.collector.web.look import Look
+from veilleuse.collector.web.period import Figure, Group, Period, PublishedGroup, group_of
+from veilleuse.collector.web.sobriety import millijoules
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import joules_from_millijoules
+from veilleuse.wire.vocabulary import DeviceClass, Population, State
+
+OFFICIAL: Final = "official"
+Grams = Fraction
+
+
+def fleet_exposition(look: Look, version: str, k: int) -> Exposition:
+    """Everything on /metrics but what the web process adds about itself."""
+    out = Exposition()
+    out.add(c.BUILD_INFO, (version, _word(look.fleet.kind.simulated)), 1)
+    _ledger(out, look.fleet)
+    _power(out, look.fleet)
+    _states(out, look.fleet)
+    _server_day(out, look)
+    for period in look.periods:
+        _period(out, look, period)
+    _indicators(out, look)
+    _factors(out, look)
+    add_agents(out, look.fleet, k)
+    add_collector(out, look)
+    return out
+
+
+def hosts_exposition(look: Look) -> Exposition:
+    """/metrics/hosts: servers only, by their row number, never by a name."""
+    out = Exposition()
+    for power in look.fleet.power:
+        out.add(c.HOST_POWER, (str(power.host.host_id), *group_of(power.host)), power.watts)
+    sums: defaultdict[tuple[HostId, Method], int] = defaultdict(int)
+    for row in look.fleet.yesterday.derived:
+        sums[row.host_id, row.cell.method] += row.cell.energy_millijoules
+    for (host_id, method), energy in sorted(sums.items()):
+        labels = (str(host_id), *group_of(look.fleet.hosts[host_id]), method.value)
+        out.add(c.HOST_DAY_ENERGY, labels, joules_from_millijoules(energy))
+    return out
+
+
+def _ledger(out: Exposition, fleet: FleetView) -> None:
+    """Servers only: the counter of a group that merges and parts would go down, and its steps are single machines."""
+    energy: defaultdict[tuple[str, ...], int] = defaultdict(int)
+    grams: defaultdict[tuple[str, ...], Grams] = defaultdict(Fraction)
+    labels: tuple[str, ...]
+    for entry in fleet.ledger:
+        if entry.population is not Population.SERVER:
+            continue
+        labels = (
+            entry.org_entity,
+            entry.site,
+            entry.population.value,
+            entry.device_class.value,
+            entry.method.value,
+            entry.state.value,
+        )
+        energy[labels] += entry.energy_millijoules
+        factor = Decimal(entry.factor_kgco2e_per_kwh)
+        grams[labels] += grams_from_millijoules(entry.energy_millijoules, factor)
+    for labels, amount in sorted(energy.items()):
+        out.add(c.ENERGY, labels, joules_from_millijoules(amount))
+    for labels, emitted in sorted(grams.items()):
+        out.add(c.EMISSIONS, (*labels, OFFICIAL), float(emitted))
+
+
+def _power(out: Exposition, fleet: FleetView) -> None:
+    watts: defaultdict[Group, float] = defaultdict(float)
+    hosts: Counter[Group] = Counter()
+    for power in fleet.power:
+        watts[group_of(power.host)] += power.watts
+        hosts[group_of(power.host)] += 1
+    for group in sorted(watts):
+        out.add(c.POWER, group, watts[group])
+        out.add(c.POWER_HOSTS, group, hosts[group])
+
+
+def _states(out: Exposition, fleet: FleetView) -> None:
+    totals: Counter[tuple[str, ...]] = Counter()
+    for (host_id, state), milliseconds in fleet.state_totals.items():
+        host = fleet.hosts.get(host_id)
+        if host is not None:
+            totals[(*group_of(host), state.value)] += milliseconds
+    for labels, milliseconds in sorted(totals.items()):
+        out.add(c.STATE_SECONDS, labels, milliseconds / 1000)
+
+
+def _server_day(out: Exposition, look: Look) -> None:
+    hosts, day = look.fleet.hosts, look.fleet.yesterday
+    for (group, method, state), (energy, grams) in energies(day.derived, hosts, look).items():
+        labels = (*group, method, state)
+        out.add(c.DAY_ENERGY, labels, joules_from_millijoules(energy))
+        if grams is not None:
+            out.add(c.DAY_EMISSIONS, (*labels, OFFICIAL), float(grams))
+    _server_day_states(out, hosts, day)
+
+
+def _server_day_states(out: Exposition, hosts: Mapping[HostId, Host], day: Day) -> None:
+    times: Counter[tuple[str, ...]] = Counter()
+    present: defaultdict[Group, set[HostId]] = defaultdict(set)
+    for row in day.sums:
+        group = group_of(hosts[row.host_id])
+        times[(*group, row.cell.state.value)] += row.cell.milliseconds
+        if row.cell.state is not State.UNKNOWN:
+            present[group].add(row.host_id)
+    for labels, milliseconds in sorted(times.items()):
+        out.add(c.DAY_STATE, labels, milliseconds / 1000)
+    for group, who in sorted(present.items()):
+        out.add(c.DAY_HOSTS, group, len(who))
+
+
+def energies(
+    rows: Iterable[DerivedRow], hosts: Mapping[HostId, Host], look: Look
+) -> dict[tuple[Group, str, str], tuple[int, Grams | None]]:
+    """(group, method, state) → (mJ, g at the current factor); None where the site's zone has no factor."""
+    sums: defaultdict[tuple[Group, str, str], int] = defaultdict(int)
+    for row in rows:
+        key = (group_of(hosts[row.host_id]), row.cell.method.value, row.cell.state.value)
+        sums[key] += row.cell.energy_millijoules
+    found: dict[tuple[Group, str, str], tuple[int, Grams | None]] = {}
+    for key, energy in sorted(sums.items()):
+        chosen = look.factor_of_site(key[0][1])
+        factor = chosen.factor.total_kgco2e_per_kwh if chosen else None
+        found[key] = (energy, None if factor is None else grams_from_millijoules(energy, factor))
+    return found
+
+
+def _period(out: Exposition, look: Look, period: Period) -> None:
+    word = "week" if period.grain is Grain.WEEK else "day"
+    for outcome, number in (("merged", period.merged), ("withheld", period.withheld)):
+        out.add(c.SUPPRESSED, (period.population.value, word, outcome), number)
+    for one in period.groups:
+        if period.grain is Grain.WEEK:
+            for figure in one.energies:
+                labels = (*one.group, figure.method or "", figure.state)
+                out.add(c.WEEK_ENERGY, labels, joules_from_millijoules(figure.amount))
+        else:
+            _published_day(out, look, one)
+
+
+def _published_day(out: Exposition, look: Look, one: PublishedGroup) -> None:
+    out.add(c.DAY_HOSTS, one.group, one.hosts)
+    for figure in one.times:
+        out.add(c.DAY_STATE, (*one.group, figure.state), figure.amount / 1000)
+    for figure in one.energies:
+        labels = (*one.group, figure.method or "", figure.state)
+        out.add(c.DAY_ENERGY, labels, joules_from_millijoules(figure.amount))
+        grams = grams_of_figure(figure, look)
+        if grams is not None:
+            out.add(c.DAY_EMISSIONS, (*labels, OFFICIAL), float(grams))
+
+
+def grams_of_figure(figure: Figure, look: Look) -> Grams | None:
+    """Each site's part at its zone's factor; None when one has none."""
+    total = Fraction(0)
+    for site, energy in figure.sites.items():
+        chosen = look.factor_of_site(site)
+        if chosen is None:
+            return None
+        total += grams_from_millijoules(energy, chosen.factor.total_kgco2e_per_kwh)
+    return total
+
+
+def _indicators(out: Exposition, look: Look) -> None:
+    for one in look.sobriety:
+        labels = (one.population.value, "virtual" if one.virtual else "physical", one.period)
+        ratios = (
+            (c.COVERAGE, (*labels, "states"), one.coverage_states),
+            (c.COVERAGE, (*labels, "energy"), one.coverage_energy),
+            (c.OUT_OF_HOURS, labels, one.out_of_hours),
+            (c.IDLE_WHILE_ON, labels, one.idle_while_on),
+        )
+        for metric, values, ratio in ratios:
+            if ratio is not None:
+                out.add(metric, values, ratio)
+        for metric, kwh in (
+            (c.OUT_OF_HOURS_ENERGY, one.out_of_hours_kwh),
+            (c.IDLE_WHILE_ON_ENERGY, one.idle_while_on_kwh),
+        ):
+            if kwh is not None:
+                out.add(metric, labels, joules_from_millijoules(round(millijoules(kwh))))
+
+
+def _factors(out: Exposition, look: Look) -> None:
+    for zone, chosen in sorted(look.factors.items()):
+        factor, year = chosen.factor, str(chosen.year)
+        grams = factor.total_kgco2e_per_kwh * 1000
+        labels = (zone, factor.factor_id, year, _word(chosen.provisional))
+        out.add(c.FACTOR, labels, float(grams))
+        info = (zone, factor.factor_id, year, factor.series, factor.source)
+        out.add(c.FACTOR_INFO, info, 1)
+
+
+def series_bound(fleet: FleetView) -> int:
+    """Most series /metrics can hold for this registry: groups × closed lists. Agents cannot raise it."""
+    groups = len({group_of(host) for host in fleet.hosts.values()}) + 2 * len(Population)
+    methods, states = len(Method) + 1, len(State) + 1
+    per_group = 5 * methods * states + 2 * states + 3
+    zones = len(fleet.sites) + 1
+    fixed = len(c.CATALOGUE) * 32 + c.VERSIONS + len(DeviceClass)
+    return groups * per_group + 2 * zones + fixed
+
+
+def _word(flag: bool) -> str:
+    return "true" if flag else "false"

@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Charts as SVG text, drawn by the server: no script, colours from the style sheet, every text escaped. Pure.
+
+A chart never stands alone: the page puts a table with the same numbers beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from markupsafe import Markup, escape
+
+WIDTH: Final = 720
+HEIGHT: Final = 260
+LEFT: Final = 64
+RIGHT: Final = 8
+TOP: Final = 12
+BOTTOM: Final = 30
+BAR: Final = 34
+COLOURS: Final = 8
+"""Classes c0 to c7 of the style sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One colour of a chart."""
+
+    name: str
+    values: tuple[float | None, ...]
+    """One per label; None = not known, nothing is drawn."""
+    colour: int
+    """0 to 7."""
+    hatched: bool = False
+    """Drawn with stripes: modelled, not measured."""
+
+
+def columns(
+    identifier: str,
+    title: str,
+    labels: Sequence[str],
+    series: Sequence[Series],
+    write: Callable[[float], str],
+    *,
+    every: int = 1,
+) -> Markup:
+    """Stacked columns over time. `write` formats the axis; `every` nth label is written."""
+    totals = [sum(one.values[i] or 0.0 for one in series) for i in range(len(labels))]
+    ticks = nice_ticks(max(totals, default=0.0))
+    plot_width, plot_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    step = plot_width / max(1, len(labels))
+    scale = plot_height / ticks[-1]
+    parts = [_open(identifier, title, HEIGHT), _patterns(identifier)]
+    for tick in ticks:
+        y = TOP + plot_height - tick * scale
+        parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="axis end" x="{LEFT - 6}" y="{y + 4:.1f}">{escape(write(tick))}</text>')
+    for i, label in enumerate(labels):
+        x, y = LEFT + i * step, float(TOP + plot_height)
+        for one in series:
+            value = one.values[i]
+            if value is None or value <= 0:
+                continue
+            height = value * scale
+            y -= height
+            parts.append(_rectangle(identifier, one, x + step * 0.12, y, step * 0.76, height))
+        if i % every == 0:
+            parts.append(
+                f'<text class="axis middle" x="{x + step / 2:.1f}" y="{HEIGHT - 10}">{escape(label)}</text>'
+            )
+    parts.append("</svg>")
+    return Markup("".join(parts))
+
+
+def shares(identifier: str, title: str, labels: Sequence[str], series: Sequence[Series]) -> Markup:
+    """One full-width bar per label, cut by each series' share of it. A label without any value has no bar."""
+    height = TOP + len(labels) * (BAR + 22)
+    parts = [_open(identifier, title, height), _patterns(identifier)]
+    for i, label in enumerate(labels):
+        top = TOP + i * (BAR + 22)
+        parts.append(f'<text class="axis" x="0" y="{top + 10}">{escape(label)}</text>')
+        total = sum(one.values[i] or 0.0 for one in series)
+        x = 0.0
+        for one in series:
+            value = one.values[i]
+            if value is None or value <= 0 or total <= 0:
+                continue
+            width = value / total * WIDTH
+            parts.append(_rectangle(identifier, one, x, top + 16, width, BAR))
+            x += width
+    parts.append("</svg>")
+    return Markup("".join(parts))
+
+
+def nice_ticks(maximum: float, count: int = 4) -> list[float]:
+    """0 to at least `maximum` in round steps (1, 2, 2.5 or 5 × 10ⁿ); 0 to 1 when there is nothing."""
+    if not (math.isfinite(maximum) and maximum > 0):
+        return [0.0, 1.0]
+    raw = maximum / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))
+    return [step * i for i in range(math.ceil(maximum / step - 1e-9) + 1)]
+
+
+def _open(identifier: str, title: str, height: int) -> str:
+    name = escape(identifier)
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{name}-title" '
+        f'xmlns="http://www.w3.org/2000/svg"><title id="{name}-title">{escape(title)}</title>'
+    )
+
+
+def _patterns(identifier: str) -> str:
+    return (
+        f'<defs><pattern id="{escape(identifier)}-hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
+        'patternTransform="rotate(45)"><rect class="stripe" width="2" height="6"/></pattern></defs>'
+    )
+
+
+def _rectangle(identifier: str, one: Series, x: float, y: float, width: float, height: float) -> str:
+    box = f'x="{x:.2f}" y="{y:.2f}" width="{max(width, 0.5):.2f}" height="{max(height, 0.5):.2f}"'
+    drawn = f'<rect class="c{one.colour % COLOURS}" {box}/>'
+    if one.hatched:
+        drawn += f'<rect fill="url(#{escape(identifier)}-hatch)" {box}/>'
+    return drawn

@@ -1,0 +1,228 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The one thread that writes. It commits whatever waits as soon as it is free; answers leave after the commit's fsync."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFull
+from veilleuse.collector.health import Count, Health
+from veilleuse.collector.model import AppendOutcome, AppendResult, ValidPush
+from veilleuse.collector.ports import IngestStore
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+GROUP_PUSHES: Final = 64
+"""Most pushes of one commit: PROMISES.md §2.2."""
+GROUP_JOBS: Final = 64
+"""Most small jobs of one commit."""
+
+
+class WritableStore(Protocol):
+    """What the writer needs of a store."""
+
+    @property
+    def ingest(self) -> IngestStore:
+        """The hot path."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """One durable transaction; inside another one, undone alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Push:
+    push: ValidPush
+    deadline: float | None
+    """time.monotonic() after which nobody waits any more."""
+    future: Future[AppendOutcome]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    run: Callable[[], Any]
+    future: Future[Any]
+    alone: bool
+
+
+class Writer:
+    """ports.Committer. `start`, then `append` and `submit` from any thread, then `stop`."""
+
+    def __init__(
+        self,
+        store: WritableStore,
+        health: Health,
+        *,
+        queue_pushes: int,
+        on_damage: Callable[[StoreDamaged], None] = lambda error: None,
+    ) -> None:
+        """`on_damage` is called in the writer's thread: the process should end with the error's one line."""
+        self._store = store
+        self._health = health
+        self._queue_pushes = queue_pushes
+        self._on_damage = on_damage
+        self._pushes: deque[_Push] = deque()
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="writer")
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take nothing new, write what waits, end. Returns when it has ended."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def append(
+        self, push: ValidPush, deadline_monotonic_seconds: float | None = None
+    ) -> Future[AppendOutcome]:
+        """See ports.Committer."""
+        future: Future[AppendOutcome] = Future()
+        with self._changed:
+            if self._stopping:
+                raise QueueFull("the collector is stopping: come back later")
+            if len(self._pushes) >= self._queue_pushes:
+                raise QueueFull(f"{len(self._pushes)} pushes wait already: come back later")
+            self._pushes.append(_Push(push, deadline_monotonic_seconds, future))
+            self._health.queue(len(self._pushes))
+            self._changed.notify()
+        return future
+
+    def submit(self, job: Callable[[], T], *, alone: bool = False) -> Future[T]:
+        """See ports.Committer. Raises QueueFull once the writer is stopping."""
+        future: Future[T] = Future()
+        with self._changed:
+            if self._stopping:
+                raise QueueFull("the collector is stopping: come back later")
+            self._jobs.append(_Job(job, future, alone))
+            self._changed.notify()
+        return future
+
+    @property
+    def waiting(self) -> int:
+        """Pushes in the queue."""
+        return len(self._pushes)
+
+    # --- the thread
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._pushes or self._jobs or self._stopping):
+                    self._changed.wait()
+                if self._stopping and not self._pushes and not self._jobs:
+                    return
+                alone, jobs = self._take_jobs()
+                pushes = [self._pushes.popleft() for _ in range(min(GROUP_PUSHES, len(self._pushes)))]
+                self._health.queue(len(self._pushes))
+            if alone is not None and alone.future.set_running_or_notify_cancel():
+                self._settle([(alone.future, *_outcome(alone.run))])
+            self._group(
+                [job for job in jobs if job.future.set_running_or_notify_cancel()], self._in_time(pushes)
+            )
+
+    def _take_jobs(self) -> tuple[_Job | None, list[_Job]]:
+        """Either the one at the head that wants no transaction, or those before the next such one."""
+        if self._jobs and self._jobs[0].alone:
+            return self._jobs.popleft(), []
+        jobs: list[_Job] = []
+        while self._jobs and not self._jobs[0].alone and len(jobs) < GROUP_JOBS:
+            jobs.append(self._jobs.popleft())
+        return None, jobs
+
+    def _in_time(self, pushes: Sequence[_Push]) -> list[_Push]:
+        now = time.monotonic()
+        kept = []
+        for push in pushes:
+            if push.deadline is not None and push.deadline <= now:
+                push.future.cancel()
+            if push.future.set_running_or_notify_cancel():
+                kept.append(push)
+        self._health.count(Count.PUSHES, "expired", len(pushes) - len(kept))
+        return kept
+
+    def _group(self, jobs: Sequence[_Job], pushes: Sequence[_Push]) -> None:
+        """One transaction for all; a job that raises is undone alone, so are the pushes together."""
+        if not jobs and not pushes:
+            return
+        began = time.monotonic()
+        settled: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            with self._store.transaction():
+                settled += [(job.future, *_outcome(self._undoable(job.run))) for job in jobs]
+                settled += self._append(pushes)
+        except CollectorError as error:
+            # Nothing of it is durable, whatever the parts had said.
+            self._failed(error)
+            settled = [
+                (future, None, error) for future in (*(j.future for j in jobs), *(p.future for p in pushes))
+            ]
+        else:
+            self._health.commit(time.monotonic() - began)
+        self._settle(settled)
+
+    def _append(self, pushes: Sequence[_Push]) -> list[tuple[Future[Any], Any, BaseException | None]]:
+        if not pushes:
+            return []
+        try:
+            outcomes = self._store.ingest.append([waiting.push for waiting in pushes])
+        except StoreFull as error:  # the jobs go on: a revocation needs a page, not the reserve
+            self._failed(error)
+            return [(waiting.future, None, error) for waiting in pushes]
+        return [(waiting.future, outcome, None) for waiting, outcome in zip(pushes, outcomes, strict=True)]
+
+    def _undoable(self, run: Callable[[], T]) -> Callable[[], T]:
+        def inside() -> T:
+            with self._store.transaction():
+                return run()
+
+        return inside
+
+    def _failed(self, error: CollectorError) -> None:
+        kind = {StoreFull: "full", StoreDamaged: "damaged"}.get(type(error), "failing")
+        self._health.count(Count.STORE_ERRORS, kind)
+        log.error("nothing of a group was stored", extra={"kind": kind, "error": str(error)})
+        if isinstance(error, StoreDamaged):
+            self._on_damage(error)
+
+    def _settle(self, settled: Sequence[tuple[Future[Any], Any, BaseException | None]]) -> None:
+        for future, result, error in settled:
+            if isinstance(result, AppendOutcome):
+                self._count(result)
+            elif error is None or not isinstance(error, CollectorError):
+                self._health.count(Count.JOBS, "done" if error is None else "failed")
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+    def _count(self, outcome: AppendOutcome) -> None:
+        self._health.count(Count.PUSHES, outcome.result.value)
+        if outcome.result is AppendResult.STORED:
+            self._health.count(Count.RECORDS, "stored", outcome.stored_records)
+            self._health.count(Count.RECORDS, "duplicate", outcome.duplicate_records)
+            self._health.count(Count.RECORDS, "replayed", outcome.replayed_records)
+
+
+def _outcome(run: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    """What `run` gave or raised: the caller's, carried to the caller's thread."""
+    try:
+        return run(), None
+    except Exception as error:  # noqa: BLE001  # not handled here: set on the future of whoever submitted it
+        return None, error

@@ -1,0 +1,417 @@
+#!/usr/bin/env python3
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`make run`: a collector and this machine's agent, joined by a real join file over mTLS on loopback.
+
+Everything lives under ./var (`--var`); a second run goes on with the same data. A setting given in the environment
+(`VEILLEUSE__HTTP__ADDRESS`, …) wins over the launcher's. Exit code 0 when it stopped as asked, 1 when something failed,
+2 for wrong usage. Every process it starts is a group of its own, is stopped by its own id, and is told to stop by the
+kernel should the launcher be killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_SECONDS = 30.0
+AGENT_STOP_SECONDS = 20.0  # its deadline of one call is 15 s
+COLLECTOR_STOP_SECONDS = 15.0
+LOG_TAIL_LINES = 12
+PDEATHSIG = 1  # PR_SET_PDEATHSIG, linux/prctl.h
+
+# Short periods, so that something is seen within seconds: only the machine itself may ask for less than a minute.
+DEFAULTS = {
+    "VEILLEUSE__GRPC__ADDRESS": "127.0.0.1:8641",
+    "VEILLEUSE__GRPC__ENROLMENT_ADDRESS": "127.0.0.1:8642",
+    "VEILLEUSE__HTTP__ADDRESS": "127.0.0.1:8640",
+    "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "5",
+    "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
+    "VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS": "10",
+}
+
+
+class LaunchError(Exception):
+    """One line for the person in front of the terminal, then the end of a log."""
+
+    def __init__(self, line: str, log: Path | None = None) -> None:
+        super().__init__(line)
+        self.log = log
+
+
+@dataclass
+class Layout:
+    """Where things are, and how they are called."""
+
+    var: Path
+    environment: dict[str, str]
+    logs: Path = field(init=False)
+    collector: Path = field(init=False)
+    agent: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.logs = self.var / "log"
+        self.environment.setdefault("VEILLEUSE__DATA_DIR", str(self.var / "collector"))
+        self.environment.setdefault("VEILLEUSE_AGENT__PATHS__STATE", str(self.var / "agent"))
+        for name, value in DEFAULTS.items():
+            self.environment.setdefault(name, value)
+        # The join file of an earlier run may name other ports.
+        for name in ("ADDRESS", "ENROLMENT_ADDRESS"):
+            self.environment.setdefault(
+                f"VEILLEUSE_AGENT__COLLECTOR__{name}", self.environment[f"VEILLEUSE__GRPC__{name}"]
+            )
+        self.collector = Path(self.environment["VEILLEUSE__DATA_DIR"])
+        self.agent = Path(self.environment["VEILLEUSE_AGENT__PATHS__STATE"])
+
+    @property
+    def url(self) -> str:
+        """Of the pages."""
+        return f"http://{self.environment['VEILLEUSE__HTTP__ADDRESS']}/"
+
+
+@dataclass
+class Child:
+    """A process of ours and its log."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path | None
+
+    def died(self) -> bool:
+        """Whether it ended by itself."""
+        return self.process.poll() is not None
+
+    def stop(self, seconds: float, first: signal.Signals = signal.SIGTERM) -> bool:
+        """Ask it to stop; after `seconds` kill its group. Whether it stopped when asked, with exit code 0."""
+        if self.process.poll() is None:
+            self.process.send_signal(first)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(seconds)
+        clean = self.process.poll() == 0
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # what it may have left behind, too
+        self.process.kill()  # nothing happens when it ended
+        self.process.wait()
+        return clean
+
+
+def main() -> int:
+    """Parse, run, stop; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="make run", description="A collector and this machine's agent, on loopback."
+    )
+    parser.add_argument(
+        "--seconds", type=float, metavar="N", help="stop by itself after N seconds of measuring"
+    )
+    parser.add_argument(
+        "--var", type=Path, default=ROOT / "var", help="folder of the data and the logs (./var)"
+    )
+    arguments = parser.parse_args()
+    if arguments.seconds is not None and arguments.seconds <= 0:
+        parser.error(f"--seconds is {arguments.seconds:g}: it must be more than 0")
+    environment = {name: value for name, value in os.environ.items() if name != "SECONDS"}
+    layout = Layout(arguments.var.resolve(), environment)
+    for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(wanted, _stop)
+    try:
+        with foreground():
+            return run(layout, arguments.seconds)
+    except KeyboardInterrupt:
+        return 0
+    except LaunchError as failure:
+        print(f"make run: {failure}", file=sys.stderr)
+        for line in tail(failure.log):
+            print(f"  | {line}", file=sys.stderr)
+        return 1
+
+
+def run(layout: Layout, seconds: float | None) -> int:
+    """Start what is needed, show it, stop it all. Raises LaunchError."""
+    children: list[Child] = []
+    try:
+        try:
+            prepare(layout)
+            children.append(start(layout, "collector", "veilleuse", "serve"))
+            wait_until_ready(layout, children[0])
+            enrol(layout)
+            children.append(start(layout, "agent", "veilleuse-agent", "run"))
+            deadline = None if seconds is None else time.monotonic() + seconds
+            announce(layout, seconds)
+            watch(layout, children, deadline)
+        except KeyboardInterrupt:
+            say("stopping: the agent sends what it still has")
+    finally:
+        # From here a second Ctrl-C changes nothing: the last records are on their way.
+        for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(wanted, signal.SIG_IGN)
+        unclean = [child for child in reversed(children) if not child.stop(_patience(child))]
+    if unclean:
+        raise LaunchError(
+            f"the {unclean[0].name} did not stop cleanly (exit code {unclean[0].process.returncode}): "
+            f"see {unclean[0].log}",
+            unclean[0].log,
+        )
+    say(f"stopped; the data stays in {_shown(layout.var)}, the next `make run` goes on with it")
+    return 0
+
+
+def prepare(layout: Layout) -> None:
+    """Folders, free ports, a data directory. Raises LaunchError."""
+    for folder in (layout.var, layout.logs):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise LaunchError(
+                f"cannot make {folder}: {error.strerror}; choose another folder with --var"
+            ) from error
+    for setting in ("HTTP__ADDRESS", "GRPC__ADDRESS", "GRPC__ENROLMENT_ADDRESS"):
+        require_free(f"VEILLEUSE__{setting}", layout.environment[f"VEILLEUSE__{setting}"])
+    fresh = not layout.collector.exists()
+    call(layout, "init", "veilleuse", "init", "--if-missing")
+    if fresh and identity(layout):
+        aside = layout.agent.with_name(f"{layout.agent.name}.{int(time.time())}")
+        layout.agent.rename(aside)
+        say(
+            f"the collector is new and knows no agent: the old agent's state is kept in {_shown(aside)}"
+        )
+
+
+def require_free(setting: str, address: str) -> None:
+    """Raises LaunchError when something listens at `host:port` already, or it is not an address."""
+    host, _, port = address.rpartition(":")
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except ValueError as error:
+        raise LaunchError(f"{setting} is {address!r}: it must be host:port") from error
+    except OSError as error:
+        raise LaunchError(
+            f"cannot listen at {address}: {error.strerror}; stop what uses the port (another `make run`?) or set {setting}"
+        ) from error
+
+
+def identity(layout: Layout) -> bool:
+    """Whether the agent is enrolled already."""
+    folder = layout.agent / "id"
+    return all(
+        (folder / name).exists() for name in ("certificate.pem", "key.pem", "collector.json")
+    )
+
+
+def enrol(layout: Layout) -> None:
+    """Give this machine its identity, by the same join file as any other. Raises LaunchError."""
+    if identity(layout):
+        return
+    join = layout.var / "join"
+    join.unlink(missing_ok=True)  # of a run that failed half-way: its token is not worth keeping
+    where = ("--entity", "local", "--site", "local", "--population", "server")
+    try:
+        call(layout, "token create", "veilleuse", "token", "create", *where, "--output", str(join))
+        call(layout, "enrol", "veilleuse-agent", "enrol", str(join))
+    finally:
+        join.unlink(missing_ok=True)
+    say("this machine is enrolled")
+
+
+def announce(layout: Layout, seconds: float | None) -> None:
+    """What to open."""
+    say(f"page     {layout.url}")
+    say(f"metrics  {layout.url}metrics")
+    say(f"logs     {_shown(layout.logs)}")
+    say("Ctrl-C stops" if seconds is None else f"stops after {seconds:g} s, or with Ctrl-C")
+
+
+def watch(layout: Layout, children: list[Child], deadline: float | None) -> None:
+    """Live view until the deadline, a signal, or the death of a child. Raises LaunchError, KeyboardInterrupt."""
+    view = start_view(layout, deadline)
+    try:
+        while deadline is None or time.monotonic() < deadline:
+            for child in children:
+                if child.died():
+                    raise LaunchError(
+                        f"the {child.name} ended by itself with exit code {child.process.returncode}",
+                        child.log,
+                    )
+            if view.died():
+                if view.process.returncode != 0:
+                    raise LaunchError(
+                        f"the live view ended with exit code {view.process.returncode}"
+                    )
+                if deadline is None:
+                    return
+            time.sleep(0.2)
+    finally:
+        view.stop(5.0, signal.SIGINT)
+
+
+def start_view(layout: Layout, deadline: float | None) -> Child:
+    """`veilleuse top` on this terminal; plain lines when there is none."""
+    words = [] if sys.stdout.isatty() else ["--plain"]
+    if deadline is not None:
+        words += ["--seconds", f"{max(1, round(deadline - time.monotonic()))}"]
+    process = subprocess.Popen(
+        [program("veilleuse"), "top", *words], env=layout.environment, preexec_fn=_die_with_us
+    )
+    return Child("live view", process, None)
+
+
+def start(layout: Layout, name: str, *command: str) -> Child:
+    """A process in a group of its own, writing to its log."""
+    log = layout.logs / f"{name}.log"
+    if log.exists():
+        log.replace(log.with_suffix(".previous.log"))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [program(command[0]), *command[1:]],
+            env=layout.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_us,
+        )
+    return Child(name, process, log)
+
+
+def call(layout: Layout, name: str, *command: str) -> None:
+    """A command that ends by itself. Raises LaunchError with what it said."""
+    done = subprocess.run(
+        [program(command[0]), *command[1:]],
+        env=layout.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=_die_with_us,
+        check=False,
+    )
+    log = layout.logs / f"{name.replace(' ', '-')}.log"
+    log.write_bytes(done.stdout)
+    if done.returncode not in (0, 3):  # 3: done, with warnings
+        raise LaunchError(f"`{' '.join(command[:2])}` failed with exit code {done.returncode}", log)
+
+
+def wait_until_ready(layout: Layout, collector: Child) -> None:
+    """Until the pages and the enrolment port answer. Raises LaunchError."""
+    until = time.monotonic() + READY_SECONDS
+    enrolment = layout.environment["VEILLEUSE__GRPC__ENROLMENT_ADDRESS"]
+    while not (_healthy(layout.url + "healthz") and _listens(enrolment)):
+        if collector.died():
+            raise LaunchError(
+                f"the collector ended at once with exit code {collector.process.returncode}",
+                collector.log,
+            )
+        if time.monotonic() > until:
+            raise LaunchError(
+                f"the collector does not answer at {layout.url} after {READY_SECONDS:g} s",
+                collector.log,
+            )
+        time.sleep(0.1)
+
+
+def program(name: str) -> str:
+    """The installed command beside this interpreter. Raises LaunchError."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        raise LaunchError(
+            f"the command {name} is not installed beside {sys.executable}: start it with `make run`"
+        )
+    return found
+
+
+def tail(log: Path | None) -> list[str]:
+    """The last lines of a log."""
+    if log is None or not log.exists():
+        return []
+    return log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
+
+
+def say(line: str) -> None:
+    """One plain line."""
+    print(f"make run: {line}", flush=True)
+
+
+@contextmanager
+def foreground() -> Iterator[None]:
+    """Make us the terminal's foreground group, so that Ctrl-C reaches us and not `make`, which would exit 130."""
+    if not sys.stdin.isatty() or os.tcgetpgrp(0) != os.getpgrp() or os.getpid() == os.getpgrp():
+        yield
+        return
+    before = os.getpgrp()
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # the shell watches make: it could not wake us
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpgrp())
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the terminal is gone
+            os.tcsetpgrp(0, before)
+
+
+def _stop(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _patience(child: Child) -> float:
+    return AGENT_STOP_SECONDS if child.name == "agent" else COLLECTOR_STOP_SECONDS
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _death_signal() -> Callable[[], None]:
+    """What a child calls before it becomes its program: the kernel ends it should we be killed (Linux only)."""
+    parent = os.getpid()
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+
+    def arm() -> None:
+        if prctl is not None:
+            prctl(PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return arm
+
+
+_die_with_us = _death_signal()
+
+if __name__ == "__main__":
+    sys.exit(main())

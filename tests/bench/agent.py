@@ -1,0 +1,242 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`make bench-agent`: memory and processor time of the agent's two processes, beside Debian's node_exporter.
+
+All three are measured in the same run, on this machine, for `SECONDS` (60) seconds: the resident at its server defaults (tick
+10 s, period 5 min); node_exporter scraped every 15 s, as Prometheus does by default here; the sender as whole contacts with
+a real collector over mTLS. Nothing is asserted: figures per day are extrapolated, and say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.stack import Stack, free_ports, get, program  # noqa: E402  # the root first
+
+DAY_SECONDS = 86_400
+SCRAPE_SECONDS = 15
+SETTLE_SECONDS = 5
+CONTACTS = 7
+CONTACTS_PER_DAY = {"workstation": 1, "classroom": 24, "server": 96}
+# DESIGN.md §4.
+BUDGET_RSS_MIB = 20.0
+BUDGET_CPU_SECONDS = {"workstation": 15.0, "classroom": 15.0, "server": 30.0}
+
+
+@dataclass
+class Watched:
+    """A process under measurement."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    start_cpu_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    rss_mib: float = 0.0
+    rss_max_mib: float = 0.0
+
+    def begin(self) -> None:
+        """What it used to start is told apart."""
+        self.start_cpu_seconds = cpu_seconds(self.process.pid)
+
+    def sample(self) -> None:
+        """Now."""
+        self.rss_mib = memory_mib(self.process.pid, "VmRSS")
+        self.rss_max_mib = memory_mib(self.process.pid, "VmHWM")
+        self.cpu_seconds = cpu_seconds(self.process.pid) - self.start_cpu_seconds
+
+
+def main() -> int:
+    """Measure, print; 0, or 1 when something could not be started."""
+    parser = argparse.ArgumentParser(description="What the agent costs, beside node_exporter.")
+    parser.add_argument("--seconds", type=float, default=float(os.environ.get("SECONDS") or 60))
+    seconds = parser.parse_args().seconds
+    compile_all()
+    exporter = shutil.which("prometheus-node-exporter")
+    with tempfile.TemporaryDirectory(prefix="veilleuse-bench-") as folder, Stack(Path(folder)) as stack:
+        stack.start_collector()
+        stack.enrol("server")
+        watched = [Watched("resident", stack.start("veilleuse-agent", "run"))]
+        address = f"127.0.0.1:{free_ports(1)[0]}"
+        if exporter:
+            watched.append(Watched("node_exporter", start_exporter(stack, exporter, address)))
+        measured = watch(watched, seconds, f"http://{address}/metrics" if exporter else None)
+        for each in watched:
+            if each.process.poll() is not None:
+                print(
+                    f"bench-agent: the {each.name} ended by itself:\n{stack.log('veilleuse-agent')[-2000:]}",
+                    file=sys.stderr,
+                )
+                return 1
+        stack.stop(watched[0].process)
+        sender = measure_sender(stack)
+    report(watched, sender, measured, exporter)
+    return 0
+
+
+def compile_all() -> None:
+    """Bytecode present, as an installation has it."""
+    for root in ("agent", "proto", "collector"):
+        subprocess.run([sys.executable, "-m", "compileall", "-q", str(ROOT / root)], check=True)
+
+
+def start_exporter(stack: Stack, exporter: str, address: str) -> subprocess.Popen[bytes]:
+    """Debian's, with its own defaults."""
+    process = subprocess.Popen(
+        [exporter, f"--web.listen-address={address}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    stack.processes.append(process)
+    return process
+
+
+def watch(watched: list[Watched], seconds: float, url: str | None) -> float:
+    """Let them run, scraping the exporter; seconds measured."""
+    time.sleep(SETTLE_SECONDS)
+    if url:
+        get(url)  # the first scrape allocates
+    for each in watched:
+        each.begin()
+    started = time.monotonic()
+    scraped = started
+    while time.monotonic() - started < seconds:
+        time.sleep(0.25)
+        if url and time.monotonic() - scraped >= SCRAPE_SECONDS:
+            scraped += SCRAPE_SECONDS
+            get(url)
+        if any(each.process.poll() is not None for each in watched):
+            break
+    for each in watched:
+        if each.process.poll() is None:
+            each.sample()
+    return time.monotonic() - started
+
+
+def measure_sender(stack: Stack) -> tuple[float, float]:
+    """(median CPU seconds, largest RSS MiB) of one contact: start, Hello, Push of three records, exit."""
+    used, rss = [], 0.0
+    for number in range(CONTACTS):
+        fill(stack, number)
+        with (stack.folder / "veilleuse-agent.log").open("ab") as log:
+            process = subprocess.Popen(
+                [program("veilleuse-agent"), "send"], env=stack.environment, stdout=log, stderr=log
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            raise SystemExit(
+                f"bench-agent: `veilleuse-agent send` failed:\n{stack.log('veilleuse-agent')[-2000:]}"
+            )
+        used.append(usage.ru_utime + usage.ru_stime)
+        rss = max(rss, usage.ru_maxrss / 1024)
+    return statistics.median(used), rss
+
+
+def fill(stack: Stack, number: int) -> None:
+    """Three five-minute records, as a server has after 15 minutes."""
+    from tests.records import clock_record, spool_of
+
+    hour = 3_600_000
+    start = int(time.time() * 1000) // hour * hour - 24 * hour + number * 900_000
+    spool = spool_of(stack.state)
+    try:
+        spool.append([clock_record(start + step * 300_000, 300_000).to_json() for step in range(3)], {})
+    finally:
+        spool.close()
+
+
+def report(watched: list[Watched], sender: tuple[float, float], seconds: float, exporter: str | None) -> None:
+    """The table and the verdict."""
+    print(f"machine   {platform.platform()}, {os.cpu_count()} CPUs, {cpu_model()}")
+    print(
+        f"python    {platform.python_version()} of {sys.base_prefix}, bytecode present{'' if sys.base_prefix == '/usr' else ' (NOT Debian’s python3)'}"
+    )
+    print(f"versions  {first_line('veilleuse-agent', 'version')}; {exporter_version(exporter)}")
+    print(f"measured  {seconds:.1f} s, then {CONTACTS} contacts\n")
+    print(f"{'process':<16}{'RSS MiB':>9}{'peak MiB':>10}{'CPU s':>9}{'CPU s/day (extrapolated)':>26}")
+    for each in watched:
+        day = each.cpu_seconds / seconds * DAY_SECONDS
+        print(
+            f"{each.name:<16}{each.rss_mib:>9.1f}{each.rss_max_mib:>10.1f}{each.cpu_seconds:>9.2f}{day:>26.1f}"
+        )
+    per_contact, rss = sender
+    print(f"{'sender':<16}{'-':>9}{rss:>10.1f}{per_contact:>9.3f}{'per contact, see below':>26}\n")
+    resident = watched[0]
+    per_day = resident.cpu_seconds / seconds * DAY_SECONDS
+    print(f"resident at start: {resident.start_cpu_seconds:.2f} CPU s, once")
+    print(verdict("resident RSS", resident.rss_mib, BUDGET_RSS_MIB, "MiB"))
+    for population, contacts in CONTACTS_PER_DAY.items():
+        total = per_day + contacts * per_contact
+        print(
+            verdict(
+                f"both processes, {population}, {contacts} contacts",
+                total,
+                BUDGET_CPU_SECONDS[population],
+                "CPU s/day",
+            )
+        )
+    if exporter is None:
+        print("node_exporter is not installed: apt-get install prometheus-node-exporter")
+
+
+def verdict(what: str, value: float, budget: float, unit: str) -> str:
+    """One line."""
+    word = "within" if value <= budget else "OVER"
+    return f"{what}: {value:.1f} {unit}, {word} the budget of {budget:g} (DESIGN.md §4)"
+
+
+def cpu_seconds(pid: int) -> float:
+    """Time on a processor of all threads of the process itself, its children not counted.
+
+    From the scheduler, in nanoseconds: clock ticks of 10 ms would be 14 CPU-seconds a day in a run of a minute.
+    """
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+
+def memory_mib(pid: int, field: str) -> float:
+    """VmRSS or VmHWM."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def cpu_model() -> str:
+    """As the kernel names it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown processor"
+
+
+def first_line(command: str, *words: str) -> str:
+    """Of a command's output."""
+    done = subprocess.run([program(command), *words], capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).strip().splitlines()[0]
+
+
+def exporter_version(exporter: str | None) -> str:
+    """E.g. `node_exporter 1.9.0`."""
+    if exporter is None:
+        return "no node_exporter"
+    done = subprocess.run([exporter, "--version"], capture_output=True, text=True, check=False)
+    return " ".join((done.stdout or done.stderr).replace(",", "").split()[:3])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What is built is documented: settings, metrics, commands, sources, and every field that leaves a machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from tests.architecture.tree import ROOT
+from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.sources import BUILTIN
+from veilleuse.collector.exposition.catalogue import CATALOGUE
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.wire.settings_file import describe
+from veilleuse.wire.v1 import telemetry_pb2 as wire
+
+DOCS = ROOT / "docs"
+SENT = (
+    wire.Record,
+    wire.HelloRequest,
+    wire.PushRequest,
+    wire.RenewRequest,
+    wire.EnrolRequest,
+    wire.ChallengeRequest,
+    wire.RenewExpiredRequest,
+)
+"""All that an agent may say."""
+GROUPS = {"calendar", "factors", "hosts", "inventory", "report", "sites", "token"}
+"""Commands of `veilleuse` that hold commands."""
+
+
+def text_of(name: str) -> str:
+    """A page of docs/."""
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["config.md", "metrics.md"])
+def test_generated_pages_are_fresh(name):
+    """`make docs` would change nothing."""
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    fresh = {"config.md": generate.config, "metrics.md": generate.metrics}[name]()
+    assert text_of(name) == fresh, "run `make docs`"
+
+
+@pytest.mark.parametrize("settings", [AgentSettings, CollectorSettings])
+def test_every_setting_is_documented(settings):
+    """Each has a sentence, and its row in docs/config.md under its section."""
+    page = text_of("config.md")
+    for described in describe(settings):
+        assert len(described.doc) > 10, f"{described.dotted} has no sentence"
+        section, _, name = described.dotted.rpartition(".")
+        heading = f"### `[{section}]`" if section else "### Top level"
+        assert any(
+            f"| `{name}` |" in part
+            for part in re.split(r"(?=^### )", page, flags=re.M)
+            if part.startswith(heading)
+        ), described.dotted
+
+
+def test_every_metric_is_documented():
+    """Each has its heading in docs/metrics.md."""
+    page = text_of("metrics.md")
+    assert CATALOGUE
+    for metric in CATALOGUE:
+        assert f"`{metric.name}`" in page
+
+
+@pytest.mark.parametrize("name", [*BUILTIN, "utilisation"])
+def test_every_source_has_its_section(name):
+    """Requirements, Metrics, Configuration, in docs/sources.md."""
+    sections = re.split(r"^## ", text_of("sources.md"), flags=re.M)
+    (section,) = [part for part in sections if part.splitlines()[:1] == [name]]
+    assert re.findall(r"^### (\w+)", section, re.M) == ["Requirements", "Metrics", "Configuration"]
+
+
+@pytest.mark.parametrize("message", SENT, ids=lambda message: message.DESCRIPTOR.name)
+def test_every_field_that_leaves_a_machine_is_in_the_dictionary(message):
+    """P1, thin: the name of each field an agent can send stands in docs/privacy.md."""
+    page = text_of("privacy.md")
+    missing = {field.name for field in fields(message.DESCRIPTOR, set())} - set(re.findall(r"`(\w+)`", page))
+    assert missing - {"body", "measurement"} == set()
+
+
+def fields(message: Descriptor, seen: set[str]) -> list[FieldDescriptor]:
+    """All fields below a message, each message once."""
+    if message.full_name in seen:
+        return []
+    seen.add(message.full_name)
+    found: list[FieldDescriptor] = []
+    for field in message.fields:
+        found.append(field)
+        if field.message_type is not None:
+            found += fields(field.message_type, seen)
+    return found
+
+
+@pytest.mark.parametrize("program", ["veilleuse", "veilleuse-agent"])
+def test_every_command_is_documented(program):
+    """Each word that `--help` offers stands in docs/commands.md behind the program's name."""
+    page = text_of("commands.md")
+    for words in commands(program):
+        assert re.search(rf"\b{program} {' '.join(words)}\b", page), f"{program} {' '.join(words)}"
+
+
+def commands(program: str, *before: str) -> list[tuple[str, ...]]:
+    """The commands of a program, groups opened, as its own help tells them."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name(program), *before, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"},
+    )
+    listing = re.split(r"\bCOMMAND\n|Commands\b.*\n", done.stdout, maxsplit=1)[-1].split("\noptions:")[0]
+    found = [(*before, word) for word in re.findall(r"^[│|]?\s{1,4}([a-z][a-z-]*)\s{2,}\S", listing, re.M)]
+    assert found, done.stdout
+    if before:
+        return found
+    groups = GROUPS & {words[0] for words in found}
+    inner = [words for group in sorted(groups) for words in commands(program, group)]
+    return [words for words in found if words[0] not in groups] + inner
+
+
+def test_links_lead_somewhere():
+    """Every relative link of the documentation names a file that exists."""
+    broken = []
+    pages = [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "deploy").rglob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            if "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not broken, broken
+
+
+def test_decisions_are_numbered_without_holes():
+    """0000 is the template; each decision has its number, a date and a state."""
+    files = sorted((DOCS / "decisions").glob("*.md"))
+    assert [int(file.name[:4]) for file in files] == list(range(len(files)))
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert text.startswith(f"# {'NNNN' if file.name.startswith('0000') else file.name[:4]}. ")
+        assert "- Date: " in text
+        assert "- State: " in text

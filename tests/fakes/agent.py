@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""An agent without its measuring half: a state directory, records put into its spool, its sender run in process."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from tests.fakes.collector import FakeCollector
+from veilleuse.agent import enrolling
+from veilleuse.agent.encode import WireEncoder
+from veilleuse.agent.identity import Identity, IdentityStore
+from veilleuse.agent.model import Cell, ClockPeriod, Gap, Point, Record
+from veilleuse.agent.outbox import Outbox, Ring
+from veilleuse.agent.sending import Sending
+from veilleuse.agent.settings import AgentSettings, read_settings
+from veilleuse.agent.spool import connect
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Band, Boundary, PointKind, State, Supply
+
+EPOCH_START = 1_767_225_600_000
+"""2026-01-01T00:00:00Z."""
+PACKAGE = Point(PointKind.RAPL, "package-0", Boundary.COMPONENT)
+
+
+def record(index: int, energy_millijoules: int | None = None) -> Record:
+    """The minute `index` of 2026, with that energy (1,000 mJ + index unless told)."""
+    energy = 1_000 + index if energy_millijoules is None else energy_millijoules
+    cell = Cell(
+        60_000,
+        {PACKAGE: (energy, 60_000)},
+        {"cpu_covered_milliseconds": 60_000, "cpu_busy_milliseconds": 300},
+    )
+    return Record(
+        period=ClockPeriod(EPOCH_START + index * 60_000, 60_000, 3_600),
+        calendar_sha256="",
+        idle_rule_version=1,
+        cells={(Band.NIGHT, State.ON_IDLE, Supply.AC): cell},
+        gaps={},
+    )
+
+
+def energies(records: list[pb.Record]) -> list[int]:
+    """The millijoules of each measurement, in order; gaps left out."""
+    return [
+        energy.energy_millijoules
+        for one in records
+        for cell in one.measurement.cells
+        for energy in cell.energies
+    ]
+
+
+class Agent:
+    """One state directory."""
+
+    def __init__(self, state: Path, **settings: str) -> None:
+        self.state = state
+        state.mkdir(mode=0o700, exist_ok=True)
+        (state.parent / "empty").mkdir(exist_ok=True)
+        overrides = {
+            "paths.state": str(state),
+            "paths.sysfs": str(state.parent / "empty"),
+            "collector.deadline_seconds": "5",
+        }
+        self.settings: AgentSettings = read_settings(None, {}, overrides | settings)
+        self.path = state / "spool.db"
+        self.now = EPOCH_START + 86_400_000
+        self.ring = Ring()
+
+    def enrol(self, collector: FakeCollector) -> Identity:
+        return enrolling.enrol(self.settings, collector.join_file(self.state.parent / "join"))
+
+    @property
+    def identity(self) -> Identity:
+        return IdentityStore(self.state).load()
+
+    def connection(self) -> sqlite3.Connection:
+        return connect(self.path)
+
+    def measure(self, *records: Record | Gap) -> None:
+        """What the resident process appends."""
+        with closing(self.connection()) as db:
+            db.executemany("INSERT INTO pending (body) VALUES (?)", [(one.to_json(),) for one in records])
+
+    def with_outbox(self, work: Callable[[Outbox], object]) -> object:
+        with closing(self.connection()) as db:
+            return work(Outbox(db, self.path, WireEncoder(), self.ring))
+
+    def send(self, clock: Callable[[], int] | None = None) -> bool:
+        """One contact; whether it went well."""
+        import time
+
+        now = clock or (lambda: time.time_ns() // 1_000_000)
+        with closing(self.connection()) as db:
+            outbox = Outbox(db, self.path, WireEncoder(), self.ring)
+            return Sending(self.settings, outbox, now=now, uniform=lambda low, high: high).contact()
+
+    def control(self) -> dict[str, str]:
+        with closing(self.connection()) as db:
+            return dict(db.execute("SELECT key, value FROM control"))
+
+    def rows(self) -> list[tuple[int, bytes, bytes, int | None]]:
+        with closing(self.connection()) as db:
+            return db.execute("SELECT * FROM outbox ORDER BY seq").fetchall()

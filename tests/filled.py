@@ -1,0 +1,252 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A data directory filled through the real store and the real derivation, for the outlets' tests and benches."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from veilleuse.collector.codec import cells_from_measurement, number, record_period
+from veilleuse.collector.derive.priors import DEFAULT_PLUGGED_SHARE_PPM
+from veilleuse.collector.derive.worker import DeriveWorker
+from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.model import (
+    AgentId,
+    AppendResult,
+    DecodedRecord,
+    HostId,
+    HostStatus,
+    Site,
+    ValidPush,
+)
+from veilleuse.collector.settings import Store
+from veilleuse.collector.store.sqlite import SqliteReader, create_store
+from veilleuse.wire.bands import DEFAULT_CALENDAR
+from veilleuse.wire.chain import chain_next, chain_start, record_hash
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import (
+    Band,
+    Boundary,
+    DeviceClass,
+    GapReason,
+    PointKind,
+    Population,
+    State,
+    Supply,
+)
+
+METER = (PointKind.HWMON, "power_meter", Boundary.WALL)
+RAPL = (PointKind.RAPL, "package-0", Boundary.COMPONENT)
+
+
+def cell(
+    state: State,
+    milliseconds: int,
+    band: Band = Band.OPEN,
+    supply: Supply = Supply.AC,
+    *,
+    energy_millijoules: int | None = None,
+    busy_ratio: float | None = None,
+) -> Any:
+    """One wire cell; `energy_millijoules` is of the record's first point, over the whole cell."""
+    made = pb.Cell(
+        band=number(band), state=number(state), supply=number(supply), milliseconds=milliseconds
+    )
+    if busy_ratio is not None:
+        made.cpu_covered_milliseconds = milliseconds
+        made.cpu_busy_milliseconds = round(milliseconds * busy_ratio)
+    if energy_millijoules is not None:
+        made.energies.add(
+            point_index=0,
+            energy_millijoules=energy_millijoules,
+            covered_milliseconds=milliseconds,
+        )
+    return made
+
+
+def clock(start: int, milliseconds: int) -> Any:
+    """A clock period; Unix milliseconds."""
+    return pb.Period(
+        clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=milliseconds)
+    )
+
+
+def civil(day: date) -> Any:
+    """A date period."""
+    return pb.Period(date=pb.LocalDate(year=day.year, month=day.month, day=day.day))
+
+
+def week(day: date) -> Any:
+    """The ISO week of a date."""
+    year, number_, _ = day.isocalendar()
+    return pb.Period(week=pb.IsoWeek(year=year, week=number_))
+
+
+class _Inline:
+    """The writer without its thread."""
+
+    def submit(self, job: Any, *, alone: bool = False) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(job())
+        return done
+
+
+class Filled:
+    """A data directory under construction. A context manager: closes the store."""
+
+    def __init__(self, directory: Path, *, simulated: bool = False) -> None:
+        self.directory = directory
+        limits = Store(free_bytes_minimum=0)
+        self.store = create_store(
+            directory, limits, simulated=simulated, now_unix_milliseconds=int(time.time() * 1000)
+        )
+        self._tokens = itertools.count(1)
+        self._streams: dict[HostId, tuple[bytes, int, bytes]] = {}
+        self.derive_worker = DeriveWorker(
+            _Inline(),  # type: ignore[arg-type]  # only submit is used
+            self.store.derive,
+            self.store.registry,
+            choose,
+            plugged_share_ppm=DEFAULT_PLUGGED_SHARE_PPM,
+        )
+        self.add_site("lyon")
+
+    def __enter__(self) -> Filled:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+    def add_site(self, name: str, zone: str = "FR") -> None:
+        """A site of the default timetable."""
+        with self.store.transaction():
+            self.store.registry.put_site(
+                Site(name, zone, DEFAULT_CALENDAR.time_zone, DEFAULT_CALENDAR.to_json())
+            )
+
+    def add_host(
+        self,
+        population: Population = Population.SERVER,
+        device_class: DeviceClass = DeviceClass.SERVER,
+        *,
+        entity: str = "DSI",
+        site: str = "lyon",
+        enrolled_on: date = date(2020, 1, 1),
+        agent_version: str = "0.1.0",
+        sources: Sequence[tuple[str, int, int, str | None]] = (("utilisation", 10, 0, None),),
+        contact: bool = True,
+    ) -> HostId:
+        """An active host that has said Hello; `sources`: (name, successes, failures, unavailable)."""
+        registry = self.store.registry
+        facts = pb.Facts(device_class=number(device_class), cpu_count=8, agent_version=agent_version)
+        health = pb.Health(agent_version=agent_version, spool_records=3, spool_bytes=40960)
+        health.drops.add(reason=number(GapReason.SPOOL_CAP), records=2)
+        for name, successes, failures, unavailable in sources:
+            health.sources.add(
+                name=name, successes=successes, failures=failures, unavailable=unavailable
+            )
+        now = int(time.time() * 1000)
+        with self.store.transaction():
+            token_id = registry.insert_token(
+                token_sha256=secrets.token_bytes(32),
+                created_unix_milliseconds=now,
+                expires_unix_milliseconds=now + 86_400_000,
+                max_uses=1,
+                networks=(),
+                org_entity=entity,
+                site=site,
+                population=population,
+                approve=False,
+            )
+            host_id = registry.insert_host(
+                agent_id=AgentId(secrets.token_bytes(16)),
+                token_id=token_id,
+                org_entity=entity,
+                site=site,
+                population=population,
+                status=HostStatus.ACTIVE,
+                enrolled_on=enrolled_on,
+                facts_wire=facts.SerializeToString(),
+            )
+            if contact:
+                registry.record_hello(
+                    host_id,
+                    facts_wire=facts.SerializeToString(),
+                    health_wire=health.SerializeToString(),
+                    now_unix_milliseconds=now,
+                )
+        return host_id
+
+    def push(
+        self,
+        host_id: HostId,
+        records: Iterable[tuple[Any, Sequence[Any]]],
+        point: tuple[PointKind, str, Boundary] | None = None,
+    ) -> None:
+        """Append (period, wire cells) as one run of the host's stream; `point` is index 0 of the cells' energies."""
+        epoch, seq, chain = self._streams.get(host_id) or (
+            (made := secrets.token_bytes(8)),
+            0,
+            chain_start(made),
+        )
+        before, first, decoded = chain, seq + 1, []
+        for period, cells in records:
+            measurement = pb.Measurement(period=period, idle_rule_version=1, cells=cells)
+            if point is not None:
+                kind, domain, boundary = point
+                measurement.points.add(
+                    kind=number(kind), domain=domain, boundary=number(boundary), subject="machine"
+                )
+            wire = pb.Record(measurement=measurement).SerializeToString()
+            seq, chain = seq + 1, chain_next(chain, wire)
+            whole = sum(one.milliseconds for one in cells)
+            decoded.append(
+                DecodedRecord(
+                    seq,
+                    wire,
+                    record_hash(wire),
+                    chain,
+                    record_period(period, whole),
+                    cells_from_measurement(measurement),
+                )
+            )
+        outcome = self.store.ingest.append(
+            [ValidPush(host_id, epoch, first, before, tuple(decoded))]
+        )[0]
+        assert outcome.result is AppendResult.STORED, outcome
+        self._streams[host_id] = (epoch, seq, chain)
+
+    def derive(self) -> int:
+        """Derive all that is dirty; how many periods."""
+        return self.derive_worker.drain()
+
+    def reader(self) -> SqliteReader:
+        """A reader of it."""
+        return SqliteReader(self.directory)
+
+
+def start_of_minute(minutes_ago: int) -> int:
+    """Unix milliseconds of a whole UTC minute."""
+    now = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
+    return round(now.timestamp() * 1000)
+
+
+def minutes_of_server(
+    first_minute: int, minutes: int, watts: float, *, state: State = State.ON_ACTIVE
+) -> list[tuple[Any, list[Any]]]:
+    """Metered records of one minute each; ends before the minute `first_minute - minutes` ago."""
+    start = start_of_minute(first_minute)
+    return [
+        (
+            clock(start + i * 60_000, 60_000),
+            [cell(state, 60_000, energy_millijoules=round(watts * 60_000), busy_ratio=0.3)],
+        )
+        for i in range(minutes)
+    ]

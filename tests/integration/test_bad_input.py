@@ -1,0 +1,401 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Bad input: one clear line (what, where, what to do), the right exit code, and nothing already measured is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.records import clock_record, spool_of
+from tests.stack import Stack, program
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+
+NOBODY = 65534
+FAILED, USAGE = 1, 2
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """Nothing started yet."""
+    with Stack(tmp_path) as made:
+        yield made
+
+
+def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one line it said; fails when the exit code differs, when it said more, or a traceback."""
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def last_line(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """Of a service, which logs before it fails: its last line."""
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+# ------------------------------------------------------------------------------ configuration
+
+
+@pytest.mark.parametrize(
+    "command", [("veilleuse", "serve"), ("veilleuse-agent", "run")], ids=lambda words: words[0]
+)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[log\nlevel = 1\n", "is not valid TOML"),
+        ('[log]\nlevl = "info"\n', "the nearest known key is 'log.level'"),
+        ('[log]\nlevel = "loud"\n', "use one of debug, info, warning, error"),
+        ("[log]\nlevel = 3\n", "must be text"),
+    ],
+    ids=["malformed", "unknown-key", "not-a-choice", "wrong-type"],
+)
+def test_a_configuration_that_cannot_be_used(stack, tmp_path, command, text, expected):
+    """Exit code 2; the line names the file, the key, and the nearest known one."""
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    line = one_line(stack.run(*command, "--config", str(file)), USAGE)
+    assert str(file) in line
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    "command", [("veilleuse", "serve"), ("veilleuse-agent", "run")], ids=lambda words: words[0]
+)
+def test_an_unknown_setting_in_the_environment(stack, command):
+    """Refused like one in the file, by its name in the environment."""
+    name = {"veilleuse": "VEILLEUSE__DATA_DIRR", "veilleuse-agent": "VEILLEUSE_AGENT__SPOOL__MAX_BITES"}[
+        command[0]
+    ]
+    line = one_line(stack.run(*command, **{name: "1"}), USAGE)
+    assert name in line
+    assert "nearest known key" in line
+
+
+@pytest.mark.parametrize(
+    "words", [("veilleuse", "brew"), ("veilleuse-agent", "brew"), ("veilleuse", "serve", "--no")]
+)
+def test_wrong_usage(stack, words):
+    """Exit code 2, and no traceback."""
+    done = stack.run(*words)
+    assert done.returncode == USAGE
+    assert "Traceback" not in done.stderr
+
+
+# ---------------------------------------------------------------------------- data directory
+
+
+def test_a_port_in_use(stack):
+    """`serve` says which address, and ends with 1; whatever it had started is gone."""
+    stack.must("veilleuse", "init")
+    for setting in ("HTTP__ADDRESS", "GRPC__ADDRESS", "GRPC__ENROLMENT_ADDRESS"):
+        address = stack.environment[f"VEILLEUSE__{setting}"]
+        host, _, port = address.rpartition(":")
+        with socket.create_server((host, int(port))):
+            line = last_line(stack.run("veilleuse", "serve"), FAILED)
+        assert address in line
+        assert "use" in line
+
+
+def test_serve_without_a_data_directory(stack):
+    """Says to run `veilleuse init`."""
+    assert "veilleuse init" in last_line(stack.run("veilleuse", "serve"), FAILED)
+
+
+def test_init_twice(stack):
+    """Never over an existing data directory, unless told that it is meant."""
+    stack.must("veilleuse", "init")
+    assert str(stack.data) in one_line(stack.run("veilleuse", "init"), FAILED)
+    stack.must("veilleuse", "init", "--if-missing")
+
+
+@pytest.mark.parametrize(
+    "command", [("veilleuse", "init"), ("veilleuse-agent", "run")], ids=lambda words: words[0]
+)
+def test_an_unwritable_directory(stack, tmp_path, command):
+    """The line names the directory and whose it should be."""
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    stack.data, stack.state = locked / "collector", locked / "agent"
+    stack.environment["VEILLEUSE__DATA_DIR"] = str(stack.data)
+    stack.environment["VEILLEUSE_AGENT__PATHS__STATE"] = str(stack.state)
+    line = last_line(_as_nobody(stack, tmp_path, *command), FAILED)
+    assert str(locked) in line
+
+
+def _as_nobody(stack: Stack, tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Root may write anywhere: run as somebody who may not."""
+    user = NOBODY if os.geteuid() == 0 else None
+    for folder in (tmp_path, *tmp_path.parents):
+        if user is not None and not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    return subprocess.run(
+        [program(command[0]), *command[1:]],
+        env=stack.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        user=user,
+    )
+
+
+@contextmanager
+def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
+    """A file system of its own."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", folder],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip("needs root and the right to mount a tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_data_directory(stack, tmp_path):
+    """Full: `init` fails in one line. Nearly full: records are refused, kept by the agent, and taken once there is room."""
+    with small_disk(tmp_path / "disk", 24) as disk:
+        filler = disk / "filler"
+        stack.data = disk / "collector"
+        stack.environment["VEILLEUSE__DATA_DIR"] = str(stack.data)
+        _fill(filler, leave_bytes=0)
+        assert str(disk) in last_line(stack.run("veilleuse", "init"), FAILED)
+        filler.unlink()
+        if stack.data.exists():
+            subprocess.run(["rm", "-r", stack.data], check=True)
+
+        stack.environment["VEILLEUSE__STORE__FREE_BYTES_MINIMUM"] = str(8 * 1024 * 1024)
+        stack.environment["VEILLEUSE__STORE__FREE_RATIO_MINIMUM"] = "0.5"
+        stack.start_collector()
+        stack.enrol()
+        _append(stack, 6)
+        _fill(filler, leave_bytes=4 * 1024 * 1024)
+        refused = stack.run("veilleuse-agent", "send")
+        assert refused.returncode == FAILED, refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert _waiting(stack) == 6
+        assert "veilleuse_" in _metrics(stack)
+        filler.unlink()
+
+        def delivered() -> bool:
+            stack.run("veilleuse-agent", "send")
+            return _waiting(stack) == 0
+
+        stack.wait_for(delivered, "the records are taken after space returned", seconds=20)
+        for process in stack.processes:
+            stack.stop(process)
+
+
+def _fill(file: Path, leave_bytes: int) -> None:
+    block = b"\0" * 65536
+    try:
+        with file.open("wb", buffering=0) as out:
+            while True:
+                free = os.statvfs(file.parent)
+                if free.f_bavail * free.f_frsize <= leave_bytes + len(block):
+                    if leave_bytes == 0:
+                        while out.write(block[:4096]):
+                            pass
+                    return
+                out.write(block)
+    except OSError:
+        return
+
+
+def _metrics(stack: Stack) -> str:
+    from tests.stack import get
+
+    return get(stack.url + "metrics")
+
+
+@pytest.mark.parametrize("database", ["data.db", "identity.db"])
+def test_a_damaged_database(stack, database):
+    """The collector stops with one line that names the file and the way out; it does not touch the file."""
+    stack.must("veilleuse", "init")
+    file = stack.data / database
+    content = bytearray(file.read_bytes())
+    content[:64] = b"\xff" * 64
+    file.write_bytes(content)
+    line = last_line(stack.run("veilleuse", "serve"), FAILED)
+    assert str(file) in line
+    assert re.search(r"repair|restore|backup", line)
+    assert file.read_bytes() == bytes(content)
+
+
+def test_a_damaged_spool_is_set_aside(stack):
+    """The agent starts all the same, with a new spool; the old file is kept."""
+    stack.state.mkdir(mode=0o700)
+    damaged = b"this is not a database, and it was one" * 500
+    (stack.state / "spool.db").write_bytes(damaged)
+    agent = stack.start("veilleuse-agent", "run", VEILLEUSE_AGENT__MEASURE__TICK_SECONDS="1")
+    stack.wait_for(lambda: "measuring" in stack.log("veilleuse-agent"), "it measures", process=agent)
+    assert stack.stop(agent) == 0
+    assert _is_database(stack.state / "spool.db")
+    kept = [file for file in stack.state.iterdir() if file.is_file() and file.read_bytes() == damaged]
+    assert len(kept) == 1
+
+
+def _is_database(file: Path) -> bool:
+    return file.exists() and file.read_bytes()[:15] == b"SQLite format 3"
+
+
+# ---------------------------------------------------------------------------------- enrolment
+
+
+def test_a_wrong_fingerprint(stack, tmp_path):
+    """Exit code 1; nothing is sent to a collector whose CA is not the pinned one; no identity is made."""
+    stack.start_collector()
+    join = _join_file(stack, tmp_path)
+    line = one_line(
+        stack.run("veilleuse-agent", "enrol", str(join), VEILLEUSE_AGENT__COLLECTOR__CA_SHA256="00" * 32),
+        FAILED,
+    )
+    assert "fingerprint" in line or "ca_sha256" in line
+    assert not (stack.state / "id/certificate.pem").exists()
+    assert join.exists(), "a join file that was not used is kept"
+    stack.must("veilleuse-agent", "enrol", str(join))
+
+
+def test_a_used_token(stack, tmp_path):
+    """A one-time token makes one machine; the second is told to ask for another."""
+    stack.start_collector()
+    join = _join_file(stack, tmp_path)
+    copy = tmp_path / "copy"
+    copy.write_bytes(join.read_bytes())
+    copy.chmod(0o600)
+    stack.must("veilleuse-agent", "enrol", str(join))
+    assert not join.exists(), "deleted after success"
+    other = {"VEILLEUSE_AGENT__PATHS__STATE": str(tmp_path / "other")}
+    line = one_line(stack.run("veilleuse-agent", "enrol", str(copy), **other), FAILED)
+    assert "token" in line
+
+
+def test_an_expired_token(stack, tmp_path):
+    """The same for one whose time is over."""
+    collector = stack.start_collector()
+    join = _join_file(stack, tmp_path)
+    stack.stop(collector)
+    with closing(sqlite3.connect(stack.data / "data.db")) as db:
+        db.execute("UPDATE tokens SET expires_unix_milliseconds = ?", (int(time.time() * 1000) - 1,))
+        db.commit()
+    stack.start_collector()
+    line = one_line(stack.run("veilleuse-agent", "enrol", str(join)), FAILED)
+    assert "token" in line
+    assert "expired" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"not a join file"])
+def test_not_a_join_file(stack, tmp_path, content):
+    """One line with its path."""
+    file = tmp_path / "join"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    assert str(file) in one_line(stack.run("veilleuse-agent", "enrol", str(file)), FAILED)
+
+
+def test_sending_before_enrolment(stack):
+    """Says to enrol."""
+    assert "enrol" in one_line(stack.run("veilleuse-agent", "send"), FAILED)
+
+
+def _join_file(stack: Stack, tmp_path: Path) -> Path:
+    join = tmp_path / "join"
+    where = ("--entity", "test", "--site", "test", "--population", "server")
+    stack.must("veilleuse", "token", "create", *where, "--output", str(join))
+    assert join.stat().st_mode & 0o777 == 0o600
+    return join
+
+
+# ---------------------------------------------------------------------------- two copies, away
+
+
+def test_a_second_agent_on_the_same_state(stack):
+    """R21: it exits with one clear line; the first goes on."""
+    first = stack.start("veilleuse-agent", "run")
+    stack.wait_for(lambda: (stack.state / "spool.db").exists(), "the first runs", process=first)
+    line = last_line(stack.run("veilleuse-agent", "run"), FAILED)
+    assert "already" in line
+    assert first.poll() is None
+
+
+def test_a_second_collector_on_the_same_data(stack):
+    """The data directory's lock: the second exits with one clear line."""
+    first = stack.start_collector()
+    ports = dict.fromkeys(
+        ("VEILLEUSE__HTTP__ADDRESS", "VEILLEUSE__GRPC__ADDRESS", "VEILLEUSE__GRPC__ENROLMENT_ADDRESS"),
+        "127.0.0.1:0",
+    )
+    line = last_line(stack.run("veilleuse", "serve", **ports), FAILED)
+    assert str(stack.data) in line
+    assert first.poll() is None
+
+
+def test_a_collector_that_is_away(stack):
+    """`send` fails in one line and keeps every record."""
+    collector = stack.start_collector()
+    stack.enrol()
+    stack.stop(collector)
+    _append(stack, 6)
+    done = stack.run("veilleuse-agent", "send")
+    assert stack.environment["VEILLEUSE__GRPC__ADDRESS"] in last_line(done, FAILED)
+    assert _waiting(stack) == 6
+
+
+def _append(stack: Stack, count: int) -> None:
+    start = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 2) * MILLISECONDS_PER_HOUR
+    spool = spool_of(stack.state)
+    try:
+        spool.append([clock_record(start + step * 300_000, 300_000).to_json() for step in range(count)], {})
+    finally:
+        spool.close()
+
+
+def _waiting(stack: Stack) -> int:
+    with closing(sqlite3.connect(f"file:{stack.state / 'spool.db'}?mode=ro", uri=True)) as db:
+        (count,) = db.execute(
+            "SELECT (SELECT COUNT(*) FROM pending)"
+            " + (SELECT COUNT(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL)"
+        ).fetchone()
+    return int(count)
+
+
+# ------------------------------------------------------------------------------------- figures
+
+
+def test_a_zone_without_factor(stack):
+    """The world mean is never applied: an unknown zone is an error."""
+    assert "ATLANTIS" in one_line(
+        stack.run("veilleuse", "convert", "10", "--unit", "kWh", "--zone", "ATLANTIS", "--year", "2024"),
+        FAILED,
+    )
+
+
+def test_a_known_answer(stack):
+    """METHOD.md §8: 12,500 kWh in France in 2021 are 711.25 kg."""
+    told = json.loads(
+        stack.must(
+            "veilleuse", "convert", "12500", "--unit", "kWh", "--zone", "FR", "--year", "2021", "--json"
+        )
+    )
+    assert float(told["kgco2e_total"]) == 711.25
+    assert told["provisional"] is False

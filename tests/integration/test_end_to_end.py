@@ -1,0 +1,189 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Conservation over real processes: what a machine made is what the collector has, or a declared gap says why."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.records import clock_record, spool_of
+from tests.stack import Stack
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+
+PERIOD_MILLISECONDS = 10_000
+AN_HOUR = MILLISECONDS_PER_HOUR // PERIOD_MILLISECONDS
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """A collector and an enrolled agent, both stopped."""
+    with Stack(tmp_path) as made:
+        collector = made.start_collector()
+        made.enrol()
+        assert made.stop(collector) == 0
+        yield made
+
+
+def fill(stack: Stack, count: int, seed: int) -> list[int]:
+    """`count` records of 10 s from the start of an hour yesterday, metered at the wall; their millijoules."""
+    chance = random.Random(seed)
+    start = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 24) * MILLISECONDS_PER_HOUR
+    metered = [chance.choice((0, 1, chance.randrange(4_000_000))) for _ in range(count)]
+    bodies = [
+        clock_record(
+            start + number * PERIOD_MILLISECONDS,
+            PERIOD_MILLISECONDS,
+            metered_millijoules=millijoules,
+            busy_ratio=chance.random(),
+        ).to_json()
+        for number, millijoules in enumerate(metered)
+    ]
+    spool = spool_of(stack.state)
+    try:
+        for first in range(0, count, 60):
+            spool.append(bodies[first : first + 60], {})
+    finally:
+        spool.close()
+    return metered
+
+
+def stored(stack: Stack, query: str, *values: object) -> tuple[int, ...]:
+    """One row of the collector's database."""
+    with closing(sqlite3.connect(f"file:{stack.data / 'data.db'}?mode=ro", uri=True)) as db:
+        row: tuple[int, ...] = db.execute(query, values).fetchone()
+    return row
+
+
+def spooled(stack: Stack, query: str) -> tuple[int, ...]:
+    """One row of the agent's spool."""
+    with closing(sqlite3.connect(f"file:{stack.state / 'spool.db'}?mode=ro", uri=True)) as db:
+        row: tuple[int, ...] = db.execute(query).fetchone()
+    return row
+
+
+def waiting(stack: Stack) -> int:
+    """Records the collector has not acknowledged."""
+    (count,) = spooled(
+        stack,
+        "SELECT (SELECT COUNT(*) FROM pending)"
+        " + (SELECT COUNT(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL)",
+    )
+    return count
+
+
+def drain(stack: Stack, contacts: int = 10) -> None:
+    """Contacts until nothing waits."""
+    for _ in range(contacts):
+        stack.must("veilleuse-agent", "send")
+        if waiting(stack) == 0:
+            return
+    raise AssertionError(f"{waiting(stack)} records still wait after {contacts} contacts")
+
+
+def assert_conserved(stack: Stack, metered: list[int]) -> None:
+    """Σ sent = Σ records = Σ hours = Σ days, in integer millijoules and milliseconds; numbers without holes."""
+    count, highest, milliseconds = stored(stack, "SELECT COUNT(*), MAX(seq), SUM(milliseconds) FROM records")
+    assert count == highest == len(metered)
+    assert milliseconds == len(metered) * PERIOD_MILLISECONDS
+    for grain in (1, 2):
+        assert stored(stack, "SELECT SUM(milliseconds) FROM sums WHERE grain = ?", grain) == (milliseconds,)
+        assert stored(
+            stack,
+            "SELECT SUM(energy_millijoules), SUM(covered_milliseconds) FROM point_sums WHERE grain = ?",
+            grain,
+        ) == (sum(metered), milliseconds)
+    assert stored(stack, "SELECT COUNT(*) FROM gap_sums") == (0,)
+
+
+def test_a_collector_away_for_an_hour_loses_nothing(stack):
+    """An hour of 10 s records waits while nobody answers (exit code 1, one line), then arrives whole, once."""
+    metered = fill(stack, AN_HOUR, seed=1)
+    away = stack.run("veilleuse-agent", "send")
+    assert away.returncode == 1
+    (line,) = [line for line in away.stderr.splitlines() if "Traceback" not in line][-1:]
+    assert "collector" in line
+    assert waiting(stack) == AN_HOUR
+
+    collector = stack.start_collector()
+    drain(stack)
+    stack.wait_for(lambda: stored(stack, "SELECT COUNT(*) FROM dirty") == (0,), "everything is derived")
+    assert stack.stop(collector) == 0
+    assert_conserved(stack, metered)
+    # A wall meter is taken as it is: what was metered is what is derived.
+    assert stored(stack, "SELECT SUM(derived_energy_millijoules) FROM records") == (sum(metered),)
+    for grain in (1, 2):
+        assert stored(stack, "SELECT SUM(energy_millijoules) FROM derived WHERE grain = ?", grain) == (
+            sum(metered),
+        )
+    assert stored(stack, "SELECT SUM(energy_millijoules) FROM ledger") == (sum(metered),)
+
+
+def test_a_collector_killed_while_it_receives_loses_nothing(stack):
+    """kill -9 five times while an hour is delivered: each record is stored exactly once."""
+    metered = fill(stack, AN_HOUR, seed=2)
+    chance = random.Random(3)
+    for _ in range(5):
+        collector = stack.start_collector()
+        sender = stack.start("veilleuse-agent", "send")
+        time.sleep(chance.uniform(0.1, 0.6))
+        os.killpg(collector.pid, signal.SIGKILL)
+        collector.wait()
+        stack.stop(sender)
+    stack.start_collector()
+    drain(stack)
+    assert_conserved(stack, metered)
+
+
+def test_the_agent_measures_while_the_collector_is_away(stack):
+    """`run` without a collector goes on making records; when it is back they are delivered, in order, without a hole."""
+    settings = {
+        "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "2",
+        "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
+        "VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS": "10",
+    }
+    agent = stack.start("veilleuse-agent", "run", **settings)
+    stack.wait_for(
+        lambda: (stack.state / "spool.db").exists() and waiting(stack) >= 2, "two records wait", process=agent
+    )
+    stack.start_collector()
+    assert stack.stop(agent) == 0
+    drain(stack)
+    made, highest = stored(stack, "SELECT COUNT(*), MAX(seq) FROM records")
+    assert made == highest >= 2
+    assert stored(stack, "SELECT SUM(milliseconds) FROM records") == stored(
+        stack, "SELECT SUM(milliseconds) FROM sums WHERE grain = 1"
+    )
+
+
+def test_what_is_refused_becomes_a_declared_gap(stack):
+    """A collector of real data refuses the fake source: each such record is a gap at its own number, kept aside."""
+    settings = {
+        "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "2",
+        "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
+        "VEILLEUSE_AGENT__MEASURE__SOURCES": "fake",
+        "VEILLEUSE_AGENT__MEASURE__FAKE_WATTS": "50",
+    }
+    agent = stack.start("veilleuse-agent", "run", **settings)
+    stack.wait_for(
+        lambda: (stack.state / "spool.db").exists() and waiting(stack) >= 2, "two records wait", process=agent
+    )
+    assert stack.stop(agent) == 0
+    stack.start_collector()
+    drain(stack)
+    (aside,) = spooled(stack, "SELECT COUNT(*) FROM quarantine")
+    assert aside >= 1
+    assert stored(stack, "SELECT SUM(records) FROM gap_sums WHERE reason = 1") == (aside,)
+    assert stored(stack, "SELECT COUNT(*) FROM point_sums") == (0,)
+    # Produced = stored + declared gaps: the stream has no hole.
+    (mark,) = stored(stack, "SELECT MAX(mark) FROM streams")
+    (numbered,) = spooled(stack, "SELECT MAX(seq) FROM outbox")
+    assert mark == numbered

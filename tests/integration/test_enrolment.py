@@ -1,0 +1,363 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Identity over real gRPC with real certificates: PROMISES.md §2.6, S2-S5."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.machines import SECONDS, Machine, Served, free_port, hello_request, refusal, served, settings_in
+from veilleuse.collector.admin_client import ask
+from veilleuse.collector.assembly import initialise
+from veilleuse.collector.enrolment.authority import create
+from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.model import AgentId
+from veilleuse.collector.settings import child_environment
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+Code = grpc.StatusCode
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Served]:
+    """A collector of its own."""
+    with served(settings_in(tmp_path)) as collector:
+        yield collector
+
+
+def refused(call, *arguments, **more) -> tuple[Code, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        call(*arguments, **more)
+    return refusal(caught.value)
+
+
+def test_enrol_and_hello(running):
+    """A good token gives an identity of 16 random bytes, placed by the token, that opens the mTLS port."""
+    machine = Machine(running.token())
+    answer = machine.enrol()
+    assert len(answer.agent_id) == 16
+    assert (answer.placement.org_entity, answer.placement.site) == ("DSI", "Lyon")
+    assert answer.placement.population == pb.POPULATION_SERVER
+    assert machine.hello().mark == 0
+    leaf = x509.load_der_x509_certificate(machine.certificate_der)
+    assert leaf.subject.rdns == []
+    assert leaf.not_valid_after_utc - datetime.now(UTC) < timedelta(hours=24)
+
+
+def test_mtls_port_needs_a_certificate(running):
+    """Without a client certificate there is no connection to :8641 at all."""
+    machine = Machine(running.token())
+    with grpc.secure_channel(machine.join["address"], grpc.ssl_channel_credentials(machine.roots)) as channel:
+        call = channel.unary_unary("/veilleuse.wire.v1.TelemetryService/Hello")
+        assert refused(call, hello_request().SerializeToString(), timeout=3)[0] is Code.UNAVAILABLE
+
+
+def test_wrong_ca_is_refused_by_the_agent(running, tmp_path):
+    """A machine that trusts another root never gets to speak: its token does not leave it."""
+    (tmp_path / "other").mkdir()
+    create(tmp_path / "other", datetime.now(UTC))
+    machine = Machine(running.token(), ca_pem=(tmp_path / "other/ca/root.pem").read_text())
+    assert refused(machine.enrol)[0] is Code.UNAVAILABLE
+
+
+def test_certificate_of_another_authority_is_refused(running, tmp_path):
+    """A certificate made elsewhere for an existing agent id does not open the mTLS port."""
+    machine = Machine(running.token())
+    machine.enrol()
+    with served(settings_in(tmp_path / "elsewhere")) as other:
+        thief = Machine(other.token())
+        thief.enrol()
+    thief.join, thief.roots = machine.join, machine.roots
+    assert refused(thief.hello)[0] is Code.UNAVAILABLE
+
+
+def test_token_refusals(running):
+    """Unknown, used, revoked, expired and misplaced tokens are told apart, and none gives an identity."""
+    used = running.token()
+    Machine(used).enrol()
+    assert refused(Machine(used).enrol) == (Code.PERMISSION_DENIED, "used_token")
+    assert refused(Machine(used | {"token": "x" * 43}).enrol) == (Code.PERMISSION_DENIED, "unknown_token")
+    revoked = running.token()
+    running.collector.operations.perform("token_revoke", {"token_id": revoked["token_id"]})
+    assert refused(Machine(revoked).enrol) == (Code.PERMISSION_DENIED, "revoked_token")
+    expired = running.token(hours=0.0000001)
+    assert refused(Machine(expired).enrol) == (Code.PERMISSION_DENIED, "expired_token")
+    elsewhere = running.token(networks=["192.0.2.0/24"])
+    assert refused(Machine(elsewhere).enrol) == (Code.PERMISSION_DENIED, "wrong_network")
+    here = running.token(networks=["192.0.2.0/24", "127.0.0.0/8"])
+    assert Machine(here).enrol().agent_id
+
+
+def test_failed_tries_are_limited(running):
+    """After ten failed tries a minute an address is refused, good token or not; others are not counted here."""
+    good = running.token()
+    for _ in range(10):
+        assert refused(Machine(good | {"token": "y" * 43}).enrol)[1] == "unknown_token"
+    assert refused(Machine(good).enrol) == (Code.RESOURCE_EXHAUSTED, "rate_limited")
+
+
+def test_bad_requests(running):
+    """A request that is no PKCS#10, too long, or not on P-256 is refused for good."""
+    machine = Machine(running.token())
+    bad = [b"", b"x", b"\0" * 5000, machine.request(ec.generate_private_key(ec.SECP384R1()))]
+    with machine.enrolment() as stub:
+        for der in bad:
+            request = pb.EnrolRequest(token=machine.join["token"], certificate_request_der=der)
+            assert refused(stub.Enrol, request, timeout=SECONDS) == (Code.INVALID_ARGUMENT, "bad_request")
+    assert machine.enrol().agent_id
+
+
+def test_twenty_machines_race_for_a_one_time_token(running):
+    """Exactly one of twenty parallel machines wins a one-time token."""
+    join = running.token()
+
+    def attempt(machine: Machine) -> bool:
+        try:
+            return bool(machine.enrol().agent_id)
+        except grpc.RpcError as error:
+            assert refusal(error)[1] in ("used_token", "rate_limited")
+            return False
+
+    machines = [Machine(join) for _ in range(20)]
+    with ThreadPoolExecutor(20) as pool:
+        assert sum(pool.map(attempt, machines)) == 1
+    assert len(running.collector.office.commit(running.collector.store.registry.hosts)) == 1
+
+
+def test_lost_reply_does_not_burn_the_token(running):
+    """The same token with the same key gives the same identity again."""
+    machine = Machine(running.token())
+    first, second = machine.enrol(), machine.enrol()
+    assert first == second
+    assert machine.hello() is not None
+
+
+def test_group_token(running):
+    """A group token enrols as many machines as it says, each under its own identity."""
+    join = running.token(uses=3)
+    ids = {Machine(join).enrol().agent_id for _ in range(3)}
+    assert len(ids) == 3
+    assert refused(Machine(join).enrol)[1] == "used_token"
+
+
+def test_approval(running):
+    """With --approve a machine waits without certificate until it is activated, then gets it with the same key."""
+    machine = Machine(running.token(approve=True))
+    waiting = machine.enrol()
+    assert not waiting.HasField("certificate")
+    assert waiting.retry_after_milliseconds > 0
+    host = waiting.agent_id.hex()
+    running.collector.operations.perform("host_status", {"host": host[:8], "status": "active"})
+    assert machine.enrol().agent_id == waiting.agent_id
+    assert machine.hello() is not None
+
+
+def test_expired_leaf_is_refused_on_a_live_connection(running):
+    """gRPC keeps serving an expired certificate; we do not."""
+    machine = Machine(running.token())
+    machine.enrol()
+    office = running.collector.office
+    now = datetime.now(UTC)
+    public = machine.key.public_key()
+    leaf = office.authority.issue_between(
+        public, AgentId(machine.agent_id), 2, now, now + timedelta(seconds=2)
+    )
+    machine.keep(
+        pb.IssuedCertificate(
+            certificate_der=leaf.certificate_der, intermediates_der=[office.authority.intermediate_der]
+        )
+    )
+    with machine.telemetry() as stub:
+        assert stub.Hello(hello_request(), timeout=SECONDS) is not None
+        time.sleep(2.1)
+        assert refused(stub.Hello, hello_request(), timeout=SECONDS) == (Code.UNAUTHENTICATED, "expired")
+
+
+@pytest.mark.parametrize("status", ["suspended", "revoked"])
+def test_status_holds_for_the_next_call_on_a_live_connection(running, status):
+    """A suspended or revoked machine is refused at its next call; a suspension can end, a revocation cannot."""
+    machine = Machine(running.token())
+    machine.enrol()
+    data_dir, host = running.collector.settings.data_dir, machine.agent_id.hex()
+    with machine.telemetry() as stub:
+        assert stub.Hello(hello_request(), timeout=SECONDS) is not None
+        ask(data_dir, "host_status", host=host, status=status)
+        assert refused(stub.Hello, hello_request(), timeout=SECONDS) == (Code.PERMISSION_DENIED, status)
+        request = pb.RenewRequest(
+            certificate_request_der=machine.request(ec.generate_private_key(ec.SECP256R1()))
+        )
+        assert refused(stub.Renew, request, timeout=SECONDS)[1] == status
+        if status == "suspended":
+            ask(data_dir, "host_status", host=host, status="active")
+            assert stub.Hello(hello_request(), timeout=SECONDS) is not None
+
+
+def test_revoking_a_token_revokes_its_machines(running):
+    """One command ends a token and every machine that enrolled with it."""
+    join = running.token(uses=2)
+    machines = [Machine(join), Machine(join)]
+    for machine in machines:
+        machine.enrol()
+    assert (
+        ask(running.collector.settings.data_dir, "token_revoke", token_id=join["token_id"])["hosts_revoked"]
+        == 2
+    )
+    assert {refused(machine.hello)[1] for machine in machines} == {"revoked"}
+
+
+def test_renew_is_idempotent(running):
+    """The same new key asked for twice gives the same certificate, of the next generation; the old key is refused."""
+    machine = Machine(running.token())
+    machine.enrol()
+    new_key = ec.generate_private_key(ec.SECP256R1())
+    request = pb.RenewRequest(certificate_request_der=machine.request(new_key))
+    with machine.telemetry() as stub:
+        first, second = stub.Renew(request, timeout=SECONDS), stub.Renew(request, timeout=SECONDS)
+        same_key = pb.RenewRequest(certificate_request_der=machine.request())
+        assert refused(stub.Renew, same_key, timeout=SECONDS)[1] == "key_reused"
+    assert first == second
+    authority = running.collector.office.authority
+    assert authority.recognise(first.certificate.certificate_der).generation == 2
+    machine.key = new_key
+    machine.keep(first.certificate)
+    assert machine.hello() is not None
+
+
+def test_identity_survives_a_restart(tmp_path):
+    """After a restart the collector knows its machines, and a certificate newer than its records is accepted."""
+    settings = settings_in(tmp_path)
+    with served(settings) as running:
+        machine = Machine(running.token())
+        machine.enrol()
+    with served(settings) as running:
+        machine.join["address"] = running.collector.addresses.telemetry
+        assert machine.hello() is not None
+        now, authority = datetime.now(UTC), running.collector.office.authority
+        public = machine.key.public_key()
+        newer = authority.issue_between(public, AgentId(machine.agent_id), 7, now, now + timedelta(hours=1))
+        machine.keep(
+            pb.IssuedCertificate(
+                certificate_der=newer.certificate_der, intermediates_der=[authority.intermediate_der]
+            )
+        )
+        assert machine.hello() is not None
+        assert running.collector.health.snapshot()["collector_behind"] == {"certificate": 1}
+
+
+def test_renew_expired(running):
+    """The holder of an expired certificate's key gets a new one; a thief of the certificate, or an old nonce, does not."""
+    machine = Machine(running.token())
+    machine.enrol()
+    now, authority = datetime.now(UTC), running.collector.office.authority
+
+    def hold(ended_days_ago: int) -> None:
+        end = now - timedelta(days=ended_days_ago)
+        public = machine.key.public_key()
+        old = authority.issue_between(public, AgentId(machine.agent_id), 1, end - timedelta(days=1), end)
+        machine.certificate_der = old.certificate_der
+
+    # The intermediate is younger than that: a certificate may not begin before it.
+    hold(0)
+    thief, new_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    assert refused(machine.renew_expired, new_key, thief) == (Code.PERMISSION_DENIED, "bad_signature")
+    answer = machine.renew_expired(new_key)
+    machine.key = new_key
+    machine.keep(answer.certificate)
+    assert machine.hello() is not None
+    assert running.collector.health.snapshot()["renewals"] == {"expired": 1}
+    host = machine.agent_id.hex()
+    running.collector.operations.perform("host_status", {"host": host, "status": "revoked"})
+    assert refused(machine.renew_expired, ec.generate_private_key(ec.SECP256R1()))[1] == "revoked"
+
+
+def test_serve_speaks_tls_1_3_only_and_stops_in_time(tmp_path):
+    """`serve` refuses a TLS 1.2 handshake on both ports (S17), ends on SIGTERM within 5 s, with exit code 0."""
+    ports = {name: free_port() for name in ("grpc.address", "grpc.enrolment_address", "http.address")}
+    settings = settings_in(tmp_path, **{name: f"127.0.0.1:{port}" for name, port in ports.items()})
+    initialise(settings, site="Lyon")
+    command = [sys.executable, "-m", "veilleuse.collector", "serve"]
+    process = subprocess.Popen(command, env=child_environment(settings), stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: ask(settings.data_dir, "ping"))
+        for name in ("grpc.address", "grpc.enrolment_address"):
+            assert not handshake(ports[name], ssl.TLSVersion.TLSv1_2)
+        assert handshake(ports["grpc.enrolment_address"], ssl.TLSVersion.TLSv1_3)
+        second = subprocess.run(
+            command, env=child_environment(settings), capture_output=True, text=True, timeout=20
+        )
+        assert second.returncode == 1
+        assert f"in use by pid {process.pid}" in second.stderr
+    finally:
+        process.terminate()
+        began = time.monotonic()
+        _, log = process.communicate(timeout=10)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 0, log
+    assert "Traceback" not in log
+
+
+def test_killed_collector_leaves_no_web_process(tmp_path):
+    """After `kill -9` the web process is gone too, and the same ports serve again."""
+    ports = {name: free_port() for name in ("grpc.address", "grpc.enrolment_address", "http.address")}
+    settings = settings_in(tmp_path, **{name: f"127.0.0.1:{port}" for name, port in ports.items()})
+    initialise(settings, site="Lyon")
+    command = [sys.executable, "-m", "veilleuse.collector", "serve"]
+    for ending in (signal.SIGKILL, signal.SIGTERM):
+        process = subprocess.Popen(command, env=child_environment(settings), stderr=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: ask(settings.data_dir, "ping")["pid"] == process.pid)  # noqa: B023
+            wait_for(
+                lambda: socket.create_connection(("127.0.0.1", ports["http.address"]), 1).close() is None
+            )
+        finally:
+            process.send_signal(ending)
+            process.wait(10)
+    wait_for(lambda: not connects(ports["http.address"]))
+
+
+def wait_for(what: Callable[[], object], seconds: float = 15) -> None:
+    """Until it is true and raises nothing."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if what():
+                return
+        except (CollectorError, OSError):
+            pass
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
+
+
+def connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def handshake(port: int, version: ssl.TLSVersion) -> bool:
+    """Whether a handshake of exactly this version succeeds."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    context.minimum_version = context.maximum_version = version
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as plain, context.wrap_socket(plain):
+            return True
+    except (ssl.SSLError, ConnectionResetError):
+        return False

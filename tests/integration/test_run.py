@@ -1,0 +1,267 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`make run`, for real: this machine measured, delivered over mTLS, stored, derived, shown, reported."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.tree import ROOT
+from tests.stack import Stack, get, orphans
+
+RUN = ROOT / "deploy/local/run.py"
+LONG_ENOUGH_SECONDS = 27  # two periods of 10 s, whatever the second it starts at
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Settings of a run in a temporary ./var; the commands see the same data."""
+    folder = tmp_path_factory.mktemp("run")
+    with Stack(folder) as stack:
+        stack.environment["VEILLEUSE_AGENT__MEASURE__TICK_SECONDS"] = "2"
+        yield stack
+
+
+def launch(place: Stack, *words: str, **environment: str) -> subprocess.Popen[str]:
+    """The launcher, without a terminal."""
+    return subprocess.Popen(
+        [sys.executable, RUN, "--var", place.folder, *words],
+        env=place.environment | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 60) -> tuple[str, str]:
+    """Its two outputs; killed when it hangs."""
+    try:
+        return process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+
+
+def total(metrics: str, name: str) -> float | None:
+    """Sum of a family's samples, None when it has none."""
+    values = [float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", metrics, re.M)]
+    return sum(values) if values else None
+
+
+@pytest.fixture(scope="module")
+def first_run(place: Stack) -> tuple[str, str, int, list[tuple[float, float]]]:
+    """(stdout, stderr, exit code, [(joules, grams) as scraped over time])."""
+    process = launch(place, "--seconds", str(LONG_ENOUGH_SECONDS))
+    seen: list[tuple[float, float]] = []
+    while process.poll() is None:
+        with suppress(OSError):
+            text = get(place.url + "metrics", 2)
+            joules = total(text, "veilleuse_energy_joules_total")
+            grams = total(text, "veilleuse_emissions_grams_total")
+            if joules is not None and grams is not None:
+                seen.append((joules, grams))
+        if process.poll() is None:
+            time.sleep(1)
+    out, err = finish(process)
+    return out, err, process.returncode, seen
+
+
+def test_it_ends_by_itself_with_exit_code_0(first_run):
+    """After SECONDS, cleanly, with the addresses printed in plain lines and no control sequence."""
+    out, err, code, _ = first_run
+    assert code == 0, out + err
+    assert re.search(r"http://127\.0\.0\.1:\d+/$", out, re.M)
+    assert re.search(r"http://127\.0\.0\.1:\d+/metrics$", out, re.M)
+    assert "\x1b" not in out
+    assert "Traceback" not in out + err
+
+
+def test_no_process_is_left(first_run, place):
+    """Nothing that carries the run's settings is alive."""
+    assert orphans(str(place.folder)) == []
+
+
+def test_counters_rise(first_run):
+    """While it runs, joules and grams appear, rise, and never fall."""
+    _, _, _, seen = first_run
+    assert len(seen) >= 2, "no figure appeared on /metrics"
+    for column in (0, 1):
+        values = [row[column] for row in seen]
+        assert values == sorted(values)
+        assert values[-1] > values[0] > 0 or values[-1] > 0 == values[0]
+
+
+def report(place: Stack) -> list[dict[str, object]]:
+    """Rows of `report emissions` over yesterday, today and tomorrow."""
+    today = datetime.now(UTC).date()
+    file = place.folder / "report.json"
+    place.must(
+        "veilleuse", "report", "emissions", "--from", str(today - timedelta(days=1)),
+        "--to", str(today + timedelta(days=2)), "--format", "json", "-o", str(file),
+    )  # fmt: skip
+    document = json.loads(file.read_text(encoding="utf-8"))
+    rows = document["rows"] if isinstance(document, dict) else document
+    assert isinstance(rows, list)
+    return rows
+
+
+def database(place: Stack) -> sqlite3.Connection:
+    """The collector's, read-only."""
+    (file,) = place.data.glob("data.db")
+    return sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+
+
+def test_the_report_is_the_exact_sum_of_the_records(first_run, place):
+    """Σ derived integer millijoules over the records = the report, to the millijoule; a virtual machine is a memo."""
+    with closing(database(place)) as db:
+        records, energy, waiting = db.execute(
+            "SELECT COUNT(*), SUM(derived_energy_millijoules), SUM(derived_energy_millijoules IS NULL) FROM records"
+            " WHERE grain = 1"
+        ).fetchone()
+        (ledger,) = db.execute("SELECT SUM(energy_millijoules) FROM ledger").fetchone()
+    assert records >= 2
+    assert waiting == 0
+    assert energy > 0
+    assert ledger == energy
+    rows = report(place)
+    by_level: dict[str, int] = {}
+    for row in rows:
+        value = row.get("energy_millijoules")
+        if value is not None:
+            assert isinstance(value, int)
+            by_level[str(row["level"])] = by_level.get(str(row["level"]), 0) + value
+    virtual = any(row.get("device_class") == "virtual_machine" for row in rows)
+    if virtual:
+        assert by_level.get("memo") == energy
+        assert not by_level.get("total")
+    else:
+        assert by_level.get("total") == energy
+
+
+def test_a_second_run_goes_on(first_run, place):
+    """Same machine, same identity, same stream; what was counted stays counted. Ctrl-C ends it with exit code 0."""
+    before = _state(place)
+    process = launch(place)
+    try:
+        place.wait_for(
+            lambda: _state(place)["records"] > before["records"], "another record is stored", seconds=45
+        )
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, err = finish(process)
+    assert process.returncode == 0, out + err
+    after = _state(place)
+    assert after["hosts"] == before["hosts"] == 1
+    assert after["epochs"] == before["epochs"] == 1
+    assert after["energy"] > before["energy"]
+    assert orphans(str(place.folder)) == []
+
+
+def _state(place: Stack) -> dict[str, int]:
+    with closing(database(place)) as db:
+        return {
+            name: int(db.execute(query).fetchone()[0] or 0)
+            for name, query in {
+                "hosts": "SELECT COUNT(*) FROM hosts",
+                "epochs": "SELECT COUNT(*) FROM streams",
+                "records": "SELECT COUNT(*) FROM records WHERE derived_energy_millijoules IS NOT NULL",
+                "energy": "SELECT SUM(energy_millijoules) FROM ledger",
+            }.items()
+        }
+
+
+def test_ctrl_c_at_a_terminal_lets_make_end_with_exit_code_0(tmp_path):
+    """In a terminal, Ctrl-C reaches the launcher and not make, which would end with 130; the live view is shown."""
+    makefile = tmp_path / "Makefile"
+    makefile.write_text(f"run:\n\t@{sys.executable} {RUN} --var {tmp_path}\n")
+    with Stack(tmp_path) as stack:
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execvpe("make", ["make", "-f", str(makefile), "run"], stack.environment | {"TERM": "xterm"})
+        shown = b""
+        until = time.monotonic() + 60
+        interrupted = False
+        while True:
+            assert time.monotonic() < until, shown.decode(errors="replace")[-3000:]
+            try:
+                shown += os.read(terminal, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not interrupted and b"Ctrl-C stops" in shown and shown.count(b"\x1b[") > 20:
+                os.write(terminal, b"\x03")
+                interrupted = True
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+        assert interrupted, shown.decode(errors="replace")[-3000:]
+        assert os.waitstatus_to_exitcode(status) == 0, shown.decode(errors="replace")[-3000:]
+        assert b"Traceback" not in shown
+        assert orphans(str(tmp_path)) == []
+
+
+def test_a_port_in_use_is_one_clear_line(tmp_path):
+    """Exit code 1, before anything is started; the line names the address and the setting."""
+    with Stack(tmp_path) as stack:
+        host, _, port = stack.environment["VEILLEUSE__HTTP__ADDRESS"].rpartition(":")
+        with socket.create_server((host, int(port))):
+            process = launch(stack)
+            out, err = finish(process)
+    assert process.returncode == 1
+    assert out == ""
+    (line,) = err.splitlines()
+    assert f"cannot listen at {host}:{port}" in line
+    assert "VEILLEUSE__HTTP__ADDRESS" in line
+
+
+def test_a_child_that_dies_is_one_clear_line_and_the_end_of_its_log(tmp_path):
+    """Killed collector: exit code 1, its name, its log; the agent is stopped as well."""
+    with Stack(tmp_path) as stack:
+        process = launch(stack)
+        try:
+            stack.wait_for(lambda: (tmp_path / "log/agent.log").exists(), "the agent is started")
+            (serve,) = _groups("veilleuse serve", str(tmp_path))
+            os.kill(serve, signal.SIGKILL)
+        finally:
+            out, err = finish(process)
+        assert process.returncode == 1, out + err
+        assert "make run: the collector ended by itself" in err
+        assert orphans(str(tmp_path)) == []
+
+
+def test_a_killed_launcher_leaves_nothing(tmp_path):
+    """SIGKILL of the launcher: the kernel tells its children to stop, and they do."""
+    with Stack(tmp_path) as stack:
+        process = launch(stack)
+        stack.wait_for(lambda: (tmp_path / "log/agent.log").exists(), "the agent is started")
+        process.kill()
+        process.communicate()
+        stack.wait_for(lambda: orphans(str(tmp_path)) == [], "every process has ended", seconds=30)
+
+
+def _groups(words: str, marker: str) -> list[int]:
+    """Leaders of groups that run a command with `words`, of the run marked by `marker`."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):
+            if folder.name.isdigit() and marker.encode() in (folder / "environ").read_bytes():
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if words in command and os.getpgid(int(folder.name)) == int(folder.name):
+                    found.append(int(folder.name))
+    return found

@@ -1,0 +1,205 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What agents send, made by hand for the tests of the collector: records, streams, stores with hosts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from veilleuse.collector.model import AgentId, HostId, HostStatus, Site, ValidPush
+from veilleuse.collector.ports import Registry
+from veilleuse.collector.validate import Machine, check_push
+from veilleuse.wire.bands import Calendar, DEFAULT_CALENDAR
+from veilleuse.wire.chain import chain_next, chain_start
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+HOUR = 3_600_000
+MONDAY_10H = 1_772_445_600_000
+"""2026-03-02T10:00:00Z."""
+NOW = MONDAY_10H + 30 * 24 * HOUR
+CALENDAR_SHA256 = bytes(range(32))
+SERVER = Machine(Population.SERVER, DeviceClass.SERVER, allow_fake=False)
+WORKSTATION = Machine(Population.WORKSTATION, DeviceClass.LAPTOP, allow_fake=False)
+
+
+def rapl(domain: str = "package-0") -> pb.Point:
+    """A point."""
+    return pb.Point(
+        kind=pb.POINT_KIND_RAPL, domain=domain, boundary=pb.BOUNDARY_COMPONENT, subject="machine"
+    )
+
+
+def cell(
+    milliseconds: int = 60_000,
+    *,
+    band: Any = pb.BAND_OPEN,
+    state: Any = pb.STATE_ON_ACTIVE,
+    supply: Any = pb.SUPPLY_AC,
+    energies: Sequence[tuple[int, int, int]] = (),
+    **fields: Any,
+) -> pb.Cell:
+    """A cell; energies are (point index, mJ, ms)."""
+    return pb.Cell(
+        band=band,
+        state=state,
+        supply=supply,
+        milliseconds=milliseconds,
+        energies=[
+            pb.PointEnergy(point_index=index, energy_millijoules=energy, covered_milliseconds=covered)
+            for index, energy, covered in energies
+        ],
+        **fields,
+    )
+
+
+def clock(start: int = MONDAY_10H, duration: int = 60_000) -> pb.Period:
+    """A clock period."""
+    return pb.Period(
+        clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=duration)
+    )
+
+
+def day(when: date) -> pb.Period:
+    """A civil day."""
+    return pb.Period(date=pb.LocalDate(year=when.year, month=when.month, day=when.day))
+
+
+def week(year: int, number: int) -> pb.Period:
+    """An ISO week."""
+    return pb.Period(week=pb.IsoWeek(year=year, week=number))
+
+
+def measurement(
+    period: pb.Period | None = None,
+    cells: Sequence[pb.Cell] = (),
+    points: Sequence[pb.Point] = (),
+    **fields: Any,
+) -> pb.Record:
+    """A measurement record; one plain cell unless told."""
+    return pb.Record(
+        measurement=pb.Measurement(
+            period=clock() if period is None else period,
+            calendar_sha256=fields.pop("calendar_sha256", CALENDAR_SHA256),
+            idle_rule_version=fields.pop("idle_rule_version", 1),
+            points=points,
+            cells=cells or [cell()],
+            **fields,
+        )
+    )
+
+
+def gap(reason: Any = pb.GAP_REASON_SPOOL_CAP, records: int = 1, milliseconds: int = 0) -> pb.Record:
+    """A gap without a period."""
+    spans = [pb.GapSpan(milliseconds=milliseconds)] if milliseconds else []
+    return pb.Record(gap=pb.Gap(reason=reason, records=records, spans=spans))
+
+
+def realistic(start: int, duration: int = 300_000, milliwatts: int = 35_000) -> pb.Record:
+    """What a server with RAPL sends for five minutes."""
+    half = duration // 2
+    buckets = [half, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    common: dict[str, Any] = {
+        "cpu_covered_milliseconds": half,
+        "cpu_bucket_milliseconds": buckets,
+        "memory_bucket_milliseconds": [0, half, 0, 0, 0],
+        "network_rate_milliseconds": [half, 0, 0, 0],
+        "any_core_busy_milliseconds": 0,
+        "disk_read_bytes": 4096,
+        "disk_written_bytes": 81920,
+        "network_received_bytes": 12345,
+        "network_sent_bytes": 54321,
+        "agent_cpu_milliseconds": 12,
+    }
+    energy = half * milliwatts // 1000
+    points = [rapl("package-0"), rapl("dram")]
+    energies = [(0, energy, half), (1, energy // 10, half)]
+    return measurement(
+        clock(start, duration),
+        [
+            cell(half, state=pb.STATE_ON_ACTIVE, energies=energies, cpu_busy_milliseconds=9, **common),
+            cell(half, state=pb.STATE_ON_IDLE, energies=energies, cpu_busy_milliseconds=3, **common),
+        ],
+        points,
+        max_rss_bytes=18_000_000,
+    )
+
+
+@dataclass
+class Stream:
+    """One epoch of one agent: numbers and chains what it is given, and can say any run of it again."""
+
+    host_id: HostId
+    machine: Machine = SERVER
+    epoch: bytes = field(default_factory=lambda: os.urandom(8))
+    wires: list[bytes] = field(default_factory=list)
+    chains: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.chains:
+            self.chains = [chain_start(self.epoch)]
+
+    def add(self, *records: pb.Record | bytes) -> None:
+        """Number and chain."""
+        for record in records:
+            wire = record if isinstance(record, bytes) else record.SerializeToString(deterministic=True)
+            self.wires.append(wire)
+            self.chains.append(chain_next(self.chains[-1], wire))
+
+    def request(self, first: int = 1, last: int | None = None) -> pb.PushRequest:
+        """Records first to last as a request."""
+        return pb.PushRequest(
+            epoch=self.epoch,
+            first_seq=first,
+            chain_before=self.chains[first - 1],
+            records=self.wires[first - 1 : last],
+        )
+
+    def push(self, first: int = 1, last: int | None = None) -> ValidPush:
+        """The same after validation."""
+        checked = check_push(self.request(first, last), self.host_id, self.machine, NOW)
+        assert isinstance(checked, ValidPush), checked
+        return checked
+
+    def send(self, *records: pb.Record | bytes) -> ValidPush:
+        """Add, and push just that."""
+        first = len(self.wires) + 1
+        self.add(*records)
+        return self.push(first)
+
+
+def site(name: str = "lyon", time_zone: str = "Europe/Paris") -> Site:
+    """A site with the default timetable."""
+    calendar = Calendar(time_zone, DEFAULT_CALENDAR.open_spans)
+    return Site(name, "FR", time_zone, calendar.to_json())
+
+
+def enrol(
+    registry: Registry, population: Population = Population.SERVER, site_name: str = "lyon"
+) -> HostId:
+    """A new active host; its site must exist."""
+    token_id = registry.insert_token(
+        token_sha256=os.urandom(32),
+        created_unix_milliseconds=NOW,
+        expires_unix_milliseconds=NOW + HOUR,
+        max_uses=1,
+        networks=(),
+        org_entity="DSI",
+        site=site_name,
+        population=population,
+        approve=False,
+    )
+    return registry.insert_host(
+        agent_id=AgentId(os.urandom(16)),
+        token_id=token_id,
+        org_entity="DSI",
+        site=site_name,
+        population=population,
+        status=HostStatus.ACTIVE,
+        enrolled_on=date(2026, 3, 1),
+        facts_wire=None,
+    )

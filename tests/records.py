@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Records as the resident process would have made them, for tests that cannot wait for the clock."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from veilleuse.agent.model import Cell, ClockPeriod, Point, Record
+from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool, open_spool
+from veilleuse.wire.limits import (
+    CPU_BUCKET_EDGES_PERCENT,
+    IDLE_RULE_VERSION,
+    MEMORY_BUCKET_EDGES_PERCENT,
+    bucket_index,
+)
+from veilleuse.wire.vocabulary import Band, Boundary, PointKind, State, Supply
+
+METER = Point(PointKind.HWMON, "power_meter", Boundary.WALL)
+"""What a server's ACPI power meter offers."""
+
+
+def clock_record(
+    start_unix_milliseconds: int,
+    milliseconds: int,
+    *,
+    metered_millijoules: int | None = None,
+    busy_ratio: float = 0.5,
+) -> Record:
+    """One period of an active server on mains; metered at the wall when `metered_millijoules` is given."""
+    cell = Cell(milliseconds)
+    cell.add_sum("cpu_covered_milliseconds", milliseconds)
+    cell.add_sum("cpu_busy_milliseconds", round(milliseconds * busy_ratio))
+    cell.add_bucket(
+        "cpu_bucket_milliseconds", bucket_index(busy_ratio * 100, CPU_BUCKET_EDGES_PERCENT), milliseconds
+    )
+    cell.add_bucket("memory_bucket_milliseconds", bucket_index(30, MEMORY_BUCKET_EDGES_PERCENT), milliseconds)
+    cell.add_sum("any_core_busy_milliseconds", 0)
+    for name, value in (("disk_read_bytes", 4096), ("disk_written_bytes", 8192)):
+        cell.add_sum(name, value)
+    if metered_millijoules is not None:
+        cell.add_energy(METER, metered_millijoules, milliseconds)
+    return Record(
+        period=ClockPeriod(start_unix_milliseconds, milliseconds, 3600),
+        calendar_sha256="",
+        idle_rule_version=IDLE_RULE_VERSION,
+        cells={(Band.CLOSED, State.ON_ACTIVE, Supply.AC): cell},
+        gaps={},
+    )
+
+
+def spool_of(state: Path) -> FileSpool:
+    """The spool below an agent's state directory, as the resident process opens it; close it after use."""
+    state.mkdir(mode=0o700, exist_ok=True)
+    bounds = Bounds(max_bytes=64 * 1024 * 1024, disk_reserve_bytes=0)
+    return open_spool(state / FILE_NAME, bounds, int(time.time() * 1000))

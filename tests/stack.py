@@ -1,0 +1,173 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The installed commands as real processes, in a temporary folder, on free loopback ports. For tests and benches."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+Environment = dict[str, str]
+
+
+def program(name: str) -> str:
+    """The command installed beside this interpreter."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens at on loopback just now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def get(url: str, timeout_seconds: float = 5) -> str:
+    """The body of a page. Raises OSError."""
+    with urllib.request.urlopen(url, timeout=timeout_seconds) as answer:
+        return str(answer.read().decode())
+
+
+class Stack:
+    """One collector and one agent. A context manager: what it started is gone afterwards."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        """`settings`: more environment, over what is said here."""
+        http, grpc, enrolment = free_ports(3)
+        self.folder = folder
+        self.data = folder / "collector"
+        self.state = folder / "agent"
+        self.url = f"http://127.0.0.1:{http}/"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("VEILLEUSE")}
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)
+        self.environment: Environment = kept | {
+            "VEILLEUSE__DATA_DIR": str(self.data),
+            "VEILLEUSE__HTTP__ADDRESS": f"127.0.0.1:{http}",
+            "VEILLEUSE__GRPC__ADDRESS": f"127.0.0.1:{grpc}",
+            "VEILLEUSE__GRPC__ENROLMENT_ADDRESS": f"127.0.0.1:{enrolment}",
+            "VEILLEUSE_AGENT__PATHS__STATE": str(self.state),
+            "NO_COLOR": "1",
+            **(settings or {}),
+        }
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in reversed(self.processes):
+            self.stop(process)
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A command that ends by itself."""
+        return subprocess.run(
+            [program(command[0]), *command[1:]],
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def must(self, *command: str, **environment: str) -> str:
+        """Its output; fails when it does."""
+        done = self.run(*command, **environment)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        """A process in a group of its own; its log is <folder>/<command>.log."""
+        with (self.folder / f"{command[0]}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [program(command[0]), *command[1:]],
+                env=self.environment | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def stop(self, process: subprocess.Popen[bytes], seconds: float = 25) -> int:
+        """SIGTERM, then the whole group; the exit code."""
+        if process.poll() is None:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
+
+    def log(self, command: str) -> str:
+        """What a started command has said so far."""
+        return (self.folder / f"{command}.log").read_text(encoding="utf-8", errors="replace")
+
+    def start_collector(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Initialised if need be, and answering."""
+        self.must("veilleuse", "init", "--if-missing", **environment)
+        process = self.start("veilleuse", "serve", **environment)
+        self.wait_for(self._answers, f"the collector answers at {self.url}", process=process)
+        return process
+
+    def enrol(self, population: str = "server") -> None:
+        """By a real join file."""
+        join = self.folder / "join"
+        where = ("--entity", "test", "--site", "test", "--population", population)
+        self.must("veilleuse", "token", "create", *where, "--output", str(join))
+        self.must("veilleuse-agent", "enrol", str(join))
+
+    def wait_for(
+        self,
+        condition: object,
+        what: str,
+        *,
+        seconds: float = 30,
+        process: subprocess.Popen[bytes] | None = None,
+    ) -> None:
+        """Until `condition()` is true. Fails with the logs."""
+        assert callable(condition)
+        until = time.monotonic() + seconds
+        while not condition():
+            ended = process is not None and process.poll() is not None
+            assert not ended, f"the process ended before {what}:\n{self._logs()}"
+            assert time.monotonic() < until, f"not within {seconds:g} s: {what}\n{self._logs()}"
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            get(self.url + "healthz")
+            host, _, port = self.environment["VEILLEUSE__GRPC__ENROLMENT_ADDRESS"].rpartition(":")
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def _logs(self) -> str:
+        return "".join(
+            f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in self.folder.glob("*.log")
+        )
+
+
+def orphans(marker: str) -> list[str]:
+    """Command lines of living processes whose environment holds `marker` (a temporary folder of ours)."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            with suppress(OSError):
+                if marker.encode() in (folder / "environ").read_bytes():
+                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found

@@ -1,0 +1,323 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The sender's half of the spool on real SQLite files: order, numbers, chain, ring, epochs. PROMISES.md §2.1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tests.fakes.agent import EPOCH_START, record
+from veilleuse.agent.encode import WireEncoder, encode_record
+from veilleuse.agent.errors import SpoolBusy
+from veilleuse.agent.outbox import QUARANTINE_ROWS, Outbox, Ring
+from veilleuse.agent.spool import connect
+from veilleuse.wire.chain import chain_next, chain_start
+from veilleuse.wire.limits import MAX_PUSH_BYTES
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+NOW = EPOCH_START
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    """An empty one, with a ring of an hour and 3 records."""
+    path = tmp_path / "spool.db"
+    with closing(connect(path)) as connection:
+        yield Outbox(connection, path, WireEncoder(), Ring(milliseconds=HOUR, records=3))
+
+
+def measure(outbox: Outbox, *indices: int) -> None:
+    """What the resident process appends."""
+    rows = [(record(index).to_json(),) for index in indices]
+    outbox._connection.executemany("INSERT INTO pending (body) VALUES (?)", rows)
+
+
+def fill(outbox: Outbox, first: int, last: int) -> None:
+    """Records first … last, numbered."""
+    measure(outbox, *range(first, last + 1))
+    outbox.number_pending(10_000)
+
+
+def chain_holds(outbox: Outbox) -> bool:
+    """Numbers are contiguous and each chain value follows from the one before."""
+    rows = outbox._connection.execute("SELECT seq, wire, chain FROM outbox ORDER BY seq").fetchall()
+    chain = chain_start(outbox.epoch()) if rows and rows[0][0] == 1 else None
+    for position, (seq, wire, value) in enumerate(rows):
+        if seq != rows[0][0] + position or (chain is not None and chain_next(chain, wire) != value):
+            return False
+        chain = value
+    return True
+
+
+def test_numbers_begin_at_one_and_the_chain_at_the_epoch(outbox):
+    """seq 1, 2, 3; chain_n = SHA-256(chain_{n-1} ‖ bytes), chain_0 = SHA-256(epoch)."""
+    measure(outbox, 0, 1, 2)
+    assert outbox.number_pending(256) == 3
+    run = outbox.unacknowledged(0, 256, MAX_PUSH_BYTES)
+    assert [one.seq for one in run] == [1, 2, 3]
+    assert run[0].chain == chain_next(chain_start(outbox.epoch()), encode_record(record(0)))
+    assert outbox.chain_at(0) == chain_start(outbox.epoch())
+    assert outbox.chain_at(2) == run[1].chain
+    assert chain_holds(outbox)
+    assert outbox.number_pending(256) == 0
+
+
+def test_rows_are_numbered_only_while_few_wait(outbox):
+    """With `limit` unacknowledged nothing more is numbered: the spool's bound can still drop the rest."""
+    measure(outbox, *range(10))
+    assert outbox.number_pending(4) == 4
+    assert outbox.number_pending(4) == 0
+    outbox.acknowledge(3, NOW)
+    assert outbox.number_pending(4) == 3
+    assert outbox.last_seq() == 7
+    assert outbox.waiting()[0] == 7
+
+
+def test_a_run_is_bounded_in_rows_and_bytes(outbox):
+    """At most `limit` rows, at most `max_bytes`, at least one record."""
+    fill(outbox, 0, 9)
+    size = len(outbox.unacknowledged(0, 1, 1)[0].wire)
+    assert len(outbox.unacknowledged(0, 4, MAX_PUSH_BYTES)) == 4
+    assert len(outbox.unacknowledged(0, 100, 3 * size)) == 3
+    assert [one.seq for one in outbox.unacknowledged(7, 100, MAX_PUSH_BYTES)] == [8, 9, 10]
+    assert outbox.unacknowledged(10, 100, MAX_PUSH_BYTES) == ()
+
+
+def test_the_ring_keeps_by_age_and_by_number(outbox):
+    """Younger than the ring's hours, and the last few whatever their age; the last row always."""
+    fill(outbox, 0, 9)
+    outbox.acknowledge(10, NOW)
+    assert outbox.oldest_seq() == 1
+    fill(outbox, 10, 11)
+    outbox.acknowledge(12, NOW + HOUR)
+    assert outbox.oldest_seq() == 10
+    assert outbox.acknowledged_seq() == outbox.last_seq() == 12
+    fill(outbox, 12, 12)
+    assert outbox.last_seq() == 13
+    assert chain_holds(outbox)
+
+
+def test_numbers_go_on_when_nothing_is_kept(tmp_path):
+    """A ring of nothing still remembers the last number: none is ever given twice."""
+    path = tmp_path / "spool.db"
+    with closing(connect(path)) as connection:
+        outbox = Outbox(connection, path, WireEncoder(), Ring(milliseconds=0, records=0))
+        for index in range(5):
+            fill(outbox, index, index)
+            outbox.acknowledge(index + 1, NOW + index)
+        assert outbox.last_seq() == 5
+        assert len(connection.execute("SELECT * FROM outbox").fetchall()) == 1
+
+
+def test_the_ring_is_bounded_in_bytes(tmp_path):
+    """Whatever its age, what is acknowledged never fills the spool."""
+    path = tmp_path / "spool.db"
+    with closing(connect(path)) as connection:
+        outbox = Outbox(connection, path, WireEncoder(), Ring(milliseconds=HOUR, records=3, max_bytes=20_000))
+        fill(outbox, 0, 999)
+        outbox.acknowledge(1_000, NOW)
+        (kept,) = connection.execute("SELECT SUM(LENGTH(wire)) FROM outbox").fetchone()
+        assert 15_000 < kept <= 21_000
+        assert outbox.acknowledged_seq() == 1_000
+        assert chain_holds(outbox)
+
+
+def test_going_back_within_the_ring(outbox):
+    """rewind un-acknowledges; further back than the ring it refuses and changes nothing."""
+    fill(outbox, 0, 9)
+    outbox.acknowledge(10, NOW)
+    assert outbox.rewind(4)
+    assert outbox.acknowledged_seq() == 4
+    assert [one.seq for one in outbox.unacknowledged(4, 10, MAX_PUSH_BYTES)] == [5, 6, 7, 8, 9, 10]
+    outbox.acknowledge(10, NOW + 2 * HOUR)
+    assert outbox.oldest_seq() == 8
+    assert not outbox.rewind(6)
+    assert outbox.acknowledged_seq() == 10
+    assert outbox.rewind(7)
+
+
+def test_a_gap_takes_the_number_of_what_was_refused(outbox):
+    """The rest is chained again, the original and the reason are in quarantine, the drop is counted."""
+    fill(outbox, 0, 4)
+    original = outbox.unacknowledged(1, 1, MAX_PUSH_BYTES)[0].wire
+    outbox.replace_with_gap(2, "bad")
+    run = outbox.unacknowledged(0, 10, MAX_PUSH_BYTES)
+    assert [one.seq for one in run] == [1, 2, 3, 4, 5]
+    assert pb.Record.FromString(run[1].wire).gap.reason == pb.GAP_REASON_REFUSED
+    assert chain_holds(outbox)
+    assert outbox.control("drops") == '{"refused": 1}'
+    kept = outbox._connection.execute("SELECT seq, epoch, wire, reason FROM quarantine").fetchall()
+    assert kept == [(2, outbox.epoch().hex(), original, "bad")]
+
+
+def test_the_quarantine_is_bounded(outbox):
+    """The oldest go."""
+    fill(outbox, 0, QUARANTINE_ROWS + 9)
+    for seq in range(1, QUARANTINE_ROWS + 11):
+        outbox.replace_with_gap(seq, "bad")
+    rows = outbox._connection.execute("SELECT MIN(seq), COUNT(*) FROM quarantine").fetchone()
+    assert rows == (11, QUARANTINE_ROWS)
+
+
+def test_a_new_epoch_keeps_the_bytes_and_the_order(outbox):
+    """Everything after the last acknowledged record, from 1, under another epoch, not encoded again."""
+    fill(outbox, 0, 4)
+    outbox.acknowledge(2, NOW)
+    before, epoch = [one.wire for one in outbox.unacknowledged(2, 10, MAX_PUSH_BYTES)], outbox.epoch()
+    outbox.new_epoch()
+    run = outbox.unacknowledged(0, 10, MAX_PUSH_BYTES)
+    assert outbox.epoch() != epoch
+    assert [one.seq for one in run] == [1, 2, 3]
+    assert [one.wire for one in run] == before
+    assert outbox.acknowledged_seq() == 0
+    assert chain_holds(outbox)
+
+
+def test_a_new_epoch_with_a_gap_sends_the_ring_again(outbox):
+    """Gap{ring_expired} first, then all that is kept, acknowledged or not."""
+    fill(outbox, 0, 4)
+    outbox.acknowledge(2, NOW)
+    outbox.new_epoch(lost_records=7)
+    run = outbox.unacknowledged(0, 10, MAX_PUSH_BYTES)
+    assert len(run) == 6
+    gap = pb.Record.FromString(run[0].wire).gap
+    assert (gap.reason, gap.records) == (pb.GAP_REASON_RING_EXPIRED, 7)
+    assert chain_holds(outbox)
+
+
+def test_an_unreadable_row_becomes_a_gap(outbox):
+    """Damage to one row costs that row: declared, kept aside, the queue goes on."""
+    measure(outbox, 0)
+    outbox._connection.execute("INSERT INTO pending (body) VALUES ('{\"period\":')")
+    measure(outbox, 1)
+    assert outbox.number_pending(10) == 3
+    gap = pb.Record.FromString(outbox.unacknowledged(1, 1, MAX_PUSH_BYTES)[0].wire).gap
+    assert (gap.reason, gap.records) == (pb.GAP_REASON_SPOOL_DAMAGED, 1)
+    assert outbox.control("drops") == '{"spool_damaged": 1}'
+
+
+def test_two_processes_take_turns(outbox, tmp_path):
+    """While the other one writes, SpoolBusy: nothing is half done."""
+    measure(outbox, 0)
+    outbox._connection.execute("PRAGMA busy_timeout = 50")
+    with closing(connect(tmp_path / "spool.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(SpoolBusy):
+            outbox.number_pending(10)
+        other.execute("ROLLBACK")
+    assert outbox.number_pending(10) == 1
+
+
+def test_killed_at_any_moment_no_number_is_used_twice(tmp_path):
+    """R3, the sender's side: kill -9 during numbering and acknowledging; every row once, the chain whole."""
+    path = tmp_path / "spool.db"
+    with closing(connect(path)) as db:
+        rows = [(record(index).to_json(),) for index in range(3_000)]
+        db.execute("BEGIN")
+        db.executemany("INSERT INTO pending (body) VALUES (?)", rows)
+        db.execute("COMMIT")
+    code = (
+        "import sys; from pathlib import Path; from veilleuse.agent.outbox import Outbox, Ring;"
+        "from veilleuse.agent.encode import WireEncoder; from veilleuse.agent.spool import connect;"
+        "path = Path(sys.argv[1]); box = Outbox(connect(path), path, WireEncoder(), Ring(0, 100_000, 1 << 30));"
+        "print('on', flush=True)\n"
+        "while box.number_pending(7):\n    box.acknowledge(box.last_seq(), 1)"
+    )
+    for moment in range(8):
+        child = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(0.003 * moment)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+    with closing(connect(path)) as db:
+        outbox = Outbox(db, path, WireEncoder(), Ring(0, 100_000, 1 << 30))
+        while outbox.number_pending(10_000):
+            outbox.acknowledge(outbox.last_seq(), 1)
+        wires = [row[0] for row in db.execute("SELECT wire FROM outbox ORDER BY seq")]
+        assert wires == [encode_record(record(index)) for index in range(3_000)]
+        assert chain_holds(outbox)
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """Whatever happens, in whatever order: produced = waiting + numbered, in order, and the chain holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        path = Path(self.folder.name) / "spool.db"
+        self.connection = connect(path)
+        self.connection.execute("PRAGMA synchronous = OFF")
+        self.outbox = Outbox(self.connection, path, WireEncoder(), Ring(milliseconds=0, records=4))
+        self.made = 0
+        self.now = NOW
+        self.acknowledged: list[int] = []  # indices, as the collector would hold them
+        self.epochs = {self.outbox.epoch()}
+
+    def teardown(self) -> None:
+        self.connection.close()
+        self.folder.cleanup()
+
+    def waiting(self) -> list[int]:
+        """Indices of the numbered, unacknowledged records."""
+        run = self.outbox.unacknowledged(self.outbox.acknowledged_seq(), 10_000, 1 << 30)
+        starts = [
+            pb.Record.FromString(one.wire).measurement.period.clock.start_unix_milliseconds for one in run
+        ]
+        return [(start - EPOCH_START) // 60_000 for start in starts]
+
+    @rule(count=st.integers(1, 6))
+    def append(self, count: int) -> None:
+        measure(self.outbox, *range(self.made, self.made + count))
+        self.made += count
+
+    @rule(limit=st.integers(1, 8))
+    def number(self, limit: int) -> None:
+        self.outbox.number_pending(limit)
+
+    @rule(share=st.floats(0, 1))
+    def acknowledge(self, share: float) -> None:
+        waiting = self.waiting()
+        count = round(share * len(waiting))
+        self.now += 1
+        self.outbox.acknowledge(self.outbox.acknowledged_seq() + count, self.now)
+        self.acknowledged += waiting[:count]
+
+    @rule(back=st.integers(0, 6))
+    def rewind(self, back: int) -> None:
+        mark = max(0, self.outbox.acknowledged_seq() - back)
+        gone = self.outbox.acknowledged_seq() - mark
+        if self.outbox.rewind(mark) and gone:
+            del self.acknowledged[-gone:]
+
+    @rule()
+    def another_epoch(self) -> None:
+        self.outbox.new_epoch()
+        assert self.outbox.epoch() not in self.epochs
+        self.epochs.add(self.outbox.epoch())
+
+    @invariant()
+    def nothing_lost_nothing_twice(self) -> None:
+        pending = self.connection.execute("SELECT COUNT(*) FROM pending").fetchone()[0]
+        assert self.acknowledged + self.waiting() == list(range(self.made - pending))
+        assert chain_holds(self.outbox)
+
+
+TestOutboxMachine = OutboxMachine.TestCase
+TestOutboxMachine.settings = hypothesis_settings(max_examples=30, stateful_step_count=20, deadline=None)

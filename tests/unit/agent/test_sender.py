@@ -1,0 +1,288 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The sender against a collector on real gRPC ports with real TLS: PROMISES.md §2.2, R3, R4, R12, R13."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.fakes.agent import EPOCH_START, Agent, energies, record
+from tests.fakes.collector import FakeCollector
+from veilleuse.agent.model import Gap
+from veilleuse.agent.outbox import Ring
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import GapReason
+
+
+@pytest.fixture
+def collector() -> Iterator[FakeCollector]:
+    """One that runs."""
+    with FakeCollector() as running:
+        yield running
+
+
+@pytest.fixture
+def agent(tmp_path: Path, collector: FakeCollector) -> Agent:
+    """One that is enrolled."""
+    enrolled = Agent(tmp_path / "state")
+    enrolled.enrol(collector)
+    return enrolled
+
+
+def stored(agent: Agent, collector: FakeCollector) -> list[int]:
+    """Millijoules of the agent's measurements on the collector."""
+    return energies(collector.stored(agent.identity.agent_id))
+
+
+def test_everything_measured_is_stored_once_and_in_order(agent, collector):
+    """600 records go out in runs of at most 256 and arrive as they were made: mJ sent = mJ stored."""
+    agent.measure(*(record(index) for index in range(600)))
+    assert agent.send()
+    assert stored(agent, collector) == [1_000 + index for index in range(600)]
+    pushes = [request for request in collector.requests if isinstance(request, pb.PushRequest)]
+    assert [len(push.records) for push in pushes] == [256, 256, 88]
+    assert agent.control()["standing"] == "ok"
+    assert all(row[3] is not None for row in agent.rows())
+
+
+def test_a_reply_lost_after_the_commit_duplicates_nothing(agent, collector):
+    """R4: the run whose answer was lost is found stored by the next Hello, and not sent again."""
+    agent.measure(*(record(index) for index in range(5)))
+    collector.lose_replies = 1
+    assert not agent.send()
+    assert f"{collector.address} cannot be reached" in agent.control()["standing"]
+    agent.measure(record(5))
+    assert agent.send()
+    (stream,) = collector.streams.values()
+    assert energies([pb.Record.FromString(wire) for wire in stream.records]) == [
+        1_000 + index for index in range(6)
+    ]
+    assert "failures" not in agent.control()
+
+
+def test_nothing_is_lost_while_the_collector_is_away(agent, collector):
+    """A contact that finds nobody leaves every record, one clear line, a failure and a time to come back."""
+    address = agent.identity.place.address
+    for server in collector._servers:
+        server.stop(None).wait()
+    agent.measure(record(0), record(1))
+    assert not agent.send()
+    control = agent.control()
+    assert control["failures"] == "1"
+    assert "\n" not in control["standing"]
+    assert int(control["next_send"]) > 0
+    assert address.startswith("127.0.0.1")
+    assert len(agent.rows()) == 2
+
+
+def test_a_collector_restored_from_a_backup_gets_the_ring_again(agent, collector):
+    """R12: the collector stands before what it had acknowledged; 0 lost, 0 duplicated."""
+    agent.measure(*(record(index) for index in range(10)))
+    assert agent.send()
+    backup = collector.backup()
+    agent.measure(*(record(index) for index in range(10, 20)))
+    assert agent.send()
+    collector.streams = backup
+    agent.measure(record(20))
+    assert agent.send()
+    (stream,) = collector.streams.values()
+    assert energies([pb.Record.FromString(wire) for wire in stream.records]) == [
+        1_000 + index for index in range(21)
+    ]
+
+
+def test_a_collector_older_than_the_ring_gets_a_gap_in_a_new_epoch(agent, collector):
+    """Mark + 1 is older than everything kept: a new epoch begins with Gap{ring_expired}, then all that is kept."""
+    agent.ring = Ring(milliseconds=0, records=3)
+    agent.measure(record(0), record(1))
+    assert agent.send()
+    backup = collector.backup()
+    agent.measure(*(record(index) for index in range(2, 12)))
+    assert agent.send()
+    collector.streams = backup
+    agent.measure(record(12))
+    assert agent.send()
+    records = collector.stored(agent.identity.agent_id)
+    gaps = [one.gap for one in records if one.HasField("gap")]
+    assert [(gap.reason, gap.records) for gap in gaps] == [(pb.GAP_REASON_RING_EXPIRED, 7)]
+    assert energies(records) == [1_000, 1_001, *(1_000 + index for index in range(9, 13))]
+    assert len(records) - 1 + gaps[0].records == 13  # produced = stored + declared gaps
+
+
+@pytest.mark.parametrize("mark", [7, 8])
+def test_the_edge_of_the_ring_is_not_a_gap(agent, collector, mark):
+    """The collector went back to just before the oldest record kept: re-sent in the same epoch, nothing declared lost."""
+    agent.ring = Ring(milliseconds=0, records=3)
+    agent.measure(*(record(index) for index in range(10)))
+    assert agent.send()
+    assert agent.rows()[0][0] == 8
+    epoch = bytes.fromhex(agent.control()["epoch"])
+    collector.truncate(agent.identity.agent_id, epoch, mark)
+    assert agent.send()
+    assert [key[1] for key in collector.streams] == [epoch]
+    assert stored(agent, collector) == [1_000 + index for index in range(10)]
+
+
+def test_an_agent_rolled_back_to_a_snapshot_loses_nothing(agent, collector, tmp_path):
+    """R13: the spool goes back in time; what it makes from then on arrives under a new epoch, nothing is dropped."""
+    agent.measure(record(0))
+    assert agent.send()
+    shutil.copytree(agent.state, tmp_path / "snapshot")
+    agent.measure(record(1), record(2))
+    assert agent.send()
+    shutil.rmtree(agent.state)
+    shutil.copytree(tmp_path / "snapshot", agent.state)
+    agent.measure(record(3), record(4))
+    assert agent.send()
+    assert stored(agent, collector) == [1_000, 1_001, 1_002, 1_003, 1_004]
+    assert len(collector.streams) == 2
+
+
+def test_a_snapshot_with_records_on_their_way_is_told_by_its_chain(agent, collector, tmp_path):
+    """The same numbers with other content: the chain differs, a new epoch carries what was never acknowledged here."""
+    agent.measure(record(0))
+    assert agent.send()
+    shutil.copytree(agent.state, tmp_path / "snapshot")
+    agent.measure(record(1))
+    assert agent.send()
+    shutil.rmtree(agent.state)
+    shutil.copytree(tmp_path / "snapshot", agent.state)
+    agent.measure(record(2))
+    assert agent.send()
+    assert stored(agent, collector) == [1_000, 1_001, 1_002]
+
+
+def test_a_refused_record_becomes_a_gap_at_its_own_number(agent, collector):
+    """The original is in quarantine, its span in a Gap{refused}, what follows is stored, and it is counted."""
+    collector.refuse = lambda one: "energy_out_of_range" if 1_003 in energies([one]) else ""
+    agent.measure(*(record(index) for index in range(6)))
+    assert agent.send()
+    records = collector.stored(agent.identity.agent_id)
+    assert energies(records) == [1_000, 1_001, 1_002, 1_004, 1_005]
+    gap = records[3].gap
+    assert (gap.reason, gap.records) == (pb.GAP_REASON_REFUSED, 1)
+    assert gap.spans[0].milliseconds == 60_000
+    assert gap.spans[0].period.clock.start_unix_milliseconds == EPOCH_START + 3 * 60_000
+    quarantine = agent.with_outbox(
+        lambda outbox: outbox._connection.execute("SELECT seq, reason FROM quarantine").fetchall()
+    )
+    assert quarantine == [(4, "energy_out_of_range")]
+    hello = [one for one in collector.requests if isinstance(one, pb.HelloRequest)][-1]
+    assert [(drop.reason, drop.records) for drop in hello.health.drops] == [(pb.GAP_REASON_REFUSED, 1)]
+
+
+def test_even_a_refused_gap_blocks_nothing(agent, collector):
+    """A gap whose span is refused loses its span and goes through."""
+    collector.refuse = lambda one: "span" if one.gap.spans or 1_001 in energies([one]) else ""
+    agent.measure(record(0), record(1), record(2))
+    assert agent.send()
+    assert energies(collector.stored(agent.identity.agent_id)) == [1_000, 1_002]
+
+
+def test_a_collector_that_refuses_everything_is_left_in_peace(agent, collector):
+    """The contact ends with one line; the records are still there, as gaps and in quarantine."""
+    collector.refuse = lambda one: "no"
+    agent.measure(record(0))
+    assert not agent.send()
+    assert "refuses even the gap" in agent.control()["standing"]
+
+
+def test_a_run_refused_without_a_name_is_narrowed_to_the_record(agent, collector):
+    """INVALID_ARGUMENT names no record: the run is halved until one remains, and that one becomes a gap."""
+    collector.invalid = lambda one: 1_011 in energies([one])
+    agent.measure(*(record(index) for index in range(20)))
+    assert agent.send()
+    assert stored(agent, collector) == [1_000 + index for index in range(20) if index != 11]
+
+
+def test_a_conflict_starts_another_epoch(agent, collector):
+    """Somebody else pushed under our epoch: Hello tells, what is ours goes under a new one."""
+    agent.measure(record(0), record(1))
+    assert agent.send()
+    (stream,) = collector.streams.values()
+    stream.chain = bytes(32)
+    agent.measure(record(2))
+    assert agent.send()
+    assert stored(agent, collector) == [1_000, 1_001, 1_002]
+    assert len(collector.streams) == 2
+
+
+def test_a_busy_collector_is_obeyed(agent, collector):
+    """RESOURCE_EXHAUSTED with a delay: the agent comes back no sooner."""
+    collector.abort = (grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", 90_000)
+    now = int(agent.identity.not_before_unix_milliseconds + 1_000_000)
+    assert not agent.send(clock=lambda: now)
+    assert int(agent.control()["next_send"]) - now >= 90_000
+
+
+def test_a_revoked_machine_says_so(agent, collector):
+    """PERMISSION_DENIED is told in the standing, in one line, and nothing is thrown away."""
+    collector.forbidden.add(agent.identity.agent_id)
+    agent.measure(record(0))
+    assert not agent.send()
+    assert (
+        agent.control()["standing"]
+        == f"refused by the collector at {collector.address}: this machine was revoked"
+    )
+    assert len(agent.rows()) == 1
+
+
+def test_facts_travel_when_they_change(agent, collector):
+    """Once, and not again while they stay the same."""
+    assert agent.send()
+    assert agent.send()
+    hellos = [one for one in collector.requests if isinstance(one, pb.HelloRequest)]
+    assert [one.HasField("facts") for one in hellos] == [True, False]
+    assert hellos[0].facts.agent_version == hellos[0].health.agent_version
+    assert hellos[1].instance_id
+    assert not hellos[0].instance_id
+
+
+def test_a_calendar_is_kept_and_confirmed(agent, collector):
+    """Pulled in full once, named by its hash afterwards, confirmed after a delivered batch."""
+    spans = [pb.OpenSpan(iso_weekday=day, start_minute=420, end_minute=1_200) for day in range(1, 7)]
+    collector.calendar = pb.Calendar(
+        time_zone="Europe/Paris", open_spans=spans, closures=[pb.LocalDate(year=2026, month=12, day=25)]
+    )
+    agent.measure(record(0))
+    assert agent.send()
+    control = agent.control()
+    assert '"Europe/Paris"' in control["calendar"]
+    assert control["calendar_state"] == "confirmed"
+    assert agent.send()
+    hello = collector.requests[-1]
+    assert hello.calendar.state == pb.APPLIED_STATE_CONFIRMED
+    assert hello.calendar.sha256.hex() == control["calendar_sha256"]
+
+
+def test_a_calendar_that_cannot_be_used_leaves_the_old_one(agent, collector):
+    """An open span under three hours is refused, and the agent says FAILED from then on."""
+    collector.calendar = pb.Calendar(
+        time_zone="Europe/Paris", open_spans=[pb.OpenSpan(iso_weekday=1, start_minute=0, end_minute=10)]
+    )
+    assert agent.send()
+    assert "calendar" not in agent.control()
+    assert agent.control()["calendar_state"] == "failed"
+
+
+def test_gaps_made_by_the_spool_are_counted(agent, collector):
+    """A Gap{spool_cap} is a record like another; Hello's health tells how many records it stands for."""
+    agent.measure(Gap(GapReason.SPOOL_CAP, ((record(0).period, 60_000),), 12), record(1))
+    assert agent.send()
+    assert agent.send()
+    assert [(drop.reason, drop.records) for drop in collector.requests[-1].health.drops] == [
+        (pb.GAP_REASON_SPOOL_CAP, 12)
+    ]
+
+
+def test_what_the_collector_asks_for_is_when_we_come_back(agent, collector):
+    """next_send_after with up to a tenth on top."""
+    collector.next_send_after_milliseconds = 60_000
+    now = agent.identity.not_before_unix_milliseconds + 1_000_000
+    assert agent.send(clock=lambda: now)
+    assert int(agent.control()["next_send"]) == now + 66_000

@@ -1,0 +1,143 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A store in memory for tests of what reads it: ports.Reader over plain lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+
+from veilleuse.collector.model import (
+    AgentId,
+    Cell,
+    DataKind,
+    DerivedCell,
+    DerivedRow,
+    Grain,
+    Host,
+    HostId,
+    HostStatus,
+    LastRecord,
+    LedgerEntry,
+    MachineFacts,
+    PointSumRow,
+    Site,
+    SumRow,
+)
+from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
+
+DAY = 86_400_000
+HOUR = 3_600_000
+
+
+def site(name: str = "hq", zone: str = "FR", calendar: Calendar = DEFAULT_CALENDAR) -> Site:
+    """A place."""
+    return Site(name, zone, calendar.time_zone, calendar.to_json())
+
+
+def host(
+    number: int,
+    device_class: DeviceClass = DeviceClass.SFF,
+    population: Population = Population.WORKSTATION,
+    *,
+    entity: str = "IT",
+    place: str = "hq",
+    enrolled: date = date(2026, 1, 1),
+    status: HostStatus = HostStatus.ACTIVE,
+    last_contact: int | None = None,
+) -> Host:
+    """A machine."""
+    return Host(
+        HostId(number),
+        AgentId(number.to_bytes(16, "big")),
+        entity,
+        place,
+        population,
+        status,
+        MachineFacts(device_class),
+        enrolled,
+        last_contact,
+    )
+
+
+@dataclass
+class MemoryReader:
+    """ports.Reader."""
+
+    host_list: list[Host]
+    site_list: list[Site] = field(default_factory=lambda: [site()])
+    sum_rows: list[SumRow] = field(default_factory=list)
+    derived_rows: list[DerivedRow] = field(default_factory=list)
+    simulated: bool = False
+    dirty: int = 0
+
+    def state(
+        self,
+        number: int,
+        day: date,
+        band: Band,
+        state: State,
+        milliseconds: int,
+        *,
+        grain: Grain = Grain.DAY,
+        **more: int,
+    ) -> None:
+        """Add a sum of a day or of the week that begins there."""
+        cell = Cell(band, state, Supply.AC, milliseconds, **more)  # type: ignore[arg-type]
+        self.sum_rows.append(SumRow(HostId(number), grain, day.toordinal(), cell))
+
+    def energy(
+        self,
+        number: int,
+        day: date,
+        band: Band,
+        state: State,
+        method: Method,
+        milliseconds: int,
+        energy: int,
+        uncertainty: int = 0,
+        *,
+        grain: Grain = Grain.DAY,
+    ) -> None:
+        """Add derived energy."""
+        cell = DerivedCell(band, state, Supply.AC, method, milliseconds, energy, uncertainty)
+        self.derived_rows.append(DerivedRow(HostId(number), grain, day.toordinal(), cell))
+
+    def data_kind(self) -> DataKind:
+        return DataKind(self.simulated)
+
+    def hosts(self) -> tuple[Host, ...]:
+        return tuple(self.host_list)
+
+    def sites(self) -> tuple[Site, ...]:
+        return tuple(self.site_list)
+
+    def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
+        return (row for row in self.sum_rows if row.grain is grain and start <= row.start < end)
+
+    def point_sums(self, grain: Grain, start: int, end: int) -> Iterator[PointSumRow]:
+        return iter(())
+
+    def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
+        return (row for row in self.derived_rows if row.grain is grain and start <= row.start < end)
+
+    def ledger(self) -> tuple[LedgerEntry, ...]:
+        return ()
+
+    def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
+        return ()
+
+    def last_records(self) -> tuple[LastRecord, ...]:
+        return ()
+
+    def state_totals(self, end: int) -> tuple[tuple[HostId, State, int], ...]:
+        return ()
+
+    def record_count(self) -> int:
+        return 0
+
+    def dirty_count(self) -> int:
+        return self.dirty

@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse convert`: a written quantity, its unit, its factor."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veilleuse.collector.account.conversion import conversion, energy_kwh
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.factors.choose import choose
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "kwh"),
+    [
+        ("12500", "kWh", Fraction(12500)),
+        ("12.5", "MWh", Fraction(12500)),
+        ("1000", "Wh", Fraction(1)),
+        ("3600000", "J", Fraction(1)),
+        ("3600", "kJ", Fraction(1)),
+        ("3.6", "MJ", Fraction(1)),
+        ("3600000000", "mJ", Fraction(1)),
+        ("1e3", "Wh", Fraction(1)),
+        ("0", "kWh", Fraction(0)),
+    ],
+)
+def test_units(text: str, unit: str, kwh: Fraction):
+    """Exactly, and mJ is not MJ."""
+    assert energy_kwh(text, unit) == kwh
+
+
+@given(st.decimals(0, 10**12, places=6))
+def test_units_agree(value: Decimal):
+    """x MWh = 1000 x kWh = 3600 x MJ."""
+    assert energy_kwh(str(value), "MWh") == 1000 * energy_kwh(str(value), "kWh")
+    assert energy_kwh(str(value * 3600), "MJ") == energy_kwh(str(value * 1000), "kWh")
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "why"),
+    [
+        ("12,5", "kWh", "write it like"),
+        ("", "kWh", "not a number"),
+        ("ten", "kWh", "not a number"),
+        ("-1", "kWh", "0 or more"),
+        ("NaN", "kWh", "0 or more"),
+        ("Infinity", "kWh", "0 or more"),
+        ("1e999999", "kWh", "out of range"),
+        ("1e-999999", "kWh", "out of range"),
+        ("1", "kwh", "did you mean kWh"),
+        ("1", "furlong", "unknown unit"),
+    ],
+)
+def test_what_is_no_energy_is_refused(text: str, unit: str, why: str):
+    """One clear line, exit code 2."""
+    with pytest.raises(UsageError, match=why) as refused:
+        energy_kwh(text, unit)
+    assert refused.value.exit_code == 2
+
+
+def test_the_answer():
+    """12,500 kWh, FR, 2021: 711.25 kg exactly, with factor, split and interval."""
+    answer = conversion(energy_kwh("12500", "kWh"), choose("FR", 2021), "FR")
+    assert answer["kgco2e_total"] == 711.25
+    assert answer["kwh"] == 12500
+    assert (answer["zone"], answer["year"], answer["provisional"]) == ("FR", 2021, False)
+    assert (answer["factor_id"], answer["factor_kgco2e_per_kwh"]) == ("ADEME-FR-2021-MOY", 0.0569)
+    assert answer["split_estimated"] is True
+    low, high = answer["kgco2e_lo95"], answer["kgco2e_hi95"]
+    assert isinstance(low, float)
+    assert isinstance(high, float)
+    assert low < 711.25 < high
+    assert "factor_published" not in answer
+
+
+def test_the_answer_of_a_country_without_components():
+    """No split keys; the year that stands in is said."""
+    answer = conversion(Fraction(1), choose("DE", 2025), "DE")
+    assert "kgco2e_combustion" not in answer
+    assert answer["provisional"] is True

@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Which factor a zone and a year get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from veilleuse.collector.errors import UnknownZone, UsageError
+from veilleuse.collector.factors import BUILTIN
+from veilleuse.collector.factors.choose import FactorBook, choose, factor_book
+from veilleuse.collector.factors.static import AdemeFactors, OwidFactors
+from veilleuse.collector.ports import Factor, FactorSource
+
+
+@pytest.mark.parametrize(
+    ("year", "value", "series"),
+    [
+        (2021, "0.0569", "annual"),
+        (2022, "0.0520", "annual"),
+        (2023, "0.0580", "annual"),
+        (2024, "0.0519", "smoothed-4y"),
+        (2025, "0.0461", "smoothed-4y"),
+    ],
+)
+def test_france_year_by_year(year: int, value: str, series: str):
+    """ADEME's own value of each year, not provisional: METHOD.md §2."""
+    chosen = choose("FR", year)
+    assert chosen.factor.total_kgco2e_per_kwh == Decimal(value)
+    assert chosen.factor.series == series
+    assert chosen.factor.factor_id == f"ADEME-FR-{year}-MOY"
+    assert not chosen.provisional
+
+
+def test_a_year_not_published_yet_takes_the_last_one():
+    """2026 → 2025's, flagged provisional."""
+    chosen = choose("FR", 2026)
+    assert (chosen.factor.factor_id, chosen.year, chosen.provisional) == ("ADEME-FR-2025-MOY", 2026, True)
+    assert chosen.factor.published == "2026-05-18"
+
+
+def test_before_the_first_year_there_is_none():
+    """No factor is carried backwards."""
+    with pytest.raises(UnknownZone, match="the first is of 2021"):
+        choose("FR", 2020)
+
+
+def test_a_blank_uncertainty_inherits_ten_percent_flagged():
+    """Only 2022 publishes its own."""
+    assert not choose("FR", 2022).factor.uncertainty_inherited
+    inherited = choose("FR", 2023).factor
+    assert inherited.uncertainty_percent == 10
+    assert inherited.uncertainty_inherited
+
+
+def test_the_production_mix_of_rte_is_never_a_factor():
+    """21.7 g would be 2.4 times too little: it is in no list."""
+    assert not [one for one in factor_book().factors() if "RTE" in one.factor_id]
+    assert Decimal("0.0217") not in {one.total_kgco2e_per_kwh for one in AdemeFactors().factors()}
+
+
+@pytest.mark.parametrize("zone", ["DE", "de", "DEU", "deu", "Germany", " germany "])
+def test_a_zone_by_any_of_its_names(zone: str):
+    """ISO 3166 alpha-2, alpha-3 or the English name."""
+    assert choose(zone, 2023).factor.factor_id == "OWID-DEU-2023"
+
+
+def test_france_is_ademes_alone():
+    """FR, FRA and France give ADEME; the other provider's value can be asked for by name only."""
+    book = factor_book()
+    for zone in ("FR", "FRA", "France"):
+        assert book.choose(zone, 2023).factor.factor_id == "ADEME-FR-2023-MOY"
+    named = book.named("OWID-FRA-2023")
+    assert named.total_kgco2e_per_kwh == Decimal("0.055275")
+    assert not book.is_official(named)
+    assert book.is_official(book.named("ADEME-FR-2023-MOY"))
+
+
+def test_elsewhere_the_last_year_before():
+    """2025 → 2024, flagged."""
+    chosen = choose("BE", 2025)
+    assert (chosen.factor.valid_from.year, chosen.provisional) == (2024, True)
+
+
+@pytest.mark.parametrize(
+    ("zone", "near"),
+    [("Frnace", "FR"), ("Germny", "DE"), ("ZZ", "ZA"), ("World", "use an ISO|nearest"), ("", "ISO")],
+)
+def test_an_unknown_zone_is_an_error_that_helps(zone: str, near: str):
+    """The nearest zones are named; the world mean is never applied."""
+    with pytest.raises(UnknownZone, match=near):
+        choose(zone, 2024)
+
+
+def test_an_unknown_name_is_a_usage_error_that_helps():
+    """With the nearest names, else where to look."""
+    with pytest.raises(UsageError, match="did you mean ADEME-FR-202"):
+        factor_book().named("ADEME-FR-2029-MOY")
+    with pytest.raises(UsageError, match="factors list"):
+        factor_book().named("?")
+
+
+def test_no_country_is_free_of_emissions():
+    """Zero grams is a hole in the source's table, not a fact: such rows are not shipped."""
+    assert all(one.total_kgco2e_per_kwh > 0 for one in OwidFactors().factors())
+
+
+class FakeFactors:
+    """Another source."""
+
+    name = "fake"
+
+    def factors(self) -> Iterable[Factor]:
+        """One."""
+        day = date(2030, 1, 1)
+        yield Factor("X", "FR", day, day, "s", Decimal(9), (), Decimal(1), False, "s", "", "l")
+        yield Factor("Y", "XX", day, day, "s", Decimal(9), (), Decimal(1), False, "s", "", "l")
+
+
+def test_the_first_source_that_knows_a_zone_serves_it():
+    """A second source adds zones, and never takes one over."""
+    sources: list[FactorSource] = [AdemeFactors(), FakeFactors()]
+    book = FactorBook(sources)
+    assert book.choose("FR", 2030).factor.factor_id == "ADEME-FR-2025-MOY"
+    assert book.choose("XX", 2030).factor.factor_id == "Y"
+
+
+@pytest.mark.parametrize("source", [AdemeFactors(), OwidFactors()])
+def test_every_factor_says_where_it_comes_from(source: FactorSource):
+    """Source, licence, uncertainty, a validity of one civil year."""
+    assert source.name in BUILTIN
+    for factor in source.factors():
+        assert factor.source
+        assert factor.licence
+        assert factor.uncertainty_percent > 0
+        assert (factor.valid_from.month, factor.valid_to.month) == (1, 12)

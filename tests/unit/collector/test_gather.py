@@ -1,0 +1,238 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Stored sums → groups: days, shared weeks, enrolment, nights, and groups too small to be shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host, site
+from veilleuse.collector.account.anonymity import merge_small
+from veilleuse.collector.account.gather import Question, Tally, gather
+from veilleuse.collector.account.perimeter import Slice, WeekShares, enrolled_milliseconds, slices
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.figures import AUTRES, Group, GroupKey
+from veilleuse.collector.model import Cell, Grain, HostId, HostStatus, SumRow
+from veilleuse.wire.bands import DEFAULT_CALENDAR
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
+
+MONDAY = date(2026, 3, 2)
+LATE = round(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1000)
+SERVER = Population.SERVER
+
+
+def ask(reader: MemoryReader, first: date, end: date, *dimensions: str, k: int = 10) -> tuple[Group, ...]:
+    """The groups of a period."""
+    return gather(reader, Question(first, end, dimensions, k, LATE)).groups
+
+
+def test_a_day_is_inside_or_outside():
+    """[from, to): the last day is not part of it."""
+    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
+    for day in (1, 2, 3):
+        reader.energy(1, date(2026, 3, day), Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 10**day)
+    (group,) = ask(reader, date(2026, 3, 2), date(2026, 3, 3))
+    assert [sums.energy_millijoules for sums in group.sums.energies.values()] == [100]
+    assert (group.sums.hosts, group.sums.derived_milliseconds) == (1, HOUR)
+
+
+@given(st.integers(0, 10**15), st.integers(0, 6), st.integers(1, 7))
+def test_a_shared_week_loses_nothing(energy: int, first: int, length: int):
+    """Any cut of a week into two periods sums to the week's integers, exactly."""
+    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
+    reader.energy(
+        1, MONDAY, Band.OPEN, State.ON_ACTIVE, Method.LOAD_MODELLED, 5 * HOUR, energy, 7, grain=Grain.WEEK
+    )
+    start = date.fromordinal(MONDAY.toordinal())
+    cut = date.fromordinal(MONDAY.toordinal() + min(7, first + length))
+    end = date.fromordinal(MONDAY.toordinal() + 14)
+    parts = [*ask(reader, start, cut), *ask(reader, cut, end)]
+    total = sum(sums.energy_millijoules for group in parts for sums in group.sums.energies.values())
+    assert total == energy
+    assert sum(group.sums.derived_milliseconds for group in parts) == 5 * HOUR
+
+
+def test_a_week_is_shared_by_the_calendars_open_time():
+    """Monday to Wednesday of a week with Thursday and Friday closed get a third each; flagged apportioned."""
+    calendar = replace(DEFAULT_CALENDAR, closures=(date(2026, 3, 5), date(2026, 3, 6)))
+    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)], [site(calendar=calendar)])
+    reader.state(1, MONDAY, Band.OPEN, State.ON_IDLE, 9 * HOUR, grain=Grain.WEEK)
+    (group,) = ask(reader, MONDAY, date(2026, 3, 3))
+    assert group.sums.milliseconds(frozenset({Band.OPEN}), frozenset({State.ON_IDLE})) == 3 * HOUR
+    assert group.sums.apportioned
+    (idle,) = group.sums.states.values()
+    assert idle.idle_beyond_15_minutes_milliseconds is None
+
+
+def test_a_week_without_open_time_goes_to_its_weekdays():
+    """A calendar changed to closed after the fact leaves the energy somewhere."""
+    shares = WeekShares(replace(DEFAULT_CALENDAR, open_spans=()))
+    assert [share for _, share in shares.share(MONDAY.toordinal(), 10)] == [2, 2, 2, 2, 2, 0, 0]
+
+
+def test_years_and_months_divide():
+    """A factor is of a year: a period over New Year gives two rows; month divides further."""
+    first, end = date(2025, 12, 30), date(2026, 2, 2)
+    assert slices(first, end) == (Slice(first, date(2026, 1, 1)), Slice(date(2026, 1, 1), end))
+    assert [part.first for part in slices(first, end, by_month=True)] == [
+        first,
+        date(2026, 1, 1),
+        date(2026, 2, 1),
+    ]
+
+
+def test_enrolled_time():
+    """From the day of enrolment to the end, to now, or to a departed machine's last contact."""
+    part, now = Slice(date(2026, 3, 1), date(2026, 4, 1)), LATE
+    place = site()
+    assert enrolled_milliseconds(host(1), place, part, now) == 31 * DAY - HOUR  # the clock change
+    assert enrolled_milliseconds(host(1, enrolled=date(2026, 3, 31)), place, part, now) == DAY
+    assert enrolled_milliseconds(host(1, enrolled=date(2026, 5, 1)), place, part, now) == 0
+    noon = round(datetime(2026, 3, 1, 11, tzinfo=UTC).timestamp() * 1000)
+    assert enrolled_milliseconds(host(1), place, part, noon) == 12 * HOUR
+    gone = host(1, status=HostStatus.REVOKED, last_contact=noon)
+    assert enrolled_milliseconds(gone, place, part, now) == DAY
+    assert enrolled_milliseconds(host(1, status=HostStatus.FORGOTTEN), place, part, now) == 0
+
+
+def test_groups_by_what_was_asked():
+    """Entity and site as asked; population and zone always divide; virtual machines stand apart as memo."""
+    hosts = [
+        host(1, DeviceClass.SERVER, SERVER, entity="A"),
+        host(2, DeviceClass.VIRTUAL_MACHINE, SERVER, entity="A"),
+        host(3, DeviceClass.SERVER, SERVER, entity="B", place="annex"),
+    ]
+    reader = MemoryReader(hosts, [site(), site("annex", "DE")])
+    groups = ask(reader, MONDAY, date(2026, 3, 3))
+    assert [(one.key.zone, one.key.memo) for one in groups] == [("DE", False), ("FR", False), ("FR", True)]
+    named = ask(reader, MONDAY, date(2026, 3, 3), "entity", "site", "device_class")
+    assert [(one.key.entity, one.key.site, one.key.device_class) for one in named] == [
+        ("A", "hq", "server"),
+        ("A", "hq", "virtual_machine"),
+        ("B", "annex", "server"),
+    ]
+
+
+def test_a_machine_that_enrolled_meanwhile_waits():
+    """Rows of a host that was not in the list when we began are left for the next report."""
+    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
+    reader.energy(2, MONDAY, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 5)
+    reader.state(2, MONDAY, Band.OPEN, State.ON_IDLE, HOUR)
+    (group,) = ask(reader, MONDAY, date(2026, 3, 3))
+    assert (group.sums.hosts, group.sums.derived_milliseconds) == (0, 0)
+
+
+def test_unknown_time_is_not_observed():
+    """A machine known only as unknown has contributed nothing."""
+    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
+    reader.state(1, MONDAY, Band.OPEN, State.UNKNOWN, HOUR)
+    (group,) = ask(reader, MONDAY, date(2026, 3, 3))
+    assert (group.sums.hosts, group.sums.observed_milliseconds) == (0, 0)
+
+
+def test_nights_of_workstations_are_dates():
+    """A local date whose night cell is on for more than 4 h; exactly 4 h is not one, and idle counts as on."""
+    reader = MemoryReader([host(number) for number in range(1, 11)])
+    reader.state(1, MONDAY, Band.NIGHT, State.ON_IDLE, 3 * HOUR)
+    reader.state(1, MONDAY, Band.NIGHT, State.ON_ACTIVE, HOUR + 1)
+    reader.state(2, MONDAY, Band.NIGHT, State.ON_IDLE, 4 * HOUR)
+    reader.state(3, MONDAY, Band.NIGHT, State.OFF, 8 * HOUR)
+    for number in range(4, 11):
+        reader.state(number, MONDAY, Band.OPEN, State.ON_IDLE, HOUR)
+    (group,) = ask(reader, MONDAY, date(2026, 3, 3))
+    assert (group.sums.nights, group.sums.nights_are) == (1, "dates")
+
+
+def test_nights_of_classrooms_are_evenings():
+    """22:00 to 06:00 is one night, dated by its evening, though it lies on two dates with 2 h and 6 h."""
+    reader = MemoryReader([host(number, population=Population.CLASSROOM) for number in range(1, 11)])
+    begin = round(datetime(2026, 3, 2, 21, tzinfo=UTC).timestamp() * 1000)  # 22:00 in Paris
+    for hour in range(6):
+        cell = Cell(Band.NIGHT, State.ON_IDLE, Supply.AC, HOUR)
+        reader.sum_rows.append(SumRow(HostId(1), Grain.HOUR, begin + hour * HOUR, cell))
+    for number in range(1, 11):
+        reader.state(number, MONDAY, Band.OPEN, State.ON_IDLE, HOUR)
+    (group,) = ask(reader, MONDAY, date(2026, 3, 3))
+    assert (group.sums.nights, group.sums.nights_are) == (1, "evenings")
+    reader.sum_rows.append(replace(reader.sum_rows[0], host_id=HostId(99)))
+    assert ask(reader, date(2026, 3, 3), date(2026, 3, 4))[0].sums.nights == 0
+
+
+def test_servers_have_no_nights():
+    """They are meant to be on."""
+    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
+    reader.state(1, MONDAY, Band.NIGHT, State.ON_IDLE, 8 * HOUR)
+    (group,) = ask(reader, MONDAY, date(2026, 3, 3))
+    assert group.sums.nights is None
+
+
+def test_a_question_that_makes_no_sense_is_refused():
+    """Unknown dimension, empty period: one clear line, exit code 2."""
+    with pytest.raises(UsageError, match="cannot group by 'color'"):
+        Question(MONDAY, date(2026, 3, 3), ("color",))
+    with pytest.raises(UsageError, match="must be before"):
+        Question(MONDAY, MONDAY)
+
+
+# --- groups too small to be shown
+
+
+def key(entity: str, population: Population = Population.WORKSTATION, **more: bool) -> GroupKey:
+    """A group of one entity."""
+    return GroupKey(MONDAY, date(2026, 3, 3), "FR", population, more.get("memo", False), entity=entity)
+
+
+def tally(*numbers: int) -> Tally:
+    """A group of these machines."""
+    return Tally(hosts={HostId(number) for number in numbers}, enrolled_milliseconds=len(numbers))
+
+
+def test_small_groups_merge_until_they_hide():
+    """3 + 4 < 10: the smallest sibling (11) joins, the larger one stays."""
+    groups = {
+        key("a"): tally(*range(3)),
+        key("b"): tally(*range(10, 14)),
+        key("c"): tally(*range(20, 31)),
+        key("d"): tally(*range(40, 60)),
+    }
+    shown, withheld = merge_small(groups, 10, Tally)
+    assert withheld == ()
+    assert {one.entity: len(group.hosts) for one, group in shown.items()} == {"d": 20, AUTRES: 18}
+    assert shown[key(AUTRES)].enrolled_milliseconds == 18
+
+
+def test_a_population_too_small_is_withheld():
+    """Five classroom PCs beside nothing: no row, and nothing to subtract them from."""
+    groups = {key("a", Population.CLASSROOM): tally(*range(5)), key("s", SERVER): tally(99)}
+    shown, withheld = merge_small(groups, 10, Tally)
+    assert list(shown) == [key("s", SERVER)]
+    assert withheld == (replace(key("a", Population.CLASSROOM), entity=None),)
+
+
+def test_groups_nobody_contributed_to_stay():
+    """A silent entity shows its zero machines; it hides nobody."""
+    shown, withheld = merge_small({key("a"): Tally(enrolled_milliseconds=5)}, 10, Tally)
+    assert (list(shown), withheld) == ([key("a")], ())
+
+
+@given(st.lists(st.integers(0, 25), min_size=1, max_size=8), st.integers(10, 12))
+def test_nothing_shown_holds_fewer_than_k(sizes: list[int], k: int):
+    """Every shown group with machines has ≥ k, and machines shown + withheld = machines given."""
+    groups: dict[GroupKey, Tally] = {}
+    start = 0
+    for place, size in enumerate(sizes):
+        groups[key(f"e{place}")] = tally(*range(start, start + size))
+        start += size
+    shown, withheld = merge_small(groups, k, Tally)
+    assert all(len(group.hosts) >= k for group in shown.values() if group.hosts)
+    if withheld:
+        assert not any(group.hosts for group in shown.values())
+        assert start < k
+    else:
+        assert sum(len(group.hosts) for group in shown.values()) == start

@@ -1,0 +1,199 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Energy from state and load alone."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from veilleuse.collector.derive import priors
+from veilleuse.collector.derive.loadmodel import modelled
+from veilleuse.collector.model import Cell, MachineFacts
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply
+
+HOUR = 3_600_000
+SHARE = 500_000
+
+
+def cell(state: State, *, covered: int | None = None, busy: int = 0, bucket: int = 0) -> Cell:
+    """One hour."""
+    buckets = tuple(covered if place == bucket else 0 for place in range(13)) if covered else ()
+    return Cell(
+        Band.OPEN,
+        state,
+        Supply.AC,
+        HOUR,
+        cpu_covered_milliseconds=covered,
+        cpu_busy_milliseconds=None if covered is None else busy,
+        cpu_bucket_milliseconds=buckets,
+    )
+
+
+def energy_wh(state: State, device_class: DeviceClass, **facts: int) -> float:
+    """Modelled energy of one hour, Wh."""
+    parts = modelled(cell(state), MachineFacts(device_class, **facts), HOUR, SHARE)  # type: ignore[arg-type]
+    return sum(part.energy_millijoules for part in parts) / 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("device_class", "off", "asleep"),
+    [
+        (DeviceClass.MINI_PC, 0.5, 1.2),
+        (DeviceClass.SFF, 0.5, 1.5),
+        (DeviceClass.TOWER, 0.8, 2.0),
+        (DeviceClass.ALL_IN_ONE, 0.5, 1.5),
+        (DeviceClass.THIN_CLIENT, 0.6, 0.8),
+        (DeviceClass.LAPTOP, 0.2, 0.4),
+        (DeviceClass.UNKNOWN, 0.5, 1.5),
+    ],
+)
+def test_off_and_asleep_draw_the_state_powers(device_class: DeviceClass, off: float, asleep: float):
+    """METHOD.md §3's table; a laptop is on its charger half of that time."""
+    assert energy_wh(State.OFF, device_class) == pytest.approx(off)
+    assert energy_wh(State.ASLEEP, device_class) == pytest.approx(asleep)
+
+
+def test_a_laptops_standby_carries_both_uncertainties():
+    """State power and plugged share, each GSD² 1.5, in quadrature."""
+    (part,) = modelled(cell(State.OFF), MachineFacts(DeviceClass.LAPTOP), HOUR, SHARE)
+    assert part.method is Method.LOAD_MODELLED
+    assert part.uncertainty_millijoules / part.energy_millijoules == pytest.approx(
+        math.sqrt(2) * math.log(1.5) / 2, rel=1e-4
+    )
+
+
+def test_an_unknown_class_is_a_class_default_with_gsd2_2():
+    """The desktop median, on or off, one part."""
+    unknown = MachineFacts(DeviceClass.UNKNOWN)
+    for some in (cell(State.OFF), cell(State.ON_IDLE, covered=HOUR // 2)):
+        (part,) = modelled(some, unknown, HOUR, SHARE)
+        assert part.method is Method.CLASS_DEFAULT
+        assert part.milliseconds == HOUR
+        assert part.uncertainty_millijoules / part.energy_millijoules == pytest.approx(
+            math.log(2) / 2, rel=1e-4
+        )
+
+
+def test_what_cannot_be_told_is_absent():
+    """An unknown state, a virtual machine that is off, a server asleep (no such state power), one of unknown size."""
+    assert modelled(cell(State.UNKNOWN), MachineFacts(DeviceClass.SFF), HOUR, SHARE) == ()
+    assert (
+        modelled(cell(State.OFF), MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=2), HOUR, SHARE) == ()
+    )
+    assert modelled(cell(State.ASLEEP), MachineFacts(DeviceClass.SERVER), HOUR, SHARE) == ()
+    assert modelled(cell(State.ON_IDLE), MachineFacts(DeviceClass.VIRTUAL_MACHINE), HOUR, SHARE) == ()
+    assert modelled(cell(State.ON_IDLE), MachineFacts(DeviceClass.SFF), 0, SHARE) == ()
+    assert energy_wh(State.OFF, DeviceClass.SERVER) == pytest.approx(8)
+
+
+def test_a_virtual_machine_is_its_threads():
+    """vCPU × (min + (max − min)·u), medians of the CCF table without EPYC 5th Gen; linear in the load."""
+    table = Path(__file__).parents[3] / "collector/veilleuse/collector/data/server_cpu_minmax_ccf.csv"
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert "EPYC 5th Gen" not in {row["architecture"] for row in rows}
+    low = median(float(row["min_watts_per_thread"]) for row in rows)
+    high = median(float(row["max_watts_per_thread"]) for row in rows)
+    machine = MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=4)
+    (part,) = modelled(cell(State.ON_ACTIVE, covered=HOUR, busy=HOUR // 4), machine, HOUR, SHARE)
+    assert part.method is Method.LOAD_MODELLED
+    assert part.energy_millijoules / HOUR == pytest.approx(4 * (low + (high - low) * 0.25), rel=1e-5)
+    assert part.uncertainty_millijoules / part.energy_millijoules == pytest.approx(math.log(2) / 2, rel=1e-4)
+
+
+def test_a_server_of_unknown_cpu_is_its_threads_and_a_known_one_its_class():
+    """Only where the CPU's name is missing does the thread table stand in."""
+    some = cell(State.ON_IDLE, covered=HOUR, busy=0)
+    (by_thread,) = modelled(some, MachineFacts(DeviceClass.SERVER, cpu_count=8), HOUR, SHARE)
+    assert by_thread.energy_millijoules / HOUR == pytest.approx(8 * 0.7668)
+    known = MachineFacts(DeviceClass.SERVER, cpu_model="Xeon", cpu_count=8)
+    (by_class,) = modelled(some, known, HOUR, SHARE)
+    assert by_class.energy_millijoules / HOUR == pytest.approx(100, rel=0.05)
+    (nothing_known,) = modelled(some, MachineFacts(DeviceClass.SERVER), HOUR, SHARE)
+    assert nothing_known == by_class
+
+
+def test_load_that_was_not_measured_is_a_class_default():
+    """Half of the cell's load known: half load_modelled at GSD² 1.5, half class_default at 2.0."""
+    some = cell(State.ON_ACTIVE, covered=HOUR // 2, busy=10, bucket=5)
+    known, unknown = modelled(some, MachineFacts(DeviceClass.TOWER), HOUR, SHARE)
+    assert (known.method, unknown.method) == (Method.LOAD_MODELLED, Method.CLASS_DEFAULT)
+    assert known.milliseconds == unknown.milliseconds == HOUR // 2
+    assert known.uncertainty_millijoules / known.energy_millijoules == pytest.approx(
+        math.log(1.5) / 2, rel=1e-4
+    )
+
+
+def test_busy_without_buckets_is_load_not_known():
+    """A record that lost its buckets is not taken for an idle machine."""
+    some = Cell(
+        Band.OPEN, State.ON_ACTIVE, Supply.AC, HOUR, cpu_covered_milliseconds=HOUR, cpu_busy_milliseconds=9
+    )
+    (part,) = modelled(some, MachineFacts(DeviceClass.TOWER), HOUR, SHARE)
+    assert part.method is Method.CLASS_DEFAULT
+
+
+def test_the_curve_is_concave_from_rest_to_active():
+    """0 at rest, 1 at full load, never below the straight line, rising; the 13 buckets lie on it."""
+    loads = range(0, 1_000_001, 10_000)
+    values = [priors.curve_ppm(load) for load in loads]
+    assert (values[0], values[-1]) == (0, 1_000_000)
+    assert all(value >= load for load, value in zip(loads, values, strict=True))
+    steps = [upper - lower for lower, upper in itertools.pairwise(values)]
+    assert all(step > 0 for step in steps)
+    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(steps))
+    assert len(priors.BUCKET_CURVE_PPM) == 13
+
+
+def test_a_pc_lies_between_its_states():
+    """Idle from `idle`, active from `light`, full load at `active`: METHOD.md §3's SFF row (10, 13, 45 W)."""
+    sff = MachineFacts(DeviceClass.SFF)
+    (idle,) = modelled(cell(State.ON_IDLE, covered=HOUR), sff, HOUR, SHARE)
+    (light,) = modelled(cell(State.ON_ACTIVE, covered=HOUR), sff, HOUR, SHARE)
+    (full,) = modelled(cell(State.ON_ACTIVE, covered=HOUR, bucket=12), sff, HOUR, SHARE)
+    assert idle.energy_millijoules / HOUR == pytest.approx(10 + 35 * 0.009399, rel=1e-5)
+    assert light.energy_millijoules / HOUR == pytest.approx(13 + 32 * 0.009399, rel=1e-5)
+    assert full.energy_millijoules / HOUR == pytest.approx(45, rel=0.03)
+
+
+def test_memory_beyond_two_modules_draws_more_on_a_pc():
+    """2.5 W per module more; none on laptops, none when not known."""
+    two, four = (
+        energy_wh(State.ON_IDLE, DeviceClass.TOWER, memory_modules=2),
+        energy_wh(State.ON_IDLE, DeviceClass.TOWER, memory_modules=4),
+    )
+    assert four - two == pytest.approx(5)
+    assert energy_wh(State.ON_IDLE, DeviceClass.TOWER) == pytest.approx(two)
+    assert energy_wh(State.ON_IDLE, DeviceClass.LAPTOP, memory_modules=4) == pytest.approx(
+        energy_wh(State.ON_IDLE, DeviceClass.LAPTOP)
+    )
+
+
+@pytest.mark.parametrize(
+    ("device_class", "low", "high"),
+    [
+        (DeviceClass.MINI_PC, 27.5, 28.5),
+        (DeviceClass.SFF, 49, 50),
+        (DeviceClass.TOWER, 94, 96),
+        (DeviceClass.ALL_IN_ONE, 95, 97),
+    ],
+)
+def test_state_powers_give_the_published_tec_at_standard_duty(
+    device_class: DeviceClass, low: float, high: float
+):
+    """ENERGY STAR 8 duty (off 0.15, sleep 0.45, long idle 0.10, short idle 0.30): METHOD.md §3's own check [C]."""
+    powers = priors.STATE_POWERS[device_class]
+    assert powers.sleep_microwatts is not None
+    watts = (
+        0.15 * powers.off_microwatts
+        + 0.45 * powers.sleep_microwatts
+        + 0.10 * powers.idle_microwatts
+        + 0.30 * powers.light_microwatts
+    ) / 1e6
+    assert low <= watts * 8.76 <= high

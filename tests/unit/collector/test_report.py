@@ -1,0 +1,338 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The emissions and indicators reports: their arithmetic, their columns, their two formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+
+import pytest
+
+from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host, site
+from veilleuse.collector.account.gather import Question, gather
+from veilleuse.collector.account.statement import statement
+from veilleuse.collector.errors import UnknownZone
+from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.figures import AUTRES, EmissionsStatement, Thresholds
+from veilleuse.collector.indicators import BUILTIN, load
+from veilleuse.collector.report import FORMATS, Document, renderer
+from veilleuse.collector.report import csv as csv_format
+from veilleuse.collector.report import emissions as emissions_report
+from veilleuse.collector.report import indicators as indicators_report
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+FIRST = date(2024, 3, 4)
+END = date(2024, 3, 5)
+NOW = round(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1000)
+KWH = 3_600_000_000
+SERVER = Population.SERVER
+HEAD: dict[str, object] = {"from": "2024-03-04", "to": "2024-03-05"}
+
+
+def state_of(
+    reader: MemoryReader, *dimensions: str, first: date = FIRST, end: date = END
+) -> EmissionsStatement:
+    """The statement of a day."""
+    gathered = gather(reader, Question(first, end, dimensions or ("entity", "device_class"), 10, NOW))
+    return statement(gathered, choose, simulated=reader.simulated)
+
+
+def servers() -> MemoryReader:
+    """Two servers and a virtual machine, one Monday of 2024."""
+    early = date(2024, 1, 1)
+    reader = MemoryReader(
+        [
+            host(1, DeviceClass.SERVER, SERVER, entity="DSI", enrolled=early),
+            host(2, DeviceClass.SERVER, SERVER, entity="Voirie", enrolled=early),
+            host(3, DeviceClass.VIRTUAL_MACHINE, SERVER, entity="DSI", enrolled=early),
+        ]
+    )
+    for number in (1, 2, 3):
+        reader.state(number, FIRST, Band.OPEN, State.ON_ACTIVE, 10 * HOUR)
+        reader.state(number, FIRST, Band.NIGHT, State.ON_IDLE, 8 * HOUR)
+        reader.state(number, FIRST, Band.CLOSED, State.UNKNOWN, 6 * HOUR)
+    reader.energy(1, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, 10 * HOUR, 2 * KWH, KWH // 50)
+    reader.energy(1, FIRST, Band.NIGHT, State.ON_IDLE, Method.COUNTER_MODELLED, 8 * HOUR, KWH, KWH // 10)
+    reader.energy(2, FIRST, Band.OPEN, State.ON_ACTIVE, Method.COUNTER_MODELLED, 10 * HOUR, 3 * KWH, KWH // 5)
+    reader.energy(
+        3, FIRST, Band.OPEN, State.ON_ACTIVE, Method.LOAD_MODELLED, 10 * HOUR, 123_456_789, 42_000_000
+    )
+    return reader
+
+
+def test_a_row_has_its_energy_by_origin_and_its_emissions():
+    """3 kWh, 2 of them metered, at ADEME 2024's 51.9 g: exact, with the shares of 2022."""
+    row = state_of(servers()).rows[0]
+    assert (row.entity, row.device_class, row.level, row.n) == ("DSI", "server", "row", 1)
+    assert (row.kwh_measured, row.kwh_modelled, row.kwh_total) == (2.0, 1.0, 3.0)
+    assert row.energy_millijoules == 3 * KWH
+    assert (row.factor_id, row.factor_kgco2e_per_kwh, row.provisional) == ("ADEME-FR-2024-MOY", 0.0519, False)
+    assert row.kgco2e_total == pytest.approx(0.1557, rel=1e-15)
+    assert (row.kgco2e_combustion or 0) + (row.kgco2e_upstream or 0) + (
+        row.kgco2e_losses or 0
+    ) == pytest.approx(0.1557, rel=1e-15)
+    assert row.split_estimated is True
+    assert row.machine_days_observed == 0.75
+    assert (row.coverage_states, row.coverage_energy) == (0.75, 0.75)
+    assert row.method_mix == {"metered": 2 / 3, "counter_modelled": 1 / 3}
+
+
+def test_uncertainty_is_linear_within_a_method_and_quadratic_between():
+    """u_model from 1/50 and 1/10 + 1/5 kWh; the factor's enters once, on the total."""
+    (total,) = state_of(servers()).totals
+    u_model = math.hypot(0.02, 0.1 + 0.2) / 6
+    assert total.u_model == pytest.approx(u_model)
+    assert total.u_factor == pytest.approx(math.log(1.1) / 2)
+    u = math.hypot(u_model, math.log(1.1) / 2)
+    assert total.gsd2 == pytest.approx(math.exp(2 * u))
+    assert total.kwh_lo95 == pytest.approx(6 * math.exp(-1.959964 * u_model))
+    assert total.kgco2e_hi95 == pytest.approx(6 * 0.0519 * math.exp(1.959964 * u))
+
+
+def test_totals_are_the_fleet_and_virtual_machines_a_memo():
+    """The total is the sum of its rows in integers; the virtual machine is in neither."""
+    stated = state_of(servers())
+    (total,), (memo,) = stated.totals, stated.memo
+    assert total.level == "total"
+    assert total.n == 2
+    assert total.energy_millijoules == sum(row.energy_millijoules or 0 for row in stated.rows) == 6 * KWH
+    assert (memo.level, memo.device_class, memo.energy_millijoules) == (
+        "memo",
+        "virtual_machine",
+        123_456_789,
+    )
+    assert (total.entity, total.population, total.device_class) == (None, None, None)
+
+
+def test_only_virtual_machines_leave_the_totals_empty():
+    """No fleet row, no total: absent, never zero."""
+    reader = servers()
+    reader.host_list = reader.host_list[2:]
+    stated = state_of(reader)
+    assert (stated.rows, stated.totals) == ((), ())
+    assert stated.memo[0].energy_millijoules == 123_456_789
+
+
+def test_a_machine_seen_without_energy_has_no_energy_keys():
+    """Observed, not derivable: coverage says so, and no kWh of zero is made up."""
+    reader = servers()
+    reader.derived_rows.clear()
+    (row, _), (total,) = state_of(reader).rows, state_of(reader).totals
+    for one in (row, total):
+        assert one.energy_millijoules is None
+        assert one.kgco2e_total is None
+        assert (one.coverage_states, one.coverage_energy) == (0.75, 0.0)
+
+
+def test_a_measured_zero_is_a_zero():
+    """A meter that counted nothing: 0 mJ, 0 kg, no mix to divide."""
+    reader = servers()
+    reader.derived_rows.clear()
+    reader.energy(1, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, 0)
+    row = state_of(reader).rows[0]
+    assert (row.energy_millijoules, row.kwh_total, row.kgco2e_total, row.u_model) == (0, 0.0, 0.0, 0.0)
+    assert row.method_mix is None
+
+
+def test_a_year_has_its_own_row_and_factor():
+    """Over New Year: two rows, two totals, two factors; 2026's is provisional."""
+    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER, enrolled=date(2025, 1, 1))])
+    reader.energy(1, date(2025, 12, 31), Band.CLOSED, State.ON_IDLE, Method.METERED, HOUR, KWH)
+    reader.energy(1, date(2026, 1, 1), Band.CLOSED, State.ON_IDLE, Method.METERED, HOUR, KWH)
+    stated = state_of(reader, first=date(2025, 12, 1), end=date(2026, 2, 1))
+    assert [(row.period_from, row.period_to, row.provisional) for row in stated.rows] == [
+        ("2025-12-01", "2026-01-01", False),
+        ("2026-01-01", "2026-02-01", True),
+    ]
+    assert len(stated.totals) == 2
+    assert stated.rows[1].u_factor == pytest.approx(math.hypot(math.log(1.1) / 2, 0.108))
+    assert [(one["factor_id"], one["year"], one["provisional"]) for one in stated.factors] == [
+        ("ADEME-FR-2025-MOY", 2025, False),
+        ("ADEME-FR-2025-MOY", 2026, True),
+    ]
+
+
+def test_a_total_over_two_zones_has_no_factor_of_its_own():
+    """Each zone at its own; the total sums kilograms, and factors are independent."""
+    reader = MemoryReader(
+        [
+            host(1, DeviceClass.SERVER, SERVER, enrolled=date(2024, 1, 1)),
+            host(2, DeviceClass.SERVER, SERVER, place="bonn", enrolled=date(2024, 1, 1)),
+        ],
+        [site(), site("bonn", "DE")],
+    )
+    for number in (1, 2):
+        reader.energy(number, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, KWH)
+    stated = state_of(reader)
+    (total,) = stated.totals
+    germany = float(choose("DE", 2024).factor.total_kgco2e_per_kwh)
+    assert total.kgco2e_total == pytest.approx(0.0519 + germany)
+    assert (total.factor_id, total.factor_kgco2e_per_kwh, total.provisional) == (None, None, False)
+    assert total.kgco2e_combustion is None
+    u = math.log(1.1) / 2
+    assert total.u_factor == pytest.approx(u * math.hypot(0.0519, germany) / (0.0519 + germany))
+    reader.derived_rows.clear()
+    for number in (1, 2):
+        reader.energy(number, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, 0)
+    assert state_of(reader).totals[0].u_factor == 0.0
+
+
+def test_an_unknown_zone_stops_the_report():
+    """No factor, no figure."""
+    reader = servers()
+    reader.site_list = [site(zone="XX")]
+    with pytest.raises(UnknownZone, match="XX"):
+        state_of(reader)
+
+
+def pcs(per_entity: dict[str, int]) -> MemoryReader:
+    """Workstations that were on all day, by entity."""
+    reader = MemoryReader([])
+    for entity, count in per_entity.items():
+        for _ in range(count):
+            number = len(reader.host_list) + 1
+            reader.host_list.append(host(number, entity=entity, enrolled=date(2024, 1, 1)))
+            reader.state(number, FIRST, Band.NIGHT, State.ON_IDLE, DAY)
+            reader.energy(number, FIRST, Band.NIGHT, State.ON_IDLE, Method.LOAD_MODELLED, DAY, KWH)
+    return reader
+
+
+def test_small_cells_merge_into_autres_and_totals_stay_complete():
+    """Entities of 3 and 8 become one row of 11; nothing of fewer than 10 machines is written."""
+    stated = state_of(pcs({"A": 12, "B": 3, "C": 8}))
+    assert [(row.entity, row.device_class, row.level, row.n) for row in stated.rows] == [
+        ("A", "sff", "row", 12),
+        (AUTRES, AUTRES, "autres", 11),
+    ]
+    assert stated.totals[0].energy_millijoules == 23 * KWH
+
+
+def test_a_population_under_k_is_in_no_row_and_no_total():
+    """Nine PCs beside a server: the server's total is the server's alone."""
+    reader = pcs({"A": 9})
+    reader.host_list.append(host(99, DeviceClass.SERVER, SERVER, entity="A", enrolled=date(2024, 1, 1)))
+    reader.energy(99, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, 5)
+    stated = state_of(reader)
+    assert [row.device_class for row in stated.rows] == ["server"]
+    assert stated.totals[0].energy_millijoules == 5
+    assert [(one["population"], one["level"]) for one in stated.withheld] == [("workstation", "row")]
+    text = renderer("json")(emissions_report.document(stated, {}))
+    assert "too small to be shown" in text
+
+
+# --- the formats
+
+
+def documents(reader: MemoryReader) -> tuple[Document, Document]:
+    """Both reports."""
+    head: dict[str, object] = {**HEAD, "data": "simulated" if reader.simulated else "real"}
+    gathered = gather(reader, Question(FIRST, END, ("entity", "device_class"), 10, NOW))
+    rows = []
+    for name in BUILTIN:
+        indicator = load(name)
+        for group in gathered.groups:
+            figure = indicator.figure(group.key, group.sums)
+            if figure is not None:
+                rows.append(
+                    indicators_report.row(
+                        indicator.meta,
+                        indicator.threshold(Thresholds()),
+                        group.key,
+                        group.sums.hosts,
+                        figure,
+                        coverage_states=0.75,
+                        data="real",
+                    )
+                )
+    return (
+        emissions_report.document(state_of(reader), head),  # type: ignore[arg-type]
+        indicators_report.document(rows, head),  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_the_reports_are_these(golden: Callable[[str, bytes | str], None], name: str):
+    """Golden files: two servers, a virtual machine, a classroom of 11, real factors."""
+    reader = servers()
+    for number in range(10, 21):
+        reader.host_list.append(
+            host(number, DeviceClass.SFF, Population.CLASSROOM, entity="Collège", enrolled=date(2024, 1, 1))
+        )
+        reader.state(
+            number,
+            FIRST,
+            Band.NIGHT,
+            State.ON_IDLE,
+            8 * HOUR,
+            idle_beyond_15_minutes_milliseconds=7 * HOUR,
+            idle_beyond_30_minutes_milliseconds=7 * HOUR,
+            idle_beyond_60_minutes_milliseconds=6 * HOUR,
+        )
+        reader.energy(
+            number, FIRST, Band.NIGHT, State.ON_IDLE, Method.LOAD_MODELLED, 8 * HOUR, KWH // 10, KWH // 50
+        )
+    emissions, sobriety = documents(reader)
+    golden(f"report/emissions.{name}", renderer(name)(emissions))
+    golden(f"report/indicators.{name}", renderer(name)(sobriety))
+
+
+def test_json_has_only_keys_that_exist():
+    """No null anywhere; rows, totals, memo, factors, assumptions are there."""
+    reader = servers()
+    reader.derived_rows.clear()
+    emissions, _ = documents(reader)
+    text = renderer("json")(emissions)
+    whole = json.loads(text)
+    assert "null" not in text
+    assert {"report", "rows", "totals", "memo", "factors", "assumptions"} <= whole.keys()
+    assert "energy_millijoules" not in whole["totals"][0]
+
+
+def test_csv_is_rfc_4180_with_unrounded_numbers():
+    """Read back by a stranger's reader: same numbers, one header, CRLF; columns nobody has are absent."""
+    emissions, _ = documents(servers())
+    text = renderer("csv")(emissions)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert text.count("\r\n") == len(rows) + 1
+    assert [row["level"] for row in rows] == ["row", "row", "total", "memo"]
+    assert "site" not in rows[0]
+    assert float(rows[3]["kwh_total"]) == 123_456_789 / KWH
+    assert rows[0]["provisional"] == "false"
+    assert rows[2]["entity"] == ""
+
+
+def test_csv_of_nothing_is_its_header():
+    """An empty report still says what it would have said."""
+    text = renderer("csv")(indicators_report.document([], {}))
+    assert text.splitlines() == [",".join(indicators_report.COLUMNS)]
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
+def test_no_cell_is_a_formula(name: str):
+    """A hostile entity name stays text in a spreadsheet."""
+    assert csv_format.cell(name) == f"'{name}"
+    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER, entity=name, enrolled=date(2024, 1, 1))])
+    emissions, _ = documents(reader)
+    rows = list(csv.reader(io.StringIO(renderer("csv")(emissions), newline="")))
+    assert not [value for row in rows for value in row if value.startswith(("=", "+", "@", "\t", "\r"))]
+
+
+def test_notes_say_what_was_assumed():
+    """Shared weeks and provisional factors are announced."""
+    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
+    from veilleuse.collector.model import Grain
+
+    monday = date(2026, 3, 2)
+    reader.energy(1, monday, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 5, grain=Grain.WEEK)
+    gathered = gather(reader, Question(monday, date(2026, 3, 9), (), 10, NOW))
+    document = emissions_report.document(statement(gathered, choose, simulated=True), {})
+    notes = " ".join(document.assumptions)
+    assert "provisional" in notes
+    assert "apportioned" in notes
+    assert document.tables["rows"][0]["data"] == "simulated"

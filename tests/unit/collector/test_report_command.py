@@ -1,0 +1,225 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse report`, `derive`, `convert` and `factors`, through the command line, on a real data directory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from contextlib import closing
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.collector.test_worker import SECOND, START, Fleet
+from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.derive.wall import wall_energy
+from veilleuse.collector.model import (
+    AgentId,
+    DirtyPeriod,
+    Grain,
+    HostStatus,
+    MachineFacts,
+)
+from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+VIRTUAL_MACHINE = MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=2)
+PERIOD = ("--from", "2026-01-01", "--to", "2027-01-01")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
+    """Settings of an initialised data directory, also for the commands."""
+    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("VEILLEUSE__STORE__FREE_BYTES_MINIMUM", "0")
+    made = read_settings(None)
+    initialise(made, site="hq")
+    return made
+
+
+@pytest.fixture
+def expected_millijoules(settings: CollectorSettings) -> int:
+    """Sixty pushed records of one virtual machine, not derived yet; what their cells come to, computed apart."""
+    with open_collector(settings) as collector:
+        registry = collector.store.registry
+
+        def enrol() -> Any:
+            token = registry.insert_token(
+                token_sha256=b"t" * 32,
+                created_unix_milliseconds=0,
+                expires_unix_milliseconds=1,
+                max_uses=1,
+                networks=(),
+                org_entity="IT",
+                site="hq",
+                population=Population.SERVER,
+                approve=False,
+            )
+            facts = pb.Facts(device_class=pb.DEVICE_CLASS_VIRTUAL_MACHINE, cpu_count=2)
+            return registry.insert_host(
+                agent_id=AgentId(b"a" * 16),
+                token_id=token,
+                org_entity="IT",
+                site="hq",
+                population=Population.SERVER,
+                status=HostStatus.ACTIVE,
+                enrolled_on=date(2026, 3, 1),
+                facts_wire=facts.SerializeToString(),
+            )
+
+        host_id = collector.writer.submit(enrol).result(5)
+        fleet = Fleet(settings.data_dir, collector.store, collector.writer, collector.derive, host_id)
+        for third in range(3):
+            starts = (START + (third * 20 + offset) * 10 * SECOND for offset in range(20))
+            fleet.push(*starts, busy=1_111 * (third + 1))
+        cells = collector.writer.submit(
+            lambda: collector.store.derive.record_cells(DirtyPeriod(host_id, Grain.HOUR, START))
+        ).result(5)
+    return sum(
+        part.energy_millijoules
+        for record in cells
+        for cell in record.cells
+        for part in wall_energy(cell, VIRTUAL_MACHINE)
+    )
+
+
+def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The JSON of a report."""
+    assert run(["report", *arguments, "--format", "json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_the_memo_row_is_exactly_the_sum_over_the_records_cells(
+    expected_millijoules: int, capsys: pytest.CaptureFixture[str]
+):
+    """Derived by command, reported as memo, to the millijoule; totals stay empty on a lone virtual machine."""
+    assert expected_millijoules > 0
+    assert run(["report", "emissions", *PERIOD, "--format", "json"]) == 0
+    before = capsys.readouterr()
+    assert "1 periods wait to be derived" in before.err
+    assert "energy_millijoules" not in json.loads(before.out)["memo"][0]
+    assert run(["derive", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"periods": 1}
+    for _ in range(2):
+        whole = report(capsys, "emissions", *PERIOD)
+        (memo,) = whole["memo"]
+        assert memo["energy_millijoules"] == expected_millijoules
+        assert memo["kwh_total"] == expected_millijoules / 3_600_000_000
+        assert memo["provisional"] is True
+        assert (whole["rows"], whole["totals"]) == ([], [])
+        assert whole["report"]["data"] == "real"
+        assert run(["derive", "--all"]) == 0  # the second report is of a second derivation: nothing changes
+        assert "1 periods derived" in capsys.readouterr().out
+
+
+def test_derive_through_a_running_collector(
+    settings: CollectorSettings, expected_millijoules: int, capsys: pytest.CaptureFixture[str]
+):
+    """The running collector derives, the command waits until no mark is left."""
+    with (
+        open_collector(settings) as collector,
+        closing(AdminServer(settings.data_dir, collector.operations)),
+    ):
+        collector.derive.start()
+        assert run(["derive", "--all"]) == 0
+    capsys.readouterr()
+    assert report(capsys, "emissions", *PERIOD)["memo"][0]["energy_millijoules"] == expected_millijoules
+
+
+def test_indicators_of_the_same_machine(expected_millijoules: int, capsys: pytest.CaptureFixture[str]):
+    """A server has I2 and I13; not I1."""
+    rows = report(capsys, "indicators", *PERIOD)["rows"]
+    assert [(row["indicator"], row["level"]) for row in rows] == [("I2", "memo"), ("I13", "memo")]
+    assert rows[0]["value"] == 0.0
+
+
+def test_csv_to_a_file(settings: CollectorSettings, expected_millijoules: int, tmp_path: Path):
+    """-o writes the same text; grouping by site adds its column."""
+    file = tmp_path / "out.csv"
+    run(["derive"])
+    arguments = ["report", "emissions", *PERIOD, "--group-by", "site,device_class", "-o", str(file)]
+    assert run(arguments) == 0
+    with file.open(newline="", encoding="utf-8") as text:
+        (row,) = csv.DictReader(io.StringIO(text.read()))
+    assert (row["site"], row["level"]) == ("hq", "memo")
+    assert int(row["energy_millijoules"]) == expected_millijoules
+    assert "entity" not in row
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["report", "emissions", "--from", "2026", "--to", "2027-01-01"], 2, "is not a date"),
+        (["report", "emissions", "--from", "2026-02-01", "--to", "2026-02-01"], 2, "must be before"),
+        (["report", "emissions", *PERIOD, "--format", "ods"], 2, "unknown format 'ods'"),
+        (["report", "emissions", *PERIOD, "--group-by", "colour"], 2, "cannot group by 'colour'"),
+        (["report", "indicators", *PERIOD, "-o", "/nowhere/at/all.csv"], 1, "cannot write"),
+        (["report", "emissions", *PERIOD, "--config", "/nowhere.toml"], 2, "no configuration file"),
+        (["convert", "ten"], 2, "not a number"),
+        (["convert", "1", "--zone", "Frnce"], 1, "the nearest are FR"),
+        (["convert", "1", "--factor", "ADEME-FR-1999-MOY"], 2, "did you mean"),
+        (["factors", "show", "nothing"], 2, "no factor 'nothing'"),
+        (["factors", "list", "--zone", "Atlantis"], 1, "no electricity factor"),
+    ],
+)
+def test_wrong_use_is_one_line_and_a_code(
+    settings: CollectorSettings,
+    arguments: list[str],
+    code: int,
+    line: str,
+    capsys: pytest.CaptureFixture[str],
+):
+    """What, where, what to do; 2 for wrong usage or configuration, 1 for a failure."""
+    assert run(arguments) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert line in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_no_data_directory_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Reports need one; convert and factors do not."""
+    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "none"))
+    assert run(["report", "emissions", *PERIOD]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert run(["convert", "12500", "--unit", "kWh", "--zone", "FR", "--year", "2021", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["kgco2e_total"] == 711.25
+    assert answer["factor_id"] == "ADEME-FR-2021-MOY"
+
+
+def test_convert_for_people(capsys: pytest.CaptureFixture[str]):
+    """Sentences with factor, interval and source; provisional is said; a factor by name is taken as it is."""
+    assert run(["convert", "10", "--year", "2026"]) == 0
+    assert "provisional" in capsys.readouterr().out
+    assert run(["convert", "10", "--factor", "OWID-FRA-2023"]) == 0
+    text = capsys.readouterr().out
+    assert "= 0.55275 kgCO2e" in text
+    assert "Our World in Data" in text
+    this_year = datetime.now(UTC).year
+    assert run(["convert", "10", "--zone", "DE", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["year"] == this_year
+
+
+def test_factors_for_people_and_machines(capsys: pytest.CaptureFixture[str]):
+    """list marks what may be applied; show has components and licence."""
+    assert run(["factors", "list", "--zone", "FR"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.endswith("official")]) == 5
+    assert run(["factors", "list", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) > 1000
+    assert run(["factors", "show", "ADEME-FR-2022-MOY", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["components_kgco2e_per_kwh"] == {"combustion": 0.0338, "upstream": 0.0135, "losses": 0.00474}
+    assert run(["factors", "show", "ADEME-FR-2025-MOY"]) == 0
+    assert "2026-05-18" in capsys.readouterr().out

@@ -1,0 +1,324 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The SQLite files themselves: rights, lock, damage, versions, migrations, free space, kill -9."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.pushes import MONDAY_10H, NOW, Stream, enrol, realistic, site
+from veilleuse.collector import settings
+from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreFull, StoreTooNew
+from veilleuse.collector.model import Grain
+from veilleuse.collector.store.sqlite import (
+    DirectoryLock,
+    SqliteReader,
+    SqliteStore,
+    create_store,
+    inspect,
+    migrations,
+    open_store,
+)
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.directory import Reserve
+
+LIMITS = settings.Store(free_bytes_minimum=0)
+ROOT = Path(__file__).parents[3]
+
+
+def make(directory: Path, *, simulated: bool = False) -> SqliteStore:
+    """A store with a site."""
+    store = create_store(directory, LIMITS, simulated=simulated, now_unix_milliseconds=NOW)
+    store.registry.put_site(site())
+    return store
+
+
+def test_files_are_for_their_owner_alone(tmp_path):
+    """Directory 0700, every file in it 0600, the WAL included, even under a lax umask."""
+    directory = tmp_path / "data"
+    before = os.umask(0)
+    try:
+        with closing(make(directory)), DirectoryLock(directory):
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()}
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {"data.db", "data.db-wal", "identity.db", "lock"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
+
+
+def test_the_settings_of_the_connection_are_those_promised(tmp_path):
+    """WAL and synchronous=FULL (2): an acknowledged commit survives a power cut."""
+    with closing(make(tmp_path)) as store:
+        ask = store.data.connection.execute
+        assert ask("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert ask("PRAGMA synchronous").fetchone() == (2,)
+        assert ask("PRAGMA secure_delete").fetchone() == (1,)
+        with closing(SqliteReader(tmp_path)) as reader, pytest.raises(sqlite3.OperationalError):
+            reader._database().connection.execute("DELETE FROM hosts")
+
+
+def test_names_are_not_in_data_db(tmp_path):
+    """P8: data.db alone holds no name."""
+    with closing(make(tmp_path)) as store:
+        store.registry.put_name(store_agent(store), "srv-secret-name")
+    assert b"srv-secret-name" not in (tmp_path / "data.db").read_bytes()
+    assert b"srv-secret-name" in (tmp_path / "identity.db").read_bytes()
+
+
+def store_agent(store: SqliteStore):
+    """The agent id of a new host."""
+    host = store.registry.host(enrol(store.registry))
+    assert host is not None
+    return host.agent_id
+
+
+def test_a_second_process_is_told_who_holds_the_directory(tmp_path):
+    """One line with the pid; free again once released."""
+    lock = DirectoryLock(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from veilleuse.collector.store.sqlite import DirectoryLock\n"
+        "from veilleuse.collector.errors import DataDirectoryError\n"
+        "try: DirectoryLock(Path(sys.argv[1]))\n"
+        "except DataDirectoryError as error: print(error)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout
+    assert said == (
+        f"the data directory {tmp_path} is in use by pid {os.getpid()}: stop it, or use another data_dir\n"
+    )
+    lock.release()
+    DirectoryLock(tmp_path).release()
+
+
+@pytest.mark.parametrize("writing", [True, False])
+def test_no_data_directory_is_one_clear_line(tmp_path, writing):
+    """Before `init`, opening says what to do."""
+    with pytest.raises(DataDirectoryError, match="run `veilleuse init` first"):
+        open_store(tmp_path, LIMITS) if writing else SqliteReader(tmp_path)
+
+
+def test_an_unwritable_directory_is_one_clear_line(tmp_path):
+    """A file stands where the directory should be."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataDirectoryError, match="cannot use the data directory"):
+        make(tmp_path / "file" / "data")
+
+
+def test_real_and_simulated_data_are_never_mixed(tmp_path):
+    """A directory made for one kind refuses the other; the kind is read back."""
+    with closing(make(tmp_path, simulated=True)) as store:
+        assert store.registry.data_kind().simulated
+        assert store.registry.data_kind().created_unix_milliseconds == NOW
+    with pytest.raises(DataDirectoryError, match="holds simulated data"):
+        make(tmp_path)
+    with closing(make(tmp_path, simulated=True)), closing(SqliteReader(tmp_path)) as reader:
+        assert reader.data_kind().simulated
+
+
+@pytest.mark.parametrize("name", ["data.db", "identity.db"])
+def test_a_damaged_file_is_one_clear_line_with_the_repair(tmp_path, name):
+    """Garbage, a cut file, or pages overwritten: StoreDamaged, at opening, for writers."""
+    with closing(make(tmp_path)) as store:
+        stream = Stream(enrol(store.registry))
+        store.ingest.append([stream.send(*(realistic(MONDAY_10H + i * 300_000) for i in range(50)))])
+    file = tmp_path / name
+    sound = file.read_bytes()
+    chance = random.Random(3)
+    pages = bytearray(sound)
+    for page in range(1, len(pages) // 4096):
+        pages[page * 4096 : page * 4096 + 64] = chance.randbytes(64)
+    for bad in (b"not a database at all" * 300, bytes(pages), sound[:5000]):
+        file.write_bytes(bad)
+        with pytest.raises(StoreDamaged, match=f"{name} is damaged .*veilleuse restore") as caught:
+            open_store(tmp_path, LIMITS)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_damage_never_escapes_as_something_else(tmp_path, seed):
+    """R14: byte flips anywhere: it opens, or it is StoreDamaged or another clear line."""
+    with closing(make(tmp_path)) as store:
+        stream = Stream(enrol(store.registry))
+        store.ingest.append([stream.send(*(realistic(MONDAY_10H + i * 300_000) for i in range(20)))])
+    file = tmp_path / "data.db"
+    sound = file.read_bytes()
+    chance = random.Random(seed)
+    for _ in range(40):
+        bad = bytearray(sound)
+        for _ in range(chance.randrange(1, 40)):
+            bad[chance.randrange(len(bad))] = chance.randrange(256)
+        file.write_bytes(bad)
+        try:
+            open_store(tmp_path, LIMITS).close()
+        except DataDirectoryError as error:
+            assert "\n" not in str(error)
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    """By writers and readers alike, with the two numbers."""
+    make(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    for opening in (lambda: open_store(tmp_path, LIMITS), lambda: SqliteReader(tmp_path)):
+        with pytest.raises(StoreTooNew, match="has schema 99, this program knows 1"):
+            opening()
+
+
+def test_a_migration_that_fails_half_way_leaves_nothing_and_starts_again(tmp_path, monkeypatch):
+    """Its statements and its number are one transaction."""
+    sound = migrations.migrations("data")
+    broken = migrations.Migration(1, "data_0001", sound[0].sql.replace("CREATE TABLE ledger", "CREATE TABEL ledger"))
+    with monkeypatch.context() as patch, pytest.raises(DataDirectoryError, match="cannot bring .* to schema 1 .*syntax error"):
+        patch.setattr(migrations, "migrations", lambda kind: (broken,))
+        make(tmp_path)
+    with closing(Database(tmp_path / "data.db", writing=False)) as database:
+        assert migrations.schema_version(database) == 0
+        assert database.connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    with closing(make(tmp_path)) as store:
+        assert migrations.schema_version(store.data) == sound[-1].number
+
+
+def test_below_the_reserve_records_are_refused_and_the_registry_still_writes(tmp_path):
+    """R6: StoreFull with nothing stored; revocation works; it goes on as soon as there is space."""
+    with closing(make(tmp_path)) as store:
+        stream = Stream(enrol(store.registry))
+        push = stream.send(realistic(MONDAY_10H))
+        store.ingest._reserve = Reserve(tmp_path, 2**62, 1.0)
+        with pytest.raises(StoreFull, match="less than the reserve"):
+            store.ingest.append([push])
+        store.registry.revoke_token(1)
+        assert store.ingest.position(stream.host_id, stream.epoch).mark == 0
+        store.ingest._reserve = Reserve(tmp_path, 2**62, 0.0)  # the smaller of both counts
+        assert store.ingest.append([push])[0].mark == 1
+
+
+def test_a_full_disk_inside_the_database_is_store_full(tmp_path):
+    """SQLITE_FULL, provoked by a page limit: nothing of the group is stored, then it goes on."""
+    with closing(make(tmp_path)) as store:
+        stream = Stream(enrol(store.registry))
+        (pages,) = store.data.connection.execute("PRAGMA page_count").fetchone()
+        store.data.connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+        push = stream.send(*(realistic(MONDAY_10H + i * 300_000) for i in range(60)))
+        with pytest.raises(StoreFull, match="no space left"):
+            store.ingest.append([push])
+        store.data.connection.execute("PRAGMA max_page_count = 1000000")
+        assert store.ingest.append([push])[0].stored_records == 60
+
+
+def test_readers_see_only_what_is_committed_and_never_wait(tmp_path):
+    """A reader in the middle of the writer's transaction reads the state before it."""
+    with closing(make(tmp_path)) as store, closing(SqliteReader(tmp_path)) as reader:
+        stream = Stream(enrol(store.registry))
+        with store.transaction():
+            store.ingest.append([stream.send(realistic(MONDAY_10H))])
+            assert reader.record_count() == 0
+        assert reader.record_count() == 1
+
+
+def test_what_is_remembered_is_forgotten_with_a_rollback(tmp_path):
+    """A transaction around append that fails takes the marks in memory back too."""
+    with closing(make(tmp_path)) as store:
+        stream = Stream(enrol(store.registry))
+        push = stream.send(realistic(MONDAY_10H))
+        with pytest.raises(RuntimeError), store.transaction():
+            assert store.ingest.append([push])[0].mark == 1
+            raise RuntimeError("the commit never came")
+        assert store.ingest.position(stream.host_id, stream.epoch).mark == 0
+        assert store.ingest.append([push])[0].stored_records == 1
+
+
+def test_the_administration_lists_tables_and_exports_a_host(tmp_path):
+    """Counts per table, and everything of one host as plain rows."""
+    with closing(make(tmp_path)) as store:
+        stream = Stream(enrol(store.registry))
+        other = Stream(enrol(store.registry))
+        store.ingest.append([stream.send(realistic(MONDAY_10H)), other.send(realistic(MONDAY_10H))])
+        counts = inspect.table_counts(store.data)
+        assert (counts["records"], counts["hosts"], counts["sums"]) == (2, 2, 8)
+        exported = inspect.export_host(store.data, stream.host_id)
+        assert {row["host_id"] for rows in exported.values() for row in rows} == {stream.host_id}
+        assert len(exported["records"]) == 1
+        assert len(exported["point_sums"]) == 8
+
+
+CHILD = """
+import os, sys
+from contextlib import closing
+from pathlib import Path
+from tests.pushes import HOUR, MONDAY_10H, Stream, realistic
+from veilleuse.collector import settings
+from veilleuse.collector.store.sqlite import open_store
+store = open_store(Path(sys.argv[1]), settings.Store(free_bytes_minimum=0))
+streams = [Stream(host.host_id, epoch=b"epoch%03d" % host.host_id) for host in store.registry.hosts()]
+turn = 0
+for stream in streams:  # what an agent keeps: the records the collector may not have
+    for seq in range(600):
+        stream.add(realistic(MONDAY_10H + seq * 300_000))
+marks = [store.ingest.position(s.host_id, s.epoch).mark for s in streams]
+print("ready", flush=True)
+while max(marks) < 600:
+    pushes = [s.push(mark + 1, mark + 2) for s, mark in zip(streams, marks)]
+    outcomes = store.ingest.append(pushes)
+    marks = [outcome.mark for outcome in outcomes]
+    os.write(1, ("".join(f"{s.host_id}:{m} " for s, m in zip(streams, marks)) + chr(10)).encode())
+"""
+
+
+def test_kill_9_loses_nothing_acknowledged_and_duplicates_nothing(tmp_path):
+    """R1, small: a process that appends is killed again and again; after each, marks ≥ the last ones it printed."""
+    with closing(make(tmp_path)) as store:
+        hosts = [enrol(store.registry) for _ in range(4)]
+    chance = random.Random(11)
+    acknowledged = dict.fromkeys(hosts, 0)
+    for _ in range(5):
+        _run_and_kill(tmp_path, chance.uniform(0.02, 0.2), acknowledged)
+        with closing(open_store(tmp_path, LIMITS)) as store, closing(SqliteReader(tmp_path)) as reader:
+            per_record = energy_of_a_record()
+            total = {host: 0 for host in hosts}
+            for row in reader.point_sums(Grain.HOUR, 0, 2**62):
+                total[row.host_id] += row.energy_millijoules
+            for host in hosts:
+                mark = store.ingest.position(host, b"epoch%03d" % host).mark
+                assert mark >= acknowledged[host]
+                assert total[host] == mark * per_record, "stored = marked, no more and no less"
+    assert max(acknowledged.values()) > 0
+
+
+def energy_of_a_record() -> int:
+    """mJ of one `realistic` record, over its cells and points."""
+    cells = realistic(MONDAY_10H).measurement.cells
+    return sum(energy.energy_millijoules for cell in cells for energy in cell.energies)
+
+
+def _run_and_kill(directory: Path, seconds: float, acknowledged: dict) -> None:
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "proto", ROOT / "collector")))
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(directory)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+        cwd=ROOT,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    signal.signal(signal.SIGALRM, lambda *_: child.kill())
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    said = child.stdout.read()
+    child.wait()
+    child.stdout.close()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for line in said.decode().split("\n")[:-1]:  # a cut last line was not yet an answer
+        for pair in line.split():
+            host, mark = map(int, pair.split(":"))
+            acknowledged[host] = max(acknowledged[host], mark)

@@ -1,0 +1,319 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The derive worker on a real SQLite store behind the real writer."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.unit.collector.memory import host as memory_host
+from tests.unit.collector.memory import site as memory_site
+from veilleuse.collector.derive.wall import wall_energy
+from veilleuse.collector.derive.worker import DeriveWorker, civil_year, derive_period
+from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.health import Health
+from veilleuse.collector.model import (
+    AgentId,
+    Cell,
+    DecodedRecord,
+    DirtyPeriod,
+    Grain,
+    HostId,
+    HostStatus,
+    MachineFacts,
+    RecordCells,
+    RecordPeriod,
+    ValidPush,
+)
+from veilleuse.collector.settings import Store
+from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
+from veilleuse.collector.writer import Writer
+from veilleuse.wire.chain import chain_next, chain_start, record_hash
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
+
+SECOND = 1000
+HOUR = 3_600_000
+START = round(datetime(2026, 3, 2, 9, tzinfo=UTC).timestamp() * 1000)
+EPOCH = b"epoch-01"
+
+
+@dataclass
+class Fleet:
+    """A store with one virtual machine of two CPUs at site hq."""
+
+    directory: Path
+    store: SqliteStore
+    writer: Writer
+    worker: DeriveWorker
+    host_id: HostId
+    seq: int = 0
+    chain: bytes = chain_start(EPOCH)
+
+    def push(self, *starts: int, busy: int = 2_500) -> None:
+        """One 10 s record per start, half an active second idle."""
+        records, before, first = [], self.chain, self.seq + 1
+        for start in starts:
+            self.seq += 1
+            cell = Cell(
+                Band.OPEN,
+                State.ON_ACTIVE,
+                Supply.AC,
+                10 * SECOND,
+                cpu_covered_milliseconds=10 * SECOND,
+                cpu_busy_milliseconds=busy,
+                cpu_bucket_milliseconds=(0,) * 5 + (10 * SECOND,) + (0,) * 7,
+            )
+            wire = _wire(start, cell)
+            self.chain = chain_next(self.chain, wire)
+            period = RecordPeriod(Grain.HOUR, start, 10 * SECOND)
+            records.append(DecodedRecord(self.seq, wire, record_hash(wire), self.chain, period, (cell,)))
+        push = ValidPush(self.host_id, EPOCH, first, before, tuple(records))
+        self.writer.append(push).result(5)
+
+
+def _wire(start: int, cell: Cell) -> bytes:
+    measurement = pb.Measurement(
+        period=pb.Period(
+            clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=10 * SECOND)
+        ),
+        calendar_sha256=hashlib.sha256(b"").digest(),
+        idle_rule_version=1,
+        cells=[
+            pb.Cell(
+                band=pb.BAND_OPEN,
+                state=pb.STATE_ON_ACTIVE,
+                supply=pb.SUPPLY_AC,
+                milliseconds=cell.milliseconds,
+                cpu_covered_milliseconds=cell.cpu_covered_milliseconds,
+                cpu_busy_milliseconds=cell.cpu_busy_milliseconds,
+                cpu_bucket_milliseconds=cell.cpu_bucket_milliseconds,
+            )
+        ],
+    )
+    return pb.Record(measurement=measurement).SerializeToString()
+
+
+def _enrol(store: SqliteStore, zone: str) -> HostId:
+    with store.transaction():
+        store.registry.put_site(memory_site(zone=zone))
+        token = store.registry.insert_token(
+            token_sha256=b"t" * 32,
+            created_unix_milliseconds=0,
+            expires_unix_milliseconds=1,
+            max_uses=1,
+            networks=(),
+            org_entity="IT",
+            site="hq",
+            population=Population.SERVER,
+            approve=False,
+        )
+        facts = pb.Facts(device_class=pb.DEVICE_CLASS_VIRTUAL_MACHINE, cpu_count=2)
+        return store.registry.insert_host(
+            agent_id=AgentId(b"a" * 16),
+            token_id=token,
+            org_entity="IT",
+            site="hq",
+            population=Population.SERVER,
+            status=HostStatus.ACTIVE,
+            enrolled_on=date(2026, 3, 1),
+            facts_wire=facts.SerializeToString(),
+        )
+
+
+@pytest.fixture
+def zone() -> str:
+    """Grid zone of the site."""
+    return "FR"
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, zone: str) -> Iterator[Fleet]:
+    """Store, writer and worker, running."""
+    store = create_store(tmp_path / "data", Store(), simulated=False, now_unix_milliseconds=1)
+    host_id = _enrol(store, zone)
+    writer = Writer(store, Health(), queue_pushes=16)
+    writer.start()
+    worker = DeriveWorker(writer, store.derive, store.registry, choose, plugged_share_ppm=500_000)
+    yield Fleet(tmp_path / "data", store, writer, worker, host_id)
+    worker.stop()
+    writer.stop()
+    store.close()
+
+
+def test_every_record_is_derived_and_everything_sums(fleet: Fleet):
+    """Σ records = Σ hour = Σ day = ledger, in integers, and equals the wall energy of the cells recomputed here."""
+    fleet.push(*(START + offset * 10 * SECOND for offset in range(30)))
+    fleet.push(START + HOUR, START + HOUR + 10 * SECOND, busy=9_999)
+    assert fleet.worker.drain() == 2
+    machine = MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=2)
+    records = [
+        record
+        for hour in (START, START + HOUR)
+        for record in fleet.store.derive.record_cells(DirtyPeriod(fleet.host_id, Grain.HOUR, hour))
+    ]
+    expected = sum(
+        part.energy_millijoules
+        for record in records
+        for cell in record.cells
+        for part in wall_energy(cell, machine)
+    )
+    assert expected > 0
+    reader = SqliteReader(fleet.directory)
+    day = date(2026, 3, 2).toordinal()
+    assert (
+        sum(row.cell.energy_millijoules for row in reader.derived(Grain.HOUR, START, START + 2 * HOUR))
+        == expected
+    )
+    assert sum(row.cell.energy_millijoules for row in reader.derived(Grain.DAY, day, day + 1)) == expected
+    (entry,) = reader.ledger()
+    assert entry.energy_millijoules == expected
+    assert (entry.method, entry.state, entry.factor_id) == (
+        Method.LOAD_MODELLED,
+        State.ON_ACTIVE,
+        "ADEME-FR-2025-MOY",
+    )
+    assert entry.factor_kgco2e_per_kwh == "0.0461"
+    assert entry.device_class is DeviceClass.VIRTUAL_MACHINE
+    stored = fleet.store.data.connection.execute(
+        "SELECT sum(derived_energy_millijoules) FROM records"
+    ).fetchone()
+    assert stored == (expected,)
+    reader.close()
+
+
+def test_deriving_again_never_advances_the_counters(fleet: Fleet):
+    """The ledger is as first derived; a late record advances it by itself alone."""
+    fleet.push(START)
+    fleet.worker.drain()
+    before = fleet.store.derive
+    reader = SqliteReader(fleet.directory)
+    (first,) = reader.ledger()
+    fleet.writer.submit(before.mark_all_dirty).result(5)
+    assert fleet.worker.drain() == 1
+    assert reader.ledger() == (first,)
+    fleet.push(START + 10 * SECOND)
+    fleet.worker.drain()
+    (later,) = reader.ledger()
+    assert later.energy_millijoules == 2 * first.energy_millijoules
+    reader.close()
+
+
+def test_work_is_cut_into_short_slices(fleet: Fleet):
+    """A clock that jumps 20 ms per look: one period a slice, and the rest is still dirty."""
+    fleet.push(START, START + HOUR, START + 2 * HOUR)
+    ticks = iter(range(1000))
+    worker = DeriveWorker(
+        fleet.writer,
+        fleet.store.derive,
+        fleet.store.registry,
+        choose,
+        plugged_share_ppm=0,
+        clock=lambda: next(ticks) * 0.02,
+    )
+    assert fleet.writer.submit(worker.run_slice).result(5) == 1
+    assert len(fleet.store.derive.dirty(10)) == 2
+    assert worker.drain() == 2
+    assert worker.drain() == 0
+
+
+def test_the_background_derives_and_stops(fleet: Fleet):
+    """Started, it empties the dirty marks by itself; stopped, it is gone, also when the writer left first."""
+    fleet.worker.start()
+    fleet.push(START)
+    deadline = time.monotonic() + 5
+    reader = SqliteReader(fleet.directory)
+    while reader.dirty_count() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert reader.dirty_count() == 0
+    reader.close()
+
+
+def test_a_writer_that_stops_is_waited_for(fleet: Fleet, caplog: pytest.LogCaptureFixture):
+    """A refused job is put off with a warning, never lost."""
+    fleet.writer.stop()
+    with caplog.at_level(logging.WARNING):
+        fleet.worker.start()
+        time.sleep(0.1)
+        fleet.worker.stop()
+    assert [record.message for record in caplog.records] == ["derivation put off"]
+
+
+@pytest.mark.parametrize("zone", ["XX"])
+def test_a_zone_without_factor_is_reported_once(fleet: Fleet, caplog: pytest.LogCaptureFixture):
+    """The energy is derived all the same; only the exposed counters stand still, and the log says why."""
+    fleet.push(START)
+    fleet.worker.drain()
+    fleet.push(START + 10 * SECOND)
+    fleet.worker.drain()
+    reader = SqliteReader(fleet.directory)
+    assert reader.ledger() == ()
+    assert sum(row.cell.energy_millijoules for row in reader.derived(Grain.HOUR, START, START + HOUR)) > 0
+    reader.close()
+    assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
+        "no factor for a site: its counters stand still"
+    ]
+
+
+class NobodyThere:
+    """A registry that has forgotten everyone."""
+
+    def host(self, host_id: HostId) -> None:
+        return None
+
+
+def test_a_forgotten_host_is_not_derived(fleet: Fleet):
+    """Its marks are cleared and nothing is made of its records."""
+    fleet.push(START)
+    worker = DeriveWorker(
+        fleet.writer,
+        fleet.store.derive,
+        NobodyThere(),  # type: ignore[arg-type]  # the part of ports.Registry that is asked
+        choose,
+        plugged_share_ppm=0,
+    )
+    assert worker.drain() == 1
+    assert worker.drain() == 0
+    reader = SqliteReader(fleet.directory)
+    assert list(reader.derived(Grain.HOUR, START, START + HOUR)) == []
+    reader.close()
+
+
+def test_a_record_without_energy_is_none_not_zero():
+    """A virtual machine that was off: derived, and nothing could be said."""
+    machine = replace(
+        memory_host(1, DeviceClass.VIRTUAL_MACHINE), facts=MachineFacts(DeviceClass.VIRTUAL_MACHINE)
+    )
+    off = Cell(Band.NIGHT, State.OFF, Supply.AC, HOUR)
+    derived = derive_period([RecordCells(7, True, (off,))], machine, 500_000)
+    assert derived.cells == ()
+    assert derived.records[0].energy_millijoules is None
+    assert derived.first_energies == ()
+
+
+@pytest.mark.parametrize(
+    ("period", "year"),
+    [
+        (
+            DirtyPeriod(
+                HostId(1), Grain.HOUR, round(datetime(2025, 12, 31, 23, tzinfo=UTC).timestamp() * 1000)
+            ),
+            2026,
+        ),
+        (DirtyPeriod(HostId(1), Grain.DAY, date(2025, 12, 31).toordinal()), 2025),
+        (DirtyPeriod(HostId(1), Grain.WEEK, date(2025, 12, 29).toordinal()), 2026),
+        (DirtyPeriod(HostId(1), Grain.WEEK, date(2024, 12, 30).toordinal()), 2025),
+    ],
+)
+def test_the_year_is_the_sites(period: DirtyPeriod, year: int):
+    """23:00 UTC on New Year's Eve is next year in Paris; a week is of the year of its Thursday."""
+    assert civil_year(period, "Europe/Paris") == year

@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What deploy/systemd/ gives to systemd, udev and nobody else (PROMISES.md S20-S22, §4)."""
+
+from __future__ import annotations
+
+import grp
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.tree import ROOT
+from tests.peers import peer
+
+SYSTEMD = ROOT / "deploy/systemd"
+UNITS = ("veilleuse-agent.service", "veilleuse-collector.service")
+RULE = SYSTEMD / "60-veilleuse-rapl.rules"
+
+
+def settings(unit: str) -> dict[str, list[str]]:
+    """Every `Name=value` of a unit, by name, in order."""
+    found: dict[str, list[str]] = {}
+    for line in (SYSTEMD / unit).read_text(encoding="utf-8").splitlines():
+        if "=" in line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_exposure_is_at_most_1_1(unit):
+    """S21: systemd's own score is 1.1 or less; the threshold is ten times that."""
+    done = subprocess.run(
+        [
+            peer("systemd-analyze"),
+            "security",
+            "--offline=true",
+            "--threshold=11",
+            "--no-pager",
+            SYSTEMD / unit,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-200:] + done.stderr
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_understands_every_line(unit, tmp_path):
+    """`systemd-analyze verify` has nothing to say, once the command exists."""
+    text = (SYSTEMD / unit).read_text(encoding="utf-8")
+    copy = tmp_path / unit
+    copy.write_text(re.sub(r"^ExecStart=/opt/veilleuse/bin/\S+", "ExecStart=/bin/true", text, flags=re.M))
+    done = subprocess.run(
+        [peer("systemd-analyze"), "verify", "--man=no", copy],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_starts_an_installed_command(unit):
+    """ExecStart is one of the two scripts of pyproject.toml, as a user of its own, restarted with growing delay."""
+    told = settings(unit)
+    command, word = {"veilleuse-agent.service": ("veilleuse-agent", "run")}.get(unit, ("veilleuse", "serve"))
+    assert told["ExecStart"] == [f"/opt/veilleuse/bin/{command} {word}"]
+    assert told["User"] == told["Group"] == [command]
+    assert told["StateDirectoryMode"] == ["0700"]
+    assert told["UMask"] == ["0077"]
+    assert int(told["RestartSteps"][0]) >= 3
+    assert told["RestartPreventExitStatus"] == ["2"]
+
+
+def test_the_agent_weighs_little():
+    """Bounds of PROMISES.md §4.2: memory, processor, tasks, disk, a watchdog; no capability, no core file."""
+    told = settings("veilleuse-agent.service")
+    assert told["MemoryMax"] == ["128M"]
+    assert told["CPUQuota"] == ["5%"]
+    assert told["TasksMax"] == ["32"]
+    assert told["IOSchedulingClass"] == ["idle"]
+    assert "WatchdogSec" in told
+    assert told["LimitCORE"] == ["0"]
+    assert told["CapabilityBoundingSet"] == told["AmbientCapabilities"] == [""]
+
+
+def test_accounts_and_folders(tmp_path):
+    """sysusers.d and tmpfiles.d make the accounts, state folders 0700 and configuration 0640, on an empty system."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: accounts and owners")
+    for kind in ("sysusers.d", "tmpfiles.d"):
+        folder = tmp_path / "usr/lib" / kind
+        folder.mkdir(parents=True)
+        for file in (SYSTEMD / kind).iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "etc/veilleuse").mkdir(parents=True)
+    for name in ("agent.toml", "collector.toml"):
+        (tmp_path / "etc/veilleuse" / name).touch(0o666)
+    for command in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"]):
+        subprocess.run(
+            [peer(command[0]), *command[1:], f"--root={tmp_path}"], check=True, capture_output=True
+        )
+
+    groups = dict(line.split(":", 1) for line in (tmp_path / "etc/group").read_text().splitlines())
+    assert groups["veilleuse-rapl"].endswith(":veilleuse-agent")
+    users = (tmp_path / "etc/passwd").read_text()
+    assert re.search(r"^veilleuse:.*/usr/sbin/nologin$", users, re.M)
+    assert re.search(r"^veilleuse-agent:.*/usr/sbin/nologin$", users, re.M)
+    for folder in ("var/lib/veilleuse", "var/lib/veilleuse-agent"):
+        assert (tmp_path / folder).stat().st_mode & 0o777 == 0o700
+    for name, group in (("agent.toml", "veilleuse-agent"), ("collector.toml", "veilleuse")):
+        status = (tmp_path / "etc/veilleuse" / name).stat()
+        assert status.st_mode & 0o777 == 0o640
+        assert status.st_uid == 0
+        assert str(status.st_gid) == groups[group].split(":")[1]
+
+
+def test_udev_understands_the_rule():
+    """`udevadm verify` accepts it, style included."""
+    done = subprocess.run([peer("udevadm"), "verify", RULE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_nobody_else_reads_the_energy_counters(tmp_path):
+    """S22: run on a tree where both files are world-readable, the rule's commands leave 0440 and no o+r."""
+    zone = tmp_path / "devices/virtual/powercap/intel-rapl/intel-rapl:0"
+    zone.mkdir(parents=True)
+    files = [zone / "energy_uj", zone / "max_energy_range_uj"]
+    for file in files:
+        file.write_text("1\n")
+        file.chmod(0o444)
+    text = RULE.read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = re.findall(r'RUN\+="([^"]+)"', text)
+    assert len(commands) == 2, "first the group, then the mode"
+    us = grp.getgrgid(os.getgid()).gr_name
+    for command in commands:
+        here = command.replace("%S%p", str(zone)).replace(" veilleuse-rapl ", f" {us} ")
+        subprocess.run(shlex.split(here), check=True)
+    found = subprocess.run(
+        ["find", tmp_path, "-name", "*_uj", "-perm", "/o+rwx"], capture_output=True, check=True
+    )
+    assert found.stdout == b""
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o440}
+
+
+def test_no_file_here_opens_them_to_all():
+    """No mode with rights for others, in any file of the folder."""
+    for file in [RULE, *(SYSTEMD / "tmpfiles.d").iterdir()]:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if line.startswith("#"):
+                continue
+            for mode in re.findall(r"\b0?[0-7]{3}\b", line):
+                assert mode[-1] == "0" or "/etc/veilleuse " in line, f"{file.name}: {line}"
+
+
+def test_purge_removes_what_the_units_make():
+    """S20: every folder that a unit or tmpfiles.d makes is named in the README's way out."""
+    text = Path(SYSTEMD / "README.md").read_text(encoding="utf-8")
+    way_out = text[text.index("## Uninstall") :]
+    for path in (
+        "/var/lib/veilleuse-agent",
+        "/var/lib/veilleuse",
+        "/etc/veilleuse",
+        "/opt/veilleuse",
+    ):
+        assert path in way_out
+    for file in SYSTEMD.rglob("*"):
+        if file.is_file() and file.name != "README.md":
+            assert file.name in text, f"{file.name} is not in the README"
