@@ -56,9 +56,12 @@ def cell(
     busy_ratio: float | None = None,
 ) -> Any:
     """One wire cell; `energy_millijoules` is of the record's first point, over the whole cell."""
-    made = pb.Cell(
-        band=number(band), state=number(state), supply=number(supply), milliseconds=milliseconds
-    )
+    words: dict[str, Any] = {
+        "band": number(band),
+        "state": number(state),
+        "supply": number(supply),
+    }
+    made = pb.Cell(milliseconds=milliseconds, **words)
     if busy_ratio is not None:
         made.cpu_covered_milliseconds = milliseconds
         made.cpu_busy_milliseconds = round(milliseconds * busy_ratio)
@@ -73,9 +76,7 @@ def cell(
 
 def clock(start: int, milliseconds: int) -> Any:
     """A clock period; Unix milliseconds."""
-    return pb.Period(
-        clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=milliseconds)
-    )
+    return pb.Period(clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=milliseconds))
 
 
 def civil(day: date) -> Any:
@@ -145,13 +146,12 @@ class Filled:
     ) -> HostId:
         """An active host that has said Hello; `sources`: (name, successes, failures, unavailable)."""
         registry = self.store.registry
-        facts = pb.Facts(device_class=number(device_class), cpu_count=8, agent_version=agent_version)
+        form: Any = number(device_class)
+        facts = pb.Facts(device_class=form, cpu_count=8, agent_version=agent_version)
         health = pb.Health(agent_version=agent_version, spool_records=3, spool_bytes=40960)
         health.drops.add(reason=number(GapReason.SPOOL_CAP), records=2)
         for name, successes, failures, unavailable in sources:
-            health.sources.add(
-                name=name, successes=successes, failures=failures, unavailable=unavailable
-            )
+            health.sources.add(name=name, successes=successes, failures=failures, unavailable=unavailable)
         now = int(time.time() * 1000)
         with self.store.transaction():
             token_id = registry.insert_token(
@@ -217,9 +217,7 @@ class Filled:
                     cells_from_measurement(measurement),
                 )
             )
-        outcome = self.store.ingest.append(
-            [ValidPush(host_id, epoch, first, before, tuple(decoded))]
-        )[0]
+        outcome = self.store.ingest.append([ValidPush(host_id, epoch, first, before, tuple(decoded))])[0]
         assert outcome.result is AppendResult.STORED, outcome
         self._streams[host_id] = (epoch, seq, chain)
 

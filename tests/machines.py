@@ -50,7 +50,7 @@ class Served:
         """The content of a new join file."""
         asked = {"org_entity": "DSI", "site": "Lyon", "population": "server", **more}
         made: dict[str, Any] = self.collector.operations.perform("token_create", asked)
-        return made["join"] | {"token_id": made["token_id"]}
+        return {**made["join"], "token_id": made["token_id"]}
 
 
 @contextmanager
@@ -77,7 +77,7 @@ class Machine:
         """With the present key; keeps what it gets."""
         request = pb.EnrolRequest(token=self.join["token"], certificate_request_der=self.request())
         with self.enrolment() as stub:
-            answer = stub.Enrol(request, timeout=SECONDS)
+            answer: pb.EnrolResponse = stub.Enrol(request, timeout=SECONDS)
         self.agent_id = answer.agent_id
         if answer.HasField("certificate"):
             self.keep(answer.certificate)
@@ -97,7 +97,8 @@ class Machine:
     def hello(self) -> pb.HelloResponse:
         """One call on a connection of its own."""
         with self.telemetry() as stub:
-            return stub.Hello(hello_request(), timeout=SECONDS)
+            answer: pb.HelloResponse = stub.Hello(hello_request(), timeout=SECONDS)
+            return answer
 
     def renew_expired(
         self, new_key: ec.EllipticCurvePrivateKey, signer: Any = None
@@ -108,7 +109,7 @@ class Machine:
             nonce = stub.Challenge(pb.ChallengeRequest(agent_id=self.agent_id), timeout=SECONDS).nonce
             message = b"veilleuse renew-expired v1" + nonce + hashlib.sha256(request).digest()
             signature = (signer or self.key).sign(message, ec.ECDSA(hashes.SHA256()))
-            return stub.RenewExpired(
+            answer: pb.RenewExpiredResponse = stub.RenewExpired(
                 pb.RenewExpiredRequest(
                     agent_id=self.agent_id,
                     nonce=nonce,
@@ -118,6 +119,7 @@ class Machine:
                 ),
                 timeout=SECONDS,
             )
+            return answer
 
     @contextmanager
     def enrolment(self) -> Iterator[Any]:
@@ -142,8 +144,9 @@ def hello_request() -> pb.HelloRequest:
 
 def refusal(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
     """(code, reason) of a refused call."""
-    metadata = dict(error.trailing_metadata() or ())
-    return error.code(), str(metadata.get("veilleuse-reason", ""))
+    metadata: Any = error.trailing_metadata() or ()
+    reasons = [str(value) for key, value in metadata if key == "veilleuse-reason"]
+    return error.code(), "".join(reasons)
 
 
 def free_port() -> int:

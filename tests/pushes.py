@@ -13,7 +13,7 @@ from typing import Any
 from veilleuse.collector.model import AgentId, HostId, HostStatus, Site, ValidPush
 from veilleuse.collector.ports import Registry
 from veilleuse.collector.validate import Machine, check_push
-from veilleuse.wire.bands import Calendar, DEFAULT_CALENDAR
+from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, Population
@@ -29,9 +29,7 @@ WORKSTATION = Machine(Population.WORKSTATION, DeviceClass.LAPTOP, allow_fake=Fal
 
 def rapl(domain: str = "package-0") -> pb.Point:
     """A point."""
-    return pb.Point(
-        kind=pb.POINT_KIND_RAPL, domain=domain, boundary=pb.BOUNDARY_COMPONENT, subject="machine"
-    )
+    return pb.Point(kind=pb.POINT_KIND_RAPL, domain=domain, boundary=pb.BOUNDARY_COMPONENT, subject="machine")
 
 
 def cell(
@@ -59,9 +57,7 @@ def cell(
 
 def clock(start: int = MONDAY_10H, duration: int = 60_000) -> pb.Period:
     """A clock period."""
-    return pb.Period(
-        clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=duration)
-    )
+    return pb.Period(clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=duration))
 
 
 def day(when: date) -> pb.Period:
@@ -178,9 +174,7 @@ def site(name: str = "lyon", time_zone: str = "Europe/Paris") -> Site:
     return Site(name, "FR", time_zone, calendar.to_json())
 
 
-def enrol(
-    registry: Registry, population: Population = Population.SERVER, site_name: str = "lyon"
-) -> HostId:
+def enrol(registry: Registry, population: Population = Population.SERVER, site_name: str = "lyon") -> HostId:
     """A new active host; its site must exist."""
     token_id = registry.insert_token(
         token_sha256=os.urandom(32),

@@ -126,6 +126,7 @@ def main() -> int:
         parser.error(f"--seconds is {arguments.seconds:g}: it must be more than 0")
     environment = {name: value for name, value in os.environ.items() if name != "SECONDS"}
     layout = Layout(arguments.var.resolve(), environment)
+    os.umask(0o077)
     for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(wanted, _stop)
     try:
@@ -186,18 +187,16 @@ def prepare(layout: Layout) -> None:
     if fresh and identity(layout):
         aside = layout.agent.with_name(f"{layout.agent.name}.{int(time.time())}")
         layout.agent.rename(aside)
-        say(
-            f"the collector is new and knows no agent: the old agent's state is kept in {_shown(aside)}"
-        )
+        say(f"the collector is new and knows no agent: the old agent's state is kept in {_shown(aside)}")
 
 
 def require_free(setting: str, address: str) -> None:
     """Raises LaunchError when something listens at `host:port` already, or it is not an address."""
     host, _, port = address.rpartition(":")
     try:
-        family, kind, _, _, where = socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
-        )[0]
+        family, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[
+            0
+        ]
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
@@ -212,9 +211,7 @@ def require_free(setting: str, address: str) -> None:
 def identity(layout: Layout) -> bool:
     """Whether the agent is enrolled already."""
     folder = layout.agent / "id"
-    return all(
-        (folder / name).exists() for name in ("certificate.pem", "key.pem", "collector.json")
-    )
+    return all((folder / name).exists() for name in ("certificate.pem", "key.pem", "collector.json"))
 
 
 def enrol(layout: Layout) -> None:
@@ -253,9 +250,7 @@ def watch(layout: Layout, children: list[Child], deadline: float | None) -> None
                     )
             if view.died():
                 if view.process.returncode != 0:
-                    raise LaunchError(
-                        f"the live view ended with exit code {view.process.returncode}"
-                    )
+                    raise LaunchError(f"the live view ended with exit code {view.process.returncode}")
                 if deadline is None:
                     return
             time.sleep(0.2)
@@ -265,7 +260,7 @@ def watch(layout: Layout, children: list[Child], deadline: float | None) -> None
 
 def start_view(layout: Layout, deadline: float | None) -> Child:
     """`veilleuse top` on this terminal; plain lines when there is none."""
-    words = [] if sys.stdout.isatty() else ["--plain"]
+    words = [] if sys.stdout.isatty() else ["--plain", "--interval", "5"]
     if deadline is not None:
         words += ["--seconds", f"{max(1, round(deadline - time.monotonic()))}"]
     process = subprocess.Popen(

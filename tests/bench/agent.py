@@ -196,7 +196,7 @@ def report(watched: list[Watched], sender: tuple[float, float], seconds: float, 
 def verdict(what: str, value: float, budget: float, unit: str) -> str:
     """One line."""
     word = "within" if value <= budget else "OVER"
-    return f"{what}: {value:.1f} {unit}, {word} the budget of {budget:g} (DESIGN.md §4)"
+    return f"{what}: {value:.2f} {unit}, {word} the budget of {budget:g} (DESIGN.md §4)"
 
 
 def cpu_seconds(pid: int) -> float:

@@ -131,7 +131,7 @@ class FakeCollector:
             if retry:
                 context.set_trailing_metadata((("retry-after-milliseconds", str(retry)),))
             context.abort(code, details)
-        pem: Any = list(context.auth_context()["x509_pem_cert"])[0]
+        pem: Any = next(iter(context.auth_context()["x509_pem_cert"]))
         agent_id = agent_id_of(x509.load_pem_x509_certificate(pem))
         if agent_id in self.forbidden:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "this machine was revoked")

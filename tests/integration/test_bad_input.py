@@ -292,13 +292,9 @@ def test_a_used_token(stack, tmp_path):
 
 def test_an_expired_token(stack, tmp_path):
     """The same for one whose time is over."""
-    collector = stack.start_collector()
-    join = _join_file(stack, tmp_path)
-    stack.stop(collector)
-    with closing(sqlite3.connect(stack.data / "data.db")) as db:
-        db.execute("UPDATE tokens SET expires_unix_milliseconds = ?", (int(time.time() * 1000) - 1,))
-        db.commit()
     stack.start_collector()
+    join = _join_file(stack, tmp_path, "--hours", "0.0001")  # 0.36 s
+    time.sleep(0.5)
     line = one_line(stack.run("veilleuse-agent", "enrol", str(join)), FAILED)
     assert "token" in line
     assert "expired" in line
@@ -318,9 +314,9 @@ def test_sending_before_enrolment(stack):
     assert "enrol" in one_line(stack.run("veilleuse-agent", "send"), FAILED)
 
 
-def _join_file(stack: Stack, tmp_path: Path) -> Path:
+def _join_file(stack: Stack, tmp_path: Path, *more: str) -> Path:
     join = tmp_path / "join"
-    where = ("--entity", "test", "--site", "test", "--population", "server")
+    where = ("--entity", "test", "--site", "test", "--population", "server", *more)
     stack.must("veilleuse", "token", "create", *where, "--output", str(join))
     assert join.stat().st_mode & 0o777 == 0o600
     return join

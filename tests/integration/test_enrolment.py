@@ -10,10 +10,12 @@ import ssl
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -40,6 +42,7 @@ def running(tmp_path: Path) -> Iterator[Served]:
 
 
 def refused(call, *arguments, **more) -> tuple[Code, str]:
+    """How a call that must be refused is refused."""
     with pytest.raises(grpc.RpcError) as caught:
         call(*arguments, **more)
     return refusal(caught.value)
@@ -62,7 +65,7 @@ def test_mtls_port_needs_a_certificate(running):
     """Without a client certificate there is no connection to :8641 at all."""
     machine = Machine(running.token())
     with grpc.secure_channel(machine.join["address"], grpc.ssl_channel_credentials(machine.roots)) as channel:
-        call = channel.unary_unary("/veilleuse.wire.v1.TelemetryService/Hello")
+        call: Any = channel.unary_unary("/veilleuse.wire.v1.TelemetryService/Hello")
         assert refused(call, hello_request().SerializeToString(), timeout=3)[0] is Code.UNAVAILABLE
 
 
@@ -125,16 +128,17 @@ def test_twenty_machines_race_for_a_one_time_token(running):
     """Exactly one of twenty parallel machines wins a one-time token."""
     join = running.token()
 
-    def attempt(machine: Machine) -> bool:
+    def attempt(machine: Machine) -> str:
         try:
-            return bool(machine.enrol().agent_id)
+            return "won" if machine.enrol().agent_id else "nothing"
         except grpc.RpcError as error:
-            assert refusal(error)[1] in ("used_token", "rate_limited")
-            return False
+            return refusal(error)[1]
 
     machines = [Machine(join) for _ in range(20)]
     with ThreadPoolExecutor(20) as pool:
-        assert sum(pool.map(attempt, machines)) == 1
+        ended = Counter(pool.map(attempt, machines))
+    assert ended["won"] == 1
+    assert set(ended) <= {"won", "used_token", "rate_limited"}
     assert len(running.collector.office.commit(running.collector.store.registry.hosts)) == 1
 
 
@@ -285,7 +289,7 @@ def test_renew_expired(running):
 
 
 def test_serve_speaks_tls_1_3_only_and_stops_in_time(tmp_path):
-    """`serve` refuses a TLS 1.2 handshake on both ports (S17), ends on SIGTERM within 5 s, with exit code 0."""
+    """`serve` refuses TLS 1.2 on both ports (S17), logs no secret (S19), ends on SIGTERM within 5 s with exit code 0."""
     ports = {name: free_port() for name in ("grpc.address", "grpc.enrolment_address", "http.address")}
     settings = settings_in(tmp_path, **{name: f"127.0.0.1:{port}" for name, port in ports.items()})
     initialise(settings, site="Lyon")
@@ -296,6 +300,11 @@ def test_serve_speaks_tls_1_3_only_and_stops_in_time(tmp_path):
         for name in ("grpc.address", "grpc.enrolment_address"):
             assert not handshake(ports[name], ssl.TLSVersion.TLSv1_2)
         assert handshake(ports["grpc.enrolment_address"], ssl.TLSVersion.TLSv1_3)
+        made = ask(settings.data_dir, "token_create", org_entity="DSI", site="Lyon", population="server")
+        machine = Machine(made["join"])
+        machine.enrol()
+        assert refused(Machine(made["join"]).enrol)[1] == "used_token"
+        machine.hello()
         second = subprocess.run(
             command, env=child_environment(settings), capture_output=True, text=True, timeout=20
         )
@@ -308,6 +317,9 @@ def test_serve_speaks_tls_1_3_only_and_stops_in_time(tmp_path):
     assert time.monotonic() - began < 5
     assert process.returncode == 0, log
     assert "Traceback" not in log
+    assert "agent enrolled" in log
+    secrets = (made["join"]["token"], made["join"]["fleet_key"], "PRIVATE KEY")
+    assert not [secret for secret in secrets if secret in log]
 
 
 def test_killed_collector_leaves_no_web_process(tmp_path):
@@ -320,9 +332,7 @@ def test_killed_collector_leaves_no_web_process(tmp_path):
         process = subprocess.Popen(command, env=child_environment(settings), stderr=subprocess.DEVNULL)
         try:
             wait_for(lambda: ask(settings.data_dir, "ping")["pid"] == process.pid)  # noqa: B023
-            wait_for(
-                lambda: socket.create_connection(("127.0.0.1", ports["http.address"]), 1).close() is None
-            )
+            wait_for(lambda: connects(ports["http.address"]))
         finally:
             process.send_signal(ending)
             process.wait(10)
@@ -343,6 +353,7 @@ def wait_for(what: Callable[[], object], seconds: float = 15) -> None:
 
 
 def connects(port: int) -> bool:
+    """Whether somebody listens there."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
@@ -361,3 +372,16 @@ def handshake(port: int, version: ssl.TLSVersion) -> bool:
             return True
     except (ssl.SSLError, ConnectionResetError):
         return False
+
+
+def test_bounds_of_a_call(running):
+    """More than 16 KiB of metadata, or 1 MiB of message even when it travels compressed, is refused; others go on (S8)."""
+    machine = Machine(running.token())
+    rubbish = pb.EnrolRequest(token="x" * 2_000_000, certificate_request_der=machine.request())
+    with machine.enrolment() as stub:
+        big = refused(stub.Enrol, rubbish, timeout=SECONDS)
+        bomb = refused(stub.Enrol, rubbish, timeout=SECONDS, compression=grpc.Compression.Gzip)
+        heavy = refused(stub.Enrol, pb.EnrolRequest(), metadata=(("x-heavy", "y" * 40_000),), timeout=SECONDS)
+    assert [code for code, _ in (big, bomb)] == [Code.RESOURCE_EXHAUSTED] * 2
+    assert heavy[0] in (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.INTERNAL)
+    assert machine.enrol().agent_id

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
@@ -141,7 +141,7 @@ def encode_point(point: Point) -> pb.Point:
     )
 
 
-@cache
+@lru_cache(maxsize=None, typed=True)  # typed: State.UNKNOWN == Supply.UNKNOWN, both are "unknown"
 def number(word: StrEnum) -> Any:
     """The enum number of a word of the vocabulary; typed Any because each proto enum is a type of its own."""
     enum, prefix = _ENUMS[type(word)]

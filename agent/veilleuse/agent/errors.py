@@ -2,20 +2,21 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The agent's errors.
 
-    AgentError                 everything below; `exit_code` is what the command ends with
-    ├── SourceUnavailable      not on this machine: reason and remedy; the source is dropped, logged once
-    ├── ReadFailed             this tick only: counted, a gap, retried on the next
-    ├── SpoolError             the spool cannot be written or read
-    │   ├── SpoolBusy          the other process holds it: keep the row, retry on the next tick
-    │   ├── SpoolFull          no room left on the device, or the disk reserve is reached
-    │   └── SpoolDamaged       not a database any more: set aside, new epoch
-    ├── AlreadyRunning         another copy of this process holds the lock
-    ├── NotEnrolled            no identity yet: `veilleuse-agent enrol`
-    ├── IdentityError          wrong fingerprint, refused or expired token, clone: exit code 1
-    │   └── CertificateNotValid  it has expired in the collector's eyes: renewed with the old key
-    ├── RequestRefused         the collector can never accept this very request
-    └── CollectorAway          could not reach the collector or it asked to wait; retried
-    ConfigurationError         from veilleuse.wire.settings_file; exit code 2
+AgentError                 everything below; `exit_code` is what the command ends with
+├── SourceUnavailable      not on this machine: reason and remedy; the source is dropped, logged once
+├── ReadFailed             this tick only: counted, a gap, retried on the next
+├── SpoolError             the spool cannot be written or read
+│   ├── SpoolBusy          the other process holds it: keep the row, retry on the next tick
+│   ├── SpoolFull          no room left on the device, or the disk reserve is reached
+│   └── SpoolDamaged       not a database any more: set aside, new epoch
+├── AlreadyRunning         another copy of this process holds the lock
+├── NotEnrolled            no identity yet: `veilleuse-agent enrol`
+├── IdentityError          wrong fingerprint, refused or expired token, clone: exit code 1
+│   └── CertificateNotValid  it has expired in the collector's eyes: renewed with the old key
+├── RequestRefused         the collector can never accept this very request
+└── CollectorAway          could not reach the collector or it asked to wait; retried
+    └── ConnectionClosed   closed right after the handshake, as after a client certificate that TLS refused
+ConfigurationError         from veilleuse.wire.settings_file; exit code 2
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = [
     "CertificateNotValid",
     "CollectorAway",
     "ConfigurationError",
+    "ConnectionClosed",
     "IdentityError",
     "NotEnrolled",
     "ReadFailed",
@@ -105,3 +107,7 @@ class CollectorAway(AgentError):
     def __init__(self, message: str, retry_after_milliseconds: int = 0) -> None:
         super().__init__(message)
         self.retry_after_milliseconds = retry_after_milliseconds
+
+
+class ConnectionClosed(CollectorAway):
+    """All that a TLS 1.3 client sees of a refused certificate; a collector that stops looks the same."""

@@ -45,6 +45,8 @@ class _Piece:
     day: date
     """Civil day of the site."""
     period: Period
+    site: SiteCalendar
+    """What sorted it: a tick may lie over the change to another calendar."""
 
 
 @dataclass(slots=True)
@@ -155,12 +157,12 @@ class Fold:
             stop = min(end, segment.end_unix_milliseconds)
             day = segment.local_date
             if self.population is Population.WORKSTATION:
-                yield _Piece(start, stop - start, segment.band, day, _local_period(segment.band, day))
+                yield _Piece(start, stop - start, segment.band, day, _local_period(segment.band, day), self._site)
             else:
                 if clock is None or not _contains(clock, start):
                     clock = self._clock_period(start, start if tick.state in ON else end)
                 stop = min(stop, clock.start_unix_milliseconds + clock.duration_milliseconds)
-                yield _Piece(start, stop - start, segment.band, day, clock)
+                yield _Piece(start, stop - start, segment.band, day, clock, self._site)
             start = stop
 
     def _segment_at(self, position: int) -> Segment:
@@ -201,8 +203,8 @@ class Fold:
         kind = _kind(piece.period)
         opened = self._open.get(kind)
         if opened is None:
-            record = Record(piece.period, self._site.sha256, IDLE_RULE_VERSION, {}, {})
-            opened = self._open[kind] = _Open(record, self._lengths(piece.period))
+            record = Record(piece.period, piece.site.sha256, IDLE_RULE_VERSION, {}, {})
+            opened = self._open[kind] = _Open(record, self._lengths(piece.period, piece.site.calendar))
         return opened
 
     def _close_before(self, piece: _Piece) -> Iterator[Record]:
@@ -215,7 +217,7 @@ class Fold:
             opened = self._open.get(kind)
             if opened is None:
                 continue
-            over = opened.record.period != period or opened.record.calendar_sha256 != self._site.sha256
+            over = opened.record.period != period or opened.record.calendar_sha256 != piece.site.sha256
             full = kind == _kind(piece.period) and _is_full(opened, piece)
             if over or full:
                 yield self._close(kind, ahead=_start(period) > _start(opened.record.period))
@@ -236,20 +238,20 @@ class Fold:
         self._closed[kind] = start if closed is None else max(closed, start)
         return _finished(opened)
 
-    def _lengths(self, period: Period) -> dict[Band, int]:
+    def _lengths(self, period: Period, calendar: Calendar) -> dict[Band, int]:
         """Milliseconds of each band that a record of the period is about."""
         if isinstance(period, ClockPeriod):
             start, end = period.start_unix_milliseconds, period.start_unix_milliseconds + period.duration_milliseconds
             if self._segment.start_unix_milliseconds <= start and end <= self._segment.end_unix_milliseconds:
                 return {self._segment.band: period.duration_milliseconds}
-            return _band_lengths(segments(self._site.calendar, start, end))
+            return _band_lengths(segments(calendar, start, end))
         if isinstance(period, DatePeriod):
-            lengths = _band_lengths(day_segments(self._site.calendar, period.day))
+            lengths = _band_lengths(day_segments(calendar, period.day))
             lengths.pop(Band.OPEN, None)
             return lengths
         monday = date.fromisocalendar(period.iso_year, period.iso_week, 1)
         days = (monday + timedelta(days=offset) for offset in range(7))
-        lengths = _band_lengths(segment for day in days for segment in day_segments(self._site.calendar, day))
+        lengths = _band_lengths(segment for day in days for segment in day_segments(calendar, day))
         return {Band.OPEN: lengths.get(Band.OPEN, 0)}
 
     # -------------------------------------------------------------------------------- checkpoint
@@ -290,7 +292,7 @@ class Fold:
         return fold, ()
 
     def _resume(self, record: Record) -> None:
-        opened = _Open(record, self._lengths(record.period), record.max_rss_bytes)
+        opened = _Open(record, self._lengths(record.period, self._site.calendar), record.max_rss_bytes)
         for (band, _, _), cell in record.cells.items():
             opened.used[band] = opened.used.get(band, 0) + cell.milliseconds
         self._open[_kind(record.period)] = opened

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from veilleuse.agent.clock import SystemClock
 from veilleuse.agent.contacts import Contacts
-from veilleuse.agent.errors import AgentError, ConfigurationError, SpoolBusy, SpoolDamaged, SpoolFull
+from veilleuse.agent.errors import AgentError, ConfigurationError, SpoolDamaged, SpoolError
 from veilleuse.agent.fold import Fold, SiteCalendar
 from veilleuse.agent.locks import RUN_LOCK, ProcessLock
 from veilleuse.agent.machine import Machine, detect
@@ -202,11 +202,11 @@ class Resident:
         try:
             population = self._allowed_population()
             calendar, sha256 = self._spool.control(ControlKey.CALENDAR), self._spool.control(ControlKey.CALENDAR_SHA256)
-        except (SpoolBusy, SpoolFull):
-            return
         except SpoolDamaged:
             self._replace_spool()
             return
+        except SpoolError:
+            return  # at the next checkpoint
         if population is not self._population:
             log.info("population changed", extra={"population": str(population)})
             self._queue.extend(record.to_json() for record in self._fold.flush())
@@ -240,11 +240,12 @@ class Resident:
             control[ControlKey.SOURCES] = self._health()
         try:
             self._spool.append(self._queue, control)
-        except (SpoolBusy, SpoolFull) as error:
+        except SpoolDamaged as error:
             self._keep(error)
-            return
-        except SpoolDamaged:
             self._replace_spool()
+            return
+        except SpoolError as error:  # busy, full, read-only: it goes on measuring
+            self._keep(error)
             return
         self._queue.clear()
         if self._failing:
@@ -265,8 +266,14 @@ class Resident:
             log.error("memory at its bound, oldest records dropped", extra={"records": half})
 
     def _replace_spool(self) -> None:
+        """Set the damaged one aside and begin another; when even that fails, try again on the next tick."""
+        try:
+            fresh = self._open_spool()
+        except SpoolError as error:
+            log.error("no new spool", extra={"reason": str(error)})
+            return
         self._spool.close()
-        self._spool = self._open_spool()
+        self._spool = fresh
 
     def _open_spool(self) -> FileSpool:
         bounds = Bounds(self._settings.spool.max_bytes, self._settings.spool.disk_reserve_bytes)

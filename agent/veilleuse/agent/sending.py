@@ -22,6 +22,8 @@ from veilleuse.agent.errors import (
     AgentError,
     CertificateNotValid,
     CollectorAway,
+    ConnectionClosed,
+    SpoolBusy,
     SpoolError,
 )
 from veilleuse.agent.facts import MACHINE_ID, Roots, hardware_ids, own_facts
@@ -45,6 +47,9 @@ log = logging.getLogger(__name__)
 CONTACT_SECONDS: Final = {"workstation": 86_400, "classroom": 3_600, "server": 900}
 """DESIGN.md §3."""
 _HOLD_POLL_SECONDS: Final = 10.0
+"""Longest wait between two looks at the spool; a look costs 0.1 ms."""
+_HOLD_POLL_SHARE: Final = 0.25
+"""Of the period: a record is at most this late."""
 _HOLD_CONTACT_SECONDS: Final = 900
 """A held sender says Hello at least this often: calendar and health."""
 
@@ -92,7 +97,7 @@ class Sending:
     def contact(self) -> bool:
         """One contact on its own connection; whether it went well. Raises SpoolError."""
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
-            return self._tried(connection.contact)
+            return self._tried(connection.contact, self._succeeded)
 
     def hold(self) -> int:
         """Contacts on one connection until SIGTERM or the parent's death; exit code 0."""
@@ -101,24 +106,30 @@ class Sending:
             signal.signal(number, lambda *_: stop.set())
         parent = os.getppid()
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
-            due = 0
+            due = 0.0
             while not stop.is_set() and os.getppid() == parent:
-                if (
-                    self._now() >= due or due - self._now() > 2 * MILLISECONDS_PER_HOUR
-                ):  # or the clock went back
-                    well = self._tried(connection.contact)
-                    delay = min(self._delay_milliseconds, _HOLD_CONTACT_SECONDS * MILLISECONDS_PER_SECOND)
-                    due = self._now() + (delay if well else self._delay_milliseconds)
-                elif connection.opened and self._outbox.waiting()[0] and not self._tried(connection.deliver):
-                    due = self._now() + self._delay_milliseconds
+                try:
+                    due = self._held(connection, due)
+                except SpoolBusy as error:  # the resident process writes: next look
+                    log.debug("spool busy", extra={"reason": str(error)})
                 stop.wait(self._poll_seconds())
         return 0
 
-    def _poll_seconds(self) -> float:
-        period = self._settings.measure.period_seconds or _HOLD_POLL_SECONDS
-        return max(1.0, min(float(period), _HOLD_POLL_SECONDS))
+    def _held(self, connection: Connection, due: float) -> float:
+        """One look: a whole contact at `due` (monotonic seconds), else a push of what waits; the next `due`."""
+        if time.monotonic() >= due:
+            well = self._tried(connection.contact, self._succeeded)
+            seconds = self._delay_milliseconds / MILLISECONDS_PER_SECOND
+            return time.monotonic() + (min(seconds, _HOLD_CONTACT_SECONDS) if well else seconds)
+        if connection.opened and self._outbox.waiting()[0] and not self._tried(connection.deliver, _pushed):
+            return time.monotonic() + self._delay_milliseconds / MILLISECONDS_PER_SECOND
+        return due
 
-    def _tried(self, work: Callable[[], Contact]) -> bool:
+    def _poll_seconds(self) -> float:
+        period = self._settings.measure.period_seconds or 60
+        return max(1.0, min(period * _HOLD_POLL_SHARE, _HOLD_POLL_SECONDS))
+
+    def _tried(self, work: Callable[[], Contact], succeeded: Callable[[Contact], None]) -> bool:
         try:
             contact = work()
         except SpoolError:
@@ -126,7 +137,7 @@ class Sending:
         except AgentError as error:
             self._failed(error)
             return False
-        self._succeeded(contact)
+        succeeded(contact)
         return True
 
     def _interval_milliseconds(self) -> int:
@@ -198,9 +209,9 @@ class Connection(AbstractContextManager["Connection"]):
             identity = self._renewed_after_expiry(identity)
         try:
             contact = self._open(identity).contact()
-        except CertificateNotValid:  # its clock and ours differ, or it expired while the channel was held
+        except (CertificateNotValid, ConnectionClosed) as error:  # its clock and ours may differ
             self.close()
-            identity = self._renewed_after_expiry(identity)
+            identity = self._renewed_against(error, identity)
             contact = self._open(identity).contact()
         except AgentError:
             self.close()
@@ -259,6 +270,19 @@ class Connection(AbstractContextManager["Connection"]):
             left = identity.not_after_unix_milliseconds - self._now()
             log.warning("certificate not renewed", extra={"reason": str(error), "left_milliseconds": left})
 
+    def _renewed_against(self, error: AgentError, identity: Identity) -> Identity:
+        """Another certificate when the collector finds this one expired; raises `error` when that is not the trouble.
+
+        A connection that closes is taken for it from the second time in a row only.
+        """
+        if isinstance(error, ConnectionClosed) and not self._outbox.control(ControlKey.FAILURES):
+            raise error
+        try:
+            return self._renewed_after_expiry(identity)
+        except AgentError as other:
+            log.info("certificate not renewed either", extra={"reason": str(other)})
+            raise error from other
+
     def _renewed_after_expiry(self, identity: Identity) -> Identity:
         from veilleuse.agent import enrolment, keys
 
@@ -266,6 +290,10 @@ class Connection(AbstractContextManager["Connection"]):
         with open_channel(address, None, identity.roots_pem) as channel:
             desk = EnrolmentCalls(channel, address, self._settings.collector.deadline_seconds)
             return enrolment.renew_expired(desk, cast("enrolment.Keys", keys), self._store)
+
+
+def _pushed(contact: Contact) -> None:
+    log.debug("records pushed", extra={"records": contact.records})
 
 
 def _uniform(low: float, high: float) -> float:

@@ -63,6 +63,8 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise translate(error, path) from error
+    except UnicodeDecodeError as error:  # sqlite3 quotes damaged text in its message, and Python cannot
+        raise SpoolDamaged(f"the spool {path} is damaged (text that is not UTF-8): {_ASIDE}") from error
 
 
 def translate(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
@@ -72,7 +74,7 @@ def translate(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
         return SpoolBusy(f"the spool {path} is held by the other process: retried on the next tick")
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return SpoolFull(f"no room or a disk error under the spool {path} ({error}): free some space or check the disk")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):  # the last: a table is gone
         return SpoolDamaged(f"the spool {path} is damaged ({error}): {_ASIDE}")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return SpoolError(f"cannot write the spool {path} ({error}): check that its directory exists and belongs to the agent")
@@ -359,13 +361,14 @@ def _salvage(aside: Path) -> tuple[list[str], dict[str, str | None]]:
     """(unnumbered rows, control values) that can still be read. Numbered rows stay aside: they may have arrived."""
     bodies: list[str] = []
     control: dict[str, str | None] = {}
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as db:
+    unreadable = contextlib.suppress(sqlite3.Error, UnicodeDecodeError)
+    with unreadable, contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as db:
         db.text_factory = bytes
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
             for key, value in db.execute("SELECT key, value FROM control"):
                 with contextlib.suppress(ValueError, AttributeError):
                     control[ControlKey(key.decode("ascii"))] = value.decode("utf-8")
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
             for (body,) in db.execute("SELECT body FROM pending ORDER BY id"):
                 with contextlib.suppress(ValueError, AttributeError):
                     body_from_json(text := body.decode("utf-8"))

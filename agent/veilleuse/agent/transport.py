@@ -13,6 +13,7 @@ from veilleuse.agent.errors import (
     AgentError,
     CertificateNotValid,
     CollectorAway,
+    ConnectionClosed,
     IdentityError,
     RequestRefused,
 )
@@ -113,7 +114,7 @@ def translate(error: Any, address: str) -> AgentError:
     who = f"the collector at {address}"
     if "CERTIFICATE_EXPIRED" in details:
         return CertificateNotValid(f"{who} finds the agent's certificate expired")
-    if "CERTIFICATE_VERIFY_FAILED" in details:
+    if "CERTIFICATE_VERIFY_FAILED" in details or "BAD_SIGNATURE" in details:
         return CollectorAway(
             f"{who} shows a certificate of another CA than the join file's: is it the right collector?"
         )
@@ -125,6 +126,10 @@ def translate(error: Any, address: str) -> AgentError:
             return IdentityError(f"refused by {who}: {details}")
         case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.UNIMPLEMENTED:
             return RequestRefused(f"{who} cannot accept the request: {details}")
+        case grpc.StatusCode.UNAVAILABLE if wait is None and "Socket closed" in details:
+            return ConnectionClosed(
+                f"{who} closed the connection: it stops, or does not accept the agent's certificate"
+            )
         case grpc.StatusCode.UNAVAILABLE if wait is None:
             return CollectorAway(f"{who} cannot be reached: {details}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -20,7 +20,8 @@ from veilleuse.collector.admin.operations import Addresses, Operations
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment import authority as certificate_authority
 from veilleuse.collector.enrolment.authorise import Standing, Standings
-from veilleuse.collector.enrolment.authority import Authority, write_private
+from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.enrolment.forms import write_private
 from veilleuse.collector.enrolment.issuing import Office
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.factors.choose import choose
@@ -151,7 +152,11 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         cleanup.callback(writer.stop)
         office = Office(authority, standings, store.registry, writer)
         derive = DeriveWorker(
-            writer, store.derive, store.registry, choose, plugged_share_ppm=round(settings.derive.laptop_plugged_share * 1_000_000)
+            writer,
+            store.derive,
+            store.registry,
+            choose,
+            plugged_share_ppm=round(settings.derive.laptop_plugged_share * 1_000_000),
         )
         cleanup.callback(derive.stop)
         addresses = Addresses.from_settings(settings)

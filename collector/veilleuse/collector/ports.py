@@ -211,7 +211,7 @@ class Renewer(Protocol):
     def renew(self, caller: Caller, certificate_request_der: bytes) -> CertificateChain:
         """Idempotent on (the caller's serial, the new public key). Durable when it returns.
 
-        Raises EnrolmentRefused (bad_request, superseded, key_reused); StoreFull or StoreFailing when it cannot be written.
+        Raises EnrolmentRefused (bad_request, key_reused), NotAuthorised (status changed meanwhile); StoreFull or StoreFailing when it cannot be written.
         """
 
 

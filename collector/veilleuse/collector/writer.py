@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFull
 from veilleuse.collector.health import Count, Health
@@ -53,6 +53,10 @@ class _Job:
     run: Callable[[], Any]
     future: Future[Any]
     alone: bool
+
+
+_Settled: TypeAlias = tuple[Future[Any], Any, BaseException | None]
+"""A future with its result or its exception, to be told after the commit."""
 
 
 class Writer:
@@ -162,27 +166,25 @@ class Writer:
         if not jobs and not pushes:
             return
         began = time.monotonic()
-        settled: list[tuple[Future[Any], Any, BaseException | None]] = []
-        try:
-            with self._store.transaction():
-                settled += [(job.future, *_outcome(self._undoable(job.run))) for job in jobs]
-                settled += self._append(pushes)
-        except CollectorError as error:
-            # Nothing of it is durable, whatever the parts had said.
+        settled, error = _outcome(lambda: self._commit(jobs, pushes))
+        if settled is None:  # nothing of it is durable, whatever its parts had said
             self._failed(error)
-            settled = [
-                (future, None, error) for future in (*(j.future for j in jobs), *(p.future for p in pushes))
-            ]
+            futures = [*(job.future for job in jobs), *(waiting.future for waiting in pushes)]
+            settled = [(future, None, error) for future in futures]
         else:
             self._health.commit(time.monotonic() - began)
         self._settle(settled)
 
-    def _append(self, pushes: Sequence[_Push]) -> list[tuple[Future[Any], Any, BaseException | None]]:
-        if not pushes:
-            return []
-        try:
-            outcomes = self._store.ingest.append([waiting.push for waiting in pushes])
-        except StoreFull as error:  # the jobs go on: a revocation needs a page, not the reserve
+    def _commit(self, jobs: Sequence[_Job], pushes: Sequence[_Push]) -> list[_Settled]:
+        with self._store.transaction():
+            settled: list[_Settled] = [(job.future, *_outcome(self._undoable(job.run))) for job in jobs]
+            if pushes:
+                settled += self._append(pushes)
+        return settled
+
+    def _append(self, pushes: Sequence[_Push]) -> list[_Settled]:
+        outcomes, error = _outcome(lambda: self._store.ingest.append([waiting.push for waiting in pushes]))
+        if outcomes is None:  # the jobs go on: a revocation needs a page, not the reserve
             self._failed(error)
             return [(waiting.future, None, error) for waiting in pushes]
         return [(waiting.future, outcome, None) for waiting, outcome in zip(pushes, outcomes, strict=True)]
@@ -194,14 +196,20 @@ class Writer:
 
         return inside
 
-    def _failed(self, error: CollectorError) -> None:
-        kind = {StoreFull: "full", StoreDamaged: "damaged"}.get(type(error), "failing")
+    def _failed(self, error: BaseException | None) -> None:
+        kind = (
+            "full"
+            if isinstance(error, StoreFull)
+            else "damaged"
+            if isinstance(error, StoreDamaged)
+            else "failing"
+        )
         self._health.count(Count.STORE_ERRORS, kind)
         log.error("nothing of a group was stored", extra={"kind": kind, "error": str(error)})
         if isinstance(error, StoreDamaged):
             self._on_damage(error)
 
-    def _settle(self, settled: Sequence[tuple[Future[Any], Any, BaseException | None]]) -> None:
+    def _settle(self, settled: Sequence[_Settled]) -> None:
         for future, result, error in settled:
             if isinstance(result, AppendOutcome):
                 self._count(result)

@@ -142,6 +142,7 @@ def test_going_back_within_the_ring(outbox):
     assert outbox.rewind(4)
     assert outbox.acknowledged_seq() == 4
     assert [one.seq for one in outbox.unacknowledged(4, 10, MAX_PUSH_BYTES)] == [5, 6, 7, 8, 9, 10]
+    outbox.acknowledge(10, NOW + HOUR)
     outbox.acknowledge(10, NOW + 2 * HOUR)
     assert outbox.oldest_seq() == 8
     assert not outbox.rewind(6)

@@ -180,6 +180,25 @@ def test_a_question_that_makes_no_sense_is_refused():
         Question(MONDAY, MONDAY)
 
 
+def test_hours_of_a_server_are_no_classrooms_nights():
+    """Beside a classroom, the hours of servers are passed over; a month before enrolment has no row."""
+    pupils = [
+        host(number, population=Population.CLASSROOM, enrolled=date(2026, 3, 1)) for number in range(1, 11)
+    ]
+    reader = MemoryReader([*pupils, host(11, DeviceClass.SERVER, SERVER, enrolled=date(2026, 3, 1))])
+    begin = round(datetime(2026, 3, 2, 21, tzinfo=UTC).timestamp() * 1000)
+    for hour in range(6):
+        cell = Cell(Band.NIGHT, State.ON_IDLE, Supply.AC, HOUR)
+        reader.sum_rows.append(SumRow(HostId(11), Grain.HOUR, begin + hour * HOUR, cell))
+    for number in range(1, 11):
+        reader.state(number, MONDAY, Band.OPEN, State.ON_IDLE, HOUR)
+    groups = ask(reader, date(2026, 2, 1), date(2026, 3, 3), "month")
+    assert [(one.key.period_from.month, one.key.population, one.sums.nights) for one in groups] == [
+        (3, Population.CLASSROOM, 0),
+        (3, SERVER, None),
+    ]
+
+
 # --- groups too small to be shown
 
 

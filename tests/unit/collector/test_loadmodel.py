@@ -197,3 +197,11 @@ def test_state_powers_give_the_published_tec_at_standard_duty(
         + 0.30 * powers.light_microwatts
     ) / 1e6
     assert low <= watts * 8.76 <= high
+
+
+def test_a_virtual_machine_whose_load_is_not_known():
+    """Its threads at the assumed load, as a class default."""
+    machine = MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=1)
+    (part,) = modelled(cell(State.ON_ACTIVE), machine, HOUR, SHARE)
+    assert part.method is Method.CLASS_DEFAULT
+    assert part.energy_millijoules / HOUR == pytest.approx(0.7668 + (4.0632 - 0.7668) * 0.10)

@@ -143,7 +143,7 @@ def _identity(settings: AgentSettings, identity: Identity | None, reason: str, n
         "org_entity": identity.place.org_entity,
         "site": identity.place.site,
         "population": identity.place.population,
-        "ca_pinned": identity.place.ca_pinned,
+        "ca_pinned": identity.place.ca_pinned or bool(settings.collector.ca_sha256),
         "certificate_not_after_unix_milliseconds": identity.not_after_unix_milliseconds,
         "certificate_expired": now >= identity.not_after_unix_milliseconds,
         "certificate_renewal_due": now >= identity.renewal_due_unix_milliseconds(),
@@ -189,8 +189,6 @@ def _warnings(
         yield no_identity
     elif now >= identity.not_after_unix_milliseconds:
         yield "the certificate has expired: the next contact renews it with the old key"
-    if identity is not None and not identity.place.ca_pinned and not settings.collector.ca_sha256:
-        yield "the collector's CA came with the join file and is not pinned: set collector.ca_sha256 to make sure of it"
     if spool.trouble:
         yield spool.trouble
         return
@@ -290,6 +288,8 @@ def _identity_lines(identity: dict[str, Any]) -> Iterator[str]:
     end = identity["certificate_not_after_unix_milliseconds"]
     left = (end - time.time_ns() // 1_000_000) / MILLISECONDS_PER_DAY
     yield f"  sends to {identity['address']}; certificate until {utc_text(end)} ({left:.1f} days)"
+    if not identity["ca_pinned"]:
+        yield "  its CA came with the join file and is trusted for that; collector.ca_sha256 would pin it"
 
 
 def _spool_lines(spool: dict[str, Any]) -> Iterator[str]:

@@ -34,7 +34,7 @@ from veilleuse.collector.figures import (
     GroupSums,
     StateSums,
 )
-from veilleuse.collector.model import DerivedRow, Grain, Host, HostId, Site, SumRow
+from veilleuse.collector.model import Cell, DerivedRow, Grain, Host, HostId, Site, SumRow
 from veilleuse.collector.ports import Reader
 from veilleuse.wire.bands import Calendar
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -157,6 +157,7 @@ class _Pass:
         self._slices = slices(question.first, question.end, by_month="month" in question.dimensions)
         self._firsts = [part.first for part in self._slices]
         self._keys: dict[tuple[HostId, Slice], GroupKey] = {}
+        self._nights_on: defaultdict[tuple[HostId, date], int] = defaultdict(int)
 
     def enrolment(self) -> None:
         for host in self._hosts.values():
@@ -181,6 +182,8 @@ class _Pass:
                 tally.add_state((cell.band, cell.state), StateSums(share[0] or 0, *share[1:]))
                 if cell.state is not State.UNKNOWN:
                     tally.hosts.add(host.host_id)
+            if host.population is Population.WORKSTATION and _is_on_at_night(cell):
+                self._nights_on[host.host_id, date.fromordinal(row.start)] += cell.milliseconds
 
     def energy(self) -> None:
         for row, host in self._known(self._rows_of_energy()):
@@ -194,28 +197,22 @@ class _Pass:
 
     def nights(self) -> None:
         """Machine-nights on > 4 h: dated by the evening at hour grain (classrooms), by local date at day grain."""
-        on: defaultdict[tuple[HostId, date], int] = defaultdict(int)
-        for row, day in self._night_rows():
-            if row.cell.band is Band.NIGHT and row.cell.state in ON_STATES:
-                on[row.host_id, day] += row.cell.milliseconds
-        for (host_id, day), milliseconds in on.items():
+        self._classroom_nights()
+        for (host_id, day), milliseconds in self._nights_on.items():
             if milliseconds > NIGHT_ON_MILLISECONDS and self._question.first <= day < self._question.end:
                 self._tally(self._hosts[host_id], self._slice_of(day), Grain.DAY).nights += 1
 
-    def _night_rows(self) -> Iterator[tuple[SumRow, date]]:
-        first, end = self._question.first, self._question.end
-        dates = self._reader.sums(Grain.DAY, first.toordinal(), end.toordinal())
-        for row, host in self._known(dates):
-            if host.population is Population.WORKSTATION:
-                yield row, date.fromordinal(row.start)
+    def _classroom_nights(self) -> None:
         if not any(host.population is Population.CLASSROOM for host in self._hosts.values()):
             return
+        first, end = self._question.first, self._question.end
         zones = [site.time_zone for site in self._sites.values()]
         start = min(day_start_unix_milliseconds(first, zone) for zone in zones)
         stop = max(day_start_unix_milliseconds(end + timedelta(days=1), zone) for zone in zones)
         for row, host in self._known(self._reader.sums(Grain.HOUR, start, stop)):
-            if host.population is Population.CLASSROOM:
-                yield row, evening_of(row.start, self._sites[host.site].time_zone)
+            if host.population is Population.CLASSROOM and _is_on_at_night(row.cell):
+                evening = evening_of(row.start, self._sites[host.site].time_zone)
+                self._nights_on[row.host_id, evening] += row.cell.milliseconds
 
     def _known(self, rows: Iterator[R]) -> Iterator[tuple[R, Host]]:
         """Rows with their machine; one that enrolled after we listed them waits for the next report."""
@@ -262,6 +259,10 @@ class _Pass:
             found = _group_key(host, self._sites[host.site], part, self._question.dimensions)
             self._keys[host.host_id, part] = found
         return found
+
+
+def _is_on_at_night(cell: Cell) -> bool:
+    return cell.band is Band.NIGHT and cell.state in ON_STATES
 
 
 def _group_key(host: Host, site: Site, part: Slice, dimensions: Collection[str]) -> GroupKey:

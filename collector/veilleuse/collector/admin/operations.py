@@ -250,15 +250,15 @@ class Operations:
         """Derive everything again: a corrected model repairs the past. Work goes on in the background."""
         return {"periods": self.office.commit(self.derive_store.mark_all_dirty)}
 
-    def flush(self, *, timeout_seconds: float = FLUSH_SECONDS) -> dict[str, Any]:
+    def flush(self, *, wait_seconds: float = FLUSH_SECONDS) -> dict[str, Any]:
         """Derive until nothing waits for it. Raises AdminError when that takes longer."""
-        end = time.monotonic() + timeout_seconds
+        end = time.monotonic() + wait_seconds
         periods = 0
         while done := self.office.commit(self.derive.run_slice):
             periods += done
             if time.monotonic() > end:
                 raise AdminError(
-                    f"periods still wait to be derived after {timeout_seconds:g} s: see 'veilleuse doctor'"
+                    f"periods still wait to be derived after {wait_seconds:g} s: see 'veilleuse doctor'"
                 )
         return {"periods": periods}
 

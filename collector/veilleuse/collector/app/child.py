@@ -28,14 +28,11 @@ class Child:
         name: str,
         command: Sequence[str],
         environment: Mapping[str, str],
-        *,
-        pass_fds: Sequence[int] = (),
     ) -> None:
         """Nothing is started yet."""
         self._name = name
         self._command = list(command)
         self._environment = dict(environment)
-        self._pass_fds = tuple(pass_fds)
         self._stop = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -92,7 +89,7 @@ class Child:
                     self._command,
                     env=self._environment,
                     stdin=subprocess.DEVNULL,
-                    pass_fds=self._pass_fds,
+                    process_group=0,  # Ctrl-C is for us; we end it in our own order
                 )
             except OSError as error:
                 log.error("child process not started", extra={"child": self._name, "error": str(error)})

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -15,8 +16,10 @@ from typing import Any, Final
 import grpc
 
 from veilleuse.collector.enrolment.authority import Authority, ServerIdentity
-from veilleuse.collector.errors import AddressUnavailable
+from veilleuse.collector.errors import AddressUnavailable, CollectorError
 from veilleuse.wire.limits import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
+
+log = logging.getLogger(__name__)
 
 OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),  # of the decompressed message too
@@ -109,7 +112,13 @@ class _ServerCertificate:
             if time.monotonic() - self._checked < CERTIFICATE_CHECK_SECONDS:
                 return None
             self._checked = time.monotonic()
-            identity = self._authority.server_identity()
+            try:
+                identity = self._authority.server_identity()
+            except (
+                CollectorError
+            ) as error:  # the present one is good for weeks yet; raising would break the handshake
+                log.warning("server certificate not renewed", extra={"error": str(error)})
+                return None
             if identity == self._identity:
                 return None
             self._identity = identity

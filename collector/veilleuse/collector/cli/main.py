@@ -102,6 +102,9 @@ def run(arguments: Sequence[str]) -> int:
         return _say(str(error), error.exit_code)
     except _CLICK_ERROR as error:
         return _usage(error)
+    except OSError as error:  # what no stage foresaw: still one line, not a traceback
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror or error}", 1)
 
 
 def _typer(module: ModuleType, name: str) -> typer.Typer:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ from veilleuse.collector.cli.shared import (
     write_new_private,
 )
 from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import Population
 
 app = typer.Typer(**APP)
@@ -56,22 +57,32 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Create a token and write the join file for its machines."""
-    settings = settings_of(config)
+    order = {
+        "org_entity": entity,
+        "site": site,
+        "population": population.value,
+        "uses": uses,
+        "hours": hours,
+        "networks": network or [],
+        "approve": approve,
+        "zone": zone,
+        "time_zone": time_zone,
+    }
+    made = _write_join_file(settings_of(config), output, order)
+    expires, ca_sha256 = made["expires_unix_milliseconds"], made["join"]["ca_sha256"]
+    if as_json:
+        facts = {"token_id": made["token_id"], "output": str(output)}
+        print_json({**facts, "expires_unix_milliseconds": expires, "ca_sha256": ca_sha256})
+        return
+    print(f"token {made['token_id']}: {output}, good until {moment(expires)}, {uses} use(s)")
+    print(f'pin in agent.toml: collector.ca_sha256 = "{ca_sha256}"')
+
+
+def _write_join_file(settings: CollectorSettings, output: Path, order: dict[str, Any]) -> dict[str, Any]:
+    """Order a token and write its join file; neither is left without the other, as far as a disk allows."""
     write_new_private(output, "")  # before there is a token that nobody could use
     try:
-        made = perform(
-            settings,
-            "token_create",
-            org_entity=entity,
-            site=site,
-            population=population.value,
-            uses=uses,
-            hours=hours,
-            networks=network or [],
-            approve=approve,
-            zone=zone,
-            time_zone=time_zone,
-        )
+        made: dict[str, Any] = perform(settings, "token_create", **order)
         output.write_text(json.dumps(made["join"], indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         output.unlink(missing_ok=True)
@@ -79,19 +90,7 @@ def create(
     except BaseException:
         output.unlink(missing_ok=True)
         raise
-    facts = {
-        "token_id": made["token_id"],
-        "output": str(output),
-        "expires_unix_milliseconds": made["expires_unix_milliseconds"],
-        "ca_sha256": made["join"]["ca_sha256"],
-    }
-    if as_json:
-        print_json(facts)
-        return
-    print(
-        f"token {made['token_id']}: {output}, good until {moment(made['expires_unix_milliseconds'])}, {uses} use(s)"
-    )
-    print(f'pin in agent.toml: collector.ca_sha256 = "{made["join"]["ca_sha256"]}"')
+    return made
 
 
 @app.command(name="list")

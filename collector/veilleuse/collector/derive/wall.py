@@ -3,7 +3,7 @@
 """Wall energy of a cell by the ladder of METHOD.md §3 (pure, integers only).
 
 meter > battery discharge > psys > package + DRAM (+ discrete GPU) through the wall model > load model > class default.
-The best rung answers for the milliseconds it covers, the load model for the rest: docs/decisions/0020.
+The best rung answers for the milliseconds it covers, the load model for the rest: docs/decisions/0008.
 Points nest and are never summed across rungs.
 """
 

@@ -15,13 +15,11 @@ for this collector only.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -31,13 +29,21 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from veilleuse.collector.enrolment.certificates import AgentCertificate, agent_extensions, read_certificate
+from veilleuse.collector.enrolment.forms import (
+    CLOCK_SKEW,
+    authority_certificate,
+    general_names,
+    key_pem,
+    key_usage,
+    new_key,
+    pem,
+    write_private,
+)
 from veilleuse.collector.errors import DataDirectoryError, NotAuthorised
 from veilleuse.collector.model import AgentId
 from veilleuse.collector.settings import Pki
@@ -49,8 +55,6 @@ INTERMEDIATE_LIFE: Final = timedelta(days=1826)
 SERVER_LIFE: Final = timedelta(days=90)
 SERVER_RENEWAL: Final = timedelta(days=30)
 """The collector's own certificate is made again when less than this is left."""
-CLOCK_SKEW: Final = timedelta(minutes=5)
-"""How far behind another clock may be and still find a new certificate valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +83,19 @@ def create(data_dir: Path, now: datetime) -> Path:
     folder, draft = data_dir / FOLDER, data_dir / (FOLDER + ".new")
     if folder.exists():
         raise DataDirectoryError(f"{folder} exists already: a second authority would disown every agent")
-    root_key, key = _new_key(), _new_key()
-    root = _authority_certificate("Veilleuse root", root_key, None, now, ROOT_LIFE)
-    intermediate = _authority_certificate(
+    root_key, key = new_key(), new_key()
+    root = authority_certificate("Veilleuse root", root_key, None, now, ROOT_LIFE)
+    intermediate = authority_certificate(
         "Veilleuse intermediate", key, (root, root_key), now, INTERMEDIATE_LIFE
     )
     try:
         shutil.rmtree(draft, ignore_errors=True)  # of an init that was cut
         draft.mkdir(mode=0o700)
         for name, content in (
-            ("root.pem", _pem(root)),
-            ("root.key", _key_pem(root_key)),
-            ("intermediate.pem", _pem(intermediate)),
-            ("intermediate.key", _key_pem(key)),
+            ("root.pem", pem(root)),
+            ("root.key", key_pem(root_key)),
+            ("intermediate.pem", pem(intermediate)),
+            ("intermediate.key", key_pem(key)),
         ):
             write_private(draft / name, content)
         draft.rename(folder)
@@ -123,7 +127,7 @@ class Authority:
     @property
     def root_pem(self) -> bytes:
         """The root, for join files and as the anchor of client certificates."""
-        return _pem(self.root)
+        return pem(self.root)
 
     @property
     def root_der(self) -> bytes:
@@ -179,10 +183,10 @@ class Authority:
 
     def _recognise_uncached(self, certificate: bytes) -> AgentCertificate:
         try:
-            pem = certificate.startswith(b"-----")
+            is_pem = certificate.startswith(b"-----")
             parsed = (
                 x509.load_pem_x509_certificate(certificate)
-                if pem
+                if is_pem
                 else x509.load_der_x509_certificate(certificate)
             )
         except ValueError as error:
@@ -205,9 +209,9 @@ class Authority:
         existing = self._existing_server_identity()
         if existing is not None:
             return existing
-        key = _new_key()
+        key = new_key()
         now = self._now()
-        names = x509.SubjectAlternativeName(_general_names(self._pki.server_names))
+        names = x509.SubjectAlternativeName(general_names(self._pki.server_names))
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Veilleuse collector")])
         certificate = (
             self._leaf(
@@ -220,13 +224,13 @@ class Authority:
             .add_extension(names, critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        chain = _pem(certificate) + _pem(self.intermediate)
+        chain = pem(certificate) + pem(self.intermediate)
         try:
-            write_private(self._folder / "server.key", _key_pem(key))
+            write_private(self._folder / "server.key", key_pem(key))
             write_private(self._folder / "server.pem", chain)
         except OSError as error:
             raise DataDirectoryError(f"cannot write {self._folder}: {error.strerror or error}") from error
-        return ServerIdentity(_key_pem(key), chain, certificate.not_valid_after_utc)
+        return ServerIdentity(key_pem(key), chain, certificate.not_valid_after_utc)
 
     def _existing_server_identity(self) -> ServerIdentity | None:
         try:
@@ -240,7 +244,7 @@ class Authority:
         except (OSError, ValueError, x509.ExtensionNotFound):
             return None  # missing or damaged: nothing but its own key is lost by making it again
         same_key = key.public_key() == leaf.public_key() and issuer == self.intermediate
-        same_names = list(names) == _general_names(self._pki.server_names)
+        same_names = list(names) == general_names(self._pki.server_names)
         fresh = leaf.not_valid_after_utc - self._now() > SERVER_RENEWAL
         if not (same_key and same_names and fresh):
             return None
@@ -269,7 +273,7 @@ class Authority:
             .not_valid_before(max(not_before, self.intermediate.not_valid_before_utc))
             .not_valid_after(min(not_after, last))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
         )
@@ -296,81 +300,3 @@ class Authority:
         return DataDirectoryError(
             f"cannot read {self._folder / name} ({what}): restore it, or run 'veilleuse init'"
         )
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file atomically, mode 0600, durable. Raises OSError."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
-def _authority_certificate(
-    name: str,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None,
-    now: datetime,
-    life: timedelta,
-) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    issuer_name, issuer_key = (subject, key) if issuer is None else (issuer[0].subject, issuer[1])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer_name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + life)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=1 if issuer is None else 0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
-        )
-    )
-    if issuer is not None:
-        usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH])
-        builder = builder.add_extension(usages, critical=False)
-    return builder.sign(issuer_key, hashes.SHA256())
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:
-    result: list[x509.GeneralName] = []
-    for name in names:
-        try:
-            result.append(x509.IPAddress(ip_address(name)))
-        except ValueError:
-            result.append(x509.DNSName(name))
-    return result
-
-
-def _new_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.PEM)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

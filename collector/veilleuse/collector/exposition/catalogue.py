@@ -119,7 +119,7 @@ STATE_SECONDS: Final = _counter(
 )
 DAY_ENERGY: Final = _gauge(
     "veilleuse_day_energy_joules",
-    "Wall energy of the last closed civil day, as currently derived, in published groups.",
+    "Wall energy of the last closed civil day, as currently derived, in published groups; workstations: its closed hours.",
     (*GROUP, "method", "state"),
     Origin.SUMS,
 )
@@ -131,7 +131,7 @@ DAY_EMISSIONS: Final = _gauge(
 )
 DAY_STATE: Final = _gauge(
     "veilleuse_day_state_seconds",
-    "Time in each state over the last closed civil day, in published groups.",
+    "Time in each state over the last closed civil day, in published groups; workstations: its closed hours.",
     (*GROUP, "state"),
     Origin.SUMS,
 )
@@ -165,14 +165,14 @@ COVERAGE: Final = _gauge(
     ("population", "machines", "period", "kind"),
     Origin.INDICATORS,
 )
-OUT_OF_HOURS: Final = _gauge(
-    "veilleuse_out_of_hours_ratio",
+OUTSIDE_OPENING: Final = _gauge(
+    "veilleuse_outside_opening_ratio",
     "I1: share of the time outside opening hours during which machines were on; servers excluded.",
     ("population", "machines", "period"),
     Origin.INDICATORS,
 )
-OUT_OF_HOURS_ENERGY: Final = _gauge(
-    "veilleuse_out_of_hours_energy_joules",
+OUTSIDE_OPENING_ENERGY: Final = _gauge(
+    "veilleuse_outside_opening_energy_joules",
     "I1: wall energy drawn while on outside opening hours; servers excluded.",
     ("population", "machines", "period"),
     Origin.INDICATORS,
@@ -321,6 +321,24 @@ HELLOS: Final = _counter(
     ("outcome",),
     Origin.COLLECTOR,
 )
+RENEWALS: Final = _counter(
+    "veilleuse_collector_renewals_total",
+    "Certificates renewed, by outcome.",
+    ("outcome",),
+    Origin.COLLECTOR,
+)
+ENROLMENTS: Final = _counter(
+    "veilleuse_collector_enrolments_total",
+    "Enrolments answered, by outcome.",
+    ("outcome",),
+    Origin.COLLECTOR,
+)
+BEHIND: Final = _counter(
+    "veilleuse_collector_behind_total",
+    "Signs that this collector was restored from an older backup, by reason.",
+    ("reason",),
+    Origin.COLLECTOR,
+)
 STORE_ERRORS: Final = _counter(
     "veilleuse_collector_store_errors_total",
     "Transactions the disk or the database refused, by reason.",
@@ -391,8 +409,8 @@ FLEET: Final = (
     SUPPRESSED,
     HOSTS,
     COVERAGE,
-    OUT_OF_HOURS,
-    OUT_OF_HOURS_ENERGY,
+    OUTSIDE_OPENING,
+    OUTSIDE_OPENING_ENERGY,
     IDLE_WHILE_ON,
     IDLE_WHILE_ON_ENERGY,
     FACTOR,
@@ -416,6 +434,9 @@ COLLECTOR: Final = (
     REFUSED_CALLS,
     REFUSED_RECORDS,
     HELLOS,
+    RENEWALS,
+    ENROLMENTS,
+    BEHIND,
     STORE_ERRORS,
     COMMIT,
     QUEUE,

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import KeysView, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from veilleuse.collector.codec import (
@@ -18,12 +19,16 @@ from veilleuse.collector.codec import (
     STATES,
     SUPPLIES,
     cell_from_fields,
-    point_from_message,
 )
 from veilleuse.collector.errors import RecordRefused
 from veilleuse.collector.model import Cell, Point
 from veilleuse.collector.validate.reasons import Reason
-from veilleuse.wire.limits import FACT_PATTERN, MAX_CELLS_PER_RECORD, MAX_POINTS_PER_RECORD
+from veilleuse.wire.limits import (
+    FACT_PATTERN,
+    IDLE_RUN_EDGES_MINUTES,
+    MAX_CELLS_PER_RECORD,
+    MAX_POINTS_PER_RECORD,
+)
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, GapReason, PointKind, Population, State
 
@@ -41,7 +46,7 @@ OTHER_CEILING_WATTS: Final = 1_500
 METER_CEILING_WATTS: Final = 200_000
 """A meter shared by a room: a 200 kVA UPS."""
 CEILING_SLACK_MILLIJOULES: Final = 1_000
-"""A counter's step at the edge of a cell."""
+"""A counter's step at the edge of a cell: an agent that splits a tick may leave some mJ that cover 0 ms."""
 MAXIMUM_BYTES_PER_MILLISECOND: Final = 100_000_000
 """100 GB/s."""
 MAXIMUM_AGENT_CPU_MILLISECONDS: Final = MILLISECONDS_PER_DAY
@@ -58,6 +63,18 @@ _DISK_AND_NETWORK: Final = (
     "disk_written_bytes",
     "network_received_bytes",
     "network_sent_bytes",
+)
+_NOT_ON_WORKSTATIONS: Final = frozenset({*_DISK_AND_NETWORK, "network_rate_milliseconds"})
+_IDLE_RUNS: Final = tuple(f"idle_beyond_{minutes}_minutes_milliseconds" for minutes in IDLE_RUN_EDGES_MINUTES)
+_CPU_BUCKETS: Final = dict(BUCKET_FIELDS)["cpu_bucket_milliseconds"]
+_RARE: Final = frozenset(
+    {
+        "gpu_busy_milliseconds",
+        "update_window_milliseconds",
+        "update_window_energies",
+        "displays",
+        "units",
+    }
 )
 _DISPLAY_SIZES: Final = range(1, 5)
 
@@ -85,17 +102,23 @@ def check_points(messages: Sequence[Any], machine: Machine) -> list[Point]:
         raise RecordRefused(Reason.TOO_MANY_POINTS)
     points: list[Point] = []
     for message in messages:
-        if message.kind not in POINT_KINDS or message.boundary not in BOUNDARIES:
-            raise RecordRefused(Reason.POINT_UNKNOWN)
-        if not FACT_PATTERN.fullmatch(message.domain) or not SUBJECT_PATTERN.fullmatch(message.subject):
-            raise RecordRefused(Reason.POINT_TEXT)
-        point = point_from_message(message)
+        point = _point(message.kind, message.domain, message.boundary, message.subject)
         if point.kind is PointKind.FAKE and not machine.allow_fake:
             raise RecordRefused(Reason.POINT_FAKE)
         if point in points:
             raise RecordRefused(Reason.POINT_REPEATED)
         points.append(point)
     return points
+
+
+@lru_cache(maxsize=4096)
+def _point(kind: int, domain: str, boundary: int, subject: str) -> Point:
+    """Remembered: a fleet has few, and each comes with every record. A refused one is not."""
+    if kind not in POINT_KINDS or boundary not in BOUNDARIES:
+        raise RecordRefused(Reason.POINT_UNKNOWN)
+    if not FACT_PATTERN.fullmatch(domain) or not SUBJECT_PATTERN.fullmatch(subject):
+        raise RecordRefused(Reason.POINT_TEXT)
+    return Point(POINT_KINDS[kind], domain, BOUNDARIES[boundary], subject)
 
 
 def check_cells(
@@ -149,26 +172,27 @@ def _check_cell(message: Any, points: list[Point], machine: Machine) -> Cell:
     milliseconds = fields.get("milliseconds", 0)
     if milliseconds == 0:
         raise RecordRefused(Reason.CELL_EMPTY)
-    if message.band not in BANDS or message.state not in STATES or message.supply not in SUPPLIES:
+    state = STATES.get(fields.get("state", 0))
+    if state is None or fields.get("band", 0) not in BANDS or fields.get("supply", 0) not in SUPPLIES:
         raise RecordRefused(Reason.CELL_UNKNOWN)
-    _check_population(fields, machine.population)
-    state = STATES[message.state]
+    _check_population(fields.keys(), machine.population)
     if state in _NOT_ON and not fields.keys() <= _NOT_ON_FIELDS:
         raise RecordRefused(Reason.LOAD_WHILE_NOT_ON)
     seen = _check_energies(fields.get("energies", ()), points, machine, milliseconds)
     if state in _NOT_ON and not all(_works_alone(points[index]) for index in seen):
         raise RecordRefused(Reason.ENERGY_WHILE_NOT_ON)
     _check_load(fields, milliseconds)
-    _check_rest(fields, milliseconds, seen)
+    if not fields.keys().isdisjoint(_RARE):
+        _check_rare(fields, milliseconds, seen)
     return cell_from_fields(fields, points)
 
 
-def _check_population(fields: dict[str, Any], population: Population) -> None:
-    if population is Population.WORKSTATION and any(
-        name in fields for name in (*_DISK_AND_NETWORK, "network_rate_milliseconds")
-    ):
+def _check_population(names: KeysView[str], population: Population) -> None:
+    if population is Population.SERVER:
+        return
+    if population is Population.WORKSTATION and not names.isdisjoint(_NOT_ON_WORKSTATIONS):
         raise RecordRefused(Reason.NOT_ON_WORKSTATIONS)
-    if population is not Population.SERVER and "units" in fields:
+    if "units" in names:
         raise RecordRefused(Reason.SERVERS_ONLY)
 
 
@@ -195,8 +219,6 @@ def _check_energies(
             raise RecordRefused(Reason.POINT_INDEX)
         if index in seen:
             raise RecordRefused(Reason.ENERGY_REPEATED)
-        if covered == 0:
-            raise RecordRefused(Reason.ENERGY_WITHOUT_TIME)
         if covered > milliseconds:
             raise RecordRefused(Reason.ENERGY_EXCEEDS_CELL)
         ceiling = machine.ceiling_watts(points[index]) * covered + CEILING_SLACK_MILLIJOULES
@@ -215,28 +237,31 @@ def _check_load(fields: dict[str, Any], milliseconds: int) -> None:
     ):
         raise RecordRefused(Reason.CPU_EXCEEDS)
     for name, size in BUCKET_FIELDS:
-        buckets = fields.get(name, ())
-        if buckets and len(buckets) != size:
-            raise RecordRefused(Reason.BUCKETS_LENGTH)
-        total = sum(buckets)
-        if total > milliseconds or (name == "cpu_bucket_milliseconds" and buckets and total != covered):
-            raise RecordRefused(Reason.BUCKETS_SUM)
+        if name in fields:
+            buckets = fields[name]
+            if len(buckets) != size:
+                raise RecordRefused(Reason.BUCKETS_LENGTH)
+            total = sum(buckets)
+            if total > milliseconds or (size == _CPU_BUCKETS and total != covered):
+                raise RecordRefused(Reason.BUCKETS_SUM)
     longer = milliseconds
-    for minutes in (15, 30, 60):
-        beyond = fields.get(f"idle_beyond_{minutes}_minutes_milliseconds", 0)
+    for name in _IDLE_RUNS:
+        beyond = fields.get(name, 0)
         if beyond > longer:
             raise RecordRefused(Reason.IDLE_RUNS)
         longer = beyond
-
-
-def _check_rest(fields: dict[str, Any], milliseconds: int, energies: dict[int, int]) -> None:
-    if any(fields.get(name, 0) > MAXIMUM_BYTES_PER_MILLISECOND * milliseconds for name in _DISK_AND_NETWORK):
-        raise RecordRefused(Reason.BYTES_OUT_OF_RANGE)
-    if fields.get("gpu_busy_milliseconds", 0) > milliseconds:
-        raise RecordRefused(Reason.GPU_EXCEEDS)
+    most = MAXIMUM_BYTES_PER_MILLISECOND * milliseconds
+    for name in _DISK_AND_NETWORK:
+        if name in fields and fields[name] > most:
+            raise RecordRefused(Reason.BYTES_OUT_OF_RANGE)
     # Not bounded by the cell: the sender's time is known when it ends, which may be in a shorter cell.
     if fields.get("agent_cpu_milliseconds", 0) > MAXIMUM_AGENT_CPU_MILLISECONDS:
         raise RecordRefused(Reason.AGENT_CPU_OUT_OF_RANGE)
+
+
+def _check_rare(fields: dict[str, Any], milliseconds: int, energies: dict[int, int]) -> None:
+    if fields.get("gpu_busy_milliseconds", 0) > milliseconds:
+        raise RecordRefused(Reason.GPU_EXCEEDS)
     if fields.get("update_window_milliseconds", 0) > milliseconds:
         raise RecordRefused(Reason.UPDATE_WINDOW)
     windows = fields.get("update_window_energies", ())

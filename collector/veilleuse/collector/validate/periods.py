@@ -70,8 +70,9 @@ def _check_clock(clock: Any, population: Population, now_unix_milliseconds: int,
         raise RecordRefused(Reason.PERIOD_IN_FUTURE)
     if abs(clock.utc_offset_seconds) > MAXIMUM_OFFSET_SECONDS:
         raise RecordRefused(Reason.OFFSET_OUT_OF_RANGE)
-    # A divisor of the hour that starts at a multiple of itself lies in one UTC hour.
-    if not gap and (MILLISECONDS_PER_HOUR % duration or start % duration):
+    # Whole seconds inside one UTC hour: an agent joins periods of its grain while it sleeps, 12 s of them or 300.
+    whole = start % 1_000 == 0 and duration % 1_000 == 0
+    if not gap and not (whole and start % MILLISECONDS_PER_HOUR + duration <= MILLISECONDS_PER_HOUR):
         raise RecordRefused(Reason.PERIOD_NOT_ALIGNED)
     if not gap and population is Population.CLASSROOM and duration != MILLISECONDS_PER_HOUR:
         raise RecordRefused(Reason.GRAIN_TOO_FINE)

@@ -42,7 +42,6 @@ class Reason(StrEnum):
     ENERGY_WHILE_NOT_ON = "energy_while_not_on"
     POINT_INDEX = "point_index"
     ENERGY_REPEATED = "energy_repeated"
-    ENERGY_WITHOUT_TIME = "energy_without_time"
     ENERGY_EXCEEDS_CELL = "energy_exceeds_cell"
     ENERGY_ABOVE_CEILING = "energy_above_ceiling"
     CPU_EXCEEDS = "cpu_exceeds"

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,19 +63,14 @@ def _overrides(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _serve(settings: CollectorSettings, door: Door) -> int:
-    logging.basicConfig(
-        level=settings.log.level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    _configure_log(settings)
     reader = SqliteReader(settings.data_dir)
     try:
         outlook = Outlook(reader, settings)
         bound = series_bound(outlook.look().fleet)
         listener = _listen(door)
         host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        log.info("web ready on http://%s:%d/ ; at most %d series on /metrics", shown, port, bound)
+        log.info("web ready", extra={"host": host, "port": port, "series_bound": bound})
         server = uvicorn.Server(
             uvicorn.Config(
                 make_app(outlook, settings, door, _version()),
@@ -84,7 +81,7 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
                 ws="none",
                 limit_concurrency=128,
                 timeout_keep_alive=5,
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=1,  # `serve` waits 2 s before it kills
                 h11_max_incomplete_event_size=16 * 1024,
             )
         )
@@ -95,6 +92,31 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
         return 0 if server.started else 1
     finally:
         reader.close()
+
+
+class _Facts(logging.Formatter):
+    """One line: the event, then the facts of `extra`."""
+
+    _standard = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        self.converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        text, newline, trace = super().format(record).partition("\n")
+        facts = {k: v for k, v in record.__dict__.items() if k not in self._standard}
+        tail = "".join(
+            f" {name}={json.dumps(value, ensure_ascii=False, default=str)}" for name, value in facts.items()
+        )
+        return text + tail + newline + trace
+
+
+def _configure_log(settings: CollectorSettings) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Facts())
+    logging.basicConfig(level=settings.log.level.upper(), handlers=[handler], force=True)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its life cycle is ours to tell
 
 
 def _listen(door: Door) -> socket.socket:

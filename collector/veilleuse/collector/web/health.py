@@ -43,6 +43,9 @@ _COUNTERS: Final = (
     ("calls_refused", c.REFUSED_CALLS),
     ("records_refused", c.REFUSED_RECORDS),
     ("hellos", c.HELLOS),
+    ("renewals", c.RENEWALS),
+    ("enrolments", c.ENROLMENTS),
+    ("collector_behind", c.BEHIND),
     ("store_errors", c.STORE_ERRORS),
 )
 MAXIMUM_LABELS: Final = 24

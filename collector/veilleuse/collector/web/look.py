@@ -47,8 +47,8 @@ class Look:
     fleet: FleetView
     periods: tuple[Period, ...]
     sobriety: tuple[Sobriety, ...]
-    factors: Mapping[str, ChosenFactor]
-    """Grid zone → factor of the current year; zones without one are absent."""
+    factors: Mapping[tuple[str, int], ChosenFactor]
+    """(grid zone, year) → factor, this year and the last; zones without one are absent."""
     health: Mapping[str, Any] | None
     """Of the running collector; None when it does not answer."""
     disk: Disk
@@ -58,10 +58,15 @@ class Look:
         """The current civil day."""
         return self.fleet.today.day
 
-    def factor_of_site(self, site: str) -> ChosenFactor | None:
-        """The factor applied to a site now."""
+    def factor_of_site(self, site: str, year: int) -> ChosenFactor | None:
+        """The factor applied to a site's energy of a year."""
         known = self.fleet.sites.get(site)
-        return self.factors.get(known.zone) if known else None
+        return self.factors.get((known.zone, year)) if known else None
+
+    def factors_now(self) -> list[tuple[str, ChosenFactor]]:
+        """(zone, factor) of the current year."""
+        year = self.today.year
+        return [(zone, one) for (zone, of), one in sorted(self.factors.items()) if of == year]
 
 
 class Outlook:
@@ -95,7 +100,7 @@ class Outlook:
             fleet,
             self._periods.closed(fleet.hosts, fleet.today.day),
             self._sobriety(fleet),
-            factors_of_today(fleet, self._settings.reporting.zone),
+            factors_of(fleet, self._settings.reporting.zone),
             self._health(),
             disk_of(self._settings),
         )
@@ -129,14 +134,16 @@ class Outlook:
         return answer if isinstance(answer, dict) else None
 
 
-def factors_of_today(fleet: FleetView, default_zone: str) -> dict[str, ChosenFactor]:
+def factors_of(fleet: FleetView, default_zone: str) -> dict[tuple[str, int], ChosenFactor]:
     """Per grid zone of the sites; of the reporting zone when there is no site yet."""
-    found: dict[str, ChosenFactor] = {}
+    found: dict[tuple[str, int], ChosenFactor] = {}
+    year = fleet.today.day.year
     for zone in {site.zone for site in fleet.sites.values()} or {default_zone}:
-        try:
-            found[zone] = choose(zone, fleet.today.day.year)
-        except UnknownZone:
-            continue  # no emissions are shown for it
+        for of in (year - 1, year):
+            try:
+                found[zone, of] = choose(zone, of)
+            except UnknownZone:
+                continue  # no emissions are shown for it
     return found
 
 

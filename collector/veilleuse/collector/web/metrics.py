@@ -106,7 +106,7 @@ def _states(out: Exposition, fleet: FleetView) -> None:
 
 def _server_day(out: Exposition, look: Look) -> None:
     hosts, day = look.fleet.hosts, look.fleet.yesterday
-    for (group, method, state), (energy, grams) in energies(day.derived, hosts, look).items():
+    for (group, method, state), (energy, grams) in energies(day.derived, hosts, look, day.day.year).items():
         labels = (*group, method, state)
         out.add(c.DAY_ENERGY, labels, joules_from_millijoules(energy))
         if grams is not None:
@@ -129,16 +129,16 @@ def _server_day_states(out: Exposition, hosts: Mapping[HostId, Host], day: Day) 
 
 
 def energies(
-    rows: Iterable[DerivedRow], hosts: Mapping[HostId, Host], look: Look
+    rows: Iterable[DerivedRow], hosts: Mapping[HostId, Host], look: Look, year: int
 ) -> dict[tuple[Group, str, str], tuple[int, Grams | None]]:
-    """(group, method, state) → (mJ, g at the current factor); None where the site's zone has no factor."""
+    """(group, method, state) → (mJ, g at the factor of the year); None where the site's zone has no factor."""
     sums: defaultdict[tuple[Group, str, str], int] = defaultdict(int)
     for row in rows:
         key = (group_of(hosts[row.host_id]), row.cell.method.value, row.cell.state.value)
         sums[key] += row.cell.energy_millijoules
     found: dict[tuple[Group, str, str], tuple[int, Grams | None]] = {}
     for key, energy in sorted(sums.items()):
-        chosen = look.factor_of_site(key[0][1])
+        chosen = look.factor_of_site(key[0].site, year)
         factor = chosen.factor.total_kgco2e_per_kwh if chosen else None
         found[key] = (energy, None if factor is None else grams_from_millijoules(energy, factor))
     return found
@@ -154,26 +154,26 @@ def _period(out: Exposition, look: Look, period: Period) -> None:
                 labels = (*one.group, figure.method or "", figure.state)
                 out.add(c.WEEK_ENERGY, labels, joules_from_millijoules(figure.amount))
         else:
-            _published_day(out, look, one)
+            _published_day(out, look, one, period.first_day.year)
 
 
-def _published_day(out: Exposition, look: Look, one: PublishedGroup) -> None:
+def _published_day(out: Exposition, look: Look, one: PublishedGroup, year: int) -> None:
     out.add(c.DAY_HOSTS, one.group, one.hosts)
     for figure in one.times:
         out.add(c.DAY_STATE, (*one.group, figure.state), figure.amount / 1000)
     for figure in one.energies:
         labels = (*one.group, figure.method or "", figure.state)
         out.add(c.DAY_ENERGY, labels, joules_from_millijoules(figure.amount))
-        grams = grams_of_figure(figure, look)
+        grams = grams_of_figure(figure, look, year)
         if grams is not None:
             out.add(c.DAY_EMISSIONS, (*labels, OFFICIAL), float(grams))
 
 
-def grams_of_figure(figure: Figure, look: Look) -> Grams | None:
+def grams_of_figure(figure: Figure, look: Look, year: int) -> Grams | None:
     """Each site's part at its zone's factor; None when one has none."""
     total = Fraction(0)
     for site, energy in figure.sites.items():
-        chosen = look.factor_of_site(site)
+        chosen = look.factor_of_site(site, year)
         if chosen is None:
             return None
         total += grams_from_millijoules(energy, chosen.factor.total_kgco2e_per_kwh)
@@ -186,14 +186,14 @@ def _indicators(out: Exposition, look: Look) -> None:
         ratios = (
             (c.COVERAGE, (*labels, "states"), one.coverage_states),
             (c.COVERAGE, (*labels, "energy"), one.coverage_energy),
-            (c.OUT_OF_HOURS, labels, one.out_of_hours),
+            (c.OUTSIDE_OPENING, labels, one.outside_opening),
             (c.IDLE_WHILE_ON, labels, one.idle_while_on),
         )
         for metric, values, ratio in ratios:
             if ratio is not None:
                 out.add(metric, values, ratio)
         for metric, kwh in (
-            (c.OUT_OF_HOURS_ENERGY, one.out_of_hours_kwh),
+            (c.OUTSIDE_OPENING_ENERGY, one.outside_opening_kwh),
             (c.IDLE_WHILE_ON_ENERGY, one.idle_while_on_kwh),
         ):
             if kwh is not None:
@@ -201,7 +201,7 @@ def _indicators(out: Exposition, look: Look) -> None:
 
 
 def _factors(out: Exposition, look: Look) -> None:
-    for zone, chosen in sorted(look.factors.items()):
+    for zone, chosen in look.factors_now():
         factor, year = chosen.factor, str(chosen.year)
         grams = factor.total_kgco2e_per_kwh * 1000
         labels = (zone, factor.factor_id, year, _word(chosen.provisional))

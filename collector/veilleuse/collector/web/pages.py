@@ -131,7 +131,7 @@ def _today(look: Look, *, virtual: bool) -> tuple[int | None, Fraction | None]:
     total: int | None = None
     grams: Fraction | None = None
     for (group, _, _), (energy, emitted) in energies(
-        look.fleet.today.derived, look.fleet.hosts, look
+        look.fleet.today.derived, look.fleet.hosts, look, look.today.year
     ).items():
         if (group.device_class == DeviceClass.VIRTUAL_MACHINE) is virtual:
             total = (total or 0) + energy
@@ -205,7 +205,7 @@ def _coverage(figures: Sequence[Sobriety], w: Words) -> Iterable[Tile]:
 
 
 def _factors(look: Look, w: Words) -> Iterable[tuple[str, str | None]]:
-    for zone, chosen in sorted(look.factors.items()):
+    for zone, chosen in look.factors_now():
         factor = chosen.factor
         grams = w.number(float(factor.total_kgco2e_per_kwh * GRAMS_PER_KILOGRAM))
         text = w(
@@ -243,7 +243,7 @@ def energy_chart(look: Look, w: Words) -> Chart | None:
     ]
     zone = ZoneInfo(look.fleet.time_zone)
     labels = [f"{datetime.fromtimestamp(s / 1000, zone):%H}" for s in starts]
-    drawing = svg.columns("energy", w("energy.chart", unit=unit), labels, series, w.number, every=3)
+    drawing = svg.columns("energy", w("energy.chart", unit=unit), labels, series, w.tick, unit=unit, every=3)
     table = Table(
         w("energy.table", unit=unit),
         (w("energy.hour"), *(one.name for one in series)),
@@ -326,7 +326,7 @@ def _closed(look: Look, w: Words) -> Table | None:
     for period in look.periods:
         for one in period.groups:
             energy = sum(figure.amount for figure in one.energies) if one.energies else None
-            grams = [grams_of_figure(figure, look) for figure in one.energies]
+            grams = [grams_of_figure(figure, look, period.first_day.year) for figure in one.energies]
             known = [g for g in grams if g is not None]
             emitted = sum(known, Fraction(0)) if known and len(known) == len(grams) else None
             rows.append(
@@ -350,22 +350,29 @@ def _closed(look: Look, w: Words) -> Table | None:
 
 
 def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:
-    rows: list[tuple[str, ...]] = []
-    for one in figures:
-        for name, ratio, kwh in (
-            ("I1", one.out_of_hours, one.out_of_hours_kwh),
-            ("I2", one.idle_while_on, one.idle_while_on_kwh),
-            ("I13_states", one.coverage_states, None),
-            ("I13_energy", one.coverage_energy, None),
-        ):
-            if ratio is not None:
-                energy = DASH if kwh is None else w.energy(round(millijoules(kwh)))
-                period = _indicator_period(one, w)
-                rows.append((w(f"indicators.{name}"), _machines(one, w), period, w.percent(ratio), energy))
+    """One row per kind of machine and period."""
+    rows = tuple(
+        (
+            f"{_machines(one, w)}, {_indicator_period(one, w)}",
+            _ratio(one.outside_opening, one.outside_opening_kwh, w),
+            _ratio(one.idle_while_on, one.idle_while_on_kwh, w),
+            _ratio(one.coverage_states, None, w),
+            _ratio(one.coverage_energy, None, w),
+        )
+        for one in figures
+        if any(ratio is not None for ratio in (one.idle_while_on, one.coverage_states))
+    )
     if not rows:
         return None
-    heads = tuple(w(f"indicators.{key}") for key in ("name", "group", "period", "value", "energy"))
-    return Table(w("indicators.caption"), heads, tuple(sorted(rows)))
+    heads = tuple(w(f"indicators.{key}") for key in ("group", "I1", "I2", "I13_states", "I13_energy"))
+    return Table(w("indicators.caption"), heads, rows)
+
+
+def _ratio(ratio: float | None, kwh: float | None, w: Words) -> str:
+    if ratio is None:
+        return DASH
+    energy = "" if kwh is None else f" ({w.energy(round(millijoules(kwh)))})"
+    return w.percent(ratio) + energy
 
 
 def _methods(rows: Sequence[DerivedRow], w: Words) -> Table | None:
@@ -402,8 +409,8 @@ def _group_name(one: PublishedGroup, w: Words) -> str:
 
 
 def _period_name(period: Period, w: Words) -> str:
-    key = "closed.week" if period.grain is Grain.WEEK else "closed.day"
-    return w(key, day=w.day(period.first_day))
+    key = "week" if period.grain is Grain.WEEK else f"day_{period.population.value}"
+    return w(f"closed.{key}", day=w.day(period.first_day))
 
 
 def _cell(value: float | None, w: Words) -> str:

@@ -44,8 +44,8 @@ class Sobriety:
     first: date
     coverage_states: float | None
     coverage_energy: float | None
-    out_of_hours: float | None
-    out_of_hours_kwh: float | None
+    outside_opening: float | None
+    outside_opening_kwh: float | None
     idle_while_on: float | None
     idle_while_on_kwh: float | None
 
@@ -162,15 +162,15 @@ def _shown(one: Sobriety, some: Members, days: tuple[date, date], k: int) -> Sob
             one,
             coverage_states=None,
             coverage_energy=None,
-            out_of_hours=None,
-            out_of_hours_kwh=None,
+            outside_opening=None,
+            outside_opening_kwh=None,
             idle_while_on=None,
             idle_while_on_kwh=None,
         )
     if idle and not is_safe(idle, k):
         one = replace(one, idle_while_on=None, idle_while_on_kwh=None)
     if outside and not is_safe(outside, k):
-        one = replace(one, out_of_hours=None, out_of_hours_kwh=None)
+        one = replace(one, outside_opening=None, outside_opening_kwh=None)
     return one
 
 

@@ -18,9 +18,11 @@ WIDTH: Final = 720
 HEIGHT: Final = 260
 LEFT: Final = 64
 RIGHT: Final = 8
-TOP: Final = 12
+TOP: Final = 16
 BOTTOM: Final = 30
 BAR: Final = 34
+LABEL: Final = 30
+"""Room for the label above a bar: its text is larger on narrow screens."""
 COLOURS: Final = 8
 """Classes c0 to c7 of the style sheet."""
 
@@ -45,9 +47,10 @@ def columns(
     series: Sequence[Series],
     write: Callable[[float], str],
     *,
+    unit: str = "",
     every: int = 1,
 ) -> Markup:
-    """Stacked columns over time. `write` formats the axis; `every` nth label is written."""
+    """Stacked columns over time. `write` formats the axis; `unit` is written on the top tick; every `every`-th label is written."""
     totals = [sum(one.values[i] or 0.0 for one in series) for i in range(len(labels))]
     ticks = nice_ticks(max(totals, default=0.0))
     plot_width, plot_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
@@ -57,7 +60,9 @@ def columns(
     for tick in ticks:
         y = TOP + plot_height - tick * scale
         parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="axis end" x="{LEFT - 6}" y="{y + 4:.1f}">{escape(write(tick))}</text>')
+        parts.append(
+            f'<text class="axis end" x="{LEFT - 6}" y="{y + 4:.1f}">{escape(write(tick) + (f" {unit}" if tick == ticks[-1] else ""))}</text>'
+        )
     for i, label in enumerate(labels):
         x, y = LEFT + i * step, float(TOP + plot_height)
         for one in series:
@@ -77,11 +82,11 @@ def columns(
 
 def shares(identifier: str, title: str, labels: Sequence[str], series: Sequence[Series]) -> Markup:
     """One full-width bar per label, cut by each series' share of it. A label without any value has no bar."""
-    height = TOP + len(labels) * (BAR + 22)
+    height = TOP + len(labels) * (BAR + LABEL)
     parts = [_open(identifier, title, height), _patterns(identifier)]
     for i, label in enumerate(labels):
-        top = TOP + i * (BAR + 22)
-        parts.append(f'<text class="axis" x="0" y="{top + 10}">{escape(label)}</text>')
+        top = TOP + i * (BAR + LABEL)
+        parts.append(f'<text class="axis" x="0" y="{top + 14}">{escape(label)}</text>')
         total = sum(one.values[i] or 0.0 for one in series)
         x = 0.0
         for one in series:
@@ -89,7 +94,7 @@ def shares(identifier: str, title: str, labels: Sequence[str], series: Sequence[
             if value is None or value <= 0 or total <= 0:
                 continue
             width = value / total * WIDTH
-            parts.append(_rectangle(identifier, one, x, top + 16, width, BAR))
+            parts.append(_rectangle(identifier, one, x, top + 22, width, BAR))
             x += width
     parts.append("</svg>")
     return Markup("".join(parts))

@@ -55,6 +55,10 @@ class Words:
         decimals = max(0, DIGITS - 1 - math.floor(math.log10(abs(value))))
         return self._separate(f"{value:,.{min(decimals, 6)}f}")
 
+    def tick(self, value: float) -> str:
+        """A round step of an axis, without useless zeros."""
+        return self._separate(f"{value:,.6f}".rstrip("0").rstrip("."))
+
     def percent(self, ratio: float) -> str:
         """A ratio 0 to 1 as a percentage."""
         mark = f"{NO_BREAK}%" if self.texts["lang"] == "fr" else "%"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from veilleuse.collector import settings
-from veilleuse.collector.errors import DataDirectoryError
+from veilleuse.collector.errors import CollectorError, DataDirectoryError
 from veilleuse.collector.store.sqlite.connection import (
     Database,
     check_sqlite_version,
@@ -32,6 +33,8 @@ from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry
 
 __all__ = ["DirectoryLock", "SqliteReader", "SqliteStore", "create_store", "make_directory", "open_store"]
+
+log = logging.getLogger(__name__)
 
 _CHECKED_AT_START_BYTES: Final = 64 * 1024 * 1024
 """A file up to this size is checked whole at start (some 0.2 s); `doctor` checks any."""
@@ -69,10 +72,14 @@ class SqliteStore:
             yield
 
     def close(self) -> None:
-        """Empty the WAL into the file, and close."""
+        """Empty the WAL into the file where that is possible, and close."""
         for database in (self.data, self.identity):
-            database.checkpoint()
-            database.close()
+            try:
+                database.checkpoint()
+            except CollectorError as error:  # said already to whoever wrote; the WAL stays for the next start
+                log.warning("closing without a checkpoint", extra={"error": str(error)})
+            finally:
+                database.close()
 
 
 def create_store(

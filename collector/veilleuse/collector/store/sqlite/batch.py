@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from typing import Final, TypeAlias
 
 from veilleuse.collector.codec import BUCKET_FIELDS, SUM_FIELDS, number
@@ -128,8 +129,7 @@ class Batch:
             cell_key = _CELL_KEYS[cell.band, cell.state, cell.supply]
             for key in keys:
                 full = (host_id, *key, *cell_key)
-                standing = self._sums.get(full)
-                self._sums[full] = values if standing is None else _added(standing, values)
+                self._sums[full].append(values)
                 for point, energy, covered in cell.energies:
                     _add(self._energies, (*full, self._points.id_of(point)), energy, covered)
         for reason, source, milliseconds in record.sensor_gaps:
@@ -154,7 +154,7 @@ class Batch:
         if self._records:
             many(_RECORD, self._records)
         if self._sums:
-            many(_SUM, [(*key, *self._sums[key]) for key in sorted(self._sums)])
+            many(_SUM, [(*key, *_added(self._sums[key])) for key in sorted(self._sums)])
         for statement, pairs in ((_POINT, self._energies), (_GAP, self._gaps)):
             if pairs:
                 many(statement, [(*key, *pair) for key, pair in pairs.items()])
@@ -166,7 +166,7 @@ class Batch:
 
     def _clear(self) -> None:
         self._records: list[tuple[int | bytes, ...]] = []
-        self._sums: dict[_Key, _Values] = {}
+        self._sums: defaultdict[_Key, list[_Values]] = defaultdict(list)
         self._energies: dict[tuple[int | str, ...], tuple[int, int]] = {}
         self._gaps: dict[tuple[int | str, ...], tuple[int, int]] = {}
         self._dirty: set[_Key] = set()
@@ -198,8 +198,18 @@ def _values(cell: Cell) -> _Values:
     )
 
 
-def _added(left: _Values, right: _Values) -> _Values:
-    return tuple(b if a is None else a if b is None else a + b for a, b in zip(left, right, strict=True))
+def _added(rows: list[_Values]) -> _Values:
+    """Column by column; a column nobody measured stays None."""
+    if len(rows) == 1:
+        return rows[0]
+    return tuple(
+        [sum(column) if None not in column else _measured(column) for column in zip(*rows, strict=True)]
+    )  # type: ignore[arg-type]  # no None in it
+
+
+def _measured(column: _Values) -> int | None:
+    values = [value for value in column if value is not None]
+    return sum(values) if values else None
 
 
 def _add(

@@ -108,6 +108,8 @@ class Database:
             self._depth = depth + 1
             try:
                 yield connection
+                if not connection.in_transaction:  # SQLite gave up on it, and somebody inside went on
+                    raise StoreFailing(f"{self.path} rolled the transaction back: nothing of it was stored")
                 connection.execute(end)
             except BaseException:
                 # After a full disk or an I/O error SQLite has often rolled back by itself.

@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the resident process loads: a committed list, because each module is memory on thousands of machines.
+
+agent_modules.txt names every module of ours and of psutil; of the standard library only what is forbidden is named, since
+its own structure changes between Python 3.11 and 3.13.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIST = Path(__file__).with_name("agent_modules.txt")
+LISTED = ("veilleuse", "psutil")
+FORBIDDEN = (
+    "_hashlib", "asyncio", "argparse", "concurrent", "cryptography", "email", "google", "grpc", "hashlib", "hmac", "http",
+    "importlib.metadata", "multiprocessing", "random", "secrets", "ssl", "tempfile", "urllib.request", "uuid",
+)  # fmt: skip
+"""argparse too: the service's own command line is read without it (agent/__main__.py)."""
+
+PROGRAM = """
+import sys
+sys.path[:0] = {roots!r}
+from veilleuse.agent.__main__ import parse
+parsed, command = parse(["run"])
+from veilleuse.agent import resident
+from veilleuse.agent.service import systemd
+from veilleuse.agent.sources import UTILISATION, BUILTIN, NOT_BY_DEFAULT
+import importlib
+for name, target in [("", UTILISATION), *BUILTIN.items()]:
+    if name not in NOT_BY_DEFAULT:
+        importlib.import_module(target.partition(":")[0])
+print("\\n".join(sorted(sys.modules)))
+"""
+
+
+def interpreters() -> list[str]:
+    """This one, and Debian's own where it has psutil: that is what the packages run on."""
+    debian = shutil.which("python3", path="/usr/bin")
+    found = [sys.executable]
+    if debian is not None and Path(debian).resolve() != Path(sys.executable).resolve():
+        done = subprocess.run([debian, "-c", "import psutil"], capture_output=True, check=False)
+        found += [debian] if done.returncode == 0 else []
+    return found
+
+
+def closure(interpreter: str) -> list[str]:
+    """Modules after the process has imported all that it keeps; what the interpreter's own start loads is left out."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV"))}
+
+    def names(program: str) -> set[str]:
+        done = subprocess.run([interpreter, "-c", program], capture_output=True, text=True, env=clean, check=True)
+        return set(done.stdout.split())
+
+    roots = [str(ROOT / root) for root in ("agent", "proto")]
+    return sorted(names(PROGRAM.format(roots=roots)) - names("import sys; print('\\n'.join(sys.modules))"))
+
+
+@pytest.mark.parametrize("interpreter", interpreters())
+def test_the_closure_is_the_committed_list(interpreter):
+    """A module that joins or leaves changes agent_modules.txt, in the same commit, with its reason in the message."""
+    found = [name for name in closure(interpreter) if name.partition(".")[0] in LISTED]
+    listed = [line for line in LIST.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    ours = [name for name in found if name.startswith("veilleuse")]
+    assert ours == [name for name in listed if name.startswith("veilleuse")]
+    foreign = {name for name in found if not name.startswith("veilleuse")}
+    assert foreign <= set(listed), f"psutil loads more than before: {foreign - set(listed)}"
+
+
+@pytest.mark.parametrize("interpreter", interpreters())
+def test_nothing_heavy_comes_in(interpreter):
+    """No network, protobuf, hash function, TLS or event loop, through whatever door."""
+    found = closure(interpreter)
+    heavy = [name for name in found if any(name == word or name.startswith(f"{word}.") for word in FORBIDDEN)]
+    assert not heavy

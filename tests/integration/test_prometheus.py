@@ -1,0 +1,299 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The outlets with their real reader: a store filled through its own API, the web process, Debian's Prometheus."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from grafana.panels import ROWS
+from tests.filled import METER, Filled, cell, civil, clock, minutes_of_server, start_of_minute, week
+from tests.peers import peer
+from tests.stack import free_ports, get
+from veilleuse.collector.admin_client import SOCKET_FILE
+from veilleuse.collector.health import Count, Health
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+EMPTY: dict[int, str] = {}
+"""Panel id → why it may be empty on this store. None is."""
+QUERIES = [
+    (panel.identifier, query.expression) for row in ROWS for panel in row.panels for query in panel.queries
+]
+
+
+@dataclass
+class Scraped:
+    """Everything that runs."""
+
+    store: Filled
+    server: Any
+    url: str
+    prometheus: str
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """An instant query on the real Prometheus."""
+        text = get(f"{self.prometheus}api/v1/query?{urllib.parse.urlencode({'query': expression})}")
+        answer = json.loads(text)
+        assert answer["status"] == "success", text
+        found: list[dict[str, Any]] = answer["data"]["result"]
+        return found
+
+    def value(self, expression: str) -> float:
+        """Of the only series."""
+        (one,) = self.query(expression)
+        return float(one["value"][1])
+
+
+class Admin:
+    """The administration socket of a collector that counts but does not receive: a real socket, a real Health."""
+
+    def __init__(self, directory: Path) -> None:
+        self.health = Health()
+        self.health.count(Count.PUSHES, "stored", 5)
+        self.health.count(Count.RECORDS, "stored", 50)
+        self.health.count(Count.CALLS_REFUSED, "expired", 1)
+        self.health.count(Count.RECORDS_REFUSED, "bad_cell", 1)
+        self.health.commit(0.004)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(directory / SOCKET_FILE))
+        self.listener.listen()
+        self.listener.settimeout(0.2)
+
+    def answer(self, stop: threading.Event) -> None:
+        """Until told to stop; each question makes the commit count rise."""
+        while not stop.is_set():
+            try:
+                connection, _ = self.listener.accept()
+            except TimeoutError:
+                continue
+            with connection:
+                connection.recv(65536)
+                self.health.commit(0.003)
+                now = int(time.time() * 1000)
+                result = {
+                    **self.health.snapshot(),
+                    "certificates": {"root": now + 10**11, "server": now + 10**8},
+                }
+                result.pop("commit_seconds_buckets")
+                with suppress(OSError):
+                    connection.sendall(json.dumps({"ok": True, "result": result}).encode() + b"\n")
+        self.listener.close()
+
+
+def fill(store: Filled) -> Any:
+    """Servers of two methods, a virtual machine, 25 workstations and 12 classroom PCs; the server that goes on."""
+    today = datetime.now(ZoneInfo("Europe/Paris")).date()
+    midnight = datetime.combine(today, datetime.min.time(), ZoneInfo("Europe/Paris"))
+    yesterday = round(midnight.timestamp() * 1000) - 12 * 3_600_000
+    server = store.add_host()
+    modelled = store.add_host(entity="Culture")
+    virtual = store.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
+    half = [cell(State.ON_ACTIVE, 1_800_000, busy_ratio=0.4), cell(State.ON_IDLE, 1_800_000, busy_ratio=0.01)]
+    for host in (modelled, virtual, server):
+        store.push(host, [(clock(yesterday + i * 3_600_000, 3_600_000), half) for i in range(4)])
+        now = [cell(State.ON_ACTIVE, 30_000, busy_ratio=0.4), cell(State.ON_IDLE, 30_000, busy_ratio=0.01)]
+        store.push(host, [(clock(start_of_minute(12) + i * 60_000, 60_000), now) for i in range(5)])
+    workstations(store, today)
+    for _ in range(12):
+        pc = store.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity="Colleges")
+        store.push(
+            pc,
+            [
+                (
+                    clock(yesterday - back * 86_400_000, 3_600_000),
+                    [cell(State.ON_IDLE, 3_600_000, Band.CLOSED, busy_ratio=0.01)],
+                )
+                for back in range(1, 20)
+            ],
+        )
+    return server
+
+
+def workstations(store: Filled, today: date) -> None:
+    """25 of them, three weeks long."""
+    for number in range(25):
+        host = store.add_host(
+            Population.WORKSTATION, DeviceClass.LAPTOP if number < 13 else DeviceClass.TOWER
+        )
+        records: list[tuple[Any, list[Any]]] = [
+            (
+                civil(today - timedelta(days=back)),
+                [
+                    cell(State.OFF, 40_000_000, Band.NIGHT),
+                    cell(State.ON_IDLE, 3_000_000, Band.CLOSED, busy_ratio=0.02),
+                ],
+            )
+            for back in range(4, 22)
+        ]
+        for weeks in (1, 2, 3):
+            cells = [
+                cell(State.ON_ACTIVE, 90_000_000, busy_ratio=0.3),
+                cell(State.ON_IDLE, 70_000_000, busy_ratio=0.01),
+            ]
+            records.append((week(today - timedelta(weeks=weeks)), cells))
+        store.push(host, records)
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
+    """Store, administration socket, web process and Prometheus, all real, all stopped afterwards."""
+    prometheus = peer("prometheus")
+    folder = tmp_path_factory.mktemp("outlets")
+    web_port, prometheus_port = free_ports(2)
+    with Filled(folder / "data") as store:
+        server = fill(store)
+        store.derive()
+        stop = threading.Event()
+        admin = threading.Thread(target=Admin(store.directory).answer, args=(stop,), daemon=True)
+        admin.start()
+        config = folder / "prometheus.yml"
+        config.write_text(
+            "global: {scrape_interval: 1s}\n"
+            "scrape_configs:\n"
+            f"  - {{job_name: veilleuse, static_configs: [{{targets: ['127.0.0.1:{web_port}']}}]}}\n"
+        )
+        web = start_web(folder, store.directory, web_port)
+        database = subprocess.Popen(
+            [
+                prometheus,
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'tsdb'}",
+                f"--web.listen-address=127.0.0.1:{prometheus_port}",
+                "--log.level=warn",
+            ],
+            stdout=(folder / "prometheus.log").open("wb"),
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            found = Scraped(
+                store, server, f"http://127.0.0.1:{web_port}/", f"http://127.0.0.1:{prometheus_port}/"
+            )
+            wait_for(lambda: get(found.url + "healthz") == "ok\n", folder)
+            wait_for(lambda: found.query("count_over_time(up[1m]) > 2"), folder)
+            yield found
+        finally:
+            for process in (database, web):
+                process.terminate()
+                process.wait(20)
+            stop.set()
+            admin.join(5)
+
+
+def start_web(folder: Path, data: Path, port: int) -> subprocess.Popen[bytes]:
+    """The web process, as `veilleuse serve` starts it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("VEILLEUSE")}
+    with (folder / "web.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "veilleuse.collector.web"],
+            env=kept | {"VEILLEUSE__DATA_DIR": str(data), "VEILLEUSE__HTTP__ADDRESS": f"127.0.0.1:{port}"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def wait_for(condition: Any, folder: Path, seconds: float = 30) -> None:
+    """Until it holds; fails with the logs."""
+    until = time.monotonic() + seconds
+    while True:
+        with suppress(OSError):
+            if condition():
+                return
+        logs = "".join(log.read_text(errors="replace")[-2000:] for log in folder.glob("*.log"))
+        assert time.monotonic() < until, logs
+        time.sleep(0.2)
+
+
+def test_promtool_accepts_the_exposition(scraped):
+    """`promtool check metrics` has no remark: names, units, help, types."""
+    body = get(scraped.url + "metrics")
+    done = subprocess.run(
+        [peer("promtool"), "check", "metrics"],
+        input=body,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_scrape_is_healthy(scraped):
+    """Prometheus says up, and counts the very series we sent."""
+    assert scraped.value('up{job="veilleuse"}') == 1
+    lines = [line for line in get(scraped.url + "metrics").splitlines() if not line.startswith("#")]
+    assert (
+        abs(scraped.value('scrape_samples_scraped{job="veilleuse"}') - len(lines)) <= 6
+    )  # routes asked meanwhile
+
+
+def test_counters_rise(scraped):
+    """New records raise joules and grams by exactly their energy; nothing else moves them."""
+    joules = 'sum(veilleuse_energy_joules_total{device_class="server"})'
+    grams = 'sum(veilleuse_emissions_grams_total{device_class="server"})'
+    before = scraped.value(joules), scraped.value(grams)
+    scraped.store.push(scraped.server, minutes_of_server(4, 3, 200.0), METER)
+    scraped.store.derive()
+    until = time.monotonic() + 15
+    while scraped.value(joules) == before[0] and time.monotonic() < until:
+        time.sleep(0.3)
+    assert scraped.value(joules) - before[0] == pytest.approx(200 * 180, abs=1e-3)
+    assert scraped.value(grams) - before[1] == pytest.approx(200 * 180 / 3_600_000 * 46.1, rel=1e-6)
+    assert scraped.query(f"resets({joules[4:-1]}[1m]) > 0") == []
+
+
+@pytest.mark.parametrize(
+    ("identifier", "expression"), QUERIES, ids=[f"{i}-{n}" for n, (i, _) in enumerate(QUERIES)]
+)
+def test_every_panel_has_data(scraped, identifier, expression):
+    """Each expression of the dashboard, its variables filled in as Grafana does, returns data."""
+    filled_in = (
+        expression.replace("$__rate_interval", "15s")
+        .replace("$__range", "1m")
+        .replace("$entity", ".*")
+        .replace("$site", ".*")
+    )
+    assert "$" not in filled_in
+    result = scraped.query(filled_in)
+    assert result or identifier in EMPTY, filled_in
+    assert all(re.fullmatch(r"-?[\d.e+-]+", one["value"][1]) for one in result), result
+
+
+def test_workstations_are_nowhere_live(scraped):
+    """Seen from Prometheus: no counter, no watts, no host label for populations under the k rule (P13)."""
+    populations = 'population=~"workstation|classroom"'
+    for name in ("energy_joules_total", "emissions_grams_total", "power_watts", "state_seconds_total"):
+        assert scraped.query(f"veilleuse_{name}{{{populations}}}") == []
+    assert scraped.query('{__name__=~"veilleuse_.*",host!=""}') == []
+    assert scraped.query(f"veilleuse_day_hosts{{{populations}}} < 10") == []
+
+
+def test_sigterm_ends_the_web_process_cleanly(scraped, tmp_path):
+    """Exit code 0, and quickly; a port in use is one line and exit code 1."""
+    (port,) = free_ports(1)
+    process = start_web(tmp_path, scraped.store.directory, port)
+    wait_for(lambda: get(f"http://127.0.0.1:{port}/healthz"), tmp_path)
+    second = start_web(tmp_path / "..", scraped.store.directory, port)
+    assert second.wait(20) == 1
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(3) == 0
+    said = (tmp_path / ".." / "web.log").read_text()
+    assert said.count("cannot listen on 127.0.0.1") == 1
+    assert "Traceback" not in said + (tmp_path / "web.log").read_text()

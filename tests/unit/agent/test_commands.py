@@ -1,0 +1,375 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse-agent`: what each command prints, and the code it ends with. As a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.agent import Agent, energies, record
+from tests.fakes.collector import FakeCollector
+from veilleuse.agent.__main__ import COMMANDS, main
+from veilleuse.agent.settings import AgentSettings
+from veilleuse.wire.settings_file import describe
+from veilleuse.wire.version import VERSION
+
+
+@pytest.fixture
+def collector() -> Iterator[FakeCollector]:
+    """One that runs."""
+    with FakeCollector() as running:
+        yield running
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    """One that is not enrolled, with a configuration file beside it."""
+    made = Agent(tmp_path / "state")
+    (tmp_path / "agent.toml").write_text(
+        f'[paths]\nstate = "{made.state}"\nsysfs = "{tmp_path / "empty"}"\n[measure]\nperiod_seconds = 10\n'
+    )
+    return made
+
+
+def words(agent: Agent, command: str, *more: str) -> list[str]:
+    """A command line with the agent's configuration."""
+    return [command, "--config", str(agent.state.parent / "agent.toml"), *more]
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 15) -> bool:
+    """Whether it came true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_the_version_says_what_matters(capsys):
+    """Program, protocol, Python, SQLite; the program's is pyproject.toml's."""
+    assert main(["version", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["version"] == VERSION
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    assert project["project"]["version"] == VERSION
+    assert main(["version"]) == 0
+    assert VERSION in capsys.readouterr().out
+
+
+def test_the_default_configuration_is_whole_and_changes_nothing(capsys, tmp_path):
+    """Every key is there, commented; read back it gives the defaults; uncommented it does too."""
+    assert main(["config"]) == 0
+    text = capsys.readouterr().out
+    for described in describe(AgentSettings):
+        assert f"# {described.dotted.rpartition('.')[2]} = " in text
+    spoken = re.sub(r"^# ([a-z_0-9]+ = )", r"\1", text, flags=re.MULTILINE)
+    for content in (text, spoken):
+        file = tmp_path / "agent.toml"
+        file.write_text(content)
+        from veilleuse.agent.settings import read_settings
+
+        assert read_settings(file, {}) == AgentSettings()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("[spool]\nmax_byte = 1\n", "the nearest known key is 'spool.max_bytes'"),
+        ("[spool\n", "is not valid TOML"),
+        ('[measure]\ntick_seconds = "often"\n', "must be a number"),
+        ("[measure]\ntick_seconds = 0.5\n", "at least 1"),
+        ('[log]\nlevel = "loud"\n', "use one of debug, info"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_one_line_and_code_2(tmp_path, capsys, content, expected):
+    """What, where, and the nearest known key."""
+    file = tmp_path / "agent.toml"
+    file.write_text(content)
+    assert main(["doctor", "--config", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("veilleuse-agent: ")
+    assert said.count("\n") == 1
+    assert expected in said
+    assert str(file) in said
+
+
+def test_wrong_usage_is_code_2(capsys):
+    """An unknown command, no command, an unknown option."""
+    for line in (["dance"], [], ["version", "--loud"], ["once", "--seconds", "0"], ["enrol"]):
+        with pytest.raises(SystemExit) as caught:
+            main(line)
+        assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_every_command_has_help(capsys):
+    """`--help` of each, and of the whole."""
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as caught:
+            main([command, "--help"])
+        assert caught.value.code == 0
+    assert "usage" in capsys.readouterr().out
+
+
+def test_enrolling_from_the_command_line(agent, collector, capsys, tmp_path):
+    """The identity as JSON; the join file goes, or stays with --keep."""
+    join = collector.join_file(tmp_path / "join")
+    assert main(words(agent, "enrol", str(join), "--json", "--keep")) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["agent_id"] == agent.identity.agent_id.hex()
+    assert (said["population"], said["site"]) == ("server", "Part-Dieu")
+    assert join.exists()
+
+
+def test_a_refused_token_is_one_line_and_code_1(agent, collector, capsys, tmp_path):
+    """No traceback, no secret."""
+    join = collector.join_file(tmp_path / "join", token="x" * 43)
+    assert main(words(agent, "enrol", str(join))) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "token" in said
+    assert "x" * 43 not in said
+
+
+def test_sending_before_enrolling_is_one_line_and_code_1(tmp_path, capsys):
+    """Even before anything exists; nothing is created."""
+    file = tmp_path / "agent.toml"
+    file.write_text(f'[paths]\nstate = "{tmp_path / "nowhere"}"\n')
+    assert main(["send", "--config", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert "veilleuse-agent enrol" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_sending_from_the_command_line(agent, collector):
+    """A process of its own: everything delivered, code 0; another at the same time is refused with code 1."""
+    agent.enrol(collector)
+    agent.measure(record(0), record(1))
+    command = [sys.executable, "-m", "veilleuse.agent", *words(agent, "send")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert energies(collector.stored(agent.identity.agent_id)) == [1_000, 1_001]
+    from veilleuse.agent.locks import SEND_LOCK, ProcessLock
+
+    with ProcessLock(agent.state, SEND_LOCK, what="a test"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "already running" in done.stderr
+
+
+def test_a_held_sender_pushes_as_records_come_and_stops_on_sigterm(agent, collector):
+    """Within a period or so, on one connection: one Hello for many pushes; code 0."""
+    agent.enrol(collector)
+    command = [sys.executable, "-m", "veilleuse.agent", *words(agent, "send", "--hold")]
+    held = subprocess.Popen(command)
+    try:
+        for index in range(2):
+            agent.measure(record(index))
+            expected = [1_000 + one for one in range(index + 1)]
+            assert wait_for(lambda: energies(collector.stored(agent.identity.agent_id)) == expected)  # noqa: B023 - at once
+        held.send_signal(signal.SIGTERM)
+        assert held.wait(10) == 0
+    finally:
+        held.kill()
+        held.wait()
+    hellos = [one for one in collector.requests if type(one).__name__ == "HelloRequest"]
+    assert len(hellos) == 1
+
+
+def test_a_held_sender_ends_with_its_parent(agent, collector):
+    """A resident process that was killed leaves no sender behind."""
+    agent.enrol(collector)
+    child = [sys.executable, "-m", "veilleuse.agent", *words(agent, "send", "--hold")]
+    code = (
+        "import subprocess, sys, time; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, *child], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert wait_for(lambda: len(collector.requests) > 1)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert wait_for(lambda: not _alive(pid))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+def test_doctor_says_what_is_measured_what_is_not_and_why(agent, capsys):
+    """On a machine without sensors: utilisation works, energy does not, each source with its reason; never 0 W."""
+    assert main(words(agent, "doctor", "--json")) == 3
+    said = json.loads(capsys.readouterr().out)
+    assert set(said) >= {"machine", "sources", "ladder", "identity", "spool", "warnings"}
+    sources = {row["name"]: row for row in said["sources"]}
+    assert sources["utilisation"]["available"]
+    for name in ("linux_rapl", "linux_hwmon", "linux_battery"):
+        assert not sources[name]["available"]
+        assert sources[name]["points"] == []
+        assert sources[name]["reason"]
+        assert sources[name]["word"]
+    assert [row["method"] for row in said["ladder"]] == [
+        "metered",
+        "battery",
+        "counter_calibrated",
+        "counter_modelled",
+        "load_modelled",
+        "class_default",
+    ]
+    assert [row["method"] for row in said["ladder"] if row["place"]] == ["load_modelled"]
+    assert said["identity"]["enrolled"] is False
+    assert any("enrol" in warning for warning in said["warnings"])
+    assert main(words(agent, "doctor")) == 3
+    text = capsys.readouterr().out
+    assert "Energy is not measured" in text
+    assert not re.search(r"\b0(\.0+)? ?(m?W|J)\b", text)
+
+
+def test_doctor_is_content_when_all_is_well(agent, collector, capsys):
+    """Enrolled, delivering, the service alive: code 0, no warning; that the CA was not pinned is said."""
+    agent.enrol(collector)
+    agent.measure(record(0))
+    assert agent.send()
+    sign = {"unix": time.time_ns() // 1_000_000, "boottime": 1, "monotonic": 1, "boot": "", "why": "tick"}
+    agent.with_outbox(lambda outbox: outbox.set_control({"last_sign": json.dumps(sign)}))
+    assert main(words(agent, "doctor", "--json")) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["warnings"] == []
+    assert said["identity"]["agent_id"] == agent.identity.agent_id.hex()
+    assert said["identity"]["certificate_expired"] is False
+    assert said["spool"]["standing"] == "ok"
+    assert said["spool"]["records_waiting"] == 0
+    assert said["identity"]["ca_pinned"] is False
+    assert main(words(agent, "doctor")) == 0
+    text = capsys.readouterr().out
+    assert "came with the join file" in text
+    assert "Nothing to do." in text
+
+
+def test_doctor_sees_a_damaged_spool_and_leaves_it_alone(agent, collector, capsys):
+    """One warning with the path; not a byte changes."""
+    agent.enrol(collector)
+    damage = os.urandom(8192)
+    agent.path.write_bytes(damage)
+    assert main(words(agent, "doctor", "--json")) == 3
+    said = json.loads(capsys.readouterr().out)
+    assert any(str(agent.path) in warning for warning in said["warnings"])
+    assert agent.path.read_bytes() == damage
+
+
+def test_doctor_reads_a_captured_machine(agent, capsys, tmp_path):
+    """RAPL in the tree given as paths.sysfs: its points are shown and counters are the place on the ladder."""
+    zone = tmp_path / "sys/class/powercap/intel-rapl:0"
+    zone.mkdir(parents=True)
+    for name, text in (
+        ("name", "package-0"),
+        ("energy_uj", "123456"),
+        ("max_energy_range_uj", "262143328850"),
+    ):
+        (zone / name).write_text(text + "\n")
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    (proc / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Intel(R) Core(TM) i5-8500\nflags\t: fpu\n")
+    config = tmp_path / "agent.toml"
+    config.write_text(f'[paths]\nstate = "{agent.state}"\nsysfs = "{tmp_path / "sys"}"\nprocfs = "{proc}"\n')
+    main(words(agent, "doctor", "--json"))
+    said = json.loads(capsys.readouterr().out)
+    rapl = next(row for row in said["sources"] if row["name"] == "linux_rapl")
+    assert rapl["points"] == [
+        {"kind": "rapl", "domain": "package-0", "boundary": "component", "subject": "machine"}
+    ]
+    assert [row["method"] for row in said["ladder"] if row["place"]] == ["counter_modelled"]
+    assert said["machine"]["cpu_model"] == "Intel_R_ Core_TM_ i5-8500"
+
+
+def test_show_prints_in_clear_what_leaves(agent, collector, capsys):
+    """The record waiting, the one sent, the facts, what is never sent, the standing: all of the wire's content."""
+    agent.enrol(collector)
+    agent.measure(record(0))
+    assert agent.send()
+    agent.measure(record(1))
+    assert main(words(agent, "show", "--json")) == 0
+    said = json.loads(capsys.readouterr().out)
+    sent, last = said["last_sent"]["measurement"], said["last_record"]["measurement"]
+    assert sent["cells"][0]["energies"][0]["energy_millijoules"] == 1_000
+    assert last["cells"][0]["energies"][0]["energy_millijoules"] == 1_001
+    assert sent["cells"][0]["state"] == "on_idle"
+    assert sent["points"][0] == {
+        "kind": "rapl",
+        "domain": "package-0",
+        "boundary": "component",
+        "subject": "machine",
+    }
+    assert said["records_waiting"] == 1
+    assert said["standing"] == "ok"
+    assert "user names" in said["never_sent"]
+    assert main(words(agent, "show")) == 0
+    text = capsys.readouterr().out
+    assert "1.001 J" in text
+    assert "night on_idle" in text
+
+
+def test_show_before_anything_happened(agent, capsys):
+    """Nobody, nothing, and no zero watts."""
+    assert main(words(agent, "show")) == 0
+    text = capsys.readouterr().out
+    assert "not enrolled" in text
+    assert "none has been closed yet" in text
+    assert main(words(agent, "show", "--json")) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["last_record"] is None
+    assert said["last_sent"] is None
+
+
+def test_once_measures_this_machine(agent, capsys):
+    """Utilisation over a second of the real /proc; no energy where there is none, and the reasons."""
+    assert main(words(agent, "once", "--seconds", "1", "--json")) == 0
+    said = json.loads(capsys.readouterr().out)
+    cells = [cell for one in said["records"] for cell in one["measurement"]["cells"]]
+    assert 900 <= sum(cell["milliseconds"] for cell in cells) <= 3_000
+    assert all("energies" not in cell for cell in cells)
+    assert all(0 <= cell["cpu_busy_milliseconds"] <= cell["cpu_covered_milliseconds"] for cell in cells)
+    assert {one["name"] for one in said["unavailable"]} >= {"linux_rapl", "linux_battery"}
+
+
+def test_once_with_the_fake_source_shows_its_watts(agent, capsys, tmp_path):
+    """42 W over about a second is about 42 J, under the label fake."""
+    config = tmp_path / "agent.toml"
+    config.write_text(config.read_text() + 'sources = ["fake"]\nfake_watts = 42\n')
+    assert main(words(agent, "once", "--seconds", "1")) == 0
+    text = capsys.readouterr().out
+    (watts,) = re.findall(r"fake .*, ([\d.]+) W", text)
+    assert float(watts) == pytest.approx(42, rel=0.02)
+
+
+def test_the_resident_process_imports_nothing_of_the_sender():
+    """`run` leads to no grpc, protobuf, cryptography; `send` to no cryptography."""
+    code = (
+        "import sys, importlib; from veilleuse.agent.__main__ import parse;"
+        "parse([sys.argv[1]]); importlib.import_module(sys.argv[2]); print(*sorted(sys.modules))"
+    )
+    for command, root, forbidden in (
+        ("run", "veilleuse.agent.resident", {"grpc", "google.protobuf", "cryptography", "ssl", "asyncio"}),
+        ("send", "veilleuse.agent.sending", {"cryptography", "psutil", "veilleuse.agent.keys", "random"}),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, command, root], capture_output=True, text=True, check=True
+        )
+        assert not forbidden & set(done.stdout.split()), command

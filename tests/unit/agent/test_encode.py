@@ -1,0 +1,223 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Records onto the wire: what was measured arrives, what was not stays unset, the bytes are always the same."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.agent import record
+from veilleuse.agent.encode import WireEncoder, encode_gap, encode_record
+from veilleuse.agent.model import (
+    BUCKETS,
+    OPTIONAL_SUMS,
+    Cell,
+    ClockPeriod,
+    DatePeriod,
+    Gap,
+    Period,
+    Point,
+    Record,
+    WeekPeriod,
+    body_from_json,
+)
+from veilleuse.wire.bands import DEFAULT_CALENDAR
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, State, Supply
+
+amounts = st.integers(0, 2**53)
+lengths = st.integers(1, 604_800_000)
+points = st.builds(
+    Point,
+    st.sampled_from(PointKind),
+    st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True),
+    st.sampled_from(Boundary),
+    st.sampled_from(["machine", "meter:7"]),
+)
+buckets = st.fixed_dictionaries(
+    {}, optional={name: st.lists(amounts, min_size=size, max_size=size) for name, size in BUCKETS.items()}
+)
+cells = st.builds(
+    Cell,
+    lengths,
+    st.dictionaries(points, st.tuples(amounts, amounts), max_size=4),
+    st.dictionaries(st.sampled_from(OPTIONAL_SUMS), amounts),
+    buckets,
+)
+periods: st.SearchStrategy[Period] = st.one_of(
+    st.builds(ClockPeriod, st.integers(0, 2**42), st.integers(1, 3_600_000), st.integers(-50_400, 50_400)),
+    st.builds(DatePeriod, st.dates(date(2000, 1, 1), date(2200, 12, 31))),
+    st.builds(WeekPeriod, st.integers(2000, 2200), st.integers(1, 53)),
+)
+records = st.builds(
+    Record,
+    periods,
+    st.sampled_from(["", "ab" * 32]),
+    st.just(1),
+    st.dictionaries(
+        st.tuples(st.sampled_from(Band), st.sampled_from(State), st.sampled_from(Supply)), cells, max_size=5
+    ),
+    st.dictionaries(
+        st.tuples(st.sampled_from(GapReason), st.sampled_from(["", "linux_rapl"])), lengths, max_size=3
+    ),
+    amounts,
+)
+gaps = st.builds(
+    Gap,
+    st.sampled_from(GapReason),
+    st.lists(st.tuples(st.none() | periods, amounts), max_size=3).map(tuple),
+    st.integers(1, 10_000),
+)
+
+
+def decoded_period(period: pb.Period) -> Period:
+    """The model's period, from the wire's."""
+    match period.WhichOneof("kind"):
+        case "clock":
+            clock = period.clock
+            return ClockPeriod(
+                clock.start_unix_milliseconds, clock.duration_milliseconds, clock.utc_offset_seconds
+            )
+        case "date":
+            return DatePeriod(date(period.date.year, period.date.month, period.date.day))
+        case _:
+            return WeekPeriod(period.week.year, period.week.week)
+
+
+def decoded(wire: bytes) -> Record:
+    """The model's record, from the wire: written apart from the encoder, field by field."""
+    message = pb.Record.FromString(wire).measurement
+
+    def word(enum, prefix, number):
+        return enum.Name(number).removeprefix(prefix).lower()
+
+    found = [
+        Point(
+            PointKind(word(pb.PointKind, "POINT_KIND_", point.kind)),
+            point.domain,
+            Boundary(word(pb.Boundary, "BOUNDARY_", point.boundary)),
+            point.subject,
+        )
+        for point in message.points
+    ]
+    cells = {}
+    for cell in message.cells:
+        key = (
+            Band(word(pb.Band, "BAND_", cell.band)),
+            State(word(pb.State, "STATE_", cell.state)),
+            Supply(word(pb.Supply, "SUPPLY_", cell.supply)),
+        )
+        cells[key] = Cell(
+            cell.milliseconds,
+            {
+                found[one.point_index]: (one.energy_millijoules, one.covered_milliseconds)
+                for one in cell.energies
+            },
+            {name: getattr(cell, name) for name in OPTIONAL_SUMS if cell.HasField(name)},
+            {name: list(getattr(cell, name)) for name in BUCKETS if getattr(cell, name)},
+        )
+    calendar = message.calendar_sha256.hex()
+    return Record(
+        decoded_period(message.period),
+        "" if calendar == DEFAULT_SHA256 else calendar,
+        message.idle_rule_version,
+        cells,
+        {
+            (GapReason(word(pb.GapReason, "GAP_REASON_", gap.reason)), gap.source): gap.milliseconds
+            for gap in message.gaps
+        },
+        message.max_rss_bytes,
+    )
+
+
+DEFAULT_SHA256 = hashlib.sha256(DEFAULT_CALENDAR.to_json().encode()).hexdigest()
+
+
+@given(records)
+def test_a_record_survives_json_and_the_wire(one):
+    """JSON in the spool and protobuf on the wire both give the same record back; no joule, no millisecond moves."""
+    assert body_from_json(one.to_json()) == one
+    wire = WireEncoder().encode(one.to_json())
+    assert wire == encode_record(one)
+    assert decoded(wire) == one
+
+
+@given(gaps)
+def test_a_gap_survives_json_and_the_wire(gap):
+    """Likewise; a span without a time has no period."""
+    assert body_from_json(gap.to_json()) == gap
+    message = pb.Record.FromString(encode_gap(gap)).gap
+    assert message.records == gap.records
+    spans = [
+        (decoded_period(span.period) if span.HasField("period") else None, span.milliseconds)
+        for span in message.spans
+    ]
+    assert tuple(spans) == gap.spans
+
+
+@given(records, st.randoms())
+def test_the_bytes_do_not_depend_on_the_order_of_growth(one, chance):
+    """The same sums grown in another order encode to the same bytes."""
+    keys = list(one.cells)
+    chance.shuffle(keys)
+    shuffled = Record(
+        one.period,
+        one.calendar_sha256,
+        one.idle_rule_version,
+        {key: one.cells[key] for key in keys},
+        dict(reversed(one.gaps.items())),
+        one.max_rss_bytes,
+    )
+    assert encode_record(shuffled) == encode_record(one)
+
+
+def test_absent_is_not_zero():
+    """What was never measured is not on the wire; a measured zero is."""
+    cell = Cell(1_000, {}, {"disk_read_bytes": 0}, {})
+    one = Record(DatePeriod(date(2026, 3, 2)), "", 1, {(Band.OPEN, State.ON_IDLE, Supply.AC): cell}, {})
+    message = pb.Record.FromString(encode_record(one)).measurement.cells[0]
+    assert message.HasField("disk_read_bytes")
+    assert not message.HasField("disk_written_bytes")
+    assert not message.HasField("cpu_busy_milliseconds")
+    assert not message.energies
+    assert not message.cpu_bucket_milliseconds
+
+
+def test_the_built_in_calendar_is_named_by_its_hash():
+    """An empty calendar stands for SHA-256(DEFAULT_CALENDAR.to_json())."""
+    assert pb.Record.FromString(encode_record(record(0))).measurement.calendar_sha256.hex() == DEFAULT_SHA256
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "null", "{}", "[]", '{"gap":"no_such_reason","spans":[],"records":1}', record(0).to_json()[:-1]],
+)
+def test_what_is_no_record_is_refused(body):
+    """ValueError, which the outbox turns into a gap."""
+    with pytest.raises(ValueError, match=r".*"):
+        WireEncoder().encode(body)
+
+
+def test_an_unknown_sum_is_refused():
+    """A name the wire does not have never goes silently missing."""
+    body = record(0).to_json().replace("cpu_busy_milliseconds", "cpu_busy_minutes")
+    with pytest.raises(ValueError, match="not a record"):
+        WireEncoder().encode(body)
+
+
+def test_a_refused_record_leaves_its_span():
+    """Gap{refused}: the record's own period and milliseconds; a refused gap keeps its count and loses its spans."""
+    encoder = WireEncoder()
+    wire = encode_record(record(3))
+    gap = pb.Record.FromString(encoder.refused(wire)).gap
+    assert (gap.reason, gap.records, gap.spans[0].milliseconds) == (pb.GAP_REASON_REFUSED, 1, 60_000)
+    assert gap.spans[0].period == pb.Record.FromString(wire).measurement.period
+    lost = encode_gap(Gap(GapReason.SPOOL_CAP, ((record(0).period, 5),), 9))
+    again = pb.Record.FromString(encoder.refused(lost)).gap
+    assert (again.reason, again.records, list(again.spans)) == (pb.GAP_REASON_REFUSED, 9, [])
+    assert pb.Record.FromString(encoder.refused(b"\xff\xff")).gap.records == 1

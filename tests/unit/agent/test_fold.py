@@ -1,0 +1,325 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Ticks → records: nothing lost, nothing finer than allowed, periods exact."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.measuring import METER, NOON, PACKAGE
+from veilleuse.agent.fold import Fold, SiteCalendar
+from veilleuse.agent.model import ClockPeriod, DatePeriod, LoadDelta, PointEnergy, Record, Tick, WeekPeriod
+from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar, OpenSpan
+from veilleuse.wire.limits import HOUR_MILLISECONDS as HOUR
+from veilleuse.wire.limits import MAX_CELLS_PER_RECORD
+from veilleuse.wire.vocabulary import Band, GapReason, Population, State, Supply
+
+DAY = 24 * HOUR
+MONDAY = int(datetime(2026, 11, 23, tzinfo=UTC).timestamp()) * 1000 - HOUR  # 00:00 in Paris
+SPRING = int(datetime(2026, 3, 28, 20, tzinfo=UTC).timestamp()) * 1000  # the night of 23 hours
+AUTUMN = int(datetime(2026, 10, 24, 20, tzinfo=UTC).timestamp()) * 1000  # the night of 25 hours
+BYTE_NAMES = ("disk_read_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes")
+
+
+def on(start: int, length: int, *, state: State = State.ON_IDLE, **fields: Any) -> Tick:
+    """An awake tick with a load."""
+    fields.setdefault("load", LoadDelta(0.013, 0.9, 0.5, 1_001, 2_003, 3_005, 4_007))
+    fields.setdefault("energies", (PointEnergy(PACKAGE, 12_345, length), PointEnergy(METER, 40_007, length)))
+    return Tick(
+        start, length, state, Supply.AC, agent_cpu_milliseconds=3, agent_rss_bytes=20_000_000, **fields
+    )
+
+
+def silent(start: int, length: int, state: State = State.OFF) -> Tick:
+    return Tick(start, length, state, Supply.AC)
+
+
+def fold_all(fold: Fold, ticks: list[Tick]) -> list[Record]:
+    """Everything closed and everything still open."""
+    return [record for tick in ticks for record in fold.add(tick)] + list(fold.flush())
+
+
+def totals(records: list[Record], *, but: tuple[State, ...] = ()) -> Counter[Any]:
+    """All sums over all cells; of what was ticked, not of what was filled up, when `but` names unknown."""
+    sums: Counter[Any] = Counter()
+    for record in records:
+        for (_, state, _), cell in record.cells.items():
+            if state in but:
+                continue
+            sums["milliseconds"] += cell.milliseconds
+            sums[state] += cell.milliseconds
+            sums.update(cell.sums)
+            for point, (energy, covered) in cell.energies.items():
+                sums[point.domain] += energy
+                sums[point.domain, "covered"] += covered
+            for name, buckets in cell.buckets.items():
+                sums[name] += sum(buckets)
+        for key, lost in record.gaps.items():
+            sums[key] += lost
+    return sums
+
+
+ticks_strategy = st.lists(
+    st.tuples(
+        st.sampled_from([9_999, 10_000, 10_001, 59_000, 1_000, 1, 7 * HOUR, 26 * HOUR]),
+        st.sampled_from([State.ON_ACTIVE, State.ON_IDLE, State.ASLEEP, State.OFF, State.UNKNOWN]),
+        st.integers(0, 10**9),
+        st.integers(0, 10**9),
+        st.floats(0, 1),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=ticks_strategy,
+    start=st.sampled_from(
+        [NOON, MONDAY - 5_000, SPRING, AUTUMN, MONDAY + 8 * HOUR - 3, MONDAY + 7 * DAY - 15_000]
+    ),
+    grain=st.sampled_from(
+        [("server", 10_000), ("server", 300_000), ("classroom", HOUR), ("workstation", HOUR)]
+    ),
+    restart=st.booleans(),
+)
+def test_parts_sum_to_the_whole(rows, start, grain, restart):
+    """Over any ticks, bands, summer-time nights and grains, and over a restart: Σ records = Σ ticks, to the unit."""
+    population, period = Population(grain[0]), grain[1]
+    fold = Fold(population, period)
+    records: list[Record] = []
+    expected: Counter[Any] = Counter()
+    for milliseconds, state, energy, moved, ratio in rows:
+        if state in (State.ON_ACTIVE, State.ON_IDLE):
+            milliseconds = min(milliseconds, 59_000)
+            load = LoadDelta(ratio, ratio, 0.4, moved, None, moved, 7)
+            energies = (PointEnergy(PACKAGE, energy, milliseconds),)
+            tick = on(
+                start,
+                milliseconds,
+                state=state,
+                load=load,
+                energies=energies,
+                gaps=(("linux_hwmon", milliseconds),),
+            )
+            expected["package-0"] += energy
+            expected["package-0", "covered"] += milliseconds
+            expected["cpu_busy_milliseconds"] += round(ratio * milliseconds)
+            expected["agent_cpu_milliseconds"] += 3
+            expected[GapReason.SENSOR_LOST, "linux_hwmon"] += milliseconds
+            if population is not Population.WORKSTATION:
+                expected["disk_read_bytes"] += moved
+                expected["network_sent_bytes"] += 7
+        else:
+            tick = silent(start, milliseconds, state)
+        expected[state] += milliseconds
+        start += milliseconds
+        records += fold.add(tick)
+        if restart:
+            fold, finished = Fold.from_json(fold.to_json(), population, period)
+            assert finished == ()
+    records += fold.flush()
+    found = totals(records)
+    filled = found[State.UNKNOWN] - expected[State.UNKNOWN]
+    assert filled >= 0
+    for key, value in expected.items():
+        assert found[key] - (filled if key is State.UNKNOWN else 0) == value, key
+    check_shape(records, population, period)
+
+
+def check_shape(records: list[Record], population: Population, period: int) -> None:
+    """Every record is one that the collector takes."""
+    for record in records:
+        assert len(record.cells) <= MAX_CELLS_PER_RECORD
+        assert all(cell.milliseconds > 0 for cell in record.cells.values())
+        for (band, _, _), cell in record.cells.items():
+            assert all(covered <= cell.milliseconds for _, covered in cell.energies.values())
+            assert cell.sums.get("cpu_busy_milliseconds", 0) <= cell.sums.get("cpu_covered_milliseconds", 0)
+            buckets = cell.buckets.get("cpu_bucket_milliseconds", [0])
+            assert sum(buckets) == cell.sums.get("cpu_covered_milliseconds", 0)
+            if population is Population.WORKSTATION:
+                assert isinstance(record.period, WeekPeriod if band is Band.OPEN else DatePeriod)
+                assert not set(BYTE_NAMES) & set(cell.sums)
+                assert "network_rate_milliseconds" not in cell.buckets
+        if isinstance(record.period, ClockPeriod):
+            start, length = record.period.start_unix_milliseconds, record.period.duration_milliseconds
+            assert population is not Population.WORKSTATION
+            assert start % period == 0
+            assert length % period == 0
+            assert start // HOUR == (start + length - 1) // HOUR
+            assert sum(cell.milliseconds for cell in record.cells.values()) <= length
+
+
+@pytest.mark.parametrize(("start", "hours"), [(MONDAY, 24), (SPRING + 3 * HOUR, 23), (AUTUMN + 2 * HOUR, 25)])
+def test_a_civil_day_has_its_own_length(start, hours):
+    """A day is 23, 24 or 25 hours; day record + open band fill it exactly, what was not seen is unknown."""
+    fold = Fold(Population.WORKSTATION, HOUR)
+    records = fold_all(
+        fold,
+        [
+            on(start + 5 * HOUR, 10_000),
+            silent(start + 5 * HOUR + 10_000, 12 * HOUR),
+            on(start + hours * HOUR, 10),
+        ],
+    )
+    (day,) = [r for r in records if isinstance(r.period, DatePeriod)][:1]
+    weekday = datetime.fromtimestamp((start + 6 * HOUR) / 1000, UTC).weekday()
+    open_hours = 10 if weekday < 5 else 0
+    assert sum(cell.milliseconds for cell in day.cells.values()) == (hours - open_hours) * HOUR
+    assert any(state is State.UNKNOWN for _, state, _ in day.cells)
+
+
+def test_a_workstation_week():
+    """A whole week gives seven day records and one week record; together the week, to the millisecond; no hour is told."""
+    fold = Fold(Population.WORKSTATION, HOUR)
+    ticks = [on(MONDAY + number * 60_000, 60_000) for number in range(7 * 24 * 60)]
+    records = [record for tick in [*ticks, on(MONDAY + 7 * DAY, 10_000)] for record in fold.add(tick)]
+    days = [r.period.day for r in records if isinstance(r.period, DatePeriod)]
+    weeks = [r for r in records if isinstance(r.period, WeekPeriod)]
+    assert days == [date(2026, 11, 23 + number) for number in range(7)]
+    assert [week.period for week in weeks] == [WeekPeriod(2026, 48)]
+    assert sum(cell.milliseconds for cell in weeks[0].cells.values()) == 50 * HOUR
+    assert totals(records)["milliseconds"] == 7 * DAY
+    assert not any(state is State.UNKNOWN for record in records for _, state, _ in record.cells)
+
+
+def test_periods_of_a_server():
+    """Five minutes, aligned; the first is filled up from its start; a tick over an edge is shared exactly."""
+    fold = Fold(Population.SERVER, 300_000)
+    start = NOON + 123_000
+    records = [record for number in range(60) for record in fold.add(on(start + number * 10_000, 10_000))]
+    assert [r.period for r in records] == [
+        ClockPeriod(NOON, 300_000, 3600),
+        ClockPeriod(NOON + 300_000, 300_000, 3600),
+    ]
+    assert totals(records[:1])[State.UNKNOWN] == 123_000
+    assert totals(records[1:])["milliseconds"] == 300_000
+    assert totals(records[1:])["package-0"] == 30 * 12_345
+    assert records[0].max_rss_bytes == 20_000_000
+
+
+def test_thirty_days_off_are_720_records():
+    """Long silence is one record per hour, whatever the period; the parts around it keep the period."""
+    fold = Fold(Population.SERVER, 10_000)
+    records = fold_all(
+        fold, [on(NOON, 10_000), silent(NOON + 10_000, 30 * DAY), on(NOON + 10_000 + 30 * DAY, 10_000)]
+    )
+    assert len(records) == 2 + 721
+    assert totals(records)[State.OFF] == 30 * DAY
+    lengths = Counter(r.period.duration_milliseconds for r in records if isinstance(r.period, ClockPeriod))
+    assert lengths[HOUR] == 719
+    check_shape(records, Population.SERVER, 10_000)
+
+
+def test_a_silence_over_a_band_edge_is_not_two_records_of_one_time():
+    """An hour in which the site opens at half past is one record with two bands."""
+    calendar = Calendar("Europe/Paris", (OpenSpan(3, 12 * 60 + 30, 18 * 60),))
+    fold = Fold(Population.SERVER, 60_000, SiteCalendar(calendar, "aa"))
+    records = fold_all(fold, [silent(NOON, 2 * HOUR)])
+    assert [r.period for r in records] == [
+        ClockPeriod(NOON, HOUR, 3600),
+        ClockPeriod(NOON + HOUR, HOUR, 3600),
+    ]
+    assert {band for band, _, _ in records[0].cells} == {Band.CLOSED, Band.OPEN}
+
+
+def test_idle_runs():
+    """Only what lies beyond the first 15, 30, 60 minutes of a run counts, also when an edge falls within a tick."""
+    fold = Fold(Population.SERVER, HOUR)
+    ticks = [on(NOON + n * 50_000, 50_000, idle_run_milliseconds=(n + 1) * 50_000) for n in range(72)]
+    sums = totals(fold_all(fold, ticks))
+    assert sums["idle_beyond_15_minutes_milliseconds"] == 45 * 60_000
+    assert sums["idle_beyond_30_minutes_milliseconds"] == 30 * 60_000
+    assert sums["idle_beyond_60_minutes_milliseconds"] == 0
+    busy = totals(fold_all(Fold(Population.SERVER, HOUR), [on(NOON, 10_000, state=State.ON_ACTIVE)]))
+    assert "idle_beyond_15_minutes_milliseconds" not in busy  # absent, not zero
+
+
+def test_absent_is_not_zero():
+    """Without a load there is no processor sum at all; without memory no memory bucket; asleep carries time only."""
+    fold = Fold(Population.SERVER, HOUR)
+    (record,) = fold_all(
+        fold,
+        [on(NOON, 10_000, load=None, state=State.ON_ACTIVE), silent(NOON + 10_000, 10_000, State.ASLEEP)],
+    )
+    awake = record.cells[Band.OPEN, State.ON_ACTIVE, Supply.AC]
+    assert set(awake.sums) == {"agent_cpu_milliseconds"}
+    assert awake.buckets == {}
+    asleep = record.cells[Band.OPEN, State.ASLEEP, Supply.AC]
+    assert (asleep.sums, asleep.buckets, asleep.energies) == ({}, {}, {})
+    load = LoadDelta(0.5, 0.5, None, None, None, None, None)
+    (record,) = fold_all(Fold(Population.SERVER, HOUR), [on(NOON, 10_000, load=load, state=State.ON_ACTIVE)])
+    cell = record.cells[Band.OPEN, State.ON_ACTIVE, Supply.AC]
+    assert set(cell.buckets) == {"cpu_bucket_milliseconds"}
+    assert not set(BYTE_NAMES) & set(cell.sums)
+
+
+@pytest.mark.parametrize("jump", [-HOUR, -400_000, -7_000, HOUR, DAY, -DAY, 10 * 365 * DAY])
+def test_a_clock_that_is_set(jump):
+    """No tick is lost, no record is longer than its period, and coming back needs nobody's help."""
+    fold = Fold(Population.SERVER, 300_000)
+    ticks = [on(NOON + n * 10_000, 10_000) for n in range(100)]
+    ticks += [on(NOON + n * 10_000 + jump, 10_000) for n in range(100, 200)]
+    ticks += [on(NOON + n * 10_000, 10_000) for n in range(200, 300)]
+    records = fold_all(fold, ticks)
+    assert totals(records, but=(State.UNKNOWN,))["milliseconds"] == 300 * 10_000
+    assert totals(records)["package-0"] == 300 * 12_345
+    check_shape(records, Population.SERVER, 300_000)
+
+
+def test_calendars_wait():
+    """The first one starts tomorrow (workstations: next Monday), a later one on the 1st (the first Monday from it)."""
+    one, two = SiteCalendar(DEFAULT_CALENDAR, "01" * 32), SiteCalendar(DEFAULT_CALENDAR, "02" * 32)
+    server, workstation = Fold(Population.SERVER, HOUR), Fold(Population.WORKSTATION, HOUR)
+    assert server.schedule(one, NOON) == date(2026, 11, 26)
+    assert server.schedule(one, NOON + DAY) == date(2026, 11, 26)
+    assert workstation.schedule(one, NOON) == date(2026, 11, 30)
+    assert Fold(Population.SERVER, HOUR, one).schedule(two, NOON) == date(2026, 12, 1)
+    assert Fold(Population.WORKSTATION, HOUR, one).schedule(two, NOON) == date(2026, 12, 7)
+
+
+@pytest.mark.parametrize("population", [Population.SERVER, Population.WORKSTATION])
+def test_a_calendar_slices_nothing(population):
+    """Over the change every record names one calendar, no day or week has two records, and a restart forgets nothing."""
+    closed = Calendar("Europe/Paris", (OpenSpan(1, 9 * 60, 17 * 60),))
+    fold = Fold(population, HOUR, SiteCalendar(DEFAULT_CALENDAR, "01" * 32))
+    first = fold.schedule(SiteCalendar(closed, "02" * 32), NOON)
+    records: list[Record] = []
+    for number in range(16 * 24 * 4):
+        records += fold.add(on(NOON + number * 15 * 60_000 + 3, 15 * 60_000))
+        if number % 96 == 0:
+            fold, _ = Fold.from_json(fold.to_json(), population, HOUR)
+    assert len({r.period for r in records}) == len(records)
+    assert {r.calendar_sha256 for r in records} == {"01" * 32, "02" * 32}
+    for record in records:
+        if isinstance(record.period, DatePeriod):
+            assert (record.calendar_sha256 == "02" * 32) == (record.period.day >= first)
+    assert fold.site.sha256 == "02" * 32
+
+
+def test_a_change_of_grain_closes_what_is_open():
+    """A restored fold of another population gives its open records back instead of growing them on."""
+    fold = Fold(Population.SERVER, 300_000)
+    assert list(fold.add(on(NOON, 10_000))) == []
+    again, finished = Fold.from_json(fold.to_json(), Population.WORKSTATION, HOUR)
+    assert [record.period for record in finished] == [ClockPeriod(NOON, 300_000, 3600)]
+    assert again.flush() == ()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"site":["",""],"next":null,"open":["x"]}'])
+def test_what_is_no_checkpoint_is_refused(text):
+    """A damaged checkpoint is a ValueError: the resident begins anew."""
+    with pytest.raises(ValueError):
+        Fold.from_json(text, Population.SERVER, 300_000)
+
+
+def test_the_period_divides_an_hour():
+    """Anything else would let a record cross an hour."""
+    with pytest.raises(ValueError, match="divide"):
+        Fold(Population.SERVER, 7_000)

@@ -1,0 +1,411 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The identity on disk and how it comes there: PROMISES.md §2.6, §2.7, §2.8, S5, S20."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.fakes.agent import Agent, energies, record
+from tests.fakes.authority import DER, TestAuthority
+from tests.fakes.collector import FakeCollector
+from veilleuse.agent import keys
+from veilleuse.agent.errors import CollectorAway, IdentityError, NotEnrolled, RequestRefused
+from veilleuse.agent.identity import IdentityStore, ders_of, pem_of, require_machine_id
+from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid, pseudonym
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+
+@pytest.fixture
+def collector() -> Iterator[FakeCollector]:
+    """One that runs."""
+    with FakeCollector() as running:
+        yield running
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    """One that is not enrolled."""
+    return Agent(tmp_path / "state")
+
+
+def test_enrolling_makes_an_identity_and_uses_up_the_join_file(agent, collector, tmp_path):
+    """Key, chain, roots and place are kept; the join file is deleted; the population reaches the resident process."""
+    identity = agent.enrol(collector)
+    assert not (tmp_path / "join").exists()
+    assert identity.agent_id in collector.enrolments.values()
+    assert (identity.place.org_entity, identity.place.site, identity.place.population) == (
+        "DINUM",
+        "Part-Dieu",
+        "server",
+    )
+    assert not identity.place.ca_pinned
+    assert agent.control()["population"] == "server"
+    assert identity.not_after_unix_milliseconds - identity.not_before_unix_milliseconds == 86_400_000
+    assert ders_of(identity.roots_pem) == [collector.authority.root.der]
+
+
+def test_nobody_else_can_read_it(agent, collector):
+    """S20: the directory 0700, every file 0600, whatever the umask."""
+    before = os.umask(0)
+    try:
+        agent.enrol(collector)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((agent.state / "id").stat().st_mode) == 0o700
+    files = list((agent.state / "id").iterdir())
+    assert {file.name for file in files} >= {
+        "key.pem",
+        "certificate.pem",
+        "roots.pem",
+        "agent_id",
+        "salt",
+        "collector.json",
+    }
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_a_lost_reply_does_not_burn_the_token(agent, collector):
+    """S5: the second try asks with the same key and gets the same identity."""
+    collector.lose_replies = 1
+    with pytest.raises(CollectorAway):
+        agent.enrol(collector)
+    assert (agent.state.parent / "join").exists()
+    identity = agent.enrol(collector)
+    assert list(collector.enrolments.values()) == [identity.agent_id]
+    requests = [one for one in collector.requests if isinstance(one, pb.EnrolRequest)]
+    first, second = (x509.load_der_x509_csr(one.certificate_request_der).public_key() for one in requests)
+    assert first == second
+
+
+def test_a_wrong_fingerprint_is_refused_before_anything_is_sent(tmp_path, collector):
+    """collector.ca_sha256 names another CA: one line, no key, no call, the join file stays."""
+    agent = Agent(tmp_path / "state", **{"collector.ca_sha256": "AA:" * 31 + "AA"})
+    with pytest.raises(IdentityError, match="wrong fingerprint"):
+        agent.enrol(collector)
+    assert collector.requests == []
+    assert not (agent.state / "id").exists()
+    assert (tmp_path / "join").exists()
+
+
+def test_a_pinned_ca_is_remembered(tmp_path, collector):
+    """Upper case and colons, as openssl prints it."""
+    digest = collector.join_file(tmp_path / "probe").read_text().split('"ca_sha256": "')[1][:64].upper()
+    pinned = ":".join(digest[position : position + 2] for position in range(0, 64, 2))
+    agent = Agent(tmp_path / "state", **{"collector.ca_sha256": pinned})
+    assert agent.enrol(collector).place.ca_pinned
+
+
+def test_an_impostor_is_refused(agent, collector, tmp_path):
+    """A collector of another CA at the same address never gets the token."""
+    other = TestAuthority()
+    import hashlib
+
+    from veilleuse.agent.enrolling import enrol
+
+    join = collector.join_file(
+        tmp_path / "join",
+        ca_pem=other.root.pem.decode(),
+        ca_sha256=hashlib.sha256(other.root.der).hexdigest(),
+    )
+    with pytest.raises(CollectorAway, match="another CA"):
+        enrol(agent.settings, join)
+    assert collector.requests == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"version": 2}, "upgrade the agent"),
+        ({"address": "host"}, "address is not host:port"),
+        ({"token": "short"}, "43 characters"),
+        ({"fleet_key": "00"}, "32 bytes"),
+        ({"fleet_key": "zz"}, "not a join file"),
+        ({"ca_pem": "none"}, "no PEM certificate"),
+        ({"ca_sha256": "00" * 32}, "does not match"),
+    ],
+)
+def test_a_spoilt_join_file_is_told_in_one_line(agent, collector, tmp_path, changes, words):
+    """What is wrong and where; never the token."""
+    from veilleuse.agent.enrolling import enrol
+
+    join = collector.join_file(tmp_path / "join", **changes)
+    with pytest.raises(IdentityError, match=words) as caught:
+        enrol(agent.settings, join)
+    assert str(join) in str(caught.value)
+    assert collector.token not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_used_token_is_told(tmp_path, collector):
+    """The collector's own words reach the operator."""
+    Agent(tmp_path / "one").enrol(collector)
+    with pytest.raises(IdentityError, match="token is unknown, used or expired"):
+        Agent(tmp_path / "two").enrol(collector)
+
+
+def test_enrolling_again_is_another_machine_to_the_collector(agent, collector):
+    """A new stream: what was delivered under the old identity is not sent again, what was not is."""
+    first = agent.enrol(collector)
+    agent.measure(record(0))
+    assert agent.send()
+    agent.measure(record(1))
+    collector.token = "u" * 43
+    second = agent.enrol(collector)
+    assert second.agent_id != first.agent_id
+    assert agent.send()
+    assert energies(collector.stored(second.agent_id)) == [1_001]
+
+
+def test_asset_numbers_leave_as_pseudonyms_only(tmp_path, collector):
+    """HMAC(fleet key, normalised serial); nothing when opted out; never the number itself."""
+    dmi = tmp_path / "sys/class/dmi/id"
+    dmi.mkdir(parents=True)
+    (dmi / "chassis_serial").write_text("abc-123 x\n")
+    (dmi / "product_uuid").write_text("4C4C4544-0042-3510-8052-B4C04F4A4E32\n")
+    agent = Agent(tmp_path / "state", **{"paths.sysfs": str(tmp_path / "sys")})
+    agent.enrol(collector)
+    request = collector.requests[0]
+    assert request.chassis_pseudonym == pseudonym(collector.fleet_key, "ABC123X")
+    assert request.smbios_pseudonym == pseudonym(collector.fleet_key, "4c4c4544004235108052b4c04f4a4e32")
+    assert not request.HasField("host_name")
+    everything = request.SerializeToString()
+    assert b"123" not in everything.replace(request.token.encode(), b"")
+    collector.token = "u" * 43
+    silent = Agent(
+        tmp_path / "other",
+        **{"paths.sysfs": str(tmp_path / "sys"), "privacy.send_asset_pseudonyms": "false"},
+    )
+    silent.enrol(collector)
+    assert collector.requests[-1].chassis_pseudonym == b""
+
+
+@pytest.mark.parametrize(("population", "sent"), [("server", True), ("workstation", False), ("", False)])
+def test_the_host_name_is_for_servers_that_allow_it(tmp_path, collector, population, sent):
+    """Only where the local file says both."""
+    agent = Agent(tmp_path / "state", **{"privacy.send_host_name": "true", "measure.population": population})
+    agent.enrol(collector)
+    assert collector.requests[0].HasField("host_name") is sent
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("abc-123", "ABC123"),
+        ("  5CG 1234 xyz ", "5CG1234XYZ"),
+        ("To be filled by O.E.M.", None),
+        ("Default string", None),
+        ("00000000", None),
+        ("", None),
+        ("None", None),
+    ],
+)
+def test_serials_are_compared_as_people_write_them(text, normal):
+    """Case, spaces and dashes do not count; a maker's placeholder is no serial."""
+    assert normalised_serial(text) == normal
+
+
+def test_dummy_uuids_are_no_uuid():
+    """All equal, not hexadecimal, or known to be everywhere."""
+    assert normalised_uuid("4C4C4544-0042-3510-8052-B4C04F4A4E32") == "4c4c4544004235108052b4c04f4a4e32"
+    for dummy in (
+        "03000200-0400-0500-0006-000700080009",
+        "0" * 32,
+        "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF",
+        "x",
+        "",
+    ):
+        assert normalised_uuid(dummy) is None
+
+
+# --------------------------------------------------------------------------------------- renewal
+
+
+def test_a_certificate_is_renewed_at_two_thirds_with_a_new_key(agent, collector):
+    """The contact that finds it due renews it; the next one uses the new key."""
+    collector.leaf_age = timedelta(hours=20)
+    old = agent.enrol(collector)
+    collector.leaf_age = timedelta(minutes=5)
+    assert agent.send()
+    new = agent.identity
+    assert new.key_pem != old.key_pem
+    assert new.not_after_unix_milliseconds > old.not_after_unix_milliseconds
+    assert new.agent_id == old.agent_id
+    agent.measure(record(0))
+    assert agent.send()
+    assert len([one for one in collector.requests if isinstance(one, pb.RenewRequest)]) == 1
+
+
+def test_a_renewal_is_spread_by_the_agents_id(agent, collector):
+    """Between 2/3 of its life and a tenth of its life later, always at the same place for one agent."""
+    identity = agent.enrol(collector)
+    life = identity.not_after_unix_milliseconds - identity.not_before_unix_milliseconds
+    share = (identity.renewal_due_unix_milliseconds() - identity.not_before_unix_milliseconds) / life
+    assert 2 / 3 - 0.001 <= share <= 2 / 3 + 0.101
+
+
+def test_an_expired_certificate_is_renewed_with_its_own_key(agent, collector):
+    """Challenge, signature by the bound key, a new certificate, and the records go out in the same contact."""
+    collector.leaf_age = timedelta(hours=25)
+    old = agent.enrol(collector)
+    collector.leaf_age = timedelta(minutes=5)
+    agent.measure(record(0))
+    assert agent.send()
+    assert [type(one).__name__ for one in collector.requests][1] == "RenewExpiredRequest"
+    assert agent.identity.key_pem != old.key_pem
+    assert energies(collector.stored(old.agent_id)) == [1_000]
+
+
+def test_a_clock_that_is_behind_does_not_lock_us_out(agent, collector):
+    """Our clock says the certificate is valid, TLS closes the connection: from the second time on it is renewed all the same."""
+    collector.leaf_age = timedelta(hours=25)
+    identity = agent.enrol(collector)
+    collector.leaf_age = timedelta(minutes=5)
+    behind = identity.not_before_unix_milliseconds + 1_000
+    assert not agent.send(clock=lambda: behind)
+    assert agent.send(clock=lambda: behind)
+    assert agent.identity.key_pem != identity.key_pem
+
+
+def test_a_crash_between_certificate_and_key_is_mended(agent, collector):
+    """The certificate names the key it belongs to: a pending key that is its own takes its place on load."""
+    agent.enrol(collector)
+    store = IdentityStore(agent.state)
+    pending = keys.new_key_pem()
+    store.keep_pending_key(pending)
+    issued = collector.issued(keys.request_der(pending), agent.identity.agent_id)
+    real = store._finish_renewal
+    store._finish_renewal = lambda: None  # type: ignore[method-assign]  # the power is cut here
+    store.keep_certificate(
+        [issued.certificate_der, *issued.intermediates_der], list(issued.roots_der), (1, 2)
+    )
+    store._finish_renewal = real  # type: ignore[method-assign]
+    assert IdentityStore(agent.state).load().key_pem == pending
+    assert store.pending_key() is None
+
+
+def test_a_key_the_collector_will_never_take_is_dropped(agent, collector):
+    """INVALID_ARGUMENT on a renewal: the next one is asked with another key."""
+    from typing import cast
+
+    from veilleuse.agent import enrolment
+
+    agent.enrol(collector)
+    store = IdentityStore(agent.state)
+
+    def refuses(request: pb.RenewRequest) -> pb.RenewResponse:
+        raise RequestRefused("key reused")
+
+    with pytest.raises(RequestRefused):
+        enrolment.renew(refuses, cast("enrolment.Keys", keys), store)
+    assert store.pending_key() is None
+
+
+def test_a_certificate_for_another_key_is_refused():
+    """Nor one that hangs on no root we were given."""
+    authority, other = TestAuthority(), TestAuthority()
+    mine, another = keys.new_key_pem(), keys.new_key_pem()
+    leaf = authority.issue(
+        keys.request_der(mine),
+        bytes(16),
+        authority.root.certificate.not_valid_before_utc,
+        authority.root.certificate.not_valid_after_utc,
+    ).public_bytes(DER)
+    chain, roots = [authority.intermediate.der], [authority.root.der]
+    assert keys.checked_validity(leaf, chain, roots, mine)[1] > 0
+    with pytest.raises(IdentityError, match="another key"):
+        keys.checked_validity(leaf, chain, roots, another)
+    with pytest.raises(IdentityError, match="does not hang"):
+        keys.checked_validity(leaf, chain, [other.root.der], mine)
+    with pytest.raises(IdentityError, match="do not form a chain"):
+        keys.checked_validity(leaf, [other.intermediate.der], roots, mine)
+    with pytest.raises(IdentityError, match="cannot be read"):
+        keys.checked_validity(b"x", chain, roots, mine)
+
+
+def test_a_request_names_nobody():
+    """Empty subject, P-256, signed."""
+    request = x509.load_der_x509_csr(keys.request_der(keys.new_key_pem()))
+    assert list(request.subject) == []
+    assert request.is_signature_valid
+
+
+# ---------------------------------------------------------------------------------------- copies
+
+
+def test_a_copy_of_the_disk_on_other_hardware_is_told(agent, collector):
+    """Two or more ids changed: IdentityError with the remedy; one changed is taken over; an unreadable one is kept."""
+    agent.enrol(collector)
+    store = IdentityStore(agent.state)
+    store.forget_hardware()
+    original = {"machine-id": "a", "smbios-uuid": "b", "board-serial": "c", "first-mac": "d"}
+    store.require_original(original)
+    store.require_original(original)
+    store.require_original(original | {"first-mac": "new card"})
+    store.require_original({"machine-id": "a", "first-mac": "new card"})  # not root this time
+    store.require_original(original | {"first-mac": "new card", "board-serial": "new"})
+    with pytest.raises(
+        IdentityError, match=r"copy of an enrolled machine \(machine-id, smbios-uuid changed\)"
+    ):
+        store.require_original(
+            original | {"first-mac": "new card", "board-serial": "new", "machine-id": "x", "smbios-uuid": "y"}
+        )
+    hardware = (agent.state / "id/hardware.json").read_text()
+    assert "new card" not in hardware
+
+
+def test_a_copy_sends_nothing(agent, collector, tmp_path):
+    """Checked before the first Hello: the standing says so, the records stay."""
+    agent.enrol(collector)
+    store = IdentityStore(agent.state)
+    store.forget_hardware()
+    store.require_original({"machine-id": "another", "first-mac": "another", "smbios-uuid": "another"})
+    net = tmp_path / "empty/class/net/eth0"
+    (net / "device").mkdir(parents=True)
+    for name, text in (("ifindex", "2"), ("addr_assign_type", "0"), ("address", "02:00:00:00:00:01")):
+        (net / name).write_text(text)
+    agent.measure(record(0))
+    before = len(collector.requests)
+    assert not agent.send()
+    assert len(collector.requests) == before
+    assert "copy of an enrolled machine" in agent.control()["standing"]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "uninitialized\n"])
+def test_an_image_that_never_started_has_no_identity(tmp_path, text):
+    """machine-id(5): empty or `uninitialized` until the first boot has ended."""
+    file = tmp_path / "machine-id"
+    file.write_text(text)
+    with pytest.raises(IdentityError, match="first start"):
+        require_machine_id(file)
+
+
+def test_a_machine_id_or_none_at_all_will_do(tmp_path):
+    """Not every system has one."""
+    assert require_machine_id(tmp_path / "none") is None
+    (tmp_path / "machine-id").write_text("e08d2021fbdd6f894fde550c98aff54d\n")
+    assert require_machine_id(tmp_path / "machine-id") == "e08d2021fbdd6f894fde550c98aff54d"
+
+
+def test_no_identity_and_a_damaged_one_are_told_apart(agent, collector):
+    """NotEnrolled with the command; IdentityError with the directory."""
+    with pytest.raises(NotEnrolled, match="veilleuse-agent enrol"):
+        IdentityStore(agent.state).load()
+    agent.enrol(collector)
+    (agent.state / "id/certificate.pem").write_bytes(b"\x00" * 100)
+    with pytest.raises(IdentityError, match="damaged"):
+        IdentityStore(agent.state).load()
+
+
+def test_pem_and_der_are_one():
+    """Written without cryptography, read by it."""
+    root = TestAuthority().root
+    assert pem_of(root.der) == root.pem
+    assert ders_of(root.pem + b"text\n" + root.pem) == [root.der, root.der]

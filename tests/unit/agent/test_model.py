@@ -1,0 +1,101 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Counter differences and the text a record is kept as."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.measuring import PACKAGE, RANGE
+from veilleuse.agent.model import (
+    Cell,
+    ClockPeriod,
+    DatePeriod,
+    Delta,
+    EnergyCounter,
+    First,
+    Gap,
+    Record,
+    Reset,
+    WeekPeriod,
+    Wrapped,
+    body_from_json,
+    difference,
+)
+from veilleuse.wire.vocabulary import Band, GapReason, State, Supply
+
+
+def counter(microjoules: int, range_microjoules: int | None = RANGE) -> EnergyCounter:
+    return EnergyCounter(PACKAGE, microjoules, range_microjoules, 1_000.0)
+
+
+def test_the_four_outcomes():
+    """First without a past, delta forward, wrapped over the range, reset when neither is plausible."""
+    assert difference(None, counter(5), 10_000) == First()
+    assert difference(counter(5), counter(9), 10_000) == Delta(4)
+    assert difference(counter(RANGE - 5), counter(9), 10_000) == Wrapped(14)
+    assert difference(counter(RANGE // 2), counter(0), 10_000) == Reset()
+    assert difference(counter(RANGE - 5), counter(9), 300_000) == Reset()  # long enough for a second wrap
+    assert difference(counter(9), counter(5, None), 10_000) == Reset()
+    assert difference(counter(0), counter(20_000_000_000), 10_000) == Reset()  # 2 kW: it jumped
+
+
+@given(
+    start=st.integers(0, RANGE - 1),
+    watts=st.floats(0, 1_000),
+    milliseconds=st.integers(1, 60_000),
+)
+def test_a_wrap_is_exact(start, watts, milliseconds):
+    """Whatever the start, what was spent is what is found, also around the range."""
+    spent = int(watts * milliseconds * 1_000)
+    outcome = difference(counter(start), counter((start + spent) % RANGE), milliseconds)
+    assert isinstance(outcome, Delta | Wrapped)
+    assert outcome.energy_microjoules == spent
+
+
+@given(
+    before=st.integers(0, 2**63),
+    after=st.integers(0, 2**63),
+    range_microjoules=st.none() | st.integers(1, 2**63),
+    milliseconds=st.integers(0, 10**9),
+)
+def test_never_negative_never_invented(before, after, range_microjoules, milliseconds):
+    """No pair of values gives negative energy, or more than the ceiling allows."""
+    outcome = difference(counter(before, range_microjoules), counter(after, range_microjoules), milliseconds)
+    if isinstance(outcome, Delta | Wrapped):
+        assert 0 <= outcome.energy_microjoules <= 1_000 * milliseconds * 1_000
+
+
+def test_a_record_survives_its_text():
+    """What is kept in the spool is what was put there, points, cells and gaps included."""
+    cell = Cell(10_000)
+    cell.add_energy(PACKAGE, 123_456, 9_000)
+    cell.add_sum("cpu_busy_milliseconds", 500)
+    cell.add_bucket("cpu_bucket_milliseconds", 3, 10_000)
+    for period in (
+        ClockPeriod(1_795_600_800_000, 10_000, 3600),
+        DatePeriod(date(2026, 11, 25)),
+        WeekPeriod(2026, 48),
+    ):
+        record = Record(
+            period,
+            "ab" * 32,
+            1,
+            {(Band.OPEN, State.ON_IDLE, Supply.AC): cell},
+            {(GapReason.SENSOR_LOST, "linux_rapl"): 1_000},
+            21_000_000,
+        )
+        assert body_from_json(record.to_json()) == record
+        gap = Gap(GapReason.SPOOL_CAP, ((period, 10_000), (None, 5)), 3)
+        assert body_from_json(gap.to_json()) == gap
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"gap":"no such"}', '{"period":["clock",1]}', "\x00"])
+def test_what_is_no_record_is_refused(text):
+    """Anything else is a ValueError, which the spool's readers expect."""
+    with pytest.raises(ValueError):
+        body_from_json(text)

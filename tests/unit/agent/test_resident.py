@@ -1,0 +1,542 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The measuring process: the loop by hand with a settable clock, and the real process with real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.measuring import NOON, FakeClock
+from veilleuse.agent.contacts import IDENTITY_FILE, Contacts
+from veilleuse.agent.errors import ConfigurationError
+from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Record, body_from_json
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.resident import Resident, once, period_milliseconds
+from veilleuse.agent.service.systemd import SystemdNotifier
+from veilleuse.agent.settings import AgentSettings, Measure, Paths
+from veilleuse.agent.spool import FILE_NAME, connect
+from veilleuse.wire.bands import DEFAULT_CALENDAR
+from veilleuse.wire.vocabulary import GapReason, Population, State
+
+ROOT = Path(__file__).parents[3]
+TREES = ROOT / "tests" / "fixtures" / "sys"
+
+
+class Manager:
+    """`ports.ServiceManager` that remembers."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.going_down = False
+
+    def ready(self) -> None:
+        self.said.append("ready")
+
+    def alive(self, status: str = "") -> None:
+        self.said.append("alive")
+
+    def stopping(self) -> None:
+        self.said.append("stopping")
+
+    def machine_is_going_down(self) -> bool:
+        return self.going_down
+
+
+class Life:
+    """One state directory through several lives of the process."""
+
+    def __init__(self, state: Path, **measure: object) -> None:
+        self.state = state
+        self.clock = FakeClock()
+        self.manager = Manager()
+        tree = TREES / "laptop"
+        chosen = {"population": "server", "period_seconds": 60, "sources": ("fake",), "fake_watts": 20.0, **measure}
+        self.settings = AgentSettings(
+            paths=Paths(state=state, sysfs=tree / "sys", procfs=tree / "proc"),
+            measure=replace(Measure(), **chosen),  # type: ignore[arg-type]
+        )
+        self.resident: Resident | None = None
+
+    def begin(self) -> Resident:
+        contacts = Contacts(self.state, None, 0, command=[sys.executable, "-c", "pass"])
+        self.resident = Resident(self.settings, self.clock, contacts, self.manager)
+        self.resident.begin()
+        return self.resident
+
+    def steps(self, count: int, milliseconds: int = 10_000) -> None:
+        assert self.resident is not None
+        for _ in range(count):
+            self.clock.advance(milliseconds)
+            self.resident.step()
+
+    def kill(self) -> None:
+        """As kill -9: nothing is written any more."""
+        assert self.resident is not None
+        self.resident._spool.close()
+
+    def end(self) -> None:
+        assert self.resident is not None
+        self.resident.end()
+
+    def bodies(self) -> list[Record | Gap]:
+        with closing(sqlite3.connect(self.state / FILE_NAME)) as db:
+            return [body_from_json(row[0]) for row in db.execute("SELECT body FROM pending ORDER BY id")]
+
+    def records(self) -> list[Record]:
+        return [body for body in self.bodies() if isinstance(body, Record)]
+
+    def control(self, key: str) -> str:
+        with closing(sqlite3.connect(self.state / FILE_NAME)) as db:
+            return str(db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()[0])
+
+    def open_states(self) -> Counter[State]:
+        """Of the closed records and those in the checkpoint."""
+        records = [*self.records(), *map(Record.from_json, json.loads(self.control(ControlKey.OPEN_FOLD))["open"])]
+        return states(records)
+
+
+def states(records: list[Record]) -> Counter[State]:
+    found: Counter[State] = Counter()
+    for record in records:
+        for (_, state, _), cell in record.cells.items():
+            found[state] += cell.milliseconds
+    return found
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Iterator[Life]:
+    """A server of one-minute periods, on a fake source and the laptop's tree."""
+    made = Life(tmp_path)
+    yield made
+    if made.resident is not None:
+        made.kill()
+
+
+def test_records_come_period_by_period(life):
+    """Every minute one row, filled to its length, in the spool as soon as the minute is over; the manager is told."""
+    life.begin()
+    life.steps(13)
+    assert [r.period for r in life.records()] == [ClockPeriod(NOON + n * 60_000, 60_000, 3600) for n in range(2)]
+    assert sum(states(life.records()).values()) == 120_000
+    life.end()
+    assert life.manager.said[:2] == ["ready", "alive"]
+    assert life.manager.said[-1] == "stopping"
+
+
+@pytest.mark.parametrize("after_steps", [1, 5, 6, 7, 11, 12, 23])
+def test_a_kill_loses_at_most_a_checkpoint_and_doubles_nothing(life, after_steps):
+    """kill -9 at any tick: what follows is one timeline without overlap; the loss is unknown, ≤ 60 s + one tick."""
+    life.begin()
+    life.steps(after_steps)
+    life.kill()
+    life.clock.advance(3_000)
+    life.begin()
+    life.steps(30)
+    life.end()
+    found = life.open_states()
+    total = after_steps * 10_000 + 3_000 + 300_000
+    assert sum(found.values()) == total
+    assert 3_000 <= found[State.UNKNOWN] <= 60_000 + 10_000 + 3_000
+    periods = [record.period for record in life.records()]
+    assert len(set(periods)) == len(periods)
+
+
+def test_a_stop_and_a_start(life):
+    """A service stop is unknown until the next start, to the millisecond; nothing else is."""
+    life.begin()
+    life.steps(7)
+    life.end()
+    life.clock.advance(45_000)
+    life.begin()
+    life.steps(5)
+    life.end()
+    assert life.open_states()[State.UNKNOWN] == 45_000
+
+
+def test_a_clean_shutdown_is_off(life):
+    """The machine goes down, is off for a night, boots: off, then unknown until the agent starts; whole hours are one row."""
+    life.manager.going_down = True
+    life.begin()
+    life.steps(6)
+    life.end()
+    life.clock.reboot(14 * 3_600_000, boot_milliseconds=20_000)
+    life.begin()
+    life.steps(6)
+    life.end()
+    found = life.open_states()
+    assert found[State.OFF] == 14 * 3_600_000
+    assert found[State.UNKNOWN] == 20_000
+    assert len(life.records()) < 2 * 60 + 16
+
+
+def test_suspend(life):
+    """Ten hours asleep are asleep, not measured joules; the records that closed meanwhile are in the spool on the next tick."""
+    life.begin()
+    life.steps(5)
+    life.clock.advance(36_000_000, asleep=True)
+    before = len(life.records())
+    life.steps(1)
+    assert states(life.records())[State.ASLEEP] > 35_000_000
+    assert len(life.records()) > before
+    asleep = [cell for r in life.records() for (_, state, _), cell in r.cells.items() if state is State.ASLEEP]
+    assert all(not cell.energies for cell in asleep)
+
+
+def test_a_clock_without_time_at_boot(life):
+    """1970 at boot, the network time a minute later: nothing is dated wrongly, nothing is lost, the night is off."""
+    life.manager.going_down = True
+    life.begin()
+    life.steps(6)
+    life.end()
+    life.clock.reboot(3_600_000)
+    right = life.clock.unix
+    life.clock.set_wall(20_000)
+    life.begin()
+    life.steps(6)
+    assert all(r.period.start_unix_milliseconds >= NOON for r in life.records() if isinstance(r.period, ClockPeriod))
+    life.clock.set_wall(right + 60_000)
+    life.steps(1)
+    life.end()
+    found = life.open_states()
+    assert found[State.OFF] == 3_600_000
+    assert sum(found.values()) == 60_000 + 3_600_000 + 20_000 + 70_000
+    assert not [body for body in life.bodies() if isinstance(body, Gap)]
+
+
+def test_a_clock_that_stays_unknown_is_a_declared_gap(life):
+    """Stopped before the time was known: the stretch is a gap clock_unknown, without a date."""
+    life.clock.set_wall(5_000)
+    life.begin()
+    life.steps(6)
+    life.end()
+    (gap,) = life.bodies()
+    assert gap == Gap(GapReason.CLOCK_UNKNOWN, ((None, 60_000),), 1)
+
+
+def test_a_busy_spool_loses_nothing(life, monkeypatch):
+    """The other process holds the spool for minutes: rows wait in memory, then all arrive, in order, once."""
+    monkeypatch.setattr("veilleuse.agent.spool.BUSY_TIMEOUT_MILLISECONDS", 1)
+    life.begin()
+    assert life.resident is not None
+    life.resident._spool._connection.execute("PRAGMA busy_timeout = 1")
+    life.steps(7)
+    with closing(connect(life.state / FILE_NAME)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        life.steps(20)
+        other.execute("COMMIT")
+    life.steps(1)
+    starts = [r.period.start_unix_milliseconds for r in life.records() if isinstance(r.period, ClockPeriod)]
+    assert starts == [NOON + n * 60_000 for n in range(4)]
+    life.end()
+
+
+def test_memory_is_bounded_too(life, monkeypatch):
+    """A spool that cannot be written for days: the oldest rows in memory become one gap; produced = kept + gap."""
+    monkeypatch.setattr("veilleuse.agent.resident.QUEUED_ROWS", 10)
+    life.begin()
+    assert life.resident is not None
+    life.resident._spool._connection.execute("PRAGMA busy_timeout = 1")
+    with closing(connect(life.state / FILE_NAME)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        life.steps(6 * 40 + 1)
+        other.execute("COMMIT")
+    life.steps(1)
+    gaps = [body for body in life.bodies() if isinstance(body, Gap)]
+    assert len(gaps) == 1
+    assert gaps[0].records + len(life.records()) == 40
+    assert sum(ms for _, ms in gaps[0].spans) == gaps[0].records * 60_000
+    life.end()
+
+
+def test_damage_while_running(life):
+    """The file turns to nonsense under the running process: a new spool, a gap, and the open record goes on."""
+    life.begin()
+    life.steps(8)
+    path = life.state / FILE_NAME
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    life.steps(30)
+    reasons = [body.reason for body in life.bodies() if isinstance(body, Gap)]
+    assert reasons == [GapReason.SPOOL_DAMAGED]
+    assert len(life.records()) >= 4
+    life.end()
+
+
+def test_enrolment_and_calendar_arrive_while_running(tmp_path):
+    """Unenrolled it measures as a workstation, the most private; enrolled as a server it changes grain at a checkpoint."""
+    life = Life(tmp_path, population="", checkpoint_seconds=60)
+    life.begin()
+    life.steps(3)
+    with closing(connect(tmp_path / FILE_NAME)) as db:
+        for key, value in (("population", "server"), ("calendar", DEFAULT_CALENDAR.to_json()), ("calendar_sha256", "ab" * 32)):
+            db.execute("INSERT OR REPLACE INTO control VALUES (?, ?)", (key, value))
+    life.steps(20)
+    records = life.records()
+    assert sum(isinstance(r.period, ClockPeriod) for r in records) >= 1
+    assert all(r.calendar_sha256 == "" for r in records)  # from tomorrow only
+    assert '"next":[[' in life.control(ControlKey.OPEN_FOLD)
+    life.end()
+
+
+def test_the_local_file_is_a_ceiling(tmp_path):
+    """A workstation by its own file stays one, whatever the enrolment says, and tells no hour."""
+    life = Life(tmp_path, population="workstation")
+    with closing(connect(tmp_path / FILE_NAME)) as db:
+        db.execute("INSERT INTO control VALUES ('population', 'server')")
+    life.begin()
+    life.steps(5)
+    life.clock.advance(86_400_000, asleep=True)
+    life.steps(1)
+    assert {type(r.period) for r in life.records()} == {DatePeriod}
+    life.end()
+
+
+def test_health_is_left_for_the_sender(life):
+    """Sources with outcomes and points, own cost: what Hello and `doctor` tell."""
+    life.begin()
+    life.steps(7)
+    said = json.loads(life.control(ControlKey.SOURCES))
+    assert {row["name"] for row in said["sources"]} == {"fake", "utilisation"}
+    assert said["sources"][0]["points"] == [["fake", "fake", "wall", "machine"]]
+    assert said["rss_bytes"] > 1_000_000
+    life.end()
+
+
+@pytest.mark.parametrize(("seconds", "fine"), [(10, True), (60, True), (7, False), (5, False), (3_600, True), (1_000, False)])
+def test_the_period_setting(seconds, fine):
+    """A divisor of the hour from 10 s up, or a configuration error that says so; classrooms have hours."""
+    settings = AgentSettings(measure=Measure(period_seconds=seconds))
+    if fine:
+        assert period_milliseconds(settings, Population.SERVER) == seconds * 1000
+        assert period_milliseconds(settings, Population.CLASSROOM) == 3_600_000
+    else:
+        with pytest.raises(ConfigurationError, match=r"measure\.period_seconds"):
+            period_milliseconds(settings, Population.SERVER)
+
+
+def test_once(life):
+    """Two polls: what was read, what is not here and why, one record; no file is written."""
+    glance = once(life.settings, 2.0, life.clock)
+    assert [name for name, _ in glance.readings] == ["fake"]
+    assert sum(cell.milliseconds for cell in glance.records[0].cells.values()) == 2_000
+    assert not list(life.state.iterdir())
+
+
+# ------------------------------------------------------------------------------------ the real process
+
+
+CONFIG = """
+[paths]
+state = "{state}"
+[measure]
+population = "server"
+tick_seconds = 1.0
+period_seconds = 10
+sources = ["fake"]
+fake_watts = 5.0
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A configuration file, and an environment that finds the sources."""
+    (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
+    path = os.pathsep.join(str(ROOT / root) for root in ("agent", "proto"))
+    yield {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "default"}
+
+
+def start(tmp_path: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "veilleuse.agent", "run", "--config", str(tmp_path / "agent.toml")]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_the_process(tmp_path, environment):
+    """READY to the manager, SIGTERM → exit 0 with a last checkpoint; meanwhile a second copy is refused in one line."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        process = start(tmp_path, {**environment, "NOTIFY_SOCKET": str(tmp_path / "notify")})
+        try:
+            assert manager.recv(100) == b"READY=1"
+            assert manager.recv(100) == b"WATCHDOG=1"
+            second = start(tmp_path, environment)
+            _, said = second.communicate(timeout=20)
+            assert second.returncode == 1
+            assert f"process {process.pid} holds" in said
+            assert said.count("\n") == 1
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=20)
+        assert process.returncode == 0, errors
+    with closing(sqlite3.connect(tmp_path / "state" / FILE_NAME)) as db:
+        sign = json.loads(db.execute("SELECT value FROM control WHERE key = 'last_sign'").fetchone()[0])
+    assert sign["why"] == "stop"
+    assert "not enrolled" in errors
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_state_directory_that_cannot_be(tmp_path, environment):
+    """A file in its way: one line, exit code 1."""
+    (tmp_path / "state").write_text("a file")
+    process = start(tmp_path, environment)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert said.count("\n") == 1
+    assert "cannot make" in said
+
+
+def test_notifier_outside_systemd():
+    """Without a socket nothing is sent; without systemd the machine is not said to go down."""
+    notifier = SystemdNotifier({})
+    notifier.ready()
+    notifier.alive("fine")
+    notifier.stopping()
+    if not Path("/run/systemd/system").is_dir():
+        assert not notifier.machine_is_going_down()
+
+
+# -------------------------------------------------------------------------------------- the sender
+
+
+class ChildBench:
+    """Contacts over a spool, with a child that leaves a mark."""
+
+    def __init__(self, state: Path, code: str = "") -> None:
+        self.state = state
+        self.mark = state / "mark"
+        self.clock = FakeClock()
+        body = f"import sys, pathlib; open({str(self.mark)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n'); {code}"
+        self.life = Life(state)
+        self.spool = self.life.begin()._spool
+        self.contacts = Contacts(state, Path("/c.toml"), 0, command=[sys.executable, "-c", body], below=lambda bound: bound)
+
+    def enrol(self) -> None:
+        path = self.state / IDENTITY_FILE
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+
+    def step(self, milliseconds: int = 10_000, population: Population = Population.SERVER, period: int = 300_000) -> None:
+        self.clock.advance(milliseconds)
+        self.contacts.step(self.clock.now(), self.clock.unix, self.spool, population, period)
+
+    def finish(self) -> None:
+        """Until the child has ended."""
+        deadline = time.monotonic() + 10
+        while self.contacts.running and time.monotonic() < deadline:
+            time.sleep(0.02)
+            self.step(1)
+
+    def starts(self) -> list[str]:
+        return self.mark.read_text().splitlines() if self.mark.exists() else []
+
+
+@pytest.fixture
+def child_bench(tmp_path: Path) -> Iterator[Callable[..., ChildBench]]:
+    """Makes a bench, and ends what it began."""
+    made: list[ChildBench] = []
+
+    def make(code: str = "") -> ChildBench:
+        made.append(ChildBench(tmp_path, code))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.contacts.stop()
+        bench.life.end()
+
+
+def test_not_enrolled_nothing_is_started(child_bench, caplog):
+    """It is said once, and looked for again on every tick."""
+    bench = child_bench()
+    bench.step()
+    bench.step()
+    assert bench.starts() == []
+    assert caplog.text.count("not enrolled") == 1
+    bench.enrol()
+    bench.step()
+    bench.finish()
+    assert bench.starts() == ["--config /c.toml"]
+
+
+def test_contacts_keep_their_date(child_bench):
+    """Not before NEXT_SEND; a date long past is spread, so that a fleet that boots together does not call together."""
+    bench = child_bench()
+    bench.enrol()
+    due = bench.clock.unix + 100_000
+    bench.spool.append([], {ControlKey.NEXT_SEND: str(due)})
+    for _ in range(9):
+        bench.step()
+    assert not bench.contacts.running
+    bench.step()
+    bench.finish()
+    assert len(bench.starts()) == 1
+    bench.step(600_000)
+    assert not bench.contacts.running  # late by ten minutes: waits up to 120 s more
+    bench.step(110_000)
+    assert not bench.contacts.running
+    bench.step()
+    bench.finish()
+    assert len(bench.starts()) == 2
+
+
+def test_a_date_from_another_clock_is_not_waited_for(child_bench):
+    """NEXT_SEND years ahead or unreadable: due now."""
+    bench = child_bench()
+    bench.enrol()
+    for text in (str(bench.clock.unix + 10**12), "nonsense"):
+        bench.spool.append([], {ControlKey.NEXT_SEND: text})
+        bench.step(60_000)
+        bench.finish()
+    assert len(bench.starts()) == 2
+
+
+def test_a_sender_that_fails_is_not_restarted_at_once(child_bench):
+    """5, 10, 20 … s apart, at most 15 min."""
+    bench = child_bench("sys.exit(1)")
+    bench.enrol()
+    moments = []
+    for _ in range(40):
+        bench.step(1_000)
+        if bench.contacts.running:
+            moments.append(bench.clock.boottime)
+            bench.finish()
+    assert len(moments) == 4
+    assert [b - a >= wait for a, b, wait in zip(moments, moments[1:], (5_000, 10_000, 20_000), strict=False)] == [True] * 3
+
+
+def test_short_periods_hold_the_sender(child_bench):
+    """Periods under a minute keep it running; stop ends it."""
+    bench = child_bench("import time; time.sleep(60)")
+    bench.enrol()
+    bench.step(period=10_000)
+    deadline = time.monotonic() + 10
+    while not bench.starts() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for _ in range(100):
+        bench.step(period=10_000)
+    assert bench.contacts.running
+    assert bench.starts() == ["--config /c.toml --hold"]
+    bench.contacts.stop()
+    assert not bench.contacts.running
+
+
+def test_a_sender_that_cannot_start(child_bench, tmp_path):
+    """A command that is not there is logged and tried again later: the loop goes on."""
+    bench = child_bench()
+    bench.enrol()
+    bench.contacts = Contacts(tmp_path, None, 0, command=[str(tmp_path / "missing")])
+    bench.step()
+    assert not bench.contacts.running

@@ -1,0 +1,195 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Answers a well-behaved collector gives only in a race, or never: none of them loses a record or loops for ever."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.agent import energies, record
+from tests.fakes.collector import FakeCollector, Stream
+from veilleuse.agent.encode import WireEncoder
+from veilleuse.agent.errors import CollectorAway, RequestRefused
+from veilleuse.agent.outbox import Outbox, Ring
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.sender import Sender
+from veilleuse.agent.spool import connect
+from veilleuse.wire.chain import chain_start
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+AGENT = bytes(16)
+
+
+class Direct:
+    """sender.Collector on a FakeCollector's streams, without a network; `scripted` answers come first."""
+
+    def __init__(self) -> None:
+        self.collector = FakeCollector()
+        self.scripted: list[Callable[[pb.PushRequest], pb.PushResponse]] = []
+        self.hellos: list[pb.HelloRequest] = []
+        self.no_chain_at_zero = False
+
+    def hello(self, request: pb.HelloRequest) -> pb.HelloResponse:
+        self.hellos.append(request)
+        stream = self.collector.streams.get((AGENT, request.epoch), Stream(chain_start(request.epoch)))
+        chain = b"" if self.no_chain_at_zero and not stream.mark else stream.chain
+        return pb.HelloResponse(mark=stream.mark, chain=chain, next_instance_id=bytes(16))
+
+    def push(self, request: pb.PushRequest) -> pb.PushResponse:
+        if self.scripted:
+            return self.scripted.pop(0)(request)
+        return self.collector.push(AGENT, request)
+
+    def renew(self, request: pb.RenewRequest) -> pb.RenewResponse:
+        raise NotImplementedError
+
+    def stored(self) -> list[int]:
+        return energies(self.collector.stored(AGENT))
+
+
+@pytest.fixture
+def direct() -> Direct:
+    """A collector that holds nothing."""
+    return Direct()
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    """Five records, not numbered."""
+    path = tmp_path / "spool.db"
+    with closing(connect(path)) as connection:
+        rows = [(record(index).to_json(),) for index in range(5)]
+        connection.executemany("INSERT INTO pending (body) VALUES (?)", rows)
+        yield Outbox(connection, path, WireEncoder(), Ring())
+
+
+@pytest.fixture
+def sender(outbox: Outbox, direct: Direct) -> Sender:
+    """Between the two."""
+    return Sender(outbox, direct, pb.Facts(agent_version="0"), lambda: 1)
+
+
+def answer(outcome: int, mark: int, chain: bytes = b"") -> Callable[[pb.PushRequest], pb.PushResponse]:
+    """A scripted answer."""
+    return lambda request: pb.PushResponse(outcome=outcome, mark=mark, chain=chain)  # type: ignore[arg-type]  # a number
+
+
+def test_a_contact_as_it_should_be(sender, direct):
+    """Five records, one Hello."""
+    assert sender.contact().records == 5
+    assert direct.stored() == [1_000 + index for index in range(5)]
+    assert len(direct.hellos) == 1
+
+
+def test_an_empty_chain_at_mark_zero_is_taken_for_the_epochs(sender, direct):
+    """A collector that has nothing of this epoch may leave the chain out."""
+    direct.no_chain_at_zero = True
+    assert sender.contact().records == 5
+
+
+def test_expected_earlier_sends_from_the_mark(sender, direct, outbox):
+    """The collector stands before our run: from mark + 1, in the same contact."""
+    direct.scripted = [answer(pb.PUSH_OUTCOME_EXPECTED_EARLIER, 0, chain_start(outbox.epoch()))]
+    assert sender.contact().records == 5
+    assert direct.stored() == [1_000 + index for index in range(5)]
+
+
+def test_a_conflict_that_hello_does_not_see_starts_another_epoch(sender, direct, outbox):
+    """The same mark and chain as ours, yet CONFLICT: going round in circles is avoided by a new epoch."""
+    epoch = outbox.epoch()
+    direct.scripted = [answer(pb.PUSH_OUTCOME_CONFLICT, 0, chain_start(epoch))]
+    assert sender.contact().records == 5
+    assert outbox.epoch() != epoch
+    assert direct.stored() == [1_000 + index for index in range(5)]
+
+
+def test_stored_under_another_chain_is_not_believed(sender, direct, outbox):
+    """An acknowledgement of other bytes than ours acknowledges nothing: they go under a new epoch."""
+    direct.scripted = [answer(pb.PUSH_OUTCOME_STORED, 5, bytes(32))]
+    assert sender.contact().records == 5
+    assert direct.stored() == [1_000 + index for index in range(5)]
+
+
+def test_stored_in_part_goes_on_from_there(sender, direct):
+    """A mark inside the run acknowledges up to it; the rest follows."""
+
+    def half(request: pb.PushRequest) -> pb.PushResponse:
+        part = pb.PushRequest(
+            epoch=request.epoch,
+            first_seq=request.first_seq,
+            chain_before=request.chain_before,
+            records=request.records[:2],
+        )
+        return direct.collector.push(AGENT, part)
+
+    direct.scripted = [half]
+    assert sender.contact().records == 5
+    assert direct.stored() == [1_000 + index for index in range(5)]
+
+
+@pytest.mark.parametrize("outcome", [pb.PUSH_OUTCOME_UNSPECIFIED, 99])
+def test_an_unknown_outcome_ends_the_contact(sender, direct, outcome, outbox):
+    """Nothing is acknowledged, nothing lost."""
+    direct.scripted = [answer(outcome, 0)]
+    with pytest.raises(CollectorAway, match="does not know"):
+        sender.contact()
+    assert outbox.waiting()[0] == 5
+
+
+def test_a_collector_that_never_agrees_is_left_in_peace(sender, direct, outbox):
+    """EXPECTED_EARLIER for ever: the contact ends by itself, the records stay."""
+    direct.scripted = [answer(pb.PUSH_OUTCOME_EXPECTED_EARLIER, 0, chain_start(outbox.epoch()))] * 10_000
+    with pytest.raises(CollectorAway, match="do not come to agree"):
+        sender.contact()
+    assert outbox.waiting()[0] == 5
+
+
+def test_a_hello_that_is_refused_names_the_versions(sender, direct, monkeypatch):
+    """Nothing of a Hello can be dropped."""
+
+    def refused(request: pb.HelloRequest) -> pb.HelloResponse:
+        raise RequestRefused("cannot accept")
+
+    direct.hello = refused
+    with pytest.raises(CollectorAway, match="different versions"):
+        sender.contact()
+
+
+def test_health_tells_how_the_sources_do(sender, direct, outbox):
+    """As the resident process left it in the control table."""
+    sources = [
+        {"name": "utilisation", "successes": 9, "failures": 1, "unavailable": None, "points": []},
+        {"name": "linux_rapl", "successes": 0, "failures": 0, "unavailable": "virtual_machine", "points": []},
+    ]
+    said = {"sources": sources, "cpu_milliseconds": 1_234, "rss_bytes": 19_000_000}
+    outbox.set_control({ControlKey.SOURCES: json.dumps(said)})
+    sender.contact()
+    health = direct.hellos[0].health
+    assert [(one.name, one.successes, one.failures, one.unavailable) for one in health.sources] == [
+        ("utilisation", 9, 1, ""),
+        ("linux_rapl", 0, 0, "virtual_machine"),
+    ]
+    assert not health.sources[0].HasField("unavailable")
+    assert (health.resident_cpu_milliseconds, health.resident_rss_bytes) == (1_234, 19_000_000)
+    assert health.spool_records == 5
+
+
+def test_a_record_refused_just_after_the_ring_is_replaced_all_the_same(direct, tmp_path):
+    """The row before it left the ring: without its chain there is no chaining again, so a new epoch carries it."""
+    path = tmp_path / "ring.db"
+    with closing(connect(path)) as connection:
+        outbox = Outbox(connection, path, WireEncoder(), Ring(milliseconds=0, records=2))
+        rows = [(record(index).to_json(),) for index in range(6)]
+        connection.executemany("INSERT INTO pending (body) VALUES (?)", rows)
+        Sender(outbox, direct, pb.Facts(), lambda: 1).contact()
+        assert outbox.oldest_seq() == 5
+        direct.collector.truncate(AGENT, outbox.epoch(), 4)
+        direct.collector.refuse = lambda one: "bad" if 1_004 in energies([one]) else ""
+        Sender(outbox, direct, pb.Facts(), lambda: 2).contact()
+    assert direct.stored() == [1_000, 1_001, 1_002, 1_003, 1_005]
+    assert sum(one.gap.records for one in direct.collector.stored(AGENT)) == 1

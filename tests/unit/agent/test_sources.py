@@ -1,0 +1,317 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Sources against trees of kernel files, broken ones included. tests/fixtures/sys/PROVENANCE.md says whose they are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
+from veilleuse.agent.model import EnergyCounter, PowerGauge, SupplyReading
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.sources import BUILTIN, open_all
+from veilleuse.agent.sources.fake import Fake
+from veilleuse.agent.sources.linux_battery import LinuxBattery
+from veilleuse.agent.sources.linux_hwmon import LinuxHwmon
+from veilleuse.agent.sources.linux_rapl import LinuxRapl
+from veilleuse.agent.sources.utilisation import Utilisation
+from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
+
+TREES = Path(__file__).parents[2] / "fixtures" / "sys"
+
+
+def context(tree: Path, virtualisation: str = "none", fake_watts: float = 0.0) -> SourceContext:
+    return SourceContext(f"{tree}/sys", f"{tree}/proc", virtualisation, fake_watts)
+
+
+@pytest.fixture
+def tree(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A copy of the laptop's tree (or the named one), to be changed."""
+    name = getattr(request, "param", "laptop")
+    shutil.copytree(TREES / name, tmp_path / name)
+    return tmp_path / name
+
+
+def put(tree: Path, file: str, text: object) -> None:
+    path = tree / "sys" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{text}\n")
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Rights are not checked for root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+# ------------------------------------------------------------------------------------------ rapl
+
+
+def test_rapl_of_a_laptop():
+    """Package, dram and psys by name; no core, no uncore, no mmio twin; psys alone sees the machine."""
+    source = LinuxRapl(context(TREES / "laptop"))
+    points = source.open()
+    assert {(p.domain, p.boundary) for p in points} == {
+        ("package-0", Boundary.COMPONENT),
+        ("dram-0", Boundary.COMPONENT),
+        ("psys", Boundary.MACHINE_DC),
+    }
+    readings = {r.point.domain: r for r in source.read() if isinstance(r, EnergyCounter)}
+    assert readings["package-0"].energy_microjoules == 184_467_440_737
+    assert readings["package-0"].range_microjoules == 262_143_328_850
+
+
+def test_rapl_of_two_dies():
+    """Dies that show one counter are one point; dies that differ are two."""
+    points = LinuxRapl(context(TREES / "server_amd_two_dies")).open()
+    assert [p.domain for p in points] == ["package-0-die-0", "package-1-die-0", "package-1-die-1"]
+
+
+def test_rapl_nested_folders(tmp_path):
+    """Zones are found inside their parents too, not only flat in the class folder."""
+    base = tmp_path / "sys/class/powercap/intel-rapl/intel-rapl:0"
+    for folder, name in ((base, "package-0"), (base / "intel-rapl:0:0", "dram")):
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(name)
+        (folder / "energy_uj").write_text("1")
+        (folder / "max_energy_range_uj").write_text("1000000")
+    assert [p.domain for p in LinuxRapl(context(tmp_path)).open()] == ["dram-0", "package-0"]
+
+
+def test_rapl_only_by_mmio(tree):
+    """The mmio twin serves where it is alone."""
+    for name in ("0", "0:0", "0:1", "0:2", "1"):
+        shutil.rmtree(tree / f"sys/class/powercap/intel-rapl:{name}")
+    assert [p.domain for p in LinuxRapl(context(tree)).open()] == ["package-0"]
+
+
+@pytest.mark.parametrize("file", ["energy_uj", "max_energy_range_uj"])
+def test_rapl_without_permission(tree, file):
+    """Files that only root may read: unavailable, no_permission, with the remedy. Never 0."""
+    for path in tree.glob(f"sys/class/powercap/*/{file}"):
+        path.chmod(0o400)
+    for folder in [tree, *tree.parents]:
+        if folder.is_relative_to(Path("/tmp")) and folder != Path("/tmp"):
+            folder.chmod(0o755)
+    with as_nobody(), pytest.raises(SourceUnavailable) as caught:
+        LinuxRapl(context(tree)).open()
+    assert caught.value.word == "no_permission"
+    assert "veilleuse-rapl" in caught.value.remedy
+
+
+def test_rapl_zone_without_range_is_dropped(tree):
+    """A counter whose range cannot be read is no counter: a wrap could not be told."""
+    put(tree, "class/powercap/intel-rapl:0/max_energy_range_uj", "")
+    assert "package-0" not in {p.domain for p in LinuxRapl(context(tree)).open()}
+
+
+def test_rapl_driver_unloaded(tree):
+    """A zone that goes is missing from the readings; when all go, the read has failed."""
+    source = LinuxRapl(context(tree))
+    source.open()
+    put(tree, "class/powercap/intel-rapl:0/energy_uj", "garbage")
+    assert {r.point.domain for r in source.read() if isinstance(r, EnergyCounter)} == {"psys", "dram-0"}
+    shutil.rmtree(tree / "sys/class/powercap")
+    with pytest.raises(ReadFailed):
+        source.read()
+
+
+@pytest.mark.parametrize("source", [LinuxRapl, LinuxHwmon])
+def test_a_virtual_machine_says_so(source):
+    """A virtual machine has no meter of its own: it says whose energy it is, and never 0 W."""
+    with pytest.raises(SourceUnavailable) as caught:
+        source(context(TREES / "virtual_machine", "kvm")).open()
+    assert caught.value.word == "virtual_machine"
+    with pytest.raises(SourceUnavailable) as caught:
+        source(context(TREES / "virtual_machine")).open()
+    assert caught.value.word == "no_device"
+
+
+# ----------------------------------------------------------------------------------------- hwmon
+
+
+def test_hwmon_by_role():
+    """The ACPI meter is the wall; the package's own chip is not counted beside RAPL."""
+    source = LinuxHwmon(context(TREES / "server_amd_two_dies"))
+    (point,) = source.open()
+    assert (point.kind, point.domain, point.boundary) == (PointKind.HWMON, "power_meter", Boundary.WALL)
+    assert source.read() == (PowerGauge(point, 287_000),)
+
+
+def test_hwmon_never_zero(tree):
+    """A meter of the whole machine that answers 0 has not answered."""
+    put(tree, "class/hwmon/hwmon7/name", "power_meter")
+    put(tree, "class/hwmon/hwmon7/power1_average", 0)
+    source = LinuxHwmon(context(tree))
+    source.open()
+    with pytest.raises(ReadFailed):
+        source.read()
+
+
+def test_hwmon_gpus(tree):
+    """A discrete card is a component, its counter preferred; an integrated one is RAPL's; a sleeping card is not woken."""
+    put(tree, "class/hwmon/hwmon3/name", "amdgpu")
+    put(tree, "class/hwmon/hwmon3/power1_average", 31_000_000)
+    put(tree, "class/hwmon/hwmon4/name", "amdgpu")
+    put(tree, "class/hwmon/hwmon4/power1_average", 15_000_000)
+    put(tree, "class/hwmon/hwmon4/in1_input", 700)
+    put(tree, "class/hwmon/hwmon5/name", "xe")
+    put(tree, "class/hwmon/hwmon5/energy1_input", 99_000_000)
+    source = LinuxHwmon(context(tree))
+    points = source.open()
+    assert [(p.kind, p.domain, p.boundary) for p in points] == [
+        (PointKind.GPU, "amdgpu", Boundary.COMPONENT),
+        (PointKind.GPU, "xe", Boundary.COMPONENT),
+    ]
+    readings = source.read()
+    assert readings[0] == PowerGauge(points[0], 31_000)
+    assert isinstance(readings[1], EnergyCounter)
+    assert readings[1].energy_microjoules == 99_000_000
+    put(tree, "class/hwmon/hwmon3/device/power/runtime_status", "suspended")
+    assert len(source.read()) == 1
+
+
+# --------------------------------------------------------------------------------------- battery
+
+
+def battery(tree: Path) -> tuple[Supply | None, dict[PointKind, int]]:
+    source = LinuxBattery(context(tree))
+    source.open()
+    readings = source.read()
+    supply = next((r.supply for r in readings if isinstance(r, SupplyReading)), None)
+    return supply, {r.point.kind: r.power_milliwatts for r in readings if isinstance(r, PowerGauge)}
+
+
+def test_on_battery():
+    """Discharging: what flows out is measured, what flows in is a measured 0; the mouse's battery is not the machine's."""
+    source = LinuxBattery(context(TREES / "laptop"))
+    assert [p.domain for p in source.open()] == ["BAT0", "BAT0"]
+    assert battery(TREES / "laptop") == (
+        Supply.BATTERY,
+        {PointKind.BATTERY_OUT: 9_320, PointKind.BATTERY_IN: 0},
+    )
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_current_times_voltage(tree, sign):
+    """Drivers without power_now give current and voltage, with either sign: magnitude from abs, direction from status."""
+    (tree / "sys/class/power_supply/BAT0/power_now").unlink()
+    put(tree, "class/power_supply/BAT0/current_now", f"{sign}800000")
+    assert battery(tree)[1][PointKind.BATTERY_OUT] == 9_288
+
+
+def test_on_mains(tree):
+    """Charging flows in and is not consumption; full is at rest; what cannot be told is absent."""
+    put(tree, "class/power_supply/AC/online", 1)
+    put(tree, "class/power_supply/BAT0/status", "Charging")
+    assert battery(tree) == (Supply.AC, {PointKind.BATTERY_OUT: 0, PointKind.BATTERY_IN: 9_320})
+    put(tree, "class/power_supply/BAT0/status", "Full")
+    put(tree, "class/power_supply/BAT0/power_now", 0)
+    assert battery(tree) == (Supply.AC, {PointKind.BATTERY_OUT: 0, PointKind.BATTERY_IN: 0})
+    put(tree, "class/power_supply/BAT0/status", "Unknown")
+    assert battery(tree) == (Supply.AC, {})
+
+
+def test_nothing_to_say_about_supply(tree):
+    """Neither mains nor status: the read has failed, the supply is unknown, not battery."""
+    source = LinuxBattery(context(tree))
+    source.open()
+    shutil.rmtree(tree / "sys/class/power_supply")
+    with pytest.raises(ReadFailed):
+        source.read()
+    with pytest.raises(SourceUnavailable):
+        LinuxBattery(context(tree)).open()
+
+
+# ----------------------------------------------------------------------------------- utilisation
+
+
+@pytest.mark.parametrize(
+    ("name", "disk_bytes", "network_bytes"),
+    [
+        ("laptop", (20_000 * 512, 8_000 * 512), (800_000, 90_000)),
+        ("tower", (4_000 * 512, 6_000 * 512), (400_000, 40_000)),
+        ("server_amd_two_dies", (10_000 * 512, 20_000 * 512), (900_000, 800_000)),
+        ("virtual_machine", (4_481_090 * 512, 5_575_928 * 512), (814_959_207, 1_291_478)),
+    ],
+)
+def test_bytes_are_counted_once(name, disk_bytes, network_bytes):
+    """Whole disks and real interfaces: partitions, volumes, bridges and tunnels would show the same bytes again."""
+    source = Utilisation(context(TREES / name))
+    source.open()
+    counters = source.read()
+    assert (counters.disk_read_bytes, counters.disk_written_bytes) == disk_bytes
+    assert (counters.network_received_bytes, counters.network_sent_bytes) == network_bytes
+    assert set(counters.cpu_busy_milliseconds) == {70_500}
+    assert set(counters.cpu_total_milliseconds) == {973_500}
+    assert counters.memory_used_ratio == pytest.approx(0.4)
+
+
+def test_what_cannot_be_read_is_none(tmp_path):
+    """Without disks and network there are none, not zero; without processor times there is no source."""
+    shutil.copytree(TREES / "laptop", tmp_path / "t")
+    (tmp_path / "t/proc/diskstats").unlink()
+    (tmp_path / "t/proc/net/dev").write_text("garbage")
+    source = Utilisation(context(tmp_path / "t"))
+    source.open()
+    counters = source.read()
+    assert counters.disk_read_bytes is None
+    assert counters.network_sent_bytes is None
+    (tmp_path / "t/proc/stat").write_text("")
+    with pytest.raises(ReadFailed):
+        source.read()
+    (tmp_path / "t/proc/stat").unlink()
+    with pytest.raises(SourceUnavailable):
+        Utilisation(context(tmp_path / "t")).open()
+
+
+# ------------------------------------------------------------------------------------- the table
+
+
+def test_the_default_set():
+    """All built-in sources but fake; each that is not here says why; utilisation always opens."""
+    sources = open_all((), context(TREES / "laptop"))
+    assert [opened.source.name for opened in sources.opened] == ["linux_rapl", "linux_battery"]
+    assert [(missing.name, missing.word) for missing in sources.unavailable] == [("linux_hwmon", "no_device")]
+    assert sources.load is not None
+    sources.close()
+
+
+def test_chosen_sources():
+    """Only what is named; fake when it is named and has a power; an unknown name is a configuration error."""
+    sources = open_all(("fake", "utilisation"), context(TREES / "laptop", fake_watts=12.0))
+    assert [opened.points[0].kind for opened in sources.opened] == [PointKind.FAKE]
+    assert open_all(("fake",), context(TREES / "laptop")).unavailable[0].name == "fake"
+    with pytest.raises(ConfigurationError, match="nearest known one is 'linux_rapl'"):
+        open_all(("linux_rap",), context(TREES / "laptop"))
+
+
+def test_the_fake_is_labelled():
+    """Its point is FAKE, whatever it pretends."""
+    source = Fake(context(TREES / "laptop", fake_watts=12.5))
+    (point,) = source.open()
+    assert point.kind is PointKind.FAKE
+    first, second = source.read()[0], source.read()[0]
+    assert isinstance(first, EnergyCounter)
+    assert isinstance(second, EnergyCounter)
+    assert second.energy_microjoules >= first.energy_microjoules
+
+
+def test_names_are_their_keys():
+    """A source is called what the table calls it."""
+    for name, target in BUILTIN.items():
+        module, _, attribute = target.partition(":")
+        assert getattr(__import__(module, fromlist=[attribute]), attribute).name == name

@@ -1,0 +1,165 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""States from the load and from the clocks."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.measuring import NOON, FakeClock
+from veilleuse.agent.model import Instant, LoadDelta, Tick
+from veilleuse.agent.state import (
+    CLOCK_PATIENCE_MILLISECONDS,
+    HELD_TICKS,
+    WHY_SHUTDOWN,
+    WHY_STOP,
+    WHY_SUSPEND,
+    WHY_TICK,
+    ClockGuard,
+    LastSign,
+    asleep_milliseconds,
+    reconstruct,
+    state_of,
+)
+from veilleuse.wire.vocabulary import State, Supply
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
+
+
+def load(cpu: float, moved: int | None = 0) -> LoadDelta:
+    return LoadDelta(cpu, cpu, 0.3, moved, 0, 0, moved)
+
+
+@pytest.mark.parametrize(
+    ("delta", "state"),
+    [
+        (load(0.049), State.ON_IDLE),
+        (load(0.05), State.ON_ACTIVE),
+        (load(0.0, 499_999), State.ON_IDLE),
+        (load(0.0, 500_000), State.ON_ACTIVE),  # twice 500 kB in 10 s is 100 kB/s
+        (load(0.0, None), State.ON_IDLE),
+        (None, State.ON_ACTIVE),
+    ],
+)
+def test_the_idle_rule(delta, state):
+    """Below 5 % and 100 kB/s is idle; a load that is not known is never called idle."""
+    assert state_of(delta, 10_000) is state
+
+
+def test_sleep_is_the_difference_of_two_clocks():
+    """What boot-time has more than monotonic time was slept; microseconds between two readings are not."""
+    before = Instant(0, 1_000, 1_000)
+    assert asleep_milliseconds(before, Instant(0, 11_000, 11_000)) == 0
+    assert asleep_milliseconds(before, Instant(0, 11_005, 11_000)) == 0
+    assert asleep_milliseconds(before, Instant(0, 36_001_000 + 10_000, 11_000)) == 36_000_000
+
+
+def sign(clock: FakeClock, why: str) -> LastSign:
+    return LastSign(clock.now(), clock.boot_id(), why)
+
+
+@pytest.mark.parametrize(
+    ("why", "state"),
+    [
+        (WHY_SHUTDOWN, State.OFF),
+        (WHY_TICK, State.UNKNOWN),
+        (WHY_STOP, State.UNKNOWN),
+        (WHY_SUSPEND, State.UNKNOWN),
+    ],
+)
+def test_over_a_boot(why, state):
+    """A clean shutdown is off until the boot, anything else is unknown; from the boot to the start is unknown."""
+    clock = FakeClock()
+    last = sign(clock, why)
+    clock.reboot(14 * HOUR, 20_000)
+    silence = reconstruct(last, clock.now(), clock.boot_id(), Supply.AC)
+    off, boot = silence.ticks
+    assert (off.start_unix_milliseconds, off.duration_milliseconds, off.state) == (NOON, 14 * HOUR, state)
+    assert (boot.duration_milliseconds, boot.state) == (20_000, State.UNKNOWN)
+
+
+def test_within_a_boot():
+    """The agent did not run: asleep is what the clocks tell, the rest is unknown, a set wall clock changes nothing."""
+    clock = FakeClock()
+    last = sign(clock, WHY_TICK)
+    clock.advance(HOUR)
+    clock.advance(9 * HOUR, asleep=True)
+    clock.set_wall(clock.unix + 5 * DAY)
+    silence = reconstruct(last, clock.now(), clock.boot_id(), Supply.AC)
+    assert [(t.state, t.duration_milliseconds) for t in silence.ticks] == [
+        (State.UNKNOWN, HOUR),
+        (State.ASLEEP, 9 * HOUR),
+    ]
+    assert silence.ticks[0].start_unix_milliseconds == clock.unix - 10 * HOUR
+
+
+def test_nothing_is_made_up():
+    """No last sign, a sign from the future or from 1970 give nothing; years of silence are one undated gap."""
+    clock = FakeClock()
+    assert reconstruct(None, clock.now(), "b", Supply.AC).ticks == ()
+    late = LastSign(Instant(NOON + DAY, 5, 5), "other", WHY_SHUTDOWN)
+    assert reconstruct(late, clock.now(), "b", Supply.AC).ticks == ()
+    early = LastSign(Instant(1_000, 5, 5), "other", WHY_SHUTDOWN)
+    assert reconstruct(early, clock.now(), "b", Supply.AC).ticks == ()
+    old = LastSign(Instant(NOON - 500 * DAY, 5, 5), "other", WHY_SHUTDOWN)
+    assert reconstruct(old, clock.now(), "b", Supply.AC).undated_milliseconds == 500 * DAY
+
+
+def test_a_sign_survives_its_text():
+    """And a text that is none is a ValueError."""
+    last = sign(FakeClock(), WHY_SHUTDOWN)
+    assert LastSign.from_json(last.to_json()) == last
+    for text in ("", "{}", "[]", '{"unix":"x"}', "null"):
+        with pytest.raises(ValueError):
+            LastSign.from_json(text)
+
+
+def pass_tick(guard: ClockGuard, clock: FakeClock) -> tuple[tuple[Tick, ...], int]:
+    clock.advance(10_000)
+    return guard.date(clock.now(), (Tick(clock.unix - 10_000, 10_000, State.ON_IDLE, Supply.AC),))
+
+
+def test_ticks_of_1970_are_dated_once_the_time_is_known():
+    """Held without date, then dated by boot-time: nothing is lost, nothing is dated wrongly."""
+    clock = FakeClock(unix=5_000)
+    guard = ClockGuard(None, clock.now())
+    for _ in range(3):
+        assert pass_tick(guard, clock)[0] == ()
+    assert not guard.trusted
+    assert guard.held_milliseconds() == 30_000
+    clock.set_wall(NOON)
+    ticks, lost = guard.date(clock.now(), ())
+    assert [t.start_unix_milliseconds for t in ticks] == [NOON - 30_000, NOON - 20_000, NOON - 10_000]
+    assert lost == 0
+    assert guard.trusted
+
+
+def test_held_ticks_are_bounded():
+    """A clock that never comes right costs a declared gap, not memory."""
+    clock = FakeClock(unix=5_000)
+    guard = ClockGuard(None, clock.now())
+    lost = sum(pass_tick(guard, clock)[1] for _ in range(HELD_TICKS + 5))
+    assert lost == 50_000
+    assert guard.held_milliseconds() == HELD_TICKS * 10_000
+
+
+def test_a_clock_behind_the_last_sign_is_waited_for_but_not_for_ever():
+    """A dead clock battery is not believed at once; if nothing corrects it, the sign was wrong, and it is."""
+    clock = FakeClock()
+    guard = ClockGuard(NOON + 10 * 365 * DAY, clock.now())
+    assert pass_tick(guard, clock)[0] == ()
+    clock.advance(CLOCK_PATIENCE_MILLISECONDS)
+    assert len(pass_tick(guard, clock)[0]) == 2
+
+
+def test_a_jump_while_running_is_followed():
+    """Plausible times are followed at once, back or forth; 1970 is waited out and bridged."""
+    clock = FakeClock()
+    guard = ClockGuard(None, clock.now())
+    assert pass_tick(guard, clock)[0]
+    clock.set_wall(NOON - DAY)
+    assert pass_tick(guard, clock)[0]
+    clock.set_wall(0)
+    assert not pass_tick(guard, clock)[0]
+    assert guard.unix_at(clock.now()) == NOON - DAY + 20_000  # carried on by boot-time

@@ -1,0 +1,226 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Polls → stretches of time with energies: conservation, isolation, suspends, clocks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.measuring import NOON, PACKAGE, RANGE, CounterSource, FakeClock, FakeLoad, GaugeSource
+from veilleuse.agent.model import Tick
+from veilleuse.agent.ports import Source
+from veilleuse.agent.ticker import Ticker
+from veilleuse.wire.vocabulary import State, Supply
+
+TICK = 10_000
+
+
+class Bench:
+    """A ticker over fakes."""
+
+    def __init__(self, *sources: Source, supply: Supply = Supply.AC) -> None:
+        self.clock = FakeClock()
+        self.load = FakeLoad()
+        self.cpu = 0
+        self.ticker = Ticker(
+            self.clock,
+            tuple((source, source.open()) for source in sources),
+            self.load,
+            default_supply=supply,
+            tick_milliseconds=TICK,
+            usage=lambda: (self.cpu, 20_000_000),
+        )
+        self.ticker.tick()
+
+    def step(self, milliseconds: int = TICK, *, load: float = 0.0, asleep: int = 0) -> tuple[Tick, ...]:
+        if asleep:
+            self.clock.advance(asleep, asleep=True)
+        self.clock.advance(milliseconds)
+        self.load.use(milliseconds, (load, load))
+        self.cpu += 1
+        return self.ticker.tick()[1]
+
+
+def millijoules(ticks: tuple[Tick, ...]) -> int:
+    return sum(energy.energy_millijoules for tick in ticks for energy in tick.energies)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 9_999_999_999), min_size=1, max_size=40), st.integers(0, RANGE - 1))
+def test_millijoules_conserve_the_counter(advances, start):
+    """Whatever the counter does below its ceiling, wraps included, Σ mJ is its whole millijoules: nothing is rounded away."""
+    source = CounterSource()
+    source.microjoules = start
+    bench = Bench(source)
+    total = 0
+    for advance in advances:
+        source.spend(advance)
+        total += millijoules(bench.step())
+    assert total == sum(advances) // 1_000
+
+
+def test_a_gauge_is_integrated():
+    """Power times elapsed boot-time, whole millijoules carried on."""
+    bench = Bench(GaugeSource(40_001))
+    total = sum(millijoules(bench.step(9_999)) for _ in range(3))
+    assert total == 40_001 * 3 * 9_999 // 1_000
+
+
+def test_a_failing_source_is_a_gap_and_stops_nobody():
+    """Absent is not zero: no energy at all for the failed tick and the next, the other source goes on; a defect is no different."""
+    counter, gauge = CounterSource(), GaugeSource()
+    bench = Bench(counter, gauge)
+    for broken in (False, True):
+        value, counter.microjoules, counter.broken = counter.microjoules, None, broken
+        (failed,) = bench.step()
+        counter.microjoules, counter.broken = value, False
+        counter.spend(7_000_000)
+        (first,) = bench.step()
+        counter.spend(5_000_000)
+        (again,) = bench.step()
+        for tick in (failed, first):
+            assert [energy.point for energy in tick.energies] != [PACKAGE]
+            assert len(tick.energies) == 1
+            assert tick.gaps == (("linux_rapl", TICK),)
+        assert {energy.point: energy.energy_millijoules for energy in again.energies}[PACKAGE] == 5_000
+        assert again.gaps == ()
+    rows = {row["name"]: row for row in bench.ticker.health()}
+    assert (rows["linux_rapl"]["failures"], rows["linux_hwmon"]["failures"]) == (2, 0)
+
+
+def test_a_counter_that_is_stuck_or_set_back_is_a_gap():
+    """A package cannot stand still on a running machine, nor start again at 0: neither is 0 W, neither is negative."""
+    source = CounterSource()
+    bench = Bench(source)
+    (stuck,) = bench.step()
+    source.microjoules = 0
+    (reset,) = bench.step()
+    source.spend(1_000_000)
+    (fine,) = bench.step()
+    assert stuck.energies == reset.energies == ()
+    assert stuck.gaps == reset.gaps == (("linux_rapl", TICK),)
+    assert millijoules((fine,)) == 1_000
+
+
+def test_an_unreadable_range_does_not_wrap():
+    """Without a range a smaller value is a reset, never a guess."""
+    source = CounterSource()
+    bench = Bench(source)
+    source.range, source.microjoules = None, 3
+    assert bench.step()[0].energies == ()
+
+
+def test_suspend():
+    """Ten hours of sleep: booked asleep, no joule credited, counters begin again, the wake is seen on the next tick."""
+    counter, gauge = CounterSource(), GaugeSource(40_000)
+    bench = Bench(counter, gauge)
+    counter.spend(9_000_000_000)
+    asleep, awake = bench.step(4_000, asleep=36_000_000)
+    assert (asleep.state, asleep.duration_milliseconds, asleep.energies) == (State.ASLEEP, 36_000_000, ())
+    assert (asleep.start_unix_milliseconds, awake.start_unix_milliseconds) == (NOON, NOON + 36_000_000)
+    assert awake.duration_milliseconds == 4_000
+    assert awake.gaps == (("linux_rapl", 4_000),)
+    assert millijoules((awake,)) == 160_000  # the gauge, over the 4 s awake
+    assert awake.load is not None
+
+
+def test_a_long_silence_drops_the_counters():
+    """Not polled for minutes (stopped, overloaded): on, but no energy is interpolated."""
+    counter, gauge = CounterSource(), GaugeSource()
+    bench = Bench(counter, gauge)
+    counter.spend(1_000_000)
+    (tick,) = bench.step(120_000)
+    assert tick.energies == ()
+    assert tick.gaps == (("linux_rapl", 120_000), ("linux_hwmon", 120_000))
+    assert tick.state is State.ON_IDLE
+
+
+@pytest.mark.parametrize("jump", [3_600_000, -3_600_000, 86_400_000, -86_400_000, 315_360_000_000, -NOON])
+def test_a_wall_clock_that_is_set_moves_dates_not_joules(jump):
+    """Durations are boot-time: positive and whole whatever the wall clock does; the timeline follows the clock."""
+    source = CounterSource()
+    bench = Bench(source)
+    ticks: list[Tick] = []
+    for number in range(6):
+        if number == 3:
+            bench.clock.set_wall(bench.clock.unix + jump)
+        source.spend(100_000_000)
+        ticks += bench.step()
+    assert [tick.duration_milliseconds for tick in ticks] == [TICK] * 6
+    assert millijoules(tuple(ticks)) == 600_000
+    assert ticks[3].start_unix_milliseconds == NOON + 3 * TICK + jump
+    touching = [
+        b.start_unix_milliseconds - a.start_unix_milliseconds for a, b in zip(ticks, ticks[1:], strict=False)
+    ]
+    assert touching.count(TICK) == 4
+
+
+def test_small_drift_leaves_no_holes():
+    """A wall clock that is slewed by milliseconds does not tear the timeline."""
+    bench = Bench()
+    ticks: list[Tick] = []
+    for _ in range(5):
+        bench.clock.set_wall(bench.clock.unix + 7)
+        ticks += bench.step()
+    starts = [tick.start_unix_milliseconds for tick in ticks]
+    assert starts == [NOON + number * TICK for number in range(5)]
+
+
+def test_the_same_millisecond_twice():
+    """A poll that finds no time passed gives nothing and loses nothing."""
+    source = CounterSource()
+    bench = Bench(source)
+    source.spend(2_000_000)
+    assert bench.ticker.tick()[1] == ()
+    source.spend(1_000_000)
+    assert millijoules(bench.step()) == 3_000
+
+
+def test_supply_and_idle_runs():
+    """The battery's word is the supply, over a sleep only when it says the same after; an idle run ends with work or sleep."""
+    gauge = GaugeSource(supply=Supply.BATTERY)
+    bench = Bench(gauge)
+    runs = [bench.step(load=load)[0].idle_run_milliseconds for load in (0.0, 0.01, 0.5, 0.0)]
+    assert runs == [TICK, 2 * TICK, 0, TICK]
+    asleep, awake = bench.step(asleep=60_000)
+    assert (asleep.supply, awake.supply, awake.idle_run_milliseconds) == (
+        Supply.BATTERY,
+        Supply.BATTERY,
+        TICK,
+    )
+    gauge.supply = Supply.AC
+    asleep, awake = bench.step(asleep=60_000)
+    assert (asleep.supply, awake.supply) == (Supply.UNKNOWN, Supply.AC)
+
+
+def test_load_is_a_difference():
+    """Ratios over the tick, bytes as differences; a count that steps back is unknown; processors that come are too."""
+    bench = Bench()
+    bench.load.use(0, (0.0, 0.0), (1_000, 0, 0, 500))
+    (tick,) = bench.step(load=0.25)
+    assert tick.load is not None
+    assert tick.load.cpu_busy_ratio == pytest.approx(0.25)
+    assert (tick.load.disk_read_bytes, tick.load.network_sent_bytes) == (1_000, 500)
+    bench.load.bytes[0] = 0
+    (tick,) = bench.step()
+    assert tick.load is not None
+    assert tick.load.disk_read_bytes is None
+    bench.load.total.append(5)
+    bench.load.busy.append(5)
+    bench.clock.advance(TICK)
+    (tick,) = bench.ticker.tick()[1]
+    assert tick.load is None
+    assert tick.state is State.ON_ACTIVE
+    bench.load.failing = True
+    bench.clock.advance(TICK)
+    assert bench.ticker.tick()[1][0].load is None
+    assert bench.ticker.load_failures == 1
+
+
+def test_own_cost():
+    """CPU time of the agent is a difference, its memory is the value."""
+    bench = Bench()
+    (tick,) = bench.step()
+    assert (tick.agent_cpu_milliseconds, tick.agent_rss_bytes) == (1, 20_000_000)

@@ -1,0 +1,209 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The administration socket and its operations."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machines import settings_in
+from veilleuse.collector.admin.operations import OPERATIONS
+from veilleuse.collector.admin.server import MAX_CONNECTIONS, AdminServer
+from veilleuse.collector.admin_client import (
+    MAX_REQUEST_BYTES,
+    SOCKET_FILE,
+    CollectorNotRunning,
+    ask,
+    socket_path,
+)
+from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.errors import AdminError, UnknownZone, UsageError
+
+ORDER = {"org_entity": "DSI", "site": "Lyon", "population": "server"}
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Collector]:
+    """A collector with its socket, without ports."""
+    settings = settings_in(tmp_path)
+    initialise(settings)
+    with open_collector(settings) as collector:
+        server = AdminServer(settings.data_dir, collector.operations)
+        yield collector
+        server.close()
+
+
+def raw(data_dir: Path, request: bytes) -> bytes:
+    """What the socket answers to these bytes."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5)
+        with socket_path(data_dir) as path:
+            connection.connect(path)
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+        return answer
+
+
+def test_socket_is_private_and_goes_away(tmp_path):
+    """0600 while it listens; nothing is left afterwards, and asking then says what to start."""
+    settings = settings_in(tmp_path)
+    initialise(settings)
+    with open_collector(settings) as collector:
+        server = AdminServer(settings.data_dir, collector.operations)
+        path = settings.data_dir / SOCKET_FILE
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert ask(settings.data_dir, "ping")["version"]
+        server.close()
+        assert not path.exists()
+        with pytest.raises(CollectorNotRunning, match="veilleuse serve"):
+            ask(settings.data_dir, "ping")
+        path.touch()  # a dead process's
+        AdminServer(settings.data_dir, collector.operations).close()
+
+
+def test_a_long_path_is_no_obstacle(tmp_path):
+    """The kernel allows 108 bytes; data directories may be deeper."""
+    deep = tmp_path / ("x" * 120)
+    settings = settings_in(deep)
+    initialise(settings)
+    with open_collector(settings) as collector:
+        server = AdminServer(settings.data_dir, collector.operations)
+        assert ask(settings.data_dir, "ping")["pid"]
+        server.close()
+
+
+def test_health_is_json(opened):
+    """Counters, the ends of the certificates, and who answers."""
+    health = ask(opened.settings.data_dir, "health")
+    assert set(health["certificates"]) == {"root", "intermediate", "server"}
+    assert health["queue_pushes"] == 0
+    assert health["pid"]
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "error"),
+    [
+        (b"rubbish\n", "not JSON"),
+        (b"[]\n", "JSON object"),
+        (b"{}\n", "JSON object"),
+        (b'{"op": "explode"}\n', "unknown operation"),
+        (b'{"op": "ping", "extra": 1}\n', "wrong arguments"),
+        (b'{"op": "token_create", "population": "server"}\n', "wrong arguments"),
+        (b'{"op": "host_status", "host": "ab", "status": "happy"}\n', "wrong arguments"),
+        (b"{" + b" " * MAX_REQUEST_BYTES + b"\n", "not JSON"),
+    ],
+)
+def test_bad_requests_are_usage_errors(opened, request_bytes, error):
+    """Each gets one line and exit code 2; the socket goes on."""
+    answer = json.loads(raw(opened.settings.data_dir, request_bytes).splitlines()[0])
+    assert (answer["ok"], answer["exit_code"]) == (False, 2)
+    assert error in answer["error"]
+    assert ask(opened.settings.data_dir, "ping")
+
+
+def test_several_requests_on_one_connection(opened):
+    """A line each, answered in order."""
+    answers = raw(opened.settings.data_dir, b'{"op": "ping"}\n{"op": "flush"}\n').splitlines()
+    assert [json.loads(answer)["ok"] for answer in answers] == [True, True]
+
+
+def test_connections_are_bounded(opened):
+    """More than 32 at once are closed; those that were there are served."""
+    data_dir = opened.settings.data_dir
+    with socket_path(data_dir) as path:
+        held = [socket.socket(socket.AF_UNIX) for _ in range(MAX_CONNECTIONS)]
+        for connection in held:
+            connection.connect(path)
+        with pytest.raises(AdminError):
+            ask(data_dir, "ping")
+        held[0].sendall(b'{"op": "ping"}\n')
+        assert held[0].recv(65536)
+        for connection in held:
+            connection.close()
+
+
+def test_token_and_site(opened):
+    """A site nobody declared is made with the default timetable; the token's text is in the join file only."""
+    made = opened.operations.perform("token_create", ORDER | {"time_zone": "Indian/Reunion"})
+    assert set(made["join"]) == {
+        "version",
+        "address",
+        "enrolment_address",
+        "ca_pem",
+        "ca_sha256",
+        "token",
+        "fleet_key",
+    }
+    site = opened.office.commit(lambda: opened.store.registry.site("Lyon"))
+    assert (site.zone, site.time_zone) == ("FR", "Indian/Reunion")
+    assert '"time_zone":"Indian/Reunion"' in site.calendar_json
+    listed = json.dumps(ask(opened.settings.data_dir, "token_list"))
+    assert made["join"]["token"] not in listed
+    files = b"".join(path.read_bytes() for path in opened.settings.data_dir.glob("*.db*"))
+    assert made["join"]["token"].encode() not in files
+
+
+def test_a_site_is_not_changed_by_a_token(opened):
+    """The same zones or none: fine. Others: wrong usage."""
+    opened.operations.perform("token_create", ORDER)
+    opened.operations.perform("token_create", ORDER | {"zone": "FR"})
+    with pytest.raises(UsageError, match="exists with zone FR"):
+        opened.operations.perform("token_create", ORDER | {"zone": "DE"})
+
+
+def test_site_put_changes_zones(opened):
+    """Its timetable follows a new time zone; what is not given stays."""
+    opened.operations.perform("site_put", {"site": "Lyon"})
+    assert opened.operations.perform("site_put", {"site": "Lyon", "zone": "DE"}) == {
+        "site": "Lyon",
+        "zone": "DE",
+        "time_zone": "Europe/Paris",
+    }
+    opened.operations.perform("site_put", {"site": "Lyon", "time_zone": "Europe/Berlin"})
+    site = opened.office.commit(lambda: opened.store.registry.site("Lyon"))
+    assert site.zone == "DE"
+    assert '"time_zone":"Europe/Berlin"' in site.calendar_json
+
+
+def test_zones_are_checked(opened):
+    """A site without factors or without a civil day is refused before records come."""
+    with pytest.raises(UnknownZone):
+        opened.operations.perform("site_put", {"site": "Atlantis", "zone": "ATLANTIS"})
+    with pytest.raises(UsageError, match="time zone"):
+        opened.operations.perform("site_put", {"site": "Atlantis", "time_zone": "Sea/Bottom"})
+    assert opened.office.commit(opened.store.registry.sites) == ()
+
+
+def test_nobody_can_connect_to_a_wildcard(tmp_path):
+    """Agents are never told 0.0.0.0: the line says which setting to set."""
+    settings = settings_in(tmp_path, **{"grpc.address": "0.0.0.0:8641"})
+    initialise(settings)
+    with open_collector(settings) as collector, pytest.raises(UsageError, match=r"grpc\.advertised_address"):
+        collector.operations.perform("token_create", ORDER)
+
+
+def test_what_does_not_exist(opened):
+    """One clear line each."""
+    with pytest.raises(AdminError, match="no token 7"):
+        opened.operations.perform("token_revoke", {"token_id": 7})
+    with pytest.raises(AdminError, match="no host 'ab'"):
+        opened.operations.perform("host_status", {"host": "ab", "status": "revoked"})
+
+
+def test_derivation_can_be_asked_for(opened):
+    """Nothing is dirty in a new directory; asking is harmless."""
+    assert ask(opened.settings.data_dir, "derive_all") == {"periods": 0}
+    assert ask(opened.settings.data_dir, "flush") == {"periods": 0}
+
+
+def test_every_operation_is_documented():
+    """One sentence each."""
+    assert all(method.__doc__ for method in OPERATIONS.values())

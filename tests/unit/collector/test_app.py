@@ -1,0 +1,180 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The service: ports, the web child, logs, the word to the service manager."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.machines import free_port, served, settings_in
+from veilleuse.collector.app import child as child_module
+from veilleuse.collector.app import servers
+from veilleuse.collector.app.child import Child
+from veilleuse.collector.app.logs import FactsFormatter, RepeatFilter
+from veilleuse.collector.app.servers import listen
+from veilleuse.collector.app.service_manager import notify
+from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.enrolment.authority import Authority, create
+from veilleuse.collector.errors import AddressUnavailable, DataDirectoryError
+from veilleuse.collector.settings import Pki, read_settings, settings_environment
+
+
+def wait_for(what: Callable[[], object], seconds: float = 10) -> None:
+    """Until it is true."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", ["grpc.address", "grpc.enrolment_address"])
+def test_a_port_in_use_is_one_clear_line(tmp_path, name):
+    """It names the address and the setting; nothing stays open."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        settings = settings_in(tmp_path, **{name: address})
+        with (
+            pytest.raises(AddressUnavailable, match=f"cannot listen on {address} .* set {name}"),
+            served(settings),
+        ):
+            pass
+    with served(settings):
+        pass
+
+
+def test_one_process_per_data_directory(tmp_path):
+    """A second one says who holds it (R21)."""
+    settings = settings_in(tmp_path)
+    with (
+        served(settings),
+        pytest.raises(DataDirectoryError, match=f"in use by pid {os.getpid()}"),
+        open_collector(settings),
+    ):
+        pass
+
+
+def test_init_is_carried_on_and_never_repeated(tmp_path):
+    """An authority without database is completed; a database without authority is not given a new one."""
+    settings = settings_in(tmp_path)
+    first = initialise(settings)
+    with pytest.raises(DataDirectoryError, match="--if-missing"):
+        initialise(settings)
+    (settings.data_dir / "data.db").unlink()
+    assert initialise(settings).ca_sha256 == first.ca_sha256
+    (settings.data_dir / "ca").rename(tmp_path / "away")
+    with pytest.raises(DataDirectoryError, match="restore it from a backup"):
+        initialise(settings)
+
+
+def test_tokens_name_the_ports_that_were_got(tmp_path):
+    """With port 0 the join file has the real one."""
+    with served(settings_in(tmp_path)) as running:
+        join = running.token()
+        assert join["address"] == running.collector.addresses.telemetry
+        assert not join["address"].endswith(":0")
+
+
+def test_settings_survive_the_environment(tmp_path):
+    """What a child reads is what we have, every kind of value."""
+    settings = settings_in(
+        tmp_path, **{"pki.server_names": "a.example,192.0.2.1", "http.hosts_metrics": "true"}
+    )
+    assert read_settings(None, settings_environment(settings)) == settings
+
+
+def test_child_is_restarted_and_ended(monkeypatch, tmp_path):
+    """It comes back when it dies, with a growing delay; it is gone after stop."""
+    monkeypatch.setattr(child_module, "BACKOFF_SECONDS", (0.05, 0.1))
+    counter = tmp_path / "starts"
+    program = f"import time; open({str(counter)!r}, 'a').write('x'); time.sleep(60)"
+    child = Child("test", [sys.executable, "-c", program], dict(os.environ))
+    child.start()
+    wait_for(lambda: counter.exists() and counter.read_text() == "x")
+    first = child.pid
+    assert first is not None
+    os.kill(first, 9)
+    wait_for(lambda: counter.read_text() == "xx")
+    second = child.pid
+    assert second not in (None, first)
+    child.stop()
+    assert child.pid is None
+
+
+def test_child_that_cannot_start_is_tried_again(monkeypatch, caplog):
+    """A missing program is a log line, not a crash."""
+    monkeypatch.setattr(child_module, "BACKOFF_SECONDS", (0.02,))
+    child = Child("test", ["/nowhere/program"], {})
+    child.start()
+    wait_for(lambda: sum("not started" in record.message for record in caplog.records) >= 2)
+    child.stop()
+
+
+def test_log_lines():
+    """Event first, then its facts as JSON, one line; the same line once in 20 s."""
+    record = logging.makeLogRecord(
+        {"msg": "agent enrolled", "levelname": "INFO", "levelno": 20, "site": "Lyon", "uses": 2}
+    )
+    assert FactsFormatter().format(record).endswith('Z INFO agent enrolled site="Lyon" uses=2')
+    repeats = RepeatFilter()
+    other = logging.makeLogRecord({"msg": "agent enrolled", "levelno": 20, "site": "Bron"})
+    assert [repeats.filter(each) for each in (record, record, other)] == [True, False, True]
+
+
+def test_service_manager_is_told(monkeypatch, tmp_path):
+    """READY=1 as one datagram; silence when nobody listens or nobody asked."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "n"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
+        notify("READY=1")
+        assert manager.recv(64) == b"READY=1"
+    (tmp_path / "n").unlink()
+    notify("STOPPING=1")
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    notify("STOPPING=1")
+
+
+def test_server_certificate_changes_under_a_running_server(tmp_path, monkeypatch):
+    """A process that runs for months shows a new certificate before the old one ends, without a restart."""
+    monkeypatch.setattr(servers, "CERTIFICATE_CHECK_SECONDS", 0.0)
+    now = [datetime.now(UTC)]
+    create(tmp_path, now[0])
+    authority = Authority(tmp_path, Pki(), lambda: now[0])
+    listener = listen("127.0.0.1:0", "grpc.address", authority, workers=1, client_certificates=False)
+    listener.server.start()
+    try:
+        first = shown(listener.address)
+        assert shown(listener.address) == first
+        now[0] += timedelta(days=70)
+        second = shown(listener.address)
+        assert second != first
+        now[0] += timedelta(days=70)
+        (tmp_path / "ca").rename(
+            tmp_path / "gone"
+        )  # a disk in trouble: the handshake goes on with what there is
+        assert shown(listener.address) == second
+    finally:
+        listener.server.stop(0).wait()
+
+
+def shown(address: str) -> bytes:
+    """The certificate a server shows, DER."""
+    host, _, port = address.rpartition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with socket.create_connection((host, int(port)), 5) as plain, context.wrap_socket(plain) as connection:
+        return connection.getpeercert(binary_form=True) or b""
+
+
+def test_free_port_helper_is_free():
+    """The tests' own helper."""
+    socket.create_server(("127.0.0.1", free_port())).close()

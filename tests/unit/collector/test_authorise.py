@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Every call: certificate, dates, status, from memory."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, Standing, Standings
+from veilleuse.collector.enrolment.authority import Authority, create
+from veilleuse.collector.errors import NotAuthorised
+from veilleuse.collector.model import AgentId, Host, HostId, HostStatus, MachineFacts
+from veilleuse.collector.settings import Pki
+from veilleuse.wire.vocabulary import Population
+
+AGENT = AgentId(b"\x07" * 16)
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+KEY = ec.generate_private_key(ec.SECP256R1()).public_key()
+
+
+class Door:
+    """An authoriser on a settable clock, with one host."""
+
+    def __init__(self, folder, status: HostStatus = HostStatus.ACTIVE) -> None:
+        create(folder, NOW)
+        self.now = NOW
+        self.behind = 0
+        self.authority = Authority(folder, Pki(), lambda: self.now)
+        self.standings = Standings([(AGENT, Standing(HostId(4), Population.SERVER, status, 2))])
+        self.authoriser = CertificateAuthoriser(
+            self.authority, self.standings, now=lambda: self.now, on_collector_behind=self._count
+        )
+
+    def _count(self) -> None:
+        self.behind += 1
+
+    def pem(self, generation: int = 2, agent: AgentId = AGENT) -> bytes:
+        """A certificate."""
+        return self.authority.issue(KEY, agent, Population.SERVER, generation).certificate_der
+
+    def reason(self, certificate: bytes | None) -> str:
+        """Why it is refused; empty when it is not."""
+        try:
+            self.authoriser.authorise(certificate)
+        except NotAuthorised as error:
+            return error.reason
+        return ""
+
+
+@pytest.fixture
+def door(tmp_path) -> Door:
+    """With an active host."""
+    return Door(tmp_path)
+
+
+def test_caller(door):
+    """An active host's certificate gives its row, population, serial and generation."""
+    certificate = door.pem()
+    caller = door.authoriser.authorise(certificate)
+    assert (caller.host_id, caller.agent_id, caller.population, caller.generation) == (
+        4,
+        AGENT,
+        Population.SERVER,
+        2,
+    )
+    assert caller.serial == door.authority.recognise(certificate).serial
+
+
+def test_dates_are_checked_on_every_call(door):
+    """A remembered certificate still ends."""
+    certificate = door.pem()
+    assert door.reason(certificate) == ""
+    door.now = NOW + timedelta(hours=24)
+    assert door.reason(certificate) == "expired"
+    door.now = NOW - timedelta(hours=1)
+    assert door.reason(certificate) == "not_yet_valid"
+
+
+def test_who_is_nobody(door):
+    """No certificate, rubbish, and an agent nobody enrolled."""
+    assert door.reason(None) == "no_certificate"
+    assert door.reason(b"") == "no_certificate"
+    assert door.reason(b"rubbish") == "not_an_agent"
+    assert door.reason(door.pem(agent=AgentId(b"\x08" * 16))) == "unknown_agent"
+
+
+@pytest.mark.parametrize("status", [status for status in HostStatus if status is not HostStatus.ACTIVE])
+def test_status_holds_at_once(door, status):
+    """Whatever is not active is refused with its own word, at the next call."""
+    certificate = door.pem()
+    assert door.reason(certificate) == ""
+    door.standings.set_status(AGENT, status)
+    assert door.reason(certificate) == status.value
+    door.standings.set_status(AGENT, HostStatus.ACTIVE)
+    assert door.reason(certificate) == ""
+
+
+def test_certificate_newer_than_the_registry(door):
+    """A restored collector suspends nobody: accepted, counted once, remembered."""
+    newer = door.pem(generation=5)
+    assert door.reason(newer) == ""
+    assert door.reason(newer) == ""
+    assert door.behind == 1
+    standing = door.standings.get(AGENT)
+    assert standing is not None
+    assert standing.generation == 5
+
+
+def test_enrolment_never_undoes_a_status(door):
+    """A host suspended while its enrolment was being answered stays suspended."""
+    host = Host(
+        HostId(9),
+        AgentId(b"\x09" * 16),
+        "DSI",
+        "Lyon",
+        Population.SERVER,
+        HostStatus.ACTIVE,
+        MachineFacts(),
+        date(2026, 3, 10),
+        None,
+    )
+    door.standings.add_host(host, 1)
+    door.standings.set_status(host.agent_id, HostStatus.SUSPENDED)
+    door.standings.add_host(host, 2)
+    standing = door.standings.get(host.agent_id)
+    assert standing is not None
+    assert (standing.status, standing.generation) == (HostStatus.SUSPENDED, 2)

@@ -1,0 +1,273 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The certificate authority: what it issues, what it recognises, and its files."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veilleuse.collector.enrolment import certificates
+from veilleuse.collector.enrolment.authority import Authority, create
+from veilleuse.collector.enrolment.certificates import read_request
+from veilleuse.collector.errors import DataDirectoryError, EnrolmentRefused, NotAuthorised
+from veilleuse.collector.model import AgentId
+from veilleuse.collector.settings import Pki
+from veilleuse.wire.vocabulary import Population
+
+AGENT = AgentId(bytes(range(16)))
+NOW = datetime(2026, 3, 10, 14, 35, 7, tzinfo=UTC)
+KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+class Clock:
+    """Settable."""
+
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """At NOW."""
+    return Clock()
+
+
+@pytest.fixture
+def authority(tmp_path: Path, clock: Clock) -> Authority:
+    """A new one."""
+    create(tmp_path, NOW)
+    return Authority(tmp_path, Pki(), clock)
+
+
+def leaf(der: bytes) -> x509.Certificate:
+    """Parsed."""
+    return x509.load_der_x509_certificate(der)
+
+
+def csr(key, digest=hashes.SHA256()) -> bytes:  # noqa: B008
+    """A request for the key."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return builder.sign(key, digest).public_bytes(Encoding.DER)
+
+
+def test_files_are_private(authority, tmp_path):
+    """The folder is 0700, every file 0600 (S20)."""
+    authority.server_identity()
+    assert (tmp_path / "ca").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "ca").iterdir()} == {0o600}
+
+
+def test_never_made_twice(authority, tmp_path):
+    """A second authority would disown every agent."""
+    with pytest.raises(DataDirectoryError, match="exists already"):
+        create(tmp_path, NOW)
+
+
+def test_interrupted_creation_starts_again(tmp_path):
+    """What a cut init left behind is not an authority."""
+    (tmp_path / "ca.new").mkdir()
+    (tmp_path / "ca.new/root.pem").write_text("half")
+    create(tmp_path, NOW)
+    assert Authority(tmp_path, Pki()).root_sha256
+
+
+def test_chain(authority):
+    """Root signs intermediate, intermediate signs the leaf; each may do what it must and no more."""
+    root, intermediate = authority.root, authority.intermediate
+    intermediate.verify_directly_issued_by(root)
+    der = authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1).certificate_der
+    leaf(der).verify_directly_issued_by(intermediate)
+    constraints = [
+        each.extensions.get_extension_for_class(x509.BasicConstraints).value
+        for each in (root, intermediate, leaf(der))
+    ]
+    assert [(each.ca, each.path_length) for each in constraints] == [(True, 1), (True, 0), (False, None)]
+    usage = leaf(der).extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    assert list(usage.value) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+
+
+def test_leaf_names_the_agent_only(authority):
+    """Empty subject, one critical URI name, the generation: nothing of the machine."""
+    der = authority.issue(KEY.public_key(), AGENT, Population.SERVER, 3).certificate_der
+    assert leaf(der).subject.rdns == []
+    names = leaf(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert names.critical
+    assert names.value.get_values_for_type(x509.UniformResourceIdentifier) == [
+        f"urn:veilleuse:agent:{AGENT.hex()}"
+    ]
+    read = authority.recognise(der)
+    assert (read.agent_id, read.generation) == (AGENT, 3)
+    assert read.public_key_sha256 == certificates.public_key_sha256(KEY.public_key())
+
+
+def test_life_of_a_server(authority):
+    """24 hours from now, valid some minutes ago already for clocks that are behind."""
+    facts = authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1).facts
+    assert facts.not_after == NOW + timedelta(hours=24)
+    assert NOW - timedelta(minutes=10) < facts.not_before < NOW
+
+
+@pytest.mark.parametrize("population", [Population.WORKSTATION, Population.CLASSROOM])
+def test_life_of_a_pc_tells_no_time_of_day(authority, clock, population):
+    """7 whole UTC days: two machines enrolled at different hours have the same dates."""
+    clock.now = NOW + timedelta(days=1)  # the intermediate began on the day before
+    first = authority.issue(KEY.public_key(), AGENT, population, 1).facts
+    clock.now += timedelta(hours=5, minutes=3)
+    second = authority.issue(KEY.public_key(), AGENT, population, 1).facts
+    assert (first.not_before, first.not_after) == (second.not_before, second.not_after)
+    assert first.not_before == datetime(2026, 3, 11, tzinfo=UTC)
+    assert first.not_after - first.not_before == timedelta(days=7)
+
+
+def test_pc_enrolled_on_the_authority_s_first_day(authority):
+    """A leaf does not begin before its issuer, and still ends on a whole day."""
+    facts = authority.issue(KEY.public_key(), AGENT, Population.WORKSTATION, 1).facts
+    assert facts.not_before == authority.intermediate.not_valid_before_utc
+    assert facts.not_after == datetime(2026, 3, 17, tzinfo=UTC)
+
+
+def test_leaf_never_outlives_its_issuer(authority, clock):
+    """Near its end the intermediate shortens what it issues; after it, it issues nothing."""
+    last = authority.intermediate.not_valid_after_utc
+    clock.now = last - timedelta(hours=1)
+    assert authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1).facts.not_after == last
+    clock.now = last + timedelta(hours=1)
+    with pytest.raises(DataDirectoryError, match="make a new authority"):
+        authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1)
+
+
+@given(st.integers(1, 2**60))
+def test_generation_survives_its_encoding(generation):
+    """DER and back, for any generation."""
+    der = certificates._encode_generation(generation)
+    assert certificates._decode_generation(der) == generation
+
+
+@pytest.mark.parametrize(
+    "der", [b"", b"\x02", b"\x02\x01", b"\x02\x01\x00", b"\x02\x01\xff", b"\x04\x01\x01", b"\x02\x02\x01"]
+)
+def test_generation_must_be_a_positive_integer(der):
+    """Anything else is not an agent's certificate."""
+    with pytest.raises(NotAuthorised):
+        certificates._decode_generation(der)
+
+
+def test_other_authorities_and_servers_are_not_recognised(authority, tmp_path):
+    """A certificate of another authority, the collector's own, and rubbish are refused."""
+    (tmp_path / "other").mkdir()
+    create(tmp_path / "other", NOW)
+    other = Authority(tmp_path / "other", Pki(), Clock())
+    foreign = other.issue(KEY.public_key(), AGENT, Population.SERVER, 1).certificate_der
+    own = authority.server_identity().chain_pem
+    for certificate, reason in (
+        (foreign, "not_ours"),
+        (own, "not_an_agent"),
+        (b"x", "not_an_agent"),
+        (b"", "not_an_agent"),
+    ):
+        with pytest.raises(NotAuthorised) as refused:
+            authority.recognise(certificate)
+        assert refused.value.reason == reason
+
+
+def test_server_certificate_is_kept_while_good(authority, clock, tmp_path):
+    """Made once; made again when its names change, when its end is near, and when a file is damaged."""
+    first = authority.server_identity()
+    assert authority.server_identity() == first
+    clock.now = NOW + timedelta(days=61)
+    second = authority.server_identity()
+    assert second != first
+    renamed = Authority(tmp_path, replace(Pki(), server_names=("collector.example", "192.0.2.7")), clock)
+    third = renamed.server_identity()
+    assert third != second
+    names = leaf(
+        ssl.PEM_cert_to_DER_cert(
+            third.chain_pem.decode().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----"
+        )
+    )
+    alternative = names.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert alternative.get_values_for_type(x509.DNSName) == ["collector.example"]
+    (tmp_path / "ca/server.key").write_bytes(b"rubbish")
+    assert renamed.server_identity() != third
+
+
+def test_a_server_certificate_cannot_pose_as_an_agent_nor_the_reverse(authority):
+    """The usages are apart."""
+    der = ssl.PEM_cert_to_DER_cert(
+        authority.server_identity().chain_pem.decode().split("-----END")[0] + "-----END CERTIFICATE-----"
+    )
+    usage = leaf(der).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
+
+
+@pytest.mark.parametrize("name", ["root.pem", "intermediate.pem", "intermediate.key"])
+def test_missing_and_damaged_files_are_one_clear_line(authority, tmp_path, name):
+    """Which file, and what to do."""
+    path = tmp_path / "ca" / name
+    path.write_bytes(b"rubbish")
+    with pytest.raises(DataDirectoryError, match=f"{name} \\(damaged\\)"):
+        Authority(tmp_path, Pki())
+    path.unlink()
+    with pytest.raises(DataDirectoryError, match=f"{name} .*restore it"):
+        Authority(tmp_path, Pki())
+
+
+def test_key_of_another_intermediate_is_noticed(authority, tmp_path):
+    """A mixed-up restore does not start."""
+    (tmp_path / "other").mkdir()
+    create(tmp_path / "other", NOW)
+    (tmp_path / "other/ca/intermediate.key").replace(tmp_path / "ca/intermediate.key")
+    with pytest.raises(DataDirectoryError, match="do not belong together"):
+        Authority(tmp_path, Pki())
+
+
+def test_requests():
+    """P-256, signed by its own key, within 4 KiB: the rest is refused for good."""
+    assert read_request(csr(KEY)) == KEY.public_key()
+    tampered = bytearray(csr(KEY))
+    tampered[-1] ^= 1
+    bad = [
+        b"",
+        b"\0" * 4097,
+        b"rubbish",
+        csr(ec.generate_private_key(ec.SECP384R1())),
+        csr(rsa.generate_private_key(65537, 2048)),
+        bytes(tampered),
+    ]
+    for der in bad:
+        with pytest.raises(EnrolmentRefused) as refused:
+            read_request(der)
+        assert refused.value.reason == "bad_request"
+
+
+@given(st.binary(max_size=300))
+def test_rubbish_requests_never_crash(der):
+    """Whatever comes in is refused with a reason."""
+    with pytest.raises(EnrolmentRefused):
+        read_request(der)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 255))
+def test_a_flipped_byte_never_passes_for_a_request(position, value):
+    """A mutated request is the same request or refused."""
+    good = csr(KEY)
+    mutated = bytearray(good)
+    mutated[position % len(good)] = value
+    if bytes(mutated) != good:
+        with pytest.raises(EnrolmentRefused):
+            read_request(bytes(mutated))

@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Every metric once, in base units, with labels of our own registry only."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from veilleuse.collector.exposition import catalogue
+from veilleuse.collector.exposition.catalogue import BY_NAME, CATALOGUE, Kind, Metric
+from veilleuse.collector.exposition.document import LABEL_TEXT, markdown
+
+RESERVED = {"le", "quantile", "job", "instance"}
+
+
+def test_every_constant_is_in_the_catalogue_once():
+    """A metric defined and not listed would never be rendered."""
+    defined = [value for value in vars(catalogue).values() if isinstance(value, Metric)]
+    assert sorted(m.name for m in defined) == sorted(m.name for m in CATALOGUE)
+    assert len(BY_NAME) == len(CATALOGUE)
+
+
+@pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
+def test_metric_is_well_named(metric):
+    """Prefix, snake case, _total on counters only, a sentence as help, documented labels."""
+    assert re.fullmatch(r"veilleuse_[a-z0-9]+(_[a-z0-9]+)*", metric.name)
+    assert (metric.kind is Kind.COUNTER) == metric.name.endswith("_total")
+    assert metric.help.endswith(".")
+    assert metric.unit
+    assert len(set(metric.labels)) == len(metric.labels)
+    assert not RESERVED & set(metric.labels)
+    assert set(metric.labels) <= set(LABEL_TEXT)
+
+
+def test_only_two_metrics_know_single_hosts():
+    """Per-host series are for servers, on a route of their own."""
+    assert {m.name for m in CATALOGUE if "host" in m.labels} == {m.name for m in catalogue.PER_HOST}
+
+
+def test_document_names_everything():
+    """docs/metrics.md has every metric and every label, and no label nobody uses."""
+    text = markdown()
+    for metric in CATALOGUE:
+        assert f"### `{metric.name}`" in text
+    used = {label for metric in CATALOGUE for label in metric.labels}
+    assert used == set(LABEL_TEXT)

@@ -1,0 +1,184 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The command line as people and scripts use it: one line per error, the right exit code, JSON where asked."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.machines import Machine, free_port, served, settings_in
+from veilleuse.collector.cli.main import COMMANDS, run
+from veilleuse.collector.settings import settings_environment
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def veilleuse(monkeypatch, capsys, tmp_path) -> Run:
+    """`veilleuse("token", "list")` → (exit code, output, errors), on a data directory of its own."""
+    ports = {
+        name: f"127.0.0.1:{free_port()}"
+        for name in ("grpc.address", "grpc.enrolment_address", "http.address")
+    }
+    for name, value in settings_environment(settings_in(tmp_path, **ports)).items():
+        monkeypatch.setenv(name, value)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = run(words)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def create(veilleuse: Run, output: Path, *more: str) -> tuple[int, str, str]:
+    """A token."""
+    where = ("--entity", "DSI", "--site", "Lyon", "--population", "server")
+    return veilleuse("token", "create", *where, "--output", str(output), *more)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (("brew",), 2, "no such command 'brew'"),
+        (("serve", "--no"), 2, "no such option: --no"),
+        (("token", "create"), 2, "missing option"),
+        (("token", "revoke", "x"), 2, "invalid value"),
+        (("init", "--zone", "FR"), 2, "give --site NAME too"),
+        (("init", "--config", "/nowhere.toml"), 2, "no configuration file /nowhere.toml"),
+        (("token", "list"), 1, "run 'veilleuse init' first"),
+        (("hosts", "list"), 1, "veilleuse init"),
+        (("serve",), 1, "run 'veilleuse init' first"),
+    ],
+)
+def test_errors_are_one_line(veilleuse, words, code, line):
+    """What, where, what to do; 2 for wrong use, 1 for failures."""
+    got, out, err = veilleuse(*words)
+    assert (got, out) == (code, "")
+    assert err.startswith("veilleuse: ")
+    assert line in err
+    assert err.count("\n") == 1
+
+
+def test_every_command_has_help(veilleuse):
+    """Each loads, and says what it does; `--help` lists all of them."""
+    code, out, _ = veilleuse("--help")
+    assert code == 0
+    for name, (_, help_line) in COMMANDS.items():
+        assert f"{name} " in out
+        assert help_line in out
+        code, text, _ = veilleuse(name, "--help")
+        assert (code, text[:6]) == (0, "Usage:")
+    assert veilleuse()[0] == 2
+
+
+def test_version(veilleuse):
+    """For people, and for machines."""
+    assert veilleuse("version")[1].startswith("veilleuse ")
+    assert set(json.loads(veilleuse("version", "--json")[1])) >= {"version", "protocol", "sqlite"}
+
+
+def test_init(veilleuse):
+    """Once; again only with --if-missing; the root key's advice goes to people."""
+    code, out, err = veilleuse("init", "--site", "Lyon", "--time-zone", "Europe/Paris")
+    assert (code, "ca_sha256" in out, "off-line" in err) == (0, True, True)
+    code, _, err = veilleuse("init")
+    assert (code, "--if-missing" in err) == (1, True)
+    assert json.loads(veilleuse("init", "--if-missing", "--json")[1])["created"] is False
+
+
+def test_join_file(veilleuse, tmp_path):
+    """0600, with exactly what an agent needs; never overwritten; none is left when there is no token."""
+    join = tmp_path / "join.json"
+    assert create(veilleuse, join)[0] == 1
+    assert not join.exists()
+    veilleuse("init")
+    code, out, _ = create(veilleuse, join, "--uses", "3", "--network", "192.0.2.0/24", "--json")
+    assert code == 0
+    content = json.loads(join.read_text())
+    assert set(content) == {
+        "version",
+        "address",
+        "enrolment_address",
+        "ca_pem",
+        "ca_sha256",
+        "token",
+        "fleet_key",
+    }
+    assert stat.S_IMODE(join.stat().st_mode) == 0o600
+    assert content["token"] not in out
+    code, _, err = create(veilleuse, join)
+    assert (code, "exists" in err) == (1, True)
+    code, _, err = create(veilleuse, tmp_path / "other.json", "--hours", "9999")
+    assert (code, "--hours" in err) == (2, True)
+    assert not (tmp_path / "other.json").exists()
+    listed = json.loads(veilleuse("token", "list", "--json")[1])
+    assert [(token["uses"], token["max_uses"], token["networks"]) for token in listed] == [
+        (0, 3, ["192.0.2.0/24"])
+    ]
+    assert veilleuse("token", "revoke", "1")[1] == "token 1 revoked, and 0 host(s)\n"
+    assert "revoked" in veilleuse("token", "list")[1]
+    assert veilleuse("token", "revoke", "9")[0] == 1
+
+
+def test_hosts(veilleuse, tmp_path):
+    """Listed, shown, suspended and revoked, through the running collector or without it."""
+    settings = settings_in(tmp_path)
+    with served(settings) as running:
+        machine = Machine(running.token())
+        machine.enrol()
+        pc = Machine(running.token(population="workstation"))
+        pc.enrol()
+        short = machine.agent_id.hex()[:10]
+        assert (
+            veilleuse("hosts", "suspend", short)[1]
+            == f"host {machine.agent_id.hex()[:12]}: active → suspended\n"
+        )
+        assert json.loads(veilleuse("hosts", "activate", short, "--json")[1])["status"] == "active"
+        code, out, _ = veilleuse("hosts", "show", short, "--name", "--json")
+        assert (code, json.loads(out)["host_name"]) == (0, None)
+    assert veilleuse("hosts", "revoke", short)[0] == 0
+    code, _, err = veilleuse("hosts", "activate", short)
+    assert (code, "is revoked: it cannot become active" in err) == (1, True)
+    listed = {host["agent_id"]: host for host in json.loads(veilleuse("hosts", "list", "--json")[1])}
+    assert listed[machine.agent_id.hex()]["status"] == "revoked"
+    assert not {"vendor", "cpu_model"} & set(listed[pc.agent_id.hex()])
+    assert veilleuse("hosts", "list")[1].count("\n") == 3
+    assert veilleuse("hosts", "show", "zz")[0] == 1
+    assert "never" in veilleuse("hosts", "show", pc.agent_id.hex())[1]
+
+
+def test_doctor(veilleuse, tmp_path):
+    """Failed before init, a warning while nothing serves, the damage and its remedy when a file is broken."""
+    code, out, _ = veilleuse("doctor")
+    assert (code, "run 'veilleuse init'" in out) == (1, True)
+    veilleuse("init")
+    code, out, _ = veilleuse("doctor", "--json")
+    findings = json.loads(out)
+    assert code == 3
+    assert [finding["check"] for finding in findings if finding["outcome"] == "warning"] == ["service"]
+    assert {finding["check"] for finding in findings} == {
+        "directory", "sqlite", "disk", "certificates", "service", "ports", "work",
+    }  # fmt: skip
+    (tmp_path / "data/fleet.key").chmod(0o644)
+    assert "can be read by others" in veilleuse("doctor")[1]
+    (tmp_path / "data/data.db").write_bytes(b"rubbish" * 1000)
+    code, out, _ = veilleuse("doctor")
+    assert code == 1
+    assert "data.db" in out
+
+
+def test_a_damaged_database_is_one_line(veilleuse, tmp_path):
+    """Which file, and the repair; exit code 1."""
+    veilleuse("init")
+    (tmp_path / "data/data.db").write_bytes(b"rubbish" * 1000)
+    code, _, err = veilleuse("token", "list")
+    assert code == 1
+    assert err.startswith("veilleuse: ")
+    assert "data.db" in err
+    assert err.count("\n") == 1

@@ -1,0 +1,315 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Joining and renewal against a real store, on a settable clock."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.machines import settings_in
+from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.enrolment.joining import Application, Joined, Joining
+from veilleuse.collector.enrolment.renewal import SIGNATURE_CONTEXT, Challenges, Renewal
+from veilleuse.collector.enrolment.tokens import FailureLimiter
+from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
+from veilleuse.collector.model import Caller, CertificateChain, HostStatus
+from veilleuse.wire.vocabulary import Population
+
+HERE = ip_address("192.0.2.9")
+
+
+def csr(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A request for the key."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """P-256."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+class Desk:
+    """The enrolment of one collector, on a clock of its own."""
+
+    def __init__(self, collector: Collector) -> None:
+        self.now = datetime.now(UTC)
+        self.collector = collector
+        authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
+        self.office = replace(collector.office, authority=authority, now=lambda: self.now)
+        self.operations = replace(collector.operations, office=self.office)
+        self.refusals: list[str] = []
+        self.joining = Joining(
+            self.office, FailureLimiter(lambda: self.now.timestamp()), self.refusals.append
+        )
+        self.challenges = Challenges(lambda: self.now.timestamp())
+        self.returned = 0
+        self.renewal = Renewal(self.office, self.challenges, self._count)
+
+    def _count(self) -> None:
+        self.returned += 1
+
+    def token(self, **more) -> str:
+        """Its text."""
+        order = {"org_entity": "DSI", "site": "Lyon", "population": "server", **more}
+        return str(self.operations.perform("token_create", order)["join"]["token"])
+
+    def join(self, token: str, key: ec.EllipticCurvePrivateKey, **more) -> Joined:
+        """From HERE."""
+        return self.joining.join(Application(token, csr(key), HERE, **more))
+
+    def refusal(self, token: str, key: ec.EllipticCurvePrivateKey) -> str:
+        """Why it is refused."""
+        with pytest.raises(EnrolmentRefused) as refused:
+            self.join(token, key)
+        return refused.value.reason
+
+    def caller(self, joined: Joined) -> Caller:
+        """Who holds the certificate just given."""
+        assert joined.chain is not None
+        held = self.office.authority.recognise(joined.chain.certificate_der)
+        return Caller(
+            joined.host.host_id, held.agent_id, joined.host.population, held.serial, held.generation
+        )
+
+    def come_back(
+        self,
+        joined: Joined,
+        key: ec.EllipticCurvePrivateKey,
+        new: ec.EllipticCurvePrivateKey,
+        certificate_der: bytes = b"",
+    ) -> CertificateChain:
+        """RenewExpired with everything right."""
+        assert joined.chain is not None
+        nonce, request = self.challenges.issue(joined.host.agent_id), csr(new)
+        message = SIGNATURE_CONTEXT + nonce + hashlib.sha256(request).digest()
+        return self.renewal.renew_expired(
+            agent_id=joined.host.agent_id,
+            nonce=nonce,
+            certificate_der=certificate_der or joined.chain.certificate_der,
+            signature_der=key.sign(message, ec.ECDSA(hashes.SHA256())),
+            certificate_request_der=request,
+        )
+
+    def set(self, joined: Joined, status: HostStatus) -> None:
+        """As an administrator does."""
+        arguments = {"host": joined.host.agent_id.hex(), "status": status.value}
+        self.operations.perform("host_status", arguments)
+
+
+@contextmanager
+def desk_in(folder: Path) -> Iterator[Desk]:
+    """A new collector, without ports."""
+    settings = settings_in(folder)
+    initialise(settings, site="Lyon")
+    with open_collector(settings) as collector:
+        yield Desk(collector)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """One for the test."""
+    with desk_in(tmp_path) as made:
+        yield made
+
+
+def test_one_time_token_with_lost_reply(desk):
+    """The same key gets the same certificate for 10 minutes, then the token is used up; another key never gets it."""
+    token, key = desk.token(), new_key()
+    first = desk.join(token, key)
+    assert first.fresh
+    desk.now += timedelta(minutes=9)
+    again = desk.join(token, key)
+    assert (again.chain, again.fresh) == (first.chain, False)
+    assert desk.refusal(token, new_key()) == "used_token"
+    desk.now += timedelta(minutes=2)
+    assert desk.refusal(token, key) == "used_token"
+    assert desk.refusals == ["used_token", "used_token"]
+
+
+def test_token_s_life(desk):
+    """24 hours unless said otherwise."""
+    token = desk.token()
+    desk.now += timedelta(hours=24, seconds=1)
+    assert desk.refusal(token, new_key()) == "expired_token"
+
+
+def test_a_pc_leaves_no_time_of_day(desk):
+    """Nothing stored of a workstation's enrolment is finer than the day, and its reply may be repeated that day."""
+    token, key = desk.token(population="workstation"), new_key()
+    desk.now = desk.now.replace(hour=0, minute=30) + timedelta(days=1)
+    token = desk.token(population="workstation")
+    first = desk.join(token, key)
+    desk.now += timedelta(hours=9)
+    assert desk.join(token, key).chain == first.chain
+    registry = desk.collector.store.registry
+    stored = desk.office.commit(lambda: registry.latest_certificate(first.host.host_id))
+    assert stored.issued_unix_milliseconds % 86_400_000 == 0
+    assert stored.not_after_unix_milliseconds % 86_400_000 == 0
+    desk.now += timedelta(days=1)
+    assert desk.refusal(token, key) == "used_token"
+
+
+def test_names_stay_apart(desk):
+    """A server's name and the pseudonyms go to identity.db alone; a PC's name nowhere; a malformed name is dropped."""
+    marks = {"chassis_pseudonym": b"\xaa" * 32, "smbios_pseudonym": b"short"}
+    server = desk.join(desk.token(), new_key(), host_name="canary-srv-01.lyon", **marks)
+    desk.join(desk.token(population="classroom"), new_key(), host_name="canary-pc-02")
+    desk.join(desk.token(), new_key(), host_name="canary;03")
+    asked = {"host": server.host.agent_id.hex(), "who": "ops", "why": "test"}
+    assert desk.operations.perform("host_name", asked)["host_name"] == "canary-srv-01.lyon"
+    store, data_dir = desk.collector.store, desk.collector.settings.data_dir
+    assert len(desk.office.commit(store.registry.names)) == 1
+    store_files = b"".join(path.read_bytes() for path in data_dir.glob("data.db*"))
+    assert b"canary" not in store_files
+    assert b"\xaa" * 32 not in store_files
+    journal = store.identity.connection.execute("SELECT who, what, why FROM journal").fetchall()
+    assert [tuple(row) for row in journal] == [("ops", f"name of {server.host.agent_id.hex()}", "test")]
+
+
+def test_approval_after_days(desk):
+    """An approved machine gets its first certificate days later, even after the token's end; once only."""
+    token, key = desk.token(approve=True), new_key()
+    waiting = desk.join(token, key)
+    assert waiting.chain is None
+    assert waiting.host.status is HostStatus.PENDING
+    desk.now += timedelta(days=3)
+    assert desk.join(token, key).chain is None
+    desk.set(waiting, HostStatus.ACTIVE)
+    given = desk.join(token, key)
+    assert given.chain is not None
+    held = desk.office.authority.recognise(given.chain.certificate_der)
+    assert held.not_after > desk.now
+    assert desk.join(token, key).chain == given.chain
+    desk.now += timedelta(hours=1)
+    assert desk.refusal(token, key) == "used_token"
+
+
+@pytest.mark.parametrize("status", [HostStatus.SUSPENDED, HostStatus.REVOKED])
+def test_no_second_reply_after_a_revocation(desk, status):
+    """Idempotence does not give a certificate to a machine that may not have one."""
+    token, key = desk.token(), new_key()
+    desk.set(desk.join(token, key), status)
+    assert desk.refusal(token, key) == status.value
+
+
+def test_refused_enrolment_changes_nothing(desk):
+    """Neither a use nor a host is counted when the request is bad or the certificate cannot be made."""
+    token = desk.token()
+    with pytest.raises(EnrolmentRefused):
+        desk.joining.join(Application(token, b"rubbish", HERE))
+    assert desk.operations.perform("token_list", {})[0]["uses"] == 0
+    assert desk.office.commit(desk.collector.store.registry.hosts) == ()
+    assert desk.join(token, new_key()).chain is not None
+
+
+def test_renewal_counts_generations(desk):
+    """Each renewal is one generation more, for a new key; asked twice it gives the same."""
+    key = new_key()
+    joined = desk.join(desk.token(), key)
+    caller = desk.caller(joined)
+    renewed = new_key()
+    first = desk.renewal.renew(caller, csr(renewed))
+    assert desk.renewal.renew(caller, csr(renewed)) == first
+    held = desk.office.authority.recognise(first.certificate_der)
+    assert (held.generation, held.agent_id) == (2, caller.agent_id)
+    with pytest.raises(EnrolmentRefused, match="new key"):
+        desk.renewal.renew(caller, csr(key))
+    ahead = replace(caller, generation=9, serial="abc")
+    third = desk.renewal.renew(ahead, csr(new_key()))
+    assert desk.office.authority.recognise(third.certificate_der).generation == 10
+
+
+def test_renewal_of_a_revoked_host_is_refused(desk):
+    """Even when the call was authorised just before."""
+    joined = desk.join(desk.token(), new_key())
+    desk.set(joined, HostStatus.REVOKED)
+    with pytest.raises(NotAuthorised):
+        desk.renewal.renew(desk.caller(joined), csr(new_key()))
+
+
+def test_return_within_400_days_of_the_end(desk):
+    """399 days after its end a certificate still gives a new one to the holder of its key; 401 days after it does not."""
+    key, new = new_key(), new_key()
+    joined = desk.join(desk.token(), key)
+    desk.now += timedelta(days=1 + 399)
+    chain = desk.come_back(joined, key, new)
+    assert desk.office.authority.recognise(chain.certificate_der).generation == 2
+    assert desk.come_back(joined, key, new) == chain
+    assert desk.returned == 2
+    late = desk.join(desk.token(), key)
+    desk.now += timedelta(days=1 + 401)
+    with pytest.raises(NotAuthorised) as refused:
+        desk.come_back(late, key, new)
+    assert refused.value.reason == "expired_too_long"
+
+
+def test_return_with_a_superseded_certificate(desk):
+    """The one before the last is good, since a reply may be lost; an older one is not."""
+    keys = [new_key() for _ in range(4)]
+    joined = desk.join(desk.token(), keys[0])
+    caller = desk.caller(joined)
+    second = desk.office.authority.recognise(desk.renewal.renew(caller, csr(keys[1])).certificate_der)
+    desk.now += timedelta(days=2)
+    assert desk.come_back(joined, keys[0], keys[1])
+    desk.renewal.renew(replace(caller, serial=second.serial, generation=2), csr(keys[2]))
+    with pytest.raises(NotAuthorised) as refused:
+        desk.come_back(joined, keys[0], keys[3])
+    assert refused.value.reason == "superseded"
+
+
+def test_return_of_somebody_else(desk):
+    """Another machine's certificate, a foreign signature, a nonce of another agent, used or old: all refused."""
+    key, thief = new_key(), new_key()
+    joined, other = desk.join(desk.token(), key), desk.join(desk.token(), thief)
+    assert other.chain is not None
+    desk.now += timedelta(days=2)
+    reasons = []
+    for signer, certificate_der in ((thief, b""), (thief, other.chain.certificate_der)):
+        with pytest.raises(NotAuthorised) as refused:
+            desk.come_back(joined, signer, new_key(), certificate_der)
+        reasons.append(refused.value.reason)
+    assert reasons == ["bad_signature", "other_agent"]
+
+
+def test_nonces(desk):
+    """Good for one minute, one use and one agent; a flood of challenges costs no memory."""
+    challenges, agent, other = desk.challenges, b"\1" * 16, b"\2" * 16
+    nonce = challenges.issue(agent)
+    assert len(nonce) == 32
+    for wrong in (other, agent + b"\0"):
+        with pytest.raises(EnrolmentRefused):
+            challenges.redeem(wrong, nonce)
+    challenges.redeem(agent, nonce)
+    with pytest.raises(EnrolmentRefused):
+        challenges.redeem(agent, nonce)
+    old = challenges.issue(agent)
+    desk.now += timedelta(seconds=61)
+    for bad in (old, b"", b"\0" * 32, old[:31]):
+        with pytest.raises(EnrolmentRefused):
+            challenges.redeem(agent, bad)
+    for _ in range(1000):
+        challenges.issue(agent)
+    challenges.redeem(agent, challenges.issue(agent))
+    assert len(challenges._used) == 1
+    with pytest.raises(EnrolmentRefused):
+        challenges.issue(b"short")
+
+
+def test_population_of_the_token_decides(desk):
+    """What the machine says of itself changes nothing."""
+    joined = desk.join(desk.token(population="classroom"), new_key())
+    assert joined.host.population is Population.CLASSROOM

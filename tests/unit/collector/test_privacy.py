@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""No published cell, and no difference of published cells, has fewer than k machines behind it (P4, P5)."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veilleuse.collector.exposition.privacy import Cell, is_safe, publish
+from veilleuse.collector.model import HostId
+
+K = 10
+
+
+def disjoint(sizes: list[int], value: int = 1) -> list[Cell[str]]:
+    """Cells of that many machines each, no machine in two."""
+    cells, first = [], 0
+    for number, size in enumerate(sizes):
+        hosts = {HostId(first + i): value for i in range(size)}
+        cells.append(Cell(f"g{number}", hosts))
+        first += size
+    return cells
+
+
+FLEETS = st.lists(
+    st.dictionaries(st.integers(0, 60).map(HostId), st.integers(0, 1_000), max_size=30), max_size=8
+).map(lambda groups: [Cell(f"g{i}", hosts) for i, hosts in enumerate(groups)])
+
+
+@given(FLEETS, st.integers(2, 12))
+def test_every_published_cell_is_safe(cells, k):
+    """At least k contributing machines, none above 85 %, with machines shared between cells or not."""
+    level = publish(cells, k)
+    for cell in [*level.kept, *([level.others] if level.others else [])]:
+        assert is_safe(cell.contributions, k)
+
+
+@given(FLEETS, st.integers(2, 12))
+def test_nothing_is_lost_or_counted_twice(cells, k):
+    """Published figures and `autres` sum to the whole, unless the level is withheld altogether."""
+    level = publish(cells, k)
+    whole = sum(sum(cell.contributions.values()) for cell in cells)
+    shown = sum(sum(cell.contributions.values()) for cell in level.kept)
+    shown += sum(level.others.contributions.values()) if level.others else 0
+    assert shown == (0 if level.withheld_keys else whole)
+    assert not (level.withheld_keys and (level.kept or level.others))
+
+
+@given(st.lists(st.integers(0, 25), max_size=6), st.integers(2, 12))
+def test_no_difference_of_sums_isolates_few_machines(sizes, k):
+    """Brute force: every difference of two sums of published cells that is one of our machines' sums has ≥ k of them."""
+    level = publish(disjoint(sizes), k)
+    shown = [set(cell.contributions) for cell in level.kept]
+    if level.others:
+        shown.append(set(level.others.contributions))
+    sums = [set().union(*chosen) for size in range(len(shown) + 1) for chosen in combinations(shown, size)]
+    for larger, smaller in combinations(sums, 2):
+        for difference in (larger - smaller, smaller - larger):
+            assert not difference or len(difference) >= k
+
+
+def test_small_groups_merge_with_the_smallest_sibling():
+    """3 machines join the group of 11, not the one of 50."""
+    level = publish(disjoint([3, 50, 11]), K)
+    assert [cell.key for cell in level.kept] == ["g1"]
+    assert set(level.merged_keys) == {"g0", "g2"}
+    assert level.others is not None
+    assert len(level.others.contributions) == 14
+
+
+def test_small_groups_together_are_enough():
+    """6 + 5 machines make `autres` without touching the others."""
+    level = publish(disjoint([6, 5, 30]), K)
+    assert [cell.key for cell in level.kept] == ["g2"]
+
+
+def test_a_level_that_cannot_reach_k_is_withheld():
+    """9 machines in all: nothing."""
+    level = publish(disjoint([4, 5]), K)
+    assert level.kept == ()
+    assert level.others is None
+    assert set(level.withheld_keys) == {"g0", "g1"}
+
+
+def test_a_machine_that_dominates_hides_its_cell():
+    """Twelve machines, one of them 90 % of the energy: merged, or withheld when alone."""
+    cells = disjoint([12])
+    hosts = dict(cells[0].contributions)
+    hosts[HostId(0)] = 99
+    assert publish([Cell("g0", hosts)], K).withheld_keys == ("g0",)
+
+
+def test_machines_that_contributed_nothing_do_not_count():
+    """Ten names of which one is zero are nine machines."""
+    hosts = {HostId(i): int(i > 0) for i in range(10)}
+    assert not is_safe(hosts, K)

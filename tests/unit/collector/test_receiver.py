@@ -1,0 +1,504 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The service of :8641 on a real loopback server with mutual TLS, a real writer and a real store."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.fakes.authority import DER, PEM, Signed, TestAuthority, agent_id_of
+from tests.pushes import (
+    HOUR,
+    MONDAY_10H,
+    NOW,
+    WORKSTATION,
+    Stream,
+    cell,
+    clock,
+    enrol,
+    measurement,
+    realistic,
+    site,
+    week,
+)
+from veilleuse.collector import settings
+from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised, StoreFailing
+from veilleuse.collector.health import Health
+from veilleuse.collector.model import AgentId, Caller, CertificateChain, Host, HostStatus
+from veilleuse.collector.receiver import TelemetryServicer
+from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
+from veilleuse.collector.store.sqlite.directory import Reserve
+from veilleuse.collector.writer import Writer
+from veilleuse.wire.chain import chain_start
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
+from veilleuse.wire.vocabulary import Population
+
+
+class MapAuthoriser:
+    """ports.Authoriser on a dictionary: agent id → host, as the enrolment's own keeps it."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[bytes, Host] = {}
+        self.status: dict[bytes, HostStatus] = {}
+        self.calls = 0
+
+    def authorise(self, certificate_pem: bytes | None) -> Caller:
+        self.calls += 1
+        assert certificate_pem is not None, "mutual TLS"
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        agent_id = agent_id_of(certificate)
+        host = self.hosts.get(agent_id)
+        if host is None:
+            raise NotAuthorised("unknown_agent", "this machine is not known here: enrol it again")
+        if certificate.not_valid_after_utc < datetime.now(UTC):
+            raise NotAuthorised("expired", "the certificate has expired: renew it")
+        status = self.status.get(agent_id, HostStatus.ACTIVE)
+        if status is not HostStatus.ACTIVE:
+            raise NotAuthorised(status.value, f"this machine is {status.value}")
+        return Caller(host.host_id, host.agent_id, host.population, f"{certificate.serial_number:x}", 1)
+
+
+class StubbornRenewer:
+    """ports.Renewer: answers with what it was asked, refuses an empty request."""
+
+    def renew(self, caller: Caller, certificate_request_der: bytes) -> CertificateChain:
+        if not certificate_request_der:
+            raise EnrolmentRefused("bad_request", "this is no certificate request")
+        return CertificateChain(certificate_request_der, (b"intermediate",), (b"root",))
+
+
+class Service:
+    """Everything behind one port."""
+
+    def __init__(self, directory: Path, store: SqliteStore, authority: TestAuthority) -> None:
+        self.directory = directory
+        self.store = store
+        self.authority = authority
+        self.health = Health()
+        self.writer = Writer(store, self.health, queue_pushes=64)
+        self.authoriser = MapAuthoriser()
+        self.servicer = TelemetryServicer(
+            committer=self.writer,
+            authoriser=self.authoriser,
+            renewer=StubbornRenewer(),
+            registry=store.registry,
+            ingest=store.ingest,
+            health=self.health,
+            queue_pushes=64,
+            allow_fake=False,
+            now_unix_milliseconds=lambda: NOW,
+        )
+        self.server = grpc.server(
+            futures.ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", 2**20)]
+        )
+        self.servicer.add_to(self.server)
+        signed = authority.server
+        chain = signed.pem + authority.intermediate.pem
+        credentials = grpc.ssl_server_credentials([(signed.key_pem, chain)], authority.root.pem, True)
+        self.port = self.server.add_secure_port("127.0.0.1:0", credentials)
+        self.channels: list[grpc.Channel] = []
+
+    def agent(self, population: Population = Population.SERVER, days: float = 1) -> tuple[Any, Stream]:
+        """A new host: its stub on a channel of its own, and its stream."""
+        host_id = enrol(self.store.registry, population)
+        host = self.store.registry.host(host_id)
+        assert host is not None
+        self.authoriser.hosts[host.agent_id] = host
+        leaf = self._leaf(host.agent_id, days)
+        machine = WORKSTATION if population is Population.WORKSTATION else Stream.machine
+        return pb_grpc.TelemetryServiceStub(self._channel(leaf)), Stream(host_id, machine)
+
+    def stranger(self) -> Any:
+        """A certificate of ours for an agent nobody knows."""
+        return pb_grpc.TelemetryServiceStub(self._channel(self._leaf(bytes(16), 1)))
+
+    def _leaf(self, agent_id: bytes, days: float) -> Signed:
+        key = ec.generate_private_key(ec.SECP256R1())
+        request = (
+            x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+        )
+        now = datetime.now(UTC)
+        der = request.public_bytes(DER)
+        certificate = self.authority.issue(
+            der, agent_id, now - timedelta(hours=1), now + timedelta(days=days)
+        )
+        return Signed(certificate, key)
+
+    def _channel(self, leaf: Signed) -> grpc.Channel:
+        credentials = grpc.ssl_channel_credentials(
+            self.authority.root.pem,
+            leaf.key_pem,
+            leaf.pem + self.authority.intermediate.certificate.public_bytes(PEM),
+        )
+        channel = grpc.secure_channel(f"127.0.0.1:{self.port}", credentials)
+        self.channels.append(channel)
+        return channel
+
+
+@pytest.fixture(scope="module")
+def authority() -> TestAuthority:
+    """One for all: keys take time."""
+    return TestAuthority()
+
+
+@pytest.fixture
+def service(tmp_path: Path, authority: TestAuthority) -> Iterator[Service]:
+    """A running service over an empty store with one site."""
+    limits = settings.Store(free_bytes_minimum=0)
+    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
+        store.registry.put_site(site())
+        made = Service(tmp_path, store, authority)
+        made.writer.start()
+        made.server.start()
+        yield made
+        for channel in made.channels:
+            channel.close()
+        made.server.stop(0).wait()
+        made.writer.stop()
+
+
+def hello(stream: Stream, **fields: Any) -> pb.HelloRequest:
+    """A Hello of a current agent."""
+    return pb.HelloRequest(
+        epoch=fields.pop("epoch", stream.epoch),
+        protocol=fields.pop("protocol", pb.ProtocolRange(minimum=1, maximum=1)),
+        **fields,
+    )
+
+
+def refusal(call: Any, request: Any) -> tuple[grpc.StatusCode, str, int]:
+    """(code, reason, retry after ms) of a call that must fail."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call(request, timeout=10)
+    error: Any = caught.value
+    metadata = dict(error.trailing_metadata())
+    details = error.details()
+    assert details
+    assert "\n" not in details
+    return (
+        error.code(),
+        metadata.get("veilleuse-reason", ""),
+        int(metadata.get("retry-after-milliseconds", 0)),
+    )
+
+
+# --- Hello
+
+
+def test_hello_says_where_both_stand_and_gives_the_calendar_once(service):
+    """Mark and chain of the epoch, a new nonce each time, the site's calendar only when its hash differs."""
+    stub, stream = service.agent()
+    first = stub.Hello(hello(stream))
+    assert (first.mark, first.chain, first.protocol) == (0, chain_start(stream.epoch), 1)
+    assert len(first.next_instance_id) == 16
+    assert first.calendar.time_zone == "Europe/Paris"
+    assert [span.start_minute for span in first.calendar.open_spans] == [480] * 5
+    assert not first.HasField("configuration")
+    sha256 = hashlib.sha256(site().calendar_json.encode()).digest()
+    status = pb.DocumentStatus(sha256=sha256, state=pb.APPLIED_STATE_CONFIRMED)
+    stub.Push(stream_request(stream))
+    second = stub.Hello(hello(stream, calendar=status, instance_id=first.next_instance_id))
+    assert not second.HasField("calendar")
+    assert (second.mark, second.chain) == (1, stream.chains[1])
+    assert second.next_instance_id != first.next_instance_id
+    assert service.health.snapshot()["hellos"] == {"ok": 2}
+
+
+def stream_request(stream: Stream) -> pb.PushRequest:
+    """One more record."""
+    first = len(stream.wires) + 1
+    stream.add(realistic(MONDAY_10H + first * 300_000))
+    return stream.request(first)
+
+
+def test_hello_records_facts_and_health(service):
+    """Cleaned, and the date only for a workstation."""
+    stub, stream = service.agent(Population.WORKSTATION)
+    facts = pb.Facts(device_class=pb.DEVICE_CLASS_LAPTOP, vendor="Dell <Inc>", model="Latitude 5440")
+    stub.Hello(hello(stream, facts=facts, health=pb.Health(agent_version="0.1.0", spool_records=9)))
+    host = service.store.registry.host(stream.host_id)
+    assert (host.facts.vendor, host.facts.model) == (None, "Latitude 5440")
+    assert host.health.spool_records == 9
+    assert host.last_contact_unix_milliseconds == NOW - NOW % (24 * HOUR)
+
+
+def test_a_stale_instance_is_counted(service):
+    """A clone presents a nonce that another one used up."""
+    stub, stream = service.agent()
+    stub.Hello(hello(stream))
+    stub.Hello(hello(stream, instance_id=bytes(16)))
+    assert service.health.snapshot()["hellos"] == {"ok": 1, "stale_instance": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "reason"),
+    [
+        ({"epoch": b"x"}, grpc.StatusCode.INVALID_ARGUMENT, "epoch_length"),
+        ({"instance_id": b"x"}, grpc.StatusCode.INVALID_ARGUMENT, "instance_id_length"),
+        ({"features": ["f"] * 33}, grpc.StatusCode.INVALID_ARGUMENT, "too_many_features"),
+        (
+            {"calendar": pb.DocumentStatus(sha256=b"x")},
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "document_hash_length",
+        ),
+        (
+            {"protocol": pb.ProtocolRange(minimum=7, maximum=9)},
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "protocol_unsupported",
+        ),
+        ({"protocol": pb.ProtocolRange()}, grpc.StatusCode.FAILED_PRECONDITION, "protocol_unsupported"),
+        ({"features": ["f" * 70_000]}, grpc.StatusCode.INVALID_ARGUMENT, "message_too_large"),
+    ],
+)
+def test_a_malformed_hello_is_refused_with_its_reason(service, fields, code, reason):
+    """Status, one word, one line; counted."""
+    stub, stream = service.agent()
+    assert refusal(stub.Hello, hello(stream, **fields))[:2] == (code, reason)
+    assert service.health.snapshot()["calls_refused"] == {reason: 1}
+
+
+# --- Push
+
+
+def test_a_push_is_answered_when_it_is_durable(service):
+    """STORED with the mark and the chain; another connection sees the record."""
+    stub, stream = service.agent()
+    with closing(SqliteReader(service.directory)) as reader:
+        for number in range(1, 4):
+            answer = stub.Push(stream_request(stream))
+            assert answer.outcome == pb.PUSH_OUTCOME_STORED
+            assert (answer.mark, answer.chain) == (number, stream.chains[number])
+            assert answer.next_send_after_milliseconds == 0
+            assert reader.record_count() == number
+
+
+def test_an_early_or_a_forked_push_is_told_where_we_stand(service):
+    """EXPECTED_EARLIER and CONFLICT are answers, not errors."""
+    stub, stream = service.agent()
+    stub.Push(stream_request(stream))
+    early = Stream(stream.host_id, epoch=stream.epoch)
+    early.add(*(realistic(MONDAY_10H + i * HOUR) for i in range(3)))
+    assert stub.Push(early.request(3)).outcome == pb.PUSH_OUTCOME_EXPECTED_EARLIER
+    answer = stub.Push(early.request(1, 2))
+    assert (answer.outcome, answer.mark, answer.chain) == (pb.PUSH_OUTCOME_CONFLICT, 1, stream.chains[1])
+
+
+def test_refused_records_are_named_and_a_gap_in_their_place_is_taken(service):
+    """Nothing of the push is stored; with the gap at its own number the stream goes on."""
+    stub, stream = service.agent()
+    good, bad = realistic(MONDAY_10H), measurement(clock(0))
+    stream.add(good, bad)
+    answer = stub.Push(stream.request())
+    assert answer.outcome == pb.PUSH_OUTCOME_REFUSED
+    assert [(r.seq, r.reason) for r in answer.refusals] == [(2, "period_too_old")]
+    assert (answer.mark, answer.chain) == (0, chain_start(stream.epoch))
+    again = Stream(stream.host_id, epoch=stream.epoch)
+    again.add(good, pb.Record(gap=pb.Gap(reason=pb.GAP_REASON_REFUSED, records=1)))
+    assert stub.Push(again.request()).mark == 2
+    snapshot = service.health.snapshot()
+    assert snapshot["records_refused"] == {"period_too_old": 1}
+    assert snapshot["pushes"] == {"refused": 1, "stored": 1}
+
+
+def test_the_ceiling_is_that_of_the_machine_s_own_class(service):
+    """400 W pass on a tower, not on a laptop, as the last Hello told."""
+    stub, stream = service.agent(Population.WORKSTATION)
+    point = pb.Point(kind=pb.POINT_KIND_PLUG, domain="plug", boundary=pb.BOUNDARY_WALL, subject="machine")
+    record = measurement(week(2026, 10), [cell(energies=[(0, 400 * 60_000, 60_000)])], [point])
+    stub.Hello(hello(stream, facts=pb.Facts(device_class=pb.DEVICE_CLASS_LAPTOP)))
+    stream.add(record)
+    assert stub.Push(stream.request()).refusals[0].reason == "energy_above_ceiling"
+    stub.Hello(hello(stream, facts=pb.Facts(device_class=pb.DEVICE_CLASS_TOWER)))
+    assert stub.Push(stream.request()).outcome == pb.PUSH_OUTCOME_STORED
+
+
+def test_after_a_restart_the_class_is_asked_for_once(service):
+    """A Push without a Hello before it on this process."""
+    stub, stream = service.agent()
+    service.servicer._device_classes.clear()
+    assert stub.Push(stream_request(stream)).mark == 1
+    assert list(service.servicer._device_classes) == [stream.host_id]
+
+
+def test_bytes_that_are_no_message_are_refused(service):
+    """Not parsed before the caller is known; then INVALID_ARGUMENT."""
+    service.agent()
+    channel = service.channels[0]
+    raw = channel.unary_unary("/veilleuse.wire.v1.TelemetryService/Push", request_serializer=None)
+    assert refusal(raw, b"\xff" * 50)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "not_a_message")
+
+
+def test_a_bomb_is_bounded_by_the_decompressed_size(service):
+    """S8: gzip of zeros: RESOURCE_EXHAUSTED by gRPC itself, and the service answers the next call."""
+    stub, stream = service.agent()
+    request = pb.PushRequest(
+        epoch=stream.epoch, first_seq=1, chain_before=bytes(32), records=[bytes(8 * 2**20)]
+    )
+    assert len(gzip.compress(request.SerializeToString())) < 2**20
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Push(request, compression=grpc.Compression.Gzip, timeout=10)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert stub.Push(stream_request(stream)).mark == 1
+
+
+# --- who may call
+
+
+def test_every_call_is_authorised(service):
+    """S2: suspended between two calls of one live connection; then active again."""
+    stub, stream = service.agent()
+    stub.Hello(hello(stream))
+    request = stream_request(stream)
+    agent_id = next(iter(service.authoriser.hosts))
+    for status in (HostStatus.SUSPENDED, HostStatus.REVOKED):
+        service.authoriser.status[agent_id] = status
+        for call, message in (
+            (stub.Hello, hello(stream)),
+            (stub.Push, request),
+            (stub.Renew, pb.RenewRequest()),
+        ):
+            assert refusal(call, message)[:2] == (grpc.StatusCode.PERMISSION_DENIED, status.value)
+    service.authoriser.status.clear()
+    assert stub.Push(request).mark == 1
+    assert service.health.snapshot()["calls_refused"] == {"suspended": 3, "revoked": 3}
+
+
+def test_an_unknown_agent_is_refused_before_its_message_is_read(service):
+    """Even when the message is noise."""
+    stub = service.stranger()
+    assert refusal(stub.Push, pb.PushRequest())[:2] == (grpc.StatusCode.PERMISSION_DENIED, "unknown_agent")
+    raw = service.channels[-1].unary_unary(
+        "/veilleuse.wire.v1.TelemetryService/Hello", request_serializer=None
+    )
+    assert refusal(raw, b"\xff" * 50)[:2] == (grpc.StatusCode.PERMISSION_DENIED, "unknown_agent")
+
+
+def test_renewal_goes_to_the_enrolment(service):
+    """Its chain comes back; its refusal is a status."""
+    stub, _ = service.agent()
+    answer = stub.Renew(pb.RenewRequest(certificate_request_der=b"request"))
+    assert answer.certificate.certificate_der == b"request"
+    assert (list(answer.certificate.intermediates_der), list(answer.certificate.roots_der)) == (
+        [b"intermediate"],
+        [b"root"],
+    )
+    assert refusal(stub.Renew, pb.RenewRequest())[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "bad_request")
+
+
+# --- trouble
+
+
+def test_a_full_store_is_a_delay(service):
+    """R6: UNAVAILABLE with a delay; Hello still works; the same push is taken when there is space."""
+    stub, stream = service.agent()
+    request = stream_request(stream)
+    service.store.ingest._reserve = Reserve(service.directory, 2**62, 1.0)
+    code, reason, delay = refusal(stub.Push, request)
+    assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "store_full")
+    assert delay > 0
+    assert stub.Hello(hello(stream)).mark == 0
+    service.store.ingest._reserve = Reserve(service.directory, 0, 0.0)
+    assert stub.Push(request).mark == 1
+
+
+def test_a_full_queue_is_a_delay(service):
+    """RESOURCE_EXHAUSTED with a delay of its own for each agent."""
+    stub, stream = service.agent()
+    request = stream_request(stream)
+    stub.Hello(hello(stream))
+    for _ in range(64):
+        service.servicer._admission.acquire()
+    code, reason, delay = refusal(stub.Push, request)
+    assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full")
+    assert 5_000 <= delay <= 30_000
+    for _ in range(64):
+        service.servicer._admission.release()
+    assert stub.Push(request).mark == 1
+
+
+def test_a_call_whose_time_is_over_stores_nothing(service):
+    """The writer is busy past the client's deadline: the push is dropped, the next one is taken."""
+    stub, stream = service.agent()
+    stub.Hello(hello(stream))
+    request = stream_request(stream)
+    release, entered = threading.Event(), threading.Event()
+
+    def busy() -> None:
+        entered.set()
+        release.wait(10)
+
+    service.writer.submit(busy, alone=True)
+    assert entered.wait(10)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Push(request, timeout=0.2)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    release.set()
+    assert stub.Push(request).mark == 1
+    assert service.health.snapshot()["pushes"] == {"expired": 1, "stored": 1}
+
+
+def test_what_nobody_foresaw_is_internal_and_logged(service, caplog, monkeypatch):
+    """The boundary: one line to the agent, the whole to the log, the service goes on."""
+    stub, stream = service.agent()
+    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
+        patch.setattr(service.store.ingest, "append", lambda pushes: 1 / 0)
+        code, reason, _ = refusal(stub.Push, stream_request(stream))
+    assert (code, reason) == (grpc.StatusCode.INTERNAL, "internal")
+    assert any(
+        record.exc_info and "ZeroDivisionError" in str(record.exc_info[0]) for record in caplog.records
+    )
+    assert stub.Push(stream.request()).mark == 1
+
+
+def test_a_disk_that_answers_with_errors_is_a_delay(service, monkeypatch):
+    """R5: UNAVAILABLE, counted; nothing is lost."""
+    stub, stream = service.agent()
+
+    def failing(pushes: Any) -> Any:
+        raise StoreFailing("cannot use data.db (SQLITE_IOERR_FSYNC): look at the disk and the rights")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.store.ingest, "append", failing)
+        assert refusal(stub.Push, stream_request(stream))[:2] == (
+            grpc.StatusCode.UNAVAILABLE,
+            "store_failing",
+        )
+    assert stub.Push(stream.request()).mark == 1
+    assert service.health.snapshot()["store_errors"] == {"failing": 1}
+
+
+def test_no_log_line_tells_which_workstation_called(service, caplog):
+    """P14: a whole exchange, a refusal and a conflict of a workstation leave no id and no name in the log."""
+    stub, stream = service.agent(Population.WORKSTATION)
+    with caplog.at_level(logging.DEBUG, "veilleuse"):
+        stub.Hello(hello(stream))
+        stream.add(measurement(week(2026, 10)))
+        stub.Push(stream.request())
+        fork = Stream(stream.host_id, WORKSTATION, stream.epoch)
+        fork.add(measurement(week(2026, 11)))
+        assert stub.Push(fork.request()).outcome == pb.PUSH_OUTCOME_CONFLICT
+        bad = Stream(stream.host_id, WORKSTATION)
+        bad.add(measurement(clock()))
+        stub.Push(bad.request())
+    agent_id: AgentId = next(iter(service.authoriser.hosts))
+    for record in caplog.records:
+        text = str(vars(record))
+        assert agent_id.hex() not in text
+        assert stream.epoch.hex() not in text
+        assert not hasattr(record, "host_id")

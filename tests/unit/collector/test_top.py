@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse top`: honest lines without a terminal, a live view with one, exit code 0 on Ctrl-C and at its end."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.filled import METER, Filled, cell, clock, minutes_of_server, start_of_minute
+from tests.stack import program
+from veilleuse.collector.cli.top import screen
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.words import words
+from veilleuse.wire.vocabulary import DeviceClass, Population, State
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """A metered server, a virtual machine, an unheard server and 12 workstations."""
+    with Filled(tmp_path / "data") as filled:
+        filled.push(filled.add_host(), minutes_of_server(10, 8, 120.0), METER)
+        virtual = filled.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
+        period = clock(start_of_minute(5), 60_000)
+        filled.push(virtual, [(period, [cell(State.ON_IDLE, 60_000, busy_ratio=0.01)])])
+        filled.add_host(contact=False)
+        for _ in range(12):
+            filled.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="Secret")
+        filled.derive()
+    return tmp_path / "data"
+
+
+def environment(data: Path) -> dict[str, str]:
+    """Of a command that reads it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("VEILLEUSE")}
+    return kept | {"VEILLEUSE__DATA_DIR": str(data), "TERM": "xterm", "COLUMNS": "120"}
+
+
+def test_screen_says_what_is_known(data):
+    """Watts, CPU, states and today's kWh of servers; a dash for the unheard one; workstations by their number only."""
+    settings = CollectorSettings(data_dir=data)
+    reader = SqliteReader(data)
+    shown = screen(Outlook(reader, settings).look(), settings, words("en"))
+    reader.close()
+    heard, virtual, unheard = shown.rows
+    assert heard.power == "120\u00a0W"
+    assert heard.cpu == "30.0%"
+    assert heard.state == "on_active 100%"
+    assert virtual.state == "on_idle 100%"
+    assert (unheard.power, unheard.cpu, unheard.state, unheard.today) == ("–", "–", "–", "–")
+    assert unheard.contact == "never"
+    assert len(shown.others) == 1
+    assert "12 workstations" in shown.others[0]
+    assert "Secret" not in repr(shown)
+    assert dict(shown.headline)["servers"].startswith("120\u00a0W, today ")
+    assert any("provisional" in line for line in shown.warnings)
+    assert shown.page_url == "http://127.0.0.1:8640/"
+
+
+def test_plain_lines(data):
+    """Without a terminal: said once or per look, exit code 0 after --seconds."""
+    done = subprocess.run(
+        [program("veilleuse"), "top", "--seconds", "1", "--interval", "0.5"],
+        env=environment(data),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("page http://") == 1
+    assert done.stdout.count(" host 1 ") >= 2
+    assert "\x1b" not in done.stdout
+
+
+def test_live_view_ends_on_ctrl_c(data):
+    """On a terminal: drawn with rich; SIGINT ends it with exit code 0."""
+    main, child = pty.openpty()
+    process = subprocess.Popen(
+        [program("veilleuse"), "top"],
+        env=environment(data),
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        start_new_session=True,
+    )
+    os.close(child)
+    seen, until = b"", time.monotonic() + 20
+    while b"Ctrl-C" not in seen and time.monotonic() < until:
+        seen += os.read(main, 65536)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0, seen.decode(errors="replace")
+    os.close(main)
+    assert b"Veilleuse" in seen
+    assert b"Traceback" not in seen
+
+
+def test_no_data_directory(tmp_path):
+    """One line, exit code 1."""
+    done = subprocess.run(
+        [program("veilleuse"), "top"],
+        env=environment(tmp_path / "nowhere"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "veilleuse init" in done.stderr

@@ -1,0 +1,401 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The application as a client sees it: routes, roles, headers, hostile names, honest figures."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from html.parser import HTMLParser
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import ASGIApp
+
+from tests.filled import METER, Filled, cell, civil, clock, minutes_of_server, start_of_minute, week
+from veilleuse.collector.settings import CollectorSettings, Http
+from veilleuse.collector.web.app import make_app
+from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.metrics import series_bound
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+HOSTILE = "<script>alert(1)</script>\"'&\\ =cmd|é"
+
+
+class Site:
+    """Asks the application itself, without a socket."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def get(self, url: str, headers: dict[str, str] | None = None, method: str = "GET") -> httpx.Response:
+        """The answer, whatever its status."""
+        return asyncio.run(self._ask(method, url, headers or {}))
+
+    async def _ask(self, method: str, url: str, headers: dict[str, str]) -> httpx.Response:
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8640") as client:
+            return await client.request(method, url, headers=headers)
+
+
+Client = Callable[..., Site]
+
+
+@pytest.fixture
+def data(tmp_path) -> Iterator[Filled]:
+    """An empty store."""
+    with Filled(tmp_path / "data") as filled:
+        yield filled
+
+
+@pytest.fixture
+def client(data) -> Iterator[Client]:
+    """Makes a client over the store; `token` and `host` as the door has them."""
+    opened = []
+
+    def make(token: str | None = None, host: str = "127.0.0.1", hosts_metrics: bool = False) -> Site:
+        settings = CollectorSettings(data_dir=data.directory, http=Http(hosts_metrics=hosts_metrics))
+        reader = data.reader()
+        opened.append(reader)
+        app = make_app(Outlook(reader, settings), settings, Door(host, 8640, token), "0.1.0")
+        return Site(app)
+
+    yield make
+    for reader in opened:
+        reader.close()
+
+
+def a_server_and_a_virtual_machine(data: Filled) -> None:
+    """Two hours of a metered server, and of a virtual machine known by its load."""
+    server = data.add_host(entity="DSI")
+    data.push(server, minutes_of_server(20, 15, 180.0), METER)
+    virtual = data.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
+    start = start_of_minute(20)
+    data.push(
+        virtual,
+        [
+            (clock(start + i * 60_000, 60_000), [cell(State.ON_ACTIVE, 60_000, busy_ratio=0.5)])
+            for i in range(15)
+        ],
+    )
+    data.derive()
+
+
+def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """(name, labels) → value; fails on a series that is there twice."""
+    found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in found, key
+            found[key] = sample.value
+    return found
+
+
+def of(text: str, name: str, **labels: str) -> list[float]:
+    """Values of the series that have these labels."""
+    return [
+        value
+        for (found, pairs), value in samples(text).items()
+        if found == name and labels.items() <= dict(pairs).items()
+    ]
+
+
+def test_metrics_of_two_servers(data, client):
+    """Joules and grams exactly those of the records; watts the last record's; virtual machines told apart."""
+    a_server_and_a_virtual_machine(data)
+    text = client().get("/metrics").text
+    assert of(text, "veilleuse_energy_joules_total", device_class="server") == [180.0 * 900]
+    (grams,) = of(text, "veilleuse_emissions_grams_total", device_class="server")
+    assert grams == pytest.approx(180 * 900 / 3_600_000 * 46.1)
+    assert of(text, "veilleuse_power_watts", device_class="server") == [180.0]
+    (memo,) = of(text, "veilleuse_power_watts", device_class="virtual_machine")
+    assert memo > 0
+    assert of(text, "veilleuse_factor_gco2e_per_kwh", provisional="true") == [46.1]
+    assert of(text, "veilleuse_state_seconds_total", device_class="server", state="on_active") == [900]
+    assert of(text, "veilleuse_collector_up") == [0]
+    assert of(text, "veilleuse_store_records") == [30]
+    assert of(text, "veilleuse_derive_backlog_periods") == [0]
+    assert of(text, "process_resident_memory_bytes")[0] > 0
+
+
+def test_not_known_is_absent_never_zero(data, client):
+    """A virtual machine that was off, and one never heard of: no watts, no joules, no emissions."""
+    off = data.add_host(device_class=DeviceClass.VIRTUAL_MACHINE, contact=False)
+    start = start_of_minute(10)
+    data.push(off, [(clock(start, 60_000), [cell(State.OFF, 60_000, Band.OPEN, Supply.UNKNOWN)])])
+    data.add_host(contact=False)
+    data.derive()
+    http = client()
+    text = http.get("/metrics").text
+    for name in ("energy_joules_total", "emissions_grams_total", "power_watts", "day_energy_joules"):
+        assert of(text, f"veilleuse_{name}") == []
+    page = http.get("/?lang=en").text
+    assert "not known" in page
+    assert "no recent record with an energy" in page
+    assert "0 W" not in page.replace("\u00a0", " ")
+
+
+def test_counters_never_go_down(data, client):
+    """Neither while records come in, nor after everything was derived again."""
+    server = data.add_host()
+    data.push(server, minutes_of_server(30, 5, 100.0), METER)
+    data.derive()
+    first = of(client().get("/metrics").text, "veilleuse_energy_joules_total")
+    data.push(server, minutes_of_server(20, 5, 100.0), METER)
+    data.derive()
+    second = of(client().get("/metrics").text, "veilleuse_energy_joules_total")
+    data.store.derive.mark_all_dirty()
+    data.derive()
+    third = of(client().get("/metrics").text, "veilleuse_energy_joules_total")
+    assert first == [30_000.0]
+    assert second == third == [60_000.0]
+
+
+def test_workstations_have_no_live_series(data, client):
+    """12 workstations with a month behind them: closed periods only, by groups; nothing per host, no clock, no watts."""
+    day = datetime.now(UTC).date()
+    for number in range(12):
+        host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=f"E{number % 2}")
+        records = [
+            (civil(day - timedelta(days=back)), [cell(State.ASLEEP, 50_400_000, Band.NIGHT)])
+            for back in range(3, 8)
+        ]
+        records.append((week(day - timedelta(days=10)), [cell(State.ON_ACTIVE, 90_000_000, busy_ratio=0.2)]))
+        data.push(host, records)
+    data.derive()
+    http = client(hosts_metrics=True)
+    text = http.get("/metrics").text
+    for name in ("energy_joules_total", "emissions_grams_total", "power_watts", "state_seconds_total"):
+        assert of(text, f"veilleuse_{name}", population="workstation") == []
+    assert (
+        of(text, "veilleuse_agent_last_contact_age_seconds", population="workstation", statistic="max") == []
+    )
+    (energy,) = of(text, "veilleuse_day_energy_joules", population="workstation")
+    assert energy > 0
+    assert of(text, "veilleuse_day_hosts", entity="autres", population="workstation") == [12]
+    assert of(text, "veilleuse_suppressed_groups", period="day", outcome="merged") == [2]
+    assert http.get("/metrics/hosts").text == ""
+    assert "E0" not in http.get("/").text
+
+
+def test_nine_workstations_are_withheld(data, client):
+    """Nothing of them but their number in the registry."""
+    day = datetime.now(UTC).date()
+    for _ in range(9):
+        host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="Rare")
+        data.push(host, [(civil(day - timedelta(days=4)), [cell(State.ASLEEP, 1000, Band.NIGHT)])])
+    data.derive()
+    text = client().get("/metrics").text
+    assert of(text, "veilleuse_hosts", population="workstation") == [9]
+    assert of(text, "veilleuse_suppressed_groups", period="day", outcome="withheld") == [1]
+    shown = {name for (name, labels), _ in samples(text).items() if ("population", "workstation") in labels}
+    assert shown == {"veilleuse_hosts", "veilleuse_suppressed_groups"}
+
+
+def test_hostile_names_add_no_series_beyond_the_bound(data, client):
+    """S11: 200 servers that each invent sources and a version: series stay below the bound printed at start."""
+    for number in range(200):
+        invented = [(f"source_{number}_{i}", 1, 0, None) for i in range(20)]
+        data.add_host(sources=invented, agent_version=f"9.9.{number}")
+    http = client()
+    text = http.get("/metrics").text
+    assert {labels for (name, labels) in samples(text) if name == "veilleuse_source_success"} == {
+        frozenset({("source", "other"), ("outcome", outcome)}) for outcome in ("success", "failure")
+    }
+    assert len(of(text, "veilleuse_agent_version_hosts")) == 6
+    ours = [key for key in samples(text) if key[0].startswith("veilleuse_")]
+    reader = data.reader()
+    settings = CollectorSettings(data_dir=data.directory)
+    assert len(ours) <= series_bound(Outlook(reader, settings).look().fleet)
+    reader.close()
+
+
+class Tags(HTMLParser):
+    """Counts elements and keeps headings."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_hostile_names_are_text(data, client, language):
+    """S16: an entity and a site that are markup: shown as text, no script, no inline style or handler anywhere."""
+    data.add_site(HOSTILE)
+    day = datetime.now(UTC).date()
+    for _ in range(12):
+        host = data.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity=HOSTILE, site=HOSTILE)
+        data.push(
+            host,
+            [
+                (
+                    clock(midday(day - timedelta(days=3)), 3_600_000),
+                    [cell(State.ON_IDLE, 3_600_000, busy_ratio=0.01)],
+                )
+            ],
+        )
+    data.derive()
+    http = client()
+    page = Tags(http.get(f"/?lang={language}").text)
+    assert "script" not in page.tags
+    assert "style" not in page.tags
+    assert not [name for name, _ in page.attributes if name.startswith("on") or name == "style"]
+    assert "&lt;script&gt;alert(1)" in http.get(f"/?lang={language}").text
+    metrics = samples(http.get("/metrics").text)
+    assert any(("entity", HOSTILE) in labels for _, labels in metrics)
+
+
+def midday(day: date) -> int:
+    """Unix milliseconds of 12:00 UTC."""
+    return round(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_page_is_accessible(data, client, language):
+    """lang, one h1, headings in order, skip link, every chart named and with a table, scopes on table heads."""
+    a_server_and_a_virtual_machine(data)
+    response = client().get(f"/?lang={language}")
+    html = response.text
+    page = Tags(html)
+    assert f'<html lang="{language}">' in html
+    assert page.tags.count("h1") == 1
+    assert re.search(r'<a class="skip" href="#content">', html)
+    assert '<main id="content"' in html
+    charts = html.count('<svg class="chart"')
+    assert charts == 2
+    assert html.count("aria-labelledby=") >= charts
+    assert page.tags.count("figure") == page.tags.count("details") == charts
+    assert all(f'scope="{scope}"' in html for scope in ("col", "row"))
+    assert page.tags.count("caption") == page.tags.count("table")
+    identifiers = [value for name, value in page.attributes if name == "id"]
+    assert len(identifiers) == len(set(identifiers))
+    assert response.headers["content-language"] == language
+
+
+def test_page_says_what_is_modelled(data, client):
+    """The virtual machine is an estimate outside the total, the factor is provisional, in plain French."""
+    a_server_and_a_virtual_machine(data)
+    html = client().get("/", headers={"accept-language": "fr-FR"}).text
+    assert "estimé, hors total" in html
+    assert "(hors total)" in html
+    assert "Provisoire : le facteur de" in html
+    assert "L’absence de mesure n’est jamais comptée comme zéro." in html
+    assert "Le service de réception ne répond pas" in html
+
+
+def test_empty_fleet_says_what_to_do(client):
+    """A fresh directory: how to begin, no invented figure."""
+    html = client().get("/?lang=en").text
+    assert "No machine is enrolled yet" in html
+    assert '<svg class="chart"' not in html
+
+
+def test_simulated_data_says_so(tmp_path):
+    """Every output of a simulated directory does."""
+    with Filled(tmp_path / "s", simulated=True) as data:
+        settings = CollectorSettings(data_dir=data.directory)
+        reader = data.reader()
+        app = make_app(Outlook(reader, settings), settings, Door("127.0.0.1", 1, None), "0.1.0")
+        http = Site(app)
+        assert "Simulated data" in http.get("/?lang=en").text
+        assert 'simulated="true"' in http.get("/metrics").text
+        reader.close()
+
+
+ROUTES = {"/": 200, "/metrics": 200, "/metrics/hosts": 200, "/static/veilleuse.css": 200}
+"""Every route that a reader with the token may read. /healthz says ok or not to anyone."""
+
+
+@pytest.mark.parametrize("route", [*ROUTES, "/healthz", "/nothing"])
+@pytest.mark.parametrize("authorization", [None, "Bearer wrong", f"Bearer {TOKEN}"])
+def test_matrix_of_roles(client, route, authorization):
+    """S13: without the token, nothing but /healthz."""
+    http = client(TOKEN, "192.0.2.1", hosts_metrics=True)
+    headers = {"authorization": authorization} if authorization else {}
+    response = http.get(route, headers=headers)
+    if route == "/healthz":
+        assert response.status_code == 200
+    elif authorization == f"Bearer {TOKEN}":
+        assert response.status_code == ROUTES.get(route, 404)
+    else:
+        assert response.status_code == 401
+        assert "Bearer" in response.headers.get_list("www-authenticate")
+        assert "veilleuse_" not in response.text
+
+
+def test_the_matrix_knows_every_route(client):
+    """A new route without a row here fails."""
+    app = client(hosts_metrics=True).app
+    known = {route.replace("veilleuse.css", "{name}") for route in ROUTES} | {"/healthz"}
+    assert app._routes == known
+
+
+@pytest.mark.parametrize(
+    "route", ["/", "/metrics", "/nothing", "/static/veilleuse.css", "/static/..%2Fapp.py"]
+)
+def test_security_headers_everywhere(client, route):
+    """Strict policy on pages and errors alike; no server name; nothing of the disk through /static."""
+    response = client().get(route)
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["referrer-policy"] == "no-referrer"
+    assert "import" not in response.text or route == "/"
+
+
+def test_clean_errors(client):
+    """404, 405 with Allow, 400 for a foreign name: short pages in the reader's language, plain text for scrapers."""
+    http = client()
+    missing = http.get("/nothing?lang=en")
+    assert missing.status_code == 404
+    assert "This page does not exist." in missing.text
+    posted = http.get("/metrics", method="POST")
+    assert (posted.status_code, set(posted.headers["allow"].split(", "))) == (405, {"GET", "HEAD"})
+    assert posted.headers["content-type"].startswith("text/plain")
+    assert http.get("/", headers={"host": "evil.example"}).status_code == 400
+
+
+def test_unreadable_store_is_503(data, client):
+    """The database is overwritten: 503 in plain words without a trace, and /healthz says so."""
+    http = client()
+    assert http.get("/healthz").status_code == 200
+    data.add_host()
+    data.store.data.checkpoint()  # the reader has to go back to the file
+    (data.directory / "data.db").write_bytes(b"not a database" * 20_000)
+    time.sleep(1.1)  # the look that is kept
+    response = http.get("/?lang=en")
+    assert response.status_code == 503
+    assert "cannot be read" in response.text
+    assert "Traceback" not in response.text
+    assert http.get("/healthz").status_code == 503
+
+
+def test_hosts_metrics_are_opt_in_and_by_number(data, client):
+    """404 by default; servers by row number when set."""
+    a_server_and_a_virtual_machine(data)
+    assert client().get("/metrics/hosts").status_code == 404
+    text = client(hosts_metrics=True).get("/metrics/hosts").text
+    assert of(text, "veilleuse_host_power_watts", host="1") == [180.0]
+
+
+def test_durations_are_labelled_by_our_routes_only(client):
+    """A thousand made-up paths make one series."""
+    http = client()
+    for number in range(20):
+        http.get(f"/made/up/{number}")
+    text = http.get("/metrics").text
+    assert of(text, "veilleuse_web_request_seconds_count", code="404") == [20.0]

@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Nobody reads from the network without the token; nothing of the token leaks into errors."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from veilleuse.collector.errors import ConfigurationError
+from veilleuse.collector.settings import Http
+from veilleuse.collector.web.auth import Door, open_door, split_address
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def token_file(tmp_path):
+    """A token as an administrator writes it, with a newline."""
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    return file
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8640", "[::]:8640", "192.0.2.1:8640", "collector.example:80"])
+def test_off_loopback_needs_a_token(address, token_file):
+    """Refused without, accepted with."""
+    with pytest.raises(ConfigurationError, match="metrics_token_file"):
+        open_door(Http(address=address))
+    assert open_door(Http(address=address, metrics_token_file=str(token_file))).token == TOKEN
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8640", "[::1]:0", "localhost:1", "127.1.2.3:8640"])
+def test_loopback_needs_none(address):
+    """Only this machine can connect."""
+    assert open_door(Http(address=address)).on_loopback
+
+
+@pytest.mark.parametrize(
+    "address", ["", "8640", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:99999", ":8640", "h:-1", "h:٣"]
+)
+def test_bad_addresses(address):
+    """One line that says what it must be."""
+    with pytest.raises(ConfigurationError, match="host:port"):
+        split_address(address)
+
+
+@pytest.mark.parametrize("content", ["", "s3cr3t", "two words of enough length", "x" * 20 + "\u00e9"])
+def test_bad_tokens(tmp_path_factory, content):
+    """Too short to be a secret, or not one token; the line does not repeat it."""
+    file = tmp_path_factory.mktemp("bad") / "file"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        open_door(Http(metrics_token_file=str(file)))
+    assert not content or content not in str(caught.value)
+
+
+def test_missing_token_file(tmp_path):
+    """Named in the error."""
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        open_door(Http(metrics_token_file=str(tmp_path / "nowhere")))
+
+
+def basic(password: str) -> str:
+    """As browsers send it."""
+    return "Basic " + base64.b64encode(f"any:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("header", "admitted"),
+    [
+        (None, False),
+        ("", False),
+        (f"Bearer {TOKEN}", True),
+        (f"bearer  {TOKEN}", True),
+        (f"Bearer {TOKEN}x", False),
+        ("Bearer ", False),
+        ("Bearer é", False),
+        (TOKEN, False),
+        (basic(TOKEN), True),
+        (basic("wrong"), False),
+        ("Basic not-base64!", False),
+        ("Basic " + base64.b64encode(b"\xff\xfe:x").decode(), False),
+    ],
+)
+def test_admission(header, admitted):
+    """Bearer or Basic with the very token."""
+    assert Door("192.0.2.1", 80, TOKEN).admits(header) is admitted
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("127.0.0.1:8640", True),
+        ("localhost:8640", True),
+        ("LOCALHOST", True),
+        ("[::1]:8640", True),
+        ("[::1]", True),
+        ("evil.example", False),
+        ("evil.example:8640", False),
+        ("127.0.0.1.evil.example:8640", False),
+        ("", False),
+    ],
+)
+def test_loopback_answers_to_loopback_names_only(host, known):
+    """A foreign page cannot read ours by pointing its own name at this machine."""
+    assert Door("127.0.0.1", 8640, None).knows_host(host) is known
+    assert Door("192.0.2.1", 8640, TOKEN).knows_host(host)

@@ -1,0 +1,61 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Contrast of the style sheet in light and dark, computed: text ≥ 4.5:1, drawings ≥ 3:1 (WCAG 2.1 AA, 1.4.3 and 1.4.11)."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+CSS = files("veilleuse.collector.web").joinpath("static", "veilleuse.css").read_text("utf-8")
+TEXTS = [
+    ("text", "ground"),
+    ("text", "panel"),
+    ("quiet", "ground"),
+    ("quiet", "panel"),
+    ("link", "ground"),
+    ("band-text", "band"),
+    ("notice-text", "notice"),
+]
+
+
+def palettes() -> dict[str, dict[str, str]]:
+    """Scheme → name → #rrggbb."""
+    blocks = re.findall(r":root\s*{([^}]*)}", CSS)
+    light, dark = (dict(re.findall(r"--([\w-]+):\s*(#[0-9a-f]{6})", block)) for block in blocks)
+    assert light.keys() == dark.keys()
+    return {"light": light, "dark": dark}
+
+
+def luminance(colour: str) -> float:
+    """WCAG's relative luminance."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """1 to 21."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast(scheme):
+    """In both colour schemes."""
+    palette = palettes()[scheme]
+    for text, ground in TEXTS:
+        assert contrast(palette[text], palette[ground]) >= 4.5, (text, ground)
+    for number in range(8):
+        assert contrast(palette[f"c{number}"], palette["ground"]) >= 3, number
+
+
+def test_scheme_motion_and_reflow():
+    """Follows the system's scheme, keeps focus visible, nothing animated, no fixed width above 320 px."""
+    assert "prefers-color-scheme: dark" in CSS
+    assert "focus-visible" in CSS
+    assert "animation" not in CSS
+    assert "transition" not in CSS
+    assert "http" not in CSS

@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Two languages with the same words, numbers as each writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from fractions import Fraction
+from string import Formatter
+from typing import Any
+
+import pytest
+
+from veilleuse.collector.web.words import LANGUAGES, choose_language, words
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.vocabulary import DeviceClass, Population, State
+
+
+def leaves(texts: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, text or list)."""
+    for key, value in texts.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield path + key, value
+
+
+def fields(value: Any) -> set[str]:
+    """Names to fill in."""
+    text = " ".join(value) if isinstance(value, list) else str(value)
+    return {name for _, name, _, _ in Formatter().parse(text) if name}
+
+
+def test_both_languages_say_the_same_things():
+    """Same keys, same blanks to fill in."""
+    french, english = (dict(leaves(words(language).texts)) for language in LANGUAGES)
+    assert french.keys() == english.keys()
+    for key in french:
+        assert fields(french[key]) == fields(english[key]), key
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_word_of_the_vocabulary_is_translated(language):
+    """A new state, class, method or population cannot appear untranslated."""
+    w = words(language)
+    for section, kind in (
+        ("states", State),
+        ("device_class", DeviceClass),
+        ("methods", Method),
+        ("population", Population),
+    ):
+        for word in kind:
+            assert w(f"{section}.{word.value}")
+
+
+@pytest.mark.parametrize(
+    ("value", "french", "english"),
+    [
+        (0, "0", "0"),
+        (0.0, "0", "0"),
+        (1, "1", "1"),
+        (0.01234, "0,0123", "0.0123"),
+        (12.345, "12,3", "12.3"),
+        (1234.5, "1\u202f234", "1,234"),
+        (1_000_000, "1\u202f000\u202f000", "1,000,000"),
+    ],
+)
+def test_numbers(value, french, english):
+    """Three significant digits, the separators of the language."""
+    assert words("fr").number(value) == french
+    assert words("en").number(value) == english
+
+
+def test_quantities_have_the_unit_that_fits():
+    """Wh, kWh, MWh; mg, g, kg, t; W, kW."""
+    w = words("en")
+    nb = "\u00a0"
+    assert w.energy(MILLIJOULES_PER_KWH // 1000) == f"1.00{nb}Wh"
+    assert w.energy(2 * MILLIJOULES_PER_KWH) == f"2.00{nb}kWh"
+    assert w.energy(1500 * MILLIJOULES_PER_KWH) == f"1.50{nb}MWh"
+    assert w.grams(Fraction(1, 2)) == f"500{nb}mgCO₂e"
+    assert w.grams(Fraction(711_250)) == f"711{nb}kgCO₂e"
+    assert w.watts(5.25) == f"5.25{nb}W"
+    assert w.percent(0.123) == "12.3%"
+    assert words("fr").percent(1.0) == f"100{nb}%"
+
+
+def test_counts_and_dates():
+    """Plural rules and the first of the month."""
+    assert words("fr").count("count.server", 0) == "0 serveur"
+    assert words("en").count("count.server", 0) == "0 servers"
+    assert words("fr").count("count.server", 2) == "2 serveurs"
+    assert words("fr").day(date(2026, 11, 1)) == "dimanche 1er novembre 2026"
+    assert words("en").day(date(2026, 11, 25)) == "Wednesday 25 November 2026"
+
+
+@pytest.mark.parametrize(
+    ("asked", "accept", "expected"),
+    [
+        (None, "", "fr"),
+        ("en", "fr", "en"),
+        ("de", "en", "en"),
+        (None, "en-GB,en;q=0.8,fr;q=0.3", "en"),
+        (None, "de,fr;q=0.4,en;q=0.3", "fr"),
+        (None, "en;q=nonsense,fr;q=0.1", "fr"),
+        (None, "*", "fr"),
+        (None, "en;q=0", "fr"),
+    ],
+)
+def test_language(asked, accept, expected):
+    """What is asked, else what the browser prefers, else French."""
+    assert choose_language(asked, accept) == expected

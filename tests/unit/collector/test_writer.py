@@ -1,0 +1,209 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The writing thread: group commit, jobs, bounds, deadlines, a clean stop. On a real store."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
+from veilleuse.collector import settings
+from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFull
+from veilleuse.collector.health import Health
+from veilleuse.collector.model import HostStatus
+from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
+from veilleuse.collector.store.sqlite.directory import Reserve
+from veilleuse.collector.writer import GROUP_PUSHES, Writer
+
+
+class Bench:
+    """A store, its reader and a writer that has not started."""
+
+    def __init__(self, directory: Path, store: SqliteStore, reader: SqliteReader) -> None:
+        self.directory = directory
+        self.store = store
+        self.reader = reader
+        self.health = Health()
+        self.damages: list[StoreDamaged] = []
+        self.writer = Writer(store, self.health, queue_pushes=100, on_damage=self.damages.append)
+
+    def hold(self) -> threading.Event:
+        """Keep the writer's thread busy until the event is set."""
+        release, entered = threading.Event(), threading.Event()
+
+        def job() -> None:
+            entered.set()
+            release.wait(10)
+
+        self.writer.submit(job, alone=True)
+        assert entered.wait(10)
+        return release
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """An empty store with one site."""
+    store = create_store(
+        tmp_path, settings.Store(free_bytes_minimum=0), simulated=False, now_unix_milliseconds=NOW
+    )
+    with closing(store), closing(SqliteReader(tmp_path)) as reader:
+        store.registry.put_site(site())
+        made = Bench(tmp_path, store, reader)
+        yield made
+        made.writer.stop()
+
+
+def test_an_answer_comes_after_the_commit(bench):
+    """When the future has its outcome, another connection sees the rows."""
+    stream = Stream(enrol(bench.store.registry))
+    bench.writer.start()
+    for number in range(1, 6):
+        outcome = bench.writer.append(stream.send(realistic(MONDAY_10H + number * HOUR))).result(10)
+        assert outcome.mark == number
+        assert bench.reader.record_count() == number
+
+
+def test_what_waits_is_committed_together(bench):
+    """100 pushes queued while the writer was busy: two commits, of 64 and the rest."""
+    streams = [Stream(enrol(bench.store.registry)) for _ in range(100)]
+    bench.writer.start()
+    release = bench.hold()
+    futures = [bench.writer.append(stream.send(realistic(MONDAY_10H))) for stream in streams]
+    assert bench.health.snapshot()["queue_pushes"] == 100
+    release.set()
+    assert [future.result(10).mark for future in futures] == [1] * 100
+    snapshot = bench.health.snapshot()
+    assert GROUP_PUSHES == 64
+    assert snapshot["commits"] == 2
+    assert sum(snapshot["commit_seconds_buckets"].values()) == 2
+    assert (snapshot["pushes"], snapshot["records"]) == ({"stored": 100}, {"stored": 100})
+    assert snapshot["queue_pushes"] == 0
+
+
+def test_the_queue_is_bounded(bench):
+    """One more than it may hold is told at once to come back."""
+    stream = Stream(enrol(bench.store.registry))
+    push = stream.send(realistic(MONDAY_10H))
+    bench.writer.start()
+    release = bench.hold()
+    futures = [bench.writer.append(push) for _ in range(100)]
+    with pytest.raises(QueueFull, match="100 pushes wait already"):
+        bench.writer.append(push)
+    release.set()
+    assert sum(future.result(10).stored_records for future in futures) == 1
+
+
+def test_a_push_nobody_waits_for_any_more_is_dropped(bench):
+    """Its deadline passed before the commit: cancelled, not stored."""
+    stream = Stream(enrol(bench.store.registry))
+    bench.writer.start()
+    release = bench.hold()
+    late = bench.writer.append(stream.send(realistic(MONDAY_10H)), time.monotonic() + 0.01)
+    time.sleep(0.02)
+    release.set()
+    with pytest.raises(CancelledError):
+        late.result(10)
+    assert bench.writer.append(stream.push(), time.monotonic() + 10).result(10).stored_records == 1
+    assert bench.health.snapshot()["pushes"] == {"expired": 1, "stored": 1}
+
+
+def test_a_job_that_raises_is_undone_alone(bench):
+    """Its neighbours in the same commit stand; the caller gets its exception."""
+    host, stream = enrol(bench.store.registry), Stream(enrol(bench.store.registry))
+    bench.writer.start()
+    release = bench.hold()
+
+    def broken() -> None:
+        bench.store.registry.set_status(host, HostStatus.REVOKED)
+        raise LookupError("half way")
+
+    bad = bench.writer.submit(broken)
+    good = bench.writer.submit(lambda: bench.store.registry.set_instance_id(host, bytes(16)))
+    push = bench.writer.append(stream.send(realistic(MONDAY_10H)))
+    release.set()
+    with pytest.raises(LookupError, match="half way"):
+        bad.result(10)
+    assert good.result(10) is None
+    assert push.result(10).mark == 1
+    assert bench.reader.hosts()[0].status is HostStatus.ACTIVE
+    assert bench.store.registry.instance_id(host) == bytes(16)
+    assert bench.health.snapshot()["commits"] == 1
+
+
+def test_a_full_disk_stops_records_not_revocations(bench):
+    """R6: the pushes of a group are refused, the job beside them is durable; then records are taken again."""
+    stream = Stream(enrol(bench.store.registry))
+    push = stream.send(realistic(MONDAY_10H))
+    bench.store.ingest._reserve = Reserve(bench.directory, 2**62, 1.0)
+    bench.writer.start()
+    release = bench.hold()
+    refused = bench.writer.append(push)
+    revoked = bench.writer.submit(lambda: bench.store.registry.set_status(stream.host_id, HostStatus.REVOKED))
+    release.set()
+    with pytest.raises(StoreFull):
+        refused.result(10)
+    revoked.result(10)
+    assert bench.reader.hosts()[0].status is HostStatus.REVOKED
+    bench.store.ingest._reserve = Reserve(bench.directory, 0, 0.0)
+    assert bench.writer.append(push).result(10).mark == 1
+    assert bench.health.snapshot()["store_errors"] == {"full": 1}
+
+
+def test_damage_found_while_running_is_told_and_answered(bench):
+    """Pages overwritten under the running collector: the caller gets StoreDamaged, so does the composition root."""
+    streams = [Stream(enrol(bench.store.registry)) for _ in range(30)]
+    bench.store.ingest.append([stream.send(realistic(MONDAY_10H)) for stream in streams])
+    bench.store.data.checkpoint()
+    file = bench.directory / "data.db"
+    size = file.stat().st_size
+    with file.open("r+b") as raw:
+        for page in range(1, size // 4096):
+            raw.seek(page * 4096)
+            raw.write(b"\xff" * 4096)
+    bench.store.data.connection.execute("PRAGMA shrink_memory")
+    bench.writer.start()
+    with pytest.raises(CollectorError):
+        bench.writer.append(streams[0].send(realistic(MONDAY_10H + HOUR))).result(10)
+    assert bench.damages
+    assert "damaged" in str(bench.damages[0])
+
+
+def test_stop_writes_what_waits_and_takes_nothing_new(bench):
+    """Queued before the stop: stored. After it: told to come back."""
+    streams = [Stream(enrol(bench.store.registry)) for _ in range(70)]
+    futures = [bench.writer.append(stream.send(realistic(MONDAY_10H))) for stream in streams]
+    job = bench.writer.submit(lambda: 41 + 1)
+    bench.writer.start()
+    bench.writer.stop()
+    assert job.result(0) == 42
+    assert all(future.result(0).mark == 1 for future in futures)
+    assert bench.reader.record_count() == 70
+    with pytest.raises(QueueFull, match="stopping"):
+        bench.writer.append(streams[0].push())
+    with pytest.raises(QueueFull, match="stopping"):
+        bench.writer.submit(lambda: None)
+
+
+def test_many_threads_at_once(bench):
+    """16 agents in 16 threads, each one in flight: all stored, in far fewer commits than pushes."""
+    streams = [Stream(enrol(bench.store.registry)) for _ in range(16)]
+    bench.writer.start()
+
+    def agent(stream: Stream) -> None:
+        for number in range(20):
+            bench.writer.append(stream.send(realistic(MONDAY_10H + number * 300_000))).result(10)
+
+    threads = [threading.Thread(target=agent, args=(stream,)) for stream in streams]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert bench.reader.record_count() == 320
+    assert bench.health.snapshot()["commits"] < 320

@@ -1,0 +1,121 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The dashboard says what panels.py says, with names of the catalogue, and nothing that could run in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from grafana.build import OUTPUT, dashboards
+from grafana.panels import ROWS
+from grafana.queries import series
+from tests.architecture.tree import ROOT
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.catalogue import BY_NAME, Kind
+
+FILES = sorted(OUTPUT.glob("*.json"))
+PANELS = [panel for row in ROWS for panel in row.panels]
+
+
+def names(expression: str) -> set[str]:
+    """Metrics an expression reads."""
+    return set(re.findall(r"\bveilleuse_\w+", expression))
+
+
+def base(name: str) -> str:
+    """Family of a series."""
+    family = name.removesuffix("_sum").removesuffix("_count")
+    return family if BY_NAME.get(family, c.ENERGY).kind is Kind.SUMMARY else name
+
+
+def test_committed_files_are_what_would_be_built():
+    """`make dashboards` changes nothing, and no other file lies there."""
+    assert {file.name: file.read_text(encoding="utf-8") for file in FILES} == dashboards()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_round_trip(file):
+    """Read by the SDK's own model and written again, it is the same."""
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    again = json.loads(json.dumps(Dashboard.from_json(raw), cls=JSONEncoder))
+    assert again == raw
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_panels_of_the_file(file):
+    """Ids are unique; each panel has a title, a description, a unit, the variable data source, and is no HTML (S16)."""
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    panels: list[dict[str, Any]] = raw["panels"]
+    identifiers = [panel["id"] for panel in panels]
+    assert len(identifiers) == len(set(identifiers))
+    for panel in panels:
+        assert panel["type"] not in {"text", "dashlist", "news", "html"}
+        if panel["type"] == "row":
+            continue
+        assert panel["title"]
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["datasource"]["uid"] == "${datasource}"
+        assert all(target["expr"] for target in panel["targets"])
+    assert "<" not in "".join(panel.get("title", "") + panel.get("description", "") for panel in panels)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_panels_do_not_overlap(file):
+    """Each stands inside the 24 columns, on no other."""
+    taken: set[tuple[int, int]] = set()
+    for panel in json.loads(file.read_text(encoding="utf-8"))["panels"]:
+        at = panel["gridPos"]
+        x, y = at.get("x", 0), at.get("y", 0)
+        assert x + at["w"] <= 24
+        cells = {(x + i, y + j) for i in range(at["w"]) for j in range(at["h"])}
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel.identifier))
+def test_every_metric_exists(panel):
+    """A renamed metric breaks the build, not a screen in the field."""
+    for query in panel.queries:
+        assert names(query.expression)
+        for name in names(query.expression):
+            assert base(name) in BY_NAME, name
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel.identifier))
+def test_totals_leave_virtual_machines_out(panel):
+    """An energy, power or emission panel says which machines it is of."""
+    for query in panel.queries:
+        if names(query.expression) & {c.ENERGY.name, c.EMISSIONS.name, c.POWER.name, c.DAY_ENERGY.name}:
+            assert "virtual_machine" in query.expression
+
+
+def test_unknown_label_is_refused():
+    """A matcher on a label the metric does not have would select nothing, silently."""
+    with pytest.raises(ValueError, match="no label"):
+        series(c.HOSTS, 'entity="DSI"')
+
+
+def test_rules_name_existing_metrics():
+    """Alerts and recordings read metrics of the catalogue; what they record is named level:metric:operation."""
+    text = (ROOT / "grafana/rules/veilleuse.yml").read_text(encoding="utf-8")
+    expressions = re.findall(r"expr: (?:>-\n)?((?:.*\n)(?: {10,}(?:veilleuse|or ).*\n)*)", text)
+    assert len(expressions) == text.count("expr:")
+    for expression in expressions:
+        for name in names(expression):
+            assert base(name) in BY_NAME, name
+    assert all(re.fullmatch(r"\w+:\w+:\w+", name) for name in re.findall(r"record: (\S+)", text))
+
+
+def test_provisioning_points_where_the_readme_says():
+    """The folder in the provider file is the one the installation copies to."""
+    provider = (ROOT / "grafana/provisioning/dashboards/veilleuse.yml").read_text(encoding="utf-8")
+    (path,) = re.findall(r"path: (\S+)", provider)
+    assert path in Path(ROOT / "grafana/README.md").read_text(encoding="utf-8")

@@ -1,0 +1,25 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The rules, judged by promtool: their syntax, and their own unit tests."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.architecture.tree import ROOT
+from tests.peers import peer
+
+RULES = ROOT / "grafana/rules"
+
+
+@pytest.mark.parametrize(
+    "words", [("check", "rules", "--lint-fatal", "veilleuse.yml"), ("test", "rules", "veilleuse_test.yml")]
+)
+def test_promtool(words):
+    """SUCCESS."""
+    done = subprocess.run(
+        [peer("promtool"), *words], cwd=RULES, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,200 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Timetable → bands: DESIGN.md §3, clock changes and closures included."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar, CalendarError, OpenSpan, day_segments, segments
+from veilleuse.wire.vocabulary import Band
+
+HOUR = 3_600_000
+PARIS = ZoneInfo("Europe/Paris")
+MONDAY = date(2026, 3, 2)
+SATURDAY = date(2026, 3, 7)
+
+
+def hours(calendar: Calendar, day: date) -> dict[Band, float]:
+    """Band → hours of a civil day."""
+    total: dict[Band, float] = {}
+    for piece in day_segments(calendar, day):
+        length = (piece.end_unix_milliseconds - piece.start_unix_milliseconds) / HOUR
+        total[piece.band] = total.get(piece.band, 0) + length
+    return total
+
+
+def milliseconds(*local: int) -> int:
+    """A local time of Paris, Unix ms."""
+    return round(datetime(*local, tzinfo=PARIS).timestamp() * 1000)  # type: ignore[misc, arg-type]  # year, month …
+
+
+def test_a_working_day_of_the_default_timetable():
+    """10 h open, 8 h night, 6 h closed."""
+    assert hours(DEFAULT_CALENDAR, MONDAY) == {Band.NIGHT: 8, Band.CLOSED: 6, Band.OPEN: 10}
+    assert [piece.band for piece in day_segments(DEFAULT_CALENDAR, MONDAY)] == [
+        Band.NIGHT,
+        Band.CLOSED,
+        Band.OPEN,
+        Band.CLOSED,
+        Band.NIGHT,
+    ]
+
+
+def test_nothing_is_open_on_a_weekend_or_a_closure():
+    """16 h closed, 8 h night."""
+    closed = Calendar("Europe/Paris", DEFAULT_CALENDAR.open_spans, (MONDAY,))
+    for calendar, day in ((DEFAULT_CALENDAR, SATURDAY), (closed, MONDAY)):
+        assert hours(calendar, day) == {Band.NIGHT: 8, Band.CLOSED: 16}
+    assert hours(closed, MONDAY + timedelta(days=1))[Band.OPEN] == 10
+
+
+def test_a_short_closed_band_is_folded_into_the_night():
+    """Under 4 h of `closed` on a date, it would be a clock: it counts as night."""
+    long_day = Calendar("Europe/Paris", (OpenSpan(1, 7 * 60, 20 * 60),))
+    assert hours(long_day, MONDAY) == {Band.OPEN: 13, Band.NIGHT: 11}
+    just_enough = Calendar("Europe/Paris", (OpenSpan(1, 8 * 60, 20 * 60),))
+    assert hours(just_enough, MONDAY) == {Band.OPEN: 12, Band.NIGHT: 8, Band.CLOSED: 4}
+
+
+def test_an_open_night_is_open():
+    """A night shift is the site's timetable: `night` is only what is not open."""
+    shift = Calendar("Europe/Paris", (OpenSpan(1, 0, 6 * 60),))
+    assert hours(shift, MONDAY) == {Band.OPEN: 6, Band.CLOSED: 16, Band.NIGHT: 2}
+
+
+@pytest.mark.parametrize(
+    ("day", "length", "night"),
+    [(date(2026, 3, 29), 82_800_000, 7), (date(2026, 10, 25), 90_000_000, 9), (MONDAY, 86_400_000, 8)],
+)
+def test_the_clock_change_falls_into_the_night(day, length, night):
+    """A civil day of Paris has 23, 24 or 25 hours; the hour that goes or comes is one of the night."""
+    pieces = day_segments(DEFAULT_CALENDAR, day)
+    assert pieces[-1].end_unix_milliseconds - pieces[0].start_unix_milliseconds == length
+    assert hours(DEFAULT_CALENDAR, day)[Band.NIGHT] == night
+
+
+def test_a_span_that_straddles_the_clock_change():
+    """Open 01:00-05:00 on the day the clocks go back is five hours, on the day they go forward three."""
+    calendar = Calendar("Europe/Paris", (OpenSpan(7, 60, 300),))
+    assert hours(calendar, date(2026, 10, 25))[Band.OPEN] == 5
+    assert hours(calendar, date(2026, 3, 29))[Band.OPEN] == 3
+
+
+zones = st.sampled_from(
+    [
+        "Europe/Paris",
+        "America/Cayenne",
+        "Indian/Reunion",
+        "Pacific/Noumea",
+        "America/St_Johns",
+        "Australia/Lord_Howe",
+        "UTC",
+    ]
+)
+spans = st.lists(
+    st.tuples(st.integers(1, 7), st.integers(0, 1_260)).flatmap(
+        lambda start: st.integers(start[1] + 180, 1_440).map(lambda end: OpenSpan(start[0], start[1], end))
+    ),
+    max_size=7,
+    unique_by=lambda span: span.iso_weekday,
+).map(lambda many: tuple(sorted(many)))
+calendars = st.builds(
+    Calendar,
+    zones,
+    spans,
+    st.sets(st.dates(date(2025, 1, 1), date(2027, 12, 31)), max_size=5).map(lambda days: tuple(sorted(days))),
+)
+
+
+@given(calendars, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
+def test_the_pieces_of_a_day_touch_and_cover_it(calendar, day):
+    """From local midnight to local midnight, no hole, no overlap, neighbours of different bands; closures never open."""
+    pieces = day_segments(calendar, day)
+    zone = ZoneInfo(calendar.time_zone)
+    assert pieces[0].start_unix_milliseconds == round(
+        datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000
+    )
+    following = day + timedelta(days=1)
+    assert pieces[-1].end_unix_milliseconds == round(
+        datetime(following.year, following.month, following.day, tzinfo=zone).timestamp() * 1000
+    )
+    for one, two in zip(pieces, pieces[1:], strict=False):  # noqa: RUF007 - pairs
+        assert one.end_unix_milliseconds == two.start_unix_milliseconds
+        assert one.band is not two.band
+    if day in calendar.closures:
+        assert all(piece.band is not Band.OPEN for piece in pieces)
+
+
+@given(calendars, st.integers(1_735_780_000_000, 1_830_300_000_000), st.integers(1, 400 * HOUR))
+def test_any_stretch_is_cut_without_loss(calendar, start, length):
+    """Σ pieces = stretch, each within one civil day, and cutting in two places gives the same bands."""
+    pieces = list(segments(calendar, start, start + length))
+    assert sum(piece.end_unix_milliseconds - piece.start_unix_milliseconds for piece in pieces) == length
+    zone = ZoneInfo(calendar.time_zone)
+    for piece in pieces:
+        assert datetime.fromtimestamp(piece.start_unix_milliseconds / 1000, zone).date() == piece.local_date
+
+    def by_band(*stretches):
+        total: dict[Band, int] = {}
+        for low, high in stretches:
+            for piece in segments(calendar, low, high):
+                share = piece.end_unix_milliseconds - piece.start_unix_milliseconds
+                total[piece.band] = total.get(piece.band, 0) + share
+        return total
+
+    middle = start + length // 2
+    assert by_band((start, start + length)) == by_band((start, middle), (middle, start + length))
+
+
+def test_a_stretch_over_the_edge_of_the_day():
+    """Monday 17:59:59 to 18:00:01 is one second open, one closed."""
+    pieces = list(
+        segments(DEFAULT_CALENDAR, milliseconds(2026, 3, 2, 17, 59, 59), milliseconds(2026, 3, 2, 18, 0, 1))
+    )
+    assert [(p.band, p.end_unix_milliseconds - p.start_unix_milliseconds) for p in pieces] == [
+        (Band.OPEN, 1_000),
+        (Band.CLOSED, 1_000),
+    ]
+    assert list(segments(DEFAULT_CALENDAR, 5, 5)) == []
+
+
+@given(calendars)
+def test_a_calendar_survives_json(calendar):
+    """Canonical text: the same calendar always has the same hash."""
+    assert Calendar.from_json(calendar.to_json()) == calendar
+    assert Calendar.from_json(calendar.to_json()).to_json() == calendar.to_json()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Calendar("Europe/Lyon", ()), "unknown time zone"),
+        (lambda: Calendar("Europe/Paris", (OpenSpan(1, 480, 600),)), "shorter than 180"),
+        (lambda: Calendar("Europe/Paris", (OpenSpan(8, 480, 900),)), "out of range"),
+        (lambda: Calendar("Europe/Paris", (OpenSpan(1, 480, 1_441),)), "out of range"),
+        (lambda: Calendar("Europe/Paris", (OpenSpan(1, 480, 900), OpenSpan(1, 899, 1_200))), "overlaps"),
+        (lambda: Calendar("Europe/Paris", (OpenSpan(2, 480, 900), OpenSpan(1, 480, 900))), "not in order"),
+        (lambda: Calendar("Europe/Paris", (), (SATURDAY, MONDAY)), "sorted"),
+        (lambda: Calendar.from_json("{}"), "not a calendar"),
+        (lambda: Calendar.from_json("["), "not a calendar"),
+    ],
+)
+def test_a_timetable_that_cannot_be_used_is_refused(make, words):
+    """Which entry and why."""
+    with pytest.raises(CalendarError, match=words):
+        make()
+
+
+def test_the_default_calendar_is_named_for_ever():
+    """Its hash stands in every record made without a site's calendar: changing it is a new release of the wire."""
+    import hashlib
+
+    digest = hashlib.sha256(DEFAULT_CALENDAR.to_json().encode()).hexdigest()
+    assert digest == "906d91a6c2df3370f136ab63f379c616478158d1b263fa140bc8d9658390befe"
+    assert datetime.fromtimestamp(0, UTC).year == 1970

@@ -1,0 +1,103 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Units, sums, limits, chain: exact integers, conserved, bounded."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veilleuse.wire import limits, units
+from veilleuse.wire.chain import chain_next, chain_start, record_hash
+from veilleuse.wire.sums import apportion
+
+amounts = st.integers(0, 2**63)
+
+
+def test_one_kilowatt_hour():
+    """1 kWh = 3.6 MJ = 3,600,000,000 mJ; 1 W for an hour is 1 Wh; 1 µWh is 3,600 µJ."""
+    assert units.JOULES_PER_KWH == 3_600_000
+    assert units.kwh_from_millijoules(3_600_000_000) == 1.0
+    assert units.joules_from_millijoules(1_500) == 1.5
+    assert units.millijoules_from_watts(1.0, units.MILLISECONDS_PER_HOUR) == 3_600_000
+    assert units.MICROJOULES_PER_MICROWATT_HOUR == 3_600
+    assert units.MILLISECONDS_PER_DAY == 24 * units.MILLISECONDS_PER_HOUR == 86_400_000
+
+
+@given(amounts, st.lists(st.integers(0, 2**40), min_size=1, max_size=20).filter(any))
+def test_the_parts_sum_to_the_whole(total, weights):
+    """Exactly, each within one unit of its share, nothing to a weight of zero."""
+    parts = apportion(total, weights)
+    assert sum(parts) == total
+    whole = sum(weights)
+    for part, weight in zip(parts, weights, strict=True):
+        assert abs(part * whole - total * weight) <= whole
+        assert weight or not part
+
+
+@given(amounts, st.lists(st.integers(1, 10**6), min_size=2, max_size=20), st.data())
+def test_splitting_twice_is_splitting_once(total, weights, data):
+    """Cutting at one edge first moves no more than one unit across it."""
+    cut = data.draw(st.integers(1, len(weights) - 1))
+    head = apportion(total, [sum(weights[:cut]), sum(weights[cut:])])[0]
+    assert abs(head - sum(apportion(total, weights)[:cut])) <= 1
+
+
+def test_nothing_to_split_among_nobody():
+    """0 among zero weights is zeros; something is an error; so is a negative number."""
+    assert apportion(0, [0, 0]) == [0, 0]
+    assert apportion(0, []) == []
+    for total, weights in ((1, [0, 0]), (1, []), (-1, [1]), (1, [1, -1])):
+        with pytest.raises(ValueError, match="apportion"):
+            apportion(total, weights)
+
+
+@given(st.binary(min_size=8, max_size=8), st.lists(st.binary(max_size=50), max_size=8))
+def test_the_chain_is_sha_256_all_the_way(epoch, records):
+    """chain_0 = SHA-256(epoch); chain_n = SHA-256(chain_{n-1} ‖ record); the row's hash is 8 bytes of its own."""
+    chain = chain_start(epoch)
+    assert chain == hashlib.sha256(epoch).digest()
+    for record in records:
+        assert chain_next(chain, record) == hashlib.sha256(chain + record).digest()
+        chain = chain_next(chain, record)
+        assert record_hash(record) == hashlib.sha256(record).digest()[:8]
+    assert len(chain) == limits.CHAIN_BYTES
+
+
+@given(
+    st.floats(0, 100), st.sampled_from([limits.CPU_BUCKET_EDGES_PERCENT, limits.MEMORY_BUCKET_EDGES_PERCENT])
+)
+def test_a_value_lies_in_its_bucket(value, edges):
+    """Lower edge ≤ value < upper edge."""
+    index = limits.bucket_index(value, edges)
+    assert index == 0 or edges[index - 1] <= value
+    assert index == len(edges) or value < edges[index]
+
+
+@given(st.text(max_size=200))
+def test_a_fact_is_harmless_or_nothing(text):
+    """Only letters, digits, space . _ - ; 1 to 64; cleaning twice changes nothing more."""
+    cleaned = limits.fact_text(text)
+    if cleaned is not None:
+        assert limits.FACT_PATTERN.fullmatch(cleaned)
+        assert limits.fact_text(cleaned) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("Intel(R) Core(TM) i5-8500 CPU @ 3.00GHz", "Intel_R_ Core_TM_ i5-8500 CPU _ 3.00GHz"),
+        ("Debian GNU/Linux 13", "Debian GNU_Linux 13"),
+        ("  Dell Inc. ", "Dell Inc."),
+        ("=cmd|'/c calc'!A1", "cmd_c calc_A1"),
+        ("<script>", "script"),
+        ("日本", None),
+        ("", None),
+    ],
+)
+def test_facts_as_they_come(text, fact):
+    """Makers' names keep what is plain in them; markup, formulas and paths do not survive."""
+    assert limits.fact_text(text) == fact

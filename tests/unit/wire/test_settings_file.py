@@ -1,0 +1,142 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Settings: file < environment < flags, one spelling everywhere, refused with the nearest known key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from veilleuse.wire.settings_file import ConfigurationError, describe, load, render_default, setting
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """A section."""
+
+    count: int = setting(3, "How many.", minimum=1, maximum=9)
+    ratio: float = setting(0.5, "A share.", minimum=0)
+    word: str = setting("a", "One of two.", choices=("a", "b"))
+    names: tuple[str, ...] = setting((), "Some names.")
+    flag: bool = setting(False, "Yes or no.")
+    folder: Path = setting(Path("/x"), "A path.\nOn two lines.")
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """All of it."""
+
+    top: str = setting('quote " and \\', "A key without section.")
+    inner: Inner = setting(Inner(), "")
+
+
+def loaded(
+    tmp_path: Path, text: str = "", environment: dict[str, str] | None = None, **overrides: str
+) -> Outer:
+    """From a file with this text."""
+    file = tmp_path / "s.toml"
+    file.write_text(text)
+    flags = {key.replace("__", "."): value for key, value in overrides.items()}
+    return load(Outer, file=file, environment=environment or {}, prefix="APP", overrides=flags)
+
+
+def test_the_order_is_file_environment_flags(tmp_path):
+    """The later wins; what nobody says keeps its default."""
+    text = "[inner]\ncount = 4\nratio = 0.25\n"
+    assert loaded(tmp_path, text).inner == Inner(count=4, ratio=0.25)
+    environment = {"APP__INNER__COUNT": "5", "APP__INNER__RATIO": "1", "OTHER__X": "y"}
+    assert loaded(tmp_path, text, environment).inner == Inner(count=5, ratio=1.0)
+    assert loaded(tmp_path, text, environment, inner__count="6").inner == Inner(count=6, ratio=1.0)
+    assert load(Outer, file=None, environment={}, prefix="APP") == Outer()
+
+
+def test_every_type_from_text_and_from_toml(tmp_path):
+    """Lists are comma separated in the environment, booleans are words."""
+    environment = {
+        "APP__INNER__NAMES": "x, y,,z",
+        "APP__INNER__FLAG": "true",
+        "APP__INNER__FOLDER": "/tmp/y",
+        "APP__INNER__WORD": "b",
+        "APP__TOP": "t",
+    }
+    expected = Outer("t", Inner(names=("x", "y", "z"), flag=True, folder=Path("/tmp/y"), word="b"))
+    assert loaded(tmp_path, "", environment) == expected
+    text = 'top = "t"\n[inner]\nnames = ["x", "y", "z"]\nflag = true\nfolder = "/tmp/y"\nword = "b"\n'
+    assert loaded(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[inner\n", "not valid TOML"),
+        ("[inner]\ncuont = 1\n", r"unknown key 'inner.cuont' .*nearest known key is 'inner.count'"),
+        ("count = 1\n", r"unknown key 'count' .*nearest known key is 'inner.count'"),
+        ("zzzzqqqq = 1\n", "unknown key 'zzzzqqqq'"),
+        ("[inner]\ncount = 0\n", "is 0: it must be at least 1"),
+        ("[inner]\ncount = 10\n", "is 10: it must be at most 9"),
+        ("[inner]\ncount = 1.5\n", "must be a whole number"),
+        ("[inner]\ncount = true\n", "must be a whole number"),
+        ('[inner]\ncount = "many"\n', "must be a whole number"),
+        ("[inner]\nratio = nan\n", "must be a number"),
+        ("[inner]\nratio = inf\n", "must be a number"),
+        ("[inner]\nratio = []\n", "must be a number"),
+        ('[inner]\nflag = "perhaps"\n', "must be true or false"),
+        ("[inner]\nword = 1\n", "must be text"),
+        ('[inner]\nword = "c"\n', "use one of a, b"),
+        ("[inner]\nfolder = 1\n", "must be a path"),
+        ("inner = 1\n", "unknown key 'inner'"),
+        ("[inner.count]\nx = 1\n", "unknown key 'inner.count.x'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, text, words):
+    """What, where, and what it should be."""
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        loaded(tmp_path, text)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "s.toml") in str(caught.value)
+
+
+def test_where_a_wrong_value_came_from(tmp_path):
+    """The variable's name, the command line, the missing or unreadable file."""
+    with pytest.raises(ConfigurationError, match="APP__INNER__CONT"):
+        loaded(tmp_path, "", {"APP__INNER__CONT": "1"})
+    with pytest.raises(ConfigurationError, match=r"APP__INNER__COUNT\)"):
+        loaded(tmp_path, "", {"APP__INNER__COUNT": "x"})
+    with pytest.raises(ConfigurationError, match="on the command line"):
+        loaded(tmp_path, inner__count="99")
+    with pytest.raises(ConfigurationError, match="no configuration file"):
+        load(Outer, file=tmp_path / "none", environment={}, prefix="APP")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        load(Outer, file=tmp_path / "binary", environment={}, prefix="APP")
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        load(Outer, file=tmp_path, environment={}, prefix="APP")
+
+
+def test_a_section_with_every_key_commented_out(tmp_path):
+    """Is as good as none."""
+    assert loaded(tmp_path, "[inner]\n# count = 3\n") == Outer()
+
+
+def test_the_default_is_written_out_whole(tmp_path):
+    """Each key with its documentation, bounds and default; uncommented it is the defaults again."""
+    text = render_default(Outer)
+    for described in describe(Outer):
+        for line in described.doc.splitlines():
+            assert f"# {line}\n" in text
+    assert "# (minimum 1; maximum 9)\n# count = 3\n" in text
+    assert "# (one of a, b)\n" in text
+    keys = {described.dotted.rpartition(".")[2] for described in describe(Outer)}
+    lines = [line[2:] if line[2:].partition(" = ")[0] in keys else line for line in text.splitlines()]
+    assert loaded(tmp_path, "\n".join(lines)) == Outer()
+    assert [described.dotted for described in describe(Outer)] == [
+        "top",
+        "inner.count",
+        "inner.ratio",
+        "inner.word",
+        "inner.names",
+        "inner.flag",
+        "inner.folder",
+    ]

@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The words and the contract's enums are one list; the model's names are the contract's fields."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pytest
+
+from veilleuse.agent.model import BUCKETS, OPTIONAL_SUMS
+from veilleuse.wire import names
+from veilleuse.wire.ladder import MEASURED, Method
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import (
+    Band,
+    Boundary,
+    DeviceClass,
+    GapReason,
+    PointKind,
+    Population,
+    State,
+    Supply,
+)
+
+ENUMS = {
+    "Band": Band,
+    "State": State,
+    "Supply": Supply,
+    "PointKind": PointKind,
+    "Boundary": Boundary,
+    "GapReason": GapReason,
+    "Population": Population,
+    "DeviceClass": DeviceClass,
+}
+
+
+@pytest.mark.parametrize("name", ENUMS)
+def test_the_words_are_the_enums(name):
+    """Same members in the same order, but for UNSPECIFIED, which is number 0 and has no word."""
+    words: type[StrEnum] = ENUMS[name]
+    values = pb.DESCRIPTOR.enum_types_by_name[name].values
+    prefix = "".join(f"_{letter}" if letter.isupper() else letter for letter in name).lstrip("_").upper()
+    assert values[0].name == f"{prefix}_UNSPECIFIED"
+    assert values[0].number == 0
+    assert [value.name for value in values][1:] == [f"{prefix}_{word.name}" for word in words]
+    assert [word.value for word in words] == [word.name.lower() for word in words]
+
+
+def test_every_enum_refuses_its_zero():
+    """Number 0 is UNSPECIFIED everywhere: forgetting a field is never an answer."""
+    for enum in pb.DESCRIPTOR.enum_types_by_name.values():
+        assert enum.values_by_number[0].name.endswith("_UNSPECIFIED")
+
+
+def test_the_sums_of_a_cell_are_fields_of_the_contract():
+    """Each optional sum has presence, each bucket list is repeated: absent is told from zero."""
+    fields = pb.Cell.DESCRIPTOR.fields_by_name
+    for name in OPTIONAL_SUMS:
+        assert fields[name].has_presence, name
+    for name in BUCKETS:
+        assert fields[name].is_repeated, name
+
+
+def test_the_ladder_is_in_order():
+    """METHOD.md §3, best first; what counts as measured is its top."""
+    assert [method.value for method in Method] == [
+        "metered",
+        "battery",
+        "counter_calibrated",
+        "counter_modelled",
+        "load_modelled",
+        "class_default",
+    ]
+    assert set(list(Method)[: len(MEASURED)]) == MEASURED
+
+
+def test_opentelemetry_names_are_distinct():
+    """Attribute keys and metrics: lower case, dotted, none twice."""
+    values = [value for key, value in vars(names).items() if key.isupper()]
+    assert len(set(values)) == len(values)
+    assert all(value == value.lower() and "." in value for value in values)
