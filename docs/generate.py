@@ -78,9 +78,7 @@ def _kind(kind: Any) -> str:
         kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
     if typing.get_origin(kind) is tuple:
         return "a list"
-    return {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path"}[
-        kind
-    ]
+    return {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path"}[kind]
 
 
 def _shown(value: object) -> str:

@@ -90,6 +90,19 @@ def week(day: date) -> Any:
     return pb.Period(week=pb.IsoWeek(year=year, week=number_))
 
 
+def _said(
+    device_class: DeviceClass, agent_version: str, sources: Sequence[tuple[str, int, int, str | None]]
+) -> tuple[bytes, bytes]:
+    """Facts and health of a Hello."""
+    form: Any = number(device_class)
+    facts = pb.Facts(device_class=form, cpu_count=8, agent_version=agent_version)
+    health = pb.Health(agent_version=agent_version, spool_records=3, spool_bytes=40960)
+    health.drops.add(reason=number(GapReason.SPOOL_CAP), records=2)
+    for name, successes, failures, unavailable in sources:
+        health.sources.add(name=name, successes=successes, failures=failures, unavailable=unavailable)
+    return facts.SerializeToString(), health.SerializeToString()
+
+
 class _Inline:
     """The writer without its thread."""
 
@@ -146,12 +159,7 @@ class Filled:
     ) -> HostId:
         """An active host that has said Hello; `sources`: (name, successes, failures, unavailable)."""
         registry = self.store.registry
-        form: Any = number(device_class)
-        facts = pb.Facts(device_class=form, cpu_count=8, agent_version=agent_version)
-        health = pb.Health(agent_version=agent_version, spool_records=3, spool_bytes=40960)
-        health.drops.add(reason=number(GapReason.SPOOL_CAP), records=2)
-        for name, successes, failures, unavailable in sources:
-            health.sources.add(name=name, successes=successes, failures=failures, unavailable=unavailable)
+        facts, health = _said(device_class, agent_version, sources)
         now = int(time.time() * 1000)
         with self.store.transaction():
             token_id = registry.insert_token(
@@ -173,13 +181,13 @@ class Filled:
                 population=population,
                 status=HostStatus.ACTIVE,
                 enrolled_on=enrolled_on,
-                facts_wire=facts.SerializeToString(),
+                facts_wire=facts,
             )
             if contact:
                 registry.record_hello(
                     host_id,
-                    facts_wire=facts.SerializeToString(),
-                    health_wire=health.SerializeToString(),
+                    facts_wire=facts,
+                    health_wire=health,
                     now_unix_milliseconds=now,
                 )
         return host_id
@@ -189,6 +197,7 @@ class Filled:
         host_id: HostId,
         records: Iterable[tuple[Any, Sequence[Any]]],
         point: tuple[PointKind, str, Boundary] | None = None,
+        sensor_gaps: tuple[tuple[GapReason, str, int], ...] = (),
     ) -> None:
         """Append (period, wire cells) as one run of the host's stream; `point` is index 0 of the cells' energies."""
         epoch, seq, chain = self._streams.get(host_id) or (
@@ -215,6 +224,7 @@ class Filled:
                     chain,
                     record_period(period, whole),
                     cells_from_measurement(measurement),
+                    sensor_gaps,
                 )
             )
         outcome = self.store.ingest.append([ValidPush(host_id, epoch, first, before, tuple(decoded))])[0]

@@ -56,7 +56,9 @@ def closure(interpreter: str) -> list[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV"))}
 
     def names(program: str) -> set[str]:
-        done = subprocess.run([interpreter, "-c", program], capture_output=True, text=True, env=clean, check=True)
+        done = subprocess.run(
+            [interpreter, "-c", program], capture_output=True, text=True, env=clean, check=True
+        )
         return set(done.stdout.split())
 
     roots = [str(ROOT / root) for root in ("agent", "proto")]
@@ -67,7 +69,9 @@ def closure(interpreter: str) -> list[str]:
 def test_the_closure_is_the_committed_list(interpreter):
     """A module that joins or leaves changes agent_modules.txt, in the same commit, with its reason in the message."""
     found = [name for name in closure(interpreter) if name.partition(".")[0] in LISTED]
-    listed = [line for line in LIST.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    listed = [
+        line for line in LIST.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")
+    ]
     ours = [name for name in found if name.startswith("veilleuse")]
     assert ours == [name for name in listed if name.startswith("veilleuse")]
     foreign = {name for name in found if not name.startswith("veilleuse")}

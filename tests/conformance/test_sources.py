@@ -26,6 +26,7 @@ WHERE = {
 
 
 def make(name: str, root: Path, virtualisation: str = "none", watts: float = 10.0) -> Source:
+    """The source, on a tree."""
     module, _, attribute = BUILTIN[name].partition(":")
     made: Source = getattr(__import__(module, fromlist=[attribute]), attribute)(
         SourceContext(f"{root}/sys", f"{root}/proc", virtualisation, watts)

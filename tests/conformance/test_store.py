@@ -1,18 +1,15 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What every store must do, whatever its backend: ports.IngestStore, DeriveStore, Registry, Reader. PROMISES.md §2.2."""
+"""What every store must do with pushes, whatever its backend: ports.IngestStore and Reader. PROMISES.md §2.2."""
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +18,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tests.conformance.backends import BACKENDS, MONDAY, Backend
 from tests.pushes import (
     HOUR,
     MONDAY_10H,
-    NOW,
     WORKSTATION,
     Stream,
     cell,
@@ -38,61 +35,17 @@ from tests.pushes import (
     site,
     week,
 )
-from veilleuse.collector import settings
 from veilleuse.collector.codec import cells_from_wire
-from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model import (
-    AgentId,
     AppendResult,
-    Certificate,
-    DerivedCell,
-    DerivedRecord,
-    DirtyPeriod,
     Grain,
     HostId,
-    HostStatus,
-    LedgerEntry,
-    Point,
 )
-from veilleuse.collector.ports import DeriveStore, IngestStore, Reader, Registry
-from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.wire.chain import chain_start
-from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
-    Band,
-    Boundary,
-    DeviceClass,
-    PointKind,
     Population,
-    State,
-    Supply,
 )
-
-LIMITS = settings.Store(free_bytes_minimum=0)
-FIRST_HOUR_DAY = date(2026, 3, 2).toordinal()
-PACKAGE = Point(PointKind.RAPL, "package-0", Boundary.COMPONENT, "machine")
-
-
-@dataclass
-class Backend:
-    """One open store, seen through the ports alone."""
-
-    ingest: IngestStore
-    derive: DeriveStore
-    registry: Registry
-    reader: Reader
-
-
-def _sqlite(directory: Path) -> Iterator[Backend]:
-    with (
-        closing(create_store(directory, LIMITS, simulated=False, now_unix_milliseconds=NOW)) as store,
-        closing(SqliteReader(directory)) as reader,
-    ):
-        yield Backend(store.ingest, store.derive, store.registry, reader)
-
-
-BACKENDS = {"sqlite": _sqlite}
 
 
 @pytest.fixture(params=BACKENDS)
@@ -288,7 +241,7 @@ def test_a_clock_record_counts_in_its_hour_and_in_the_civil_day_of_its_site(stor
     hours = list(store.reader.sums(Grain.HOUR, 0, 2**62))
     assert {row.start for row in hours} == {MONDAY_10H - 11 * HOUR, MONDAY_10H}
     days = list(store.reader.sums(Grain.DAY, 0, 2**62))
-    assert {row.start for row in days} == {FIRST_HOUR_DAY}
+    assert {row.start for row in days} == {MONDAY}
     assert sum(row.cell.milliseconds for row in days) == 600_000
 
 
@@ -304,10 +257,10 @@ def test_dates_and_weeks_are_their_own_keys(store):
         ]
     )
     assert [row.start for row in store.reader.sums(Grain.DAY, 0, 2**62)] == [date(2026, 3, 4).toordinal()]
-    assert [row.start for row in store.reader.sums(Grain.WEEK, 0, 2**62)] == [FIRST_HOUR_DAY]
+    assert [row.start for row in store.reader.sums(Grain.WEEK, 0, 2**62)] == [MONDAY]
     assert {(p.grain, p.start) for p in store.derive.dirty(9)} == {
         (Grain.DAY, date(2026, 3, 4).toordinal()),
-        (Grain.WEEK, FIRST_HOUR_DAY),
+        (Grain.WEEK, MONDAY),
     }
 
 
@@ -473,176 +426,6 @@ def _model(line: list[bytes], stream: Stream, action: _Action) -> AppendResult:
     return AppendResult.CONFLICT
 
 
-# --- derive
-
-
-def test_derive_sees_the_records_and_clears_the_mark(store):
-    """Dirty → cells → derived → clean; a later record makes the hour dirty again and is the only first time."""
-    stream = Stream(enrol(store.registry))
-    store.ingest.append([stream.send(realistic(MONDAY_10H), realistic(MONDAY_10H + 300_000))])
-    (period,) = store.derive.dirty(10)
-    assert period == DirtyPeriod(stream.host_id, Grain.HOUR, MONDAY_10H)
-    records = store.derive.record_cells(period)
-    assert [record.first_time for record in records] == [True, True]
-    assert [record.cells for record in records] == [r.cells for r in stream.push().records]
-    _derive(store, period, 1000)
-    assert store.derive.dirty(10) == ()
-    store.ingest.append([stream.send(realistic(MONDAY_10H + 600_000))])
-    assert [r.first_time for r in store.derive.record_cells(store.derive.dirty(1)[0])] == [False, False, True]
-
-
-def test_a_record_that_arrives_while_derive_works_keeps_the_mark(store):
-    """The mark is cleared only for what derive had seen."""
-    stream = Stream(enrol(store.registry))
-    store.ingest.append([stream.send(realistic(MONDAY_10H))])
-    (period,) = store.derive.dirty(10)
-    seen = store.derive.record_cells(period)
-    store.ingest.append([stream.send(realistic(MONDAY_10H + 300_000))])
-    _derive(store, period, 1000, [record.record_id for record in seen])
-    assert store.derive.dirty(10) == (period,)
-
-
-def test_derived_hours_are_carried_into_the_day_and_replaced_not_added(store):
-    """Deriving an hour again with a better method replaces it, in the day too."""
-    stream = Stream(enrol(store.registry))
-    store.ingest.append([stream.send(realistic(MONDAY_10H), realistic(MONDAY_10H + HOUR))])
-    one, two = store.derive.dirty(10)
-    _derive(store, one, 1000)
-    _derive(store, two, 500)
-    assert _derived(store, Grain.DAY) == {(FIRST_HOUR_DAY, Method.CLASS_DEFAULT): 1500}
-    assert store.derive.mark_all_dirty() == 2
-    _derive(store, one, 1100, method=Method.METERED)
-    assert _derived(store, Grain.DAY) == {
-        (FIRST_HOUR_DAY, Method.CLASS_DEFAULT): 500,
-        (FIRST_HOUR_DAY, Method.METERED): 1100,
-    }
-    assert _derived(store, Grain.HOUR) == {
-        (MONDAY_10H, Method.METERED): 1100,
-        (MONDAY_10H + HOUR, Method.CLASS_DEFAULT): 500,
-    }
-
-
-def test_oldest_marks_come_first(store):
-    """Periods are derived in the order they were made dirty."""
-    stream = Stream(enrol(store.registry))
-    for hours in (5, 1, 3):
-        store.ingest.append([stream.send(realistic(MONDAY_10H + hours * HOUR))])
-    assert [p.start for p in store.derive.dirty(2)] == [MONDAY_10H + 5 * HOUR, MONDAY_10H + HOUR]
-    assert store.reader.dirty_count() == 3
-
-
-def test_the_ledger_only_goes_up(store):
-    """Entries of one key add up; another factor is another key; a decrease is refused and undoes its derivation."""
-    stream = Stream(enrol(store.registry))
-    store.ingest.append([stream.send(realistic(MONDAY_10H))])
-    (period,) = store.derive.dirty(1)
-    store.derive.write_derived(period, [], [], [_ledger(10), _ledger(5), _ledger(7, "0.0569")])
-    assert sorted(entry.energy_millijoules for entry in store.reader.ledger()) == [7, 15]
-    assert Decimal(store.reader.ledger()[0].factor_kgco2e_per_kwh) == Decimal("0.0521")
-    with pytest.raises(ValueError, match="only goes up"):
-        store.derive.write_derived(period, [_derived_cell(9)], [], [_ledger(-1)])
-    assert list(store.reader.derived(Grain.HOUR, 0, 2**62)) == []
-
-
-# --- registry
-
-
-def test_a_token_is_used_no_more_often_than_it_may(store):
-    """Two uses of two, then none; none when revoked, expired or unknown."""
-    token_id = _token(store.registry, max_uses=2)
-    assert [store.registry.use_token(token_id, NOW) for _ in range(3)] == [True, True, False]
-    late, revoked = _token(store.registry), _token(store.registry)
-    assert not store.registry.use_token(late, NOW + HOUR)
-    assert store.registry.revoke_token(revoked)
-    assert not store.registry.use_token(revoked, NOW)
-    assert not store.registry.use_token(999, NOW)
-    assert not store.registry.revoke_token(999)
-    token = store.registry.token_by_hash(token_id.to_bytes(32, "big"))
-    assert token is not None
-    assert (token.uses, token.max_uses, token.networks, token.revoked) == (
-        2,
-        2,
-        ("10.0.0.0/8", "::1/128"),
-        False,
-    )
-    assert [one.revoked for one in store.registry.tokens()] == [False, False, True]
-
-
-def test_certificates_are_found_by_what_makes_a_call_idempotent(store):
-    """By serial, by (token, key), by (previous serial, key), and the newest of a host."""
-    host = enrol(store.registry)
-    first = Certificate("0a", host, 1, bytes(32), b"der1", NOW, NOW + HOUR, token_id=1)
-    second = Certificate("0b", host, 2, bytes([1]) * 32, b"der2", NOW, NOW + HOUR, previous_serial="0a")
-    for certificate in (first, second):
-        store.registry.insert_certificate(certificate)
-    assert store.registry.certificate_by_serial("0a") == first
-    assert store.registry.certificate_by_token(1, bytes(32)) == first
-    assert store.registry.certificate_by_token(1, bytes([1]) * 32) is None
-    assert store.registry.certificate_by_previous("0a", bytes([1]) * 32) == second
-    assert store.registry.latest_certificate(host) == second
-    assert store.registry.latest_certificate(HostId(77)) is None
-
-
-def test_a_host_is_what_it_said_last(store):
-    """Facts and health of a Hello; no facts keep the former ones; status, names apart."""
-    host_id = enrol(store.registry)
-    facts = pb.Facts(device_class=pb.DEVICE_CLASS_SERVER, vendor="Dell Inc.", cpu_count=8)
-    health = pb.Health(agent_version="0.1.0", spool_records=3)
-    store.registry.record_hello(
-        host_id,
-        facts_wire=facts.SerializeToString(),
-        health_wire=health.SerializeToString(),
-        now_unix_milliseconds=NOW + 5,
-    )
-    store.registry.record_hello(host_id, facts_wire=None, health_wire=None, now_unix_milliseconds=NOW + 9)
-    store.registry.set_status(host_id, HostStatus.SUSPENDED)
-    (host,) = store.reader.hosts()
-    assert host == store.registry.host(host_id) == store.registry.host_by_agent_id(host.agent_id)
-    assert (host.facts.device_class, host.facts.vendor, host.facts.memory_bytes) == (
-        DeviceClass.SERVER,
-        "Dell Inc.",
-        None,
-    )
-    assert host.health is not None
-    assert (host.health.spool_records, host.health.resident_rss_bytes) == (3, None)
-    assert (host.status, host.last_contact_unix_milliseconds) == (HostStatus.SUSPENDED, NOW + 9)
-    store.registry.put_name(host.agent_id, "srv-01")
-    assert store.registry.names() == {host.agent_id: "srv-01"}
-
-
-def test_a_workstation_s_contact_is_a_date(store):
-    """The hour of a contact is nowhere, whatever it was."""
-    host_id = enrol(store.registry, Population.WORKSTATION)
-    for now in (NOW, NOW + 7 * HOUR):
-        store.registry.record_hello(host_id, facts_wire=None, health_wire=None, now_unix_milliseconds=now)
-        host = store.registry.host(host_id)
-        assert host is not None
-        assert host.last_contact_unix_milliseconds == NOW - NOW % (24 * HOUR)
-
-
-def test_a_site_that_moves_takes_its_time_zone_along(store):
-    """A corrected time zone applies to the records that come after it."""
-    stream = Stream(enrol(store.registry))
-    store.ingest.append([stream.send(realistic(MONDAY_10H))])
-    store.registry.put_site(site(time_zone="Pacific/Auckland"))
-    store.ingest.append([stream.send(realistic(MONDAY_10H + 3 * HOUR))])
-    assert {row.start for row in store.reader.sums(Grain.DAY, 0, 2**62)} == {
-        FIRST_HOUR_DAY,
-        FIRST_HOUR_DAY + 1,
-    }
-    assert store.registry.site("lyon").time_zone == "Pacific/Auckland"
-    with pytest.raises(UsageError, match="no site 'paris'"):
-        store.registry.site("paris")
-
-
-def test_the_instance_nonce_is_kept(store):
-    """Empty at first, then the last one set."""
-    host = enrol(store.registry)
-    assert store.registry.instance_id(host) == b""
-    store.registry.set_instance_id(host, bytes(16))
-    assert store.registry.instance_id(host) == bytes(16)
-
-
 # --- helpers
 
 
@@ -658,75 +441,3 @@ def _everything(store: Backend) -> Any:
     points = [row for grain in Grain for row in store.reader.point_sums(grain, 0, 2**62)]
     sums = [row for grain in Grain for row in store.reader.sums(grain, 0, 2**62)]
     return points, sums, store.reader.gap_totals(), store.reader.record_count()
-
-
-def _derived_cell(energy: int, method: Method = Method.CLASS_DEFAULT) -> DerivedCell:
-    return DerivedCell(Band.OPEN, State.ON_ACTIVE, Supply.AC, method, 60_000, energy, energy // 10)
-
-
-def _derive(
-    store: Backend,
-    period: DirtyPeriod,
-    energy: int,
-    record_ids: list[int] | None = None,
-    method: Method = Method.CLASS_DEFAULT,
-) -> None:
-    if record_ids is None:
-        record_ids = [record.record_id for record in store.derive.record_cells(period)]
-    records = [DerivedRecord(record_id, energy) for record_id in record_ids]
-    store.derive.write_derived(period, [_derived_cell(energy, method)], records, [])
-
-
-def _derived(store: Backend, grain: Grain) -> dict[tuple[int, Method], int]:
-    return {
-        (row.start, row.cell.method): row.cell.energy_millijoules
-        for row in store.reader.derived(grain, 0, 2**62)
-    }
-
-
-def _ledger(energy: int, factor: str = "0.0521") -> LedgerEntry:
-    return LedgerEntry(
-        "DSI",
-        "lyon",
-        Population.SERVER,
-        DeviceClass.SERVER,
-        Method.CLASS_DEFAULT,
-        State.ON_IDLE,
-        "ademe",
-        factor,
-        energy,
-    )
-
-
-def _token(registry: Registry, max_uses: int = 1) -> int:
-    number = len(registry.tokens()) + 1
-    return registry.insert_token(
-        token_sha256=number.to_bytes(32, "big"),
-        created_unix_milliseconds=NOW,
-        expires_unix_milliseconds=NOW + HOUR,
-        max_uses=max_uses,
-        networks=("10.0.0.0/8", "::1/128"),
-        org_entity="DSI",
-        site="lyon",
-        population=Population.SERVER,
-        approve=False,
-    )
-
-
-def test_the_same_agent_cannot_enrol_twice(store):
-    """The agent id is unique."""
-    host = enrol(store.registry)
-    known = store.registry.host(host)
-    assert known is not None
-    with pytest.raises(Exception, match=r"UNIQUE|unique"):
-        store.registry.insert_host(
-            agent_id=AgentId(known.agent_id),
-            token_id=1,
-            org_entity="DSI",
-            site="lyon",
-            population=Population.SERVER,
-            status=HostStatus.ACTIVE,
-            enrolled_on=date(2026, 3, 1),
-            facts_wire=os.urandom(0),
-        )
-    assert store.registry.hosts_of_token(1) == (host,)

@@ -7,7 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from veilleuse.agent.errors import ReadFailed
-from veilleuse.agent.model import EnergyCounter, Instant, LoadCounters, Point, PowerGauge, Reading, SupplyReading
+from veilleuse.agent.model import (
+    EnergyCounter,
+    Instant,
+    LoadCounters,
+    Point,
+    PowerGauge,
+    Reading,
+    SupplyReading,
+)
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
 NOON = 1_795_604_400_000

@@ -105,6 +105,14 @@ def assert_conserved(stack: Stack, metered: list[int]) -> None:
     assert stored(stack, "SELECT COUNT(*) FROM gap_sums") == (0,)
 
 
+def test_nothing_on_either_side_is_readable_by_others(stack):
+    """S20: with a common umask, keys, spool and databases have no right for group or others."""
+    fill(stack, 1, seed=0)
+    stack.run("veilleuse-agent", "send")
+    paths = [path for top in (stack.state, stack.data) for path in (top, *top.rglob("*"))]
+    assert [str(path) for path in paths if path.stat().st_mode & 0o077] == []
+
+
 def test_a_collector_away_for_an_hour_loses_nothing(stack):
     """An hour of 10 s records waits while nobody answers (exit code 1, one line), then arrives whole, once."""
     metered = fill(stack, AN_HOUR, seed=1)

@@ -30,7 +30,7 @@ from tests.peers import peer
 from tests.stack import free_ports, get
 from veilleuse.collector.admin_client import SOCKET_FILE
 from veilleuse.collector.health import Count, Health
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State
 
 EMPTY: dict[int, str] = {}
 """Panel id → why it may be empty on this store. None is."""
@@ -106,11 +106,14 @@ def fill(store: Filled) -> Any:
     server = store.add_host()
     modelled = store.add_host(entity="Culture")
     virtual = store.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
+    gaps = ((GapReason.SENSOR_LOST, "linux_rapl", 2_000),)
     half = [cell(State.ON_ACTIVE, 1_800_000, busy_ratio=0.4), cell(State.ON_IDLE, 1_800_000, busy_ratio=0.01)]
     for host in (modelled, virtual, server):
         store.push(host, [(clock(yesterday + i * 3_600_000, 3_600_000), half) for i in range(4)])
         now = [cell(State.ON_ACTIVE, 30_000, busy_ratio=0.4), cell(State.ON_IDLE, 30_000, busy_ratio=0.01)]
-        store.push(host, [(clock(start_of_minute(12) + i * 60_000, 60_000), now) for i in range(5)])
+        store.push(
+            host, [(clock(start_of_minute(12) + i * 60_000, 60_000), now) for i in range(5)], sensor_gaps=gaps
+        )
     workstations(store, today)
     for _ in range(12):
         pc = store.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity="Colleges")
@@ -171,17 +174,18 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
             f"  - {{job_name: veilleuse, static_configs: [{{targets: ['127.0.0.1:{web_port}']}}]}}\n"
         )
         web = start_web(folder, store.directory, web_port)
-        database = subprocess.Popen(
-            [
-                prometheus,
-                f"--config.file={config}",
-                f"--storage.tsdb.path={folder / 'tsdb'}",
-                f"--web.listen-address=127.0.0.1:{prometheus_port}",
-                "--log.level=warn",
-            ],
-            stdout=(folder / "prometheus.log").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
+        with (folder / "prometheus.log").open("wb") as log:
+            database = subprocess.Popen(
+                [
+                    prometheus,
+                    f"--config.file={config}",
+                    f"--storage.tsdb.path={folder / 'tsdb'}",
+                    f"--web.listen-address=127.0.0.1:{prometheus_port}",
+                    "--log.level=warn",
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         try:
             found = Scraped(
                 store, server, f"http://127.0.0.1:{web_port}/", f"http://127.0.0.1:{prometheus_port}/"

@@ -228,12 +228,13 @@ def test_ctrl_c_at_a_terminal_lets_make_end_with_exit_code_0(tmp_path):
 def test_a_new_collector_gets_a_new_agent(tmp_path):
     """Without the collector's data an agent's identity is worth nothing: it is set aside, not lost, and made again."""
     with Stack(tmp_path) as stack:
+        said = ""
         for _ in range(2):
             process = launch(stack, "--seconds", "1")
-            out, err = finish(process)
-            assert process.returncode == 0, out + err
+            said, err = finish(process)
+            assert process.returncode == 0, said + err
             shutil.rmtree(stack.data)
-        assert "the old agent's state is kept in" in out
+        assert "the old agent's state is kept in" in said
         (aside,) = tmp_path.glob("agent.*")
         assert (aside / "id/certificate.pem").exists()
         assert (aside / "spool.db").exists()

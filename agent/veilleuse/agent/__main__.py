@@ -36,6 +36,7 @@ EXIT_INTERRUPTED: Final = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with warnings."""
+    os.umask(0o077)  # whatever a command writes below the state directory is the agent's alone
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         parsed, command = parse(words)

@@ -73,7 +73,9 @@ def _whole(tick: Tick) -> Share:
     load = tick.load
     return Share(
         energies=tuple((e.point, e.energy_millijoules, e.covered_milliseconds) for e in tick.energies),
-        cpu_busy_milliseconds=None if load is None else round(load.cpu_busy_ratio * tick.duration_milliseconds),
+        cpu_busy_milliseconds=None
+        if load is None
+        else round(load.cpu_busy_ratio * tick.duration_milliseconds),
         byte_counts=() if load is None else _byte_counts(load),
         agent_cpu_milliseconds=tick.agent_cpu_milliseconds,
         gaps=tick.gaps,
@@ -81,11 +83,18 @@ def _whole(tick: Tick) -> Share:
 
 
 def _byte_counts(load: LoadDelta) -> tuple[tuple[str, int], ...]:
-    values = (load.disk_read_bytes, load.disk_written_bytes, load.network_received_bytes, load.network_sent_bytes)
+    values = (
+        load.disk_read_bytes,
+        load.disk_written_bytes,
+        load.network_received_bytes,
+        load.network_sent_bytes,
+    )
     return tuple((name, value) for name, value in zip(BYTE_SUMS, values, strict=True) if value is not None)
 
 
-def add_share(cell: Cell, share: Share, tick: Tick, offset: int, milliseconds: int, *, workstation: bool) -> None:
+def add_share(
+    cell: Cell, share: Share, tick: Tick, offset: int, milliseconds: int, *, workstation: bool
+) -> None:
     """Add a piece of `milliseconds`, `offset` ms after the tick's start. Workstations keep no disk and network sums."""
     cell.milliseconds += milliseconds
     for point, energy, covered in share.energies:
@@ -107,7 +116,9 @@ def add_share(cell: Cell, share: Share, tick: Tick, offset: int, milliseconds: i
 def _add_load(cell: Cell, load: LoadDelta, busy_milliseconds: int, milliseconds: int) -> None:
     cell.add_sum("cpu_covered_milliseconds", milliseconds)
     cell.add_sum("cpu_busy_milliseconds", busy_milliseconds)
-    cell.add_sum("any_core_busy_milliseconds", milliseconds if load.busiest_core_ratio >= BUSY_CORE_RATIO else 0)
+    cell.add_sum(
+        "any_core_busy_milliseconds", milliseconds if load.busiest_core_ratio >= BUSY_CORE_RATIO else 0
+    )
     index = bucket_index(load.cpu_busy_ratio * 100, CPU_BUCKET_EDGES_PERCENT)
     cell.add_bucket("cpu_bucket_milliseconds", index, milliseconds)
     if load.memory_used_ratio is not None:
@@ -121,7 +132,9 @@ def _add_network_rate(cell: Cell, tick: Tick, milliseconds: int) -> None:
         return
     moved = load.network_received_bytes + load.network_sent_bytes
     rate = moved * MILLISECONDS_PER_SECOND / tick.duration_milliseconds
-    cell.add_bucket("network_rate_milliseconds", bucket_index(rate, NETWORK_RATE_EDGES_BYTES_PER_SECOND), milliseconds)
+    cell.add_bucket(
+        "network_rate_milliseconds", bucket_index(rate, NETWORK_RATE_EDGES_BYTES_PER_SECOND), milliseconds
+    )
 
 
 def _add_idle_run(cell: Cell, tick: Tick, offset: int, milliseconds: int) -> None:

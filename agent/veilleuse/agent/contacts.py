@@ -71,7 +71,12 @@ class Contacts:
         self._said_not_enrolled = False
 
     def step(
-        self, now: Instant, unix_milliseconds: int, spool: ResidentSpool, population: Population, period_milliseconds: int
+        self,
+        now: Instant,
+        unix_milliseconds: int,
+        spool: ResidentSpool,
+        population: Population,
+        period_milliseconds: int,
     ) -> None:
         """Look after the child, or start one when it is time. Called once per tick."""
         if self._child is not None:
@@ -138,7 +143,9 @@ class Contacts:
             return 0  # the moment itself was drawn by the sender
         if population is not Population.WORKSTATION:
             return _SPREAD_MILLISECONDS
-        return _OVERDUE_SPREAD_MILLISECONDS if late > MILLISECONDS_PER_DAY else _WORKSTATION_SPREAD_MILLISECONDS
+        return (
+            _OVERDUE_SPREAD_MILLISECONDS if late > MILLISECONDS_PER_DAY else _WORKSTATION_SPREAD_MILLISECONDS
+        )
 
     def _start(self, now: Instant, hold: bool) -> None:
         command = [*self._command, "--hold"] if hold else self._command

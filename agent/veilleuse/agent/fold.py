@@ -157,7 +157,9 @@ class Fold:
             stop = min(end, segment.end_unix_milliseconds)
             day = segment.local_date
             if self.population is Population.WORKSTATION:
-                yield _Piece(start, stop - start, segment.band, day, _local_period(segment.band, day), self._site)
+                yield _Piece(
+                    start, stop - start, segment.band, day, _local_period(segment.band, day), self._site
+                )
             else:
                 if clock is None or not _contains(clock, start):
                     clock = self._clock_period(start, start if tick.state in ON else end)
@@ -241,7 +243,10 @@ class Fold:
     def _lengths(self, period: Period, calendar: Calendar) -> dict[Band, int]:
         """Milliseconds of each band that a record of the period is about."""
         if isinstance(period, ClockPeriod):
-            start, end = period.start_unix_milliseconds, period.start_unix_milliseconds + period.duration_milliseconds
+            start, end = (
+                period.start_unix_milliseconds,
+                period.start_unix_milliseconds + period.duration_milliseconds,
+            )
             if self._segment.start_unix_milliseconds <= start and end <= self._segment.end_unix_milliseconds:
                 return {self._segment.band: period.duration_milliseconds}
             return _band_lengths(segments(calendar, start, end))

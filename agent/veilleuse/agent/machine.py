@@ -67,7 +67,9 @@ class Machine:
     """OpenTelemetry host.arch."""
 
 
-def detect(sysfs: str, procfs: str, *, device_class: str = "", os_release: str = "/etc/os-release") -> Machine:
+def detect(
+    sysfs: str, procfs: str, *, device_class: str = "", os_release: str = "/etc/os-release"
+) -> Machine:
     """Read the facts. `device_class` is the setting that overrules detection; empty = detect."""
     cpu = _cpu_facts(_text(f"{procfs}/cpuinfo"))
     virtualisation = _virtualisation(sysfs, procfs, cpu.hypervisor)
@@ -75,7 +77,9 @@ def detect(sysfs: str, procfs: str, *, device_class: str = "", os_release: str =
     hard, solid = _disks(sysfs, virtualisation)
     dmi = f"{sysfs}/class/dmi/id"
     return Machine(
-        device_class=DeviceClass(device_class) if device_class else _device_class(dmi, virtualisation, battery),
+        device_class=DeviceClass(device_class)
+        if device_class
+        else _device_class(dmi, virtualisation, battery),
         virtualisation=virtualisation,
         has_battery=battery,
         vendor=_fact(f"{dmi}/sys_vendor"),
@@ -128,7 +132,9 @@ def _virtualisation(sysfs: str, procfs: str, hypervisor_flag: bool) -> str:
         return "none"  # the privileged domain of Xen drives the hardware
     if _text(f"{sysfs}/hypervisor/type").strip() == "xen":
         return "xen"
-    dmi = " ".join(_text(f"{sysfs}/class/dmi/id/{name}") for name in ("sys_vendor", "product_name", "bios_vendor")).lower()
+    dmi = " ".join(
+        _text(f"{sysfs}/class/dmi/id/{name}") for name in ("sys_vendor", "product_name", "bios_vendor")
+    ).lower()
     clocks = _text(f"{sysfs}/devices/system/clocksource/clocksource0/available_clocksource")
     for word, name in _HYPERVISOR_BY_DMI:
         if word in dmi and (name != "hyperv" or "microsoft" in dmi):
@@ -152,7 +158,8 @@ def _device_class(dmi: str, virtualisation: str, has_battery: bool) -> DeviceCla
 def _has_battery(sysfs: str) -> bool:
     root = f"{sysfs}/class/power_supply"
     return any(
-        _text(f"{root}/{name}/type").strip() == "Battery" and _text(f"{root}/{name}/scope").strip() != "Device"
+        _text(f"{root}/{name}/type").strip() == "Battery"
+        and _text(f"{root}/{name}/scope").strip() != "Device"
         for name in _names(root)
     )
 
@@ -164,7 +171,8 @@ def _disks(sysfs: str, virtualisation: str) -> tuple[int | None, int | None]:
     rotational = [
         _text(f"{sysfs}/block/{name}/queue/rotational").strip()
         for name in _names(f"{sysfs}/block")
-        if os.path.exists(f"{sysfs}/block/{name}/device") and _text(f"{sysfs}/block/{name}/removable").strip() != "1"
+        if os.path.exists(f"{sysfs}/block/{name}/device")
+        and _text(f"{sysfs}/block/{name}/removable").strip() != "1"
     ]
     return (rotational.count("1"), rotational.count("0")) if rotational else (None, None)
 

@@ -37,7 +37,11 @@ from veilleuse.wire.vocabulary import GapReason, Population, Supply
 log = logging.getLogger(__name__)
 
 SHORTEST_PERIOD_SECONDS: Final = 10
-DEFAULT_PERIOD_SECONDS: Final = {Population.SERVER: 300, Population.CLASSROOM: 3_600, Population.WORKSTATION: 3_600}
+DEFAULT_PERIOD_SECONDS: Final = {
+    Population.SERVER: 300,
+    Population.CLASSROOM: 3_600,
+    Population.WORKSTATION: 3_600,
+}
 CHECKPOINT_SECONDS: Final = {Population.SERVER: 60, Population.CLASSROOM: 300, Population.WORKSTATION: 300}
 QUEUED_ROWS: Final = 1_000
 """Rows kept in memory while the spool cannot be written; then the oldest become a gap."""
@@ -45,7 +49,9 @@ _PRIVACY: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERV
 """Most private first."""
 
 
-def run(settings: AgentSettings, config_file: Path | None = None, manager: ServiceManager | None = None) -> int:
+def run(
+    settings: AgentSettings, config_file: Path | None = None, manager: ServiceManager | None = None
+) -> int:
     """Measure until SIGTERM or SIGINT; 0. Raises AgentError or ConfigurationError, in one line, when it cannot begin."""
     os.umask(0o077)
     state = settings.paths.state
@@ -93,7 +99,9 @@ class NoServiceManager:
 class Resident:
     """The loop, one step at a time, so that tests can turn it with their own clock."""
 
-    def __init__(self, settings: AgentSettings, clock: Clock, contacts: Contacts, manager: ServiceManager) -> None:
+    def __init__(
+        self, settings: AgentSettings, clock: Clock, contacts: Contacts, manager: ServiceManager
+    ) -> None:
         """Opens the spool and the sources. Raises AgentError or ConfigurationError."""
         self.stopped = False
         self._settings = settings
@@ -186,7 +194,9 @@ class Resident:
             self._queue.append(Gap(GapReason.CLOCK_UNKNOWN, ((None, lost),), 1).to_json())
         if guard.trusted and not self._reconstructed:
             self._reconstructed = True
-            silence = reconstruct(self._last_sign, guard.start(now), self._boot_id, default_supply(self._machine))
+            silence = reconstruct(
+                self._last_sign, guard.start(now), self._boot_id, default_supply(self._machine)
+            )
             if silence.undated_milliseconds:
                 span = ((None, silence.undated_milliseconds),)
                 self._queue.append(Gap(GapReason.CLOCK_UNKNOWN, span, 1).to_json())
@@ -201,7 +211,10 @@ class Resident:
         """What the sender may have left in the control table: another population, another calendar."""
         try:
             population = self._allowed_population()
-            calendar, sha256 = self._spool.control(ControlKey.CALENDAR), self._spool.control(ControlKey.CALENDAR_SHA256)
+            calendar, sha256 = (
+                self._spool.control(ControlKey.CALENDAR),
+                self._spool.control(ControlKey.CALENDAR_SHA256),
+            )
         except SpoolDamaged:
             self._replace_spool()
             return
@@ -233,7 +246,9 @@ class Resident:
         if self._reconstructed:
             # Until the clock is trusted the former sign and its open records stay: they are all that is known.
             sign = LastSign(
-                Instant(self._unix(now), now.boottime_milliseconds, now.monotonic_milliseconds), self._boot_id, why
+                Instant(self._unix(now), now.boottime_milliseconds, now.monotonic_milliseconds),
+                self._boot_id,
+                why,
             )
             control = {ControlKey.OPEN_FOLD: self._fold.to_json(), ControlKey.LAST_SIGN: sign.to_json()}
         if checkpoint:

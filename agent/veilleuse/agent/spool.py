@@ -73,11 +73,19 @@ def translate(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return SpoolBusy(f"the spool {path} is held by the other process: retried on the next tick")
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return SpoolFull(f"no room or a disk error under the spool {path} ({error}): free some space or check the disk")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):  # the last: a table is gone
+        return SpoolFull(
+            f"no room or a disk error under the spool {path} ({error}): free some space or check the disk"
+        )
+    if code in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_ERROR,
+    ):  # the last: a table is gone
         return SpoolDamaged(f"the spool {path} is damaged ({error}): {_ASIDE}")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-        return SpoolError(f"cannot write the spool {path} ({error}): check that its directory exists and belongs to the agent")
+        return SpoolError(
+            f"cannot write the spool {path} ({error}): check that its directory exists and belongs to the agent"
+        )
     return SpoolError(f"the spool {path} cannot be used: {error}")
 
 
@@ -103,7 +111,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if _version(connection) == 0:
         _create(connection)
     if (version := _version(connection)) != SCHEMA_VERSION:
-        raise SpoolDamaged(f"the spool {path} has schema {version}, this agent knows {SCHEMA_VERSION}: {_ASIDE}")
+        raise SpoolDamaged(
+            f"the spool {path} has schema {version}, this agent knows {SCHEMA_VERSION}: {_ASIDE}"
+        )
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -117,7 +127,9 @@ def _create(connection: sqlite3.Connection) -> None:
             for statement in SCHEMA.split(";\n"):
                 if statement.strip():
                     connection.execute(statement)
-            connection.execute("INSERT INTO control (key, value) VALUES (?, ?)", (ControlKey.EPOCH, new_epoch()))
+            connection.execute(
+                "INSERT INTO control (key, value) VALUES (?, ?)", (ControlKey.EPOCH, new_epoch())
+            )
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
     except BaseException:
@@ -223,7 +235,9 @@ def _immediate(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 
 def _used_pages(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA page_count").fetchone()[0]) - int(db.execute("PRAGMA freelist_count").fetchone()[0])
+    return int(db.execute("PRAGMA page_count").fetchone()[0]) - int(
+        db.execute("PRAGMA freelist_count").fetchone()[0]
+    )
 
 
 def _drop_oldest(db: sqlite3.Connection) -> bool:

@@ -166,7 +166,12 @@ class Ticker:
     # -------------------------------------------------------------------------------- stretches
 
     def _stretches(
-        self, previous: Instant, now: Instant, counters: LoadCounters | None, supply: Supply, own: tuple[int, int]
+        self,
+        previous: Instant,
+        now: Instant,
+        counters: LoadCounters | None,
+        supply: Supply,
+        own: tuple[int, int],
     ) -> tuple[Tick, ...]:
         elapsed = now.boottime_milliseconds - previous.boottime_milliseconds
         start = self._end_unix
@@ -214,7 +219,9 @@ class Ticker:
 
     # ---------------------------------------------------------------------------------- energies
 
-    def _energies(self, awake: int, slept: bool) -> tuple[tuple[PointEnergy, ...], tuple[tuple[str, int], ...]]:
+    def _energies(
+        self, awake: int, slept: bool
+    ) -> tuple[tuple[PointEnergy, ...], tuple[tuple[str, int], ...]]:
         broken = awake > self._gap_milliseconds
         energies: list[PointEnergy] = []
         gaps: list[tuple[str, int]] = []

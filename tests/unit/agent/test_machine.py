@@ -16,6 +16,7 @@ TREES = Path(__file__).parents[2] / "fixtures" / "sys"
 
 
 def machine(name: str):
+    """The machine of one tree."""
     return detect(f"{TREES}/{name}/sys", f"{TREES}/{name}/proc")
 
 

@@ -30,6 +30,7 @@ from veilleuse.wire.vocabulary import Band, GapReason, State, Supply
 
 
 def counter(microjoules: int, range_microjoules: int | None = RANGE) -> EnergyCounter:
+    """A reading of the package."""
     return EnergyCounter(PACKAGE, microjoules, range_microjoules, 1_000.0)
 
 
@@ -97,5 +98,5 @@ def test_a_record_survives_its_text():
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"gap":"no such"}', '{"period":["clock",1]}', "\x00"])
 def test_what_is_no_record_is_refused(text):
     """Anything else is a ValueError, which the spool's readers expect."""
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="."):
         body_from_json(text)

@@ -11,9 +11,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.measuring import NOON, FakeClock
-from veilleuse.agent.contacts import IDENTITY_FILE, Contacts
+from veilleuse.agent.contacts import Contacts
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
@@ -64,7 +63,13 @@ class Life:
         self.clock = FakeClock()
         self.manager = Manager()
         tree = TREES / "laptop"
-        chosen = {"population": "server", "period_seconds": 60, "sources": ("fake",), "fake_watts": 20.0, **measure}
+        chosen = {
+            "population": "server",
+            "period_seconds": 60,
+            "sources": ("fake",),
+            "fake_watts": 20.0,
+            **measure,
+        }
         self.settings = AgentSettings(
             paths=Paths(state=state, sysfs=tree / "sys", procfs=tree / "proc"),
             measure=replace(Measure(), **chosen),  # type: ignore[arg-type]
@@ -105,11 +110,15 @@ class Life:
 
     def open_states(self) -> Counter[State]:
         """Of the closed records and those in the checkpoint."""
-        records = [*self.records(), *map(Record.from_json, json.loads(self.control(ControlKey.OPEN_FOLD))["open"])]
+        records = [
+            *self.records(),
+            *map(Record.from_json, json.loads(self.control(ControlKey.OPEN_FOLD))["open"]),
+        ]
         return states(records)
 
 
 def states(records: list[Record]) -> Counter[State]:
+    """Milliseconds per state over all cells."""
     found: Counter[State] = Counter()
     for record in records:
         for (_, state, _), cell in record.cells.items():
@@ -130,7 +139,9 @@ def test_records_come_period_by_period(life):
     """Every minute one row, filled to its length, in the spool as soon as the minute is over; the manager is told."""
     life.begin()
     life.steps(13)
-    assert [r.period for r in life.records()] == [ClockPeriod(NOON + n * 60_000, 60_000, 3600) for n in range(2)]
+    assert [r.period for r in life.records()] == [
+        ClockPeriod(NOON + n * 60_000, 60_000, 3600) for n in range(2)
+    ]
     assert sum(states(life.records()).values()) == 120_000
     life.end()
     assert life.manager.said[:2] == ["ready", "alive"]
@@ -192,7 +203,9 @@ def test_suspend(life):
     life.steps(1)
     assert states(life.records())[State.ASLEEP] > 35_000_000
     assert len(life.records()) > before
-    asleep = [cell for r in life.records() for (_, state, _), cell in r.cells.items() if state is State.ASLEEP]
+    asleep = [
+        cell for r in life.records() for (_, state, _), cell in r.cells.items() if state is State.ASLEEP
+    ]
     assert all(not cell.energies for cell in asleep)
 
 
@@ -207,7 +220,9 @@ def test_a_clock_without_time_at_boot(life):
     life.clock.set_wall(20_000)
     life.begin()
     life.steps(6)
-    assert all(r.period.start_unix_milliseconds >= NOON for r in life.records() if isinstance(r.period, ClockPeriod))
+    assert all(
+        r.period.start_unix_milliseconds >= NOON for r in life.records() if isinstance(r.period, ClockPeriod)
+    )
     life.clock.set_wall(right + 60_000)
     life.steps(1)
     life.end()
@@ -281,7 +296,11 @@ def test_enrolment_and_calendar_arrive_while_running(tmp_path):
     life.begin()
     life.steps(3)
     with closing(connect(tmp_path / FILE_NAME)) as db:
-        for key, value in (("population", "server"), ("calendar", DEFAULT_CALENDAR.to_json()), ("calendar_sha256", "ab" * 32)):
+        for key, value in (
+            ("population", "server"),
+            ("calendar", DEFAULT_CALENDAR.to_json()),
+            ("calendar_sha256", "ab" * 32),
+        ):
             db.execute("INSERT OR REPLACE INTO control VALUES (?, ?)", (key, value))
     life.steps(20)
     records = life.records()
@@ -315,7 +334,9 @@ def test_health_is_left_for_the_sender(life):
     life.end()
 
 
-@pytest.mark.parametrize(("seconds", "fine"), [(10, True), (60, True), (7, False), (5, False), (3_600, True), (1_000, False)])
+@pytest.mark.parametrize(
+    ("seconds", "fine"), [(10, True), (60, True), (7, False), (5, False), (3_600, True), (1_000, False)]
+)
 def test_the_period_setting(seconds, fine):
     """A divisor of the hour from 10 s up, or a configuration error that says so; classrooms have hours."""
     settings = AgentSettings(measure=Measure(period_seconds=seconds))
@@ -355,12 +376,15 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A configuration file, and an environment that finds the sources."""
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
     path = os.pathsep.join(str(ROOT / root) for root in ("agent", "proto"))
-    yield {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "default"}
+    return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "default"}
 
 
 def start(tmp_path: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """The real process."""
     command = [sys.executable, "-m", "veilleuse.agent", "run", "--config", str(tmp_path / "agent.toml")]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 def test_the_process(tmp_path, environment):
@@ -406,137 +430,3 @@ def test_notifier_outside_systemd():
     notifier.stopping()
     if not Path("/run/systemd/system").is_dir():
         assert not notifier.machine_is_going_down()
-
-
-# -------------------------------------------------------------------------------------- the sender
-
-
-class ChildBench:
-    """Contacts over a spool, with a child that leaves a mark."""
-
-    def __init__(self, state: Path, code: str = "") -> None:
-        self.state = state
-        self.mark = state / "mark"
-        self.clock = FakeClock()
-        body = f"import sys, pathlib; open({str(self.mark)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n'); {code}"
-        self.life = Life(state)
-        self.spool = self.life.begin()._spool
-        self.contacts = Contacts(state, Path("/c.toml"), 0, command=[sys.executable, "-c", body], below=lambda bound: bound)
-
-    def enrol(self) -> None:
-        path = self.state / IDENTITY_FILE
-        path.parent.mkdir(parents=True)
-        path.write_text("x")
-
-    def step(self, milliseconds: int = 10_000, population: Population = Population.SERVER, period: int = 300_000) -> None:
-        self.clock.advance(milliseconds)
-        self.contacts.step(self.clock.now(), self.clock.unix, self.spool, population, period)
-
-    def finish(self) -> None:
-        """Until the child has ended."""
-        deadline = time.monotonic() + 10
-        while self.contacts.running and time.monotonic() < deadline:
-            time.sleep(0.02)
-            self.step(1)
-
-    def starts(self) -> list[str]:
-        return self.mark.read_text().splitlines() if self.mark.exists() else []
-
-
-@pytest.fixture
-def child_bench(tmp_path: Path) -> Iterator[Callable[..., ChildBench]]:
-    """Makes a bench, and ends what it began."""
-    made: list[ChildBench] = []
-
-    def make(code: str = "") -> ChildBench:
-        made.append(ChildBench(tmp_path, code))
-        return made[-1]
-
-    yield make
-    for bench in made:
-        bench.contacts.stop()
-        bench.life.end()
-
-
-def test_not_enrolled_nothing_is_started(child_bench, caplog):
-    """It is said once, and looked for again on every tick."""
-    bench = child_bench()
-    bench.step()
-    bench.step()
-    assert bench.starts() == []
-    assert caplog.text.count("not enrolled") == 1
-    bench.enrol()
-    bench.step()
-    bench.finish()
-    assert bench.starts() == ["--config /c.toml"]
-
-
-def test_contacts_keep_their_date(child_bench):
-    """Not before NEXT_SEND; a date long past is spread, so that a fleet that boots together does not call together."""
-    bench = child_bench()
-    bench.enrol()
-    due = bench.clock.unix + 100_000
-    bench.spool.append([], {ControlKey.NEXT_SEND: str(due)})
-    for _ in range(9):
-        bench.step()
-    assert not bench.contacts.running
-    bench.step()
-    bench.finish()
-    assert len(bench.starts()) == 1
-    bench.step(600_000)
-    assert not bench.contacts.running  # late by ten minutes: waits up to 120 s more
-    bench.step(110_000)
-    assert not bench.contacts.running
-    bench.step()
-    bench.finish()
-    assert len(bench.starts()) == 2
-
-
-def test_a_date_from_another_clock_is_not_waited_for(child_bench):
-    """NEXT_SEND years ahead or unreadable: due now."""
-    bench = child_bench()
-    bench.enrol()
-    for text in (str(bench.clock.unix + 10**12), "nonsense"):
-        bench.spool.append([], {ControlKey.NEXT_SEND: text})
-        bench.step(60_000)
-        bench.finish()
-    assert len(bench.starts()) == 2
-
-
-def test_a_sender_that_fails_is_not_restarted_at_once(child_bench):
-    """5, 10, 20 … s apart, at most 15 min."""
-    bench = child_bench("sys.exit(1)")
-    bench.enrol()
-    moments = []
-    for _ in range(40):
-        bench.step(1_000)
-        if bench.contacts.running:
-            moments.append(bench.clock.boottime)
-            bench.finish()
-    assert len(moments) == 4
-    assert [b - a >= wait for a, b, wait in zip(moments, moments[1:], (5_000, 10_000, 20_000), strict=False)] == [True] * 3
-
-
-def test_short_periods_hold_the_sender(child_bench):
-    """Periods under a minute keep it running; stop ends it."""
-    bench = child_bench("import time; time.sleep(60)")
-    bench.enrol()
-    bench.step(period=10_000)
-    deadline = time.monotonic() + 10
-    while not bench.starts() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    for _ in range(100):
-        bench.step(period=10_000)
-    assert bench.contacts.running
-    assert bench.starts() == ["--config /c.toml --hold"]
-    bench.contacts.stop()
-    assert not bench.contacts.running
-
-
-def test_a_sender_that_cannot_start(child_bench, tmp_path):
-    """A command that is not there is logged and tried again later: the loop goes on."""
-    bench = child_bench()
-    bench.enrol()
-    bench.contacts = Contacts(tmp_path, None, 0, command=[str(tmp_path / "missing")])
-    bench.step()
-    assert not bench.contacts.running

@@ -115,7 +115,7 @@ def test_stored_under_another_chain_is_not_believed(sender, direct, outbox):
     assert direct.stored() == [1_000 + index for index in range(5)]
 
 
-def test_stored_in_part_goes_on_from_there(sender, direct):
+def test_stored_in_part_goes_on_from_there(sender: Sender, direct: Direct) -> None:
     """A mark inside the run acknowledges up to it; the rest follows."""
 
     def half(request: pb.PushRequest) -> pb.PushResponse:

@@ -27,6 +27,7 @@ TREES = Path(__file__).parents[2] / "fixtures" / "sys"
 
 
 def context(tree: Path, virtualisation: str = "none", fake_watts: float = 0.0) -> SourceContext:
+    """A tree as a source sees it."""
     return SourceContext(f"{tree}/sys", f"{tree}/proc", virtualisation, fake_watts)
 
 
@@ -39,6 +40,7 @@ def tree(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def put(tree: Path, file: str, text: object) -> None:
+    """Write one kernel file."""
     path = tree / "sys" / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{text}\n")
@@ -188,6 +190,7 @@ def test_hwmon_gpus(tree):
 
 
 def battery(tree: Path) -> tuple[Supply | None, dict[PointKind, int]]:
+    """(supply, mW per kind) of a tree."""
     source = LinuxBattery(context(tree))
     source.open()
     readings = source.read()

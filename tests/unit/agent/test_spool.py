@@ -29,20 +29,24 @@ MINUTE = 60_000
 
 
 def body(period: Period, milliseconds: int = MINUTE, *, padding: int = 0) -> str:
+    """A spool row over one period."""
     cells = {(Band.OPEN, State.ON_IDLE, Supply.AC): Cell(milliseconds)}
     return Record(period, "c" * padding, 1, cells, {}).to_json()
 
 
 def minute(number: int, *, padding: int = 0) -> str:
+    """The row of one minute."""
     return body(ClockPeriod(NOON + number * MINUTE, MINUTE, 3600), padding=padding)
 
 
 def rows(path: Path) -> list[str]:
+    """What waits for its number."""
     with closing(sqlite3.connect(path)) as db:
         return [str(row[0]) for row in db.execute("SELECT body FROM pending ORDER BY id")]
 
 
 def opened(path: Path, bounds: Bounds = BOUNDS) -> FileSpool:
+    """The resident's spool."""
     return open_spool(path, bounds, NOON)
 
 
@@ -141,6 +145,7 @@ def test_gaps_join_what_touches():
 
 
 def damaged_copy(path: Path, change: bytes | None) -> None:
+    """Other content, or half of it."""
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] if change is None else change)
 

@@ -28,6 +28,7 @@ DAY = 24 * HOUR
 
 
 def load(cpu: float, moved: int | None = 0) -> LoadDelta:
+    """Two processors at one load, moving bytes twice."""
     return LoadDelta(cpu, cpu, 0.3, moved, 0, 0, moved)
 
 
@@ -56,6 +57,7 @@ def test_sleep_is_the_difference_of_two_clocks():
 
 
 def sign(clock: FakeClock, why: str) -> LastSign:
+    """A sign of life now."""
     return LastSign(clock.now(), clock.boot_id(), why)
 
 
@@ -111,11 +113,12 @@ def test_a_sign_survives_its_text():
     last = sign(FakeClock(), WHY_SHUTDOWN)
     assert LastSign.from_json(last.to_json()) == last
     for text in ("", "{}", "[]", '{"unix":"x"}', "null"):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="."):
             LastSign.from_json(text)
 
 
 def pass_tick(guard: ClockGuard, clock: FakeClock) -> tuple[tuple[Tick, ...], int]:
+    """Ten seconds later: one tick for the guard."""
     clock.advance(10_000)
     return guard.date(clock.now(), (Tick(clock.unix - 10_000, 10_000, State.ON_IDLE, Supply.AC),))
 

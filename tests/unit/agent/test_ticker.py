@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,6 +46,7 @@ class Bench:
 
 
 def millijoules(ticks: tuple[Tick, ...]) -> int:
+    """Over all points."""
     return sum(energy.energy_millijoules for tick in ticks for energy in tick.energies)
 
 
@@ -151,9 +154,7 @@ def test_a_wall_clock_that_is_set_moves_dates_not_joules(jump):
     assert [tick.duration_milliseconds for tick in ticks] == [TICK] * 6
     assert millijoules(tuple(ticks)) == 600_000
     assert ticks[3].start_unix_milliseconds == NOON + 3 * TICK + jump
-    touching = [
-        b.start_unix_milliseconds - a.start_unix_milliseconds for a, b in zip(ticks, ticks[1:], strict=False)
-    ]
+    touching = [b.start_unix_milliseconds - a.start_unix_milliseconds for a, b in itertools.pairwise(ticks)]
     assert touching.count(TICK) == 4
 
 

@@ -24,7 +24,7 @@ from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 
 @pytest.fixture
-def data(tmp_path) -> Path:
+def data(tmp_path: Path) -> Path:
     """A metered server, a virtual machine, an unheard server and 12 workstations."""
     with Filled(tmp_path / "data") as filled:
         filled.push(filled.add_host(), minutes_of_server(10, 8, 120.0), METER)

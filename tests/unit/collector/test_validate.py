@@ -4,19 +4,12 @@
 
 from __future__ import annotations
 
-import random
 import re
-import time
-import tracemalloc
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from tests.pushes import (
     HOUR,
@@ -33,11 +26,23 @@ from tests.pushes import (
     realistic,
     week,
 )
-from veilleuse.collector.codec import SUM_FIELDS, cells_from_wire, facts_from_wire, health_from_wire, number
-from veilleuse.collector.errors import MalformedRequest, RecordRefused
-from veilleuse.collector.model import DecodedRecord, Grain, HostId, RecordPeriod, ValidPush
-from veilleuse.collector.validate import Machine, Reason, check_push, clean_facts, clean_health
-from veilleuse.collector.validate.push import check_record
+from tests.unit.collector.sound import (
+    ACCEPTED,
+    CLASSROOM,
+    DATE,
+    FAKE,
+    LAPTOP,
+    NIGHT,
+    altered,
+    decoded,
+    meter,
+    refused,
+    with_cell,
+)
+from veilleuse.collector.codec import SUM_FIELDS, cells_from_wire, number
+from veilleuse.collector.errors import MalformedRequest
+from veilleuse.collector.model import Grain, HostId, RecordPeriod, ValidPush
+from veilleuse.collector.validate import Machine, Reason, check_push
 from veilleuse.wire.chain import chain_next, record_hash
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
@@ -50,86 +55,6 @@ from veilleuse.wire.vocabulary import (
     State,
     Supply,
 )
-
-CLASSROOM = Machine(Population.CLASSROOM, DeviceClass.TOWER, allow_fake=False)
-LAPTOP = Machine(Population.CLASSROOM, DeviceClass.LAPTOP, allow_fake=False)
-FAKE_ALLOWED = Machine(Population.SERVER, DeviceClass.SERVER, allow_fake=True)
-DATE = day(date(2026, 3, 4))
-NIGHT = cell(band=pb.BAND_NIGHT)
-
-
-def decoded(record: pb.Record | bytes, machine: Machine = SERVER) -> DecodedRecord:
-    """Through the validator."""
-    wire = record if isinstance(record, bytes) else record.SerializeToString()
-    return check_record(7, wire, bytes(32), machine, NOW)
-
-
-def refused(record: pb.Record | bytes, machine: Machine = SERVER) -> str:
-    """The reason."""
-    with pytest.raises(RecordRefused) as caught:
-        decoded(record, machine)
-    return caught.value.reason
-
-
-def with_cell(**fields: Any) -> pb.Record:
-    """A measurement of one cell of a minute."""
-    return measurement(cells=[cell(**fields)], points=[rapl(), rapl("dram")])
-
-
-def altered(change: Callable[[Any], None]) -> pb.Record:
-    """A sound measurement with something changed in it."""
-    record = realistic(MONDAY_10H)
-    change(record.measurement)
-    return record
-
-
-def meter(kind: Any = pb.POINT_KIND_PDU, subject: str = "meter:rack-1") -> pb.Point:
-    """A shared meter."""
-    return pb.Point(kind=kind, domain="outlet 1", boundary=pb.BOUNDARY_WALL, subject=subject)
-
-
-FAKE = pb.Point(kind=pb.POINT_KIND_FAKE, domain="wall", boundary=pb.BOUNDARY_WALL, subject="machine")
-BATTERY = pb.Point(
-    kind=pb.POINT_KIND_BATTERY_IN, domain="BAT0", boundary=pb.BOUNDARY_MACHINE_DC, subject="machine"
-)
-PDU_ASLEEP = measurement(cells=[cell(state=pb.STATE_OFF, energies=[(0, 900_000, 60_000)])], points=[meter()])
-BATTERY_ASLEEP = measurement(
-    clock(duration=HOUR),
-    [cell(state=pb.STATE_ASLEEP, energies=[(0, 900_000, 60_000)])],
-    [BATTERY],
-)
-
-ACCEPTED: dict[str, tuple[Any, Machine]] = {
-    "a server's five minutes": (realistic(MONDAY_10H), SERVER),
-    "ten seconds": (measurement(clock(duration=10_000), [cell(10_000)]), SERVER),
-    "twelve seconds": (measurement(clock(MONDAY_10H + 12_000, 12_000), [cell(12_000)]), SERVER),
-    "periods joined while asleep": (measurement(clock(MONDAY_10H + 600_000, 3_000_000)), SERVER),
-    "a piece of 1 ms": (with_cell(milliseconds=1, energies=[(0, 3, 0), (1, 0, 0)]), SERVER),
-    "a classroom's hour": (measurement(clock(duration=HOUR)), CLASSROOM),
-    "a workstation's day": (measurement(DATE, [NIGHT]), WORKSTATION),
-    "a workstation's week": (measurement(week(2026, 10)), WORKSTATION),
-    "a week of 53": (measurement(week(2020, 53)), WORKSTATION),
-    "a 25 hour day": (measurement(DATE, [cell(25 * HOUR, band=pb.BAND_CLOSED)]), WORKSTATION),
-    "a meter while off": (PDU_ASLEEP, SERVER),
-    "a battery while asleep": (BATTERY_ASLEEP, LAPTOP),
-    "a fake source where it may": (measurement(points=[FAKE]), FAKE_ALLOWED),
-    "energy at the ceiling": (with_cell(energies=[(0, 5000 * 60_000, 60_000)]), SERVER),
-    "a measured zero": (with_cell(energies=[(0, 0, 60_000)], disk_read_bytes=0), SERVER),
-    "a gap": (gap(milliseconds=5), SERVER),
-    "a gap without anything known": (gap(records=40), WORKSTATION),
-    "two days ahead": (measurement(clock(NOW + 47 * HOUR)), SERVER),
-    "a unit of a server": (
-        with_cell(units=[pb.UnitTime(name="unit:nginx.service", cpu_milliseconds=5)]),
-        SERVER,
-    ),
-    "displays": (
-        measurement(
-            clock(duration=HOUR),
-            [cell(displays=[pb.DisplayTime(size=pb.DISPLAY_SIZE_22_TO_27, milliseconds=120_000)])],
-        ),
-        LAPTOP,
-    ),
-}
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
@@ -471,184 +396,9 @@ def test_a_request_that_is_no_push_is_malformed(change, reason):
     assert caught.value.reason == reason
 
 
-# --- mutation
-
-
-def test_mutated_bytes_never_crash_and_never_pass_wrongly():
-    """S7: byte mutations of sound records: refused with a reason, or sound by an oracle of its own; 100,000 in all."""
-    chance = random.Random(20260302)
-    sound = [record.SerializeToString() for record, _ in ACCEPTED.values() if record.HasField("measurement")]
-    machines = [SERVER, CLASSROOM, LAPTOP, WORKSTATION]
-    accepted = 0
-    reasons: set[Reason] = set()
-    for turn in range(100_000):
-        wire = _mutated(chance, sound)
-        machine = machines[turn % 4]
-        try:
-            result = check_record(1, wire, bytes(32), machine, NOW)
-        except RecordRefused as error:
-            reasons.add(Reason(error.reason))
-            continue
-        accepted += 1
-        _assert_sound(result, wire, machine)
-    assert accepted > 500, "the mutations are not all hopeless"
-    assert len(reasons) > 25, "nor all refused for the same thing"
-
-
-@hypothesis_settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_poisoned_values_never_pass(data):
-    """S12: any value in any sum: what comes through is within the record's own time and power."""
-    extreme = st.one_of(st.integers(0, 70_000), st.sampled_from([0, 2**31, 2**53, 2**63, 2**64 - 1]))
-    names = [
-        "cpu_covered_milliseconds",
-        "cpu_busy_milliseconds",
-        "any_core_busy_milliseconds",
-        "idle_beyond_15_minutes_milliseconds",
-        "disk_read_bytes",
-        "network_sent_bytes",
-        "gpu_busy_milliseconds",
-    ]
-    fields = {name: data.draw(extreme) for name in data.draw(st.sets(st.sampled_from(names)))}
-    energies = [(i, data.draw(extreme), data.draw(extreme)) for i in range(data.draw(st.integers(0, 2)))]
-    record = with_cell(milliseconds=data.draw(extreme), energies=energies, **fields)
-    try:
-        result = decoded(record)
-    except RecordRefused:
-        return
-    _assert_sound(result, record.SerializeToString(), SERVER)
-
-
-def test_empty_sub_messages_cost_little():
-    """S8: a record of 64 KiB of empty cells is refused in little time and memory; a larger one is not even parsed."""
-    bomb = b"\x0a\xfc\xff\x03" + b"\x2a\x00" * 32_766
-    assert len(bomb) <= 64 * 1024
-    tracemalloc.start()
-    began = time.monotonic()
-    for _ in range(20):
-        assert refused(bomb) in {Reason.PERIOD_MISSING, Reason.NOT_A_RECORD}
-    assert time.monotonic() - began < 2
-    assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
-    tracemalloc.stop()
-
-
-def _mutated(chance: random.Random, sound: list[bytes]) -> bytes:
-    wire = bytearray(chance.choice(sound))
-    for _ in range(chance.choice((1, 1, 1, 2, 5))):
-        kind = chance.randrange(5)
-        position = chance.randrange(len(wire))
-        if kind == 0:
-            wire[position] = chance.randrange(256)
-        elif kind == 1:
-            wire[position] ^= 1 << chance.randrange(8)
-        elif kind == 2:
-            del wire[position : position + chance.randrange(1, 4)]
-        elif kind == 3:
-            wire[position:position] = chance.randbytes(chance.randrange(1, 4))
-        else:
-            other = chance.choice(sound)
-            wire[position:] = other[chance.randrange(len(other)) :]
-        if not wire:
-            return b""
-    return bytes(wire)
-
-
-def _assert_sound(result: DecodedRecord, wire: bytes, machine: Machine) -> None:
-    """What must hold of anything accepted, written from telemetry.proto, not from the validator."""
-    body = pb.Record.FromString(wire)
-    if result.period is None:
-        assert body.WhichOneof("body") == "gap"
-        assert 1 <= body.gap.reason <= 7
-        assert 1 <= result.gap_records <= 2**40
-        return
-    period = body.measurement.period
-    assert (period.WhichOneof("kind") == "clock") is (machine.population is not Population.WORKSTATION)
-    limit = {"clock": period.clock.duration_milliseconds, "date": 90_000_000, "week": 608_400_000}[
-        period.WhichOneof("kind")
-    ]
-    if period.HasField("clock"):
-        start = period.clock.start_unix_milliseconds
-        assert start // HOUR == (start + limit - 1) // HOUR, "one UTC hour"
-        assert 1_577_836_800_000 <= start <= NOW + 48 * HOUR
-        assert limit % 1000 == 0
-    assert sum(cell.milliseconds for cell in result.cells) <= limit
-    assert 1 <= len(result.cells) <= 32
-    assert len({(cell.band, cell.state, cell.supply) for cell in result.cells}) == len(result.cells)
-    watts = 300 if machine.device_class is DeviceClass.LAPTOP else 5000
-    for one, raw in zip(result.cells, body.measurement.cells, strict=True):
-        assert all(0 <= value < 2**63 for value in _integers(raw))
-        assert (one.cpu_busy_milliseconds or 0) <= (one.cpu_covered_milliseconds or 0) <= one.milliseconds
-        assert sum(one.cpu_bucket_milliseconds) in (0, one.cpu_covered_milliseconds or 0)
-        assert sum(one.memory_bucket_milliseconds) <= one.milliseconds
-        assert sum(one.network_rate_milliseconds) <= one.milliseconds
-        beyond = (
-            one.idle_beyond_15_minutes_milliseconds or 0,
-            one.idle_beyond_30_minutes_milliseconds or 0,
-            one.idle_beyond_60_minutes_milliseconds or 0,
-        )
-        assert one.milliseconds >= beyond[0] >= beyond[1] >= beyond[2]
-        if machine.population is Population.WORKSTATION:
-            assert one.disk_read_bytes is one.network_sent_bytes is None
-        for point, energy, covered in one.energies:
-            ceiling = watts if point.subject == "machine" else 200_000
-            assert 0 <= covered <= one.milliseconds
-            assert energy <= ceiling * covered + 1000
-            assert re.fullmatch(r"[A-Za-z0-9 ._-]{1,64}", point.domain)
-            assert point.kind is not PointKind.FAKE
-
-
-def _integers(raw: Any) -> list[int]:
-    return [value for _, value in raw.ListFields() if isinstance(value, int)]
-
-
 def _varint(value: int) -> bytes:
     out = b""
     while value > 127:
         out += bytes([value & 127 | 128])
         value >>= 7
     return out + bytes([value])
-
-
-# --- facts and health
-
-
-def test_facts_keep_what_fits_and_lose_the_rest():
-    """A name with markup, a CPU count of 10^9 and a point of no kind are dropped; the rest stands; unknown fields go."""
-    facts = pb.Facts(
-        device_class=pb.DEVICE_CLASS_LAPTOP,
-        vendor="Dell Inc.",
-        model="<script>",
-        cpu_count=10**9,
-        memory_bytes=8 * 2**30,
-        hard_disks=0,
-        points=[rapl(), pb.Point(domain="x")],
-        displays=[pb.DisplayCount(size=pb.DISPLAY_SIZE_22_TO_27, count=1), pb.DisplayCount(count=1)],
-    )
-    dirty = pb.Facts.FromString(facts.SerializeToString() + b"\xc2\x0c\x03abc")
-    clean = clean_facts(dirty)
-    assert b"abc" not in clean
-    kept = facts_from_wire(clean)
-    assert (kept.device_class, kept.vendor, kept.model) == (DeviceClass.LAPTOP, "Dell Inc.", None)
-    assert (kept.cpu_count, kept.memory_bytes, kept.hard_disks) == (None, 8 * 2**30, 0)
-    assert [point.domain for point in kept.points] == ["package-0"]
-    assert len(pb.Facts.FromString(clean).displays) == 1
-    assert facts_from_wire(clean_facts(pb.Facts.FromString(b"\x08\x4d"))).device_class is DeviceClass.UNKNOWN
-
-
-def test_health_keeps_what_fits():
-    """Sources with odd names go; numbers are bounded."""
-    health = pb.Health(
-        agent_version="0.1.0",
-        spool_records=2**64 - 1,
-        drops=[pb.DropTotal(reason=pb.GAP_REASON_SPOOL_CAP, records=3), pb.DropTotal(records=3)],
-        sources=[
-            pb.SourceHealth(name="linux_rapl", successes=5, unavailable="no_permission"),
-            pb.SourceHealth(name="Évil", successes=5),
-        ],
-        resident_rss_bytes=18_000_000,
-    )
-    kept = health_from_wire(clean_health(health))
-    assert kept.spool_records == 2**48
-    assert kept.drops == ((GapReason.SPOOL_CAP, 3),)
-    assert [(source.name, source.unavailable) for source in kept.sources] == [("linux_rapl", "no_permission")]
-    assert (kept.resident_rss_bytes, kept.resident_cpu_milliseconds) == (18_000_000, None)

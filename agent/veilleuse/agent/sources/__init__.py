@@ -103,7 +103,9 @@ def _load_class(name: str, target: str) -> object:
     try:
         return getattr(importlib.import_module(module), attribute)
     except ImportError as error:
-        raise SourceUnavailable("missing_library", f"{name} needs a library: {error}", "install its extra") from error
+        raise SourceUnavailable(
+            "missing_library", f"{name} needs a library: {error}", "install its extra"
+        ) from error
 
 
 def _from_entry_points(name: str) -> SourceFactory:
@@ -119,4 +121,6 @@ def _from_entry_points(name: str) -> SourceFactory:
     try:
         return cast("SourceFactory", known[name].load())
     except ImportError as error:
-        raise SourceUnavailable("missing_library", f"{name} needs a library: {error}", "install its extra") from error
+        raise SourceUnavailable(
+            "missing_library", f"{name} needs a library: {error}", "install its extra"
+        ) from error

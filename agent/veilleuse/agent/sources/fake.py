@@ -32,7 +32,9 @@ class Fake:
     def open(self) -> tuple[Point, ...]:
         """One point. Raises SourceUnavailable when no power is set: it never pretends 0 W."""
         if self._watts <= 0:
-            raise SourceUnavailable("no_device", "the fake source has no power to pretend", "set measure.fake_watts above 0")
+            raise SourceUnavailable(
+                "no_device", "the fake source has no power to pretend", "set measure.fake_watts above 0"
+            )
         return (Point(PointKind.FAKE, "fake", Boundary.WALL),)
 
     def read(self) -> tuple[Reading, ...]:

@@ -48,9 +48,15 @@ class LinuxBattery:
         for name in entries(self._root):
             folder = f"{self._root}/{name}"
             kind = text_or_none(f"{folder}/type")
-            if kind == "Battery" and text_or_none(f"{folder}/scope") != "Device":  # Device = a mouse, a headset
+            if (
+                kind == "Battery" and text_or_none(f"{folder}/scope") != "Device"
+            ):  # Device = a mouse, a headset
                 domain = fact_text(name) or "battery"
-                batteries.append(_Battery(folder, _point(PointKind.BATTERY_OUT, domain), _point(PointKind.BATTERY_IN, domain)))
+                batteries.append(
+                    _Battery(
+                        folder, _point(PointKind.BATTERY_OUT, domain), _point(PointKind.BATTERY_IN, domain)
+                    )
+                )
             elif kind in _MAINS_TYPES and int_or_none(f"{folder}/online") is not None:
                 mains.append(folder)
         if not batteries and not mains:

@@ -35,7 +35,9 @@ class _Role:
 
 
 ROLES: Final = {
-    "power_meter": _Role(PointKind.HWMON, Boundary.WALL, None, ("power1_average", "power1_input"), zero_is_unread=True),
+    "power_meter": _Role(
+        PointKind.HWMON, Boundary.WALL, None, ("power1_average", "power1_input"), zero_is_unread=True
+    ),
     "amdgpu": _Role(PointKind.GPU, Boundary.COMPONENT, "energy1_input", ("power1_average", "power1_input")),
     "i915": _Role(PointKind.GPU, Boundary.COMPONENT, "energy1_input", ()),
     "xe": _Role(PointKind.GPU, Boundary.COMPONENT, "energy1_input", ()),
@@ -94,7 +96,9 @@ class LinuxHwmon:
 
     def _nothing_here(self) -> SourceUnavailable:
         if self._virtualisation not in ("none", "container"):
-            return SourceUnavailable("virtual_machine", "virtual machine: it has no power sensor of its own", "measure the host")
+            return SourceUnavailable(
+                "virtual_machine", "virtual machine: it has no power sensor of its own", "measure the host"
+            )
         return SourceUnavailable(
             "no_device",
             f"no power sensor of a known role under {self._root} ({', '.join(ROLES)})",

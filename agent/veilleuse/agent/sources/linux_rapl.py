@@ -62,7 +62,9 @@ class LinuxRapl:
         zones = [zone for folder, point, ceiling in named if (zone := _readable(folder, point, ceiling))]
         if not zones:
             raise SourceUnavailable(
-                "no_permission", f"the RAPL counters under {self._root} are not readable by this user", REMEDY_PERMISSION
+                "no_permission",
+                f"the RAPL counters under {self._root} are not readable by this user",
+                REMEDY_PERMISSION,
             )
         self._zones = tuple(_without_mirrors(zones))
         return tuple(zone.point for zone in self._zones)
@@ -83,7 +85,9 @@ class LinuxRapl:
 
     def _nothing_here(self) -> SourceUnavailable:
         if self._virtualisation not in ("none", "container"):
-            return SourceUnavailable("virtual_machine", "virtual machine: energy is its host's", "measure the host")
+            return SourceUnavailable(
+                "virtual_machine", "virtual machine: energy is its host's", "measure the host"
+            )
         return SourceUnavailable(
             "no_device",
             f"no RAPL counters under {self._root}",

@@ -35,7 +35,9 @@ class Utilisation:
         try:
             self.read()
         except ReadFailed as error:
-            raise SourceUnavailable("no_permission", str(error), "mount procfs where the agent can read it") from error
+            raise SourceUnavailable(
+                "no_permission", str(error), "mount procfs where the agent can read it"
+            ) from error
 
     def read(self) -> LoadCounters:
         """The counters now. Raises ReadFailed when processor time cannot be read; the rest may be None."""
@@ -72,7 +74,9 @@ class Utilisation:
             counters = psutil.net_io_counters(pernic=True, nowrap=False)
         except _ERRORS:
             return None, None
-        names = self._backed(counters, "class/net", self._interfaces) or [name for name in counters if name != "lo"]
+        names = self._backed(counters, "class/net", self._interfaces) or [
+            name for name in counters if name != "lo"
+        ]
         if not names:
             return None, None
         chosen = [counters[name] for name in names]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final, NamedTuple
 
-from veilleuse.collector.exposition.privacy import MIXED, OTHERS, Cell, is_safe, publish
+from veilleuse.collector.exposition.privacy import MIXED, OTHERS, Cell, publish
 from veilleuse.collector.model import DerivedRow, Grain, Host, HostId, SumRow
 from veilleuse.collector.ports import Reader
 from veilleuse.wire.ladder import Method
@@ -71,11 +71,6 @@ class Period:
     groups: tuple[PublishedGroup, ...]
     merged: int
     withheld: int
-    safe: bool
-    """The population as a whole may be shown."""
-    sums: tuple[SumRow, ...]
-    """Of its members only; for indicators of the whole population, and only when `safe`."""
-    derived: tuple[DerivedRow, ...]
 
     @property
     def first_day(self) -> date:
@@ -157,7 +152,28 @@ def publish_period(
     by_group: defaultdict[Group, dict[HostId, int]] = defaultdict(dict)
     for host_id, milliseconds in active.items():
         by_group[group_of(members[host_id])][host_id] = milliseconds
-    population, grain, start = key
+    shown, merged, withheld = _groups(by_group, k)
+    groups = tuple(
+        PublishedGroup(
+            group,
+            len(who),
+            _figures(((r.host_id, r.cell.state, None, r.cell.milliseconds) for r in sums), who, members, k),
+            _figures(
+                ((r.host_id, r.cell.state, r.cell.method, r.cell.energy_millijoules) for r in derived),
+                who,
+                members,
+                k,
+            ),
+        )
+        for group, who in sorted(shown, key=lambda pair: pair[0])
+    )
+    return Period(*key, groups, merged, withheld)
+
+
+def _groups(
+    by_group: Mapping[Group, Mapping[HostId, int]], k: int
+) -> tuple[list[tuple[Group, frozenset[HostId]]], int, int]:
+    """(groups with their machines, how many were merged, how many withheld)."""
     shown: list[tuple[Group, frozenset[HostId]]] = []
     merged = withheld = 0
     # Virtual machines apart: they are a memo line, never in a total.
@@ -170,42 +186,11 @@ def publish_period(
         level = publish(cells, k)
         shown += [(cell.key, frozenset(cell.contributions)) for cell in level.kept]
         if level.others is not None:
-            rest = Group(OTHERS, OTHERS, population.value, others)
+            rest = Group(OTHERS, OTHERS, cells[0].key.population, others)
             shown.append((rest, frozenset(level.others.contributions)))
         merged += len(level.merged_keys)
         withheld += len(level.withheld_keys)
-    groups = tuple(
-        PublishedGroup(
-            group,
-            len(who),
-            _figures(
-                ((r.host_id, r.cell.state, None, r.cell.milliseconds) for r in sums if r.host_id in who),
-                members,
-                k,
-            ),
-            _figures(
-                (
-                    (r.host_id, r.cell.state, r.cell.method, r.cell.energy_millijoules)
-                    for r in derived
-                    if r.host_id in who
-                ),
-                members,
-                k,
-            ),
-        )
-        for group, who in sorted(shown)
-    )
-    return Period(
-        population,
-        grain,
-        start,
-        groups,
-        merged,
-        withheld,
-        is_safe(active, k),
-        sums,
-        derived,
-    )
+    return shown, merged, withheld
 
 
 def group_of(host: Host) -> Group:
@@ -224,12 +209,16 @@ def _observed(sums: Iterable[SumRow]) -> dict[HostId, int]:
 
 def _figures(
     rows: Iterable[tuple[HostId, State, Method | None, int]],
+    group: frozenset[HostId],
     members: Mapping[HostId, Host],
     k: int,
 ) -> tuple[Figure, ...]:
+    """The rows of one group, per state."""
     per_state: defaultdict[State, dict[HostId, int]] = defaultdict(dict)
     methods: defaultdict[State, set[Method]] = defaultdict(set)
     for host_id, state, method, amount in rows:
+        if host_id not in group:
+            continue
         who = per_state[state]
         who[host_id] = who.get(host_id, 0) + amount
         if method is not None:

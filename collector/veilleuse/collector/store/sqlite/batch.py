@@ -204,7 +204,7 @@ def _added(rows: list[_Values]) -> _Values:
         return rows[0]
     return tuple(
         [sum(column) if None not in column else _measured(column) for column in zip(*rows, strict=True)]
-    )  # type: ignore[arg-type]  # no None in it
+    )
 
 
 def _measured(column: _Values) -> int | None:

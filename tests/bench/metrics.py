@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What one scrape costs: milliseconds to look at the store and to render, for a fleet of N servers in G groups.
+
+`python tests/bench/metrics.py [--hosts 1000] [--groups 50] [--rounds 5]`. Beside it, the same samples as objects of the
+Prometheus client, as a yardstick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.filled import Filled, cell, clock, start_of_minute
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.prometheus import Exposition
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.metrics import fleet_exposition, hosts_exposition
+from veilleuse.wire.vocabulary import State
+
+HOUR = 3_600_000
+
+
+def main() -> None:
+    """Fill, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hosts", type=int, default=500)
+    parser.add_argument("--groups", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, Filled(Path(folder) / "data") as store:
+        fill(store, options.hosts, options.groups)
+        reader = store.reader()
+        settings = CollectorSettings(data_dir=store.directory)
+        fresh = Outlook(reader, settings)
+        first = milliseconds(fresh.look)
+        looks = [milliseconds(Outlook(reader, settings).look) for _ in range(options.rounds)]
+        again = [milliseconds(fresh._take) for _ in range(options.rounds)]
+        look = fresh.look()
+        renders = [
+            milliseconds(lambda: fleet_exposition(look, "bench", 10).render()) for _ in range(options.rounds)
+        ]
+        series = fleet_exposition(look, "bench", 10).series()
+        per_host = [
+            milliseconds(lambda: hosts_exposition(look).render(c.PER_HOST)) for _ in range(options.rounds)
+        ]
+        print(f"{options.hosts} servers in {options.groups} groups: {series} series")
+        print(f"  first look              {first:9.1f} ms")
+        print(f"  look, nothing kept      {statistics.median(looks):9.1f} ms")
+        print(f"  look, closed day kept   {statistics.median(again):9.1f} ms")
+        print(f"  samples and text        {statistics.median(renders):9.1f} ms")
+        print(f"  /metrics/hosts          {statistics.median(per_host):9.1f} ms")
+        reader.close()
+    yardstick(100_000, options.rounds)
+
+
+def fill(store: Filled, hosts: int, groups: int) -> None:
+    """Each server with 30 hours behind it, two states an hour."""
+    start = start_of_minute(30 * 60)
+    start -= start % HOUR
+    cells = [
+        cell(State.ON_ACTIVE, HOUR // 2, busy_ratio=0.4),
+        cell(State.ON_IDLE, HOUR // 2, busy_ratio=0.01),
+    ]
+    for number in range(hosts):
+        host = store.add_host(entity=f"E{number % groups}")
+        store.push(host, [(clock(start + i * HOUR, HOUR), cells) for i in range(30)])
+    store.derive()
+
+
+def yardstick(series: int, rounds: int) -> None:
+    """100,000 samples by our template, and as the client's objects."""
+    out = Exposition()
+    labels = [(f"E{i}", "lyon", "server", "server") for i in range(series)]
+    for number, one in enumerate(labels):
+        out.add(c.POWER, one, number + 0.5)
+
+    class Objects:
+        def collect(self) -> Iterable[Metric]:
+            family = GaugeMetricFamily(c.POWER.name, c.POWER.help, labels=list(c.POWER.labels))
+            for number, one in enumerate(labels):
+                family.add_metric(list(one), number + 0.5)
+            yield family
+
+    registry = CollectorRegistry()
+    registry.register(Objects())
+    ours = statistics.median(milliseconds(out.render) for _ in range(rounds))
+    theirs = statistics.median(milliseconds(lambda: generate_latest(registry)) for _ in range(rounds))
+    print(f"{series} samples: template {ours:.1f} ms, client objects {theirs:.1f} ms")
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """How long it took."""
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) * 1000
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The stores that the conformance suite runs over: one line in BACKENDS for a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from tests.pushes import (
+    NOW,
+)
+from veilleuse.collector import settings
+from veilleuse.collector.model import (
+    Point,
+)
+from veilleuse.collector.ports import DeriveStore, IngestStore, Reader, Registry
+from veilleuse.collector.store.sqlite import SqliteReader, create_store
+from veilleuse.wire.vocabulary import (
+    Boundary,
+    PointKind,
+)
+
+LIMITS = settings.Store(free_bytes_minimum=0)
+MONDAY = date(2026, 3, 2).toordinal()
+PACKAGE = Point(PointKind.RAPL, "package-0", Boundary.COMPONENT, "machine")
+
+
+@dataclass
+class Backend:
+    """One open store, seen through the ports alone."""
+
+    ingest: IngestStore
+    derive: DeriveStore
+    registry: Registry
+    reader: Reader
+
+
+def _sqlite(directory: Path) -> Iterator[Backend]:
+    with (
+        closing(create_store(directory, LIMITS, simulated=False, now_unix_milliseconds=NOW)) as store,
+        closing(SqliteReader(directory)) as reader,
+    ):
+        yield Backend(store.ingest, store.derive, store.registry, reader)
+
+
+BACKENDS = {"sqlite": _sqlite}

@@ -1,0 +1,151 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What every store must do for derive: ports.DeriveStore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.backends import BACKENDS, MONDAY, Backend
+from tests.pushes import (
+    HOUR,
+    MONDAY_10H,
+    Stream,
+    enrol,
+    realistic,
+    site,
+)
+from veilleuse.collector.model import (
+    DerivedCell,
+    DerivedRecord,
+    DirtyPeriod,
+    Grain,
+    LedgerEntry,
+)
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import (
+    Band,
+    DeviceClass,
+    Population,
+    State,
+    Supply,
+)
+
+
+@pytest.fixture(params=BACKENDS)
+def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
+    """An empty store with one site."""
+    for backend in BACKENDS[request.param](tmp_path / "data"):
+        backend.registry.put_site(site())
+        yield backend
+
+
+def test_derive_sees_the_records_and_clears_the_mark(store):
+    """Dirty → cells → derived → clean; a later record makes the hour dirty again and is the only first time."""
+    stream = Stream(enrol(store.registry))
+    store.ingest.append([stream.send(realistic(MONDAY_10H), realistic(MONDAY_10H + 300_000))])
+    (period,) = store.derive.dirty(10)
+    assert period == DirtyPeriod(stream.host_id, Grain.HOUR, MONDAY_10H)
+    records = store.derive.record_cells(period)
+    assert [record.first_time for record in records] == [True, True]
+    assert [record.cells for record in records] == [r.cells for r in stream.push().records]
+    _derive(store, period, 1000)
+    assert store.derive.dirty(10) == ()
+    store.ingest.append([stream.send(realistic(MONDAY_10H + 600_000))])
+    assert [r.first_time for r in store.derive.record_cells(store.derive.dirty(1)[0])] == [False, False, True]
+
+
+def test_a_record_that_arrives_while_derive_works_keeps_the_mark(store):
+    """The mark is cleared only for what derive had seen."""
+    stream = Stream(enrol(store.registry))
+    store.ingest.append([stream.send(realistic(MONDAY_10H))])
+    (period,) = store.derive.dirty(10)
+    seen = store.derive.record_cells(period)
+    store.ingest.append([stream.send(realistic(MONDAY_10H + 300_000))])
+    _derive(store, period, 1000, [record.record_id for record in seen])
+    assert store.derive.dirty(10) == (period,)
+
+
+def test_derived_hours_are_carried_into_the_day_and_replaced_not_added(store):
+    """Deriving an hour again with a better method replaces it, in the day too."""
+    stream = Stream(enrol(store.registry))
+    store.ingest.append([stream.send(realistic(MONDAY_10H), realistic(MONDAY_10H + HOUR))])
+    one, two = store.derive.dirty(10)
+    _derive(store, one, 1000)
+    _derive(store, two, 500)
+    assert _derived(store, Grain.DAY) == {(MONDAY, Method.CLASS_DEFAULT): 1500}
+    assert store.derive.mark_all_dirty() == 2
+    _derive(store, one, 1100, method=Method.METERED)
+    assert _derived(store, Grain.DAY) == {
+        (MONDAY, Method.CLASS_DEFAULT): 500,
+        (MONDAY, Method.METERED): 1100,
+    }
+    assert _derived(store, Grain.HOUR) == {
+        (MONDAY_10H, Method.METERED): 1100,
+        (MONDAY_10H + HOUR, Method.CLASS_DEFAULT): 500,
+    }
+
+
+def test_oldest_marks_come_first(store):
+    """Periods are derived in the order they were made dirty."""
+    stream = Stream(enrol(store.registry))
+    for hours in (5, 1, 3):
+        store.ingest.append([stream.send(realistic(MONDAY_10H + hours * HOUR))])
+    assert [p.start for p in store.derive.dirty(2)] == [MONDAY_10H + 5 * HOUR, MONDAY_10H + HOUR]
+    assert store.reader.dirty_count() == 3
+
+
+def test_the_ledger_only_goes_up(store):
+    """Entries of one key add up; another factor is another key; a decrease is refused and undoes its derivation."""
+    stream = Stream(enrol(store.registry))
+    store.ingest.append([stream.send(realistic(MONDAY_10H))])
+    (period,) = store.derive.dirty(1)
+    store.derive.write_derived(period, [], [], [_ledger(10), _ledger(5), _ledger(7, "0.0569")])
+    assert sorted(entry.energy_millijoules for entry in store.reader.ledger()) == [7, 15]
+    assert Decimal(store.reader.ledger()[0].factor_kgco2e_per_kwh) == Decimal("0.0521")
+    with pytest.raises(ValueError, match="only goes up"):
+        store.derive.write_derived(period, [_derived_cell(9)], [], [_ledger(-1)])
+    assert list(store.reader.derived(Grain.HOUR, 0, 2**62)) == []
+
+
+def _derived_cell(energy: int, method: Method = Method.CLASS_DEFAULT) -> DerivedCell:
+    return DerivedCell(Band.OPEN, State.ON_ACTIVE, Supply.AC, method, 60_000, energy, energy // 10)
+
+
+def _derive(
+    store: Backend,
+    period: DirtyPeriod,
+    energy: int,
+    record_ids: list[int] | None = None,
+    method: Method = Method.CLASS_DEFAULT,
+) -> None:
+    if record_ids is None:
+        record_ids = [record.record_id for record in store.derive.record_cells(period)]
+    records = [DerivedRecord(record_id, energy) for record_id in record_ids]
+    store.derive.write_derived(period, [_derived_cell(energy, method)], records, [])
+
+
+def _derived(store: Backend, grain: Grain) -> dict[tuple[int, Method], int]:
+    return {
+        (row.start, row.cell.method): row.cell.energy_millijoules
+        for row in store.reader.derived(grain, 0, 2**62)
+    }
+
+
+def _ledger(energy: int, factor: str = "0.0521") -> LedgerEntry:
+    return LedgerEntry(
+        "DSI",
+        "lyon",
+        Population.SERVER,
+        DeviceClass.SERVER,
+        Method.CLASS_DEFAULT,
+        State.ON_IDLE,
+        "ademe",
+        factor,
+        energy,
+    )

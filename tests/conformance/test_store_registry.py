@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What every store must keep of hosts, tokens, certificates and sites: ports.Registry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.backends import BACKENDS, MONDAY, Backend
+from tests.pushes import (
+    HOUR,
+    MONDAY_10H,
+    NOW,
+    Stream,
+    enrol,
+    realistic,
+    site,
+)
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.model import (
+    AgentId,
+    Certificate,
+    Grain,
+    HostId,
+    HostStatus,
+)
+from veilleuse.collector.ports import Registry
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import (
+    DeviceClass,
+    Population,
+)
+
+
+@pytest.fixture(params=BACKENDS)
+def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
+    """An empty store with one site."""
+    for backend in BACKENDS[request.param](tmp_path / "data"):
+        backend.registry.put_site(site())
+        yield backend
+
+
+def test_a_token_is_used_no_more_often_than_it_may(store):
+    """Two uses of two, then none; none when revoked, expired or unknown."""
+    token_id = _token(store.registry, max_uses=2)
+    assert [store.registry.use_token(token_id, NOW) for _ in range(3)] == [True, True, False]
+    late, revoked = _token(store.registry), _token(store.registry)
+    assert not store.registry.use_token(late, NOW + HOUR)
+    assert store.registry.revoke_token(revoked)
+    assert not store.registry.use_token(revoked, NOW)
+    assert not store.registry.use_token(999, NOW)
+    assert not store.registry.revoke_token(999)
+    token = store.registry.token_by_hash(token_id.to_bytes(32, "big"))
+    assert token is not None
+    assert (token.uses, token.max_uses, token.networks, token.revoked) == (
+        2,
+        2,
+        ("10.0.0.0/8", "::1/128"),
+        False,
+    )
+    assert [one.revoked for one in store.registry.tokens()] == [False, False, True]
+
+
+def test_certificates_are_found_by_what_makes_a_call_idempotent(store):
+    """By serial, by (token, key), by (previous serial, key), and the newest of a host."""
+    host = enrol(store.registry)
+    first = Certificate("0a", host, 1, bytes(32), b"der1", NOW, NOW + HOUR, token_id=1)
+    second = Certificate("0b", host, 2, bytes([1]) * 32, b"der2", NOW, NOW + HOUR, previous_serial="0a")
+    for certificate in (first, second):
+        store.registry.insert_certificate(certificate)
+    assert store.registry.certificate_by_serial("0a") == first
+    assert store.registry.certificate_by_token(1, bytes(32)) == first
+    assert store.registry.certificate_by_token(1, bytes([1]) * 32) is None
+    assert store.registry.certificate_by_previous("0a", bytes([1]) * 32) == second
+    assert store.registry.latest_certificate(host) == second
+    assert store.registry.latest_certificate(HostId(77)) is None
+
+
+def test_a_host_is_what_it_said_last(store):
+    """Facts and health of a Hello; no facts keep the former ones; status, names apart."""
+    host_id = enrol(store.registry)
+    facts = pb.Facts(device_class=pb.DEVICE_CLASS_SERVER, vendor="Dell Inc.", cpu_count=8)
+    health = pb.Health(agent_version="0.1.0", spool_records=3)
+    store.registry.record_hello(
+        host_id,
+        facts_wire=facts.SerializeToString(),
+        health_wire=health.SerializeToString(),
+        now_unix_milliseconds=NOW + 5,
+    )
+    store.registry.record_hello(host_id, facts_wire=None, health_wire=None, now_unix_milliseconds=NOW + 9)
+    store.registry.set_status(host_id, HostStatus.SUSPENDED)
+    (host,) = store.reader.hosts()
+    assert host == store.registry.host(host_id) == store.registry.host_by_agent_id(host.agent_id)
+    assert (host.facts.device_class, host.facts.vendor, host.facts.memory_bytes) == (
+        DeviceClass.SERVER,
+        "Dell Inc.",
+        None,
+    )
+    assert host.health is not None
+    assert (host.health.spool_records, host.health.resident_rss_bytes) == (3, None)
+    assert (host.status, host.last_contact_unix_milliseconds) == (HostStatus.SUSPENDED, NOW + 9)
+    store.registry.put_name(host.agent_id, "srv-01")
+    assert store.registry.names() == {host.agent_id: "srv-01"}
+
+
+def test_a_workstation_s_contact_is_a_date(store):
+    """The hour of a contact is nowhere, whatever it was."""
+    host_id = enrol(store.registry, Population.WORKSTATION)
+    for now in (NOW, NOW + 7 * HOUR):
+        store.registry.record_hello(host_id, facts_wire=None, health_wire=None, now_unix_milliseconds=now)
+        host = store.registry.host(host_id)
+        assert host is not None
+        assert host.last_contact_unix_milliseconds == NOW - NOW % (24 * HOUR)
+
+
+def test_a_site_that_moves_takes_its_time_zone_along(store):
+    """A corrected time zone applies to the records that come after it."""
+    stream = Stream(enrol(store.registry))
+    store.ingest.append([stream.send(realistic(MONDAY_10H))])
+    store.registry.put_site(site(time_zone="Pacific/Auckland"))
+    store.ingest.append([stream.send(realistic(MONDAY_10H + 3 * HOUR))])
+    assert {row.start for row in store.reader.sums(Grain.DAY, 0, 2**62)} == {
+        MONDAY,
+        MONDAY + 1,
+    }
+    assert store.registry.site("lyon").time_zone == "Pacific/Auckland"
+    with pytest.raises(UsageError, match="no site 'paris'"):
+        store.registry.site("paris")
+
+
+def test_the_instance_nonce_is_kept(store):
+    """Empty at first, then the last one set."""
+    host = enrol(store.registry)
+    assert store.registry.instance_id(host) == b""
+    store.registry.set_instance_id(host, bytes(16))
+    assert store.registry.instance_id(host) == bytes(16)
+
+
+def test_the_same_agent_cannot_enrol_twice(store):
+    """The agent id is unique."""
+    host = enrol(store.registry)
+    known = store.registry.host(host)
+    assert known is not None
+    with pytest.raises(Exception, match=r"UNIQUE|unique"):
+        store.registry.insert_host(
+            agent_id=AgentId(known.agent_id),
+            token_id=1,
+            org_entity="DSI",
+            site="lyon",
+            population=Population.SERVER,
+            status=HostStatus.ACTIVE,
+            enrolled_on=date(2026, 3, 1),
+            facts_wire=os.urandom(0),
+        )
+    assert store.registry.hosts_of_token(1) == (host,)
+
+
+def _token(registry: Registry, max_uses: int = 1) -> int:
+    number = len(registry.tokens()) + 1
+    return registry.insert_token(
+        token_sha256=number.to_bytes(32, "big"),
+        created_unix_milliseconds=NOW,
+        expires_unix_milliseconds=NOW + HOUR,
+        max_uses=max_uses,
+        networks=("10.0.0.0/8", "::1/128"),
+        org_entity="DSI",
+        site="lyon",
+        population=Population.SERVER,
+        approve=False,
+    )

@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""When the sender is started: a real child process, a real spool, a clock that moves when told."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.measuring import FakeClock
+from veilleuse.agent.contacts import IDENTITY_FILE, Contacts
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.spool import Bounds, open_spool
+from veilleuse.wire.vocabulary import Population
+
+
+class ChildBench:
+    """Contacts over a spool, with a child that leaves a mark."""
+
+    def __init__(self, state: Path, code: str = "") -> None:
+        self.state = state
+        self.mark = state / "mark"
+        self.clock = FakeClock()
+        body = f"import sys, pathlib; open({str(self.mark)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n'); {code}"
+        self.spool = open_spool(state / "spool.db", Bounds(1 << 26, 0), self.clock.unix)
+        self.contacts = Contacts(
+            state, Path("/c.toml"), 0, command=[sys.executable, "-c", body], below=lambda bound: bound
+        )
+
+    def enrol(self) -> None:
+        path = self.state / IDENTITY_FILE
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+
+    def step(
+        self, milliseconds: int = 10_000, population: Population = Population.SERVER, period: int = 300_000
+    ) -> None:
+        self.clock.advance(milliseconds)
+        self.contacts.step(self.clock.now(), self.clock.unix, self.spool, population, period)
+
+    def finish(self) -> None:
+        """Until the child has ended."""
+        deadline = time.monotonic() + 10
+        while self.contacts.running and time.monotonic() < deadline:
+            time.sleep(0.02)
+            self.step(1)
+
+    def starts(self) -> list[str]:
+        return self.mark.read_text().splitlines() if self.mark.exists() else []
+
+
+@pytest.fixture
+def child_bench(tmp_path: Path) -> Iterator[Callable[..., ChildBench]]:
+    """Makes a bench, and ends what it began."""
+    made: list[ChildBench] = []
+
+    def make(code: str = "") -> ChildBench:
+        made.append(ChildBench(tmp_path, code))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.contacts.stop()
+        bench.spool.close()
+
+
+def test_not_enrolled_nothing_is_started(child_bench, caplog):
+    """It is said once, and looked for again on every tick."""
+    bench = child_bench()
+    bench.step()
+    bench.step()
+    assert bench.starts() == []
+    assert caplog.text.count("not enrolled") == 1
+    bench.enrol()
+    bench.step()
+    bench.finish()
+    assert bench.starts() == ["--config /c.toml"]
+
+
+def test_contacts_keep_their_date(child_bench):
+    """Not before NEXT_SEND; a date long past is spread, so that a fleet that boots together does not call together."""
+    bench = child_bench()
+    bench.enrol()
+    due = bench.clock.unix + 100_000
+    bench.spool.append([], {ControlKey.NEXT_SEND: str(due)})
+    for _ in range(9):
+        bench.step()
+    assert not bench.contacts.running
+    bench.step()
+    bench.finish()
+    assert len(bench.starts()) == 1
+    bench.step(600_000)
+    assert not bench.contacts.running  # late by ten minutes: waits up to 120 s more
+    bench.step(110_000)
+    assert not bench.contacts.running
+    bench.step()
+    bench.finish()
+    assert len(bench.starts()) == 2
+
+
+def test_a_date_from_another_clock_is_not_waited_for(child_bench):
+    """NEXT_SEND years ahead or unreadable: due now."""
+    bench = child_bench()
+    bench.enrol()
+    for text in (str(bench.clock.unix + 10**12), "nonsense"):
+        bench.spool.append([], {ControlKey.NEXT_SEND: text})
+        bench.step(60_000)
+        bench.finish()
+    assert len(bench.starts()) == 2
+
+
+def test_a_sender_that_fails_is_not_restarted_at_once(child_bench):
+    """5, 10, 20 … s apart, at most 15 min."""
+    bench = child_bench("sys.exit(1)")
+    bench.enrol()
+    moments = []
+    for _ in range(40):
+        bench.step(1_000)
+        if bench.contacts.running:
+            moments.append(bench.clock.boottime)
+            bench.finish()
+    assert len(moments) == 4
+    assert [
+        b - a >= wait for a, b, wait in zip(moments, moments[1:], (5_000, 10_000, 20_000), strict=False)
+    ] == [True] * 3
+
+
+def test_short_periods_hold_the_sender(child_bench):
+    """Periods under a minute keep it running; stop ends it."""
+    bench = child_bench("import time; time.sleep(60)")
+    bench.enrol()
+    bench.step(period=10_000)
+    deadline = time.monotonic() + 10
+    while not bench.starts() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for _ in range(100):
+        bench.step(period=10_000)
+    assert bench.contacts.running
+    assert bench.starts() == ["--config /c.toml --hold"]
+    bench.contacts.stop()
+    assert not bench.contacts.running
+
+
+def test_a_sender_that_cannot_start(child_bench, tmp_path):
+    """A command that is not there is logged and tried again later: the loop goes on."""
+    bench = child_bench()
+    bench.enrol()
+    bench.contacts = Contacts(tmp_path, None, 0, command=[str(tmp_path / "missing")])
+    bench.step()
+    assert not bench.contacts.running

@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Facts and health of a Hello: kept where they fit, dropped field by field where not. S16."""
+
+from __future__ import annotations
+
+from tests.pushes import (
+    rapl,
+)
+from veilleuse.collector.codec import facts_from_wire, health_from_wire
+from veilleuse.collector.validate import clean_facts, clean_health
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import (
+    DeviceClass,
+    GapReason,
+)
+
+
+def test_facts_keep_what_fits_and_lose_the_rest():
+    """A name with markup, a CPU count of 10^9 and a point of no kind are dropped; the rest stands; unknown fields go."""
+    facts = pb.Facts(
+        device_class=pb.DEVICE_CLASS_LAPTOP,
+        vendor="Dell Inc.",
+        model="<script>",
+        cpu_count=10**9,
+        memory_bytes=8 * 2**30,
+        hard_disks=0,
+        points=[rapl(), pb.Point(domain="x")],
+        displays=[pb.DisplayCount(size=pb.DISPLAY_SIZE_22_TO_27, count=1), pb.DisplayCount(count=1)],
+    )
+    dirty = pb.Facts.FromString(facts.SerializeToString() + b"\xc2\x0c\x03abc")
+    clean = clean_facts(dirty)
+    assert b"abc" not in clean
+    kept = facts_from_wire(clean)
+    assert (kept.device_class, kept.vendor, kept.model) == (DeviceClass.LAPTOP, "Dell Inc.", None)
+    assert (kept.cpu_count, kept.memory_bytes, kept.hard_disks) == (None, 8 * 2**30, 0)
+    assert [point.domain for point in kept.points] == ["package-0"]
+    assert len(pb.Facts.FromString(clean).displays) == 1
+    assert facts_from_wire(clean_facts(pb.Facts.FromString(b"\x08\x4d"))).device_class is DeviceClass.UNKNOWN
+
+
+def test_health_keeps_what_fits():
+    """Sources with odd names go; numbers are bounded."""
+    health = pb.Health(
+        agent_version="0.1.0",
+        spool_records=2**64 - 1,
+        drops=[pb.DropTotal(reason=pb.GAP_REASON_SPOOL_CAP, records=3), pb.DropTotal(records=3)],
+        sources=[
+            pb.SourceHealth(name="linux_rapl", successes=5, unavailable="no_permission"),
+            pb.SourceHealth(name="Évil", successes=5),
+        ],
+        resident_rss_bytes=18_000_000,
+    )
+    kept = health_from_wire(clean_health(health))
+    assert kept.spool_records == 2**48
+    assert kept.drops == ((GapReason.SPOOL_CAP, 3),)
+    assert [(source.name, source.unavailable) for source in kept.sources] == [("linux_rapl", "no_permission")]
+    assert (kept.resident_rss_bytes, kept.resident_cpu_milliseconds) == (18_000_000, None)
