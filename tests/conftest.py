@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
+
+# A shared machine stalls now and then: slowness is for the benches to see. CI repeats the same examples, so that a red run can be repeated.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "local")
 
 GOLDEN = Path(__file__).parent / "fixtures" / "golden"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -115,11 +115,15 @@ class _Inline:
 class Filled:
     """A data directory under construction. A context manager: closes the store."""
 
-    def __init__(self, directory: Path, *, simulated: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, simulated: bool = False, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`clock`: Unix seconds; when hosts were made and last heard of."""
         self.directory = directory
+        self._clock = clock
         limits = Store(free_bytes_minimum=0)
         self.store = create_store(
-            directory, limits, simulated=simulated, now_unix_milliseconds=int(time.time() * 1000)
+            directory, limits, simulated=simulated, now_unix_milliseconds=int(clock() * 1000)
         )
         self._tokens = itertools.count(1)
         self._streams: dict[HostId, tuple[bytes, int, bytes]] = {}
@@ -160,7 +164,7 @@ class Filled:
         """An active host that has said Hello; `sources`: (name, successes, failures, unavailable)."""
         registry = self.store.registry
         facts, health = _said(device_class, agent_version, sources)
-        now = int(time.time() * 1000)
+        now = int(self._clock() * 1000)
         with self.store.transaction():
             token_id = registry.insert_token(
                 token_sha256=secrets.token_bytes(32),

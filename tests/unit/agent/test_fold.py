@@ -316,7 +316,7 @@ def test_a_change_of_grain_closes_what_is_open():
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"site":["",""],"next":null,"open":["x"]}'])
 def test_what_is_no_checkpoint_is_refused(text):
     """A damaged checkpoint is a ValueError: the resident begins anew."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Fold.from_json(text, Population.SERVER, 300_000)
 
 

@@ -372,7 +372,7 @@ fake_watts = 5.0
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+def environment(tmp_path: Path) -> dict[str, str]:
     """A configuration file, and an environment that finds the sources."""
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
     path = os.pathsep.join(str(ROOT / root) for root in ("agent", "proto"))

@@ -113,7 +113,7 @@ def test_a_sign_survives_its_text():
     last = sign(FakeClock(), WHY_SHUTDOWN)
     assert LastSign.from_json(last.to_json()) == last
     for text in ("", "{}", "[]", '{"unix":"x"}', "null"):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             LastSign.from_json(text)
 
 

@@ -22,7 +22,8 @@ from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
 from veilleuse.collector.web.look import Outlook
 from veilleuse.collector.web.metrics import series_bound
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State, Supply
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 HOSTILE = "<script>alert(1)</script>\"'&\\ =cmd|é"
@@ -199,6 +200,28 @@ def test_nine_workstations_are_withheld(data, client):
     assert shown == {"veilleuse_hosts", "veilleuse_suppressed_groups"}
 
 
+def test_no_scrape_tells_when_a_workstation_called(data, client):
+    """P14: a workstation says Hello and sends its record: what /metrics says of workstations does not move."""
+    hosts = [data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP) for _ in range(12)]
+    http = client()
+
+    def of_workstations() -> list[str]:
+        text = http.get("/metrics").text
+        return [line for line in text.splitlines() if 'population="workstation"' in line]
+
+    before = of_workstations()
+    assert any("veilleuse_spool_backlog_records" in line for line in before)
+    day = datetime.now(UTC).date() - timedelta(days=4)
+    gap = ((GapReason.SENSOR_LOST, "linux_rapl", 5_000),)
+    data.push(hosts[0], [(civil(day), [cell(State.ASLEEP, 1_000, Band.NIGHT)])], sensor_gaps=gap)
+    health = pb.Health(agent_version="0.1.0", spool_records=900, spool_bytes=1 << 20).SerializeToString()
+    now = int(time.time() * 1000) + 2 * 86_400_000
+    data.store.registry.record_hello(hosts[0], facts_wire=None, health_wire=health, now_unix_milliseconds=now)
+    data.derive()
+    time.sleep(1.1)  # the look that is kept
+    assert of_workstations() == before
+
+
 def test_hostile_names_add_no_series_beyond_the_bound(data, client):
     """S11: 200 servers that each invent sources and a version: series stay below the bound printed at start."""
     for number in range(200):
@@ -291,7 +314,7 @@ def test_page_says_what_is_modelled(data, client):
     html = client().get("/", headers={"accept-language": "fr-FR"}).text
     assert "estimé, hors total" in html
     assert "(hors total)" in html
-    assert "Provisoire : le facteur de" in html
+    assert "Provisoire\u00a0: le facteur de" in html
     assert "L’absence de mesure n’est jamais comptée comme zéro." in html
     assert "Le service de réception ne répond pas" in html
 

@@ -94,6 +94,8 @@ def test_counts_and_dates():
     assert words("fr").count("count.server", 2) == "2 serveurs"
     assert words("fr").day(date(2026, 11, 1)) == "dimanche 1er novembre 2026"
     assert words("en").day(date(2026, 11, 25)) == "Wednesday 25 November 2026"
+    assert words("fr").short_day(date(2026, 3, 1)) == "01/03/2026"
+    assert words("en").short_day(date(2026, 3, 1)) == "2026-03-01"
 
 
 @pytest.mark.parametrize(

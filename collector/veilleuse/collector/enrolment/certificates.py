@@ -64,7 +64,7 @@ def read_request(certificate_request_der: bytes) -> ec.EllipticCurvePublicKey:
         key = request.public_key()
         curve = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
         signed = curve and request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.InvalidVersion) as error:
         raise _bad_request("is not a PKCS#10 request in DER") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not curve:
         raise _bad_request("must be for a key on P-256")

@@ -52,18 +52,20 @@ MAXIMUM_LABELS: Final = 24
 """Of one counter of the collector: its lists are closed and shorter; the rest would be `other`."""
 
 
-def add_agents(out: Exposition, fleet: FleetView, k: int) -> None:
-    """What agents say of themselves. Populations under the k rule: only with k machines, and no extremes."""
+def add_agents(out: Exposition, fleet: FleetView, day_start: FleetView, k: int) -> None:
+    """What agents say of themselves. Populations under the k rule: only with k machines, and no extremes; workstations
+    as they were at the first look of the day, so that no scrape tells when one of them called (PROMISES.md P14)."""
     statuses = Counter((h.population.value, h.status.value) for h in fleet.hosts.values())
     for labels, number in sorted(statuses.items()):
         out.add(c.HOSTS, labels, number)
     for population in Population:
-        members = [host for host in fleet.active if host.population is population]
+        seen = day_start if population is Population.WORKSTATION else fleet
+        members = [host for host in seen.active if host.population is population]
         if not members or (population not in EXEMPT and len(members) < k):
             continue
-        _contact(out, population, members, fleet.now_unix_milliseconds)
+        _contact(out, population, members, seen.now_unix_milliseconds)
         _spool(out, population, members)
-        _gaps(out, population, fleet)
+        _gaps(out, population, seen)
     servers = [host for host in fleet.active if host.population in EXEMPT]
     _versions(out, servers)
     _sources(out, servers)

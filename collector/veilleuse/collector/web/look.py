@@ -52,6 +52,8 @@ class Look:
     health: Mapping[str, Any] | None
     """Of the running collector; None when it does not answer."""
     disk: Disk
+    day_start: FleetView
+    """The first look of the day: what is shown of workstations' agents. Live, it would tell when one of them called."""
 
     @property
     def today(self) -> date:
@@ -85,6 +87,7 @@ class Outlook:
         self._closed_figures: dict[tuple[Population, str, date], tuple[Sobriety, ...]] = {}
         self._lock = threading.Lock()
         self._last: tuple[float, Look] | None = None
+        self._day_start: FleetView | None = None
 
     def look(self) -> Look:
         """As of now, or of at most a second ago. Raises StoreDamaged or another DataDirectoryError."""
@@ -96,6 +99,8 @@ class Outlook:
 
     def _take(self) -> Look:
         fleet = self._fleet.look()
+        if self._day_start is None or self._day_start.today.day != fleet.today.day:
+            self._day_start = fleet
         return Look(
             fleet,
             self._periods.closed(fleet.hosts, fleet.today.day),
@@ -103,6 +108,7 @@ class Outlook:
             factors_of(fleet, self._settings.reporting.zone),
             self._health(),
             disk_of(self._settings),
+            self._day_start,
         )
 
     def _sobriety(self, fleet: FleetView) -> tuple[Sobriety, ...]:

@@ -39,7 +39,7 @@ def fleet_exposition(look: Look, version: str, k: int) -> Exposition:
         _period(out, look, period)
     _indicators(out, look)
     _factors(out, look)
-    add_agents(out, look.fleet, k)
+    add_agents(out, look.fleet, look.day_start, k)
     add_collector(out, look)
     return out
 

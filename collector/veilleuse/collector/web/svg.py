@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 WIDTH: Final = 720
 HEIGHT: Final = 260
-LEFT: Final = 64
+LEFT: Final = 88
 RIGHT: Final = 8
 TOP: Final = 16
 BOTTOM: Final = 30

@@ -100,6 +100,11 @@ class Words:
             year=day.year,
         )
 
+    def short_day(self, day: date) -> str:
+        """Without its weekday, as briefly as the language can."""
+        words: Mapping[str, Any] = self.texts["day"]
+        return str(words["short"]).format(day=day.day, number=day.month, year=day.year)
+
     def _find(self, key: str) -> Any:
         found: Any = self.texts
         for part in key.split("."):

@@ -1,0 +1,178 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The two drawings of the first page, each with its legend and the same values as a table."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup
+
+from veilleuse.collector.model import Grain
+from veilleuse.collector.web import svg
+from veilleuse.collector.web.look import Look
+from veilleuse.collector.web.period import PublishedGroup
+from veilleuse.collector.web.words import Words, energy_unit
+from veilleuse.wire.ladder import MEASURED, Method
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import DeviceClass, State
+
+STATE_COLOURS = {
+    State.ON_ACTIVE: 0,
+    State.ON_IDLE: 1,
+    State.ASLEEP: 5,
+    State.OFF: 3,
+    State.UNKNOWN: 7,
+}
+DASH = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The alternative to a chart, or a list of figures. The first cell of a row is its heading."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """One colour."""
+
+    name: str
+    colour: int
+    hatched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawing, its legend and the same values as a table."""
+
+    drawing: Markup
+    legend: tuple[Legend, ...]
+    table: Table
+
+
+def energy_chart(look: Look, w: Words) -> Chart | None:
+    """Columns per hour of the current day; None when nothing was derived today."""
+    rows = look.fleet.hours
+    if not rows:
+        return None
+    starts = _hours(look)
+    sums: defaultdict[tuple[DeviceClass, Method], defaultdict[int, int]]
+    sums = defaultdict(lambda: defaultdict(int))
+    for row in rows:
+        device_class = look.fleet.hosts[row.host_id].facts.device_class
+        sums[device_class, row.cell.method][row.start] += row.cell.energy_millijoules
+    keys = sorted(sums, key=lambda key: (is_virtual(key[0]), key))
+    whole = max(sum(sums[key].get(start, 0) for key in keys) for start in starts)
+    scale, unit = energy_unit(whole)
+    series = [
+        svg.Series(
+            _series_name(*key, w),
+            tuple(sums[key][s] / scale if s in sums[key] else None for s in starts),
+            colour,
+            hatched=key[1] not in MEASURED,
+        )
+        for colour, key in enumerate(keys)
+    ]
+    zone = ZoneInfo(look.fleet.time_zone)
+    labels = [f"{datetime.fromtimestamp(s / 1000, zone):%H}" for s in starts]
+    drawing = svg.columns("energy", w("energy.chart", unit=unit), labels, series, w.tick, unit=unit, every=3)
+    table = Table(
+        w("energy.table", unit=unit),
+        (w("energy.hour"), *(one.name for one in series)),
+        (
+            *(
+                (f"{label}:00", *(_cell(one.values[i], w) for one in series))
+                for i, label in enumerate(labels)
+                if any(one.values[i] is not None for one in series)
+            ),
+            (w("energy.sum"), *(w.number(sum(v or 0.0 for v in one.values)) for one in series)),
+        ),
+    )
+    legend = tuple(Legend(one.name, one.colour, one.hatched) for one in series)
+    return Chart(drawing, legend, table)
+
+
+def _hours(look: Look) -> list[int]:
+    """Unix milliseconds of the UTC hours of the current civil day: 23, 24 or 25."""
+    zone = ZoneInfo(look.fleet.time_zone)
+    day = look.today
+    start = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+    following = day + timedelta(days=1)
+    end = datetime(following.year, following.month, following.day, tzinfo=zone).astimezone(UTC)
+    first, last = round(start.timestamp() * 1000), round(end.timestamp() * 1000)
+    aligned = first - first % MILLISECONDS_PER_HOUR
+    return list(range(aligned, last, MILLISECONDS_PER_HOUR))
+
+
+def _series_name(device_class: DeviceClass, method: Method, w: Words) -> str:
+    name = f"{w(f'device_class.{device_class.value}')}, {w(f'methods.{method.value}')}"
+    return w("group.memo", name=name) if is_virtual(device_class) else name
+
+
+def states_chart(look: Look, w: Words) -> Chart | None:
+    """One bar per kind of server, then one per published group of the last closed day."""
+    bars: list[tuple[str, dict[str, int]]] = []
+    for virtual in (False, True):
+        sums: defaultdict[str, int] = defaultdict(int)
+        for row in look.fleet.today.sums:
+            if is_virtual(look.fleet.hosts[row.host_id].facts.device_class) is virtual:
+                sums[row.cell.state.value] += row.cell.milliseconds
+        if sums:
+            key = "group.virtual" if virtual else "group.physical"
+            name = w(key, population=w("population.server"))
+            bars.append((f"{name} · {w('indicators.today')}", dict(sums)))
+    for period in look.periods:
+        if period.grain is Grain.DAY:
+            for one in period.groups:
+                day = w.short_day(period.first_day)
+                when = w(f"closed.short_{period.population.value}", day=day)
+                name = f"{group_name(one, w)} · {when}"
+                bars.append((name, {figure.state: figure.amount for figure in one.times}))
+    return _states_chart(bars, w) if bars else None
+
+
+def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: Words) -> Chart:
+    present = [s for s in State if any(s.value in sums for _, sums in bars)]
+    columns = [(s.value, STATE_COLOURS[s], s is State.UNKNOWN) for s in present]
+    if any("autres" in sums for _, sums in bars):
+        columns.append(("autres", 6, False))
+    series = [
+        svg.Series(
+            w(f"states.{state}"),
+            tuple(sums[state] / MILLISECONDS_PER_HOUR if state in sums else None for _, sums in bars),
+            colour,
+            hatched,
+        )
+        for state, colour, hatched in columns
+    ]
+    names = [name for name, _ in bars]
+    table = Table(
+        w("states.table"),
+        (w("states.group"), *(one.name for one in series)),
+        tuple((name, *(_cell(one.values[i], w) for one in series)) for i, name in enumerate(names)),
+    )
+    legend = tuple(Legend(one.name, one.colour, one.hatched) for one in series)
+    return Chart(svg.shares("states", w("states.chart"), names, series), legend, table)
+
+
+def group_name(one: PublishedGroup, w: Words) -> str:
+    """Population and class, in words."""
+    population, device_class = one.group.population, one.group.device_class
+    return f"{w(f'population.{population}')}, {w(f'device_class.{device_class}')}"
+
+
+def _cell(value: float | None, w: Words) -> str:
+    return DASH if value is None else w.number(value)
+
+
+def is_virtual(device_class: DeviceClass) -> bool:
+    """Whether it is a memo line."""
+    return device_class is DeviceClass.VIRTUAL_MACHINE

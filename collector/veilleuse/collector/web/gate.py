@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What stands before every route: the Host header and the token; and after it: the security headers and the duration."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import Summary
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.web.auth import Door
+
+OPEN_ROUTES: Final = frozenset({"/healthz"})
+"""Answered without a token: it says ok or not, nothing else."""
+HEADERS: Final = (
+    (
+        b"content-security-policy",
+        (
+            b"default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+            b"frame-ancestors 'none'"
+        ),
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+)
+
+ErrorPage = Callable[[Request, int], Response]
+"""The page of a status code, in the reader's language."""
+
+
+class Gate:
+    """Before every route: the Host header, the token; after it: the security headers and the duration."""
+
+    def __init__(self, app: Starlette, door: Door, durations: Summary, page: ErrorPage) -> None:
+        self._app = app
+        self._door = door
+        self._durations = durations
+        self._page = page
+        self._routes = {route.path for route in app.routes if isinstance(route, Route)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            return
+        began, status = time.perf_counter(), 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), *HEADERS]
+            await send(message)
+
+        refused = self._refuse(Request(scope))
+        try:
+            await (refused or self._app)(scope, receive, send_with_headers)
+        finally:
+            route = self._route(scope["path"])
+            self._durations.labels(route, str(status)).observe(time.perf_counter() - began)
+
+    def _refuse(self, request: Request) -> Response | None:
+        if not self._door.knows_host(request.headers.get("host", "")):
+            return self._page(request, 400)
+        if request.url.path in OPEN_ROUTES or self._door.admits(request.headers.get("authorization")):
+            return None
+        response = self._page(request, 401)
+        for challenge in ('Basic realm="veilleuse", charset="UTF-8"', "Bearer"):
+            response.headers.append("www-authenticate", challenge)
+        return response
+
+    def _route(self, path: str) -> str:
+        """A label from our own list, whatever was asked for."""
+        if path.startswith("/static/"):
+            return "/static/{name}"
+        return path if path in self._routes else c.OTHER

@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The exposition of one small fleet at one fixed moment, byte for byte; refreshed by `make golden` only."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, date, datetime, timedelta
+
+from tests.filled import METER, Filled, cell, civil, clock, week
+from tests.peers import peer
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.metrics import fleet_exposition
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
+OF_THE_MACHINE = {c.STORE_BYTES, c.STORE_FREE, c.STORE_RESERVE}
+
+
+def test_small_fleet(tmp_path, golden):
+    """Two servers, a virtual machine, 23 workstations in three groups of which one is merged; promtool agrees."""
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as store:
+        fill(store)
+        store.derive()
+        reader = store.reader()
+        outlook = Outlook(reader, CollectorSettings(data_dir=store.directory), NOW.timestamp)
+        out = fleet_exposition(outlook.look(), "0.1.0", 10)
+        text = out.render([metric for metric in c.CATALOGUE if metric not in OF_THE_MACHINE])
+        reader.close()
+    golden("exposition/small_fleet.txt", text)
+    done = subprocess.run(
+        [peer("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def fill(store: Filled) -> None:
+    """Since yesterday for servers, for three weeks for workstations."""
+    hour = 3_600_000
+    now = round(NOW.timestamp() * 1000)
+    metered = [
+        cell(State.ON_ACTIVE, hour // 2, energy_millijoules=180 * hour // 2, busy_ratio=0.4),
+        cell(State.ON_IDLE, hour // 2, energy_millijoules=90 * hour // 2, busy_ratio=0.01),
+    ]
+    modelled = [cell(State.ON_ACTIVE, hour, busy_ratio=0.25)]
+    start = now - now % hour - 24 * hour
+    store.push(store.add_host(), [(clock(start + i * hour, hour), metered) for i in range(24)], METER)
+    store.push(
+        store.add_host(entity="Culture"), [(clock(start + i * hour, hour), modelled) for i in range(24)]
+    )
+    virtual = store.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
+    store.push(virtual, [(clock(start + i * hour, hour), modelled) for i in range(24)])
+    for number in range(23):
+        entity = "Écoles" if number < 16 else f"Mairie {number % 2}"
+        host = store.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=entity)
+        records = [
+            (civil(date(2026, 11, 25) - timedelta(days=back)), [cell(State.ASLEEP, 50_400_000, Band.NIGHT)])
+            for back in range(4, 21)
+        ]
+        records.append((week(date(2026, 11, 9)), [cell(State.ON_IDLE, 180_000_000, busy_ratio=0.02)]))
+        store.push(host, records)
