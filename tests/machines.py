@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from veilleuse.collector.app.service import serving
 from veilleuse.collector.assembly import Collector, initialise, open_collector
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.limits import EPOCH_BYTES
+from veilleuse.wire.renewal import renew_expired_message
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
 
@@ -107,7 +107,7 @@ class Machine:
         request = self.request(new_key)
         with self.enrolment() as stub:
             nonce = stub.Challenge(pb.ChallengeRequest(agent_id=self.agent_id), timeout=SECONDS).nonce
-            message = b"veilleuse renew-expired v1" + nonce + hashlib.sha256(request).digest()
+            message = renew_expired_message(nonce, request)
             signature = (signer or self.key).sign(message, ec.ECDSA(hashes.SHA256()))
             answer: pb.RenewExpiredResponse = stub.RenewExpired(
                 pb.RenewExpiredRequest(

@@ -25,6 +25,7 @@ from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import Caller, CertificateChain, Host, HostStatus
 from veilleuse.collector.receiver import TelemetryServicer
+from veilleuse.collector.settings import Grpc
 from veilleuse.collector.store.sqlite import SqliteStore
 from veilleuse.collector.writer import Writer
 from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
@@ -67,12 +68,15 @@ class StubbornRenewer:
 class Service:
     """Everything behind one port."""
 
-    def __init__(self, directory: Path, store: SqliteStore, authority: TestAuthority) -> None:
+    def __init__(
+        self, directory: Path, store: SqliteStore, authority: TestAuthority, limits: Grpc | None = None
+    ) -> None:
+        limits = limits or Grpc()
         self.directory = directory
         self.store = store
         self.authority = authority
         self.health = Health()
-        self.writer = Writer(store, self.health, queue_pushes=64)
+        self.writer = Writer(store, self.health, queue_pushes=limits.admitted_pushes)
         self.authoriser = MapAuthoriser()
         self.servicer = TelemetryServicer(
             committer=self.writer,
@@ -81,12 +85,12 @@ class Service:
             registry=store.registry,
             ingest=store.ingest,
             health=self.health,
-            queue_pushes=64,
+            queue_pushes=limits.admitted_pushes,
             allow_fake=False,
             now_unix_milliseconds=lambda: NOW,
         )
         self.server = grpc.server(
-            futures.ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", 2**20)]
+            futures.ThreadPoolExecutor(limits.workers), options=[("grpc.max_receive_message_length", 2**20)]
         )
         self.servicer.add_to(self.server)
         signed = authority.server

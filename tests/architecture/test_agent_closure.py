@@ -20,10 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).with_name("agent_modules.txt")
 LISTED = ("veilleuse", "psutil")
 FORBIDDEN = (
-    "_hashlib", "asyncio", "argparse", "concurrent", "cryptography", "email", "google", "grpc", "hashlib", "hmac", "http",
-    "importlib.metadata", "multiprocessing", "random", "secrets", "ssl", "tempfile", "urllib.request", "uuid",
+    "_hashlib", "asyncio", "argparse", "concurrent", "cryptography", "dataclasses", "email", "google", "grpc", "hashlib",
+    "hmac", "http", "importlib.metadata", "inspect", "multiprocessing", "random", "secrets", "ssl", "tempfile",
+    "urllib.request", "uuid",
 )  # fmt: skip
-"""argparse too: the service's own command line is read without it (agent/__main__.py)."""
+"""argparse too: the service's own command line is read without it (agent/__main__.py). dataclasses and what it brings,
+inspect: docs/decisions/0010."""
 
 PROGRAM = """
 import sys

@@ -3,7 +3,7 @@
 """`make bench-agent`: memory and processor time of the agent's two processes, beside Debian's node_exporter.
 
 All three are measured in the same run, on this machine, for `SECONDS` (60) seconds: the resident at its server defaults (tick
-10 s, period 5 min); node_exporter scraped every 15 s, as Prometheus does by default here; the sender as whole contacts with
+10 s, period 5 min, the environment of its unit); node_exporter scraped every 15 s, as Prometheus does by default here; the sender as whole contacts with
 a real collector over mTLS. Nothing is asserted: figures per day are extrapolated, and say so.
 """
 
@@ -68,7 +68,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="veilleuse-bench-") as folder, Stack(Path(folder)) as stack:
         stack.start_collector()
         stack.enrol("server")
-        watched = [Watched("resident", stack.start("veilleuse-agent", "run"))]
+        watched = [Watched("resident", stack.start("veilleuse-agent", "run", **unit_environment()))]
         address = f"127.0.0.1:{free_ports(1)[0]}"
         if exporter:
             watched.append(Watched("node_exporter", start_exporter(stack, exporter, address)))
@@ -84,6 +84,14 @@ def main() -> int:
         sender = measure_sender(stack)
     report(watched, sender, measured, exporter)
     return 0
+
+
+def unit_environment() -> dict[str, str]:
+    """What the service's unit sets."""
+    unit = (ROOT / "deploy/systemd/veilleuse-agent.service").read_text(encoding="utf-8")
+    prefix = "Environment="
+    lines = [line.removeprefix(prefix) for line in unit.splitlines() if line.startswith(prefix)]
+    return dict(line.split("=", 1) for line in lines)
 
 
 def compile_all() -> None:

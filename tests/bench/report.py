@@ -108,7 +108,7 @@ def main() -> None:
         with closing(SqliteReader(directory)) as reader:
             end = FIRST + timedelta(days=options.days)
             gathered = gather(reader, Question(FIRST, end, now_unix_milliseconds=round(time.time() * 1000)))
-            stated = statement(gathered, choose, simulated=True)
+            stated = statement(gathered, choose, data="simulated")
             text = renderer("csv")(emissions.document(stated, {}))
         seconds = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -42,9 +42,9 @@ class TestAuthority:
 
     __test__ = False
 
-    def __init__(self) -> None:
-        self.root = self._authority("test root", None)
-        self.intermediate = self._authority("test intermediate", self.root)
+    def __init__(self, name: str = "test") -> None:
+        self.root = self._authority(f"{name} root", None)
+        self.intermediate = self._authority(f"{name} intermediate", self.root)
         names: list[x509.GeneralName] = [
             x509.DNSName("localhost"),
             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),

@@ -21,7 +21,6 @@ from tests.records import clock_record, spool_of
 from tests.stack import Stack, program
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
-NOBODY = 65534
 FAILED, USAGE = 1, 2
 
 
@@ -133,25 +132,21 @@ def test_an_unwritable_directory(stack, tmp_path, command):
     stack.data, stack.state = locked / "collector", locked / "agent"
     stack.environment["VEILLEUSE__DATA_DIR"] = str(stack.data)
     stack.environment["VEILLEUSE_AGENT__PATHS__STATE"] = str(stack.state)
-    line = last_line(_as_nobody(stack, tmp_path, *command), FAILED)
+    line = last_line(_without_privilege(stack, *command), FAILED)
     assert str(locked) in line
 
 
-def _as_nobody(stack: Stack, tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Root may write anywhere: run as somebody who may not."""
-    user = NOBODY if os.geteuid() == 0 else None
-    for folder in (tmp_path, *tmp_path.parents):
-        if user is not None and not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o011)
+def _without_privilege(stack: Stack, *command: str) -> subprocess.CompletedProcess[str]:
+    """Root may write anywhere: run without the capability that says so."""
+    setpriv = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     return subprocess.run(
-        [program(command[0]), *command[1:]],
+        [*setpriv, program(command[0]), *command[1:]],
         env=stack.environment,
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
         stdin=subprocess.DEVNULL,
-        user=user,
     )
 
 

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from veilleuse.agent.model import Cell, LoadDelta, Point, Tick
 from veilleuse.wire.limits import (
@@ -25,8 +24,7 @@ ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
 BYTE_SUMS: Final = ("disk_read_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes")
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """The part of a tick's additive values that falls on one piece of its time."""
 
     energies: tuple[tuple[Point, int, int], ...] = ()

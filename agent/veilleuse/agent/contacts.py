@@ -15,13 +15,12 @@ from typing import Final
 from veilleuse.agent.errors import SpoolError
 from veilleuse.agent.model import Instant
 from veilleuse.agent.ports import ControlKey, ResidentSpool
+from veilleuse.agent.settings import CONTACT_SECONDS
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)
 
-CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
-"""DESIGN.md §3."""
 HELD_BELOW_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
 """Shorter periods keep the sender running: a start costs more than a held channel then."""
 IDENTITY_FILE: Final = "id/certificate.pem"

@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
@@ -32,9 +31,10 @@ from veilleuse.wire.vocabulary import (
     Population,
     State,
     Supply,
+    Word,
 )
 
-_ENUMS: Final[dict[type[StrEnum], tuple[Any, str]]] = {
+_ENUMS: Final[dict[type[Word], tuple[Any, str]]] = {
     Band: (pb.Band, "BAND_"),
     State: (pb.State, "STATE_"),
     Supply: (pb.Supply, "SUPPLY_"),
@@ -141,8 +141,8 @@ def encode_point(point: Point) -> pb.Point:
     )
 
 
-@lru_cache(maxsize=None, typed=True)  # typed: State.UNKNOWN == Supply.UNKNOWN, both are "unknown"
-def number(word: StrEnum) -> Any:
+@cache
+def number(word: Word) -> Any:
     """The enum number of a word of the vocabulary; typed Any because each proto enum is a type of its own."""
     enum, prefix = _ENUMS[type(word)]
     return enum.Value(prefix + word.name)

@@ -62,7 +62,7 @@ def enrol(settings: AgentSettings, join_file: Path, keep: bool = False) -> Ident
         ProcessLock(settings.paths.state, SEND_LOCK, what="veilleuse-agent send"),
     ):
         address = settings.collector.enrolment_address or join.enrolment_address
-        with open_channel(address, None, join.ca_pem.encode()) as channel:
+        with open_channel(address, None, join.ca_pem) as channel:
             desk = EnrolmentCalls(channel, address, settings.collector.deadline_seconds)
             identity = enrolment.enrol(desk, cast("enrolment.Keys", keys), store, introduction, place_of)
         store.forget_hardware()

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from veilleuse.agent.cells import EMPTY, ON, Share, add_share, shares
@@ -26,8 +25,7 @@ _FAR_MILLISECONDS: Final = 2 * MILLISECONDS_PER_DAY
 """A clock set back by more than this makes another timeline: what was closed on the former one does not count."""
 
 
-@dataclass(frozen=True, slots=True)
-class SiteCalendar:
+class SiteCalendar(NamedTuple):
     """A calendar and its name on the wire."""
 
     calendar: Calendar = DEFAULT_CALENDAR
@@ -35,8 +33,10 @@ class SiteCalendar:
     """Hexadecimal; empty = the built-in default."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
+DEFAULT_SITE: Final = SiteCalendar()
+
+
+class _Piece(NamedTuple):
     """A part of a tick inside one segment and one period."""
 
     start: int
@@ -49,15 +49,17 @@ class _Piece:
     """What sorted it: a tick may lie over the change to another calendar."""
 
 
-@dataclass(slots=True)
 class _Open:
     """A record that still grows."""
 
-    record: Record
-    lengths: dict[Band, int]
-    """Band → milliseconds of the period in it: what the states must sum to."""
-    max_rss_bytes: int = 0
-    used: dict[Band, int] = field(default_factory=dict)
+    __slots__ = ("lengths", "max_rss_bytes", "record", "used")
+
+    def __init__(self, record: Record, lengths: dict[Band, int]) -> None:
+        """`lengths`: band → milliseconds of the period in it, what the states must sum to."""
+        self.record = record
+        self.lengths = lengths
+        self.max_rss_bytes = record.max_rss_bytes
+        self.used: dict[Band, int] = {}
 
 
 class Fold:
@@ -67,7 +69,7 @@ class Fold:
         self,
         population: Population,
         period_milliseconds: int,
-        site: SiteCalendar = SiteCalendar(),
+        site: SiteCalendar = DEFAULT_SITE,
     ) -> None:
         """`period_milliseconds` divides an hour; workstations ignore it. Raises ValueError when it does not."""
         if population is not Population.WORKSTATION and (
@@ -297,7 +299,7 @@ class Fold:
         return fold, ()
 
     def _resume(self, record: Record) -> None:
-        opened = _Open(record, self._lengths(record.period, self._site.calendar), record.max_rss_bytes)
+        opened = _Open(record, self._lengths(record.period, self._site.calendar))
         for (band, _, _), cell in record.cells.items():
             opened.used[band] = opened.used.get(band, 0) + cell.milliseconds
         self._open[_kind(record.period)] = opened
@@ -348,7 +350,7 @@ def _is_full(opened: _Open, piece: _Piece) -> bool:
 
 
 def _finished(opened: _Open) -> Record:
-    return replace(opened.record, max_rss_bytes=opened.max_rss_bytes)
+    return opened.record._replace(max_rss_bytes=opened.max_rss_bytes)
 
 
 def _site_to_plain(site: SiteCalendar) -> list[str]:
@@ -356,4 +358,4 @@ def _site_to_plain(site: SiteCalendar) -> list[str]:
 
 
 def _site_from_plain(raw: list[Any]) -> SiteCalendar:
-    return SiteCalendar(Calendar.from_json(raw[0]), str(raw[1])) if raw[1] else SiteCalendar()
+    return SiteCalendar(Calendar.from_json(raw[0]), str(raw[1])) if raw[1] else DEFAULT_SITE

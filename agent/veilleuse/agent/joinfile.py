@@ -8,18 +8,19 @@ import base64
 import binascii
 import hashlib
 import json
-import os
 import re
+import ssl
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.agent.errors import IdentityError
+from veilleuse.wire.address import check_reachable
 
 FORMAT_VERSION: Final = 1
+MAX_BYTES: Final = 64 * 1024
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
-_ADDRESS = re.compile(r"[^\s/]+:[0-9]{1,5}")
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s*(.+?)\s*-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -31,8 +32,8 @@ class JoinFile:
     """host:port of the mTLS service."""
     enrolment_address: str
     """host:port of the enrolment service."""
-    ca_pem: str
-    """The root, PEM."""
+    ca_pem: bytes
+    """The root, PEM: that one certificate, whatever else the file held."""
     ca_sha256: str
     """SHA-256 of the root's DER, 64 hexadecimal digits."""
     token: str
@@ -46,30 +47,33 @@ class JoinFile:
 def read_join_file(path: Path) -> JoinFile:
     """The join file at `path`. Raises IdentityError with what is wrong in it, never its secrets."""
     try:
-        text = path.read_text(encoding="utf-8")
-        mode = os.stat(path).st_mode
-    except (OSError, UnicodeDecodeError) as error:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # a pipe would be waited for, a device never ends
+            raise OSError("not a file")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
         raise IdentityError(
-            f"cannot read the join file {path}: {error}; make one with `veilleuse token create`"
+            f"cannot read the join file {path}: {error.strerror or error}; make one with `veilleuse token create`"
         ) from error
     try:
-        raw = json.loads(text)
+        raw = json.loads(content) if len(content) <= MAX_BYTES else None
         if not isinstance(raw, dict):
-            raise TypeError("it is not a JSON object")
+            raise TypeError("it is not a small JSON object")
         return _checked(raw, readable_by_others=bool(mode & (stat.S_IRWXG | stat.S_IRWXO)))
     except KeyError as error:
         raise IdentityError(f"{path} is not a join file: {error} is missing") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise IdentityError(f"{path} is not a join file: {error}") from error
 
 
-def certificate_sha256(pem: str) -> str:
-    """SHA-256 of the DER of the first certificate in `pem`, hexadecimal. Raises ValueError when there is none."""
+def first_certificate(pem: str) -> bytes:
+    """DER of the first certificate in `pem`. Raises ValueError when there is none."""
     found = _CERTIFICATE.search(pem)
     if found is None:
         raise ValueError("no PEM certificate in it")
     try:
-        return hashlib.sha256(base64.b64decode("".join(found[1].split()), validate=True)).hexdigest()
+        return base64.b64decode("".join(found[1].split()), validate=True)
     except binascii.Error as error:
         raise ValueError("its certificate is not base64") from error
 
@@ -83,20 +87,23 @@ def _checked(raw: dict[str, Any], *, readable_by_others: bool) -> JoinFile:
     if raw["version"] != FORMAT_VERSION:
         raise ValueError(f"version {raw['version']!r} is not {FORMAT_VERSION}: upgrade the agent")
     for name in ("address", "enrolment_address"):
-        if not isinstance(raw[name], str) or not _ADDRESS.fullmatch(raw[name]):
-            raise ValueError(f"{name} is not host:port")
+        try:
+            check_reachable(str(raw[name]))
+        except ValueError as error:
+            raise ValueError(f"{name} is {raw[name]!r}: {error}") from error
     if not isinstance(raw["token"], str) or not _TOKEN.fullmatch(raw["token"]):
         raise ValueError("the token is not 43 characters of URL-safe base64")
     fleet_key = bytes.fromhex(raw["fleet_key"])
     if len(fleet_key) != 32:
         raise ValueError("the fleet key is not 32 bytes")
-    actual = certificate_sha256(str(raw["ca_pem"]))
+    root_der = first_certificate(str(raw["ca_pem"]))
+    actual = hashlib.sha256(root_der).hexdigest()
     if actual != fingerprint(str(raw["ca_sha256"])):
         raise ValueError("its CA certificate does not match its ca_sha256: it was altered, make another")
     return JoinFile(
         address=raw["address"],
         enrolment_address=raw["enrolment_address"],
-        ca_pem=raw["ca_pem"],
+        ca_pem=ssl.DER_cert_to_PEM_cert(root_der).encode("ascii"),
         ca_sha256=actual,
         token=raw["token"],
         fleet_key=fleet_key,

@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from itertools import pairwise
-from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -14,9 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.agent.errors import IdentityError
-
-RENEW_EXPIRED_CONTEXT: Final = b"veilleuse renew-expired v1"
-"""First bytes of what a RenewExpired signs: telemetry.proto."""
+from veilleuse.wire.renewal import renew_expired_message
 
 
 def new_key_pem() -> bytes:
@@ -35,8 +31,8 @@ def request_der(key_pem: bytes) -> bytes:
 
 
 def sign_renew_expired(key_pem: bytes, nonce: bytes, certificate_request_der: bytes) -> bytes:
-    """ECDSA-SHA256 over context ‖ nonce ‖ SHA-256(request), DER."""
-    message = RENEW_EXPIRED_CONTEXT + nonce + sha256(certificate_request_der).digest()
+    """ECDSA-SHA256 over `renew_expired_message`, DER."""
+    message = renew_expired_message(nonce, certificate_request_der)
     return _key(key_pem).sign(message, ec.ECDSA(hashes.SHA256()))
 
 

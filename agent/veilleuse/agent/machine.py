@@ -8,8 +8,7 @@ Sources: kernel Documentation/ABI/testing/sysfs-firmware-dmi; SMBIOS 3.7, type 3
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
@@ -41,8 +40,7 @@ _HYPERVISOR_BY_CLOCK: Final = (("kvm-clock", "kvm"), ("hyperv_clocksource", "hyp
 _CONTAINER_WORDS: Final = ("docker", "libpod", "kubepods", "/lxc", "containerd", "machine.slice/machine-")
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """Facts about this machine; None = not known. Texts are in the fact alphabet."""
 
     device_class: DeviceClass
@@ -85,7 +83,7 @@ def detect(
         vendor=_fact(f"{dmi}/sys_vendor"),
         model=_fact(f"{dmi}/product_name"),
         cpu_model=cpu.model,
-        cpu_count=cpu.count or None,
+        cpu_count=cpu.processors or None,
         cpu_sockets=cpu.sockets or None,
         memory_bytes=_memory_bytes(_text(f"{procfs}/meminfo")),
         hard_disks=hard,
@@ -97,10 +95,9 @@ def detect(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Cpu:
+class _Cpu(NamedTuple):
     model: str | None
-    count: int
+    processors: int
     sockets: int
     hypervisor: bool
 

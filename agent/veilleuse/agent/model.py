@@ -2,23 +2,22 @@
 # SPDX-License-Identifier: EUPL-1.2
 """What flows through the agent: readings, differences, ticks, records. No I/O.
 
-The resident process imports this: standard library and the light half of `veilleuse.wire` only.
+The resident process imports this: standard library and the light half of `veilleuse.wire` only. Its values are named
+tuples: docs/decisions/0010. Two of different classes with equal fields compare equal: tell them apart by class alone.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, State, Supply
 
 # ------------------------------------------------------------------------------------- readings
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One place where energy is measured."""
 
     kind: PointKind
@@ -29,8 +28,7 @@ class Point:
     """`machine`, or `meter:<id>`."""
 
 
-@dataclass(frozen=True, slots=True)
-class EnergyCounter:
+class EnergyCounter(NamedTuple):
     """A cumulative reading."""
 
     point: Point
@@ -41,16 +39,14 @@ class EnergyCounter:
     """Power no machine of the class exceeds at this point: tells a wrap from a reset."""
 
 
-@dataclass(frozen=True, slots=True)
-class PowerGauge:
+class PowerGauge(NamedTuple):
     """An instantaneous reading, for hardware without a counter."""
 
     point: Point
     power_milliwatts: int
 
 
-@dataclass(frozen=True, slots=True)
-class SupplyReading:
+class SupplyReading(NamedTuple):
     """What feeds the machine now."""
 
     supply: Supply
@@ -59,8 +55,7 @@ class SupplyReading:
 Reading: TypeAlias = EnergyCounter | PowerGauge | SupplyReading
 
 
-@dataclass(frozen=True, slots=True)
-class LoadCounters:
+class LoadCounters(NamedTuple):
     """Cumulative utilisation; every field but the memory ratio only grows within a boot. None = not readable here."""
 
     cpu_total_milliseconds: tuple[int, ...]
@@ -78,34 +73,36 @@ class LoadCounters:
 # ---------------------------------------------------------------------------- counter differences
 
 
-@dataclass(frozen=True, slots=True)
 class First:
     """There is no previous value."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+
+class Delta(NamedTuple):
     """The counter advanced."""
 
     energy_microjoules: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wrapped:
+class Wrapped(NamedTuple):
     """The counter went round once."""
 
     energy_microjoules: int
 
 
-@dataclass(frozen=True, slots=True)
 class Reset:
     """The counter started again: what happened between is a gap."""
+
+    __slots__ = ()
 
 
 CounterState: TypeAlias = First | Delta | Wrapped | Reset
 
 
-def difference(previous: EnergyCounter | None, current: EnergyCounter, elapsed_milliseconds: int) -> CounterState:
+def difference(
+    previous: EnergyCounter | None, current: EnergyCounter, elapsed_milliseconds: int
+) -> CounterState:
     """Energy between two values of one counter. The only place in the agent that subtracts energy counters.
 
     A smaller value is a wrap when the time between is too short for a second wrap at the point's ceiling
@@ -127,8 +124,7 @@ def difference(previous: EnergyCounter | None, current: EnergyCounter, elapsed_m
 # ------------------------------------------------------------------------------------------ ticks
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(NamedTuple):
     """The three clocks read together, in milliseconds."""
 
     unix_milliseconds: int
@@ -138,8 +134,7 @@ class Instant:
     """Stands still while suspended."""
 
 
-@dataclass(frozen=True, slots=True)
-class PointEnergy:
+class PointEnergy(NamedTuple):
     """Energy at one point over a stretch of time."""
 
     point: Point
@@ -147,8 +142,7 @@ class PointEnergy:
     covered_milliseconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class LoadDelta:
+class LoadDelta(NamedTuple):
     """Utilisation over one tick."""
 
     cpu_busy_ratio: float
@@ -161,8 +155,7 @@ class LoadDelta:
     network_sent_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(NamedTuple):
     """What one poll of all sources adds: a stretch of time in one state, ending now.
 
     After a suspend the ticker gives two: the `asleep` stretch, without energies, then the awake rest.
@@ -186,8 +179,7 @@ class Tick:
 # ---------------------------------------------------------------------------------------- records
 
 
-@dataclass(frozen=True, slots=True)
-class ClockPeriod:
+class ClockPeriod(NamedTuple):
     """A span of the UTC clock, inside one UTC hour."""
 
     start_unix_milliseconds: int
@@ -195,15 +187,13 @@ class ClockPeriod:
     utc_offset_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class DatePeriod:
+class DatePeriod(NamedTuple):
     """A civil day of the site."""
 
     day: date
 
 
-@dataclass(frozen=True, slots=True)
-class WeekPeriod:
+class WeekPeriod(NamedTuple):
     """An ISO week of the site."""
 
     iso_year: int
@@ -236,17 +226,36 @@ BUCKETS: Final = {
 """Name → number of buckets; the same as the fields of the wire's Cell."""
 
 
-@dataclass(slots=True)
 class Cell:
     """The sums of one (band, state, supply), while they grow and when they are sent."""
 
-    milliseconds: int = 0
-    energies: dict[Point, tuple[int, int]] = field(default_factory=dict)
-    """Point → (millijoules, covered milliseconds)."""
-    sums: dict[str, int] = field(default_factory=dict)
-    """OPTIONAL_SUMS that were measured; a missing name is absent, never zero."""
-    buckets: dict[str, list[int]] = field(default_factory=dict)
-    """BUCKETS that were measured."""
+    __slots__ = ("buckets", "energies", "milliseconds", "sums")
+
+    def __init__(
+        self,
+        milliseconds: int = 0,
+        energies: dict[Point, tuple[int, int]] | None = None,
+        sums: dict[str, int] | None = None,
+        buckets: dict[str, list[int]] | None = None,
+    ) -> None:
+        self.milliseconds = milliseconds
+        self.energies: dict[Point, tuple[int, int]] = {} if energies is None else energies
+        """Point → (millijoules, covered milliseconds)."""
+        self.sums: dict[str, int] = {} if sums is None else sums
+        """OPTIONAL_SUMS that were measured; a missing name is absent, never zero."""
+        self.buckets: dict[str, list[int]] = {} if buckets is None else buckets
+        """BUCKETS that were measured."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cell) and self._parts() == other._parts()
+
+    __hash__ = None  # type: ignore[assignment]  # it grows
+
+    def __repr__(self) -> str:
+        return f"Cell{self._parts()!r}"
+
+    def _parts(self) -> tuple[object, ...]:
+        return self.milliseconds, self.energies, self.sums, self.buckets
 
     def add_sum(self, name: str, value: int) -> None:
         """Add a measured value ≥ 0 to one of OPTIONAL_SUMS."""
@@ -262,8 +271,7 @@ class Cell:
         self.energies[point] = (energy + energy_millijoules, covered + covered_milliseconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """The additive sums of one period: the wire's Measurement, before it is encoded."""
 
     period: Period
@@ -289,8 +297,7 @@ class Record:
             raise ValueError(f"not a record: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """What stands for records that do not exist any more: the wire's Gap, before it is encoded."""
 
     reason: GapReason

@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from veilleuse.agent.model import Instant, LoadCounters, Point, Reading
 
@@ -113,8 +112,7 @@ class LoadSource(Protocol):
         """Raises ReadFailed."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceContext:
+class SourceContext(NamedTuple):
     """What a source may know of the outside."""
 
     sysfs: str
@@ -146,8 +144,7 @@ class ResidentSpool(Protocol):
         """Rows not yet acknowledged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Numbered:
+class Numbered(NamedTuple):
     """A record as it stands on the wire."""
 
     seq: int

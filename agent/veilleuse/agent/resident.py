@@ -11,9 +11,8 @@ import json
 import logging
 import os
 import signal
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from veilleuse.agent.clock import SystemClock
 from veilleuse.agent.contacts import Contacts
@@ -24,7 +23,7 @@ from veilleuse.agent.machine import Machine, detect
 from veilleuse.agent.model import Gap, Instant, Reading, Record, Tick
 from veilleuse.agent.ports import Clock, ControlKey, ServiceManager, SourceContext
 from veilleuse.agent.selfmetrics import own_usage
-from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.settings import AgentSettings, allowed_population
 from veilleuse.agent.sources import Sources, open_all
 from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool, gap_over, open_spool
 from veilleuse.agent.state import WHY_SHUTDOWN, WHY_STOP, WHY_TICK, ClockGuard, LastSign, reconstruct
@@ -45,8 +44,6 @@ DEFAULT_PERIOD_SECONDS: Final = {
 CHECKPOINT_SECONDS: Final = {Population.SERVER: 60, Population.CLASSROOM: 300, Population.WORKSTATION: 300}
 QUEUED_ROWS: Final = 1_000
 """Rows kept in memory while the spool cannot be written; then the oldest become a gap."""
-_PRIVACY: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER)
-"""Most private first."""
 
 
 def run(
@@ -165,7 +162,7 @@ class Resident:
         self._manager.stopping()
         guard = self._guard
         if guard is not None:
-            now, ticks = self._ticker.tick()
+            now, ticks = self._ticker.tick(last=True)
             self._take(now, ticks)
             if held := guard.held_milliseconds():
                 self._queue.append(Gap(GapReason.CLOCK_UNKNOWN, ((None, held),), 1).to_json())
@@ -281,7 +278,11 @@ class Resident:
             log.error("memory at its bound, oldest records dropped", extra={"records": half})
 
     def _replace_spool(self) -> None:
-        """Set the damaged one aside and begin another; when even that fails, try again on the next tick."""
+        """Set the damaged one aside and begin another; when even that fails, try again on the next tick.
+
+        A sender that runs goes first: through the file it has open it could still deliver rows that are taken over here.
+        """
+        self._contacts.stop()
         try:
             fresh = self._open_spool()
         except SpoolError as error:
@@ -308,10 +309,7 @@ class Resident:
     # ----------------------------------------------------------------------------------- restoring
 
     def _allowed_population(self) -> Population:
-        """The more private of what the local file and the enrolment say; workstation when neither does."""
-        said = (self._settings.measure.population, self._spool.control(ControlKey.POPULATION) or "")
-        known = [population for population in _PRIVACY if population in said]
-        return known[0] if known else Population.WORKSTATION
+        return allowed_population(self._settings, self._spool.control(ControlKey.POPULATION))
 
     def _restored_fold(self) -> Fold:
         text = self._spool.control(ControlKey.OPEN_FOLD)
@@ -391,8 +389,7 @@ def _make_directory(state: Path) -> None:
 # ------------------------------------------------------------------------------------------- once
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
+class Glance(NamedTuple):
     """What a short look at this machine gives."""
 
     machine: Machine
@@ -414,7 +411,7 @@ def once(settings: AgentSettings, seconds: float, clock: Clock | None = None) ->
         ticker = make_ticker(watched, machine, sources, round(seconds * 1000))
         ticker.tick()
         watched.sleep(round(seconds * 1000))
-        _, ticks = ticker.tick()
+        _, ticks = ticker.tick(last=True)
     finally:
         sources.close()
         if own_clock is not None:

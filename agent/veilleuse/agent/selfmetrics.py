@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import os
 import resource
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _PAGE_BYTES: Final = resource.getpagesize()
 
 
-@dataclass(frozen=True, slots=True)
-class OwnUsage:
+class OwnUsage(NamedTuple):
     """Of this process and of its finished children (the senders)."""
 
     cpu_milliseconds: int

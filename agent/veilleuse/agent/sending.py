@@ -37,15 +37,13 @@ from veilleuse.agent.sender import (
     next_contact_unix_milliseconds,
     retry_delay_milliseconds,
 )
-from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, allowed_population
 from veilleuse.agent.spool import FILE_NAME, connect
 from veilleuse.agent.transport import Channel, EnrolmentCalls, TelemetryCalls, open_channel
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
 
-CONTACT_SECONDS: Final = {"workstation": 86_400, "classroom": 3_600, "server": 900}
-"""DESIGN.md §3."""
 _HOLD_POLL_SECONDS: Final = 10.0
 """Longest wait between two looks at the spool; a look costs 0.1 ms."""
 _HOLD_POLL_SHARE: Final = 0.25
@@ -143,10 +141,9 @@ class Sending:
     def _interval_milliseconds(self) -> int:
         seconds = self._settings.collector.contact_seconds
         if not seconds:
-            population = (
-                self._settings.measure.population or self._outbox.control(ControlKey.POPULATION) or "server"
-            )
-            seconds = CONTACT_SECONDS[population]
+            seconds = CONTACT_SECONDS[
+                allowed_population(self._settings, self._outbox.control(ControlKey.POPULATION))
+            ]
         return seconds * MILLISECONDS_PER_SECOND
 
     def _succeeded(self, contact: Contact) -> None:

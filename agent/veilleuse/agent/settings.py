@@ -6,44 +6,64 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from veilleuse.wire.settings_file import load, setting
+from veilleuse.wire.address import check_reachable
+from veilleuse.wire.settings_file import Section, load, setting
+from veilleuse.wire.vocabulary import Population
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE_AGENT"
 DEFAULT_FILE: Final = Path("/etc/veilleuse/agent.toml")
+CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
+"""DESIGN.md §3."""
+_PRIVACY: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER)
+"""Most private first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(Section):
     """Where things are."""
 
-    state: Path = setting(Path("/var/lib/veilleuse-agent"), "Directory of the identity, the spool and the locks; mode 0700.")
-    sysfs: Path = setting(Path("/sys"), "Root of sysfs; another one for tests and `doctor` on a captured tree.")
-    procfs: Path = setting(Path("/proc"), "Root of procfs; another one for tests and `doctor` on a captured tree.")
+    state: Path = setting(
+        Path("/var/lib/veilleuse-agent"), "Directory of the identity, the spool and the locks; mode 0700."
+    )
+    sysfs: Path = setting(
+        Path("/sys"), "Root of sysfs; another one for tests and `doctor` on a captured tree."
+    )
+    procfs: Path = setting(
+        Path("/proc"), "Root of procfs; another one for tests and `doctor` on a captured tree."
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Collector:
+class Collector(Section):
     """Where the records go. Normally left empty: the join file sets both addresses at enrolment."""
 
-    address: str = setting("", "host:port of the collector's mTLS port (8641); empty = the join file's.")
-    enrolment_address: str = setting("", "host:port of the collector's enrolment port (8642); empty = the join file's.")
-    ca_sha256: str = setting("", "SHA-256 of the CA certificate, hexadecimal; empty = the join file's CA is trusted.")
+    address: str = setting(
+        "", "host:port of the collector's mTLS port (8641); empty = the join file's.", check=check_reachable
+    )
+    enrolment_address: str = setting(
+        "",
+        "host:port of the collector's enrolment port (8642); empty = the join file's.",
+        check=check_reachable,
+    )
+    ca_sha256: str = setting(
+        "", "SHA-256 of the CA certificate, hexadecimal; empty = the join file's CA is trusted."
+    )
     contact_seconds: int = setting(
-        0, "Seconds between two contacts; 0 = the population's: 86400 workstation, 3600 classroom, 900 server.", minimum=0
+        0,
+        "Seconds between two contacts; 0 = the population's: 86400 workstation, 3600 classroom, 900 server.",
+        minimum=0,
     )
     deadline_seconds: float = setting(15.0, "Deadline of one call.", minimum=1, maximum=120)
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+class Measure(Section):
     """How often and how finely."""
 
     population: str = setting(
-        "", "workstation, classroom or server; empty = as enrolled.", choices=("", "workstation", "classroom", "server")
+        "",
+        "workstation, classroom or server; empty = as enrolled.",
+        choices=("", "workstation", "classroom", "server"),
     )
     tick_seconds: float = setting(10.0, "Seconds between two polls of the sources.", minimum=1, maximum=60)
     period_seconds: int = setting(
@@ -53,8 +73,12 @@ class Measure:
         minimum=0,
         maximum=3600,
     )
-    sources: tuple[str, ...] = setting((), "Sources to use, by name; empty = all that this machine has, `fake` excepted.")
-    fake_watts: float = setting(0.0, "Power the `fake` source pretends to measure. For tests only.", minimum=0, maximum=100000)
+    sources: tuple[str, ...] = setting(
+        (), "Sources to use, by name; empty = all that this machine has, `fake` excepted."
+    )
+    fake_watts: float = setting(
+        0.0, "Power the `fake` source pretends to measure. For tests only.", minimum=0, maximum=100000
+    )
     device_class: str = setting(
         "",
         "Form of the machine when the hardware does not tell; empty = as detected.",
@@ -71,39 +95,45 @@ class Measure:
         ),
     )
     checkpoint_seconds: int = setting(
-        0, "Seconds between two checkpoints of the open record; 0 = 60 on servers, 300 elsewhere.", minimum=0, maximum=3600
+        0,
+        "Seconds between two checkpoints of the open record; 0 = 60 on servers, 300 elsewhere.",
+        minimum=0,
+        maximum=3600,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Spool:
+class Spool(Section):
     """The buffer on disk."""
 
-    max_bytes: int = setting(64 * 1024 * 1024, "Largest spool; then the oldest records go and a gap says so.", minimum=1024 * 1024)
-    disk_reserve_bytes: int = setting(500_000_000, "Free space on the disk that the spool never touches.", minimum=0)
-    ring_hours: int = setting(72, "How long acknowledged records are kept, for a collector restored from a backup.", minimum=0)
+    max_bytes: int = setting(
+        64 * 1024 * 1024, "Largest spool; then the oldest records go and a gap says so.", minimum=1024 * 1024
+    )
+    disk_reserve_bytes: int = setting(
+        500_000_000, "Free space on the disk that the spool never touches.", minimum=0
+    )
+    ring_hours: int = setting(
+        72, "How long acknowledged records are kept, for a collector restored from a backup.", minimum=0
+    )
     ring_records: int = setting(14, "Acknowledged records kept in any case.", minimum=0)
 
 
-@dataclass(frozen=True, slots=True)
-class Privacy:
+class Privacy(Section):
     """What may be told."""
 
     send_host_name: bool = setting(False, "Tell the host name at enrolment. Servers only; ignored elsewhere.")
     send_asset_pseudonyms: bool = setting(
-        True, "Tell HMACs of the chassis serial and the SMBIOS UUID once, at enrolment, to match the inventory."
+        True,
+        "Tell HMACs of the chassis serial and the SMBIOS UUID once, at enrolment, to match the inventory.",
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Section):
     """What the process says."""
 
     level: str = setting("info", "Least severe event logged.", choices=("debug", "info", "warning", "error"))
 
 
-@dataclass(frozen=True, slots=True)
-class AgentSettings:
+class AgentSettings(Section):
     """Everything."""
 
     paths: Paths = setting(Paths(), "")
@@ -123,4 +153,13 @@ def read_settings(
     if environment is None:
         environment = os.environ
     chosen = file if file is not None else (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    return load(AgentSettings, file=chosen, environment=environment, prefix=ENVIRONMENT_PREFIX, overrides=overrides)
+    return load(
+        AgentSettings, file=chosen, environment=environment, prefix=ENVIRONMENT_PREFIX, overrides=overrides
+    )
+
+
+def allowed_population(settings: AgentSettings, enrolled: str | None) -> Population:
+    """The more private of what the local file and the enrolment say; workstation when neither says one. Both processes ask here."""
+    said = (settings.measure.population, enrolled or "")
+    known = [population for population in _PRIVACY if population in said]
+    return known[0] if known else Population.WORKSTATION

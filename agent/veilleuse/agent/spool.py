@@ -13,9 +13,8 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged, SpoolError, SpoolFull
 from veilleuse.agent.model import ClockPeriod, Gap, Period, Record, body_from_json
@@ -153,8 +152,7 @@ DISK_SHARE: Final = 0.05
 """Never the last 5 % of a small disk, PROMISES.md R7."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """How much of the disk the spool may take."""
 
     max_bytes: int
@@ -318,10 +316,12 @@ def open_spool(path: Path, bounds: Bounds, now_unix_milliseconds: int) -> FileSp
             log.error("damaged spool set aside", extra={"reason": str(error)})
     aside = _set_aside(path, now_unix_milliseconds)
     spool = FileSpool(connect(path), path, bounds)
-    bodies, control = _salvage(aside)
-    gap = Gap(GapReason.SPOOL_DAMAGED, (), 1)
+    bodies, control, numbered = _salvage(aside)
+    gap = Gap(GapReason.SPOOL_DAMAGED, (), max(1, numbered))
     spool.append([gap.to_json(), *bodies], control)
-    log.error("new spool begun", extra={"set_aside": str(aside), "rows_kept": len(bodies)})
+    log.error(
+        "new spool begun", extra={"set_aside": str(aside), "rows_kept": len(bodies), "rows_lost": numbered}
+    )
     return spool
 
 
@@ -371,8 +371,12 @@ def _set_aside(path: Path, now_unix_milliseconds: int) -> Path:
     return aside
 
 
-def _salvage(aside: Path) -> tuple[list[str], dict[str, str | None]]:
-    """(unnumbered rows, control values) that can still be read. Numbered rows stay aside: they may have arrived."""
+def _salvage(aside: Path) -> tuple[list[str], dict[str, str | None], int]:
+    """(unnumbered rows, control values) that can still be read, and how many numbered rows were not acknowledged.
+
+    Those stay aside: some may have arrived, and under a new epoch the collector could not tell that they are the same.
+    """
+    numbered = 0
     bodies: list[str] = []
     control: dict[str, str | None] = {}
     unreadable = contextlib.suppress(sqlite3.Error, UnicodeDecodeError)
@@ -387,6 +391,9 @@ def _salvage(aside: Path) -> tuple[list[str], dict[str, str | None]]:
                 with contextlib.suppress(ValueError, AttributeError):
                     body_from_json(text := body.decode("utf-8"))
                     bodies.append(text)
+        with contextlib.suppress(sqlite3.Error):
+            for _ in db.execute("SELECT seq FROM outbox WHERE acknowledged_unix_milliseconds IS NULL"):
+                numbered += 1
     for key in (ControlKey.EPOCH, ControlKey.DROPS):
         control.pop(key, None)
-    return bodies, control
+    return bodies, control, numbered

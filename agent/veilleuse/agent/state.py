@@ -8,8 +8,7 @@ Never from keyboard or pointer.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from veilleuse.agent.model import Instant, LoadDelta, Tick
 from veilleuse.wire.limits import IDLE_BYTES_PER_SECOND, IDLE_CPU_RATIO
@@ -71,8 +70,7 @@ def asleep_milliseconds(previous: Instant, now: Instant) -> int:
 # ---------------------------------------------------------------------------- before the start
 
 
-@dataclass(frozen=True, slots=True)
-class LastSign:
+class LastSign(NamedTuple):
     """The last time the agent is known to have run."""
 
     instant: Instant
@@ -104,8 +102,7 @@ class LastSign:
             raise ValueError(f"not a sign of life: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(NamedTuple):
     """What is known of the time before the start."""
 
     ticks: tuple[Tick, ...] = ()
@@ -207,7 +204,7 @@ class ClockGuard:
     def start(self, now: Instant) -> Instant:
         """The instant of the start with the Unix time that a now trusted clock gives it."""
         since = now.boottime_milliseconds - self._start.boottime_milliseconds
-        return replace(self._start, unix_milliseconds=now.unix_milliseconds - since)
+        return self._start._replace(unix_milliseconds=now.unix_milliseconds - since)
 
     @property
     def trusted(self) -> bool:
@@ -228,6 +225,6 @@ class ClockGuard:
 
     def _release(self, now: Instant) -> tuple[Tick, ...]:
         offset = now.unix_milliseconds - now.boottime_milliseconds
-        dated = tuple(replace(tick, start_unix_milliseconds=begin + offset) for begin, tick in self._held)
+        dated = tuple(tick._replace(start_unix_milliseconds=begin + offset) for begin, tick in self._held)
         self._held.clear()
         return dated

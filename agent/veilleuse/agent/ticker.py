@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from veilleuse.agent.errors import ReadFailed
@@ -18,7 +17,6 @@ from veilleuse.agent.model import (
     LoadDelta,
     Point,
     PointEnergy,
-    PowerGauge,
     Reading,
     SupplyReading,
     Tick,
@@ -27,6 +25,7 @@ from veilleuse.agent.model import (
 )
 from veilleuse.agent.ports import Clock, LoadSource, Source
 from veilleuse.agent.state import asleep_milliseconds, state_of
+from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
 from veilleuse.wire.vocabulary import PointKind, State, Supply
 
@@ -41,22 +40,28 @@ NEVER_STILL: Final = frozenset({PointKind.RAPL})
 """Counters that cannot stand still on a running machine: one that does is stuck, not at 0 W."""
 
 
-@dataclass(slots=True)
 class Polled:
     """One source, with what the ticker keeps of it."""
 
-    source: Source
-    points: tuple[Point, ...]
-    counters: dict[Point, EnergyCounter] = field(default_factory=dict)
-    """Values of the poll before; only these may be subtracted from."""
-    readings: tuple[Reading, ...] = ()
-    """Of the last poll; empty when it failed."""
-    successes: int = 0
-    failures: int = 0
+    __slots__ = ("counters", "failures", "points", "readings", "source", "successes")
+
+    def __init__(self, source: Source, points: tuple[Point, ...]) -> None:
+        self.source = source
+        self.points = points
+        self.counters: dict[Point, tuple[EnergyCounter, int]] = {}
+        """Last value of each point and its boot-time, ms; only these may be subtracted from."""
+        self.readings: tuple[Reading, ...] = ()
+        """Of the last poll; empty when it failed."""
+        self.successes = 0
+        self.failures = 0
 
 
 class Ticker:
-    """Polls, subtracts, integrates. Joules are conserved: what is below 1 mJ is carried to the next tick."""
+    """Polls, subtracts, integrates. Joules are conserved: what is below 1 mJ is carried to the next tick.
+
+    A counter that cannot be read for a moment loses nothing either: the stretches without it are held back, and its next
+    value closes the gap, each stretch getting its share by time. METHOD.md §4.1.
+    """
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class Ticker:
         self.polled = tuple(Polled(source, points) for source, points in sources)
         self._load_source = load
         self._default_supply = default_supply
+        self._tick_milliseconds = tick_milliseconds
         self._gap_milliseconds = max(SHORTEST_GAP_MILLISECONDS, TICKS_PER_GAP * tick_milliseconds)
         self._usage = usage
         self._remainders: dict[Point, int] = {}  # µJ, 0 to 999
@@ -82,11 +88,16 @@ class Ticker:
         self._supply: Supply = default_supply
         self._own_cpu = 0
         self._idle_run = 0
+        self._held: list[Tick] = []
+        """Stretches that wait for a counter; the last one ends at the last poll."""
         self.load_successes = 0
         self.load_failures = 0
 
-    def tick(self) -> tuple[Instant, tuple[Tick, ...]]:
-        """Poll once: the instant, and the stretches since the poll before (none on the first)."""
+    def tick(self, *, last: bool = False) -> tuple[Instant, tuple[Tick, ...]]:
+        """Poll once: the instant, and the stretches that are settled with it (none on the first), the latest ending now.
+
+        None while a counter is waited for, for `gap_milliseconds` at most; with `last` nothing is held back.
+        """
         now = self._clock.now()
         for polled in self.polled:
             self._poll(polled)
@@ -97,11 +108,13 @@ class Ticker:
         ticks: tuple[Tick, ...] = ()
         if previous is None:
             self._end_unix = now.unix_milliseconds
-            self._keep_counters()
+            self._keep_counters(now.boottime_milliseconds)
         elif now.boottime_milliseconds <= previous.boottime_milliseconds:
-            return now, ()  # the same millisecond: the next poll takes it all
+            # The same millisecond: the next poll takes it all.
+            return now, self._settled(previous.boottime_milliseconds, last)
         else:
-            ticks = self._stretches(previous, now, counters, supply, (own_cpu - self._own_cpu, rss))
+            self._held += self._stretches(previous, now, counters, supply, (own_cpu - self._own_cpu, rss))
+            ticks = self._settled(now.boottime_milliseconds, last)
         self._previous, self._load, self._supply, self._own_cpu = now, counters, supply, own_cpu
         return now, ticks
 
@@ -182,20 +195,20 @@ class Ticker:
         awake = elapsed - asleep
         ticks: list[Tick] = []
         if asleep:
+            self._forget_counters()
             self._idle_run = 0
             during = supply if supply is self._supply else Supply.UNKNOWN
             ticks.append(Tick(start, asleep, State.ASLEEP, during))
         if awake:
-            ticks.append(self._awake(start + asleep, awake, asleep > 0, counters, supply, own))
-        else:
-            self._keep_counters()
+            ticks.append(self._awake(start + asleep, awake, now, counters, supply, own))
+        self._keep_counters(now.boottime_milliseconds)
         return tuple(ticks)
 
     def _awake(
         self,
         start: int,
         awake: int,
-        slept: bool,
+        now: Instant,
         counters: LoadCounters | None,
         supply: Supply,
         own: tuple[int, int],
@@ -203,7 +216,7 @@ class Ticker:
         load = None if counters is None or self._load is None else load_between(self._load, counters)
         state = state_of(load, awake)
         self._idle_run = self._idle_run + awake if state is State.ON_IDLE else 0
-        energies, gaps = self._energies(awake, slept)
+        energies, gaps = self._energies(awake, now.boottime_milliseconds)
         return Tick(
             start_unix_milliseconds=start,
             duration_milliseconds=awake,
@@ -219,39 +232,57 @@ class Ticker:
 
     # ---------------------------------------------------------------------------------- energies
 
-    def _energies(
-        self, awake: int, slept: bool
-    ) -> tuple[tuple[PointEnergy, ...], tuple[tuple[str, int], ...]]:
+    def _energies(self, awake: int, now: int) -> tuple[tuple[PointEnergy, ...], tuple[tuple[str, int], ...]]:
         broken = awake > self._gap_milliseconds
+        if broken:
+            self._forget_counters()
         energies: list[PointEnergy] = []
         gaps: list[tuple[str, int]] = []
         for polled in self.polled:
             found = 0
             for reading in polled.readings:
-                energy = self._energy(polled, reading, awake, slept or broken, broken)
+                if isinstance(reading, SupplyReading):
+                    continue
+                if isinstance(reading, EnergyCounter):
+                    energy = self._counted(polled, reading, awake, now)
+                else:  # a gauge: 1 mW for 1 ms is 1 µJ
+                    energy = None if broken else self._whole(reading.point, reading.power_milliwatts * awake)
                 if energy is not None:
                     found += 1
-                    energies.append(PointEnergy(energy[0], self._whole(*energy), awake))
+                    energies.append(PointEnergy(reading.point, energy, awake))
             if polled.points and not found:
                 gaps.append((polled.source.name, awake))
-        self._keep_counters()
         return tuple(energies), tuple(gaps)
 
-    def _energy(
-        self, polled: Polled, reading: Reading, awake: int, dropped: bool, broken: bool
-    ) -> tuple[Point, int] | None:
-        """(point, µJ) of one reading over the awake stretch; None when it gives none."""
-        if isinstance(reading, EnergyCounter):
-            before = None if dropped else polled.counters.get(reading.point)
-            outcome = difference(before, reading, awake)
-            if not isinstance(outcome, (Delta, Wrapped)):
-                return None
-            if outcome.energy_microjoules == 0 and reading.point.kind in NEVER_STILL:
-                return None
-            return reading.point, outcome.energy_microjoules
-        if isinstance(reading, PowerGauge) and not broken:
-            return reading.point, reading.power_milliwatts * awake  # 1 mW for 1 ms is 1 µJ
-        return None
+    def _counted(self, polled: Polled, reading: EnergyCounter, awake: int, now: int) -> int | None:
+        """mJ of a counter over the awake stretch, None when it gives none; held stretches get theirs."""
+        before, read_at = polled.counters.get(reading.point, (None, now - awake))
+        missed = self._stretches_since(read_at, now - awake)
+        outcome = difference(before, reading, now - read_at)
+        if missed is None or not isinstance(outcome, (Delta, Wrapped)):
+            return None
+        if missed and _may_turn(reading, now - read_at):
+            return None
+        if outcome.energy_microjoules == 0 and reading.point.kind in NEVER_STILL:
+            return None
+        whole = self._whole(reading.point, outcome.energy_microjoules)
+        if not missed:
+            return whole
+        parts = apportion(whole, [*(self._held[i].duration_milliseconds for i in missed), awake])
+        for i, part in zip(missed, parts, strict=False):  # the last part is the present stretch's
+            tick = self._held[i]
+            energy = PointEnergy(reading.point, part, tick.duration_milliseconds)
+            gaps = tuple(gap for gap in tick.gaps if gap[0] != polled.source.name)
+            self._held[i] = tick._replace(energies=(*tick.energies, energy), gaps=gaps)
+        return parts[-1]
+
+    def _stretches_since(self, read_at: int, until: int) -> range | None:
+        """Positions of the held stretches that fill [read_at, until) exactly; None when they are held no more."""
+        first = len(self._held)
+        while until > read_at and first:
+            first -= 1
+            until -= self._held[first].duration_milliseconds
+        return range(first, len(self._held)) if until == read_at else None
 
     def _whole(self, point: Point, energy_microjoules: int) -> int:
         """Whole millijoules, with what was left over before; the rest is carried."""
@@ -259,9 +290,39 @@ class Ticker:
         self._remainders[point] = rest
         return whole
 
-    def _keep_counters(self) -> None:
+    # ---------------------------------------------------------------------------------- counters
+
+    def _keep_counters(self, now: int) -> None:
+        """The values just read, and those that could not be read but can still be subtracted from."""
         for polled in self.polled:
-            polled.counters = {r.point: r for r in polled.readings if isinstance(r, EnergyCounter)}
+            old = {p: kept for p, kept in polled.counters.items() if self._can_wait(*kept, now)}
+            read = {r.point: (r, now) for r in polled.readings if isinstance(r, EnergyCounter)}
+            polled.counters = {**old, **read}
+
+    def _forget_counters(self) -> None:
+        for polled in self.polled:
+            polled.counters = {}
+
+    def _can_wait(self, counter: EnergyCounter, read_at: int, now: int) -> bool:
+        """Whether one more tick leaves the counter no time to go round, and no gap of SENSORS.md."""
+        longest = now - read_at + self._tick_milliseconds
+        return longest <= self._gap_milliseconds and not _may_turn(counter, longest)
+
+    def _settled(self, now: int, last: bool) -> tuple[Tick, ...]:
+        """The stretches that wait for no counter any more: all, or none."""
+        waiting = any(read_at < now for polled in self.polled for _, read_at in polled.counters.values())
+        held = sum(tick.duration_milliseconds for tick in self._held)
+        if waiting and held < self._gap_milliseconds and not last:
+            return ()
+        settled = tuple(self._held)
+        self._held.clear()
+        return settled
+
+
+def _may_turn(counter: EnergyCounter, milliseconds: int) -> bool:
+    """Whether a counter can go round in that time at its ceiling power: 1 W for 1 ms is 1 mJ."""
+    turn = counter.range_microjoules
+    return turn is not None and counter.ceiling_watts * milliseconds * MICROJOULES_PER_MILLIJOULE >= turn
 
 
 def load_between(before: LoadCounters, after: LoadCounters) -> LoadDelta | None:

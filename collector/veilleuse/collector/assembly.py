@@ -9,14 +9,14 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from veilleuse.collector.admin.operations import Addresses, Operations
+from veilleuse.collector.admin.operations import Addresses, Operations, new_site
+from veilleuse.collector.admin_client import SOCKET_FILE
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment import authority as certificate_authority
 from veilleuse.collector.enrolment.authorise import Standing, Standings
@@ -26,7 +26,7 @@ from veilleuse.collector.enrolment.issuing import Office
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.health import Health
-from veilleuse.collector.model import AgentId
+from veilleuse.collector.model import AgentId, Site
 from veilleuse.collector.ports import Registry
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import (
@@ -36,13 +36,20 @@ from veilleuse.collector.store.sqlite import (
     make_directory,
     open_store,
 )
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.directory import DATA_FILE, IDENTITY_FILE, LOCK_FILE
+from veilleuse.collector.version import product_version
 from veilleuse.collector.writer import Writer
 
 log = logging.getLogger(__name__)
 
 FLEET_KEY_FILE: Final = "fleet.key"
 FLEET_KEY_BYTES: Final = 32
+_OURS: Final = frozenset(
+    {LOCK_FILE, SOCKET_FILE, certificate_authority.FOLDER, certificate_authority.DRAFT, "lost+found"}
+)
+"""What a data directory may hold before `init`; lost+found when it is a disk of its own."""
+_OURS_WITH_ENDINGS: Final = (DATA_FILE, IDENTITY_FILE, FLEET_KEY_FILE)
+"""The same, with SQLite's or our own endings behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +81,6 @@ class Initialised:
     site: str | None
 
 
-def product_version() -> str:
-    """Version of the installed distribution; 0+source when it runs from a bare source tree."""
-    try:
-        return version("veilleuse")
-    except PackageNotFoundError:
-        return "0+source"
-
-
 def is_initialised(data_dir: Path) -> bool:
     """Whether `init` has ended there once."""
     return (data_dir / DATA_FILE).exists() and (data_dir / certificate_authority.FOLDER).exists()
@@ -95,30 +94,20 @@ def initialise(
     time_zone: str | None = None,
     simulated: bool = False,
 ) -> Initialised:
-    """Make the data directory: authority, fleet key, both databases, and a first site if named.
+    """Make the data directory: fleet key, both databases, a first site if named, and last the authority.
 
-    An init that was cut is carried on. Raises DataDirectoryError when it exists already or cannot be written;
-    UsageError or UnknownZone for a site that cannot be.
+    Until the authority is in place nothing counts: an init that was cut, at whatever moment, is carried on. Raises
+    DataDirectoryError when it exists already, holds other files or cannot be written; UsageError or UnknownZone for a
+    site that cannot be, before anything is written.
     """
     data_dir = settings.data_dir
-    has_data, has_authority = (
-        (data_dir / DATA_FILE).exists(),
-        (data_dir / certificate_authority.FOLDER).exists(),
-    )
-    if has_data and has_authority:
-        raise DataDirectoryError(
-            f"{data_dir} is a data directory already: use --if-missing, or another data_dir"
-        )
-    if has_data:
-        raise DataDirectoryError(
-            f"{data_dir} has {DATA_FILE} but no {certificate_authority.FOLDER}: restore it from a backup, or every agent has to enrol again"
-        )
+    first_site = None if site is None else new_site(settings, site, zone, time_zone)
+    _require_unfinished(data_dir)
+    _require_ours(data_dir)
     make_directory(data_dir)
     with DirectoryLock(data_dir):
-        _make(settings, has_authority=has_authority, simulated=simulated)
-    if site is not None:
-        with open_collector(settings) as collector:
-            collector.operations.site_put(site=site, zone=zone, time_zone=time_zone)
+        _require_unfinished(data_dir)  # another init may have been faster
+        _make(settings, first_site, simulated=simulated)
     authority = Authority(data_dir, settings.pki)
     return Initialised(
         data_dir, data_dir / certificate_authority.FOLDER / "root.key", authority.root_sha256, site
@@ -143,9 +132,13 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         store = open_store(data_dir, settings.store)
         cleanup.callback(store.close)
         standings = Standings(_all_standings(store.registry))
-        health, damaged = Health(), threading.Event()
+        health, damaged, dirty = Health(), threading.Event(), threading.Event()
         writer = Writer(
-            store, health, queue_pushes=settings.grpc.queue_pushes, on_damage=lambda error: damaged.set()
+            store,
+            health,
+            queue_pushes=settings.grpc.admitted_pushes,
+            on_damage=lambda error: damaged.set(),
+            on_stored=dirty.set,
         )
         simulated = store.registry.data_kind().simulated
         writer.start()
@@ -157,6 +150,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             store.registry,
             choose,
             plugged_share_ppm=round(settings.derive.laptop_plugged_share * 1_000_000),
+            dirty=dirty,
         )
         cleanup.callback(derive.stop)
         addresses = Addresses.from_settings(settings)
@@ -180,18 +174,48 @@ def read_fleet_key(data_dir: Path) -> str:
     return text
 
 
-def _make(settings: CollectorSettings, *, has_authority: bool, simulated: bool) -> None:
+def _require_unfinished(data_dir: Path) -> None:
+    """Raises DataDirectoryError when an init ended here once: a second authority would disown every agent."""
+    if is_initialised(data_dir):
+        raise DataDirectoryError(
+            f"{data_dir} is a data directory already: use --if-missing, or another data_dir"
+        )
+    if (data_dir / DATA_FILE).exists() and not (data_dir / certificate_authority.DRAFT).exists():
+        raise DataDirectoryError(
+            f"{data_dir} has {DATA_FILE} but no {certificate_authority.FOLDER}: restore it from a backup, or every agent has to enrol again"
+        )
+
+
+def _require_ours(data_dir: Path) -> None:
+    """Raises DataDirectoryError when it is somebody else's: its mode would become 0700, and `purge` would take all."""
+    try:
+        names = [path.name for path in data_dir.iterdir()]
+    except OSError:
+        return  # not there yet; whatever else is wrong, making it will say
+    foreign = sorted(name for name in names if name not in _OURS and not name.startswith(_OURS_WITH_ENDINGS))
+    if foreign:
+        raise DataDirectoryError(
+            f"{data_dir} holds other files ({', '.join(foreign[:3])}): set data_dir to an empty or a new directory"
+        )
+
+
+def _make(settings: CollectorSettings, site: Site | None, *, simulated: bool) -> None:
     data_dir, now = settings.data_dir, time.time()
+    has_authority = (data_dir / certificate_authority.FOLDER).exists()
     try:
         if not (data_dir / FLEET_KEY_FILE).exists():
             write_private(data_dir / FLEET_KEY_FILE, secrets.token_hex(FLEET_KEY_BYTES).encode() + b"\n")
-        if not has_authority:
-            certificate_authority.create(data_dir, datetime.fromtimestamp(now, UTC))
     except OSError as error:
         raise DataDirectoryError(f"cannot write in {data_dir}: {error.strerror or error}") from error
-    create_store(
-        data_dir, settings.store, simulated=simulated, now_unix_milliseconds=round(now * 1000)
-    ).close()
+    if not has_authority:
+        certificate_authority.draft(data_dir, datetime.fromtimestamp(now, UTC))
+    with closing(
+        create_store(data_dir, settings.store, simulated=simulated, now_unix_milliseconds=round(now * 1000))
+    ) as store:
+        if site is not None and site.site not in {known.site for known in store.registry.sites()}:
+            store.registry.put_site(site)
+    if not has_authority:
+        certificate_authority.adopt(data_dir)
 
 
 def _all_standings(registry: Registry) -> Iterator[tuple[AgentId, Standing]]:

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from enum import StrEnum
 from typing import Final
 
 from veilleuse.wire.ladder import Method
@@ -32,6 +33,8 @@ class GroupKey:
     entity: str | None = None
     site: str | None = None
     device_class: str | None = None
+    autres: bool = False
+    """True of the row that holds the groups too small to be shown; an entity may bear that name itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,26 @@ class StateSums:
     idle_beyond_30_minutes_milliseconds: int | None = None
     idle_beyond_60_minutes_milliseconds: int | None = None
 
+    @property
+    def values(self) -> tuple[int | None, ...]:
+        """In the fields' order."""
+        return (
+            self.milliseconds,
+            self.idle_beyond_15_minutes_milliseconds,
+            self.idle_beyond_30_minutes_milliseconds,
+            self.idle_beyond_60_minutes_milliseconds,
+        )
+
+    def __add__(self, other: StateSums) -> StateSums:
+        """Sum; a part never measured stays absent only when neither measured it."""
+        whole = self.milliseconds + other.milliseconds
+        return StateSums(whole, *map(_plus, self.values[1:], other.values[1:]))
+
+    def share(self, of: Callable[[int], int]) -> StateSums:
+        """Each value's share; a part never measured stays absent."""
+        idle = (None if value is None else of(value) for value in self.values[1:])
+        return StateSums(of(self.milliseconds), *idle)
+
 
 @dataclass(frozen=True, slots=True)
 class EnergySums:
@@ -53,8 +76,32 @@ class EnergySums:
     uncertainty_millijoules: int = 0
     """k = 1, summed linearly: errors within one class and method are taken as common."""
 
+    @property
+    def values(self) -> tuple[int, int, int]:
+        """In the fields' order."""
+        return self.milliseconds, self.energy_millijoules, self.uncertainty_millijoules
+
+    def __add__(self, other: EnergySums) -> EnergySums:
+        """Sum."""
+        return EnergySums(*(one + more for one, more in zip(self.values, other.values, strict=True)))
+
+    def share(self, of: Callable[[int], int]) -> EnergySums:
+        """Each value's share."""
+        return EnergySums(*map(of, self.values))
+
 
 EnergyKey = tuple[DeviceClass, Method, Band, State]
+
+
+class Detail(StrEnum):
+    """A part of a group's figures that fewer machines may stand behind than behind the group."""
+
+    METHODS = "methods"
+    """How much of the energy was measured, and by which method."""
+    OUTSIDE = "outside"
+    """Time on, energy and nights outside opening hours."""
+    IDLE = "idle"
+    """Time and energy idle while on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +119,9 @@ class GroupSums:
     nights_are: str | None = None
     """"evenings" (dated by the evening, hour grain) or "dates" (local dates, day grain)."""
     apportioned: bool = False
-    """True when a week was shared between days in proportion to the calendar's open time."""
+    """True when a week lies across the period's edge and was shared in proportion to the calendar's open time."""
+    withheld: frozenset[Detail] = frozenset()
+    """Parts of its figures that stand on fewer than k machines: not to be shown."""
 
     def milliseconds(self, bands: frozenset[Band], states: frozenset[State]) -> int:
         """Milliseconds in these bands and states."""
@@ -120,7 +169,6 @@ class IndicatorMeta:
     """"lower" or "higher" is better."""
     owner: str
     """Who acts on it."""
-    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +176,9 @@ class IndicatorFigure:
     """One indicator of one group."""
 
     value: float | None
-    """None when its denominator is zero: absent, never zero."""
-    numerator_milliseconds: int
+    """None when its denominator is zero, or when it is withheld: absent, never zero."""
+    numerator_milliseconds: int | None
+    """None when it is withheld: some machines stand behind it, but fewer than k."""
     denominator_milliseconds: int
     details: Mapping[str, float | int | str] = field(default_factory=dict)
 
@@ -148,6 +197,8 @@ class EmissionsRow:
     """Days of 24 h with a known state."""
     entity: str | None = None
     site: str | None = None
+    zone: str | None = None
+    """Grid zone; None of a total over several."""
     population: str | None = None
     device_class: str | None = None
     coverage_states: float | None = None
@@ -156,6 +207,7 @@ class EmissionsRow:
     """Derived time ÷ enrolled time."""
     energy_millijoules: int | None = None
     kwh_measured: float | None = None
+    """None, as kwh_modelled and method_mix, also when fewer than k machines stand behind a part."""
     kwh_modelled: float | None = None
     kwh_total: float | None = None
     kwh_lo95: float | None = None
@@ -196,3 +248,7 @@ class EmissionsStatement:
     factors: tuple[Mapping[str, str | float | int | bool], ...]
     withheld: tuple[Mapping[str, str], ...]
     """Populations too small to be shown at all in a period."""
+
+
+def _plus(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else one + other

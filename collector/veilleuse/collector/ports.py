@@ -12,10 +12,12 @@ from decimal import Decimal
 from typing import Protocol, TypeVar
 
 from veilleuse.collector.figures import (
+    EnergySums,
     GroupKey,
     GroupSums,
     IndicatorFigure,
     IndicatorMeta,
+    StateSums,
     Thresholds,
 )
 from veilleuse.collector.model import (
@@ -43,8 +45,8 @@ from veilleuse.collector.model import (
     Token,
     ValidPush,
 )
-from veilleuse.wire.vocabulary import State
-from veilleuse.wire.vocabulary import Population
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, Population, State
 
 T = TypeVar("T")
 
@@ -83,6 +85,9 @@ class DeriveStore(Protocol):
         """In one transaction: replace the period's derived cells (and carry the difference into its day), set each
         record's energy, advance the ledger, clear the dirty mark."""
 
+    def put_aside(self, period: DirtyPeriod) -> None:
+        """Clear the mark of a period that cannot be derived; what was derived before stands."""
+
     def mark_all_dirty(self) -> int:
         """For `veilleuse derive`: a corrected model repairs the past. How many periods."""
 
@@ -114,7 +119,12 @@ class Registry(Protocol):
     def hosts_of_token(self, token_id: int) -> tuple[HostId, ...]: ...
     def set_status(self, host_id: HostId, status: HostStatus) -> None: ...
     def record_hello(
-        self, host_id: HostId, *, facts_wire: bytes | None, health_wire: bytes | None, now_unix_milliseconds: int
+        self,
+        host_id: HostId,
+        *,
+        facts_wire: bytes | None,
+        health_wire: bytes | None,
+        now_unix_milliseconds: int,
     ) -> None:
         """Last contact (workstations: the UTC date only), facts and health when given.
 
@@ -185,7 +195,9 @@ class Registry(Protocol):
 class Committer(Protocol):
     """The writer, as its callers see it: one thread, one connection, group commit."""
 
-    def append(self, push: ValidPush, deadline_monotonic_seconds: float | None = None) -> Future[AppendOutcome]:
+    def append(
+        self, push: ValidPush, deadline_monotonic_seconds: float | None = None
+    ) -> Future[AppendOutcome]:
         """Queue a push. The future has its outcome after the commit's fsync; it is cancelled when the deadline passed
         before. It raises StoreFull, StoreFailing or StoreDamaged with nothing stored. Raises QueueFull at once."""
 
@@ -228,6 +240,22 @@ class Reader(Protocol):
     def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
         """Derived cells; DAY covers clock records too (by civil day of the site)."""
 
+    def state_sums(
+        self, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Band, State], StateSums]]:
+        """`sums` added up by the backend over start ≤ key < end: a year is one row per host, band and state."""
+
+    def energy_sums(
+        self, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
+        """`derived` added up likewise."""
+
+    def dates_on(self, start: int, end: int, longer_than_milliseconds: int) -> Iterator[tuple[HostId, int]]:
+        """(host, how many): DAY keys with start ≤ key < end whose `night` cells are on for longer."""
+
+    def night_hours(self, population: Population, start: int, end: int) -> Iterator[tuple[HostId, int, int]]:
+        """(host, hour, milliseconds on in its `night` cells) of HOUR keys with start ≤ key < end, where any."""
+
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Totals since the data directory was made, per key."""
 
@@ -237,11 +265,13 @@ class Reader(Protocol):
     def last_records(self) -> tuple[LastRecord, ...]:
         """The newest derived clock record of each host that has one: what live watts are made of."""
 
-    def state_totals(self, end: int) -> tuple[tuple[HostId, State, int], ...]:
-        """(host, state, milliseconds) over all DAY sums with key < end."""
+    def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:
+        """(host, state, milliseconds) of all records ever stored: kept as they come, never scanned for."""
 
     def record_count(self) -> int: ...
     def dirty_count(self) -> int: ...
+    def dirty_span(self) -> tuple[int, int] | None:
+        """Numbers of the oldest and the newest mark waiting for derive; they begin again when none was left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +294,8 @@ class Factor:
     source: str
     published: str
     licence: str
+    estimated_shares: tuple[tuple[str, Decimal], ...] = ()
+    """(combustion | upstream | losses, share of the total), where the source's other years tell; used without components."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from veilleuse.collector.model import (
 )
 from veilleuse.collector.ports import Authoriser, Committer, IngestStore, Registry, Renewer
 from veilleuse.collector.validate import Machine, Reason, check_push, clean_facts, clean_health
+from veilleuse.wire import metadata
 from veilleuse.wire.bands import Calendar, OpenSpan
 from veilleuse.wire.limits import (
     CHAIN_BYTES,
@@ -60,8 +61,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SERVICE: Final = "veilleuse.wire.v1.TelemetryService"
-RETRY_AFTER_METADATA: Final = "retry-after-milliseconds"
-REASON_METADATA: Final = "veilleuse-reason"
 DEADLINE_SECONDS: Final = 15.0
 """Longest a call may take, whatever its client allows: PROMISES.md §2.3."""
 INSTANCE_ID_BYTES: Final = 16
@@ -168,8 +167,10 @@ class TelemetryServicer:
         request = _parsed(pb.HelloRequest, wire, MAX_HELLO_BYTES)
         protocol = _check_hello(request)
         nonce = secrets.token_bytes(INSTANCE_ID_BYTES)
+        facts = clean_facts(request.facts) if request.HasField("facts") else None
+        health = clean_health(request.health) if request.HasField("health") else None
         greeting = self._waited(
-            self._committer.submit(lambda: self._note_hello(request, caller, nonce)), until
+            self._committer.submit(lambda: self._note_hello(request, caller, nonce, facts, health)), until
         )
         self._device_classes[caller.host_id] = greeting.device_class
         self._health.count(Count.HELLOS, "stale_instance" if greeting.stale_instance else "ok")
@@ -183,13 +184,15 @@ class TelemetryServicer:
             next_send_after_milliseconds=self._next_send(),
         )
 
-    def _note_hello(self, request: Any, caller: Caller, nonce: bytes) -> _Greeting:
+    def _note_hello(
+        self, request: Any, caller: Caller, nonce: bytes, facts: bytes | None, health: bytes | None
+    ) -> _Greeting:
         """In the writer's thread, one transaction."""
         known = self._registry.instance_id(caller.host_id)
         self._registry.record_hello(
             caller.host_id,
-            facts_wire=clean_facts(request.facts) if request.HasField("facts") else None,
-            health_wire=clean_health(request.health) if request.HasField("health") else None,
+            facts_wire=facts,
+            health_wire=health,
             now_unix_milliseconds=self._now(),
         )
         self._registry.set_instance_id(caller.host_id, nonce)
@@ -288,8 +291,8 @@ class TelemetryServicer:
         self._health.count(Count.CALLS_REFUSED, refusal.reason)
         context.set_trailing_metadata(
             (
-                (REASON_METADATA, refusal.reason),
-                (RETRY_AFTER_METADATA, str(refusal.retry_after_milliseconds)),
+                (metadata.REASON, refusal.reason),
+                (metadata.RETRY_AFTER, str(refusal.retry_after_milliseconds)),
             )
         )
         return context.abort(refusal.code, refusal.message)  # raises
@@ -316,7 +319,7 @@ def _refusal(error: Exception) -> _Refusal:
             )
         case EnrolmentRefused():
             return _Refusal(
-                code.INVALID_ARGUMENT if error.reason == "bad_request" else code.PERMISSION_DENIED,
+                code.INVALID_ARGUMENT if error.reason in ("bad_request", "key_reused") else code.PERMISSION_DENIED,
                 error.reason,
                 str(error),
             )

@@ -6,50 +6,87 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from veilleuse.wire.settings_file import describe, load, setting
+from veilleuse.wire.address import check_reachable, is_host_name, split_address
+from veilleuse.wire.settings_file import Section, describe, load, setting
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE"
 DEFAULT_FILE: Final = Path("/etc/veilleuse/collector.toml")
 
 
-@dataclass(frozen=True, slots=True)
-class Grpc:
+def check_server_names(names: tuple[str, ...]) -> None:
+    """Raises ValueError unless each is a DNS name (`*.` in front is allowed) or an IP address, and there is one."""
+    if not names:
+        raise ValueError("it must name the collector as agents do")
+    for name in names:
+        if not is_host_name(name.removeprefix("*.")) and not _is_ip_address(name):
+            raise ValueError(f"{name!r} is neither a DNS name (in ASCII) nor an IP address")
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+class Grpc(Section):
     """Where agents connect."""
 
-    address: str = setting("127.0.0.1:8641", "host:port of the mTLS service (Hello, Push, Renew).")
-    enrolment_address: str = setting("127.0.0.1:8642", "host:port of the enrolment service.")
-    advertised_address: str = setting("", "host:port agents are told to use; empty = `grpc.address`.")
-    advertised_enrolment_address: str = setting(
-        "", "host:port agents are told to enrol at; empty = `grpc.enrolment_address`."
+    address: str = setting(
+        "127.0.0.1:8641", "host:port of the mTLS service (Hello, Push, Renew).", check=split_address
     )
-    workers: int = setting(8, "Threads that serve calls.", minimum=1, maximum=64)
+    enrolment_address: str = setting(
+        "127.0.0.1:8642", "host:port of the enrolment service.", check=split_address
+    )
+    advertised_address: str = setting(
+        "", "host:port agents are told to use; empty = `grpc.address`.", check=check_reachable
+    )
+    advertised_enrolment_address: str = setting(
+        "", "host:port agents are told to enrol at; empty = `grpc.enrolment_address`.", check=check_reachable
+    )
+    workers: int = setting(
+        64,
+        "Threads that serve calls. Each waits for the commit of its call, so this is also the most that one commit can hold.",
+        minimum=2,
+        maximum=256,
+    )
     queue_pushes: int = setting(
-        256, "Pushes waiting for the writer before agents are told to come back.", minimum=1, maximum=10000
+        56,
+        "Pushes waiting for the writer before agents are told to come back; at most seven in eight of `grpc.workers`: "
+        "the others answer Hello, renewals and refusals.",
+        minimum=1,
+        maximum=224,
     )
     tls_minimum: str = setting("1.3", "Lowest TLS version accepted.", choices=("1.2", "1.3"))
 
+    @property
+    def admitted_pushes(self) -> int:
+        """`queue_pushes`, but never so many that no worker is left to refuse the next one. ≥ 1."""
+        return min(self.queue_pushes, max(1, self.workers * 7 // 8))
 
-@dataclass(frozen=True, slots=True)
-class Http:
+
+class Http(Section):
     """Where people and Prometheus connect."""
 
-    address: str = setting("127.0.0.1:8640", "host:port of the pages and /metrics.")
+    address: str = setting("127.0.0.1:8640", "host:port of the pages and /metrics.", check=split_address)
     metrics_token_file: str = setting(
         "", "File with the bearer token /metrics asks for; required when not on loopback."
     )
     hosts_metrics: bool = setting(False, "Serve per-host series of servers on /metrics/hosts.")
 
 
-@dataclass(frozen=True, slots=True)
-class Pki:
+class Pki(Section):
     """The embedded certificate authority."""
 
     server_names: tuple[str, ...] = setting(
-        ("localhost", "127.0.0.1", "::1"), "DNS names and IP addresses in the collector's own certificate."
+        ("localhost", "127.0.0.1", "::1"),
+        "DNS names and IP addresses in the collector's own certificate.",
+        check=check_server_names,
     )
     server_leaf_hours: int = setting(24, "Life of a server's certificate.", minimum=1, maximum=24 * 30)
     pc_leaf_days: int = setting(
@@ -57,8 +94,7 @@ class Pki:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(Section):
     """The database."""
 
     free_bytes_minimum: int = setting(
@@ -69,8 +105,7 @@ class Store:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Reporting:
+class Reporting(Section):
     """How figures are cut."""
 
     time_zone: str = setting("Europe/Paris", "Civil dates of --from and --to.")
@@ -80,8 +115,7 @@ class Reporting:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Derive:
+class Derive(Section):
     """How energy is derived where it is not measured."""
 
     laptop_plugged_share: float = setting(
@@ -89,8 +123,7 @@ class Derive:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Indicators:
+class Indicators(Section):
     """Targets of the sobriety indicators."""
 
     out_of_hours_target_ratio: float = setting(
@@ -98,15 +131,13 @@ class Indicators:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Section):
     """What the process says."""
 
     level: str = setting("info", "Least severe event logged.", choices=("debug", "info", "warning", "error"))
 
 
-@dataclass(frozen=True, slots=True)
-class CollectorSettings:
+class CollectorSettings(Section):
     """Everything."""
 
     data_dir: Path = setting(Path("/var/lib/veilleuse"), "Data directory; mode 0700.")

@@ -69,12 +69,15 @@ class Writer:
         *,
         queue_pushes: int,
         on_damage: Callable[[StoreDamaged], None] = lambda error: None,
+        on_stored: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_damage` is called in the writer's thread: the process should end with the error's one line."""
+        """Both are called in the writer's thread: `on_damage` when the process should end with the error's one line,
+        `on_stored` after a commit that stored records."""
         self._store = store
         self._health = health
         self._queue_pushes = queue_pushes
         self._on_damage = on_damage
+        self._on_stored = on_stored
         self._pushes: deque[_Push] = deque()
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -210,6 +213,8 @@ class Writer:
             self._on_damage(error)
 
     def _settle(self, settled: Sequence[_Settled]) -> None:
+        if any(isinstance(result, AppendOutcome) and result.stored_records for _, result, _ in settled):
+            self._on_stored()
         for future, result, error in settled:
             if isinstance(result, AppendOutcome):
                 self._count(result)

@@ -8,11 +8,10 @@ Both sides use it: the agent to sort its ticks, the collector to distribute and 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, NamedTuple, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from veilleuse.wire.vocabulary import Band
@@ -29,8 +28,7 @@ class CalendarError(ValueError):
     """A timetable that cannot be used; the message says which entry and why."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class OpenSpan:
+class OpenSpan(NamedTuple):
     """A weekly span; minutes after local midnight, end exclusive."""
 
     iso_weekday: int
@@ -41,10 +39,7 @@ class OpenSpan:
     """1 to 1,440."""
 
 
-@dataclass(frozen=True, slots=True)
-class Calendar:
-    """When a site is open. Raises CalendarError on an unknown zone, an overlap or an open span under 3 h."""
-
+class _Timetable(NamedTuple):
     time_zone: str
     """IANA name."""
     open_spans: tuple[OpenSpan, ...]
@@ -54,15 +49,36 @@ class Calendar:
     update_windows: tuple[OpenSpan, ...] = ()
     """Sorted, not overlapping."""
 
-    def __post_init__(self) -> None:
+
+class Calendar(_Timetable):
+    """When a site is open. Raises CalendarError on an unknown zone, an overlap or an open span under 3 h."""
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        time_zone: str,
+        open_spans: tuple[OpenSpan, ...],
+        closures: tuple[date, ...] = (),
+        update_windows: tuple[OpenSpan, ...] = (),
+    ) -> Self:
+        """Every way to make one comes through here."""
         try:
-            ZoneInfo(self.time_zone)
+            ZoneInfo(time_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise CalendarError(f"unknown time zone {self.time_zone!r}: use an IANA name such as Europe/Paris") from error
-        _check_spans("open span", self.open_spans, MINIMUM_OPEN_SPAN_MINUTES)
-        _check_spans("update window", self.update_windows, 1)
-        if list(self.closures) != sorted(set(self.closures)):
+            raise CalendarError(
+                f"unknown time zone {time_zone!r}: use an IANA name such as Europe/Paris"
+            ) from error
+        _check_spans("open span", open_spans, MINIMUM_OPEN_SPAN_MINUTES)
+        _check_spans("update window", update_windows, 1)
+        if list(closures) != sorted(set(closures)):
             raise CalendarError("closures must be sorted and distinct")
+        return super().__new__(cls, time_zone, open_spans, closures, update_windows)
+
+    @classmethod
+    def _make(cls, fields: Iterable[Any]) -> Self:  # type: ignore[override]  # mypy's own signature names it `_cls`
+        """What `_replace` calls; a named tuple's own would not come through `__new__`."""
+        return cls(*fields)
 
     def to_json(self) -> str:
         """Canonical text: its SHA-256 names the calendar on the wire."""
@@ -71,7 +87,9 @@ class Calendar:
                 "time_zone": self.time_zone,
                 "open_spans": [[s.iso_weekday, s.start_minute, s.end_minute] for s in self.open_spans],
                 "closures": [day.isoformat() for day in self.closures],
-                "update_windows": [[s.iso_weekday, s.start_minute, s.end_minute] for s in self.update_windows],
+                "update_windows": [
+                    [s.iso_weekday, s.start_minute, s.end_minute] for s in self.update_windows
+                ],
             },
             separators=(",", ":"),
         )
@@ -91,8 +109,7 @@ class Calendar:
             raise CalendarError(f"not a calendar: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A stretch of time inside one civil day and one band; Unix milliseconds, end exclusive."""
 
     start_unix_milliseconds: int
@@ -101,7 +118,9 @@ class Segment:
     local_date: date
 
 
-def segments(calendar: Calendar, start_unix_milliseconds: int, end_unix_milliseconds: int) -> Iterator[Segment]:
+def segments(
+    calendar: Calendar, start_unix_milliseconds: int, end_unix_milliseconds: int
+) -> Iterator[Segment]:
     """Cut [start, end) at every band edge and local midnight; the pieces touch and cover it exactly."""
     position = start_unix_milliseconds
     zone = ZoneInfo(calendar.time_zone)
@@ -161,7 +180,9 @@ def _band_at(minute: int, spans: tuple[tuple[int, int], ...]) -> Band:
 
 def _closed_minutes(spans: tuple[tuple[int, int], ...]) -> int:
     day = NIGHT_START_MINUTE - NIGHT_END_MINUTE
-    return day - sum(max(0, min(end, NIGHT_START_MINUTE) - max(start, NIGHT_END_MINUTE)) for start, end in spans)
+    return day - sum(
+        max(0, min(end, NIGHT_START_MINUTE) - max(start, NIGHT_END_MINUTE)) for start, end in spans
+    )
 
 
 def _unix_milliseconds(day: date, minute: int, zone: ZoneInfo, fold: int = 0) -> int:
@@ -176,12 +197,18 @@ def _check_spans(word: str, spans: tuple[OpenSpan, ...], minimum_minutes: int) -
             raise CalendarError(f"{word} {span} is out of range: weekday 1-7, 0 ≤ start < end ≤ 1440 minutes")
         if span.end_minute - span.start_minute < minimum_minutes:
             raise CalendarError(f"{word} {span} is shorter than {minimum_minutes} minutes")
-        if previous is not None and span.iso_weekday == previous.iso_weekday and span.start_minute < previous.end_minute:
+        if (
+            previous is not None
+            and span.iso_weekday == previous.iso_weekday
+            and span.start_minute < previous.end_minute
+        ):
             raise CalendarError(f"{word} {span} overlaps {previous}")
         if previous is not None and span < previous:
             raise CalendarError(f"{word} {span} is not in order")
         previous = span
 
 
-DEFAULT_CALENDAR: Final = Calendar("Europe/Paris", tuple(OpenSpan(day, 8 * 60, 18 * 60) for day in range(1, 6)))
+DEFAULT_CALENDAR: Final = Calendar(
+    "Europe/Paris", tuple(OpenSpan(day, 8 * 60, 18 * 60) for day in range(1, 6))
+)
 """Monday to Friday, 08:00 to 18:00."""

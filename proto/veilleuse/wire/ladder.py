@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Final
 
+from veilleuse.wire.vocabulary import Word
 
-class Method(StrEnum):
+
+class Method(Word):
     """How a joule is known, best first."""
 
     METERED = "metered"

@@ -1,21 +1,21 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Settings from frozen dataclasses: TOML file < environment < flags, the same dotted names everywhere.
+"""Settings as typed sections: TOML file < environment < flags, the same dotted names everywhere.
 
-Both sides use it so that a setting is written the same way on an agent and on the collector. A setting is
-a field made with `setting(default, doc, …)`; a section is a field whose type is another such dataclass.
+Both sides use it so that a setting is written the same way on an agent and on the collector. A `Section` declares its
+settings as `name: type = setting(default, doc, …)`; a setting whose type is another Section is a section within it.
+Not dataclasses, whose module costs the resident process a megabyte: docs/decisions/0010.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Section")
 
 
 class ConfigurationError(Exception):
@@ -29,17 +29,69 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
+    check: Callable[[Any], object] | None = None,
 ) -> Any:
-    """A documented field. `minimum`, `maximum` and `choices` are checked on load."""
-    metadata = {"doc": doc, "minimum": minimum, "maximum": maximum, "choices": choices}
-    if dataclasses.is_dataclass(default):
-        kind = type(default)
-        return dataclasses.field(default_factory=lambda: kind(), metadata=metadata)  # type: ignore[misc]  # a class
-    return dataclasses.field(default=default, metadata=metadata)
+    """A documented setting of a Section. `minimum`, `maximum` and `choices` are checked on load.
+
+    `check` is called with a value that is not the default; it raises ValueError with what the value must be.
+    """
+    return _Setting(default, doc, minimum, maximum, choices, check)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Described:
+class _Setting(NamedTuple):
+    default: Any
+    doc: str
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]
+    check: Callable[[Any], object] | None
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Section:
+    """A group of settings that never changes once made: `Measure(tick_seconds=5.0)`, the rest at its defaults.
+
+    Type checkers know the keywords and the attributes' types. Raises TypeError on a keyword that is no setting, and
+    AttributeError on assignment. Values are not checked here: `load` does, where it can say where they come from.
+    """
+
+    _settings: ClassVar[dict[str, _Setting]] = {}
+
+    def __init_subclass__(cls) -> None:
+        cls._settings = {name: value for name, value in vars(cls).items() if isinstance(value, _Setting)}
+        for name, declared in cls._settings.items():
+            setattr(cls, name, declared.default)  # an instance holds only what differs
+
+    def __init__(self, **values: Any) -> None:
+        if unknown := values.keys() - self._settings.keys():
+            raise TypeError(f"{type(self).__name__} has no setting {', '.join(sorted(unknown))}")
+        vars(self).update(values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"settings do not change: use _replace({name}=…)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"settings do not change: {name} stays")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self._values().values()))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self._values().items())
+        return f"{type(self).__name__}({values})"
+
+    def _replace(self, **values: Any) -> Self:
+        """A copy with other values for these settings."""
+        return type(self)(**{**vars(self), **values})
+
+    def _values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._settings}
+
+
+class Described(NamedTuple):
     """One setting as documented."""
 
     dotted: str
@@ -50,6 +102,7 @@ class Described:
     minimum: float | None
     maximum: float | None
     choices: tuple[str, ...]
+    check: Callable[[Any], object] | None
 
 
 def load(
@@ -85,27 +138,18 @@ def load(
     return _build(settings_class, values, "")
 
 
-def describe(settings_class: type[Any], path: str = "") -> Iterator[Described]:
+def describe(settings_class: type[Section], path: str = "") -> Iterator[Described]:
     """Every setting of the class, sections depth first, in the order they are written."""
     hints = typing.get_type_hints(settings_class)
-    for field in dataclasses.fields(settings_class):
-        dotted = f"{path}.{field.name}" if path else field.name
-        kind = hints[field.name]
-        if dataclasses.is_dataclass(kind):
-            yield from describe(typing.cast("type[Any]", kind), dotted)
-            continue
-        yield Described(
-            dotted,
-            kind,
-            field.default,
-            field.metadata["doc"],
-            field.metadata["minimum"],
-            field.metadata["maximum"],
-            field.metadata["choices"],
-        )
+    for name, declared in settings_class._settings.items():
+        dotted = f"{path}.{name}" if path else name
+        if _is_section(hints[name]):
+            yield from describe(hints[name], dotted)
+        else:
+            yield Described(dotted, hints[name], *declared)
 
 
-def render_default(settings_class: type[Any]) -> str:
+def render_default(settings_class: type[Section]) -> str:
     """The full default configuration as commented TOML: every key, its documentation and its default."""
     lines: list[str] = []
     section = ""
@@ -170,12 +214,21 @@ def _coerce(described: Described, value: Any, where: str) -> Any:
     try:
         result = _convert(kind, value)
     except (TypeError, ValueError, KeyError) as error:
-        raise ConfigurationError(f"'{described.dotted}' {where} must be {_word(kind)}, not {value!r}") from error
+        raise ConfigurationError(
+            f"'{described.dotted}' {where} must be {_word(kind)}, not {value!r}"
+        ) from error
     if described.choices and result not in described.choices:
-        raise ConfigurationError(f"'{described.dotted}' {where} is {result!r}: use one of {', '.join(described.choices)}")
+        raise ConfigurationError(
+            f"'{described.dotted}' {where} is {result!r}: use one of {', '.join(described.choices)}"
+        )
     for bound, wrong, word in ((described.minimum, -1, "at least"), (described.maximum, 1, "at most")):
         if bound is not None and (result - bound) * wrong > 0:
             raise ConfigurationError(f"'{described.dotted}' {where} is {result}: it must be {word} {bound:g}")
+    if described.check is not None and result != described.default:
+        try:
+            described.check(result)
+        except ValueError as error:
+            raise ConfigurationError(f"'{described.dotted}' {where} is {result!r}: {error}") from error
     return result
 
 
@@ -185,7 +238,11 @@ def _convert(kind: Any, value: Any) -> Any:
             return value
         return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
     if typing.get_origin(kind) is tuple:
-        parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else list(value)
+        parts = (
+            [part.strip() for part in value.split(",") if part.strip()]
+            if isinstance(value, str)
+            else list(value)
+        )
         return tuple(_convert(typing.get_args(kind)[0], part) for part in parts)
     if isinstance(value, bool) or (kind in (int, float) and not isinstance(value, (int, float, str))):
         raise TypeError(value)
@@ -204,13 +261,17 @@ def _convert(kind: Any, value: Any) -> Any:
 def _build(settings_class: type[T], values: Mapping[str, Any], path: str) -> T:
     hints = typing.get_type_hints(settings_class)
     arguments: dict[str, Any] = {}
-    for field in dataclasses.fields(settings_class):  # type: ignore[arg-type]  # a dataclass by contract
-        dotted = f"{path}.{field.name}" if path else field.name
-        if dataclasses.is_dataclass(hints[field.name]):
-            arguments[field.name] = _build(hints[field.name], values, dotted)
+    for name in settings_class._settings:
+        dotted = f"{path}.{name}" if path else name
+        if _is_section(hints[name]):
+            arguments[name] = _build(hints[name], values, dotted)
         elif dotted in values:
-            arguments[field.name] = values[dotted]
+            arguments[name] = values[dotted]
     return settings_class(**arguments)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _word(kind: Any) -> str:

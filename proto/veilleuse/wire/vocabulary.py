@@ -10,7 +10,25 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Band(StrEnum):
+class Word(StrEnum):
+    """A word of one closed list: equal to its own text, never to the same text of another list.
+
+    Plain StrEnum members are equal across enums when their texts are: State.UNKNOWN and Supply.UNKNOWN would share one
+    entry of a dict, a set or a cache. Keep words or plain texts as keys, not both together.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Word) and type(other) is not type(self):
+            return False
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:  # str has one of its own, which would win
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+class Band(Word):
     """Where in the site's timetable."""
 
     OPEN = "open"
@@ -18,7 +36,7 @@ class Band(StrEnum):
     CLOSED = "closed"
 
 
-class State(StrEnum):
+class State(Word):
     """What the machine was doing; never derived from keyboard or pointer."""
 
     ON_ACTIVE = "on_active"
@@ -28,7 +46,7 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Supply(StrEnum):
+class Supply(Word):
     """What fed the machine."""
 
     AC = "ac"
@@ -36,7 +54,7 @@ class Supply(StrEnum):
     UNKNOWN = "unknown"
 
 
-class PointKind(StrEnum):
+class PointKind(Word):
     """The physical kind of a measurement point."""
 
     RAPL = "rapl"
@@ -53,7 +71,7 @@ class PointKind(StrEnum):
     FAKE = "fake"
 
 
-class Boundary(StrEnum):
+class Boundary(Word):
     """How much of the machine a point sees."""
 
     WALL = "wall"
@@ -61,7 +79,7 @@ class Boundary(StrEnum):
     COMPONENT = "component"
 
 
-class GapReason(StrEnum):
+class GapReason(Word):
     """Why something is not there."""
 
     REFUSED = "refused"
@@ -73,7 +91,7 @@ class GapReason(StrEnum):
     SPOOL_DAMAGED = "spool_damaged"
 
 
-class Population(StrEnum):
+class Population(Word):
     """The kind of use, which sets the finest grain."""
 
     WORKSTATION = "workstation"
@@ -81,7 +99,7 @@ class Population(StrEnum):
     SERVER = "server"
 
 
-class DeviceClass(StrEnum):
+class DeviceClass(Word):
     """The form of a machine an agent can run on."""
 
     LAPTOP = "laptop"

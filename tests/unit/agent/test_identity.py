@@ -124,7 +124,10 @@ def test_an_impostor_is_refused(agent, collector, tmp_path):
     ("changes", "words"),
     [
         ({"version": 2}, "upgrade the agent"),
-        ({"address": "host"}, "address is not host:port"),
+        ({"address": "host"}, "address is 'host': it must be host:port"),
+        ({"enrolment_address": "::1:8642"}, "enrolment_address is '::1:8642': its host must be"),
+        ({"enrolment_address": "0.0.0.0:8642"}, "nobody can connect"),
+        ({"address": 8641}, "must be host:port"),
         ({"token": "short"}, "43 characters"),
         ({"fleet_key": "00"}, "32 bytes"),
         ({"fleet_key": "zz"}, "not a join file"),
@@ -142,6 +145,43 @@ def test_a_spoilt_join_file_is_told_in_one_line(agent, collector, tmp_path, chan
     assert str(join) in str(caught.value)
     assert collector.token not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"[" * 60_000, b"[]", b"\xff\xfe", b"", b" " * 70_000])
+def test_what_is_no_join_file_at_all(agent, tmp_path, content):
+    """One line, whatever its depth or its length."""
+    from veilleuse.agent.enrolling import enrol
+
+    (tmp_path / "join").write_bytes(content)
+    with pytest.raises(IdentityError, match="is not a join file"):
+        enrol(agent.settings, tmp_path / "join")
+
+
+@pytest.mark.parametrize("name", ["folder", "pipe", "nothing"])
+def test_a_join_file_is_a_file(agent, tmp_path, name):
+    """A pipe would be waited for, for ever."""
+    from veilleuse.agent.enrolling import enrol
+
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(IdentityError, match="cannot read the join file"):
+        enrol(agent.settings, tmp_path / name)
+
+
+def test_only_the_certificate_that_was_pinned_is_trusted(agent, collector, tmp_path):
+    """A second CA behind the first would make the fingerprint worthless: its collector is an impostor."""
+    from veilleuse.agent.enrolling import enrol
+
+    behind = TestAuthority("another")
+    with FakeCollector(behind) as impostor:
+        join = collector.join_file(
+            tmp_path / "join",
+            enrolment_address=impostor.enrolment_address,
+            ca_pem=collector.authority.root.pem.decode() + behind.root.pem.decode(),
+        )
+        with pytest.raises(CollectorAway, match="another CA"):
+            enrol(agent.settings, join)
+        assert impostor.requests == []
 
 
 def test_a_used_token_is_told(tmp_path, collector):

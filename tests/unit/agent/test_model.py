@@ -36,13 +36,18 @@ def counter(microjoules: int, range_microjoules: int | None = RANGE) -> EnergyCo
 
 def test_the_four_outcomes():
     """First without a past, delta forward, wrapped over the range, reset when neither is plausible."""
-    assert difference(None, counter(5), 10_000) == First()
-    assert difference(counter(5), counter(9), 10_000) == Delta(4)
-    assert difference(counter(RANGE - 5), counter(9), 10_000) == Wrapped(14)
-    assert difference(counter(RANGE // 2), counter(0), 10_000) == Reset()
-    assert difference(counter(RANGE - 5), counter(9), 300_000) == Reset()  # long enough for a second wrap
-    assert difference(counter(9), counter(5, None), 10_000) == Reset()
-    assert difference(counter(0), counter(20_000_000_000), 10_000) == Reset()  # 2 kW: it jumped
+    outcomes = [
+        (difference(None, counter(5), 10_000), First, None),
+        (difference(counter(5), counter(9), 10_000), Delta, 4),
+        (difference(counter(RANGE - 5), counter(9), 10_000), Wrapped, 14),
+        (difference(counter(RANGE // 2), counter(0), 10_000), Reset, None),
+        (difference(counter(RANGE - 5), counter(9), 300_000), Reset, None),  # long enough for a second wrap
+        (difference(counter(9), counter(5, None), 10_000), Reset, None),
+        (difference(counter(0), counter(20_000_000_000), 10_000), Reset, None),  # 2 kW: it jumped
+    ]
+    for outcome, kind, energy in outcomes:
+        assert type(outcome) is kind
+        assert getattr(outcome, "energy_microjoules", None) == energy
 
 
 @given(

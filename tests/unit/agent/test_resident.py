@@ -11,16 +11,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.measuring import NOON, FakeClock
-from veilleuse.agent.contacts import Contacts
+from veilleuse.agent.contacts import IDENTITY_FILE, Contacts
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
@@ -72,7 +72,7 @@ class Life:
         }
         self.settings = AgentSettings(
             paths=Paths(state=state, sysfs=tree / "sys", procfs=tree / "proc"),
-            measure=replace(Measure(), **chosen),  # type: ignore[arg-type]
+            measure=Measure(**chosen),  # type: ignore[arg-type]
         )
         self.resident: Resident | None = None
 
@@ -287,6 +287,29 @@ def test_damage_while_running(life):
     reasons = [body.reason for body in life.bodies() if isinstance(body, Gap)]
     assert reasons == [GapReason.SPOOL_DAMAGED]
     assert len(life.records()) >= 4
+    life.end()
+
+
+def test_a_sender_does_not_outlive_the_spool_it_has_open(life):
+    """Rows that are taken over into a new spool cannot be delivered from the old one as well: its sender is ended first."""
+    mark, identity = life.state / "pid", life.state / IDENTITY_FILE
+    identity.parent.mkdir()
+    identity.write_text("enrolled")
+    program = f"import os, time; open({str(mark)!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(60)"
+    contacts = Contacts(life.state, None, 0, command=[sys.executable, "-c", program], below=lambda bound: 0)
+    life.resident = resident = Resident(life.settings, life.clock, contacts, life.manager)
+    resident.begin()
+    life.steps(1)
+    deadline = time.monotonic() + 10
+    while not (mark.exists() and mark.read_text().endswith("\n")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first = int(mark.read_text())
+    path = life.state / FILE_NAME
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    while not list(life.state.glob("spool.db.damaged-*")):
+        life.steps(1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
     life.end()
 
 

@@ -188,6 +188,23 @@ def test_what_can_be_read_is_kept(tmp_path):
     assert len(list(tmp_path.glob("spool.db.damaged-*"))) == 1
 
 
+def test_the_gap_of_a_damaged_spool_counts_what_was_numbered_and_not_acknowledged(tmp_path):
+    """They are not taken over, for they may have arrived: the gap says how many they are, the file has them."""
+    path = tmp_path / "spool.db"
+    with closing(opened(path)) as spool:
+        spool.append([minute(5)], {})
+    with closing(sqlite3.connect(path)) as db:
+        numbered = [(seq, b"wire", bytes(32), NOON if seq == 1 else None) for seq in range(1, 5)]
+        db.executemany("INSERT INTO outbox VALUES (?, ?, ?, ?)", numbered)
+        db.execute("PRAGMA user_version = 99")
+        db.commit()
+    with closing(opened(path)) as spool:
+        assert spool.pending() == 2
+    gap, kept = rows(path)
+    assert body_from_json(gap) == Gap(GapReason.SPOOL_DAMAGED, (), 3)
+    assert kept == minute(5)
+
+
 def test_an_unusable_directory_is_one_clear_line(tmp_path):
     """No directory: an error with exit code 1 that says what to do, not a traceback."""
     with pytest.raises(SpoolError, match="check that its directory exists") as caught:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.measuring import NOON, PACKAGE, RANGE, CounterSource, FakeClock, FakeLoad, GaugeSource
+from tests.fakes.measuring import METER, NOON, PACKAGE, RANGE, CounterSource, FakeClock, FakeLoad, GaugeSource
 from veilleuse.agent.model import Tick
 from veilleuse.agent.ports import Source
 from veilleuse.agent.ticker import Ticker
@@ -71,26 +71,118 @@ def test_a_gauge_is_integrated():
     assert total == 40_001 * 3 * 9_999 // 1_000
 
 
-def test_a_failing_source_is_a_gap_and_stops_nobody():
-    """Absent is not zero: no energy at all for the failed tick and the next, the other source goes on; a defect is no different."""
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 9_999_999_999), st.booleans(), st.integers(5_000, 12_000)), max_size=40)
+)
+def test_a_counter_that_fails_for_moments_loses_nothing(polls):
+    """Whatever polls fail, fewer than four in a row: Σ mJ is the counter's, each stretch covered to its last millisecond."""
+    source = CounterSource()
+    bench = Bench(source)
+    ticks: list[Tick] = []
+    spent = elapsed = failed = 0
+    for advance, fails, milliseconds in [*polls, (1_000_000, False, TICK)]:
+        source.spend(advance * milliseconds // 12_000 + 1)
+        spent += advance * milliseconds // 12_000 + 1
+        elapsed += milliseconds
+        failed = failed + 1 if fails and failed < 2 else 0
+        value, source.microjoules = source.microjoules, None if failed else source.microjoules
+        ticks += bench.step(milliseconds)
+        source.microjoules = value
+    assert millijoules(tuple(ticks)) == spent // 1_000
+    assert sum(tick.duration_milliseconds for tick in ticks) == elapsed
+    for tick in ticks:
+        assert [energy.covered_milliseconds for energy in tick.energies] == [tick.duration_milliseconds]
+        assert tick.gaps == ()
+
+
+def test_a_failing_source_stops_nobody():
+    """Stretches wait for the counter that is missing, and carry what the others measured; a defect is no different."""
     counter, gauge = CounterSource(), GaugeSource()
     bench = Bench(counter, gauge)
     for broken in (False, True):
         value, counter.microjoules, counter.broken = counter.microjoules, None, broken
-        (failed,) = bench.step()
+        assert bench.step() == ()
         counter.microjoules, counter.broken = value, False
         counter.spend(7_000_000)
-        (first,) = bench.step()
-        counter.spend(5_000_000)
-        (again,) = bench.step()
-        for tick in (failed, first):
-            assert [energy.point for energy in tick.energies] != [PACKAGE]
-            assert len(tick.energies) == 1
-            assert tick.gaps == (("linux_rapl", TICK),)
-        assert {energy.point: energy.energy_millijoules for energy in again.energies}[PACKAGE] == 5_000
-        assert again.gaps == ()
+        ticks = bench.step(30_000)
+        assert [tick.duration_milliseconds for tick in ticks] == [TICK, 30_000]
+        assert [{e.point: e.energy_millijoules for e in tick.energies} for tick in ticks] == [
+            {METER: 400_000, PACKAGE: 1_750},
+            {METER: 1_200_000, PACKAGE: 5_250},
+        ]
+        assert [tick.gaps for tick in ticks] == [(), ()]
     rows = {row["name"]: row for row in bench.ticker.health()}
     assert (rows["linux_rapl"]["failures"], rows["linux_hwmon"]["failures"]) == (2, 0)
+
+
+def test_a_source_that_stays_away_is_a_gap():
+    """After 40 s nothing is waited for any more: absent, not zero; the first value after it begins anew."""
+    counter, gauge = CounterSource(), GaugeSource()
+    bench = Bench(counter, gauge)
+    value, counter.microjoules = counter.microjoules, None
+    assert [len(bench.step()) for _ in range(6)] == [0, 0, 0, 4, 1, 1]
+    counter.microjoules = value
+    counter.spend(7_000_000)
+    (first,) = bench.step()
+    assert [energy.point for energy in first.energies] == [METER]
+    assert first.gaps == (("linux_rapl", TICK),)
+
+
+def test_nothing_waits_for_a_counter_that_may_have_gone_round():
+    """65 kJ at 2 kW are 32 s: after three ticks a larger value may hide a turn, so it closes no gap."""
+    source = CounterSource(ceiling_watts=2_000.0)
+    source.range = 65_532_610_987
+    bench = Bench(source)
+    value = source.microjoules
+    source.microjoules = None
+    assert [len(bench.step()) for _ in range(3)] == [0, 0, 3]
+    source.microjoules = value
+    source.spend(1_000_000)
+    assert bench.step()[0].energies == ()
+    source.microjoules = None
+    assert bench.step() == ()
+    source.microjoules = 2_000_000_000
+    ticks = bench.step(29_000)  # late
+    assert [tick.energies for tick in ticks] == [(), ()]
+    assert [len(tick.gaps) for tick in ticks] == [1, 1]
+
+
+def test_no_gap_is_closed_over_a_suspend_or_the_end():
+    """What waited comes out as it is: with its gap, before the sleep; at once when asked for the last time."""
+    source = CounterSource()
+    bench = Bench(source)
+    value, source.microjoules = source.microjoules, None
+    assert bench.step() == ()
+    source.microjoules = value
+    source.spend(50_000_000)
+    waited, asleep, awake = bench.step(asleep=60_000)
+    assert waited.gaps == awake.gaps == (("linux_rapl", TICK),)
+    assert asleep.state is State.ASLEEP
+    assert millijoules((waited, asleep, awake)) == 0
+    source.microjoules = None
+    assert bench.step() == ()
+    _, (left,) = bench.ticker.tick(last=True)
+    assert left.gaps == (("linux_rapl", TICK),)
+
+
+def test_two_counters_that_take_turns_do_not_hold_time_back_for_ever():
+    """Never both at once: what is held is let go after 40 s, and no joule is counted twice."""
+    one, other = CounterSource(), CounterSource(METER)
+    bench = Bench(one, other)
+    ticks: list[Tick] = []
+    for number in range(30):
+        away = (one, other)[number % 2]
+        for source in (one, other):
+            source.spend(10_000_000)
+        value, away.microjoules = away.microjoules, None
+        ticks += bench.step()
+        assert (number + 1) * TICK - sum(tick.duration_milliseconds for tick in ticks) <= 40_000
+        away.microjoules = value
+    assert millijoules(tuple(ticks)) <= 2 * 30 * 10_000
+    for tick in ticks:
+        points = [energy.point for energy in tick.energies]
+        assert len(points) == len(set(points))
 
 
 def test_a_counter_that_is_stuck_or_set_back_is_a_gap():

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
+from veilleuse.collector.figures import ON_STATES, EnergySums, StateSums
 from veilleuse.collector.model import (
     AgentId,
     Cell,
@@ -124,6 +126,43 @@ class MemoryReader:
     def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
         return (row for row in self.derived_rows if row.grain is grain and start <= row.start < end)
 
+    def state_sums(
+        self, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Band, State], StateSums]]:
+        for row in self.sums(grain, start, end):
+            cell = row.cell
+            idle = (
+                cell.idle_beyond_15_minutes_milliseconds,
+                cell.idle_beyond_30_minutes_milliseconds,
+                cell.idle_beyond_60_minutes_milliseconds,
+            )
+            yield row.host_id, (cell.band, cell.state), StateSums(cell.milliseconds, *idle)
+
+    def energy_sums(
+        self, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
+        for row in self.derived(grain, start, end):
+            cell = row.cell
+            values = (cell.milliseconds, cell.energy_millijoules, cell.uncertainty_millijoules)
+            yield row.host_id, (cell.method, cell.band, cell.state), EnergySums(*values)
+
+    def dates_on(self, start: int, end: int, longer_than_milliseconds: int) -> Iterator[tuple[HostId, int]]:
+        on = self._on_at_night(Grain.DAY, start, end)
+        return ((host_id, 1) for (host_id, _), length in on.items() if length > longer_than_milliseconds)
+
+    def night_hours(self, population: Population, start: int, end: int) -> Iterator[tuple[HostId, int, int]]:
+        others = {one.host_id for one in self.host_list if one.population is not population}
+        for (host_id, hour), length in self._on_at_night(Grain.HOUR, start, end).items():
+            if host_id not in others:
+                yield host_id, hour, length
+
+    def _on_at_night(self, grain: Grain, start: int, end: int) -> Counter[tuple[HostId, int]]:
+        on: Counter[tuple[HostId, int]] = Counter()
+        for row in self.sums(grain, start, end):
+            if row.cell.band is Band.NIGHT and row.cell.state in ON_STATES:
+                on[row.host_id, row.start] += row.cell.milliseconds
+        return on
+
     def ledger(self) -> tuple[LedgerEntry, ...]:
         return ()
 
@@ -133,7 +172,7 @@ class MemoryReader:
     def last_records(self) -> tuple[LastRecord, ...]:
         return ()
 
-    def state_totals(self, end: int) -> tuple[tuple[HostId, State, int], ...]:
+    def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:
         return ()
 
     def record_count(self) -> int:
@@ -141,3 +180,6 @@ class MemoryReader:
 
     def dirty_count(self) -> int:
         return self.dirty
+
+    def dirty_span(self) -> tuple[int, int] | None:
+        return (1, self.dirty) if self.dirty else None

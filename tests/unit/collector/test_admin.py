@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.machines import settings_in
+from tests.pushes import enrol
 from veilleuse.collector.admin.operations import OPERATIONS
 from veilleuse.collector.admin.server import MAX_CONNECTIONS, AdminServer
 from veilleuse.collector.admin_client import (
@@ -98,7 +99,17 @@ def test_health_is_json(opened):
         (b'{"op": "ping", "extra": 1}\n', "wrong arguments"),
         (b'{"op": "token_create", "population": "server"}\n', "wrong arguments"),
         (b'{"op": "host_status", "host": "ab", "status": "happy"}\n', "wrong arguments"),
-        (b"{" + b" " * MAX_REQUEST_BYTES + b"\n", "not JSON"),
+        (b"{" + b" " * MAX_REQUEST_BYTES + b"\n", "at most"),
+        (b"[" * 60_000 + b"\n", "not JSON"),
+        (b'{"op": "token_revoke", "token_id": 99999999999999999999}\n', "wrong arguments"),
+        (b'{"op": "site_put", "site": null}\n', "wrong arguments"),
+        (b'{"op": "site_put", "site": ""}\n', "printable"),
+        (b'{"op": "site_put", "site": "a\\nb"}\n', "printable"),
+        (b'{"op": "site_put", "site": "a\\u202eb"}\n', "printable"),
+        (
+            b'{"op": "token_create", "org_entity": "a", "site": "b", "population": "server", "uses": 1.5}\n',
+            "whole number",
+        ),
     ],
 )
 def test_bad_requests_are_usage_errors(opened, request_bytes, error):
@@ -107,6 +118,23 @@ def test_bad_requests_are_usage_errors(opened, request_bytes, error):
     assert (answer["ok"], answer["exit_code"]) == (False, 2)
     assert error in answer["error"]
     assert ask(opened.settings.data_dir, "ping")
+
+
+def test_what_nobody_foresaw_is_one_line(opened, caplog):
+    """The traceback is for the log."""
+    answer = json.loads(raw(opened.settings.data_dir, b'{"op": "site_put", "site": "x", "zone": 7}\n'))
+    assert (answer["ok"], answer["exit_code"]) == (False, 1)
+    assert "its log says why" in answer["error"]
+    assert "administration call failed" in caplog.text
+
+
+def test_a_name_is_one_name_however_it_was_typed(opened):
+    """S16: an é of one character, and one of two."""
+    composed, apart = "Coll\u00e8ge", "Colle\u0300ge"
+    opened.operations.perform("site_put", {"site": apart})
+    opened.operations.perform("token_create", ORDER | {"site": composed, "org_entity": apart})
+    assert [site.site for site in opened.office.commit(opened.store.registry.sites)] == [composed]
+    assert [token["org_entity"] for token in opened.operations.perform("token_list", {})] == [composed]
 
 
 def test_several_requests_on_one_connection(opened):
@@ -173,6 +201,15 @@ def test_site_put_changes_zones(opened):
     assert '"time_zone":"Europe/Berlin"' in site.calendar_json
 
 
+def test_the_civil_day_of_a_site_with_machines_stays(opened):
+    """Its records are filed by that day: moving it would take energy out of days that never had it."""
+    opened.operations.perform("token_create", ORDER)
+    opened.office.commit(lambda: enrol(opened.store.registry, site_name="Lyon"))
+    with pytest.raises(UsageError, match=r"site 'Lyon' has machines: .* declare another site"):
+        opened.operations.perform("site_put", {"site": "Lyon", "time_zone": "UTC"})
+    assert opened.operations.perform("site_put", {"site": "Lyon", "zone": "DE"})["zone"] == "DE"
+
+
 def test_zones_are_checked(opened):
     """A site without factors or without a civil day is refused before records come."""
     with pytest.raises(UnknownZone):
@@ -188,6 +225,27 @@ def test_nobody_can_connect_to_a_wildcard(tmp_path):
     initialise(settings)
     with open_collector(settings) as collector, pytest.raises(UsageError, match=r"grpc\.advertised_address"):
         collector.operations.perform("token_create", ORDER)
+
+
+@pytest.mark.parametrize("names", ["localhost", "*.org"])
+def test_nobody_would_believe_a_collector_of_another_name(tmp_path, names):
+    """The name agents are told must be in the certificate: else each of them would refuse it, one after the other."""
+    advertised = {"grpc.advertised_address": "collector.example.org:8641", "pki.server_names": names}
+    settings = settings_in(tmp_path, **advertised)
+    initialise(settings)
+    with open_collector(settings) as collector, pytest.raises(UsageError, match=r"pki\.server_names"):
+        collector.operations.perform("token_create", ORDER)
+
+
+@pytest.mark.parametrize("names", ["Collector.example.org, 127.0.0.1", "*.example.org, 127.0.0.1"])
+def test_the_names_of_the_certificate_are_matched_as_tls_does(tmp_path, names):
+    """Whatever the case; a wildcard stands for one label."""
+    advertised = {"grpc.advertised_address": "collector.example.org:8641", "pki.server_names": names}
+    settings = settings_in(tmp_path, **advertised)
+    initialise(settings)
+    with open_collector(settings) as collector:
+        join = collector.operations.perform("token_create", ORDER)["join"]
+    assert join["address"] == "collector.example.org:8641"
 
 
 def test_what_does_not_exist(opened):

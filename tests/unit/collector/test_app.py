@@ -19,12 +19,12 @@ from tests.machines import free_port, served, settings_in
 from veilleuse.collector.app import child as child_module
 from veilleuse.collector.app import servers
 from veilleuse.collector.app.child import Child
-from veilleuse.collector.app.logs import FactsFormatter, RepeatFilter
 from veilleuse.collector.app.servers import listen
 from veilleuse.collector.app.service_manager import notify
 from veilleuse.collector.assembly import initialise, open_collector
 from veilleuse.collector.enrolment.authority import Authority, create
-from veilleuse.collector.errors import AddressUnavailable, DataDirectoryError
+from veilleuse.collector.errors import AddressUnavailable, ConfigurationError, DataDirectoryError
+from veilleuse.collector.logs import FactsFormatter, RepeatFilter
 from veilleuse.collector.settings import Pki, read_settings, settings_environment
 
 
@@ -73,6 +73,40 @@ def test_init_is_carried_on_and_never_repeated(tmp_path):
     (settings.data_dir / "ca").rename(tmp_path / "away")
     with pytest.raises(DataDirectoryError, match="restore it from a backup"):
         initialise(settings)
+
+
+def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
+    """`data_dir = "/tmp"` must not close /tmp to everybody: the line names what is there."""
+    settings = settings_in(tmp_path)
+    settings.data_dir.mkdir(mode=0o755)
+    (settings.data_dir / "thesis.odt").touch()
+    with pytest.raises(DataDirectoryError, match=r"holds other files \(thesis\.odt\)"):
+        initialise(settings)
+    assert settings.data_dir.stat().st_mode & 0o777 == 0o755
+    (settings.data_dir / "thesis.odt").rename(settings.data_dir / "lost+found")
+    initialise(settings)
+    assert settings.data_dir.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("grpc.address", "127.0.0.1"),
+        ("grpc.address", "127.0.0.1:99999"),
+        ("grpc.enrolment_address", "unix:/run/x:1"),
+        ("grpc.advertised_address", "collector.example.org"),
+        ("grpc.advertised_enrolment_address", "0.0.0.0:8642"),
+        ("http.address", "::1:8640"),
+        ("pki.server_names", ""),
+        ("pki.server_names", "coll\u00e8ge.example.org"),
+        ("pki.server_names", "[::1]"),
+        ("pki.server_names", "https://collector.example.org"),
+    ],
+)
+def test_addresses_and_names_are_checked_as_they_are_read(tmp_path, setting, value):
+    """gRPC would listen on port 443, or on a file; the certificate would fit nobody."""
+    with pytest.raises(ConfigurationError, match=f"'{setting}'"):
+        settings_in(tmp_path, **{setting: value})
 
 
 def test_tokens_name_the_ports_that_were_got(tmp_path):

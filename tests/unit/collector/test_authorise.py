@@ -109,6 +109,18 @@ def test_certificate_newer_than_the_registry(door):
     assert standing.generation == 5
 
 
+def test_two_holders_of_one_identity_are_never_served_both(door):
+    """Once a newer certificate was used, an older one is refused as a conflict, and the newer one goes on."""
+    older, newer = door.pem(generation=2), door.pem(generation=3)
+    assert door.reason(older) == ""
+    door.standings.raise_generation(AGENT, 3)  # issued; its answer may be lost
+    assert door.reason(older) == ""
+    assert door.reason(newer) == ""
+    assert door.reason(older) == "identity_conflict"
+    assert door.reason(newer) == ""
+    assert door.behind == 0
+
+
 def test_enrolment_never_undoes_a_status(door):
     """A host suspended while its enrolment was being answered stays suspended."""
     host = Host(

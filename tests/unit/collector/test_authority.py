@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -151,6 +151,30 @@ def test_leaf_never_outlives_its_issuer(authority, clock):
         authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1)
 
 
+def test_a_clock_before_the_authority_is_one_clear_line(authority, clock):
+    """A machine that starts in 1970 signs nothing, and says what to set."""
+    clock.now = datetime(1970, 1, 1, tzinfo=UTC)
+    with pytest.raises(DataDirectoryError, match="set the clock"):
+        authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1)
+    with pytest.raises(DataDirectoryError, match="set the clock"):
+        authority.server_identity()
+
+
+def test_a_server_certificate_of_a_clock_that_was_ahead_is_made_again(authority, clock):
+    """Kept until near its end, it would lock every agent out until its beginning."""
+    clock.now = NOW + timedelta(days=365)
+    ahead = authority.server_identity()
+    clock.now = NOW
+    assert authority.server_identity() != ahead
+    assert authority.server_identity().not_after == NOW.replace(microsecond=0) + timedelta(days=90)
+
+
+def test_a_server_certificate_asked_for_from_many_threads_is_one(authority):
+    """Both servers and `health` ask at once when the old one nears its end."""
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: authority.server_identity(), range(8)))) == 1
+
+
 @given(st.integers(1, 2**60))
 def test_generation_survives_its_encoding(generation):
     """DER and back, for any generation."""
@@ -192,7 +216,7 @@ def test_server_certificate_is_kept_while_good(authority, clock, tmp_path):
     clock.now = NOW + timedelta(days=61)
     second = authority.server_identity()
     assert second != first
-    renamed = Authority(tmp_path, replace(Pki(), server_names=("collector.example", "192.0.2.7")), clock)
+    renamed = Authority(tmp_path, Pki(server_names=("collector.example", "192.0.2.7")), clock)
     third = renamed.server_identity()
     assert third != second
     names = leaf(

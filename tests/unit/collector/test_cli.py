@@ -54,6 +54,9 @@ def create(veilleuse: Run, output: Path, *more: str) -> tuple[int, str, str]:
         (("token", "list"), 1, "run 'veilleuse init' first"),
         (("hosts", "list"), 1, "veilleuse init"),
         (("serve",), 1, "run 'veilleuse init' first"),
+        (("init", "--site", "X", "--zone", "ATLANTIS"), 1, "no electricity factor"),
+        (("init", "--site", "X", "--time-zone", "Sea/Bottom"), 2, "unknown time zone"),
+        (("init", "--site", ""), 2, "printable characters"),
     ],
 )
 def test_errors_are_one_line(veilleuse, words, code, line):
@@ -90,6 +93,20 @@ def test_init(veilleuse):
     code, _, err = veilleuse("init")
     assert (code, "--if-missing" in err) == (1, True)
     assert json.loads(veilleuse("init", "--if-missing", "--json")[1])["created"] is False
+
+
+def test_a_refused_init_leaves_nothing(veilleuse, tmp_path):
+    """A wrong zone is said before anything is written: the corrected command works."""
+    assert veilleuse("init", "--site", "X", "--zone", "ATLANTIS")[0] == 1
+    assert not any(path.is_dir() for path in tmp_path.iterdir())
+    assert veilleuse("init", "--site", "X", "--zone", "FR")[0] == 0
+
+
+def test_a_number_no_database_holds(veilleuse):
+    """Wrong use, not a traceback, without a running collector too."""
+    veilleuse("init")
+    code, _, err = veilleuse("token", "revoke", "99999999999999999999")
+    assert (code, err.count("\n")) == (2, 1)
 
 
 def test_join_file(veilleuse, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.account.conversion import conversion, energy_kwh
+from veilleuse.collector.account.conversion import conversion, energy_kwh, rounded
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factors.choose import choose
 
@@ -84,3 +84,20 @@ def test_the_answer_of_a_country_without_components():
     answer = conversion(Fraction(1), choose("DE", 2025), "DE")
     assert "kgco2e_combustion" not in answer
     assert answer["provisional"] is True
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [
+        ((711.25, 647.8, 780.9), ("711", "648", "781")),
+        ((0.55275, 0.5034, 0.6068), ("0.553", "0.503", "0.607")),
+        ((5_691_357.9, 4_519_000.0, 7_167_000.0), ("5700000", "4500000", "7200000")),
+        ((0.0, 0.0, 0.0), ("0", "0", "0")),
+        ((100.0, 99.95, 100.05), ("100.000", "99.950", "100.050")),
+    ],
+)
+def test_people_read_no_more_digits_than_the_half_width_has(
+    figure: tuple[float, float, float], text: tuple[str, str, str]
+):
+    """Two digits of the half-width, once, at the end: 711 ± 67, not 711.25."""
+    assert rounded(figure) == text

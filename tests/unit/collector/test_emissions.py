@@ -73,8 +73,9 @@ def test_shares_of_2022_where_only_the_total_is_known():
     assert found.split_estimated
 
 
-def test_other_countries_have_no_split():
-    """Nothing is known of a German factor's components: absent, never zero."""
+def test_other_factors_have_no_split():
+    """Nothing is known of the components of OWID's factors, of France neither: absent, never ADEME's, never zero."""
+    assert emissions(Fraction(10), OWID_FR_2023).losses_kgco2e is None
     found = emissions(Fraction(10), choose("DE", 2023).factor)
     assert found == Emissions(found.total_kgco2e)
 

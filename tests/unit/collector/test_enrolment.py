@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,11 +20,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.machines import settings_in
 from veilleuse.collector.assembly import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.enrolment.certificates import read_request
 from veilleuse.collector.enrolment.joining import Application, Joined, Joining
-from veilleuse.collector.enrolment.renewal import SIGNATURE_CONTEXT, Challenges, Renewal
+from veilleuse.collector.enrolment.renewal import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
 from veilleuse.collector.model import Caller, CertificateChain, HostStatus
+from veilleuse.wire.renewal import renew_expired_message
 from veilleuse.wire.vocabulary import Population
 
 HERE = ip_address("192.0.2.9")
@@ -95,7 +96,7 @@ class Desk:
         """RenewExpired with everything right."""
         assert joined.chain is not None
         nonce, request = self.challenges.issue(joined.host.agent_id), csr(new)
-        message = SIGNATURE_CONTEXT + nonce + hashlib.sha256(request).digest()
+        message = renew_expired_message(nonce, request)
         return self.renewal.renew_expired(
             agent_id=joined.host.agent_id,
             nonce=nonce,
@@ -269,6 +270,45 @@ def test_return_with_a_superseded_certificate(desk):
     with pytest.raises(NotAuthorised) as refused:
         desk.come_back(joined, keys[0], keys[3])
     assert refused.value.reason == "superseded"
+
+
+def test_return_with_a_certificate_whose_successor_was_used(desk):
+    """Its answer was not lost then: whoever shows the older one is a copy, or a thief."""
+    keys = [new_key() for _ in range(3)]
+    joined = desk.join(desk.token(), keys[0])
+    desk.renewal.renew(desk.caller(joined), csr(keys[1]))
+    desk.office.standings.note_use(joined.host.agent_id, 2)
+    with pytest.raises(NotAuthorised) as refused:
+        desk.come_back(joined, keys[0], keys[2])
+    assert refused.value.reason == "superseded"
+
+
+def test_a_pem_where_der_belongs_is_no_crash(desk):
+    """The holder of a certificate may send anything in its place."""
+    key = new_key()
+    joined = desk.join(desk.token(), key)
+    assert joined.chain is not None
+    pem = x509.load_der_x509_certificate(joined.chain.certificate_der).public_bytes(Encoding.PEM)
+    assert desk.come_back(joined, key, new_key(), pem)
+
+
+def test_a_revocation_right_after_an_enrolment_holds(desk):
+    """Both in one group of the writer, before the enrolment's answer: the machine is revoked in memory too."""
+    joined: list[Joined] = []
+    text = desk.token()
+    office = desk.office
+    registry = office.registry
+
+    def enrol_then_revoke() -> None:
+        application = Application(text, csr(new_key()), HERE)
+        joined.append(desk.joining._join(application, read_request(application.certificate_request_der)))
+        registry.set_status(joined[0].host.host_id, HostStatus.REVOKED)
+        office.standings.set_status(joined[0].host.agent_id, HostStatus.REVOKED)
+
+    office.commit(enrol_then_revoke)
+    standing = office.standings.get(joined[0].host.agent_id)
+    assert standing is not None
+    assert standing.status is HostStatus.REVOKED
 
 
 def test_return_of_somebody_else(desk):

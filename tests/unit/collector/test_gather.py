@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host, site
-from veilleuse.collector.account.anonymity import merge_small
-from veilleuse.collector.account.gather import Question, Tally, gather
+from veilleuse.collector.account.anonymity import fit_to_show
+from veilleuse.collector.account.gather import Question, gather
 from veilleuse.collector.account.perimeter import Slice, WeekShares, enrolled_milliseconds, slices
+from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.figures import AUTRES, Group, GroupKey
+from veilleuse.collector.figures import AUTRES, Detail, EnergySums, Group, GroupKey, StateSums
 from veilleuse.collector.model import Cell, Grain, HostId, HostStatus, SumRow
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
@@ -60,7 +61,7 @@ def test_a_shared_week_loses_nothing(energy: int, first: int, length: int):
 
 def test_a_week_is_shared_by_the_calendars_open_time():
     """Monday to Wednesday of a week with Thursday and Friday closed get a third each; flagged apportioned."""
-    calendar = replace(DEFAULT_CALENDAR, closures=(date(2026, 3, 5), date(2026, 3, 6)))
+    calendar = DEFAULT_CALENDAR._replace(closures=(date(2026, 3, 5), date(2026, 3, 6)))
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)], [site(calendar=calendar)])
     reader.state(1, MONDAY, Band.OPEN, State.ON_IDLE, 9 * HOUR, grain=Grain.WEEK)
     (group,) = ask(reader, MONDAY, date(2026, 3, 3))
@@ -72,8 +73,11 @@ def test_a_week_is_shared_by_the_calendars_open_time():
 
 def test_a_week_without_open_time_goes_to_its_weekdays():
     """A calendar changed to closed after the fact leaves the energy somewhere."""
-    shares = WeekShares(replace(DEFAULT_CALENDAR, open_spans=()))
-    assert [share for _, share in shares.share(MONDAY.toordinal(), 10)] == [2, 2, 2, 2, 2, 0, 0]
+    shares = WeekShares(DEFAULT_CALENDAR._replace(open_spans=()))
+    monday = MONDAY.toordinal()
+    assert [shares.share(monday, day, day + 1, 10) for day in range(monday - 1, monday + 8)] == [
+        *(0, 2, 2, 2, 2, 2, 0, 0, 0)
+    ]
 
 
 def test_years_and_months_divide():
@@ -88,7 +92,7 @@ def test_years_and_months_divide():
 
 
 def test_enrolled_time():
-    """From the day of enrolment to the end, to now, or to a departed machine's last contact."""
+    """From the day of enrolment to the end, to now, or to a departed machine's last contact; not before approval."""
     part, now = Slice(date(2026, 3, 1), date(2026, 4, 1)), LATE
     place = site()
     assert enrolled_milliseconds(host(1), place, part, now) == 31 * DAY - HOUR  # the clock change
@@ -96,6 +100,7 @@ def test_enrolled_time():
     assert enrolled_milliseconds(host(1, enrolled=date(2026, 5, 1)), place, part, now) == 0
     noon = round(datetime(2026, 3, 1, 11, tzinfo=UTC).timestamp() * 1000)
     assert enrolled_milliseconds(host(1), place, part, noon) == 12 * HOUR
+    assert enrolled_milliseconds(host(1, status=HostStatus.PENDING), place, part, now) == 0
     gone = host(1, status=HostStatus.REVOKED, last_contact=noon)
     assert enrolled_milliseconds(gone, place, part, now) == DAY
     assert enrolled_milliseconds(host(1, status=HostStatus.FORGOTTEN), place, part, now) == 0
@@ -126,6 +131,43 @@ def test_a_machine_that_enrolled_meanwhile_waits():
     reader.state(2, MONDAY, Band.OPEN, State.ON_IDLE, HOUR)
     (group,) = ask(reader, MONDAY, date(2026, 3, 3))
     assert (group.sums.hosts, group.sums.derived_milliseconds) == (0, 0)
+
+
+def test_a_machine_that_was_measured_was_there():
+    """Records older than its enrolment: coverage is 1, never more."""
+    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER, enrolled=date(2026, 3, 3))])
+    for day in (2, 3):
+        reader.state(1, date(2026, 3, day), Band.OPEN, State.ON_IDLE, DAY)
+    (group,) = ask(reader, MONDAY, date(2026, 3, 4))
+    assert group.sums.observed_milliseconds == group.sums.enrolled_milliseconds == 2 * DAY
+    (group,) = ask(reader, MONDAY, date(2026, 3, 5))
+    assert (group.sums.observed_milliseconds, group.sums.enrolled_milliseconds) == (2 * DAY, 2 * DAY)
+
+
+def test_a_week_inside_the_period_is_not_cut():
+    """Monday to Sunday: whole, not apportioned; a weekend alone has nothing of an open week."""
+    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
+    reader.state(1, MONDAY, Band.OPEN, State.ON_IDLE, 7 * HOUR, grain=Grain.WEEK)
+    reader.energy(1, MONDAY, Band.OPEN, State.ON_IDLE, Method.METERED, 7 * HOUR, 11, grain=Grain.WEEK)
+    (whole,) = ask(reader, MONDAY, date(2026, 3, 9))
+    assert (whole.sums.apportioned, whole.sums.derived_milliseconds) == (False, 7 * HOUR)
+    (weekend,) = ask(reader, date(2026, 3, 7), date(2026, 3, 9))
+    assert (weekend.sums.hosts, weekend.sums.states, weekend.sums.energies) == (0, {}, {})
+    (cut,) = ask(reader, date(2026, 3, 6), date(2026, 3, 20))
+    assert (cut.sums.apportioned, cut.sums.hosts) == (True, 1)
+
+
+def test_only_the_hosts_asked_for():
+    """A caller may ask about some machines; whole weeks, cut weeks and nights of the others are left out."""
+    reader = MemoryReader([host(number) for number in (1, 2)])
+    for number in (1, 2):
+        reader.state(number, MONDAY, Band.NIGHT, State.ON_IDLE, 5 * HOUR)
+        reader.state(number, MONDAY, Band.OPEN, State.ON_IDLE, 5 * HOUR, grain=Grain.WEEK)
+        reader.energy(number, MONDAY, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 10, grain=Grain.WEEK)
+    question = Question(MONDAY, date(2026, 3, 3), (), 1, LATE)
+    (group,) = gather(reader, question, reader.host_list[:1]).groups
+    assert (group.sums.hosts, group.sums.nights) == (1, 1)
+    assert [sums.energy_millijoules for sums in group.sums.energies.values()] == [2]
 
 
 def test_unknown_time_is_not_observed():
@@ -178,6 +220,10 @@ def test_a_question_that_makes_no_sense_is_refused():
         Question(MONDAY, date(2026, 3, 3), ("color",))
     with pytest.raises(UsageError, match="must be before"):
         Question(MONDAY, MONDAY)
+    with pytest.raises(UsageError, match="--from 0001-01-01 must be between"):
+        Question(date.min, MONDAY)
+    with pytest.raises(UsageError, match="--to 9999-12-31 must be between"):
+        Question(MONDAY, date.max)
 
 
 def test_hours_of_a_server_are_no_classrooms_nights():
@@ -207,9 +253,22 @@ def key(entity: str, population: Population = Population.WORKSTATION, **more: bo
     return GroupKey(MONDAY, date(2026, 3, 3), "FR", population, more.get("memo", False), entity=entity)
 
 
-def tally(*numbers: int) -> Tally:
-    """A group of these machines."""
-    return Tally(hosts={HostId(number) for number in numbers}, enrolled_milliseconds=len(numbers))
+def tally(*numbers: int, energies: dict[int, int] | None = None) -> Tally:
+    """A group of these machines, each on for an hour and drawing 1 mJ, or what `energies` says."""
+    made = Tally(enrolled_milliseconds=len(numbers))
+    for number in numbers:
+        made.add_state(HostId(number), (Band.OPEN, State.ON_ACTIVE), StateSums(HOUR))
+    for number, energy in (dict.fromkeys(numbers, 1) if energies is None else energies).items():
+        made.add_energy(HostId(number), DRAWN, EnergySums(HOUR, energy))
+    return made
+
+
+DRAWN = (DeviceClass.SFF, Method.LOAD_MODELLED, Band.OPEN, State.ON_ACTIVE)
+
+
+def shown(groups: dict[GroupKey, Tally], k: int = 10) -> dict[str | None, int]:
+    """Entity → machines, as shown."""
+    return {group.key.entity: group.sums.hosts for group in fit_to_show(groups, k)[0]}
 
 
 def test_small_groups_merge_until_they_hide():
@@ -220,24 +279,78 @@ def test_small_groups_merge_until_they_hide():
         key("c"): tally(*range(20, 31)),
         key("d"): tally(*range(40, 60)),
     }
-    shown, withheld = merge_small(groups, 10, Tally)
+    found, withheld = fit_to_show(groups, 10)
     assert withheld == ()
-    assert {one.entity: len(group.hosts) for one, group in shown.items()} == {"d": 20, AUTRES: 18}
-    assert shown[key(AUTRES)].enrolled_milliseconds == 18
+    assert {group.key.entity: group.sums.hosts for group in found} == {"d": 20, AUTRES: 18}
+    assert {group.sums.enrolled_milliseconds for group in found if group.key.autres} == {18}
 
 
 def test_a_population_too_small_is_withheld():
     """Five classroom PCs beside nothing: no row, and nothing to subtract them from."""
     groups = {key("a", Population.CLASSROOM): tally(*range(5)), key("s", SERVER): tally(99)}
-    shown, withheld = merge_small(groups, 10, Tally)
-    assert list(shown) == [key("s", SERVER)]
+    found, withheld = fit_to_show(groups, 10)
+    assert [group.key for group in found] == [key("s", SERVER)]
     assert withheld == (replace(key("a", Population.CLASSROOM), entity=None),)
 
 
 def test_groups_nobody_contributed_to_stay():
     """A silent entity shows its zero machines; it hides nobody."""
-    shown, withheld = merge_small({key("a"): Tally(enrolled_milliseconds=5)}, 10, Tally)
-    assert (list(shown), withheld) == ([key("a")], ())
+    found, withheld = fit_to_show({key("a"): Tally(enrolled_milliseconds=5)}, 10)
+    assert ([group.key for group in found], withheld) == ([key("a")], ())
+
+
+def test_a_machine_that_draws_almost_all_is_not_shown_in_a_crowd():
+    """Ten machines, one of which holds over 85 % of the energy, are that machine: merged like a group too small (P4)."""
+    heavy = tally(*range(10), energies={number: 1000 if number == 0 else 1 for number in range(10)})
+    assert shown({key("a"): heavy}) == {}
+    even = tally(*range(20, 40), energies=dict.fromkeys(range(20, 40), 100))
+    assert shown({key("a"): heavy, key("b"): even}) == {AUTRES: 30}
+
+
+def test_energy_of_few_machines_is_not_shown_as_that_of_many():
+    """Twelve machines were seen, three of them have an energy yet: the row's kWh would be theirs."""
+    few = tally(*range(12), energies={0: 5, 1: 5, 2: 5})
+    assert shown({key("a"): few, key("b"): tally(*range(20, 40))}) == {AUTRES: 32}
+    assert shown({key("a"): few}) == {}
+
+
+def test_energy_without_a_known_state_counts_as_well():
+    """A meter speaks for machines of unknown state: nine of them are nine; a measured nothing shows nobody."""
+    blind = Tally()
+    for number in range(9):
+        blind.add_energy(HostId(number), DRAWN, EnergySums(HOUR, 5))
+    assert shown({key("a"): blind}) == {}
+    zero = Tally()
+    zero.add_energy(HostId(1), DRAWN, EnergySums(HOUR, 0))
+    assert shown({key("a"): zero, key("b"): tally(*range(20, 40))}) == {"b": 20}
+
+
+def test_an_entity_may_be_named_autres():
+    """Its machines stay its own, beside the merged row of the same words: none is lost from the total."""
+    groups = {
+        key(AUTRES): tally(*range(20)),
+        key("b"): tally(*range(30, 35)),
+        key("c"): tally(*range(40, 46)),
+    }
+    found, _ = fit_to_show(groups, 10)
+    assert sorted((group.key.entity, group.key.autres, group.sums.hosts) for group in found) == [
+        (AUTRES, False, 20),
+        (AUTRES, True, 11),
+    ]
+
+
+def test_parts_of_a_figure_that_few_stand_behind_are_withheld():
+    """One metered machine among twelve, one of them idle at night: neither its meter nor its night is shown."""
+    crowd = tally(*range(12))
+    assert crowd.unsafe(10) == frozenset()
+    crowd.add_energy(HostId(3), (DeviceClass.SFF, Method.METERED, *DRAWN[2:]), EnergySums(HOUR, 1))
+    crowd.add_state(HostId(3), (Band.NIGHT, State.ON_IDLE), StateSums(HOUR))
+    (group,), _ = fit_to_show({key("a"): crowd}, 10)
+    assert group.sums.withheld == frozenset(Detail)
+    (group,), _ = fit_to_show({key("a", SERVER): crowd}, 10)
+    assert group.sums.withheld == frozenset()
+    (group,), _ = fit_to_show({key("a"): crowd}, 1)
+    assert group.sums.withheld == frozenset()
 
 
 @given(st.lists(st.integers(0, 25), min_size=1, max_size=8), st.integers(10, 12))
@@ -248,10 +361,11 @@ def test_nothing_shown_holds_fewer_than_k(sizes: list[int], k: int):
     for place, size in enumerate(sizes):
         groups[key(f"e{place}")] = tally(*range(start, start + size))
         start += size
-    shown, withheld = merge_small(groups, k, Tally)
-    assert all(len(group.hosts) >= k for group in shown.values() if group.hosts)
+    found, withheld = fit_to_show(groups, k)
+    assert all(group.sums.hosts >= k for group in found if group.sums.hosts)
     if withheld:
-        assert not any(group.hosts for group in shown.values())
+        assert not any(group.sums.hosts for group in found)
         assert start < k
     else:
-        assert sum(len(group.hosts) for group in shown.values()) == start
+        assert sum(group.sums.hosts for group in found) == start
+        assert sum(group.sums.derived_milliseconds for group in found) == start * HOUR

@@ -22,13 +22,20 @@ HOUR = 3_600_000
 SHARE = 500_000
 
 
-def cell(state: State, *, covered: int | None = None, busy: int = 0, bucket: int = 0) -> Cell:
+def cell(
+    state: State,
+    *,
+    covered: int | None = None,
+    busy: int = 0,
+    bucket: int = 0,
+    supply: Supply = Supply.UNKNOWN,
+) -> Cell:
     """One hour."""
     buckets = tuple(covered if place == bucket else 0 for place in range(13)) if covered else ()
     return Cell(
         Band.OPEN,
         state,
-        Supply.AC,
+        supply,
         HOUR,
         cpu_covered_milliseconds=covered,
         cpu_busy_milliseconds=None if covered is None else busy,
@@ -67,6 +74,34 @@ def test_a_laptops_standby_carries_both_uncertainties():
     assert part.uncertainty_millijoules / part.energy_millijoules == pytest.approx(
         math.sqrt(2) * math.log(1.5) / 2, rel=1e-4
     )
+
+
+def test_a_laptop_known_to_be_on_mains_draws_its_standby_in_full():
+    """The plugged share stands in for what is not known; on battery nobody measured what sleep drained: it stays."""
+    laptop = MachineFacts(DeviceClass.LAPTOP)
+    (plugged,) = modelled(cell(State.ASLEEP, supply=Supply.AC), laptop, HOUR, SHARE)
+    assert plugged.energy_millijoules / HOUR == pytest.approx(0.8)
+    assert plugged.uncertainty_millijoules / plugged.energy_millijoules == pytest.approx(
+        math.log(1.5) / 2, rel=1e-4
+    )
+    (drained,) = modelled(cell(State.ASLEEP, supply=Supply.BATTERY), laptop, HOUR, SHARE)
+    assert drained.energy_millijoules / HOUR == pytest.approx(0.4)
+
+
+def test_a_server_goes_from_idle_to_full_load():
+    """100 W idle, 475 W at 100 % (idle/max 0.21); METHOD.md §3's 175 W light and 300 W typical service lie on the curve."""
+    powers = priors.STATE_POWERS[DeviceClass.SERVER]
+
+    def watts(load: float) -> float:
+        span = powers.active_microwatts - powers.idle_microwatts
+        return (powers.idle_microwatts + span * priors.curve_ppm(round(load * 1e6)) / 1e6) / 1e6
+
+    assert (watts(0), watts(1)) == (100, 475)
+    assert watts(0.13) == pytest.approx(175, rel=0.02)
+    assert watts(0.41) == pytest.approx(300, rel=0.02)
+    xeon = MachineFacts(DeviceClass.SERVER, cpu_model="Xeon", cpu_count=8)
+    (full,) = modelled(cell(State.ON_ACTIVE, covered=HOUR, bucket=12), xeon, HOUR, SHARE)
+    assert full.energy_millijoules / HOUR == pytest.approx(475, rel=0.03)
 
 
 def test_an_unknown_class_is_a_class_default_with_gsd2_2():

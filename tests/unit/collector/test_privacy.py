@@ -9,8 +9,8 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.exposition.privacy import Cell, is_safe, publish
 from veilleuse.collector.model import HostId
+from veilleuse.collector.privacy import Cell, is_safe, publish
 
 K = 10
 

@@ -8,7 +8,8 @@ import gzip
 import hashlib
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from tests.service import Service
 from veilleuse.collector import settings
 from veilleuse.collector.errors import StoreFailing
 from veilleuse.collector.model import AgentId, HostStatus
+from veilleuse.collector.settings import Grpc
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.collector.store.sqlite.directory import Reserve
 from veilleuse.wire.chain import chain_start
@@ -312,21 +314,46 @@ def test_a_full_queue_is_a_delay(service):
     stub, stream = service.agent()
     request = stream_request(stream)
     stub.Hello(hello(stream))
-    for _ in range(64):
+    for _ in range(Grpc().admitted_pushes):
         service.servicer._admission.acquire()
     code, reason, delay = refusal(stub.Push, request)
     assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full")
     assert 5_000 <= delay <= 30_000
-    for _ in range(64):
+    for _ in range(Grpc().admitted_pushes):
         service.servicer._admission.release()
     assert stub.Push(request).mark == 1
 
 
-def test_a_call_whose_time_is_over_stores_nothing(service):
-    """The writer is busy past the client's deadline: the push is dropped, the next one is taken."""
-    stub, stream = service.agent()
-    stub.Hello(hello(stream))
-    request = stream_request(stream)
+def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
+    """The disk does not answer: pushes wait until there is room for no more; the next one is told at once to come back,
+    and a renewal is answered. When the disk is back, every push that waited is stored."""
+    limits = settings.Store(free_bytes_minimum=0)
+    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
+        store.registry.put_site(site())
+        service = Service(tmp_path, store, authority, Grpc(workers=8, queue_pushes=1000))
+        service.writer.start()
+        service.server.start()
+        agents = [service.agent() for _ in range(8)]
+        for stub, stream in agents:
+            stub.Hello(hello(stream))
+        release = _hold(service)
+        waiting = [stub.Push.future(stream_request(stream), timeout=10) for stub, stream in agents[:7]]
+        _until(lambda: service.writer.waiting == 7)
+        stub, stream = agents[7]
+        began = time.monotonic()
+        assert refusal(stub.Push, stream_request(stream))[1] == "queue_full"
+        assert stub.Renew(pb.RenewRequest(certificate_request_der=b"request"), timeout=5)
+        assert time.monotonic() - began < 2
+        release.set()
+        assert [push.result().mark for push in waiting] == [1] * 7
+        for channel in service.channels:
+            channel.close()
+        service.server.stop(0).wait()
+        service.writer.stop()
+
+
+def _hold(service: Service) -> threading.Event:
+    """Keep the writer's thread busy until the event is set."""
     release, entered = threading.Event(), threading.Event()
 
     def busy() -> None:
@@ -335,6 +362,22 @@ def test_a_call_whose_time_is_over_stores_nothing(service):
 
     service.writer.submit(busy, alone=True)
     assert entered.wait(10)
+    return release
+
+
+def _until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_call_whose_time_is_over_stores_nothing(service):
+    """The writer is busy past the client's deadline: the push is dropped, the next one is taken."""
+    stub, stream = service.agent()
+    stub.Hello(hello(stream))
+    request = stream_request(stream)
+    release = _hold(service)
     with pytest.raises(grpc.RpcError) as caught:
         stub.Push(request, timeout=0.2)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -20,6 +20,7 @@ from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.figures import AUTRES, EmissionsStatement, Thresholds
 from veilleuse.collector.indicators import BUILTIN, load
+from veilleuse.collector.model import Grain
 from veilleuse.collector.report import FORMATS, Document, renderer
 from veilleuse.collector.report import csv as csv_format
 from veilleuse.collector.report import emissions as emissions_report
@@ -40,7 +41,7 @@ def state_of(
 ) -> EmissionsStatement:
     """The statement of a day."""
     gathered = gather(reader, Question(first, end, dimensions or ("entity", "device_class"), 10, NOW))
-    return statement(gathered, choose, simulated=reader.simulated)
+    return statement(gathered, choose, data="simulated" if reader.simulated else "real")
 
 
 def servers() -> MemoryReader:
@@ -93,6 +94,33 @@ def test_uncertainty_is_linear_within_a_method_and_quadratic_between():
     assert total.gsd2 == pytest.approx(math.exp(2 * u))
     assert total.kwh_lo95 == pytest.approx(6 * math.exp(-1.959964 * u_model))
     assert total.kgco2e_hi95 == pytest.approx(6 * 0.0519 * math.exp(1.959964 * u))
+
+
+def test_what_rests_on_one_prior_is_wrong_together():
+    """Counters, load model and class default of a class: linear; another class: quadratic (METHOD.md §5)."""
+    reader = servers()
+    reader.derived_rows.clear()
+    for method in (Method.COUNTER_MODELLED, Method.LOAD_MODELLED, Method.CLASS_DEFAULT):
+        reader.energy(1, FIRST, Band.OPEN, State.ON_ACTIVE, method, HOUR, KWH, KWH // 10)
+    reader.host_list.append(host(4, DeviceClass.SFF, SERVER, enrolled=date(2024, 1, 1)))
+    reader.energy(4, FIRST, Band.OPEN, State.ON_ACTIVE, Method.LOAD_MODELLED, HOUR, KWH, KWH // 10)
+    (total,) = state_of(reader).totals
+    assert total.u_model == pytest.approx(math.hypot(0.3, 0.1) / 4)
+
+
+def test_one_factor_under_two_names_of_a_zone_is_one_factor():
+    """FR and France: its uncertainty enters once, in full."""
+    early = date(2024, 1, 1)
+    hosts = [
+        host(number, DeviceClass.SERVER, SERVER, place=place, enrolled=early)
+        for number, place in ((1, "hq"), (2, "x"))
+    ]
+    reader = MemoryReader(hosts, [site(), site("x", "France")])
+    for number in (1, 2):
+        reader.energy(number, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, KWH)
+    (total,) = state_of(reader).totals
+    assert (total.factor_id, total.zone) == ("ADEME-FR-2024-MOY", None)
+    assert total.u_factor == pytest.approx(math.log(1.1) / 2)
 
 
 def test_totals_are_the_fleet_and_virtual_machines_a_memo():
@@ -201,6 +229,34 @@ def pcs(per_entity: dict[str, int]) -> MemoryReader:
             reader.state(number, FIRST, Band.NIGHT, State.ON_IDLE, DAY)
             reader.energy(number, FIRST, Band.NIGHT, State.ON_IDLE, Method.LOAD_MODELLED, DAY, KWH)
     return reader
+
+
+def test_one_metered_machine_in_a_crowd_does_not_show_its_meter():
+    """Its own kWh would be `kwh_measured`: neither the row nor the total says how the energy is known."""
+    reader = pcs({"A": 12, "B": 20})
+    reader.energy(1, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, KWH)
+    stated = state_of(reader)
+    one, other = stated.rows
+    assert (one.kwh_total, one.kwh_measured, one.kwh_modelled, one.method_mix) == (13.0, None, None, None)
+    assert (other.kwh_measured, other.kwh_modelled) == (0.0, 20.0)
+    assert (stated.totals[0].kwh_total, stated.totals[0].kwh_measured) == (33.0, None)
+
+
+def test_the_night_of_one_pc_is_not_shown():
+    """One of twelve was on at night: I1 has no value and no kWh; nobody on at night is 0 %, which is shown."""
+    reader = pcs({"A": 12, "B": 20})
+    reader.sum_rows = [row for row in reader.sum_rows if row.host_id == 1]
+    for number in range(2, 33):
+        reader.state(number, FIRST, Band.NIGHT, State.OFF, 8 * HOUR)
+        reader.state(number, FIRST, Band.OPEN, State.ON_ACTIVE, 8 * HOUR)
+    _, sobriety = documents(reader)
+    rows = {(row["indicator"], row["entity"]): row for row in sobriety.tables["rows"]}
+    hidden, shown = rows["I1", "A"], rows["I1", "B"]
+    assert hidden["withheld"] is True
+    assert not {"value", "numerator_milliseconds", "kwh", "nights_on"} & hidden.keys()
+    assert (shown["value"], shown["numerator_milliseconds"], shown["nights_on"]) == (0.0, 0, 0)
+    assert rows["I2", "A"]["withheld"] is True
+    assert rows["I2", "B"]["value"] == 0.0
 
 
 def test_small_cells_merge_into_autres_and_totals_stay_complete():
@@ -313,6 +369,21 @@ def test_csv_of_nothing_is_its_header():
     assert text.splitlines() == [",".join(indicators_report.COLUMNS)]
 
 
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("DSI;=cmd|' /C calc'!A0", "DSI;'=cmd|' /C calc'!A0"),
+        ("a\n=1", "a\n'=1"),
+        ("a, -1|@x", "a,' -1|'@x"),
+        ("A=B", "A=B"),
+        ("Collège d'Oullins (annexe) - B", "Collège d'Oullins (annexe) - B"),
+    ],
+)
+def test_no_part_of_a_cell_is_a_formula(name: str, safe: str):
+    """A French spreadsheet cuts our lines at semicolons: what comes after one is a cell's start too."""
+    assert csv_format.cell(name) == safe
+
+
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
 def test_no_cell_is_a_formula(name: str):
     """A hostile entity name stays text in a spreadsheet."""
@@ -326,12 +397,10 @@ def test_no_cell_is_a_formula(name: str):
 def test_notes_say_what_was_assumed():
     """Shared weeks and provisional factors are announced."""
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)])
-    from veilleuse.collector.model import Grain
-
     monday = date(2026, 3, 2)
     reader.energy(1, monday, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 5, grain=Grain.WEEK)
-    gathered = gather(reader, Question(monday, date(2026, 3, 9), (), 10, NOW))
-    document = emissions_report.document(statement(gathered, choose, simulated=True), {})
+    gathered = gather(reader, Question(monday, date(2026, 3, 4), (), 10, NOW))
+    document = emissions_report.document(statement(gathered, choose, data="simulated"), {})
     notes = " ".join(document.assumptions)
     assert "provisional" in notes
     assert "apportioned" in notes

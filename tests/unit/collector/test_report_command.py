@@ -7,6 +7,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -130,8 +133,34 @@ def test_derive_through_a_running_collector(
     ):
         collector.derive.start()
         assert run(["derive", "--all"]) == 0
-    capsys.readouterr()
+    assert "1 periods derived" in capsys.readouterr().out
     assert report(capsys, "emissions", *PERIOD)["memo"][0]["energy_millijoules"] == expected_millijoules
+
+
+def test_derive_does_not_wait_for_marks_made_since(
+    settings: CollectorSettings, expected_millijoules: int, monkeypatch: pytest.MonkeyPatch
+):
+    """On a busy collector there are always marks: only those there were at the start are waited for."""
+    assert expected_millijoules
+    looks = 0
+
+    def marks_come_and_go(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        assert looks < 10
+        collector.writer.submit(move_on).result(5)
+
+    def move_on() -> None:
+        with collector.store.data.transaction() as connection:
+            connection.execute("UPDATE dirty SET dirty_id = dirty_id + 1")
+
+    with (
+        open_collector(settings) as collector,
+        closing(AdminServer(settings.data_dir, collector.operations)),
+    ):
+        monkeypatch.setattr("veilleuse.collector.cli.derive.time.sleep", marks_come_and_go)
+        assert run(["derive"]) == 0
+    assert looks == 1
 
 
 def test_indicators_of_the_same_machine(expected_millijoules: int, capsys: pytest.CaptureFixture[str]):
@@ -166,6 +195,13 @@ def test_csv_to_a_file(settings: CollectorSettings, expected_millijoules: int, t
         (["convert", "ten"], 2, "not a number"),
         (["convert", "1", "--zone", "Frnce"], 1, "the nearest are FR"),
         (["convert", "1", "--factor", "ADEME-FR-1999-MOY"], 2, "did you mean"),
+        (
+            ["convert", "1", "--factor", "ADEME-FR-2021-MOY", "--year", "2026"],
+            2,
+            "leave out --zone and --year",
+        ),
+        (["convert", "1", "--factor", "OWID-FRA-2023", "--zone", "DE"], 2, "leave out --zone and --year"),
+        (["report", "emissions", "--from", "0001-01-01", "--to", "9999-12-31"], 2, "between the years"),
         (["factors", "show", "nothing"], 2, "no factor 'nothing'"),
         (["factors", "list", "--zone", "Atlantis"], 1, "no electricity factor"),
     ],
@@ -183,6 +219,18 @@ def test_wrong_use_is_one_line_and_a_code(
     assert printed.out == ""
     assert line in printed.err
     assert printed.err.count("\n") == 1
+
+
+def test_a_terminal_of_another_alphabet(settings: CollectorSettings):
+    """Text for people loses a letter, not the figure; a report is UTF-8 with its own line ends all the same."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+
+    def output(*arguments: str) -> bytes:
+        command = [sys.executable, "-m", "veilleuse.collector", *arguments]
+        return subprocess.run(command, env=environment, check=True, capture_output=True).stdout
+
+    assert b"10 kWh ? 0.0569 kgCO2e/kWh = 0.569 kgCO2e" in output("convert", "10", "--year", "2021")
+    assert output("report", "indicators", *PERIOD).endswith(b",data\r\n")
 
 
 def test_no_data_directory_is_one_line(
@@ -204,7 +252,7 @@ def test_convert_for_people(capsys: pytest.CaptureFixture[str]):
     assert "provisional" in capsys.readouterr().out
     assert run(["convert", "10", "--factor", "OWID-FRA-2023"]) == 0
     text = capsys.readouterr().out
-    assert "= 0.55275 kgCO2e" in text
+    assert "10 kWh × 0.055275 kgCO2e/kWh = 0.553 kgCO2e" in text
     assert "Our World in Data" in text
     this_year = datetime.now(UTC).year
     assert run(["convert", "10", "--zone", "DE", "--json"]) == 0

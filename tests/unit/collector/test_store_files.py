@@ -168,6 +168,15 @@ def test_random_damage_never_escapes_as_something_else(tmp_path, seed):
     assert not any("\n" in line for line in said)
 
 
+def test_an_emptied_file_is_damage_not_a_new_store(tmp_path):
+    """data.db cut to nothing: every agent would be a stranger. One line, and the file is left as it is."""
+    make(tmp_path).close()
+    (tmp_path / "data.db").write_bytes(b"")
+    with pytest.raises(StoreDamaged, match=r"it is empty.*veilleuse restore"):
+        open_store(tmp_path, LIMITS)
+    assert (tmp_path / "data.db").stat().st_size == 0
+
+
 def test_a_newer_schema_is_refused(tmp_path):
     """By writers and readers alike, with the two numbers."""
     make(tmp_path).close()

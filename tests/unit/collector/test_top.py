@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import signal
@@ -12,10 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.filled import METER, Filled, cell, clock, minutes_of_server, start_of_minute
 from tests.stack import program
-from veilleuse.collector.cli.top import screen
+from veilleuse.collector.cli.top import _drawn, screen
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.web.look import Outlook
@@ -53,8 +55,8 @@ def test_screen_says_what_is_known(data):
     heard, virtual, unheard = shown.rows
     assert heard.power == "120\u00a0W"
     assert heard.cpu == "30.0%"
-    assert heard.state == "on_active 100%"
-    assert virtual.state == "on_idle 100%"
+    assert heard.state == "active 100%"
+    assert virtual.state == "idle 100%"
     assert (unheard.power, unheard.cpu, unheard.state, unheard.today) == ("–", "–", "–", "–")
     assert unheard.contact == "never"
     assert len(shown.others) == 1
@@ -63,6 +65,26 @@ def test_screen_says_what_is_known(data):
     assert dict(shown.headline)["servers"].startswith("120\u00a0W, today ")
     assert any("provisional" in line for line in shown.warnings)
     assert shown.page_url == "http://127.0.0.1:8640/"
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 12), (80, 24), (120, 40)])
+def test_a_screen_fits_its_terminal(data, width, height):
+    """Never more lines than it has, none wrapped, the addresses last; what has no room is counted."""
+    with Filled(data.with_name("many")) as filled:
+        for number in range(50):
+            filled.add_host(entity=f"A long name of an entity {number}")
+    settings = CollectorSettings(data_dir=data.with_name("many"))
+    reader = SqliteReader(settings.data_dir)
+    shown = screen(Outlook(reader, settings).look(), settings, words("en"))
+    reader.close()
+    out = io.StringIO()
+    Console(file=out, width=width, height=height).print(_drawn(shown, height))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == height
+    assert all(len(line) <= width for line in lines)
+    assert lines[-1].startswith(shown.page_url)
+    hosts = sum(line.rstrip().split()[1:3] == ["–", "–"] for line in lines)
+    assert f"and {50 - hosts} more" in lines
 
 
 def test_plain_lines(data):

@@ -294,6 +294,19 @@ REFUSED: dict[str, tuple[Any, Machine, Reason]] = {
     "a gap of no reason": (gap(reason=0), SERVER, Reason.GAP_UNKNOWN),
     "a gap of no record": (gap(records=0), SERVER, Reason.GAP_OUT_OF_RANGE),
     "a gap of 10^18 ms": (gap(milliseconds=10**18), SERVER, Reason.GAP_OUT_OF_RANGE),
+    "a span of 500 days": (gap(milliseconds=500 * 86_400_000), SERVER, Reason.GAP_OUT_OF_RANGE),
+    "a gap of 1,000 years": (
+        pb.Record(
+            gap=pb.Gap(
+                reason=pb.GAP_REASON_SPOOL_CAP,
+                records=1,
+                spans=[pb.GapSpan(milliseconds=400 * 86_400_000)] * 913,
+            )
+        ),
+        SERVER,
+        Reason.GAP_OUT_OF_RANGE,
+    ),
+    "a gap of 10^12 records": (gap(records=10**12), SERVER, Reason.GAP_OUT_OF_RANGE),
 }
 
 

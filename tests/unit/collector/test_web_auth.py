@@ -9,8 +9,8 @@ import base64
 import pytest
 
 from veilleuse.collector.errors import ConfigurationError
-from veilleuse.collector.settings import Http
-from veilleuse.collector.web.auth import Door, open_door, split_address
+from veilleuse.collector.settings import Http, read_settings
+from veilleuse.collector.web.auth import Door, open_door
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -41,9 +41,9 @@ def test_loopback_needs_none(address):
     "address", ["", "8640", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:99999", ":8640", "h:-1", "h:٣"]
 )
 def test_bad_addresses(address):
-    """One line that says what it must be."""
-    with pytest.raises(ConfigurationError, match="host:port"):
-        split_address(address)
+    """One line that says what it must be, when the settings are read."""
+    with pytest.raises(ConfigurationError, match=r"http\.address.*must be"):
+        read_settings(None, {}, {"http.address": address})
 
 
 @pytest.mark.parametrize("content", ["", "s3cr3t", "two words of enough length", "x" * 20 + "\u00e9"])

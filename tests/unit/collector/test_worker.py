@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from tests.unit.collector.memory import host as memory_host
 from tests.unit.collector.memory import site as memory_site
 from veilleuse.collector.derive.wall import wall_energy
-from veilleuse.collector.derive.worker import DeriveWorker, civil_year, derive_period
+from veilleuse.collector.derive.worker import GATHER_SECONDS, DeriveWorker, civil_year, derive_period
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import (
@@ -137,13 +139,29 @@ def zone() -> str:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, zone: str) -> Iterator[Fleet]:
+def health() -> Health:
+    """What the writer counts."""
+    return Health()
+
+
+@pytest.fixture
+def reader(fleet: Fleet) -> Iterator[SqliteReader]:
+    """Beside the writer."""
+    with closing(SqliteReader(fleet.directory)) as made:
+        yield made
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, zone: str, health: Health) -> Iterator[Fleet]:
     """Store, writer and worker, running."""
     store = create_store(tmp_path / "data", Store(), simulated=False, now_unix_milliseconds=1)
     host_id = _enrol(store, zone)
-    writer = Writer(store, Health(), queue_pushes=16)
+    dirty = threading.Event()
+    writer = Writer(store, health, queue_pushes=16, on_stored=dirty.set)
     writer.start()
-    worker = DeriveWorker(writer, store.derive, store.registry, choose, plugged_share_ppm=500_000)
+    worker = DeriveWorker(
+        writer, store.derive, store.registry, choose, plugged_share_ppm=500_000, dirty=dirty
+    )
     yield Fleet(tmp_path / "data", store, writer, worker, host_id)
     worker.stop()
     writer.stop()
@@ -246,6 +264,52 @@ def test_a_writer_that_stops_is_waited_for(fleet: Fleet, caplog: pytest.LogCaptu
         time.sleep(0.1)
         fleet.worker.stop()
     assert [record.message for record in caplog.records] == ["derivation put off"]
+
+
+def test_when_nothing_is_stored_nothing_is_asked(fleet: Fleet, health: Health, reader: SqliteReader):
+    """An idle collector is idle: no job, no commit; a push wakes the derivation at once."""
+    fleet.worker.start()
+    _until(lambda: health.snapshot()["jobs"].get("done", 0) > 0)
+    before = health.snapshot()
+    time.sleep(3 * GATHER_SECONDS + 0.7)
+    assert health.snapshot() == before
+    fleet.push(START)
+    _until(lambda: reader.dirty_count() == 0)
+
+
+def test_marks_made_by_hand_wake_it_too(fleet: Fleet, reader: SqliteReader):
+    """`veilleuse derive`: mark all, then wake."""
+    fleet.push(START)
+    fleet.worker.start()
+    _until(lambda: reader.dirty_count() == 0)
+    fleet.writer.submit(fleet.store.derive.mark_all_dirty).result(5)
+    fleet.worker.wake()
+    _until(lambda: reader.dirty_count() == 0)
+
+
+def test_a_period_that_cannot_be_derived_never_stops_the_others(
+    fleet: Fleet, reader: SqliteReader, caplog: pytest.LogCaptureFixture
+):
+    """Its mark is put aside with an error in the log; the next one is derived, and the thread lives."""
+    fleet.push(START, START + HOUR)
+    wire = b"\xff not a record"
+    spoil = "UPDATE records SET wire = ? WHERE start = ?"
+    fleet.writer.submit(lambda: fleet.store.data.connection.execute(spoil, (wire, START))).result(5)
+    fleet.worker.start()
+    _until(lambda: reader.dirty_count() == 0)
+    (message,) = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert message == "a period cannot be derived and is put aside"
+    fleet.push(START + 2 * HOUR)
+    _until(lambda: reader.dirty_count() == 0)
+    derived = {row.start for row in reader.derived(Grain.HOUR, 0, 2**62)}
+    assert derived == {START + HOUR, START + 2 * HOUR}
+
+
+def _until(happened: Callable[[], bool], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("zone", ["XX"])

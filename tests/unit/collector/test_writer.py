@@ -15,7 +15,7 @@ import pytest
 
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
 from veilleuse.collector import settings
-from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFull
+from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFailing, StoreFull
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import HostStatus
 from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
@@ -135,6 +135,47 @@ def test_a_job_that_raises_is_undone_alone(bench):
     assert bench.reader.hosts()[0].status is HostStatus.ACTIVE
     assert bench.store.registry.instance_id(host) == bytes(16)
     assert bench.health.snapshot()["commits"] == 1
+
+
+def test_after_a_rollback_by_the_database_nothing_of_the_group_is_durable(bench):
+    """SQLite gives up a whole transaction after an I/O error: what is told failed has not been done behind our back."""
+    stream = Stream(enrol(bench.store.registry))
+    push = stream.send(realistic(MONDAY_10H))
+
+    def gives_up() -> None:
+        bench.store.data.connection.execute("ROLLBACK")
+        raise OSError("the disk answered with an error")
+
+    told = [
+        bench.writer.submit(gives_up),
+        bench.writer.submit(lambda: bench.store.registry.revoke_token(1)),
+        bench.writer.append(push),
+    ]
+    bench.writer.start()
+    for future in told:
+        with pytest.raises(StoreFailing, match="rolled the transaction back"):
+            future.result(10)
+    assert bench.reader.record_count() == 0
+    assert bench.writer.append(push).result(10).mark == 1
+    assert not bench.store.registry.tokens()[0].revoked
+
+
+def test_what_was_stored_is_told_and_nothing_else(bench):
+    """`on_stored` wakes the derivation: after a push that stored records, not after a duplicate, a job or a refusal."""
+    told: list[int] = []
+    writer = Writer(
+        bench.store, bench.health, queue_pushes=9, on_stored=lambda: told.append(bench.reader.record_count())
+    )
+    stream = Stream(enrol(bench.store.registry))
+    push = stream.send(realistic(MONDAY_10H))
+    writer.start()
+    writer.append(push).result(10)
+    writer.append(push).result(10)
+    writer.submit(lambda: None).result(10)
+    stream.add(realistic(MONDAY_10H + HOUR), realistic(MONDAY_10H + 2 * HOUR))
+    writer.append(stream.push(3)).result(10)
+    writer.stop()
+    assert told == [1], "after the commit"
 
 
 def test_a_full_disk_stops_records_not_revocations(bench):

@@ -109,6 +109,7 @@ calendars = st.builds(
     zones,
     spans,
     st.sets(st.dates(date(2025, 1, 1), date(2027, 12, 31)), max_size=5).map(lambda days: tuple(sorted(days))),
+    spans,
 )
 
 
@@ -198,3 +199,22 @@ def test_the_default_calendar_is_named_for_ever():
     digest = hashlib.sha256(DEFAULT_CALENDAR.to_json().encode()).hexdigest()
     assert digest == "906d91a6c2df3370f136ab63f379c616478158d1b263fa140bc8d9658390befe"
     assert datetime.fromtimestamp(0, UTC).year == 1970
+
+
+def test_no_way_leads_to_a_calendar_that_was_not_checked():
+    """A copy is checked as the original was; it is hashed and compared by what is in it, and cannot be changed."""
+    span = OpenSpan(1, 480, 900)
+    calendar = Calendar("Europe/Paris", (span,))
+    assert calendar == Calendar("Europe/Paris", (span,))
+    assert hash(calendar) == hash(Calendar("Europe/Paris", (span,)))
+    assert calendar._replace(time_zone="Europe/Lisbon").open_spans == (span,)
+    assert isinstance(calendar._replace(open_spans=()), Calendar)
+    for wrong in ({"time_zone": "Mars/Base"}, {"open_spans": (span, span)}, {"closures": (MONDAY, MONDAY)}):
+        with pytest.raises(CalendarError):
+            calendar._replace(**wrong)
+        with pytest.raises(CalendarError):
+            Calendar._make({**calendar._asdict(), **wrong}.values())
+    with pytest.raises(AttributeError):
+        calendar.time_zone = "Europe/Lisbon"  # type: ignore[misc]  # on purpose
+    with pytest.raises(AttributeError):
+        calendar.anything = 1  # type: ignore[attr-defined]  # on purpose

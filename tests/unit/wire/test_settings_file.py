@@ -4,16 +4,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from veilleuse.wire.settings_file import ConfigurationError, describe, load, render_default, setting
+from veilleuse.wire.settings_file import ConfigurationError, Section, describe, load, render_default, setting
 
 
-@dataclass(frozen=True, slots=True)
-class Inner:
+class Inner(Section):
     """A section."""
 
     count: int = setting(3, "How many.", minimum=1, maximum=9)
@@ -24,8 +22,7 @@ class Inner:
     folder: Path = setting(Path("/x"), "A path.\nOn two lines.")
 
 
-@dataclass(frozen=True, slots=True)
-class Outer:
+class Outer(Section):
     """All of it."""
 
     top: str = setting('quote " and \\', "A key without section.")
@@ -40,6 +37,22 @@ def loaded(
     file.write_text(text)
     flags = {key.replace("__", "."): value for key, value in overrides.items()}
     return load(Outer, file=file, environment=environment or {}, prefix="APP", overrides=flags)
+
+
+def test_a_check_of_its_own(tmp_path):
+    """Called with what is not the default; its reason stands behind key, place and value."""
+
+    def even(number: int) -> None:
+        if number % 2:
+            raise ValueError("it must be even")
+
+    class Checked(Section):
+        number: int = setting(1, "An odd default is the programmer's business.", check=even)
+
+    assert load(Checked, file=None, environment={}, prefix="APP", overrides={"number": "1"}).number == 1
+    assert load(Checked, file=None, environment={}, prefix="APP", overrides={"number": "2"}).number == 2
+    with pytest.raises(ConfigurationError, match="'number' on the command line is 3: it must be even"):
+        load(Checked, file=None, environment={}, prefix="APP", overrides={"number": "3"})
 
 
 def test_the_order_is_file_environment_flags(tmp_path):
@@ -61,7 +74,7 @@ def test_every_type_from_text_and_from_toml(tmp_path):
         "APP__INNER__WORD": "b",
         "APP__TOP": "t",
     }
-    expected = Outer("t", Inner(names=("x", "y", "z"), flag=True, folder=Path("/tmp/y"), word="b"))
+    expected = Outer(top="t", inner=Inner(names=("x", "y", "z"), flag=True, folder=Path("/tmp/y"), word="b"))
     assert loaded(tmp_path, "", environment) == expected
     text = 'top = "t"\n[inner]\nnames = ["x", "y", "z"]\nflag = true\nfolder = "/tmp/y"\nword = "b"\n'
     assert loaded(tmp_path, text) == expected
@@ -140,3 +153,26 @@ def test_the_default_is_written_out_whole(tmp_path):
         "inner.flag",
         "inner.folder",
     ]
+
+
+def test_a_section_is_a_value():
+    """Equal by class and values, never changed, copied with `_replace`, readable, and made by known keywords only."""
+    inner = Inner(count=4)
+    assert inner == Inner(count=4) == Inner()._replace(count=4) != Inner()
+    assert inner == Inner(count=4, ratio=0.5)  # a default that is said is the default
+    assert hash(inner) == hash(Inner(count=4, ratio=0.5))
+    assert inner._replace(word="b") == Inner(count=4, word="b")
+    assert Inner() != Outer()
+    assert repr(Outer(inner=inner)).startswith(
+        "Outer(top='quote \" and \\\\', inner=Inner(count=4, ratio=0.5, word='a'"
+    )
+    with pytest.raises(TypeError, match="Inner has no setting cuont"):
+        Inner(cuont=4)  # type: ignore[call-arg]  # on purpose
+    with pytest.raises(TypeError, match="cuont"):
+        inner._replace(cuont=4)
+    with pytest.raises(AttributeError, match="do not change"):
+        inner.count = 5  # type: ignore[misc]  # on purpose
+    with pytest.raises(AttributeError, match="do not change"):
+        del inner.count
+    assert inner.count == 4
+    assert Inner.count == 3

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 
 import pytest
 
@@ -45,6 +46,25 @@ def test_the_words_are_the_enums(name):
     assert values[0].number == 0
     assert [value.name for value in values][1:] == [f"{prefix}_{word.name}" for word in words]
     assert [word.value for word in words] == [word.name.lower() for word in words]
+
+
+def test_words_of_two_lists_are_never_equal():
+    """State.UNKNOWN is not Supply.UNKNOWN: each has its own place in a dict, a set and a cache, and equals its text."""
+    words = [word for kind in (*ENUMS.values(), Method) for word in kind]
+    assert len(set(words)) == len(words)
+    assert len(dict.fromkeys(reversed(words))) == len(words)
+    for word in words:
+        assert [other for other in words if other == word] == [word]
+        assert [other for other in words if not other != word] == [word]  # noqa: SIM202  # both operators, as written
+        assert word == word.value
+        assert hash(word) == hash(word.value)
+        assert {word.value: 1}[word] == 1
+
+    @cache
+    def kind_of(word: StrEnum) -> type[StrEnum]:
+        return type(word)
+
+    assert [kind_of(word) for word in words] == [type(word) for word in words]
 
 
 def test_every_enum_refuses_its_zero():

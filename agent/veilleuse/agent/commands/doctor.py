@@ -8,7 +8,6 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any, Final
 
 from veilleuse.agent.commands.clear import seconds_text, utc_text
@@ -56,7 +55,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     identity, no_identity = look_at_identity(settings)
     spool = look_at_spool(settings)
     result: dict[str, Any] = {
-        "machine": {field.name: getattr(machine, field.name) for field in fields(machine)},
+        "machine": machine._asdict(),
         "sources": source_rows(sources),
         "ladder": ladder(sources, machine),
         "identity": _identity(settings, identity, no_identity, now),

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
 from veilleuse.agent.model import Point
@@ -28,16 +27,14 @@ ENTRY_POINT_GROUP: Final = "veilleuse.sources"
 SourceFactory = Callable[[SourceContext], Source]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedSource:
+class OpenedSource(NamedTuple):
     """A source that works here."""
 
     source: Source
     points: tuple[Point, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unavailable:
+class Unavailable(NamedTuple):
     """A source that this machine does not offer."""
 
     name: str
@@ -48,8 +45,7 @@ class Unavailable:
     """Empty when there is nothing to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(NamedTuple):
     """What this machine can measure, and what it cannot, with the reason."""
 
     opened: tuple[OpenedSource, ...]

@@ -8,8 +8,7 @@ differ in sign), direction from `status`. energy_now (µWh) and charge_now (µAh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge, Reading, SupplyReading
@@ -24,8 +23,7 @@ _RESTING: Final = ("Full", "Not charging")
 _MAINS_TYPES: Final = ("Mains", "USB", "Wireless")
 
 
-@dataclass(frozen=True, slots=True)
-class _Battery:
+class _Battery(NamedTuple):
     folder: str
     out: Point
     into: Point

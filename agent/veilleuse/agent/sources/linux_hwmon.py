@@ -8,8 +8,7 @@ Source: kernel Documentation/hwmon (acpi_power_meter, amdgpu, xe, i915); power i
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
@@ -22,8 +21,7 @@ GPU_CEILING_WATTS: Final = 1_500.0
 """Twice the largest accelerator card of 2025."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Role:
+class _Role(NamedTuple):
     kind: PointKind
     boundary: Boundary
     counter: str | None
@@ -45,8 +43,7 @@ ROLES: Final = {
 """Chip name → role. i915 and xe register a chip for discrete cards only."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Chip:
+class _Chip(NamedTuple):
     folder: str
     role: _Role
     point: Point

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
@@ -36,8 +35,7 @@ REMEDY_PERMISSION: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Zone:
+class _Zone(NamedTuple):
     folder: str
     point: Point
     range_microjoules: int

@@ -21,12 +21,6 @@ PROVISIONAL_U: Final = 0.108
 """Log-scale uncertainty of standing in for a year not published yet: rms of the last yearly log steps, METHOD.md §2."""
 Z95: Final = 1.959964
 """Two-sided 95 % quantile of the normal law."""
-SHARES_2022: Final = (
-    ("combustion", Fraction(650, 1000)),
-    ("upstream", Fraction(259, 1000)),
-    ("losses", Fraction(91, 1000)),
-)
-"""Components of the ADEME factor of 2022, applied where only the French total is known. METHOD.md §2."""
 
 
 def kwh(energy_millijoules: int) -> Fraction:
@@ -46,7 +40,7 @@ def grams_from_millijoules(energy_millijoules: int, factor_kgco2e_per_kwh: Decim
 
 @dataclass(frozen=True, slots=True)
 class Emissions:
-    """kgCO2e of some energy; components None when they cannot be told (a total outside France)."""
+    """kgCO2e of some energy; components None when they cannot be told."""
 
     total_kgco2e: Fraction
     combustion_kgco2e: Fraction | None = None
@@ -55,7 +49,7 @@ class Emissions:
     split_residual_kgco2e: Fraction | None = None
     """Total less components: the published total rules."""
     split_estimated: bool | None = None
-    """True when the shares of 2022 stand in for components of that year."""
+    """True when the shares of another year stand in for components of that year."""
 
 
 def emissions(energy_kwh: Fraction, factor: Factor) -> Emissions:
@@ -63,8 +57,8 @@ def emissions(energy_kwh: Fraction, factor: Factor) -> Emissions:
     total = kgco2e(energy_kwh, factor.total_kgco2e_per_kwh)
     if factor.components:
         parts = {name: kgco2e(energy_kwh, value) for name, value in factor.components}
-    elif factor.zone == "FR":
-        parts = {name: total * share for name, share in SHARES_2022}
+    elif factor.estimated_shares:
+        parts = {name: total * Fraction(share) for name, share in factor.estimated_shares}
     else:
         return Emissions(total)
     return Emissions(

@@ -26,6 +26,18 @@ class Slice:
     first: date
     end: date
 
+    @property
+    def days(self) -> tuple[int, int]:
+        """The same as day numbers."""
+        return self.first.toordinal(), self.end.toordinal()
+
+    def cut_mondays(self) -> Iterator[int]:
+        """Day numbers of the Mondays whose week is partly inside and partly outside."""
+        first, end = self.days
+        for day in {*range(first - 6, first), *range(end - 6, end)}:
+            if date.fromordinal(day).weekday() == 0:
+                yield day
+
 
 def slices(first: date, end: date, *, by_month: bool = False) -> tuple[Slice, ...]:
     """[first, end) cut at every 1 January (a factor is of a year), or at every month."""
@@ -48,13 +60,21 @@ def day_start_unix_milliseconds(day: date, time_zone: str) -> int:
 
 
 def evening_of(hour_start_unix_milliseconds: int, time_zone: str) -> date:
-    """Date a night is called by: 22:00 to 06:00 belong to the evening they began on."""
+    """Date a night is called by: it runs from noon to noon, so 22:00 to 06:00 belong to the evening they began on.
+
+    So do the early and late hours that a long timetable turns from `closed` into `night`.
+    """
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=hour_start_unix_milliseconds)
-    return (start.astimezone(ZoneInfo(time_zone)).replace(tzinfo=None) - timedelta(hours=6)).date()
+    return (start.astimezone(ZoneInfo(time_zone)).replace(tzinfo=None) - timedelta(hours=12)).date()
 
 
 def enrolled_milliseconds(host: Host, site: Site, part: Slice, now_unix_milliseconds: int) -> int:
-    """Time of the slice the machine was enrolled, up to now; a machine that left counts to its last contact's day."""
+    """Time of the slice the machine was enrolled, up to now; a machine that left counts to its last contact's day.
+
+    One that waits for approval is not enrolled yet: 0.
+    """
+    if host.status is HostStatus.PENDING:
+        return 0
     start = day_start_unix_milliseconds(max(part.first, host.enrolled_on), site.time_zone)
     end = min(day_start_unix_milliseconds(part.end, site.time_zone), now_unix_milliseconds)
     if host.status in (HostStatus.REVOKED, HostStatus.FORGOTTEN):
@@ -77,13 +97,15 @@ class WeekShares:
         self._calendar = calendar
         self._weights: dict[int, tuple[int, ...]] = {}
 
-    def share(self, monday: int, value: int) -> Iterator[tuple[date, int]]:
-        """(day, its integer share) for the seven days from the Monday of that day number; shares sum to `value`."""
+    def share(self, monday: int, first: int, end: int, value: int) -> int:
+        """What falls on the days [first, end) of a value of the week from that Monday (day numbers).
+
+        The shares of any cut of the week sum to `value`, exactly.
+        """
         weights = self._weights.get(monday)
         if weights is None:
             weights = self._weights[monday] = self._open_milliseconds(monday)
-        for offset, share in enumerate(apportion(value, weights)):
-            yield date.fromordinal(monday + offset), share
+        return sum(apportion(value, weights)[max(0, first - monday) : max(0, end - monday)])
 
     def _open_milliseconds(self, monday: int) -> tuple[int, ...]:
         """Per day; Monday to Friday equally when the calendar has nothing open in that week."""

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Groups × factors → the rows of the emissions report (pure). METHOD.md §5 and §7.
 
-Uncertainty: errors are taken as common (linear) within one device class and method, as independent between them; the
-factor's enters once, on the row's or the total's own sum.
+Uncertainty: errors are taken as common (linear) within one device class, for all that rests on its priors, and within
+one measuring method; as independent between them. The factor's enters once, on the row's or the total's own sum.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ from veilleuse.collector.account.emissions import (
     sum_emissions,
 )
 from veilleuse.collector.account.gather import Gathered
-from veilleuse.collector.figures import AUTRES, EmissionsRow, EmissionsStatement, Group, GroupKey
+from veilleuse.collector.figures import (
+    AUTRES,
+    Detail,
+    EmissionsRow,
+    EmissionsStatement,
+    Group,
+    GroupKey,
+)
 from veilleuse.collector.ports import ChosenFactor
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
@@ -38,16 +45,19 @@ ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone."""
 
 
-def statement(gathered: Gathered, choose: ChooseFactor, *, simulated: bool) -> EmissionsStatement:
-    """Rows, one total per period (none without fleet rows), virtual machines as memo. Raises UnknownZone."""
-    bill = _Bill(choose, "simulated" if simulated else "real")
+def statement(gathered: Gathered, choose: ChooseFactor, *, data: str) -> EmissionsStatement:
+    """Rows, one total per period (none without fleet rows), virtual machines as memo; `data`: real or simulated.
+
+    Raises UnknownZone.
+    """
+    bill = _Bill(choose, data)
     fleet = [group for group in gathered.groups if not group.key.memo]
     memo = [group for group in gathered.groups if group.key.memo]
     periods: defaultdict[tuple[date, date], list[Group]] = defaultdict(list)
     for group in fleet:
         periods[group.key.period_from, group.key.period_to].append(group)
     return EmissionsStatement(
-        rows=tuple(bill.row(group, AUTRES if _is_autres(group.key) else "row") for group in fleet),
+        rows=tuple(bill.row(group, AUTRES if group.key.autres else "row") for group in fleet),
         totals=tuple(bill.total(groups) for _, groups in sorted(periods.items())),
         memo=tuple(bill.row(group, "memo") for group in memo),
         factors=tuple(bill.factors()),
@@ -57,7 +67,7 @@ def statement(gathered: Gathered, choose: ChooseFactor, *, simulated: bool) -> E
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """The energy of one zone within a row."""
+    """The energy under one factor within a row."""
 
     kwh: Fraction
     chosen: ChosenFactor
@@ -93,6 +103,7 @@ class _Bill:
             period_from=key.period_from.isoformat(),
             period_to=key.period_to.isoformat(),
             level=level,
+            zone=key.zone if len({group.key.zone for group in groups}) == 1 else None,
             n=sum(group.sums.hosts for group in groups),
             machine_days_observed=observed / MILLISECONDS_PER_DAY,
             coverage_states=_ratio(observed, enrolled),
@@ -111,8 +122,7 @@ class _Bill:
         energies: Mapping[tuple[DeviceClass, Method], tuple[int, int]],
     ) -> EmissionsRow:
         total = sum(energy for energy, _ in energies.values())
-        measured = sum(energy for (_, method), (energy, _) in energies.items() if method in MEASURED)
-        u_model = math.sqrt(sum(u**2 for _, u in energies.values())) / total if total else 0.0
+        u_model = _u_model(energies, total)
         low, high = interval(float(kwh(total)), u_model)
         shares = self._shares(groups)
         billed = sum_emissions(emissions(share.kwh, share.chosen.factor) for share in shares)
@@ -122,8 +132,6 @@ class _Bill:
         row = replace(
             row,
             energy_millijoules=total,
-            kwh_measured=float(kwh(measured)),
-            kwh_modelled=float(kwh(total - measured)),
             kwh_total=float(kwh(total)),
             kwh_lo95=low,
             kwh_hi95=high,
@@ -132,19 +140,23 @@ class _Bill:
             u_model=u_model,
             u_factor=u_factor,
             gsd2=math.exp(2 * u),
-            method_mix=_method_mix(energies, total),
         )
-        return _with_factor(
-            _with_emissions(row, billed), {share.chosen.factor.zone: share.chosen for share in shares}
-        )
+        if not any(Detail.METHODS in group.sums.withheld for group in groups):
+            row = _with_methods(row, energies, total)
+        return _with_factor(_with_emissions(row, billed), [share.chosen for share in shares])
 
     def _shares(self, groups: Iterable[Group]) -> list[_Share]:
-        """Energy per zone: a total may span several."""
-        zones: defaultdict[tuple[str, int], int] = defaultdict(int)
+        """Energy per factor: a total may span several zones."""
+        energies: defaultdict[str, int] = defaultdict(int)
+        factors: dict[str, ChosenFactor] = {}
         for group in groups:
-            for sums in group.sums.energies.values():
-                zones[group.key.zone, group.key.period_from.year] += sums.energy_millijoules
-        return [_Share(kwh(energy), self._factor(zone, year)) for (zone, year), energy in zones.items()]
+            if group.sums.energies:
+                chosen = self._factor(group.key.zone, group.key.period_from.year)
+                factors[chosen.factor.factor_id] = chosen
+                energies[chosen.factor.factor_id] += sum(
+                    sums.energy_millijoules for sums in group.sums.energies.values()
+                )
+        return [_Share(kwh(energy), factors[factor_id]) for factor_id, energy in energies.items()]
 
     def _factor(self, zone: str, year: int) -> ChosenFactor:
         if (zone, year) not in self._applied:
@@ -183,12 +195,12 @@ def _with_emissions(row: EmissionsRow, billed: Emissions) -> EmissionsRow:
     )
 
 
-def _with_factor(row: EmissionsRow, applied: Mapping[str, ChosenFactor]) -> EmissionsRow:
-    """The factor's columns; a total over several zones has none but `provisional`."""
-    provisional = any(chosen.provisional for chosen in applied.values())
+def _with_factor(row: EmissionsRow, applied: Sequence[ChosenFactor]) -> EmissionsRow:
+    """The factor's columns; a total over several has none but `provisional`."""
+    provisional = any(chosen.provisional for chosen in applied)
     if len(applied) != 1:
         return replace(row, provisional=provisional)
-    factor = next(iter(applied.values())).factor
+    factor = applied[0].factor
     return replace(
         row,
         provisional=provisional,
@@ -212,16 +224,28 @@ def _by_class_and_method(
     return dict(found)
 
 
-def _method_mix(
-    energies: Mapping[tuple[DeviceClass, Method], tuple[int, int]], total: int
-) -> dict[str, float] | None:
-    """Method → share of the energy, best method first; None of nothing."""
-    if not total:
-        return None
+def _u_model(energies: Mapping[tuple[DeviceClass, Method], tuple[int, int]], total: int) -> float:
+    """Linear within a class for everything that rests on its priors, and within a measuring method; else quadratic."""
+    errors: defaultdict[tuple[DeviceClass, Method | None], int] = defaultdict(int)
+    for (device_class, method), (_, u) in energies.items():
+        errors[device_class, method if method in MEASURED else None] += u
+    return math.sqrt(sum(u**2 for u in errors.values())) / total if total else 0.0
+
+
+def _with_methods(
+    row: EmissionsRow, energies: Mapping[tuple[DeviceClass, Method], tuple[int, int]], total: int
+) -> EmissionsRow:
+    """How the energy is known: measured, modelled, and method → share, best first; no shares of nothing."""
     sums: defaultdict[Method, int] = defaultdict(int)
     for (_, method), (energy, _) in energies.items():
         sums[method] += energy
-    return {method.value: sums[method] / total for method in Method if method in sums}
+    measured = sum(energy for method, energy in sums.items() if method in MEASURED)
+    return replace(
+        row,
+        kwh_measured=float(kwh(measured)),
+        kwh_modelled=float(kwh(total - measured)),
+        method_mix={one.value: sums[one] / total for one in Method if one in sums} if total else None,
+    )
 
 
 def _factor_u(shares: Sequence[_Share]) -> float:
@@ -243,10 +267,6 @@ def _withheld(key: GroupKey) -> dict[str, str]:
         "population": key.population.value,
         "level": "memo" if key.memo else "row",
     }
-
-
-def _is_autres(key: GroupKey) -> bool:
-    return AUTRES in (key.entity, key.site, key.device_class)
 
 
 def _ratio(part: int, whole: int) -> float | None:

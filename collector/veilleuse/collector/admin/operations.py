@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,13 +15,14 @@ from typing import Any, Final
 from veilleuse.collector.calendars.default import default_calendar
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment.issuing import Office, unix_milliseconds
-from veilleuse.collector.enrolment.tokens import TokenOrder, new_token, token_sha256
+from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_token, token_sha256
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import AgentId, Host, HostStatus, Site
 from veilleuse.collector.ports import DeriveStore
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.wire.address import WILDCARDS, split_address
 from veilleuse.wire.bands import CalendarError
 from veilleuse.wire.vocabulary import Population
 
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 
 JOIN_FILE_VERSION: Final = 1
 FLUSH_SECONDS: Final = 60.0
-_WILDCARDS: Final = ("0.0.0.0:", "[::]:", ":::", "*:", ":")
 _ALLOWED_FROM: Final = {
     HostStatus.ACTIVE: {HostStatus.PENDING, HostStatus.SUSPENDED, HostStatus.ACTIVE},
     HostStatus.SUSPENDED: {HostStatus.PENDING, HostStatus.ACTIVE, HostStatus.SUSPENDED},
@@ -78,7 +78,7 @@ class Operations:
             raise UsageError(f"unknown operation {operation!r}: use one of {', '.join(OPERATIONS)}")
         try:
             return method(self, **arguments)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"wrong arguments for {operation}: {error}") from error
 
     # --- the process
@@ -120,6 +120,7 @@ class Operations:
         time_zone: str | None = None,
     ) -> dict[str, Any]:
         """A token and the content of its join file. A site nobody declared is made, with the default timetable."""
+        org_entity, site = checked_name("entity", org_entity), checked_name("site", site)
         order = TokenOrder(org_entity, site, Population(population), uses, hours, tuple(networks), approve)
         join = self._join_file()
         token = new_token()
@@ -227,17 +228,26 @@ class Operations:
         return self.office.commit(job)
 
     def site_put(self, *, site: str, zone: str | None = None, time_zone: str | None = None) -> dict[str, Any]:
-        """Declare a site, or change its zones; its timetable stays, or is the default one. Keeps what is not given."""
+        """Declare a site, or change its zones; its timetable stays, or is the default one. Keeps what is not given.
+
+        The time zone of a site with machines stays: their records are filed by its civil days.
+        """
+        site = checked_name("site", site)
 
         def job() -> Site:
             known = {known.site: known for known in self.office.registry.sites()}.get(site)
-            made = self._new_site(
+            made = new_site(
+                self.settings,
                 site,
                 zone or (known.zone if known else None),
                 time_zone or (known.time_zone if known else None),
             )
             if known is not None and known.time_zone == made.time_zone:
                 made = Site(site, made.zone, made.time_zone, known.calendar_json)
+            elif known is not None and any(host.site == site for host in self.office.registry.hosts()):
+                raise UsageError(
+                    f"site '{site}' has machines: its time zone stays {known.time_zone}; declare another site for new ones"
+                )
             self.office.registry.put_site(made)
             return made
 
@@ -248,7 +258,9 @@ class Operations:
 
     def derive_all(self) -> dict[str, Any]:
         """Derive everything again: a corrected model repairs the past. Work goes on in the background."""
-        return {"periods": self.office.commit(self.derive_store.mark_all_dirty)}
+        periods = self.office.commit(self.derive_store.mark_all_dirty)
+        self.derive.wake()
+        return {"periods": periods}
 
     def flush(self, *, wait_seconds: float = FLUSH_SECONDS) -> dict[str, Any]:
         """Derive until nothing waits for it. Raises AdminError when that takes longer."""
@@ -286,22 +298,11 @@ class Operations:
     def _ensure_site(self, site: str, zone: str | None, time_zone: str | None) -> None:
         known = {known.site: known for known in self.office.registry.sites()}.get(site)
         if known is None:
-            self.office.registry.put_site(self._new_site(site, zone, time_zone))
+            self.office.registry.put_site(new_site(self.settings, site, zone, time_zone))
         elif (zone or known.zone, time_zone or known.time_zone) != (known.zone, known.time_zone):
             raise UsageError(
                 f"site '{site}' exists with zone {known.zone} and time zone {known.time_zone}: leave out --zone and --time-zone"
             )
-
-    def _new_site(self, site: str, zone: str | None, time_zone: str | None) -> Site:
-        zone = zone or self.settings.reporting.zone
-        time_zone = time_zone or self.settings.reporting.time_zone
-        choose(
-            zone, datetime.now(UTC).year
-        )  # raises UnknownZone, before records wait for a factor that never comes
-        try:
-            return Site(site, zone, time_zone, default_calendar(time_zone).to_json())
-        except CalendarError as error:
-            raise UsageError(f"site '{site}': {error}") from error
 
     def _join_file(self) -> dict[str, Any]:
         """All of it but the secrets. Raises UsageError when no agent could use its addresses."""
@@ -309,10 +310,7 @@ class Operations:
             ("address", self.addresses.telemetry),
             ("enrolment_address", self.addresses.enrolment),
         ):
-            if address.startswith(_WILDCARDS):
-                raise UsageError(
-                    f"agents cannot connect to {address}: set grpc.advertised_{word} to a name of this collector"
-                )
+            _require_usable(word, address, self.settings.pki.server_names)
         authority = self.office.authority
         return {
             "version": JOIN_FILE_VERSION,
@@ -321,6 +319,31 @@ class Operations:
             "ca_pem": authority.root_pem.decode(),
             "ca_sha256": authority.root_sha256,
         }
+
+
+def new_site(settings: CollectorSettings, site: str, zone: str | None, time_zone: str | None) -> Site:
+    """A site with the default timetable. Raises UsageError or UnknownZone for what cannot be one."""
+    zone, time_zone = zone or settings.reporting.zone, time_zone or settings.reporting.time_zone
+    # By its code, however it was named. Raises, before records wait for a factor that never comes.
+    zone = choose(zone, datetime.now(UTC).year).factor.zone
+    try:
+        return Site(checked_name("site", site), zone, time_zone, default_calendar(time_zone).to_json())
+    except CalendarError as error:
+        raise UsageError(f"site '{site}': {error}") from error
+
+
+def _require_usable(word: str, address: str, server_names: Sequence[str]) -> None:
+    """Raises UsageError when no agent could connect to this address, or none would believe who answers there."""
+    host, _ = split_address(address)
+    if host in WILDCARDS:
+        raise UsageError(
+            f"agents cannot connect to {address}: set grpc.advertised_{word} to a name of this collector"
+        )
+    if not {host.lower(), "*." + host.lower().partition(".")[2]} & {name.lower() for name in server_names}:
+        raise UsageError(
+            f"the collector's certificate is not for {host}: add it to pki.server_names and start the collector again, "
+            f"or set grpc.advertised_{word} to one of {', '.join(server_names)}"
+        )
 
 
 OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import socketserver
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS: Final = 32
 IDLE_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 1.0
 
 
 class AdminServer:
@@ -37,16 +40,29 @@ class AdminServer:
             self._path.chmod(0o600)  # until here the directory's own 0700 keeps others out
         except OSError as error:
             raise DataDirectoryError(f"cannot listen on {self._path}: {error.strerror or error}") from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="admin", daemon=True
-        )
+        self._data_dir = data_dir
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="admin", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop listening and remove the socket."""
-        self._server.shutdown()
+        self._closing.set()
+        with (
+            suppress(OSError),  # somebody removed the socket: the thread ends with us
+            socket_path(self._data_dir) as path,
+            socket.socket(socket.AF_UNIX) as waking,
+        ):
+            waking.settimeout(STOP_SECONDS)
+            waking.connect(path)
+        self._thread.join(STOP_SECONDS)
         self._server.server_close()
         self._path.unlink(missing_ok=True)
+
+    def _serve(self) -> None:
+        """One connection after the other; asleep in between, where serve_forever would look twice a second."""
+        while not self._closing.is_set():
+            self._server.handle_request()
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
@@ -83,14 +99,17 @@ class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         """Answer line after line until the caller closes, is silent for 10 s, or writes too much."""
         while line := self._read_line():
-            self.wfile.write(json.dumps(_answer(self.server.operations, line)).encode() + b"\n")
+            too_long = len(line) > MAX_REQUEST_BYTES
+            answer = _TOO_LONG if too_long else _answer(self.server.operations, line)
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
+            if too_long:
+                return
 
     def _read_line(self) -> bytes:
         try:
-            line = self.rfile.readline(MAX_REQUEST_BYTES + 1)
+            return self.rfile.readline(MAX_REQUEST_BYTES + 1)
         except TimeoutError:
             return b""
-        return line if len(line) <= MAX_REQUEST_BYTES else b"too long"
 
 
 def _answer(operations: Operations, line: bytes) -> dict[str, Any]:
@@ -99,7 +118,17 @@ def _answer(operations: Operations, line: bytes) -> dict[str, Any]:
         if not isinstance(request, dict) or not isinstance(operation := request.pop("op", None), str):
             raise UsageError('the request is not a JSON object with an "op"')
         return {"ok": True, "result": operations.perform(operation, request)}
-    except ValueError:
-        return {"ok": False, "exit_code": 2, "error": "the request is not JSON"}
+    except (ValueError, RecursionError):
+        return _refused(2, "the request is not JSON")
     except CollectorError as error:
-        return {"ok": False, "exit_code": error.exit_code, "error": str(error)}
+        return _refused(error.exit_code, str(error))
+    except Exception:  # the administration's outermost call, as a servicer's: it must answer
+        log.exception("administration call failed")
+        return _refused(1, "the collector failed: its log says why")
+
+
+def _refused(exit_code: int, error: str) -> dict[str, Any]:
+    return {"ok": False, "exit_code": exit_code, "error": error}
+
+
+_TOO_LONG: Final = _refused(2, f"a request has at most {MAX_REQUEST_BYTES} bytes")

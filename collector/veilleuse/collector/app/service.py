@@ -16,10 +16,9 @@ from typing import Any, Final
 
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.child import Child
-from veilleuse.collector.app.logs import configure
 from veilleuse.collector.app.servers import ENROLMENT_WORKERS, Listener, listen, require_free
 from veilleuse.collector.app.service_manager import notify
-from veilleuse.collector.assembly import Collector, open_collector, product_version
+from veilleuse.collector.assembly import Collector, open_collector
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
 from veilleuse.collector.enrolment.authority import Authority
 from veilleuse.collector.enrolment.joining import Joining
@@ -28,9 +27,11 @@ from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import StoreDamaged
 from veilleuse.collector.health import Count
+from veilleuse.collector.logs import configure
 from veilleuse.collector.receiver import TelemetryServicer
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.collector.validate import clean_facts
+from veilleuse.collector.version import product_version
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
             registry=collector.store.registry,
             ingest=collector.store.ingest,
             health=health,
-            queue_pushes=settings.grpc.queue_pushes,
+            queue_pushes=settings.grpc.admitted_pushes,
             allow_fake=collector.simulated,
         ).add_to(telemetry.server)
         joining = Joining(

@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 
 
 def default_calendar(time_zone: str = DEFAULT_CALENDAR.time_zone) -> Calendar:
     """The default timetable in a time zone. Raises CalendarError on an unknown one."""
-    return replace(DEFAULT_CALENDAR, time_zone=time_zone)
+    return DEFAULT_CALENDAR._replace(time_zone=time_zone)

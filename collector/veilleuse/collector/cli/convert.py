@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from veilleuse.collector.account.conversion import Answer, conversion, energy_kwh
+from veilleuse.collector.account.conversion import Answer, conversion, energy_kwh, rounded
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json, settings_of
+from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factors.choose import factor_book
 from veilleuse.collector.ports import ChosenFactor
 
@@ -27,7 +28,7 @@ def convert(
     year: Annotated[
         int | None, typer.Option(min=1990, max=2200, help="year of the energy (default: this year)")
     ] = None,
-    factor: Annotated[str | None, typer.Option(help="a factor by name, instead of zone and year")] = None,
+    factor: Annotated[str | None, typer.Option(help="a factor by name, instead of --zone and --year")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,8 +40,10 @@ def convert(
         chosen = book.choose(zone, year or datetime.now(UTC).year)
         zone = book.normalise(zone)
     else:
+        if zone is not None or year is not None:
+            raise UsageError("--factor names the zone and the year already: leave out --zone and --year")
         named = book.named(factor)
-        chosen = ChosenFactor(named, year or named.valid_from.year, provisional=False)
+        chosen = ChosenFactor(named, named.valid_from.year, provisional=False)
         zone = named.zone
     answer = conversion(kwh, chosen, zone)
     if as_json:
@@ -51,9 +54,12 @@ def convert(
 
 def _text(answer: Answer) -> str:
     """For people: rounded to the digits the interval supports."""
+    total, low, high = rounded(
+        (float(answer["kgco2e_total"]), float(answer["kgco2e_lo95"]), float(answer["kgco2e_hi95"]))
+    )
     lines = [
-        f"{answer['kwh']:g} kWh × {answer['factor_kgco2e_per_kwh']:g} kgCO2e/kWh = {answer['kgco2e_total']:.6g} kgCO2e",
-        f"95 %: {answer['kgco2e_lo95']:.3g} to {answer['kgco2e_hi95']:.3g} kgCO2e",
+        f"{answer['kwh']:.12g} kWh × {answer['factor_kgco2e_per_kwh']:g} kgCO2e/kWh = {total} kgCO2e",
+        f"95 %: {low} to {high} kgCO2e",
         f"factor {answer['factor_id']} ({answer['zone']}, {answer['year']}): {answer['factor_source']}",
     ]
     if answer["provisional"]:

@@ -42,17 +42,20 @@ def derive(
 
 
 def _in_the_collector(settings: CollectorSettings, everything: bool) -> int:
-    """Ask the running collector, then watch its marks go. How many there were."""
-    ask(settings.data_dir, "derive_all" if everything else "ping")
+    """Ask the running collector, then watch today's marks go; those made since are not waited for. How many there were."""
+    answer = ask(settings.data_dir, "derive_all" if everything else "ping")
     with closing(SqliteReader(settings.data_dir)) as reader:
-        first = waiting = reader.dirty_count()
-        while waiting:
-            _progress(waiting)
+        periods = int(answer["periods"]) if everything else reader.dirty_count()
+        newest = (reader.dirty_span() or (0, 0))[1]
+        before = 0
+        # Marks are taken oldest first, and numbers begin again when none is left.
+        while (span := reader.dirty_span()) and before <= span[0] <= newest:
+            before = span[0]
+            _progress(reader.dirty_count())
             time.sleep(_LOOK_SECONDS)
             ask(settings.data_dir, "ping")  # raises when the collector has gone: nobody derives any more
-            waiting = reader.dirty_count()
         _progress(0)
-        return first
+        return periods
 
 
 def _here(settings: CollectorSettings, everything: bool) -> int:

@@ -14,6 +14,7 @@ CollectorError (`exit_code` 1, or 2 for UsageError) or a ConfigurationError: it 
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -82,6 +83,8 @@ def veilleuse() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line without the program's name; the exit code. Every error is one line on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without é or × gets a ?, not a traceback
     logging.basicConfig(level=logging.ERROR, format="veilleuse: %(message)s")  # `serve` sets its own
     command = get_command(app)
     try:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -21,7 +21,6 @@ from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.figures import Thresholds
 from veilleuse.collector.indicators import BUILTIN, load
-from veilleuse.collector.model import DataKind
 from veilleuse.collector.ports import Reader
 from veilleuse.collector.report import FORMATS, Document, Row, Value, renderer
 from veilleuse.collector.report import emissions as emissions_report
@@ -41,6 +40,9 @@ Output = Annotated[
 
 _GROUP_BY: Final = ",".join(DEFAULT_DIMENSIONS)
 
+_Head: TypeAlias = "dict[str, Value | list[str] | None]"
+_Make: TypeAlias = Callable[[Gathered, CollectorSettings, _Head], Document]
+
 
 @app.callback()
 def report() -> None:
@@ -57,16 +59,7 @@ def emissions(
     config: ConfigOption = None,
 ) -> None:
     """Energy and emissions of the use phase, with coverage, uncertainty, factor and method beside each figure."""
-    settings = settings_of(config)
-    question = _question(settings, first, end, group_by)
-    render = _renderer(form)
-    with closing(SqliteReader(settings.data_dir)) as reader:
-        kind = reader.data_kind()
-        gathered = gather(reader, question)
-        stated = statement(gathered, choose, simulated=kind.simulated)
-        head = _head(reader, settings, question, kind)
-    _write(render(emissions_report.document(stated, head)), output)
-    _warn(head)
+    _report(emissions_document, (first, end, group_by), form, output, config)
 
 
 @app.command("indicators")
@@ -79,23 +72,27 @@ def indicators(
     config: ConfigOption = None,
 ) -> None:
     """Sobriety indicators: on outside opening hours, idle while on, coverage."""
+    _report(indicators_document, (first, end, group_by), form, output, config)
+
+
+def _report(make: _Make, asked: tuple[str, str, str], form: str, output: str, config: Path | None) -> None:
+    """Gather, make the document, write it; `asked`: --from, --to, --group-by as typed."""
     settings = settings_of(config)
-    question = _question(settings, first, end, group_by)
+    question = _question(settings, *asked)
     render = _renderer(form)
     with closing(SqliteReader(settings.data_dir)) as reader:
-        kind = reader.data_kind()
         gathered = gather(reader, question)
-        head = _head(reader, settings, question, kind)
-    _write(render(indicators_document(gathered, settings, kind, head)), output)
+        head = _head(reader, settings, question)
+    _write(render(make(gathered, settings, head)), output)
     _warn(head)
 
 
-def indicators_document(
-    gathered: Gathered,
-    settings: CollectorSettings,
-    kind: DataKind,
-    head: dict[str, Value | list[str] | None],
-) -> Document:
+def emissions_document(gathered: Gathered, _settings: CollectorSettings, head: _Head) -> Document:
+    """The official ledger of every group. Raises UnknownZone."""
+    return emissions_report.document(statement(gathered, choose, data=str(head["data"])), head)
+
+
+def indicators_document(gathered: Gathered, settings: CollectorSettings, head: _Head) -> Document:
     """Every built-in indicator of every group it applies to."""
     thresholds = Thresholds(settings.indicators.out_of_hours_target_ratio)
     coverage = load("I13")
@@ -114,7 +111,7 @@ def indicators_document(
                         group.sums.hosts,
                         figure,
                         coverage_states=covered.value,
-                        data=_data(kind),
+                        data=str(head["data"]),
                     )
                 )
     return indicators_report.document(rows, head)
@@ -144,37 +141,32 @@ def _renderer(form: str) -> Callable[[Document], str]:
     return renderer(form)
 
 
-def _head(
-    reader: Reader, settings: CollectorSettings, question: Question, kind: DataKind
-) -> dict[str, Value | list[str] | None]:
+def _head(reader: Reader, settings: CollectorSettings, question: Question) -> _Head:
     return {
         "from": question.first.isoformat(),
         "to": question.end.isoformat(),
         "time_zone": settings.reporting.time_zone,
         "group_by": list(question.dimensions),
         "k_anonymity": question.k_anonymity,
-        "data": _data(kind),
+        "data": "simulated" if reader.data_kind().simulated else "real",
         "method_version": METHOD_VERSION,
         "periods_not_derived": reader.dirty_count(),
         "generated_unix_milliseconds": question.now_unix_milliseconds,
     }
 
 
-def _data(kind: DataKind) -> str:
-    return "simulated" if kind.simulated else "real"
-
-
 def _write(text: str, output: str) -> None:
     if output == "-":
-        sys.stdout.write(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())  # UTF-8 and its own line ends, whatever the terminal is set to
         return
     try:
         Path(output).write_text(text, encoding="utf-8", newline="")
     except OSError as error:
-        raise CollectorError(f"cannot write {output}: {error.strerror}; give another path to -o") from error
+        raise CollectorError(f"cannot write '{output}': {error.strerror}; give another path to -o") from error
 
 
-def _warn(head: dict[str, Value | list[str] | None]) -> None:
+def _warn(head: _Head) -> None:
     waiting = head["periods_not_derived"]
     if waiting:
         print(

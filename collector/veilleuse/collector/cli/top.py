@@ -10,25 +10,25 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Final
 from zoneinfo import ZoneInfo
 
 import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, settings_of
-from veilleuse.collector.model import Host, SumRow
+from veilleuse.collector.model import Host, HostId, SumRow
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.collector.web.look import Look, Outlook, local_time
-from veilleuse.collector.web.metrics import energies
+from veilleuse.collector.web.metrics import energy_today
 from veilleuse.collector.web.period import group_of
 from veilleuse.collector.web.words import Words, words
-from veilleuse.wire.vocabulary import DeviceClass, Population, State
+from veilleuse.wire.vocabulary import Population, State
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,7 +37,16 @@ app = typer.Typer(**APP)
 
 MINIMUM_INTERVAL_SECONDS: Final = 0.5
 MAXIMUM_ROWS: Final = 40
-"""Hosts shown on a terminal; the rest are counted in one line."""
+"""Servers shown, those that draw most first; the rest are counted in one line."""
+OTHER_LINES: Final = 4
+"""Of a terminal: the clock, the blank line above the table, its head, the addresses."""
+STATE_WORDS: Final = {
+    State.ON_ACTIVE: "active",
+    State.ON_IDLE: "idle",
+    State.ASLEEP: "asleep",
+    State.OFF: "off",
+    State.UNKNOWN: "unknown",
+}
 DASH: Final = "–"
 
 
@@ -61,8 +70,10 @@ class Screen:
     time: str
     headline: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
+    servers: int
+    """How many there are, shown or not."""
     others: tuple[str, ...]
-    """One line per population that is shown by its health only."""
+    """One line on the populations that are never shown live."""
     page_url: str
     metrics_url: str
     warnings: tuple[str, ...]
@@ -110,16 +121,15 @@ def _screens(
 def screen(look: Look, settings: CollectorSettings, w: Words) -> Screen:
     """A look as text (pure)."""
     base = f"http://{settings.http.address}/"
+    watts = {power.host.host_id: power.watts for power in look.fleet.power}
     servers = [host for host in look.fleet.active if host.population is Population.SERVER]
-    rows = tuple(_row(look, host, w) for host in servers[:MAXIMUM_ROWS])
-    others = list(_others(look, w))
-    if len(servers) > MAXIMUM_ROWS:
-        others.insert(0, f"and {w.count('count.server', len(servers) - MAXIMUM_ROWS)} more")
+    servers.sort(key=lambda host: (-watts.get(host.host_id, -1.0), host.host_id))
     return Screen(
         f"{local_time(look):%H:%M:%S}",
         tuple(_headline(look, w)),
-        rows,
-        tuple(others),
+        tuple(_rows(look, servers[:MAXIMUM_ROWS], watts, w)),
+        len(servers),
+        tuple(_others(look, w)),
         base,
         base + "metrics",
         tuple(_warnings(look)),
@@ -127,46 +137,43 @@ def screen(look: Look, settings: CollectorSettings, w: Words) -> Screen:
 
 
 def _headline(look: Look, w: Words) -> Iterable[tuple[str, str]]:
-    for virtual, name in ((False, "servers"), (True, "virtual machines (memo)")):
-        energy, grams = _today(look, virtual)
-        power = [p.watts for p in look.fleet.power if _virtual(p.host) is virtual]
+    for virtual, name in ((False, "servers"), (True, "virtual machines")):
+        energy, grams = energy_today(look, virtual=virtual)
+        power = [p.watts for p in look.fleet.power if is_virtual(p.host.facts.device_class) is virtual]
         if energy is None and not power and virtual:
             continue
         watts = w.watts(sum(power)) if power else w("none.unknown")
         text = f"{watts}, today {w.energy(energy) if energy is not None else w('none.unknown')}"
-        yield name, text + (f" = {w.grams(grams)}" if grams is not None else "")
+        text += f" = {w.grams(grams)}" if grams is not None else ""
+        yield name, text + (" (outside the total)" if virtual else "")
     for one in look.sobriety:
         if one.period == "today" and one.coverage_states is not None:
             energy_part = DASH if one.coverage_energy is None else w.percent(one.coverage_energy)
-            name = "coverage today" + (" (memo)" if one.virtual else "")
-            yield name, f"states {w.percent(one.coverage_states)}, energy {energy_part}"
+            name = "VM coverage" if one.virtual else "coverage"
+            yield name, f"today: states {w.percent(one.coverage_states)}, energy {energy_part}"
 
 
-def _today(look: Look, virtual: bool) -> tuple[int | None, Fraction | None]:
-    energy: int | None = None
-    grams: Fraction | None = None
-    found = energies(look.fleet.today.derived, look.fleet.hosts, look, look.today.year)
-    for (group, _, _), (millijoules, emitted) in found.items():
-        if (group.device_class == DeviceClass.VIRTUAL_MACHINE) is virtual:
-            energy = (energy or 0) + millijoules
-            grams = grams if emitted is None else (grams or 0) + emitted
-    return energy, grams
-
-
-def _row(look: Look, host: Host, w: Words) -> Row:
-    power = next((p.watts for p in look.fleet.power if p.host.host_id == host.host_id), None)
-    today = [row.cell.energy_millijoules for row in look.fleet.today.derived if row.host_id == host.host_id]
-    sums = [row for row in look.fleet.today.sums if row.host_id == host.host_id]
-    group = group_of(host)
-    return Row(
-        str(host.host_id),
-        f"{group.entity} / {group.site} / {group.device_class}",
-        DASH if power is None else w.watts(power),
-        _cpu(sums, w),
-        _states(sums, w),
-        w.energy(sum(today)) if today else DASH,
-        _contact(look, host),
-    )
+def _rows(look: Look, shown: Sequence[Host], watts: Mapping[HostId, float], w: Words) -> Iterable[Row]:
+    wanted = {host.host_id for host in shown}
+    energy: dict[HostId, int] = {}
+    for row in look.fleet.today.derived:
+        if row.host_id in wanted:
+            energy[row.host_id] = energy.get(row.host_id, 0) + row.cell.energy_millijoules
+    sums: defaultdict[HostId, list[SumRow]] = defaultdict(list)
+    for one in look.fleet.today.sums:
+        if one.host_id in wanted:
+            sums[one.host_id].append(one)
+    for host in shown:
+        key, group = host.host_id, group_of(host)
+        yield Row(
+            str(key),
+            f"{group.entity} / {group.site} / {group.device_class}",
+            w.watts(watts[key]) if key in watts else DASH,
+            _cpu(sums[key], w),
+            _states(sums[key]),
+            w.energy(energy[key]) if key in energy else DASH,
+            _contact(look, host),
+        )
 
 
 def _cpu(sums: Iterable[SumRow], w: Words) -> str:
@@ -176,28 +183,30 @@ def _cpu(sums: Iterable[SumRow], w: Words) -> str:
     return w.percent(sum(c.cpu_busy_milliseconds or 0 for c in covered) / whole) if whole else DASH
 
 
-def _states(sums: Iterable[SumRow], w: Words) -> str:
+def _states(sums: Iterable[SumRow]) -> str:
     """Shares of today's states, largest first."""
     times: defaultdict[State, int] = defaultdict(int)
     for row in sums:
         times[row.cell.state] += row.cell.milliseconds
     whole = sum(times.values())
     ordered = sorted(times.items(), key=lambda item: -item[1])
-    return ", ".join(f"{state.value} {w.percent(ms / whole)}" for state, ms in ordered if ms) or DASH
+    return " ".join(f"{STATE_WORDS[state]} {ms / whole:.0%}" for state, ms in ordered if ms) or DASH
 
 
 def _contact(look: Look, host: Host) -> str:
     if host.last_contact_unix_milliseconds is None:
         return "never"
     zone = ZoneInfo(look.fleet.time_zone)
-    return f"{datetime.fromtimestamp(host.last_contact_unix_milliseconds / 1000, zone):%d %b %H:%M:%S}"
+    moment = datetime.fromtimestamp(host.last_contact_unix_milliseconds / 1000, zone)
+    return f"{moment:%H:%M:%S}" if moment.date() == look.today else f"{moment.date()}"
 
 
 def _others(look: Look, w: Words) -> Iterable[str]:
-    for population in (Population.WORKSTATION, Population.CLASSROOM):
-        members = [h for h in look.fleet.active if h.population is population]
-        if members:
-            yield f"{w.count(f'count.{population.value}', len(members))} enrolled: health only, figures by closed period on the page"
+    numbers = Counter(host.population for host in look.fleet.active)
+    kinds = (Population.WORKSTATION, Population.CLASSROOM)
+    told = [w.count(f"count.{kind.value}", numbers[kind]) for kind in kinds if numbers[kind]]
+    if told:
+        yield f"{', '.join(told)}: by closed period, on the page"
 
 
 def _warnings(look: Look) -> Iterable[str]:
@@ -209,14 +218,7 @@ def _warnings(look: Look) -> Iterable[str]:
         yield "no machine is enrolled yet: 'veilleuse token create', then 'veilleuse-agent enrol'"
     for _, chosen in look.factors_now():
         if chosen.provisional:
-            yield (
-                f"emission factor {chosen.factor.factor_id} is provisional for {chosen.year}: "
-                "the year's own is not published yet"
-            )
-
-
-def _virtual(host: Host) -> bool:
-    return host.facts.device_class is DeviceClass.VIRTUAL_MACHINE
+            yield f"emission factor {chosen.factor.factor_id} is provisional for {chosen.year}"
 
 
 def _plain(screens: Iterator[Screen]) -> None:
@@ -236,42 +238,55 @@ def _plain(screens: Iterator[Screen]) -> None:
                 f"today {row.today}, contact {row.contact}",
                 flush=True,
             )
+        if one.servers > len(one.rows):
+            print(f"{one.time} {_more(one, len(one.rows))}", flush=True)
+
+
+def _more(one: Screen, shown: int) -> str:
+    return f"and {one.servers - shown} more"
 
 
 def _live(screens: Iterator[Screen]) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    first = next(screens)
-    with Live(_drawn(first), console=Console(highlight=False), auto_refresh=False) as live:
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False) as live:
         for one in screens:
-            live.update(_drawn(one), refresh=True)
+            live.update(_drawn(one, console.height), refresh=True)
 
 
-def _drawn(one: Screen) -> RenderableType:
-    from rich import box
+def _drawn(one: Screen, height: int) -> RenderableType:
+    """At most `height` lines, none wrapped: servers that would not fit are counted instead."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    head = Table.grid(padding=(0, 2))
-    head.add_row(Text("Veilleuse", style="bold"), Text(one.time))
-    for name, text in one.headline:
-        head.add_row(Text(name, style="bold"), Text(text))
-    table = Table(
-        "host",
-        "entity / site / class",
-        "power",
-        "cpu today",
-        "state today",
-        "today",
-        "last contact",
-        box=box.SIMPLE_HEAD,
-    )
-    for row in one.rows:
-        cells = (row.host, row.group, row.power, row.cpu, row.state, row.today, row.contact)
-        table.add_row(*map(Text, cells))
-    notes = [Text(line) for line in one.others]
-    notes += [Text(line, style="yellow") for line in one.warnings]
-    links = Text(f"page {one.page_url}   metrics {one.metrics_url}   Ctrl-C stops")
-    return Group(head, table, *notes, links)
+    room = max(1, height - OTHER_LINES - len(one.headline) - len(one.others) - len(one.warnings))
+    rows = one.rows if one.servers <= room else one.rows[: room - 1]
+    pairs = (("Veilleuse", one.time), *one.headline)
+    left = max(len(name) for name, _ in pairs)
+    lines = [Text.assemble((f"{name:<{left}}", "bold"), f"  {text}") for name, text in pairs]
+    head, *body = _columns(rows)
+    lines += [Text(), Text(head, style="bold"), *map(Text, body)]
+    if one.servers > len(rows):
+        lines.append(Text(_more(one, len(rows))))
+    lines += [Text(line) for line in one.others]
+    lines += [Text(line, style="yellow") for line in one.warnings]
+    lines.append(Text(f"{one.page_url}  {one.metrics_url}  Ctrl-C stops"))
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return Group(*lines)
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    """A head and one line per server, as wide as their content; what may be cut off stands last."""
+    heads = ("host", "power", "cpu", "states today", "energy", "contact", "entity / site / class")
+    cells = [(r.host, r.power, r.cpu, r.state, r.today, r.contact, r.group) for r in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    to_the_left = {3, 6}
+    return [
+        "  ".join(
+            f"{cell:{'<' if i in to_the_left else '>'}{widths[i]}}" for i, cell in enumerate(line)
+        ).rstrip()
+        for line in (heads, *cells)
+    ]

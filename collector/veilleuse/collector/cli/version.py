@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import platform
 import sqlite3
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 import typer
 
 from veilleuse.collector.cli.shared import APP, JsonOption, print_json
+from veilleuse.collector.version import product_version
 from veilleuse.wire.limits import PROTOCOL_MINOR_MAXIMUM, PROTOCOL_MINOR_MINIMUM
 
 app = typer.Typer(**APP)
@@ -19,10 +20,7 @@ app = typer.Typer(**APP)
 @app.command()
 def show_version(as_json: JsonOption = False) -> None:
     """Print the version of the program and of what it stands on."""
-    try:
-        own = version("veilleuse")
-    except PackageNotFoundError:
-        own = "0+source"
+    own = product_version()
     facts = {
         "version": own,
         "protocol": f"v1.{PROTOCOL_MINOR_MINIMUM}-{PROTOCOL_MINOR_MAXIMUM}",

@@ -11,7 +11,7 @@ from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.priors import MILLION
 from veilleuse.collector.model import Cell, MachineFacts, WallEnergy
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import DeviceClass, State
+from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 
 ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
 
@@ -58,7 +58,7 @@ def _standby(
     if machine.device_class is DeviceClass.UNKNOWN:
         method, u_ppm = Method.CLASS_DEFAULT, priors.UNKNOWN_U_PPM
     energy = scaled(power * milliseconds)
-    if machine.device_class is DeviceClass.LAPTOP:
+    if machine.device_class is DeviceClass.LAPTOP and cell.supply is not Supply.AC:
         energy = scaled(power * milliseconds * plugged_share_ppm, MILLION * MILLION)
         u_ppm = round(math.hypot(u_ppm, priors.PLUGGED_SHARE_U_PPM))
     return (part(method, energy, u_ppm, milliseconds),)

@@ -68,7 +68,9 @@ STATE_POWERS: Final = {
     DeviceClass.TOWER: _powers(0.8, 2.0, 20, 26, 72),
     DeviceClass.ALL_IN_ONE: _powers(0.5, 1.5, 12, 30, 55),
     DeviceClass.THIN_CLIENT: _powers(0.6, 0.8, 7, 9.5, 12),
-    DeviceClass.SERVER: _powers(8, None, 100, 175, 300),
+    # No screen, so one rest power. 475 W is full load (idle/max 0.21); METHOD.md's 175 and 300 W are levels of service,
+    # which the curve passes at 13 % and at 41 % of load.
+    DeviceClass.SERVER: _powers(8, None, 100, 100, 475),
     # Desktop TEC median (56.5 kWh/year), which is the SFF's row.
     DeviceClass.UNKNOWN: _powers(0.5, 1.5, 10, 13, 45),
 }
@@ -102,7 +104,7 @@ BATTERY_TO_WALL_PPM: Final = round(MILLION / 0.84)
 BATTERY_U_PPM: Final = u_ppm(1.2)
 
 METER_U_PPM: Final = u_ppm_of_percent(2)
-"""Plug and PDU outlet: ± 2 %, ours (class 2 meters, IEC 62053-21, on the safe side of class 1)."""
+"""Plug and PDU outlet: ± 2 %, ours (a class 2 meter; IEC 62053-21 from memory)."""
 MACHINE_METER_U_PPM: Final = u_ppm_of_percent(5)
 """UPS, BMC and hwmon power meters: ± 5 %, ours."""
 
@@ -134,7 +136,8 @@ PLATFORM_SLOPE_PPM: Final = _SLOPE_ADAPTER
 """psys already holds the platform: only the supply's loss is added (0.88), no base; ours."""
 
 CURVE_EXPONENT: Final = 1.4
-"""f(u) = 2u − u^1.4: Fan, Weber, Barroso, Power provisioning for a warehouse-sized computer, ISCA 2007."""
+"""f(u) = 2u − u^1.4: Fan, Weber, Barroso, Power provisioning for a warehouse-sized computer, ISCA 2007, as quoted by
+others (the models of OpenDC and DSLab); the paper itself was not read."""
 
 
 def curve_ppm(load_ppm: int) -> int:

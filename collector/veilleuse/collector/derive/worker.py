@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 SLICE_SECONDS: Final = 0.020
 """Longest stretch of the writer's thread one job takes: it delays acknowledgements by as much."""
-PAUSE_SECONDS: Final = 0.5
-"""Wait when nothing is dirty."""
+GATHER_SECONDS: Final = 0.5
+"""Wait between the first record stored and the derivation: what comes together is derived together."""
 RETRY_SECONDS: Final = 5.0
 """Wait after a failure of the store."""
 _PERIODS_PER_SLICE: Final = 64
@@ -127,7 +127,9 @@ class DeriveWorker:
         *,
         plugged_share_ppm: int,
         clock: Callable[[], float] = time.monotonic,
+        dirty: threading.Event | None = None,
     ) -> None:
+        """`dirty`: set by whoever stores records; the background sleeps until then."""
         self._writer = writer
         self._store = store
         self._registry = registry
@@ -135,6 +137,7 @@ class DeriveWorker:
         self._plugged_share_ppm = plugged_share_ppm
         self._clock = clock
         self._stop = threading.Event()
+        self._dirty = dirty or threading.Event()
         self._thread: threading.Thread | None = None
         self._zones_reported: set[str] = set()
 
@@ -146,8 +149,13 @@ class DeriveWorker:
     def stop(self, timeout_seconds: float = 5.0) -> None:
         """Stop after the slice under way; what is left stays marked dirty."""
         self._stop.set()
+        self.wake()
         if self._thread is not None:
             self._thread.join(timeout_seconds)
+
+    def wake(self) -> None:
+        """Marks were made otherwise than by storing records. From any thread."""
+        self._dirty.set()
 
     def drain(self) -> int:
         """Derive everything that is dirty now; how many periods. Raises what the store raises."""
@@ -161,7 +169,12 @@ class DeriveWorker:
         end = self._clock() + SLICE_SECONDS
         done = 0
         for period in self._store.dirty(_PERIODS_PER_SLICE):
-            self._derive(period)
+            try:
+                self._derive(period)
+            except CollectorError:
+                raise
+            except Exception as error:  # noqa: BLE001  # one period never stops the others: the third boundary
+                self._put_aside(period, error)
             done += 1
             if self._clock() >= end:
                 break
@@ -181,6 +194,13 @@ class DeriveWorker:
             self._report_zone(host.site, error)
         self._store.write_derived(period, derived.cells, derived.records, ledger)
 
+    def _put_aside(self, period: DirtyPeriod, error: Exception) -> None:
+        """A defect of ours: its records stay, `veilleuse derive` tries again."""
+        logger.error(
+            "a period cannot be derived and is put aside", extra={"grain": period.grain.name}, exc_info=error
+        )
+        self._store.put_aside(period)
+
     def _report_zone(self, site: str, error: UnknownZone) -> None:
         """Once per site: the energy is derived and reported, only the exposed counters cannot advance."""
         if site not in self._zones_reported:
@@ -191,9 +211,13 @@ class DeriveWorker:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._dirty.clear()
             try:
-                pause = 0.0 if self._writer.submit(self.run_slice).result() else PAUSE_SECONDS
+                while self._writer.submit(self.run_slice).result() and not self._stop.is_set():
+                    pass
             except CollectorError as error:
                 logger.warning("derivation put off", extra={"reason": str(error)})
-                pause = RETRY_SECONDS
-            self._stop.wait(pause)
+                self._stop.wait(RETRY_SECONDS)
+                continue
+            self._dirty.wait()
+            self._stop.wait(GATHER_SECONDS)

@@ -28,6 +28,11 @@ _ADVICE = {
     HostStatus.REVOKED: "this machine was revoked: enrol it again with a new join file",
     HostStatus.FORGOTTEN: "this machine was forgotten: enrol it again with a new join file",
 }
+_CONFLICT = (
+    "a newer certificate of this machine was used already: it is a copy, or was set back; enrol it again with a new "
+    "join file"
+)
+"""Two holders of one identity are never served both: PROMISES.md §2.6.6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Standing:
     status: HostStatus
     generation: int
     """Highest generation issued, as far as this registry knows; 0 when none."""
+    used: int = 0
+    """Highest generation a call came with, since this process started; 0 when none."""
 
 
 class Standings:
@@ -54,7 +61,7 @@ class Standings:
         return self._entries.get(agent_id)
 
     def add_host(self, host: Host, generation: int) -> None:
-        """After an enrolment committed. A status set in the meantime is kept."""
+        """Inside the writer's job that enrols it, like `set_status`: a revocation that follows finds it here."""
         with self._lock:
             self._entries.setdefault(
                 host.agent_id, Standing(host.host_id, host.population, host.status, generation)
@@ -71,6 +78,13 @@ class Standings:
             known = self._entries.get(agent_id)
             if known is not None:
                 self._entries[agent_id] = replace(known, status=status)
+
+    def note_use(self, agent_id: AgentId, generation: int) -> None:
+        """A call came with a certificate of this generation."""
+        with self._lock:
+            known = self._entries.get(agent_id)
+            if known is not None and generation > known.used:
+                self._entries[agent_id] = replace(known, used=generation)
 
     def raise_generation(self, agent_id: AgentId, generation: int) -> None:
         """After a certificate was issued, or a newer one was seen."""
@@ -108,6 +122,10 @@ class CertificateAuthoriser:
         if now < certificate.not_before:
             raise NotAuthorised("not_yet_valid", "the certificate is not valid yet: check the clocks")
         standing = check_standing(self._standings.get(certificate.agent_id))
+        if certificate.generation < standing.used:
+            raise NotAuthorised("identity_conflict", _CONFLICT)
+        if certificate.generation > standing.used:
+            self._standings.note_use(certificate.agent_id, certificate.generation)
         if certificate.generation > standing.generation:
             self._behind(certificate)
         return Caller(

@@ -15,7 +15,7 @@ for this collector only.
 from __future__ import annotations
 
 import hashlib
-import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -42,6 +42,7 @@ from veilleuse.collector.enrolment.forms import (
     key_usage,
     new_key,
     pem,
+    sync_directory,
     write_private,
 )
 from veilleuse.collector.errors import DataDirectoryError, NotAuthorised
@@ -50,6 +51,7 @@ from veilleuse.collector.settings import Pki
 from veilleuse.wire.vocabulary import Population
 
 FOLDER: Final = "ca"
+DRAFT: Final = "ca.new"
 ROOT_LIFE: Final = timedelta(days=3653)
 INTERMEDIATE_LIFE: Final = timedelta(days=1826)
 SERVER_LIFE: Final = timedelta(days=90)
@@ -80,7 +82,13 @@ def create(data_dir: Path, now: datetime) -> Path:
 
     Raises DataDirectoryError when there is one already or it cannot be written.
     """
-    folder, draft = data_dir / FOLDER, data_dir / (FOLDER + ".new")
+    draft(data_dir, now)
+    return adopt(data_dir)
+
+
+def draft(data_dir: Path, now: datetime) -> None:
+    """Write a new authority into `<data_dir>/ca.new`, where it is none until `adopt`. Raises DataDirectoryError."""
+    folder, made = data_dir / FOLDER, data_dir / DRAFT
     if folder.exists():
         raise DataDirectoryError(f"{folder} exists already: a second authority would disown every agent")
     root_key, key = new_key(), new_key()
@@ -89,16 +97,26 @@ def create(data_dir: Path, now: datetime) -> Path:
         "Veilleuse intermediate", key, (root, root_key), now, INTERMEDIATE_LIFE
     )
     try:
-        shutil.rmtree(draft, ignore_errors=True)  # of an init that was cut
-        draft.mkdir(mode=0o700)
+        made.mkdir(mode=0o700, exist_ok=True)
+        for leftover in made.iterdir():  # of an init that was cut; the folder itself says so and stays
+            leftover.unlink()
         for name, content in (
             ("root.pem", pem(root)),
             ("root.key", key_pem(root_key)),
             ("intermediate.pem", pem(intermediate)),
             ("intermediate.key", key_pem(key)),
         ):
-            write_private(draft / name, content)
-        draft.rename(folder)
+            write_private(made / name, content)
+    except OSError as error:
+        raise DataDirectoryError(f"cannot write {made}: {error.strerror or error}") from error
+
+
+def adopt(data_dir: Path) -> Path:
+    """Put the draft in place, durably. Returns the path of the root's key. Raises DataDirectoryError."""
+    folder = data_dir / FOLDER
+    try:
+        (data_dir / DRAFT).rename(folder)
+        sync_directory(data_dir)
     except OSError as error:
         raise DataDirectoryError(f"cannot write {folder}: {error.strerror or error}") from error
     return folder / "root.key"
@@ -122,6 +140,7 @@ class Authority:
             raise DataDirectoryError(
                 f"{self._folder}: intermediate.key and intermediate.pem do not belong together"
             )
+        self._making = threading.Lock()
         self._recognise = lru_cache(maxsize=8192)(self._recognise_uncached)
 
     @property
@@ -206,9 +225,10 @@ class Authority:
 
         Raises DataDirectoryError.
         """
-        existing = self._existing_server_identity()
-        if existing is not None:
-            return existing
+        with self._making:  # asked for by both servers and by `health`, from any thread
+            return self._existing_server_identity() or self._new_server_identity()
+
+    def _new_server_identity(self) -> ServerIdentity:
         key = new_key()
         now = self._now()
         names = x509.SubjectAlternativeName(general_names(self._pki.server_names))
@@ -241,11 +261,12 @@ class Authority:
             leaf, issuer = x509.load_pem_x509_certificates(chain)[:2]
             key = load_pem_private_key(key_pem, None)
             names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (OSError, ValueError, x509.ExtensionNotFound):
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound):
             return None  # missing or damaged: nothing but its own key is lost by making it again
         same_key = key.public_key() == leaf.public_key() and issuer == self.intermediate
         same_names = list(names) == general_names(self._pki.server_names)
-        fresh = leaf.not_valid_after_utc - self._now() > SERVER_RENEWAL
+        now = self._now()  # before its beginning: it was made while the clock was ahead
+        fresh = leaf.not_valid_before_utc <= now and leaf.not_valid_after_utc - now > SERVER_RENEWAL
         if not (same_key and same_names and fresh):
             return None
         return ServerIdentity(key_pem, chain, leaf.not_valid_after_utc)
@@ -258,11 +279,7 @@ class Authority:
         not_after: datetime,
         usage: x509.ObjectIdentifier,
     ) -> x509.CertificateBuilder:
-        last = self.intermediate.not_valid_after_utc
-        if not_before >= last:
-            raise DataDirectoryError(
-                f"the intermediate in {self._folder} ended on {last:%Y-%m-%d}: make a new authority"
-            )
+        self._require_valid_now()
         issuer_key = self._key.public_key()
         return (
             x509.CertificateBuilder()
@@ -271,12 +288,29 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(max(not_before, self.intermediate.not_valid_before_utc))
-            .not_valid_after(min(not_after, last))
+            .not_valid_after(min(not_after, self.intermediate.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
         )
+
+    def _require_valid_now(self) -> None:
+        """Raises DataDirectoryError when nobody would accept what this authority signs at this moment."""
+        now, first, last = (
+            self._now(),
+            self.intermediate.not_valid_before_utc,
+            self.intermediate.not_valid_after_utc,
+        )
+        if now < first:
+            raise DataDirectoryError(
+                f"the clock says {now:%Y-%m-%d %H:%M} UTC, the authority in {self._folder} begins on "
+                f"{first:%Y-%m-%d %H:%M}: set the clock, or make the data directory again if it was wrong then"
+            )
+        if now >= last:
+            raise DataDirectoryError(
+                f"the intermediate in {self._folder} ended on {last:%Y-%m-%d}: set the clock, or make a new authority"
+            )
 
     def _read_certificate(self, name: str) -> x509.Certificate:
         try:
@@ -287,7 +321,7 @@ class Authority:
     def _read_key(self, name: str) -> ec.EllipticCurvePrivateKey:
         try:
             key = load_pem_private_key((self._folder / name).read_bytes(), None)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise self._unreadable(name, error) from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise DataDirectoryError(
@@ -297,6 +331,4 @@ class Authority:
 
     def _unreadable(self, name: str, error: Exception) -> DataDirectoryError:
         what = error.strerror if isinstance(error, OSError) and error.strerror else "damaged"
-        return DataDirectoryError(
-            f"cannot read {self._folder / name} ({what}): restore it, or run 'veilleuse init'"
-        )
+        return DataDirectoryError(f"cannot read {self._folder / name} ({what}): restore it from a backup")

@@ -35,6 +35,7 @@ class AgentCertificate:
     """Lower-case hexadecimal, as in the store."""
     generation: int
     """1 for the first certificate of an agent; one more at each renewal."""
+    public_key: ec.EllipticCurvePublicKey
     public_key_sha256: bytes
     """SHA-256 of the SubjectPublicKeyInfo, DER; 32 bytes."""
     not_before: datetime
@@ -90,6 +91,7 @@ def read_certificate(certificate: x509.Certificate) -> AgentCertificate:
         agent_id=_agent_id(uris[0]),
         serial=serial_text(certificate.serial_number),
         generation=_decode_generation(generation.value),
+        public_key=key,
         public_key_sha256=public_key_sha256(key),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,

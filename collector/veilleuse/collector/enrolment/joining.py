@@ -88,17 +88,16 @@ class Joining:
         try:
             self._limiter.check(application.address)
             key = read_request(application.certificate_request_der)
-            joined, certificate = self._office.commit(lambda: self._join(application, key))
+            joined = self._office.commit(lambda: self._join(application, key))
         except EnrolmentRefused as error:
             self._on_failure(error.reason)
             if error.reason != "rate_limited":
                 self._limiter.failed(application.address)
             raise
-        self._office.standings.add_host(joined.host, certificate.generation)
         self._on_joined("pending" if joined.chain is None else "fresh" if joined.fresh else "again")
         return joined
 
-    def _join(self, application: Application, key: ec.EllipticCurvePublicKey) -> tuple[Joined, Certificate]:
+    def _join(self, application: Application, key: ec.EllipticCurvePublicKey) -> Joined:
         """One job of the writer: everything below is committed together, or not at all."""
         registry, now = self._office.registry, self._office.now_unix_milliseconds()
         found = registry.token_by_hash(token_sha256(application.token))
@@ -112,11 +111,9 @@ class Joining:
         certificate = self._office.issue(key, host, 1, token_id=token.token_id)
         # Last: identity.db is another file, and what it was told cannot be undone with the rest of this job.
         self._keep_identity(host.agent_id, token.population, application)
-        return self._joined(host, certificate, fresh=True), certificate
+        return self._joined(host, certificate, fresh=True)
 
-    def _again(
-        self, token: Token, bound: Certificate, key: ec.EllipticCurvePublicKey
-    ) -> tuple[Joined, Certificate]:
+    def _again(self, token: Token, bound: Certificate, key: ec.EllipticCurvePublicKey) -> Joined:
         """The same machine once more: its answer was lost, or it comes back for its approval."""
         registry = self._office.registry
         host, latest = registry.host(bound.host_id), registry.latest_certificate(bound.host_id)
@@ -133,9 +130,10 @@ class Joining:
             if not (token.approve and latest.serial == bound.serial):
                 raise used_token()
             latest = self._office.issue(key, host, latest.generation + 1, previous_serial=bound.serial)
-        return self._joined(host, latest, fresh=False), latest
+        return self._joined(host, latest, fresh=False)
 
     def _joined(self, host: Host, certificate: Certificate, *, fresh: bool) -> Joined:
+        self._office.standings.add_host(host, certificate.generation)
         chain = self._office.chain(certificate) if host.status is HostStatus.ACTIVE else None
         return Joined(host, chain, fresh)
 

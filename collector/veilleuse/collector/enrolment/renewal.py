@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 import threading
@@ -13,7 +12,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.collector.enrolment.authorise import check_standing
@@ -27,9 +25,9 @@ from veilleuse.collector.enrolment.issuing import Office
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised, StoreFailing
 from veilleuse.collector.model import AgentId, Caller, Certificate, CertificateChain
 from veilleuse.wire.limits import AGENT_ID_BYTES
+from veilleuse.wire.renewal import renew_expired_message
 
 EXPIRED_LIMIT: Final = timedelta(days=400)
-SIGNATURE_CONTEXT: Final = b"veilleuse renew-expired v1"
 NONCE_SECONDS: Final = 60.0
 _CLOCK_BYTES, _RANDOM_BYTES, _MAC_BYTES = 8, 8, 16
 
@@ -68,8 +66,8 @@ class Renewal:
         held = self._office.authority.recognise(certificate_der)
         if held.agent_id != agent_id:
             raise NotAuthorised("other_agent", "the certificate is another machine's")
-        message = SIGNATURE_CONTEXT + nonce + hashlib.sha256(certificate_request_der).digest()
-        if not verify_signature(_public_key(certificate_der), signature_der, message):
+        message = renew_expired_message(nonce, certificate_request_der)
+        if not verify_signature(held.public_key, signature_der, message):
             raise NotAuthorised("bad_signature", "the request is not signed by the certificate's key")
         self._challenges.redeem(agent_id, nonce)
         if self._office.now() > held.not_after + EXPIRED_LIMIT:
@@ -83,8 +81,8 @@ class Renewal:
 
     def _require_current(self, held: AgentCertificate) -> None:
         standing = check_standing(self._office.standings.get(held.agent_id))
-        # The one before the last is good too: the answer that carried the last one may have been lost.
-        if held.generation < standing.generation - 1:
+        # The one before the last is good too, unless the last was used: the answer that carried it may have been lost.
+        if held.generation < max(standing.generation - 1, standing.used):
             raise NotAuthorised("superseded", "a newer certificate of this machine exists: enrol it again")
 
     def _renew(
@@ -149,10 +147,3 @@ class Challenges:
 
     def _mac(self, agent_id: bytes, head: bytes) -> bytes:
         return hmac.digest(self._key, agent_id + head, "sha256")[:_MAC_BYTES]
-
-
-def _public_key(certificate_der: bytes) -> ec.EllipticCurvePublicKey:
-    key = x509.load_der_x509_certificate(certificate_der).public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise NotAuthorised("not_an_agent", "the certificate is not one of an agent")
-    return key

@@ -16,20 +16,22 @@ from veilleuse.collector.enrolment.renewal import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import peer_address
 from veilleuse.collector.errors import CollectorError, EnrolmentRefused, NotAuthorised
 from veilleuse.collector.model import AgentId, CertificateChain
+from veilleuse.wire import metadata
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
 from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)
 
-REASON_METADATA: Final = "veilleuse-reason"
-"""Trailing metadata of a refusal: its reason, one word."""
+Code = grpc.StatusCode
 _CODES: Final = {
-    "bad_request": grpc.StatusCode.INVALID_ARGUMENT,
-    "key_reused": grpc.StatusCode.INVALID_ARGUMENT,
-    "bad_nonce": grpc.StatusCode.FAILED_PRECONDITION,
-    "rate_limited": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "bad_request": Code.INVALID_ARGUMENT,
+    "key_reused": Code.INVALID_ARGUMENT,
+    "bad_nonce": Code.FAILED_PRECONDITION,
+    "rate_limited": Code.RESOURCE_EXHAUSTED,
 }
+RETRY_MILLISECONDS: Final = 60_000
+"""When a call that could not be served may come again; the window of the failed tries too."""
 CleanFacts = Callable[[pb.Facts], bytes]
 """Facts as an agent sent them → encoded Facts within the alphabet and ranges of telemetry.proto."""
 
@@ -139,8 +141,18 @@ def _answering(
     except (EnrolmentRefused, NotAuthorised) as error:
         on_failure(error.reason)
         log.info("enrolment call refused", extra={"reason": error.reason})
-        context.set_trailing_metadata(((REASON_METADATA, error.reason),))
-        context.abort(_CODES.get(error.reason, grpc.StatusCode.PERMISSION_DENIED), str(error))
+        _abort(context, _CODES.get(error.reason, Code.PERMISSION_DENIED), error.reason, str(error))
     except CollectorError as error:
         log.warning("enrolment call put off", extra={"error": str(error)})
-        context.abort(grpc.StatusCode.UNAVAILABLE, "the collector cannot write now: try again later")
+        _abort(context, Code.UNAVAILABLE, "put_off", "the collector cannot do this now: try again later")
+    except Exception:  # the servicer's outermost call: a stranger is told nothing of our inside
+        on_failure("internal")
+        log.exception("enrolment call failed")
+        _abort(context, Code.INTERNAL, "internal", "the collector failed: its log says why")
+
+
+def _abort(context: grpc.ServicerContext, code: Any, reason: str, message: str) -> None:
+    waits = code in (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.INTERNAL)
+    wait_milliseconds = RETRY_MILLISECONDS if waits else 0
+    context.set_trailing_metadata(((metadata.REASON, reason), (metadata.RETRY_AFTER, str(wait_milliseconds))))
+    context.abort(code, message)  # raises

@@ -8,6 +8,7 @@ import hashlib
 import secrets
 import threading
 import time
+import unicodedata
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ TOKEN_BYTES: Final = 32
 DEFAULT_HOURS: Final = 24
 MAX_DAYS: Final = 30
 MAX_USES: Final = 100_000
+MAX_NAME_CHARACTERS: Final = 128
 FAILED_TRIES: Final = 10
 FAILED_TRIES_SECONDS: Final = 60.0
 MAX_ADDRESSES: Final = 10_000
@@ -47,11 +49,10 @@ class TokenOrder:
     approve: bool = False
 
     def __post_init__(self) -> None:
-        for word, text in (("entity", self.org_entity), ("site", self.site)):
-            if not (0 < len(text) <= 128 and text.isprintable() and text == text.strip()):
-                raise UsageError(f"the {word} must be 1 to 128 printable characters, not {text!r}")
-        if not 1 <= self.uses <= MAX_USES:
-            raise UsageError(f"--uses must be 1 to {MAX_USES}, not {self.uses}")
+        checked_name("entity", self.org_entity)
+        checked_name("site", self.site)
+        if self.uses not in range(1, MAX_USES + 1):
+            raise UsageError(f"--uses must be a whole number from 1 to {MAX_USES}, not {self.uses}")
         if not 0 < self.hours <= MAX_DAYS * 24:
             raise UsageError(
                 f"--hours must be more than 0 and at most {MAX_DAYS * 24} ({MAX_DAYS} days), not {self.hours:g}"
@@ -65,6 +66,17 @@ class TokenOrder:
     def expires_unix_milliseconds(self, now_unix_milliseconds: int) -> int:
         """When it ends."""
         return now_unix_milliseconds + round(self.hours * MILLISECONDS_PER_HOUR)
+
+
+def checked_name(word: str, text: str) -> str:
+    """The name of an entity or a site in NFC, so that it is one name however it was typed. `word` says which.
+
+    Raises UsageError unless it is 1 to 128 printable characters: no control, no bidi character (PROMISES.md S16).
+    """
+    name = unicodedata.normalize("NFC", text)
+    if not (0 < len(name) <= MAX_NAME_CHARACTERS and name.isprintable() and name == name.strip()):
+        raise UsageError(f"the {word} must be 1 to {MAX_NAME_CHARACTERS} printable characters, not {text!r}")
+    return name
 
 
 def new_token() -> str:

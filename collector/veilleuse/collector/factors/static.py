@@ -21,6 +21,13 @@ from veilleuse.wire.units import GRAMS_PER_KILOGRAM
 INHERITED_UNCERTAINTY_PERCENT: Final = Decimal(10)
 """Where the source gives none: METHOD.md §2. Flagged `uncertainty_inherited`."""
 
+SHARES_2022: Final = (
+    ("combustion", Decimal("0.650")),
+    ("upstream", Decimal("0.259")),
+    ("losses", Decimal("0.091")),
+)
+"""Components of ADEME's factor of 2022, for the years of which it publishes the total only. METHOD.md §2."""
+
 
 class AdemeFactors:
     """ADEME, mainland France, one factor a year since 2021, for the official ledger."""
@@ -51,6 +58,7 @@ class AdemeFactors:
                 source=f"ADEME, Base Carbone ({row['source']})",
                 published=row["published"],
                 licence=row["licence"],
+                estimated_shares=() if parts else SHARES_2022,
             )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from veilleuse.collector.figures import (
     ON_STATES,
+    Detail,
     GroupKey,
     GroupSums,
     IndicatorFigure,
@@ -40,6 +41,8 @@ class IdleWhileOn:
         """Of every population."""
         idle = sums.milliseconds(_ALL, frozenset({State.ON_IDLE}))
         on = sums.milliseconds(_ALL, ON_STATES)
+        if Detail.IDLE in sums.withheld:
+            return IndicatorFigure(None, None, on)
         details: dict[str, float | int | str] = {}
         cells = [cell for (_, state), cell in sums.states.items() if state is State.ON_IDLE]
         runs = {

@@ -8,6 +8,7 @@ from typing import Final
 
 from veilleuse.collector.figures import (
     ON_STATES,
+    Detail,
     GroupKey,
     GroupSums,
     IndicatorFigure,
@@ -47,6 +48,8 @@ class OutOfHours:
             return None
         on = sums.milliseconds(_OUTSIDE, ON_STATES)
         whole = sums.milliseconds(_OUTSIDE, _KNOWN)
+        if Detail.OUTSIDE in sums.withheld:
+            return IndicatorFigure(None, None, whole)
         energies = [
             energy.energy_millijoules
             for (_, _, band, state), energy in sums.energies.items()

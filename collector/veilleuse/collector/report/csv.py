@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from typing import Final
 
 from veilleuse.collector.report import Document, Value
 
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = re.compile(r"(^|[;,|\t\r\n])(\s*[=+\-@])|^(?=[\t\r])")
+"""Where a spreadsheet may begin a formula: a cell's start, or after what another country's spreadsheet takes for a border
+of cells (a French one cuts at `;`, and knows no quotes within a cell)."""
 
 
 def render(document: Document) -> str:
@@ -26,7 +29,7 @@ def render(document: Document) -> str:
 
 
 def cell(value: Value | None) -> str:
-    """One value as text. A text that a spreadsheet would take for a formula gets a leading apostrophe."""
+    """One value as text. Where a spreadsheet would take a part of it for a formula, an apostrophe comes before."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -35,4 +38,4 @@ def cell(value: Value | None) -> str:
         return repr(value)
     if isinstance(value, Mapping):
         return ";".join(f"{name}={share!r}" for name, share in value.items())
-    return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
+    return _FORMULA.sub(r"\1'\2", value)

@@ -16,6 +16,7 @@ FIRST_COLUMNS: Final = (
     "period_to",
     "entity",
     "site",
+    "zone",
     "population",
     "device_class",
     "level",

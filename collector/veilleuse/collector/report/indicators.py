@@ -17,6 +17,7 @@ COLUMNS: Final = (
     "period_to",
     "entity",
     "site",
+    "zone",
     "population",
     "device_class",
     "level",
@@ -28,6 +29,7 @@ COLUMNS: Final = (
     "owner",
     "numerator_milliseconds",
     "denominator_milliseconds",
+    "withheld",
     "kwh",
     "nights_on",
     "nights_are",
@@ -41,7 +43,8 @@ COLUMNS: Final = (
 )
 ASSUMPTIONS: Final = (
     "Ratios are of observed time only; coverage (I13) says how much of the enrolled time that is.",
-    "Groups of fewer than k workstations or classroom PCs are merged into autres, or withheld.",
+    "Groups of fewer than k workstations or classroom PCs, or with one above 85 %, are merged into autres, or withheld.",
+    "A figure behind which machines stand, but fewer than k of them, has no value (withheld).",
 )
 
 
@@ -56,7 +59,6 @@ def row(
     data: str,
 ) -> Row:
     """One line: figure, what it is, what it is of, and its coverage; a value that does not exist is left out."""
-    autres = AUTRES in (key.entity, key.site, key.device_class)
     values: dict[str, Value | None] = {
         "indicator": meta.indicator,
         "name": meta.name,
@@ -64,9 +66,10 @@ def row(
         "period_to": key.period_to.isoformat(),
         "entity": key.entity,
         "site": key.site,
+        "zone": key.zone,
         "population": key.population.value,
         "device_class": key.device_class,
-        "level": AUTRES if autres else "memo" if key.memo else "row",
+        "level": "memo" if key.memo else AUTRES if key.autres else "row",
         "n": hosts,
         "value": figure.value,
         "unit": meta.unit,
@@ -75,6 +78,7 @@ def row(
         "owner": meta.owner,
         "numerator_milliseconds": figure.numerator_milliseconds,
         "denominator_milliseconds": figure.denominator_milliseconds,
+        "withheld": True if figure.numerator_milliseconds is None else None,
         **figure.details,
         "coverage_states": coverage_states,
         "data": data,

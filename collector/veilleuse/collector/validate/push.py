@@ -12,7 +12,7 @@ from veilleuse.collector.codec import GAP_REASONS, record_period
 from veilleuse.collector.errors import MalformedRequest, RecordRefused
 from veilleuse.collector.model import DecodedRecord, HostId, ValidPush
 from veilleuse.collector.validate.cells import Machine, check_cells, check_points, check_sensor_gaps
-from veilleuse.collector.validate.periods import check_period
+from veilleuse.collector.validate.periods import LONGEST_GAP_MILLISECONDS, check_period
 from veilleuse.collector.validate.reasons import Reason
 from veilleuse.wire.chain import chain_next, record_hash
 from veilleuse.wire.limits import (
@@ -22,13 +22,16 @@ from veilleuse.wire.limits import (
     MAX_RECORD_BYTES,
     MAX_RECORDS_PER_PUSH,
 )
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
 MAXIMUM_SEQ: Final = 2**62
 MAXIMUM_GAP_SPANS: Final = 1_024
-MAXIMUM_GAP_RECORDS: Final = 2**40
-MAXIMUM_GAP_MILLISECONDS: Final = 2**48
+MAXIMUM_GAP_RECORDS: Final = 2**32
+"""Of 10 s each, more than a thousand years."""
+MAXIMUM_GAP_MILLISECONDS: Final = 10 * 366 * MILLISECONDS_PER_DAY
+"""All spans together: ten years."""
 MAXIMUM_RSS_BYTES: Final = 2**44
 MAXIMUM_IDLE_RULE: Final = 1_000
 
@@ -126,12 +129,14 @@ def _check_gap(
         raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
     lost = 0
     for span in gap.spans:
-        longest = MAXIMUM_GAP_MILLISECONDS
+        longest = LONGEST_GAP_MILLISECONDS
         if span.HasField("period"):
             longest = check_period(span.period, population, now_unix_milliseconds, gap=True)
         if span.milliseconds > longest:
             raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
         lost += span.milliseconds
+    if lost > MAXIMUM_GAP_MILLISECONDS:
+        raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
     return DecodedRecord(
         seq=seq,
         wire=wire,

@@ -5,24 +5,25 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import signal
 import socket
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
 
 from veilleuse.collector.errors import CollectorError, ConfigurationError
+from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.collector.store.sqlite.reader import SqliteReader
+from veilleuse.collector.version import product_version
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door, open_door
 from veilleuse.collector.web.look import Outlook
 from veilleuse.collector.web.metrics import series_bound
+from veilleuse.collector.web.server import QuietServer
 
 log = logging.getLogger("veilleuse.collector.web")
 
@@ -63,7 +64,8 @@ def _overrides(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _serve(settings: CollectorSettings, door: Door) -> int:
-    _configure_log(settings)
+    configure(settings)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its life cycle is ours to tell
     reader = SqliteReader(settings.data_dir)
     try:
         outlook = Outlook(reader, settings)
@@ -71,9 +73,9 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
         listener = _listen(door)
         host, port = listener.getsockname()[:2]
         log.info("web ready", extra={"host": host, "port": port, "series_bound": bound})
-        server = uvicorn.Server(
+        server = QuietServer(
             uvicorn.Config(
-                make_app(outlook, settings, door, _version()),
+                make_app(outlook, settings, door, product_version()),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -94,31 +96,6 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
         reader.close()
 
 
-class _Facts(logging.Formatter):
-    """One line: the event, then the facts of `extra`."""
-
-    _standard = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-        self.converter = time.gmtime
-
-    def format(self, record: logging.LogRecord) -> str:
-        text, newline, trace = super().format(record).partition("\n")
-        facts = {k: v for k, v in record.__dict__.items() if k not in self._standard}
-        tail = "".join(
-            f" {name}={json.dumps(value, ensure_ascii=False, default=str)}" for name, value in facts.items()
-        )
-        return text + tail + newline + trace
-
-
-def _configure_log(settings: CollectorSettings) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Facts())
-    logging.basicConfig(level=settings.log.level.upper(), handlers=[handler], force=True)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its life cycle is ours to tell
-
-
 def _listen(door: Door) -> socket.socket:
     """A bound socket. Raises CollectorError with one line when the port is in use or the address is not ours."""
     try:
@@ -133,15 +110,6 @@ def _listen(door: Door) -> socket.socket:
         ) from error
     listener.set_inheritable(False)
     return listener
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("veilleuse")
-    except PackageNotFoundError:
-        return "0+source"
 
 
 def _say(line: str, code: int) -> int:

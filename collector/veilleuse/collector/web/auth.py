@@ -14,6 +14,7 @@ from typing import Final
 
 from veilleuse.collector.errors import ConfigurationError
 from veilleuse.collector.settings import Http
+from veilleuse.wire.address import split_address
 
 MINIMUM_TOKEN_CHARACTERS: Final = 16
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "ip6-localhost"})
@@ -52,7 +53,7 @@ class Door:
 
 
 def open_door(http: Http) -> Door:
-    """From the settings. Raises ConfigurationError: a bad address, no usable token, or a door open to the network."""
+    """From the settings. Raises ConfigurationError: no usable token, or a door open to the network."""
     host, port = split_address(http.address)
     token = read_token(Path(http.metrics_token_file)) if http.metrics_token_file else None
     door = Door(host, port, token)
@@ -61,15 +62,6 @@ def open_door(http: Http) -> Door:
             f"http.address {http.address} is not on loopback: set http.metrics_token_file, or use 127.0.0.1"
         )
     return door
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """host:port, [v6]:port. Raises ConfigurationError."""
-    host, separator, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (separator and host and port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise ConfigurationError(f"http.address {address!r} must be host:port, e.g. 127.0.0.1:8640")
-    return host, int(port)
 
 
 def read_token(path: Path) -> str:

@@ -7,19 +7,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.model import Grain
+from veilleuse.collector.privacy import OTHERS
 from veilleuse.collector.web import svg
+from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.collector.web.look import Look
-from veilleuse.collector.web.period import PublishedGroup
+from veilleuse.collector.web.period import Period, PublishedGroup
 from veilleuse.collector.web.words import Words, energy_unit
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
-from veilleuse.wire.vocabulary import DeviceClass, State
+from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 STATE_COLOURS = {
     State.ON_ACTIVE: 0,
@@ -28,6 +31,8 @@ STATE_COLOURS = {
     State.OFF: 3,
     State.UNKNOWN: 7,
 }
+LADDER = tuple(Method)
+"""What is known best lies at the bottom of a column."""
 DASH = "–"
 
 
@@ -69,7 +74,7 @@ def energy_chart(look: Look, w: Words) -> Chart | None:
     for row in rows:
         device_class = look.fleet.hosts[row.host_id].facts.device_class
         sums[device_class, row.cell.method][row.start] += row.cell.energy_millijoules
-    keys = sorted(sums, key=lambda key: (is_virtual(key[0]), key))
+    keys = sorted(sums, key=lambda key: (is_virtual(key[0]), key[0], LADDER.index(key[1])))
     whole = max(sum(sums[key].get(start, 0) for key in keys) for start in starts)
     scale, unit = energy_unit(whole)
     series = [
@@ -102,18 +107,15 @@ def energy_chart(look: Look, w: Words) -> Chart | None:
 
 def _hours(look: Look) -> list[int]:
     """Unix milliseconds of the UTC hours of the current civil day: 23, 24 or 25."""
-    zone = ZoneInfo(look.fleet.time_zone)
-    day = look.today
-    start = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
-    following = day + timedelta(days=1)
-    end = datetime(following.year, following.month, following.day, tzinfo=zone).astimezone(UTC)
-    first, last = round(start.timestamp() * 1000), round(end.timestamp() * 1000)
-    aligned = first - first % MILLISECONDS_PER_HOUR
-    return list(range(aligned, last, MILLISECONDS_PER_HOUR))
+    first, last = (
+        day_start_unix_milliseconds(day, look.fleet.time_zone)
+        for day in (look.today, look.today + timedelta(days=1))
+    )
+    return list(range(first - first % MILLISECONDS_PER_HOUR, last, MILLISECONDS_PER_HOUR))
 
 
 def _series_name(device_class: DeviceClass, method: Method, w: Words) -> str:
-    name = f"{w(f'device_class.{device_class.value}')}, {w(f'methods.{method.value}')}"
+    name = f"{w(f'device_class.{device_class.value}')} · {w(f'methods.{method.value}')}"
     return w("group.memo", name=name) if is_virtual(device_class) else name
 
 
@@ -126,24 +128,22 @@ def states_chart(look: Look, w: Words) -> Chart | None:
             if is_virtual(look.fleet.hosts[row.host_id].facts.device_class) is virtual:
                 sums[row.cell.state.value] += row.cell.milliseconds
         if sums:
-            key = "group.virtual" if virtual else "group.physical"
-            name = w(key, population=w("population.server"))
+            name = machines_name(Population.SERVER, virtual, w)
             bars.append((f"{name} · {w('indicators.today')}", dict(sums)))
     for period in look.periods:
         if period.grain is Grain.DAY:
             for one in period.groups:
-                day = w.short_day(period.first_day)
-                when = w(f"closed.short_{period.population.value}", day=day)
-                name = f"{group_name(one, w)} · {when}"
-                bars.append((name, {figure.state: figure.amount for figure in one.times}))
+                times = {figure.state: figure.amount for figure in one.times}
+                if times.keys() - {OTHERS}:  # one colour for everything would say nothing
+                    bars.append((f"{group_name(one, w)} · {period_name(period, w)}", times))
     return _states_chart(bars, w) if bars else None
 
 
 def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: Words) -> Chart:
     present = [s for s in State if any(s.value in sums for _, sums in bars)]
     columns = [(s.value, STATE_COLOURS[s], s is State.UNKNOWN) for s in present]
-    if any("autres" in sums for _, sums in bars):
-        columns.append(("autres", 6, False))
+    if any(OTHERS in sums for _, sums in bars):
+        columns.append((OTHERS, 6, False))
     series = [
         svg.Series(
             w(f"states.{state}"),
@@ -166,13 +166,19 @@ def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: Words) -> Chart
 def group_name(one: PublishedGroup, w: Words) -> str:
     """Population and class, in words."""
     population, device_class = one.group.population, one.group.device_class
-    return f"{w(f'population.{population}')}, {w(f'device_class.{device_class}')}"
+    return f"{w(f'population.{population}')} · {w(f'device_class.{device_class}')}"
+
+
+def machines_name(population: Population, virtual: bool, w: Words) -> str:
+    """The physical or the virtual machines of a population, in words."""
+    return w(f"group.virtual_{population.value}" if virtual else f"group.{population.value}")
+
+
+def period_name(period: Period, w: Words) -> str:
+    """Which hours of which day or week, in words."""
+    key = "week" if period.grain is Grain.WEEK else f"day_{period.population.value}"
+    return w(f"closed.{key}", day=w.short_day(period.first_day))
 
 
 def _cell(value: float | None, w: Words) -> str:
     return DASH if value is None else w.number(value)
-
-
-def is_virtual(device_class: DeviceClass) -> bool:
-    """Whether it is a memo line."""
-    return device_class is DeviceClass.VIRTUAL_MACHINE

@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.model import (
     DataKind,
     DerivedRow,
@@ -25,16 +26,12 @@ from veilleuse.collector.model import (
 )
 from veilleuse.collector.ports import Reader
 from veilleuse.wire.units import MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
-from veilleuse.wire.vocabulary import Population, State
+from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 RECENT_MILLISECONDS: Final = 40 * MILLISECONDS_PER_MINUTE
 """A server's record is live for its own length and this long after: two contacts of 15 min, and some."""
 CLOSED_DAY_SECONDS: Final = 60.0
 """How long what was read of a closed day is kept: late records of servers appear after it."""
-STATE_TOTAL_SECONDS: Final = 3600.0
-"""How long state totals of days older than the ring are kept."""
-RING_DAYS: Final = 4
-"""Agents keep 72 h of acknowledged records: days younger than this are read again at every look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +93,6 @@ class Fleet:
         self._zone = ZoneInfo(time_zone)
         self._clock = clock
         self._closed: tuple[float, Day] | None = None
-        self._old_states: tuple[float, int, dict[tuple[HostId, State], int]] | None = None
 
     @property
     def reader(self) -> Reader:
@@ -109,8 +105,8 @@ class Fleet:
         today = datetime.fromtimestamp(now, self._zone).date()
         hosts = {host.host_id: host for host in self._reader.hosts()}
         servers = {key for key, host in hosts.items() if host.population is Population.SERVER}
-        day_start = unix_milliseconds(today, self._zone)
-        day_end = unix_milliseconds(today + timedelta(days=1), self._zone)
+        day_start = day_start_unix_milliseconds(today, self._zone.key)
+        day_end = day_start_unix_milliseconds(today + timedelta(days=1), self._zone.key)
         now_milliseconds = int(now * MILLISECONDS_PER_SECOND)
         return FleetView(
             now_unix_milliseconds=now_milliseconds,
@@ -125,7 +121,11 @@ class Fleet:
             ),
             yesterday=self._closed_day(today - timedelta(days=1), servers, now),
             ledger=self._reader.ledger(),
-            state_totals=self._states(today, servers, now),
+            state_totals={
+                (host, state): milliseconds
+                for host, state, milliseconds in self._reader.state_totals()
+                if host in servers
+            },
             gaps=self._reader.gap_totals(),
             records=self._reader.record_count(),
             dirty=self._reader.dirty_count(),
@@ -144,22 +144,10 @@ class Fleet:
             self._closed = (now + CLOSED_DAY_SECONDS, self._day(day, servers))
         return self._closed[1]
 
-    def _states(self, today: date, servers: set[HostId], now: float) -> dict[tuple[HostId, State], int]:
-        """Old days from one grouped query an hour, young ones every time: never lower than before."""
-        border = today.toordinal() - RING_DAYS
-        if self._old_states is None or self._old_states[1] != border or now >= self._old_states[0]:
-            old = {
-                (host, state): milliseconds
-                for host, state, milliseconds in self._reader.state_totals(border)
-                if host in servers
-            }
-            self._old_states = (now + STATE_TOTAL_SECONDS, border, old)
-        totals = dict(self._old_states[2])
-        for row in self._reader.sums(Grain.DAY, border, today.toordinal() + 2):
-            if row.host_id in servers:
-                key = (row.host_id, row.cell.state)
-                totals[key] = totals.get(key, 0) + row.cell.milliseconds
-        return totals
+
+def is_virtual(device_class: str) -> bool:
+    """Whether machines of a class are a memo line, outside every total: their host carries their energy."""
+    return device_class == DeviceClass.VIRTUAL_MACHINE
 
 
 def live_power(
@@ -179,8 +167,3 @@ def live_power(
         # 1 mJ over 1 ms is 1 W.
         found.append(Power(host, record.energy_millijoules / record.milliseconds, end))
     return tuple(found)
-
-
-def unix_milliseconds(day: date, zone: ZoneInfo) -> int:
-    """Local midnight that begins the day."""
-    return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)

@@ -10,9 +10,9 @@ from statistics import median
 from typing import Any, Final
 
 from veilleuse.collector.exposition import catalogue as c
-from veilleuse.collector.exposition.privacy import EXEMPT
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model import Host
+from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.web.fleet import FleetView
 from veilleuse.collector.web.look import Look
 from veilleuse.wire.vocabulary import Population

@@ -16,10 +16,10 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.admin_client import ask
 from veilleuse.collector.errors import AdminError, UnknownZone
-from veilleuse.collector.exposition.privacy import EXEMPT
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.model import Grain
 from veilleuse.collector.ports import ChosenFactor, Reader
+from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.fleet import Fleet, FleetView
 from veilleuse.collector.web.period import LAG_DAYS, Period, Periods, frozen_members, last_closed

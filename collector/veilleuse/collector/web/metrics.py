@@ -14,7 +14,7 @@ from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model import DerivedRow, Grain, Host, HostId
-from veilleuse.collector.web.fleet import Day, FleetView
+from veilleuse.collector.web.fleet import Day, FleetView, is_virtual
 from veilleuse.collector.web.health import add_agents, add_collector
 from veilleuse.collector.web.look import Look
 from veilleuse.collector.web.period import Figure, Group, Period, PublishedGroup, group_of
@@ -142,6 +142,18 @@ def energies(
         factor = chosen.factor.total_kgco2e_per_kwh if chosen else None
         found[key] = (energy, None if factor is None else grams_from_millijoules(energy, factor))
     return found
+
+
+def energy_today(look: Look, *, virtual: bool) -> tuple[int | None, Grams | None]:
+    """(mJ, g) of servers since midnight, physical or virtual; None when nothing is known."""
+    total: int | None = None
+    grams: Grams | None = None
+    rows = look.fleet.today.derived
+    for (group, _, _), (energy, emitted) in energies(rows, look.fleet.hosts, look, look.today.year).items():
+        if is_virtual(group.device_class) is virtual:
+            total = (total or 0) + energy
+            grams = grams if emitted is None else (grams or 0) + emitted
+    return total, grams
 
 
 def _period(out: Exposition, look: Look, period: Period) -> None:

@@ -13,24 +13,25 @@ from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.emissions import grams_from_millijoules
-from veilleuse.collector.model import DerivedRow, Grain
+from veilleuse.collector.model import DerivedRow
 from veilleuse.collector.web.charts import (
     DASH,
     Chart,
     Table,
     energy_chart,
     group_name,
-    is_virtual,
+    machines_name,
+    period_name,
     states_chart,
 )
+from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.collector.web.look import Look, local_time
-from veilleuse.collector.web.metrics import energies, grams_of_figure
-from veilleuse.collector.web.period import Period
+from veilleuse.collector.web.metrics import energy_today, grams_of_figure
 from veilleuse.collector.web.sobriety import DAY, TODAY, WEEK, Sobriety, millijoules
 from veilleuse.collector.web.words import Words
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM
-from veilleuse.wire.vocabulary import DeviceClass, Population
+from veilleuse.wire.vocabulary import Population
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,32 +83,19 @@ def first_page(look: Look, w: Words) -> FirstPage:
 
 
 def _tiles(look: Look, w: Words) -> Iterable[Tile]:
-    physical, physical_grams = _today(look, virtual=False)
-    virtual, virtual_grams = _today(look, virtual=True)
+    physical, physical_grams = energy_today(look, virtual=False)
+    virtual, virtual_grams = energy_today(look, virtual=True)
     if physical is None:
         key = "energy_none" if _has_physical(look) else "energy_no_server"
         yield Tile(w("figures.energy"), w("none.unknown"), (w(f"figures.{key}"),))
     else:
         yield Tile(w("figures.energy"), w.energy(physical), (w("figures.energy_note"),))
-    if virtual is not None:
-        yield Tile(w("figures.memo"), w.energy(virtual), (w("figures.memo_note"),))
     yield _emissions(look, w, physical, physical_grams, virtual_grams)
     yield _power(look, w)
+    if virtual is not None:
+        yield Tile(w("figures.memo"), w.energy(virtual), (w("figures.memo_note"),))
     yield _hosts(look, w)
     yield from _coverage(look.sobriety, w)
-
-
-def _today(look: Look, *, virtual: bool) -> tuple[int | None, Fraction | None]:
-    """(mJ, g) of servers since midnight, physical or virtual; None when nothing is known."""
-    total: int | None = None
-    grams: Fraction | None = None
-    for (group, _, _), (energy, emitted) in energies(
-        look.fleet.today.derived, look.fleet.hosts, look, look.today.year
-    ).items():
-        if (group.device_class == DeviceClass.VIRTUAL_MACHINE) is virtual:
-            total = (total or 0) + energy
-            grams = grams if emitted is None else (grams or 0) + emitted
-    return total, grams
 
 
 def _has_physical(look: Look) -> bool:
@@ -171,15 +159,16 @@ def _hosts(look: Look, w: Words) -> Tile:
 
 
 def _coverage(figures: Sequence[Sobriety], w: Words) -> Iterable[Tile]:
+    """One tile: the share of physical servers, or of virtual machines where there is nothing else."""
     known = [f for f in figures if f.period == TODAY and f.coverage_states is not None]
-    for one in sorted(known, key=lambda f: f.virtual):
-        states = w.percent(one.coverage_states or 0.0)
+    notes: list[str] = []
+    for one in known:
+        machines = machines_name(one.population, one.virtual, w)
         energy = w("none.unknown") if one.coverage_energy is None else w.percent(one.coverage_energy)
-        notes = (
-            _machines(one, w),
-            w("figures.coverage_note", states=states, energy=energy),
-        )
-        yield Tile(w("figures.coverage"), states, notes)
+        states = w.percent(one.coverage_states or 0.0)
+        notes.append(w("figures.coverage_note", machines=machines, states=states, energy=energy))
+    if known:
+        yield Tile(w("figures.coverage"), w.percent(known[0].coverage_states or 0.0), tuple(notes))
 
 
 def _factors(look: Look, w: Words) -> Iterable[tuple[str, str | None]]:
@@ -209,7 +198,7 @@ def _closed(look: Look, w: Words) -> Table | None:
                     group_name(one, w),
                     one.group.entity,
                     one.group.site,
-                    _period_name(period, w),
+                    period_name(period, w),
                     w.number(one.hosts),
                     DASH if energy is None else w.energy(energy),
                     DASH if emitted is None else w.grams(emitted),
@@ -228,7 +217,8 @@ def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:
     """One row per kind of machine and period."""
     rows = tuple(
         (
-            f"{_machines(one, w)}, {_indicator_period(one, w)}",
+            machines_name(one.population, one.virtual, w),
+            _indicator_period(one, w),
             _ratio(one.outside_opening, one.outside_opening_kwh, w),
             _ratio(one.idle_while_on, one.idle_while_on_kwh, w),
             _ratio(one.coverage_states, None, w),
@@ -239,7 +229,9 @@ def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:
     )
     if not rows:
         return None
-    heads = tuple(w(f"indicators.{key}") for key in ("group", "I1", "I2", "I13_states", "I13_energy"))
+    heads = tuple(
+        w(f"indicators.{key}") for key in ("group", "period", "I1", "I2", "I13_states", "I13_energy")
+    )
     return Table(w("indicators.caption"), heads, rows)
 
 
@@ -268,16 +260,6 @@ def _methods(rows: Sequence[DerivedRow], w: Words) -> Table | None:
     )
 
 
-def _machines(one: Sobriety, w: Words) -> str:
-    key = "group.virtual" if one.virtual else "group.physical"
-    return w(key, population=w(f"population.{one.population.value}"))
-
-
 def _indicator_period(one: Sobriety, w: Words) -> str:
     names = {TODAY: "indicators.today", DAY: "indicators.last_day", WEEK: "indicators.last_week"}
-    return w(names[one.period], day=w.day(one.first))
-
-
-def _period_name(period: Period, w: Words) -> str:
-    key = "week" if period.grain is Grain.WEEK else f"day_{period.population.value}"
-    return w(f"closed.{key}", day=w.day(period.first_day))
+    return w(names[one.period], day=w.short_day(one.first))

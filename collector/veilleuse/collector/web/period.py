@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final, NamedTuple
 
-from veilleuse.collector.exposition.privacy import MIXED, OTHERS, Cell, publish
 from veilleuse.collector.model import DerivedRow, Grain, Host, HostId, SumRow
 from veilleuse.collector.ports import Reader
+from veilleuse.collector.privacy import MIXED, OTHERS, Cell, publish
+from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
@@ -179,9 +180,7 @@ def _groups(
     # Virtual machines apart: they are a memo line, never in a total.
     for virtual, others in ((False, OTHERS), (True, DeviceClass.VIRTUAL_MACHINE.value)):
         cells = [
-            Cell(group, who)
-            for group, who in by_group.items()
-            if (group.device_class == DeviceClass.VIRTUAL_MACHINE) is virtual
+            Cell(group, who) for group, who in by_group.items() if is_virtual(group.device_class) is virtual
         ]
         level = publish(cells, k)
         shown += [(cell.key, frozenset(cell.contributions)) for cell in level.kept]

@@ -11,7 +11,6 @@ from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector.account.gather import Question, gather
-from veilleuse.collector.exposition.privacy import EXEMPT, is_safe
 from veilleuse.collector.figures import (
     ON_STATES,
     EnergyKey,
@@ -22,10 +21,12 @@ from veilleuse.collector.figures import (
     StateSums,
 )
 from veilleuse.collector.indicators import load
-from veilleuse.collector.model import DerivedRow, Grain, Host, HostId, SumRow
+from veilleuse.collector.model import Grain, Host, HostId, SumRow
 from veilleuse.collector.ports import Reader
+from veilleuse.collector.privacy import EXEMPT, is_safe
+from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+from veilleuse.wire.vocabulary import Band, Population, State
 
 TODAY: Final = "today"
 DAY: Final = "day"
@@ -50,27 +51,6 @@ class Sobriety:
     idle_while_on_kwh: float | None
 
 
-class Members:
-    """A reader that knows some of the hosts only. What it does not need of ports.Reader it does not have."""
-
-    def __init__(self, reader: Reader, members: Mapping[HostId, Host]) -> None:
-        self._reader = reader
-        self._members = members
-        self.sites = reader.sites
-
-    def hosts(self) -> tuple[Host, ...]:
-        """Those."""
-        return tuple(self._members.values())
-
-    def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
-        """Of those."""
-        return (r for r in self._reader.sums(grain, start, end) if r.host_id in self._members)
-
-    def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
-        """Of those."""
-        return (r for r in self._reader.derived(grain, start, end) if r.host_id in self._members)
-
-
 def sobriety(
     reader: Reader,
     members: Mapping[HostId, Host],
@@ -81,23 +61,24 @@ def sobriety(
 ) -> tuple[Sobriety, ...]:
     """The indicators of `members` per population, physical machines and virtual ones apart."""
     found: list[Sobriety] = []
-    kinds = sorted({(h.population, _virtual(h)) for h in members.values()})
+    kinds = sorted({(h.population, is_virtual(h.facts.device_class)) for h in members.values()})
     for population, virtual in kinds:
         chosen = {
             key: host
             for key, host in members.items()
-            if (host.population, _virtual(host)) == (population, virtual)
+            if (host.population, is_virtual(host.facts.device_class)) == (population, virtual)
         }
-        some = Members(reader, chosen)
         end = first + timedelta(days=7 if period == WEEK else 1)
         question = Question(first, end, (), 1, now_unix_milliseconds)
-        groups = gather(some, question).groups  # type: ignore[arg-type]  # it reads hosts, sites, sums and derived
+        groups = gather(reader, question, chosen.values()).groups
         if not groups:
             continue
         key, whole = groups[0].key, merge([group.sums for group in groups])
         figures = {name: load(name).figure(key, whole) for name in ("I1", "I2", "I13")}
         one = _sobriety(key, figures, virtual, period, first)
-        found.append(one if population in EXEMPT else _shown(one, some, (first, end), k))
+        if population not in EXEMPT:
+            one = _shown(one, tuple(_rows(reader, chosen, (first, end))), k)
+        found.append(one)
     return tuple(found)
 
 
@@ -107,15 +88,9 @@ def merge(parts: Sequence[GroupSums]) -> GroupSums:
     energies: dict[EnergyKey, EnergySums] = {}
     for part in parts:
         for key, more in part.states.items():
-            old = states.get(key, StateSums())
-            states[key] = replace(old, milliseconds=old.milliseconds + more.milliseconds)
+            states[key] = states.get(key, StateSums()) + more
         for energy_key, extra in part.energies.items():
-            seen = energies.get(energy_key, EnergySums())
-            energies[energy_key] = EnergySums(
-                seen.milliseconds + extra.milliseconds,
-                seen.energy_millijoules + extra.energy_millijoules,
-                seen.uncertainty_millijoules + extra.uncertainty_millijoules,
-            )
+            energies[energy_key] = energies.get(energy_key, EnergySums()) + extra
     return GroupSums(
         max((part.hosts for part in parts), default=0),
         sum(part.enrolled_milliseconds for part in parts),
@@ -151,9 +126,8 @@ def _detail(figure: IndicatorFigure | None, name: str) -> float | None:
     return float(value) if value is not None else None
 
 
-def _shown(one: Sobriety, some: Members, days: tuple[date, date], k: int) -> Sobriety:
+def _shown(one: Sobriety, rows: Sequence[SumRow], k: int) -> Sobriety:
     """What k machines stand behind: the population, and each numerator unless nobody is in it."""
-    rows = tuple(_rows(some, days))
     known = _contributions(r for r in rows if r.cell.state is not State.UNKNOWN)
     idle = _contributions(r for r in rows if r.cell.state is State.ON_IDLE)
     outside = _contributions(r for r in rows if r.cell.state in ON_STATES and r.cell.band is not Band.OPEN)
@@ -174,10 +148,10 @@ def _shown(one: Sobriety, some: Members, days: tuple[date, date], k: int) -> Sob
     return one
 
 
-def _rows(some: Members, days: tuple[date, date]) -> Iterator[SumRow]:
+def _rows(reader: Reader, members: Mapping[HostId, Host], days: tuple[date, date]) -> Iterator[SumRow]:
     first, end = days[0].toordinal(), days[1].toordinal()
-    yield from some.sums(Grain.DAY, first, end)
-    yield from some.sums(Grain.WEEK, first, end)
+    for grain in (Grain.DAY, Grain.WEEK):
+        yield from (row for row in reader.sums(grain, first, end) if row.host_id in members)
 
 
 def _contributions(rows: Iterable[SumRow]) -> dict[HostId, int]:
@@ -186,10 +160,6 @@ def _contributions(rows: Iterable[SumRow]) -> dict[HostId, int]:
         if row.cell.milliseconds > 0:
             total[row.host_id] += row.cell.milliseconds
     return total
-
-
-def _virtual(host: Host) -> bool:
-    return host.facts.device_class is DeviceClass.VIRTUAL_MACHINE
 
 
 def millijoules(kwh: float) -> float:

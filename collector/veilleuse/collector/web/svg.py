@@ -15,10 +15,12 @@ from typing import Final
 from markupsafe import Markup, escape
 
 WIDTH: Final = 720
-HEIGHT: Final = 260
+HEIGHT: Final = 290
 LEFT: Final = 88
 RIGHT: Final = 8
 TOP: Final = 16
+UNIT: Final = 28
+"""Room for the unit above an axis."""
 BOTTOM: Final = 30
 BAR: Final = 34
 LABEL: Final = 30
@@ -50,21 +52,22 @@ def columns(
     unit: str = "",
     every: int = 1,
 ) -> Markup:
-    """Stacked columns over time. `write` formats the axis; `unit` is written on the top tick; every `every`-th label is written."""
+    """Stacked columns over time. `write` formats the axis; `unit` is written above it; every `every`-th label is written."""
     totals = [sum(one.values[i] or 0.0 for one in series) for i in range(len(labels))]
     ticks = nice_ticks(max(totals, default=0.0))
-    plot_width, plot_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    top = TOP + (UNIT if unit else 0)
+    plot_width, plot_height = WIDTH - LEFT - RIGHT, HEIGHT - top - BOTTOM
     step = plot_width / max(1, len(labels))
     scale = plot_height / ticks[-1]
     parts = [_open(identifier, title, HEIGHT), _patterns(identifier)]
+    if unit:
+        parts.append(f'<text class="axis end" x="{LEFT - 6}" y="{TOP + 6}">{escape(unit)}</text>')
     for tick in ticks:
-        y = TOP + plot_height - tick * scale
+        y = top + plot_height - tick * scale
         parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
-        parts.append(
-            f'<text class="axis end" x="{LEFT - 6}" y="{y + 4:.1f}">{escape(write(tick) + (f" {unit}" if tick == ticks[-1] else ""))}</text>'
-        )
+        parts.append(f'<text class="axis end" x="{LEFT - 6}" y="{y + 4:.1f}">{escape(write(tick))}</text>')
     for i, label in enumerate(labels):
-        x, y = LEFT + i * step, float(TOP + plot_height)
+        x, y = LEFT + i * step, float(top + plot_height)
         for one in series:
             value = one.values[i]
             if value is None or value <= 0:

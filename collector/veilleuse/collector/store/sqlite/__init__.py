@@ -104,10 +104,13 @@ def create_store(
 
 def open_store(directory: Path, limits: settings.Store) -> SqliteStore:
     """For `serve` and writing commands. Raises DataDirectoryError when `init` never ran there."""
-    if not (directory / DATA_FILE).exists():
+    path = directory / DATA_FILE
+    if not path.exists():
         raise DataDirectoryError(
             f"{directory} is no data directory: run `veilleuse init` first, or set data_dir"
         )
+    if path.stat().st_size == 0:  # to make a new one in its place would make a stranger of every agent
+        raise damaged(path, "it is empty")
     return SqliteStore(directory, limits)
 
 

@@ -45,7 +45,9 @@ _SUM: Final = _upsert("sums", KEY_COLUMNS, VALUE_COLUMNS)
 _POINT: Final = _upsert(
     "point_sums", (*KEY_COLUMNS, "point_id"), ("energy_millijoules", "covered_milliseconds")
 )
-_GAP: Final = _upsert("gap_sums", ("host_id", "reason", "source"), ("records", "milliseconds"))
+_STATE: Final = _upsert("state_totals", ("host_id", "state"), ("milliseconds",))
+_COUNT: Final = "UPDATE totals SET value = value + ? WHERE name = 'records'"
+_GAP: Final = _upsert("gap_sums", ("host_id", "reason"), ("records", "milliseconds"))
 _DIRTY: Final = "INSERT INTO dirty (host_id, grain, start) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _MARK: Final = "UPDATE streams SET mark = ?, chain = ? WHERE stream_id = ?"
 
@@ -55,6 +57,11 @@ _CELL_KEYS: Final = {
     for state in State
     for supply in Supply
 }
+
+
+def gap_bucket(record: DecodedRecord) -> int:
+    """records.bucket of a gap: its hash as a signed number."""
+    return int.from_bytes(record.hash, "big", signed=True)
 
 
 class Points:
@@ -127,22 +134,33 @@ class Batch:
         for cell in record.cells:
             values = _values(cell)
             cell_key = _CELL_KEYS[cell.band, cell.state, cell.supply]
+            self._states[host_id, cell_key[1]] += cell.milliseconds
             for key in keys:
                 full = (host_id, *key, *cell_key)
                 self._sums[full].append(values)
                 for point, energy, covered in cell.energies:
                     _add(self._energies, (*full, self._points.id_of(point)), energy, covered)
-        for reason, source, milliseconds in record.sensor_gaps:
-            _add(self._gaps, (host_id, number(reason), source), 0, milliseconds)
+        for reason, _source, milliseconds in record.sensor_gaps:
+            _add(self._gaps, (host_id, number(reason)), 0, milliseconds)
         self._dirty.add((host_id, grain, bucket))
 
     def gap(self, host_id: HostId, stream_id: int, record: DecodedRecord) -> None:
         """A record that is a gap."""
         self._records.append(
-            (host_id, stream_id, record.seq, 0, 0, 0, record.gap_milliseconds, record.hash, record.wire)
+            (
+                host_id,
+                stream_id,
+                record.seq,
+                0,
+                gap_bucket(record),
+                0,
+                record.gap_milliseconds,
+                record.hash,
+                record.wire,
+            )
         )
         assert record.gap is not None, "a record without period is a gap"
-        _add(self._gaps, (host_id, number(record.gap), ""), record.gap_records, record.gap_milliseconds)
+        _add(self._gaps, (host_id, number(record.gap)), record.gap_records, record.gap_milliseconds)
 
     def mark(self, stream_id: int, mark: int, chain: bytes) -> None:
         """Where a stream stands after the group."""
@@ -153,11 +171,14 @@ class Batch:
         many = self._connection.executemany
         if self._records:
             many(_RECORD, self._records)
+            self._connection.execute(_COUNT, (len(self._records),))
         if self._sums:
             many(_SUM, [(*key, *_added(self._sums[key])) for key in sorted(self._sums)])
         for statement, pairs in ((_POINT, self._energies), (_GAP, self._gaps)):
             if pairs:
                 many(statement, [(*key, *pair) for key, pair in pairs.items()])
+        if self._states:
+            many(_STATE, [(*key, milliseconds) for key, milliseconds in self._states.items()])
         if self._dirty:
             many(_DIRTY, self._dirty)
         if self._marks:
@@ -167,8 +188,9 @@ class Batch:
     def _clear(self) -> None:
         self._records: list[tuple[int | bytes, ...]] = []
         self._sums: defaultdict[_Key, list[_Values]] = defaultdict(list)
-        self._energies: dict[tuple[int | str, ...], tuple[int, int]] = {}
-        self._gaps: dict[tuple[int | str, ...], tuple[int, int]] = {}
+        self._energies: dict[_Key, tuple[int, int]] = {}
+        self._gaps: dict[_Key, tuple[int, int]] = {}
+        self._states: defaultdict[tuple[int, int], int] = defaultdict(int)
         self._dirty: set[_Key] = set()
         self._marks: list[tuple[int, bytes, int]] = []
 
@@ -212,8 +234,6 @@ def _measured(column: _Values) -> int | None:
     return sum(values) if values else None
 
 
-def _add(
-    into: dict[tuple[int | str, ...], tuple[int, int]], key: tuple[int | str, ...], first: int, second: int
-) -> None:
+def _add(into: dict[_Key, tuple[int, int]], key: _Key, first: int, second: int) -> None:
     standing = into.get(key)
     into[key] = (first, second) if standing is None else (standing[0] + first, standing[1] + second)

@@ -104,12 +104,13 @@ class Database:
         connection, depth = self.connection, self._depth
         begin, end, undo = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK") if depth == 0 else _savepoint(depth)
         with self.translated():
+            if depth:
+                self._require_open()  # a savepoint outside a transaction is one of its own, and commits
             connection.execute(begin)
             self._depth = depth + 1
             try:
                 yield connection
-                if not connection.in_transaction:  # SQLite gave up on it, and somebody inside went on
-                    raise StoreFailing(f"{self.path} rolled the transaction back: nothing of it was stored")
+                self._require_open()
                 connection.execute(end)
             except BaseException:
                 # After a full disk or an I/O error SQLite has often rolled back by itself.
@@ -121,6 +122,11 @@ class Database:
                 raise
             finally:
                 self._depth = depth
+
+    def _require_open(self) -> None:
+        """Raises StoreFailing when SQLite gave the transaction up by itself, and somebody inside went on."""
+        if not self.connection.in_transaction:
+            raise StoreFailing(f"{self.path} rolled the transaction back: nothing of it was stored")
 
     @contextmanager
     def translated(self) -> Iterator[None]:

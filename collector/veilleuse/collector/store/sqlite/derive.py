@@ -97,6 +97,14 @@ class SqliteDerive:
                 (period.host_id, period.grain, period.start, max((r.record_id for r in records), default=0)),
             )
 
+    def put_aside(self, period: DirtyPeriod) -> None:
+        """Clear the mark of a period that cannot be derived; what was derived before stands."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "DELETE FROM dirty WHERE host_id = ? AND grain = ? AND start = ?",
+                (period.host_id, period.grain, period.start),
+            )
+
     def mark_all_dirty(self) -> int:
         """Every period that still has records. How many."""
         with self._database.transaction() as connection:

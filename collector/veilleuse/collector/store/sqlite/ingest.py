@@ -23,7 +23,7 @@ from veilleuse.collector.model import (
     StreamPosition,
     ValidPush,
 )
-from veilleuse.collector.store.sqlite.batch import Batch, Points
+from veilleuse.collector.store.sqlite.batch import Batch, Points, gap_bucket
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import Reserve
 from veilleuse.wire.chain import chain_start
@@ -142,8 +142,9 @@ class SqliteIngest:
     ) -> int:
         """Add the records that are not stored from another epoch; returns how many were."""
         replayed = 0
+        elsewhere = _Elsewhere(self._database.connection, host_id, stream_id)
         for record in records:
-            if siblings and self._is_stored(host_id, stream_id, record):
+            if siblings and record in elsewhere:
                 replayed += 1
                 continue
             period = record.period
@@ -187,18 +188,6 @@ class SqliteIngest:
         )
         return all(push.records[seq - push.first_seq].hash == stored for seq, stored in rows)
 
-    def _is_stored(self, host_id: HostId, stream_id: int, record: DecodedRecord) -> bool:
-        """True when another epoch brought this very record."""
-        if record.period is None and not record.gap_dated:
-            return False  # nothing tells two undated gaps apart
-        grain, start = (record.period.grain, record.period.start) if record.period else (0, 0)
-        found = self._database.connection.execute(
-            "SELECT 1 FROM records WHERE host_id = ? AND grain = ? AND bucket = ? AND start = ? AND hash = ?"
-            " AND stream_id <> ? LIMIT 1",
-            (host_id, grain, _bucket(record.period) if record.period else 0, start, record.hash, stream_id),
-        )
-        return found.fetchone() is not None
-
     def _keys(self, host_id: HostId, period: RecordPeriod) -> tuple[int, tuple[tuple[int, int], ...]]:
         """(bucket, keys of the sums). A clock record counts in its UTC hour and in the civil day that hour starts in."""
         bucket = _bucket(period)
@@ -216,6 +205,32 @@ class SqliteIngest:
         self._streams.clear()
         self._zones.clear()
         self._points.forget()
+
+
+class _Elsewhere:
+    """What the other epochs of a host brought: asked once per period, however many records of it are compared."""
+
+    def __init__(self, connection: sqlite3.Connection, host_id: HostId, stream_id: int) -> None:
+        self._connection = connection
+        self._host_id = host_id
+        self._stream_id = stream_id
+        self._periods: dict[tuple[int, int], set[bytes]] = {}
+
+    def __contains__(self, record: DecodedRecord) -> bool:
+        """True when another epoch brought this very record: same period, same bytes."""
+        if record.period is None and not record.gap_dated:
+            return False  # nothing tells two undated gaps apart
+        grain, bucket = (
+            (int(record.period.grain), _bucket(record.period)) if record.period else (0, gap_bucket(record))
+        )
+        hashes = self._periods.get((grain, bucket))
+        if hashes is None:
+            rows = self._connection.execute(
+                "SELECT hash FROM records WHERE host_id = ? AND grain = ? AND bucket = ? AND stream_id <> ?",
+                (self._host_id, grain, bucket, self._stream_id),
+            )
+            hashes = self._periods[grain, bucket] = {row[0] for row in rows}
+        return record.hash in hashes
 
 
 def _bucket(period: RecordPeriod) -> int:

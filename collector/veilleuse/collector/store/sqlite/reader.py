@@ -20,7 +20,9 @@ from veilleuse.collector.codec import (
     STATES,
     SUM_FIELDS,
     SUPPLIES,
+    number,
 )
+from veilleuse.collector.figures import EnergySums, StateSums
 from veilleuse.collector.model import (
     Cell,
     DataKind,
@@ -48,9 +50,12 @@ from veilleuse.collector.store.sqlite.rows import (
     site_from_row,
 )
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import DeviceClass, State
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 _RANGE: Final = "grain = ? AND start >= ? AND start < ?"
+_ON_AT_NIGHT: Final = (
+    f"band = {number(Band.NIGHT)} AND state IN ({number(State.ON_ACTIVE)}, {number(State.ON_IDLE)})"
+)
 
 
 class SqliteReader:
@@ -124,6 +129,47 @@ class SqliteReader:
             cell = DerivedCell(BANDS[band], STATES[state], SUPPLIES[supply], Method(method), *values)
             yield DerivedRow(HostId(host_id), grain, key, cell)
 
+    def state_sums(
+        self, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Band, State], StateSums]]:
+        """`sums` added up over start ≤ key < end, per host, band and state; a part never measured is NULL, then None."""
+        sql = (
+            "SELECT host_id, band, state, sum(milliseconds), sum(idle_beyond_15_minutes_milliseconds),"
+            " sum(idle_beyond_30_minutes_milliseconds), sum(idle_beyond_60_minutes_milliseconds)"
+            f" FROM sums WHERE {_RANGE} GROUP BY host_id, band, state"
+        )
+        for host_id, band, state, *values in self._stream(sql, grain, start, end):
+            yield HostId(host_id), (BANDS[band], STATES[state]), StateSums(*values)
+
+    def energy_sums(
+        self, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
+        """`derived` added up likewise, per host, method, band and state."""
+        sql = (
+            "SELECT host_id, method, band, state, sum(milliseconds), sum(energy_millijoules),"
+            f" sum(uncertainty_millijoules) FROM derived WHERE {_RANGE} GROUP BY host_id, method, band, state"
+        )
+        for host_id, method, band, state, *values in self._stream(sql, grain, start, end):
+            yield HostId(host_id), (Method(method), BANDS[band], STATES[state]), EnergySums(*values)
+
+    def dates_on(self, start: int, end: int, longer_than_milliseconds: int) -> Iterator[tuple[HostId, int]]:
+        """(host, how many): DAY keys with start ≤ key < end whose `night` cells are on for longer."""
+        sql = (
+            f"SELECT host_id, count(*) FROM (SELECT host_id FROM sums WHERE {_RANGE} AND {_ON_AT_NIGHT}"
+            " GROUP BY start, host_id HAVING sum(milliseconds) > ?) GROUP BY host_id"
+        )
+        for host_id, dates in self._stream(sql, Grain.DAY, start, end, longer_than_milliseconds):
+            yield HostId(host_id), dates
+
+    def night_hours(self, population: Population, start: int, end: int) -> Iterator[tuple[HostId, int, int]]:
+        """(host, hour, milliseconds on in its `night` cells) of HOUR keys with start ≤ key < end, where any."""
+        sql = (
+            f"SELECT host_id, start, sum(milliseconds) FROM sums WHERE {_RANGE} AND {_ON_AT_NIGHT}"
+            " AND host_id IN (SELECT host_id FROM hosts WHERE population = ?) GROUP BY start, host_id"
+        )
+        for host_id, hour, milliseconds in self._stream(sql, Grain.HOUR, start, end, number(population)):
+            yield HostId(host_id), hour, milliseconds
+
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Totals since the data directory was made, per key, in key order."""
         rows = self._rows(
@@ -147,12 +193,8 @@ class SqliteReader:
 
     def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
         """(host, reason, whole records, milliseconds); the gaps of all sources of a host together."""
-        rows = self._rows(
-            "SELECT host_id, reason, sum(records), sum(milliseconds) FROM gap_sums GROUP BY host_id, reason"
-        )
-        return tuple(
-            (HostId(host), GAP_REASONS[reason].value, records, ms) for host, reason, records, ms in rows
-        )
+        rows = self._rows("SELECT host_id, reason, records, milliseconds FROM gap_sums")
+        return tuple((HostId(host), GAP_REASONS[reason].value, *both) for host, reason, *both in rows)
 
     def last_records(self) -> tuple[LastRecord, ...]:
         """The newest derived clock record of each host that has one; one index seek per host."""
@@ -167,22 +209,23 @@ class SqliteReader:
             for host, start, milliseconds, energy in rows
         )
 
-    def state_totals(self, end: int) -> tuple[tuple[HostId, State, int], ...]:
-        """(host, state, milliseconds) over all DAY sums with key < end."""
-        rows = self._rows(
-            "SELECT host_id, state, sum(milliseconds) FROM sums WHERE grain = ? AND start < ? GROUP BY host_id, state",
-            Grain.DAY,
-            end,
-        )
+    def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:
+        """(host, state, milliseconds) of all records ever stored."""
+        rows = self._rows("SELECT host_id, state, milliseconds FROM state_totals")
         return tuple((HostId(host), STATES[state], milliseconds) for host, state, milliseconds in rows)
 
     def record_count(self) -> int:
         """Records stored and not yet expired."""
-        return int(self._rows("SELECT count(*) FROM records")[0][0])
+        return int(self._rows("SELECT value FROM totals WHERE name = 'records'")[0][0])
 
     def dirty_count(self) -> int:
         """Periods waiting for derive."""
         return int(self._rows("SELECT count(*) FROM dirty")[0][0])
+
+    def dirty_span(self) -> tuple[int, int] | None:
+        """Numbers of the oldest and the newest mark waiting for derive; they begin again when none was left."""
+        ((oldest, newest),) = self._rows("SELECT min(dirty_id), max(dirty_id) FROM dirty")
+        return None if oldest is None else (oldest, newest)
 
     def close(self) -> None:
         """Close the connections of all threads."""

@@ -74,7 +74,8 @@ CREATE TABLE streams (
 
 -- start: clock records Unix ms of the period; date records the day number; week records the Monday's.
 -- bucket: the hour, day or week derive works on. energy is NULL until first derived, and -1 when nothing could be.
--- A gap has grain 0, bucket 0 and start 0: it is of no period, its spans are in its bytes.
+-- A gap has grain 0 and start 0: it is of no period, its spans are in its bytes. Its bucket is its hash, so that the
+-- index finds it again.
 CREATE TABLE records (
     record_id                  INTEGER PRIMARY KEY,
     host_id                    INTEGER NOT NULL,
@@ -161,14 +162,29 @@ CREATE TABLE point_sums (
     PRIMARY KEY (grain, start, host_id, band, state, supply, point_id)
 ) STRICT, WITHOUT ROWID;
 
--- Whole records that are gaps, and milliseconds of sensor gaps inside records (records = 0).
+-- What every scrape of /metrics asks, added to by the transaction that stores the records: no query grows with the years.
+CREATE TABLE state_totals (
+    host_id      INTEGER NOT NULL,
+    state        INTEGER NOT NULL,
+    milliseconds INTEGER NOT NULL,
+    PRIMARY KEY (host_id, state)
+) STRICT, WITHOUT ROWID;
+
+-- records: rows of that table, not yet expired.
+CREATE TABLE totals (
+    name  TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO totals VALUES ('records', 0);
+
+-- Whole records that are gaps, and milliseconds of sensor gaps inside records. Not by source: an agent could make rows
+-- without end, and every scrape reads them; which source it was is in the record's bytes.
 CREATE TABLE gap_sums (
     host_id      INTEGER NOT NULL,
     reason       INTEGER NOT NULL,
-    source       TEXT NOT NULL,
     records      INTEGER NOT NULL,
     milliseconds INTEGER NOT NULL,
-    PRIMARY KEY (host_id, reason, source)
+    PRIMARY KEY (host_id, reason)
 ) STRICT, WITHOUT ROWID;
 
 -- dirty_id: the oldest mark is derived first. A mark that stands already keeps its place.

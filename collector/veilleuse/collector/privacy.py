@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Which groups of workstations and classroom PCs may be shown, and under which name. DESIGN.md §7, PROMISES.md P4, P5.
 
-A cell is safe when at least k hosts contributed to it and none holds more than 85 % of it. Unsafe cells of one level
-merge with their smallest siblings into `autres` until that is safe; when it never is, the whole level is withheld.
+A figure is safe when at least k hosts contributed to it and none holds more than 85 % of it; a cell, when each of its
+figures is. Unsafe cells of one level merge with their smallest siblings into `autres` until that is safe; when it never is, the whole level is withheld.
 
 Why differences are safe too: the published cells of a level are disjoint, so any difference of two published figures
 is a union of published cells, and a union of safe cells is safe. Nothing is published above the level from which
@@ -16,10 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.model import HostId
 from veilleuse.wire.vocabulary import Population
 
-OTHERS: Final = "autres"
+OTHERS: Final = AUTRES
 MIXED: Final = "mixed"
 DOMINANCE_NUMERATOR: Final = 85
 """Per cent: French statistical secrecy's usage (PROMISES.md P4)."""
@@ -36,6 +37,13 @@ class Cell(Generic[K]):
 
     key: K
     contributions: Mapping[HostId, int]
+    beside: tuple[Mapping[HostId, int], ...] = ()
+    """Contributions to other figures shown beside it; one to which nobody contributed shows nothing and harms nobody."""
+
+    def is_safe(self, k: int) -> bool:
+        """Every figure of it is."""
+        others_safe = all(is_safe(figure, k) for figure in self.beside if any(figure.values()))
+        return is_safe(self.contributions, k) and others_safe
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +70,32 @@ def is_safe(contributions: Mapping[HostId, int], k: int) -> bool:
 def publish(cells: Sequence[Cell[K]], k: int) -> Published[K]:
     """Apply the rule to the cells of one level. Cells may share hosts; their figures must be disjoint."""
     ordered = sorted(
-        (cell for cell in cells if any(cell.contributions.values())),
+        (
+            cell
+            for cell in cells
+            if any(any(figure.values()) for figure in (cell.contributions, *cell.beside))
+        ),
         key=lambda cell: (len(cell.contributions), str(cell.key)),
     )
-    kept = [cell for cell in ordered if is_safe(cell.contributions, k)]
-    hidden = [cell for cell in ordered if not is_safe(cell.contributions, k)]
+    kept = [cell for cell in ordered if cell.is_safe(k)]
+    hidden = [cell for cell in ordered if not cell.is_safe(k)]
     if not hidden:
         return Published(tuple(kept), None, (), ())
-    while not is_safe(_union(hidden), k):
+    while not (others := _merged(hidden)).is_safe(k):
         if not kept:
             return Published((), None, (), tuple(cell.key for cell in hidden))
         hidden.append(kept.pop(0))
-    return Published(tuple(kept), Cell(None, _union(hidden)), tuple(c.key for c in hidden), ())
+    return Published(tuple(kept), others, tuple(cell.key for cell in hidden), ())
 
 
-def _union(cells: Iterable[Cell[K]]) -> dict[HostId, int]:
+def _merged(cells: Sequence[Cell[K]]) -> Cell[None]:
+    beside = zip(*(cell.beside for cell in cells), strict=True)
+    return Cell(None, _sum(cell.contributions for cell in cells), tuple(map(_sum, beside)))
+
+
+def _sum(figures: Iterable[Mapping[HostId, int]]) -> dict[HostId, int]:
     total: dict[HostId, int] = {}
-    for cell in cells:
-        for host, value in cell.contributions.items():
+    for figure in figures:
+        for host, value in figure.items():
             total[host] = total.get(host, 0) + value
     return total

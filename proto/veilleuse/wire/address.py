@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""host:port as both sides take it from settings and join files. Without `re` and `ipaddress`: the resident reads settings."""
+
+from __future__ import annotations
+
+from typing import Final
+
+WILDCARDS: Final = ("0.0.0.0", "::")
+"""Every address of a machine: to listen on, never to connect to."""
+MAX_PORT: Final = 65535
+MAX_NAME_CHARACTERS: Final = 253
+"""RFC 1035 §2.3.4, as text."""
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """(host without brackets, port 0 to 65535) of `host:port` or `[v6]:port`. Raises ValueError with what it must be."""
+    host, separator, port = text.rpartition(":")
+    if not (separator and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= MAX_PORT):
+        raise ValueError("it must be host:port, e.g. 192.0.2.1:8641 or [2001:db8::1]:8641")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        _check_ipv6(host)
+    elif not is_host_name(host):
+        raise ValueError("its host must be a name, an IPv4 address, or an IPv6 address in brackets")
+    return host, int(port)
+
+
+def check_reachable(text: str) -> None:
+    """Raises ValueError unless one could connect to this host:port."""
+    host, port = split_address(text)
+    if port == 0:
+        raise ValueError("its port must be 1 to 65535")
+    if host in WILDCARDS:
+        raise ValueError(f"nobody can connect to {host}: it must be a name or an address of one machine")
+
+
+def is_host_name(text: str) -> bool:
+    """A DNS name (IDN as A-labels) or an IPv4 address, by its characters."""
+    labels = text.removesuffix(".").split(".")
+    return (
+        text.isascii()
+        and len(text) <= MAX_NAME_CHARACTERS
+        and all(
+            0 < len(label) <= 63 and all(c.isalnum() or c in "-_" for c in label) and label[0] != "-"
+            for label in labels
+        )
+    )
+
+
+def _check_ipv6(text: str) -> None:
+    from ipaddress import IPv6Address
+
+    try:
+        IPv6Address(text)
+    except ValueError as error:
+        raise ValueError(f"{text} is not an IPv6 address") from error

@@ -1,0 +1,12 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Trailing metadata of a refused call: docs/wire.md."""
+
+from __future__ import annotations
+
+from typing import Final
+
+REASON: Final = "veilleuse-reason"
+"""Why, in one word."""
+RETRY_AFTER: Final = "retry-after-milliseconds"
+"""When to come back; 0 = as the agent sees fit."""

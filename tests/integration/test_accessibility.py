@@ -1,0 +1,152 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The pages in a real browser, checked by axe-core: wide and light, narrow and dark, in both languages."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import ASGIApp
+
+from tests.filled import METER, Filled, cell, civil, clock, minutes_of_server, start_of_minute, week
+from tests.peers import peer
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.app import make_app
+from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.look import Outlook
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice")
+SCREENS = {
+    "wide": ("--window-size=1280,1000",),
+    "narrow and dark": ("--window-size=500,1000", "--blink-settings=preferredColorScheme=0"),
+}
+"""500 is the narrowest window this browser opens."""
+CHECK = """
+document.querySelectorAll('details').forEach(one => { one.open = true; });
+axe.run(document, {runOnly: RULES, resultTypes: ['violations']}).then(found => {
+  const told = {
+    violations: found.violations.map(one => one.id + ': ' + one.nodes.map(node => node.html).join(' ')),
+    passes: found.passes.length,
+    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    dark: matchMedia('(prefers-color-scheme: dark)').matches,
+  };
+  const answer = document.createElement('pre');
+  answer.id = 'axe-says';
+  answer.textContent = JSON.stringify(told);
+  document.body.append(answer);
+});
+"""
+
+
+def fill(store: Filled) -> None:
+    """Something in every part of the page."""
+    store.push(store.add_host(), minutes_of_server(20, 15, 180.0), METER)
+    virtual = store.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
+    start = start_of_minute(20)
+    store.push(
+        virtual,
+        [
+            (clock(start + i * 60_000, 60_000), [cell(State.ON_ACTIVE, 60_000, busy_ratio=0.5)])
+            for i in range(15)
+        ],
+    )
+    today = datetime.now(UTC).date()
+    for _ in range(12):
+        records = [
+            (civil(today - timedelta(days=back)), [cell(State.ASLEEP, 50_400_000, Band.NIGHT)])
+            for back in range(3, 20)
+        ]
+        records.append(
+            (week(today - timedelta(days=10)), [cell(State.ON_ACTIVE, 90_000_000, busy_ratio=0.2)])
+        )
+        records.append((week(today - timedelta(days=17)), [cell(State.ON_IDLE, 90_000_000, busy_ratio=0.01)]))
+        store.push(
+            store.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, enrolled_on=date(2020, 1, 1)), records
+        )
+    store.derive()
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
+    """The application over a filled store."""
+    with Filled(tmp_path_factory.mktemp("page") / "data") as store:
+        fill(store)
+        settings = CollectorSettings(data_dir=store.directory)
+        reader = store.reader()
+        yield make_app(Outlook(reader, settings), settings, Door("127.0.0.1", 8640, None), "0.1.0")
+        reader.close()
+
+
+def body(app: ASGIApp, path: str) -> str:
+    """What the application answers."""
+
+    async def ask() -> str:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8640") as client:
+            return (await client.get(path)).text
+
+    return asyncio.run(ask())
+
+
+def axe_says(page: str, css: str, folder: Path, screen: tuple[str, ...]) -> dict[str, Any]:
+    """What axe-core finds in the page, opened from a file with its style sheet in a browser of that screen."""
+    axe = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    (folder / "axe.js").write_text(axe, encoding="utf-8")
+    (folder / "check.js").write_text(CHECK.replace("RULES", json.dumps(RULES)), encoding="utf-8")
+    scripts = '<script src="axe.js"></script><script src="check.js"></script></body>'
+    page = re.sub(r'<link rel="stylesheet"[^>]*>', f"<style>{css}</style>", page).replace("</body>", scripts)
+    (folder / "page.html").write_text(page, encoding="utf-8")
+    done = subprocess.run(
+        [
+            peer("chromium"),
+            "--headless",
+            "--no-sandbox",  # it opens nothing but this file, and root has no sandbox
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            f"--user-data-dir={folder / 'profile'}",
+            "--virtual-time-budget=20000",
+            *screen,
+            "--dump-dom",
+            (folder / "page.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    answer = re.search(r'<pre id="axe-says">(.*?)</pre>', done.stdout, re.S)
+    assert answer, done.stderr[-2000:]
+    told: dict[str, Any] = json.loads(html.unescape(answer.group(1)))
+    return told
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("path", ["/?lang=fr", "/?lang=en", "/nothing?lang=fr"])
+def test_no_violation(app, path, screen, tmp_path):
+    """WCAG 2.1 AA and axe's good practice: nothing; and the page never scrolls sideways."""
+    page, css = body(app, path), body(app, "/static/veilleuse.css")
+    told = axe_says(page, css, tmp_path, SCREENS[screen])
+    assert told["violations"] == []
+    assert told["passes"] > 15
+    assert told["overflow"] <= 0
+    assert told["dark"] == ("dark" in screen)
+
+
+def test_the_check_finds_what_is_wrong(app, tmp_path):
+    """A page without a language and with grey text on white is told."""
+    page = body(app, "/?lang=en").replace('<html lang="en">', "<html>")
+    told = axe_says(page, "* { color: #bbb; background: #fff }", tmp_path, SCREENS["wide"])
+    assert {"html-has-lang", "color-contrast"} <= {one.partition(":")[0] for one in told["violations"]}

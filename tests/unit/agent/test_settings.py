@@ -1,0 +1,43 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What both processes of the agent take from the settings in the same way."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from veilleuse.agent.encode import WireEncoder
+from veilleuse.agent.outbox import Outbox, Ring
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.sending import Sending
+from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, Measure, Paths, allowed_population
+from veilleuse.agent.spool import FILE_NAME, connect
+from veilleuse.wire.vocabulary import Population
+
+W, C, S = Population.WORKSTATION, Population.CLASSROOM, Population.SERVER
+
+
+@pytest.mark.parametrize(
+    ("said", "enrolled", "allowed"),
+    [
+        ("", None, W),
+        ("", "server", S),
+        ("", "classroom", C),
+        ("server", None, S),
+        ("server", "workstation", W),
+        ("workstation", "server", W),
+        ("classroom", "server", C),
+        ("", "something", W),
+    ],
+)
+def test_the_more_private_population_counts_for_both_processes(tmp_path, said, enrolled, allowed):
+    """Neither the file nor the enrolment can make a machine less private than the other says; the sender keeps its rhythm."""
+    settings = AgentSettings(paths=Paths(state=tmp_path), measure=Measure(population=said))
+    assert allowed_population(settings, enrolled) is allowed
+    path = tmp_path / FILE_NAME
+    with closing(connect(path)) as db:
+        outbox = Outbox(db, path, WireEncoder(), Ring(0, 0, 0))
+        outbox.set_control({ControlKey.POPULATION: enrolled})
+        assert Sending(settings, outbox)._interval_milliseconds() == CONTACT_SECONDS[allowed] * 1_000

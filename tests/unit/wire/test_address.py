@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""host:port: what is one, and what can be connected to."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veilleuse.wire.address import check_reachable, is_host_name, split_address
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:8641", ("127.0.0.1", 8641)),
+        ("localhost:0", ("localhost", 0)),
+        ("collector.example.org.:65535", ("collector.example.org.", 65535)),
+        ("[::1]:8641", ("::1", 8641)),
+        ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1)),
+        ("0.0.0.0:8641", ("0.0.0.0", 8641)),
+    ],
+)
+def test_addresses(text, expected):
+    """Names, IPv4, and IPv6 in brackets."""
+    assert split_address(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "foo", ":8641", "::1", "::1:8641", "[::1:8641", "::1]:8641", "[x]:1", "[127.0.0.1]:1", "a b:1", "a:", "a:-1",
+        "a:65536", "a:99999999999", "a:http", "a:١", "unix:/run/x:1", "dns:///a:1", "a/b:1", "é.fr:1", "a..b:1", "-a:1",
+        "*:1", "a" * 64 + ":1", "a:1\n",
+    ],
+)  # fmt: skip
+def test_what_is_no_address(text):
+    """gRPC would take some of these for another port, another host, or a file."""
+    with pytest.raises(ValueError, match=r"must be|not an IPv6 address"):
+        split_address(text)
+
+
+@pytest.mark.parametrize("text", ["a:0", "0.0.0.0:1", "[::]:1", "a"])
+def test_what_nobody_can_connect_to(text):
+    """Port 0 and the wildcards are to listen on."""
+    with pytest.raises(ValueError, match="must be"):
+        check_reachable(text)
+    check_reachable("collector.example.org:8641")
+
+
+@given(st.text(max_size=80))
+def test_nothing_but_a_value_error(text):
+    """Whatever a file says."""
+    try:
+        host, port = split_address(text)
+    except ValueError:
+        return
+    assert 0 <= port <= 65535
+    assert is_host_name(host) or ":" in host
