@@ -146,3 +146,15 @@ golden: $(VENV)/.dev ## rewrite the golden files; the diff is reviewed, never wa
 .PHONY: bench-agent
 bench-agent: $(VENV)/.dev peers ## memory and processor time of the resident and the sender, beside node_exporter
 	@$(PY) tests/bench/agent.py
+
+.PHONY: bench-ingest
+bench-ingest: $(VENV)/.dev ## durable pushes and records per second, on the disk of the temporary folder
+	@$(PY) tests/bench/ingest.py
+
+.PHONY: bench-metrics
+bench-metrics: $(VENV)/.dev ## milliseconds of one scrape
+	@$(PY) tests/bench/metrics.py
+
+.PHONY: bench-report
+bench-report: $(VENV)/.dev ## seconds and memory of a year's emissions report
+	@$(PY) tests/bench/report.py

@@ -31,8 +31,8 @@ def veilleuse() -> model.Dashboard:
     builder = (
         dashboard.Dashboard("Veilleuse")
         .uid(UID)
-        .description("Energy, emissions and sobriety of the computer fleet.")
-        .tags(["veilleuse", "energy"])
+        .description("Énergie, émissions et sobriété du parc informatique.")
+        .tags(["veilleuse", "énergie"])
         .time("now-24h", "now")
         .refresh("1m")
         .timezone("browser")
@@ -40,7 +40,7 @@ def veilleuse() -> model.Dashboard:
         .readonly()
         .with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
     )
-    for name, label in (("entity", "Entity"), ("site", "Site")):
+    for name, label in (("entity", "Entité"), ("site", "Site")):
         builder = builder.with_variable(_labels(name, label))
     for row in ROWS:
         builder = builder.with_row(_row(row))
@@ -85,7 +85,7 @@ def _panel(panel: Panel) -> Any:
         .datasource(DATASOURCE)
         .span(panel.width)
         .height(panel.height)
-        .no_value("not known")
+        .no_value("pas de donnée")
     )
     if panel.decimals is not None:
         builder = builder.decimals(panel.decimals)

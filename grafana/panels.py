@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the dashboard shows: one entry per panel. Names come from the collector's catalogue, never from a string here.
+"""What the dashboard shows of the fleet: one entry per panel. What it shows of agents and collector is in panels_service.py.
+
+Titles and descriptions are in French, the language of those who read them; metric names come from the collector's
+catalogue, never from a string here.
 
 To add a panel: one `Panel` in one of the rows below, with an id nobody had before; then `make dashboards`.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from grafana.panels_service import SERVICE
 from grafana.queries import (
     CHOSEN,
     PHYSICAL,
@@ -28,15 +32,15 @@ from veilleuse.collector.exposition import catalogue as c
 ROWS: Final = (
     Row(
         100,
-        "Servers now",
+        "Les serveurs maintenant",
         (
             Panel(
                 1,
                 Form.STAT,
-                "Power",
-                "Mean wall power of physical servers over their newest complete record. No data means not known, not 0 W.",
+                "Puissance",
+                "Puissance moyenne à la prise des serveurs physiques, sur leur dernier relevé complet. « Pas de donnée » veut dire inconnu, pas 0 W.",
                 "watt",
-                (Query(total(series(c.POWER, PHYSICAL, CHOSEN)), "physical servers"),),
+                (Query(total(series(c.POWER, PHYSICAL, CHOSEN)), "serveurs physiques"),),
                 6,
                 5,
                 1,
@@ -44,10 +48,10 @@ ROWS: Final = (
             Panel(
                 2,
                 Form.STAT,
-                "Energy over the range",
-                "Wall energy of physical servers as first derived, over the chosen range. Later restatements are in reports.",
+                "Énergie sur la période affichée",
+                "Énergie à la prise des serveurs physiques sur la période affichée, telle que calculée la première fois. Les corrections ultérieures sont dans les rapports.",
                 "kwatth",
-                (Query(kwh(total(increase(series(c.ENERGY, PHYSICAL, CHOSEN)))), "physical servers"),),
+                (Query(kwh(total(increase(series(c.ENERGY, PHYSICAL, CHOSEN)))), "serveurs physiques"),),
                 6,
                 5,
                 2,
@@ -55,13 +59,13 @@ ROWS: Final = (
             Panel(
                 3,
                 Form.STAT,
-                "Emissions over the range",
-                "CO2 equivalent of that energy: official ledger, yearly factor, use phase only.",
+                "Émissions sur la période affichée",
+                "Équivalent CO₂ de cette énergie : comptabilité officielle, facteur annuel, phase d’usage seule.",
                 "massg",
                 (
                     Query(
                         total(increase(series(c.EMISSIONS, PHYSICAL, CHOSEN, 'ledger="official"'))),
-                        "physical servers",
+                        "serveurs physiques",
                     ),
                 ),
                 6,
@@ -71,8 +75,8 @@ ROWS: Final = (
             Panel(
                 4,
                 Form.STAT,
-                "Coverage today (I13)",
-                "Observed share of the physical servers' time since midnight, for states and for energy.",
+                "Couverture d’aujourd’hui (I13)",
+                "Part observée du temps des serveurs physiques depuis minuit, pour les états et pour l’énergie ; toutes entités réunies.",
                 "percentunit",
                 (
                     Query(
@@ -92,8 +96,8 @@ ROWS: Final = (
             Panel(
                 5,
                 Form.STACK,
-                "Power by class",
-                "Mean power computed from the energy counter, physical servers, by device class.",
+                "Puissance par type de machine",
+                "Puissance moyenne tirée du compteur d’énergie, serveurs physiques, par type de machine.",
                 "watt",
                 (
                     Query(
@@ -106,8 +110,8 @@ ROWS: Final = (
             Panel(
                 6,
                 Form.STACK,
-                "Power by method",
-                "The same power by how it is known: metered, battery and counter_calibrated are measured, the rest is modelled.",
+                "Puissance par méthode",
+                "La même puissance selon la façon dont elle est connue : metered, battery et counter_calibrated sont mesurés, le reste est modélisé.",
                 "watt",
                 (Query(total(rate(series(c.ENERGY, PHYSICAL, CHOSEN)), "method"), "{{method}}"),),
                 12,
@@ -115,8 +119,8 @@ ROWS: Final = (
             Panel(
                 7,
                 Form.STACK,
-                "State of the servers",
-                "Machines in each state, as a mean: seconds in the state per second.",
+                "État des serveurs",
+                "Nombre moyen de machines dans chaque état, machines virtuelles comprises : secondes passées dans l’état, par seconde.",
                 "short",
                 (Query(total(rate(series(c.STATE_SECONDS, CHOSEN)), "state"), "{{state}}"),),
                 12,
@@ -124,8 +128,8 @@ ROWS: Final = (
             Panel(
                 8,
                 Form.LINES,
-                "Virtual machines (memo line)",
-                "Estimated power of virtual machines. Outside every total: the physical host already counts it.",
+                "Machines virtuelles (pour mémoire)",
+                "Puissance estimée des machines virtuelles. Hors de tout total : la machine qui les héberge la compte déjà.",
                 "watt",
                 (Query(total(rate(series(c.ENERGY, VIRTUAL, CHOSEN)), "method"), "{{method}}"),),
                 12,
@@ -134,14 +138,13 @@ ROWS: Final = (
     ),
     Row(
         200,
-        "Last closed period, all populations",
+        "Dernière période close, tout le parc",
         (
             Panel(
                 21,
                 Form.BARS,
-                "Energy of the day",
-                "Wall energy of the last closed civil day as currently derived, without virtual machines. Groups of "
-                "workstations and classroom PCs hold at least k machines; workstations: their closed hours only.",
+                "Énergie du jour",
+                "Énergie à la prise du dernier jour clos, selon le calcul en vigueur, sans les machines virtuelles. Postes et PC de classe : par groupes d’au moins k machines ; postes : leurs heures de fermeture seulement.",
                 "kwatth",
                 (
                     Query(
@@ -154,8 +157,8 @@ ROWS: Final = (
             Panel(
                 22,
                 Form.BARS,
-                "Emissions of the day",
-                "CO2 equivalent of that energy, official ledger.",
+                "Émissions du jour",
+                "Équivalent CO₂ de cette énergie, comptabilité officielle.",
                 "massg",
                 (
                     Query(
@@ -168,8 +171,8 @@ ROWS: Final = (
             Panel(
                 23,
                 Form.BARS,
-                "Energy of the week's open hours",
-                "Workstations send their open hours by the ISO week: the last closed one.",
+                "Énergie des heures d’ouverture de la semaine",
+                "Les postes de travail envoient leurs heures d’ouverture par semaine : la dernière close.",
                 "kwatth",
                 (
                     Query(
@@ -182,8 +185,8 @@ ROWS: Final = (
             Panel(
                 24,
                 Form.BARS,
-                "Time by state",
-                "Hours in each state over the last closed day, by population.",
+                "Temps par état",
+                "Heures passées dans chaque état pendant le dernier jour clos, par population.",
                 "h",
                 (
                     Query(
@@ -196,8 +199,8 @@ ROWS: Final = (
             Panel(
                 25,
                 Form.BARS,
-                "How the day's energy is known",
-                "Energy of the last closed day by method, without virtual machines.",
+                "D’où vient l’énergie du jour",
+                "Énergie du dernier jour clos par méthode, sans les machines virtuelles.",
                 "kwatth",
                 (Query(kwh(total(series(c.DAY_ENERGY, PHYSICAL, CHOSEN), "method")), "{{method}}"),),
                 decimals=2,
@@ -205,8 +208,8 @@ ROWS: Final = (
             Panel(
                 26,
                 Form.BARS,
-                "Machines behind these figures",
-                "Machines that contributed to the last closed day, in published groups.",
+                "Machines derrière ces chiffres",
+                "Machines qui ont contribué au dernier jour clos, dans les groupes publiés.",
                 "short",
                 (
                     Query(
@@ -219,13 +222,13 @@ ROWS: Final = (
     ),
     Row(
         300,
-        "Sobriety",
+        "Sobriété",
         (
             Panel(
                 31,
                 Form.BARS,
-                "On outside opening hours (I1)",
-                "Share of the time outside opening hours during which machines were on. Servers excluded; target below 5 %.",
+                "Allumées hors des heures d’ouverture (I1)",
+                "Part du temps hors ouverture pendant laquelle les machines étaient allumées, sans les serveurs. Objectif : moins de 5 %.",
                 "percentunit",
                 (Query(series(c.OUTSIDE_OPENING), "{{population}} {{machines}}, {{period}}"),),
                 decimals=1,
@@ -233,8 +236,8 @@ ROWS: Final = (
             Panel(
                 32,
                 Form.BARS,
-                "Idle while on (I2)",
-                "Share of the time on during which machines were idle. Reading a page is idle too: look at the long runs in reports.",
+                "Allumées mais au repos (I2)",
+                "Part du temps allumé pendant laquelle les machines étaient au repos. Lire une page est aussi du repos : voir les longues durées dans les rapports.",
                 "percentunit",
                 (Query(series(c.IDLE_WHILE_ON), "{{population}} {{machines}}, {{period}}"),),
                 decimals=1,
@@ -242,8 +245,8 @@ ROWS: Final = (
             Panel(
                 33,
                 Form.BARS,
-                "Energy drawn meanwhile",
-                "Wall energy while on outside opening hours (I1), and while idle (I2).",
+                "Énergie consommée pendant ce temps",
+                "Énergie à la prise hors des heures d’ouverture (I1), et au repos (I2).",
                 "kwatth",
                 (
                     Query(
@@ -260,25 +263,25 @@ ROWS: Final = (
             Panel(
                 34,
                 Form.LINES,
-                "Coverage (I13)",
-                "Observed share of the machine-time of each population. A figure is worth what its coverage is.",
+                "Couverture (I13)",
+                "Part observée du temps-machine de chaque population. Un chiffre vaut ce que vaut sa couverture.",
                 "percentunit",
                 (Query(series(c.COVERAGE), "{{population}} {{machines}}, {{kind}}, {{period}}"),),
             ),
             Panel(
                 35,
                 Form.STAT,
-                "Emission factor",
-                "Factor applied now, in grams of CO2 equivalent per kWh. Provisional until the year's own is published.",
+                "Facteur d’émission",
+                "Facteur appliqué, en grammes d’équivalent CO₂ par kWh. Provisoire tant que celui de l’année n’est pas publié.",
                 "suffix: g/kWh",
-                (Query(series(c.FACTOR), "{{zone}} {{factor_id}}, provisional: {{provisional}}"),),
+                (Query(series(c.FACTOR), "{{zone}} {{factor_id}}, provisoire : {{provisional}}"),),
                 decimals=1,
             ),
             Panel(
                 36,
                 Form.STAT,
-                "Groups merged or withheld",
-                "Groups of workstations and classroom PCs below k machines: merged into autres, or not shown at all.",
+                "Groupes réunis ou non montrés",
+                "Groupes de postes ou de PC de classe de moins de k machines : réunis sous « autres », ou pas montrés du tout.",
                 "short",
                 (
                     Query(
@@ -289,203 +292,6 @@ ROWS: Final = (
             ),
         ),
     ),
-    Row(
-        400,
-        "Agents",
-        (
-            Panel(
-                41,
-                Form.STAT,
-                "Machines",
-                "Machines in the registry, by population and status.",
-                "short",
-                (Query(series(c.HOSTS), "{{population}} {{status}}"),),
-            ),
-            Panel(
-                42,
-                Form.LINES,
-                "Silent agents",
-                "Active machines not heard of for three times their contact interval.",
-                "short",
-                (Query(series(c.SILENT), "{{population}}"),),
-            ),
-            Panel(
-                43,
-                Form.LINES,
-                "Age of the last contact",
-                "Median and largest age; populations under the k rule have a median only.",
-                "s",
-                (Query(series(c.CONTACT_AGE), "{{population}} {{statistic}}"),),
-            ),
-            Panel(
-                44,
-                Form.BARS,
-                "Sources on the servers",
-                "Servers on which each source is read, fails, or is not there.",
-                "short",
-                (Query(series(c.SOURCE_SUCCESS), "{{source}} {{outcome}}"),),
-            ),
-            Panel(
-                45,
-                Form.LINES,
-                "Records waiting on agents",
-                "Spool backlog as agents said it at their last contact.",
-                "short",
-                (Query(series(c.SPOOL_RECORDS), "{{population}}"),),
-            ),
-            Panel(
-                46,
-                Form.LINES,
-                "Records dropped by agents",
-                "Records that never left the machines, by reason: what the totals lack.",
-                "short",
-                (Query(series(c.DROPPED), "{{population}} {{reason}}"),),
-            ),
-            Panel(
-                47,
-                Form.STAT,
-                "Agent versions",
-                "Active servers by agent version.",
-                "short",
-                (Query(series(c.AGENT_INFO), "{{version}}"),),
-            ),
-            Panel(
-                48,
-                Form.LINES,
-                "Declared gaps",
-                "Time agents declared as not measured, by reason.",
-                "s",
-                (Query(series(c.GAP_SECONDS), "{{population}} {{reason}}"),),
-                16,
-            ),
-        ),
-    ),
-    Row(
-        500,
-        "Collector",
-        (
-            Panel(
-                51,
-                Form.STAT,
-                "Receiving process",
-                "1 when the receiving process answers, 0 when only the web process does.",
-                "short",
-                (Query(series(c.COLLECTOR_UP), "up"),),
-                6,
-                5,
-            ),
-            Panel(
-                52,
-                Form.STAT,
-                "Certificates: time left",
-                "Time until the collector's own certificates end.",
-                "s",
-                (Query(series(c.CERTIFICATE) + " - time()", "{{name}}"),),
-                6,
-                5,
-            ),
-            Panel(
-                53,
-                Form.STAT,
-                "Free above the reserve",
-                "Free space of the data directory's disk, less the reserve under which no record is accepted.",
-                "bytes",
-                (Query(f"{series(c.STORE_FREE)} - {series(c.STORE_RESERVE)}", "free"),),
-                6,
-                5,
-            ),
-            Panel(
-                54,
-                Form.STAT,
-                "Records stored",
-                "Records in the store.",
-                "short",
-                (Query(series(c.RECORDS_STORED), "records"),),
-                6,
-                5,
-            ),
-            Panel(
-                55,
-                Form.STACK,
-                "Pushes",
-                "Push calls answered per second, by outcome.",
-                "reqps",
-                (Query(total(rate(series(c.PUSHES)), "outcome"), "{{outcome}}"),),
-            ),
-            Panel(
-                56,
-                Form.STACK,
-                "Records",
-                "Records per second, by result.",
-                "short",
-                (Query(total(rate(series(c.RECORDS)), "result"), "{{result}}"),),
-            ),
-            Panel(
-                57,
-                Form.LINES,
-                "Refused",
-                "Calls and records refused per second, by reason.",
-                "short",
-                (
-                    Query(total(rate(series(c.REFUSED_CALLS)), "reason"), "call: {{reason}}"),
-                    Query(total(rate(series(c.REFUSED_RECORDS)), "reason"), "record: {{reason}}"),
-                ),
-            ),
-            Panel(
-                58,
-                Form.LINES,
-                "Commit",
-                "Mean time of a durable commit, fsync included.",
-                "s",
-                (
-                    Query(
-                        f"{rate(series(c.COMMIT, suffix='_sum'))} / {rate(series(c.COMMIT, suffix='_count'))}",
-                        "mean",
-                    ),
-                ),
-            ),
-            Panel(
-                59,
-                Form.LINES,
-                "Backlog",
-                "Pushes waiting for the writer, and periods waiting to be derived.",
-                "short",
-                (
-                    Query(series(c.QUEUE), "pushes"),
-                    Query(series(c.DIRTY), "periods to derive"),
-                ),
-            ),
-            Panel(
-                60,
-                Form.LINES,
-                "Size of the store",
-                "Database and write-ahead log on disk.",
-                "bytes",
-                (Query(series(c.STORE_BYTES), "size"),),
-            ),
-            Panel(
-                61,
-                Form.LINES,
-                "Cost of /metrics",
-                "Time to gather and render one exposition.",
-                "s",
-                (Query(series(c.RENDER), "render"),),
-                12,
-            ),
-            Panel(
-                62,
-                Form.LINES,
-                "Pages",
-                "HTTP requests answered per second, by route and status code.",
-                "reqps",
-                (
-                    Query(
-                        total(rate(series(c.HTTP_DURATION, suffix="_count")), "route", "code"),
-                        "{{route}} {{code}}",
-                    ),
-                ),
-                12,
-            ),
-        ),
-    ),
+    *SERVICE,
 )
+"""The dashboard, from top to bottom."""

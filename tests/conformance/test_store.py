@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import random
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -46,7 +45,6 @@ from veilleuse.wire.chain import chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Population,
-    State,
 )
 
 
@@ -207,31 +205,6 @@ def test_undated_gaps_of_two_epochs_both_count(store):
     ]
 
 
-def test_a_replay_among_many_is_found_quickly(store):
-    """2,000 gaps and an hour of 2,000 records: a run that replays half of them is not 10^6 comparisons in the writer."""
-    old = Stream(enrol(store.registry))
-    gaps = [
-        pb.Record(
-            gap=pb.Gap(
-                reason=pb.GAP_REASON_DISABLED,
-                records=1,
-                spans=[pb.GapSpan(period=clock(MONDAY_10H, 1000 + i), milliseconds=1)],
-            )
-        )
-        for i in range(2000)
-    ]
-    crowd = [measurement(clock(), [cell(disk_read_bytes=i)]) for i in range(2000)]
-    for records in (gaps, crowd):
-        for first in range(0, 2000, 1000):
-            store.ingest.append([old.send(*records[first : first + 1000])])
-    new = Stream(old.host_id)
-    pushes = [new.send(*gaps[1000:]), new.send(*crowd[1000:])]
-    began = time.process_time()
-    outcomes = store.ingest.append(pushes)
-    assert [outcome.replayed_records for outcome in outcomes] == [1000, 1000]
-    assert time.process_time() - began < 0.1
-
-
 def test_streams_of_two_hosts_do_not_touch(store):
     """The same epoch on two hosts is two streams."""
     one, two = (
@@ -362,47 +335,6 @@ def test_sensor_gaps_are_summed_apart_from_lost_records(store):
         (stream.host_id, "sensor_lost", 0, 20_000),
         (stream.host_id, "spool_cap", 3, 99),
     ]
-
-
-def test_no_host_makes_rows_without_end_that_every_scrape_reads(store):
-    """A thousand source names of one hostile host: one row per reason, and what it claims does not blind the reader."""
-    stream = Stream(enrol(store.registry))
-    for start in range(16):
-        lost = [
-            pb.GapTotal(reason=pb.GAP_REASON_SENSOR_LOST, milliseconds=5, source=f"s{start}_{i}")
-            for i in range(64)
-        ]
-        store.ingest.append([stream.send(measurement(clock(MONDAY_10H + start * 60_000), gaps=lost))])
-    stored = ((stream.host_id, "sensor_lost", 0, 16 * 64 * 5),)
-    assert store.reader.gap_totals() == stored
-    huge = stream.send(gap(reason=pb.GAP_REASON_SENSOR_LOST))
-    huge = replace(huge, records=(replace(huge.records[0], gap_milliseconds=2**63 - 1),))
-    (outcome,) = store.ingest.append([huge])
-    assert outcome.result is AppendResult.FAILED
-    assert store.reader.gap_totals() == stored
-
-
-def test_what_metrics_asks_is_kept_not_scanned(store):
-    """State totals and the number of records come with the commit that stores them; replays and conflicts add nothing."""
-    stream = Stream(enrol(store.registry))
-    pc = Stream(enrol(store.registry, Population.WORKSTATION), WORKSTATION)
-    closed = cell(3600_000, band=pb.BAND_CLOSED, state=pb.STATE_ON_IDLE)
-    record = realistic(MONDAY_10H)
-    store.ingest.append(
-        [
-            stream.send(record, measurement(clock(MONDAY_10H + HOUR)), gap()),
-            pc.send(measurement(day(date(2026, 3, 4)), [closed]), measurement(week(2026, 10))),
-            Stream(stream.host_id).send(record),
-        ]
-    )
-    store.ingest.append([stream.push()])
-    assert sorted(store.reader.state_totals()) == [
-        (stream.host_id, State.ON_ACTIVE, 150_000 + 60_000),
-        (stream.host_id, State.ON_IDLE, 150_000),
-        (pc.host_id, State.ON_ACTIVE, 60_000),
-        (pc.host_id, State.ON_IDLE, 3600_000),
-    ]
-    assert store.reader.record_count() == 5
 
 
 # --- an independent model

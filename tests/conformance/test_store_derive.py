@@ -100,6 +100,20 @@ def test_oldest_marks_come_first(store):
     assert store.reader.dirty_count() == 3
 
 
+def test_the_last_derived_record_is_looked_for_among_the_recent_ones_only(store):
+    """Live watts: the newest one derived, and never a walk through all that waits for derivation."""
+    stream = Stream(enrol(store.registry))
+    store.ingest.append([stream.send(*(realistic(MONDAY_10H + hours * HOUR) for hours in range(4)))])
+    periods = store.derive.dirty(10)
+    for period in sorted(periods, key=lambda period: period.start)[:3]:
+        _derive(store, period, period.start // HOUR)
+    since = MONDAY_10H + 2 * HOUR
+    (last,) = store.reader.last_records(since)
+    assert (last.host_id, last.start_unix_milliseconds) == (stream.host_id, since)
+    assert last.energy_millijoules == since // HOUR
+    assert store.reader.last_records(since + HOUR) == ()
+
+
 def test_the_ledger_only_goes_up(store):
     """Entries of one key add up; another factor is another key; a decrease is refused and undoes its derivation."""
     stream = Stream(enrol(store.registry))

@@ -80,6 +80,12 @@ def test_certificates_are_found_by_what_makes_a_call_idempotent(store):
     assert store.registry.certificate_by_previous("0a", bytes([1]) * 32) == second
     assert store.registry.latest_certificate(host) == second
     assert store.registry.latest_certificate(HostId(77)) is None
+    store.registry.trim_certificates(host, 2)
+    assert store.registry.certificate_by_serial("0a") == first  # its token's
+    store.registry.trim_certificates(HostId(77), 3)
+    assert store.registry.latest_certificate(host) == second
+    store.registry.trim_certificates(host, 3)
+    assert store.registry.latest_certificate(host) == first
 
 
 def test_a_host_is_what_it_said_last(store):

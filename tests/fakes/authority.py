@@ -45,21 +45,24 @@ class TestAuthority:
     def __init__(self, name: str = "test") -> None:
         self.root = self._authority(f"{name} root", None)
         self.intermediate = self._authority(f"{name} intermediate", self.root)
-        names: list[x509.GeneralName] = [
-            x509.DNSName("localhost"),
-            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-        ]
+        self.server = self.new_server()
+
+    def new_server(
+        self, begins: timedelta = timedelta(hours=-1), ends: timedelta = timedelta(days=1), name: str = ""
+    ) -> Signed:
+        """A collector's certificate, valid between two moments from now, for loopback or for another name."""
+        names: list[x509.GeneralName] = [x509.DNSName(name or "localhost")]
+        if not name:
+            names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         certificate = (
-            self._builder(
-                _name("collector"), key.public_key(), now - timedelta(hours=1), now + timedelta(days=1)
-            )
+            self._builder(_name("collector"), key.public_key(), now + begins, now + ends)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .sign(self.intermediate.key, hashes.SHA256())
         )
-        self.server = Signed(certificate, key)
+        return Signed(certificate, key)
 
     def issue(
         self, request_der: bytes, agent_id: bytes, not_before: datetime, not_after: datetime

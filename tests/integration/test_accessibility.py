@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 import json
 import re
@@ -15,11 +14,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from starlette.types import ASGIApp
 
 from tests.filled import METER, Filled, cell, civil, clock, minutes_of_server, start_of_minute, week
+from tests.pages import body, standalone
 from tests.peers import peer
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.app import make_app
@@ -89,25 +88,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
         reader.close()
 
 
-def body(app: ASGIApp, path: str) -> str:
-    """What the application answers."""
-
-    async def ask() -> str:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8640") as client:
-            return (await client.get(path)).text
-
-    return asyncio.run(ask())
-
-
 def axe_says(page: str, css: str, folder: Path, screen: tuple[str, ...]) -> dict[str, Any]:
     """What axe-core finds in the page, opened from a file with its style sheet in a browser of that screen."""
     axe = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     (folder / "axe.js").write_text(axe, encoding="utf-8")
     (folder / "check.js").write_text(CHECK.replace("RULES", json.dumps(RULES)), encoding="utf-8")
-    scripts = '<script src="axe.js"></script><script src="check.js"></script></body>'
-    page = re.sub(r'<link rel="stylesheet"[^>]*>', f"<style>{css}</style>", page).replace("</body>", scripts)
-    (folder / "page.html").write_text(page, encoding="utf-8")
+    scripts = '<script src="axe.js"></script><script src="check.js"></script>'
+    (folder / "page.html").write_text(standalone(page, css, scripts), encoding="utf-8")
     done = subprocess.run(
         [
             peer("chromium"),

@@ -32,10 +32,11 @@ from veilleuse.collector.admin_client import SOCKET_FILE
 from veilleuse.collector.health import Count, Health
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State
 
-EMPTY: dict[int, str] = {}
-"""Panel id → why it may be empty on this store. None is."""
 QUERIES = [
-    (panel.identifier, query.expression) for row in ROWS for panel in row.panels for query in panel.queries
+    pytest.param(query.expression, id=f"{panel.identifier}-{number}")
+    for row in ROWS
+    for panel in row.panels
+    for number, query in enumerate(panel.queries)
 ]
 
 
@@ -56,9 +57,16 @@ class Scraped:
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
 
+    def eventually(self, expression: str, seconds: float = 20) -> list[dict[str, Any]]:
+        """The first answer that is not empty: on a busy machine a scrape may miss its second, and every series with it."""
+        until = time.monotonic() + seconds
+        while not (found := self.query(expression)) and time.monotonic() < until:
+            time.sleep(0.3)
+        return found
+
     def value(self, expression: str) -> float:
         """Of the only series."""
-        (one,) = self.query(expression)
+        (one,) = self.eventually(expression)
         return float(one["value"][1])
 
 
@@ -71,6 +79,7 @@ class Admin:
         self.health.count(Count.RECORDS, "stored", 50)
         self.health.count(Count.CALLS_REFUSED, "expired", 1)
         self.health.count(Count.RECORDS_REFUSED, "bad_cell", 1)
+        self.health.count(Count.JOBS, "done", 2)
         self.health.commit(0.004)
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(directory / SOCKET_FILE))
@@ -92,7 +101,6 @@ class Admin:
                     **self.health.snapshot(),
                     "certificates": {"root": now + 10**11, "server": now + 10**8},
                 }
-                result.pop("commit_seconds_buckets")
                 with suppress(OSError):
                     connection.sendall(json.dumps({"ok": True, "result": result}).encode() + b"\n")
         self.listener.close()
@@ -101,8 +109,11 @@ class Admin:
 def fill(store: Filled) -> Any:
     """Servers of two methods, a virtual machine, 25 workstations and 12 classroom PCs; the server that goes on."""
     today = datetime.now(ZoneInfo("Europe/Paris")).date()
-    midnight = datetime.combine(today, datetime.min.time(), ZoneInfo("Europe/Paris"))
-    yesterday = round(midnight.timestamp() * 1000) - 12 * 3_600_000
+    midnight = round(
+        datetime.combine(today, datetime.min.time(), ZoneInfo("Europe/Paris")).timestamp() * 1000
+    )
+    yesterday = midnight - 12 * 3_600_000
+    recent = max(midnight, start_of_minute(12))
     server = store.add_host()
     modelled = store.add_host(entity="Culture")
     virtual = store.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
@@ -111,9 +122,7 @@ def fill(store: Filled) -> Any:
     for host in (modelled, virtual, server):
         store.push(host, [(clock(yesterday + i * 3_600_000, 3_600_000), half) for i in range(4)])
         now = [cell(State.ON_ACTIVE, 30_000, busy_ratio=0.4), cell(State.ON_IDLE, 30_000, busy_ratio=0.01)]
-        store.push(
-            host, [(clock(start_of_minute(12) + i * 60_000, 60_000), now) for i in range(5)], sensor_gaps=gaps
-        )
+        store.push(host, [(clock(recent + i * 60_000, 60_000), now) for i in range(5)], sensor_gaps=gaps)
     workstations(store, today)
     for _ in range(12):
         pc = store.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity="Colleges")
@@ -191,7 +200,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
                 store, server, f"http://127.0.0.1:{web_port}/", f"http://127.0.0.1:{prometheus_port}/"
             )
             wait_for(lambda: get(found.url + "healthz") == "ok\n", folder)
-            wait_for(lambda: found.query("count_over_time(up[1m]) > 2"), folder)
+            wait_for(lambda: found.query("sum_over_time(up[1m]) > 3"), folder)
             yield found
         finally:
             for process in (database, web):
@@ -241,10 +250,10 @@ def test_promtool_accepts_the_exposition(scraped):
 
 def test_the_scrape_is_healthy(scraped):
     """Prometheus says up, and counts the very series we sent."""
-    assert scraped.value('up{job="veilleuse"}') == 1
+    assert scraped.value('up{job="veilleuse"} == 1') == 1
     lines = [line for line in get(scraped.url + "metrics").splitlines() if not line.startswith("#")]
     assert (
-        abs(scraped.value('scrape_samples_scraped{job="veilleuse"}') - len(lines)) <= 6
+        abs(scraped.value('scrape_samples_scraped{job="veilleuse"} > 0') - len(lines)) <= 6
     )  # routes asked meanwhile
 
 
@@ -255,7 +264,7 @@ def test_counters_rise(scraped):
     before = scraped.value(joules), scraped.value(grams)
     scraped.store.push(scraped.server, minutes_of_server(4, 3, 200.0), METER)
     scraped.store.derive()
-    until = time.monotonic() + 15
+    until = time.monotonic() + 30
     while scraped.value(joules) == before[0] and time.monotonic() < until:
         time.sleep(0.3)
     assert scraped.value(joules) - before[0] == pytest.approx(200 * 180, abs=1e-3)
@@ -263,30 +272,29 @@ def test_counters_rise(scraped):
     assert scraped.query(f"resets({joules[4:-1]}[1m]) > 0") == []
 
 
-@pytest.mark.parametrize(
-    ("identifier", "expression"), QUERIES, ids=[f"{i}-{n}" for n, (i, _) in enumerate(QUERIES)]
-)
-def test_every_panel_has_data(scraped, identifier, expression):
+@pytest.mark.parametrize("expression", QUERIES)
+def test_every_panel_has_data(scraped, expression):
     """Each expression of the dashboard, its variables filled in as Grafana does, returns data."""
     filled_in = (
-        expression.replace("$__rate_interval", "15s")
+        expression.replace("$__rate_interval", "1m")
         .replace("$__range", "1m")
         .replace("$entity", ".*")
         .replace("$site", ".*")
     )
     assert "$" not in filled_in
-    result = scraped.query(filled_in)
-    assert result or identifier in EMPTY, filled_in
+    result = scraped.eventually(filled_in)
+    assert result, filled_in
     assert all(re.fullmatch(r"-?[\d.e+-]+", one["value"][1]) for one in result), result
 
 
 def test_workstations_are_nowhere_live(scraped):
     """Seen from Prometheus: no counter, no watts, no host label for populations under the k rule (P13)."""
     populations = 'population=~"workstation|classroom"'
+    assert scraped.query(f"max_over_time(veilleuse_day_hosts{{{populations}}}[5m])")
     for name in ("energy_joules_total", "emissions_grams_total", "power_watts", "state_seconds_total"):
-        assert scraped.query(f"veilleuse_{name}{{{populations}}}") == []
-    assert scraped.query('{__name__=~"veilleuse_.*",host!=""}') == []
-    assert scraped.query(f"veilleuse_day_hosts{{{populations}}} < 10") == []
+        assert scraped.query(f"max_over_time(veilleuse_{name}{{{populations}}}[5m])") == []
+    assert scraped.query('max_over_time({__name__=~"veilleuse_.*",host!=""}[5m])') == []
+    assert scraped.query(f"min_over_time(veilleuse_day_hosts{{{populations}}}[5m]) < 10") == []
 
 
 def test_sigterm_ends_the_web_process_cleanly(scraped, tmp_path):

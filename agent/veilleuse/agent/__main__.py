@@ -55,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # `show | head`: nobody listens any more
         return 0
+    except OSError as error:  # what no stage foresaw: still one line, not a traceback
+        where = f"{error.filename}: " if error.filename else ""
+        return _said(
+            f"{where}{error.strerror or error}; run it as root or as the agent's user, and check the disk", 1
+        )
 
 
 def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, ModuleType]:
@@ -116,7 +121,7 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-def _said(error: Exception, code: int) -> int:
+def _said(error: Exception | str, code: int) -> int:
     print(f"veilleuse-agent: {' '.join(str(error).split())}", file=sys.stderr)
     return code
 

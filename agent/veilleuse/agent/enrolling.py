@@ -6,20 +6,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
 from veilleuse.agent import enrolment, keys
 from veilleuse.agent.encode import WireEncoder
-from veilleuse.agent.errors import IdentityError
+from veilleuse.agent.errors import AgentError, IdentityError
 from veilleuse.agent.facts import MACHINE_ID, Roots, asset_numbers, hardware_ids, own_facts
-from veilleuse.agent.identity import Identity, IdentityStore, Place, require_machine_id
+from veilleuse.agent.identity import Identity, IdentityStore, Place, as_owner_of, require_machine_id
 from veilleuse.agent.joinfile import fingerprint, read_join_file
 from veilleuse.agent.locks import SEND_LOCK, ProcessLock
-from veilleuse.agent.outbox import Outbox, Ring
-from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.outbox import Outbox, Ring, adopt_identity
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.spool import FILE_NAME, connect
 from veilleuse.agent.transport import EnrolmentCalls, open_channel
@@ -30,7 +28,10 @@ log = logging.getLogger(__name__)
 
 
 def enrol(settings: AgentSettings, join_file: Path, keep: bool = False) -> Identity:
-    """Enrol with a join file, which is deleted afterwards unless `keep`. Raises IdentityError, CollectorAway."""
+    """Enrol with a join file, which is deleted afterwards unless `keep`, as far as its folder allows.
+
+    Raises IdentityError, CollectorAway.
+    """
     require_machine_id(MACHINE_ID)
     join = read_join_file(join_file)
     pinned = fingerprint(settings.collector.ca_sha256)
@@ -58,41 +59,31 @@ def enrol(settings: AgentSettings, join_file: Path, keep: bool = False) -> Ident
         )
 
     with (
-        _as_owner_of(settings.paths.state),
+        as_owner_of(settings.paths.state),
         ProcessLock(settings.paths.state, SEND_LOCK, what="veilleuse-agent send"),
     ):
         address = settings.collector.enrolment_address or join.enrolment_address
         with open_channel(address, None, join.ca_pem) as channel:
             desk = EnrolmentCalls(channel, address, settings.collector.deadline_seconds)
             identity = enrolment.enrol(desk, cast("enrolment.Keys", keys), store, introduction, place_of)
-        store.forget_hardware()
-        store.require_original(hardware_ids(roots))
-        _begin_again(settings, identity)
+        try:
+            store.require_original(hardware_ids(roots))
+            _begin_again(settings, identity)
+        except AgentError as error:  # the token is used: what is missing is made at the first contact
+            log.warning("enrolled, the first contact does the rest", extra={"reason": str(error)})
     if not keep:
-        join_file.unlink(missing_ok=True)
+        _delete(join_file)
     return identity
 
 
-@contextmanager
-def _as_owner_of(state: Path) -> Iterator[None]:
-    """Make the directory if need be; as root, work as its owner: the service must be able to read what is written."""
+def _delete(join_file: Path) -> None:
     try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = os.stat(state)
+        join_file.unlink(missing_ok=True)
     except OSError as error:
-        raise IdentityError(
-            f"cannot make {state} ({error.strerror}): run as root, or set paths.state"
-        ) from error
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        yield
-        return
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
+        log.warning(
+            "enrolled, but the join file is still there: delete it",
+            extra={"file": str(join_file), "reason": error.strerror},
+        )
 
 
 def introduce(settings: AgentSettings, token: str, fleet_key: bytes, roots: Roots) -> enrolment.Introduction:
@@ -109,21 +100,7 @@ def introduce(settings: AgentSettings, token: str, fleet_key: bytes, roots: Root
 
 
 def _begin_again(settings: AgentSettings, identity: Identity) -> None:
-    """The spool under a new identity: another stream, what was delivered under the old one is not sent again."""
     path = settings.paths.state / FILE_NAME
     with closing(connect(path)) as connection:
         outbox = Outbox(connection, path, WireEncoder(), Ring())
-        outbox.new_epoch()
-        outbox.set_control(
-            {
-                ControlKey.POPULATION: identity.place.population,
-                ControlKey.INSTANCE_ID: None,
-                ControlKey.FACTS_SHA256: None,
-                ControlKey.CALENDAR_SHA256: None,
-                ControlKey.CALENDAR: None,
-                ControlKey.CALENDAR_STATE: None,
-                ControlKey.NEXT_SEND: None,
-                ControlKey.STANDING: "enrolled, nothing sent yet",
-                ControlKey.FAILURES: None,
-            }
-        )
+        adopt_identity(outbox, identity.agent_id, identity.place.population)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from veilleuse.agent.errors import CollectorAway, IdentityError, RequestRefused
@@ -53,7 +53,7 @@ class Keys(Protocol):
 class Introduction:
     """What a machine says of itself when it enrols."""
 
-    token: str
+    token: str = field(repr=False)
     facts: pb.Facts
     chassis_pseudonym: bytes = b""
     """32 bytes; empty when opted out or not readable."""

@@ -15,12 +15,14 @@ import hmac
 import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.agent.errors import IdentityError, NotEnrolled
+from veilleuse.wire.limits import AGENT_ID_BYTES
 
 DIRECTORY: Final = "id"
 RENEW_AT: Final = 2 / 3
@@ -53,7 +55,7 @@ class Identity:
 
     agent_id: bytes
     """16 bytes."""
-    key_pem: bytes
+    key_pem: bytes = field(repr=False)
     certificate_pem: bytes
     """Leaf first, then intermediates."""
     roots_pem: bytes
@@ -72,6 +74,31 @@ class Identity:
         return ders_of(self.certificate_pem)[0]
 
 
+@contextmanager
+def as_owner_of(state: Path) -> Iterator[None]:
+    """Make the directory if need be; as root, work as its owner: the service must be able to read what is written.
+
+    Raises IdentityError.
+    """
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = os.stat(state)
+    except OSError as error:
+        raise IdentityError(
+            f"cannot make {state} ({error.strerror}): run as root, or set paths.state"
+        ) from error
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
 class IdentityStore:
     """The files below `<state>/id`."""
 
@@ -85,16 +112,18 @@ class IdentityStore:
         try:
             certificate = self._read("certificate.pem")
             place: dict[str, Any] = json.loads(self._read("collector.json"))
-            headers = {name: value.decode() for name, value in _HEADER.findall(certificate)}
-            return Identity(
+            headers = {name.decode(): value.decode() for name, value in _HEADER.findall(certificate)}
+            identity = Identity(
                 agent_id=bytes.fromhex(self._read("agent_id").decode()),
                 key_pem=self._read("key.pem"),
                 certificate_pem=certificate[certificate.index(b"-----BEGIN") :],
                 roots_pem=self._read("roots.pem"),
-                not_before_unix_milliseconds=int(headers[b"not-before"]),
-                not_after_unix_milliseconds=int(headers[b"not-after"]),
+                not_before_unix_milliseconds=int(headers["not-before"]),
+                not_after_unix_milliseconds=int(headers["not-after"]),
                 place=Place(**place),
             )
+            _check(identity)
+            return identity
         except FileNotFoundError as error:
             raise NotEnrolled(
                 f"this machine is not enrolled (no {error.filename}): `veilleuse-agent enrol JOINFILE`"
@@ -139,7 +168,12 @@ class IdentityStore:
         self._finish_renewal()
 
     def keep_place(self, agent_id: bytes, place: Place) -> None:
-        """Who and where, as enrolled."""
+        """Who and where, as enrolled: a new beginning, whatever the hardware was before.
+
+        Until its certificate is kept there is no identity: never two halves of two.
+        """
+        (self.directory / "certificate.pem").unlink(missing_ok=True)
+        self.forget_hardware()
         plain = {name: getattr(place, name) for name in Place.__slots__}
         self.write("agent_id", agent_id.hex().encode())
         self.write("collector.json", json.dumps(plain, indent=1, ensure_ascii=False).encode())
@@ -155,24 +189,24 @@ class IdentityStore:
             for name, value in hardware.items()
         }
         try:
-            kept: dict[str, str] = json.loads(self._read("hardware.json"))
+            kept: dict[str, str] = dict(json.loads(self._read("hardware.json")))
         except FileNotFoundError:
             kept = {}
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise IdentityError(
                 f"the identity in {self.directory} is damaged ({error}): {_REENROL}"
             ) from error
         changed = sorted(name for name in now if name in kept and kept[name] != now[name])
         if len(changed) >= CHANGED_IDS_OF_A_COPY:
             raise IdentityError(
-                f"this is a copy of an enrolled machine ({', '.join(changed)} changed): run `veilleuse-agent "
-                f"prepare-image`, or remove {self.directory.parent}, then `veilleuse-agent enrol JOINFILE`"
+                f"this is a copy of an enrolled machine ({', '.join(changed)} changed): stop the service, remove "
+                f"{self.directory.parent}, then `veilleuse-agent enrol JOINFILE`"
             )
         if kept | now != kept:
             self.write("hardware.json", json.dumps(kept | now, sort_keys=True).encode())
 
     def forget_hardware(self) -> None:
-        """A new enrolment is a new beginning: what the hardware was before does not count."""
+        """What the hardware is now counts from the next contact on."""
         (self.directory / "hardware.json").unlink(missing_ok=True)
 
     def write(self, name: str, content: bytes) -> None:
@@ -226,8 +260,20 @@ class IdentityStore:
         except FileNotFoundError:
             return
         if headers.get(b"key-sha256", b"").decode() == hashlib.sha256(pending).hexdigest():
-            os.replace(self.directory / "pending-key.pem", self.directory / "key.pem")
+            with suppress(FileNotFoundError):  # another process, `doctor` say, was faster
+                os.replace(self.directory / "pending-key.pem", self.directory / "key.pem")
             self._sync_directory()
+
+
+def _check(identity: Identity) -> None:
+    """Raises ValueError for what TLS would die of, or take for "any public CA": an empty file is no certificate."""
+    if len(identity.agent_id) != AGENT_ID_BYTES:
+        raise ValueError(f"agent_id is not {AGENT_ID_BYTES} bytes")
+    if b" PRIVATE KEY-----" not in identity.key_pem:
+        raise ValueError("key.pem is not a key")
+    for name, pem in (("certificate.pem", identity.certificate_pem), ("roots.pem", identity.roots_pem)):
+        if not all(ders_of(pem) or [b""]):
+            raise ValueError(f"{name} is not a certificate")
 
 
 def pem_of(der: bytes) -> bytes:

@@ -11,7 +11,7 @@ import json
 import re
 import ssl
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,9 +36,9 @@ class JoinFile:
     """The root, PEM: that one certificate, whatever else the file held."""
     ca_sha256: str
     """SHA-256 of the root's DER, 64 hexadecimal digits."""
-    token: str
+    token: str = field(repr=False)
     """43 characters, URL-safe base64."""
-    fleet_key: bytes
+    fleet_key: bytes = field(repr=False)
     """32 bytes."""
     readable_by_others: bool
     """The file's mode lets its group or everyone read it."""

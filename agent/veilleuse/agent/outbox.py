@@ -246,6 +246,30 @@ class Outbox:
             db.execute("INSERT INTO outbox (seq, wire, chain) VALUES (?, ?, ?)", (seq, wire, chain))
 
 
+def adopt_identity(outbox: Outbox, agent_id: bytes, population: str) -> None:
+    """The spool under this identity: under a new one another stream, and what was delivered before is not sent again.
+
+    Called at every contact too, so that an enrolment that was cut, or a spool that was lost, is mended by the next one.
+    """
+    if outbox.control(ControlKey.AGENT_ID) == agent_id.hex():
+        return
+    outbox.new_epoch()
+    outbox.set_control(
+        {
+            ControlKey.AGENT_ID: agent_id.hex(),
+            ControlKey.POPULATION: population,
+            ControlKey.INSTANCE_ID: None,
+            ControlKey.FACTS_SHA256: None,
+            ControlKey.CALENDAR_SHA256: None,
+            ControlKey.CALENDAR: None,
+            ControlKey.CALENDAR_STATE: None,
+            ControlKey.NEXT_SEND: None,
+            ControlKey.STANDING: "enrolled, nothing sent yet",
+            ControlKey.FAILURES: None,
+        }
+    )
+
+
 def _used_bytes(db: sqlite3.Connection) -> int:
     """Bytes of the file that hold something: cheap, unlike summing the rows."""
     pages, free, size = (

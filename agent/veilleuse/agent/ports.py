@@ -29,6 +29,8 @@ class ControlKey(StrEnum):
     """Sender: its SHA-256, hexadecimal."""
     CALENDAR_STATE = "calendar_state"
     """Sender: applied, confirmed (a batch was delivered since) or failed (the one pulled could not be used)."""
+    AGENT_ID = "agent_id"
+    """Sender: the identity the rows are numbered under, hexadecimal; another one begins another stream."""
     POPULATION = "population"
     """Sender: where the enrolment placed the machine."""
     NEXT_SEND = "next_send"

@@ -27,9 +27,9 @@ from veilleuse.agent.errors import (
     SpoolError,
 )
 from veilleuse.agent.facts import MACHINE_ID, Roots, hardware_ids, own_facts
-from veilleuse.agent.identity import Identity, IdentityStore, Place, require_machine_id
+from veilleuse.agent.identity import Identity, IdentityStore, Place, as_owner_of, require_machine_id
 from veilleuse.agent.locks import SEND_LOCK, ProcessLock
-from veilleuse.agent.outbox import Outbox, Ring
+from veilleuse.agent.outbox import Outbox, Ring, adopt_identity
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.sender import (
     Contact,
@@ -60,6 +60,7 @@ def send(settings: AgentSettings, hold: bool = False) -> int:
     """
     IdentityStore(settings.paths.state).require_enrolled()
     with (
+        as_owner_of(settings.paths.state),
         ProcessLock(settings.paths.state, SEND_LOCK, what="veilleuse-agent send"),
         closing(connect(settings.paths.state / FILE_NAME)) as connection,
     ):
@@ -201,6 +202,7 @@ class Connection(AbstractContextManager["Connection"]):
         """Hello and Push; a certificate that is due or expired is renewed. Raises AgentError."""
         require_machine_id(MACHINE_ID)
         identity = self._store.load()
+        adopt_identity(self._outbox, identity.agent_id, identity.place.population)
         self._store.require_original(hardware_ids(Roots(self._settings.paths.sysfs, MACHINE_ID)))
         if self._now() >= identity.not_after_unix_milliseconds:
             identity = self._renewed_after_expiry(identity)

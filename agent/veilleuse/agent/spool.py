@@ -120,8 +120,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with _immediate(connection):
         if _version(connection) == 0:  # the other process may have been faster
             for statement in SCHEMA.split(";\n"):
                 if statement.strip():
@@ -130,10 +129,6 @@ def _create(connection: sqlite3.Connection) -> None:
                 "INSERT INTO control (key, value) VALUES (?, ?)", (ControlKey.EPOCH, new_epoch())
             )
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
 
 
 def new_epoch() -> str:

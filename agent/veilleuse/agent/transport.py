@@ -18,14 +18,38 @@ from veilleuse.agent.errors import (
     RequestRefused,
 )
 from veilleuse.agent.identity import Identity
+from veilleuse.wire import metadata
 from veilleuse.wire.limits import MAX_MESSAGE_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.v1 import telemetry_pb2_grpc as rpc
 
 Channel: TypeAlias = grpc.Channel
 
-RETRY_AFTER_KEYS: Final = ("retry-after-milliseconds", "grpc-retry-pushback-ms")
+RETRY_AFTER_KEYS: Final = (metadata.RETRY_AFTER, "grpc-retry-pushback-ms")
 """Trailing metadata in which a collector says when to come back."""
+LONGEST_WAIT_MILLISECONDS: Final = 24 * 3_600_000
+"""However long a collector asks to wait."""
+_OTHER_CA: Final = "shows a certificate of another CA than the join file's: is it the right collector?"
+_OTHER_TIME: Final = "by this machine's clock: set the clock here or on the collector"
+_HANDSHAKES: Final[tuple[tuple[str, type[AgentError], str], ...]] = (
+    ("CERTIFICATE_EXPIRED", CertificateNotValid, "finds the agent's certificate expired"),
+    ("certificate has expired", CollectorAway, f"shows a certificate that has expired {_OTHER_TIME}"),
+    ("certificate is not yet valid", CollectorAway, f"shows a certificate of the future {_OTHER_TIME}"),
+    ("CERTIFICATE_VERIFY_FAILED", CollectorAway, _OTHER_CA),
+    ("BAD_SIGNATURE", CollectorAway, _OTHER_CA),
+    (
+        "Hostname Verification Check failed",
+        CollectorAway,
+        "shows a certificate for other names: add this one to pki.server_names there, or correct the address here",
+    ),
+    ("WRONG_VERSION_NUMBER", CollectorAway, "does not speak TLS: is the port right?"),
+    (
+        "Failed to create security handshaker",
+        IdentityError,
+        "was not called: TLS cannot use the key, certificate or CA of this machine; enrol again with a new join file",
+    ),
+)
+"""What a failed handshake says (BoringSSL's and gRPC's words), and what it means; the first that fits."""
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -112,12 +136,9 @@ def translate(error: Any, address: str) -> AgentError:
     code = error.code()
     details = _shortened(error.details() or "no reason given")
     who = f"the collector at {address}"
-    if "CERTIFICATE_EXPIRED" in details:
-        return CertificateNotValid(f"{who} finds the agent's certificate expired")
-    if "CERTIFICATE_VERIFY_FAILED" in details or "BAD_SIGNATURE" in details:
-        return CollectorAway(
-            f"{who} shows a certificate of another CA than the join file's: is it the right collector?"
-        )
+    for words, kind, meaning in _HANDSHAKES:
+        if words in details:
+            return kind(f"{who} {meaning}")
     wait = _asked_to_wait(error)
     match code:
         case grpc.StatusCode.UNAUTHENTICATED:
@@ -140,11 +161,11 @@ def translate(error: Any, address: str) -> AgentError:
 
 def _asked_to_wait(error: Any) -> int | None:
     """Milliseconds; None when no collector said anything."""
-    metadata: Mapping[str, str | bytes] = dict(error.trailing_metadata() or ())
+    said: Mapping[str, str | bytes] = dict(error.trailing_metadata() or ())
     for key in RETRY_AFTER_KEYS:
-        text = metadata.get(key)
-        if isinstance(text, str) and text.isdigit():
-            return int(text)
+        text = said.get(key)
+        if isinstance(text, str) and text.isdigit() and len(text) < 16:
+            return min(int(text), LONGEST_WAIT_MILLISECONDS)
     return None
 
 

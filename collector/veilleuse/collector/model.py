@@ -10,7 +10,16 @@ from enum import IntEnum, StrEnum
 from typing import NewType, TypeAlias
 
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, GapReason, PointKind, Population, State, Supply
+from veilleuse.wire.vocabulary import (
+    Band,
+    Boundary,
+    DeviceClass,
+    GapReason,
+    PointKind,
+    Population,
+    State,
+    Supply,
+)
 
 HostId = NewType("HostId", int)
 """Row id of a host; never leaves the collector."""
@@ -130,6 +139,8 @@ class AppendResult(StrEnum):
     STORED = "stored"
     EXPECTED_EARLIER = "expected_earlier"
     CONFLICT = "conflict"
+    REFUSED = "refused"
+    """Some records can never be stored; nothing of the push was."""
     FAILED = "failed"
     """The database refused this push alone; nothing of it was stored, the rest of its group was."""
 
@@ -146,6 +157,8 @@ class AppendOutcome:
     """At or below the mark already."""
     replayed_records: int = 0
     """Acknowledged in a new epoch without being summed again."""
+    refusals: tuple[tuple[int, str], ...] = ()
+    """(seq, reason) of each record that can never be stored; the reasons are in docs/wire.md."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,9 @@ class Registry(Protocol):
 
     # --- certificates
     def insert_certificate(self, certificate: Certificate) -> None: ...
+    def trim_certificates(self, host_id: HostId, oldest_generation: int) -> None:
+        """Forget a host's renewed certificates of an older generation than that; the one of its token stays."""
+
     def latest_certificate(self, host_id: HostId) -> Certificate | None:
         """The one of the highest generation."""
 
@@ -262,8 +265,8 @@ class Reader(Protocol):
     def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
         """(host, reason, records, milliseconds)."""
 
-    def last_records(self) -> tuple[LastRecord, ...]:
-        """The newest derived clock record of each host that has one: what live watts are made of."""
+    def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
+        """The newest derived clock record of each host that has one in an hour that begins since then: live watts."""
 
     def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:
         """(host, state, milliseconds) of all records ever stored: kept as they come, never scanned for."""

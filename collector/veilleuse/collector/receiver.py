@@ -42,7 +42,7 @@ from veilleuse.collector.model import (
     StreamPosition,
 )
 from veilleuse.collector.ports import Authoriser, Committer, IngestStore, Registry, Renewer
-from veilleuse.collector.validate import Machine, Reason, check_push, clean_facts, clean_health
+from veilleuse.collector.validate import Machine, check_push, clean_facts, clean_health
 from veilleuse.wire import metadata
 from veilleuse.wire.bands import Calendar, OpenSpan
 from veilleuse.wire.limits import (
@@ -214,7 +214,11 @@ class TelemetryServicer:
             machine = Machine(caller.population, self._device_class(caller.host_id, until), self._allow_fake)
             checked = check_push(request, caller.host_id, machine, self._now())
             if isinstance(checked, tuple):
-                return self._refused(request.epoch, caller, checked, until)
+                self._health.count(Count.PUSHES, AppendResult.REFUSED.value)
+                where = self._committer.submit(lambda: self._ingest.position(caller.host_id, request.epoch))
+                return self._refused(
+                    self._waited(where, until), tuple((seq, reason.value) for seq, reason in checked)
+                )
             outcome = self._waited(self._committer.append(checked, until), until)
         finally:
             self._admission.release()
@@ -225,6 +229,8 @@ class TelemetryServicer:
             raise StoreFailing("the database refused this push")
         if outcome.result is AppendResult.CONFLICT:
             log.warning("push conflicts with the stored chain")
+        if outcome.result is AppendResult.REFUSED:
+            return self._refused(StreamPosition(outcome.mark, outcome.chain), outcome.refusals)
         return pb.PushResponse(
             outcome=_OUTCOMES[outcome.result],
             mark=outcome.mark,
@@ -232,23 +238,17 @@ class TelemetryServicer:
             next_send_after_milliseconds=self._next_send(),
         )
 
-    def _refused(
-        self, epoch: bytes, caller: Caller, refusals: tuple[tuple[int, Reason], ...], until: float
-    ) -> pb.PushResponse:
+    def _refused(self, position: StreamPosition, refusals: tuple[tuple[int, str], ...]) -> pb.PushResponse:
         """Nothing of the push is stored: the agent puts a gap in the place of each refused record."""
-        reasons = Counter(reason.value for _, reason in refusals)
+        reasons = Counter(reason for _, reason in refusals)
         for reason, number in reasons.items():
             self._health.count(Count.RECORDS_REFUSED, reason, number)
-        self._health.count(Count.PUSHES, "refused")
         log.warning("records refused", extra={"reasons": dict(reasons)})
-        position = self._waited(
-            self._committer.submit(lambda: self._ingest.position(caller.host_id, epoch)), until
-        )
         return pb.PushResponse(
             outcome=pb.PUSH_OUTCOME_REFUSED,
             mark=position.mark,
             chain=position.chain,
-            refusals=[pb.Refusal(seq=seq, reason=reason.value) for seq, reason in refusals],
+            refusals=[pb.Refusal(seq=seq, reason=reason) for seq, reason in refusals],
             next_send_after_milliseconds=self._next_send(),
         )
 
@@ -319,7 +319,9 @@ def _refusal(error: Exception) -> _Refusal:
             )
         case EnrolmentRefused():
             return _Refusal(
-                code.INVALID_ARGUMENT if error.reason in ("bad_request", "key_reused") else code.PERMISSION_DENIED,
+                code.INVALID_ARGUMENT
+                if error.reason in ("bad_request", "key_reused")
+                else code.PERMISSION_DENIED,
                 error.reason,
                 str(error),
             )

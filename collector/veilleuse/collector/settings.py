@@ -108,7 +108,10 @@ class Store(Section):
 class Reporting(Section):
     """How figures are cut."""
 
-    time_zone: str = setting("Europe/Paris", "Civil dates of --from and --to.")
+    time_zone: str = setting(
+        "Europe/Paris",
+        "Civil day of the pages and /metrics, and of sites that declare none; reports take each site's own.",
+    )
     zone: str = setting("FR", "Grid zone of sites that declare none.")
     k_anonymity: int = setting(
         10, "Fewest workstations or classroom PCs in a published cell.", minimum=10, maximum=1000

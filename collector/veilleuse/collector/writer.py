@@ -36,6 +36,10 @@ class WritableStore(Protocol):
     def ingest(self) -> IngestStore:
         """The hot path."""
 
+    @property
+    def changes(self) -> int:
+        """Rows written since it was opened: the same before and after a transaction that only read."""
+
     def transaction(self) -> AbstractContextManager[None]:
         """One durable transaction; inside another one, undone alone."""
 
@@ -168,13 +172,13 @@ class Writer:
         """One transaction for all; a job that raises is undone alone, so are the pushes together."""
         if not jobs and not pushes:
             return
-        began = time.monotonic()
+        began, changes = time.monotonic(), self._store.changes
         settled, error = _outcome(lambda: self._commit(jobs, pushes))
         if settled is None:  # nothing of it is durable, whatever its parts had said
             self._failed(error)
             futures = [*(job.future for job in jobs), *(waiting.future for waiting in pushes)]
             settled = [(future, None, error) for future in futures]
-        else:
+        elif self._store.changes != changes:
             self._health.commit(time.monotonic() - began)
         self._settle(settled)
 

@@ -20,7 +20,7 @@ from tests.fakes.measuring import NOON
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged, SpoolError, SpoolFull
 from veilleuse.agent.model import Cell, ClockPeriod, DatePeriod, Gap, Period, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.spool import Bounds, FileSpool, connect, gap_over, open_spool
+from veilleuse.agent.spool import Bounds, FileSpool, _create, connect, gap_over, open_spool, translated
 from veilleuse.wire.vocabulary import Band, GapReason, State, Supply
 
 MIB = 1024 * 1024
@@ -48,6 +48,15 @@ def rows(path: Path) -> list[str]:
 def opened(path: Path, bounds: Bounds = BOUNDS) -> FileSpool:
     """The resident's spool."""
     return open_spool(path, bounds, NOON)
+
+
+def test_a_disk_that_fills_while_the_spool_is_made_is_no_damage(tmp_path):
+    """SQLite has rolled back by itself: the line is about the room, not about the rollback."""
+    path = tmp_path / "spool.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA max_page_count = 2")
+        with pytest.raises(SpoolFull, match="no room"), translated(path):
+            _create(db)
 
 
 def test_rows_and_control_in_one_transaction(tmp_path):

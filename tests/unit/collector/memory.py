@@ -169,7 +169,7 @@ class MemoryReader:
     def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
         return ()
 
-    def last_records(self) -> tuple[LastRecord, ...]:
+    def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
         return ()
 
     def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:

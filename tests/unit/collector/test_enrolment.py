@@ -283,6 +283,16 @@ def test_return_with_a_certificate_whose_successor_was_used(desk):
     assert refused.value.reason == "superseded"
 
 
+def test_whoever_renews_without_end_fills_no_disk(desk):
+    """A stolen key, or a machine whose clock is mad: the certificates kept of a host are few, generations go on."""
+    joined = desk.join(desk.token(), new_key())
+    caller = desk.caller(joined)
+    for _ in range(30):
+        desk.renewal.renew(caller, csr(new_key()))
+    count = desk.collector.store.data.connection.execute("SELECT count(*), max(generation) FROM certificates")
+    assert desk.office.commit(count.fetchone) == (10, 31)
+
+
 def test_a_pem_where_der_belongs_is_no_crash(desk):
     """The holder of a certificate may send anything in its place."""
     key = new_key()

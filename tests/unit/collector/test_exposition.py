@@ -49,9 +49,9 @@ def test_integers_are_exact(value):
 
 
 def test_order_help_and_type_once():
-    """Families in the catalogue's order, each with its head once, summaries with sum and count."""
+    """Families in the catalogue's order, each with its head once; a histogram cumulated, with sum and count."""
     out = Exposition()
-    out.add_summary(c.COMMIT, (), 0.25, 4)
+    out.add_histogram(c.COMMIT, {0.1: 1, math.inf: 1, 0.05: 2}, 0.25)
     out.add(c.PUSHES, ("stored",), 2)
     out.add(c.PUSHES, ("conflict",), 1)
     assert out.render() == (
@@ -60,11 +60,14 @@ def test_order_help_and_type_once():
         'veilleuse_collector_pushes_total{outcome="stored"} 2\n'
         'veilleuse_collector_pushes_total{outcome="conflict"} 1\n'
         "# HELP veilleuse_collector_commit_seconds Time of durable commits, fsync included.\n"
-        "# TYPE veilleuse_collector_commit_seconds summary\n"
+        "# TYPE veilleuse_collector_commit_seconds histogram\n"
+        'veilleuse_collector_commit_seconds_bucket{le="0.05"} 2\n'
+        'veilleuse_collector_commit_seconds_bucket{le="0.1"} 3\n'
+        'veilleuse_collector_commit_seconds_bucket{le="+Inf"} 4\n'
         "veilleuse_collector_commit_seconds_sum 0.25\n"
         "veilleuse_collector_commit_seconds_count 4\n"
     )
-    assert out.series() == 4
+    assert out.series() == 7
 
 
 def test_absent_metric_is_not_rendered():

@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 
 from veilleuse.collector.errors import UnknownZone, UsageError
-from veilleuse.collector.factors import BUILTIN
+from veilleuse.collector.factors import BUILTIN, load
 from veilleuse.collector.factors.choose import FactorBook, choose, factor_book
 from veilleuse.collector.factors.static import AdemeFactors, OwidFactors
 from veilleuse.collector.ports import Factor, FactorSource
@@ -129,7 +129,7 @@ def test_the_first_source_that_knows_a_zone_serves_it():
     assert book.choose("XX", 2030).factor.factor_id == "Y"
 
 
-@pytest.mark.parametrize("source", [AdemeFactors(), OwidFactors()])
+@pytest.mark.parametrize("source", [load(name) for name in BUILTIN])
 def test_every_factor_says_where_it_comes_from(source: FactorSource):
     """Source, licence, uncertainty, a validity of one civil year."""
     assert source.name in BUILTIN

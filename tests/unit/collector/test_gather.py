@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host, site
 from veilleuse.collector.account.anonymity import fit_to_show
 from veilleuse.collector.account.gather import Question, gather
-from veilleuse.collector.account.perimeter import Slice, WeekShares, enrolled_milliseconds, slices
+from veilleuse.collector.account.perimeter import (
+    Slice,
+    WeekShares,
+    enrolled_milliseconds,
+    evening_of,
+    slices,
+)
 from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import AUTRES, Detail, EnergySums, Group, GroupKey, StateSums
@@ -203,7 +209,21 @@ def test_nights_of_classrooms_are_evenings():
     (group,) = ask(reader, MONDAY, date(2026, 3, 3))
     assert (group.sums.nights, group.sums.nights_are) == (1, "evenings")
     reader.sum_rows.append(replace(reader.sum_rows[0], host_id=HostId(99)))
+    assert ask(reader, MONDAY, date(2026, 3, 3))[0].sums.nights == 1
     assert ask(reader, date(2026, 3, 3), date(2026, 3, 4))[0].sums.nights == 0
+
+
+def test_an_evening_runs_from_noon_to_noon():
+    """A timetable until 20:00 turns 06:00 to 08:00 into night: that morning is the end of the night before it."""
+    evenings = {
+        datetime(2026, 3, 2, 21, tzinfo=UTC): MONDAY,  # 22:00 in Paris
+        datetime(2026, 3, 3, 4, tzinfo=UTC): MONDAY,
+        datetime(2026, 3, 3, 6, tzinfo=UTC): MONDAY,  # 07:00
+        datetime(2026, 3, 3, 17, tzinfo=UTC): date(2026, 3, 3),  # 18:00
+        datetime(2026, 3, 29, 3, tzinfo=UTC): date(2026, 3, 28),  # the night of the clock change
+    }
+    for start, evening in evenings.items():
+        assert evening_of(round(start.timestamp() * 1000), "Europe/Paris") == evening
 
 
 def test_servers_have_no_nights():

@@ -208,6 +208,20 @@ def test_refused_records_are_named_and_a_gap_in_their_place_is_taken(service):
     assert snapshot["pushes"] == {"refused": 1, "stored": 1}
 
 
+def test_a_period_filled_too_often_is_refused_by_the_store(service):
+    """Only the store can tell; the answer and the counters are those of any refusal."""
+    stub, stream = service.agent()
+    records = [measurement(clock(duration=HOUR), [cell(HOUR, disk_read_bytes=i)]) for i in range(5)]
+    stream.add(*records)
+    answer = stub.Push(stream.request())
+    assert answer.outcome == pb.PUSH_OUTCOME_REFUSED
+    assert [(r.seq, r.reason) for r in answer.refusals] == [(5, "period_full")]
+    assert (answer.mark, answer.chain) == (0, chain_start(stream.epoch))
+    snapshot = service.health.snapshot()
+    assert snapshot["records_refused"] == {"period_full": 1}
+    assert snapshot["pushes"] == {"refused": 1}
+
+
 def test_the_ceiling_is_that_of_the_machine_s_own_class(service):
     """400 W pass on a tower, not on a laptop, as the last Hello told."""
     stub, stream = service.agent(Population.WORKSTATION)

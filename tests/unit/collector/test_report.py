@@ -308,7 +308,7 @@ def documents(reader: MemoryReader) -> tuple[Document, Document]:
                 )
     return (
         emissions_report.document(state_of(reader), head),  # type: ignore[arg-type]
-        indicators_report.document(rows, head),  # type: ignore[arg-type]
+        indicators_report.document(rows, (), head),  # type: ignore[arg-type]
     )
 
 
@@ -365,7 +365,7 @@ def test_csv_is_rfc_4180_with_unrounded_numbers():
 
 def test_csv_of_nothing_is_its_header():
     """An empty report still says what it would have said."""
-    text = renderer("csv")(indicators_report.document([], {}))
+    text = renderer("csv")(indicators_report.document([], [], {}))
     assert text.splitlines() == [",".join(indicators_report.COLUMNS)]
 
 

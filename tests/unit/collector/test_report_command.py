@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.filled import Filled, cell, civil
+from tests.unit.collector.memory import HOUR
 from tests.unit.collector.test_worker import SECOND, START, Fleet
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.assembly import initialise, open_collector
@@ -31,7 +33,7 @@ from veilleuse.collector.model import (
 )
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.v1 import telemetry_pb2 as pb
-from veilleuse.wire.vocabulary import DeviceClass, Population
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 VIRTUAL_MACHINE = MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=2)
 PERIOD = ("--from", "2026-01-01", "--to", "2027-01-01")
@@ -168,6 +170,27 @@ def test_indicators_of_the_same_machine(expected_millijoules: int, capsys: pytes
     rows = report(capsys, "indicators", *PERIOD)["rows"]
     assert [(row["indicator"], row["level"]) for row in rows] == [("I2", "memo"), ("I13", "memo")]
     assert rows[0]["value"] == 0.0
+
+
+def test_a_population_too_small_is_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    """Three workstations: in no row; a note on standard error says so beside a CSV, a table in JSON."""
+    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "few"))
+    with Filled(tmp_path / "few") as filled:
+        for _ in range(3):
+            filled.push(
+                filled.add_host(Population.WORKSTATION, DeviceClass.SFF),
+                [(civil(date(2026, 3, 2)), [cell(State.OFF, HOUR, Band.NIGHT)])],
+            )
+        filled.derive()
+    for name in ("emissions", "indicators"):
+        assert run(["report", name, *PERIOD]) == 0
+        printed = capsys.readouterr()
+        assert len(printed.out.splitlines()) == 1
+        assert "1 populations are too small" in printed.err
+        (missing,) = report(capsys, name, *PERIOD)["withheld"]
+        assert (missing["zone"], missing["population"], missing["level"]) == ("FR", "workstation", "row")
 
 
 def test_csv_to_a_file(settings: CollectorSettings, expected_millijoules: int, tmp_path: Path):

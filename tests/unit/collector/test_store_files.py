@@ -141,7 +141,7 @@ def test_a_damaged_file_is_one_clear_line_with_the_repair(tmp_path, name):
         pages[page * 4096 : page * 4096 + 64] = chance.randbytes(64)
     for bad in (b"not a database at all" * 300, bytes(pages), sound[:5000]):
         file.write_bytes(bad)
-        with pytest.raises(StoreDamaged, match=f"{name} is damaged .*veilleuse restore") as caught:
+        with pytest.raises(StoreDamaged, match=f"{name} is damaged .*from a backup") as caught:
             open_store(tmp_path, LIMITS)
         assert "\n" not in str(caught.value)
 
@@ -172,7 +172,7 @@ def test_an_emptied_file_is_damage_not_a_new_store(tmp_path):
     """data.db cut to nothing: every agent would be a stranger. One line, and the file is left as it is."""
     make(tmp_path).close()
     (tmp_path / "data.db").write_bytes(b"")
-    with pytest.raises(StoreDamaged, match=r"it is empty.*veilleuse restore"):
+    with pytest.raises(StoreDamaged, match=r"it is empty.*from a backup"):
         open_store(tmp_path, LIMITS)
     assert (tmp_path / "data.db").stat().st_size == 0
 

@@ -119,7 +119,7 @@ def test_metrics_of_two_servers(data, client):
     (memo,) = of(text, "veilleuse_power_watts", device_class="virtual_machine")
     assert memo > 0
     assert of(text, "veilleuse_factor_gco2e_per_kwh", provisional="true") == [46.1]
-    assert of(text, "veilleuse_state_seconds_total", device_class="server", state="on_active") == [900]
+    assert of(text, "veilleuse_state_seconds_total", state="on_active") == [2 * 900]
     assert of(text, "veilleuse_collector_up") == [0]
     assert of(text, "veilleuse_store_records") == [30]
     assert of(text, "veilleuse_derive_backlog_periods") == [0]
@@ -157,6 +157,26 @@ def test_counters_never_go_down(data, client):
     third = of(client().get("/metrics").text, "veilleuse_energy_joules_total")
     assert first == [30_000.0]
     assert second == third == [60_000.0]
+
+
+def test_a_new_class_moves_no_counter(data, client):
+    """A machine that is told to be another one: what was counted under its old class stays there."""
+    server = data.add_host()
+    data.push(server, minutes_of_server(20, 5, 100.0), METER)
+    data.derive()
+    before = samples(client().get("/metrics").text)
+    facts = pb.Facts(device_class=pb.DEVICE_CLASS_TOWER, cpu_count=8).SerializeToString()
+    data.store.registry.record_hello(
+        server, facts_wire=facts, health_wire=None, now_unix_milliseconds=int(time.time() * 1000)
+    )
+    data.push(server, minutes_of_server(10, 5, 100.0), METER)
+    data.derive()
+    text = client().get("/metrics").text
+    assert of(text, "veilleuse_state_seconds_total") == [600.0]
+    after = samples(text)
+    counters = {key for key in before if key[0].startswith("veilleuse_") and key[0].endswith("_total")}
+    assert counters
+    assert all(after[key] >= before[key] for key in counters)
 
 
 def test_workstations_have_no_live_series(data, client):

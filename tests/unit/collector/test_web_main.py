@@ -1,12 +1,22 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`python -m veilleuse.collector.web` with what it cannot use: one clear line, the right exit code."""
+"""`python -m veilleuse.collector.web`: with what it cannot use, with nothing to do, and at its end."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
 import pytest
 
+from tests.filled import Filled
+from tests.stack import free_ports, get
 from veilleuse.collector.web.__main__ import main
+from veilleuse.collector.web.server import TICK_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +46,43 @@ def test_refusals(words, code, said, capsys):
     assert said in line
     assert line.count("\n") == 1
     assert line.startswith("veilleuse web: ")
+
+
+SLOW_TICKS = """
+import sys
+from veilleuse.collector.web import __main__, server
+server.TICK_SECONDS = 60.0
+sys.exit(__main__.main(sys.argv[1:]))
+"""
+
+
+def test_it_sleeps_when_nobody_asks_and_ends_when_told(tmp_path: Path):
+    """Uvicorn's own loop wakes ten times a second for ever; ours at its ticks only, and a signal does not wait for one."""
+    assert TICK_SECONDS == 1.0
+    with Filled(tmp_path / "data") as store:
+        (port,) = free_ports(1)
+        settings = ("--set", f"data_dir={store.directory}", "--set", f"http.address=127.0.0.1:{port}")
+        web = subprocess.Popen([sys.executable, "-c", SLOW_TICKS, *settings])
+        try:
+            _until_it_answers(f"http://127.0.0.1:{port}/healthz")
+            time.sleep(0.5)
+            process = psutil.Process(web.pid)
+            before = process.num_ctx_switches().voluntary
+            time.sleep(2)
+            assert process.num_ctx_switches().voluntary - before < 10
+            web.send_signal(signal.SIGTERM)
+            assert web.wait(20) == 0
+        finally:
+            web.kill()
+            web.wait()
+
+
+def _until_it_answers(url: str) -> None:
+    end = time.monotonic() + 20
+    while True:
+        try:
+            get(url)
+            return
+        except OSError:
+            assert time.monotonic() < end
+            time.sleep(0.05)

@@ -20,6 +20,7 @@ from tests.unit.collector.memory import host as memory_host
 from tests.unit.collector.memory import site as memory_site
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.derive.worker import GATHER_SECONDS, DeriveWorker, civil_year, derive_period
+from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import (
@@ -303,6 +304,22 @@ def test_a_period_that_cannot_be_derived_never_stops_the_others(
     _until(lambda: reader.dirty_count() == 0)
     derived = {row.start for row in reader.derived(Grain.HOUR, 0, 2**62)}
     assert derived == {START + HOUR, START + 2 * HOUR}
+
+
+def test_the_stores_trouble_is_not_the_periods(fleet: Fleet, reader: SqliteReader):
+    """A database that is full puts no period aside: the marks stay, and are derived when there is room again."""
+    fleet.push(*(START + hour * HOUR for hour in range(300)))
+
+    def pages(most: int) -> None:
+        fleet.store.data.connection.execute(f"PRAGMA max_page_count = {most}")
+
+    fleet.writer.submit(lambda: pages(1), alone=True).result(5)  # never fewer than there are: no page more
+    with pytest.raises(CollectorError):
+        fleet.worker.drain()
+    fleet.writer.submit(lambda: pages(2**30), alone=True).result(5)
+    fleet.worker.drain()
+    assert reader.dirty_count() == 0
+    assert len(list(reader.derived(Grain.HOUR, 0, 2**62))) == 300
 
 
 def _until(happened: Callable[[], bool], seconds: float = 5.0) -> None:

@@ -160,6 +160,15 @@ def test_after_a_rollback_by_the_database_nothing_of_the_group_is_durable(bench)
     assert not bench.store.registry.tokens()[0].revoked
 
 
+def test_a_job_that_only_reads_is_no_commit(bench):
+    """`commit_seconds` is of what was written to the disk."""
+    bench.writer.start()
+    assert bench.writer.submit(bench.store.registry.hosts).result(10) == ()
+    assert bench.health.snapshot()["commits"] == 0
+    bench.writer.submit(lambda: bench.store.registry.put_meta("key", "value")).result(10)
+    assert bench.health.snapshot()["commits"] == 1
+
+
 def test_what_was_stored_is_told_and_nothing_else(bench):
     """`on_stored` wakes the derivation: after a push that stored records, not after a duplicate, a job or a refusal."""
     told: list[int] = []

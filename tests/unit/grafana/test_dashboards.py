@@ -31,8 +31,8 @@ def names(expression: str) -> set[str]:
 
 def base(name: str) -> str:
     """Family of a series."""
-    family = name.removesuffix("_sum").removesuffix("_count")
-    return family if BY_NAME.get(family, c.ENERGY).kind is Kind.SUMMARY else name
+    family = re.sub("_(bucket|sum|count)$", "", name)
+    return family if BY_NAME.get(family, c.ENERGY).kind in (Kind.SUMMARY, Kind.HISTOGRAM) else name
 
 
 def test_committed_files_are_what_would_be_built():

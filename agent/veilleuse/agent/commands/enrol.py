@@ -7,8 +7,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Final
 
 from veilleuse.agent.settings import AgentSettings
+
+EXIT_WARNINGS: Final = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0 when enrolled; run it again after any failure: the same key asks again."""
+    """0 when enrolled, 3 when the join file could not be deleted. After any failure run it again: the same key asks."""
     from veilleuse.agent.enrolling import enrol
 
     identity = enrol(settings, parsed.join_file, keep=parsed.keep)
@@ -44,4 +47,5 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
             f"enrolled as {identity.agent_id.hex()}: {place.population} of {place.org_entity}, site {place.site}"
         )
         print(f"sends to {place.address}; see `veilleuse-agent doctor`")
-    return 0
+    left = not parsed.keep and parsed.join_file.exists()
+    return EXIT_WARNINGS if left else 0

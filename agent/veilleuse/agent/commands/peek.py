@@ -25,6 +25,8 @@ class SpoolView:
     path: Path
     trouble: str = ""
     """Why nothing could be read; empty otherwise."""
+    missing: bool = False
+    """There is none yet: nothing was measured."""
     size_bytes: int = 0
     pending: int = 0
     """Rows without number."""
@@ -53,7 +55,9 @@ def look_at_spool(settings: AgentSettings) -> SpoolView:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        return SpoolView(path, trouble=f"no spool at {path} yet: `veilleuse-agent run` makes it")
+        return SpoolView(
+            path, trouble=f"no spool at {path} yet: `veilleuse-agent run` makes it", missing=True
+        )
     except OSError as error:
         return SpoolView(
             path, trouble=f"cannot read {path} ({error.strerror}): run as root or as the agent's user"
@@ -68,7 +72,7 @@ def look_at_spool(settings: AgentSettings) -> SpoolView:
 
 
 def look_at_identity(settings: AgentSettings) -> tuple[Identity | None, str]:
-    """(identity, "") or (None, why there is none). Never raises."""
+    """(identity, "") or (None, why there is none, or why it cannot be read). Never raises."""
     try:
         return IdentityStore(settings.paths.state).load(), ""
     except (AgentError, OSError) as error:

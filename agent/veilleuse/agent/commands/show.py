@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """0; 1 when the spool exists but cannot be read."""
+    """0; 1 when there is a spool, or may be, that cannot be read: nothing is said then about what leaves."""
     spool = look_at_spool(settings)
-    if spool.trouble and spool.size_bytes:
+    if spool.trouble and not spool.missing:
         raise AgentError(spool.trouble)
-    identity, _ = look_at_identity(settings)
+    identity, no_identity = look_at_identity(settings)
     population = settings.measure.population or (identity.place.population if identity else "")
     points = [point for source in spool.sources.get("sources", ()) for point in source.get("points") or ()]
     facts = own_facts(settings, points)
@@ -54,6 +54,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     sent = pb.Record.FromString(spool.newest_acknowledged) if spool.newest_acknowledged else None
     result: dict[str, Any] = {
         "agent_id": identity.agent_id.hex() if identity else None,
+        "no_identity": no_identity or None,
         "population": population or None,
         "grain": GRAIN.get(population),
         "never_sent": list(NEVER_SENT),
@@ -80,7 +81,10 @@ def last_record(spool: SpoolView) -> pb.Record | None:
 
 
 def _lines(result: dict[str, Any], last: pb.Record | None, sent: pb.Record | None) -> Iterator[str]:
-    yield f"This machine is known to its collector as {result['agent_id'] or 'nobody: it is not enrolled, nothing leaves it'}."
+    if result["agent_id"]:
+        yield f"This machine is known to its collector as {result['agent_id']}."
+    else:
+        yield f"Nothing leaves it: {result['no_identity']}."
     if result["grain"]:
         yield f"It counts as {result['population']}: {result['grain']}."
     yield f"Never sent: {', '.join(NEVER_SENT)}."

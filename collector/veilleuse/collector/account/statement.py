@@ -61,7 +61,7 @@ def statement(gathered: Gathered, choose: ChooseFactor, *, data: str) -> Emissio
         totals=tuple(bill.total(groups) for _, groups in sorted(periods.items())),
         memo=tuple(bill.row(group, "memo") for group in memo),
         factors=tuple(bill.factors()),
-        withheld=tuple(_withheld(key) for key in gathered.withheld),
+        withheld=tuple(withheld(key) for key in gathered.withheld),
     )
 
 
@@ -260,10 +260,12 @@ def _factor_u(shares: Sequence[_Share]) -> float:
     return math.sqrt(sum(squares)) / whole
 
 
-def _withheld(key: GroupKey) -> dict[str, str]:
+def withheld(key: GroupKey) -> dict[str, str]:
+    """A population too small to be shown, as a row."""
     return {
         "period_from": key.period_from.isoformat(),
         "period_to": key.period_to.isoformat(),
+        "zone": key.zone,
         "population": key.population.value,
         "level": "memo" if key.memo else "row",
     }

@@ -65,7 +65,7 @@ class Operations:
     """Used inside jobs of the writer only."""
     derive: DeriveWorker
     health: Health
-    fleet_key: str
+    fleet_key: str = field(repr=False)
     """64 hexadecimal digits: keys the asset pseudonyms of this fleet."""
     version: str
     addresses: Addresses

@@ -15,7 +15,7 @@ from typing import Annotated, Final, TypeAlias
 import typer
 
 from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS, Gathered, Question, gather
-from veilleuse.collector.account.statement import METHOD_VERSION, statement
+from veilleuse.collector.account.statement import METHOD_VERSION, statement, withheld
 from veilleuse.collector.cli.shared import APP, ConfigOption, settings_of
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.factors.choose import choose
@@ -82,9 +82,9 @@ def _report(make: _Make, asked: tuple[str, str, str], form: str, output: str, co
     render = _renderer(form)
     with closing(SqliteReader(settings.data_dir)) as reader:
         gathered = gather(reader, question)
-        head = _head(reader, settings, question)
+        head = _head(reader, question)
     _write(render(make(gathered, settings, head)), output)
-    _warn(head)
+    _warn(head, len(gathered.withheld))
 
 
 def emissions_document(gathered: Gathered, _settings: CollectorSettings, head: _Head) -> Document:
@@ -114,7 +114,7 @@ def indicators_document(gathered: Gathered, settings: CollectorSettings, head: _
                         data=str(head["data"]),
                     )
                 )
-    return indicators_report.document(rows, head)
+    return indicators_report.document(rows, map(withheld, gathered.withheld), head)
 
 
 def _question(settings: CollectorSettings, first: str, end: str, group_by: str) -> Question:
@@ -141,11 +141,10 @@ def _renderer(form: str) -> Callable[[Document], str]:
     return renderer(form)
 
 
-def _head(reader: Reader, settings: CollectorSettings, question: Question) -> _Head:
+def _head(reader: Reader, question: Question) -> _Head:
     return {
         "from": question.first.isoformat(),
         "to": question.end.isoformat(),
-        "time_zone": settings.reporting.time_zone,
         "group_by": list(question.dimensions),
         "k_anonymity": question.k_anonymity,
         "data": "simulated" if reader.data_kind().simulated else "real",
@@ -166,10 +165,15 @@ def _write(text: str, output: str) -> None:
         raise CollectorError(f"cannot write '{output}': {error.strerror}; give another path to -o") from error
 
 
-def _warn(head: _Head) -> None:
+def _warn(head: _Head, hidden: int) -> None:
     waiting = head["periods_not_derived"]
     if waiting:
         print(
             f"note: {waiting} periods wait to be derived and are not in the figures yet ('veilleuse derive')",
+            file=sys.stderr,
+        )
+    if hidden:
+        print(
+            f"note: {hidden} populations are too small to be shown and are in no row or total",
             file=sys.stderr,
         )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -71,7 +71,7 @@ class Issued:
 class ServerIdentity:
     """What the collector shows to agents."""
 
-    key_pem: bytes
+    key_pem: bytes = field(repr=False)
     chain_pem: bytes
     """Leaf, then intermediate."""
     not_after: datetime

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -35,7 +35,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 class Application:
     """What a machine asks with."""
 
-    token: str
+    token: str = field(repr=False)
     certificate_request_der: bytes
     address: Address | None
     """Where it calls from; compared with the token's networks, then forgotten."""

@@ -29,6 +29,8 @@ from veilleuse.wire.renewal import renew_expired_message
 
 EXPIRED_LIMIT: Final = timedelta(days=400)
 NONCE_SECONDS: Final = 60.0
+KEPT_GENERATIONS: Final = 8
+"""Before the last, of each host: whoever renews without end fills no disk, and a lost answer is still found."""
 _CLOCK_BYTES, _RANDOM_BYTES, _MAC_BYTES = 8, 8, 16
 
 
@@ -108,8 +110,9 @@ class Renewal:
         if current is not None and current.public_key_sha256 == key_sha256:
             raise EnrolmentRefused("key_reused", "a renewal needs a new key: make one")
         latest = registry.latest_certificate(host.host_id)
-        newest = max(generation, latest.generation if latest else 0)
-        return self._office.issue(key, host, newest + 1, previous_serial=serial)
+        following = max(generation, latest.generation if latest else 0) + 1
+        registry.trim_certificates(host.host_id, following - KEPT_GENERATIONS)
+        return self._office.issue(key, host, following, previous_serial=serial)
 
 
 class Challenges:

@@ -21,6 +21,8 @@ class Kind(StrEnum):
     GAUGE = "gauge"
     SUMMARY = "summary"
     """Only _sum and _count."""
+    HISTOGRAM = "histogram"
+    """_bucket by `le`, _sum and _count."""
 
 
 class Origin(StrEnum):
@@ -79,6 +81,10 @@ def _summary(name: str, text: str, labels: tuple[str, ...], origin: Origin) -> M
     return Metric(name, Kind.SUMMARY, _unit(name), text, labels, origin)
 
 
+def _histogram(name: str, text: str, origin: Origin) -> Metric:
+    return Metric(name, Kind.HISTOGRAM, _unit(name), text, (), origin)
+
+
 GROUP: Final = ("entity", "site", "population", "device_class")
 """The labels of a group of machines, from our own registry only."""
 
@@ -111,10 +117,11 @@ POWER_HOSTS: Final = _gauge(
     GROUP,
     Origin.RECORDS,
 )
+# No device class: it can change with what a machine says of itself, and would take its past along: a counter that falls.
 STATE_SECONDS: Final = _counter(
     "veilleuse_state_seconds_total",
-    "Time servers spent in each state, as recorded.",
-    (*GROUP, "state"),
+    "Time servers spent in each state, as recorded; virtual machines included.",
+    ("entity", "site", "population", "state"),
     Origin.SUMS,
 )
 DAY_ENERGY: Final = _gauge(
@@ -299,8 +306,8 @@ PUSHES: Final = _counter(
 )
 RECORDS: Final = _counter(
     "veilleuse_collector_records_total",
-    "Records received, by result.",
-    ("result",),
+    "Records received, by outcome.",
+    ("outcome",),
     Origin.COLLECTOR,
 )
 REFUSED_CALLS: Final = _counter(
@@ -345,10 +352,15 @@ STORE_ERRORS: Final = _counter(
     ("reason",),
     Origin.COLLECTOR,
 )
-COMMIT: Final = _summary(
+JOBS: Final = _counter(
+    "veilleuse_collector_jobs_total",
+    "Writes other than pushes (derivation, enrolment, administration), by outcome.",
+    ("outcome",),
+    Origin.COLLECTOR,
+)
+COMMIT: Final = _histogram(
     "veilleuse_collector_commit_seconds",
     "Time of durable commits, fsync included.",
-    (),
     Origin.COLLECTOR,
 )
 QUEUE: Final = _gauge(
@@ -438,6 +450,7 @@ COLLECTOR: Final = (
     ENROLMENTS,
     BEHIND,
     STORE_ERRORS,
+    JOBS,
     COMMIT,
     QUEUE,
     CERTIFICATE,

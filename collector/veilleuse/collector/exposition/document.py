@@ -45,7 +45,6 @@ LABEL_TEXT: Final[Mapping[str, str]] = {
     "source": "one way of measuring, by name",
     "outcome": "what became of it",
     "reason": "why",
-    "result": "what became of it",
     "zone": "grid zone",
     "factor_id": "which published factor",
     "factor_source": "who published it",

@@ -7,6 +7,7 @@ Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text forma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -33,10 +34,14 @@ class Exposition:
         """One sample of a counter or gauge; `labels` in the order of the catalogue. Raises ValueError on another count."""
         self._append(metric, "", labels, value)
 
-    def add_summary(self, metric: Metric, labels: tuple[str, ...], total: float, count: int) -> None:
-        """_sum and _count of a summary."""
-        self._append(metric, "_sum", labels, total)
-        self._append(metric, "_count", labels, count)
+    def add_histogram(self, metric: Metric, buckets: Mapping[float, int], total: float) -> None:
+        """Of a metric without labels; `buckets`: upper bound (the last one inf) → how many lie there and no lower."""
+        count = 0
+        for bound, number in sorted(buckets.items()):
+            count += number
+            self._append(metric, f'_bucket{{le="{"+Inf" if math.isinf(bound) else bound}"}}', (), count)
+        self._append(metric, "_sum", (), total)
+        self._append(metric, "_count", (), count)
 
     def series(self) -> int:
         """How many samples."""

@@ -11,7 +11,8 @@ from difflib import get_close_matches
 from functools import cache
 
 from veilleuse.collector.errors import UnknownZone, UsageError
-from veilleuse.collector.factors.static import AdemeFactors, OwidFactors, zone_names
+from veilleuse.collector.factors import BUILTIN, load
+from veilleuse.collector.factors.static import zone_names
 from veilleuse.collector.ports import ChosenFactor, Factor, FactorSource
 
 
@@ -85,7 +86,7 @@ class FactorBook:
 @cache
 def factor_book() -> FactorBook:
     """The built-in factors. Raises ConfigurationError."""
-    return FactorBook((AdemeFactors(), OwidFactors()))
+    return FactorBook(map(load, BUILTIN))
 
 
 def choose(zone: str, year: int) -> ChosenFactor:

@@ -24,12 +24,14 @@ FIRST_COLUMNS: Final = (
 )
 ASSUMPTIONS: Final = (
     "Use phase only, location-based, official ledger: one factor per zone and year; not additive to another energy line.",
+    "Periods are half-open: period_to is the day after the last; a machine's days are the civil days of its site.",
     "Energy at the socket by the best method available; kwh_total = measured + modelled, exactly, in millijoules.",
     "kwh_measured = metered + battery + counter_calibrated; kwh_modelled = every other method.",
     "Virtual machines are a memo line: the host that runs them carries their energy.",
     "Coverage is observed over enrolled machine time, from the day of enrolment to the end of the period or to now.",
-    "Intervals hold the model's uncertainty (common within a device class and method) and the factor's.",
+    "Intervals hold the model's uncertainty (common to all that rests on the priors of a device class) and the factor's.",
     "Nothing is extrapolated to machines without an agent.",
+    "Publish one grouping of a period: two of them can be subtracted, and show fewer machines than k.",
 )
 
 

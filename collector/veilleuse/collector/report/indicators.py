@@ -86,12 +86,14 @@ def row(
     return {name: value for name, value in values.items() if value is not None}
 
 
-def document(rows: Iterable[Row], head: dict[str, Value | list[str] | None]) -> Document:
-    """The report of its rows."""
+def document(
+    rows: Iterable[Row], withheld: Iterable[Row], head: dict[str, Value | list[str] | None]
+) -> Document:
+    """The report of its rows; `withheld`: populations too small to be shown."""
     return Document(
         head={"kind": "indicators", **head},
         columns=COLUMNS,
-        tables={"rows": list(rows)},
+        tables={"rows": list(rows), "withheld": list(withheld)},
         tabular=("rows",),
         assumptions=ASSUMPTIONS,
     )

@@ -18,6 +18,8 @@ class Reason(StrEnum):
     PERIOD_TOO_OLD = "period_too_old"
     PERIOD_IN_FUTURE = "period_in_future"
     PERIOD_NOT_ALIGNED = "period_not_aligned"
+    PERIOD_FULL = "period_full"
+    """Only the store can tell: it knows what the machine sent before."""
     DURATION_OUT_OF_RANGE = "duration_out_of_range"
     GRAIN_TOO_FINE = "grain_too_fine"
     OFFSET_OUT_OF_RANGE = "offset_out_of_range"

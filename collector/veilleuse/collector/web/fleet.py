@@ -25,11 +25,13 @@ from veilleuse.collector.model import (
     SumRow,
 )
 from veilleuse.collector.ports import Reader
-from veilleuse.wire.units import MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 RECENT_MILLISECONDS: Final = 40 * MILLISECONDS_PER_MINUTE
 """A server's record is live for its own length and this long after: two contacts of 15 min, and some."""
+LIVE_MILLISECONDS: Final = RECENT_MILLISECONDS + 3 * MILLISECONDS_PER_HOUR
+"""No live record is of an hour that began earlier: it lasts an hour at the most, and is live for as long again."""
 CLOSED_DAY_SECONDS: Final = 60.0
 """How long what was read of a closed day is kept: late records of servers appear after it."""
 
@@ -114,7 +116,9 @@ class Fleet:
             kind=self._reader.data_kind(),
             hosts=hosts,
             sites={site.site: site for site in self._reader.sites()},
-            power=live_power(self._reader.last_records(), hosts, now_milliseconds),
+            power=live_power(
+                self._reader.last_records(now_milliseconds - LIVE_MILLISECONDS), hosts, now_milliseconds
+            ),
             today=self._day(today, servers),
             hours=tuple(
                 row for row in self._reader.derived(Grain.HOUR, day_start, day_end) if row.host_id in servers

@@ -47,6 +47,7 @@ _COUNTERS: Final = (
     ("enrolments", c.ENROLMENTS),
     ("collector_behind", c.BEHIND),
     ("store_errors", c.STORE_ERRORS),
+    ("jobs", c.JOBS),
 )
 MAXIMUM_LABELS: Final = 24
 """Of one counter of the collector: its lists are closed and shorter; the rest would be `other`."""
@@ -160,8 +161,13 @@ def _counters(out: Exposition, health: Mapping[str, Any]) -> None:
             continue
         for label, number in sorted(counts.items())[:MAXIMUM_LABELS]:
             out.add(metric, (str(label),), int(number))
-    if "commits" in health:
-        out.add_summary(c.COMMIT, (), float(health["commit_seconds_sum"]), int(health["commits"]))
+    buckets = health.get("commit_seconds_buckets")
+    if isinstance(buckets, dict):
+        out.add_histogram(
+            c.COMMIT,
+            {float(bound): int(number) for bound, number in buckets.items()},
+            float(health["commit_seconds_sum"]),
+        )
     if "queue_pushes" in health:
         out.add(c.QUEUE, (), int(health["queue_pushes"]))
 

@@ -99,7 +99,7 @@ def _states(out: Exposition, fleet: FleetView) -> None:
     for (host_id, state), milliseconds in fleet.state_totals.items():
         host = fleet.hosts.get(host_id)
         if host is not None:
-            totals[(*group_of(host), state.value)] += milliseconds
+            totals[host.org_entity, host.site, host.population.value, state.value] += milliseconds
     for labels, milliseconds in sorted(totals.items()):
         out.add(c.STATE_SECONDS, labels, milliseconds / 1000)
 

@@ -65,6 +65,11 @@ class SqliteStore:
                 raise damaged(self.data.path, str(error)) from error
             undo.pop_all()
 
+    @property
+    def changes(self) -> int:
+        """Rows of data.db written since it was opened."""
+        return self.data.connection.total_changes
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Several calls in one durable transaction of data.db; inside another one, undone alone."""

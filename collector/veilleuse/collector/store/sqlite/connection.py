@@ -166,7 +166,7 @@ def damaged(path: Path, why: str) -> StoreDamaged:
     """The one line about a file that is not a database any more."""
     why = " ".join(why.replace("*** in database main ***", "").split())
     return StoreDamaged(
-        f"{path} is damaged ({why}): stop the collector, then `veilleuse restore BACKUP`, or move the file away and "
+        f"{path} is damaged ({why}): stop the collector, restore the data directory from a backup, or move the file away and "
         f"rescue what is readable with `sqlite3 {path.name}.damaged .recover | sqlite3 {path.name}`"
     )
 

@@ -23,11 +23,12 @@ from veilleuse.collector.model import (
     StreamPosition,
     ValidPush,
 )
-from veilleuse.collector.store.sqlite.batch import Batch, Points, gap_bucket
+from veilleuse.collector.store.sqlite.batch import Batch, Points
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import Reserve
+from veilleuse.collector.store.sqlite.periods import Elsewhere, Fullness, bucket_of
+from veilleuse.collector.validate import Reason
 from veilleuse.wire.chain import chain_start
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class SqliteIngest:
         self._database = database
         self._reserve = reserve
         self._points = Points(database)
+        self._fullness = Fullness(database)
         self._streams: dict[HostId, dict[bytes, _Stream]] = {}
         self._zones: dict[HostId, ZoneInfo] = {}
         database.on_forget(self._forget)
@@ -122,38 +124,30 @@ class SqliteIngest:
         fresh = push.records[known:]
         if not fresh:
             return AppendOutcome(AppendResult.STORED, mark, chain, duplicate_records=known)
+        new = fresh
+        if len(streams) > (stream is not None):  # other epochs may have brought some of it
+            elsewhere = Elsewhere(self._database.connection, push.host_id, stream.stream_id if stream else 0)
+            new = tuple(record for record in fresh if record not in elsewhere)
+        if full := self._fullness.take(push.host_id, new):
+            refusals = tuple((seq, Reason.PERIOD_FULL.value) for seq in full)
+            return AppendOutcome(AppendResult.REFUSED, mark, chain, refusals=refusals)
         if stream is None:
             stream = self._new_stream(push)
-        replayed = self._store(push.host_id, stream.stream_id, fresh, batch, siblings=len(streams) > 1)
+        self._store(push.host_id, stream.stream_id, new, batch)
         stream.mark, stream.chain = fresh[-1].seq, fresh[-1].chain
         batch.mark(stream.stream_id, stream.mark, stream.chain)
         return AppendOutcome(
-            AppendResult.STORED, stream.mark, stream.chain, len(fresh) - replayed, known, replayed
+            AppendResult.STORED, stream.mark, stream.chain, len(new), known, len(fresh) - len(new)
         )
 
-    def _store(
-        self,
-        host_id: HostId,
-        stream_id: int,
-        records: Sequence[DecodedRecord],
-        batch: Batch,
-        *,
-        siblings: bool,
-    ) -> int:
-        """Add the records that are not stored from another epoch; returns how many were."""
-        replayed = 0
-        elsewhere = _Elsewhere(self._database.connection, host_id, stream_id)
+    def _store(self, host_id: HostId, stream_id: int, records: Sequence[DecodedRecord], batch: Batch) -> None:
         for record in records:
-            if siblings and record in elsewhere:
-                replayed += 1
-                continue
             period = record.period
             if period is None:
                 batch.gap(host_id, stream_id, record)
                 continue
             bucket, keys = self._keys(host_id, period)
             batch.measurement(host_id, stream_id, record, period, bucket, keys)
-        return replayed
 
     # --- what the tables say
 
@@ -190,7 +184,7 @@ class SqliteIngest:
 
     def _keys(self, host_id: HostId, period: RecordPeriod) -> tuple[int, tuple[tuple[int, int], ...]]:
         """(bucket, keys of the sums). A clock record counts in its UTC hour and in the civil day that hour starts in."""
-        bucket = _bucket(period)
+        bucket = bucket_of(period)
         if period.grain is not Grain.HOUR:
             return bucket, ((int(period.grain), bucket),)
         zone = self._zones.get(host_id)
@@ -205,38 +199,6 @@ class SqliteIngest:
         self._streams.clear()
         self._zones.clear()
         self._points.forget()
-
-
-class _Elsewhere:
-    """What the other epochs of a host brought: asked once per period, however many records of it are compared."""
-
-    def __init__(self, connection: sqlite3.Connection, host_id: HostId, stream_id: int) -> None:
-        self._connection = connection
-        self._host_id = host_id
-        self._stream_id = stream_id
-        self._periods: dict[tuple[int, int], set[bytes]] = {}
-
-    def __contains__(self, record: DecodedRecord) -> bool:
-        """True when another epoch brought this very record: same period, same bytes."""
-        if record.period is None and not record.gap_dated:
-            return False  # nothing tells two undated gaps apart
-        grain, bucket = (
-            (int(record.period.grain), _bucket(record.period)) if record.period else (0, gap_bucket(record))
-        )
-        hashes = self._periods.get((grain, bucket))
-        if hashes is None:
-            rows = self._connection.execute(
-                "SELECT hash FROM records WHERE host_id = ? AND grain = ? AND bucket = ? AND stream_id <> ?",
-                (self._host_id, grain, bucket, self._stream_id),
-            )
-            hashes = self._periods[grain, bucket] = {row[0] for row in rows}
-        return record.hash in hashes
-
-
-def _bucket(period: RecordPeriod) -> int:
-    if period.grain is Grain.HOUR:
-        return period.start - period.start % MILLISECONDS_PER_HOUR
-    return period.start
 
 
 @lru_cache(maxsize=4096)

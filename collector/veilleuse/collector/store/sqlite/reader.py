@@ -196,13 +196,14 @@ class SqliteReader:
         rows = self._rows("SELECT host_id, reason, records, milliseconds FROM gap_sums")
         return tuple((HostId(host), GAP_REASONS[reason].value, *both) for host, reason, *both in rows)
 
-    def last_records(self) -> tuple[LastRecord, ...]:
-        """The newest derived clock record of each host that has one; one index seek per host."""
+    def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
+        """The newest derived clock record of each host that has one in an hour that begins since then; one index seek each."""
         rows = self._rows(
             "SELECT r.host_id, r.start, r.milliseconds, r.derived_energy_millijoules FROM hosts h JOIN records r"
-            " ON r.record_id = (SELECT record_id FROM records WHERE host_id = h.host_id AND grain = ?"
+            " ON r.record_id = (SELECT record_id FROM records WHERE host_id = h.host_id AND grain = ? AND bucket >= ?"
             " AND derived_energy_millijoules IS NOT NULL ORDER BY bucket DESC, record_id DESC LIMIT 1)",
             Grain.HOUR,
+            since_unix_milliseconds,
         )
         return tuple(
             LastRecord(HostId(host), start, milliseconds, None if energy < 0 else energy)

@@ -204,6 +204,14 @@ class SqliteRegistry:
             certificate.previous_serial,
         )
 
+    def trim_certificates(self, host_id: HostId, oldest_generation: int) -> None:
+        """Forget a host's renewed certificates of an older generation than that; the one of its token stays."""
+        self._write(
+            "DELETE FROM certificates WHERE host_id = ? AND generation < ? AND token_id IS NULL",
+            host_id,
+            oldest_generation,
+        )
+
     def latest_certificate(self, host_id: HostId) -> Certificate | None:
         """The one of the highest generation; the last issued of two."""
         return self._certificate(

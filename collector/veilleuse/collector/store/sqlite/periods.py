@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the periods of a host hold already: the records another epoch brought, and how full they are."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+from veilleuse.collector.model import DecodedRecord, Grain, HostId, RecordPeriod
+from veilleuse.collector.store.sqlite.batch import gap_bucket
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+
+TIMES_OVER: Final = 4
+"""How often the same period may come: a clock that went back, a machine put back to a snapshot. Beyond, it is no
+measurement: energy without end could be claimed for one hour."""
+MOST_RECORDS: Final = TIMES_OVER * 360
+"""Of one hour, day or week: an hour of 10 s records, the finest there are, as often. Derivation reads them all at once."""
+MOST_MILLISECONDS: Final = {
+    Grain.HOUR: TIMES_OVER * MILLISECONDS_PER_HOUR,
+    Grain.DAY: TIMES_OVER * (MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR),
+    Grain.WEEK: TIMES_OVER * (7 * MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR),
+}
+_REMEMBERED: Final = 100_000
+
+_Key: TypeAlias = tuple[HostId, Grain, int]
+_Held: TypeAlias = tuple[int, int]
+"""(records, milliseconds of their cells)."""
+
+
+class Fullness:
+    """How full the periods are, remembered from one push to the next."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.connection
+        self._held: dict[_Key, _Held] = {}
+        database.on_forget(self._held.clear)
+
+    def take(self, host_id: HostId, records: Iterable[DecodedRecord]) -> tuple[int, ...]:
+        """Make room for all of `records`, or for none: then the seqs of those whose period is full."""
+        taken: dict[_Key, _Held] = {}
+        refused: list[int] = []
+        for record in records:
+            period = record.period
+            if period is None:
+                continue
+            key = (host_id, period.grain, bucket_of(period))
+            held = taken.get(key) or self._held.get(key) or self._look(*key)
+            more = (held[0] + 1, held[1] + sum([cell.milliseconds for cell in record.cells]))
+            if more[0] > MOST_RECORDS or more[1] > MOST_MILLISECONDS[period.grain]:
+                refused.append(record.seq)
+            else:
+                taken[key] = more
+        if not refused:
+            if len(self._held) >= _REMEMBERED:
+                self._held.clear()
+            self._held.update(taken)
+        return tuple(refused)
+
+    def _look(self, host_id: HostId, grain: Grain, bucket: int) -> _Held:
+        ask = self._connection.execute
+        (records,) = ask(
+            "SELECT count(*) FROM records WHERE host_id = ? AND grain = ? AND bucket = ?",
+            (host_id, grain, bucket),
+        ).fetchone()
+        (milliseconds,) = ask(
+            "SELECT coalesce(sum(milliseconds), 0) FROM sums WHERE grain = ? AND start = ? AND host_id = ?",
+            (grain, bucket, host_id),
+        ).fetchone()
+        return records, milliseconds
+
+
+class Elsewhere:
+    """What the other epochs of a host brought: asked once per period, however many records of it are compared."""
+
+    def __init__(self, connection: sqlite3.Connection, host_id: HostId, stream_id: int) -> None:
+        """`stream_id`: the epoch that is not meant; 0 for a new one."""
+        self._connection = connection
+        self._host_id = host_id
+        self._stream_id = stream_id
+        self._periods: dict[tuple[int, int], set[bytes]] = {}
+
+    def __contains__(self, record: DecodedRecord) -> bool:
+        """True when another epoch brought this very record: same period, same bytes."""
+        period = record.period
+        if period is None and not record.gap_dated:
+            return False  # nothing tells two undated gaps apart
+        grain, bucket = (0, gap_bucket(record)) if period is None else (int(period.grain), bucket_of(period))
+        hashes = self._periods.get((grain, bucket))
+        if hashes is None:
+            rows = self._connection.execute(
+                "SELECT hash FROM records WHERE host_id = ? AND grain = ? AND bucket = ? AND stream_id <> ?",
+                (self._host_id, grain, bucket, self._stream_id),
+            )
+            hashes = self._periods[grain, bucket] = {row[0] for row in rows}
+        return record.hash in hashes
+
+
+def bucket_of(period: RecordPeriod) -> int:
+    """records.bucket: the UTC hour a clock record lies in, or the day or Monday it is of."""
+    if period.grain is Grain.HOUR:
+        return period.start - period.start % MILLISECONDS_PER_HOUR
+    return period.start

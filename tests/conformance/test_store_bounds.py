@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What one machine may cost a store, whatever it sends, and what a scrape may cost. PROMISES.md S11, S12."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.backends import BACKENDS, Backend
+from tests.pushes import (
+    HOUR,
+    MONDAY_10H,
+    WORKSTATION,
+    Stream,
+    cell,
+    clock,
+    day,
+    enrol,
+    gap,
+    measurement,
+    realistic,
+    site,
+    week,
+)
+from veilleuse.collector.model import AppendResult, Grain
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Population, State
+
+
+@pytest.fixture(params=BACKENDS)
+def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
+    """An empty store with one site."""
+    for backend in BACKENDS[request.param](tmp_path / "data"):
+        backend.registry.put_site(site())
+        yield backend
+
+
+def test_a_period_is_filled_four_times_over_and_no_more(store):
+    """S12: without it 5 kW would be claimed for one hour a thousand times. The refused are named, nothing is stored;
+    with gaps in their place the stream goes on; what is remembered outlives neither a rollback nor a restart."""
+    stream = Stream(enrol(store.registry))
+    hour = [measurement(clock(duration=HOUR), [cell(HOUR, disk_read_bytes=i)]) for i in range(5)]
+    store.ingest.append([stream.send(*hour[:3])])
+    outcome, *_ = store.ingest.append([stream.send(hour[3], hour[4], realistic(MONDAY_10H + HOUR))])
+    assert (outcome.result, outcome.mark, outcome.refusals) == (
+        AppendResult.REFUSED,
+        3,
+        ((5, "period_full"),),
+    )
+    again = Stream(stream.host_id, epoch=stream.epoch)
+    again.add(*hour[:4], gap(reason=pb.GAP_REASON_REFUSED), realistic(MONDAY_10H + HOUR))
+    (outcome,) = store.ingest.append([again.push(4)])
+    assert (outcome.result, outcome.mark) == (AppendResult.STORED, 6)
+    assert (
+        sum(row.cell.milliseconds for row in store.reader.sums(Grain.HOUR, MONDAY_10H, MONDAY_10H + 1))
+        == 4 * HOUR
+    )
+    (replay,) = store.ingest.append([Stream(stream.host_id).send(*hour[:4])])
+    assert replay.replayed_records == 4, "what is known already takes no room"
+    (other,) = store.ingest.append([Stream(stream.host_id).send(hour[4])])
+    assert other.refusals == ((1, "period_full"),), "a new epoch is no way around it"
+
+
+def test_a_period_holds_1440_records_and_no_more(store):
+    """Cells of a millisecond do not make room for more: derivation reads a period whole."""
+    stream = Stream(enrol(store.registry))
+    tiny = [measurement(clock(), [cell(1, disk_read_bytes=i)]) for i in range(1441)]
+    store.ingest.append([stream.send(*tiny[:1000])])
+    (outcome,) = store.ingest.append([stream.send(*tiny[1000:])])
+    assert outcome.refusals == ((1441, "period_full"),)
+    (outcome,) = store.ingest.append([stream.push(1001, 1440)])
+    assert outcome.mark == 1440
+
+
+def test_a_replay_among_many_is_found_quickly(store):
+    """2,000 gaps and an hour of 1,400 records: a run that replays half of them is not 10^6 comparisons in the writer."""
+    old = Stream(enrol(store.registry))
+    gaps = [
+        pb.Record(
+            gap=pb.Gap(
+                reason=pb.GAP_REASON_DISABLED,
+                records=1,
+                spans=[pb.GapSpan(period=clock(MONDAY_10H, 1000 + i), milliseconds=1)],
+            )
+        )
+        for i in range(2000)
+    ]
+    crowd = [measurement(clock(), [cell(10_000, disk_read_bytes=i)]) for i in range(1400)]
+    for records in (gaps, crowd):
+        for first in range(0, len(records), 1000):
+            store.ingest.append([old.send(*records[first : first + 1000])])
+    new = Stream(old.host_id)
+    pushes = [new.send(*gaps[1000:]), new.send(*crowd[400:])]
+    began = time.process_time()
+    outcomes = store.ingest.append(pushes)
+    assert [outcome.replayed_records for outcome in outcomes] == [1000, 1000]
+    assert time.process_time() - began < 0.1
+
+
+def test_no_host_makes_rows_without_end_that_every_scrape_reads(store):
+    """A thousand source names of one hostile host: one row per reason, and what it claims does not blind the reader."""
+    stream = Stream(enrol(store.registry))
+    for start in range(16):
+        lost = [
+            pb.GapTotal(reason=pb.GAP_REASON_SENSOR_LOST, milliseconds=5, source=f"s{start}_{i}")
+            for i in range(64)
+        ]
+        store.ingest.append([stream.send(measurement(clock(MONDAY_10H + start * 60_000), gaps=lost))])
+    stored = ((stream.host_id, "sensor_lost", 0, 16 * 64 * 5),)
+    assert store.reader.gap_totals() == stored
+    huge = stream.send(gap(reason=pb.GAP_REASON_SENSOR_LOST))
+    huge = replace(huge, records=(replace(huge.records[0], gap_milliseconds=2**63 - 1),))
+    (outcome,) = store.ingest.append([huge])
+    assert outcome.result is AppendResult.FAILED
+    assert store.reader.gap_totals() == stored
+
+
+def test_what_metrics_asks_is_kept_not_scanned(store):
+    """State totals and the number of records come with the commit that stores them; replays and conflicts add nothing."""
+    stream = Stream(enrol(store.registry))
+    pc = Stream(enrol(store.registry, Population.WORKSTATION), WORKSTATION)
+    closed = cell(3600_000, band=pb.BAND_CLOSED, state=pb.STATE_ON_IDLE)
+    record = realistic(MONDAY_10H)
+    store.ingest.append(
+        [
+            stream.send(record, measurement(clock(MONDAY_10H + HOUR)), gap()),
+            pc.send(measurement(day(date(2026, 3, 4)), [closed]), measurement(week(2026, 10))),
+            Stream(stream.host_id).send(record),
+        ]
+    )
+    store.ingest.append([stream.push()])
+    assert sorted(store.reader.state_totals()) == [
+        (stream.host_id, State.ON_ACTIVE, 150_000 + 60_000),
+        (stream.host_id, State.ON_IDLE, 150_000),
+        (pc.host_id, State.ON_ACTIVE, 60_000),
+        (pc.host_id, State.ON_IDLE, 3600_000),
+    ]
+    assert store.reader.record_count() == 5

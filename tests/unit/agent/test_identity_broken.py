@@ -1,0 +1,346 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""An identity that was cut, damaged or mixed: one clear line or mended by itself, never half of two machines."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.fakes.agent import Agent, energies, record
+from tests.fakes.collector import FakeCollector
+from veilleuse.agent.__main__ import main
+from veilleuse.agent.enrolment import Introduction
+from veilleuse.agent.identity import Identity, IdentityStore, Place
+from veilleuse.agent.joinfile import JoinFile
+from veilleuse.agent.sending import send
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+ROOT = Path(__file__).parents[3]
+EMPTY_PEM = b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
+
+
+@pytest.fixture
+def collector() -> Iterator[FakeCollector]:
+    """One that runs."""
+    with FakeCollector() as running:
+        yield running
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    """One that is not enrolled."""
+    return Agent(tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("key.pem", b""),
+        ("key.pem", EMPTY_PEM),
+        ("roots.pem", b""),
+        ("roots.pem", EMPTY_PEM),
+        ("roots.pem", b"garbage"),
+        ("certificate.pem", b""),
+        ("certificate.pem", EMPTY_PEM),
+        ("agent_id", b""),
+        ("agent_id", b"abcd"),
+        ("agent_id", b"\xff"),
+        ("collector.json", b"[1]"),
+        ("hardware.json", b"[1]"),
+    ],
+)
+def test_a_damaged_file_is_one_line(agent, collector, name, content):
+    """gRPC dies of an empty key, and takes empty roots for "any public CA": neither gets that far."""
+    agent.enrol(collector)
+    agent.measure(record(0))
+    (agent.state / "id" / name).write_bytes(content)
+    before = len(collector.requests)
+    assert not agent.send()
+    assert len(collector.requests) == before
+    standing = agent.control()["standing"]
+    assert f"the identity in {agent.state / 'id'} is damaged" in standing
+    assert "enrol again" in standing
+
+
+def test_enrolling_again_mends_a_damaged_identity(agent, collector):
+    """Whatever was broken: the records that wait go out under the new one."""
+    agent.enrol(collector)
+    agent.measure(record(0))
+    for file in (agent.state / "id").iterdir():
+        file.write_bytes(b"\xff")
+    collector.token = "u" * 43
+    identity = agent.enrol(collector)
+    assert agent.send()
+    assert energies(collector.stored(identity.agent_id)) == [1_000]
+
+
+def test_a_new_name_is_never_kept_beside_an_old_key(agent, collector):
+    """Cut between the two, a second enrolment leaves no identity: the same command, run again, ends it."""
+    first = agent.enrol(collector)
+    store = IdentityStore(agent.state)
+    store.keep_place(b"\x07" * 16, first.place)
+    with pytest.raises(Exception, match="not enrolled"):
+        store.load()
+
+
+def test_a_spool_that_does_not_know_its_identity_is_mended_by_the_next_contact(agent, collector):
+    """An enrolment cut before its end, or a spool that was lost: population and stream are right after one contact."""
+    identity = agent.enrol(collector)
+    agent.measure(record(0))
+    assert agent.send()
+    (agent.state / "spool.db").unlink()
+    agent.measure(record(1))
+    assert agent.send()
+    assert agent.control()["population"] == "server"
+    assert agent.control()["agent_id"] == identity.agent_id.hex()
+    epoch = agent.control()["epoch"]
+    assert agent.send()
+    assert agent.control()["epoch"] == epoch
+    assert sorted(energies(collector.stored(identity.agent_id))) == [1_000, 1_001]
+
+
+def test_a_used_token_is_not_lost_to_a_spool_that_cannot_be_written(agent, collector, caplog):
+    """A full disk after the answer: enrolled all the same, and the first contact makes what is missing."""
+    (agent.state / "spool.db").mkdir()
+    identity = agent.enrol(collector)
+    assert "the first contact does the rest" in caplog.text
+    assert not (agent.state.parent / "join").exists()
+    (agent.state / "spool.db").rmdir()
+    agent.measure(record(0))
+    assert agent.send()
+    assert agent.control()["population"] == "server"
+    assert energies(collector.stored(identity.agent_id)) == [1_000]
+
+
+def test_a_join_file_that_stays_is_a_warning(agent, collector, tmp_path, monkeypatch, capsys):
+    """Enrolled all the same; exit code 3, and the line says which file to delete."""
+    join = collector.join_file(tmp_path / "join")
+    monkeypatch.setenv("VEILLEUSE_AGENT__PATHS__STATE", str(agent.state))
+    unlink = os.unlink
+
+    def refuse(path: object, **more: object) -> None:
+        if Path(str(path)) == join:
+            raise PermissionError(13, "Permission denied", str(path))
+        unlink(path, **more)  # type: ignore[arg-type]  # as it came
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    assert main(["enrol", str(join)]) == 3
+    said = capsys.readouterr()
+    assert "enrolled as" in said.out
+    assert str(join) in said.err
+    assert "delete it" in said.err
+
+
+def test_a_state_directory_of_somebody_else_is_one_line(agent, collector, tmp_path):
+    """`veilleuse-agent` as the wrong user: no traceback, exit code 1."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    agent.enrol(collector)
+    program = (
+        "import os, sys\n"
+        "from veilleuse.agent.__main__ import main\n"
+        "import veilleuse.agent.commands.doctor, veilleuse.agent.sending\n"
+        "os.setuid(65534)\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    for command in ("send", "doctor", "show"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, command],
+            env={"VEILLEUSE_AGENT__PATHS__STATE": str(agent.state), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == (3 if command == "doctor" else 1)
+        assert "Nothing leaves" not in done.stdout
+
+
+def test_what_root_sends_stays_the_agents(collector):
+    """`sudo veilleuse-agent send` on the day of a renewal: every file still belongs to the service's user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    nobody = 65534
+    with TemporaryDirectory() as folder:
+        agent = Agent(Path(folder) / "state")
+        collector.leaf_age = timedelta(hours=20)
+        old = agent.enrol(collector)
+        agent.measure(record(0))
+        (agent.state / "send.lock").unlink()
+        for path in (agent.state, *agent.state.rglob("*")):
+            os.chown(path, nobody, nobody)
+        for path in (Path(folder), Path(folder) / "empty"):
+            path.chmod(0o755)
+        assert send(agent.settings) == 0
+        assert {path.stat().st_uid for path in agent.state.rglob("*")} == {nobody}
+        assert agent.identity.key_pem != old.key_pem
+        assert energies(collector.stored(old.agent_id)) == [1_000]
+
+
+def test_secrets_are_not_shown():
+    """S19: what ends in a log or a traceback holds neither key nor token."""
+    place = Place("h:1", "h:2", "DSI", "Lyon", "server", False)
+    identity = Identity(bytes(16), b"CANARY", b"", b"", 0, 0, place)
+    join = JoinFile("h:1", "h:2", b"", "", "CANARY", b"CANARY", False)
+    for secret in (identity, join, Introduction("CANARY", pb.Facts())):
+        assert "CANARY" not in repr(secret)
+
+
+# ------------------------------------------------------------------------------ killed at any moment
+
+CUT = r"""
+import hashlib, os, signal, sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tests.fakes.authority import DER, TestAuthority
+from veilleuse.agent import enrolment, keys
+from veilleuse.agent.errors import AgentError
+from veilleuse.agent.identity import IdentityStore, Place
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+authority = TestAuthority()
+PLACE = Place("h:1", "h:2", "DSI", "Lyon", "server", False)
+
+
+class Desk:
+    # Idempotent on the key, as the collector is; nothing of it dies with the agent.
+    def issued(self, request_der, agent_id):
+        now = datetime.now(UTC)
+        leaf = authority.issue(request_der, agent_id, now - timedelta(hours=1), now + timedelta(hours=23))
+        return pb.IssuedCertificate(
+            certificate_der=leaf.public_bytes(DER),
+            intermediates_der=[authority.intermediate.der],
+            roots_der=[authority.root.der],
+        )
+
+    def enrol(self, request):
+        from cryptography import x509
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+        key = x509.load_der_x509_csr(request.certificate_request_der).public_key()
+        agent_id = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()[:16]
+        return pb.EnrolResponse(
+            agent_id=agent_id,
+            certificate=self.issued(request.certificate_request_der, agent_id),
+            placement=pb.Placement(org_entity="DSI", site="Lyon", population=pb.POPULATION_SERVER),
+        )
+
+    def renew(self, request):
+        return pb.RenewResponse(certificate=self.issued(request.certificate_request_der, bytes(16)))
+
+
+def traced(lines):
+    seen = 0
+
+    def trace(frame, event, argument):
+        nonlocal seen
+        name = frame.f_code.co_filename
+        if not name.endswith(("/agent/identity.py", "/agent/enrolment.py")):
+            return None
+        seen += event == "line"
+        if seen == lines:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+    return lambda: seen
+
+
+def in_child(work):
+    if (pid := os.fork()) == 0:
+        try:
+            work()
+        except AgentError as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def enrol(state):
+    words = enrolment.Introduction("t" * 43, pb.Facts())
+    enrolment.enrol(Desk(), keys, IdentityStore(state), words, lambda placement: PLACE)
+
+
+def renew(state):
+    enrolment.renew(Desk().renew, keys, IdentityStore(state))
+
+
+def sound(state):
+    identity = IdentityStore(state).load()
+    leaf = keys.x509.load_der_x509_certificate(identity.leaf_der())
+    assert leaf.public_key() == keys._key(identity.key_pem).public_key()
+
+
+def moments(folder, work, prepare):
+    whole = folder / "whole"
+    prepare(whole)
+
+    def count():
+        seen = traced(-1)
+        work(whole)
+        sys.settrace(None)
+        (folder / "lines").write_text(str(seen()))
+
+    assert in_child(count) == 0
+    lines = int((folder / "lines").read_text())
+    for at in range(1, lines + 1, max(1, lines // 40)):
+        state = folder / str(at)
+        prepare(state)
+
+        def cut():
+            traced(at)
+            work(state)
+
+        assert in_child(cut) == -signal.SIGKILL, at
+        yield at, state
+
+
+def fresh(state):
+    state.mkdir(parents=True)
+
+
+def enrolled(state):
+    fresh(state)
+    assert in_child(lambda: enrol(state)) == 0
+
+
+folder = Path(sys.argv[1])
+for at, state in moments(folder / "enrol", enrol, fresh):
+    assert in_child(lambda: enrol(state)) == 0, at
+    assert in_child(lambda: sound(state)) == 0, at
+for at, state in moments(folder / "again", enrol, enrolled):
+    if in_child(lambda: sound(state)) != 0:  # no identity any more, or the old or the new one whole
+        assert not (state / "id/certificate.pem").exists(), at
+    assert in_child(lambda: enrol(state)) == 0, at
+    assert in_child(lambda: sound(state)) == 0, at
+for at, state in moments(folder / "renew", renew, enrolled):
+    assert in_child(lambda: sound(state)) == 0, at
+    assert in_child(lambda: renew(state)) == 0, at
+    assert in_child(lambda: sound(state)) == 0, at
+"""
+
+
+def test_enrolment_and_renewal_killed_at_any_moment(tmp_path):
+    """S5: the same command ends it; between the two, key and certificate always belong together."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CUT, str(tmp_path)],
+        cwd=ROOT,
+        env={
+            "PYTHONPATH": ":".join(map(str, (ROOT, ROOT / "proto", ROOT / "agent"))),
+            "PATH": "/usr/bin:/bin",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
