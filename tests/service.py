@@ -105,15 +105,16 @@ class Service:
         host = self.store.registry.host(host_id)
         assert host is not None
         self.authoriser.hosts[host.agent_id] = host
-        leaf = self._leaf(host.agent_id, days)
+        leaf = self.leaf(host.agent_id, days)
         machine = WORKSTATION if population is Population.WORKSTATION else Stream.machine
         return pb_grpc.TelemetryServiceStub(self._channel(leaf)), Stream(host_id, machine)
 
     def stranger(self) -> Any:
         """A certificate of ours for an agent nobody knows."""
-        return pb_grpc.TelemetryServiceStub(self._channel(self._leaf(bytes(16), 1)))
+        return pb_grpc.TelemetryServiceStub(self._channel(self.leaf(bytes(16))))
 
-    def _leaf(self, agent_id: bytes, days: float) -> Signed:
+    def leaf(self, agent_id: bytes, days: float = 1) -> Signed:
+        """A key with its certificate."""
         key = ec.generate_private_key(ec.SECP256R1())
         request = (
             x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())

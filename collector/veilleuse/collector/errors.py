@@ -2,22 +2,22 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The collector's errors.
 
-    CollectorError             everything below; `exit_code` is what the command ends with
-    ├── DataDirectoryError     missing, unwritable, full, locked by another process, of another kind
-    │   ├── StoreDamaged       a database that is not one any more; names the repair
-    │   └── StoreTooNew        a schema newer than this program
-    ├── StoreFull              no room left: the receiver answers retry-after
-    ├── StoreFailing           the disk answered with an error: the receiver answers retry-after
-    ├── QueueFull              the writer is behind: likewise
-    ├── RecordRefused          a record that can never be stored; `reason` is one word of docs/wire.md
-    ├── MalformedRequest       a request that is not one; likewise
-    ├── AddressUnavailable     a port in use, or an address that is not this machine's
-    ├── EnrolmentRefused       token or request refused; `reason` is one word for the counters
-    ├── NotAuthorised          this certificate may not do this; `reason` likewise
-    ├── UnknownZone            no electricity factor for the zone and year
-    ├── AdminError             the running collector answered no
-    └── UsageError             exit code 2
-    ConfigurationError         from veilleuse.wire.settings_file; exit code 2
+CollectorError             everything below; `exit_code` is what the command ends with
+├── DataDirectoryError     missing, unwritable, full, locked by another process, of another kind
+│   ├── StoreDamaged       a database that is not one any more; names the repair
+│   └── StoreTooNew        a schema newer than this program
+├── StoreFull              no room left: the receiver answers retry-after
+├── StoreFailing           the disk answered with an error: the receiver answers retry-after
+├── QueueFull              the writer is behind: likewise
+├── RecordRefused          a record that can never be stored; `reason` is one word of docs/wire.md
+├── MalformedRequest       a request that is not one; likewise
+├── AddressUnavailable     a port in use, or an address that is not this machine's
+├── EnrolmentRefused       token or request refused; `reason` is one word for the counters
+├── NotAuthorised          this certificate may not do this; `reason` likewise
+├── UnknownZone            no electricity factor for the zone and year
+├── AdminError             the running collector answered no
+└── UsageError             exit code 2
+ConfigurationError         from veilleuse.wire.settings_file; exit code 2
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ Both sides use it: the agent to sort its ticks, the collector to distribute and 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
@@ -154,7 +155,7 @@ def day_segments(calendar: Calendar, day: date) -> tuple[Segment, ...]:
     ordered = sorted(edges)
     short = _closed_minutes(spans) < MINIMUM_CLOSED_MINUTES
     pieces: list[Segment] = []
-    for lower, upper in zip(ordered, ordered[1:], strict=False):
+    for lower, upper in itertools.pairwise(ordered):
         middle = datetime.fromtimestamp((lower + upper) / 2000, zone)
         band = _band_at(middle.hour * 60 + middle.minute, spans)
         if band is Band.CLOSED and short:

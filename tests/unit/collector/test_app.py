@@ -78,7 +78,8 @@ def test_init_is_carried_on_and_never_repeated(tmp_path):
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
     """`data_dir = "/tmp"` must not close /tmp to everybody: the line names what is there."""
     settings = settings_in(tmp_path)
-    settings.data_dir.mkdir(mode=0o755)
+    settings.data_dir.mkdir()
+    settings.data_dir.chmod(0o755)
     (settings.data_dir / "thesis.odt").touch()
     with pytest.raises(DataDirectoryError, match=r"holds other files \(thesis\.odt\)"):
         initialise(settings)

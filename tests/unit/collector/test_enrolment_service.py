@@ -65,7 +65,8 @@ def test_trouble_inside_is_not_told_to_strangers(tmp_path, trouble, code, reason
             stub.Enrol(request, timeout=5)
     assert refusal(caught.value) == (code, reason)
     assert "secret" not in caught.value.details()
-    assert int(dict(caught.value.trailing_metadata())[metadata.RETRY_AFTER]) > 0
+    said: Any = caught.value.trailing_metadata()
+    assert int(dict(said)[metadata.RETRY_AFTER]) > 0
 
 
 def test_a_renewal_that_is_refused_is_counted(tmp_path):

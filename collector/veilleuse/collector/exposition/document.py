@@ -21,7 +21,7 @@ from veilleuse.collector.exposition.catalogue import (
 ORIGIN_TEXT: Final[Mapping[Origin, str]] = {
     Origin.LEDGER: "the persisted ledger, as first derived; never restated",
     Origin.RECORDS: "the newest derived record of each server",
-    Origin.SUMS: "the sums and derived energy of closed periods, as currently derived",
+    Origin.SUMS: "the sums of the store; energy as currently derived",
     Origin.INDICATORS: "the indicators (METHOD.md §6)",
     Origin.FACTORS: "the table of electricity factors",
     Origin.REGISTRY: "the registry of hosts and what agents say of themselves",

@@ -21,7 +21,7 @@ from veilleuse.collector.model import Grain
 from veilleuse.collector.ports import ChosenFactor, Reader
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.web.fleet import Fleet, FleetView
+from veilleuse.collector.web.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
 from veilleuse.collector.web.period import LAG_DAYS, Period, Periods, frozen_members, last_closed
 from veilleuse.collector.web.sobriety import DAY, TODAY, WEEK, Sobriety, sobriety
 from veilleuse.wire.vocabulary import Population
@@ -85,6 +85,7 @@ class Outlook:
         self._fleet = Fleet(reader, settings.reporting.time_zone, clock)
         self._periods = Periods(reader, settings.reporting.k_anonymity)
         self._closed_figures: dict[tuple[Population, str, date], tuple[Sobriety, ...]] = {}
+        self._yesterday: tuple[float, date, tuple[Sobriety, ...]] | None = None
         self._lock = threading.Lock()
         self._last: tuple[float, Look] | None = None
         self._day_start: FleetView | None = None
@@ -117,7 +118,11 @@ class Outlook:
         now = fleet.now_unix_milliseconds
         k = self._settings.reporting.k_anonymity
         figures = list(sobriety(self._reader, servers, TODAY, today, now, k))
-        figures += sobriety(self._reader, servers, DAY, today - timedelta(days=1), now, k)
+        yesterday = today - timedelta(days=1)
+        if self._yesterday is None or self._yesterday[1] != yesterday or self._clock() >= self._yesterday[0]:
+            until = self._clock() + CLOSED_DAY_SECONDS
+            self._yesterday = (until, yesterday, sobriety(self._reader, servers, DAY, yesterday, now, k))
+        figures += self._yesterday[2]
         kept: dict[tuple[Population, str, date], tuple[Sobriety, ...]] = {}
         for population, lag in LAG_DAYS.items():
             first = date.fromordinal(last_closed(Grain.WEEK, today, lag))
