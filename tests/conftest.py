@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pytest
 from hypothesis import settings
 
@@ -25,6 +27,20 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--golden` rewrites the golden files instead of comparing with them (`make golden`)."""
     parser.addoption("--golden", action="store_true", help="rewrite the golden files")
+
+
+@pytest.fixture(autouse=True)
+def process_left_as_found() -> Generator[None, None, None]:
+    """What commands set for their whole process does not reach the next test: umask, log handlers, psutil's /proc."""
+    root = logging.getLogger()
+    handlers, level, procfs = list(root.handlers), root.level, psutil.PROCFS_PATH
+    umask = os.umask(0o022)
+    os.umask(umask)
+    yield
+    os.umask(umask)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    psutil.PROCFS_PATH = procfs
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.model import Host
 
 SOCKET_FILE: Final = "admin.sock"
 MAX_REQUEST_BYTES: Final = 64 * 1024
@@ -66,6 +67,19 @@ def socket_path(data_dir: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{SOCKET_FILE}"
     finally:
         os.close(folder)
+
+
+def one_host(known: Iterable[Host], beginning: str) -> Host:
+    """The host whose agent id begins like that, as an operator names it. Raises AdminError unless it is one."""
+    matches = [host for host in known if beginning and host.agent_id.hex().startswith(beginning.lower())]
+    if len(matches) != 1:
+        what = (
+            f"{len(matches)} hosts begin with '{beginning}': give more digits"
+            if matches
+            else f"no host '{beginning}'"
+        )
+        raise AdminError(f"{what}; see 'veilleuse hosts list'")
+    return matches[0]
 
 
 def _read_line(connection: socket.socket) -> bytes:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.fakes.agent import Agent, energies, record
 from tests.fakes.collector import FakeCollector
+from tests.killing import run_program
 from veilleuse.agent.__main__ import main
 from veilleuse.agent.enrolment import Introduction
 from veilleuse.agent.identity import Identity, IdentityStore, Place
@@ -23,7 +24,6 @@ from veilleuse.agent.joinfile import JoinFile
 from veilleuse.agent.sending import send
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
-ROOT = Path(__file__).parents[3]
 EMPTY_PEM = b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
 
 
@@ -144,16 +144,13 @@ def test_a_state_directory_of_somebody_else_is_one_line(agent, collector, tmp_pa
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
     agent.enrol(collector)
-    program = (
-        "import os, sys\n"
-        "from veilleuse.agent.__main__ import main\n"
-        "import veilleuse.agent.commands.doctor, veilleuse.agent.sending\n"
-        "os.setuid(65534)\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
+    for path in (agent.state, *agent.state.rglob("*")):
+        os.chown(path, 65534, 65534)
+    # Root without the capability to pass over file modes; another user might not reach this very interpreter.
+    unprivileged = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
     for command in ("send", "doctor", "show"):
         done = subprocess.run(
-            [sys.executable, "-c", program, command],
+            [*unprivileged, sys.executable, "-m", "veilleuse.agent", command],
             env={"VEILLEUSE_AGENT__PATHS__STATE": str(agent.state), "PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,
@@ -198,15 +195,16 @@ def test_secrets_are_not_shown():
 # ------------------------------------------------------------------------------ killed at any moment
 
 CUT = r"""
-import hashlib, os, signal, sys
+import hashlib, signal, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tests.fakes.authority import DER, TestAuthority
+from tests.killing import dies_at, in_child, lines_of
 from veilleuse.agent import enrolment, keys
-from veilleuse.agent.errors import AgentError
 from veilleuse.agent.identity import IdentityStore, Place
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
+OURS = ("/agent/identity.py", "/agent/enrolment.py")
 authority = TestAuthority()
 PLACE = Place("h:1", "h:2", "DSI", "Lyon", "server", False)
 
@@ -237,34 +235,6 @@ class Desk:
         return pb.RenewResponse(certificate=self.issued(request.certificate_request_der, bytes(16)))
 
 
-def traced(lines):
-    seen = 0
-
-    def trace(frame, event, argument):
-        nonlocal seen
-        name = frame.f_code.co_filename
-        if not name.endswith(("/agent/identity.py", "/agent/enrolment.py")):
-            return None
-        seen += event == "line"
-        if seen == lines:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    sys.settrace(trace)
-    return lambda: seen
-
-
-def in_child(work):
-    if (pid := os.fork()) == 0:
-        try:
-            work()
-        except AgentError as error:
-            print(error, file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def enrol(state):
     words = enrolment.Introduction("t" * 43, pb.Facts())
     enrolment.enrol(Desk(), keys, IdentityStore(state), words, lambda placement: PLACE)
@@ -281,23 +251,14 @@ def sound(state):
 
 
 def moments(folder, work, prepare):
-    whole = folder / "whole"
-    prepare(whole)
-
-    def count():
-        seen = traced(-1)
-        work(whole)
-        sys.settrace(None)
-        (folder / "lines").write_text(str(seen()))
-
-    assert in_child(count) == 0
-    lines = int((folder / "lines").read_text())
+    prepare(folder / "whole")
+    lines = lines_of(lambda: work(folder / "whole"), OURS, folder / "lines")
     for at in range(1, lines + 1, max(1, lines // 40)):
         state = folder / str(at)
         prepare(state)
 
         def cut():
-            traced(at)
+            dies_at(at, OURS)
             work(state)
 
         assert in_child(cut) == -signal.SIGKILL, at
@@ -331,16 +292,4 @@ for at, state in moments(folder / "renew", renew, enrolled):
 
 def test_enrolment_and_renewal_killed_at_any_moment(tmp_path):
     """S5: the same command ends it; between the two, key and certificate always belong together."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CUT, str(tmp_path)],
-        cwd=ROOT,
-        env={
-            "PYTHONPATH": ":".join(map(str, (ROOT, ROOT / "proto", ROOT / "agent"))),
-            "PATH": "/usr/bin:/bin",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_program(CUT, str(tmp_path))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.calendars.default import default_calendar
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment.issuing import Office, unix_milliseconds
@@ -277,19 +278,7 @@ class Operations:
     # --- inside jobs of the writer
 
     def _find(self, host: str) -> Host:
-        matches = [
-            known
-            for known in self.office.registry.hosts()
-            if host and known.agent_id.hex().startswith(host.lower())
-        ]
-        if len(matches) != 1:
-            what = (
-                f"{len(matches)} hosts begin with '{host}': give more digits"
-                if matches
-                else f"no host '{host}'"
-            )
-            raise AdminError(f"{what}; see 'veilleuse hosts list'")
-        return matches[0]
+        return one_host(self.office.registry.hosts(), host)
 
     def _set_status(self, host: Host, status: HostStatus) -> None:
         self.office.registry.set_status(host.host_id, status)

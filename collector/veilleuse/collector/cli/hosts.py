@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
@@ -23,7 +24,6 @@ from veilleuse.collector.cli.shared import (
     print_table,
     settings_of,
 )
-from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
@@ -84,7 +84,7 @@ def show(
 ) -> None:
     """Show one machine: where it belongs, and how its agent is doing."""
     settings = settings_of(config)
-    facts = _facts(_one(_read(settings), host))
+    facts = _facts(one_host(_read(settings), host))
     if name:
         reason = why or "veilleuse hosts show --name"
         facts["host_name"] = perform(
@@ -130,16 +130,6 @@ def _read(settings: CollectorSettings) -> tuple[Host, ...]:
         return reader.hosts()
     finally:
         reader.close()
-
-
-def _one(known: tuple[Host, ...], host: str) -> Host:
-    matches = [one for one in known if host and one.agent_id.hex().startswith(host.lower())]
-    if len(matches) != 1:
-        what = (
-            f"{len(matches)} hosts begin with '{host}': give more digits" if matches else f"no host '{host}'"
-        )
-        raise AdminError(f"{what}; see 'veilleuse hosts list'")
-    return matches[0]
 
 
 def _facts(host: Host) -> dict[str, Any]:

@@ -71,8 +71,7 @@ class Standings:
     def set_status(self, agent_id: AgentId, status: HostStatus) -> None:
         """Inside the writer's job that stores it, so that the order of changes is the store's.
 
-        Should the commit fail, memory is ahead until the next start: a refusal that was not stored, never the reverse
-        for longer than the failing commit takes.
+        Should the commit fail, memory is ahead of the store until the next start, and the operator was told of the failure.
         """
         with self._lock:
             known = self._entries.get(agent_id)
