@@ -44,7 +44,9 @@ test: $(VENV)/.dev peers ## everything that can be tested here; ARGS='-k name' f
 
 .PHONY: test-long
 test-long: $(VENV)/.dev peers ## the long tests; ONLY=R16 for one of them
-	@$(PY) -m pytest -m long $(if $(ONLY),-k '$(ONLY)') $(ARGS)
+	@$(PY) -m pytest -m long $(if $(ONLY),-k '$(ONLY)') $(ARGS) || { code=$$?; \
+	  [ $$code -ne 5 ] || echo "veilleuse: no long test$(if $(ONLY), is named like '$(ONLY)'; list them with make test-long ARGS=--collect-only, exists yet)"; \
+	  [ $$code -eq 5 ] && exit $(if $(ONLY),2,0) || exit $$code; }
 
 .PHONY: cover
 cover: $(VENV)/.dev peers ## branch coverage of the unit tests, and of the stages where it must be whole
