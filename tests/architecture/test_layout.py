@@ -109,6 +109,28 @@ def test_files_and_functions_fit_a_reader():
     assert not long, "cut these up:\n" + "\n".join(long)
 
 
+def test_any_exception_is_caught_at_the_boundaries_only():
+    """docs/decisions/0011 lists every place; elsewhere an error has a name."""
+    decision = (ROOT / "docs/decisions/0011-where-any-exception-is-caught.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`((?:\w+/)+\w+\.py)`", decision.split("## What else")[0]))
+    sources = [file for root in ROOTS for file in files(".py", under=ROOT / root) if not is_generated(file)]
+    found = {f"{file.parent.name}/{file.name}" for file in sources if _catches_anything(file)}
+    assert found == listed
+
+
+def _catches_anything(file: Path) -> bool:
+    """Whether Exception, BaseException or all is caught in a file; cleaning up and raising it again is not catching."""
+    handlers = [
+        node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.ExceptHandler)
+    ]
+    return any(
+        (kind := handler.type) is None
+        or (isinstance(kind, ast.Name) and kind.id in ("Exception", "BaseException"))
+        for handler in handlers
+        if not (isinstance(handler.body[-1], ast.Raise) and handler.body[-1].exc is None)
+    )
+
+
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split("."))
 
