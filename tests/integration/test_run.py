@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -200,7 +201,7 @@ def _state(place: Stack) -> dict[str, int]:
 def test_ctrl_c_at_a_terminal_lets_make_end_with_exit_code_0(tmp_path):
     """In a terminal, Ctrl-C reaches the launcher and not make, which would end with 130; the live view is shown."""
     makefile = tmp_path / "Makefile"
-    makefile.write_text(f"run:\n\t@{sys.executable} {RUN} --var {tmp_path}\n")
+    makefile.write_text(f"run:\n\t@{shlex.join([sys.executable, str(RUN), '--var', str(tmp_path)])}\n")
     with Stack(tmp_path) as stack:
         pid, terminal = pty.fork()
         if pid == 0:
