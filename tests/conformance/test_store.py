@@ -7,7 +7,6 @@ from __future__ import annotations
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -46,15 +45,6 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Population,
 )
-
-
-@pytest.fixture(params=BACKENDS)
-def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
-    """An empty store with one site."""
-    for backend in BACKENDS[request.param](tmp_path / "data"):
-        backend.registry.put_site(site())
-        yield backend
-
 
 # --- marks and chains
 

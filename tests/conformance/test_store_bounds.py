@@ -5,15 +5,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
-from typing import Any
 
-import pytest
-
-from tests.conformance.backends import BACKENDS, Backend
 from tests.pushes import (
     HOUR,
     MONDAY_10H,
@@ -26,20 +20,11 @@ from tests.pushes import (
     gap,
     measurement,
     realistic,
-    site,
     week,
 )
 from veilleuse.collector.model import AppendResult, Grain
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population, State
-
-
-@pytest.fixture(params=BACKENDS)
-def store(request: Any, tmp_path: Path) -> Iterator[Backend]:
-    """An empty store with one site."""
-    for backend in BACKENDS[request.param](tmp_path / "data"):
-        backend.registry.put_site(site())
-        yield backend
 
 
 def test_a_period_is_filled_four_times_over_and_no_more(store):

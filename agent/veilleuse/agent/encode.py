@@ -10,7 +10,6 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from veilleuse.agent.model import (
-    BUCKETS,
     Cell,
     ClockPeriod,
     DatePeriod,
@@ -21,6 +20,7 @@ from veilleuse.agent.model import (
     WeekPeriod,
     body_from_json,
 )
+from veilleuse.wire.limits import CELL_BUCKETS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Band,
@@ -156,7 +156,7 @@ def _fill_cell(cell: pb.Cell, key: tuple[Band, State, Supply], sums: Cell, index
         cell.energies.add(point_index=index[point], energy_millijoules=energy, covered_milliseconds=covered)
     for name, value in sums.sums.items():
         setattr(cell, name, value)
-    for name in BUCKETS:
+    for name in CELL_BUCKETS:
         if name in sums.buckets:
             getattr(cell, name).extend(sums.buckets[name])
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from datetime import date
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+from veilleuse.wire.limits import CELL_BUCKETS
 from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, State, Supply
 
 # ------------------------------------------------------------------------------------- readings
@@ -203,28 +204,6 @@ class WeekPeriod(NamedTuple):
 Period: TypeAlias = ClockPeriod | DatePeriod | WeekPeriod
 CellKey: TypeAlias = tuple[Band, State, Supply]
 
-OPTIONAL_SUMS: Final = (
-    "cpu_covered_milliseconds",
-    "cpu_busy_milliseconds",
-    "any_core_busy_milliseconds",
-    "idle_beyond_15_minutes_milliseconds",
-    "idle_beyond_30_minutes_milliseconds",
-    "idle_beyond_60_minutes_milliseconds",
-    "disk_read_bytes",
-    "disk_written_bytes",
-    "network_received_bytes",
-    "network_sent_bytes",
-    "agent_cpu_milliseconds",
-)
-"""Names of the sums of a cell that may be absent; the same as the fields of the wire's Cell."""
-
-BUCKETS: Final = {
-    "cpu_bucket_milliseconds": 13,
-    "memory_bucket_milliseconds": 5,
-    "network_rate_milliseconds": 4,
-}
-"""Name → number of buckets; the same as the fields of the wire's Cell."""
-
 
 class Cell:
     """The sums of one (band, state, supply), while they grow and when they are sent."""
@@ -242,9 +221,9 @@ class Cell:
         self.energies: dict[Point, tuple[int, int]] = {} if energies is None else energies
         """Point → (millijoules, covered milliseconds)."""
         self.sums: dict[str, int] = {} if sums is None else sums
-        """OPTIONAL_SUMS that were measured; a missing name is absent, never zero."""
+        """CELL_SUMS that were measured; a missing name is absent, never zero."""
         self.buckets: dict[str, list[int]] = {} if buckets is None else buckets
-        """BUCKETS that were measured."""
+        """CELL_BUCKETS that were measured."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cell) and self._parts() == other._parts()
@@ -258,12 +237,12 @@ class Cell:
         return self.milliseconds, self.energies, self.sums, self.buckets
 
     def add_sum(self, name: str, value: int) -> None:
-        """Add a measured value ≥ 0 to one of OPTIONAL_SUMS."""
+        """Add a measured value ≥ 0 to one of CELL_SUMS."""
         self.sums[name] = self.sums.get(name, 0) + value
 
     def add_bucket(self, name: str, index: int, milliseconds: int) -> None:
-        """Add milliseconds to one bucket of one of BUCKETS."""
-        self.buckets.setdefault(name, [0] * BUCKETS[name])[index] += milliseconds
+        """Add milliseconds to one bucket of one of CELL_BUCKETS."""
+        self.buckets.setdefault(name, [0] * CELL_BUCKETS[name])[index] += milliseconds
 
     def add_energy(self, point: Point, energy_millijoules: int, covered_milliseconds: int) -> None:
         """Add energy seen at one point."""

@@ -404,18 +404,24 @@ class Glance(NamedTuple):
 
 def once(settings: AgentSettings, seconds: float, clock: Clock | None = None) -> Glance:
     """Two polls `seconds` apart. Raises ConfigurationError."""
-    own_clock = SystemClock(str(settings.paths.procfs)) if clock is None else None
-    watched: Clock = clock if clock is not None else own_clock  # type: ignore[assignment]  # one of them is set
+    if clock is not None:
+        return _glance(settings, seconds, clock)
+    own_clock = SystemClock(str(settings.paths.procfs))
+    try:
+        return _glance(settings, seconds, own_clock)
+    finally:
+        own_clock.close()
+
+
+def _glance(settings: AgentSettings, seconds: float, clock: Clock) -> Glance:
     machine, sources = open_sources(settings)
     try:
-        ticker = make_ticker(watched, machine, sources, round(seconds * 1000))
+        ticker = make_ticker(clock, machine, sources, round(seconds * 1000))
         ticker.tick()
-        watched.sleep(round(seconds * 1000))
+        clock.sleep(round(seconds * 1000))
         _, ticks = ticker.tick(last=True)
     finally:
         sources.close()
-        if own_clock is not None:
-            own_clock.close()
     fold = Fold(Population.SERVER, HOUR_MILLISECONDS)
     closed = [record for tick in ticks for record in fold.add(tick)]
     readings = tuple((polled.source.name, reading) for polled in ticker.polled for reading in polled.readings)

@@ -52,30 +52,6 @@ def number(word: StrEnum) -> int:
     return _NUMBERS[type(word)][word]
 
 
-SUM_FIELDS: Final = (
-    "cpu_covered_milliseconds",
-    "cpu_busy_milliseconds",
-    "any_core_busy_milliseconds",
-    "idle_beyond_15_minutes_milliseconds",
-    "idle_beyond_30_minutes_milliseconds",
-    "idle_beyond_60_minutes_milliseconds",
-    "disk_read_bytes",
-    "disk_written_bytes",
-    "network_received_bytes",
-    "network_sent_bytes",
-    "gpu_busy_milliseconds",
-    "agent_cpu_milliseconds",
-)
-"""Sums of a cell that may be absent: names in telemetry.proto, in model.Cell and of the columns of `sums`."""
-
-BUCKET_FIELDS: Final = (
-    ("cpu_bucket_milliseconds", 13),
-    ("memory_bucket_milliseconds", 5),
-    ("network_rate_milliseconds", 4),
-)
-"""(name, number of buckets)."""
-
-
 def point_from_message(point: Any) -> Point:
     """A validated Point."""
     return Point(POINT_KINDS[point.kind], point.domain, BOUNDARIES[point.boundary], point.subject)

@@ -35,6 +35,28 @@ NETWORK_RATE_EDGES_BYTES_PER_SECOND: Final = (1_000, 10_000, 100_000)
 BUSY_CORE_RATIO: Final = 0.80
 IDLE_RUN_EDGES_MINUTES: Final = (15, 30, 60)
 
+CELL_SUMS: Final = (
+    "cpu_covered_milliseconds",
+    "cpu_busy_milliseconds",
+    "any_core_busy_milliseconds",
+    "idle_beyond_15_minutes_milliseconds",
+    "idle_beyond_30_minutes_milliseconds",
+    "idle_beyond_60_minutes_milliseconds",
+    "disk_read_bytes",
+    "disk_written_bytes",
+    "network_received_bytes",
+    "network_sent_bytes",
+    "gpu_busy_milliseconds",
+    "agent_cpu_milliseconds",
+)
+"""Sums of a cell that may be absent: fields of telemetry.proto's Cell, and columns of the store's `sums`."""
+CELL_BUCKETS: Final = {
+    "cpu_bucket_milliseconds": len(CPU_BUCKET_EDGES_PERCENT) + 1,
+    "memory_bucket_milliseconds": len(MEMORY_BUCKET_EDGES_PERCENT) + 1,
+    "network_rate_milliseconds": len(NETWORK_RATE_EDGES_BYTES_PER_SECOND) + 1,
+}
+"""Repeated field of Cell → its number of buckets."""
+
 HOUR_MILLISECONDS: Final = 3_600_000
 
 FACT_PATTERN: Final = re.compile(r"[A-Za-z0-9 ._-]{1,64}")

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from tests.fakes.agent import record
 from veilleuse.agent.encode import WireEncoder, encode_gap, encode_record
 from veilleuse.agent.model import (
-    BUCKETS,
-    OPTIONAL_SUMS,
     Cell,
     ClockPeriod,
     DatePeriod,
@@ -27,6 +25,7 @@ from veilleuse.agent.model import (
     body_from_json,
 )
 from veilleuse.wire.bands import DEFAULT_CALENDAR
+from veilleuse.wire.limits import CELL_BUCKETS, CELL_SUMS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, State, Supply
 
@@ -40,13 +39,14 @@ points = st.builds(
     st.sampled_from(["machine", "meter:7"]),
 )
 buckets = st.fixed_dictionaries(
-    {}, optional={name: st.lists(amounts, min_size=size, max_size=size) for name, size in BUCKETS.items()}
+    {},
+    optional={name: st.lists(amounts, min_size=size, max_size=size) for name, size in CELL_BUCKETS.items()},
 )
 cells = st.builds(
     Cell,
     lengths,
     st.dictionaries(points, st.tuples(amounts, amounts), max_size=4),
-    st.dictionaries(st.sampled_from(OPTIONAL_SUMS), amounts),
+    st.dictionaries(st.sampled_from(CELL_SUMS), amounts),
     buckets,
 )
 periods: st.SearchStrategy[Period] = st.one_of(
@@ -118,8 +118,8 @@ def decoded(wire: bytes) -> Record:
                 found[one.point_index]: (one.energy_millijoules, one.covered_milliseconds)
                 for one in cell.energies
             },
-            {name: getattr(cell, name) for name in OPTIONAL_SUMS if cell.HasField(name)},
-            {name: list(getattr(cell, name)) for name in BUCKETS if getattr(cell, name)},
+            {name: getattr(cell, name) for name in CELL_SUMS if cell.HasField(name)},
+            {name: list(getattr(cell, name)) for name in CELL_BUCKETS if getattr(cell, name)},
         )
     calendar = message.calendar_sha256.hex()
     return Record(

@@ -39,11 +39,12 @@ from tests.unit.collector.sound import (
     refused,
     with_cell,
 )
-from veilleuse.collector.codec import SUM_FIELDS, cells_from_wire, number
+from veilleuse.collector.codec import cells_from_wire, number
 from veilleuse.collector.errors import MalformedRequest
 from veilleuse.collector.model import Grain, HostId, RecordPeriod, ValidPush
 from veilleuse.collector.validate import Machine, Reason, check_push
 from veilleuse.wire.chain import chain_next, record_hash
+from veilleuse.wire.limits import CELL_SUMS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Band,
@@ -355,7 +356,7 @@ def test_the_period_becomes_the_key():
 
 def test_each_sum_arrives_under_its_own_name():
     """Distinct values in every field of a cell: none is swapped with a neighbour, and the rest stay absent."""
-    values: dict[str, Any] = {name: 100 - place for place, name in enumerate(SUM_FIELDS)}
+    values: dict[str, Any] = {name: 100 - place for place, name in enumerate(CELL_SUMS)}
     values["cpu_bucket_milliseconds"] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22]
     values["memory_bucket_milliseconds"] = [1, 2, 3, 4, 5]
     values["network_rate_milliseconds"] = [9, 8, 7, 6]

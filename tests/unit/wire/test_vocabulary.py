@@ -9,9 +9,9 @@ from functools import cache
 
 import pytest
 
-from veilleuse.agent.model import BUCKETS, OPTIONAL_SUMS
 from veilleuse.wire import names
 from veilleuse.wire.ladder import MEASURED, Method
+from veilleuse.wire.limits import CELL_BUCKETS, CELL_SUMS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Band,
@@ -76,9 +76,9 @@ def test_every_enum_refuses_its_zero():
 def test_the_sums_of_a_cell_are_fields_of_the_contract():
     """Each optional sum has presence, each bucket list is repeated: absent is told from zero."""
     fields = pb.Cell.DESCRIPTOR.fields_by_name
-    for name in OPTIONAL_SUMS:
+    for name in CELL_SUMS:
         assert fields[name].has_presence, name
-    for name in BUCKETS:
+    for name in CELL_BUCKETS:
         assert fields[name].is_repeated, name
 
 

@@ -173,7 +173,7 @@ class DeriveWorker:
                 self._derive(period)
             except CollectorError:
                 raise
-            except Exception as error:  # noqa: BLE001  # one period never stops the others: the third boundary
+            except Exception as error:  # noqa: BLE001  # one period never stops the others: decisions/0011
                 self._put_aside(period, error)
             done += 1
             if self._clock() >= end:

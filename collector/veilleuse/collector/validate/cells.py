@@ -13,7 +13,6 @@ from typing import Any, Final
 from veilleuse.collector.codec import (
     BANDS,
     BOUNDARIES,
-    BUCKET_FIELDS,
     GAP_REASONS,
     POINT_KINDS,
     STATES,
@@ -24,6 +23,7 @@ from veilleuse.collector.errors import RecordRefused
 from veilleuse.collector.model import Cell, Point
 from veilleuse.collector.validate.reasons import Reason
 from veilleuse.wire.limits import (
+    CELL_BUCKETS,
     FACT_PATTERN,
     IDLE_RUN_EDGES_MINUTES,
     MAX_CELLS_PER_RECORD,
@@ -66,7 +66,7 @@ _DISK_AND_NETWORK: Final = (
 )
 _NOT_ON_WORKSTATIONS: Final = frozenset({*_DISK_AND_NETWORK, "network_rate_milliseconds"})
 _IDLE_RUNS: Final = tuple(f"idle_beyond_{minutes}_minutes_milliseconds" for minutes in IDLE_RUN_EDGES_MINUTES)
-_CPU_BUCKETS: Final = dict(BUCKET_FIELDS)["cpu_bucket_milliseconds"]
+_CPU_BUCKETS: Final = CELL_BUCKETS["cpu_bucket_milliseconds"]
 _RARE: Final = frozenset(
     {
         "gpu_busy_milliseconds",
@@ -236,7 +236,7 @@ def _check_load(fields: dict[str, Any], milliseconds: int) -> None:
         or fields.get("any_core_busy_milliseconds", 0) > covered
     ):
         raise RecordRefused(Reason.CPU_EXCEEDS)
-    for name, size in BUCKET_FIELDS:
+    for name, size in CELL_BUCKETS.items():
         if name in fields:
             buckets = fields[name]
             if len(buckets) != size:

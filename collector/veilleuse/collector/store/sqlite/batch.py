@@ -8,17 +8,18 @@ import sqlite3
 from collections import defaultdict
 from typing import Final, TypeAlias
 
-from veilleuse.collector.codec import BUCKET_FIELDS, SUM_FIELDS, number
+from veilleuse.collector.codec import number
 from veilleuse.collector.model import Cell, DecodedRecord, HostId, Point, RecordPeriod
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.wire.limits import CELL_BUCKETS, CELL_SUMS
 from veilleuse.wire.vocabulary import Band, State, Supply
 
 BUCKET_COLUMNS: Final = tuple(
     f"{name.removesuffix('_milliseconds')}_{index:0{len(str(size - 1))}}_milliseconds"
-    for name, size in BUCKET_FIELDS
+    for name, size in CELL_BUCKETS.items()
     for index in range(size)
 )
-VALUE_COLUMNS: Final = ("milliseconds", *SUM_FIELDS, *BUCKET_COLUMNS)
+VALUE_COLUMNS: Final = ("milliseconds", *CELL_SUMS, *BUCKET_COLUMNS)
 KEY_COLUMNS: Final = ("host_id", "grain", "start", "band", "state", "supply")
 
 _Values: TypeAlias = tuple[int | None, ...]
@@ -195,7 +196,7 @@ class Batch:
         self._marks: list[tuple[int, bytes, int]] = []
 
 
-_NO_BUCKETS: Final = tuple((None,) * size for _, size in BUCKET_FIELDS)
+_NO_BUCKETS: Final = tuple((None,) * size for size in CELL_BUCKETS.values())
 
 
 def _values(cell: Cell) -> _Values:

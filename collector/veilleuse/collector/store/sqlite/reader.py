@@ -13,12 +13,10 @@ from typing import Any, Final
 from veilleuse.collector.codec import (
     BANDS,
     BOUNDARIES,
-    BUCKET_FIELDS,
     GAP_REASONS,
     POINT_KINDS,
     POPULATIONS,
     STATES,
-    SUM_FIELDS,
     SUPPLIES,
     number,
 )
@@ -50,6 +48,7 @@ from veilleuse.collector.store.sqlite.rows import (
     site_from_row,
 )
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.limits import CELL_BUCKETS, CELL_SUMS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 _RANGE: Final = "grain = ? AND start >= ? AND start < ?"
@@ -272,10 +271,10 @@ def _cell(row: list[Any]) -> Cell:
     """(band, state, supply, VALUE_COLUMNS) → Cell."""
     band, state, supply, milliseconds, *rest = row
     buckets: dict[str, Any] = {}
-    position = len(SUM_FIELDS)
-    for name, size in BUCKET_FIELDS:
+    position = len(CELL_SUMS)
+    for name, size in CELL_BUCKETS.items():
         values = tuple(rest[position : position + size])
         position += size
         buckets[name] = () if values[0] is None else values
-    sums: dict[str, Any] = dict(zip(SUM_FIELDS, rest, strict=False))
+    sums: dict[str, Any] = dict(zip(CELL_SUMS, rest, strict=False))
     return Cell(BANDS[band], STATES[state], SUPPLIES[supply], milliseconds, **sums, **buckets)
