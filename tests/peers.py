@@ -12,9 +12,17 @@ import pytest
 # Program → the Debian package it comes from; deploy/ci/peers.sh installs the same list.
 PACKAGES = {
     "chromium": "chromium",
+    "faketime": "faketime",
+    "fiu-run": "fiu-utils",
+    "h2load": "nghttp2-client",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "mkfs.ext4": "e2fsprogs",
     "prometheus": "prometheus",
     "prometheus-node-exporter": "prometheus-node-exporter",
     "promtool": "prometheus",
+    "slowhttptest": "slowhttptest",
+    "sslscan": "sslscan",
     "systemd-analyze": "systemd",
 }
 

@@ -12,11 +12,19 @@ declare -A package_of=(
   [prometheus-node-exporter]=prometheus-node-exporter
   [chromium]=chromium
   [systemd-analyze]=systemd
+  [fiu-run]=fiu-utils
+  [faketime]=faketime
+  [ip]=iproute2
+  [iptables]=iptables
+  [mkfs.ext4]=e2fsprogs
+  [sslscan]=sslscan
+  [slowhttptest]=slowhttptest
+  [h2load]=nghttp2-client
 )
 
 missing=()
 for program in "${!package_of[@]}"; do
-  command -v "$program" >/dev/null || missing+=("${package_of[$program]}")
+  PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("${package_of[$program]}")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)

@@ -411,7 +411,7 @@ class DisplayCount(_message.Message):
     def __init__(self, size: _Optional[_Union[DisplaySize, str]] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Health(_message.Message):
-    __slots__ = ("agent_version", "spool_records", "spool_bytes", "drops", "sources", "resident_cpu_milliseconds", "resident_rss_bytes")
+    __slots__ = ("agent_version", "spool_records", "spool_bytes", "drops", "sources", "resident_cpu_milliseconds", "resident_rss_bytes", "quarantine_records")
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     SPOOL_RECORDS_FIELD_NUMBER: _ClassVar[int]
     SPOOL_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -419,6 +419,7 @@ class Health(_message.Message):
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_CPU_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINE_RECORDS_FIELD_NUMBER: _ClassVar[int]
     agent_version: str
     spool_records: int
     spool_bytes: int
@@ -426,7 +427,8 @@ class Health(_message.Message):
     sources: _containers.RepeatedCompositeFieldContainer[SourceHealth]
     resident_cpu_milliseconds: int
     resident_rss_bytes: int
-    def __init__(self, agent_version: _Optional[str] = ..., spool_records: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DropTotal, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[SourceHealth, _Mapping]]] = ..., resident_cpu_milliseconds: _Optional[int] = ..., resident_rss_bytes: _Optional[int] = ...) -> None: ...
+    quarantine_records: int
+    def __init__(self, agent_version: _Optional[str] = ..., spool_records: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DropTotal, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[SourceHealth, _Mapping]]] = ..., resident_cpu_milliseconds: _Optional[int] = ..., resident_rss_bytes: _Optional[int] = ..., quarantine_records: _Optional[int] = ...) -> None: ...
 
 class DropTotal(_message.Message):
     __slots__ = ("reason", "records")
@@ -487,7 +489,7 @@ class HelloRequest(_message.Message):
     def __init__(self, epoch: _Optional[bytes] = ..., last_seq: _Optional[int] = ..., protocol: _Optional[_Union[ProtocolRange, _Mapping]] = ..., features: _Optional[_Iterable[str]] = ..., instance_id: _Optional[bytes] = ..., configuration: _Optional[_Union[DocumentStatus, _Mapping]] = ..., calendar: _Optional[_Union[DocumentStatus, _Mapping]] = ..., facts: _Optional[_Union[Facts, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ...) -> None: ...
 
 class HelloResponse(_message.Message):
-    __slots__ = ("mark", "chain", "protocol", "next_instance_id", "configuration", "calendar", "next_send_after_milliseconds")
+    __slots__ = ("mark", "chain", "protocol", "next_instance_id", "configuration", "calendar", "next_send_after_milliseconds", "collector_version")
     MARK_FIELD_NUMBER: _ClassVar[int]
     CHAIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -495,6 +497,7 @@ class HelloResponse(_message.Message):
     CONFIGURATION_FIELD_NUMBER: _ClassVar[int]
     CALENDAR_FIELD_NUMBER: _ClassVar[int]
     NEXT_SEND_AFTER_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    COLLECTOR_VERSION_FIELD_NUMBER: _ClassVar[int]
     mark: int
     chain: bytes
     protocol: int
@@ -502,17 +505,20 @@ class HelloResponse(_message.Message):
     configuration: RemoteConfiguration
     calendar: Calendar
     next_send_after_milliseconds: int
-    def __init__(self, mark: _Optional[int] = ..., chain: _Optional[bytes] = ..., protocol: _Optional[int] = ..., next_instance_id: _Optional[bytes] = ..., configuration: _Optional[_Union[RemoteConfiguration, _Mapping]] = ..., calendar: _Optional[_Union[Calendar, _Mapping]] = ..., next_send_after_milliseconds: _Optional[int] = ...) -> None: ...
+    collector_version: str
+    def __init__(self, mark: _Optional[int] = ..., chain: _Optional[bytes] = ..., protocol: _Optional[int] = ..., next_instance_id: _Optional[bytes] = ..., configuration: _Optional[_Union[RemoteConfiguration, _Mapping]] = ..., calendar: _Optional[_Union[Calendar, _Mapping]] = ..., next_send_after_milliseconds: _Optional[int] = ..., collector_version: _Optional[str] = ...) -> None: ...
 
 class RemoteConfiguration(_message.Message):
-    __slots__ = ("tick_milliseconds", "period_milliseconds", "contact_milliseconds")
+    __slots__ = ("tick_milliseconds", "period_milliseconds", "contact_milliseconds", "sha256")
     TICK_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     PERIOD_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     CONTACT_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
     tick_milliseconds: int
     period_milliseconds: int
     contact_milliseconds: int
-    def __init__(self, tick_milliseconds: _Optional[int] = ..., period_milliseconds: _Optional[int] = ..., contact_milliseconds: _Optional[int] = ...) -> None: ...
+    sha256: bytes
+    def __init__(self, tick_milliseconds: _Optional[int] = ..., period_milliseconds: _Optional[int] = ..., contact_milliseconds: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
 
 class Calendar(_message.Message):
     __slots__ = ("time_zone", "open_spans", "closures", "update_windows")
@@ -593,20 +599,34 @@ class IssuedCertificate(_message.Message):
     def __init__(self, certificate_der: _Optional[bytes] = ..., intermediates_der: _Optional[_Iterable[bytes]] = ..., roots_der: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class EnrolRequest(_message.Message):
-    __slots__ = ("token", "certificate_request_der", "chassis_pseudonym", "smbios_pseudonym", "facts", "host_name")
+    __slots__ = ("token", "certificate_request_der", "chassis_pseudonym", "smbios_pseudonym", "facts", "host_name", "copy_of")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_REQUEST_DER_FIELD_NUMBER: _ClassVar[int]
     CHASSIS_PSEUDONYM_FIELD_NUMBER: _ClassVar[int]
     SMBIOS_PSEUDONYM_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
     HOST_NAME_FIELD_NUMBER: _ClassVar[int]
+    COPY_OF_FIELD_NUMBER: _ClassVar[int]
     token: str
     certificate_request_der: bytes
     chassis_pseudonym: bytes
     smbios_pseudonym: bytes
     facts: Facts
     host_name: str
-    def __init__(self, token: _Optional[str] = ..., certificate_request_der: _Optional[bytes] = ..., chassis_pseudonym: _Optional[bytes] = ..., smbios_pseudonym: _Optional[bytes] = ..., facts: _Optional[_Union[Facts, _Mapping]] = ..., host_name: _Optional[str] = ...) -> None: ...
+    copy_of: CopyOf
+    def __init__(self, token: _Optional[str] = ..., certificate_request_der: _Optional[bytes] = ..., chassis_pseudonym: _Optional[bytes] = ..., smbios_pseudonym: _Optional[bytes] = ..., facts: _Optional[_Union[Facts, _Mapping]] = ..., host_name: _Optional[str] = ..., copy_of: _Optional[_Union[CopyOf, _Mapping]] = ...) -> None: ...
+
+class CopyOf(_message.Message):
+    __slots__ = ("agent_id", "nonce", "certificate_der", "signature_der")
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_DER_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_DER_FIELD_NUMBER: _ClassVar[int]
+    agent_id: bytes
+    nonce: bytes
+    certificate_der: bytes
+    signature_der: bytes
+    def __init__(self, agent_id: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., certificate_der: _Optional[bytes] = ..., signature_der: _Optional[bytes] = ...) -> None: ...
 
 class EnrolResponse(_message.Message):
     __slots__ = ("agent_id", "certificate", "placement", "retry_after_milliseconds")

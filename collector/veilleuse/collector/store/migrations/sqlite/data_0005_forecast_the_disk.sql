@@ -1,0 +1,9 @@
+-- SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+-- SPDX-License-Identifier: EUPL-1.2
+-- Size of the data directory by day, for 'veilleuse doctor': when will the disk be full?
+
+CREATE TABLE sizes (
+    day            INTEGER PRIMARY KEY,
+    data_bytes     INTEGER NOT NULL,
+    records        INTEGER NOT NULL
+) STRICT;
