@@ -26,7 +26,7 @@ RELEASED_WIRE := proto/released.binpb
 COVERED := */wire/*,*/agent/model.py,*/agent/fold.py,*/derive/*,*/account/*,*/indicators/*
 
 # What `make proto docs dashboards` writes and `make check` compares.
-GENERATED := proto docs/metrics.md docs/config.md grafana/dashboards
+GENERATED := proto docs/metrics.md docs/config.md docs/promises.md grafana/dashboards
 
 .PHONY: help
 help: ## this list
@@ -43,10 +43,9 @@ test: $(VENV)/.dev peers ## everything that can be tested here; ARGS='-k name' f
 	@$(PY) -m pytest $(ARGS)
 
 .PHONY: test-long
-test-long: $(VENV)/.dev peers ## the long tests; ONLY=R16 for one of them
-	@$(PY) -m pytest -m long $(if $(ONLY),-k '$(ONLY)') $(ARGS) || { code=$$?; \
-	  [ $$code -ne 5 ] || echo "veilleuse: no long test$(if $(ONLY), is named like '$(ONLY)'; list them with make test-long ARGS=--collect-only, exists yet)"; \
-	  [ $$code -eq 5 ] && exit $(if $(ONLY),2,0) || exit $$code; }
+test-long: $(VENV)/.dev peers ## every promise at its full size; ONLY=R16 for one, RESUME=1 to go on after a break
+	@$(PY) -m pytest -m 'long or promise' --promises $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume) $(ARGS); \
+	  code=$$?; $(PY) docs/generate.py; exit $$code
 
 .PHONY: cover
 cover: $(VENV)/.dev peers ## branch coverage of the unit tests, and of the stages where it must be whole
@@ -132,7 +131,7 @@ wire-release: $(VENV)/.dev ## at a release only: what the wire says now becomes 
 	@$(BIN)/buf build proto --exclude-source-info -o $(RELEASED_WIRE)
 
 .PHONY: docs
-docs: $(VENV)/.dev ## regenerate docs/metrics.md and docs/config.md
+docs: $(VENV)/.dev ## regenerate docs/metrics.md, docs/config.md and docs/promises.md
 	@$(PY) docs/generate.py
 
 .PHONY: dashboards

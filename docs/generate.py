@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`make docs`: docs/config.md from the settings of both sides, docs/metrics.md from the catalogue of metrics."""
+"""`make docs`: config.md from the settings of both sides, metrics.md from the catalogue, promises.md from the last long runs."""
 
 from __future__ import annotations
 
+import sys
 import types
 import typing
 from pathlib import Path
@@ -98,9 +99,17 @@ def metrics() -> str:
     return markdown()
 
 
+def promises() -> str:
+    """docs/promises.md: every promise, and what its tests have reached."""
+    sys.path.insert(0, str(DOCS.parent))
+    from tests.promises.results import document
+
+    return document()
+
+
 def main() -> None:
-    """Write both."""
-    for name, text in (("config.md", config()), ("metrics.md", metrics())):
+    """Write all."""
+    for name, text in (("config.md", config()), ("metrics.md", metrics()), ("promises.md", promises())):
         (DOCS / name).write_text(text, encoding="utf-8")
         print(f"docs/{name}")
 

@@ -14,6 +14,10 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from tests.promises.results import Promises, figure
+
+__all__ = ["figure"]
+
 # A shared machine stalls now and then: slowness is for the benches to see. CI repeats the same examples, so that a red run can be repeated.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -25,8 +29,18 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--golden` rewrites the golden files instead of comparing with them (`make golden`)."""
+    """`--golden` rewrites the golden files instead of comparing with them (`make golden`); the others: tests/promises."""
     parser.addoption("--golden", action="store_true", help="rewrite the golden files")
+    parser.addoption(
+        "--promises", action="store_true", help="keep the results in tests/promises/results.json"
+    )
+    parser.addoption("--only", default="", help="the tests of these promises alone, e.g. R16 or R2,R8")
+    parser.addoption("--resume", action="store_true", help="leave out the promises that passed today")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The promises' plug-in."""
+    config.pluginmanager.register(Promises(config), "promises")
 
 
 @pytest.fixture(autouse=True)
