@@ -72,7 +72,8 @@ class Promises:
             result = self._results.setdefault(name, Result())
             if report.when == "call":
                 result.tests += 1
-                result.figures += item.stash.setdefault(_FIGURE, [])
+                said: list[str] = item.stash.get(_FIGURE, [])
+                result.figures += said
                 result.long |= item.get_closest_marker("long") is not None
             if not report.passed:
                 result.passed = False

@@ -7,21 +7,17 @@ Requests arrive here as bytes: a caller is authorised, and its message measured,
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
-import secrets
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from veilleuse.collector.errors import (
     EnrolmentRefused,
@@ -32,6 +28,7 @@ from veilleuse.collector.errors import (
     StoreFailing,
     StoreFull,
 )
+from veilleuse.collector.greeting import Greeter, waited
 from veilleuse.collector.health import Count, Health
 from veilleuse.collector.model import (
     AppendOutcome,
@@ -42,16 +39,11 @@ from veilleuse.collector.model import (
     StreamPosition,
 )
 from veilleuse.collector.ports import Authoriser, Committer, IngestStore, Registry, Renewer
-from veilleuse.collector.validate import Machine, check_push, clean_facts, clean_health
+from veilleuse.collector.validate import Machine, check_push
+from veilleuse.collector.validate.messages import parsed
 from veilleuse.wire import metadata
-from veilleuse.wire.bands import Calendar, OpenSpan
 from veilleuse.wire.limits import (
-    CHAIN_BYTES,
-    EPOCH_BYTES,
-    MAX_HELLO_BYTES,
     MAX_MESSAGE_BYTES,
-    PROTOCOL_MINOR_MAXIMUM,
-    PROTOCOL_MINOR_MINIMUM,
 )
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass
@@ -63,8 +55,6 @@ T = TypeVar("T")
 SERVICE: Final = "veilleuse.wire.v1.TelemetryService"
 DEADLINE_SECONDS: Final = 15.0
 """Longest a call may take, whatever its client allows: PROMISES.md §2.3."""
-INSTANCE_ID_BYTES: Final = 16
-MAXIMUM_FEATURES: Final = 32
 MAXIMUM_RENEW_BYTES: Final = 8 * 1024
 
 _BUSY_MILLISECONDS: Final = (5_000, 30_000)
@@ -96,16 +86,6 @@ class _Refusal:
     retry_after_milliseconds: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Greeting:
-    """What the writer found while it noted a Hello."""
-
-    position: StreamPosition
-    stale_instance: bool
-    calendar_json: str
-    device_class: DeviceClass
-
-
 class TelemetryServicer:
     """Hello, Push and Renew. `add_to(server)`, before the server starts."""
 
@@ -133,6 +113,13 @@ class TelemetryServicer:
         self._allow_fake = allow_fake
         self._now = now_unix_milliseconds
         self._admission = threading.BoundedSemaphore(queue_pushes)
+        self._greeter = Greeter(
+            committer=committer,
+            registry=registry,
+            ingest=ingest,
+            health=health,
+            now_unix_milliseconds=now_unix_milliseconds,
+        )
         self._device_classes: dict[HostId, DeviceClass] = {}
 
     def add_to(self, server: grpc.Server) -> None:
@@ -164,62 +151,25 @@ class TelemetryServicer:
     # --- what they do
 
     def _hello(self, wire: bytes, caller: Caller, until: float) -> pb.HelloResponse:
-        request = _parsed(pb.HelloRequest, wire, MAX_HELLO_BYTES)
-        protocol = _check_hello(request)
-        nonce = secrets.token_bytes(INSTANCE_ID_BYTES)
-        facts = clean_facts(request.facts) if request.HasField("facts") else None
-        health = clean_health(request.health) if request.HasField("health") else None
-        greeting = self._waited(
-            self._committer.submit(lambda: self._note_hello(request, caller, nonce, facts, health)), until
-        )
-        self._device_classes[caller.host_id] = greeting.device_class
-        self._health.count(Count.HELLOS, "stale_instance" if greeting.stale_instance else "ok")
-        sha256, calendar = _calendar(greeting.calendar_json)
-        return pb.HelloResponse(
-            mark=greeting.position.mark,
-            chain=greeting.position.chain,
-            protocol=protocol,
-            next_instance_id=nonce,
-            calendar=None if request.calendar.sha256 == sha256 else calendar,
-            next_send_after_milliseconds=self._next_send(),
-        )
-
-    def _note_hello(
-        self, request: Any, caller: Caller, nonce: bytes, facts: bytes | None, health: bytes | None
-    ) -> _Greeting:
-        """In the writer's thread, one transaction."""
-        known = self._registry.instance_id(caller.host_id)
-        self._registry.record_hello(
-            caller.host_id,
-            facts_wire=facts,
-            health_wire=health,
-            now_unix_milliseconds=self._now(),
-        )
-        self._registry.set_instance_id(caller.host_id, nonce)
-        host = self._registry.host(caller.host_id)
-        if host is None:
-            raise NotAuthorised("unknown_agent", "this machine is not known here: enrol it again")
-        return _Greeting(
-            self._ingest.position(caller.host_id, request.epoch),
-            stale_instance=bool(known) and request.instance_id != known,
-            calendar_json=self._registry.site(host.site).calendar_json,
-            device_class=host.facts.device_class,
-        )
+        answer, device_class = self._greeter.greet(wire, caller, until)
+        self._device_classes[caller.host_id] = device_class
+        answer.next_send_after_milliseconds = self._next_send()
+        return answer
 
     def _push(self, wire: bytes, caller: Caller, until: float) -> pb.PushResponse:
         if not self._admission.acquire(blocking=False):
             raise QueueFull("too many pushes at once: come back later")
         try:
-            request = _parsed(pb.PushRequest, wire, MAX_MESSAGE_BYTES)
+            request = parsed(pb.PushRequest, wire, MAX_MESSAGE_BYTES)
             machine = Machine(caller.population, self._device_class(caller.host_id, until), self._allow_fake)
             checked = check_push(request, caller.host_id, machine, self._now())
             if isinstance(checked, tuple):
                 self._health.count(Count.PUSHES, AppendResult.REFUSED.value)
                 where = self._committer.submit(lambda: self._ingest.position(caller.host_id, request.epoch))
                 return self._refused(
-                    self._waited(where, until), tuple((seq, reason.value) for seq, reason in checked)
+                    waited(where, until), tuple((seq, reason.value) for seq, reason in checked)
                 )
-            outcome = self._waited(self._committer.append(checked, until), until)
+            outcome = waited(self._committer.append(checked, until), until)
         finally:
             self._admission.release()
         return self._pushed(outcome)
@@ -253,7 +203,7 @@ class TelemetryServicer:
         )
 
     def _renew(self, wire: bytes, caller: Caller) -> pb.RenewResponse:
-        request = _parsed(pb.RenewRequest, wire, MAXIMUM_RENEW_BYTES)
+        request = parsed(pb.RenewRequest, wire, MAXIMUM_RENEW_BYTES)
         chain: CertificateChain = self._renewer.renew(caller, request.certificate_request_der)
         return pb.RenewResponse(
             certificate=pb.IssuedCertificate(
@@ -267,7 +217,7 @@ class TelemetryServicer:
         """As the last Hello told; after a restart, a Push on a connection that stayed asks the registry once."""
         known = self._device_classes.get(host_id)
         if known is None:
-            host = self._waited(self._committer.submit(lambda: self._registry.host(host_id)), until)
+            host = waited(self._committer.submit(lambda: self._registry.host(host_id)), until)
             known = self._device_classes[host_id] = host.facts.device_class if host else DeviceClass.UNKNOWN
         return known
 
@@ -275,9 +225,6 @@ class TelemetryServicer:
         """0 = as configured; later when the writer is behind."""
         behind = self._health.queue_pushes > self._queue_pushes // 2
         return random.randint(*_SPREAD_MILLISECONDS) if behind else 0
-
-    def _waited(self, future: Any, until: float) -> Any:
-        return future.result(timeout=max(0.0, until - time.monotonic()) + 1.0)
 
     # --- the boundary
 
@@ -356,56 +303,3 @@ def _refusal(error: Exception) -> _Refusal:
             )
     log.error("call failed", exc_info=error)
     return _Refusal(code.INTERNAL, "internal", "the collector failed: its log says why", _FULL_MILLISECONDS)
-
-
-def _parsed(kind: Any, wire: bytes, maximum_bytes: int) -> Any:
-    if len(wire) > maximum_bytes:
-        raise MalformedRequest(
-            "message_too_large", f"a {kind.__name__} has at most {maximum_bytes} bytes, not {len(wire)}"
-        )
-    try:
-        return kind.FromString(wire)
-    except DecodeError as error:
-        raise MalformedRequest("not_a_message", f"this is no {kind.__name__}") from error
-
-
-def _check_hello(request: Any) -> int:
-    """The protocol version to speak. Raises MalformedRequest."""
-    if len(request.epoch) != EPOCH_BYTES:
-        raise MalformedRequest("epoch_length", f"the epoch has {EPOCH_BYTES} bytes, not {len(request.epoch)}")
-    if len(request.instance_id) not in (0, INSTANCE_ID_BYTES):
-        raise MalformedRequest("instance_id_length", f"instance_id has {INSTANCE_ID_BYTES} bytes, or none")
-    for document in (request.configuration, request.calendar):
-        if len(document.sha256) not in (0, CHAIN_BYTES):
-            raise MalformedRequest(
-                "document_hash_length", f"a document's sha256 has {CHAIN_BYTES} bytes, or none"
-            )
-    if len(request.features) > MAXIMUM_FEATURES:
-        raise MalformedRequest("too_many_features", f"at most {MAXIMUM_FEATURES} features")
-    chosen = min(request.protocol.maximum, PROTOCOL_MINOR_MAXIMUM)
-    if chosen < max(request.protocol.minimum, PROTOCOL_MINOR_MINIMUM):
-        raise MalformedRequest(
-            "protocol_unsupported",
-            f"this collector speaks versions {PROTOCOL_MINOR_MINIMUM} to {PROTOCOL_MINOR_MAXIMUM}, the agent "
-            f"{request.protocol.minimum} to {request.protocol.maximum}: upgrade one of the two",
-        )
-    return int(chosen)
-
-
-@lru_cache(maxsize=256)
-def _calendar(calendar_json: str) -> tuple[bytes, Any]:
-    """(SHA-256 that names it, the message)."""
-    calendar = Calendar.from_json(calendar_json)
-    message = pb.Calendar(
-        time_zone=calendar.time_zone,
-        open_spans=[_span(span) for span in calendar.open_spans],
-        closures=[pb.LocalDate(year=day.year, month=day.month, day=day.day) for day in calendar.closures],
-        update_windows=[_span(span) for span in calendar.update_windows],
-    )
-    return hashlib.sha256(calendar.to_json().encode()).digest(), message
-
-
-def _span(span: OpenSpan) -> pb.OpenSpan:
-    return pb.OpenSpan(
-        iso_weekday=span.iso_weekday, start_minute=span.start_minute, end_minute=span.end_minute
-    )
