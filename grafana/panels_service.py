@@ -77,7 +77,26 @@ SERVICE: Final = (
                 "Temps que les agents déclarent ne pas avoir mesuré, par raison.",
                 "s",
                 (Query(series(c.GAP_SECONDS), "{{population}} {{reason}}"),),
-                16,
+            ),
+            Panel(
+                49,
+                Form.LINES,
+                "Temps non expliqué",
+                "Temps des 7 derniers jours entiers (postes : 3 semaines) qui n’est ni stocké ni dans un trou déclaré : 0, ou des "
+                "relevés se sont perdus. Compté deux fois : horloges reculées, machines remises à un instantané.",
+                "s",
+                (
+                    Query(series(c.UNEXPLAINED), "{{population}} : non expliqué"),
+                    Query(series(c.EXCESS), "{{population}} : compté deux fois"),
+                ),
+            ),
+            Panel(
+                50,
+                Form.LINES,
+                "Quarantaine",
+                "Relevés refusés que les agents gardent pour examen.",
+                "short",
+                (Query(series(c.QUARANTINE), "{{population}}"),),
             ),
         ),
     ),
@@ -187,6 +206,27 @@ SERVICE: Final = (
                 "Base de données et son journal, sur le disque.",
                 "bytes",
                 (Query(series(c.STORE_BYTES), "taille"),),
+            ),
+            Panel(
+                63,
+                Form.LINES,
+                "Identités",
+                "Appels refusés parce qu’une autre machine a la même identité, copies qui en ont demandé une, et signes d’un "
+                "collecteur restauré d’une sauvegarde plus ancienne, par seconde.",
+                "cps",
+                (
+                    Query(total(rate(series(c.IDENTITY_CONFLICTS)), "reason"), "conflit : {{reason}}"),
+                    Query(total(rate(series(c.COPIES)), "outcome"), "copie : {{outcome}}"),
+                    Query(total(rate(series(c.BEHIND)), "reason"), "collecteur en retard : {{reason}}"),
+                ),
+            ),
+            Panel(
+                64,
+                Form.LINES,
+                "Séries exposées",
+                "Séries de /metrics, et leur plafond, calculé du registre : aucun agent ne peut le relever.",
+                "short",
+                (Query(series(c.SERIES), "séries"), Query(series(c.SERIES_BOUND), "plafond")),
             ),
             Panel(
                 61,

@@ -96,7 +96,7 @@ def _said(
     """Facts and health of a Hello."""
     form: Any = number(device_class)
     facts = pb.Facts(device_class=form, cpu_count=8, agent_version=agent_version)
-    health = pb.Health(agent_version=agent_version, spool_records=3, spool_bytes=40960)
+    health = pb.Health(agent_version=agent_version, spool_records=3, spool_bytes=40960, quarantine_records=2)
     health.drops.add(reason=number(GapReason.SPOOL_CAP), records=2)
     for name, successes, failures, unavailable in sources:
         health.sources.add(name=name, successes=successes, failures=failures, unavailable=unavailable)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from veilleuse.collector.app.service import serving
 from veilleuse.collector.assembly import Collector, initialise, open_collector
 from veilleuse.collector.settings import CollectorSettings, read_settings
 from veilleuse.wire.limits import EPOCH_BYTES
-from veilleuse.wire.renewal import renew_expired_message
+from veilleuse.wire.renewal import copy_of_message, renew_expired_message
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
 
@@ -72,6 +73,38 @@ class Machine:
         self.agent_id = b""
         self.chain = b""
         self.certificate_der = b""
+        self.nonce = b""
+
+    def clone(self) -> Machine:
+        """Another machine with all that this one has."""
+        return copy.copy(self)
+
+    def copy_of(
+        self, key: ec.EllipticCurvePrivateKey, signer: Any = None, **changed: bytes
+    ) -> pb.EnrolRequest:
+        """What a copy of this machine asks for its new key with; everything right but what is `changed`."""
+        request = self.request(key)
+        with self.enrolment() as stub:
+            nonce = stub.Challenge(pb.ChallengeRequest(agent_id=self.agent_id), timeout=SECONDS).nonce
+        signature = (signer or self.key).sign(copy_of_message(nonce, request), ec.ECDSA(hashes.SHA256()))
+        proof = {
+            "agent_id": self.agent_id,
+            "nonce": nonce,
+            "certificate_der": self.certificate_der,
+            "signature_der": signature,
+        }
+        return pb.EnrolRequest(certificate_request_der=request, copy_of=pb.CopyOf(**proof | changed))
+
+    def enrol_as_copy(self, key: ec.EllipticCurvePrivateKey | None = None) -> pb.EnrolResponse:
+        """Ask for an identity of its own; keeps what it gets, and the new key."""
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        request = self.copy_of(key)
+        with self.enrolment() as stub:
+            answer: pb.EnrolResponse = stub.Enrol(request, timeout=SECONDS)
+        if answer.HasField("certificate"):
+            self.key, self.agent_id, self.nonce = key, answer.agent_id, b""
+            self.keep(answer.certificate)
+        return answer
 
     def enrol(self) -> pb.EnrolResponse:
         """With the present key; keeps what it gets."""
@@ -95,10 +128,13 @@ class Machine:
         return builder.sign(key or self.key, hashes.SHA256()).public_bytes(Encoding.DER)
 
     def hello(self) -> pb.HelloResponse:
-        """One call on a connection of its own."""
+        """One call on a connection of its own; shows the nonce of the last answer, and keeps the new one."""
+        request = hello_request()
+        request.instance_id = self.nonce
         with self.telemetry() as stub:
-            answer: pb.HelloResponse = stub.Hello(hello_request(), timeout=SECONDS)
-            return answer
+            answer: pb.HelloResponse = stub.Hello(request, timeout=SECONDS)
+        self.nonce = answer.next_instance_id
+        return answer
 
     def renew_expired(
         self, new_key: ec.EllipticCurvePrivateKey, signer: Any = None

@@ -23,6 +23,7 @@ PACKAGES = {
     "promtool": "prometheus",
     "slowhttptest": "slowhttptest",
     "sslscan": "sslscan",
+    "strace": "strace",
     "systemd-analyze": "systemd",
 }
 

@@ -21,6 +21,7 @@ from tests.pushes import (
     Stream,
     enrol,
 )
+from veilleuse.collector.configuring import Configuring
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import Caller, CertificateChain, Host, HostStatus
@@ -78,12 +79,14 @@ class Service:
         self.health = Health()
         self.writer = Writer(store, self.health, queue_pushes=limits.admitted_pushes)
         self.authoriser = MapAuthoriser()
+        self.configuring = Configuring(store.configurations)
         self.servicer = TelemetryServicer(
             committer=self.writer,
             authoriser=self.authoriser,
             renewer=StubbornRenewer(),
             registry=store.registry,
             ingest=store.ingest,
+            configuring=self.configuring,
             health=self.health,
             queue_pushes=limits.admitted_pushes,
             allow_fake=False,

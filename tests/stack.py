@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 Environment = dict[str, str]
 
@@ -62,8 +63,10 @@ class Stack:
             **(settings or {}),
         }
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.programs: dict[str, Path] = {}
+        """Command → another program for it: that of another release."""
 
-    def __enter__(self) -> Stack:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,7 +76,7 @@ class Stack:
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command that ends by itself."""
         return subprocess.run(
-            [program(command[0]), *command[1:]],
+            [self._program(command[0]), *command[1:]],
             env=self.environment | environment,
             capture_output=True,
             text=True,
@@ -92,7 +95,7 @@ class Stack:
         """A process in a group of its own; its log is <folder>/<command>.log."""
         with (self.folder / f"{command[0]}.log").open("ab") as log:
             process = subprocess.Popen(
-                [program(command[0]), *command[1:]],
+                [self._program(command[0]), *command[1:]],
                 env=self.environment | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -146,6 +149,9 @@ class Stack:
             assert not ended, f"the process ended before {what}:\n{self._logs()}"
             assert time.monotonic() < until, f"not within {seconds:g} s: {what}\n{self._logs()}"
             time.sleep(0.1)
+
+    def _program(self, name: str) -> str:
+        return str(self.programs.get(name) or program(name))
 
     def _answers(self) -> bool:
         try:

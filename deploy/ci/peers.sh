@@ -20,6 +20,7 @@ declare -A package_of=(
   [sslscan]=sslscan
   [slowhttptest]=slowhttptest
   [h2load]=nghttp2-client
+  [strace]=strace
 )
 
 missing=()

@@ -17,7 +17,7 @@ from veilleuse.collector import settings
 from veilleuse.collector.model import (
     Point,
 )
-from veilleuse.collector.ports import DeriveStore, IngestStore, Reader, Registry
+from veilleuse.collector.ports import Configurations, DeriveStore, IngestStore, Reader, Registry
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.wire.vocabulary import (
     Boundary,
@@ -37,6 +37,7 @@ class Backend:
     derive: DeriveStore
     registry: Registry
     reader: Reader
+    configurations: Configurations
 
 
 def _sqlite(directory: Path) -> Iterator[Backend]:
@@ -44,7 +45,7 @@ def _sqlite(directory: Path) -> Iterator[Backend]:
         closing(create_store(directory, LIMITS, simulated=False, now_unix_milliseconds=NOW)) as store,
         closing(SqliteReader(directory)) as reader,
     ):
-        yield Backend(store.ingest, store.derive, store.registry, reader)
+        yield Backend(store.ingest, store.derive, store.registry, reader, store.configurations)
 
 
 BACKENDS = {"sqlite": _sqlite}

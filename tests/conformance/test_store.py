@@ -206,18 +206,24 @@ def test_streams_of_two_hosts_do_not_touch(store):
 
 
 def test_one_poisoned_push_fails_alone(store):
-    """A push the database cannot take leaves the rest of its group stored, and the memory of the marks right."""
+    """A push the database cannot take leaves the rest of its group stored, and the memory of the marks right; of its own
+    records the one at fault is named, so that the agent can put a gap there, and the others are stored then."""
     good, bad = Stream(enrol(store.registry)), Stream(enrol(store.registry))
-    poison = bad.send(realistic(MONDAY_10H))
-    record = poison.records[0]
+    poison = bad.send(*(realistic(MONDAY_10H + i * 300_000) for i in range(3)))
+    one, record, three = poison.records
     too_big = replace(record.cells[0], disk_read_bytes=2**70)
-    poison = replace(poison, records=(replace(record, cells=(too_big,)),))
+    poison = replace(poison, records=(one, replace(record, cells=(too_big,)), three))
     outcomes = store.ingest.append([good.send(realistic(MONDAY_10H)), poison])
-    assert [outcome.result for outcome in outcomes] == [AppendResult.STORED, AppendResult.FAILED]
+    assert [outcome.result for outcome in outcomes] == [AppendResult.STORED, AppendResult.REFUSED]
+    assert outcomes[1].refusals == ((2, "not_storable"),)
     assert store.ingest.position(bad.host_id, bad.epoch).mark == 0
     assert store.ingest.position(good.host_id, good.epoch).mark == 1
-    (after,) = store.ingest.append([bad.push()])
-    assert after.stored_records == 1
+    assert store.reader.record_count() == 1
+    mended = Stream(bad.host_id, epoch=bad.epoch)
+    mended.add(bad.wires[0], gap(pb.GAP_REASON_REFUSED), bad.wires[2])
+    (after,) = store.ingest.append([mended.push()])
+    assert (after.stored_records, after.mark) == (3, 3)
+    assert store.reader.record_count() == 4
 
 
 # --- sums

@@ -11,6 +11,7 @@ from datetime import date
 from tests.pushes import (
     HOUR,
     MONDAY_10H,
+    NOW,
     WORKSTATION,
     Stream,
     cell,
@@ -19,10 +20,12 @@ from tests.pushes import (
     enrol,
     gap,
     measurement,
+    rapl,
     realistic,
     week,
 )
 from veilleuse.collector.model import AppendResult, Grain
+from veilleuse.collector.validate import check_push
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population, State
 
@@ -103,8 +106,55 @@ def test_no_host_makes_rows_without_end_that_every_scrape_reads(store):
     huge = stream.send(gap(reason=pb.GAP_REASON_SENSOR_LOST))
     huge = replace(huge, records=(replace(huge.records[0], gap_milliseconds=2**63 - 1),))
     (outcome,) = store.ingest.append([huge])
-    assert outcome.result is AppendResult.FAILED
+    assert (outcome.result, outcome.refusals) == (AppendResult.REFUSED, ((17, "not_storable"),))
     assert store.reader.gap_totals() == stored
+
+
+def test_a_host_has_256_points_and_no_more(store):
+    """S11: names without end of one hostile host: the records that bring the 257th are refused by name, whatever epoch they
+    come in, also after a restart; points it has are taken; another host has its own."""
+    stream = Stream(enrol(store.registry))
+
+    def record(minute: int, first: int, count: int = 64) -> pb.Record:
+        points = [rapl(f"package-{first + i}") for i in range(count)]
+        energies = [(i, 1_000, 60_000) for i in range(count)]
+        return measurement(clock(MONDAY_10H + minute * 60_000), [cell(energies=energies)], points)
+
+    store.ingest.append([stream.send(*(record(i, i * 64) for i in range(4)))])
+    (outcome,) = store.ingest.append([stream.send(record(4, 0), record(5, 255, 2), record(6, 300, 1))])
+    assert outcome.result is AppendResult.REFUSED
+    assert outcome.refusals == ((6, "too_many_points_of_host"), (7, "too_many_points_of_host"))
+    (outcome,) = store.ingest.append([stream.push(5, 5)])
+    assert outcome.mark == 5
+    (outcome,) = store.ingest.append([Stream(stream.host_id).send(record(7, 400, 1))])
+    assert outcome.refusals == ((1, "too_many_points_of_host"),)
+    (outcome,) = store.ingest.append([Stream(enrol(store.registry)).send(record(8, 400, 1))])
+    assert outcome.result is AppendResult.STORED
+
+
+def test_a_host_begins_256_streams_a_day_and_no_more(store):
+    """The next one is put off, not refused; streams that are there go on; another host begins one."""
+    host = enrol(store.registry)
+    streams = [Stream(host) for _ in range(257)]
+    results = [
+        store.ingest.append([stream.send(realistic(MONDAY_10H + i * 300_000))])[0].result
+        for i, stream in enumerate(streams)
+    ]
+    assert results == [AppendResult.STORED] * 256 + [AppendResult.TOO_MANY_EPOCHS]
+    assert store.ingest.append([streams[0].send(realistic(MONDAY_10H - HOUR))])[0].mark == 2
+    assert store.ingest.append([Stream(enrol(store.registry)).send(gap())])[0].mark == 1
+
+
+def test_gaps_of_ten_years_are_the_most_of_a_push(store):
+    """What a push may make the writer cut into days is bounded: beyond, the gaps are refused and become undated ones."""
+    stream = Stream(enrol(store.registry))
+    year = pb.GapSpan(period=clock(MONDAY_10H - 365 * 24 * HOUR, 365 * 24 * HOUR), milliseconds=1)
+    stream.add(
+        *(pb.Record(gap=pb.Gap(reason=pb.GAP_REASON_DISABLED, records=1, spans=[year])) for _ in range(13))
+    )
+    refused = check_push(stream.request(), stream.host_id, stream.machine, NOW)
+    assert refused == tuple((seq, "gap_out_of_range") for seq in (11, 12, 13))
+    assert store.ingest.append([stream.push(1, 10)])[0].mark == 10
 
 
 def test_what_metrics_asks_is_kept_not_scanned(store):

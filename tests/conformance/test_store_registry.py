@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.pushes import (
     site,
 )
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.holders import Holders
 from veilleuse.collector.model import (
     AgentId,
     Certificate,
@@ -140,12 +142,66 @@ def test_a_site_that_moves_takes_its_time_zone_along(store):
         store.registry.site("paris")
 
 
-def test_the_instance_nonce_is_kept(store):
-    """Empty at first, then the last one set."""
+def test_nonces_of_holders_are_kept(store):
+    """Nothing at first, then what was set last, in its order; nothing for a host that is not there."""
     host = enrol(store.registry)
-    assert store.registry.instance_id(host) == b""
-    store.registry.set_instance_id(host, bytes(16))
-    assert store.registry.instance_id(host) == bytes(16)
+    assert store.registry.holders(host) == store.registry.holders(HostId(77)) == Holders()
+    holders = Holders(bytes(16), (b"\2" * 16, b"\1" * 16), 1)
+    store.registry.set_holders(host, holders)
+    assert store.registry.holders(host) == holders
+    store.registry.note_conflict(host)
+    store.registry.note_conflict(host)
+    assert store.registry.host(host).conflicts == 2
+    store.registry.clear_conflicts(host)
+    assert store.registry.holders(host) == replace(holders, returns=0)
+    assert store.registry.host(host).conflicts == 0
+
+
+def test_a_generation_in_use_only_goes_up(store):
+    """The highest of all Hellos."""
+    host = enrol(store.registry)
+    for generation in (1, 3, 2):
+        store.registry.note_use(host, generation)
+    assert store.registry.host(host).used_generation == 3
+
+
+def test_copies_hang_on_their_original(store):
+    """Counted by status; the token of the original is theirs."""
+    original = enrol(store.registry)
+    for number, status in enumerate((HostStatus.PENDING, HostStatus.PENDING, HostStatus.ACTIVE)):
+        copy = store.registry.insert_host(
+            agent_id=AgentId(bytes([number + 100]) * 16),
+            token_id=1,
+            org_entity="DSI",
+            site="lyon",
+            population=Population.SERVER,
+            status=status,
+            enrolled_on=date(2026, 3, 1),
+            facts_wire=None,
+            copy_of=original,
+        )
+        assert store.registry.host(copy).copy_of == original
+    assert store.registry.count_copies(original, HostStatus.PENDING) == 2
+    assert store.registry.count_copies(copy, HostStatus.PENDING) == 0
+    assert store.registry.host(original).copy_of is None
+
+
+def test_uses_of_a_token_never_go_down(store):
+    """A restored registry learns of more, never of fewer."""
+    token_id = _token(store.registry, max_uses=5)
+    for uses in (2, 1):
+        store.registry.raise_token_uses(token_id, uses)
+    assert store.registry.tokens()[-1].uses == 2
+    host = enrol(store.registry)
+    assert store.registry.token_of_host(host) in store.registry.tokens()
+    assert store.registry.token_of_host(HostId(77)) is None
+
+
+def test_forgotten_machines_leave_a_hash(store):
+    """Once, with the first day."""
+    store.registry.put_forgotten(bytes(32), 7)
+    store.registry.put_forgotten(bytes(32), 8)
+    assert store.registry.forgotten() == {bytes(32): 7}
 
 
 def test_the_same_agent_cannot_enrol_twice(store):

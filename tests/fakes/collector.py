@@ -55,6 +55,8 @@ class FakeCollector:
         self.requests: list[Any] = []
         self.placement = pb.Placement(org_entity="DINUM", site="Part-Dieu", population=pb.POPULATION_SERVER)
         self.calendar: pb.Calendar | None = None
+        self.configuration: pb.RemoteConfiguration | None = None
+        self.version = "0.2.0"
         self.next_send_after_milliseconds = 0
         self.leaf_life = timedelta(hours=24)
         self.leaf_age = timedelta(minutes=5)
@@ -64,6 +66,12 @@ class FakeCollector:
         self.invalid: Callable[[pb.Record], bool] = lambda record: False
         self.abort: tuple[grpc.StatusCode, str, int] | None = None
         self.forbidden: set[bytes] = set()
+        self.conflicting: set[bytes] = set()
+        """Instance ids whose Hello is refused: another holder of the identity was served."""
+        self.approve = False
+        """Copies wait for an operator."""
+        self.copies: dict[tuple[bytes, bytes], bytes] = {}
+        """(original's id, public key) → the copy's."""
         self._nonces: set[bytes] = set()
         self._servers: list[grpc.Server] = []
         self.address = self.enrolment_address = ""
@@ -196,6 +204,9 @@ class _Telemetry(rpc.TelemetryServiceServicer):
         collector = self._collector
         agent_id = collector.caller(context)
         collector.requests.append(request)
+        if request.instance_id in collector.conflicting:
+            context.set_trailing_metadata((("veilleuse-reason", "identity_conflict"),))
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "a newer certificate was used already")
         stream = collector.streams.get((agent_id, request.epoch), Stream(chain_start(request.epoch)))
         answer = pb.HelloResponse(
             mark=stream.mark,
@@ -203,7 +214,11 @@ class _Telemetry(rpc.TelemetryServiceServicer):
             protocol=1,
             next_instance_id=os.urandom(16),
             next_send_after_milliseconds=collector.next_send_after_milliseconds,
+            collector_version=collector.version,
         )
+        wanted = collector.configuration
+        if wanted is not None and request.configuration.sha256 != wanted.sha256:
+            answer.configuration.CopyFrom(wanted)
         if collector.calendar is not None and request.calendar.sha256 != (
             _sha256(collector.calendar) or b"-"
         ):
@@ -239,6 +254,8 @@ class _Enrolment(rpc.EnrolmentServiceServicer):
         public = x509.load_der_x509_csr(request.certificate_request_der).public_key()
         assert isinstance(public, ec.EllipticCurvePublicKey)
         key = public.public_numbers().x.to_bytes(32, "big")
+        if request.HasField("copy_of"):
+            return self._copied(request, key, context)
         used = {token for token, _ in collector.enrolments}
         if request.token != collector.token or (
             request.token in used and (request.token, key) not in collector.enrolments
@@ -252,6 +269,38 @@ class _Enrolment(rpc.EnrolmentServiceServicer):
             context.abort(grpc.StatusCode.UNAVAILABLE, "the connection was cut")
         issued = collector.issued(request.certificate_request_der, agent_id)
         return pb.EnrolResponse(agent_id=agent_id, certificate=issued, placement=collector.placement)
+
+    def _copied(
+        self, request: pb.EnrolRequest, key: bytes, context: grpc.ServicerContext
+    ) -> pb.EnrolResponse:
+        collector, proof = self._collector, request.copy_of
+        bound = x509.load_der_x509_certificate(proof.certificate_der)
+        public = bound.public_key()
+        assert isinstance(public, ec.EllipticCurvePublicKey)
+        asked = hashlib.sha256(request.certificate_request_der).digest()
+        try:
+            public.verify(
+                proof.signature_der,
+                b"veilleuse copy-of v1" + proof.nonce + asked,
+                ec.ECDSA(hashes.SHA256()),
+            )
+        except InvalidSignature:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "the signature is wrong")
+        if request.token or proof.nonce not in collector._nonces or agent_id_of(bound) != proof.agent_id:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "the nonce is not ours")
+        collector._nonces.discard(proof.nonce)
+        if proof.agent_id in collector.forbidden:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "its original was revoked")
+        agent_id = collector.copies.setdefault((proof.agent_id, key), os.urandom(16))
+        if collector.lose_replies:
+            collector.lose_replies -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the connection was cut")
+        answer = pb.EnrolResponse(agent_id=agent_id, placement=collector.placement)
+        if collector.approve:
+            answer.retry_after_milliseconds = 900_000
+        else:
+            answer.certificate.CopyFrom(collector.issued(request.certificate_request_der, agent_id))
+        return answer
 
     def Challenge(self, request: pb.ChallengeRequest, context: grpc.ServicerContext) -> pb.ChallengeResponse:
         nonce = os.urandom(32)
@@ -284,6 +333,6 @@ class _Enrolment(rpc.EnrolmentServiceServicer):
 
 def _sha256(calendar: pb.Calendar) -> bytes:
     from veilleuse.agent.ports import ControlKey
-    from veilleuse.agent.sender import calendar_control
+    from veilleuse.agent.pulled import calendar_control
 
     return bytes.fromhex(calendar_control(calendar).get(ControlKey.CALENDAR_SHA256) or "")

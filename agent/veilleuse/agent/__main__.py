@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "doctor": "say what this machine can measure, why not, and the remedy",
     "show": "show in clear what leaves this machine",
     "enrol": "enrol with a join file",
+    "prepare-image": "remove all that is this machine's, before its disk becomes an image",
     "config": "print the default configuration, every key with its documentation",
     "version": "print the version",
 }
@@ -36,6 +37,7 @@ EXIT_INTERRUPTED: Final = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with warnings."""
+    _no_core_dump()
     os.umask(0o077)  # whatever a command writes below the state directory is the agent's alone
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -85,7 +87,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, M
                 help="configuration (default: /etc/veilleuse/agent.toml if it exists)",
             )
         if command == name:
-            module = importlib.import_module(f"veilleuse.agent.commands.{command}")
+            module = importlib.import_module(f"veilleuse.agent.commands.{command.replace('-', '_')}")
             module.add_arguments(one)
     return parser.parse_args(words), module
 
@@ -112,6 +114,13 @@ def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _no_core_dump() -> None:
+    """A crash leaves no key on the disk; children inherit it. PROMISES.md S19."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _leave(code: int) -> None:

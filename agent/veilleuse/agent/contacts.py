@@ -25,10 +25,16 @@ HELD_BELOW_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
 """Shorter periods keep the sender running: a start costs more than a held channel then."""
 IDENTITY_FILE: Final = "id/certificate.pem"
 """Below `paths.state`; there once enrolled. `identity.py` has the rest: importing it here would cost memory."""
+ORIGINAL_FILE: Final = "original/certificate.pem"
+"""There while a copy asks for an identity of its own: `copied.py`."""
+COPIED_FILE: Final = "id/copied"
+"""The sender found that this is a copy: measuring begins again."""
 
 _SPREAD_MILLISECONDS: Final = 2 * MILLISECONDS_PER_MINUTE
 """A fleet that boots together does not call together. PROMISES.md §2.3."""
 _WORKSTATION_SPREAD_MILLISECONDS: Final = 2 * MILLISECONDS_PER_HOUR
+_ENROLMENT_SPREAD_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
+"""A room that was imaged boots at once, and asks for its identities within 2 minutes: PROMISES.md S6."""
 _OVERDUE_SPREAD_MILLISECONDS: Final = 10 * MILLISECONDS_PER_MINUTE
 """Workstations that missed a whole day may be on for a short while only."""
 _FIRST_RETRY_MILLISECONDS: Final = 5_000
@@ -51,11 +57,14 @@ class Contacts:
         config_file: Path | None,
         contact_seconds: int,
         *,
+        join_file: Path | None = None,
         command: Sequence[str] | None = None,
         below: Callable[[int], int] = random_below,
     ) -> None:
-        """`contact_seconds` 0 = the population's. `command` is the sender's without its options."""
+        """`contact_seconds` 0 = the population's; `join_file` is looked for until enrolled. `command` is the sender's without its options."""
         self._identity = state / IDENTITY_FILE
+        self._copied = state / COPIED_FILE
+        self._ways_in = [state / ORIGINAL_FILE, *([join_file] if join_file is not None else [])]
         self._contact_seconds = contact_seconds
         self._command = [*(command or (sys.executable, "-P", "-m", "veilleuse.agent", "send"))]
         if config_file is not None:
@@ -68,6 +77,11 @@ class Contacts:
         self._failures = 0
         self._chosen = False
         self._said_not_enrolled = False
+        self._enrolled = False
+
+    def set_contact_seconds(self, seconds: int) -> None:
+        """Another time between two contacts; 0 = the population's."""
+        self._contact_seconds = seconds
 
     def step(
         self,
@@ -76,26 +90,31 @@ class Contacts:
         spool: ResidentSpool,
         population: Population,
         period_milliseconds: int,
-    ) -> None:
-        """Look after the child, or start one when it is time. Called once per tick."""
+    ) -> bool:
+        """Look after the child, or start one when it is time; whether one has just ended. Called once per tick."""
         if self._child is not None:
             self._watch(self._child, now)
-            return
-        if now.boottime_milliseconds < self._not_before or not self._is_enrolled():
-            return
-        hold = population is Population.SERVER and period_milliseconds < HELD_BELOW_MILLISECONDS
+            return self._child is None
+        if now.boottime_milliseconds < self._not_before or not self._may_send():
+            return False
+        hold = (
+            self._enrolled
+            and population is Population.SERVER
+            and period_milliseconds < HELD_BELOW_MILLISECONDS
+        )
         if not hold:
             late = self._late_milliseconds(unix_milliseconds, spool, population)
             if late is None:
                 self._chosen = False
-                return
+                return False
             if not self._chosen:
                 self._chosen = True
                 wait = self._below(self._spread_milliseconds(late, population))
                 self._not_before = now.boottime_milliseconds + wait
                 if wait > 0:
-                    return
+                    return False
         self._start(now, hold)
+        return False
 
     def stop(self) -> None:
         """End the child and wait for it."""
@@ -114,8 +133,15 @@ class Contacts:
         """Whether a sender runs now."""
         return self._child is not None
 
-    def _is_enrolled(self) -> bool:
-        if self._identity.exists():
+    @property
+    def copy_found(self) -> bool:
+        """Whether the sender ended because this machine is a copy. Asked once per tick."""
+        return self._child is None and self._copied.exists()
+
+    def _may_send(self) -> bool:
+        """Whether there is an identity, or something to get one with."""
+        self._enrolled = self._identity.exists()
+        if self._enrolled or any(way.exists() for way in self._ways_in):
             self._said_not_enrolled = False
             return True
         if not self._said_not_enrolled:
@@ -138,6 +164,8 @@ class Contacts:
         return unix - due if unix >= due else None
 
     def _spread_milliseconds(self, late: int, population: Population) -> int:
+        if not self._enrolled:
+            return _ENROLMENT_SPREAD_MILLISECONDS
         if late < MILLISECONDS_PER_MINUTE:
             return 0  # the moment itself was drawn by the sender
         if population is not Population.WORKSTATION:

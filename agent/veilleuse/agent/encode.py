@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
@@ -20,6 +23,8 @@ from veilleuse.agent.model import (
     WeekPeriod,
     body_from_json,
 )
+from veilleuse.agent.spool import MAX_SPANS, SALVAGED
+from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import CELL_BUCKETS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
@@ -51,6 +56,8 @@ class WireEncoder:
 
     def encode(self, body: str) -> bytes:
         """The Record message of one spool row (JSON of Record or Gap). Raises ValueError when it is neither."""
+        if body.startswith(SALVAGED):
+            return _salvaged(body)
         content = body_from_json(body)
         try:
             return encode_gap(content) if isinstance(content, Gap) else encode_record(content)
@@ -74,10 +81,73 @@ class WireEncoder:
             lost.spans.add(period=record.measurement.period, milliseconds=milliseconds)
         return _serialised(pb.Record(gap=lost))
 
-    def lost(self, reason: str, records: int) -> bytes:
-        """A gap whose time is not known any more; `records` ≥ 1."""
+    def lost(self, reason: str, records: int, spans: Sequence[bytes] = ()) -> bytes:
+        """A gap for `records` ≥ 1 records over `spans`; without any its time is not known."""
         gap = pb.Gap(reason=number(GapReason(reason)), records=records)
+        for text in spans:
+            with suppress(DecodeError):
+                for span in pb.Gap.FromString(text).spans:
+                    _add_span(gap, span)
         return _serialised(pb.Record(gap=gap))
+
+    def spans(self, wire: bytes) -> bytes:
+        """When a record was, as `lost` takes it: a Gap with nothing but spans; empty when it cannot be read."""
+        kept = pb.Gap()
+        try:
+            record = pb.Record.FromString(wire)
+        except DecodeError:
+            return b""
+        if record.HasField("gap"):
+            kept.spans.extend(record.gap.spans)
+        elif record.measurement.HasField("period"):
+            milliseconds = sum(cell.milliseconds for cell in record.measurement.cells)
+            kept.spans.add(period=record.measurement.period, milliseconds=milliseconds)
+        return kept.SerializeToString(deterministic=True)
+
+    def is_undated_gap(self, wire: bytes) -> bool:
+        """Two such gaps may be the very same bytes: no collector can tell one that comes again from another."""
+        try:
+            record = pb.Record.FromString(wire)
+        except DecodeError:
+            return False
+        dated = bool(record.gap.spans) and all(span.HasField("period") for span in record.gap.spans)
+        return record.HasField("gap") and not dated
+
+
+def _salvaged(body: str) -> bytes:
+    """A record that was numbered in a spool now set aside, if it still is what its chain says. Raises ValueError."""
+    try:
+        raw = json.loads(body)
+        wire, chain = bytes.fromhex(raw["wire"]), bytes.fromhex(raw["chain"])
+        before = chain_start(bytes.fromhex(raw["epoch"])) if raw["seq"] == 1 else bytes.fromhex(raw["before"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a record: {error}") from error
+    if chain_next(before, wire) != chain:
+        raise ValueError("the bytes of a numbered record were damaged")
+    return wire
+
+
+def _add_span(gap: pb.Gap, span: pb.GapSpan) -> None:
+    """Join what touches, add up what is the same period; beyond MAX_SPANS the time is not told any more."""
+    last = gap.spans[-1] if gap.spans else None
+    if last is not None and last.period == span.period and last.HasField("period") == span.HasField("period"):
+        last.milliseconds += span.milliseconds
+    elif last is not None and _touches(last.period.clock, span.period.clock):
+        last.period.clock.duration_milliseconds += span.period.clock.duration_milliseconds
+        last.milliseconds += span.milliseconds
+    elif len(gap.spans) >= MAX_SPANS:
+        whole = sum(one.milliseconds for one in gap.spans) + span.milliseconds
+        del gap.spans[:]
+        gap.spans.add(milliseconds=whole)
+    else:
+        gap.spans.append(span)
+
+
+def _touches(one: pb.ClockPeriod, other: pb.ClockPeriod) -> bool:
+    end = one.start_unix_milliseconds + one.duration_milliseconds
+    same_offset = one.utc_offset_seconds == other.utc_offset_seconds
+    whole = one.duration_milliseconds > 0 and other.duration_milliseconds > 0  # not set: no clock period
+    return whole and same_offset and end == other.start_unix_milliseconds
 
 
 def encode_record(record: Record) -> bytes:

@@ -1,24 +1,32 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Composition root of `veilleuse-agent enrol`: join file, keys, channel and spool make an identity. PROMISES.md §2.6."""
+"""Composition root of enrolment: join file or original, keys, channel and spool make an identity. PROMISES.md §2.6-2.7.
+
+`enrol` is the command; `by_itself` is the sender's, which has no identity yet: a join file that was left for it, or the
+proof that this machine is a copy of an enrolled one.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import cast
 
 from veilleuse.agent import enrolment, keys
+from veilleuse.agent.beginning import settle_for_enrolment
+from veilleuse.agent.copied import Copies
 from veilleuse.agent.encode import WireEncoder
-from veilleuse.agent.errors import AgentError, IdentityError
-from veilleuse.agent.facts import MACHINE_ID, Roots, asset_numbers, hardware_ids, own_facts
-from veilleuse.agent.identity import Identity, IdentityStore, Place, as_owner_of, require_machine_id
-from veilleuse.agent.joinfile import fingerprint, read_join_file
+from veilleuse.agent.errors import AgentError, IdentityError, NotAdmitted, NotEnrolled, RequestRefused
+from veilleuse.agent.facts import own_facts
+from veilleuse.agent.hardware import MACHINE_ID, Roots, asset_numbers, hardware_ids, require_machine_id
+from veilleuse.agent.identity import Identity, IdentityStore, Place, as_owner_of
+from veilleuse.agent.joinfile import JoinFile, fingerprints, read_join_file
 from veilleuse.agent.locks import SEND_LOCK, ProcessLock
 from veilleuse.agent.outbox import Outbox, Ring, adopt_identity
-from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.settings import AgentSettings, join_file_path
 from veilleuse.agent.spool import FILE_NAME, connect
 from veilleuse.agent.transport import EnrolmentCalls, open_channel
 from veilleuse.wire.pseudonym import pseudonym
@@ -33,47 +41,147 @@ def enrol(settings: AgentSettings, join_file: Path, keep: bool = False) -> Ident
     Raises IdentityError, CollectorAway.
     """
     require_machine_id(MACHINE_ID)
-    join = read_join_file(join_file)
-    pinned = fingerprint(settings.collector.ca_sha256)
-    if pinned and pinned != join.ca_sha256:
-        raise IdentityError(
-            f"wrong fingerprint: the CA of {join_file} is {join.ca_sha256}, collector.ca_sha256 asks for {pinned}; "
-            "make a join file on the right collector, or correct the configuration"
-        )
-    if join.readable_by_others:
-        log.warning(
-            "the join file can be read by others", extra={"remedy": "chmod 600", "file": str(join_file)}
-        )
-    roots = Roots(settings.paths.sysfs, MACHINE_ID)
-    store = IdentityStore(settings.paths.state)
-    introduction = introduce(settings, join.token, join.fleet_key, roots)
-
-    def place_of(placement: pb.Placement) -> Place:
-        return Place(
-            address=join.address,
-            enrolment_address=join.enrolment_address,
-            org_entity=placement.org_entity,
-            site=placement.site,
-            population=enrolment.population_word(placement.population),
-            ca_pinned=bool(pinned),
-        )
-
+    join = checked_join_file(settings, join_file)
     with (
         as_owner_of(settings.paths.state),
         ProcessLock(settings.paths.state, SEND_LOCK, what="veilleuse-agent send"),
     ):
-        address = settings.collector.enrolment_address or join.enrolment_address
-        with open_channel(address, None, join.ca_pem) as channel:
-            desk = EnrolmentCalls(channel, address, settings.collector.deadline_seconds)
-            identity = enrolment.enrol(desk, cast("enrolment.Keys", keys), store, introduction, place_of)
+        settle_for_enrolment(settings)
+        _keep_hardware(settings)
+        identity = _with_join_file(settings, join)
         try:
-            store.require_original(hardware_ids(roots))
             _begin_again(settings, identity)
         except AgentError as error:  # the token is used: what is missing is made at the first contact
             log.warning("enrolled, the first contact does the rest", extra={"reason": str(error)})
     if not keep:
         _delete(join_file)
     return identity
+
+
+def by_itself(settings: AgentSettings) -> Identity:
+    """The first identity of a machine that was given a join file, or is a copy. The caller holds the sender's lock.
+
+    Raises NotEnrolled when there is neither, NotAdmitted when the collector refused, CollectorAway, IdentityError.
+    """
+    path, original = join_file_path(settings), Copies(settings.paths.state).original()
+    _keep_hardware(settings)
+    if path.exists():
+        try:
+            identity = _admitted(lambda: _with_join_file(settings, checked_join_file(settings, path)))
+        except IdentityError as error:
+            if original is None:
+                raise
+            log.warning("not enrolled with the join file, as a copy then", extra={"reason": str(error)})
+        else:
+            _delete(path)
+            return identity
+    if original is None:
+        raise NotEnrolled(
+            f"this machine is not enrolled (no join file at {path}): `veilleuse-agent enrol JOINFILE`"
+        )
+    return _admitted(lambda: _as_copy(settings, original))
+
+
+def checked_join_file(settings: AgentSettings, path: Path) -> JoinFile:
+    """The join file at `path`, by a pinned CA when one is. Raises IdentityError."""
+    join = read_join_file(path)
+    pinned = fingerprints(settings.collector.ca_sha256)
+    if pinned and join.ca_sha256 not in pinned:
+        raise IdentityError(
+            f"wrong fingerprint: the CA of {path} is {join.ca_sha256}, collector.ca_sha256 asks for "
+            f"{', '.join(sorted(pinned))}; make a join file on the right collector, or correct the configuration"
+        )
+    if join.readable_by_others:
+        log.warning("the join file can be read by others", extra={"remedy": "chmod 600", "file": str(path)})
+    return join
+
+
+def introduce(settings: AgentSettings, token: str, fleet_key: bytes, roots: Roots) -> enrolment.Introduction:
+    """What this machine says of itself when it enrols, as far as the local file allows. No fleet key, no pseudonyms."""
+    told = settings.privacy.send_asset_pseudonyms and fleet_key
+    serial, uuid = asset_numbers(roots) if told else (None, None)
+    named = settings.privacy.send_host_name and settings.measure.population == "server"
+    return enrolment.Introduction(
+        token=token,
+        facts=own_facts(settings, []),
+        chassis_pseudonym=pseudonym(fleet_key, serial) if serial else b"",
+        smbios_pseudonym=pseudonym(fleet_key, uuid) if uuid else b"",
+        host_name=os.uname().nodename if named else "",
+    )
+
+
+# ------------------------------------------------------------------------------------- two ways in
+
+
+def _with_join_file(settings: AgentSettings, join: JoinFile) -> Identity:
+    roots = Roots(settings.paths.sysfs, MACHINE_ID)
+    introduction = introduce(settings, join.token, join.fleet_key, roots)
+    address = settings.collector.enrolment_address or join.enrolment_address
+    pinned = fingerprints(settings.collector.ca_sha256)
+
+    def place_of(placement: pb.Placement) -> Place:
+        return _place(placement, join.address, join.enrolment_address, pinned=bool(pinned))
+
+    trust = enrolment.Trust(join.ca_pem, pinned)
+    return _asked(settings, address, introduction, place_of, trust)
+
+
+def _as_copy(settings: AgentSettings, original: Identity) -> Identity:
+    """Where the original's collector is; no token, no fleet key: the original's key proves whose copy this is."""
+    introduction = introduce(settings, "", b"", Roots(settings.paths.sysfs, MACHINE_ID))
+    known = original.place
+    address = settings.collector.enrolment_address or known.enrolment_address
+
+    def place_of(placement: pb.Placement) -> Place:
+        return _place(placement, known.address, known.enrolment_address, pinned=known.ca_pinned)
+
+    trust = enrolment.Trust(original.roots_pem, fingerprints(settings.collector.ca_sha256))
+    return _asked(settings, address, introduction, place_of, trust, original)
+
+
+def _asked(
+    settings: AgentSettings,
+    address: str,
+    introduction: enrolment.Introduction,
+    place_of: Callable[[pb.Placement], Place],
+    trust: enrolment.Trust,
+    original: Identity | None = None,
+) -> Identity:
+    store = IdentityStore(settings.paths.state)
+    with open_channel(address, None, trust.roots_pem) as channel:
+        desk = EnrolmentCalls(channel, address, settings.collector.deadline_seconds)
+        identity = enrolment.enrol(
+            desk, cast("enrolment.Keys", keys), store, introduction, place_of, trust, original
+        )
+    log.info("enrolled", extra={"as": "copy" if original is not None else "new"})
+    Copies(settings.paths.state).drop_original()
+    return identity
+
+
+def _admitted(ask: Callable[[], Identity]) -> Identity:
+    """What the collector will not hear is NotAdmitted, with the remedy."""
+    try:
+        return ask()
+    except (IdentityError, RequestRefused) as error:
+        raise NotAdmitted(
+            f"{error}; make a join file on the collector: `veilleuse token create`, then `veilleuse-agent enrol JOINFILE`"
+        ) from error
+
+
+def _place(placement: pb.Placement, address: str, enrolment_address: str, *, pinned: bool) -> Place:
+    return Place(
+        address=address,
+        enrolment_address=enrolment_address,
+        org_entity=placement.org_entity,
+        site=placement.site,
+        population=enrolment.population_word(placement.population),
+        ca_pinned=pinned,
+    )
+
+
+def _keep_hardware(settings: AgentSettings) -> None:
+    """Before the key of the request: a copy made in between must not share it."""
+    Copies(settings.paths.state).keep(hardware_ids(Roots(settings.paths.sysfs, MACHINE_ID)))
 
 
 def _delete(join_file: Path) -> None:
@@ -84,19 +192,6 @@ def _delete(join_file: Path) -> None:
             "enrolled, but the join file is still there: delete it",
             extra={"file": str(join_file), "reason": error.strerror},
         )
-
-
-def introduce(settings: AgentSettings, token: str, fleet_key: bytes, roots: Roots) -> enrolment.Introduction:
-    """What this machine says of itself when it enrols, as far as the local file allows."""
-    serial, uuid = asset_numbers(roots) if settings.privacy.send_asset_pseudonyms else (None, None)
-    named = settings.privacy.send_host_name and settings.measure.population == "server"
-    return enrolment.Introduction(
-        token=token,
-        facts=own_facts(settings, []),
-        chassis_pseudonym=pseudonym(fleet_key, serial) if serial else b"",
-        smbios_pseudonym=pseudonym(fleet_key, uuid) if uuid else b"",
-        host_name=os.uname().nodename if named else "",
-    )
 
 
 def _begin_again(settings: AgentSettings, identity: Identity) -> None:

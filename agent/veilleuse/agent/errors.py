@@ -11,8 +11,11 @@ AgentError                 everything below; `exit_code` is what the command end
 │   └── SpoolDamaged       not a database any more: set aside, new epoch
 ├── AlreadyRunning         another copy of this process holds the lock
 ├── NotEnrolled            no identity yet: `veilleuse-agent enrol`
-├── IdentityError          wrong fingerprint, refused or expired token, clone: exit code 1
-│   └── CertificateNotValid  it has expired in the collector's eyes: renewed with the old key
+├── IdentityError          wrong fingerprint, refused or expired token: exit code 1
+│   ├── CertificateNotValid  it has expired in the collector's eyes: renewed with the old key
+│   ├── IdentityConflict   another machine was served under this identity
+│   ├── CopyFound          this machine is a copy: it begins again under an identity of its own
+│   └── NotAdmitted        an enrolment was refused; asked again after 15 min at the earliest
 ├── RequestRefused         the collector can never accept this very request
 └── CollectorAway          could not reach the collector or it asked to wait; retried
     └── ConnectionClosed   closed right after the handshake, as after a client certificate that TLS refused
@@ -32,7 +35,10 @@ __all__ = [
     "CollectorAway",
     "ConfigurationError",
     "ConnectionClosed",
+    "CopyFound",
+    "IdentityConflict",
     "IdentityError",
+    "NotAdmitted",
     "NotEnrolled",
     "ReadFailed",
     "RequestRefused",
@@ -92,9 +98,26 @@ class NotEnrolled(AgentError):
 class IdentityError(AgentError):
     """The identity, or the way to one, was refused."""
 
+    def __init__(self, message: str, reason: str = "") -> None:
+        """`reason`: the collector's word for it, docs/wire.md; empty when it is not the collector who refuses."""
+        super().__init__(message)
+        self.reason = reason
+
 
 class CertificateNotValid(IdentityError):
     """The collector says UNAUTHENTICATED, or TLS says expired, whatever our own clock says."""
+
+
+class IdentityConflict(IdentityError):
+    """The collector serves, or has served, another holder of this identity: a copy, or this one set back in time."""
+
+
+class CopyFound(IdentityError):
+    """This state directory was made on another machine, or lives on another one too."""
+
+
+class NotAdmitted(IdentityError):
+    """The collector will not give an identity to this token, or to this copy."""
 
 
 class RequestRefused(AgentError):

@@ -52,12 +52,13 @@ class _Piece(NamedTuple):
 class _Open:
     """A record that still grows."""
 
-    __slots__ = ("lengths", "max_rss_bytes", "record", "used")
+    __slots__ = ("due", "lengths", "max_rss_bytes", "record", "used")
 
-    def __init__(self, record: Record, lengths: dict[Band, int]) -> None:
-        """`lengths`: band → milliseconds of the period in it, what the states must sum to."""
+    def __init__(self, record: Record, lengths: dict[Band, int], due: dict[Band, int]) -> None:
+        """`lengths`: band → milliseconds of the period in it; `due`: of them, what the states must sum to."""
         self.record = record
         self.lengths = lengths
+        self.due = due
         self.max_rss_bytes = record.max_rss_bytes
         self.used: dict[Band, int] = {}
 
@@ -72,10 +73,7 @@ class Fold:
         site: SiteCalendar = DEFAULT_SITE,
     ) -> None:
         """`period_milliseconds` divides an hour; workstations ignore it. Raises ValueError when it does not."""
-        if population is not Population.WORKSTATION and (
-            period_milliseconds < 1 or HOUR_MILLISECONDS % period_milliseconds
-        ):
-            raise ValueError(f"a period of {period_milliseconds} ms does not divide an hour")
+        _check_grain(population, period_milliseconds)
         self.population = population
         self._period_milliseconds = period_milliseconds
         self._site = site
@@ -85,11 +83,16 @@ class Fold:
         self._open: dict[str, _Open] = {}
         self._closed: dict[str, int] = {}
         """Kind → start of the last closed period: a period is filled up with `unknown` once only."""
+        self._end = 0
+        """End of the last tick, Unix ms."""
+        self._since = 0
+        """Unix ms before which another grain has told everything already: nothing is filled up before it."""
 
     # ------------------------------------------------------------------------------------ ticks
 
     def add(self, tick: Tick) -> Iterator[Record]:
         """Add one tick; gives, one by one, the records that this closes. Exhaust it."""
+        self._end = tick.start_unix_milliseconds + tick.duration_milliseconds
         if tick.state not in ON and not tick.energies:
             for piece in self._pieces(tick):  # one by one: weeks of silence are thousands
                 yield from self._close_before(piece)
@@ -113,9 +116,21 @@ class Fold:
             opened.record.gaps[key] = opened.record.gaps.get(key, 0) + milliseconds
 
     def flush(self) -> tuple[Record, ...]:
-        """Everything still open, as it is: not filled up. For `once`, or before a change of population."""
+        """Everything still open, as it is: not filled up. For `once`, or before a change of grain."""
         records = tuple(_finished(opened) for opened in self._open.values())
         self._open.clear()
+        return records
+
+    def regrain(self, population: Population, period_milliseconds: int) -> tuple[Record, ...]:
+        """Go on at another grain from the end of the last tick on; what was still open, as it is. Raises ValueError.
+
+        No millisecond is lost or told twice: the new period that the change falls into is filled up from there on only.
+        """
+        _check_grain(population, period_milliseconds)
+        records = self.flush()
+        self.population, self._period_milliseconds = population, period_milliseconds
+        self._closed.clear()  # starts at the former grain; what lies before `_since` is not filled up anyway
+        self._since = self._end
         return records
 
     # --------------------------------------------------------------------------------- calendars
@@ -208,7 +223,7 @@ class Fold:
         opened = self._open.get(kind)
         if opened is None:
             record = Record(piece.period, piece.site.sha256, IDLE_RULE_VERSION, {}, {})
-            opened = self._open[kind] = _Open(record, self._lengths(piece.period, piece.site.calendar))
+            opened = self._open[kind] = self._begin(record, piece.site.calendar)
         return opened
 
     def _close_before(self, piece: _Piece) -> Iterator[Record]:
@@ -234,7 +249,7 @@ class Fold:
         if closed is not None and start < closed - _FAR_MILLISECONDS:
             closed = None
         if ahead and (closed is None or start > closed):
-            for band, length in opened.lengths.items():
+            for band, length in opened.due.items():
                 missing = length - opened.used.get(band, 0)
                 if missing > 0:
                     key = (band, State.UNKNOWN, Supply.UNKNOWN)
@@ -242,24 +257,31 @@ class Fold:
         self._closed[kind] = start if closed is None else max(closed, start)
         return _finished(opened)
 
-    def _lengths(self, period: Period, calendar: Calendar) -> dict[Band, int]:
-        """Milliseconds of each band that a record of the period is about."""
+    def _begin(self, record: Record, calendar: Calendar) -> _Open:
+        """A record as it opens, with what its states must sum to."""
+        period = record.period
         if isinstance(period, ClockPeriod):
-            start, end = (
-                period.start_unix_milliseconds,
-                period.start_unix_milliseconds + period.duration_milliseconds,
+            start = period.start_unix_milliseconds
+            end = start + period.duration_milliseconds
+            inside = (
+                self._segment.start_unix_milliseconds <= start and end <= self._segment.end_unix_milliseconds
             )
-            if self._segment.start_unix_milliseconds <= start and end <= self._segment.end_unix_milliseconds:
-                return {self._segment.band: period.duration_milliseconds}
-            return _band_lengths(segments(calendar, start, end))
-        if isinstance(period, DatePeriod):
-            lengths = _band_lengths(day_segments(calendar, period.day))
-            lengths.pop(Band.OPEN, None)
-            return lengths
-        monday = date.fromisocalendar(period.iso_year, period.iso_week, 1)
-        days = (monday + timedelta(days=offset) for offset in range(7))
-        lengths = _band_lengths(segment for day in days for segment in day_segments(calendar, day))
-        return {Band.OPEN: lengths.get(Band.OPEN, 0)}
+            if inside and self._since <= start:
+                lengths = {self._segment.band: period.duration_milliseconds}
+                return _Open(record, lengths, lengths)
+            pieces = tuple(segments(calendar, start, end))
+        elif isinstance(period, DatePeriod):
+            whole = day_segments(calendar, period.day)
+            pieces = tuple(piece for piece in whole if piece.band is not Band.OPEN)
+        else:
+            monday = date.fromisocalendar(period.iso_year, period.iso_week, 1)
+            days = (monday + timedelta(days=offset) for offset in range(7))
+            week = (piece for day in days for piece in day_segments(calendar, day))
+            pieces = tuple(piece for piece in week if piece.band is Band.OPEN)
+        lengths = _band_lengths(pieces)
+        if not pieces or pieces[-1].end_unix_milliseconds < self._since - _FAR_MILLISECONDS:
+            return _Open(record, lengths, lengths)  # nothing, or another timeline than the one that was told
+        return _Open(record, lengths, _band_lengths(pieces, self._since))
 
     # -------------------------------------------------------------------------------- checkpoint
 
@@ -274,6 +296,8 @@ class Fold:
                 "next": None if pending is None else [_site_to_plain(pending[0]), pending[1].isoformat()],
                 "open": [_finished(opened).to_json() for opened in self._open.values()],
                 "closed": self._closed,
+                "end": self._end,
+                "since": self._since,
             },
             separators=(",", ":"),
         )
@@ -289,8 +313,11 @@ class Fold:
             if raw["next"] is not None:
                 fold._next_site = (_site_from_plain(raw["next"][0]), date.fromisoformat(raw["next"][1]))
             records = tuple(Record.from_json(line) for line in raw["open"])
+            fold._end = int(raw.get("end", 0))  # not in 0.1
             if raw["population"] != population or raw["period"] != period_milliseconds:
+                fold._since = fold._end
                 return fold, records
+            fold._since = int(raw.get("since", 0))
             fold._closed = {str(kind): int(start) for kind, start in raw["closed"].items()}
         except (KeyError, TypeError, IndexError, AttributeError, CalendarError) as error:
             raise ValueError(f"not a checkpoint: {error}") from error
@@ -299,7 +326,7 @@ class Fold:
         return fold, ()
 
     def _resume(self, record: Record) -> None:
-        opened = _Open(record, self._lengths(record.period, self._site.calendar))
+        opened = self._begin(record, self._site.calendar)
         for (band, _, _), cell in record.cells.items():
             opened.used[band] = opened.used.get(band, 0) + cell.milliseconds
         self._open[_kind(record.period)] = opened
@@ -336,11 +363,20 @@ def _contains(period: ClockPeriod, position: int) -> bool:
     return 0 <= position - period.start_unix_milliseconds < period.duration_milliseconds
 
 
-def _band_lengths(pieces: Iterator[Segment] | tuple[Segment, ...]) -> dict[Band, int]:
+def _check_grain(population: Population, period_milliseconds: int) -> None:
+    if population is not Population.WORKSTATION and (
+        period_milliseconds < 1 or HOUR_MILLISECONDS % period_milliseconds
+    ):
+        raise ValueError(f"a period of {period_milliseconds} ms does not divide an hour")
+
+
+def _band_lengths(pieces: tuple[Segment, ...], since: int = 0) -> dict[Band, int]:
+    """Milliseconds of each band, from `since` (Unix ms) on."""
     lengths: dict[Band, int] = {}
     for piece in pieces:
-        length = piece.end_unix_milliseconds - piece.start_unix_milliseconds
-        lengths[piece.band] = lengths.get(piece.band, 0) + length
+        length = piece.end_unix_milliseconds - max(piece.start_unix_milliseconds, since)
+        if length > 0:
+            lengths[piece.band] = lengths.get(piece.band, 0) + length
     return lengths
 
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +27,8 @@ DIRECTORY: Final = "id"
 RENEW_AT: Final = 2 / 3
 """Share of a certificate's life after which it is renewed; up to RENEW_JITTER later, by the agent's id."""
 RENEW_JITTER: Final = 0.1
-CHANGED_IDS_OF_A_COPY: Final = 2
 _HEADER = re.compile(rb"^(not-before|not-after|key-sha256): (\S+)$", re.MULTILINE)
+_ENROL = "`veilleuse-agent enrol JOINFILE`"
 _REENROL = "enrol again with a new join file: `veilleuse-agent enrol JOINFILE`"
 
 
@@ -102,22 +101,22 @@ def as_owner_of(state: Path) -> Iterator[None]:
 class IdentityStore:
     """The files below `<state>/id`."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, directory: str = DIRECTORY) -> None:
         """`state` = `paths.state`; nothing is touched yet."""
-        self.directory = state / DIRECTORY
+        self.directory = state / directory
 
     def load(self) -> Identity:
         """The identity. Raises NotEnrolled when there is none, IdentityError when it is damaged."""
         self._finish_renewal()
         try:
-            certificate = self._read("certificate.pem")
-            place: dict[str, Any] = json.loads(self._read("collector.json"))
+            certificate = self.read("certificate.pem")
+            place: dict[str, Any] = json.loads(self.read("collector.json"))
             headers = {name.decode(): value.decode() for name, value in _HEADER.findall(certificate)}
             identity = Identity(
-                agent_id=bytes.fromhex(self._read("agent_id").decode()),
-                key_pem=self._read("key.pem"),
+                agent_id=bytes.fromhex(self.read("agent_id").decode()),
+                key_pem=self.read("key.pem"),
                 certificate_pem=certificate[certificate.index(b"-----BEGIN") :],
-                roots_pem=self._read("roots.pem"),
+                roots_pem=self.read("roots.pem"),
                 not_before_unix_milliseconds=int(headers["not-before"]),
                 not_after_unix_milliseconds=int(headers["not-after"]),
                 place=Place(**place),
@@ -125,20 +124,15 @@ class IdentityStore:
             _check(identity)
             return identity
         except FileNotFoundError as error:
-            raise NotEnrolled(
-                f"this machine is not enrolled (no {error.filename}): `veilleuse-agent enrol JOINFILE`"
-            ) from error
+            raise NotEnrolled(f"this machine is not enrolled (no {error.filename}): {_ENROL}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise IdentityError(
                 f"the identity in {self.directory} is damaged ({error}): {_REENROL}"
             ) from error
 
-    def require_enrolled(self) -> None:
-        """Raises NotEnrolled when there is no identity at all."""
-        if not (self.directory / "certificate.pem").exists():
-            raise NotEnrolled(
-                f"this machine is not enrolled (nothing in {self.directory}): `veilleuse-agent enrol JOINFILE`"
-            )
+    def is_enrolled(self) -> bool:
+        """Whether there is an identity, sound or not."""
+        return (self.directory / "certificate.pem").exists()
 
     def drop_pending_key(self) -> None:
         """The collector will never take it: the next request makes another."""
@@ -147,7 +141,7 @@ class IdentityStore:
     def pending_key(self) -> bytes | None:
         """The key of a request whose answer has not been kept yet: asking again with it is idempotent."""
         try:
-            return self._read("pending-key.pem")
+            return self.read("pending-key.pem")
         except FileNotFoundError:
             return None
 
@@ -168,72 +162,21 @@ class IdentityStore:
         self._finish_renewal()
 
     def keep_place(self, agent_id: bytes, place: Place) -> None:
-        """Who and where, as enrolled: a new beginning, whatever the hardware was before.
+        """Who and where, as enrolled.
 
         Until its certificate is kept there is no identity: never two halves of two.
         """
         (self.directory / "certificate.pem").unlink(missing_ok=True)
-        self.forget_hardware()
         plain = {name: getattr(place, name) for name in Place.__slots__}
         self.write("agent_id", agent_id.hex().encode())
         self.write("collector.json", json.dumps(plain, indent=1, ensure_ascii=False).encode())
 
-    def require_original(self, hardware: Mapping[str, str]) -> None:
-        """Raises IdentityError when two or more of the hardware's ids changed: this is a copy of another machine.
-
-        `hardware` is `facts.hardware_ids`. One that changed (a new disk) is taken over; one that cannot be read any more is kept.
-        """
-        salt = self._salt()
-        now = {
-            name: hmac.new(salt, value.encode(), hashlib.sha256).hexdigest()
-            for name, value in hardware.items()
-        }
-        try:
-            kept: dict[str, str] = dict(json.loads(self._read("hardware.json")))
-        except FileNotFoundError:
-            kept = {}
-        except (ValueError, TypeError) as error:
-            raise IdentityError(
-                f"the identity in {self.directory} is damaged ({error}): {_REENROL}"
-            ) from error
-        changed = sorted(name for name in now if name in kept and kept[name] != now[name])
-        if len(changed) >= CHANGED_IDS_OF_A_COPY:
-            raise IdentityError(
-                f"this is a copy of an enrolled machine ({', '.join(changed)} changed): stop the service, remove "
-                f"{self.directory.parent}, then `veilleuse-agent enrol JOINFILE`"
-            )
-        if kept | now != kept:
-            self.write("hardware.json", json.dumps(kept | now, sort_keys=True).encode())
-
-    def forget_hardware(self) -> None:
-        """What the hardware is now counts from the next contact on."""
-        (self.directory / "hardware.json").unlink(missing_ok=True)
-
     def write(self, name: str, content: bytes) -> None:
         """Replace one file whole, durably, 0600. Raises IdentityError."""
-        path, fresh = self.directory / name, self.directory / f".{name}.new"
-        try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(fresh, path)
-            self._sync_directory()
-        except OSError as error:
-            raise IdentityError(
-                f"cannot write {path} ({error}): check its directory's owner and space"
-            ) from error
+        write_private(self.directory / name, content)
 
-    def _sync_directory(self) -> None:
-        handle = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-    def _read(self, name: str) -> bytes:
+    def read(self, name: str) -> bytes:
+        """One file. Raises FileNotFoundError, or IdentityError when it is there and cannot be read."""
         path = self.directory / name
         try:
             return path.read_bytes()
@@ -242,27 +185,46 @@ class IdentityStore:
         except OSError as error:
             raise IdentityError(f"cannot read {path} ({error}): run as the agent's user") from error
 
-    def _salt(self) -> bytes:
-        try:
-            return self._read("salt")
-        except FileNotFoundError:
-            salt = os.urandom(32)
-            self.write("salt", salt)
-            return salt
-
     def _finish_renewal(self) -> None:
         """Move the pending key into place when the certificate on disk is already its."""
         pending = self.pending_key()
         if pending is None:
             return
         try:
-            headers = dict(_HEADER.findall(self._read("certificate.pem")))
+            headers = dict(_HEADER.findall(self.read("certificate.pem")))
         except FileNotFoundError:
             return
         if headers.get(b"key-sha256", b"").decode() == hashlib.sha256(pending).hexdigest():
             with suppress(FileNotFoundError):  # another process, `doctor` say, was faster
                 os.replace(self.directory / "pending-key.pem", self.directory / "key.pem")
-            self._sync_directory()
+            sync(self.directory)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace a file whole, durably, 0600; its directory is made 0700. Raises IdentityError."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+        sync(path.parent)
+    except OSError as error:
+        raise IdentityError(
+            f"cannot write {path} ({error}): check its directory's owner and space"
+        ) from error
+
+
+def sync(directory: Path) -> None:
+    """Make renames in a directory durable. Raises OSError."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _check(identity: Identity) -> None:
@@ -287,19 +249,3 @@ def ders_of(pem: bytes) -> list[bytes]:
     """The certificates in a PEM text, DER."""
     found = re.findall(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", pem, re.DOTALL)
     return [base64.b64decode(b"".join(body.split())) for body in found]
-
-
-def require_machine_id(path: Path) -> str | None:
-    """The machine id; None when the system has none. Raises IdentityError on an image that never started.
-
-    Source: machine-id(5): empty or `uninitialized` until the first boot has ended.
-    """
-    try:
-        text = path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return None
-    if text in ("", "uninitialized"):
-        raise IdentityError(
-            f"{path} is {text or 'empty'}: this is an image that has not finished its first start; start it once"
-        )
-    return text

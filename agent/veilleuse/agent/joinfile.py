@@ -78,6 +78,11 @@ def first_certificate(pem: str) -> bytes:
         raise ValueError("its certificate is not base64") from error
 
 
+def fingerprints(text: str) -> frozenset[str]:
+    """`collector.ca_sha256`: one or several fingerprints, comma separated; none when it is empty."""
+    return frozenset(one for part in text.split(",") if (one := fingerprint(part)))
+
+
 def fingerprint(text: str) -> str:
     """A SHA-256 as people write it (upper case, colons, spaces) in the form it is compared in."""
     return re.sub(r"[:\s]", "", text).lower()

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -12,7 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.agent.errors import IdentityError
-from veilleuse.wire.renewal import renew_expired_message
+from veilleuse.wire.renewal import copy_of_message, renew_expired_message
+
+MAX_INTERMEDIATES: Final = 6
+"""More are not looked at: an intermediate, and cross-signed roots during a rotation."""
 
 
 def new_key_pem() -> bytes:
@@ -36,28 +39,43 @@ def sign_renew_expired(key_pem: bytes, nonce: bytes, certificate_request_der: by
     return _key(key_pem).sign(message, ec.ECDSA(hashes.SHA256()))
 
 
+def sign_copy_of(key_pem: bytes, nonce: bytes, certificate_request_der: bytes) -> bytes:
+    """ECDSA-SHA256 over `copy_of_message` by the original's key, DER."""
+    message = copy_of_message(nonce, certificate_request_der)
+    return _key(key_pem).sign(message, ec.ECDSA(hashes.SHA256()))
+
+
 def checked_validity(
-    certificate_der: bytes, intermediates_der: list[bytes], roots_der: list[bytes], key_pem: bytes
+    certificate_der: bytes,
+    intermediates_der: list[bytes],
+    roots_der: list[bytes],
+    key_pem: bytes,
+    trusted_der: list[bytes],
 ) -> tuple[int, int]:
     """(not before, not after) of an issued certificate, Unix milliseconds.
 
-    Raises IdentityError when it is not for this key, or does not hang on one of the roots.
+    It must be for this key, hang on one of the roots that came with it, and on one that is trusted already: whoever only
+    holds the collector's TLS key cannot bring a CA of his own, and a rotation brings a cross-signed certificate.
+    Raises IdentityError.
     """
     try:
         leaf = x509.load_der_x509_certificate(certificate_der)
-        chain = [leaf, *(x509.load_der_x509_certificate(der) for der in intermediates_der)]
+        between = [x509.load_der_x509_certificate(der) for der in intermediates_der[:MAX_INTERMEDIATES]]
         roots = [x509.load_der_x509_certificate(der) for der in roots_der]
+        trusted = [x509.load_der_x509_certificate(der) for der in trusted_der]
     except ValueError as error:
         raise IdentityError(
             f"the collector sent a certificate that cannot be read ({error}): try again"
         ) from error
     if leaf.public_key() != _key(key_pem).public_key():
         raise IdentityError("the collector sent a certificate for another key: try again")
-    for certificate, issuer in pairwise(chain):
-        _require_issued_by(certificate, issuer)
-    if not any(_issued_by(chain[-1], root) for root in roots):
+    if not _hangs_on(leaf, between, roots):
         raise IdentityError(
             "the certificate the collector sent does not hang on the roots it sent: try again"
+        )
+    if not _hangs_on(leaf, between, trusted):
+        raise IdentityError(
+            "the collector's new CA is not vouched for by the one this machine trusts: enrol again with a new join file"
         )
     return (
         round(leaf.not_valid_before_utc.timestamp() * 1000),
@@ -65,9 +83,24 @@ def checked_validity(
     )
 
 
-def _require_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
-    if not _issued_by(certificate, issuer):
-        raise IdentityError("the certificates the collector sent do not form a chain: try again")
+def _hangs_on(
+    certificate: x509.Certificate, between: list[x509.Certificate], roots: list[x509.Certificate]
+) -> bool:
+    """Whether a chain of CA certificates out of `between`, in any order, leads to one of `roots`."""
+    if any(_issued_by(certificate, root) for root in roots):
+        return True
+    return any(
+        _hangs_on(issuer, [other for other in between if other is not issuer], roots)
+        for issuer in between
+        if _is_authority(issuer) and _issued_by(certificate, issuer)
+    )
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
 
 
 def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -11,32 +11,42 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from veilleuse.agent.errors import SpoolDamaged
 from veilleuse.agent.model import Gap
 from veilleuse.agent.ports import ControlKey, Encoder, Numbered
-from veilleuse.agent.spool import new_epoch, translated
+from veilleuse.agent.spool import counted, new_epoch, translated
 from veilleuse.wire.chain import chain_next, chain_start
+from veilleuse.wire.limits import MAX_RECORD_BYTES
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import GapReason
 
 QUARANTINE_ROWS: Final = 256
 """Bound of the quarantine: the oldest go."""
+QUARANTINE_BYTES: Final = 2 * 1024 * 1024
+TRIMMED_ROWS: Final = 4_096
+"""Of how many records that left the ring it is still known when they were: some 40 bytes each."""
+
+_TRIMMED: Final = "CREATE TABLE IF NOT EXISTS trimmed (seq INTEGER PRIMARY KEY, spans BLOB NOT NULL) STRICT"
+"""When the records were that left the ring: for the gap that a collector restored too far back is told. Since 0.2; 0.1 does
+not look at it, so the schema keeps its number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """How long acknowledged records are kept, for a collector that is restored from a backup."""
+    """How long acknowledged records are kept, for a collector that is restored from a backup; and what was refused."""
 
     milliseconds: int = 72 * MILLISECONDS_PER_HOUR
     records: int = 14
     """Kept in any case."""
     max_bytes: int = 16 * 1024 * 1024
     """Older ones go earlier than `milliseconds` when the ring is larger."""
+    quarantine_bytes: int = QUARANTINE_BYTES
 
 
 class Outbox:
@@ -48,6 +58,7 @@ class Outbox:
         self._path = path
         self._encoder = encoder
         self._ring = ring
+        self._file = _inode(path)
 
     # ------------------------------------------------------------------------------- out
 
@@ -60,13 +71,13 @@ class Outbox:
                 return 0
             rows = db.execute("SELECT id, body FROM pending ORDER BY id LIMIT ?", (room,)).fetchall()
             drops: dict[str, int] = {}
+            if rows:  # first, so that the file need not grow
+                db.execute("DELETE FROM pending WHERE id <= ?", (rows[-1][0],))
             for _, body in rows:
                 seq += 1
                 wire = self._encoded(db, seq, body, drops)
                 chain = chain_next(chain, wire)
                 db.execute("INSERT INTO outbox (seq, wire, chain) VALUES (?, ?, ?)", (seq, wire, chain))
-            if rows:
-                db.execute("DELETE FROM pending WHERE id <= ?", (rows[-1][0],))
             _add_drops(db, drops)
         return len(rows)
 
@@ -105,27 +116,57 @@ class Outbox:
             db.execute("UPDATE outbox SET acknowledged_unix_milliseconds = NULL WHERE seq > ?", (seq,))
         return True
 
-    def replace_with_gap(self, seq: int, reason: str) -> None:
-        """Put Gap{refused} at its own number, the original in quarantine, and re-chain what follows."""
+    def replace_with_gap(self, seq: int, reason: str, *, damaged: bool = False) -> None:
+        """Put Gap{refused} at its own number, the original in quarantine, and re-chain what follows.
+
+        `damaged`: its bytes are not what was numbered; Gap{spool_damaged}, for nothing in them can be believed.
+        """
         with self._transaction() as db:
             row = db.execute("SELECT wire FROM outbox WHERE seq = ?", (seq,)).fetchone()
             if row is None:
                 return
-            _set_aside(db, seq, row[0], reason)
-            db.execute("UPDATE outbox SET wire = ? WHERE seq = ?", (self._encoder.refused(row[0]), seq))
-            _add_drops(db, {GapReason.REFUSED: 1})
+            self._quarantine(db, seq, row[0], reason)
+            why = GapReason.SPOOL_DAMAGED if damaged else GapReason.REFUSED
+            gap = self._encoder.lost(why, 1) if damaged else self._encoder.refused(row[0])
+            db.execute("UPDATE outbox SET wire = ? WHERE seq = ?", (gap, seq))
+            _add_drops(db, {why: 1})
             before = db.execute("SELECT chain FROM outbox WHERE seq = ?", (seq - 1,)).fetchone()
             if before is not None:
                 _chain_again(db, seq, before[0])
             elif seq == 1:
                 _chain_again(db, seq, chain_start(_epoch(db)))
             else:  # the record before it left the ring: nothing to chain to but a new beginning
-                self._renumber(db, keep_ring=True, lost_records=0)
+                self._renumber(db, [wire for wire, _ in self._sound(db)])
 
-    def new_epoch(self, lost_records: int | None = None) -> None:
-        """Start a new epoch: everything after the last acknowledged record is numbered again from 1."""
+    def new_epoch(self, lost_after: int | None = None) -> None:
+        """Start a new epoch: everything kept, ring included, is numbered again from 1; the collector knows what it has.
+
+        With `lost_after` the collector stands there, before the oldest that is kept: a Gap{ring_expired} comes first.
+        Without, an acknowledged gap without dates is left out: no collector could tell that it has it already.
+        """
         with self._transaction() as db:
-            self._renumber(db, keep_ring=lost_records is not None, lost_records=lost_records or 0)
+            if lost_after is None:
+                wires = [
+                    wire
+                    for wire, acknowledged in self._sound(db)
+                    if acknowledged is None or not self._encoder.is_undated_gap(wire)
+                ]
+                self._renumber(db, wires)
+                return
+            lost = _oldest(db) - 1 - lost_after
+            spans = self._spans(db, lost_after + 1, lost_after + lost) if lost > 0 else []
+            wires = [wire for wire, _ in self._sound(db)]
+            drops: dict[str, int] = {}
+            if lost > 0:
+                wires.insert(0, self._encoder.lost(GapReason.RING_EXPIRED, lost, spans))
+                drops[GapReason.RING_EXPIRED] = lost
+            self._renumber(db, wires)
+            _add_drops(db, drops)
+
+    def new_stream(self) -> None:
+        """Start a new epoch under another identity: what was delivered under the former one is not sent again."""
+        with self._transaction() as db:
+            self._renumber(db, [wire for wire, acknowledged in self._sound(db) if acknowledged is None])
 
     # ------------------------------------------------------------------------------ state
 
@@ -164,6 +205,11 @@ class Outbox:
             numbered = self._tip(db)[0] - _acknowledged(db)
         return pending + numbered, os.stat(self._path).st_size
 
+    def quarantined(self) -> int:
+        """Originals of refused records that are kept."""
+        with self._reading() as db:
+            return int(db.execute("SELECT COUNT(*) FROM quarantine").fetchone()[0])
+
     def control(self, key: str) -> str | None:
         """A control value."""
         with self._reading() as db:
@@ -175,6 +221,15 @@ class Outbox:
             for key, value in values.items():
                 _set_control(db, key, value)
 
+    def exchange(self, expected: Mapping[str, str | None], values: Mapping[str, str | None]) -> bool:
+        """Set control keys if those of `expected` stand as told, in one transaction; whether they did."""
+        with self._transaction() as db:
+            if any(_control(db, key) != value for key, value in expected.items()):
+                return False
+            for key, value in values.items():
+                _set_control(db, key, value)
+        return True
+
     # --------------------------------------------------------------------------- internals
 
     @contextmanager
@@ -185,6 +240,10 @@ class Outbox:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with translated(self._path):
+            if _inode(self._path) != self._file:
+                raise SpoolDamaged(
+                    f"the spool {self._path} was replaced meanwhile: this sender ends, the next one goes on"
+                )
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -205,45 +264,90 @@ class Outbox:
                 gap = Gap.from_json(body)
                 drops[gap.reason] = drops.get(gap.reason, 0) + gap.records
         except ValueError as error:
-            _set_aside(db, seq, body.encode(), f"unreadable: {error}")
+            self._quarantine(db, seq, body.encode()[:MAX_RECORD_BYTES], f"unreadable: {error}")
             drops[GapReason.SPOOL_DAMAGED] = drops.get(GapReason.SPOOL_DAMAGED, 0) + 1
             return self._encoder.lost(GapReason.SPOOL_DAMAGED, 1)
         return wire
 
     def _trim(self, db: sqlite3.Connection, now_unix_milliseconds: int) -> None:
         keep_from = _acknowledged(db) - max(self._ring.records, 1) + 1
-        db.execute(
-            "DELETE FROM outbox WHERE seq < ? AND acknowledged_unix_milliseconds <= ?",
+        rows = db.execute(
+            "SELECT seq, wire FROM outbox WHERE seq < ? AND acknowledged_unix_milliseconds <= ? ORDER BY seq",
             (keep_from, now_unix_milliseconds - self._ring.milliseconds),
-        )
+        ).fetchall()
+        self._forget(db, rows)
         if _used_bytes(db) > self._ring.max_bytes:
             self._shrink(db, keep_from)
 
     def _shrink(self, db: sqlite3.Connection, keep_from: int) -> None:
+        size = 0
         rows = db.execute(
             "SELECT seq, LENGTH(wire) FROM outbox WHERE seq < ? ORDER BY seq DESC", (keep_from,)
-        )
-        size = 0
-        for seq, length in rows.fetchall():
+        ).fetchall()
+        for seq, length in rows:
             size += length
             if size > self._ring.max_bytes:
-                db.execute("DELETE FROM outbox WHERE seq <= ?", (seq,))
+                old = db.execute(
+                    "SELECT seq, wire FROM outbox WHERE seq <= ? ORDER BY seq", (seq,)
+                ).fetchall()
+                self._forget(db, old)
                 return
 
-    def _renumber(self, db: sqlite3.Connection, *, keep_ring: bool, lost_records: int) -> None:
-        which = "" if keep_ring else "WHERE acknowledged_unix_milliseconds IS NULL"
-        wires = [row[0] for row in db.execute(f"SELECT wire FROM outbox {which} ORDER BY seq")]
+    def _forget(self, db: sqlite3.Connection, rows: Sequence[tuple[int, bytes]]) -> None:
+        """Let records leave the ring; when they were is kept a while longer."""
+        if not rows:
+            return
+        db.execute(_TRIMMED)
+        db.executemany(
+            "INSERT OR REPLACE INTO trimmed (seq, spans) VALUES (?, ?)",
+            [(seq, self._encoder.spans(wire)) for seq, wire in rows[-TRIMMED_ROWS:]],
+        )
+        db.execute("DELETE FROM trimmed WHERE seq <= ?", (rows[-1][0] - TRIMMED_ROWS,))
+        db.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq, _ in rows])
+
+    def _sound(self, db: sqlite3.Connection) -> list[tuple[bytes, int | None]]:
+        """(bytes, when acknowledged) in order. What the chain shows to be damaged is left out, or a gap if nobody has it."""
+        found: list[tuple[bytes, int | None]] = []
+        before: tuple[int, bytes] = (0, chain_start(_epoch(db)))
+        rows = db.execute("SELECT seq, wire, chain, acknowledged_unix_milliseconds FROM outbox ORDER BY seq")
+        for seq, wire, chain, acknowledged in rows.fetchall():
+            if seq != before[0] + 1 or chain_next(before[1], wire) == chain:
+                found.append((wire, acknowledged))
+            elif acknowledged is None:
+                found.append((self._encoder.lost(GapReason.SPOOL_DAMAGED, 1), None))
+            before = (seq, chain)
+        return found
+
+    def _spans(self, db: sqlite3.Connection, first: int, last: int) -> list[bytes]:
+        """When the records first … last were, as far as it is known."""
+        db.execute(_TRIMMED)
+        rows = db.execute("SELECT spans FROM trimmed WHERE seq BETWEEN ? AND ? ORDER BY seq", (first, last))
+        return [row[0] for row in rows]
+
+    def _renumber(self, db: sqlite3.Connection, wires: Sequence[bytes]) -> None:
+        """These records and no others, from 1 on under another epoch; none of them is acknowledged in it."""
         epoch = new_epoch()
         db.execute("DELETE FROM outbox")
+        db.execute(_TRIMMED)
+        db.execute("DELETE FROM trimmed")
         _set_control(db, ControlKey.EPOCH, epoch)
         _set_control(db, ControlKey.DROPS, None)
-        if lost_records:
-            wires.insert(0, self._encoder.lost(GapReason.RING_EXPIRED, lost_records))
-            _add_drops(db, {GapReason.RING_EXPIRED: lost_records})
         chain = chain_start(bytes.fromhex(epoch))
         for seq, wire in enumerate(wires, start=1):
             chain = chain_next(chain, wire)
             db.execute("INSERT INTO outbox (seq, wire, chain) VALUES (?, ?, ?)", (seq, wire, chain))
+
+    def _quarantine(self, db: sqlite3.Connection, seq: int, wire: bytes, reason: str) -> None:
+        epoch = _control(db, ControlKey.EPOCH) or ""
+        sizes = db.execute("SELECT rowid, LENGTH(wire) FROM quarantine ORDER BY rowid DESC").fetchall()
+        size = len(wire)
+        for kept, (row, length) in enumerate(sizes, start=1):
+            size += length
+            if kept >= QUARANTINE_ROWS or size > self._ring.quarantine_bytes:
+                db.execute("DELETE FROM quarantine WHERE rowid <= ?", (row,))
+                break
+        row = (seq, epoch, wire, reason)
+        db.execute("INSERT INTO quarantine (seq, epoch, wire, reason) VALUES (?, ?, ?, ?)", row)
 
 
 def adopt_identity(outbox: Outbox, agent_id: bytes, population: str) -> None:
@@ -253,7 +357,7 @@ def adopt_identity(outbox: Outbox, agent_id: bytes, population: str) -> None:
     """
     if outbox.control(ControlKey.AGENT_ID) == agent_id.hex():
         return
-    outbox.new_epoch()
+    outbox.new_stream()
     outbox.set_control(
         {
             ControlKey.AGENT_ID: agent_id.hex(),
@@ -263,6 +367,11 @@ def adopt_identity(outbox: Outbox, agent_id: bytes, population: str) -> None:
             ControlKey.CALENDAR_SHA256: None,
             ControlKey.CALENDAR: None,
             ControlKey.CALENDAR_STATE: None,
+            ControlKey.CONFIGURATION: None,
+            ControlKey.CONFIGURATION_CANDIDATE: None,
+            ControlKey.CONFIGURATION_TRIAL: None,
+            ControlKey.CONFIGURATION_FAILED: None,
+            ControlKey.COLLECTOR_VERSION: None,
             ControlKey.NEXT_SEND: None,
             ControlKey.STANDING: "enrolled, nothing sent yet",
             ControlKey.FAILURES: None,
@@ -305,24 +414,22 @@ def _acknowledged(db: sqlite3.Connection) -> int:
     return 0 if first is None else int(first) - 1
 
 
+def _inode(path: Path) -> int | None:
+    """Which file is there: another one after a damaged spool was set aside."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
+
+
 def _oldest(db: sqlite3.Connection) -> int:
     first = db.execute("SELECT MIN(seq) FROM outbox").fetchone()[0]
     return 1 if first is None else int(first)
 
 
-def _set_aside(db: sqlite3.Connection, seq: int, wire: bytes, reason: str) -> None:
-    epoch = _control(db, ControlKey.EPOCH) or ""
-    db.execute(
-        "INSERT INTO quarantine (seq, epoch, wire, reason) VALUES (?, ?, ?, ?)", (seq, epoch, wire, reason)
-    )
-    db.execute(
-        "DELETE FROM quarantine WHERE rowid <= (SELECT MAX(rowid) FROM quarantine) - ?", (QUARANTINE_ROWS,)
-    )
-
-
 def _add_drops(db: sqlite3.Connection, drops: Mapping[str, int]) -> None:
     if drops:
-        totals: dict[str, int] = json.loads(_control(db, ControlKey.DROPS) or "{}")
+        totals = counted(_control(db, ControlKey.DROPS))
         for reason, records in drops.items():
             totals[reason] = totals.get(reason, 0) + records
         _set_control(db, ControlKey.DROPS, json.dumps(totals, sort_keys=True))

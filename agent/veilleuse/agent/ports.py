@@ -29,6 +29,16 @@ class ControlKey(StrEnum):
     """Sender: its SHA-256, hexadecimal."""
     CALENDAR_STATE = "calendar_state"
     """Sender: applied, confirmed (a batch was delivered since) or failed (the one pulled could not be used)."""
+    CONFIGURATION = "configuration"
+    """Sender: the collector's configuration that a contact has confirmed, trial.Remote; absent = the local file alone."""
+    CONFIGURATION_CANDIDATE = "configuration_candidate"
+    """Sender: one just pulled, trial.Remote; the resident takes it away when it puts it on trial."""
+    CONFIGURATION_TRIAL = "configuration_trial"
+    """Resident: the one in use that no contact has confirmed yet, trial.Trial."""
+    CONFIGURATION_FAILED = "configuration_failed"
+    """Either: SHA-256 of the last one that was refused or given up, hexadecimal; cleared by another one."""
+    COLLECTOR_VERSION = "collector_version"
+    """Sender: as the last Hello answer said."""
     AGENT_ID = "agent_id"
     """Sender: the identity the rows are numbered under, hexadecimal; another one begins another stream."""
     POPULATION = "population"
@@ -177,14 +187,16 @@ class SenderSpool(Protocol):
     def rewind(self, seq: int) -> bool:
         """The collector went back to `seq`: un-acknowledge what the ring still has after it; False when it lacks some."""
 
-    def replace_with_gap(self, seq: int, reason: str) -> None:
-        """Put Gap{refused} at its own number, the original in quarantine, and re-chain what follows."""
+    def replace_with_gap(self, seq: int, reason: str, *, damaged: bool = False) -> None:
+        """Put Gap{refused} at its own number, the original in quarantine, and re-chain what follows.
 
-    def new_epoch(self, lost_records: int | None = None) -> None:
-        """Start a new epoch: everything after the last acknowledged record is numbered again from 1.
+        `damaged`: Gap{spool_damaged}, because its bytes are not what was numbered.
+        """
 
-        With `lost_records` the collector went further back than the ring: the ring is sent again too, after a
-        Gap{ring_expired} that stands for that many records (none when 0).
+    def new_epoch(self, lost_after: int | None = None) -> None:
+        """Start a new epoch: everything that is kept, ring included, is numbered again from 1; the collector knows what it has.
+
+        With `lost_after` the collector stands there, before the oldest that is kept: a Gap{ring_expired} comes first.
         """
 
     def epoch(self) -> bytes:
@@ -205,6 +217,12 @@ class SenderSpool(Protocol):
     def set_control(self, values: Mapping[str, str | None]) -> None:
         """Set control keys (None deletes) in one transaction."""
 
+    def exchange(self, expected: Mapping[str, str | None], values: Mapping[str, str | None]) -> bool:
+        """Set control keys if those of `expected` stand as told, in one transaction; whether they did."""
+
+    def quarantined(self) -> int:
+        """Originals of refused records that are kept."""
+
     def waiting(self) -> tuple[int, int]:
         """(records not yet acknowledged, numbered or not; bytes of the spool's file)."""
 
@@ -218,5 +236,11 @@ class Encoder(Protocol):
     def refused(self, wire: bytes) -> bytes:
         """Gap{refused} over the span of `wire`."""
 
-    def lost(self, reason: str, records: int) -> bytes:
-        """A gap whose time is not known."""
+    def lost(self, reason: str, records: int, spans: Sequence[bytes] = ()) -> bytes:
+        """A gap for so many records, over what `spans` (of `spans`) say; without any its time is not known."""
+
+    def spans(self, wire: bytes) -> bytes:
+        """What `lost` asks to know when a record was; empty when the record cannot be read."""
+
+    def is_undated_gap(self, wire: bytes) -> bool:
+        """Whether a collector could not tell that it has this record already, were it to come in another epoch."""

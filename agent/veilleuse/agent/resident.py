@@ -16,18 +16,21 @@ from typing import Any, Final, NamedTuple
 
 from veilleuse.agent.clock import SystemClock
 from veilleuse.agent.contacts import Contacts
-from veilleuse.agent.errors import AgentError, ConfigurationError, SpoolDamaged, SpoolError
+from veilleuse.agent.errors import AgentError, SpoolDamaged, SpoolError
 from veilleuse.agent.fold import Fold, SiteCalendar
+from veilleuse.agent.grain import grain_of
 from veilleuse.agent.locks import RUN_LOCK, ProcessLock
 from veilleuse.agent.machine import Machine, detect
 from veilleuse.agent.model import Gap, Instant, Reading, Record, Tick
 from veilleuse.agent.ports import Clock, ControlKey, ServiceManager, SourceContext
+from veilleuse.agent.salvage import open_spool
 from veilleuse.agent.selfmetrics import own_usage
-from veilleuse.agent.settings import AgentSettings, allowed_population
+from veilleuse.agent.settings import AgentSettings, allowed_population, join_file_path
 from veilleuse.agent.sources import Sources, open_all
-from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool, gap_over, open_spool
+from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool, gap_over
 from veilleuse.agent.state import WHY_SHUTDOWN, WHY_STOP, WHY_TICK, ClockGuard, LastSign, reconstruct
 from veilleuse.agent.ticker import Ticker
+from veilleuse.agent.trial import Standing, look
 from veilleuse.wire.bands import Calendar, CalendarError
 from veilleuse.wire.limits import HOUR_MILLISECONDS
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
@@ -35,27 +38,26 @@ from veilleuse.wire.vocabulary import GapReason, Population, Supply
 
 log = logging.getLogger(__name__)
 
-SHORTEST_PERIOD_SECONDS: Final = 10
-DEFAULT_PERIOD_SECONDS: Final = {
-    Population.SERVER: 300,
-    Population.CLASSROOM: 3_600,
-    Population.WORKSTATION: 3_600,
-}
 CHECKPOINT_SECONDS: Final = {Population.SERVER: 60, Population.CLASSROOM: 300, Population.WORKSTATION: 300}
 QUEUED_ROWS: Final = 1_000
 """Rows kept in memory while the spool cannot be written; then the oldest become a gap."""
+
+AGAIN: Final = -1
+"""What `run` gives when measuring has to begin again, once what was copied is set aside."""
 
 
 def run(
     settings: AgentSettings, config_file: Path | None = None, manager: ServiceManager | None = None
 ) -> int:
-    """Measure until SIGTERM or SIGINT; 0. Raises AgentError or ConfigurationError, in one line, when it cannot begin."""
+    """Measure until SIGTERM or SIGINT, 0; or until the sender finds that this is a copy, AGAIN. Raises AgentError or ConfigurationError, in one line, when it cannot begin."""
     os.umask(0o077)
     state = settings.paths.state
     _make_directory(state)
     with ProcessLock(state, RUN_LOCK, what="veilleuse-agent run"):
         clock = SystemClock(str(settings.paths.procfs))
-        contacts = Contacts(state, config_file, settings.collector.contact_seconds)
+        contacts = Contacts(
+            state, config_file, settings.collector.contact_seconds, join_file=join_file_path(settings)
+        )
         resident = Resident(settings, clock, contacts, manager or NoServiceManager())
 
         def stop(*_: object) -> None:
@@ -65,7 +67,7 @@ def run(
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             resident.begin()
-            while not resident.stopped:
+            while not resident.stopped and not resident.begins_again:
                 clock.sleep(resident.milliseconds_to_next_tick())
                 resident.step()
         finally:
@@ -73,7 +75,7 @@ def run(
             clock.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
-    return 0
+    return AGAIN if resident.begins_again and not resident.stopped else 0
 
 
 class NoServiceManager:
@@ -111,16 +113,26 @@ class Resident:
         self._spool = self._open_spool()
         self._machine, self._sources = open_sources(settings)
         self._population = self._allowed_population()
-        self._period_milliseconds = period_milliseconds(settings, self._population)
-        self._fold = self._restored_fold()
-        self._tick_milliseconds = min(round(settings.measure.tick_seconds * 1000), self._period_milliseconds)
-        self._ticker = make_ticker(clock, self._machine, self._sources, self._tick_milliseconds)
         self._boot_id = clock.boot_id()
+        self._configured = self._look(clock.now())
+        self._changes = self._configured.changes
+        """Control values of a configuration that changed, not yet in the spool."""
+        grain = grain_of(settings, self._population, self._configured.in_use.configuration)
+        self._period_milliseconds, self._tick_milliseconds = (
+            grain.period_milliseconds,
+            grain.tick_milliseconds,
+        )
+        contacts.set_contact_seconds(grain.contact_seconds)
+        self._former: list[str] = []
+        """Records of the former life that cannot grow on: told once it is known what came between."""
+        self._fold = self._restored_fold()
+        self._ticker = make_ticker(clock, self._machine, self._sources, self._tick_milliseconds)
         self._last_sign = self._read_last_sign()
         self._guard: ClockGuard | None = None
         self._reconstructed = False
         self._checkpoint_due = 0  # boot-time, ms
         self._failing = False
+        self._contact_ended = False
 
     # ------------------------------------------------------------------------------------- steps
 
@@ -130,8 +142,7 @@ class Resident:
             extra = {"source": missing.name, "reason": missing.reason, "remedy": missing.remedy}
             log.info("source not available here", extra=extra)
         now, _ = self._ticker.tick()
-        last_unix = None if self._last_sign is None else self._last_sign.instant.unix_milliseconds
-        self._guard = ClockGuard(last_unix, now)
+        self._guard = self._clock_guard(now)
         self._take(now, ())
         self._save(now, WHY_TICK, checkpoint=True)
         log.info(
@@ -150,16 +161,25 @@ class Resident:
         now, ticks = self._ticker.tick()
         self._take(now, ticks)
         due = now.boottime_milliseconds >= self._checkpoint_due
-        if due:
+        trial = self._configured.trial
+        if due or self._contact_ended or (trial is not None and trial.is_over(now)):
             self._refresh(now)
-        if due or self._queue:
+        if due or self._queue or self._changes:
             self._save(now, WHY_TICK, checkpoint=due)
-        self._contacts.step(now, self._unix(now), self._spool, self._population, self._period_milliseconds)
+        self._contact_ended = self._contacts.step(
+            now, self._unix(now), self._spool, self._population, self._period_milliseconds
+        )
         self._manager.alive()
+
+    @property
+    def begins_again(self) -> bool:
+        """Whether the sender found that this is a copy."""
+        return self._contacts.copy_found
 
     def end(self) -> None:
         """Last poll, last checkpoint, sender ended, everything closed."""
-        self._manager.stopping()
+        if not self.begins_again:  # to systemd there is no way back from it
+            self._manager.stopping()
         guard = self._guard
         if guard is not None:
             now, ticks = self._ticker.tick(last=True)
@@ -191,6 +211,8 @@ class Resident:
             self._queue.append(Gap(GapReason.CLOCK_UNKNOWN, ((None, lost),), 1).to_json())
         if guard.trusted and not self._reconstructed:
             self._reconstructed = True
+            self._queue += self._former
+            self._former.clear()
             silence = reconstruct(
                 self._last_sign, guard.start(now), self._boot_id, default_supply(self._machine)
             )
@@ -205,26 +227,50 @@ class Resident:
         return now.unix_milliseconds if self._guard is None else self._guard.unix_at(now)
 
     def _refresh(self, now: Instant) -> None:
-        """What the sender may have left in the control table: another population, another calendar."""
+        """What the sender may have left in the control table: another population, calendar or configuration."""
+        if not self._reconstructed or self._changes:
+            return  # what is open, or what was decided, is not in the spool yet
         try:
             population = self._allowed_population()
             calendar, sha256 = (
                 self._spool.control(ControlKey.CALENDAR),
                 self._spool.control(ControlKey.CALENDAR_SHA256),
             )
+            configured = self._look(now)
         except SpoolDamaged:
             self._replace_spool()
             return
         except SpoolError:
             return  # at the next checkpoint
-        if population is not self._population:
-            log.info("population changed", extra={"population": str(population)})
-            self._queue.extend(record.to_json() for record in self._fold.flush())
-            self._population = population
-            self._period_milliseconds = period_milliseconds(self._settings, population)
-            self._fold = Fold(population, self._period_milliseconds, self._fold.site)
+        self._configure(population, configured)
         if calendar is not None and sha256 is not None and sha256 != self._fold.site.sha256:
             self._schedule(calendar, sha256, now)
+
+    def _configure(self, population: Population, configured: Standing) -> None:
+        """Go on as it says, from the end of the last tick on; what it changes is written with the records it closes."""
+        grain = grain_of(self._settings, population, configured.in_use.configuration)
+        if (population, grain.period_milliseconds) != (self._population, self._period_milliseconds):
+            log.info(
+                "grain changed",
+                extra={"population": str(population), "period_milliseconds": grain.period_milliseconds},
+            )
+            closed = self._fold.regrain(population, grain.period_milliseconds)
+            self._queue.extend(record.to_json() for record in closed)
+        if configured.in_use != self._configured.in_use:
+            state = "on trial" if configured.trial is not None else "in use"
+            log.info("configuration changed", extra={"sha256": configured.in_use.sha256, "state": state})
+        if grain.tick_milliseconds != self._tick_milliseconds:
+            self._ticker.retime(grain.tick_milliseconds)
+        self._contacts.set_contact_seconds(grain.contact_seconds)
+        self._population, self._configured, self._changes = population, configured, configured.changes
+        self._period_milliseconds, self._tick_milliseconds = (
+            grain.period_milliseconds,
+            grain.tick_milliseconds,
+        )
+
+    def _look(self, now: Instant) -> Standing:
+        accept = self._settings.collector.accept_configuration
+        return look(self._spool.control, now, self._boot_id, accept=accept)
 
     def _schedule(self, calendar: str, sha256: str, now: Instant) -> None:
         try:
@@ -250,6 +296,7 @@ class Resident:
             control = {ControlKey.OPEN_FOLD: self._fold.to_json(), ControlKey.LAST_SIGN: sign.to_json()}
         if checkpoint:
             control[ControlKey.SOURCES] = self._health()
+        control |= self._changes
         try:
             self._spool.append(self._queue, control)
         except SpoolDamaged as error:
@@ -260,6 +307,7 @@ class Resident:
             self._keep(error)
             return
         self._queue.clear()
+        self._changes = {}
         if self._failing:
             self._failing = False
             log.info("spool written again")
@@ -319,9 +367,18 @@ class Resident:
             except ValueError as error:
                 log.warning("checkpoint not readable, begun anew", extra={"reason": str(error)})
             else:
-                self._queue.extend(record.to_json() for record in finished)
+                self._former = [record.to_json() for record in finished]
                 return fold
         return Fold(self._population, self._period_milliseconds)
+
+    def _clock_guard(self, now: Instant) -> ClockGuard:
+        last = self._last_sign
+        if last is None:
+            return ClockGuard(None, now)
+        sign = last.instant
+        same_boot = bool(self._boot_id) and last.boot_id == self._boot_id
+        offset = sign.unix_milliseconds - sign.boottime_milliseconds if same_boot else None
+        return ClockGuard(sign.unix_milliseconds, now, offset)
 
     def _read_last_sign(self) -> LastSign | None:
         text = self._spool.control(ControlKey.LAST_SIGN)
@@ -333,18 +390,6 @@ class Resident:
 
 
 # -------------------------------------------------------------------------------------- composing
-
-
-def period_milliseconds(settings: AgentSettings, population: Population) -> int:
-    """Length of a record. Raises ConfigurationError when the setting does not divide an hour, or is under 10 s."""
-    seconds = settings.measure.period_seconds or DEFAULT_PERIOD_SECONDS[population]
-    if seconds < SHORTEST_PERIOD_SECONDS or HOUR_MILLISECONDS % (seconds * MILLISECONDS_PER_SECOND):
-        raise ConfigurationError(
-            f"'measure.period_seconds' is {seconds}: use a divisor of 3600 from {SHORTEST_PERIOD_SECONDS} up, e.g. 60 or 300"
-        )
-    if population is not Population.SERVER:
-        seconds = DEFAULT_PERIOD_SECONDS[population]  # a classroom's hour is its finest grain
-    return seconds * MILLISECONDS_PER_SECOND
 
 
 def default_supply(machine: Machine) -> Supply:

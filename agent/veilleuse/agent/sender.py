@@ -10,15 +10,30 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from veilleuse.agent.errors import CollectorAway, RequestRefused
-from veilleuse.agent.ports import ControlKey, SenderSpool
+from veilleuse.agent.ports import ControlKey, Numbered, SenderSpool
+from veilleuse.agent.pulled import (
+    calendar_control,
+    configuration_control,
+    configuration_status,
+    confirmation,
+    unhex,
+)
+from veilleuse.agent.spool import counted
+from veilleuse.agent.trial import Trial, readable
 from veilleuse.wire.chain import chain_next, chain_start
-from veilleuse.wire.limits import MAX_PUSH_BYTES, PROTOCOL_MINOR_MAXIMUM, PROTOCOL_MINOR_MINIMUM
+from veilleuse.wire.limits import (
+    MAX_PUSH_BYTES,
+    PROTOCOL_MINOR_MAXIMUM,
+    PROTOCOL_MINOR_MINIMUM,
+    fact_text,
+)
 from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +76,21 @@ class Sender:
     """Says Hello and pushes. One instance per connection."""
 
     def __init__(
-        self, spool: SenderSpool, collector: Collector, facts: pb.Facts, now: Callable[[], int]
+        self,
+        spool: SenderSpool,
+        collector: Collector,
+        facts: pb.Facts,
+        now: Callable[[], int],
+        *,
+        accept_configuration: bool = True,
     ) -> None:
-        """`facts` as of now; `now` gives Unix milliseconds."""
+        """`facts` as of now; `now` gives Unix milliseconds; `accept_configuration` is the local switch."""
         self._spool = spool
         self._collector = collector
         self._facts = facts.SerializeToString(deterministic=True)
         self._version = facts.agent_version
         self._now = now
+        self._accept = accept_configuration
         self._next_send_after = 0
         self._acknowledged = 0
         self._refused: dict[tuple[bytes, int], int] = {}
@@ -78,11 +100,15 @@ class Sender:
         """Mark and chain just before the oldest row kept, once the collector went back to there."""
 
     def contact(self) -> Contact:
-        """Hello, then everything that waits. Raises CollectorAway, IdentityError, SpoolError."""
+        """Hello, then everything that waits; confirms what was on trial before. Raises CollectorAway, IdentityError, SpoolError."""
         self._attempts = 0
+        trial = self._spool.control(ControlKey.CONFIGURATION_TRIAL)
         self._spool.number_pending(ROWS_PER_PUSH)
         self._open()
-        return self._deliver()
+        done = self._deliver()
+        if trial is not None and self._accept and readable(Trial.from_json, trial) is not None:
+            self._spool.exchange(*confirmation(trial))
+        return done
 
     def deliver(self) -> Contact:
         """Everything that waits, on a stream that `contact` opened before. Raises like it."""
@@ -100,7 +126,7 @@ class Sender:
                 return
 
     def _hello(self) -> pb.HelloResponse:
-        request = hello_request(self._spool, self._version)
+        request = hello_request(self._spool, self._version, accept_configuration=self._accept)
         facts_sha256 = hashlib.sha256(self._facts).hexdigest()
         if self._spool.control(ControlKey.FACTS_SHA256) != facts_sha256:
             request.facts.ParseFromString(self._facts)
@@ -114,9 +140,12 @@ class Sender:
         control: dict[str, str | None] = {
             ControlKey.INSTANCE_ID: answer.next_instance_id.hex(),
             ControlKey.FACTS_SHA256: facts_sha256,
+            ControlKey.COLLECTOR_VERSION: fact_text(answer.collector_version),
         }
         if answer.HasField("calendar"):
             control |= calendar_control(answer.calendar)
+        if answer.HasField("configuration"):
+            control |= configuration_control(answer.configuration, self._spool.control, accept=self._accept)
         self._spool.set_control(control)
         return answer
 
@@ -147,11 +176,11 @@ class Sender:
         if mark == oldest - 1 and first and chain_next(chain, first[0].wire) == first[0].chain:
             self._edge = (mark, chain)
             return self._spool.rewind(mark)
-        lost = oldest - 1 - mark
         log.error(
-            "the collector went back further than the ring: new epoch with a gap", extra={"records": lost}
+            "the collector went back further than the ring: new epoch with a gap",
+            extra={"records": oldest - 1 - mark},
         )
-        self._spool.new_epoch(lost_records=lost)
+        self._spool.new_epoch(lost_after=mark)
         return False
 
     # ------------------------------------------------------------------------------- Push
@@ -171,6 +200,11 @@ class Sender:
             if before is None:
                 self._attempt()
                 self._open()
+                continue
+            if (seq := _damaged(before, run)) is not None:
+                self._attempt()
+                log.error("record damaged in the spool, a gap takes its place", extra={"seq": seq})
+                self._spool.replace_with_gap(seq, "damaged in the spool", damaged=True)
                 continue
             request = pb.PushRequest(
                 epoch=self._spool.epoch(),
@@ -256,22 +290,38 @@ class Sender:
             )
 
 
+def _damaged(chain: bytes, run: Sequence[Numbered]) -> int | None:
+    """The first record of a run whose bytes are not what its chain says: never sent."""
+    for one in run:
+        if chain_next(chain, one.wire) != one.chain:
+            return one.seq
+        chain = one.chain
+    return None
+
+
 # ------------------------------------------------------------------------------------ messages
 
 
-def hello_request(spool: SenderSpool, agent_version: str) -> pb.HelloRequest:
+_STATES: Final = {"confirmed": pb.APPLIED_STATE_CONFIRMED, "failed": pb.APPLIED_STATE_FAILED}
+_REASONS: Final = frozenset(reason.value for reason in GapReason)
+
+
+def hello_request(
+    spool: SenderSpool, agent_version: str, *, accept_configuration: bool = True
+) -> pb.HelloRequest:
     """What Hello says apart from the facts: where the stream stands, documents, health."""
     records, size = spool.waiting()
     request = pb.HelloRequest(
         epoch=spool.epoch(),
         last_seq=spool.last_seq(),
         protocol=pb.ProtocolRange(minimum=PROTOCOL_MINOR_MINIMUM, maximum=PROTOCOL_MINOR_MAXIMUM),
-        instance_id=bytes.fromhex(spool.control(ControlKey.INSTANCE_ID) or ""),
+        instance_id=unhex(spool.control(ControlKey.INSTANCE_ID)),
     )
-    if (sha256 := spool.control(ControlKey.CALENDAR_SHA256)) is not None:
-        state = spool.control(ControlKey.CALENDAR_STATE) or "applied"
-        status = pb.DocumentStatus(sha256=bytes.fromhex(sha256), state=f"APPLIED_STATE_{state.upper()}")
-        request.calendar.CopyFrom(status)
+    if sha256 := unhex(spool.control(ControlKey.CALENDAR_SHA256)):
+        state = _STATES.get(spool.control(ControlKey.CALENDAR_STATE) or "", pb.APPLIED_STATE_APPLIED)
+        request.calendar.CopyFrom(pb.DocumentStatus(sha256=sha256, state=state))
+    if (status := configuration_status(spool.control, accept=accept_configuration)) is not None:
+        request.configuration.CopyFrom(status)
     request.health.agent_version = agent_version
     request.health.spool_records, request.health.spool_bytes = records, size
     _fill_health(request.health, spool)
@@ -279,10 +329,23 @@ def hello_request(spool: SenderSpool, agent_version: str) -> pb.HelloRequest:
 
 
 def _fill_health(health: pb.Health, spool: SenderSpool) -> None:
-    drops: dict[str, int] = json.loads(spool.control(ControlKey.DROPS) or "{}")
-    for reason, lost in sorted(drops.items()):
-        health.drops.add(reason=pb.GapReason.Value(f"GAP_REASON_{reason.upper()}"), records=lost)
-    said: dict[str, Any] = json.loads(spool.control(ControlKey.SOURCES) or "{}")
+    health.quarantine_records = spool.quarantined()
+    for reason, lost in sorted(counted(spool.control(ControlKey.DROPS)).items()):
+        if reason in _REASONS:
+            health.drops.add(reason=pb.GapReason.Value(f"GAP_REASON_{reason.upper()}"), records=lost)
+    try:
+        _fill_sources(health, json.loads(spool.control(ControlKey.SOURCES) or "{}"))
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as error:  # damaged: the resident writes it again
+        log.warning("state of the sources not readable", extra={"reason": str(error)})
+        del health.sources[:]
+
+
+def _fill_sources(health: pb.Health, said: dict[str, Any]) -> None:
     for source in said.get("sources", ()):
         one = health.sources.add(
             name=source["name"], successes=source.get("successes", 0), failures=source.get("failures", 0)
@@ -293,35 +356,6 @@ def _fill_health(health: pb.Health, spool: SenderSpool) -> None:
         health.resident_cpu_milliseconds = said["cpu_milliseconds"]
     if said.get("rss_bytes") is not None:
         health.resident_rss_bytes = said["rss_bytes"]
-
-
-def calendar_control(message: pb.Calendar) -> dict[str, str | None]:
-    """The control values that hold a pulled calendar; the old one stays when it cannot be used."""
-    from datetime import date
-
-    from veilleuse.wire.bands import Calendar, CalendarError, OpenSpan
-
-    def spans(weekly: Any) -> tuple[OpenSpan, ...]:
-        return tuple(
-            sorted(OpenSpan(span.iso_weekday, span.start_minute, span.end_minute) for span in weekly)
-        )
-
-    try:
-        calendar = Calendar(
-            time_zone=message.time_zone,
-            open_spans=spans(message.open_spans),
-            closures=tuple(sorted({date(day.year, day.month, day.day) for day in message.closures})),
-            update_windows=spans(message.update_windows),
-        )
-    except (CalendarError, ValueError) as error:
-        log.error("calendar refused, the former one stays", extra={"reason": str(error)})
-        return {ControlKey.CALENDAR_STATE: "failed"}
-    text = calendar.to_json()
-    return {
-        ControlKey.CALENDAR: text,
-        ControlKey.CALENDAR_SHA256: hashlib.sha256(text.encode()).hexdigest(),
-        ControlKey.CALENDAR_STATE: "applied",
-    }
 
 
 # ------------------------------------------------------------------------------------- waiting

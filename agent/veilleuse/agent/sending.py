@@ -7,27 +7,33 @@ Short-lived: each import here is paid on every contact. `keys` (cryptography) co
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
-from typing import Any, Final, cast
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from typing import Final, cast
 
+from veilleuse.agent.copied import CONFLICT, HARDWARE, Copies, Mark
 from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.errors import (
     AgentError,
     CertificateNotValid,
     CollectorAway,
     ConnectionClosed,
+    CopyFound,
+    IdentityConflict,
+    NotAdmitted,
+    NotEnrolled,
     SpoolBusy,
     SpoolError,
 )
-from veilleuse.agent.facts import MACHINE_ID, Roots, hardware_ids, own_facts
-from veilleuse.agent.identity import Identity, IdentityStore, Place, as_owner_of, require_machine_id
+from veilleuse.agent.facts import own_facts
+from veilleuse.agent.hardware import MACHINE_ID, Roots, hardware_ids, require_machine_id
+from veilleuse.agent.identity import Identity, IdentityStore, Place, as_owner_of
+from veilleuse.agent.joinfile import fingerprints
 from veilleuse.agent.locks import SEND_LOCK, ProcessLock
 from veilleuse.agent.outbox import Outbox, Ring, adopt_identity
 from veilleuse.agent.ports import ControlKey
@@ -37,9 +43,10 @@ from veilleuse.agent.sender import (
     next_contact_unix_milliseconds,
     retry_delay_milliseconds,
 )
-from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, allowed_population
-from veilleuse.agent.spool import FILE_NAME, connect
+from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, allowed_population, join_file_path
+from veilleuse.agent.spool import FILE_NAME, Bounds, connect, points_of, whole
 from veilleuse.agent.transport import Channel, EnrolmentCalls, TelemetryCalls, open_channel
+from veilleuse.agent.trial import coarser, in_use, on_trial
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
 
 log = logging.getLogger(__name__)
@@ -48,6 +55,10 @@ _HOLD_POLL_SECONDS: Final = 10.0
 """Longest wait between two looks at the spool; a look costs 0.1 ms."""
 _HOLD_POLL_SHARE: Final = 0.25
 """Of the period: a record is at most this late."""
+_REFUSED_MILLISECONDS: Final = 900_000
+"""A fleet whose token is refused asks four times an hour at most, each machine."""
+TRIAL_CONTACT_MILLISECONDS: Final = (60_000, 480_000)
+"""When a contact follows one that left a configuration to be tried: well inside the ten minutes of its trial."""
 _HOLD_CONTACT_SECONDS: Final = 900
 """A held sender says Hello at least this often: calendar and health."""
 
@@ -58,16 +69,18 @@ def send(settings: AgentSettings, hold: bool = False) -> int:
     What happened is left in the spool's control table (NEXT_SEND, STANDING, FAILURES). Raises NotEnrolled,
     AlreadyRunning, SpoolError.
     """
-    IdentityStore(settings.paths.state).require_enrolled()
+    _require_a_way_in(settings)
     with (
         as_owner_of(settings.paths.state),
         ProcessLock(settings.paths.state, SEND_LOCK, what="veilleuse-agent send"),
         closing(connect(settings.paths.state / FILE_NAME)) as connection,
     ):
+        bounds = Bounds(settings.spool.max_bytes, settings.spool.disk_reserve_bytes)
         ring = Ring(
             milliseconds=settings.spool.ring_hours * MILLISECONDS_PER_HOUR,
             records=settings.spool.ring_records,
-            max_bytes=settings.spool.max_bytes // 4,
+            max_bytes=bounds.ring_bytes,
+            quarantine_bytes=bounds.quarantine_bytes,
         )
         outbox = Outbox(connection, settings.paths.state / FILE_NAME, WireEncoder(), ring)
         sending = Sending(settings, outbox)
@@ -92,6 +105,8 @@ class Sending:
         self._store = IdentityStore(settings.paths.state)
         self._delay_milliseconds = 0
         """Until the next contact."""
+        self._copied = False
+        """This machine begins again: no more calls."""
 
     def contact(self) -> bool:
         """One contact on its own connection; whether it went well. Raises SpoolError."""
@@ -106,7 +121,7 @@ class Sending:
         parent = os.getppid()
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
             due = 0.0
-            while not stop.is_set() and os.getppid() == parent:
+            while not (stop.is_set() or self._copied) and os.getppid() == parent:
                 try:
                     due = self._held(connection, due)
                 except SpoolBusy as error:  # the resident process writes: next look
@@ -145,7 +160,10 @@ class Sending:
             seconds = CONTACT_SECONDS[
                 allowed_population(self._settings, self._outbox.control(ControlKey.POPULATION))
             ]
-        return seconds * MILLISECONDS_PER_SECOND
+        own = seconds * MILLISECONDS_PER_SECOND
+        if not self._settings.collector.accept_configuration:
+            return own
+        return coarser(own, in_use(self._outbox.control).configuration.contact_milliseconds)
 
     def _succeeded(self, contact: Contact) -> None:
         now = self._now()
@@ -156,6 +174,11 @@ class Sending:
             self._store.load().agent_id,
             self._uniform,
         )
+        if on_trial(self._outbox.control):  # the sooner it ends, the better: but not all at once
+            soon = max(
+                contact.next_send_after_milliseconds, round(self._uniform(*TRIAL_CONTACT_MILLISECONDS))
+            )
+            due = min(due, now + soon)
         self._delay_milliseconds = due - now
         self._outbox.set_control(
             {ControlKey.NEXT_SEND: str(due), ControlKey.STANDING: "ok", ControlKey.FAILURES: None}
@@ -163,8 +186,11 @@ class Sending:
         log.info("contact done", extra={"records": contact.records, "next_in_milliseconds": due - now})
 
     def _failed(self, error: AgentError) -> None:
-        failures = int(self._outbox.control(ControlKey.FAILURES) or 0) + 1
+        self._copied = isinstance(error, CopyFound)
+        failures = whole(self._outbox.control(ControlKey.FAILURES)) + 1
         asked = error.retry_after_milliseconds if isinstance(error, CollectorAway) else 0
+        if isinstance(error, NotAdmitted):
+            asked = _REFUSED_MILLISECONDS
         delay = retry_delay_milliseconds(failures, self._interval_milliseconds(), asked, self._uniform)
         self._delay_milliseconds = delay
         self._outbox.set_control(
@@ -189,6 +215,7 @@ class Connection(AbstractContextManager["Connection"]):
         self._settings = settings
         self._outbox = outbox
         self._store = store
+        self._copies = Copies(settings.paths.state)
         self._now = now
         self._channel: Channel | None = None
         self._sender: Sender | None = None
@@ -199,11 +226,14 @@ class Connection(AbstractContextManager["Connection"]):
         return self._sender is not None
 
     def contact(self) -> Contact:
-        """Hello and Push; a certificate that is due or expired is renewed. Raises AgentError."""
+        """Hello and Push; a certificate that is due or expired is renewed, one that is missing asked for. Raises AgentError."""
         require_machine_id(MACHINE_ID)
-        identity = self._store.load()
+        self._require_own_hardware()
+        with self._conflicts_noticed():
+            return self._contact(self._identity())
+
+    def _contact(self, identity: Identity) -> Contact:
         adopt_identity(self._outbox, identity.agent_id, identity.place.population)
-        self._store.require_original(hardware_ids(Roots(self._settings.paths.sysfs, MACHINE_ID)))
         if self._now() >= identity.not_after_unix_milliseconds:
             identity = self._renewed_after_expiry(identity)
         try:
@@ -224,10 +254,47 @@ class Connection(AbstractContextManager["Connection"]):
         if self._sender is None:
             return self.contact()
         try:
-            return self._sender.deliver()
+            with self._conflicts_noticed():
+                return self._sender.deliver()
         except AgentError:
             self.close()
             raise
+
+    def _identity(self) -> Identity:
+        """The identity, or the first one of a machine that has a join file or is a copy. Raises AgentError."""
+        try:
+            return self._store.load()
+        except NotEnrolled:
+            from veilleuse.agent import enrolling
+
+            return enrolling.by_itself(self._settings)
+
+    def _require_own_hardware(self) -> None:
+        """Raises CopyFound when it is another's: the mark makes the service begin again."""
+        hardware = hardware_ids(Roots(self._settings.paths.sysfs, MACHINE_ID))
+        if self._copies.marked() is None:
+            if not self._copies.is_other_hardware(hardware):
+                self._copies.keep(hardware)
+                return
+            self._copies.mark(Mark(HARDWARE, self._now()))
+        changed = ", ".join(self._copies.changed(hardware))
+        raise CopyFound(
+            f"this is a copy of another machine ({changed or 'both were served'}; nothing was sent): `veilleuse-agent run` "
+            "begins again under an identity of its own, at once when it runs, else when it starts"
+        )
+
+    @contextmanager
+    def _conflicts_noticed(self) -> Iterator[None]:
+        """A conflict makes this the copy, once an hour at most. Raises CopyFound, or the conflict itself."""
+        try:
+            yield
+        except IdentityConflict as error:
+            self.close()
+            now = self._now()
+            if not self._copies.may_rekey(now):
+                raise
+            self._copies.mark(Mark(CONFLICT, now))
+            raise CopyFound(f"{error}; it begins again under an identity of its own") from error
 
     def close(self) -> None:
         """Close the channel; may be called twice."""
@@ -246,9 +313,9 @@ class Connection(AbstractContextManager["Connection"]):
             address_of(self._settings, identity.place),
             self._settings.collector.deadline_seconds,
         )
-        said: dict[str, Any] = json.loads(self._outbox.control(ControlKey.SOURCES) or "{}")
-        points = [point for source in said.get("sources", ()) for point in source.get("points") or ()]
-        self._sender = Sender(self._outbox, calls, own_facts(self._settings, points), self._now)
+        facts = own_facts(self._settings, points_of(self._outbox.control(ControlKey.SOURCES)))
+        accept = self._settings.collector.accept_configuration
+        self._sender = Sender(self._outbox, calls, facts, self._now, accept_configuration=accept)
         return self._sender
 
     def _renew(self, identity: Identity) -> None:
@@ -263,7 +330,8 @@ class Connection(AbstractContextManager["Connection"]):
             self._settings.collector.deadline_seconds,
         )
         try:
-            enrolment.renew(calls.renew, cast("enrolment.Keys", keys), self._store)
+            pinned = fingerprints(self._settings.collector.ca_sha256)
+            enrolment.renew(calls.renew, cast("enrolment.Keys", keys), self._store, pinned)
             self.close()
         except AgentError as error:
             left = identity.not_after_unix_milliseconds - self._now()
@@ -278,6 +346,8 @@ class Connection(AbstractContextManager["Connection"]):
             raise error
         try:
             return self._renewed_after_expiry(identity)
+        except IdentityConflict:
+            raise
         except AgentError as other:
             log.info("certificate not renewed either", extra={"reason": str(other)})
             raise error from other
@@ -288,7 +358,18 @@ class Connection(AbstractContextManager["Connection"]):
         address = self._settings.collector.enrolment_address or identity.place.enrolment_address
         with open_channel(address, None, identity.roots_pem) as channel:
             desk = EnrolmentCalls(channel, address, self._settings.collector.deadline_seconds)
-            return enrolment.renew_expired(desk, cast("enrolment.Keys", keys), self._store)
+            pinned = fingerprints(self._settings.collector.ca_sha256)
+            return enrolment.renew_expired(desk, cast("enrolment.Keys", keys), self._store, pinned)
+
+
+def _require_a_way_in(settings: AgentSettings) -> None:
+    """Raises NotEnrolled when there is no identity, and nothing to get one with."""
+    store, join_file = IdentityStore(settings.paths.state), join_file_path(settings)
+    if store.is_enrolled() or join_file.exists() or Copies(settings.paths.state).original() is not None:
+        return
+    raise NotEnrolled(
+        f"this machine is not enrolled (nothing in {store.directory}, no {join_file}): `veilleuse-agent enrol JOINFILE`"
+    )
 
 
 def _pushed(contact: Contact) -> None:

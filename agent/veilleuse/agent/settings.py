@@ -15,6 +15,8 @@ from veilleuse.wire.vocabulary import Population
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE_AGENT"
 DEFAULT_FILE: Final = Path("/etc/veilleuse/agent.toml")
+JOIN_FILE: Final = "join.json"
+"""Inside `paths.state`."""
 CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
 """DESIGN.md §3."""
 _PRIVACY: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERVER)
@@ -47,12 +49,22 @@ class Collector(Section):
         check=check_reachable,
     )
     ca_sha256: str = setting(
-        "", "SHA-256 of the CA certificate, hexadecimal; empty = the join file's CA is trusted."
+        "",
+        "SHA-256 of the CA certificate, hexadecimal; several, comma separated, during a rotation. Empty = the join file's CA "
+        "is trusted.",
+    )
+    join_file: str = setting(
+        "",
+        "Join file that an agent without identity enrols with by itself, and deletes; empty = join.json in paths.state.",
     )
     contact_seconds: int = setting(
         0,
         "Seconds between two contacts; 0 = the population's: 86400 workstation, 3600 classroom, 900 server.",
         minimum=0,
+    )
+    accept_configuration: bool = setting(
+        True,
+        "Let the collector make the tick, the period and the contacts longer than set here, never shorter.",
     )
     deadline_seconds: float = setting(15.0, "Deadline of one call.", minimum=1, maximum=120)
 
@@ -106,10 +118,16 @@ class Spool(Section):
     """The buffer on disk."""
 
     max_bytes: int = setting(
-        64 * 1024 * 1024, "Largest spool; then the oldest records go and a gap says so.", minimum=1024 * 1024
+        64 * 1024 * 1024,
+        "Most that the spool takes on the disk, with its journal and all that is set aside; 8 to 512 MiB. "
+        "Then the oldest records go and a gap says so.",
+        minimum=8 * 1024 * 1024,
+        maximum=512 * 1024 * 1024,
     )
     disk_reserve_bytes: int = setting(
-        500_000_000, "Free space on the disk that the spool never touches.", minimum=0
+        500_000_000,
+        "Free space on the disk that the spool never touches; 5 % of the disk where that is less.",
+        minimum=0,
     )
     ring_hours: int = setting(
         72, "How long acknowledged records are kept, for a collector restored from a backup.", minimum=0
@@ -163,3 +181,8 @@ def allowed_population(settings: AgentSettings, enrolled: str | None) -> Populat
     said = (settings.measure.population, enrolled or "")
     known = [population for population in _PRIVACY if population in said]
     return known[0] if known else Population.WORKSTATION
+
+
+def join_file_path(settings: AgentSettings) -> Path:
+    """Where an agent without identity looks for a join file."""
+    return Path(settings.collector.join_file or settings.paths.state / JOIN_FILE)

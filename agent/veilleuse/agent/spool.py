@@ -8,6 +8,7 @@ One SQLite file, rollback journal, synchronous FULL: a row that `append` returne
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sqlite3
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged, SpoolError, SpoolFull
 from veilleuse.agent.model import ClockPeriod, Gap, Period, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
-from veilleuse.wire.vocabulary import GapReason
+from veilleuse.wire.vocabulary import Boundary, GapReason, PointKind
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT_MILLISECONDS: Final = 10_000
 """DESIGN.md §4."""
 
-_ASIDE: Final = "`veilleuse-agent run` sets it aside when it starts"
+ASIDE: Final = "`veilleuse-agent run` sets it aside when it starts"
 
 SCHEMA: Final = """
 CREATE TABLE pending (           -- rows the resident made and the sender has not numbered yet, oldest first
@@ -63,7 +64,7 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         raise translate(error, path) from error
     except UnicodeDecodeError as error:  # sqlite3 quotes damaged text in its message, and Python cannot
-        raise SpoolDamaged(f"the spool {path} is damaged (text that is not UTF-8): {_ASIDE}") from error
+        raise SpoolDamaged(f"the spool {path} is damaged (text that is not UTF-8): {ASIDE}") from error
 
 
 def translate(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
@@ -80,7 +81,7 @@ def translate(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
         sqlite3.SQLITE_NOTADB,
         sqlite3.SQLITE_ERROR,
     ):  # the last: a table is gone
-        return SpoolDamaged(f"the spool {path} is damaged ({error}): {_ASIDE}")
+        return SpoolDamaged(f"the spool {path} is damaged ({error}): {ASIDE}")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return SpoolError(
             f"cannot write the spool {path} ({error}): check that its directory exists and belongs to the agent"
@@ -111,7 +112,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         _create(connection)
     if (version := _version(connection)) != SCHEMA_VERSION:
         raise SpoolDamaged(
-            f"the spool {path} has schema {version}, this agent knows {SCHEMA_VERSION}: {_ASIDE}"
+            f"the spool {path} has schema {version}, this agent knows {SCHEMA_VERSION}: {ASIDE}"
         )
 
 
@@ -136,22 +137,67 @@ def new_epoch() -> str:
     return os.urandom(8).hex()
 
 
+def counted(text: str | None) -> dict[str, int]:
+    """{word: number} out of a control value; what is damaged does not count."""
+    try:
+        raw = json.loads(text or "{}")
+        return {str(word): number for word, number in raw.items() if type(number) is int and number >= 0}
+    except (ValueError, AttributeError):
+        return {}
+
+
+def whole(text: str | None) -> int:
+    """The number ≥ 0 of a control value; 0 when it is absent or damaged."""
+    return int(text) if text and text.isascii() and text.isdigit() else 0
+
+
+def points_of(sources: str | None) -> list[tuple[str, str, str, str]]:
+    """(kind, domain, boundary, subject) of every point in ControlKey.SOURCES; what is damaged is left out."""
+    found = []
+    try:
+        for source in json.loads(sources or "{}").get("sources", ()):
+            for kind, domain, boundary, subject in source.get("points") or ():
+                point = (PointKind(kind).value, str(domain), Boundary(boundary).value, str(subject))
+                found.append(point)
+    except (ValueError, TypeError, AttributeError) as error:
+        log.warning("points of the sources not readable", extra={"reason": str(error)})
+    return found
+
+
 # ------------------------------------------------------------------------------- the resident's half
 
-RESERVED_PAGES: Final = 16
-"""Kept free below the bound for the control table and the sender's own rows."""
 DROPPED_AT_ONCE: Final = 32
+RING_FLOOR: Final = 14
+"""Acknowledged records that stay even when there is no room: PROMISES.md §2.2."""
 MAX_SPANS: Final = 256
 """Of one gap; what does not fit is undated."""
 DISK_SHARE: Final = 0.05
-"""Never the last 5 % of a small disk, PROMISES.md R7."""
+"""Never the last 5 % of a disk of less than 10 GB: docs/decisions/0016."""
+SALVAGED: Final = '{"wire"'
+"""How a row begins that was numbered in a spool set aside since: its bytes, for the sender to check."""
 
 
 class Bounds(NamedTuple):
-    """How much of the disk the spool may take."""
+    """How much of the disk the spool may take: docs/decisions/0016."""
 
     max_bytes: int
+    """All files together: the spool, its journal, one damaged file set aside."""
     disk_reserve_bytes: int
+
+    @property
+    def ring_bytes(self) -> int:
+        """For acknowledged records; a new epoch rewrites them, so the journal takes as much for a moment."""
+        return self.max_bytes // 8
+
+    @property
+    def quarantine_bytes(self) -> int:
+        """For the originals of what was refused."""
+        return self.max_bytes // 32
+
+    @property
+    def rows_bytes(self) -> int:
+        """For the file as the resident fills it; left out are the journal and the sender's own rows."""
+        return self.max_bytes - self.ring_bytes - 2 * self.quarantine_bytes
 
 
 class FileSpool:
@@ -163,6 +209,7 @@ class FileSpool:
         self._path = path
         self._bounds = bounds
         self._page_bytes = int(connection.execute("PRAGMA page_size").fetchone()[0])
+        self._aside_bytes = sum(file.stat().st_size for file in set_aside(path))
 
     def append(self, bodies: Sequence[str], control: Mapping[str, str | None]) -> None:
         """Append rows and set control keys in one transaction; the oldest rows go when there is no room."""
@@ -175,6 +222,13 @@ class FileSpool:
                     db.execute("DELETE FROM control WHERE key = ?", (key,))
                 else:
                     db.execute("INSERT OR REPLACE INTO control (key, value) VALUES (?, ?)", (key, value))
+
+    def shrink_file(self) -> None:
+        """Give back to the disk what the file has beyond its bound: it was larger once. Raises like `append`."""
+        if os.stat(self._path).st_size > self._bounds.max_bytes - self._bounds.ring_bytes:
+            self.append((), {})
+            with translated(self._path):
+                self._connection.execute("VACUUM")
 
     def control(self, key: str) -> str | None:
         """A control value, see ports.ControlKey."""
@@ -196,23 +250,39 @@ class FileSpool:
         self._connection.close()
 
     def _make_room(self, db: sqlite3.Connection, size: int) -> None:
-        """Drop the oldest unnumbered records until `size` more bytes fit. Raises SpoolFull when none is left."""
+        """Make `size` more bytes fit: what was set aside goes first, then the ring, then the oldest unnumbered records.
+
+        Raises SpoolFull when nothing is left that could go.
+        """
         needed = 2 * (size // self._page_bytes + 1)
-        allowed = self._allowed_pages(db)
-        while allowed - _used_pages(db) < needed:
-            if not _drop_oldest(db):
+        while self._allowed_pages(db) - _used_pages(db) < needed:
+            if not (self._drop_aside() or _shrink_ring(db) or _drop_oldest(db)):
                 raise SpoolFull(
                     f"no room left under the spool {self._path}: free some disk space, or raise spool.max_bytes"
                 )
 
     def _allowed_pages(self, db: sqlite3.Connection) -> int:
         """What the file may hold: its bound; or only what it has already when the disk is down to its reserve."""
-        bound = self._bounds.max_bytes // self._page_bytes - RESERVED_PAGES
+        bound = (self._bounds.rows_bytes - self._aside_bytes) // self._page_bytes
         disk = os.statvfs(self._path.parent)
         reserve = min(self._bounds.disk_reserve_bytes, int(disk.f_blocks * disk.f_frsize * DISK_SHARE))
         if disk.f_bavail * disk.f_frsize >= reserve:
             return bound
         return min(bound, int(db.execute("PRAGMA page_count").fetchone()[0]))
+
+    def _drop_aside(self) -> bool:
+        if not self._aside_bytes:
+            return False
+        for file in set_aside(self._path):
+            file.unlink(missing_ok=True)
+        self._aside_bytes = 0
+        log.warning("spool that was set aside removed: its room is needed")
+        return True
+
+
+def set_aside(path: Path) -> list[Path]:
+    """Spools that are kept for a human, damaged or another machine's, with their journals."""
+    return [*path.parent.glob(f"{path.name}.damaged-*"), *path.parent.glob(f"{path.name}.copied-*")]
 
 
 @contextmanager
@@ -231,6 +301,17 @@ def _used_pages(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA page_count").fetchone()[0]) - int(
         db.execute("PRAGMA freelist_count").fetchone()[0]
     )
+
+
+def _shrink_ring(db: sqlite3.Connection) -> bool:
+    """Forget the oldest acknowledged records, all but RING_FLOOR; False when there are no more."""
+    cursor = db.execute(
+        "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL"
+        " AND seq <= (SELECT max(seq) FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL) - ?"
+        " ORDER BY seq LIMIT ?)",
+        (RING_FLOOR, DROPPED_AT_ONCE),
+    )
+    return cursor.rowcount > 0
 
 
 def _drop_oldest(db: sqlite3.Connection) -> bool:
@@ -293,102 +374,3 @@ def _join(one: Period | None, other: Period | None) -> Period | None:
             length = one.duration_milliseconds + other.duration_milliseconds
             return ClockPeriod(one.start_unix_milliseconds, length, one.utc_offset_seconds)
     return None
-
-
-# -------------------------------------------------------------------------------------------- damage
-
-
-def open_spool(path: Path, bounds: Bounds, now_unix_milliseconds: int) -> FileSpool:
-    """The resident's spool. A damaged file is set aside, what can be read of it is kept, a gap says so.
-
-    Raises SpoolBusy, SpoolFull or SpoolError (cannot be opened at all).
-    """
-    damaged = path.exists() and path.stat().st_size == 0
-    if not damaged:
-        try:
-            return _checked(path, bounds)
-        except SpoolDamaged as error:
-            log.error("damaged spool set aside", extra={"reason": str(error)})
-    aside = _set_aside(path, now_unix_milliseconds)
-    spool = FileSpool(connect(path), path, bounds)
-    bodies, control, numbered = _salvage(aside)
-    gap = Gap(GapReason.SPOOL_DAMAGED, (), max(1, numbered))
-    spool.append([gap.to_json(), *bodies], control)
-    log.error(
-        "new spool begun", extra={"set_aside": str(aside), "rows_kept": len(bodies), "rows_lost": numbered}
-    )
-    return spool
-
-
-def _checked(path: Path, bounds: Bounds) -> FileSpool:
-    """Opened and read through once. Raises SpoolDamaged when anything in it cannot be read."""
-    connection = connect(path)
-    try:
-        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if result != "ok":
-            raise SpoolDamaged(f"the spool {path} is damaged ({result}): {_ASIDE}")
-        _read_through(connection)
-    except SpoolDamaged:
-        connection.close()
-        raise
-    except (sqlite3.DatabaseError, ValueError, KeyError) as error:
-        connection.close()
-        busy = isinstance(error, sqlite3.DatabaseError) and isinstance(translate(error, path), SpoolBusy)
-        if busy:
-            raise SpoolBusy(f"the spool {path} is held by another process: stop it and try again") from error
-        raise SpoolDamaged(f"the spool {path} is damaged ({error}): {_ASIDE}") from error
-    return FileSpool(connection, path, bounds)
-
-
-def _read_through(connection: sqlite3.Connection) -> None:
-    for statement in (
-        "SELECT id, body FROM pending",
-        "SELECT key, value FROM control",
-        "SELECT seq, chain, acknowledged_unix_milliseconds FROM outbox",
-        "SELECT seq, epoch, reason FROM quarantine",
-    ):
-        for _ in connection.execute(statement):
-            pass  # a text that is not UTF-8 raises here
-    row = connection.execute("SELECT value FROM control WHERE key = ?", (ControlKey.EPOCH,)).fetchone()
-    if row is None or len(bytes.fromhex(row[0])) != 8:
-        raise ValueError("no epoch")
-
-
-def _set_aside(path: Path, now_unix_milliseconds: int) -> Path:
-    """Rename the file and its journal; one such file is kept, older ones go."""
-    for older in path.parent.glob(f"{path.name}.damaged-*"):
-        older.unlink(missing_ok=True)
-    aside = path.with_name(f"{path.name}.damaged-{now_unix_milliseconds // 1000}")
-    path.rename(aside)
-    journal = path.with_name(f"{path.name}-journal")
-    if journal.exists():
-        journal.rename(aside.with_name(f"{aside.name}-journal"))
-    return aside
-
-
-def _salvage(aside: Path) -> tuple[list[str], dict[str, str | None], int]:
-    """(unnumbered rows, control values) that can still be read, and how many numbered rows were not acknowledged.
-
-    Those stay aside: some may have arrived, and under a new epoch the collector could not tell that they are the same.
-    """
-    numbered = 0
-    bodies: list[str] = []
-    control: dict[str, str | None] = {}
-    unreadable = contextlib.suppress(sqlite3.Error, UnicodeDecodeError)
-    with unreadable, contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as db:
-        db.text_factory = bytes
-        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
-            for key, value in db.execute("SELECT key, value FROM control"):
-                with contextlib.suppress(ValueError, AttributeError):
-                    control[ControlKey(key.decode("ascii"))] = value.decode("utf-8")
-        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
-            for (body,) in db.execute("SELECT body FROM pending ORDER BY id"):
-                with contextlib.suppress(ValueError, AttributeError):
-                    body_from_json(text := body.decode("utf-8"))
-                    bodies.append(text)
-        with contextlib.suppress(sqlite3.Error):
-            for _ in db.execute("SELECT seq FROM outbox WHERE acknowledged_unix_milliseconds IS NULL"):
-                numbered += 1
-    for key in (ControlKey.EPOCH, ControlKey.DROPS):
-        control.pop(key, None)
-    return bodies, control, numbered

@@ -25,6 +25,11 @@ CLOCK_TOLERANCE_MILLISECONDS: Final = 5 * MILLISECONDS_PER_MINUTE
 """PROMISES.md §2.2: what the collector bears without correcting."""
 CLOCK_PATIENCE_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
 """How long a clock that is behind the last sign of life is waited for; then it is believed (the sign was wrong)."""
+FAR_JUMP_MILLISECONDS: Final = 36 * MILLISECONDS_PER_HOUR
+"""A running clock that jumps further is waited for as long as CLOCK_PATIENCE: a collector refuses what is two days ahead."""
+ABSURD_JUMP_MILLISECONDS: Final = 400 * MILLISECONDS_PER_DAY
+"""Ahead by more than this: waited for a day."""
+ABSURD_PATIENCE_MILLISECONDS: Final = MILLISECONDS_PER_DAY
 HELD_TICKS: Final = 720
 """Undated ticks kept in memory: 2 h at 10 s."""
 LONGEST_RECONSTRUCTION_MILLISECONDS: Final = 400 * MILLISECONDS_PER_DAY
@@ -167,21 +172,27 @@ def is_plausible(unix_milliseconds: int) -> bool:
 class ClockGuard:
     """Keeps ticks undated while the clock cannot be right, and dates them by boot-time once it is.
 
-    A clock that jumps to another plausible time while the agent runs is followed at once.
+    Once a clock was trusted in this boot, boot-time carries it on through a clock that cannot be right. A jump to a time near
+    by is followed at once, one far off when it stays.
     """
 
-    def __init__(self, last_unix_milliseconds: int | None, start: Instant) -> None:
+    def __init__(
+        self, last_unix_milliseconds: int | None, start: Instant, offset_milliseconds: int | None = None
+    ) -> None:
+        """`last_unix_milliseconds`: of the last sign of life. `offset_milliseconds`: Unix − boot-time, when it is of this boot."""
         known = last_unix_milliseconds is not None and is_plausible(last_unix_milliseconds)
         self._floor = last_unix_milliseconds if known else None
         self._start = start
         self._held: list[tuple[int, Tick]] = []  # (boot-time at the tick's start, tick)
-        self._offset: int | None = None  # Unix − boot-time, when last trusted
+        self._offset = offset_milliseconds if known else None  # Unix − boot-time, when last trusted
+        self._far_since: int | None = None  # boot-time at which a clock far off was first seen
 
     def date(self, now: Instant, ticks: tuple[Tick, ...]) -> tuple[tuple[Tick, ...], int]:
         """(ticks that can be folded now, milliseconds lost because too many were held)."""
+        self._note_jump(now)
         trusted = self._is_trusted(now)
         if trusted:
-            self._floor = None
+            self._floor = self._far_since = None
             self._offset = now.unix_milliseconds - now.boottime_milliseconds
             if not self._held:
                 return ticks, 0
@@ -189,8 +200,8 @@ class ClockGuard:
         for tick in ticks:
             self._held.append((begin, tick))
             begin += tick.duration_milliseconds
-        if trusted:
-            return self._release(now), 0
+        if self._offset is not None:
+            return self._release(self._offset), 0
         lost = self._held[:-HELD_TICKS]
         del self._held[:-HELD_TICKS]
         return (), sum(tick.duration_milliseconds for _, tick in lost)
@@ -204,7 +215,7 @@ class ClockGuard:
     def start(self, now: Instant) -> Instant:
         """The instant of the start with the Unix time that a now trusted clock gives it."""
         since = now.boottime_milliseconds - self._start.boottime_milliseconds
-        return self._start._replace(unix_milliseconds=now.unix_milliseconds - since)
+        return self._start._replace(unix_milliseconds=self.unix_at(now) - since)
 
     @property
     def trusted(self) -> bool:
@@ -218,13 +229,33 @@ class ClockGuard:
     def _is_trusted(self, now: Instant) -> bool:
         if not is_plausible(now.unix_milliseconds):
             return False
-        if self._floor is None or now.unix_milliseconds >= self._floor - CLOCK_TOLERANCE_MILLISECONDS:
+        if self._offset is not None:
+            jump = now.unix_milliseconds - now.boottime_milliseconds - self._offset
+            if abs(jump) <= FAR_JUMP_MILLISECONDS:
+                return True
+            absurd = jump > ABSURD_JUMP_MILLISECONDS
+            patience = ABSURD_PATIENCE_MILLISECONDS if absurd else CLOCK_PATIENCE_MILLISECONDS
+            since = now.boottime_milliseconds if self._far_since is None else self._far_since
+            return now.boottime_milliseconds - since >= patience
+        if self._floor is None:
+            return True
+        ahead = now.unix_milliseconds - self._floor
+        if -CLOCK_TOLERANCE_MILLISECONDS <= ahead <= ABSURD_JUMP_MILLISECONDS:
             return True
         waited = now.boottime_milliseconds - self._start.boottime_milliseconds
         return waited >= CLOCK_PATIENCE_MILLISECONDS
 
-    def _release(self, now: Instant) -> tuple[Tick, ...]:
-        offset = now.unix_milliseconds - now.boottime_milliseconds
+    def _note_jump(self, now: Instant) -> None:
+        """Since when the clock has been far off what boot-time carries on, if it is."""
+        if self._offset is None:
+            return
+        jump = now.unix_milliseconds - now.boottime_milliseconds - self._offset
+        if abs(jump) <= FAR_JUMP_MILLISECONDS or not is_plausible(now.unix_milliseconds):
+            self._far_since = None
+        elif self._far_since is None:
+            self._far_since = now.boottime_milliseconds
+
+    def _release(self, offset: int) -> tuple[Tick, ...]:
         dated = tuple(tick._replace(start_unix_milliseconds=begin + offset) for begin, tick in self._held)
         self._held.clear()
         return dated

@@ -78,8 +78,7 @@ class Ticker:
         self.polled = tuple(Polled(source, points) for source, points in sources)
         self._load_source = load
         self._default_supply = default_supply
-        self._tick_milliseconds = tick_milliseconds
-        self._gap_milliseconds = max(SHORTEST_GAP_MILLISECONDS, TICKS_PER_GAP * tick_milliseconds)
+        self.retime(tick_milliseconds)
         self._usage = usage
         self._remainders: dict[Point, int] = {}  # µJ, 0 to 999
         self._previous: Instant | None = None
@@ -92,6 +91,11 @@ class Ticker:
         """Stretches that wait for a counter; the last one ends at the last poll."""
         self.load_successes = 0
         self.load_failures = 0
+
+    def retime(self, tick_milliseconds: int) -> None:
+        """Another time between two polls, from the next one on; what is measured goes on."""
+        self._tick_milliseconds = tick_milliseconds
+        self._gap_milliseconds = max(SHORTEST_GAP_MILLISECONDS, TICKS_PER_GAP * tick_milliseconds)
 
     def tick(self, *, last: bool = False) -> tuple[Instant, tuple[Tick, ...]]:
         """Poll once: the instant, and the stretches that are settled with it (none on the first), the latest ending now.

@@ -14,6 +14,7 @@ from veilleuse.agent.errors import (
     CertificateNotValid,
     CollectorAway,
     ConnectionClosed,
+    IdentityConflict,
     IdentityError,
     RequestRefused,
 )
@@ -29,6 +30,8 @@ RETRY_AFTER_KEYS: Final = (metadata.RETRY_AFTER, "grpc-retry-pushback-ms")
 """Trailing metadata in which a collector says when to come back."""
 LONGEST_WAIT_MILLISECONDS: Final = 24 * 3_600_000
 """However long a collector asks to wait."""
+CONFLICTS: Final = frozenset({"identity_conflict", "superseded"})
+"""Reasons that mean: somebody else holds a newer certificate of this identity. docs/wire.md."""
 _OTHER_CA: Final = "shows a certificate of another CA than the join file's: is it the right collector?"
 _OTHER_TIME: Final = "by this machine's clock: set the clock here or on the collector"
 _HANDSHAKES: Final[tuple[tuple[str, type[AgentError], str], ...]] = (
@@ -144,7 +147,9 @@ def translate(error: Any, address: str) -> AgentError:
         case grpc.StatusCode.UNAUTHENTICATED:
             return CertificateNotValid(f"{who} does not accept the agent's certificate: {details}")
         case grpc.StatusCode.PERMISSION_DENIED:
-            return IdentityError(f"refused by {who}: {details}")
+            reason = str(_said(error).get(metadata.REASON, ""))
+            kind = IdentityConflict if reason in CONFLICTS else IdentityError
+            return kind(f"refused by {who}: {details}", reason)
         case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.UNIMPLEMENTED:
             return RequestRefused(f"{who} cannot accept the request: {details}")
         case grpc.StatusCode.UNAVAILABLE if wait is None and "Socket closed" in details:
@@ -161,12 +166,17 @@ def translate(error: Any, address: str) -> AgentError:
 
 def _asked_to_wait(error: Any) -> int | None:
     """Milliseconds; None when no collector said anything."""
-    said: Mapping[str, str | bytes] = dict(error.trailing_metadata() or ())
+    said = _said(error)
     for key in RETRY_AFTER_KEYS:
         text = said.get(key)
         if isinstance(text, str) and text.isdigit() and len(text) < 16:
             return min(int(text), LONGEST_WAIT_MILLISECONDS)
     return None
+
+
+def _said(error: Any) -> Mapping[str, str | bytes]:
+    """The trailing metadata."""
+    return dict(error.trailing_metadata() or ())
 
 
 def _shortened(details: str) -> str:

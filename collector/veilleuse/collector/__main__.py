@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 
 
@@ -16,7 +17,13 @@ def main() -> int:
             raise
         print(f"veilleuse: {error.name} is not installed: install veilleuse[collector]", file=sys.stderr)
         return 1
+    _no_core_dump()
     return run(sys.argv[1:])
+
+
+def _no_core_dump() -> None:
+    """A crash leaves no key on the disk; children inherit it. PROMISES.md S19."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 if __name__ == "__main__":

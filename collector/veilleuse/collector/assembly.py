@@ -15,14 +15,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from veilleuse.collector.admin.backup import Backups
+from veilleuse.collector.admin.hosts import forget_left
 from veilleuse.collector.admin.operations import Addresses, Operations, new_site
 from veilleuse.collector.admin_client import SOCKET_FILE
+from veilleuse.collector.configuring import Configuring
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment import authority as certificate_authority
 from veilleuse.collector.enrolment.authorise import Standing, Standings
 from veilleuse.collector.enrolment.authority import Authority
 from veilleuse.collector.enrolment.forms import write_private
+from veilleuse.collector.enrolment.imported import Brought
 from veilleuse.collector.enrolment.issuing import Office
+from veilleuse.collector.enrolment.register import FILE as REGISTER_FILE
+from veilleuse.collector.enrolment.register import Register, register_file
+from veilleuse.collector.enrolment.replay import open_register, replay
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.health import Health
@@ -36,19 +43,33 @@ from veilleuse.collector.store.sqlite import (
     make_directory,
     open_store,
 )
-from veilleuse.collector.store.sqlite.directory import DATA_FILE, IDENTITY_FILE, LOCK_FILE
+from veilleuse.collector.store.sqlite.directory import (
+    DATA_FILE,
+    FLEET_KEY_FILE,
+    IDENTITY_FILE,
+    LOCK_FILE,
+    REPLACED_PREFIX,
+    RESTORE_UNPACKED,
+    require_whole_directory,
+)
 from veilleuse.collector.version import product_version
 from veilleuse.collector.writer import Writer
 
 log = logging.getLogger(__name__)
 
-FLEET_KEY_FILE: Final = "fleet.key"
 FLEET_KEY_BYTES: Final = 32
 _OURS: Final = frozenset(
-    {LOCK_FILE, SOCKET_FILE, certificate_authority.FOLDER, certificate_authority.DRAFT, "lost+found"}
+    {
+        LOCK_FILE,
+        SOCKET_FILE,
+        certificate_authority.FOLDER,
+        certificate_authority.DRAFT,
+        RESTORE_UNPACKED,
+        "lost+found",
+    }
 )
 """What a data directory may hold before `init`; lost+found when it is a disk of its own."""
-_OURS_WITH_ENDINGS: Final = (DATA_FILE, IDENTITY_FILE, FLEET_KEY_FILE)
+_OURS_WITH_ENDINGS: Final = (DATA_FILE, IDENTITY_FILE, FLEET_KEY_FILE, REGISTER_FILE, REPLACED_PREFIX)
 """The same, with SQLite's or our own endings behind."""
 
 
@@ -76,7 +97,8 @@ class Initialised:
     """What `init` made."""
 
     data_dir: Path
-    root_key: Path
+    root_key: Path | None
+    """None when the root is an organisation's own."""
     ca_sha256: str
     site: str | None
 
@@ -93,25 +115,25 @@ def initialise(
     zone: str | None = None,
     time_zone: str | None = None,
     simulated: bool = False,
+    brought: Brought | None = None,
 ) -> Initialised:
-    """Make the data directory: fleet key, both databases, a first site if named, and last the authority.
+    """Make the data directory: fleet key, both databases, a first site if named, and last the authority, or the one brought.
 
     Until the authority is in place nothing counts: an init that was cut, at whatever moment, is carried on. Raises
     DataDirectoryError when it exists already, holds other files or cannot be written; UsageError or UnknownZone for a
     site that cannot be, before anything is written.
     """
     data_dir = settings.data_dir
+    require_whole_directory(data_dir)
     first_site = None if site is None else new_site(settings, site, zone, time_zone)
     _require_unfinished(data_dir)
-    _require_ours(data_dir)
+    require_ours(data_dir)
     make_directory(data_dir)
     with DirectoryLock(data_dir):
         _require_unfinished(data_dir)  # another init may have been faster
-        _make(settings, first_site, simulated=simulated)
+        _make(settings, first_site, brought, simulated=simulated)
     authority = Authority(data_dir, settings.pki)
-    return Initialised(
-        data_dir, data_dir / certificate_authority.FOLDER / "root.key", authority.root_sha256, site
-    )
+    return Initialised(data_dir, certificate_authority.root_key_file(data_dir), authority.root_sha256, site)
 
 
 @contextmanager
@@ -121,17 +143,21 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
     Raises DataDirectoryError (in use, not made yet, unwritable), StoreDamaged, StoreTooNew.
     """
     data_dir = settings.data_dir
+    require_whole_directory(data_dir)
     if not is_initialised(data_dir):
         raise DataDirectoryError(
             f"{data_dir} is no data directory: run 'veilleuse init' first, or set data_dir"
         )
     with ExitStack() as cleanup:
         cleanup.enter_context(DirectoryLock(data_dir))
+        require_whole_directory(data_dir)  # a restore may have been faster
         authority = Authority(data_dir, settings.pki)
         fleet_key = read_fleet_key(data_dir)
         store = open_store(data_dir, settings.store)
         cleanup.callback(store.close)
-        standings = Standings(_all_standings(store.registry))
+        register = _register(settings, store)
+        standings = Standings(_all_standings(store.registry), store.registry.forgotten())
+        configuring = Configuring(store.configurations)
         health, damaged, dirty = Health(), threading.Event(), threading.Event()
         writer = Writer(
             store,
@@ -143,7 +169,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         simulated = store.registry.data_kind().simulated
         writer.start()
         cleanup.callback(writer.stop)
-        office = Office(authority, standings, store.registry, writer)
+        office = Office(authority, standings, store.registry, writer, register)
         derive = DeriveWorker(
             writer,
             store.derive,
@@ -155,7 +181,17 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         cleanup.callback(derive.stop)
         addresses = Addresses.from_settings(settings)
         operations = Operations(
-            settings, office, store.derive, derive, health, fleet_key, product_version(), addresses
+            settings,
+            office,
+            store.derive,
+            derive,
+            health,
+            fleet_key,
+            product_version(),
+            addresses,
+            Backups(data_dir, settings.store, store, writer),
+            configuring,
+            store.forgetting,
         )
         yield Collector(
             settings, simulated, health, store, writer, office, derive, addresses, operations, damaged
@@ -186,7 +222,7 @@ def _require_unfinished(data_dir: Path) -> None:
         )
 
 
-def _require_ours(data_dir: Path) -> None:
+def require_ours(data_dir: Path) -> None:
     """Raises DataDirectoryError when it is somebody else's: its mode would become 0700, and `purge` would take all."""
     try:
         names = [path.name for path in data_dir.iterdir()]
@@ -199,7 +235,9 @@ def _require_ours(data_dir: Path) -> None:
         )
 
 
-def _make(settings: CollectorSettings, site: Site | None, *, simulated: bool) -> None:
+def _make(
+    settings: CollectorSettings, site: Site | None, brought: Brought | None, *, simulated: bool
+) -> None:
     data_dir, now = settings.data_dir, time.time()
     has_authority = (data_dir / certificate_authority.FOLDER).exists()
     try:
@@ -208,7 +246,7 @@ def _make(settings: CollectorSettings, site: Site | None, *, simulated: bool) ->
     except OSError as error:
         raise DataDirectoryError(f"cannot write in {data_dir}: {error.strerror or error}") from error
     if not has_authority:
-        certificate_authority.draft(data_dir, datetime.fromtimestamp(now, UTC))
+        certificate_authority.draft(data_dir, datetime.fromtimestamp(now, UTC), brought)
     with closing(
         create_store(data_dir, settings.store, simulated=simulated, now_unix_milliseconds=round(now * 1000))
     ) as store:
@@ -218,10 +256,24 @@ def _make(settings: CollectorSettings, site: Site | None, *, simulated: bool) ->
         certificate_authority.adopt(data_dir)
 
 
+def _register(settings: CollectorSettings, store: SqliteStore) -> Register:
+    """The register, after what it knows of newer events was brought in, and who was forgotten taken out again."""
+    path = register_file(settings.data_dir, settings.pki.register_file)
+    replay(path, store.registry, store.transaction)
+    forget_left(store.registry, store.forgetting)
+    return open_register(path, store.registry)
+
+
 def _all_standings(registry: Registry) -> Iterator[tuple[AgentId, Standing]]:
     for host in registry.hosts():
         latest = registry.latest_certificate(host.host_id)
         yield (
             host.agent_id,
-            Standing(host.host_id, host.population, host.status, latest.generation if latest else 0),
+            Standing(
+                host.host_id,
+                host.population,
+                host.status,
+                latest.generation if latest else 0,
+                host.used_generation,
+            ),
         )

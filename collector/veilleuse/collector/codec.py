@@ -119,6 +119,15 @@ def record_period(period: Any, milliseconds: int) -> RecordPeriod:
     )
 
 
+def gap_spans(gap: Any) -> tuple[tuple[RecordPeriod, int], ...]:
+    """(where, milliseconds lost) of the dated spans of a validated Gap; a clock span may be longer than a day."""
+    return tuple(
+        (record_period(span.period, span.milliseconds), span.milliseconds)
+        for span in gap.spans
+        if span.HasField("period")
+    )
+
+
 def facts_from_wire(facts_wire: bytes) -> MachineFacts:
     """Encoded Facts, after validate.clean_facts, as the wall model needs them; empty bytes = nothing known."""
     facts = pb.Facts.FromString(facts_wire)
@@ -164,4 +173,5 @@ def health_from_wire(health_wire: bytes) -> HostHealth:
             health.resident_cpu_milliseconds if health.HasField("resident_cpu_milliseconds") else None
         ),
         resident_rss_bytes=health.resident_rss_bytes if health.HasField("resident_rss_bytes") else None,
+        quarantine_records=health.quarantine_records if health.HasField("quarantine_records") else None,
     )

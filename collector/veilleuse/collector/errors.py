@@ -14,6 +14,7 @@ CollectorError             everything below; `exit_code` is what the command end
 ├── AddressUnavailable     a port in use, or an address that is not this machine's
 ├── EnrolmentRefused       token or request refused; `reason` is one word for the counters
 ├── NotAuthorised          this certificate may not do this; `reason` likewise
+├── BackupUnusable         a backup that cannot be read, is damaged, or does not belong here
 ├── UnknownZone            no electricity factor for the zone and year
 ├── AdminError             the running collector answered no
 └── UsageError             exit code 2
@@ -29,6 +30,7 @@ from veilleuse.wire.settings_file import ConfigurationError
 __all__ = [
     "AddressUnavailable",
     "AdminError",
+    "BackupUnusable",
     "CollectorError",
     "ConfigurationError",
     "DataDirectoryError",
@@ -73,7 +75,12 @@ class StoreFailing(CollectorError):
 
 
 class QueueFull(CollectorError):
-    """More pushes wait for the writer than it may hold; nothing was queued."""
+    """More is under way than may be at once, or this caller has had its share; nothing was queued."""
+
+    def __init__(self, message: str, reason: str = "queue_full") -> None:
+        """`reason`: one word, a label of the counters."""
+        super().__init__(message)
+        self.reason = reason
 
 
 class RecordRefused(CollectorError):
@@ -114,6 +121,10 @@ class NotAuthorised(CollectorError):
         """`reason`: one word, a label of the counters."""
         super().__init__(message)
         self.reason = reason
+
+
+class BackupUnusable(CollectorError):
+    """A backup that cannot be restored as it is; nothing was touched."""
 
 
 class UnknownZone(CollectorError):

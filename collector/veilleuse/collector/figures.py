@@ -10,6 +10,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Final
 
+from veilleuse.collector.model import Grain, HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -88,6 +89,29 @@ class EnergySums:
     def share(self, of: Callable[[int], int]) -> EnergySums:
         """Each value's share."""
         return EnergySums(*map(of, self.values))
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceRow:
+    """R18 for one whole period of one machine, milliseconds ≥ 0: expected + excess = stored + gap + undated + unexplained."""
+
+    host_id: HostId
+    grain: Grain
+    """DAY for servers and classroom PCs, WEEK for workstations."""
+    start: int
+    """Day number (date.toordinal) of the civil day, or of the Monday."""
+    expected_milliseconds: int
+    """Length of the period in the site's zone."""
+    stored_milliseconds: int
+    """Of all states, `unknown` included: the agent said that it does not know."""
+    gap_milliseconds: int
+    """Of declared gaps whose period is known."""
+    undated_milliseconds: int
+    """Missing, and explained by a declared gap that came after it and does not know its own date."""
+    unexplained_milliseconds: int
+    """Missing, and nobody said so: 0, or something was lost silently."""
+    excess_milliseconds: int
+    """Told twice: after a clock set back, or a machine put back to a snapshot."""
 
 
 EnergyKey = tuple[DeviceClass, Method, Band, State]

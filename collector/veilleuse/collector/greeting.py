@@ -11,14 +11,16 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from veilleuse.collector.configuring import Configuring
 from veilleuse.collector.errors import NotAuthorised
 from veilleuse.collector.health import Count, Health
+from veilleuse.collector.holders import INSTANCE_ID_BYTES, Meeting, conflict_buckets, meet
 from veilleuse.collector.model import Caller, StreamPosition
 from veilleuse.collector.ports import Committer, IngestStore, Registry
 from veilleuse.collector.validate import clean_facts, clean_health
-from veilleuse.collector.validate.messages import INSTANCE_ID_BYTES, check_hello, parsed
+from veilleuse.collector.validate.messages import check_hello, parsed
 from veilleuse.wire.bands import Calendar, OpenSpan
 from veilleuse.wire.limits import MAX_HELLO_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -32,8 +34,8 @@ T = TypeVar("T")
 class _Greeting:
     """What the writer found while it noted a Hello."""
 
+    meeting: Meeting
     position: StreamPosition
-    stale_instance: bool
     calendar_json: str
     device_class: DeviceClass
 
@@ -47,6 +49,7 @@ class Greeter:
         committer: Committer,
         registry: Registry,
         ingest: IngestStore,
+        configuring: Configuring,
         health: Health,
         now_unix_milliseconds: Callable[[], int],
     ) -> None:
@@ -54,13 +57,15 @@ class Greeter:
         self._committer = committer
         self._registry = registry
         self._ingest = ingest
+        self._configuring = configuring
         self._health = health
         self._now = now_unix_milliseconds
+        self._noted = conflict_buckets()
 
     def greet(self, wire: bytes, caller: Caller, until: float) -> tuple[pb.HelloResponse, DeviceClass]:
         """The answer, but for when to come back; and the caller's device class. `until`: time.monotonic() seconds.
 
-        Raises MalformedRequest, NotAuthorised (unknown_agent), and what the writer raises.
+        Raises MalformedRequest, NotAuthorised (unknown_agent, identity_conflict), and what the writer raises.
         """
         request = parsed(pb.HelloRequest, wire, MAX_HELLO_BYTES)
         protocol = check_hello(request)
@@ -70,13 +75,16 @@ class Greeter:
         greeting = waited(
             self._committer.submit(lambda: self._note_hello(request, caller, nonce, facts, health)), until
         )
-        self._health.count(Count.HELLOS, "stale_instance" if greeting.stale_instance else "ok")
+        if greeting is None:
+            self._refuse(caller)
+        self._health.count(Count.HELLOS, greeting.meeting.value)
         sha256, calendar = calendar_message(greeting.calendar_json)
         answer = pb.HelloResponse(
             mark=greeting.position.mark,
             chain=greeting.position.chain,
             protocol=protocol,
             next_instance_id=nonce,
+            configuration=self._configuring.answer(caller, request.configuration),
             calendar=None if request.calendar.sha256 == sha256 else calendar,
             collector_version=VERSION,
         )
@@ -84,24 +92,41 @@ class Greeter:
 
     def _note_hello(
         self, request: Any, caller: Caller, nonce: bytes, facts: bytes | None, health: bytes | None
-    ) -> _Greeting:
-        """In the writer's thread, one transaction."""
-        known = self._registry.instance_id(caller.host_id)
+    ) -> _Greeting | None:
+        """In the writer's thread, one transaction. None for the second holder of an identity, of whom nothing is noted."""
+        known = self._registry.holders(caller.host_id)
+        meeting, holders = meet(known, request.instance_id, nonce)
+        if holders != known:
+            self._registry.set_holders(caller.host_id, holders)
+        if meeting is Meeting.CONFLICT:
+            if self._noted.take(caller.agent_id):
+                self._registry.note_conflict(caller.host_id)
+            return None
+        self._registry.note_use(caller.host_id, caller.generation)
         self._registry.record_hello(
             caller.host_id,
             facts_wire=facts,
             health_wire=health,
             now_unix_milliseconds=self._now(),
         )
-        self._registry.set_instance_id(caller.host_id, nonce)
+        self._configuring.note(caller, request.configuration)
         host = self._registry.host(caller.host_id)
         if host is None:
             raise NotAuthorised("unknown_agent", "this machine is not known here: enrol it again")
         return _Greeting(
+            meeting,
             self._ingest.position(caller.host_id, request.epoch),
-            stale_instance=bool(known) and request.instance_id != known,
             calendar_json=self._registry.site(host.site).calendar_json,
             device_class=host.facts.device_class,
+        )
+
+    def _refuse(self, caller: Caller) -> NoReturn:
+        """Two machines under one identity: this one showed that it had been passed over, twice."""
+        self._health.count(Count.IDENTITY_CONFLICTS, "instance")
+        raise NotAuthorised(
+            "identity_conflict",
+            "another machine uses this identity, with the same certificate: this one is a copy, or was copied; it "
+            "needs an identity of its own",
         )
 
 

@@ -14,12 +14,14 @@ from typing import Any, Final
 class Count(StrEnum):
     """What is counted; each by one label, whose name is in the comment."""
 
-    HELLOS = "hellos"  # outcome: ok | stale_instance
+    HELLOS = "hellos"  # outcome: ok | stale_instance | returned_instance
     PUSHES = "pushes"  # outcome: stored | expected_earlier | conflict | refused | failed | expired
     RECORDS = "records"  # outcome: stored | duplicate | replayed
     RECORDS_REFUSED = "records_refused"  # reason: docs/wire.md
     CALLS_REFUSED = "calls_refused"  # reason: docs/wire.md
     ENROLMENTS = "enrolments"  # outcome: fresh | again | pending
+    COPIES = "copies"  # outcome: fresh | again | pending
+    IDENTITY_CONFLICTS = "identity_conflicts"  # kind: generation | instance
     RENEWALS = "renewals"  # kind: expired
     COLLECTOR_BEHIND = "collector_behind"  # kind: certificate
     STORE_ERRORS = "store_errors"  # kind: full | failing | damaged

@@ -118,6 +118,8 @@ class DecodedRecord:
     """Set when the record is a Gap."""
     gap_milliseconds: int = 0
     gap_records: int = 0
+    gap_spans: tuple[tuple[RecordPeriod, int], ...] = ()
+    """(where, milliseconds) of the spans of a Gap that have a period; a clock span may be longer than a day."""
     gap_dated: bool = False
     """True when every span of a Gap has a period: only such a gap can be told from another one in a new epoch."""
 
@@ -141,6 +143,8 @@ class AppendResult(StrEnum):
     CONFLICT = "conflict"
     REFUSED = "refused"
     """Some records can never be stored; nothing of the push was."""
+    TOO_MANY_EPOCHS = "too_many_epochs"
+    """The host began as many streams today as it may; nothing was stored."""
     FAILED = "failed"
     """The database refused this push alone; nothing of it was stored, the rest of its group was."""
 
@@ -203,6 +207,31 @@ class Host:
     last_contact_unix_milliseconds: int | None
     """Workstations: midnight UTC of the date only."""
     health: HostHealth | None = None
+    configuration: AppliedConfiguration | None = None
+    """None = it never named one."""
+    copy_of: HostId | None = None
+    """The machine it was copied from, as it said itself; None = none, or forgotten since."""
+    conflicts: int = 0
+    """How often two holders were seen under this identity since an operator looked."""
+    used_generation: int = 0
+    """Highest generation of certificate a Hello came with; 0 = none yet."""
+
+
+class AppliedState(StrEnum):
+    """Where a configuration stands on a machine, as telemetry.proto has it."""
+
+    APPLIED = "applied"
+    CONFIRMED = "confirmed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedConfiguration:
+    """What the agent said in its last Hello of the configuration it was given last."""
+
+    sha256: bytes
+    """Names it; 32 bytes."""
+    state: AppliedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +245,8 @@ class HostHealth:
     sources: tuple[SourceHealth, ...] = ()
     resident_cpu_milliseconds: int | None = None
     resident_rss_bytes: int | None = None
+    quarantine_records: int | None = None
+    """Originals of refused records that the agent still keeps; None = an agent of before 0.2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +309,17 @@ class Caller:
     serial: str
     """Of the certificate in use, lower-case hexadecimal."""
     generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateDates:
+    """Of one certificate of an active host: what a rotation of the authority asks."""
+
+    agent_id: AgentId
+    generation: int
+    issued_unix_milliseconds: int
+    """Workstations and classroom PCs: midnight UTC of the day."""
+    not_after_unix_milliseconds: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Protocol, TypeVar
 
 from veilleuse.collector.figures import (
+    BalanceRow,
     EnergySums,
     GroupKey,
     GroupSums,
@@ -20,12 +21,15 @@ from veilleuse.collector.figures import (
     StateSums,
     Thresholds,
 )
+from veilleuse.collector.holders import Holders
 from veilleuse.collector.model import (
     AgentId,
     AppendOutcome,
+    AppliedConfiguration,
     Caller,
     Certificate,
     CertificateChain,
+    CertificateDates,
     DataKind,
     DerivedCell,
     DerivedRecord,
@@ -45,6 +49,7 @@ from veilleuse.collector.model import (
     Token,
     ValidPush,
 )
+from veilleuse.collector.rollout import Rollout
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Population, State
 
@@ -110,6 +115,7 @@ class Registry(Protocol):
         status: HostStatus,
         enrolled_on: date,
         facts_wire: bytes | None,
+        copy_of: HostId | None = None,
     ) -> HostId:
         """Raises sqlite3.IntegrityError (or the backend's) when the agent id, token or site does not fit."""
 
@@ -131,10 +137,21 @@ class Registry(Protocol):
         Both are the encoded Facts and Health of telemetry.proto after validate.clean_facts / clean_health.
         """
 
-    def instance_id(self, host_id: HostId) -> bytes:
-        """Nonce of the last Hello answer; empty at first."""
+    def holders(self, host_id: HostId) -> Holders:
+        """Nonces of its Hello answers; nothing at first."""
 
-    def set_instance_id(self, host_id: HostId, instance_id: bytes) -> None: ...
+    def set_holders(self, host_id: HostId, holders: Holders) -> None: ...
+    def note_use(self, host_id: HostId, generation: int) -> None:
+        """A Hello came with a certificate of this generation; `Host.used_generation` only goes up."""
+
+    def note_conflict(self, host_id: HostId) -> None:
+        """One more in `Host.conflicts`."""
+
+    def clear_conflicts(self, host_id: HostId) -> None:
+        """An operator has looked: no conflict, and no nonce that ever came back."""
+
+    def count_copies(self, original: HostId, status: HostStatus) -> int:
+        """Machines with this status that said to be copies of it."""
 
     # --- tokens
     def insert_token(
@@ -153,6 +170,12 @@ class Registry(Protocol):
         """Its token_id."""
 
     def token_by_hash(self, token_sha256: bytes) -> Token | None: ...
+    def token_of_host(self, host_id: HostId) -> Token | None:
+        """The one it enrolled with, or whose placement it has."""
+
+    def raise_token_uses(self, token_id: int, uses: int) -> None:
+        """At least so many: what a restored registry does not know of."""
+
     def tokens(self) -> tuple[Token, ...]: ...
     def use_token(self, token_id: int, now_unix_milliseconds: int) -> bool:
         """Count one use, atomically; False when it is used up, expired, revoked or unknown: nothing was counted."""
@@ -168,12 +191,22 @@ class Registry(Protocol):
     def latest_certificate(self, host_id: HostId) -> Certificate | None:
         """The one of the highest generation."""
 
+    def certificate_dates(self) -> Iterator[CertificateDates]:
+        """Of every certificate kept of active hosts; a host's together, the newest generation first."""
+
     def certificate_by_serial(self, serial: str) -> Certificate | None: ...
     def certificate_by_token(self, token_id: int, public_key_sha256: bytes) -> Certificate | None:
         """Enrolment is idempotent on (token, public key)."""
 
     def certificate_by_previous(self, previous_serial: str, public_key_sha256: bytes) -> Certificate | None:
         """Renewal is idempotent on (current serial, new public key)."""
+
+    # --- machines that were forgotten
+    def forgotten(self) -> dict[bytes, int]:
+        """SHA-256 of their agent ids → day number."""
+
+    def put_forgotten(self, agent_id_sha256: bytes, day: int) -> None:
+        """No error when it is there."""
 
     # --- sites and the data directory
     def site(self, name: str) -> Site:
@@ -192,7 +225,39 @@ class Registry(Protocol):
     def names(self) -> dict[AgentId, str]:
         """Names of the hosts that gave one. The caller writes to the journal why it looked."""
 
+    def pseudonyms(self, agent_id: AgentId) -> tuple[bytes, bytes]:
+        """(chassis, SMBIOS), each 32 bytes or empty."""
+
+    def journal_of(self, agent_id: AgentId) -> list[dict[str, str | int]]:
+        """Who looked at it, and why: unix_milliseconds, who, what, why."""
+
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None: ...
+
+
+class Forgetting(Protocol):
+    """Takes everything of one machine out of the store, in small steps. Used like the Registry."""
+
+    def forget_slice(self, host_id: HostId) -> bool:
+        """Some rows of it, ≤ 20 ms; False when none is left but the host's own."""
+
+    def forget_host(self, host: Host, agent_id_sha256: bytes) -> bool:
+        """Its names, its certificates, itself; the journal keeps its hash. False, and nothing done, when rows came in meanwhile."""
+
+    def sweep(self) -> bool:
+        """Outside a transaction: what was deleted is in no file any more. False while a reader still needs the old state."""
+
+
+class Configurations(Protocol):
+    """Remote configuration, one line a population. Used like the Registry."""
+
+    def rollouts(self) -> tuple[Rollout, ...]:
+        """Of the populations for which something was ever set. Raises StoreDamaged for what is no configuration."""
+
+    def put(self, rollout: Rollout) -> None:
+        """Insert or replace its population's."""
+
+    def note(self, host_id: HostId, said: AppliedConfiguration | None) -> None:
+        """What a host said in its Hello; None = it named no configuration. `hosts()` gives it back."""
 
 
 class Committer(Protocol):
@@ -265,11 +330,24 @@ class Reader(Protocol):
     def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
         """(host, reason, records, milliseconds)."""
 
+    def balance(self, first_day: date, last_day: date) -> Iterator[BalanceRow]:
+        """R18: per host and whole period in [first_day, last_day], both included, what was stored, declared lost, and neither.
+
+        Servers and classroom PCs by civil day of the site, workstations by ISO week; only periods that lie between the days
+        of the host's first and last record, both excluded. In (start, host) order.
+        """
+
     def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
         """The newest derived clock record of each host that has one in an hour that begins since then: live watts."""
 
     def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:
         """(host, state, milliseconds) of all records ever stored: kept as they come, never scanned for."""
+
+    def rollouts(self) -> tuple[Rollout, ...]:
+        """Configurations.rollouts."""
+
+    def forgotten_states(self) -> tuple[tuple[str, str, State, int], ...]:
+        """(entity, site, state, milliseconds) of servers that were forgotten: what counters still count."""
 
     def record_count(self) -> int: ...
     def dirty_count(self) -> int: ...

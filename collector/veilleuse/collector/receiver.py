@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +18,8 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
+from veilleuse.collector.admission import Admission
+from veilleuse.collector.configuring import Configuring
 from veilleuse.collector.errors import (
     EnrolmentRefused,
     MalformedRequest,
@@ -40,11 +41,9 @@ from veilleuse.collector.model import (
 )
 from veilleuse.collector.ports import Authoriser, Committer, IngestStore, Registry, Renewer
 from veilleuse.collector.validate import Machine, check_push
-from veilleuse.collector.validate.messages import parsed
+from veilleuse.collector.validate.messages import parsed, parsed_push
 from veilleuse.wire import metadata
-from veilleuse.wire.limits import (
-    MAX_MESSAGE_BYTES,
-)
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -58,7 +57,10 @@ DEADLINE_SECONDS: Final = 15.0
 MAXIMUM_RENEW_BYTES: Final = 8 * 1024
 
 _BUSY_MILLISECONDS: Final = (5_000, 30_000)
-_FULL_MILLISECONDS: Final = 5_000
+_ONE_AT_A_TIME_MILLISECONDS: Final = (1_000, 5_000)
+_FULL_MILLISECONDS: Final = (3_000, 7_000)
+_MORNING_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
+"""How long after midnight UTC those who are told to come back tomorrow are spread."""
 _SPREAD_MILLISECONDS: Final = (30_000, 120_000)
 
 _AUTHORISATION_CODES: Final = {
@@ -97,6 +99,7 @@ class TelemetryServicer:
         renewer: Renewer,
         registry: Registry,
         ingest: IngestStore,
+        configuring: Configuring,
         health: Health,
         queue_pushes: int,
         allow_fake: bool,
@@ -109,14 +112,14 @@ class TelemetryServicer:
         self._registry = registry
         self._ingest = ingest
         self._health = health
-        self._queue_pushes = queue_pushes
         self._allow_fake = allow_fake
         self._now = now_unix_milliseconds
-        self._admission = threading.BoundedSemaphore(queue_pushes)
+        self._admission = Admission(queue_pushes)
         self._greeter = Greeter(
             committer=committer,
             registry=registry,
             ingest=ingest,
+            configuring=configuring,
             health=health,
             now_unix_milliseconds=now_unix_milliseconds,
         )
@@ -157,10 +160,8 @@ class TelemetryServicer:
         return answer
 
     def _push(self, wire: bytes, caller: Caller, until: float) -> pb.PushResponse:
-        if not self._admission.acquire(blocking=False):
-            raise QueueFull("too many pushes at once: come back later")
-        try:
-            request = parsed(pb.PushRequest, wire, MAX_MESSAGE_BYTES)
+        with self._admission.push(caller, len(wire)):
+            request = parsed_push(wire)
             machine = Machine(caller.population, self._device_class(caller.host_id, until), self._allow_fake)
             checked = check_push(request, caller.host_id, machine, self._now())
             if isinstance(checked, tuple):
@@ -170,13 +171,15 @@ class TelemetryServicer:
                     waited(where, until), tuple((seq, reason.value) for seq, reason in checked)
                 )
             outcome = waited(self._committer.append(checked, until), until)
-        finally:
-            self._admission.release()
         return self._pushed(outcome)
 
     def _pushed(self, outcome: AppendOutcome) -> pb.PushResponse:
         if outcome.result is AppendResult.FAILED:
             raise StoreFailing("the database refused this push")
+        if outcome.result is AppendResult.TOO_MANY_EPOCHS:
+            raise QueueFull(
+                "this machine began too many streams today: come back tomorrow", outcome.result.value
+            )
         if outcome.result is AppendResult.CONFLICT:
             log.warning("push conflicts with the stored chain")
         if outcome.result is AppendResult.REFUSED:
@@ -223,16 +226,20 @@ class TelemetryServicer:
 
     def _next_send(self) -> int:
         """0 = as configured; later when the writer is behind."""
-        behind = self._health.queue_pushes > self._queue_pushes // 2
-        return random.randint(*_SPREAD_MILLISECONDS) if behind else 0
+        return random.randint(*_SPREAD_MILLISECONDS) if self._admission.behind else 0
 
     # --- the boundary
 
     def _answer(self, context: grpc.ServicerContext, call: Callable[[Caller, float], T]) -> T:
         """Authorise, run, answer; whatever goes wrong becomes a status code with one clear line."""
-        until = time.monotonic() + _seconds_left(context)
+        left = _seconds_left(context)
+        until = time.monotonic() + left
         try:
-            return call(self._authoriser.authorise(_certificate(context)), until)
+            if left <= 0:
+                raise TimeoutError  # it waited for a worker: nobody waits for the answer any more
+            caller = self._authoriser.authorise(_certificate(context))
+            self._admission.call(caller)
+            return call(caller, until)
         except Exception as error:
             refusal = _refusal(error)
         self._health.count(Count.CALLS_REFUSED, refusal.reason)
@@ -254,6 +261,14 @@ def _certificate(context: Any) -> bytes | None:
 def _seconds_left(context: Any) -> float:
     remaining: float | None = context.time_remaining()  # None: the client set no deadline
     return DEADLINE_SECONDS if remaining is None else min(DEADLINE_SECONDS, remaining)
+
+
+def _come_back_milliseconds(reason: str) -> int:
+    """When a caller that was not served may come again: at random, so that they do not come together again."""
+    if reason == AppendResult.TOO_MANY_EPOCHS:
+        tomorrow = MILLISECONDS_PER_DAY - time.time_ns() // 1_000_000 % MILLISECONDS_PER_DAY
+        return tomorrow + random.randrange(_MORNING_MILLISECONDS)
+    return random.randint(*_ONE_AT_A_TIME_MILLISECONDS if reason == "one_at_a_time" else _BUSY_MILLISECONDS)
 
 
 def _refusal(error: Exception) -> _Refusal:
@@ -278,28 +293,33 @@ def _refusal(error: Exception) -> _Refusal:
             return _Refusal(code.INVALID_ARGUMENT, error.reason, str(error))
         case QueueFull():
             return _Refusal(
-                code.RESOURCE_EXHAUSTED, "queue_full", str(error), random.randint(*_BUSY_MILLISECONDS)
+                code.RESOURCE_EXHAUSTED, error.reason, str(error), _come_back_milliseconds(error.reason)
             )
         case StoreFull():
             return _Refusal(
                 code.UNAVAILABLE,
                 "store_full",
                 "the collector's disk is full: come back later",
-                _FULL_MILLISECONDS,
+                random.randint(*_FULL_MILLISECONDS),
             )
         case StoreFailing() | StoreDamaged():
             return _Refusal(
                 code.UNAVAILABLE,
                 "store_failing",
                 "the collector cannot write now: come back later",
-                _FULL_MILLISECONDS,
+                random.randint(*_FULL_MILLISECONDS),
             )
         case CancelledError() | TimeoutError():
             return _Refusal(
                 code.DEADLINE_EXCEEDED,
                 "deadline",
                 "the collector was too slow: come back later",
-                _FULL_MILLISECONDS,
+                random.randint(*_FULL_MILLISECONDS),
             )
     log.error("call failed", exc_info=error)
-    return _Refusal(code.INTERNAL, "internal", "the collector failed: its log says why", _FULL_MILLISECONDS)
+    return _Refusal(
+        code.INTERNAL,
+        "internal",
+        "the collector failed: its log says why",
+        random.randint(*_FULL_MILLISECONDS),
+    )

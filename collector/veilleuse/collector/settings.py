@@ -92,6 +92,11 @@ class Pki(Section):
     pc_leaf_days: int = setting(
         7, "Life of a workstation's or classroom PC's certificate.", minimum=1, maximum=60
     )
+    register_file: str = setting(
+        "",
+        "File that remembers enrolments, revocations and forgotten machines across a restore; no backup holds it: put it on "
+        "another disk. Empty = `register.jsonl` in the data directory.",
+    )
 
 
 class Store(Section):
@@ -102,6 +107,16 @@ class Store(Section):
     )
     free_ratio_minimum: float = setting(
         0.05, "The same as a share of the disk; the smaller of both counts.", minimum=0, maximum=0.5
+    )
+
+
+class Backup(Section):
+    """Copies of everything: `veilleuse backup`, `veilleuse restore`."""
+
+    key_file: str = setting(
+        "",
+        "File with the key that seals and opens backups, made by `veilleuse backup --new-key`; keep a copy off this "
+        "machine. Empty = backups are not sealed.",
     )
 
 
@@ -148,6 +163,7 @@ class CollectorSettings(Section):
     http: Http = setting(Http(), "")
     pki: Pki = setting(Pki(), "")
     store: Store = setting(Store(), "")
+    backup: Backup = setting(Backup(), "")
     reporting: Reporting = setting(Reporting(), "")
     derive: Derive = setting(Derive(), "")
     indicators: Indicators = setting(Indicators(), "")

@@ -130,6 +130,21 @@ class Writer:
         """Pushes in the queue."""
         return len(self._pushes)
 
+    def serve_waiting(self) -> bool:
+        """For a long `alone` job, in the writer's thread, between two of its steps: commit one group of what waits.
+
+        False once the writer is stopping: the job should give up.
+        """
+        with self._changed:
+            stopping = self._stopping
+            waiting, self._jobs = self._jobs, deque[_Job]()
+            jobs: list[_Job] = []
+            for job in waiting:  # another long one waits for the end of this one, small ones behind it do not
+                (self._jobs if job.alone or len(jobs) == GROUP_JOBS else jobs).append(job)
+            pushes = self._take_pushes()
+        self._serve(jobs, pushes)
+        return not stopping
+
     # --- the thread
 
     def _run(self) -> None:
@@ -140,13 +155,18 @@ class Writer:
                 if self._stopping and not self._pushes and not self._jobs:
                     return
                 alone, jobs = self._take_jobs()
-                pushes = [self._pushes.popleft() for _ in range(min(GROUP_PUSHES, len(self._pushes)))]
-                self._health.queue(len(self._pushes))
+                pushes = self._take_pushes()
+            self._serve(jobs, pushes)  # before the long one: they would wait for all of it
             if alone is not None and alone.future.set_running_or_notify_cancel():
                 self._settle([(alone.future, *_outcome(alone.run))])
-            self._group(
-                [job for job in jobs if job.future.set_running_or_notify_cancel()], self._in_time(pushes)
-            )
+
+    def _serve(self, jobs: Sequence[_Job], pushes: Sequence[_Push]) -> None:
+        self._group([job for job in jobs if job.future.set_running_or_notify_cancel()], self._in_time(pushes))
+
+    def _take_pushes(self) -> list[_Push]:
+        pushes = [self._pushes.popleft() for _ in range(min(GROUP_PUSHES, len(self._pushes)))]
+        self._health.queue(len(self._pushes))
+        return pushes
 
     def _take_jobs(self) -> tuple[_Job | None, list[_Job]]:
         """Either the one at the head that wants no transaction, or those before the next such one."""

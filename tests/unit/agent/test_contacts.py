@@ -14,7 +14,8 @@ import pytest
 from tests.fakes.measuring import FakeClock
 from veilleuse.agent.contacts import IDENTITY_FILE, Contacts
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.spool import Bounds, open_spool
+from veilleuse.agent.salvage import open_spool
+from veilleuse.agent.spool import Bounds
 from veilleuse.wire.vocabulary import Population
 
 

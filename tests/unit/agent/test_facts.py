@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from veilleuse.agent.facts import Roots, asset_numbers, hardware_ids, host_facts
+from veilleuse.agent.facts import host_facts
+from veilleuse.agent.hardware import Roots, asset_numbers, hardware_ids
 from veilleuse.agent.machine import detect
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.v1 import telemetry_pb2 as pb

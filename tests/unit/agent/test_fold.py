@@ -134,6 +134,58 @@ def test_parts_sum_to_the_whole(rows, start, grain, restart):
     check_shape(records, population, period)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    stretches=st.lists(
+        st.tuples(
+            st.integers(1, 200),
+            st.sampled_from([("server", 60_000), ("server", 300_000), ("server", HOUR), ("workstation", HOUR)]),
+        ),
+        min_size=2,
+        max_size=8,
+    ),
+    start=st.sampled_from([NOON + 7_000, MONDAY - 55_000, MONDAY + 8 * HOUR - 125_000]),
+    restart=st.booleans(),
+)
+def test_another_grain_neither_loses_nor_doubles_a_millisecond(stretches, start, restart):
+    """The grain changes at any moment, also over a restart: all records together tile one stretch of time, once."""
+    (_, (population, period)), begin = stretches[0], start
+    fold = Fold(Population(population), period)
+    records: list[Record] = []
+    for ticks, (population, period) in stretches:
+        if restart:
+            fold, finished = Fold.from_json(fold.to_json(), Population(population), period)
+            records += finished
+        else:
+            records += fold.regrain(Population(population), period)
+        for _ in range(ticks):
+            records += fold.add(on(start, 30_000))
+            start += 30_000
+    records += fold.flush()
+    found = totals(records)
+    assert found[State.ON_IDLE] == start - begin
+    unknown_before = begin - (begin - begin % HOUR)
+    if all(population == "server" for _, (population, _) in stretches):
+        assert found[State.UNKNOWN] <= unknown_before  # what came before the first tick, in its own period
+    clock = [r for r in records if isinstance(r.period, ClockPeriod)]
+    for hour in {r.period.start_unix_milliseconds // HOUR for r in clock if isinstance(r.period, ClockPeriod)}:
+        inside = [
+            r
+            for r in clock
+            if isinstance(r.period, ClockPeriod) and r.period.start_unix_milliseconds // HOUR == hour
+        ]
+        assert sum(totals(inside)[state] for state in State) <= HOUR
+
+
+def test_a_change_of_grain_keeps_the_calendar_that_waits():
+    """Its day does not move."""
+    fold = Fold(Population.SERVER, 300_000)
+    list(fold.add(on(NOON, 10_000)))
+    day = fold.schedule(SiteCalendar(DEFAULT_CALENDAR, "ab" * 32), NOON)
+    fold.regrain(Population.SERVER, HOUR)
+    assert fold.schedule(SiteCalendar(DEFAULT_CALENDAR, "ab" * 32), NOON + 40 * DAY) == day
+
+
 def check_shape(records: list[Record], population: Population, period: int) -> None:
     """Every record is one that the collector takes."""
     for record in records:

@@ -18,7 +18,8 @@ from tests.fakes.authority import DER, TestAuthority
 from tests.fakes.collector import FakeCollector
 from veilleuse.agent import keys
 from veilleuse.agent.errors import CollectorAway, IdentityError, NotEnrolled, RequestRefused
-from veilleuse.agent.identity import IdentityStore, ders_of, pem_of, require_machine_id
+from veilleuse.agent.hardware import require_machine_id
+from veilleuse.agent.identity import IdentityStore, ders_of, pem_of
 from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid, pseudonym
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -359,15 +360,15 @@ def test_a_certificate_for_another_key_is_refused():
         authority.root.certificate.not_valid_after_utc,
     ).public_bytes(DER)
     chain, roots = [authority.intermediate.der], [authority.root.der]
-    assert keys.checked_validity(leaf, chain, roots, mine)[1] > 0
+    assert keys.checked_validity(leaf, chain, roots, mine, roots)[1] > 0
     with pytest.raises(IdentityError, match="another key"):
-        keys.checked_validity(leaf, chain, roots, another)
+        keys.checked_validity(leaf, chain, roots, another, roots)
     with pytest.raises(IdentityError, match="does not hang"):
-        keys.checked_validity(leaf, chain, [other.root.der], mine)
-    with pytest.raises(IdentityError, match="do not form a chain"):
-        keys.checked_validity(leaf, [other.intermediate.der], roots, mine)
+        keys.checked_validity(leaf, chain, [other.root.der], mine, roots)
+    with pytest.raises(IdentityError, match="does not hang"):
+        keys.checked_validity(leaf, [other.intermediate.der], roots, mine, roots)
     with pytest.raises(IdentityError, match="cannot be read"):
-        keys.checked_validity(b"x", chain, roots, mine)
+        keys.checked_validity(b"x", chain, roots, mine, roots)
 
 
 def test_a_request_names_nobody():
@@ -378,44 +379,6 @@ def test_a_request_names_nobody():
 
 
 # ---------------------------------------------------------------------------------------- copies
-
-
-def test_a_copy_of_the_disk_on_other_hardware_is_told(agent, collector):
-    """Two or more ids changed: IdentityError with the remedy; one changed is taken over; an unreadable one is kept."""
-    agent.enrol(collector)
-    store = IdentityStore(agent.state)
-    store.forget_hardware()
-    original = {"machine-id": "a", "smbios-uuid": "b", "board-serial": "c", "first-mac": "d"}
-    store.require_original(original)
-    store.require_original(original)
-    store.require_original(original | {"first-mac": "new card"})
-    store.require_original({"machine-id": "a", "first-mac": "new card"})  # not root this time
-    store.require_original(original | {"first-mac": "new card", "board-serial": "new"})
-    with pytest.raises(
-        IdentityError, match=r"copy of an enrolled machine \(machine-id, smbios-uuid changed\)"
-    ):
-        store.require_original(
-            original | {"first-mac": "new card", "board-serial": "new", "machine-id": "x", "smbios-uuid": "y"}
-        )
-    hardware = (agent.state / "id/hardware.json").read_text()
-    assert "new card" not in hardware
-
-
-def test_a_copy_sends_nothing(agent, collector, tmp_path):
-    """Checked before the first Hello: the standing says so, the records stay."""
-    agent.enrol(collector)
-    store = IdentityStore(agent.state)
-    store.forget_hardware()
-    store.require_original({"machine-id": "another", "first-mac": "another", "smbios-uuid": "another"})
-    net = tmp_path / "empty/class/net/eth0"
-    (net / "device").mkdir(parents=True)
-    for name, text in (("ifindex", "2"), ("addr_assign_type", "0"), ("address", "02:00:00:00:00:01")):
-        (net / name).write_text(text)
-    agent.measure(record(0))
-    before = len(collector.requests)
-    assert not agent.send()
-    assert len(collector.requests) == before
-    assert "copy of an enrolled machine" in agent.control()["standing"]
 
 
 @pytest.mark.parametrize("text", ["", "\n", "uninitialized\n"])

@@ -201,10 +201,11 @@ from pathlib import Path
 from tests.fakes.authority import DER, TestAuthority
 from tests.killing import dies_at, in_child, lines_of
 from veilleuse.agent import enrolment, keys
+from veilleuse.agent.copied import HARDWARE, Copies, Mark
 from veilleuse.agent.identity import IdentityStore, Place
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
-OURS = ("/agent/identity.py", "/agent/enrolment.py")
+OURS = ("/agent/identity.py", "/agent/enrolment.py", "/agent/copied.py")
 authority = TestAuthority()
 PLACE = Place("h:1", "h:2", "DSI", "Lyon", "server", False)
 
@@ -231,13 +232,27 @@ class Desk:
             placement=pb.Placement(org_entity="DSI", site="Lyon", population=pb.POPULATION_SERVER),
         )
 
+    def challenge(self, request):
+        return pb.ChallengeResponse(nonce=bytes(32))
+
     def renew(self, request):
         return pb.RenewResponse(certificate=self.issued(request.certificate_request_der, bytes(16)))
 
 
 def enrol(state):
     words = enrolment.Introduction("t" * 43, pb.Facts())
-    enrolment.enrol(Desk(), keys, IdentityStore(state), words, lambda placement: PLACE)
+    trust = enrolment.Trust(authority.root.pem)
+    enrolment.enrol(Desk(), keys, IdentityStore(state), words, lambda placement: PLACE, trust)
+
+
+def enrol_copy(state):
+    if IdentityStore(state).is_enrolled():
+        return
+    original = Copies(state).original()
+    words = enrolment.Introduction("", pb.Facts())
+    trust = enrolment.Trust(original.roots_pem)
+    enrolment.enrol(Desk(), keys, IdentityStore(state), words, lambda placement: PLACE, trust, original)
+    Copies(state).drop_original()
 
 
 def renew(state):
@@ -274,7 +289,15 @@ def enrolled(state):
     assert in_child(lambda: enrol(state)) == 0
 
 
+def copied(state):
+    enrolled(state)
+    Copies(state).begin_again(Mark(HARDWARE, 0))
+
+
 folder = Path(sys.argv[1])
+for at, state in moments(folder / "copy", enrol_copy, copied):
+    assert in_child(lambda: enrol_copy(state)) == 0, at
+    assert in_child(lambda: sound(state)) == 0, at
 for at, state in moments(folder / "enrol", enrol, fresh):
     assert in_child(lambda: enrol(state)) == 0, at
     assert in_child(lambda: sound(state)) == 0, at

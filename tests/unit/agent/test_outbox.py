@@ -20,12 +20,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.fakes.agent import EPOCH_START, record
 from veilleuse.agent.encode import WireEncoder, encode_record
-from veilleuse.agent.errors import SpoolBusy
+from veilleuse.agent.errors import SpoolBusy, SpoolDamaged
+from veilleuse.agent.model import Gap
 from veilleuse.agent.outbox import QUARANTINE_ROWS, Outbox, Ring
 from veilleuse.agent.spool import connect
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import MAX_PUSH_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import GapReason
 
 NOW = EPOCH_START
 HOUR = 3_600_000
@@ -173,30 +175,90 @@ def test_the_quarantine_is_bounded(outbox):
     assert rows == (11, QUARANTINE_ROWS)
 
 
+def test_the_quarantine_is_bounded_in_bytes(tmp_path):
+    """However large the refused records are."""
+    path = tmp_path / "spool.db"
+    with closing(connect(path)) as connection:
+        outbox = Outbox(connection, path, WireEncoder(), Ring(quarantine_bytes=5_000))
+        fill(outbox, 0, 199)
+        for seq in range(1, 201):
+            outbox.replace_with_gap(seq, "bad")
+        rows, size, last = connection.execute(
+            "SELECT COUNT(*), SUM(LENGTH(wire)), MAX(seq) FROM quarantine"
+        ).fetchone()
+        assert 3_000 < size <= 5_000
+        assert last == 200
+        assert outbox.quarantined() == rows
+
+
 def test_a_new_epoch_keeps_the_bytes_and_the_order(outbox):
-    """Everything after the last acknowledged record, from 1, under another epoch, not encoded again."""
+    """Everything that is kept, ring included, from 1, under another epoch, not encoded again: the collector knows what it has."""
     fill(outbox, 0, 4)
     outbox.acknowledge(2, NOW)
-    before, epoch = [one.wire for one in outbox.unacknowledged(2, 10, MAX_PUSH_BYTES)], outbox.epoch()
+    before, epoch = [one.wire for one in outbox.unacknowledged(0, 10, MAX_PUSH_BYTES)], outbox.epoch()
     outbox.new_epoch()
     run = outbox.unacknowledged(0, 10, MAX_PUSH_BYTES)
     assert outbox.epoch() != epoch
-    assert [one.seq for one in run] == [1, 2, 3]
+    assert [one.seq for one in run] == [1, 2, 3, 4, 5]
     assert [one.wire for one in run] == before
     assert outbox.acknowledged_seq() == 0
     assert chain_holds(outbox)
 
 
-def test_a_new_epoch_with_a_gap_sends_the_ring_again(outbox):
-    """Gap{ring_expired} first, then all that is kept, acknowledged or not."""
+def test_a_delivered_gap_without_dates_is_not_sent_again(outbox):
+    """Two of them are the same bytes: no collector could tell that it has this one already. An undelivered one goes on."""
+    undated = Gap(GapReason.CLOCK_UNKNOWN, ((None, 5_000),), 1).to_json()
+    dated = Gap(GapReason.SPOOL_CAP, ((record(0).period, 60_000),), 1).to_json()
+    for body in (undated, dated, undated):
+        outbox._connection.execute("INSERT INTO pending (body) VALUES (?)", (body,))
+    outbox.number_pending(10)
+    outbox.acknowledge(2, NOW)
+    wires = [one.wire for one in outbox.unacknowledged(0, 10, MAX_PUSH_BYTES)]
+    outbox.new_epoch()
+    assert [one.wire for one in outbox.unacknowledged(0, 10, MAX_PUSH_BYTES)] == wires[1:]
+
+
+def test_another_identity_is_not_sent_what_the_former_one_delivered(outbox):
+    """The ring stays behind, what nobody acknowledged goes on."""
     fill(outbox, 0, 4)
     outbox.acknowledge(2, NOW)
-    outbox.new_epoch(lost_records=7)
+    wires = [one.wire for one in outbox.unacknowledged(2, 10, MAX_PUSH_BYTES)]
+    outbox.new_stream()
+    assert [one.wire for one in outbox.unacknowledged(0, 10, MAX_PUSH_BYTES)] == wires
+
+
+def test_a_gap_for_what_left_the_ring_says_when_it_was(outbox):
+    """Gap{ring_expired} first, over the minutes that were trimmed and the collector lacks; then all that is kept."""
+    fill(outbox, 0, 9)
+    outbox.acknowledge(10, NOW)
+    outbox.acknowledge(10, NOW + 2 * HOUR)
+    assert outbox.oldest_seq() == 8
+    outbox.new_epoch(lost_after=4)
     run = outbox.unacknowledged(0, 10, MAX_PUSH_BYTES)
-    assert len(run) == 6
+    assert len(run) == 4
     gap = pb.Record.FromString(run[0].wire).gap
-    assert (gap.reason, gap.records) == (pb.GAP_REASON_RING_EXPIRED, 7)
+    assert (gap.reason, gap.records) == (pb.GAP_REASON_RING_EXPIRED, 3)
+    (span,) = gap.spans
+    assert span.period.clock.start_unix_milliseconds == EPOCH_START + 4 * 60_000
+    assert (span.period.clock.duration_milliseconds, span.milliseconds) == (180_000, 180_000)
+    assert outbox.control("drops") == '{"ring_expired": 3}'
     assert chain_holds(outbox)
+
+
+def test_a_sender_whose_spool_was_replaced_ends(outbox, tmp_path):
+    """A sender that outlived its resident writes nothing more once another file stands in the place of its own."""
+    measure(outbox, 0)
+    (tmp_path / "spool.db").rename(tmp_path / "spool.db.damaged-1")
+    with closing(connect(tmp_path / "spool.db")), pytest.raises(SpoolDamaged, match="was replaced"):
+        outbox.number_pending(10)
+
+
+def test_control_values_are_exchanged_when_they_stand_as_told(outbox):
+    """All of them, or none."""
+    outbox.set_control({"a": "1"})
+    assert not outbox.exchange({"a": "1", "b": "2"}, {"a": None})
+    assert outbox.exchange({"a": "1", "b": None}, {"a": None, "b": "3"})
+    assert (outbox.control("a"), outbox.control("b")) == (None, "3")
 
 
 def test_an_unreadable_row_becomes_a_gap(outbox):
@@ -309,7 +371,10 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def another_epoch(self) -> None:
+        ring = self.outbox.acknowledged_seq() - self.outbox.oldest_seq() + 1
         self.outbox.new_epoch()
+        if ring > 0:  # told again: the collector knows it has them
+            del self.acknowledged[-ring:]
         assert self.outbox.epoch() not in self.epochs
         self.epochs.add(self.outbox.epoch())
 

@@ -17,10 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.measuring import NOON
+from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged, SpoolError, SpoolFull
 from veilleuse.agent.model import Cell, ClockPeriod, DatePeriod, Gap, Period, Record, body_from_json
+from veilleuse.agent.outbox import Outbox, Ring
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.spool import Bounds, FileSpool, _create, connect, gap_over, open_spool, translated
+from veilleuse.agent.salvage import open_spool
+from veilleuse.agent.spool import RING_FLOOR, Bounds, FileSpool, _create, connect, gap_over, translated
+from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, GapReason, State, Supply
 
 MIB = 1024 * 1024
@@ -172,9 +176,9 @@ def test_damage_is_set_aside(tmp_path, change):
             connect(path).execute("SELECT 1")
     with closing(opened(path)) as spool:
         assert spool.control(ControlKey.EPOCH) != epoch
-        first = body_from_json(rows(path)[0])
-        assert isinstance(first, Gap)
-        assert first.reason is GapReason.SPOOL_DAMAGED
+        last = body_from_json(rows(path)[-1])
+        assert isinstance(last, Gap)
+        assert last.reason is GapReason.SPOOL_DAMAGED
     assert [file.name for file in tmp_path.glob("spool.db.damaged-*")] == [f"spool.db.damaged-{NOON // 1000}"]
 
 
@@ -189,7 +193,7 @@ def test_what_can_be_read_is_kept(tmp_path):
         connect(path)
     with closing(opened(path)) as spool:
         assert spool.control(ControlKey.POPULATION) == "server"
-    assert rows(path)[1:] == [minute(0), minute(1)]
+    assert rows(path)[:2] == [minute(0), minute(1)]
     with closing(sqlite3.connect(path)) as db:
         db.execute("DROP TABLE outbox")
     with closing(opened(path)) as spool:
@@ -197,21 +201,118 @@ def test_what_can_be_read_is_kept(tmp_path):
     assert len(list(tmp_path.glob("spool.db.damaged-*"))) == 1
 
 
-def test_the_gap_of_a_damaged_spool_counts_what_was_numbered_and_not_acknowledged(tmp_path):
-    """They are not taken over, for they may have arrived: the gap says how many they are, the file has them."""
+def test_numbered_rows_of_a_damaged_spool_go_on_and_are_checked(tmp_path):
+    """What nobody acknowledged is sent again as the bytes it was; a row whose bytes are not its chain's is a gap."""
     path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
-        spool.append([minute(5)], {})
+        spool.append([minute(n) for n in range(4)], {})
+    with closing(connect(path)) as db:
+        outbox = Outbox(db, path, WireEncoder(), Ring())
+        outbox.number_pending(3)
+        outbox.acknowledge(1, NOON)
+        wires = [one.wire for one in outbox.unacknowledged(1, 10, MIB)]
+        db.execute("UPDATE outbox SET wire = x'00' WHERE seq = 3")
+        db.execute("PRAGMA user_version = 99")
+    opened(path).close()
+    with closing(connect(path)) as db:
+        outbox = Outbox(db, path, WireEncoder(), Ring())
+        outbox.number_pending(10)
+        run = [one.wire for one in outbox.unacknowledged(0, 10, MIB)]
+    assert run[0] == wires[0]
+    gap = pb.Record.FromString(run[1]).gap
+    assert (gap.reason, gap.records) == (pb.GAP_REASON_SPOOL_DAMAGED, 1)
+    assert run[2] == WireEncoder().encode(minute(3))
+    assert pb.Record.FromString(run[3]).gap.reason == pb.GAP_REASON_SPOOL_DAMAGED
+    assert len(run) == 4
+
+
+def test_the_gap_says_when_the_missing_rows_were(tmp_path):
+    """Records touch: what lies between two that can be read is when those between them were."""
+    path = tmp_path / "spool.db"
+    with closing(opened(path)) as spool:
+        spool.append([minute(n) for n in range(9)], {})
     with closing(sqlite3.connect(path)) as db:
-        numbered = [(seq, b"wire", bytes(32), NOON if seq == 1 else None) for seq in range(1, 5)]
-        db.executemany("INSERT INTO outbox VALUES (?, ?, ?, ?)", numbered)
+        db.execute("UPDATE pending SET body = 'nonsense' WHERE id BETWEEN 4 AND 6")
         db.execute("PRAGMA user_version = 99")
         db.commit()
+    opened(path).close()
+    *kept, gap = rows(path)
+    assert kept == [minute(n) for n in (0, 1, 2, 6, 7, 8)]
+    assert body_from_json(gap) == Gap(
+        GapReason.SPOOL_DAMAGED, ((ClockPeriod(NOON + 3 * MINUTE, 3 * MINUTE, 3600), 3 * MINUTE),), 3
+    )
+
+
+@pytest.mark.parametrize("step", ["link", "replace"])
+def test_a_start_cut_while_it_mends_loses_nothing(tmp_path, step):
+    """Killed before the new spool stands in the old one's place: the next start does it all again."""
+    path = tmp_path / "spool.db"
     with closing(opened(path)) as spool:
-        assert spool.pending() == 2
-    gap, kept = rows(path)
-    assert body_from_json(gap) == Gap(GapReason.SPOOL_DAMAGED, (), 3)
-    assert kept == minute(5)
+        spool.append([minute(0), minute(1)], {ControlKey.POPULATION: "server"})
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"veilleuse.agent.salvage.os.{step}", _cut)
+        with pytest.raises(KeyboardInterrupt):
+            opened(path)
+    with closing(opened(path)) as spool:
+        assert spool.control(ControlKey.POPULATION) == "server"
+    assert rows(path)[:2] == [minute(0), minute(1)]
+    assert len(rows(path)) == 3
+
+
+def _cut(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_was_set_aside_goes_first_then_the_ring_then_records(tmp_path):
+    """Nothing that was not delivered is dropped while there is anything else to drop."""
+    path, bounds = tmp_path / "spool.db", Bounds(MIB, 0)
+    aside = tmp_path / "spool.db.damaged-1"
+    aside.write_bytes(bytes(300_000))
+    with closing(opened(path, bounds)) as spool:
+        spool.append([minute(n, padding=1_000) for n in range(200)], {})
+        assert aside.exists()
+        with closing(connect(path)) as db:
+            outbox = Outbox(db, path, WireEncoder(), Ring(max_bytes=MIB))
+            outbox.number_pending(150)
+            db.execute("UPDATE outbox SET wire = zeroblob(2000)")
+            outbox.acknowledge(150, NOON)
+        made = 200
+        while aside.exists():
+            spool.append([minute(made, padding=1_000)], {})
+            made += 1
+        assert len(rows(path)) == made - 150
+        with closing(sqlite3.connect(path)) as db:
+            (ring,) = db.execute("SELECT count(*) FROM outbox").fetchone()
+        assert ring == 150
+        while ring > RING_FLOOR:
+            spool.append([minute(made, padding=1_000)], {})
+            made += 1
+            with closing(sqlite3.connect(path)) as db:
+                (ring,) = db.execute("SELECT count(*) FROM outbox").fetchone()
+        assert len(rows(path)) == made - 150
+        for _ in range(100):
+            spool.append([minute(made, padding=1_000)], {})
+            made += 1
+    gap, *kept = map(body_from_json, rows(path))
+    assert isinstance(gap, Gap)
+    assert gap.records + len(kept) == made - 150
+    assert path.stat().st_size <= MIB
+
+
+def test_a_lower_bound_gives_the_disk_back(tmp_path):
+    """spool.max_bytes was set lower: the next start drops the oldest and the file shrinks."""
+    path = tmp_path / "spool.db"
+    with closing(opened(path)) as spool:
+        spool.append([minute(n, padding=4_000) for n in range(1_000)], {})
+    assert path.stat().st_size > 3 * MIB
+    with closing(opened(path, Bounds(MIB, 0))) as spool:
+        assert path.stat().st_size <= MIB
+        assert spool.pending() > 100
+    gap, *kept = map(body_from_json, rows(path))
+    assert isinstance(gap, Gap)
+    assert gap.records + len(kept) == 1_000
 
 
 def test_an_unusable_directory_is_one_clear_line(tmp_path):

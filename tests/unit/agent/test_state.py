@@ -157,12 +157,54 @@ def test_a_clock_behind_the_last_sign_is_waited_for_but_not_for_ever():
 
 
 def test_a_jump_while_running_is_followed():
-    """Plausible times are followed at once, back or forth; 1970 is waited out and bridged."""
+    """Times near by are followed at once, back or forth; through 1970 boot-time carries the dates on: nothing waits."""
     clock = FakeClock()
     guard = ClockGuard(None, clock.now())
     assert pass_tick(guard, clock)[0]
     clock.set_wall(NOON - DAY)
     assert pass_tick(guard, clock)[0]
     clock.set_wall(0)
-    assert not pass_tick(guard, clock)[0]
-    assert guard.unix_at(clock.now()) == NOON - DAY + 20_000  # carried on by boot-time
+    (tick,), lost = pass_tick(guard, clock)
+    assert tick.start_unix_milliseconds == NOON - DAY + 10_000
+    assert lost == 0
+    assert guard.unix_at(clock.now()) == NOON - DAY + 20_000
+
+
+@pytest.mark.parametrize(("years", "hours"), [(10, 24), (0.5, 1), (-0.5, 1)])
+def test_a_jump_far_off_is_believed_when_it_stays(years, hours):
+    """Boot-time dates what is measured meanwhile; the timeline follows after an hour, after a day when it is absurd."""
+    clock = FakeClock()
+    guard = ClockGuard(None, clock.now())
+    assert pass_tick(guard, clock)[0]
+    clock.set_wall(clock.unix + round(years * 365 * DAY))
+    (tick,), _ = pass_tick(guard, clock)
+    assert tick.start_unix_milliseconds == NOON + 10_000
+    clock.advance(hours * 3_600_000 - 20_000)
+    (tick,), _ = pass_tick(guard, clock)
+    assert tick.start_unix_milliseconds < NOON + 2 * DAY
+    clock.advance(10_000)
+    (tick,), _ = pass_tick(guard, clock)
+    assert abs(tick.start_unix_milliseconds - NOON - years * 365 * DAY) < 2 * DAY
+
+
+def test_the_last_sign_of_this_boot_dates_a_start_under_a_wrong_clock():
+    """The service starts again while the clock is ten years ahead: boot-time and the last sign know better."""
+    clock = FakeClock()
+    last = clock.now()
+    offset = last.unix_milliseconds - last.boottime_milliseconds
+    clock.advance(60_000)
+    clock.set_wall(clock.unix + 10 * 365 * DAY)
+    guard = ClockGuard(last.unix_milliseconds, clock.now(), offset)
+    assert guard.trusted
+    assert guard.start(clock.now()).unix_milliseconds == NOON + 60_000
+    (tick,), _ = pass_tick(guard, clock)
+    assert tick.start_unix_milliseconds == NOON + 60_000
+
+
+def test_a_clock_years_ahead_of_the_last_sign_is_waited_for():
+    """Another boot: two years off or two years ahead? An hour is waited for a correction, then it is believed."""
+    clock = FakeClock()
+    guard = ClockGuard(NOON - 2 * 365 * DAY, clock.now())
+    assert pass_tick(guard, clock)[0] == ()
+    clock.advance(CLOCK_PATIENCE_MILLISECONDS)
+    assert len(pass_tick(guard, clock)[0]) == 2

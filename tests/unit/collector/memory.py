@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
-from veilleuse.collector.figures import ON_STATES, EnergySums, StateSums
+from veilleuse.collector.figures import ON_STATES, BalanceRow, EnergySums, StateSums
 from veilleuse.collector.model import (
     AgentId,
     Cell,
@@ -27,6 +27,7 @@ from veilleuse.collector.model import (
     Site,
     SumRow,
 )
+from veilleuse.collector.rollout import Rollout
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
@@ -169,7 +170,16 @@ class MemoryReader:
     def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
         return ()
 
+    def balance(self, first_day: date, last_day: date) -> Iterator[BalanceRow]:
+        return iter(())
+
     def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
+        return ()
+
+    def rollouts(self) -> tuple[Rollout, ...]:
+        return ()
+
+    def forgotten_states(self) -> tuple[tuple[str, str, State, int], ...]:
         return ()
 
     def state_totals(self) -> tuple[tuple[HostId, State, int], ...]:

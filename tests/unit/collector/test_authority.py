@@ -148,7 +148,7 @@ def test_leaf_never_outlives_its_issuer(authority, clock):
     clock.now = last - timedelta(hours=1)
     assert authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1).facts.not_after == last
     clock.now = last + timedelta(hours=1)
-    with pytest.raises(DataDirectoryError, match="make a new authority"):
+    with pytest.raises(DataDirectoryError, match="renew-intermediate"):
         authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1)
 
 

@@ -178,9 +178,10 @@ def test_doctor(veilleuse, tmp_path):
     code, out, _ = veilleuse("doctor", "--json")
     findings = json.loads(out)
     assert code == 3
-    assert [finding["check"] for finding in findings if finding["outcome"] == "warning"] == ["service"]
+    assert [finding["check"] for finding in findings if finding["outcome"] == "warning"] == ["backup", "service"]
     assert {finding["check"] for finding in findings} == {
-        "directory", "sqlite", "disk", "certificates", "service", "ports", "work",
+        "directory", "sqlite", "disk", "forecast", "backup", "certificates", "service", "ports", "work",
+        "versions", "renewals", "identities", "agents",
     }  # fmt: skip
     (tmp_path / "data/fleet.key").chmod(0o644)
     assert "can be read by others" in veilleuse("doctor")[1]

@@ -309,13 +309,13 @@ def test_a_revocation_right_after_an_enrolment_holds(desk):
     office = desk.office
     registry = office.registry
 
-    def enrol_then_revoke() -> None:
+    def enrol_then_revoke(note) -> None:
         application = Application(text, csr(new_key()), HERE)
-        joined.append(desk.joining._join(application, read_request(application.certificate_request_der)))
+        joined.append(desk.joining._join(application, read_request(application.certificate_request_der), note))
         registry.set_status(joined[0].host.host_id, HostStatus.REVOKED)
         office.standings.set_status(joined[0].host.agent_id, HostStatus.REVOKED)
 
-    office.commit(enrol_then_revoke)
+    office.commit_noted(enrol_then_revoke)
     standing = office.standings.get(joined[0].host.agent_id)
     assert standing is not None
     assert standing.status is HostStatus.REVOKED

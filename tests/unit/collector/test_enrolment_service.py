@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from tests.machines import Machine, refusal, served, settings_in
+from veilleuse.collector.enrolment.copies import Copying
 from veilleuse.collector.enrolment.joining import Joining
 from veilleuse.collector.enrolment.renewal import Challenges, Renewal
 from veilleuse.collector.enrolment.service import EnrolmentServicer
@@ -35,9 +36,14 @@ def desk(folder: Path, trouble: Exception) -> Iterator[tuple[Any, Machine, list[
     with served(settings_in(folder)) as running:
         office = running.collector.office
         challenges = Challenges()
-        joining = Joining(office, FailureLimiter())
+        limiter = FailureLimiter()
         servicer = EnrolmentServicer(
-            joining, Renewal(office, challenges), challenges, clean_facts, counted.append
+            Joining(office, limiter),
+            Copying(office, limiter, challenges),
+            Renewal(office, challenges),
+            challenges,
+            clean_facts,
+            counted.append,
         )
         server = grpc.server(ThreadPoolExecutor(1))
         servicer.add_to(server)

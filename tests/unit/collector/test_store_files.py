@@ -183,7 +183,7 @@ def test_a_newer_schema_is_refused(tmp_path):
     with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
         connection.execute("PRAGMA user_version = 99")
     for opening in (lambda: open_store(tmp_path, LIMITS), lambda: SqliteReader(tmp_path)):
-        with pytest.raises(StoreTooNew, match="has schema 99, this program knows 1"):
+        with pytest.raises(StoreTooNew, match=r"has schema 99, this program knows \d+"):
             opening()
 
 

@@ -92,7 +92,7 @@ def test_empty_sub_messages_cost_little():
     tracemalloc.start()
     began = time.monotonic()
     for _ in range(20):
-        assert refused(bomb) in {Reason.PERIOD_MISSING, Reason.NOT_A_RECORD}
+        assert refused(bomb) is Reason.TOO_MANY_CELLS
     assert time.monotonic() - began < 2
     assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
     tracemalloc.stop()

@@ -20,8 +20,8 @@ from tests.filled import METER, Filled, cell, civil, clock, minutes_of_server, s
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.bound import series_bound
 from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.metrics import series_bound
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State, Supply
 

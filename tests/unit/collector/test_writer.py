@@ -17,6 +17,7 @@ from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
 from veilleuse.collector import settings
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFailing, StoreFull
 from veilleuse.collector.health import Health
+from veilleuse.collector.holders import Holders
 from veilleuse.collector.model import HostStatus
 from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
 from veilleuse.collector.store.sqlite.directory import Reserve
@@ -125,7 +126,7 @@ def test_a_job_that_raises_is_undone_alone(bench):
         raise LookupError("half way")
 
     bad = bench.writer.submit(broken)
-    good = bench.writer.submit(lambda: bench.store.registry.set_instance_id(host, bytes(16)))
+    good = bench.writer.submit(lambda: bench.store.registry.set_holders(host, Holders(bytes(16))))
     push = bench.writer.append(stream.send(realistic(MONDAY_10H)))
     release.set()
     with pytest.raises(LookupError, match="half way"):
@@ -133,7 +134,7 @@ def test_a_job_that_raises_is_undone_alone(bench):
     assert good.result(10) is None
     assert push.result(10).mark == 1
     assert bench.reader.hosts()[0].status is HostStatus.ACTIVE
-    assert bench.store.registry.instance_id(host) == bytes(16)
+    assert bench.store.registry.holders(host) == Holders(bytes(16))
     assert bench.health.snapshot()["commits"] == 1
 
 

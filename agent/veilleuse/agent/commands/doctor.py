@@ -10,18 +10,20 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from veilleuse.agent.commands import outlook
 from veilleuse.agent.commands.clear import seconds_text, utc_text
 from veilleuse.agent.commands.peek import SpoolView, look_at_identity, look_at_spool
 from veilleuse.agent.errors import AgentError
-from veilleuse.agent.facts import MACHINE_ID
-from veilleuse.agent.identity import Identity, require_machine_id
+from veilleuse.agent.hardware import MACHINE_ID, require_machine_id
+from veilleuse.agent.identity import Identity
 from veilleuse.agent.machine import Machine
 from veilleuse.agent.model import Point
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.resident import open_sources
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import BUILTIN, NOT_BY_DEFAULT, Sources
-from veilleuse.agent.state import is_plausible
+from veilleuse.agent.spool import counted, whole
+from veilleuse.agent.state import LastSign, is_plausible
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Boundary, PointKind
@@ -61,8 +63,13 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         "identity": _identity(settings, identity, no_identity, now),
         "spool": _spool(spool),
         "clock": {"unix_milliseconds": now, "plausible": is_plausible(now)},
+        "room": outlook.room(settings, spool) if not spool.trouble else None,
+        "versions": outlook.versions(spool),
+        "configuration": outlook.configuration(settings, spool),
         "warnings": list(_warnings(settings, sources, identity, no_identity, spool, now)),
     }
+    if result["room"] is not None:
+        result["warnings"] += outlook.warnings(result)
     if parsed.json:
         print(json.dumps(result, ensure_ascii=False, indent=2))
     else:
@@ -145,6 +152,7 @@ def _identity(settings: AgentSettings, identity: Identity | None, reason: str, n
         "ca_pinned": identity.place.ca_pinned or bool(settings.collector.ca_sha256),
         "certificate_not_after_unix_milliseconds": identity.not_after_unix_milliseconds,
         "certificate_expired": now >= identity.not_after_unix_milliseconds,
+        "certificate_renews_unix_milliseconds": identity.renewal_due_unix_milliseconds(),
         "certificate_renewal_due": now >= identity.renewal_due_unix_milliseconds(),
     }
 
@@ -158,10 +166,11 @@ def _spool(spool: SpoolView) -> dict[str, Any]:
         "records_waiting": spool.pending + spool.unacknowledged,
         "records_kept_after_acknowledgement": spool.ring,
         "quarantine": spool.quarantine,
-        "drops": json.loads(spool.control.get(ControlKey.DROPS) or "{}"),
+        "quarantine_bytes": spool.quarantine_bytes,
+        "drops": counted(spool.control.get(ControlKey.DROPS)),
         "standing": spool.control.get(ControlKey.STANDING),
-        "failures": int(spool.control.get(ControlKey.FAILURES) or 0),
-        "next_send_unix_milliseconds": int(next_send) if next_send else None,
+        "failures": whole(spool.control.get(ControlKey.FAILURES)),
+        "next_send_unix_milliseconds": whole(next_send) or None,
     }
 
 
@@ -192,10 +201,10 @@ def _warnings(
         yield spool.trouble
         return
     standing = spool.control.get(ControlKey.STANDING)
-    if int(spool.control.get(ControlKey.FAILURES) or 0) and standing:
+    if whole(spool.control.get(ControlKey.FAILURES)) and standing:
         yield f"nothing is delivered: {standing}"
     if spool.quarantine:
-        yield f"{spool.quarantine} record(s) in quarantine: the collector refused them"
+        yield f"{spool.quarantine} record(s) in quarantine: the collector refused them, `veilleuse-agent show --quarantine`"
     yield from _silence(spool, now)
 
 
@@ -204,7 +213,11 @@ def _silence(spool: SpoolView, now: int) -> Iterator[str]:
     if last is None:
         yield "the service has never run here: start `veilleuse-agent run`"
         return
-    silent = now - int(json.loads(last)["unix"])
+    try:
+        silent = now - LastSign.from_json(last).instant.unix_milliseconds
+    except ValueError:
+        yield "the last sign of life of the service is damaged: it writes another one while it runs"
+        return
     if silent > SILENCE_MILLISECONDS:
         yield f"the service has said nothing for {seconds_text(silent)}: is `veilleuse-agent run` running?"
 
@@ -271,6 +284,8 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield from _identity_lines(result["identity"])
     yield from _spool_lines(result["spool"])
+    if result["room"] is not None:
+        yield from outlook.lines(result)
     yield f"Clock: {utc_text(result['clock']['unix_milliseconds'])}, {'plausible' if result['clock']['plausible'] else 'not plausible'}"
     yield ""
     for warning in result["warnings"]:
@@ -287,6 +302,7 @@ def _identity_lines(identity: dict[str, Any]) -> Iterator[str]:
     end = identity["certificate_not_after_unix_milliseconds"]
     left = (end - time.time_ns() // 1_000_000) / MILLISECONDS_PER_DAY
     yield f"  sends to {identity['address']}; certificate until {utc_text(end)} ({left:.1f} days)"
+    yield f"  renewed at a contact from {utc_text(identity['certificate_renews_unix_milliseconds'])} on"
     if not identity["ca_pinned"]:
         yield "  its CA came with the join file and is trusted for that; collector.ca_sha256 would pin it"
 
@@ -297,3 +313,4 @@ def _spool_lines(spool: dict[str, Any]) -> Iterator[str]:
         return
     yield f"Spool: {spool['records_waiting']} record(s) waiting, {spool['size_bytes']} bytes at {spool['path']}"
     yield f"  standing: {spool['standing'] or 'no contact yet'}"
+    yield f"  quarantine: {spool['quarantine']} record(s), {spool['quarantine_bytes']} bytes"

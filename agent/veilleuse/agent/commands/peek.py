@@ -15,7 +15,7 @@ from veilleuse.agent.errors import AgentError
 from veilleuse.agent.identity import Identity, IdentityStore
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool import FILE_NAME
+from veilleuse.agent.spool import FILE_NAME, set_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,13 @@ class SpoolView:
     ring: int = 0
     """Acknowledged and still kept."""
     quarantine: int = 0
+    quarantine_bytes: int = 0
+    unsent_bytes: int = 0
+    """Of the rows that wait, numbered or not."""
+    row_bytes: float | None = None
+    """Of one row without number, on the average of the newest hundred; None when there is none."""
+    files_bytes: int = 0
+    """Of all files: the spool, its journal, what was set aside."""
     control: dict[str, str] = field(default_factory=dict)
     newest_pending: str | None = None
     """JSON of the newest row without number."""
@@ -63,12 +70,37 @@ def look_at_spool(settings: AgentSettings) -> SpoolView:
             path, trouble=f"cannot read {path} ({error.strerror}): run as root or as the agent's user"
         )
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)) as db:
+        with closing(_reading(path)) as db:
             return _read(db, path, size)
     except sqlite3.Error as error:
         return SpoolView(
             path, trouble=f"cannot read {path} ({error}): it is set aside at the next start", size_bytes=size
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """The original of a refused record."""
+
+    seq: int
+    epoch: str
+    reason: str
+    wire: bytes
+
+
+def look_at_quarantine(settings: AgentSettings) -> list[Quarantined]:
+    """Oldest first. Raises AgentError."""
+    path = settings.paths.state / FILE_NAME
+    if not path.exists():
+        return []
+    try:
+        with closing(_reading(path)) as db:
+            rows = db.execute("SELECT seq, epoch, reason, wire FROM quarantine ORDER BY rowid").fetchall()
+    except sqlite3.Error as error:
+        raise AgentError(
+            f"cannot read {path} ({error}): run as the agent's user; a damaged one is set aside at the next start"
+        ) from error
+    return [Quarantined(*row) for row in rows]
 
 
 def look_at_identity(settings: AgentSettings) -> tuple[Identity | None, str]:
@@ -77,6 +109,15 @@ def look_at_identity(settings: AgentSettings) -> tuple[Identity | None, str]:
         return IdentityStore(settings.paths.state).load(), ""
     except (AgentError, OSError) as error:
         return None, str(error)
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
+
+
+def _files_bytes(path: Path) -> int:
+    files = (path, path.with_name(f"{path.name}-journal"), *set_aside(path))
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _read(db: sqlite3.Connection, path: Path, size: int) -> SpoolView:
@@ -95,6 +136,15 @@ def _read(db: sqlite3.Connection, path: Path, size: int) -> SpoolView:
         unacknowledged=one("SELECT COUNT(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL")[0],
         ring=one("SELECT COUNT(*) FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL")[0],
         quarantine=one("SELECT COUNT(*) FROM quarantine")[0],
+        quarantine_bytes=one("SELECT COALESCE(SUM(LENGTH(wire)), 0) FROM quarantine")[0],
+        unsent_bytes=one(
+            "SELECT (SELECT COALESCE(SUM(LENGTH(body)), 0) FROM pending)"
+            " + (SELECT COALESCE(SUM(LENGTH(wire)), 0) FROM outbox WHERE acknowledged_unix_milliseconds IS NULL)"
+        )[0],
+        row_bytes=one("SELECT AVG(LENGTH(body)) FROM (SELECT body FROM pending ORDER BY id DESC LIMIT 100)")[
+            0
+        ],
+        files_bytes=_files_bytes(path),
         control=dict(db.execute("SELECT key, value FROM control")),
         newest_pending=one("SELECT body FROM pending ORDER BY id DESC LIMIT 1")[0],
         newest_unacknowledged=one(

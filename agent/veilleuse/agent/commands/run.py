@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent run`: the resident process. Imports nothing of the sender."""
+"""`veilleuse-agent run`: the resident process. Imports nothing of the sender.
+
+Whether this machine is a copy of another is looked at before, in a child: hash functions would stay in the process for
+ever. `--check` is that child, and says so to a person too.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,39 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None of its own."""
+    """--check."""
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only look whether this is a copy of another machine, and set aside what is that one's",
+    )
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """Measure until SIGTERM."""
+    if getattr(parsed, "check", False):
+        from veilleuse.agent.beginning import settle
+
+        settle(settings)
+        return 0
+    from veilleuse.agent.resident import AGAIN
     from veilleuse.agent.resident import run as measure
     from veilleuse.agent.service.systemd import SystemdNotifier
 
-    return measure(settings, parsed.config, SystemdNotifier())
+    while (code := _checked(parsed)) == 0 and (
+        code := measure(settings, parsed.config, SystemdNotifier())
+    ) == AGAIN:
+        pass
+    return code
+
+
+def _checked(parsed: argparse.Namespace) -> int:
+    """The exit code of the check; what it has to say is said by it."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-P", "-m", "veilleuse.agent", "run", "--check"]
+    if parsed.config is not None:
+        command += ["--config", str(parsed.config)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
+    return done.returncode if done.returncode >= 0 else 1

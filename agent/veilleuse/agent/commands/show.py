@@ -9,13 +9,22 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from google.protobuf.message import DecodeError
+
 from veilleuse.agent.commands.clear import period_text, plain, record_lines, utc_text
-from veilleuse.agent.commands.peek import SpoolView, look_at_identity, look_at_spool
+from veilleuse.agent.commands.peek import (
+    Quarantined,
+    SpoolView,
+    look_at_identity,
+    look_at_quarantine,
+    look_at_spool,
+)
 from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.facts import own_facts
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.spool import points_of, whole
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 NEVER_SENT: Final = (
@@ -37,18 +46,23 @@ GRAIN: Final = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """--json, --quarantine."""
     parser.add_argument("--json", action="store_true", help="for a machine")
+    parser.add_argument(
+        "--quarantine", action="store_true", help="the records the collector refused, and why, instead"
+    )
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     """0; 1 when there is a spool, or may be, that cannot be read: nothing is said then about what leaves."""
+    if parsed.quarantine:
+        return _show_quarantine(look_at_quarantine(settings), as_json=parsed.json)
     spool = look_at_spool(settings)
     if spool.trouble and not spool.missing:
         raise AgentError(spool.trouble)
     identity, no_identity = look_at_identity(settings)
     population = settings.measure.population or (identity.place.population if identity else "")
-    points = [point for source in spool.sources.get("sources", ()) for point in source.get("points") or ()]
+    points = points_of(spool.control.get(ControlKey.SOURCES))
     facts = own_facts(settings, points)
     last = last_record(spool)
     sent = pb.Record.FromString(spool.newest_acknowledged) if spool.newest_acknowledged else None
@@ -70,6 +84,38 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     else:
         print("\n".join(_lines(result, last, sent)))
     return 0
+
+
+def _show_quarantine(kept: list[Quarantined], *, as_json: bool) -> int:
+    """What the collector refused: a gap was sent in the place of each."""
+    rows = [(one, _decoded(one.wire)) for one in kept]
+    if as_json:
+        result = [
+            {
+                "seq": one.seq,
+                "epoch": one.epoch,
+                "reason": one.reason,
+                "bytes": len(one.wire),
+                "record": None if record is None else plain(record),
+            }
+            for one, record in rows
+        ]
+        print(json.dumps(result, ensure_ascii=False, indent=2))
+        return 0
+    if not rows:
+        print("Nothing in quarantine: the collector refused no record.")
+    for one, record in rows:
+        print(f"Record {one.seq} of stream {one.epoch}, refused: {one.reason}")
+        for line in ["not readable"] if record is None else record_lines(record):
+            print(f"  {line}")
+    return 0
+
+
+def _decoded(wire: bytes) -> pb.Record | None:
+    try:
+        return pb.Record.FromString(wire)
+    except DecodeError:
+        return None
 
 
 def last_record(spool: SpoolView) -> pb.Record | None:
@@ -116,7 +162,7 @@ def _record(title: str, record: pb.Record | None, none: str) -> Iterator[str]:
 
 
 def _whole(text: str | None) -> int | None:
-    return int(text) if text else None
+    return whole(text) or None
 
 
 __all__ = ["add_arguments", "last_record", "period_text", "run"]

@@ -10,18 +10,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from veilleuse.collector.admin import backup, ca, configuration, hosts
 from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.calendars.default import default_calendar
+from veilleuse.collector.configuring import Configuring
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment.issuing import Office, unix_milliseconds
+from veilleuse.collector.enrolment.register import ADMITTED, EXCLUDED, SITE, TOKEN, TOKEN_REVOKED, Notes
+from veilleuse.collector.enrolment.replay import site_facts, token_facts
 from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_token, token_sha256
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import AgentId, Host, HostStatus, Site
-from veilleuse.collector.ports import DeriveStore
+from veilleuse.collector.ports import DeriveStore, Forgetting
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.address import WILDCARDS, split_address
 from veilleuse.wire.bands import CalendarError
@@ -29,8 +33,11 @@ from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 JOIN_FILE_VERSION: Final = 1
 FLUSH_SECONDS: Final = 60.0
+ALONE_SECONDS: Final = 60.0
 _ALLOWED_FROM: Final = {
     HostStatus.ACTIVE: {HostStatus.PENDING, HostStatus.SUSPENDED, HostStatus.ACTIVE},
     HostStatus.SUSPENDED: {HostStatus.PENDING, HostStatus.ACTIVE, HostStatus.SUSPENDED},
@@ -70,6 +77,10 @@ class Operations:
     """64 hexadecimal digits: keys the asset pseudonyms of this fleet."""
     version: str
     addresses: Addresses
+    backups: backup.Backups
+    configuring: Configuring
+    forgetting: Forgetting
+    """Used inside jobs of the writer only."""
     started_unix_milliseconds: int = field(default_factory=lambda: round(time.time() * 1000))
 
     def perform(self, operation: str, arguments: Mapping[str, Any]) -> Any:
@@ -127,9 +138,9 @@ class Operations:
         token = new_token()
         now = self.office.now_unix_milliseconds()
 
-        def job() -> int:
-            self._ensure_site(site, zone, time_zone)
-            return self.office.registry.insert_token(
+        def job(note: Notes) -> int:
+            self._ensure_site(site, zone, time_zone, note)
+            token_id = self.office.registry.insert_token(
                 token_sha256=token_sha256(token),
                 created_unix_milliseconds=now,
                 expires_unix_milliseconds=order.expires_unix_milliseconds(now),
@@ -140,8 +151,12 @@ class Operations:
                 population=order.population,
                 approve=order.approve,
             )
+            made = self.office.registry.token_by_hash(token_sha256(token))
+            if made is not None:
+                note(TOKEN, **token_facts(made))
+            return token_id
 
-        token_id = self.office.commit(job)
+        token_id = self.office.commit_noted(job)
         log.info("token created", extra={"token_id": token_id, "org_entity": org_entity, "site": site})
         return {
             "token_id": token_id,
@@ -174,9 +189,10 @@ class Operations:
         """End a token at once and, unless `keep_hosts`, every machine that enrolled with it."""
         registry = self.office.registry
 
-        def job() -> list[Host]:
+        def job(note: Notes) -> list[Host]:
             if not registry.revoke_token(token_id):
                 raise AdminError(f"no token {token_id}: see 'veilleuse token list'")
+            note(TOKEN_REVOKED, sha256=self._token_sha256(token_id).hex())
             hosts = (
                 []
                 if keep_hosts
@@ -188,10 +204,10 @@ class Operations:
                 if host is not None and host.status in _ALLOWED_FROM[HostStatus.REVOKED]
             ]
             for host in ended:
-                self._set_status(host, HostStatus.REVOKED)
+                self._set_status(host, HostStatus.REVOKED, note)
             return ended
 
-        ended = self.office.commit(job)
+        ended = self.office.commit_noted(job)
         log.info("token revoked", extra={"token_id": token_id, "hosts": len(ended)})
         return {"token_id": token_id, "hosts_revoked": len(ended)}
 
@@ -201,14 +217,14 @@ class Operations:
         """Suspend, revoke or (re)activate a host, named by its agent id or the beginning of it. Holds for its next call."""
         wanted = HostStatus(status)
 
-        def job() -> Host:
+        def job(note: Notes) -> Host:
             found = self._find(host)
             if found.status not in _ALLOWED_FROM.get(wanted, set()):
                 raise AdminError(f"host {found.agent_id.hex()} is {found.status}: it cannot become {wanted}")
-            self._set_status(found, wanted)
+            self._set_status(found, wanted, note)
             return found
 
-        found = self.office.commit(job)
+        found = self.office.commit_noted(job)
         log.info("host status set", extra={"agent_id": found.agent_id.hex(), "status": wanted.value})
         return {"agent_id": found.agent_id.hex(), "before": found.status.value, "status": wanted.value}
 
@@ -235,7 +251,7 @@ class Operations:
         """
         site = checked_name("site", site)
 
-        def job() -> Site:
+        def job(note: Notes) -> Site:
             known = {known.site: known for known in self.office.registry.sites()}.get(site)
             made = new_site(
                 self.settings,
@@ -249,10 +265,11 @@ class Operations:
                 raise UsageError(
                     f"site '{site}' has machines: its time zone stays {known.time_zone}; declare another site for new ones"
                 )
+            note(SITE, **site_facts(made))
             self.office.registry.put_site(made)
             return made
 
-        made = self.office.commit(job)
+        made = self.office.commit_noted(job)
         return {"site": made.site, "zone": made.zone, "time_zone": made.time_zone}
 
     # --- derivation
@@ -280,14 +297,32 @@ class Operations:
     def _find(self, host: str) -> Host:
         return one_host(self.office.registry.hosts(), host)
 
-    def _set_status(self, host: Host, status: HostStatus) -> None:
+    def _set_status(self, host: Host, status: HostStatus, note: Notes) -> None:
+        if status is HostStatus.ACTIVE:  # an operator has looked
+            self.office.registry.clear_conflicts(host.host_id)
+        if host.status is not status:
+            kind = ADMITTED if status is HostStatus.ACTIVE else EXCLUDED
+            day = self.office.now().date().isoformat()
+            note(kind, agent_id=host.agent_id.hex(), status=status.value, day=day)
         self.office.registry.set_status(host.host_id, status)
         self.office.standings.set_status(AgentId(host.agent_id), status)
 
-    def _ensure_site(self, site: str, zone: str | None, time_zone: str | None) -> None:
+    def _token_sha256(self, token_id: int) -> bytes:
+        (sha256,) = [
+            token.token_sha256 for token in self.office.registry.tokens() if token.token_id == token_id
+        ]
+        return sha256
+
+    def alone(self, job: Callable[[], T]) -> T:
+        """Run a job of the writer outside any transaction, and wait. Raises what it raises."""
+        return self.office.writer.submit(job, alone=True).result(ALONE_SECONDS)
+
+    def _ensure_site(self, site: str, zone: str | None, time_zone: str | None, note: Notes) -> None:
         known = {known.site: known for known in self.office.registry.sites()}.get(site)
         if known is None:
-            self.office.registry.put_site(new_site(self.settings, site, zone, time_zone))
+            made = new_site(self.settings, site, zone, time_zone)
+            note(SITE, **site_facts(made))
+            self.office.registry.put_site(made)
         elif (zone or known.zone, time_zone or known.time_zone) != (known.zone, known.time_zone):
             raise UsageError(
                 f"site '{site}' exists with zone {known.zone} and time zone {known.time_zone}: leave out --zone and --time-zone"
@@ -343,8 +378,25 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "token_revoke": Operations.token_revoke,
     "host_status": Operations.host_status,
     "host_name": Operations.host_name,
+    "host_forget": hosts.forget,
+    "host_identity": hosts.identity,
     "site_put": Operations.site_put,
     "derive_all": Operations.derive_all,
     "flush": Operations.flush,
+    "ca_show": ca.show,
+    "ca_rotate": ca.rotate,
+    "ca_switch": ca.switch,
+    "ca_retire": ca.retire,
+    "ca_cancel": ca.cancel,
+    "ca_renew_intermediate": ca.renew_intermediate,
+    "ca_import": ca.bring,
+    "ca_forget": ca.forget,
+    "backup_copy": backup.copy,
+    "backup_done": backup.done,
+    "configuration_show": configuration.show,
+    "configuration_set": configuration.set_candidate,
+    "configuration_rollout": configuration.advance,
+    "configuration_accept": configuration.accept,
+    "configuration_withdraw": configuration.withdraw,
 }
 """Name on the socket → what it does; arguments by keyword."""

@@ -22,7 +22,6 @@ from veilleuse.wire.limits import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 log = logging.getLogger(__name__)
 
 OPTIONS: Final[Sequence[tuple[str, int]]] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),  # of the decompressed message too
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
@@ -35,6 +34,10 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a share of the calls
 )
 ENROLMENT_WORKERS: Final = 4
+ENROLMENT_CALLS: Final = 256
+"""At work or waiting for a worker; anybody may call that port. gRPC itself refuses the next one, with RESOURCE_EXHAUSTED."""
+ENROLMENT_MESSAGE_BYTES: Final = 64 * 1024
+"""A request for a certificate is 4 KiB at the most, with its facts some 10."""
 CERTIFICATE_CHECK_SECONDS: Final = 3600.0
 
 
@@ -48,11 +51,24 @@ class Listener:
 
 
 def listen(
-    address: str, setting_name: str, authority: Authority, *, workers: int, client_certificates: bool
+    address: str,
+    setting_name: str,
+    authority: Authority,
+    *,
+    workers: int,
+    client_certificates: bool,
+    message_bytes: int = MAX_MESSAGE_BYTES,
+    calls_at_once: int | None = None,
+    interceptors: Sequence[grpc.ServerInterceptor] = (),
 ) -> Listener:
-    """Bind a server. Raises AddressUnavailable with the setting to change."""
+    """Bind a server. `message_bytes`: of a request, decompressed. Raises AddressUnavailable with the setting to change."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix=setting_name)
-    server = grpc.server(pool, options=OPTIONS)
+    server = grpc.server(
+        pool,
+        interceptors=list(interceptors),
+        options=(*OPTIONS, ("grpc.max_receive_message_length", message_bytes)),
+        maximum_concurrent_rpcs=calls_at_once,
+    )
     try:
         port = server.add_secure_port(
             address, _credentials(authority, client_certificates=client_certificates)
@@ -96,22 +112,28 @@ def _credentials(authority: Authority, *, client_certificates: bool) -> grpc.Ser
 class _ServerCertificate:
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
+        self._holdings = authority.holdings
         self._identity = authority.server_identity()
         self._checked = time.monotonic()
         self._lock = threading.Lock()
 
     def configuration(self) -> Any:
-        """As gRPC wants it; the root is what client certificates must hang on."""
+        """As gRPC wants it; the roots are what client certificates must hang on."""
         identity: ServerIdentity = self._identity
         pair = (identity.key_pem, identity.chain_pem)
-        return grpc.ssl_server_certificate_configuration([pair], self._authority.root_pem)
+        return grpc.ssl_server_certificate_configuration([pair], identity.roots_pem)
 
     def renewed(self) -> Any:
-        """A new configuration, or None to keep the present one. Called by gRPC at each handshake, from any thread."""
+        """A new configuration, or None to keep the present one. Called by gRPC at each handshake, from any thread.
+
+        A step of a rotation is noticed at the next handshake; the end of the certificate is looked at once an hour.
+        """
         with self._lock:
-            if time.monotonic() - self._checked < CERTIFICATE_CHECK_SECONDS:
+            rotated = self._authority.holdings is not self._holdings
+            if not rotated and time.monotonic() - self._checked < CERTIFICATE_CHECK_SECONDS:
                 return None
             self._checked = time.monotonic()
+            self._holdings = self._authority.holdings
             try:
                 identity = self._authority.server_identity()
             except (

@@ -9,25 +9,38 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.child import Child
-from veilleuse.collector.app.servers import ENROLMENT_WORKERS, Listener, listen, require_free
+from veilleuse.collector.app.descriptors import raise_descriptor_limit
+from veilleuse.collector.app.late import DropLate
+from veilleuse.collector.app.servers import (
+    ENROLMENT_CALLS,
+    ENROLMENT_MESSAGE_BYTES,
+    ENROLMENT_WORKERS,
+    Listener,
+    listen,
+    require_free,
+)
 from veilleuse.collector.app.service_manager import notify
+from veilleuse.collector.app.upkeep import upkeep
 from veilleuse.collector.assembly import Collector, open_collector
-from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
+from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, Standing
 from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.enrolment.copies import Copying
 from veilleuse.collector.enrolment.joining import Joining
 from veilleuse.collector.enrolment.renewal import Challenges, Renewal
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
-from veilleuse.collector.errors import StoreDamaged
+from veilleuse.collector.errors import QueueFull, StoreDamaged
 from veilleuse.collector.health import Count
+from veilleuse.collector.holders import conflict_buckets
 from veilleuse.collector.logs import configure
+from veilleuse.collector.model import AgentId
 from veilleuse.collector.receiver import TelemetryServicer
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.collector.validate import clean_facts
@@ -42,6 +55,7 @@ GRACE_SECONDS: Final = 1.5
 def run(settings: CollectorSettings) -> int:
     """Serve until a signal; 0 after a clean stop, 1 when the database is found damaged. Raises CollectorError at start."""
     configure(settings)
+    raise_descriptor_limit()
     stop = threading.Event()
     with open_collector(settings) as collector:
         _end_on_damage(collector, stop)
@@ -73,31 +87,40 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
         office.standings,
         now=office.now,
         on_collector_behind=lambda: health.count(Count.COLLECTOR_BEHIND, "certificate"),
+        on_conflict=_conflicts(collector),
     )
     with ExitStack() as cleanup:
         if web:
             require_free(settings.http.address, "http.address")
-        telemetry, enrolment = cleanup.enter_context(_listeners(settings, office.authority))
+        telemetry, enrolment = cleanup.enter_context(_listeners(settings, office.authority, count_refusal))
         TelemetryServicer(
             committer=collector.writer,
             authoriser=authoriser,
             renewer=renewal,
             registry=collector.store.registry,
             ingest=collector.store.ingest,
+            configuring=collector.operations.configuring,
             health=health,
             queue_pushes=settings.grpc.admitted_pushes,
             allow_fake=collector.simulated,
         ).add_to(telemetry.server)
+        limiter = FailureLimiter()
         joining = Joining(
-            office, FailureLimiter(), count_refusal, lambda outcome: health.count(Count.ENROLMENTS, outcome)
+            office, limiter, count_refusal, lambda outcome: health.count(Count.ENROLMENTS, outcome)
         )
-        EnrolmentServicer(joining, renewal, challenges, clean_facts, count_refusal).add_to(enrolment.server)
+        copying = Copying(
+            office, limiter, challenges, count_refusal, lambda outcome: health.count(Count.COPIES, outcome)
+        )
+        EnrolmentServicer(joining, copying, renewal, challenges, clean_facts, count_refusal).add_to(
+            enrolment.server
+        )
         collector.addresses.telemetry = settings.grpc.advertised_address or telemetry.address
         collector.addresses.enrolment = settings.grpc.advertised_enrolment_address or enrolment.address
         cleanup.callback(AdminServer(settings.data_dir, collector.operations).close)
         telemetry.server.start()
         enrolment.server.start()
         collector.derive.start()
+        cleanup.enter_context(upkeep(collector))
         if web:
             cleanup.enter_context(_web(settings))
         yield {
@@ -110,7 +133,9 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
 
 
 @contextmanager
-def _listeners(settings: CollectorSettings, authority: Authority) -> Iterator[tuple[Listener, Listener]]:
+def _listeners(
+    settings: CollectorSettings, authority: Authority, count_refusal: Callable[[str], None]
+) -> Iterator[tuple[Listener, Listener]]:
     """Both servers, bound; stopped together on leaving."""
     grpc = settings.grpc
     telemetry = listen(
@@ -123,6 +148,9 @@ def _listeners(settings: CollectorSettings, authority: Authority) -> Iterator[tu
             authority,
             workers=ENROLMENT_WORKERS,
             client_certificates=False,
+            message_bytes=ENROLMENT_MESSAGE_BYTES,
+            calls_at_once=ENROLMENT_CALLS,
+            interceptors=[DropLate(lambda: count_refusal("deadline"))],
         )
     except BaseException:
         telemetry.server.stop(0)
@@ -132,6 +160,19 @@ def _listeners(settings: CollectorSettings, authority: Authority) -> Iterator[tu
     finally:
         for ended in [listener.server.stop(GRACE_SECONDS) for listener in (telemetry, enrolment)]:
             ended.wait()
+
+
+def _conflicts(collector: Collector) -> Callable[[Standing, AgentId], None]:
+    """What is done about a holder of an older certificate than one in use: counted, and noted on the host now and then."""
+    noted, registry = conflict_buckets(), collector.store.registry
+
+    def on_conflict(standing: Standing, agent_id: AgentId) -> None:
+        collector.health.count(Count.IDENTITY_CONFLICTS, "generation")
+        if noted.take(agent_id):
+            with suppress(QueueFull):  # it is stopping
+                collector.writer.submit(lambda: registry.note_conflict(standing.host_id))
+
+    return on_conflict
 
 
 @contextmanager

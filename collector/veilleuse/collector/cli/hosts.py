@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse hosts list|show|activate|suspend|revoke`.
+"""`veilleuse hosts list|show|activate|suspend|revoke|forget|export`.
 
 Of a workstation or a classroom PC only its health is shown, and the date of its last contact: never what it did.
 """
@@ -8,7 +8,11 @@ Of a workstation or a classroom PC only its health is shown, and the date of its
 from __future__ import annotations
 
 import getpass
-from typing import Annotated, Any
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -23,13 +27,18 @@ from veilleuse.collector.cli.shared import (
     print_json,
     print_table,
     settings_of,
+    write_new_private,
 )
+from veilleuse.collector.errors import AdminError, CollectorError
 from veilleuse.collector.model import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store.sqlite.directory import REPLACED_PREFIX
+from veilleuse.collector.store.sqlite.export import export_host
 from veilleuse.wire.vocabulary import Population
 
 app = typer.Typer(**APP)
+FORGET_SECONDS: Final = 600.0
 HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="agent id, or the beginning of it")]
 
 
@@ -43,13 +52,23 @@ def list_hosts(
     config: ConfigOption = None,
     status: Annotated[HostStatus | None, typer.Option(help="only those with this status")] = None,
     population: Annotated[Population | None, typer.Option(help="only those of this population")] = None,
+    copies: Annotated[
+        bool, typer.Option("--copies", help="only those that said to be copies of another")
+    ] = False,
+    conflicts: Annotated[
+        bool, typer.Option("--conflicts", help="only those under whose identity two machines were seen")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List machines."""
+    hosts = _read(settings_of(config))
     found = [
-        _facts(host)
-        for host in _read(settings_of(config))
-        if status in (None, host.status) and population in (None, host.population)
+        _facts(host, hosts)
+        for host in hosts
+        if status in (None, host.status)
+        and population in (None, host.population)
+        and (host.copy_of is not None or not copies)
+        and (host.conflicts or not conflicts)
     ]
     if as_json:
         print_json(found)
@@ -63,6 +82,7 @@ def list_hosts(
             "entity": facts["org_entity"],
             "site": facts["site"],
             "last contact": facts["last_contact"],
+            "note": _note(facts),
             "spool": "" if facts["health"] is None else str(facts["health"]["spool_records"]),
         }
         for facts in found
@@ -84,7 +104,8 @@ def show(
 ) -> None:
     """Show one machine: where it belongs, and how its agent is doing."""
     settings = settings_of(config)
-    facts = _facts(one_host(_read(settings), host))
+    hosts = _read(settings)
+    facts = _facts(one_host(hosts, host), hosts)
     if name:
         reason = why or "veilleuse hosts show --name"
         facts["host_name"] = perform(
@@ -94,6 +115,7 @@ def show(
         print_json(facts)
         return
     health = facts.pop("health")
+    facts["copy_of"] = facts["copy_of"] or "none"
     for key, value in (facts | (health or {})).items():
         print(f"{key.replace('_', ' '):28} {_text(value)}")
 
@@ -116,6 +138,85 @@ def revoke(host: HostArgument, config: ConfigOption = None, as_json: JsonOption 
     _set(config, host, HostStatus.REVOKED, as_json)
 
 
+@app.command()
+def forget(
+    host: HostArgument,
+    why: Annotated[str, typer.Option(help="reason, for the access journal")],
+    config: ConfigOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete everything known of one machine. It cannot be undone; sums of the fleet stay."""
+    settings = settings_of(config)
+    agent_id = one_host(_read(settings), host).agent_id.hex()
+    if not yes and not _confirmed(f"Forget host {agent_id[:12]}, with all its records? [y/N] "):
+        raise AdminError("nothing was deleted: say y, or give --yes")
+    arguments = {"host": agent_id, "who": getpass.getuser(), "why": why}
+    done = perform(settings, "host_forget", timeout_seconds=FORGET_SECONDS, **arguments)
+    kept = sorted(path.name for path in settings.data_dir.glob(f"{REPLACED_PREFIX}*"))
+    if as_json:
+        print_json({**done, "kept_in": kept})
+    else:
+        print(f"host {agent_id[:12]}: forgotten")
+    if not done["swept"]:
+        print("a reader was busy: the files are cleared of it at the next checkpoint", file=sys.stderr)
+    for name in kept:
+        print(
+            f"what a restore put aside may hold it still: remove {settings.data_dir / name}", file=sys.stderr
+        )
+
+
+@app.command()
+def export(
+    host: HostArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write, mode 0600")],
+    config: ConfigOption = None,
+    why: Annotated[str, typer.Option(help="reason, for the access journal")] = "veilleuse hosts export",
+    as_json: JsonOption = False,
+) -> None:
+    """Write everything known of one machine to a file, for whoever has a right to it."""
+    settings = settings_of(config)
+    found = one_host(_read(settings), host)
+    agent_id = found.agent_id.hex()
+    write_new_private(output, "")
+    try:
+        identity = perform(settings, "host_identity", host=agent_id, who=getpass.getuser(), why=why)
+        rows = _write_export(output, settings.data_dir, found, identity)
+    except OSError as error:
+        output.unlink(missing_ok=True)
+        raise CollectorError(f"cannot write {output}: {error.strerror}; choose another --output") from error
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
+    if as_json:
+        print_json({"agent_id": agent_id, "output": str(output), "rows": rows})
+    else:
+        print(f"host {agent_id[:12]}: {sum(rows.values())} rows in {output}")
+
+
+def _write_export(output: Path, data_dir: Path, host: Host, identity: dict[str, Any]) -> dict[str, int]:
+    """Table → rows written. One row a line: a server's may be millions."""
+    rows: dict[str, int] = {}
+    with output.open("w", encoding="utf-8") as file:
+        file.write(json.dumps({"identity": identity}, ensure_ascii=False)[:-1])
+        for table, found in export_host(data_dir, host.host_id):
+            rows[table] = 0
+            file.write(f',\n"{table}": [')
+            for row in found:
+                file.write(",\n" if rows[table] else "\n")
+                file.write(json.dumps(row, ensure_ascii=False))
+                rows[table] += 1
+            file.write("]")
+        file.write("}\n")
+    return rows
+
+
+def _confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    return input(question).strip().lower() in ("y", "yes")
+
+
 def _set(config: Any, host: str, status: HostStatus, as_json: bool) -> None:
     done = perform(settings_of(config), "host_status", host=host, status=status.value)
     if as_json:
@@ -132,7 +233,7 @@ def _read(settings: CollectorSettings) -> tuple[Host, ...]:
         reader.close()
 
 
-def _facts(host: Host) -> dict[str, Any]:
+def _facts(host: Host, hosts: Sequence[Host]) -> dict[str, Any]:
     server = host.population is Population.SERVER
     when = moment if server else day
     facts: dict[str, Any] = {
@@ -144,6 +245,8 @@ def _facts(host: Host) -> dict[str, Any]:
         "site": host.site,
         "enrolled_on": host.enrolled_on.isoformat(),
         "last_contact": when(host.last_contact_unix_milliseconds),
+        "copy_of": next((one.agent_id.hex() for one in hosts if one.host_id == host.copy_of), None),
+        "conflicts": host.conflicts,
         "health": _health(host),
     }
     if server:
@@ -155,6 +258,13 @@ def _facts(host: Host) -> dict[str, Any]:
             "virtualisation": machine.virtualisation,
         }
     return facts
+
+
+def _note(facts: dict[str, Any]) -> str:
+    """What an operator should look at."""
+    notes = [f"copy of {facts['copy_of'][:12]}"] if facts["copy_of"] else []
+    notes += [f"{facts['conflicts']} conflict(s)"] if facts["conflicts"] else []
+    return ", ".join(notes)
 
 
 def _health(host: Host) -> dict[str, Any] | None:

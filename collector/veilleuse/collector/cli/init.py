@@ -5,12 +5,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json, settings_of
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.settings import CollectorSettings
+
+if TYPE_CHECKING:
+    from veilleuse.collector.enrolment.imported import Brought
 
 app = typer.Typer(**APP)
 
@@ -33,6 +39,15 @@ def init(
             help="for tests and demonstrations: fake sources are accepted, and all outputs say so",
         ),
     ] = False,
+    ca_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="an organisation's own intermediate, then those between it and the root, instead of an authority made here; PEM",
+        ),
+    ] = None,
+    ca_key: Annotated[Path | None, typer.Option(metavar="FILE", help="its key, PEM")] = None,
+    ca_root: Annotated[Path | None, typer.Option(metavar="FILE", help="its root certificate, PEM")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make the data directory: both databases, the certificate authority, the fleet key."""
@@ -45,7 +60,10 @@ def init(
         if as_json:
             print_json({"data_dir": str(settings.data_dir), "created": False})
         return
-    made = initialise(settings, site=site, zone=zone, time_zone=time_zone, simulated=simulated)
+    brought = _brought(settings, ca_certificate, ca_key, ca_root)
+    made = initialise(
+        settings, site=site, zone=zone, time_zone=time_zone, simulated=simulated, brought=brought
+    )
     if as_json:
         facts = {
             "data_dir": str(made.data_dir),
@@ -53,13 +71,35 @@ def init(
             "ca_sha256": made.ca_sha256,
             "site": made.site,
         }
-        print_json({**facts, "root_key": str(made.root_key)})
+        print_json({**facts, "root_key": None if made.root_key is None else str(made.root_key)})
         return
     print(f"data directory   {made.data_dir}")
     print(f"ca_sha256        {made.ca_sha256}")
+    if made.root_key is None:
+        return
     print(f"root key         {made.root_key}")
     print(
         "Move the root key off-line now (an encrypted stick in a safe): the collector never needs it, and whoever has it "
         "can pose as any machine.",
         file=sys.stderr,
     )
+
+
+def _brought(
+    settings: CollectorSettings, certificate: Path | None, key: Path | None, root: Path | None
+) -> Brought | None:
+    """The organisation's own intermediate, checked; None when none was named. Raises UsageError."""
+    if certificate is None or key is None or root is None:
+        if (certificate, key, root) != (None, None, None):
+            raise UsageError("--ca-certificate, --ca-key and --ca-root go together: give all three, or none")
+        return None
+    from veilleuse.collector.cli.pem_files import read_key, read_pem
+    from veilleuse.collector.enrolment.imported import read_brought
+    from veilleuse.collector.enrolment.trial import try_out
+
+    now = datetime.now(UTC)
+    brought = read_brought(
+        read_pem(certificate).encode(), read_key(key).encode(), read_pem(root).encode(), now
+    )
+    try_out(brought, settings.pki.server_names, now)
+    return brought

@@ -34,11 +34,18 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("veilleuse.collector.cli.serve", "run the collector"),
     "token": ("veilleuse.collector.cli.token", "create, list and revoke enrolment tokens"),
     "hosts": ("veilleuse.collector.cli.hosts", "list and show machines; suspend, revoke, activate them"),
+    "configuration": (
+        "veilleuse.collector.cli.configuration",
+        "set what machines do more coarsely or more rarely",
+    ),
     "top": ("veilleuse.collector.cli.top", "watch the collector live"),
     "report": ("veilleuse.collector.cli.report", "write emissions and indicators to a file"),
     "convert": ("veilleuse.collector.cli.convert", "turn kWh into kilograms of CO2e"),
     "factors": ("veilleuse.collector.cli.factors", "list and show emission factors"),
     "derive": ("veilleuse.collector.cli.derive", "derive energy again with the present models"),
+    "ca": ("veilleuse.collector.cli.ca", "show the certificate authority; replace its root or intermediate"),
+    "backup": ("veilleuse.collector.cli.backup", "copy everything a collector is into one file"),
+    "restore": ("veilleuse.collector.cli.restore", "put a backup back in place"),
     "doctor": ("veilleuse.collector.cli.doctor", "say what is wrong, and the remedy"),
     "version": ("veilleuse.collector.cli.version", "print the version"),
 }

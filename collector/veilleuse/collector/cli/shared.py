@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.admin_client import CollectorNotRunning, ask
+from veilleuse.collector.admin_client import TIMEOUT_SECONDS, CollectorNotRunning, ask
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.settings import CollectorSettings, read_settings
 
@@ -36,13 +36,15 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
-def perform(settings: CollectorSettings, operation: str, **arguments: Any) -> Any:
+def perform(
+    settings: CollectorSettings, operation: str, *, timeout_seconds: float = TIMEOUT_SECONDS, **arguments: Any
+) -> Any:
     """An operation of veilleuse.collector.admin: through the running collector, else here, under the directory's lock.
 
     Raises CollectorError.
     """
     try:
-        return ask(settings.data_dir, operation, **arguments)
+        return ask(settings.data_dir, operation, timeout_seconds=timeout_seconds, **arguments)
     except CollectorNotRunning:
         from veilleuse.collector.assembly import open_collector  # only now: it brings the whole store along
 

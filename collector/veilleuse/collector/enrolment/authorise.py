@@ -8,11 +8,13 @@ in memory, refreshed by whoever changes it (`put`).
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Final
 
 from veilleuse.collector.enrolment.authority import Authority
 from veilleuse.collector.enrolment.certificates import AgentCertificate
@@ -45,20 +47,41 @@ class Standing:
     generation: int
     """Highest generation issued, as far as this registry knows; 0 when none."""
     used: int = 0
-    """Highest generation a call came with, since this process started; 0 when none."""
+    """Highest generation a call came with; 0 when none. The registry keeps those of Hellos across a restart."""
+
+
+_FORGOTTEN: Final = Standing(HostId(0), Population.WORKSTATION, HostStatus.FORGOTTEN, 0)
+"""Of whom it was, nothing is known any more."""
+
+
+def agent_id_sha256(agent_id: bytes) -> bytes:
+    """All that is left of a forgotten machine; 32 bytes."""
+    return hashlib.sha256(agent_id).digest()
 
 
 class Standings:
     """The in-memory map of all agents. Thread-safe: each entry is replaced as a whole."""
 
-    def __init__(self, entries: Iterable[tuple[AgentId, Standing]] = ()) -> None:
-        """`entries`: all that the registry knows at start."""
+    def __init__(
+        self, entries: Iterable[tuple[AgentId, Standing]] = (), forgotten: Iterable[bytes] = ()
+    ) -> None:
+        """`entries`: all that the registry knows at start; `forgotten`: hashes of agent ids, as `agent_id_sha256`."""
         self._entries = dict(entries)
+        self._forgotten = set(forgotten)
         self._lock = threading.Lock()
 
     def get(self, agent_id: AgentId) -> Standing | None:
         """None for an agent nobody enrolled here."""
-        return self._entries.get(agent_id)
+        known = self._entries.get(agent_id)
+        if known is None and agent_id_sha256(agent_id) in self._forgotten:
+            return _FORGOTTEN
+        return known
+
+    def forget(self, agent_id: AgentId) -> None:
+        """Nothing but the hash of its id is left; inside the writer's job that forgets it."""
+        with self._lock:
+            self._forgotten.add(agent_id_sha256(agent_id))
+            self._entries.pop(agent_id, None)
 
     def add_host(self, host: Host, generation: int) -> None:
         """Inside the writer's job that enrols it, like `set_status`: a revocation that follows finds it here."""
@@ -103,12 +126,15 @@ class CertificateAuthoriser:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_collector_behind: Callable[[], None] = lambda: None,
+        on_conflict: Callable[[Standing, AgentId], None] = lambda standing, agent_id: None,
     ) -> None:
-        """`on_collector_behind`: called once per agent whose certificate is newer than this registry."""
+        """`on_collector_behind`: called once per agent whose certificate is newer than this registry. `on_conflict`: on
+        every call of a holder whose certificate is older than one in use."""
         self._authority = authority
         self._standings = standings
         self._now = now
         self._on_collector_behind = on_collector_behind
+        self._on_conflict = on_conflict
 
     def authorise(self, certificate_pem: bytes | None) -> Caller:
         """See ports.Authoriser. Raises NotAuthorised."""
@@ -122,6 +148,7 @@ class CertificateAuthoriser:
             raise NotAuthorised("not_yet_valid", "the certificate is not valid yet: check the clocks")
         standing = check_standing(self._standings.get(certificate.agent_id))
         if certificate.generation < standing.used:
+            self._on_conflict(standing, certificate.agent_id)
             raise NotAuthorised("identity_conflict", _CONFLICT)
         if certificate.generation > standing.used:
             self._standings.note_use(certificate.agent_id, certificate.generation)

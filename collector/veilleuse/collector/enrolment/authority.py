@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The embedded certificate authority: root, intermediate, agents' certificates, the collector's own.
+"""The certificate authority: agents' certificates, the collector's own, and the authority's own files.
 
-Files of `<data_dir>/ca` (0700): root.pem, root.key, intermediate.pem, intermediate.key, server.pem, server.key
-(0600). The root key signs the intermediate once, at `init`, and may be moved off-line at once: nothing else needs it.
+What lies in `<data_dir>/ca` is told by veilleuse.collector.enrolment.holdings. The root key signs an intermediate, and
+may be moved off-line at once: until the next one nothing else needs it. An organisation's own intermediate does as well.
 
 Usages bound what each key can do: the root signs certificates only (path length 1), the intermediate signs leaves
 only (path length 0, client and server authentication), an agent's leaf is a client only, so that a stolen one can
@@ -14,7 +14,6 @@ for this collector only.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,20 +23,23 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from veilleuse.collector.enrolment.certificates import AgentCertificate, agent_extensions, read_certificate
+from veilleuse.collector.enrolment.folder import Folder
 from veilleuse.collector.enrolment.forms import (
     CLOCK_SKEW,
+    INTERMEDIATE_LIFE,
+    INTERMEDIATE_NAME,
+    ROOT_LIFE,
+    ROOT_NAME,
     authority_certificate,
+    digest,
     general_names,
+    issued_by,
     key_pem,
     key_usage,
     new_key,
@@ -45,15 +47,16 @@ from veilleuse.collector.enrolment.forms import (
     sync_directory,
     write_private,
 )
-from veilleuse.collector.errors import DataDirectoryError, NotAuthorised
+from veilleuse.collector.enrolment.holdings import Holdings, fingerprint, load
+from veilleuse.collector.enrolment.imported import Brought
+from veilleuse.collector.enrolment.rotation import Step
+from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.model import AgentId
 from veilleuse.collector.settings import Pki
 from veilleuse.wire.vocabulary import Population
 
 FOLDER: Final = "ca"
 DRAFT: Final = "ca.new"
-ROOT_LIFE: Final = timedelta(days=3653)
-INTERMEDIATE_LIFE: Final = timedelta(days=1826)
 SERVER_LIFE: Final = timedelta(days=90)
 SERVER_RENEWAL: Final = timedelta(days=30)
 """The collector's own certificate is made again when less than this is left."""
@@ -69,99 +72,156 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """What the collector shows to agents."""
+    """What the collector shows to agents, and what it asks of theirs."""
 
     key_pem: bytes = field(repr=False)
     chain_pem: bytes
-    """Leaf, then intermediate."""
+    """Leaf, then what hangs it on a root."""
     not_after: datetime
+    roots_pem: bytes
+    """Agents' certificates must hang on one of them."""
 
 
-def create(data_dir: Path, now: datetime) -> Path:
-    """Make `<data_dir>/ca` with a new root and intermediate; all or nothing. Returns the path of the root's key.
+def create(data_dir: Path, now: datetime, brought: Brought | None = None) -> Path | None:
+    """Make `<data_dir>/ca` with a new root and intermediate, or with one brought; all or nothing.
 
-    Raises DataDirectoryError when there is one already or it cannot be written.
+    Returns the path of the root's key, when it was made here. Raises DataDirectoryError when there is one already or it
+    cannot be written.
     """
-    draft(data_dir, now)
+    draft(data_dir, now, brought)
     return adopt(data_dir)
 
 
-def draft(data_dir: Path, now: datetime) -> None:
+def draft(data_dir: Path, now: datetime, brought: Brought | None = None) -> None:
     """Write a new authority into `<data_dir>/ca.new`, where it is none until `adopt`. Raises DataDirectoryError."""
     folder, made = data_dir / FOLDER, data_dir / DRAFT
     if folder.exists():
         raise DataDirectoryError(f"{folder} exists already: a second authority would disown every agent")
-    root_key, key = new_key(), new_key()
-    root = authority_certificate("Veilleuse root", root_key, None, now, ROOT_LIFE)
-    intermediate = authority_certificate(
-        "Veilleuse intermediate", key, (root, root_key), now, INTERMEDIATE_LIFE
-    )
+    files = _own_files(now) if brought is None else _brought_files(brought)
     try:
         made.mkdir(mode=0o700, exist_ok=True)
         for leftover in made.iterdir():  # of an init that was cut; the folder itself says so and stays
             leftover.unlink()
-        for name, content in (
-            ("root.pem", pem(root)),
-            ("root.key", key_pem(root_key)),
-            ("intermediate.pem", pem(intermediate)),
-            ("intermediate.key", key_pem(key)),
-        ):
+        for name, content in files.items():
             write_private(made / name, content)
     except OSError as error:
         raise DataDirectoryError(f"cannot write {made}: {error.strerror or error}") from error
 
 
-def adopt(data_dir: Path) -> Path:
-    """Put the draft in place, durably. Returns the path of the root's key. Raises DataDirectoryError."""
+def adopt(data_dir: Path) -> Path | None:
+    """Put the draft in place, durably. Returns the path of the root's key, if it is there. Raises DataDirectoryError."""
     folder = data_dir / FOLDER
     try:
         (data_dir / DRAFT).rename(folder)
         sync_directory(data_dir)
     except OSError as error:
         raise DataDirectoryError(f"cannot write {folder}: {error.strerror or error}") from error
-    return folder / "root.key"
+    return root_key_file(data_dir)
+
+
+def root_key_file(data_dir: Path) -> Path | None:
+    """Where the root's key lies, as long as nobody moved it off-line."""
+    path = data_dir / FOLDER / "root.key"
+    return path if path.exists() else None
+
+
+def root_key_files(data_dir: Path) -> list[Path]:
+    """The keys of roots, old, present and next, that nobody moved off-line yet."""
+    return sorted((data_dir / FOLDER).glob("*root.key"))
+
+
+def _own_files(now: datetime) -> dict[str, bytes]:
+    root_key, key = new_key(), new_key()
+    root = authority_certificate(ROOT_NAME, root_key, None, now, ROOT_LIFE)
+    intermediate = authority_certificate(INTERMEDIATE_NAME, key, (root, root_key), now, INTERMEDIATE_LIFE)
+    return {
+        "root.pem": pem(root),
+        "root.key": key_pem(root_key),
+        "intermediate.pem": pem(intermediate),
+        "intermediate.key": key_pem(key),
+    }
+
+
+def _brought_files(brought: Brought) -> dict[str, bytes]:
+    return {
+        "root.pem": pem(brought.root),
+        "intermediate.pem": b"".join(map(pem, brought.chain)),
+        "intermediate.key": key_pem(brought.key),
+    }
 
 
 class Authority:
-    """Issues and recognises certificates. Safe to share between threads."""
+    """Issues and recognises certificates. Safe to share between threads: what it holds is replaced as a whole."""
 
     def __init__(
         self, data_dir: Path, pki: Pki, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        """Raises DataDirectoryError when the authority's files are missing or damaged."""
-        self._folder = data_dir / FOLDER
+        """Finishes a step that was cut. Raises DataDirectoryError when the authority's files are missing or damaged."""
+        self._folder = Folder(data_dir / FOLDER)
         self._pki = pki
         self._now = now
-        self.root = self._read_certificate("root.pem")
-        self.intermediate = self._read_certificate("intermediate.pem")
-        self._key = self._read_key("intermediate.key")
-        issuer = self.intermediate.public_key()
-        if not isinstance(issuer, ec.EllipticCurvePublicKey) or issuer != self._key.public_key():
-            raise DataDirectoryError(
-                f"{self._folder}: intermediate.key and intermediate.pem do not belong together"
-            )
         self._making = threading.Lock()
-        self._recognise = lru_cache(maxsize=8192)(self._recognise_uncached)
+        self._hold(load(self._folder, now()))
+
+    def _hold(self, holdings: Holdings) -> None:
+        self.holdings = holdings
+        self._recognise = lru_cache(maxsize=8192)(holdings.recognise)
+
+    @property
+    def root(self) -> x509.Certificate:
+        """The root that the issuing intermediate hangs on."""
+        return self.holdings.current.root
+
+    @property
+    def intermediate(self) -> x509.Certificate:
+        """The one that issues."""
+        return self.holdings.current.certificate
 
     @property
     def root_pem(self) -> bytes:
-        """The root, for join files and as the anchor of client certificates."""
+        """The root, for join files."""
         return pem(self.root)
 
     @property
-    def root_der(self) -> bytes:
-        """The root, DER."""
-        return self.root.public_bytes(Encoding.DER)
-
-    @property
     def intermediate_der(self) -> bytes:
-        """The intermediate, DER."""
+        """The issuing intermediate, DER."""
         return self.intermediate.public_bytes(Encoding.DER)
 
     @property
     def root_sha256(self) -> str:
         """SHA-256 of the root's DER, hexadecimal: the `ca_sha256` agents pin."""
-        return hashlib.sha256(self.root_der).hexdigest()
+        return fingerprint(self.root)
+
+    @property
+    def now(self) -> datetime:
+        """This authority's clock."""
+        return self._now()
+
+    def change(self, step: Step) -> Holdings:
+        """Make a step of a rotation: on disk at once or not at all, then for everyone who asks. What is held now.
+
+        Raises DataDirectoryError, or UsageError or AdminError when the step cannot be made.
+        """
+        with self._making:
+            self._folder.change(step(self._folder, self.holdings, self._now()))
+            self._hold(load(self._folder, self._now()))
+            return self.holdings
+
+    def bundle(self, certificate_der: bytes) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """(intermediates, roots), DER, that go to an agent with its certificate.
+
+        After a switch the cross certificate is among them: an agent takes no root that those it trusts do not vouch for.
+        """
+        held = self.holdings
+        chain = held.chain_above(x509.load_der_x509_certificate(certificate_der))
+        if chain is None or chain == held.current.chain:
+            chain = held.full_chain
+        return _ders(chain), _ders(held.roots)
+
+    def is_current(self, certificate_der: bytes) -> bool:
+        """Whether the intermediate that issues now made it."""
+        held = self.holdings
+        return held.chain_above(x509.load_der_x509_certificate(certificate_der)) == held.current.chain
 
     def issue(
         self, key: ec.EllipticCurvePublicKey, agent_id: AgentId, population: Population, generation: int
@@ -187,38 +247,21 @@ class Authority:
         not_after: datetime,
     ) -> Issued:
         """A certificate for an agent's key, valid for exactly this span (whole seconds)."""
-        builder = self._leaf(x509.Name([]), key, not_before, not_after, ExtendedKeyUsageOID.CLIENT_AUTH)
+        held = self.holdings
+        builder = self._leaf(
+            held, x509.Name([]), key, (not_before, not_after), ExtendedKeyUsageOID.CLIENT_AUTH
+        )
         for extension, critical in agent_extensions(agent_id, generation):
             builder = builder.add_extension(extension, critical)
-        certificate = builder.sign(self._key, hashes.SHA256())
+        certificate = builder.sign(held.key, digest(held.key))
         return Issued(certificate.public_bytes(Encoding.DER), read_certificate(certificate))
 
     def recognise(self, certificate: bytes) -> AgentCertificate:
-        """What a certificate (PEM or DER) signed by this authority says, expired or not.
+        """What a certificate (PEM or DER) signed by this authority says, expired or not, of an earlier intermediate too.
 
         Raises NotAuthorised (not_an_agent, not_ours). Results are remembered: a connection shows the same PEM on every call.
         """
         return self._recognise(certificate)
-
-    def _recognise_uncached(self, certificate: bytes) -> AgentCertificate:
-        try:
-            is_pem = certificate.startswith(b"-----")
-            parsed = (
-                x509.load_pem_x509_certificate(certificate)
-                if is_pem
-                else x509.load_der_x509_certificate(certificate)
-            )
-        except ValueError as error:
-            raise NotAuthorised(
-                "not_an_agent", "the certificate cannot be read: enrol this machine again"
-            ) from error
-        try:
-            parsed.verify_directly_issued_by(self.intermediate)
-        except (ValueError, TypeError, InvalidSignature) as error:
-            raise NotAuthorised(
-                "not_ours", "the certificate is not one of this collector: enrol this machine again"
-            ) from error
-        return read_certificate(parsed)
 
     def server_identity(self) -> ServerIdentity:
         """The collector's own key and certificate, made again when near its end or when `pki.server_names` changed.
@@ -226,109 +269,91 @@ class Authority:
         Raises DataDirectoryError.
         """
         with self._making:  # asked for by both servers and by `health`, from any thread
-            return self._existing_server_identity() or self._new_server_identity()
+            held = self.holdings
+            return self._existing_server_identity(held) or self._new_server_identity(held)
 
-    def _new_server_identity(self) -> ServerIdentity:
+    def _new_server_identity(self, held: Holdings) -> ServerIdentity:
         key = new_key()
         now = self._now()
         names = x509.SubjectAlternativeName(general_names(self._pki.server_names))
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Veilleuse collector")])
+        validity = (now - CLOCK_SKEW, now + SERVER_LIFE)
         certificate = (
-            self._leaf(
-                subject,
-                key.public_key(),
-                now - CLOCK_SKEW,
-                now + SERVER_LIFE,
-                ExtendedKeyUsageOID.SERVER_AUTH,
-            )
+            self._leaf(held, subject, key.public_key(), validity, ExtendedKeyUsageOID.SERVER_AUTH)
             .add_extension(names, critical=False)
-            .sign(self._key, hashes.SHA256())
+            .sign(held.key, digest(held.key))
         )
-        chain = pem(certificate) + pem(self.intermediate)
         try:
-            write_private(self._folder / "server.key", key_pem(key))
-            write_private(self._folder / "server.pem", chain)
+            write_private(self._folder.path / "server.key", key_pem(key))
+            write_private(self._folder.path / "server.pem", pem(certificate) + _pems(held.current.chain))
         except OSError as error:
-            raise DataDirectoryError(f"cannot write {self._folder}: {error.strerror or error}") from error
-        return ServerIdentity(key_pem(key), chain, certificate.not_valid_after_utc)
+            raise DataDirectoryError(
+                f"cannot write {self._folder.path}: {error.strerror or error}"
+            ) from error
+        return _server_identity(held, certificate, key_pem(key))
 
-    def _existing_server_identity(self) -> ServerIdentity | None:
+    def _existing_server_identity(self, held: Holdings) -> ServerIdentity | None:
         try:
-            chain, key_pem = (
-                (self._folder / "server.pem").read_bytes(),
-                (self._folder / "server.key").read_bytes(),
-            )
-            leaf, issuer = x509.load_pem_x509_certificates(chain)[:2]
-            key = load_pem_private_key(key_pem, None)
+            chain, key_pem = self._folder.read("server.pem"), self._folder.read("server.key")
+            leaf, *above = x509.load_pem_x509_certificates(chain or b"")
+            key = load_pem_private_key(key_pem or b"", None)
             names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound):
+        except (DataDirectoryError, ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound):
             return None  # missing or damaged: nothing but its own key is lost by making it again
-        same_key = key.public_key() == leaf.public_key() and issuer == self.intermediate
+        same_key = key.public_key() == leaf.public_key() and tuple(above) == held.current.chain
         same_names = list(names) == general_names(self._pki.server_names)
         now = self._now()  # before its beginning: it was made while the clock was ahead
         fresh = leaf.not_valid_before_utc <= now and leaf.not_valid_after_utc - now > SERVER_RENEWAL
-        if not (same_key and same_names and fresh):
+        if not (same_key and same_names and fresh) or key_pem is None:
             return None
-        return ServerIdentity(key_pem, chain, leaf.not_valid_after_utc)
+        return _server_identity(held, leaf, key_pem)
 
     def _leaf(
         self,
+        held: Holdings,
         subject: x509.Name,
         key: ec.EllipticCurvePublicKey,
-        not_before: datetime,
-        not_after: datetime,
+        validity: tuple[datetime, datetime],
         usage: x509.ObjectIdentifier,
     ) -> x509.CertificateBuilder:
-        self._require_valid_now()
-        issuer_key = self._key.public_key()
-        return (
+        self._require_valid_now(held)
+        issuer = held.current
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
-            .issuer_name(self.intermediate.subject)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(max(not_before, self.intermediate.not_valid_before_utc))
-            .not_valid_after(min(not_after, self.intermediate.not_valid_after_utc))
+            .not_valid_before(max(validity[0], issuer.not_before))
+            .not_valid_after(min(validity[1], issuer.not_after))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
         )
+        return issued_by(builder, issuer.certificate)
 
-    def _require_valid_now(self) -> None:
+    def _require_valid_now(self, held: Holdings) -> None:
         """Raises DataDirectoryError when nobody would accept what this authority signs at this moment."""
-        now, first, last = (
-            self._now(),
-            self.intermediate.not_valid_before_utc,
-            self.intermediate.not_valid_after_utc,
-        )
+        now, first, last = self._now(), held.current.not_before, held.current.not_after
         if now < first:
             raise DataDirectoryError(
-                f"the clock says {now:%Y-%m-%d %H:%M} UTC, the authority in {self._folder} begins on "
+                f"the clock says {now:%Y-%m-%d %H:%M} UTC, the authority in {self._folder.path} begins on "
                 f"{first:%Y-%m-%d %H:%M}: set the clock, or make the data directory again if it was wrong then"
             )
         if now >= last:
             raise DataDirectoryError(
-                f"the intermediate in {self._folder} ended on {last:%Y-%m-%d}: set the clock, or make a new authority"
+                f"the intermediate in {self._folder.path} ended on {last:%Y-%m-%d}: set the clock, or make a new one with "
+                "'veilleuse ca renew-intermediate'"
             )
 
-    def _read_certificate(self, name: str) -> x509.Certificate:
-        try:
-            return x509.load_pem_x509_certificate((self._folder / name).read_bytes())
-        except (OSError, ValueError) as error:
-            raise self._unreadable(name, error) from error
 
-    def _read_key(self, name: str) -> ec.EllipticCurvePrivateKey:
-        try:
-            key = load_pem_private_key((self._folder / name).read_bytes(), None)
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise self._unreadable(name, error) from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise DataDirectoryError(
-                f"{self._folder / name} is not an elliptic-curve key: restore it from a backup"
-            )
-        return key
+def _server_identity(held: Holdings, certificate: x509.Certificate, key_pem: bytes) -> ServerIdentity:
+    chain = pem(certificate) + _pems(held.full_chain)
+    return ServerIdentity(key_pem, chain, certificate.not_valid_after_utc, _pems(held.roots))
 
-    def _unreadable(self, name: str, error: Exception) -> DataDirectoryError:
-        what = error.strerror if isinstance(error, OSError) and error.strerror else "damaged"
-        return DataDirectoryError(f"cannot read {self._folder / name} ({what}): restore it from a backup")
+
+def _pems(certificates: tuple[x509.Certificate, ...]) -> bytes:
+    return b"".join(map(pem, certificates))
+
+
+def _ders(certificates: tuple[x509.Certificate, ...]) -> tuple[bytes, ...]:
+    return tuple(each.public_bytes(Encoding.DER) for each in certificates)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.collector.enrolment.authorise import Standings
 from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.enrolment.register import Notes, Register
 from veilleuse.collector.errors import StoreFailing
 from veilleuse.collector.model import Certificate, CertificateChain, Host
 from veilleuse.collector.ports import Committer, Registry
@@ -36,6 +37,8 @@ class Office:
     registry: Registry
     """Used inside jobs of the writer only."""
     writer: Committer
+    register: Register
+    """Appended to inside jobs of the writer only."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def now_unix_milliseconds(self) -> int:
@@ -48,6 +51,13 @@ class Office:
             return self.writer.submit(job).result(COMMIT_SECONDS)
         except (TimeoutError, CancelledError) as error:
             raise StoreFailing("the store did not answer in time: try again") from error
+
+    def commit_noted(self, job: Callable[[Notes], T]) -> T:
+        """The same for a job that lets somebody in, or puts somebody out: it notes each in the register, before the commit."""
+        notes = Notes(self.register, self.registry.put_meta)
+        result = self.commit(lambda: job(notes))
+        notes.confirm()
+        return result
 
     def issue(
         self,
@@ -76,9 +86,14 @@ class Office:
 
     def chain(self, certificate: Certificate) -> CertificateChain:
         """A certificate as it is handed out."""
-        authority = self.authority
-        return CertificateChain(
-            certificate.certificate_der, (authority.intermediate_der,), (authority.root_der,)
+        intermediates, roots = self.authority.bundle(certificate.certificate_der)
+        return CertificateChain(certificate.certificate_der, intermediates, roots)
+
+    def is_good(self, certificate: Certificate) -> bool:
+        """Whether it may be handed out again: it has not ended, and no rotation of the authority has overtaken it."""
+        return (
+            certificate.not_after_unix_milliseconds > self.now_unix_milliseconds()
+            and self.authority.is_current(certificate.certificate_der)
         )
 
     def is_recent(self, certificate: Certificate, population: Population) -> bool:

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from veilleuse.collector.enrolment.certificates import public_key_sha256, read_request
 from veilleuse.collector.enrolment.issuing import Office
+from veilleuse.collector.enrolment.register import HOST, Notes
+from veilleuse.collector.enrolment.replay import host_facts
 from veilleuse.collector.enrolment.tokens import (
     Address,
     FailureLimiter,
@@ -36,6 +38,7 @@ class Application:
     """What a machine asks with."""
 
     token: str = field(repr=False)
+    """Empty for a copy of an enrolled machine."""
     certificate_request_der: bytes
     address: Address | None
     """Where it calls from; compared with the token's networks, then forgotten."""
@@ -75,6 +78,7 @@ class Joining:
     ) -> None:
         """`on_failure` counts refusals by reason, `on_joined` answers by outcome: fresh, again, pending."""
         self._office = office
+        self._placing = Placing(office)
         self._limiter = limiter
         self._on_failure = on_failure
         self._on_joined = on_joined
@@ -88,7 +92,7 @@ class Joining:
         try:
             self._limiter.check(application.address)
             key = read_request(application.certificate_request_der)
-            joined = self._office.commit(lambda: self._join(application, key))
+            joined = self._office.commit_noted(lambda note: self._join(application, key, note))
         except EnrolmentRefused as error:
             self._on_failure(error.reason)
             if error.reason != "rate_limited":
@@ -97,23 +101,46 @@ class Joining:
         self._on_joined("pending" if joined.chain is None else "fresh" if joined.fresh else "again")
         return joined
 
-    def _join(self, application: Application, key: ec.EllipticCurvePublicKey) -> Joined:
+    def _join(self, application: Application, key: ec.EllipticCurvePublicKey, note: Notes) -> Joined:
         """One job of the writer: everything below is committed together, or not at all."""
         registry, now = self._office.registry, self._office.now_unix_milliseconds()
         found = registry.token_by_hash(token_sha256(application.token))
         bound = registry.certificate_by_token(found.token_id, public_key_sha256(key)) if found else None
         token = check_token(found, application.address, now, known_key=bound is not None)
         if bound is not None:
-            return self._again(token, bound, key)
+            return self._placing.again(bound, key)
         if not registry.use_token(token.token_id, now):
             raise used_token()
-        host = self._new_host(token, application)
+        status = HostStatus.PENDING if token.approve else HostStatus.ACTIVE
+        return self._placing.place(application, key, token, status, note)
+
+
+class Placing:
+    """Puts a machine where a token says. For jobs of the writer."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    def place(
+        self,
+        application: Application,
+        key: ec.EllipticCurvePublicKey,
+        token: Token,
+        status: HostStatus,
+        note: Notes,
+        original: Host | None = None,
+    ) -> Joined:
+        """A new host with its first certificate, which a pending one gets once it is approved."""
+        registry = self._office.registry
+        host = self._new_host(application, token, status, original)
         certificate = self._office.issue(key, host, 1, token_id=token.token_id)
+        used = registry.token_of_host(host.host_id) or token
+        note(HOST, **host_facts(host, used, original))
         # Last: identity.db is another file, and what it was told cannot be undone with the rest of this job.
-        self._keep_identity(host.agent_id, token.population, application)
+        self._keep_identity(host.agent_id, host.population, application)
         return self._joined(host, certificate, fresh=True)
 
-    def _again(self, token: Token, bound: Certificate, key: ec.EllipticCurvePublicKey) -> Joined:
+    def again(self, bound: Certificate, key: ec.EllipticCurvePublicKey) -> Joined:
         """The same machine once more: its answer was lost, or it comes back for its approval."""
         registry = self._office.registry
         host, latest = registry.host(bound.host_id), registry.latest_certificate(bound.host_id)
@@ -127,27 +154,37 @@ class Joining:
         recent = same_key and self._office.is_recent(latest, host.population)
         if host.status is HostStatus.ACTIVE and not recent:
             # Only a machine that waited for its approval never got its first certificate: it gets one now.
-            if not (token.approve and latest.serial == bound.serial):
+            if not (self._waited(host) and latest.serial == bound.serial):
                 raise used_token()
             latest = self._office.issue(key, host, latest.generation + 1, previous_serial=bound.serial)
         return self._joined(host, latest, fresh=False)
+
+    def _waited(self, host: Host) -> bool:
+        """Whether an operator may have had to approve it."""
+        token = self._office.registry.token_of_host(host.host_id)
+        return host.copy_of is not None or (token is not None and token.approve)
 
     def _joined(self, host: Host, certificate: Certificate, *, fresh: bool) -> Joined:
         self._office.standings.add_host(host, certificate.generation)
         chain = self._office.chain(certificate) if host.status is HostStatus.ACTIVE else None
         return Joined(host, chain, fresh)
 
-    def _new_host(self, token: Token, application: Application) -> Host:
+    def _new_host(
+        self, application: Application, token: Token, status: HostStatus, original: Host | None
+    ) -> Host:
+        """Where the token says; a copy, where its original is."""
         registry, agent_id = self._office.registry, AgentId(secrets.token_bytes(AGENT_ID_BYTES))
+        placement = token if original is None else original
         host_id = registry.insert_host(
             agent_id=agent_id,
             token_id=token.token_id,
-            org_entity=token.org_entity,
-            site=token.site,
-            population=token.population,
-            status=HostStatus.PENDING if token.approve else HostStatus.ACTIVE,
+            org_entity=placement.org_entity,
+            site=placement.site,
+            population=placement.population,
+            status=status,
             enrolled_on=self._office.now().date(),
             facts_wire=application.facts_wire,
+            copy_of=original.host_id if original else None,
         )
         host = registry.host(host_id)
         if host is None:

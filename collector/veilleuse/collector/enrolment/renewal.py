@@ -104,7 +104,7 @@ class Renewal:
         if host is None:
             raise StoreFailing("the registry does not have this host yet: try again")
         given = registry.certificate_by_previous(serial, key_sha256)
-        if given is not None and given.not_after_unix_milliseconds > self._office.now_unix_milliseconds():
+        if given is not None and self._office.is_good(given):
             return given
         current = registry.certificate_by_serial(serial)
         if current is not None and current.public_key_sha256 == key_sha256:

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import grpc
 
+from veilleuse.collector.enrolment.copies import Copying, CopyProof
 from veilleuse.collector.enrolment.joining import Application, Joined, Joining
 from veilleuse.collector.enrolment.renewal import Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import peer_address
@@ -23,12 +23,15 @@ from veilleuse.wire.vocabulary import Population
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 Code = grpc.StatusCode
 _CODES: Final = {
     "bad_request": Code.INVALID_ARGUMENT,
     "key_reused": Code.INVALID_ARGUMENT,
     "bad_nonce": Code.FAILED_PRECONDITION,
     "rate_limited": Code.RESOURCE_EXHAUSTED,
+    "too_many_copies": Code.RESOURCE_EXHAUSTED,
 }
 RETRY_MILLISECONDS: Final = 60_000
 """When a call that could not be served may come again; the window of the failed tries too."""
@@ -42,6 +45,7 @@ class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
     def __init__(
         self,
         joining: Joining,
+        copying: Copying,
         renewal: Renewal,
         challenges: Challenges,
         clean_facts: CleanFacts,
@@ -49,6 +53,7 @@ class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
     ) -> None:
         """`on_failure`: counts refusals of RenewExpired, by reason."""
         self._joining = joining
+        self._copying = copying
         self._renewal = renewal
         self._challenges = challenges
         self._clean_facts = clean_facts
@@ -59,39 +64,45 @@ class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
         pb_grpc.add_EnrolmentServiceServicer_to_server(self, server)
 
     def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolResponse:
-        """First identity, against a token."""
-        with _answering(context):
-            application = Application(
-                token=request.token,
-                certificate_request_der=request.certificate_request_der,
-                address=peer_address(context.peer()),
-                chassis_pseudonym=request.chassis_pseudonym,
-                smbios_pseudonym=request.smbios_pseudonym,
-                facts_wire=self._clean_facts(request.facts) if request.HasField("facts") else None,
-                host_name=request.host_name if request.HasField("host_name") else None,
-            )
+        """First identity, against a token; or one of its own for a copy, against its original's key."""
+        return _answer(context, lambda: self._enrol(request, context.peer()))
+
+    def _enrol(self, request: pb.EnrolRequest, peer: str) -> pb.EnrolResponse:
+        application = Application(
+            token=request.token,
+            certificate_request_der=request.certificate_request_der,
+            address=peer_address(peer),
+            chassis_pseudonym=request.chassis_pseudonym,
+            smbios_pseudonym=request.smbios_pseudonym,
+            facts_wire=self._clean_facts(request.facts) if request.HasField("facts") else None,
+            host_name=request.host_name if request.HasField("host_name") else None,
+        )
+        if request.HasField("copy_of"):
+            joined = self._copying.join(_proof(request.copy_of), application)
+        else:
             joined = self._joining.join(application)
-            _log_joined(joined)
-            return _enrol_response(joined)
+        _log_joined(joined)
+        return _enrol_response(joined)
 
     def Challenge(self, request: pb.ChallengeRequest, context: grpc.ServicerContext) -> pb.ChallengeResponse:
         """A nonce to sign. Says nothing about whether the agent exists."""
-        with _answering(context):
-            return pb.ChallengeResponse(nonce=self._challenges.issue(request.agent_id))
+        return _answer(context, lambda: pb.ChallengeResponse(nonce=self._challenges.issue(request.agent_id)))
 
     def RenewExpired(
         self, request: pb.RenewExpiredRequest, context: grpc.ServicerContext
     ) -> pb.RenewExpiredResponse:
         """A new certificate against the signed nonce."""
-        with _answering(context, self._on_failure):
-            chain = self._renewal.renew_expired(
-                agent_id=AgentId(request.agent_id),
-                nonce=request.nonce,
-                certificate_der=request.certificate_der,
-                signature_der=request.signature_der,
-                certificate_request_der=request.certificate_request_der,
-            )
-            return pb.RenewExpiredResponse(certificate=issued_certificate(chain))
+        return _answer(context, lambda: self._renew_expired(request), self._on_failure)
+
+    def _renew_expired(self, request: pb.RenewExpiredRequest) -> pb.RenewExpiredResponse:
+        chain = self._renewal.renew_expired(
+            agent_id=AgentId(request.agent_id),
+            nonce=request.nonce,
+            certificate_der=request.certificate_der,
+            signature_der=request.signature_der,
+            certificate_request_der=request.certificate_request_der,
+        )
+        return pb.RenewExpiredResponse(certificate=issued_certificate(chain))
 
 
 def issued_certificate(chain: CertificateChain) -> pb.IssuedCertificate:
@@ -101,6 +112,10 @@ def issued_certificate(chain: CertificateChain) -> pb.IssuedCertificate:
         intermediates_der=chain.intermediates_der,
         roots_der=chain.roots_der,
     )
+
+
+def _proof(copy_of: pb.CopyOf) -> CopyProof:
+    return CopyProof(AgentId(copy_of.agent_id), copy_of.nonce, copy_of.certificate_der, copy_of.signature_der)
 
 
 def _enrol_response(joined: Joined) -> pb.EnrolResponse:
@@ -131,28 +146,31 @@ def _log_joined(joined: Joined) -> None:
     log.info("agent enrolled" if joined.fresh else "agent enrolled again", extra=facts)
 
 
-@contextmanager
-def _answering(
-    context: grpc.ServicerContext, on_failure: Callable[[str], None] = lambda reason: None
-) -> Iterator[None]:
-    """Refusals as status codes with one clear line; trouble with the store as UNAVAILABLE."""
+def _answer(
+    context: grpc.ServicerContext,
+    call: Callable[[], T],
+    on_failure: Callable[[str], None] = lambda reason: None,
+) -> T:
+    """Refusals as status codes with one clear line; trouble with the store as UNAVAILABLE.
+
+    The call is aborted after the error was let go: one that holds it keeps the stream open until Python collects its garbage,
+    and a connection has four.
+    """
     try:
-        yield
+        return call()
     except (EnrolmentRefused, NotAuthorised) as error:
-        on_failure(error.reason)
-        log.info("enrolment call refused", extra={"reason": error.reason})
-        _abort(context, _CODES.get(error.reason, Code.PERMISSION_DENIED), error.reason, str(error))
+        code, reason, message = _CODES.get(error.reason, Code.PERMISSION_DENIED), error.reason, str(error)
+        on_failure(reason)
+        log.info("enrolment call refused", extra={"reason": reason})
     except CollectorError as error:
+        code, reason = Code.UNAVAILABLE, "put_off"
+        message = "the collector cannot do this now: try again later"
         log.warning("enrolment call put off", extra={"error": str(error)})
-        _abort(context, Code.UNAVAILABLE, "put_off", "the collector cannot do this now: try again later")
     except Exception:  # the servicer's outermost call: a stranger is told nothing of our inside
-        on_failure("internal")
+        code, reason, message = Code.INTERNAL, "internal", "the collector failed: its log says why"
+        on_failure(reason)
         log.exception("enrolment call failed")
-        _abort(context, Code.INTERNAL, "internal", "the collector failed: its log says why")
-
-
-def _abort(context: grpc.ServicerContext, code: Any, reason: str, message: str) -> None:
     waits = code in (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.INTERNAL)
     wait_milliseconds = RETRY_MILLISECONDS if waits else 0
     context.set_trailing_metadata(((metadata.REASON, reason), (metadata.RETRY_AFTER, str(wait_milliseconds))))
-    context.abort(code, message)  # raises
+    return context.abort(code, message)  # raises

@@ -86,7 +86,7 @@ def clean_health(health: Any) -> bytes:
         )
         if source.HasField("unavailable") and SOURCE_PATTERN.fullmatch(source.unavailable):
             kept.unavailable = source.unavailable
-    for name in ("resident_cpu_milliseconds", "resident_rss_bytes"):
+    for name in ("resident_cpu_milliseconds", "resident_rss_bytes", "quarantine_records"):
         if health.HasField(name):
             setattr(clean, name, min(getattr(health, name), _MAXIMUM_COUNT))
     return clean.SerializeToString(deterministic=True)

@@ -9,10 +9,20 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from veilleuse.collector.errors import MalformedRequest
-from veilleuse.wire.limits import CHAIN_BYTES, EPOCH_BYTES, PROTOCOL_MINOR_MAXIMUM, PROTOCOL_MINOR_MINIMUM
+from veilleuse.collector.holders import INSTANCE_ID_BYTES
+from veilleuse.collector.validate.crowds import ORDINARY_BYTES, crowded
+from veilleuse.wire.limits import (
+    CHAIN_BYTES,
+    EPOCH_BYTES,
+    MAX_MESSAGE_BYTES,
+    MAX_RECORDS_PER_PUSH,
+    PROTOCOL_MINOR_MAXIMUM,
+    PROTOCOL_MINOR_MINIMUM,
+)
+from veilleuse.wire.v1 import telemetry_pb2 as pb
 
-INSTANCE_ID_BYTES: Final = 16
 MAXIMUM_FEATURES: Final = 32
+_RECORDS: Final = pb.PushRequest.RECORDS_FIELD_NUMBER
 
 
 def parsed(kind: Any, wire: bytes, maximum_bytes: int) -> Any:
@@ -25,6 +35,13 @@ def parsed(kind: Any, wire: bytes, maximum_bytes: int) -> Any:
         return kind.FromString(wire)
     except DecodeError as error:
         raise MalformedRequest("not_a_message", f"this is no {kind.__name__}") from error
+
+
+def parsed_push(wire: bytes) -> Any:
+    """A PushRequest. Raises MalformedRequest: message_too_large, record_count, not_a_message."""
+    if len(wire) > ORDINARY_BYTES and crowded(wire, {_RECORDS: MAX_RECORDS_PER_PUSH}) is not None:
+        raise MalformedRequest("record_count", f"a push has 1 to {MAX_RECORDS_PER_PUSH} records")
+    return parsed(pb.PushRequest, wire, MAX_MESSAGE_BYTES)
 
 
 def check_hello(request: Any) -> int:

@@ -8,16 +8,25 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from veilleuse.collector.codec import GAP_REASONS, record_period
+from veilleuse.collector.codec import GAP_REASONS, gap_spans, record_period
 from veilleuse.collector.errors import MalformedRequest, RecordRefused
 from veilleuse.collector.model import DecodedRecord, HostId, ValidPush
-from veilleuse.collector.validate.cells import Machine, check_cells, check_points, check_sensor_gaps
+from veilleuse.collector.validate.cells import (
+    MAXIMUM_LIST,
+    Machine,
+    check_cells,
+    check_points,
+    check_sensor_gaps,
+)
+from veilleuse.collector.validate.crowds import ORDINARY_BYTES, crowded_inside
 from veilleuse.collector.validate.periods import LONGEST_GAP_MILLISECONDS, check_period
 from veilleuse.collector.validate.reasons import Reason
 from veilleuse.wire.chain import chain_next, record_hash
 from veilleuse.wire.limits import (
     CHAIN_BYTES,
     EPOCH_BYTES,
+    MAX_CELLS_PER_RECORD,
+    MAX_POINTS_PER_RECORD,
     MAX_PUSH_BYTES,
     MAX_RECORD_BYTES,
     MAX_RECORDS_PER_PUSH,
@@ -31,9 +40,19 @@ MAXIMUM_GAP_SPANS: Final = 1_024
 MAXIMUM_GAP_RECORDS: Final = 2**32
 """Of 10 s each, more than a thousand years."""
 MAXIMUM_GAP_MILLISECONDS: Final = 10 * 366 * MILLISECONDS_PER_DAY
-"""All spans together: ten years."""
+"""All spans of a record, and all dated ones of a push: ten years."""
 MAXIMUM_RSS_BYTES: Final = 2**44
 MAXIMUM_IDLE_RULE: Final = 1_000
+_MOST_OF_MEASUREMENT: Final = {
+    pb.Measurement.POINTS_FIELD_NUMBER: MAX_POINTS_PER_RECORD,
+    pb.Measurement.CELLS_FIELD_NUMBER: MAX_CELLS_PER_RECORD,
+    pb.Measurement.GAPS_FIELD_NUMBER: MAXIMUM_LIST,
+}
+_CROWDED: Final = {
+    pb.Measurement.POINTS_FIELD_NUMBER: Reason.TOO_MANY_POINTS,
+    pb.Measurement.CELLS_FIELD_NUMBER: Reason.TOO_MANY_CELLS,
+    pb.Measurement.GAPS_FIELD_NUMBER: Reason.SENSOR_GAPS,
+}
 
 
 def check_push(
@@ -47,10 +66,15 @@ def check_push(
     records: list[DecodedRecord] = []
     refusals: list[tuple[int, Reason]] = []
     chain = request.chain_before
+    reach = 0  # of the gaps: each day of it is a row of the store
     for seq, wire in enumerate(request.records, request.first_seq):
         chain = chain_next(chain, wire)
         try:
-            records.append(check_record(seq, wire, chain, machine, now_unix_milliseconds))
+            record = check_record(seq, wire, chain, machine, now_unix_milliseconds)
+            reach += sum([period.milliseconds for period, _ in record.gap_spans])
+            if record.gap_spans and reach > MAXIMUM_GAP_MILLISECONDS:
+                raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
+            records.append(record)
         except RecordRefused as error:
             refusals.append((seq, Reason(error.reason)))
     if refusals:
@@ -62,8 +86,8 @@ def check_record(
     seq: int, wire: bytes, chain: bytes, machine: Machine, now_unix_milliseconds: int
 ) -> DecodedRecord:
     """One record. Raises RecordRefused."""
-    if len(wire) > MAX_RECORD_BYTES:
-        raise RecordRefused(Reason.RECORD_TOO_LARGE)
+    if len(wire) > ORDINARY_BYTES:
+        _check_long(wire)
     try:
         record = pb.Record.FromString(wire)
     except DecodeError as error:
@@ -74,6 +98,16 @@ def check_record(
         case "gap":
             return _check_gap(seq, wire, chain, record.gap, machine.population, now_unix_milliseconds)
     raise RecordRefused(Reason.NOT_A_RECORD)
+
+
+def _check_long(wire: bytes) -> None:
+    """A record of no ordinary length, before anything is parsed. Raises RecordRefused."""
+    if len(wire) > MAX_RECORD_BYTES:
+        raise RecordRefused(Reason.RECORD_TOO_LARGE)
+    if found := crowded_inside(wire, pb.Record.MEASUREMENT_FIELD_NUMBER, _MOST_OF_MEASUREMENT):
+        raise RecordRefused(_CROWDED[found])
+    if crowded_inside(wire, pb.Record.GAP_FIELD_NUMBER, {pb.Gap.SPANS_FIELD_NUMBER: MAXIMUM_GAP_SPANS}):
+        raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
 
 
 def _check_shape(request: Any) -> None:
@@ -127,15 +161,16 @@ def _check_gap(
         raise RecordRefused(Reason.GAP_UNKNOWN)
     if not 1 <= gap.records <= MAXIMUM_GAP_RECORDS or len(gap.spans) > MAXIMUM_GAP_SPANS:
         raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
-    lost = 0
+    lost = reach = 0
     for span in gap.spans:
         longest = LONGEST_GAP_MILLISECONDS
         if span.HasField("period"):
             longest = check_period(span.period, population, now_unix_milliseconds, gap=True)
+            reach += longest
         if span.milliseconds > longest:
             raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
         lost += span.milliseconds
-    if lost > MAXIMUM_GAP_MILLISECONDS:
+    if max(lost, reach) > MAXIMUM_GAP_MILLISECONDS:
         raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
     return DecodedRecord(
         seq=seq,
@@ -146,5 +181,6 @@ def _check_gap(
         gap=reason,
         gap_milliseconds=lost,
         gap_records=gap.records,
+        gap_spans=gap_spans(gap),
         gap_dated=bool(gap.spans) and all(span.HasField("period") for span in gap.spans),
     )

@@ -21,9 +21,9 @@ from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.version import product_version
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door, open_door
+from veilleuse.collector.web.bound import series_bound
 from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.metrics import series_bound
-from veilleuse.collector.web.server import QuietServer
+from veilleuse.collector.web.server import HastyProtocol, QuietServer
 
 log = logging.getLogger("veilleuse.collector.web")
 
@@ -81,7 +81,7 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
                 server_header=False,
                 lifespan="off",
                 ws="none",
-                limit_concurrency=128,
+                http=HastyProtocol,
                 timeout_keep_alive=5,
                 timeout_graceful_shutdown=1,  # `serve` waits 2 s before it kills
                 h11_max_incomplete_event_size=16 * 1024,

@@ -34,9 +34,10 @@ from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import CONTENT_TYPE, render_registry
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.bound import series_bound
 from veilleuse.collector.web.gate import ErrorPage, Gate
 from veilleuse.collector.web.look import Look, Outlook
-from veilleuse.collector.web.metrics import fleet_exposition, hosts_exposition, series_bound
+from veilleuse.collector.web.metrics import fleet_exposition, hosts_exposition
 from veilleuse.collector.web.pages import first_page
 from veilleuse.collector.web.words import Words, choose_language, words
 
@@ -121,6 +122,7 @@ def _metrics(outlets: Outlets) -> Handler:
         look = outlets.outlook.look()
         out = fleet_exposition(look, outlets.version, outlets.settings.reporting.k_anonymity)
         out.add(c.SERIES_BOUND, (), series_bound(look.fleet))
+        out.add(c.SERIES, (), out.series() + 1)
         if outlets.render_seconds is not None:
             out.add(c.RENDER, (), outlets.render_seconds)
         text = out.render() + render_registry(outlets.registry)

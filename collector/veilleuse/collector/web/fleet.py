@@ -25,6 +25,7 @@ from veilleuse.collector.model import (
     SumRow,
 )
 from veilleuse.collector.ports import Reader
+from veilleuse.collector.rollout import Rollout
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
@@ -63,6 +64,8 @@ class FleetView:
     kind: DataKind
     hosts: dict[HostId, Host]
     sites: dict[str, Site]
+    rollouts: dict[Population, Rollout]
+    """Remote configuration of the populations for which something was ever set."""
     power: tuple[Power, ...]
     today: Day
     hours: tuple[DerivedRow, ...]
@@ -71,6 +74,8 @@ class FleetView:
     ledger: tuple[LedgerEntry, ...]
     state_totals: dict[tuple[HostId, State], int]
     """Milliseconds since the data directory was made; servers."""
+    forgotten_states: tuple[tuple[str, str, State, int], ...]
+    """The same of servers that were forgotten: (entity, site, state, milliseconds)."""
     gaps: tuple[tuple[HostId, str, int, int], ...]
     records: int
     dirty: int
@@ -116,6 +121,7 @@ class Fleet:
             kind=self._reader.data_kind(),
             hosts=hosts,
             sites={site.site: site for site in self._reader.sites()},
+            rollouts={rollout.population: rollout for rollout in self._reader.rollouts()},
             power=live_power(
                 self._reader.last_records(now_milliseconds - LIVE_MILLISECONDS), hosts, now_milliseconds
             ),
@@ -130,6 +136,7 @@ class Fleet:
                 for host, state, milliseconds in self._reader.state_totals()
                 if host in servers
             },
+            forgotten_states=self._reader.forgotten_states(),
             gaps=self._reader.gap_totals(),
             records=self._reader.record_count(),
             dirty=self._reader.dirty_count(),

@@ -18,6 +18,8 @@ from starlette.types import Message, Receive, Scope, Send
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.web.auth import Door
 
+MOST_AT_ONCE: Final = 128
+"""Requests answered at the same time; the next ones are told to come back. Silent connections do not count."""
 OPEN_ROUTES: Final = frozenset({"/healthz"})
 """Answered without a token: it says ok or not, nothing else."""
 HEADERS: Final = (
@@ -48,6 +50,7 @@ class Gate:
         self._door = door
         self._durations = durations
         self._page = page
+        self._running = 0
         self._routes = {route.path for route in app.routes if isinstance(route, Route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,13 +67,19 @@ class Gate:
             await send(message)
 
         refused = self._refuse(Request(scope))
+        self._running += 1
         try:
             await (refused or self._app)(scope, receive, send_with_headers)
         finally:
+            self._running -= 1
             route = self._route(scope["path"])
             self._durations.labels(route, str(status)).observe(time.perf_counter() - began)
 
     def _refuse(self, request: Request) -> Response | None:
+        if self._running >= MOST_AT_ONCE:
+            response = self._page(request, 503)
+            response.headers["retry-after"] = "5"
+            return response
         if not self._door.knows_host(request.headers.get("host", "")):
             return self._page(request, 400)
         if request.url.path in OPEN_ROUTES or self._door.admits(request.headers.get("authorization")):

@@ -11,18 +11,17 @@ from typing import Any, Final
 
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model import Host
+from veilleuse.collector.model import AppendResult, Host
 from veilleuse.collector.privacy import EXEMPT
+from veilleuse.collector.rollout import Rollout, state_of
+from veilleuse.collector.validate import Reason
 from veilleuse.collector.web.fleet import FleetView
 from veilleuse.collector.web.look import Look
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
-SILENT_SECONDS: Final[Mapping[Population, int]] = {
-    Population.SERVER: 3 * 15 * 60,
-    Population.CLASSROOM: 3 * 3600,
-    Population.WORKSTATION: 3 * 86_400,
-}
-"""Three contacts of DESIGN.md §3."""
+SILENT_CONTACTS: Final = 3
+"""Missed in a row, before a machine is called silent."""
 SOURCES: Final = frozenset(
     {
         "linux_rapl",
@@ -45,17 +44,30 @@ _COUNTERS: Final = (
     ("hellos", c.HELLOS),
     ("renewals", c.RENEWALS),
     ("enrolments", c.ENROLMENTS),
+    ("copies", c.COPIES),
+    ("identity_conflicts", c.IDENTITY_CONFLICTS),
     ("collector_behind", c.BEHIND),
     ("store_errors", c.STORE_ERRORS),
     ("jobs", c.JOBS),
 )
-MAXIMUM_LABELS: Final = 24
+_FROM_THE_START: Final[dict[str, tuple[str, ...]]] = {
+    "pushes": tuple(result.value for result in AppendResult),
+    "records": ("duplicate", "replayed", "stored"),
+    "records_refused": tuple(reason.value for reason in Reason),
+    "copies": ("again", "fresh", "pending"),
+    "identity_conflicts": ("generation", "instance"),
+    "collector_behind": ("certificate",),
+    "store_errors": ("damaged", "failing", "full"),
+}
+"""Labels that count from 0: an alert sees an increase only between two samples, so that a first one would pass unseen."""
+MAXIMUM_LABELS: Final = 96
 """Of one counter of the collector: its lists are closed and shorter; the rest would be `other`."""
 
 
-def add_agents(out: Exposition, fleet: FleetView, day_start: FleetView, k: int) -> None:
+def add_agents(out: Exposition, look: Look, k: int) -> None:
     """What agents say of themselves. Populations under the k rule: only with k machines, and no extremes; workstations
     as they were at the first look of the day, so that no scrape tells when one of them called (PROMISES.md P14)."""
+    fleet, day_start, accounts = look.fleet, look.day_start, look.accounts
     statuses = Counter((h.population.value, h.status.value) for h in fleet.hosts.values())
     for labels, number in sorted(statuses.items()):
         out.add(c.HOSTS, labels, number)
@@ -64,17 +76,22 @@ def add_agents(out: Exposition, fleet: FleetView, day_start: FleetView, k: int) 
         members = [host for host in seen.active if host.population is population]
         if not members or (population not in EXEMPT and len(members) < k):
             continue
-        _contact(out, population, members, seen.now_unix_milliseconds)
+        rollout = seen.rollouts.get(population) or Rollout(population)
+        _contact(out, rollout, members, seen.now_unix_milliseconds)
+        _configuration(out, rollout, members)
         _spool(out, population, members)
         _gaps(out, population, seen)
+        for account in accounts:
+            if account.population is population:
+                out.add(c.UNEXPLAINED, (population.value,), account.unexplained_milliseconds / 1000)
+                out.add(c.EXCESS, (population.value,), account.excess_milliseconds / 1000)
     servers = [host for host in fleet.active if host.population in EXEMPT]
     _versions(out, servers)
     _sources(out, servers)
 
 
-def _contact(
-    out: Exposition, population: Population, members: Iterable[Host], now_unix_milliseconds: int
-) -> None:
+def _contact(out: Exposition, rollout: Rollout, members: Iterable[Host], now_unix_milliseconds: int) -> None:
+    population = rollout.population
     ages = [
         max(0.0, (now_unix_milliseconds - host.last_contact_unix_milliseconds) / 1000)
         for host in members
@@ -85,8 +102,14 @@ def _contact(
     out.add(c.CONTACT_AGE, (population.value, "median"), median(ages))
     if population in EXEMPT:
         out.add(c.CONTACT_AGE, (population.value, "max"), max(ages))
-    silent = sum(1 for age in ages if age > SILENT_SECONDS[population])
-    out.add(c.SILENT, (population.value,), silent)
+    longest = rollout.longest_contact_milliseconds / MILLISECONDS_PER_SECOND
+    out.add(c.SILENT, (population.value,), sum(1 for age in ages if age > SILENT_CONTACTS * longest))
+
+
+def _configuration(out: Exposition, rollout: Rollout, members: Iterable[Host]) -> None:
+    states = Counter(state_of(rollout, host).value for host in members)
+    for state, number in sorted(states.items()):
+        out.add(c.CONFIGURATION_HOSTS, (rollout.population.value, state), number)
 
 
 def _spool(out: Exposition, population: Population, members: Iterable[Host]) -> None:
@@ -95,6 +118,9 @@ def _spool(out: Exposition, population: Population, members: Iterable[Host]) -> 
         return
     out.add(c.SPOOL_RECORDS, (population.value,), sum(one.spool_records for one in said))
     out.add(c.SPOOL_BYTES, (population.value,), sum(one.spool_bytes for one in said))
+    kept = [one.quarantine_records for one in said if one.quarantine_records is not None]
+    if kept:
+        out.add(c.QUARANTINE, (population.value,), sum(kept))
     drops: Counter[str] = Counter()
     for one in said:
         for reason, records in one.drops:
@@ -159,8 +185,11 @@ def _counters(out: Exposition, health: Mapping[str, Any]) -> None:
         counts = health.get(key)
         if not isinstance(counts, dict):
             continue
-        for label, number in sorted(counts.items())[:MAXIMUM_LABELS]:
+        ordered = sorted((dict.fromkeys(_FROM_THE_START.get(key, ()), 0) | counts).items())
+        for label, number in ordered[:MAXIMUM_LABELS]:
             out.add(metric, (str(label),), int(number))
+        if rest := sum(int(number) for _, number in ordered[MAXIMUM_LABELS:]):
+            out.add(metric, (c.OTHER,), rest)
     buckets = health.get("commit_seconds_buckets")
     if isinstance(buckets, dict):
         out.add_histogram(

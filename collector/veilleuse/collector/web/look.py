@@ -21,6 +21,7 @@ from veilleuse.collector.model import Grain
 from veilleuse.collector.ports import ChosenFactor, Reader
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.accounts import Account, Accounts
 from veilleuse.collector.web.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
 from veilleuse.collector.web.period import LAG_DAYS, Period, Periods, frozen_members, last_closed
 from veilleuse.collector.web.sobriety import DAY, TODAY, WEEK, Sobriety, sobriety
@@ -54,6 +55,8 @@ class Look:
     disk: Disk
     day_start: FleetView
     """The first look of the day: what is shown of workstations' agents. Live, it would tell when one of them called."""
+    accounts: tuple[Account, ...]
+    """R18, per population that has whole periods."""
 
     @property
     def today(self) -> date:
@@ -83,6 +86,7 @@ class Outlook:
         self._zone = ZoneInfo(settings.reporting.time_zone)
         self._clock = clock
         self._fleet = Fleet(reader, settings.reporting.time_zone, clock)
+        self._accounts = Accounts(reader, clock)
         self._periods = Periods(reader, settings.reporting.k_anonymity)
         self._closed_figures: dict[tuple[Population, str, date], tuple[Sobriety, ...]] = {}
         self._yesterday: tuple[float, date, tuple[Sobriety, ...]] | None = None
@@ -110,6 +114,7 @@ class Outlook:
             self._health(),
             disk_of(self._settings),
             self._day_start,
+            self._accounts.look(fleet.hosts, fleet.today.day),
         )
 
     def _sobriety(self, fleet: FleetView) -> tuple[Sobriety, ...]:

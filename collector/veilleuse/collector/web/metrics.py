@@ -21,7 +21,7 @@ from veilleuse.collector.web.period import Figure, Group, Period, PublishedGroup
 from veilleuse.collector.web.sobriety import millijoules
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import joules_from_millijoules
-from veilleuse.wire.vocabulary import DeviceClass, Population, State
+from veilleuse.wire.vocabulary import Population, State
 
 OFFICIAL: Final = "official"
 Grams = Fraction
@@ -39,7 +39,7 @@ def fleet_exposition(look: Look, version: str, k: int) -> Exposition:
         _period(out, look, period)
     _indicators(out, look)
     _factors(out, look)
-    add_agents(out, look.fleet, look.day_start, k)
+    add_agents(out, look, k)
     add_collector(out, look)
     return out
 
@@ -100,6 +100,8 @@ def _states(out: Exposition, fleet: FleetView) -> None:
         host = fleet.hosts.get(host_id)
         if host is not None:
             totals[host.org_entity, host.site, host.population.value, state.value] += milliseconds
+    for entity, site, state, milliseconds in fleet.forgotten_states:
+        totals[entity, site, Population.SERVER.value, state.value] += milliseconds
     for labels, milliseconds in sorted(totals.items()):
         out.add(c.STATE_SECONDS, labels, milliseconds / 1000)
 
@@ -220,16 +222,6 @@ def _factors(out: Exposition, look: Look) -> None:
         out.add(c.FACTOR, labels, float(grams))
         info = (zone, factor.factor_id, year, factor.series, factor.source)
         out.add(c.FACTOR_INFO, info, 1)
-
-
-def series_bound(fleet: FleetView) -> int:
-    """Most series /metrics can hold for this registry: groups × closed lists. Agents cannot raise it."""
-    groups = len({group_of(host) for host in fleet.hosts.values()}) + 2 * len(Population)
-    methods, states = len(Method) + 1, len(State) + 1
-    per_group = 5 * methods * states + 2 * states + 3
-    zones = len(fleet.sites) + 1
-    fixed = len(c.CATALOGUE) * 32 + c.VERSIONS + len(DeviceClass)
-    return groups * per_group + 2 * zones + fixed
 
 
 def _word(flag: bool) -> str:

@@ -6,19 +6,21 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from veilleuse.collector import settings
 from veilleuse.collector.errors import CollectorError, DataDirectoryError
+from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
 from veilleuse.collector.store.sqlite.connection import (
     Database,
     check_sqlite_version,
     damaged,
     quick_check,
 )
+from veilleuse.collector.store.sqlite.copy import copy_database
 from veilleuse.collector.store.sqlite.derive import SqliteDerive
 from veilleuse.collector.store.sqlite.directory import (
     DATA_FILE,
@@ -27,6 +29,8 @@ from veilleuse.collector.store.sqlite.directory import (
     Reserve,
     make_directory,
 )
+from veilleuse.collector.store.sqlite.forgetting import SqliteForgetting
+from veilleuse.collector.store.sqlite.gaps import fill
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
 from veilleuse.collector.store.sqlite.migrations import migrate
 from veilleuse.collector.store.sqlite.reader import SqliteReader
@@ -54,11 +58,14 @@ class SqliteStore:
             for database, kind in ((self.data, "data"), (self.identity, "identity")):
                 _check_sound(database)
                 migrate(database, kind)
+            fill(self.data)
             self.ingest = SqliteIngest(
                 self.data, Reserve(directory, limits.free_bytes_minimum, limits.free_ratio_minimum)
             )
             self.registry = SqliteRegistry(self.data, self.identity)
             self.derive = SqliteDerive(self.data)
+            self.forgetting = SqliteForgetting(self.data, self.identity)
+            self.configurations = SqliteConfigurations(self.data)
             try:
                 self.kind = self.registry.data_kind()
             except (sqlite3.Error, ValueError) as error:  # no meta table, or nonsense in it
@@ -75,6 +82,11 @@ class SqliteStore:
         """Several calls in one durable transaction of data.db; inside another one, undone alone."""
         with self.data.transaction():
             yield
+
+    def copy_into(self, folder: Path, between: Callable[[], None]) -> None:
+        """Copy both files there, as they are when it ends: see copy_database. identity.db last: it then knows every host."""
+        for database in (self.data, self.identity):
+            copy_database(database, folder / database.path.name, between)
 
     def close(self) -> None:
         """Empty the WAL into the file where that is possible, and close."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from veilleuse.collector.codec import number
@@ -49,6 +50,8 @@ _POINT: Final = _upsert(
 _STATE: Final = _upsert("state_totals", ("host_id", "state"), ("milliseconds",))
 _COUNT: Final = "UPDATE totals SET value = value + ? WHERE name = 'records'"
 _GAP: Final = _upsert("gap_sums", ("host_id", "reason"), ("records", "milliseconds"))
+GAP_PERIOD: Final = _upsert("gap_periods", ("grain", "start", "host_id", "reason"), ("milliseconds",))
+_HOST_POINT: Final = "INSERT INTO host_points (host_id, point_id) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _DIRTY: Final = "INSERT INTO dirty (host_id, grain, start) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _MARK: Final = "UPDATE streams SET mark = ?, chain = ? WHERE stream_id = ?"
 
@@ -145,8 +148,14 @@ class Batch:
             _add(self._gaps, (host_id, number(reason)), 0, milliseconds)
         self._dirty.add((host_id, grain, bucket))
 
-    def gap(self, host_id: HostId, stream_id: int, record: DecodedRecord) -> None:
-        """A record that is a gap."""
+    def gap(
+        self,
+        host_id: HostId,
+        stream_id: int,
+        record: DecodedRecord,
+        periods: Iterable[tuple[int, int, int]],
+    ) -> None:
+        """A record that is a gap; `periods`: (grain, start, milliseconds) of its dated spans."""
         self._records.append(
             (
                 host_id,
@@ -161,7 +170,14 @@ class Batch:
             )
         )
         assert record.gap is not None, "a record without period is a gap"
-        _add(self._gaps, (host_id, number(record.gap)), record.gap_records, record.gap_milliseconds)
+        reason = number(record.gap)
+        _add(self._gaps, (host_id, reason), record.gap_records, record.gap_milliseconds)
+        for grain, start, milliseconds in periods:
+            self._gap_periods[grain, start, host_id, reason] += milliseconds
+
+    def host_point(self, host_id: HostId, point: Point) -> None:
+        """A point this host never sent before."""
+        self._host_points.append((host_id, self._points.id_of(point)))
 
     def mark(self, stream_id: int, mark: int, chain: bytes) -> None:
         """Where a stream stands after the group."""
@@ -178,6 +194,10 @@ class Batch:
         for statement, pairs in ((_POINT, self._energies), (_GAP, self._gaps)):
             if pairs:
                 many(statement, [(*key, *pair) for key, pair in pairs.items()])
+        if self._gap_periods:
+            many(GAP_PERIOD, [(*key, milliseconds) for key, milliseconds in self._gap_periods.items()])
+        if self._host_points:
+            many(_HOST_POINT, self._host_points)
         if self._states:
             many(_STATE, [(*key, milliseconds) for key, milliseconds in self._states.items()])
         if self._dirty:
@@ -191,6 +211,8 @@ class Batch:
         self._sums: defaultdict[_Key, list[_Values]] = defaultdict(list)
         self._energies: dict[_Key, tuple[int, int]] = {}
         self._gaps: dict[_Key, tuple[int, int]] = {}
+        self._gap_periods: defaultdict[_Key, int] = defaultdict(int)
+        self._host_points: list[tuple[int, int]] = []
         self._states: defaultdict[tuple[int, int], int] = defaultdict(int)
         self._dirty: set[_Key] = set()
         self._marks: list[tuple[int, bytes, int]] = []

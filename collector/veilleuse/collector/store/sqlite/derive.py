@@ -20,7 +20,7 @@ from veilleuse.collector.model import (
     RecordCells,
 )
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.ingest import civil_day
+from veilleuse.collector.store.sqlite.days import civil_day
 
 NOT_DERIVABLE: Final = -1
 """records.derived_energy_millijoules of a record from which no energy could be derived; NULL = not yet tried."""

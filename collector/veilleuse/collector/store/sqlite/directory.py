@@ -17,6 +17,17 @@ from veilleuse.collector.errors import DataDirectoryError, StoreFull
 DATA_FILE: Final = "data.db"
 IDENTITY_FILE: Final = "identity.db"
 LOCK_FILE: Final = "lock"
+FLEET_KEY_FILE: Final = "fleet.key"
+BACKUP_FOLDER: Final = "backup.work"
+"""Copies on their way into a backup; removed with it, or by the next one."""
+RESTORE_UNPACKED: Final = "restore.unpacked"
+"""A backup being unpacked and looked at. Nothing was touched yet: it may be thrown away."""
+RESTORE_TAKING: Final = "restore.taking"
+"""It is good, and what was there is being taken away: the directory is neither the old one nor the new one."""
+RESTORE_PLACING: Final = "restore.placing"
+"""What was there is away; the new files are being put in their place."""
+REPLACED_PREFIX: Final = "replaced-"
+"""What a restore took away, with its UTC time behind."""
 
 
 def make_directory(directory: Path) -> None:
@@ -29,6 +40,15 @@ def make_directory(directory: Path) -> None:
         raise DataDirectoryError(
             f"cannot use the data directory {directory}: {error.strerror}; give it to this user or set data_dir"
         ) from error
+
+
+def require_whole_directory(directory: Path) -> None:
+    """Raises DataDirectoryError when a restore was cut between the old files and the new ones."""
+    for name in (RESTORE_TAKING, RESTORE_PLACING):
+        if (directory / name).exists():
+            raise DataDirectoryError(
+                f"{directory} is half restored ({name}): run 'veilleuse restore' to carry it on, it needs no file for that"
+            )
 
 
 class DirectoryLock:
@@ -79,16 +99,37 @@ class Reserve:
     free_ratio_minimum: float
     """Share of the disk, 0 to 1; the smaller of both counts."""
 
+    def floor_bytes(self) -> int:
+        """The reserve on this disk. Raises OSError."""
+        return self._floor(os.statvfs(self.directory))
+
+    def free_bytes(self) -> int:
+        """Free on this disk for an ordinary user. Raises OSError."""
+        disk = os.statvfs(self.directory)
+        return disk.f_bavail * disk.f_frsize
+
     def check(self) -> None:
         """Raises StoreFull when less is free."""
         try:
             disk = os.statvfs(self.directory)
         except OSError:
             return  # the write itself will say what is wrong
-        free = disk.f_bavail * disk.f_frsize
-        floor = min(self.free_bytes_minimum, int(self.free_ratio_minimum * disk.f_blocks * disk.f_frsize))
+        free, floor = disk.f_bavail * disk.f_frsize, self._floor(disk)
         if free < floor:
             raise StoreFull(
                 f"{free // 2**20} MiB free under {self.directory}, less than the reserve of {floor // 2**20} MiB: "
                 "free some space; the agents keep their records"
             )
+
+    def _floor(self, disk: os.statvfs_result) -> int:
+        return min(self.free_bytes_minimum, int(self.free_ratio_minimum * disk.f_blocks * disk.f_frsize))
+
+
+def database_bytes(directory: Path) -> int:
+    """Both databases with their WAL, as the disk has them; 0 when there is none."""
+    return sum(
+        path.stat().st_size
+        for name in (DATA_FILE, IDENTITY_FILE)
+        for path in (directory / name, directory / f"{name}-wal")
+        if path.exists()
+    )

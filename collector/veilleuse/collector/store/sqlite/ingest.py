@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import lru_cache
+from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -24,8 +23,11 @@ from veilleuse.collector.model import (
     ValidPush,
 )
 from veilleuse.collector.store.sqlite.batch import Batch, Points
+from veilleuse.collector.store.sqlite.bounds import HostPoints, may_begin_a_stream
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.days import civil_day
 from veilleuse.collector.store.sqlite.directory import Reserve
+from veilleuse.collector.store.sqlite.gaps import periods_of
 from veilleuse.collector.store.sqlite.periods import Elsewhere, Fullness, bucket_of
 from veilleuse.collector.validate import Reason
 from veilleuse.wire.chain import chain_start
@@ -36,6 +38,14 @@ _REMEMBERED_HOSTS: Final = 20_000
 """Hosts whose streams stay in memory, some 1 kB each; all are dropped when there are more."""
 _DATA_ERRORS: Final = (sqlite3.Error, OverflowError)
 """What the data of one push can cause; what the disk says is a CollectorError by then."""
+_CONSTRAINTS_ON_VALUES: Final = frozenset(
+    {sqlite3.SQLITE_CONSTRAINT_CHECK, sqlite3.SQLITE_CONSTRAINT_NOTNULL, 19 | 12 << 8}
+)
+"""The last: SQLITE_CONSTRAINT_DATATYPE, a sum beyond 2^63 in a STRICT table. Source: sqlite.org/rescode.html."""
+
+
+class _Undo(Exception):
+    """Ends a trial."""
 
 
 @dataclass(slots=True)
@@ -47,14 +57,21 @@ class _Stream:
     chain: bytes
 
 
+def _utc_day() -> int:
+    return datetime.now(UTC).toordinal()
+
+
 class SqliteIngest:
     """Appends pushes. One caller at a time: the writer."""
 
-    def __init__(self, database: Database, reserve: Reserve) -> None:
+    def __init__(self, database: Database, reserve: Reserve, today: Callable[[], int] = _utc_day) -> None:
+        """`today`: day number, UTC."""
+        self._today = today
         self._database = database
         self._reserve = reserve
         self._points = Points(database)
         self._fullness = Fullness(database)
+        self._host_points = HostPoints(database)
         self._streams: dict[HostId, dict[bytes, _Stream]] = {}
         self._zones: dict[HostId, ZoneInfo] = {}
         database.on_forget(self._forget)
@@ -84,14 +101,48 @@ class SqliteIngest:
     # --- one group
 
     def _alone(self, push: ValidPush) -> AppendOutcome:
-        """One push under its own savepoint; a failure of the data is its own outcome."""
+        """One push under its own savepoint; records that the database will not have are refused by name."""
         try:
             with self._database.transaction():
                 return self._apply([push])[0]
         except _DATA_ERRORS as error:
             log.error("push failed in the database", extra={"error": str(error)})
-            position = self.position(push.host_id, push.epoch)
-            return AppendOutcome(AppendResult.FAILED, position.mark, position.chain)
+        position = self.position(push.host_id, push.epoch)
+        if unstorable := self._unstorable(push, position.mark):
+            return _refused(position.mark, position.chain, Reason.NOT_STORABLE, unstorable)
+        return AppendOutcome(AppendResult.FAILED, position.mark, position.chain)
+
+    def _unstorable(self, push: ValidPush, mark: int) -> list[int]:
+        """Seqs of the records above the mark that fail after those before them; nothing stays stored. For a push that failed."""
+        found: list[int] = []
+        try:
+            with self._database.transaction():
+                stream = self._host_streams(push.host_id).get(push.epoch) or self._new_stream(push)
+                found += [
+                    one.seq
+                    for one in push.records
+                    if one.seq > mark and self._fails(push.host_id, stream, one)
+                ]
+                raise _Undo
+        except _Undo:
+            return found
+        except _DATA_ERRORS:  # a defect of ours or of the file: no record is given up for it
+            return []
+
+    def _fails(self, host_id: HostId, stream: _Stream, record: DecodedRecord) -> bool:
+        """True when it is the record's own values that the database refuses; else it is stored."""
+        try:
+            with self._database.transaction():
+                batch = Batch(self._database.connection, self._points)
+                self._store(host_id, stream.stream_id, [record], batch)
+                batch.flush()
+        except (sqlite3.DataError, OverflowError):
+            return True
+        except sqlite3.IntegrityError as error:
+            if error.sqlite_errorcode not in _CONSTRAINTS_ON_VALUES:
+                raise
+            return True
+        return False
 
     def _apply(self, pushes: Sequence[ValidPush]) -> list[AppendOutcome]:
         """Everything of `pushes`, inside the open transaction."""
@@ -128,11 +179,17 @@ class SqliteIngest:
         if len(streams) > (stream is not None):  # other epochs may have brought some of it
             elsewhere = Elsewhere(self._database.connection, push.host_id, stream.stream_id if stream else 0)
             new = tuple(record for record in fresh if record not in elsewhere)
-        if full := self._fullness.take(push.host_id, new):
-            refusals = tuple((seq, Reason.PERIOD_FULL.value) for seq in full)
-            return AppendOutcome(AppendResult.REFUSED, mark, chain, refusals=refusals)
+        if stream is None and not may_begin_a_stream(self._database, push.host_id, self._today()):
+            return AppendOutcome(AppendResult.TOO_MANY_EPOCHS, mark, chain)
+        points, strange = self._host_points.strange(push.host_id, new)
+        if refused := strange or self._fullness.take(push.host_id, new):
+            reason = Reason.TOO_MANY_POINTS_OF_HOST if strange else Reason.PERIOD_FULL
+            return _refused(mark, chain, reason, refused)
         if stream is None:
             stream = self._new_stream(push)
+        self._host_points.keep(push.host_id, points)
+        for point in points:
+            batch.host_point(push.host_id, point)
         self._store(push.host_id, stream.stream_id, new, batch)
         stream.mark, stream.chain = fresh[-1].seq, fresh[-1].chain
         batch.mark(stream.stream_id, stream.mark, stream.chain)
@@ -144,7 +201,9 @@ class SqliteIngest:
         for record in records:
             period = record.period
             if period is None:
-                batch.gap(host_id, stream_id, record)
+                spans = record.gap_spans
+                periods = periods_of(spans, self._zone(host_id)) if spans else ()
+                batch.gap(host_id, stream_id, record, periods)
                 continue
             bucket, keys = self._keys(host_id, period)
             batch.measurement(host_id, stream_id, record, period, bucket, keys)
@@ -165,8 +224,8 @@ class SqliteIngest:
     def _new_stream(self, push: ValidPush) -> _Stream:
         chain = chain_start(push.epoch)
         cursor = self._database.connection.execute(
-            "INSERT INTO streams (host_id, epoch, mark, chain) VALUES (?, ?, 0, ?)",
-            (push.host_id, push.epoch, chain),
+            "INSERT INTO streams (host_id, epoch, mark, chain, created_day) VALUES (?, ?, 0, ?, ?)",
+            (push.host_id, push.epoch, chain, self._today()),
         )
         stream = _Stream(int(cursor.lastrowid or 0), 0, chain)
         self._streams[push.host_id][push.epoch] = stream
@@ -187,13 +246,18 @@ class SqliteIngest:
         bucket = bucket_of(period)
         if period.grain is not Grain.HOUR:
             return bucket, ((int(period.grain), bucket),)
+        day = civil_day(self._zone(host_id), bucket)
+        return bucket, ((int(Grain.HOUR), bucket), (int(Grain.DAY), day))
+
+    def _zone(self, host_id: HostId) -> ZoneInfo:
+        """Of the host's site."""
         zone = self._zones.get(host_id)
         if zone is None:
             (name,) = self._database.connection.execute(
                 "SELECT time_zone FROM hosts JOIN sites USING (site) WHERE host_id = ?", (host_id,)
             ).fetchone()
             zone = self._zones[host_id] = ZoneInfo(name)
-        return bucket, ((int(Grain.HOUR), bucket), (int(Grain.DAY), civil_day(zone, bucket)))
+        return zone
 
     def _forget(self) -> None:
         self._streams.clear()
@@ -201,7 +265,6 @@ class SqliteIngest:
         self._points.forget()
 
 
-@lru_cache(maxsize=4096)
-def civil_day(zone: ZoneInfo, unix_milliseconds: int) -> int:
-    """Day number (date.toordinal) of an instant in a zone."""
-    return datetime.fromtimestamp(unix_milliseconds / 1000, zone).toordinal()
+def _refused(mark: int, chain: bytes, reason: Reason, seqs: Sequence[int]) -> AppendOutcome:
+    refusals = tuple((seq, reason.value) for seq in seqs)
+    return AppendOutcome(AppendResult.REFUSED, mark, chain, refusals=refusals)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from veilleuse.collector.codec import (
     SUPPLIES,
     number,
 )
-from veilleuse.collector.figures import EnergySums, StateSums
+from veilleuse.collector.figures import BalanceRow, EnergySums, StateSums
 from veilleuse.collector.model import (
     Cell,
     DataKind,
@@ -36,7 +37,10 @@ from veilleuse.collector.model import (
     Site,
     SumRow,
 )
+from veilleuse.collector.rollout import Rollout
+from veilleuse.collector.store.sqlite.balance import balance
 from veilleuse.collector.store.sqlite.batch import VALUE_COLUMNS
+from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import check_schema
@@ -195,6 +199,10 @@ class SqliteReader:
         rows = self._rows("SELECT host_id, reason, records, milliseconds FROM gap_sums")
         return tuple((HostId(host), GAP_REASONS[reason].value, *both) for host, reason, *both in rows)
 
+    def balance(self, first_day: date, last_day: date) -> Iterator[BalanceRow]:
+        """Whole days and weeks of the range, inside each host's first and last record, in (start, host) order."""
+        return balance(self._rows, first_day, last_day)
+
     def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
         """The newest derived clock record of each host that has one in an hour that begins since then; one index seek each."""
         rows = self._rows(
@@ -214,6 +222,13 @@ class SqliteReader:
         rows = self._rows("SELECT host_id, state, milliseconds FROM state_totals")
         return tuple((HostId(host), STATES[state], milliseconds) for host, state, milliseconds in rows)
 
+    def forgotten_states(self) -> tuple[tuple[str, str, State, int], ...]:
+        """(entity, site, state, milliseconds) of servers that were forgotten."""
+        rows = self._rows("SELECT org_entity, site, state, milliseconds FROM forgotten_states")
+        return tuple(
+            (entity, site, STATES[state], milliseconds) for entity, site, state, milliseconds in rows
+        )
+
     def record_count(self) -> int:
         """Records stored and not yet expired."""
         return int(self._rows("SELECT value FROM totals WHERE name = 'records'")[0][0])
@@ -221,6 +236,10 @@ class SqliteReader:
     def dirty_count(self) -> int:
         """Periods waiting for derive."""
         return int(self._rows("SELECT count(*) FROM dirty")[0][0])
+
+    def rollouts(self) -> tuple[Rollout, ...]:
+        """What is set for each population, where anything ever was."""
+        return SqliteConfigurations(self._database()).rollouts()
 
     def dirty_span(self) -> tuple[int, int] | None:
         """Numbers of the oldest and the newest mark waiting for derive; they begin again when none was left."""

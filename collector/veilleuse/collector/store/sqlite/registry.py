@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from typing import Any, Final
 
 from veilleuse.collector.codec import POPULATIONS, number
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.holders import INSTANCE_ID_BYTES, Holders
 from veilleuse.collector.model import (
     AgentId,
     Certificate,
+    CertificateDates,
     DataKind,
     Host,
     HostId,
@@ -60,12 +63,13 @@ class SqliteRegistry:
         status: HostStatus,
         enrolled_on: date,
         facts_wire: bytes | None,
+        copy_of: HostId | None = None,
     ) -> HostId:
         """Raises sqlite3.IntegrityError when the agent id is taken, or the token or the site is unknown."""
         with self._data.transaction() as connection:
             cursor = connection.execute(
-                "INSERT INTO hosts (agent_id, token_id, org_entity, site, population, status, enrolled_day, facts)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO hosts (agent_id, token_id, org_entity, site, population, status, enrolled_day, facts, copy_of)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     agent_id,
                     token_id,
@@ -75,6 +79,7 @@ class SqliteRegistry:
                     status.value,
                     enrolled_on.toordinal(),
                     facts_wire,
+                    copy_of,
                 ),
             )
         return HostId(int(cursor.lastrowid or 0))
@@ -122,14 +127,60 @@ class SqliteRegistry:
             host_id,
         )
 
-    def instance_id(self, host_id: HostId) -> bytes:
-        """Nonce of the last Hello answer; empty at first."""
-        row = self._row("SELECT instance_id FROM hosts WHERE host_id = ?", host_id)
-        return bytes(row[0]) if row else b""
+    def holders(self, host_id: HostId) -> Holders:
+        """Nonces of its Hello answers; nothing at first."""
+        row = self._row(
+            "SELECT instance_id, lost_instance_ids, returned_instances FROM hosts WHERE host_id = ?", host_id
+        )
+        if row is None:
+            return Holders()
+        current, lost, returns = row
+        size = INSTANCE_ID_BYTES
+        return Holders(
+            current, tuple(lost[start : start + size] for start in range(0, len(lost), size)), returns
+        )
 
-    def set_instance_id(self, host_id: HostId, instance_id: bytes) -> None:
-        """16 bytes."""
-        self._write("UPDATE hosts SET instance_id = ? WHERE host_id = ?", instance_id, host_id)
+    def set_holders(self, host_id: HostId, holders: Holders) -> None:
+        """Each nonce of 16 bytes."""
+        self._write(
+            "UPDATE hosts SET instance_id = ?, lost_instance_ids = ?, returned_instances = ? WHERE host_id = ?",
+            holders.current,
+            b"".join(holders.lost),
+            holders.returns,
+            host_id,
+        )
+
+    def note_use(self, host_id: HostId, generation: int) -> None:
+        """Only goes up."""
+        self._write(
+            "UPDATE hosts SET used_generation = ? WHERE host_id = ? AND used_generation < ?",
+            generation,
+            host_id,
+            generation,
+        )
+
+    def note_conflict(self, host_id: HostId) -> None:
+        """One more."""
+        self._write("UPDATE hosts SET conflicts = conflicts + 1 WHERE host_id = ?", host_id)
+
+    def clear_conflicts(self, host_id: HostId) -> None:
+        """An operator has looked."""
+        self._write("UPDATE hosts SET conflicts = 0, returned_instances = 0 WHERE host_id = ?", host_id)
+
+    def count_copies(self, original: HostId, status: HostStatus) -> int:
+        """Machines with this status that said to be copies of it."""
+        row = self._row("SELECT count(*) FROM hosts WHERE copy_of = ? AND status = ?", original, status.value)
+        return int(row[0])
+
+    # --- machines that were forgotten
+
+    def forgotten(self) -> dict[bytes, int]:
+        """SHA-256 of their agent ids → day number."""
+        return dict(self._rows("SELECT agent_id_sha256, day FROM forgotten"))
+
+    def put_forgotten(self, agent_id_sha256: bytes, day: int) -> None:
+        """No error when it is there."""
+        self._write("INSERT INTO forgotten VALUES (?, ?) ON CONFLICT DO NOTHING", agent_id_sha256, day)
 
     # --- tokens
 
@@ -169,6 +220,18 @@ class SqliteRegistry:
         """The token whose text has this SHA-256."""
         row = self._row(f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE token_sha256 = ?", token_sha256)
         return _token(row) if row else None
+
+    def token_of_host(self, host_id: HostId) -> Token | None:
+        """The one it enrolled with, or whose placement it has."""
+        row = self._row(
+            f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE token_id = (SELECT token_id FROM hosts WHERE host_id = ?)",
+            host_id,
+        )
+        return _token(row) if row else None
+
+    def raise_token_uses(self, token_id: int, uses: int) -> None:
+        """At least so many."""
+        self._write("UPDATE tokens SET uses = ? WHERE token_id = ? AND uses < ?", uses, token_id, uses)
 
     def tokens(self) -> tuple[Token, ...]:
         """All, oldest first."""
@@ -217,6 +280,16 @@ class SqliteRegistry:
         return self._certificate(
             "host_id = ? ORDER BY generation DESC, issued_unix_milliseconds DESC LIMIT 1", host_id
         )
+
+    def certificate_dates(self) -> Iterator[CertificateDates]:
+        """Of every certificate kept of active hosts; a host's together, the newest generation first."""
+        rows = self._rows(
+            "SELECT agent_id, generation, issued_unix_milliseconds, not_after_unix_milliseconds"
+            " FROM hosts JOIN certificates USING (host_id) WHERE status = ?"
+            " ORDER BY host_id, generation DESC, issued_unix_milliseconds DESC",
+            HostStatus.ACTIVE.value,
+        )
+        return (CertificateDates(AgentId(row[0]), *row[1:]) for row in rows)
 
     def certificate_by_serial(self, serial: str) -> Certificate | None:
         """Serial in lower-case hexadecimal."""
@@ -300,6 +373,24 @@ class SqliteRegistry:
         with self._identity.translated():
             rows = self._identity.connection.execute("SELECT agent_id, host_name FROM names").fetchall()
         return {AgentId(row[0]): str(row[1]) for row in rows}
+
+    def pseudonyms(self, agent_id: AgentId) -> tuple[bytes, bytes]:
+        """(chassis, SMBIOS), each 32 bytes or empty."""
+        with self._identity.translated():
+            row = self._identity.connection.execute(
+                "SELECT chassis_pseudonym, smbios_pseudonym FROM pseudonyms WHERE agent_id = ?", (agent_id,)
+            ).fetchone()
+        return (row[0], row[1]) if row else (b"", b"")
+
+    def journal_of(self, agent_id: AgentId) -> list[dict[str, str | int]]:
+        """Who looked at it, and why."""
+        keys = ("unix_milliseconds", "who", "what", "why")
+        with self._identity.translated():
+            rows = self._identity.connection.execute(
+                f"SELECT {', '.join(keys)} FROM journal WHERE instr(what, ?) ORDER BY journal_id",
+                (agent_id.hex(),),
+            ).fetchall()
+        return [dict(zip(keys, row, strict=True)) for row in rows]
 
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None:
         """One access to identity.db."""

@@ -9,15 +9,28 @@ from datetime import date
 from typing import Any, Final
 
 from veilleuse.collector.codec import POPULATIONS, facts_from_wire, health_from_wire
-from veilleuse.collector.model import AgentId, DataKind, Host, HostId, HostStatus, Site
+from veilleuse.collector.model import (
+    AgentId,
+    AppliedConfiguration,
+    AppliedState,
+    DataKind,
+    Host,
+    HostId,
+    HostStatus,
+    Site,
+)
 
-HOST_COLUMNS: Final = "host_id, agent_id, org_entity, site, population, status, enrolled_day, last_contact_unix_milliseconds, facts, health"
+HOST_COLUMNS: Final = (
+    "host_id, agent_id, org_entity, site, population, status, enrolled_day, last_contact_unix_milliseconds, facts, health,"
+    " configuration_sha256, configuration_state, copy_of, conflicts, used_generation"
+)
 SITE_COLUMNS: Final = "site, zone, time_zone, calendar_json"
 
 
 def host_from_row(row: Any) -> Host:
     """HOST_COLUMNS → Host."""
-    host_id, agent_id, org_entity, site, population, status, enrolled_day, last_contact, facts, health = row
+    host_id, agent_id, org_entity, site, population, status, enrolled_day, last_contact, *more = row
+    facts, health, configuration_sha256, configuration_state, copy_of, conflicts, used_generation = more
     return Host(
         host_id=HostId(host_id),
         agent_id=AgentId(agent_id),
@@ -29,6 +42,12 @@ def host_from_row(row: Any) -> Host:
         enrolled_on=date.fromordinal(enrolled_day),
         last_contact_unix_milliseconds=last_contact,
         health=None if health is None else health_from_wire(health),
+        configuration=None
+        if configuration_sha256 is None
+        else AppliedConfiguration(configuration_sha256, AppliedState(configuration_state)),
+        copy_of=None if copy_of is None else HostId(copy_of),
+        conflicts=conflicts,
+        used_generation=used_generation,
     )
 
 

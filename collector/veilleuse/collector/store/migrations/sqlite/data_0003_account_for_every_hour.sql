@@ -3,14 +3,14 @@
 -- R18: for each host and day, produced = stored + declared gaps. Bounds on what one host can make grow.
 
 -- Dated gaps by the period they fall in: grain 2 (day: start = day number) and 3 (week: start = the Monday's day number).
--- Undated ones are in gap_sums alone.
+-- Undated ones are in gap_sums alone. Filled for records of before by store/sqlite/gaps.py: their spans are in their bytes.
 CREATE TABLE gap_periods (
     host_id      INTEGER NOT NULL,
     grain        INTEGER NOT NULL,
     start        INTEGER NOT NULL,
     reason       INTEGER NOT NULL,
     milliseconds INTEGER NOT NULL,
-    PRIMARY KEY (host_id, grain, start, reason)
+    PRIMARY KEY (grain, start, host_id, reason)
 ) STRICT, WITHOUT ROWID;
 
 -- Day number on which the stream began; 0 = before this was kept.

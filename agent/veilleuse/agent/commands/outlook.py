@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The part of `doctor` that looks ahead: room in the spool, versions of both sides, the collector's configuration."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from veilleuse.agent.commands.peek import SpoolView
+from veilleuse.agent.grain import grain_of
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.settings import AgentSettings, allowed_population
+from veilleuse.agent.spool import DISK_SHARE, Bounds
+from veilleuse.agent.trial import NONE, Remote, Trial, in_use, readable
+from veilleuse.wire.configuration import Configuration
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.version import VERSION
+from veilleuse.wire.vocabulary import Population
+
+TYPICAL_ROW_BYTES: Final = 900
+"""A row of one state and one point, measured; used until there are rows of this machine to go by."""
+FEW_DAYS: Final = 3.0
+"""A buffer shorter than a long weekend is worth a word."""
+_VERSION = re.compile(r"(\d+)\.(\d+)")
+
+
+def room(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
+    """How long the machine can be offline from now on, at the present rate. Bytes and days."""
+    bounds = Bounds(settings.spool.max_bytes, settings.spool.disk_reserve_bytes)
+    population = allowed_population(settings, spool.control.get(ControlKey.POPULATION))
+    per_day = _rows_per_day(settings, population, _configured(settings, spool))
+    disk = os.statvfs(spool.path.parent)
+    free = disk.f_bavail * disk.f_frsize
+    reserve = min(bounds.disk_reserve_bytes, int(disk.f_blocks * disk.f_frsize * DISK_SHARE))
+    growth = max(0, free - reserve)  # what the disk lets the files take beyond what they have
+    left = min(bounds.rows_bytes - spool.unsent_bytes, growth + spool.files_bytes - spool.unsent_bytes)
+    row = spool.row_bytes or TYPICAL_ROW_BYTES
+    return {
+        "files_bytes": spool.files_bytes,
+        "max_bytes": bounds.max_bytes,
+        "unsent_bytes": spool.unsent_bytes,
+        "disk_free_bytes": free,
+        "disk_reserve_bytes": reserve,
+        "rows_per_day": round(per_day, 1),
+        "bytes_per_row": round(row),
+        "days_left": round(max(0, left) / (per_day * row), 1),
+    }
+
+
+def versions(spool: SpoolView) -> dict[str, Any]:
+    """Both sides' versions; `skew` in minor releases, positive when the agent is the newer, None when it cannot be told."""
+    collector = spool.control.get(ControlKey.COLLECTOR_VERSION)
+    own, other = _VERSION.match(VERSION), _VERSION.match(collector or "")
+    same = own is not None and other is not None and own[1] == other[1]
+    skew = int(own[2]) - int(other[2]) if same and own is not None and other is not None else None
+    return {"agent": VERSION, "collector": collector, "skew": skew}
+
+
+def configuration(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
+    """What the collector has set, and how it stands: none, applied, confirmed, failed or refused by the local file."""
+    control = spool.control.get
+    trial = readable(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
+    good = readable(Remote.from_json, control(ControlKey.CONFIGURATION)) or NONE
+    failed = control(ControlKey.CONFIGURATION_FAILED)
+    if not settings.collector.accept_configuration:
+        state = "refused by the local file"
+    elif failed is not None:
+        state = "failed"
+    elif trial is not None:
+        state = "applied"
+    else:
+        state = "confirmed" if good.sha256 else "none"
+    values = _configured(settings, spool)
+    return {
+        "state": state,
+        "sha256": (trial.remote.sha256 if trial else good.sha256) or None,
+        "failed_sha256": failed,
+        "in_use": {name: value for name, value in values._asdict().items() if value is not None},
+    }
+
+
+def warnings(result: dict[str, Any]) -> Iterator[str]:
+    """Of a doctor's result: what is worth doing something about."""
+    space, other = result["room"], result["versions"]
+    if space["disk_free_bytes"] < space["disk_reserve_bytes"]:
+        yield (
+            f"only {_megabytes(space['disk_free_bytes'])} are free on the spool's disk: it does not grow any more, "
+            "free some space"
+        )
+    if space["days_left"] < FEW_DAYS:
+        yield f"the spool has room for {space['days_left']} more day(s) offline: then the oldest records go"
+    if other["collector"] is not None and (other["skew"] is None or abs(other["skew"]) > 1):
+        yield (
+            f"the collector is of version {other['collector']}, this agent of {other['agent']}: more than one release "
+            "apart is not supported, upgrade the older"
+        )
+    if result["configuration"]["state"] == "failed":
+        yield "the collector's last configuration could not be kept here: the former one is in use"
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """For people."""
+    space, other, document = result["room"], result["versions"], result["configuration"]
+    yield (
+        f"  takes {_megabytes(space['files_bytes'])} of {_megabytes(space['max_bytes'])}; disk: "
+        f"{_megabytes(space['disk_free_bytes'])} free, the last {_megabytes(space['disk_reserve_bytes'])} are not touched"
+    )
+    yield f"  room for {space['days_left']} more day(s) offline, at {space['rows_per_day']:g} record(s) a day"
+    yield f"Versions: agent {other['agent']}, collector {other['collector'] or 'not known yet'}"
+    values = ", ".join(f"{name} {value}" for name, value in document["in_use"].items())
+    yield f"Configuration from the collector: {document['state']}" + (f" ({values})" if values else "")
+
+
+def _configured(settings: AgentSettings, spool: SpoolView) -> Configuration:
+    if not settings.collector.accept_configuration:
+        return Configuration()
+    return in_use(spool.control.get).configuration
+
+
+def _rows_per_day(settings: AgentSettings, population: Population, remote: Configuration) -> float:
+    if population is Population.WORKSTATION:
+        return 1 + 1 / 7  # a day, and the week's open hours
+    return MILLISECONDS_PER_DAY / grain_of(settings, population, remote).period_milliseconds
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,240 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The resident's spool as it is opened: a damaged file is set aside, what can be read of it goes on in a new one. R14.
+
+The new one is complete before it takes the old one's place, so that a kill at any moment loses nothing that could be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.agent.errors import SpoolBusy, SpoolDamaged
+from veilleuse.agent.model import ClockPeriod, Gap, Period, Record, body_from_json
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.spool import (
+    ASIDE,
+    MAX_SPANS,
+    SALVAGED,
+    Bounds,
+    FileSpool,
+    connect,
+    translate,
+)
+from veilleuse.wire.vocabulary import GapReason
+
+log = logging.getLogger(__name__)
+
+EPOCH_BYTES: Final = 8
+_BATCH: Final = 256
+_UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
+_OF_THE_STREAM: Final = (ControlKey.EPOCH, ControlKey.DROPS)
+"""Control values that do not outlive the epoch."""
+
+
+def open_spool(path: Path, bounds: Bounds, now_unix_milliseconds: int) -> FileSpool:
+    """The resident's spool. A damaged file is set aside, what can be read of it is kept, a gap says so.
+
+    Raises SpoolBusy, SpoolFull or SpoolError (cannot be opened at all).
+    """
+    if not path.exists() or path.stat().st_size:
+        try:
+            return _checked(path, bounds)
+        except SpoolDamaged as error:
+            log.error("damaged spool set aside", extra={"reason": str(error)})
+    fresh = path.with_name(f"{path.name}.mending")
+    for rest in (fresh, _journal(fresh)):
+        rest.unlink(missing_ok=True)  # of a start that was cut short
+    salvaged = _Salvaged(path)
+    with contextlib.closing(FileSpool(connect(fresh), fresh, bounds)) as spool:
+        salvaged.into(spool)
+    aside = _exchange(path, fresh, now_unix_milliseconds)
+    facts = {"set_aside": str(aside), "rows_kept": salvaged.kept, "rows_lost": salvaged.lost}
+    log.error("new spool begun", extra=facts)
+    return FileSpool(connect(path), path, bounds)
+
+
+def _checked(path: Path, bounds: Bounds) -> FileSpool:
+    """Opened and read through once. Raises SpoolDamaged when anything in it cannot be read."""
+    connection = connect(path)
+    try:
+        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result != "ok":
+            raise SpoolDamaged(f"the spool {path} is damaged ({result}): {ASIDE}")
+        _read_through(connection)
+    except SpoolDamaged:
+        connection.close()
+        raise
+    except (sqlite3.DatabaseError, ValueError, KeyError) as error:
+        connection.close()
+        busy = isinstance(error, sqlite3.DatabaseError) and isinstance(translate(error, path), SpoolBusy)
+        if busy:
+            raise SpoolBusy(f"the spool {path} is held by another process: stop it and try again") from error
+        raise SpoolDamaged(f"the spool {path} is damaged ({error}): {ASIDE}") from error
+    spool = FileSpool(connection, path, bounds)
+    spool.shrink_file()
+    return spool
+
+
+def _read_through(connection: sqlite3.Connection) -> None:
+    for statement in (
+        "SELECT id, body FROM pending",
+        "SELECT key, value FROM control",
+        "SELECT seq, chain, acknowledged_unix_milliseconds FROM outbox",
+        "SELECT seq, epoch, reason FROM quarantine",
+    ):
+        for _ in connection.execute(statement):
+            pass  # a text that is not UTF-8 raises here
+    row = connection.execute("SELECT value FROM control WHERE key = ?", (ControlKey.EPOCH,)).fetchone()
+    if row is None or len(bytes.fromhex(row[0])) != EPOCH_BYTES:
+        raise ValueError("no epoch")
+
+
+def _journal(path: Path) -> Path:
+    return path.with_name(f"{path.name}-journal")
+
+
+def _exchange(path: Path, fresh: Path, now_unix_milliseconds: int) -> Path:
+    """Put `fresh` in the place of `path`, which stays under another name with its journal; older such files go."""
+    for older in path.parent.glob(f"{path.name}.damaged-*"):
+        older.unlink(missing_ok=True)
+    aside = path.with_name(f"{path.name}.damaged-{now_unix_milliseconds // 1000}")
+    if _journal(path).exists():  # first of all: it must never be taken for the new file's
+        _journal(path).rename(_journal(aside))
+    try:
+        os.link(path, aside)
+    except OSError:  # a file system without links
+        path.rename(aside)
+    os.replace(fresh, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return aside
+
+
+class _Salvaged:
+    """What can be read of a damaged spool. `kept` and `lost` count its rows once they have been read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.kept = 0
+        self.lost = 0
+        self._spans: list[tuple[Period | None, int]] = []
+        self._end: ClockPeriod | None = None
+
+    def into(self, spool: FileSpool) -> None:
+        """Everything readable, in order, then the gap for the rest. Raises SpoolError of `spool` alone."""
+        with contextlib.ExitStack() as stack:
+            try:
+                db = stack.enter_context(
+                    contextlib.closing(sqlite3.connect(self._path, isolation_level=None))
+                )
+                db.text_factory = bytes
+                db.execute("PRAGMA query_only = ON")
+            except sqlite3.Error:
+                pass
+            else:
+                control = self._control(db)
+                epoch = control.get(ControlKey.EPOCH) or ""
+                spool.append((), {key: value for key, value in control.items() if key not in _OF_THE_STREAM})
+                batch: list[str] = []
+                for body in self._bodies(db, epoch):
+                    batch.append(body)
+                    if len(batch) >= _BATCH:
+                        spool.append(batch, {})
+                        batch.clear()
+                spool.append(batch, {})
+        gap = Gap(GapReason.SPOOL_DAMAGED, tuple(self._spans[:MAX_SPANS]), max(1, self.lost))
+        spool.append([gap.to_json()], {})
+
+    def _control(self, db: sqlite3.Connection) -> dict[str, str | None]:
+        found: dict[str, str | None] = {}
+        with contextlib.suppress(*_UNREADABLE):
+            for key, value in db.execute("SELECT key, value FROM control"):
+                with contextlib.suppress(ValueError, AttributeError):
+                    found[ControlKey(key.decode("ascii"))] = value.decode("utf-8")
+        return found
+
+    def _bodies(self, db: sqlite3.Connection, epoch: str) -> Iterator[str]:
+        """Numbered rows that nobody acknowledged, as bytes for the sender to check, then those without number.
+
+        Some of the former may have arrived: a collector knows a record that comes again in another epoch.
+        """
+        before: tuple[int, bytes] = (0, b"")
+        for seq, wire, chain, acknowledged in _rows(
+            db, "seq", "seq, wire, chain, acknowledged_unix_milliseconds", "outbox"
+        ):
+            if not (isinstance(seq, int) and isinstance(wire, bytes) and isinstance(chain, bytes)):
+                continue
+            if acknowledged is None:
+                self.lost += max(0, seq - before[0] - 1) if before[0] else 0
+                self.kept += 1
+                known = before[1].hex() if before[0] == seq - 1 else ""
+                yield SALVAGED + (
+                    f':"{wire.hex()}","chain":"{chain.hex()}","before":"{known}","seq":{seq},"epoch":{json.dumps(epoch)}}}'
+                )
+            before = (seq, chain)
+        last = 0
+        for row, body in _rows(db, "id", "id, body", "pending"):
+            text = _readable(body)
+            if text is None or not isinstance(row, int):
+                continue
+            missing = row - last - 1 if last else 0
+            self.lost += missing
+            self._follow(text, hole=missing > 0)
+            last = row
+            self.kept += 1
+            yield text
+        with contextlib.suppress(*_UNREADABLE, TypeError):
+            (highest,) = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'pending'").fetchone()
+            self.lost += max(0, int(highest) - last) if last else 0
+
+    def _follow(self, text: str, *, hole: bool) -> None:
+        """Clock periods touch: what is missing between two that can be read is when the rows between them were."""
+        if text.startswith(SALVAGED):
+            return
+        body: Record | Gap = body_from_json(text)
+        period = body.period if isinstance(body, Record) and isinstance(body.period, ClockPeriod) else None
+        if hole and period is not None and self._end is not None:
+            start = self._end.start_unix_milliseconds + self._end.duration_milliseconds
+            length = period.start_unix_milliseconds - start
+            if length > 0:
+                self._spans.append((ClockPeriod(start, length, self._end.utc_offset_seconds), length))
+        if period is not None or hole:
+            self._end = period
+
+
+def _readable(body: Any) -> str | None:
+    try:
+        text = str(body.decode("utf-8"))
+        if not text.startswith(SALVAGED):
+            body_from_json(text)
+    except (ValueError, AttributeError):
+        return None
+    return text
+
+
+def _rows(db: sqlite3.Connection, key: str, columns: str, table: str) -> Iterator[tuple[Any, ...]]:
+    """Rows in order: from the front as far as they can be read, then those that can be read from the back."""
+    seen: int | None = None
+    try:
+        for row in db.execute(f"SELECT {columns} FROM {table} ORDER BY {key}"):
+            seen = row[0]
+            yield row
+    except _UNREADABLE:
+        rest: list[tuple[Any, ...]] = []
+        with contextlib.suppress(*_UNREADABLE):
+            for row in db.execute(f"SELECT {columns} FROM {table} ORDER BY {key} DESC"):
+                if seen is not None and row[0] <= seen:
+                    break
+                rest.append(row)
+        yield from reversed(rest)

@@ -1,0 +1,101 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Nothing of this machine in its state directory any more: before its disk becomes an image. PROMISES.md §2.7.
+
+The configuration is not touched. What was deleted may still lie in free blocks of the disk: the identity of a machine that
+was enrolled has to be revoked on the collector.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from veilleuse.agent.copied import DROPPED, ORIGINAL
+from veilleuse.agent.errors import AgentError, AlreadyRunning
+from veilleuse.agent.identity import DIRECTORY, as_owner_of, sync, write_private
+from veilleuse.agent.joinfile import read_join_file
+from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
+from veilleuse.agent.settings import AgentSettings, join_file_path
+from veilleuse.agent.spool import FILE_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class Wiped:
+    """What is gone, and what is there for the clones."""
+
+    agent_id: str
+    """Of the identity that was removed, hexadecimal; empty when there was none."""
+    removed: tuple[Path, ...]
+    join_file: Path | None
+    """Left for the clones to enrol with."""
+
+
+def wipe(settings: AgentSettings, join_file: Path | None = None) -> Wiped:
+    """Remove all that is this machine's; with `join_file`, leave a copy of it for the clones. May be repeated.
+
+    Raises IdentityError when that is no join file, AlreadyRunning while the service or a sender runs, AgentError.
+    """
+    state, content = settings.paths.state, b""
+    if join_file is not None:
+        read_join_file(join_file)
+        content = join_file.read_bytes()
+    with as_owner_of(state):
+        run, send = _locked(state)
+        with run, send:
+            agent_id = _agent_id(state)
+            removed = tuple(_remove(path) for path in _belongings(state))
+            left = join_file_path(settings)
+            if join_file is not None:
+                write_private(left, content)
+            _forget_locks(state)
+        return Wiped(agent_id, removed, left if left.exists() else None)
+
+
+def _locked(state: Path) -> tuple[ProcessLock, ProcessLock]:
+    try:
+        run = ProcessLock(state, RUN_LOCK, what="veilleuse-agent run")
+        try:
+            return run, ProcessLock(state, SEND_LOCK, what="veilleuse-agent send")
+        except AgentError:
+            run.release()
+            raise
+    except AlreadyRunning as error:
+        raise AlreadyRunning(f"{error}; under systemd: `systemctl stop veilleuse-agent`") from error
+
+
+def _belongings(state: Path) -> Iterator[Path]:
+    """The identity first: cut after that, the rest is a spool that nobody can send."""
+    for name in (DIRECTORY, ORIGINAL, DROPPED):
+        if (state / name).exists():
+            yield state / name
+    yield from sorted(state.glob(f"{FILE_NAME}*"))
+
+
+def _remove(path: Path) -> Path:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        sync(path.parent)
+    except OSError as error:
+        raise AgentError(
+            f"cannot remove {path}: {error.strerror}; run as root or as the agent's user, then the same command again"
+        ) from error
+    return path
+
+
+def _forget_locks(state: Path) -> None:
+    """They hold process ids of this machine; nobody can have one open here, both are ours."""
+    for name in (RUN_LOCK, SEND_LOCK):
+        (state / name).unlink(missing_ok=True)
+
+
+def _agent_id(state: Path) -> str:
+    try:
+        return (state / DIRECTORY / "agent_id").read_text(encoding="ascii", errors="replace").strip()[:32]
+    except OSError:
+        return ""

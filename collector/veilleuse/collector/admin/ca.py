@@ -1,0 +1,192 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The certificate authority as its operator sees it: what it holds, how a rotation stands, and the steps. Decision 0012."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from veilleuse.collector.enrolment import rotation
+from veilleuse.collector.enrolment.authority import root_key_files
+from veilleuse.collector.enrolment.holdings import Holdings, Phase, fingerprint
+from veilleuse.collector.enrolment.imported import read_brought
+from veilleuse.collector.enrolment.issuing import unix_milliseconds
+from veilleuse.collector.enrolment.renewal import EXPIRED_LIMIT
+from veilleuse.collector.enrolment.rotation import Step
+from veilleuse.collector.enrolment.trial import try_out
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.model import CertificateDates
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+
+if TYPE_CHECKING:
+    from veilleuse.collector.admin.operations import Operations
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How far the active machines have followed a rotation, by the certificates that they have shown."""
+
+    hosts: int
+    """Active ones that could still come: their last certificate ended less than 400 days ago, or has not."""
+    hosts_without_new_root: int
+    """Of these, those that may know the old root alone: none of the certificates they have shown came with both."""
+    hosts_with_old_intermediate: int
+    """Of the others, those whose certificate is still good and is one of the old intermediate."""
+
+
+def show(operations: Operations) -> dict[str, Any]:
+    """Phase, machines, and every certificate: role, subject, sha256, key, Unix ms of its beginning and end."""
+    office = operations.office
+    held, server = office.authority.holdings, office.authority.server_identity()
+    leaf = x509.load_pem_x509_certificates(server.chain_pem)[0]
+    rows = [*_roles(held), ("server", leaf)]
+    return {
+        "phase": held.phase.value,
+        "ca_sha256": office.authority.root_sha256,
+        "cross_certificate": held.cross is not None,
+        "root_key_files": [str(path) for path in root_key_files(operations.settings.data_dir)],
+        "began_unix_milliseconds": held.began_unix_milliseconds,
+        "switched_unix_milliseconds": held.switched_unix_milliseconds,
+        **asdict(census(operations)),
+        "certificates": [_described(role, certificate) for role, certificate in rows],
+    }
+
+
+def rotate(operations: Operations, *, root_key_pem: str | None = None, cross: bool = True) -> dict[str, Any]:
+    """Begin a rotation: agents are given the next root beside the present one."""
+    return _made(operations, "rotate", rotation.rotate(_bytes(root_key_pem), cross=cross))
+
+
+def renew_intermediate(operations: Operations, *, root_key_pem: str | None = None) -> dict[str, Any]:
+    """A new intermediate under the present root."""
+    return _made(operations, "renew_intermediate", rotation.renew_intermediate(_bytes(root_key_pem)))
+
+
+def bring(
+    operations: Operations,
+    *,
+    certificate_pem: str,
+    key_pem: str,
+    root_pem: str,
+    root_key_pem: str | None = None,
+    cross: bool = True,
+) -> dict[str, Any]:
+    """An organisation's own intermediate; another root than the present one begins a rotation."""
+    now = operations.office.authority.now
+    brought = read_brought(certificate_pem.encode(), key_pem.encode(), root_pem.encode(), now)
+    try_out(brought, operations.settings.pki.server_names, now)
+    return _made(operations, "import", rotation.bring(brought, _bytes(root_key_pem), cross=cross))
+
+
+def switch(operations: Operations, *, force: bool = False) -> dict[str, Any]:
+    """The next intermediate issues. Without cross certificate it is refused while machines do not have the new root."""
+    held = operations.office.authority.holdings
+    if held.phase is Phase.OVERLAP and held.cross is None and not force:
+        missing = census(operations).hosts_without_new_root
+        if missing:
+            raise AdminError(
+                f"{missing} machine(s) do not have the new root yet and, without a cross certificate, would never believe "
+                "this collector again: wait for them, or use --force"
+            )
+    return _made(operations, "switch", rotation.switch)
+
+
+def retire(operations: Operations, *, force: bool = False) -> dict[str, Any]:
+    """The old root is trusted no more. Refused while machines would be lost, or shut out for a while."""
+    if operations.office.authority.holdings.phase is Phase.SWITCHED and not force:
+        found = census(operations)
+        if found.hosts_without_new_root or found.hosts_with_old_intermediate:
+            raise AdminError(
+                f"{found.hosts_without_new_root} machine(s) do not have the new root yet and would have to enrol again, and "
+                f"{found.hosts_with_old_intermediate} would be refused until they have noticed: wait for them "
+                "('veilleuse ca show'), or use --force"
+            )
+    return _made(operations, "retire", rotation.retire)
+
+
+def cancel(operations: Operations) -> dict[str, Any]:
+    """Give a rotation up before its switch."""
+    return _made(operations, "cancel", rotation.cancel)
+
+
+def forget(operations: Operations, *, sha256: str) -> dict[str, Any]:
+    """Recognise the certificates of an earlier intermediate no more."""
+    return _made(operations, "forget", rotation.forget(sha256))
+
+
+def census(operations: Operations) -> Census:
+    """How far the active machines have followed. A job of the writer reads what was issued."""
+    office = operations.office
+    held, now = office.authority.holdings, unix_milliseconds(office.authority.now)
+    limit = now - round(EXPIRED_LIMIT.total_seconds()) * MILLISECONDS_PER_SECOND
+    began, switched = held.began_unix_milliseconds, held.switched_unix_milliseconds
+    dates = office.commit(lambda: list(office.registry.certificate_dates()))
+    hosts = without = behind = 0
+    for agent_id, kept in groupby(dates, key=lambda each: each.agent_id):
+        given = list(kept)
+        if max(each.not_after_unix_milliseconds for each in given) < limit:
+            continue
+        hosts += 1
+        standing = office.standings.get(agent_id)
+        shown = _shown(given, standing.used if standing is not None else 0)
+        if began is not None and (shown is None or shown.issued_unix_milliseconds < began):
+            without += 1
+        elif switched is not None and shown is not None and shown.issued_unix_milliseconds < switched:
+            behind += shown.not_after_unix_milliseconds > now
+    return Census(hosts, without, behind)
+
+
+def _shown(given: list[CertificateDates], used: int) -> CertificateDates | None:
+    """The newest that a call came with: of a later one the answer may have been lost. The first was shown or is not missed."""
+    return next((each for each in given if each.generation <= max(used, 1)), None)
+
+
+def _made(operations: Operations, word: str, step: Step) -> dict[str, Any]:
+    authority = operations.office.authority
+    authority.change(step)
+    authority.server_identity()  # now, so that a disk that is full says so to the operator
+    log.info("certificate authority changed", extra={"step": word, "phase": authority.holdings.phase.value})
+    return show(operations)
+
+
+def _roles(held: Holdings) -> Iterator[tuple[str, x509.Certificate]]:
+    yield "root", held.current.root
+    yield from (("intermediate", each) for each in held.current.chain)
+    if held.coming is not None:
+        yield "next_root", held.coming.root
+        yield from (("next_intermediate", each) for each in held.coming.chain)
+    if held.old_root is not None:
+        yield "old_root", held.old_root
+    if held.cross is not None:
+        yield "cross", held.cross
+    yield from (("previous_intermediate", kept.chain[0]) for kept in held.previous)
+
+
+def _described(role: str, certificate: x509.Certificate) -> dict[str, Any]:
+    return {
+        "role": role,
+        "subject": certificate.subject.rfc4514_string(),
+        "sha256": fingerprint(certificate),
+        "key": _key_words(certificate.public_key()),
+        "not_before_unix_milliseconds": unix_milliseconds(certificate.not_valid_before_utc),
+        "not_after_unix_milliseconds": unix_milliseconds(certificate.not_valid_after_utc),
+    }
+
+
+def _key_words(key: object) -> str:
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return {"secp256r1": "P-256", "secp384r1": "P-384"}.get(key.curve.name, key.curve.name)
+    return f"RSA {key.key_size}" if isinstance(key, rsa.RSAPublicKey) else "other"
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()

@@ -1,0 +1,152 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Remote configuration: what an administrator may ask for. Every change is in the log and in the access journal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from veilleuse.collector.model import Host
+from veilleuse.collector.rollout import (
+    Rollout,
+    Stage,
+    accepted,
+    advanced,
+    begun,
+    sha256_of,
+    stage_of,
+    withdrawn,
+)
+from veilleuse.wire.configuration import Configuration
+from veilleuse.wire.vocabulary import Population
+
+if TYPE_CHECKING:
+    from veilleuse.collector.admin.operations import Operations
+
+log = logging.getLogger(__name__)
+
+
+def show(operations: Operations) -> list[dict[str, Any]]:
+    """Of each population: what is active, what is tried out, and where its machines stand."""
+    registry, now = operations.office.registry, operations.office.now_unix_milliseconds()
+    hosts = operations.office.commit(registry.hosts)
+    rollouts = [operations.configuring.rollout(population) for population in Population]
+    return [_facts(rollout, stage_of(rollout, hosts, now)) for rollout in rollouts]
+
+
+def set_candidate(
+    operations: Operations,
+    *,
+    population: str,
+    who: str,
+    why: str = "",
+    tick_milliseconds: int | None = None,
+    period_milliseconds: int | None = None,
+    contact_milliseconds: int | None = None,
+) -> dict[str, Any]:
+    """Try out a configuration on the first machines of a population; all None = each machine's own file alone."""
+    candidate = Configuration(
+        _whole(tick_milliseconds), _whole(period_milliseconds), _whole(contact_milliseconds)
+    )
+
+    def begin(rollout: Rollout, hosts: Sequence[Host], now: int) -> Rollout:
+        return begun(rollout, candidate, hosts, now)
+
+    return _change(operations, population, begin, f"candidate {candidate.to_json()}", who, why)
+
+
+def advance(
+    operations: Operations, *, population: str, percent: int, who: str, why: str = "", force: bool = False
+) -> dict[str, Any]:
+    """Give the candidate to more machines."""
+
+    def step(rollout: Rollout, hosts: Sequence[Host], now: int) -> Rollout:
+        return advanced(rollout, percent, hosts, now, force=force)
+
+    return _change(operations, population, step, f"candidate to {percent} %", who, why, force=force)
+
+
+def accept(
+    operations: Operations, *, population: str, who: str, why: str = "", force: bool = False
+) -> dict[str, Any]:
+    """Make the candidate the active configuration."""
+
+    def step(rollout: Rollout, hosts: Sequence[Host], now: int) -> Rollout:
+        return accepted(rollout, hosts, now, force=force)
+
+    return _change(operations, population, step, "candidate accepted", who, why, force=force)
+
+
+def withdraw(operations: Operations, *, population: str, who: str, why: str = "") -> dict[str, Any]:
+    """Take the candidate back: its machines get the active configuration again."""
+    return _change(
+        operations,
+        population,
+        lambda rollout, hosts, now: withdrawn(rollout, now),
+        "candidate withdrawn",
+        who,
+        why,
+    )
+
+
+def _change(
+    operations: Operations,
+    population: str,
+    step: Callable[[Rollout, Sequence[Host], int], Rollout],
+    what: str,
+    who: str,
+    why: str,
+    *,
+    force: bool = False,
+) -> dict[str, Any]:
+    """One step of a rollout, in one job of the writer."""
+    whose, office, configuring = Population(population), operations.office, operations.configuring
+    now = office.now_unix_milliseconds()
+
+    def job() -> tuple[Rollout, Stage]:
+        hosts = office.registry.hosts()
+        rollout = step(configuring.rollout(whose), hosts, now)
+        office.registry.write_journal(
+            now_unix_milliseconds=now,
+            who=who[:128],
+            what=f"configuration of {whose.value}: {what}{' (forced)' if force else ''}",
+            why=why[:256],
+        )
+        configuring.put(rollout)
+        return rollout, stage_of(rollout, hosts, now)
+
+    rollout, stage = office.commit(job)
+    log.info(
+        "configuration changed",
+        extra={"population": whose.value, "what": what, "percent": rollout.percent, "forced": force},
+    )
+    return _facts(rollout, stage)
+
+
+def _facts(rollout: Rollout, stage: Stage) -> dict[str, Any]:
+    """Ready for JSON."""
+    candidate = rollout.candidate
+    return {
+        "population": rollout.population.value,
+        "changed_unix_milliseconds": rollout.changed_unix_milliseconds or None,
+        "active": _named(rollout.active),
+        "active_hosts": {state.value: number for state, number in sorted(stage.others.items())},
+        "candidate": None if candidate is None else _named(candidate),
+        "percent": rollout.percent,
+        "candidate_hosts": {state.value: number for state, number in sorted(stage.reached.items())},
+        "looked_for_hosts": stage.looked_for,
+        "hindrance": None if candidate is None else stage.hindrance,
+    }
+
+
+def _named(configuration: Configuration) -> dict[str, Any]:
+    return {**configuration._asdict(), "sha256": sha256_of(configuration).hex()}
+
+
+def _whole(value: int | None) -> int | None:
+    """Raises ValueError for what is no whole number; True is none."""
+    if value is not None and type(value) is not int:
+        raise ValueError("durations are whole milliseconds")
+    return value

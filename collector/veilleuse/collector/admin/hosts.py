@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A machine's rights, as an administrator serves them: forget it, say what is known of it. PROMISES.md P9."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from veilleuse.collector.admin_client import one_host
+from veilleuse.collector.enrolment.authorise import agent_id_sha256
+from veilleuse.collector.enrolment.register import FORGOTTEN, Notes
+from veilleuse.collector.enrolment.replay import rewrite
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.model import Host, HostStatus
+from veilleuse.collector.ports import Forgetting, Registry
+
+if TYPE_CHECKING:
+    from veilleuse.collector.admin.operations import Operations
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS: Final = 30.0
+"""Longest wait for readers of the old state: a page of the web process takes seconds at most."""
+
+
+def forget(operations: Operations, *, host: str, who: str, why: str) -> dict[str, Any]:
+    """Take everything of a machine out of the data directory; its certificate is refused as `forgotten` from now on.
+
+    `swept`: whether the files were cleared of it too; else they are by the next checkpoint. A forgetting that was cut is
+    ended by the next start. Raises AdminError.
+    """
+    if not why.strip():
+        raise AdminError("say why: it is kept in the access journal")
+    office, forgetting = operations.office, operations.forgetting
+    found = office.commit_noted(lambda note: _begin(operations, host, who, why, note))
+    slices = 0
+    while office.commit(lambda: _step(forgetting, found)):
+        slices += 1
+    operations.alone(lambda: rewrite(office.register, office.registry))
+    swept = _swept(operations)
+    log.info("machine forgotten", extra={"population": found.population.value, "slices": slices})
+    return {
+        "agent_id_sha256": agent_id_sha256(found.agent_id).hex(),
+        "population": found.population.value,
+        "swept": swept,
+    }
+
+
+def forget_left(registry: Registry, forgetting: Forgetting) -> None:
+    """Ends what was cut, or what the register asks for. Before the writer starts."""
+    for host in registry.hosts():
+        if host.status is HostStatus.FORGOTTEN:
+            while _step(forgetting, host):
+                pass
+            log.info("machine forgotten", extra={"population": host.population.value})
+
+
+def identity(operations: Operations, *, host: str, who: str, why: str) -> dict[str, Any]:
+    """What identity.db holds of a machine, for its export; who asked and why goes to its journal."""
+    office = operations.office
+    registry = office.registry
+
+    def job() -> dict[str, Any]:
+        found = one_host(registry.hosts(), host)
+        agent_id = found.agent_id.hex()
+        registry.write_journal(
+            now_unix_milliseconds=office.now_unix_milliseconds(),
+            who=who[:128],
+            what=f"export of {agent_id}",
+            why=why[:256],
+        )
+        chassis, smbios = registry.pseudonyms(found.agent_id)
+        return {
+            "agent_id": agent_id,
+            "host_name": registry.names().get(found.agent_id),
+            "chassis_pseudonym": chassis.hex() or None,
+            "smbios_pseudonym": smbios.hex() or None,
+            "journal": registry.journal_of(found.agent_id),
+        }
+
+    return office.commit(job)
+
+
+def _begin(operations: Operations, host: str, who: str, why: str, note: Notes) -> Host:
+    """From here on it is refused; a start carries on from here."""
+    office = operations.office
+    found = one_host(office.registry.hosts(), host)
+    sha256, today = agent_id_sha256(found.agent_id), office.now().date()
+    note(FORGOTTEN, agent_id_sha256=sha256.hex(), day=today.isoformat())
+    office.registry.put_forgotten(sha256, today.toordinal())
+    office.registry.set_status(found.host_id, HostStatus.FORGOTTEN)
+    office.standings.forget(found.agent_id)
+    office.registry.write_journal(
+        now_unix_milliseconds=office.now_unix_milliseconds(),
+        who=who[:128],
+        what=f"forget {found.agent_id.hex()}",
+        why=why[:256],
+    )
+    return found
+
+
+def _step(forgetting: Forgetting, host: Host) -> bool:
+    """One job. True while there is more to do."""
+    if forgetting.forget_slice(host.host_id):
+        return True
+    return not forgetting.forget_host(host, agent_id_sha256(host.agent_id))
+
+
+def _swept(operations: Operations) -> bool:
+    end = time.monotonic() + SWEEP_SECONDS
+    while not operations.alone(operations.forgetting.sweep):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True

@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Who is served now, and who is told to come back. PROMISES.md §2.3, decision 0018.
+
+Shed first: backlog, told from live data by its size before anything is parsed; then live data. Hello, Renew and refusals
+take no place here: workers are left for them (settings.Grpc.admitted_pushes).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from veilleuse.collector.errors import QueueFull
+from veilleuse.collector.holders import Buckets
+from veilleuse.collector.model import Caller, HostId
+
+BACKLOG_BYTES: Final = 32 * 1024
+"""A longer push is backlog. A contact's live data are 15 records of 0.5 kB (a server's 15 min) or less; a drain sends 256."""
+CALLS_AT_ONCE: Final = 3_000
+CALLS_A_SECOND: Final = 64
+"""Of one agent, over all calls. 43,200 records are 169 pushes, a held sender makes one every 2.5 s, an agent on loopback some
+200 a second for a while. One that never stops is left about a sixtieth of what a collector can do."""
+
+
+class Admission:
+    """Bounds what is under way at once. Safe from any thread."""
+
+    def __init__(self, pushes: int, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:
+        """`pushes` ≥ 1 under way at once, from before they are parsed until they are answered."""
+        self._most = pushes
+        self._most_backlog = max(1, pushes // 2)
+        self._buckets = Buckets(CALLS_AT_ONCE, 1 / CALLS_A_SECOND, monotonic_seconds)
+        self._lock = threading.Lock()
+        self._hosts: set[HostId] = set()
+        self._backlog = 0
+
+    def call(self, caller: Caller) -> None:
+        """Count a call. Raises QueueFull (too_many_calls)."""
+        if not self._buckets.take(caller.agent_id):
+            raise QueueFull("this machine calls too often: come back later", "too_many_calls")
+
+    @contextmanager
+    def push(self, caller: Caller, size_bytes: int) -> Iterator[None]:
+        """A place for a push while the block runs. Raises QueueFull (one_at_a_time, backlog_full, queue_full)."""
+        backlog = size_bytes > BACKLOG_BYTES
+        with self._lock:
+            self._require_place(caller.host_id, backlog)
+            self._hosts.add(caller.host_id)
+            self._backlog += backlog
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._hosts.discard(caller.host_id)
+                self._backlog -= backlog
+
+    @property
+    def behind(self) -> bool:
+        """True when more than half of the places are taken: agents that wait a little are a help."""
+        return len(self._hosts) > self._most // 2
+
+    def _require_place(self, host_id: HostId, backlog: bool) -> None:
+        if host_id in self._hosts:
+            raise QueueFull(
+                "another push of this machine is under way: one at a time, come back later", "one_at_a_time"
+            )
+        if len(self._hosts) >= self._most:
+            raise QueueFull("too many pushes at once: come back later")
+        if backlog and self._backlog >= self._most_backlog:
+            raise QueueFull("too much backlog at once: come back later", "backlog_full")

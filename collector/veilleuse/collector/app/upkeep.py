@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the running collector does once a day for itself: notes how large its databases are, for `veilleuse doctor`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from typing import Final
+
+from veilleuse.collector.assembly import Collector
+from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.store.sqlite.upkeep import note_size
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 3600.0
+"""How often it looks whether a new day has begun."""
+STOP_SECONDS: Final = 1.0
+
+
+@contextmanager
+def upkeep(
+    collector: Collector,
+    *,
+    today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+    look_seconds: float = LOOK_SECONDS,
+) -> Iterator[None]:
+    """At once and at each new UTC day, while the block runs."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        noted: date | None = None
+        while not stop.is_set():
+            if (day := today()) != noted and _note(collector, day):
+                noted = day
+            stop.wait(look_seconds)
+
+    thread = threading.Thread(target=watch, name="upkeep", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(STOP_SECONDS)
+
+
+def _note(collector: Collector, day: date) -> bool:
+    """False when it could not be written: the next look tries again."""
+    try:
+        collector.office.commit(lambda: note_size(collector.store.data, day))
+    except CollectorError as error:
+        log.warning("size of the databases not noted", extra={"error": str(error)})
+        return False
+    return True

@@ -1,0 +1,180 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""One file from a folder of copies, and back: a tar, its manifest first; sealed when there is a key."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, Any, Final
+
+from veilleuse.collector.backup.manifest import (
+    DATABASES,
+    MANIFEST_BYTES_MAXIMUM,
+    MANIFEST_FILE,
+    BackupFile,
+    Manifest,
+    file_facts,
+    manifest_from_json,
+)
+from veilleuse.collector.backup.sealed import MAGIC, SealingFile, UnsealingFile, Writable, is_sealed
+from veilleuse.collector.errors import BackupUnusable, CollectorError, StoreTooNew
+from veilleuse.collector.store.sqlite.connection import Database, quick_check
+from veilleuse.collector.store.sqlite.inspect import table_counts
+from veilleuse.collector.store.sqlite.migrations import check_schema
+from veilleuse.collector.store.sqlite.rows import read_data_kind
+
+_BLOCK_BYTES: Final = 1 << 20
+
+
+def describe_copies(folder: Path, *, product: str, created_unix_milliseconds: int) -> Manifest:
+    """Look at every copy: both databases whole, their rows, sizes, hashes. Raises BackupUnusable when one is damaged."""
+    schema, rows, simulated = {}, {}, False
+    for name, kind in DATABASES.items():
+        with closing(Database(folder / name, writing=False)) as database:
+            require_whole(database)
+            schema[name] = check_schema(database, kind)
+            rows[name] = table_counts(database)
+            if kind == "data":
+                simulated = read_data_kind(database.connection).simulated
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    files = tuple(file_facts(folder, name) for name in names if not name.endswith(("-wal", "-shm")))
+    return Manifest(product, created_unix_milliseconds, simulated, schema, rows, files)
+
+
+def require_whole(database: Database) -> None:
+    """Raises BackupUnusable unless `PRAGMA quick_check` finds the copy whole."""
+    try:
+        found = quick_check(database)
+    except CollectorError as error:
+        raise BackupUnusable(f"the copy of {database.path.name} is damaged: {error}") from error
+    if found:
+        raise BackupUnusable(f"the copy of {database.path.name} is damaged: {found[0]}")
+
+
+def write_archive(folder: Path, manifest: Manifest, file: Writable, key: bytes | None) -> None:
+    """Write the manifest and its files to `file`. Raises OSError."""
+    if key is None:
+        _write_tar(folder, manifest, file)
+    else:
+        sealing = SealingFile(file, key)
+        _write_tar(folder, manifest, sealing)
+        sealing.close()
+
+
+def _write_tar(folder: Path, manifest: Manifest, target: Any) -> None:
+    with tarfile.open(fileobj=target, mode="w|", bufsize=_BLOCK_BYTES, format=tarfile.PAX_FORMAT) as tar:
+        text = manifest.to_json()
+        tar.addfile(_member(MANIFEST_FILE, len(text), manifest), io.BytesIO(text))
+        for each in manifest.files:
+            with (folder / each.name).open("rb") as source:
+                tar.addfile(_member(each.name, each.bytes, manifest), source)
+
+
+def _member(name: str, size: int, manifest: Manifest) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o600
+    member.mtime = manifest.created_unix_milliseconds // 1000
+    return member
+
+
+class Archive:
+    """A backup being read: first `manifest`, then `extract` once."""
+
+    def __init__(self, below: Any, tar: tarfile.TarFile) -> None:
+        """`below` is what `tar` reads from. Raises BackupUnusable."""
+        self._below, self._tar = below, tar
+        self.manifest = self._read_manifest()
+
+    def extract(self, folder: Path) -> None:
+        """Write every file below `folder`, 0600 and durable, each with the size and hash that the manifest tells.
+
+        Raises BackupUnusable when one differs or lacks, StoreFull or OSError from the disk.
+        """
+        missing = {file.name: file for file in self.manifest.files}
+        while (member := self._tar.next()) is not None:
+            told = missing.pop(member.name, None)
+            if told is None or not member.isreg() or member.size != told.bytes:
+                raise BackupUnusable(f"it holds {member.name!r}, other than its manifest says")
+            self._extract(member, told, folder / told.name)
+        if missing:
+            raise BackupUnusable(f"it lacks {min(missing)}: it was cut short")
+        while self._below.read(_BLOCK_BYTES):  # the seal of the end is worth as much as the others
+            pass
+
+    def _read_manifest(self) -> Manifest:
+        member = self._tar.next()
+        source = self._tar.extractfile(member) if member is not None else None
+        if member is None or source is None or member.name != MANIFEST_FILE:
+            raise BackupUnusable("it is no backup of veilleuse")
+        if member.size > MANIFEST_BYTES_MAXIMUM:
+            raise BackupUnusable("its manifest is too long")
+        return manifest_from_json(source.read())
+
+    def _extract(self, member: tarfile.TarInfo, told: BackupFile, target: Path) -> None:
+        source = self._tar.extractfile(member)
+        assert source is not None  # a regular file
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        digest = hashlib.sha256()
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            while piece := source.read(_BLOCK_BYTES):
+                digest.update(piece)
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        if digest.hexdigest() != told.sha256:
+            raise BackupUnusable(f"its {told.name} is damaged: the hash is not the one of the manifest")
+
+
+@contextmanager
+def open_archive(path: Path, key_of: Callable[[], bytes | None]) -> Iterator[Archive]:
+    """A backup, and every later complaint about it with its name in front. `key_of` is asked for the key of a sealed one.
+
+    Raises BackupUnusable, or what `key_of` raises.
+    """
+    try:
+        with path.open("rb") as file:
+            below = _opened(file, key_of)
+            with tarfile.open(fileobj=below, mode="r|", bufsize=_BLOCK_BYTES) as tar:
+                yield Archive(below, tar)
+    except BackupUnusable as error:
+        raise BackupUnusable(f"cannot restore {path}: {error}; nothing was touched") from error
+    except (tarfile.TarError, EOFError) as error:
+        why = f"it is no backup of veilleuse, or it was cut short ({error})"
+        raise BackupUnusable(f"cannot restore {path}: {why}; nothing was touched") from error
+    except FileNotFoundError as error:
+        raise BackupUnusable(f"no backup {path}") from error
+
+
+def require_usable(folder: Path, manifest: Manifest) -> None:
+    """Both databases of an extracted backup are whole and known to this program. Raises BackupUnusable."""
+    for name, kind in DATABASES.items():
+        with closing(Database(folder / name, writing=False)) as database:
+            require_whole(database)
+            try:
+                version = check_schema(database, kind)
+            except StoreTooNew as error:
+                raise BackupUnusable(
+                    f"its {name} has a newer schema than this program knows: install veilleuse {manifest.product} or newer"
+                ) from error
+            if version != manifest.schema[name]:
+                raise BackupUnusable(
+                    f"its {name} has schema {version}, its manifest says {manifest.schema[name]}"
+                )
+
+
+def _opened(file: IO[bytes], key_of: Callable[[], bytes | None]) -> Any:
+    """What the tar is read from."""
+    sealed = is_sealed(file.read(len(MAGIC)))
+    file.seek(0)
+    if not sealed:
+        return file
+    if (key := key_of()) is None:
+        raise BackupUnusable("it is sealed: give its key with --key-file")
+    return UnsealingFile(file, key)

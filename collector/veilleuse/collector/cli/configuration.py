@@ -1,0 +1,185 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse configuration show|set|rollout|accept|withdraw`: what machines are told to do more coarsely, or more rarely."""
+
+from __future__ import annotations
+
+import getpass
+import re
+from typing import Annotated, Any, Final
+
+import typer
+
+from veilleuse.collector.cli.shared import (
+    APP,
+    ConfigOption,
+    JsonOption,
+    moment,
+    perform,
+    print_json,
+    settings_of,
+)
+from veilleuse.collector.errors import UsageError
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    MILLISECONDS_PER_MINUTE,
+    MILLISECONDS_PER_SECOND,
+)
+from veilleuse.wire.vocabulary import Population
+
+app = typer.Typer(**APP)
+
+_UNITS: Final = {
+    "d": MILLISECONDS_PER_DAY,
+    "h": MILLISECONDS_PER_HOUR,
+    "min": MILLISECONDS_PER_MINUTE,
+    "s": MILLISECONDS_PER_SECOND,
+}
+"""Longest first."""
+_DURATION: Final = re.compile(rf"([0-9]{{1,9}})({'|'.join(_UNITS)})")
+_VALUES: Final = ("tick", "period", "contact")
+
+PopulationOption = Annotated[Population, typer.Option(help="whose machines")]
+WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
+ForceOption = Annotated[bool, typer.Option("--force", help="whatever the machines say")]
+
+
+@app.callback()
+def configuration() -> None:
+    """Remote configuration: tried out on 1 %, 10 %, then 100 % of a population, and taken back where it fails."""
+
+
+@app.command()
+def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what is set for each population, and where its machines stand."""
+    found = perform(settings_of(config), "configuration_show")
+    if as_json:
+        print_json(found)
+        return
+    for facts in found:
+        _print(facts)
+
+
+@app.command(name="set")
+def set_candidate(
+    population: PopulationOption,
+    config: ConfigOption = None,
+    tick: Annotated[str | None, typer.Option(help="time between two readings: 10s to 60s")] = None,
+    period: Annotated[
+        str | None, typer.Option(help="length of a record, e.g. 10min; it divides an hour")
+    ] = None,
+    contact: Annotated[
+        str | None, typer.Option(help="time between two contacts, e.g. 30min; up to 1d")
+    ] = None,
+    own_file: Annotated[
+        bool, typer.Option("--own-file", help="set nothing: each machine's own file alone")
+    ] = False,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Try out a configuration on the first machines (1 %, at least one). What is left out, the machine's own file says."""
+    given = {"tick": tick, "period": period, "contact": contact}
+    values = {
+        f"{name}_milliseconds": milliseconds(name, text) for name, text in given.items() if text is not None
+    }
+    if bool(values) is own_file:
+        raise UsageError("give --tick, --period or --contact, or --own-file alone")
+    _change(config, "configuration_set", as_json, population, why, **values)
+
+
+@app.command()
+def rollout(
+    percent: Annotated[int, typer.Argument(metavar="PERCENT", help="10, then 100")],
+    population: PopulationOption,
+    config: ConfigOption = None,
+    force: ForceOption = False,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Give the candidate to more machines, once those that have it have confirmed it."""
+    _change(config, "configuration_rollout", as_json, population, why, percent=percent, force=force)
+
+
+@app.command()
+def accept(
+    population: PopulationOption,
+    config: ConfigOption = None,
+    force: ForceOption = False,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make the candidate, confirmed at 100 %, the active one: what a later candidate goes back to."""
+    _change(config, "configuration_accept", as_json, population, why, force=force)
+
+
+@app.command()
+def withdraw(
+    population: PopulationOption,
+    config: ConfigOption = None,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Take the candidate back: at their next contact its machines get the active one again."""
+    _change(config, "configuration_withdraw", as_json, population, why)
+
+
+def milliseconds(name: str, text: str) -> int:
+    """Of a duration such as 20s, 10min, 1h or 1d. Raises UsageError."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"--{name} {text!r} is no duration: write 20s, 10min, 1h or 1d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def duration(value_milliseconds: int) -> str:
+    """The inverse, in the longest unit that fits."""
+    for unit, length in _UNITS.items():
+        if value_milliseconds % length == 0:
+            return f"{value_milliseconds // length}{unit}"
+    return f"{value_milliseconds}ms"
+
+
+def _change(
+    config: Any, operation: str, as_json: bool, population: Population, why: str, **arguments: Any
+) -> None:
+    facts = perform(
+        settings_of(config),
+        operation,
+        population=population.value,
+        who=getpass.getuser(),
+        why=why or f"veilleuse {operation.replace('_', ' ')}",
+        **arguments,
+    )
+    if as_json:
+        print_json(facts)
+    else:
+        _print(facts)
+
+
+def _print(facts: dict[str, Any]) -> None:
+    changed = facts["changed_unix_milliseconds"]
+    print(facts["population"] + (f", changed {moment(changed)}" if changed else ""))
+    print(f"  active     {_values(facts['active'])}: {_hosts(facts['active_hosts'])}")
+    if facts["candidate"] is not None:
+        where = _hosts(facts["candidate_hosts"])
+        print(f"  candidate  {_values(facts['candidate'])}, at {facts['percent']} %: {where}")
+        print(f"  next       {_next(facts)}")
+
+
+def _next(facts: dict[str, Any]) -> str:
+    if facts["hindrance"]:
+        return f"not yet: {facts['hindrance']}"
+    return "rollout 10" if facts["percent"] < 10 else "rollout 100" if facts["percent"] < 100 else "accept"
+
+
+def _values(named: dict[str, Any]) -> str:
+    given = {name: named[f"{name}_milliseconds"] for name in _VALUES}
+    words = [f"{name} {duration(value)}" for name, value in given.items() if value is not None]
+    return ", ".join(words) or "the machine's own file"
+
+
+def _hosts(counts: dict[str, int]) -> str:
+    return (
+        ", ".join(f"{number} {state.replace('_', ' ')}" for state, number in counts.items()) or "no machine"
+    )

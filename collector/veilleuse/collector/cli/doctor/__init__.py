@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse doctor`: is everything as it should be, and if not, what to do. Reads only; may run beside `serve`.
+
+To add a check: a generator of Findings in one of the files beside, named `check_<what>`, and its name in CHECKS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Final
+
+import typer
+
+from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals
+from veilleuse.collector.cli.doctor.backups import check_backup, check_leftovers
+from veilleuse.collector.cli.doctor.findings import Check, Finding
+from veilleuse.collector.cli.doctor.fleet import check_agents, check_identities, check_versions, check_work
+from veilleuse.collector.cli.doctor.place import check_directory, check_disk, check_sqlite
+from veilleuse.collector.cli.doctor.service import check_service
+from veilleuse.collector.cli.shared import (
+    APP,
+    EXIT_WARNINGS,
+    ConfigOption,
+    JsonOption,
+    print_json,
+    settings_of,
+)
+from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+
+app = typer.Typer(**APP)
+
+CHECKS: Final[tuple[Check, ...]] = (
+    check_directory,
+    check_sqlite,
+    check_disk,
+    check_backup,
+    check_leftovers,
+    check_certificates,
+    check_service,
+    check_work,
+    check_versions,
+    check_renewals,
+    check_identities,
+    check_agents,
+)
+
+
+@app.command()
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check the data directory, its backups, the certificates, the running collector, the agents."""
+    settings = settings_of(config)
+    checks = CHECKS if (settings.data_dir / DATA_FILE).exists() else (check_directory,)
+    findings = [finding for check in checks for finding in _checked(check, settings)]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            remedy = f"; {finding.remedy}" if finding.remedy else ""
+            print(f"{finding.outcome:8} {finding.check:14} {finding.text}{remedy}")
+    outcomes = {finding.outcome for finding in findings}
+    raise typer.Exit(1 if "failed" in outcomes else EXIT_WARNINGS if "warning" in outcomes else 0)
+
+
+def _checked(check: Check, settings: CollectorSettings) -> Iterator[Finding]:
+    """What a check finds; what stops it is a finding too."""
+    name = getattr(check, "__name__", "").removeprefix("check_")
+    try:
+        yield from check(settings)
+    except CollectorError as error:
+        yield Finding(name, "failed", str(error))
+    except OSError as error:
+        yield Finding(
+            name, "failed", f"{error.filename or settings.data_dir}: {error.strerror}", "look at its rights"
+        )

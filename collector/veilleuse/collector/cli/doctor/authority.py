@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The authority's and the collector's own certificates, and those of the machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+
+from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.enrolment.authority import FOLDER, SERVER_RENEWAL
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.upkeep import latest_certificates
+
+_CERTIFICATES: Final = (
+    ("root", "root.pem", timedelta(days=365), "plan a rotation of the authority"),
+    (
+        "intermediate",
+        "intermediate.pem",
+        timedelta(days=180),
+        "plan a new intermediate, signed with the off-line root key",
+    ),
+    (
+        "server",
+        "server.pem",
+        SERVER_RENEWAL - timedelta(days=1),
+        "restart 'veilleuse serve': it makes a new one",
+    ),
+)
+RENEWABLE: Final = timedelta(days=400)
+"""How long after its end a certificate can still be renewed: PROMISES.md §2.6."""
+_LATE_SHARE: Final = 1 / 6
+"""With less than this of its life left, a certificate should have been renewed long ago: agents do it at two thirds."""
+_MANY_SHARE: Final = 0.1
+"""More ended certificates than this share of the machines are not just machines that are off."""
+
+
+def check_certificates(settings: CollectorSettings) -> Iterator[Finding]:
+    """When the authority's and the collector's own certificates end, and whether the root key is still here."""
+    folder, now = settings.data_dir / FOLDER, datetime.now(UTC)
+    for name, file, margin, remedy in _CERTIFICATES:
+        if name == "server" and not (folder / file).exists():
+            continue  # made at the first start
+        try:
+            end = x509.load_pem_x509_certificate((folder / file).read_bytes()).not_valid_after_utc
+        except ValueError:
+            yield Finding("certificates", "failed", f"{folder / file} is damaged", "restore it from a backup")
+            continue
+        text = f"{name} ends on {end:%Y-%m-%d}"
+        if end <= now:
+            yield Finding("certificates", "failed", text, remedy)
+        else:
+            near = end - now < margin
+            yield Finding("certificates", "warning" if near else "good", text, remedy if near else "")
+    if (folder / "root.key").exists():
+        remedy = "move it off-line: the collector never needs it"
+        yield Finding("certificates", "good", f"the root key is still in {folder / 'root.key'}", remedy)
+
+
+def check_renewals(settings: CollectorSettings) -> Iterator[Finding]:
+    """Machines that did not renew in time: off for long, or something keeps them from it."""
+    with closing(Database(settings.data_dir / DATA_FILE, writing=False)) as database:
+        certificates = latest_certificates(database)
+    now = datetime.now(UTC).timestamp() * 1000
+    ended = late = lost = 0
+    for certificate in certificates:
+        end = certificate.not_after_unix_milliseconds
+        if end <= now - RENEWABLE.total_seconds() * 1000:
+            lost += 1
+        elif end <= now:
+            ended += 1
+        elif end - now < _LATE_SHARE * (end - certificate.issued_unix_milliseconds):
+            late += 1
+    text = f"of {len(certificates)} active machine(s), {ended} ended without renewal, {late} should have renewed by now"
+    if ended > _MANY_SHARE * len(certificates):
+        remedy = "machines that were off renew at their next contact; look at the log of one that is on"
+        yield Finding("renewals", "warning", text, remedy)
+    else:
+        yield Finding("renewals", "good", text)
+    if lost:
+        yield Finding(
+            "renewals",
+            "warning",
+            f"{lost} machine(s) cannot renew any more: their certificate ended more than {RENEWABLE.days} days ago",
+            "enrol them again with a new token, or revoke them",
+        )

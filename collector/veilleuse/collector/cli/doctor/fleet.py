@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The machines, as their agents say: versions, identities, what waits on them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Final
+
+from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.model import Host, HostStatus
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.version import product_version
+
+BACKLOG_PERIODS: Final = 10_000
+"""Periods waiting to be derived that are worth a word: some minutes of work."""
+BACKLOG_BYTES: Final = 32 * 1024 * 1024
+"""Half of an agent's spool as it comes: beyond the other half the oldest records go."""
+_NAMED: Final = 3
+"""Machines named in a line; the others are counted."""
+
+
+def check_work(settings: CollectorSettings) -> Iterator[Finding]:
+    """How much waits to be derived, and who is enrolled."""
+    reader = SqliteReader(settings.data_dir)
+    try:
+        hosts, records, dirty = reader.hosts(), reader.record_count(), reader.dirty_count()
+        simulated = reader.data_kind().simulated
+    finally:
+        reader.close()
+    kind = ", simulated" if simulated else ""
+    yield Finding("work", "good", f"{len(hosts)} host(s), {records} record(s){kind}")
+    if dirty > BACKLOG_PERIODS:
+        yield Finding(
+            "work",
+            "warning",
+            f"{dirty} periods wait to be derived",
+            "let 'veilleuse serve' run; it catches up",
+        )
+    else:
+        yield Finding("work", "good", f"{dirty} period(s) wait to be derived")
+
+
+def check_versions(settings: CollectorSettings) -> Iterator[Finding]:
+    """Agents of this version and of the one before are served (PROMISES.md §2.5); others may miss something."""
+    agents = Counter(host.health.agent_version for host in _active(settings) if host.health is not None)
+    ours = _minor(product_version())
+    told = ", ".join(f"{number} with {version or 'none'}" for version, number in sorted(agents.items()))
+    yield Finding("versions", "good", f"collector {product_version()}; agents: {told or 'none heard yet'}")
+    if ours is None:
+        return
+    older = sum(number for version, number in agents.items() if _is_too_old(_minor(version), ours))
+    newer = sum(number for version, number in agents.items() if (minor := _minor(version)) and minor > ours)
+    if older:
+        yield Finding(
+            "versions",
+            "warning",
+            f"{older} agent(s) are older than the version before this one",
+            "update them: the collector keeps what they send, and may not serve them after its next update",
+        )
+    if newer:
+        yield Finding(
+            "versions",
+            "warning",
+            f"{newer} agent(s) are newer than this collector",
+            "update the collector: it goes first",
+        )
+
+
+def _minor(version: str) -> tuple[int, int] | None:
+    """(major, minor); None for what is no release."""
+    match = re.match(r"(\d+)\.(\d+)\.", version)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _is_too_old(minor: tuple[int, int] | None, ours: tuple[int, int]) -> bool:
+    return minor is not None and minor < (ours[0], max(0, ours[1] - 1))
+
+
+def check_identities(settings: CollectorSettings) -> Iterator[Finding]:
+    """Two holders of one identity, and machines that said to be copies."""
+    hosts = _hosts(settings)
+    disputed = [host for host in hosts if host.conflicts and host.status is not HostStatus.REVOKED]
+    pending = [host for host in hosts if host.status is HostStatus.PENDING]
+    copies = sum(host.copy_of is not None for host in hosts)
+    if disputed:
+        yield Finding(
+            "identities",
+            "warning",
+            f"{len(disputed)} machine(s) share their identity with another holder: {_names(disputed)}",
+            "find out which one is right; 'veilleuse hosts revoke' the identity, then enrol the right one again",
+        )
+    if pending:
+        yield Finding(
+            "identities",
+            "warning",
+            f"{len(pending)} machine(s) wait for approval: {_names(pending)}",
+            "'veilleuse hosts activate' those you know",
+        )
+    yield Finding("identities", "good", f"{len(hosts)} machine(s), {copies} of them copies of another")
+
+
+def check_agents(settings: CollectorSettings) -> Iterator[Finding]:
+    """What waits on the machines: refused records in quarantine, records not delivered yet."""
+    hosts = _active(settings)
+    holding = [host for host in hosts if host.health is not None and host.health.quarantine_records]
+    full = [host for host in hosts if host.health is not None and host.health.spool_bytes > BACKLOG_BYTES]
+    waiting = sum(host.health.spool_records for host in hosts if host.health is not None)
+    if holding:
+        records = sum((host.health and host.health.quarantine_records) or 0 for host in holding)
+        yield Finding(
+            "agents",
+            "warning",
+            f"{len(holding)} machine(s) keep {records} record(s) that were refused: {_names(holding)}",
+            "veilleuse_records_refused_total on /metrics says why; gaps stand in their place, no figure is wrong",
+        )
+    if full:
+        yield Finding(
+            "agents",
+            "warning",
+            f"{len(full)} machine(s) hold more than {BACKLOG_BYTES // 2**20} MiB of records: {_names(full)}",
+            "see why they do not deliver: 'veilleuse hosts show', then 'veilleuse-agent doctor' there",
+        )
+    yield Finding(
+        "agents",
+        "good",
+        f"{waiting} record(s) wait on {len(hosts)} active machine(s), as of their last contact",
+    )
+
+
+def _names(hosts: Sequence[Host]) -> str:
+    """By agent id, as `veilleuse hosts` takes them."""
+    more = len(hosts) - _NAMED
+    return ", ".join(host.agent_id.hex()[:12] for host in hosts[:_NAMED]) + (
+        f" and {more} more" if more > 0 else ""
+    )
+
+
+def _active(settings: CollectorSettings) -> list[Host]:
+    return [host for host in _hosts(settings) if host.status is HostStatus.ACTIVE]
+
+
+def _hosts(settings: CollectorSettings) -> tuple[Host, ...]:
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        return reader.hosts()

@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""An identity of its own for a machine that was copied from an enrolled one: PROMISES.md §2.7, decision 0017.
+
+It holds the original's key, and that is all it can prove: it is put where the original is, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from veilleuse.collector.enrolment.authorise import check_standing
+from veilleuse.collector.enrolment.certificates import public_key_sha256, read_request, verify_signature
+from veilleuse.collector.enrolment.issuing import Office
+from veilleuse.collector.enrolment.joining import Application, Joined, Placing
+from veilleuse.collector.enrolment.register import Notes
+from veilleuse.collector.enrolment.renewal import EXPIRED_LIMIT, Challenges
+from veilleuse.collector.enrolment.tokens import Address, FailureLimiter, check_token
+from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised, StoreFailing
+from veilleuse.collector.holders import Buckets
+from veilleuse.collector.model import AgentId, Host, HostStatus, Token
+from veilleuse.wire.renewal import copy_of_message
+
+log = logging.getLogger(__name__)
+
+MAX_PENDING_COPIES: Final = 1_000
+"""Of one original: whoever stole its key fills no list."""
+
+
+def copy_buckets() -> Buckets:
+    """Per original: a classroom of a hundred started from one image at once, then one a second."""
+    return Buckets(100, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyProof:
+    """That the caller holds an enrolled machine's key: telemetry.proto, CopyOf."""
+
+    agent_id: AgentId
+    nonce: bytes
+    certificate_der: bytes
+    signature_der: bytes
+
+
+class Copying:
+    """Enrols copies. Safe to share between threads."""
+
+    def __init__(
+        self,
+        office: Office,
+        limiter: FailureLimiter,
+        challenges: Challenges,
+        on_failure: Callable[[str], None] = lambda reason: None,
+        on_joined: Callable[[str], None] = lambda outcome: None,
+    ) -> None:
+        """`limiter`: the one of Joining. `on_failure` counts refusals by reason, `on_joined` answers by outcome: fresh,
+        again, pending."""
+        self._office = office
+        self._placing = Placing(office)
+        self._limiter = limiter
+        self._challenges = challenges
+        self._buckets = copy_buckets()
+        self._on_failure = on_failure
+        self._on_joined = on_joined
+
+    def join(self, proof: CopyProof, application: Application) -> Joined:
+        """The identity. Idempotent on (the original's token, public key), as Joining is.
+
+        Raises EnrolmentRefused (rate_limited, bad_request, bad_nonce, key_reused, used_token, too_many_copies, suspended,
+        revoked) or NotAuthorised (not_an_agent, not_ours, other_agent, bad_signature, expired_too_long, unknown_agent,
+        pending, suspended, revoked, forgotten). Raises StoreFull or StoreFailing when nothing could be written.
+        """
+        try:
+            self._limiter.check(application.address)
+            key = self._checked(proof, application)
+            joined = self._office.commit_noted(
+                lambda note: self._join(proof.agent_id, application, key, note)
+            )
+        except (EnrolmentRefused, NotAuthorised) as error:
+            self._on_failure(error.reason)
+            if error.reason != "rate_limited":
+                self._limiter.failed(application.address)
+            raise
+        self._on_joined("pending" if joined.chain is None else "fresh" if joined.fresh else "again")
+        return joined
+
+    def _checked(self, proof: CopyProof, application: Application) -> ec.EllipticCurvePublicKey:
+        """The new key, once the caller has proved to hold the original's."""
+        key = read_request(application.certificate_request_der)
+        held = self._office.authority.recognise(proof.certificate_der)
+        if held.agent_id != proof.agent_id:
+            raise NotAuthorised("other_agent", "the certificate is another machine's")
+        message = copy_of_message(proof.nonce, application.certificate_request_der)
+        if not verify_signature(held.public_key, proof.signature_der, message):
+            raise NotAuthorised("bad_signature", "the request is not signed by the certificate's key")
+        self._challenges.redeem(proof.agent_id, proof.nonce)
+        if self._office.now() > held.not_after + EXPIRED_LIMIT:
+            raise NotAuthorised(
+                "expired_too_long", "the certificate ended more than 400 days ago: enrol this machine again"
+            )
+        if public_key_sha256(key) == held.public_key_sha256:
+            raise EnrolmentRefused("key_reused", "a copy needs a key of its own: make one")
+        if not self._buckets.take(proof.agent_id):
+            raise EnrolmentRefused("rate_limited", "too many copies of this machine at once: wait a minute")
+        return key
+
+    def _join(
+        self, agent_id: AgentId, application: Application, key: ec.EllipticCurvePublicKey, note: Notes
+    ) -> Joined:
+        """One job of the writer: everything below is committed together, or not at all."""
+        registry = self._office.registry
+        original = registry.host_by_agent_id(agent_id)
+        token = registry.token_of_host(original.host_id) if original else None
+        bound = registry.certificate_by_token(token.token_id, public_key_sha256(key)) if token else None
+        if bound is not None:
+            return self._placing.again(bound, key)
+        check_standing(self._office.standings.get(agent_id))
+        if original is None or token is None:
+            raise StoreFailing("the registry does not have this host yet: try again")
+        status = self._status(token, original, application.address)
+        joined = self._placing.place(application, key, token, status, note, original)
+        log.warning(
+            "copy of an enrolled machine",
+            extra={"status": status.value, "site": original.site, "population": original.population.value},
+        )
+        return joined
+
+    def _status(self, token: Token, original: Host, address: Address | None) -> HostStatus:
+        """At once while the original's token would let it in, one use of it counted; else an operator decides."""
+        registry, now = self._office.registry, self._office.now_unix_milliseconds()
+        try:
+            check_token(token, address, now)
+            good = registry.use_token(token.token_id, now)
+        except EnrolmentRefused:
+            good = False
+        if good and not token.approve:
+            return HostStatus.ACTIVE
+        if registry.count_copies(original.host_id, HostStatus.PENDING) >= MAX_PENDING_COPIES:
+            raise EnrolmentRefused(
+                "too_many_copies", "too many copies of this machine wait for approval: ask the operator"
+            )
+        return HostStatus.PENDING

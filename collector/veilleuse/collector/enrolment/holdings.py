@@ -1,0 +1,265 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the authority holds: the issuer at work, the one to come, what is still recognised. Immutable; replaced as a whole.
+
+Files of `<data_dir>/ca` (0700, each 0600):
+- root.pem, intermediate.pem, intermediate.key: at work. intermediate.pem goes up to the root, without it.
+- root.key: until the operator moves it off-line. server.pem, server.key: the collector's own.
+- next-root.pem, next-intermediate.pem, next-intermediate.key, next-root.key, cross.pem: to come, in the overlap of a rotation.
+- old-root.pem, old-root.key, cross.pem: after the switch, until the old root is retired.
+- rotation.json: when the rotation began, and switched.
+- previous-*.pem: intermediates that issue no more; whose leaves are still recognised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from veilleuse.collector.enrolment.certificates import AgentCertificate, read_certificate
+from veilleuse.collector.enrolment.folder import Folder, unreadable
+from veilleuse.collector.enrolment.forms import AuthorityKey, pem, subject_key_id
+from veilleuse.collector.errors import DataDirectoryError, NotAuthorised
+
+PREVIOUS_KEPT: Final = timedelta(days=460)
+"""An intermediate that issues no more is recognised so long: the longest leaf (`pki.pc_leaf_days`, 60) and 400 days."""
+_REPLACED = re.compile(rb"^replaced-unix-milliseconds: (\d+)$", re.MULTILINE)
+
+
+class Phase(StrEnum):
+    """Where a rotation of the root stands."""
+
+    STEADY = "steady"
+    """None is under way."""
+    OVERLAP = "overlap"
+    """Agents are given both roots; the present intermediate issues."""
+    SWITCHED = "switched"
+    """The new intermediate issues; both roots are trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """An intermediate, and what hangs it on its root."""
+
+    chain: tuple[x509.Certificate, ...]
+    """The intermediate first, then those between it and the root; without the root."""
+    root: x509.Certificate
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The intermediate."""
+        return self.chain[0]
+
+    @property
+    def not_before(self) -> datetime:
+        """From when on its whole chain is valid."""
+        return max(each.not_valid_before_utc for each in (*self.chain, self.root))
+
+    @property
+    def not_after(self) -> datetime:
+        """Until when its whole chain is valid."""
+        return min(each.not_valid_after_utc for each in (*self.chain, self.root))
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """An intermediate that issues no more."""
+
+    chain: tuple[x509.Certificate, ...]
+    """As an Issuer's."""
+    replaced_unix_milliseconds: int
+    """When it stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """All of it."""
+
+    current: Issuer
+    key: AuthorityKey = field(repr=False)
+    """Of the current intermediate."""
+    coming: Issuer | None
+    """In the overlap only."""
+    old_root: x509.Certificate | None
+    """After the switch only."""
+    cross: x509.Certificate | None
+    """The newer root's name and key, signed by the older; None when its key was not at hand."""
+    began_unix_milliseconds: int | None
+    """Certificates issued from then on came with both roots."""
+    switched_unix_milliseconds: int | None
+    """Certificates issued from then on are of the new intermediate."""
+    previous: tuple[Previous, ...]
+    """Newest first."""
+
+    @property
+    def phase(self) -> Phase:
+        """Where a rotation stands."""
+        if self.coming is not None:
+            return Phase.OVERLAP
+        return Phase.STEADY if self.old_root is None else Phase.SWITCHED
+
+    @property
+    def roots(self) -> tuple[x509.Certificate, ...]:
+        """Trusted by agents and for their certificates: the present root first."""
+        other = self.coming.root if self.coming is not None else self.old_root
+        return (self.current.root,) if other is None else (self.current.root, other)
+
+    @property
+    def full_chain(self) -> tuple[x509.Certificate, ...]:
+        """What follows a certificate of the current intermediate: after the switch with the cross certificate, for who has the
+        old root alone."""
+        crossed = self.cross if self.phase is Phase.SWITCHED else None
+        return self.current.chain if crossed is None else (*self.current.chain, crossed)
+
+    def chain_above(self, certificate: x509.Certificate) -> tuple[x509.Certificate, ...] | None:
+        """The intermediate of ours that signed it, and those above; None when none did."""
+        try:
+            value = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+        except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+            return None
+        for chain in (self.current.chain, *(kept.chain for kept in self.previous)):
+            if subject_key_id(chain[0]) == value.key_identifier and is_issued_by(certificate, chain[0]):
+                return chain
+        return None
+
+    def recognise(self, certificate: bytes) -> AgentCertificate:
+        """What an agent's certificate (PEM or DER) of ours says, expired or not. Raises NotAuthorised."""
+        try:
+            is_pem = certificate.startswith(b"-----")
+            load = x509.load_pem_x509_certificate if is_pem else x509.load_der_x509_certificate
+            parsed = load(certificate)
+        except ValueError as error:
+            raise NotAuthorised(
+                "not_an_agent", "the certificate cannot be read: enrol this machine again"
+            ) from error
+        if self.chain_above(parsed) is None:
+            raise NotAuthorised(
+                "not_ours", "the certificate is not one of this collector: enrol this machine again"
+            )
+        return read_certificate(parsed)
+
+
+def load(folder: Folder, now: datetime) -> Holdings:
+    """What the folder holds. Raises DataDirectoryError when a file is missing or damaged, or two do not belong together."""
+    root, chain = _one(folder, "root.pem"), _chain(folder, "intermediate.pem")
+    current = Issuer(chain, root)
+    key = _key(folder, "intermediate.key")
+    if key.public_key() != current.certificate.public_key():
+        raise DataDirectoryError(
+            f"{folder.path}: intermediate.key and intermediate.pem do not belong together"
+        )
+    coming = None
+    if folder.read("next-root.pem") is not None:
+        coming = Issuer(_chain(folder, "next-intermediate.pem"), _one(folder, "next-root.pem"))
+    old_root = _optional(folder, "old-root.pem")
+    began, switched = _moments(folder)
+    return Holdings(
+        current,
+        key,
+        coming,
+        old_root,
+        _optional(folder, "cross.pem"),
+        began,
+        switched,
+        _previous(folder, now),
+    )
+
+
+def parse_key(key_pem: bytes) -> AuthorityKey:
+    """A private key of a kind an authority may have. Raises ValueError (what is wrong), TypeError when it is encrypted."""
+    try:
+        key = load_pem_private_key(key_pem, None)
+    except UnsupportedAlgorithm as error:
+        raise ValueError("it is of an unknown kind") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise ValueError(f"it is a {type(key).__name__.removesuffix('PrivateKey').strip('_')} key")
+    return key
+
+
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether the issuer's name and key signed it."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the DER, 64 hexadecimal digits."""
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def previous_name(certificate: x509.Certificate) -> str:
+    """The file under which an intermediate is kept that issues no more."""
+    return f"previous-{fingerprint(certificate)[:16]}.pem"
+
+
+def previous_content(issuer: Issuer, now: datetime) -> bytes:
+    """What that file holds, of one that issues no more from now on."""
+    head = f"replaced-unix-milliseconds: {round(now.timestamp() * 1000)}\n".encode()
+    return head + b"".join(map(pem, issuer.chain))
+
+
+def _previous(folder: Folder, now: datetime) -> tuple[Previous, ...]:
+    found: list[Previous] = []
+    for name in folder.names("previous-"):
+        text = folder.read(name) or b""
+        moment = _REPLACED.search(text)
+        if moment is None:
+            raise unreadable(folder.path / name, "damaged")
+        replaced = int(moment[1])
+        if now - datetime.fromtimestamp(replaced / 1000, UTC) < PREVIOUS_KEPT:
+            found.append(Previous(_chain(folder, name), replaced))
+    return tuple(sorted(found, key=lambda kept: kept.replaced_unix_milliseconds, reverse=True))
+
+
+def _moments(folder: Folder) -> tuple[int | None, int | None]:
+    text = folder.read("rotation.json")
+    if text is None:
+        return None, None
+    try:
+        moments = json.loads(text)
+        began, switched = moments["began_unix_milliseconds"], moments.get("switched_unix_milliseconds")
+        return int(began), None if switched is None else int(switched)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise unreadable(folder.path / "rotation.json", "damaged") from error
+
+
+def _one(folder: Folder, name: str) -> x509.Certificate:
+    return _chain(folder, name)[0]
+
+
+def _optional(folder: Folder, name: str) -> x509.Certificate | None:
+    return None if folder.read(name) is None else _one(folder, name)
+
+
+def _chain(folder: Folder, name: str) -> tuple[x509.Certificate, ...]:
+    try:
+        return tuple(x509.load_pem_x509_certificates(_content(folder, name)))
+    except ValueError as error:
+        raise unreadable(folder.path / name, "damaged") from error
+
+
+def _key(folder: Folder, name: str) -> AuthorityKey:
+    try:
+        return parse_key(_content(folder, name))
+    except (ValueError, TypeError) as error:
+        raise unreadable(folder.path / name, "damaged") from error
+
+
+def _content(folder: Folder, name: str) -> bytes:
+    content = folder.read(name)
+    if content is None:
+        raise unreadable(folder.path / name, "No such file or directory")
+    return content

@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""An organisation's own intermediate: is it one that agents and the collector could work under? One clear error for each no.
+
+Source of the checks: RFC 5280 §4.2.1 and §6.1, as BoringSSL applies them (what gRPC verifies with).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from typing import Final, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from veilleuse.collector.enrolment.forms import AuthorityKey
+from veilleuse.collector.enrolment.holdings import is_issued_by, parse_key
+from veilleuse.collector.errors import UsageError
+
+T = TypeVar("T", bound=x509.ExtensionType)
+
+MINIMUM_RSA_BITS: Final = 3072
+ACCEPTED_KEYS: Final = f"P-256, P-384 and RSA of {MINIMUM_RSA_BITS} bits or more"
+_WEAK_HASHES: Final = (hashes.MD5, hashes.SHA1)
+_USAGES: Final = (
+    (ExtendedKeyUsageOID.CLIENT_AUTH, "client authentication"),
+    (ExtendedKeyUsageOID.SERVER_AUTH, "server authentication"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """An intermediate made elsewhere, checked."""
+
+    chain: tuple[x509.Certificate, ...]
+    """The intermediate first, then those between it and the root; without the root."""
+    key: AuthorityKey = field(repr=False)
+    root: x509.Certificate
+
+
+def read_brought(certificate_pem: bytes, key_pem: bytes, root_pem: bytes, now: datetime) -> Brought:
+    """The intermediate with its key and root. `certificate_pem` goes on with the certificates up to the root, if there are any.
+
+    Raises UsageError, in one line, for the first thing that would keep agents or the collector from working under it.
+    """
+    chain = _certificates("the intermediate's file", certificate_pem)
+    roots = _certificates("the root's file", root_pem)
+    if len(roots) != 1:
+        raise UsageError(f"the root's file holds {len(roots)} certificates: give the root alone")
+    root = roots[0]
+    chain = tuple(each for each in chain if each != root)
+    if not chain:
+        raise UsageError(
+            "the certificate is the root itself: give an intermediate that it signed, so that its key stays off-line"
+        )
+    key = _key(key_pem)
+    if key.public_key() != chain[0].public_key():
+        raise UsageError(
+            f"the key is not the one of {_named(chain[0])}: give the intermediate's certificate first, and its key"
+        )
+    if not is_issued_by(root, root):
+        raise UsageError(
+            f"{_named(root)} is no root (another signed it): give the self-signed certificate at the top"
+        )
+    for lower, upper in pairwise((*chain, root)):
+        if not is_issued_by(lower, upper):
+            raise UsageError(
+                f"{_named(lower)} was not signed by {_named(upper)}: give every certificate between the intermediate and the root, in order"
+            )
+    for depth, certificate in enumerate((*chain, root)):
+        for problem in _problems(certificate, depth, now):
+            raise UsageError(f"{_named(certificate)} {problem}")
+    return Brought(chain, key, root)
+
+
+def _problems(certificate: x509.Certificate, depth: int, now: datetime) -> Iterator[str]:
+    """What is wrong with it, the most telling first. `depth`: certificates of authorities between it and a leaf."""
+    constraints = _extension(certificate, x509.BasicConstraints)
+    if constraints is None or not constraints.ca:
+        yield "is not a certificate authority: ask for one with the CA flag (basic constraints)"
+        return
+    if constraints.path_length is not None and constraints.path_length < depth:
+        yield f"allows {constraints.path_length} certificate(s) below it before a leaf, this chain has {depth}: ask for a longer path length"
+    usage = _extension(certificate, x509.KeyUsage)
+    if usage is not None and not usage.key_cert_sign:
+        yield "may not sign certificates: ask for the key usage keyCertSign"
+    extended = _extension(certificate, x509.ExtendedKeyUsage)
+    for oid, words in _USAGES:
+        if extended is not None and oid not in extended:
+            yield f"is not for {words}: ask for both clientAuth and serverAuth, or no extended key usage"
+    if now < certificate.not_valid_before_utc:
+        yield f"begins on {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: wait, or set this machine's clock"
+    if now >= certificate.not_valid_after_utc:
+        yield f"ended on {certificate.not_valid_after_utc:%Y-%m-%d}: ask for a new one"
+    if wrong := _wrong_key(certificate.public_key()):
+        yield f"has a key that is {wrong}: accepted are {ACCEPTED_KEYS}"
+    self_signed = certificate.subject == certificate.issuer  # nobody verifies a root's own signature
+    if not self_signed and isinstance(certificate.signature_hash_algorithm, _WEAK_HASHES):
+        yield f"is signed with {certificate.signature_hash_algorithm.name}: ask for one signed with SHA-256 or better"
+
+
+def _wrong_key(key: object) -> str:
+    """What is wrong with a public key; empty when nothing is."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return "" if isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1) else f"on {key.curve.name}"
+    if isinstance(key, rsa.RSAPublicKey):
+        return "" if key.key_size >= MINIMUM_RSA_BITS else f"RSA of {key.key_size} bits"
+    return f"{type(key).__name__.removesuffix('PublicKey').strip('_')}"
+
+
+def _key(key_pem: bytes) -> AuthorityKey:
+    try:
+        return parse_key(key_pem)
+    except TypeError as error:
+        raise UsageError(
+            "the key is encrypted: decrypt it first (openssl pkey -in FILE -out /dev/shm/key.pem), or run the command on a terminal"
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"the key cannot be used ({error}): accepted are {ACCEPTED_KEYS}, as PEM") from error
+
+
+def _certificates(what: str, text: bytes) -> tuple[x509.Certificate, ...]:
+    try:
+        found = tuple(x509.load_pem_x509_certificates(text))
+        for certificate in found:
+            _ = certificate.extensions  # parsed here, so that nothing after this raises
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise UsageError(f"{what} holds no certificate that can be read: give it as PEM") from error
+    return found
+
+
+def _named(certificate: x509.Certificate) -> str:
+    return f"'{certificate.subject.rfc4514_string() or 'without a name'}'"
+
+
+def _extension(certificate: x509.Certificate, kind: type[T]) -> T | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None

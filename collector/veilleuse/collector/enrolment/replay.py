@@ -1,0 +1,348 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The register, brought back into a registry that may have been restored from a backup; and written again from it.
+
+Idempotent, at every start: a line whose number the registry knows already is not looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Container, Iterator
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.collector.enrolment.authorise import agent_id_sha256
+from veilleuse.collector.enrolment.register import (
+    ADMITTED,
+    EXCLUDED,
+    FORGOTTEN,
+    HOST,
+    NUMBER_NOTE,
+    PERMISSIVE,
+    SITE,
+    TOKEN,
+    TOKEN_REVOKED,
+    USES,
+    Contents,
+    Line,
+    Register,
+    read,
+)
+from veilleuse.collector.errors import StoreFailing
+from veilleuse.collector.model import AgentId, Host, HostId, HostStatus, Site, Token
+from veilleuse.collector.ports import Registry
+from veilleuse.wire.bands import Calendar
+from veilleuse.wire.limits import AGENT_ID_BYTES
+from veilleuse.wire.vocabulary import Population
+
+log = logging.getLogger(__name__)
+
+GROWN: Final = 4
+"""The file is written again when it has so many times the lines that its content needs."""
+SPARE_LINES: Final = 256
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay brought back."""
+
+    hosts: int = 0
+    tokens: int = 0
+    changes: int = 0
+    """Approvals, suspensions, activations, revocations, uses of tokens."""
+    forgotten: int = 0
+    doubtful: int = 0
+    """Lines of jobs that were perhaps undone, and let nobody in."""
+    unusable: int = 0
+
+
+def replay(
+    path: Path, registry: Registry, transaction: Callable[[], AbstractContextManager[None]]
+) -> Replayed:
+    """Bring news into the registry, in one transaction; hosts that are to be forgotten get the status FORGOTTEN.
+
+    Before the writer starts, or inside one of its jobs. Whatever is wrong with the file is a warning: never raises for it.
+    """
+    of, known = _belongs_to(registry)
+    try:
+        contents = read(path, of)
+    except OSError as error:
+        log.warning("register cannot be read", extra={"path": str(path), "error": error.strerror})
+        return Replayed()
+    _warn(path, contents, known)
+    news = [line for line in contents.lines if line["n"] > known]
+    if not news:
+        return Replayed()
+    with transaction():
+        done = _Replay(registry).run(news, contents.done)
+        registry.put_meta(NUMBER_NOTE, str(contents.last))
+    log.warning(
+        "register replayed: this registry was behind it",
+        extra={name: getattr(done, name) for name in Replayed.__slots__},
+    )
+    return done
+
+
+def open_register(path: Path, registry: Registry) -> Register:
+    """The register, for what comes; written again when it is missing, has grown, or still names who was forgotten.
+
+    After `replay`. A failure is logged: it will be tried again at the next start.
+    """
+    of, known = _belongs_to(registry)
+    try:
+        contents = read(path, of)
+    except OSError:
+        return Register(path, of, known)  # said already
+    register = Register(path, of, max(known, contents.last))
+    forgotten = registry.forgotten()
+    names = any(_names(line, forgotten) for line in contents.lines)
+    needed = len(registry.hosts()) + len(registry.tokens()) + len(registry.sites()) + len(forgotten)
+    if contents.missing or names or len(contents.lines) > GROWN * needed + SPARE_LINES:
+        with suppress(StoreFailing):
+            rewrite(register, registry)
+    return register
+
+
+def rewrite(register: Register, registry: Registry) -> None:
+    """The register anew, from what is committed in the registry: outside any transaction. Raises StoreFailing."""
+    others = read(register.path, _belongs_to(registry)[0]).others
+    register.rewrite(_all_lines(registry), others)
+    registry.put_meta(NUMBER_NOTE, str(register.last))
+
+
+def site_facts(site: Site) -> dict[str, Any]:
+    """Of a line SITE."""
+    return {
+        "site": site.site,
+        "zone": site.zone,
+        "time_zone": site.time_zone,
+        "calendar_json": site.calendar_json,
+    }
+
+
+def token_facts(token: Token) -> dict[str, Any]:
+    """Of a line TOKEN."""
+    return {
+        "sha256": token.token_sha256.hex(),
+        "created": token.created_unix_milliseconds,
+        "expires": token.expires_unix_milliseconds,
+        "max_uses": token.max_uses,
+        "uses": token.uses,
+        "networks": list(token.networks),
+        "org_entity": token.org_entity,
+        "site": token.site,
+        "population": token.population.value,
+        "approve": token.approve,
+        "revoked": token.revoked,
+    }
+
+
+def host_facts(host: Host, token: Token, original: Host | None) -> dict[str, Any]:
+    """Of a line HOST. `token`: after the use that this enrolment was, if any."""
+    copy = {} if original is None else {"copy_of": original.agent_id.hex()}
+    return {
+        "agent_id": host.agent_id.hex(),
+        "token": token.token_sha256.hex(),
+        "uses": token.uses,
+        "org_entity": host.org_entity,
+        "site": host.site,
+        "population": host.population.value,
+        "status": host.status.value,
+        "day": host.enrolled_on.isoformat(),
+        **copy,
+    }
+
+
+def _all_lines(registry: Registry) -> Iterator[Line]:
+    for site in registry.sites():
+        yield {"kind": SITE, **site_facts(site)}
+    hosts = {host.host_id: host for host in registry.hosts()}
+    tokens = registry.tokens()
+    for token in tokens:
+        yield {"kind": TOKEN, **token_facts(token)}
+    for token in tokens:
+        for host_id in registry.hosts_of_token(token.token_id):
+            host = hosts[host_id]
+            original = hosts.get(host.copy_of) if host.copy_of is not None else None
+            if host.status is not HostStatus.FORGOTTEN:
+                yield {"kind": HOST, **host_facts(host, token, original)}
+    for sha256, day in registry.forgotten().items():
+        yield {
+            "kind": FORGOTTEN,
+            "agent_id_sha256": sha256.hex(),
+            "day": date.fromordinal(day).isoformat(),
+        }
+
+
+class _Replay:
+    """One run over new lines, inside the caller's transaction."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._result = Replayed()
+        self._sites = {site.site for site in registry.sites()}
+        self._hosts = {host.agent_id: host for host in registry.hosts()}
+        self._forgotten = set(registry.forgotten())
+
+    def run(self, lines: list[Line], done: frozenset[int]) -> Replayed:
+        steps: dict[str, Callable[[Line], None]] = {
+            SITE: self._site,
+            TOKEN: self._token,
+            TOKEN_REVOKED: self._token_revoked,
+            USES: self._uses,
+            HOST: self._host,
+            ADMITTED: self._status,
+            EXCLUDED: self._status,
+            FORGOTTEN: self._forget,
+        }
+        for line in lines:
+            if line["kind"] in PERMISSIVE and line["n"] not in done:
+                self._result.doubtful += 1
+                continue
+            try:
+                steps[line["kind"]](line)
+            except (KeyError, ValueError, TypeError, OverflowError):
+                self._result.unusable += 1
+        return self._result
+
+    def _site(self, line: Line) -> None:
+        site = Site(*(str(line[key]) for key in ("site", "zone", "time_zone", "calendar_json")))
+        if site.site not in self._sites and Calendar.from_json(site.calendar_json):
+            self._registry.put_site(site)
+            self._sites.add(site.site)
+
+    def _token(self, line: Line) -> None:
+        sha256 = bytes.fromhex(line["sha256"])
+        known = self._registry.token_by_hash(sha256)
+        if known is None:
+            if line["site"] not in self._sites:
+                raise ValueError("no such site")
+            token_id = self._registry.insert_token(
+                token_sha256=sha256,
+                created_unix_milliseconds=int(line["created"]),
+                expires_unix_milliseconds=int(line["expires"]),
+                max_uses=int(line["max_uses"]),
+                networks=tuple(map(str, line["networks"])),
+                org_entity=str(line["org_entity"]),
+                site=str(line["site"]),
+                population=Population(line["population"]),
+                approve=bool(line["approve"]),
+            )
+            self._result.tokens += 1
+        else:
+            token_id = known.token_id
+        self._registry.raise_token_uses(token_id, int(line["uses"]))
+        if line["revoked"]:
+            self._registry.revoke_token(token_id)
+
+    def _token_revoked(self, line: Line) -> None:
+        token = self._known_token(line["sha256"])
+        self._result.changes += not token.revoked
+        self._registry.revoke_token(token.token_id)
+
+    def _uses(self, line: Line) -> None:
+        token = self._known_token(line["sha256"])
+        self._registry.raise_token_uses(token.token_id, int(line["uses"]))
+
+    def _known_token(self, sha256: str) -> Token:
+        token = self._registry.token_by_hash(bytes.fromhex(sha256))
+        if token is None:
+            raise ValueError("no such token")
+        return token
+
+    def _host(self, line: Line) -> None:
+        agent_id, status = _agent_id(line), HostStatus(line["status"])
+        if agent_id_sha256(agent_id) in self._forgotten:
+            return
+        token = self._known_token(line["token"])
+        self._registry.raise_token_uses(token.token_id, int(line["uses"]))
+        if agent_id in self._hosts:
+            self._set(agent_id, status)
+            return
+        original = self._hosts.get(AgentId(bytes.fromhex(line.get("copy_of", ""))))
+        if line["site"] not in self._sites:
+            raise ValueError("no such site")
+        host_id = self._registry.insert_host(
+            agent_id=agent_id,
+            token_id=token.token_id,
+            org_entity=str(line["org_entity"]),
+            site=str(line["site"]),
+            population=Population(line["population"]),
+            status=status,
+            enrolled_on=date.fromisoformat(line["day"]),
+            facts_wire=None,
+            copy_of=original.host_id if original else None,
+        )
+        self._keep(host_id)
+        self._result.hosts += 1
+
+    def _status(self, line: Line) -> None:
+        agent_id = _agent_id(line)
+        if agent_id in self._hosts:
+            self._set(agent_id, HostStatus(line["status"]))
+
+    def _set(self, agent_id: AgentId, status: HostStatus) -> None:
+        host = self._hosts[agent_id]
+        final = (HostStatus.REVOKED, HostStatus.FORGOTTEN)
+        if host.status is not status and host.status not in final:
+            self._registry.set_status(host.host_id, status)
+            self._keep(host.host_id)
+            self._result.changes += 1
+
+    def _forget(self, line: Line) -> None:
+        sha256 = bytes.fromhex(line["agent_id_sha256"])
+        self._registry.put_forgotten(sha256, date.fromisoformat(line["day"]).toordinal())
+        self._forgotten.add(sha256)
+        for host in self._hosts.values():
+            if agent_id_sha256(host.agent_id) == sha256:
+                self._registry.set_status(host.host_id, HostStatus.FORGOTTEN)
+                self._keep(host.host_id)
+                self._result.forgotten += 1
+                return
+
+    def _keep(self, host_id: HostId) -> None:
+        host = self._registry.host(host_id)
+        if host is not None:
+            self._hosts[host.agent_id] = host
+
+
+def _belongs_to(registry: Registry) -> tuple[int, int]:
+    """(which data directory this is, number of the last line the registry knows)."""
+    kind = registry.data_kind()
+    known = kind.extra.get(NUMBER_NOTE, "0")
+    return kind.created_unix_milliseconds, int(known) if known.isdecimal() else 0
+
+
+def _agent_id(line: Line) -> AgentId:
+    """Raises KeyError or ValueError."""
+    agent_id = bytes.fromhex(str(line["agent_id"]))
+    if len(agent_id) != AGENT_ID_BYTES:
+        raise ValueError("no agent id")
+    return AgentId(agent_id)
+
+
+def _names(line: Line, forgotten: Container[bytes]) -> bool:
+    """Whether it tells the id of somebody who was forgotten."""
+    try:
+        return agent_id_sha256(_agent_id(line)) in forgotten
+    except (KeyError, ValueError):
+        return False
+
+
+def _warn(path: Path, contents: Contents, known: int) -> None:
+    where = {"path": str(path)}
+    if contents.missing and known:
+        log.warning("register is missing: what it knew is lost, a new one begins", extra=where)
+    if contents.others:
+        log.warning(
+            "register holds lines of another data directory", extra={**where, "lines": len(contents.others)}
+        )
+    if contents.unreadable:
+        log.warning("register holds lines that are none", extra={**where, "lines": contents.unreadable})
+    first = min((int(line["n"]) for line in contents.lines), default=known)
+    if known and first > known + 1 and contents.lines[0]["kind"] != SITE:
+        log.warning("register begins after this registry ends: what lies between is lost", extra=where)

@@ -1,0 +1,170 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Metrics of the fleet: energy, emissions, states, indicators, factors; and of single servers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from veilleuse.collector.exposition.kinds import Origin, counter, gauge
+
+GROUP: Final = ("entity", "site", "population", "device_class")
+"""The labels of a group of machines, from our own registry only."""
+
+ENERGY: Final = counter(
+    "veilleuse_energy_joules_total",
+    "Wall energy of servers as first derived, by method and state; populations under the k rule have day and week gauges.",
+    (*GROUP, "method", "state"),
+    Origin.LEDGER,
+)
+EMISSIONS: Final = counter(
+    "veilleuse_emissions_grams_total",
+    "CO2 equivalent of veilleuse_energy_joules_total, at the factor each joule was booked with.",
+    (*GROUP, "method", "state", "ledger"),
+    Origin.LEDGER,
+)
+POWER: Final = gauge(
+    "veilleuse_power_watts",
+    "Mean wall power of servers over their newest complete record; absent when not known, never 0 for not known.",
+    GROUP,
+    Origin.RECORDS,
+)
+POWER_HOSTS: Final = gauge(
+    "veilleuse_power_hosts",
+    "Servers whose newest record is recent enough to be part of veilleuse_power_watts.",
+    GROUP,
+    Origin.RECORDS,
+)
+# No device class: it can change with what a machine says of itself, and would take its past along: a counter that falls.
+STATE_SECONDS: Final = counter(
+    "veilleuse_state_seconds_total",
+    "Time servers spent in each state, as recorded; virtual machines included.",
+    ("entity", "site", "population", "state"),
+    Origin.SUMS,
+)
+DAY_ENERGY: Final = gauge(
+    "veilleuse_day_energy_joules",
+    "Wall energy of the last closed civil day, as currently derived, in published groups; workstations: its closed hours.",
+    (*GROUP, "method", "state"),
+    Origin.SUMS,
+)
+DAY_EMISSIONS: Final = gauge(
+    "veilleuse_day_emissions_grams",
+    "CO2 equivalent of veilleuse_day_energy_joules at the factor of the day's year.",
+    (*GROUP, "method", "state", "ledger"),
+    Origin.SUMS,
+)
+DAY_STATE: Final = gauge(
+    "veilleuse_day_state_seconds",
+    "Time in each state over the last closed civil day, in published groups; workstations: its closed hours.",
+    (*GROUP, "state"),
+    Origin.SUMS,
+)
+DAY_HOSTS: Final = gauge(
+    "veilleuse_day_hosts",
+    "Machines that contributed to the last closed civil day, in published groups.",
+    GROUP,
+    Origin.SUMS,
+)
+WEEK_ENERGY: Final = gauge(
+    "veilleuse_week_energy_joules",
+    "Wall energy of the open hours of the last closed ISO week, for populations that send them by the week.",
+    (*GROUP, "method", "state"),
+    Origin.SUMS,
+)
+HOSTS: Final = gauge(
+    "veilleuse_hosts",
+    "Machines in the registry.",
+    ("population", "status"),
+    Origin.REGISTRY,
+)
+SUPPRESSED: Final = gauge(
+    "veilleuse_suppressed_groups",
+    "Groups below k machines, merged or withheld.",
+    ("population", "period", "outcome"),
+    Origin.SUMS,
+)
+COVERAGE: Final = gauge(
+    "veilleuse_coverage_ratio",
+    "I13: observed share of the fleet's machine-time, for states and for energy.",
+    ("population", "machines", "period", "kind"),
+    Origin.INDICATORS,
+)
+OUTSIDE_OPENING: Final = gauge(
+    "veilleuse_outside_opening_ratio",
+    "I1: share of the time outside opening hours during which machines were on; servers excluded.",
+    ("population", "machines", "period"),
+    Origin.INDICATORS,
+)
+OUTSIDE_OPENING_ENERGY: Final = gauge(
+    "veilleuse_outside_opening_energy_joules",
+    "I1: wall energy drawn while on outside opening hours; servers excluded.",
+    ("population", "machines", "period"),
+    Origin.INDICATORS,
+)
+IDLE_WHILE_ON: Final = gauge(
+    "veilleuse_idle_while_on_ratio",
+    "I2: share of the time on during which machines were idle.",
+    ("population", "machines", "period"),
+    Origin.INDICATORS,
+)
+IDLE_WHILE_ON_ENERGY: Final = gauge(
+    "veilleuse_idle_while_on_energy_joules",
+    "I2: wall energy drawn while on and idle.",
+    ("population", "machines", "period"),
+    Origin.INDICATORS,
+)
+FACTOR: Final = gauge(
+    "veilleuse_factor_gco2e_per_kwh",
+    "Electricity factor applied now.",
+    ("zone", "factor_id", "year", "provisional"),
+    Origin.FACTORS,
+)
+FACTOR_INFO: Final = gauge(
+    "veilleuse_factor_info",
+    "Where the factor applied now comes from.",
+    ("zone", "factor_id", "year", "series", "factor_source"),
+    Origin.FACTORS,
+)
+HOST_POWER: Final = gauge(
+    "veilleuse_host_power_watts",
+    "Mean wall power of one server over its newest complete record; /metrics/hosts only.",
+    ("host", *GROUP),
+    Origin.RECORDS,
+)
+HOST_DAY_ENERGY: Final = gauge(
+    "veilleuse_host_day_energy_joules",
+    "Wall energy of one server over the last closed civil day; /metrics/hosts only.",
+    ("host", *GROUP, "method"),
+    Origin.SUMS,
+)
+
+BUILD_INFO: Final = gauge(
+    "veilleuse_build_info",
+    "Version of the collector, and whether the data is simulated.",
+    ("version", "simulated"),
+    Origin.WEB,
+)
+FLEET: Final = (
+    BUILD_INFO,
+    ENERGY,
+    EMISSIONS,
+    POWER,
+    POWER_HOSTS,
+    STATE_SECONDS,
+    DAY_ENERGY,
+    DAY_EMISSIONS,
+    DAY_STATE,
+    DAY_HOSTS,
+    WEEK_ENERGY,
+    SUPPRESSED,
+    HOSTS,
+    COVERAGE,
+    OUTSIDE_OPENING,
+    OUTSIDE_OPENING_ENERGY,
+    IDLE_WHILE_ON,
+    IDLE_WHILE_ON_ENERGY,
+    FACTOR,
+    FACTOR_INFO,
+)
+PER_HOST: Final = (HOST_POWER, HOST_DAY_ENERGY)

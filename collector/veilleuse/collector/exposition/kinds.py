@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What a metric is: name, type, unit, help, labels, and where its value comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Kind(StrEnum):
+    """Type of a metric, in Prometheus' words."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    SUMMARY = "summary"
+    """Only _sum and _count."""
+    HISTOGRAM = "histogram"
+    """_bucket by `le`, _sum and _count."""
+
+
+class Origin(StrEnum):
+    """What computes the value."""
+
+    LEDGER = "ledger"
+    RECORDS = "records"
+    SUMS = "sums"
+    INDICATORS = "indicators"
+    FACTORS = "factors"
+    REGISTRY = "registry"
+    COLLECTOR = "collector"
+    WEB = "web"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One family."""
+
+    name: str
+    """With its unit; `_total` on counters."""
+    kind: Kind
+    unit: str
+    """As in the name; `1` for a plain number or a ratio, `info` for an information metric."""
+    help: str
+    """One sentence, English."""
+    labels: tuple[str, ...]
+    origin: Origin
+
+
+_UNITS: Final = {
+    "joules": "joules",
+    "grams": "grams",
+    "watts": "watts",
+    "seconds": "seconds",
+    "bytes": "bytes",
+    "info": "info",
+    "gco2e_per_kwh": "grams of CO2 equivalent per kWh",
+}
+
+
+def _unit(name: str) -> str:
+    base = name.removesuffix("_total")
+    return next((unit for suffix, unit in _UNITS.items() if base.endswith("_" + suffix)), "1")
+
+
+def counter(name: str, text: str, labels: tuple[str, ...], origin: Origin) -> Metric:
+    """Only goes up; `_total`."""
+    return Metric(name, Kind.COUNTER, _unit(name), text, labels, origin)
+
+
+def gauge(name: str, text: str, labels: tuple[str, ...], origin: Origin) -> Metric:
+    """As it is now."""
+    return Metric(name, Kind.GAUGE, _unit(name), text, labels, origin)
+
+
+def summary(name: str, text: str, labels: tuple[str, ...], origin: Origin) -> Metric:
+    """Sum and number."""
+    return Metric(name, Kind.SUMMARY, _unit(name), text, labels, origin)
+
+
+def histogram(name: str, text: str, origin: Origin) -> Metric:
+    """Buckets, sum and number; no labels."""
+    return Metric(name, Kind.HISTOGRAM, _unit(name), text, (), origin)

@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""How many machines speak under one identity, told from the nonces of Hello. PROMISES.md §2.7, decision 0017. Pure.
+
+Each Hello answer carries a new nonce, which its receiver shows at its next Hello. Whoever shows the newest one is fine.
+An older one has three explanations: the answer was lost; the machine went back (a snapshot, a backup); it is a copy.
+The newest nonce, passed over, is then noted as lost. A machine that lost an answer, or went back, never shows it any
+more. When it does come back, somebody held it all the time: once, that may be one machine that went back and forth
+between two snapshots, and is believed; the second time two holders alternate, and whoever shows it is refused.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+INSTANCE_ID_BYTES: Final = 16
+LOST_KEPT: Final = 8
+BELIEVED_RETURNS: Final = 1
+MAX_BUCKETS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """What is remembered of one identity."""
+
+    current: bytes = b""
+    """Nonce of the last answer, 16 bytes; empty before the first."""
+    lost: tuple[bytes, ...] = ()
+    """Nonces passed over while they were current, oldest first; at most LOST_KEPT."""
+    returns: int = 0
+    """Lost ones that came back and were believed."""
+
+
+class Meeting(StrEnum):
+    """What a nonce tells; the values are labels of a counter."""
+
+    CURRENT = "ok"
+    STALE = "stale_instance"
+    RETURNED = "returned_instance"
+    CONFLICT = "identity_conflict"
+
+
+def meet(known: Holders, shown: bytes, following: bytes) -> tuple[Meeting, Holders]:
+    """What the nonce `shown` tells, and what to remember once the answer carries `following`.
+
+    CONFLICT: the caller gets no answer, and whoever holds the current nonce stays served.
+    """
+    if shown == known.current:
+        return Meeting.CURRENT, replace(known, current=following)
+    passed_over = (known.current,) if known.current else ()
+    if shown not in known.lost:
+        lost = (*known.lost, *passed_over)[-LOST_KEPT:]
+        return Meeting.STALE, replace(known, current=following, lost=lost)
+    others = tuple(nonce for nonce in known.lost if nonce != shown)
+    if known.returns >= BELIEVED_RETURNS:
+        # Last again: the other's lost answers shall not push out the proof against this one.
+        return Meeting.CONFLICT, replace(known, lost=(*others, shown))
+    return Meeting.RETURNED, Holders(following, (*others, *passed_over)[-LOST_KEPT:], known.returns + 1)
+
+
+class Buckets:
+    """A token bucket per agent id: bounds what one identity can make the collector write or issue. Thread-safe."""
+
+    def __init__(
+        self, capacity: int, seconds_each: float, monotonic_seconds: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`capacity` ≥ 1 at once, then one each `seconds_each` > 0."""
+        self._capacity = capacity
+        self._seconds_each = seconds_each
+        self._now = monotonic_seconds
+        self._empty_until: OrderedDict[bytes, float] = OrderedDict()
+        """When a bucket will be full again; a full one is not kept."""
+        self._lock = threading.Lock()
+
+    def take(self, agent_id: bytes) -> bool:
+        """Whether there was one left. The fullest-longest buckets are forgotten when there are more than 10,000."""
+        with self._lock:
+            now = self._now()
+            full_at = max(self._empty_until.pop(agent_id, now), now) + self._seconds_each
+            granted = full_at - now <= self._capacity * self._seconds_each
+            self._empty_until[agent_id] = full_at if granted else full_at - self._seconds_each
+            while len(self._empty_until) > MAX_BUCKETS:
+                self._empty_until.popitem(last=False)
+            return granted
+
+
+def conflict_buckets() -> Buckets:
+    """For what a conflict writes: ten at once, then one a minute."""
+    return Buckets(10, 60.0)

@@ -1,0 +1,181 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R18: for each machine and whole period, time that passed = time stored + declared gaps + unexplained. For SqliteReader.
+
+Servers and classroom PCs by civil day, hour by hour, so that an hour told twice does not hide another that is missing;
+workstations by ISO week: their closed bands come by the day and the open one by the week.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, Final, TypeAlias
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.codec import POPULATIONS, gap_spans
+from veilleuse.collector.figures import BalanceRow
+from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.store.sqlite.days import civil_day, day_bounds, days_milliseconds
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Population
+
+Ask: TypeAlias = Callable[..., list[Any]]
+"""(sql, *values) → rows."""
+
+_LONGEST_RECORD_MILLISECONDS: Final = {
+    Grain.DAY: MILLISECONDS_PER_HOUR,  # a clock record lies in one hour
+    Grain.WEEK: (7 * 24 + 1) * MILLISECONDS_PER_HOUR,
+}
+"""What a record lost without a trace of its length may have been, by the grain of the balance."""
+
+_BOUNDS: Final = (
+    "SELECT host_id, population, time_zone,"
+    " (SELECT min(start) FROM sums s WHERE s.host_id = h.host_id AND s.grain = ?),"
+    " (SELECT max(start) FROM sums s WHERE s.host_id = h.host_id AND s.grain = ?)"
+    " FROM hosts h JOIN sites USING (site)"
+)
+_HOURS: Final = (
+    "SELECT host_id, sum(length), sum(min(length, ?)) FROM (SELECT host_id, sum(milliseconds) AS length FROM sums"
+    " WHERE grain = ? AND start >= ? AND start < ? GROUP BY start, host_id) GROUP BY host_id"
+)
+_WEEK: Final = (
+    "SELECT host_id, sum(milliseconds) FROM sums"
+    " WHERE grain = ? AND start >= ? AND start < ? GROUP BY host_id"
+)
+_GAPS: Final = (
+    "SELECT host_id, sum(milliseconds) FROM gap_periods"
+    " WHERE grain = ? AND start >= ? AND start < ? GROUP BY host_id"
+)
+_GAP_RECORDS: Final = "SELECT record_id, wire FROM records WHERE host_id = ? AND grain = 0 ORDER BY record_id"
+_BEFORE: Final = (
+    "SELECT grain, bucket FROM records WHERE host_id = ? AND record_id < ? AND grain > 0"
+    " ORDER BY record_id DESC LIMIT 1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A machine and the days of its first and its last record."""
+
+    host_id: HostId
+    zone: ZoneInfo
+    first: int
+    last: int
+
+
+def balance(ask: Ask, first_day: date, last_day: date) -> Iterator[BalanceRow]:
+    """See ports.Reader.balance. What is still being written only ever explains more: it needs no snapshot."""
+    first, end = first_day.toordinal(), last_day.toordinal() + 1
+    rows = [*_days(ask, first, end), *_weeks(ask, first, end)]
+    open_hosts: defaultdict[HostId, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        if row.unexplained_milliseconds:
+            open_hosts[row.host_id].append(place)
+    for host_id, places in open_hosts.items():
+        _explain_undated(ask, host_id, rows, places)
+    yield from sorted(rows, key=lambda row: (row.start, row.host_id))
+
+
+def _days(ask: Ask, first: int, end: int) -> Iterator[BalanceRow]:
+    zones: defaultdict[ZoneInfo, list[_Seen]] = defaultdict(list)
+    for host_id, population, name, oldest, newest in ask(_BOUNDS, Grain.HOUR, Grain.HOUR):
+        if POPULATIONS[population] is not Population.WORKSTATION and oldest is not None:
+            zone = ZoneInfo(name)
+            zones[zone].append(_Seen(HostId(host_id), zone, civil_day(zone, oldest), civil_day(zone, newest)))
+    for zone, machines in zones.items():
+        start, stop = max(first, min(m.first for m in machines) + 1), min(end, max(m.last for m in machines))
+        for day in range(start, stop):
+            yield from _day(ask, day, zone, [one for one in machines if one.first < day < one.last])
+
+
+def _day(ask: Ask, day: int, zone: ZoneInfo, machines: list[_Seen]) -> Iterator[BalanceRow]:
+    start, stop = day_bounds(zone, day)
+    sums = {row[0]: row[1:] for row in ask(_HOURS, MILLISECONDS_PER_HOUR, Grain.HOUR, start, stop)}
+    gaps = dict(ask(_GAPS, Grain.DAY, day, day + 1))
+    for one in machines:
+        stored, within = sums.get(one.host_id, (0, 0))
+        yield _row(one.host_id, Grain.DAY, day, stop - start, stored, within, gaps.get(one.host_id, 0))
+
+
+def _weeks(ask: Ask, first: int, end: int) -> Iterator[BalanceRow]:
+    machines = [
+        _Seen(HostId(host_id), ZoneInfo(name), oldest, newest)
+        for host_id, population, name, oldest, newest in ask(_BOUNDS, Grain.DAY, Grain.DAY)
+        if POPULATIONS[population] is Population.WORKSTATION and oldest is not None
+    ]
+    if not machines:
+        return
+    first = max(first, min(one.first for one in machines) + 1)
+    end = min(end, max(one.last for one in machines))
+    for monday in range(first + (1 - first) % 7, end - 6, 7):
+        stored, gaps = defaultdict[HostId, int](int), defaultdict[HostId, int](int)
+        for grain, stop in ((Grain.DAY, monday + 7), (Grain.WEEK, monday + 1)):
+            for sql, into in ((_WEEK, stored), (_GAPS, gaps)):
+                for host_id, milliseconds in ask(sql, grain, monday, stop):
+                    into[host_id] += milliseconds
+        for one in machines:
+            if one.first < monday and monday + 6 < one.last:
+                length = days_milliseconds(one.zone, monday, monday + 7)
+                held = stored[one.host_id]
+                yield _row(
+                    one.host_id, Grain.WEEK, monday, length, held, min(held, length), gaps[one.host_id]
+                )
+
+
+def _row(
+    host_id: HostId, grain: Grain, start: int, expected: int, stored: int, within: int, gap: int
+) -> BalanceRow:
+    """`within`: of `stored`, what lies in the period once: no hour more than an hour."""
+    missing = expected - within
+    return BalanceRow(
+        host_id,
+        grain,
+        start,
+        expected_milliseconds=expected,
+        stored_milliseconds=stored,
+        gap_milliseconds=gap,
+        undated_milliseconds=0,
+        unexplained_milliseconds=max(0, missing - gap),
+        excess_milliseconds=stored - within + max(0, gap - missing),
+    )
+
+
+def _explain_undated(ask: Ask, host_id: HostId, rows: list[BalanceRow], places: list[int]) -> None:
+    """Spend the host's undated gaps on what is missing since the record before each: records come in order."""
+    grain = rows[places[0]].grain
+    for record_id, wire in ask(_GAP_RECORDS, host_id):
+        left = _undated_milliseconds(pb.Record.FromString(wire).gap, grain)
+        since = _day_before(ask, host_id, record_id) if left else 0
+        for place in places:
+            row = rows[place]
+            span = 7 if grain is Grain.WEEK else 1
+            if left and row.start + span > since:
+                spent = min(left, row.unexplained_milliseconds)
+                left -= spent
+                rows[place] = replace(
+                    row,
+                    undated_milliseconds=row.undated_milliseconds + spent,
+                    unexplained_milliseconds=row.unexplained_milliseconds - spent,
+                )
+
+
+def _undated_milliseconds(gap: Any, grain: Grain) -> int:
+    """What of a gap has no date; where it says nothing at all, as long as so many records can be."""
+    if not gap.spans:
+        return int(gap.records) * _LONGEST_RECORD_MILLISECONDS[grain]
+    dated = sum(lost for _, lost in gap_spans(gap))
+    return int(sum(span.milliseconds for span in gap.spans)) - dated
+
+
+def _day_before(ask: Ask, host_id: HostId, record_id: int) -> int:
+    """Day number, in UTC, of the measurement the host sent before that record; a day early, for the zones. 0 = none."""
+    for grain, bucket in ask(_BEFORE, host_id, record_id):
+        return (civil_day(_UTC, bucket) if grain == Grain.HOUR else int(bucket)) - 1
+    return 0
+
+
+_UTC: Final = ZoneInfo("UTC")

@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What one host can make grow, bounded: its points and its streams. PROMISES.md S11."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from veilleuse.collector.codec import BOUNDARIES, POINT_KINDS
+from veilleuse.collector.model import DecodedRecord, HostId, Point
+from veilleuse.collector.store.sqlite.connection import Database
+
+MOST_POINTS: Final = 256
+"""Of one host, ever: four times what one record may list. A machine of 64 points may lose and regain its sensors' names thrice."""
+MOST_EPOCHS_A_DAY: Final = 256
+"""Of one host. A sound agent begins one a year; one whose disk is damaged, or that is put back to a snapshot by the hour, some
+dozens. Each is a row for ever, and every Hello of the host reads them all."""
+_REMEMBERED: Final = 20_000
+
+
+class HostPoints:
+    """Which points each host ever sent energy of, remembered from one push to the next."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.connection
+        self._known: dict[HostId, set[Point]] = {}
+        database.on_forget(self._known.clear)
+
+    def strange(
+        self, host_id: HostId, records: Iterable[DecodedRecord]
+    ) -> tuple[frozenset[Point], tuple[int, ...]]:
+        """(points of the records that the host never sent before, seqs of the records that bring more than it may have)."""
+        known = self._known.get(host_id)
+        if known is None:
+            known = self._look(host_id)
+        new: set[Point] = set()
+        refused: list[int] = []
+        for record in records:
+            more = {energy[0] for cell in record.cells for energy in cell.energies} - known - new
+            if more and len(known) + len(new) + len(more) > MOST_POINTS:
+                refused.append(record.seq)
+            elif more:
+                new |= more
+        return frozenset(new), tuple(refused)
+
+    def keep(self, host_id: HostId, new: frozenset[Point]) -> None:
+        """Those were stored."""
+        if new:
+            self._known[host_id] |= new
+
+    def _look(self, host_id: HostId) -> set[Point]:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        rows = self._connection.execute(
+            "SELECT kind, domain, boundary, subject FROM host_points JOIN points USING (point_id) WHERE host_id = ?",
+            (host_id,),
+        )
+        found = {
+            Point(POINT_KINDS[kind], domain, BOUNDARIES[edge], subject)
+            for kind, domain, edge, subject in rows
+        }
+        return self._known.setdefault(host_id, found)
+
+
+def may_begin_a_stream(database: Database, host_id: HostId, today: int) -> bool:
+    """False when the host began as many today (day number) as it may."""
+    (begun,) = database.connection.execute(
+        "SELECT count(*) FROM streams WHERE host_id = ? AND created_day = ?", (host_id, today)
+    ).fetchone()
+    return bool(begun < MOST_EPOCHS_A_DAY)

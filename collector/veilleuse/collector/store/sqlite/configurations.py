@@ -1,0 +1,72 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What is set for each population, and what each host said of it. Implements ports.Configurations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from veilleuse.collector.codec import POPULATIONS, number
+from veilleuse.collector.model import AppliedConfiguration, HostId
+from veilleuse.collector.rollout import Rollout
+from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.wire.configuration import Configuration, ConfigurationOutOfBounds
+
+
+class SqliteConfigurations:
+    """Short reads and writes; each write is a transaction, or part of the caller's."""
+
+    def __init__(self, data: Database) -> None:
+        """`data`: a writing connection, or for `rollouts` alone a reading one."""
+        self._data = data
+
+    def rollouts(self) -> tuple[Rollout, ...]:
+        """In the order of the populations. Raises StoreDamaged."""
+        with self._data.translated():
+            rows = self._data.connection.execute(
+                "SELECT population, active_json, candidate_json, candidate_percent, candidate_reach,"
+                " changed_unix_milliseconds FROM configurations ORDER BY population"
+            ).fetchall()
+        try:
+            return tuple(map(_rollout, rows))
+        except (ConfigurationOutOfBounds, KeyError) as error:
+            raise damaged(self._data.path, f"a configuration in it: {error}") from error
+
+    def put(self, rollout: Rollout) -> None:
+        """Insert or replace."""
+        candidate = None if rollout.candidate is None else rollout.candidate.to_json()
+        with self._data.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO configurations (population, active_json, candidate_json, candidate_percent,"
+                " candidate_reach, changed_unix_milliseconds) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    number(rollout.population),
+                    rollout.active.to_json(),
+                    candidate,
+                    rollout.percent,
+                    rollout.reach,
+                    rollout.changed_unix_milliseconds,
+                ),
+            )
+
+    def note(self, host_id: HostId, said: AppliedConfiguration | None) -> None:
+        """Writes nothing when it says what it said before."""
+        sha256, state = (None, None) if said is None else (said.sha256, said.state.value)
+        with self._data.transaction() as connection:
+            connection.execute(
+                "UPDATE hosts SET configuration_sha256 = ?, configuration_state = ? WHERE host_id = ?"
+                " AND (configuration_sha256 IS NOT ? OR configuration_state IS NOT ?)",
+                (sha256, state, host_id, sha256, state),
+            )
+
+
+def _rollout(row: Any) -> Rollout:
+    population, active, candidate, percent, reach, changed = row
+    return Rollout(
+        population=POPULATIONS[population],
+        active=Configuration.from_json(active),
+        candidate=None if candidate is None else Configuration.from_json(candidate),
+        percent=percent,
+        reach=reach,
+        changed_unix_milliseconds=changed,
+    )

@@ -1,0 +1,43 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Civil days of a zone, in whole UTC hours: a clock record is of the day its UTC hour begins in, so a day's sums are whole hours."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+
+
+@lru_cache(maxsize=4096)
+def civil_day(zone: ZoneInfo, unix_milliseconds: int) -> int:
+    """Day number (date.toordinal) of an instant in a zone."""
+    return datetime.fromtimestamp(unix_milliseconds / 1000, zone).toordinal()
+
+
+def day_of_hour(zone: ZoneInfo, unix_milliseconds: int) -> int:
+    """Day number of the UTC hour that an instant lies in."""
+    return civil_day(zone, unix_milliseconds - unix_milliseconds % MILLISECONDS_PER_HOUR)
+
+
+@lru_cache(maxsize=4096)
+def day_bounds(zone: ZoneInfo, day: int) -> tuple[int, int]:
+    """[start, end) of the UTC hours that begin in a civil day, Unix milliseconds; 23, 24 or 25 hours where offsets are whole."""
+    return _first_hour(zone, day), _first_hour(zone, day + 1)
+
+
+def days_milliseconds(zone: ZoneInfo, first: int, end: int) -> int:
+    """Length of the civil days [first, end), from midnight to midnight."""
+    return _midnight(zone, end) - _midnight(zone, first)
+
+
+def _first_hour(zone: ZoneInfo, day: int) -> int:
+    midnight = _midnight(zone, day)
+    return midnight + -midnight % MILLISECONDS_PER_HOUR
+
+
+def _midnight(zone: ZoneInfo, day: int) -> int:
+    local = datetime.combine(date.min + timedelta(days=day - 1), datetime.min.time(), zone)
+    return round(local.timestamp() * 1000)

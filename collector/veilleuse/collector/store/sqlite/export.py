@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""All that data.db holds of one machine, table by table, for whoever has a right to know. PROMISES.md P9."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
+
+from veilleuse.collector.model import HostId
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+_MESSAGES: Final[dict[tuple[str, str], Any]] = {
+    ("hosts", "facts"): pb.Facts,
+    ("hosts", "health"): pb.Health,
+    ("records", "wire"): pb.Record,
+}
+_POINTS_OF_SUMS: Final = (
+    "SELECT p.*, kind, domain, boundary, subject FROM (SELECT DISTINCT grain, start FROM sums WHERE host_id = :host) AS k"
+    " JOIN point_sums AS p ON p.grain = k.grain AND p.start = k.start AND p.host_id = :host JOIN points USING (point_id)"
+)
+"""point_sums has no index by host; it has the very keys of sums."""
+
+
+def export_host(directory: Path, host_id: HostId) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    """(table, its rows of this host), each row by column; take the rows before the next table. Read-only.
+
+    Enumerations are the numbers of telemetry.proto; bytes are hexadecimal; what came over the wire is decoded too. Tables are
+    found by their column `host_id`, so that none is left out.
+    """
+    with closing(Database(directory / DATA_FILE, writing=False)) as database:
+        connection = database.connection
+        with database.translated():
+            connection.execute("BEGIN")  # one state for all of it
+            for table in _tables(connection):
+                sql = (
+                    _POINTS_OF_SUMS
+                    if table == "point_sums"
+                    else f"SELECT * FROM {table} WHERE host_id = :host"
+                )
+                cursor = connection.execute(sql, {"host": host_id})
+                names = [column[0] for column in cursor.description]
+                yield table, (_row(table, names, row) for row in cursor)
+
+
+def _tables(connection: Any) -> list[str]:
+    tables = [
+        row[0]
+        for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+    ]
+    return [
+        table
+        for table in tables
+        if any(column[1] == "host_id" for column in connection.execute(f"PRAGMA table_info({table})"))
+    ]
+
+
+def _row(table: str, names: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, value in zip(names, values, strict=True):
+        row[name] = value.hex() if isinstance(value, bytes) else value
+        message = _MESSAGES.get((table, name))
+        if message is not None and value is not None:
+            row[f"{name}_decoded"] = _decoded(message, value)
+    return row
+
+
+def _decoded(message: Any, wire: bytes) -> dict[str, Any] | None:
+    try:
+        decoded: dict[str, Any] = MessageToDict(message.FromString(wire), preserving_proto_field_name=True)
+    except DecodeError:
+        return None
+    return decoded

@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Everything of one machine, taken out of both files in small steps. Implements ports.Forgetting; PROMISES.md P9.
+
+What is summed over machines without naming them stays: the ledger, and the states of servers that /metrics counts.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+from veilleuse.collector.codec import number
+from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.wire.vocabulary import Population
+
+SLICE_ROWS: Final = 400
+SLICE_PERIODS: Final = 8
+"""Hours or days whose sums go at once: each may have 32 cells with 64 points."""
+
+_BY_ROW: Final = {
+    "dirty": "dirty_id",
+    "derived": "grain, start, host_id, band, state, supply, method",
+}
+_WHOLE: Final = ("gap_sums", "gap_periods", "state_totals")
+"""A few rows a machine."""
+_SEEN_POINTS: Final = (
+    "INSERT INTO host_points SELECT DISTINCT host_id, point_id FROM point_sums"
+    " WHERE grain = ? AND start = ? AND host_id = ? ON CONFLICT DO NOTHING"
+)
+_ORPHANS: Final = (
+    "DELETE FROM points WHERE point_id IN (SELECT point_id FROM host_points WHERE host_id = :host)"
+    " AND point_id NOT IN (SELECT point_id FROM host_points WHERE host_id <> :host)"
+)
+_STATES: Final = (
+    "INSERT INTO forgotten_states SELECT ?, ?, ?, state, milliseconds FROM state_totals WHERE host_id = ?"
+    " ON CONFLICT DO UPDATE SET milliseconds = milliseconds + excluded.milliseconds"
+)
+
+
+class SqliteForgetting:
+    """Both files on their writing connections, in the writer's thread."""
+
+    def __init__(self, data: Database, identity: Database) -> None:
+        self._data = data
+        self._identity = identity
+
+    def forget_slice(self, host_id: HostId) -> bool:
+        """Some rows of it; False when none is left but the host's own."""
+        with self._data.transaction() as connection:
+            steps: tuple[Callable[[sqlite3.Connection, HostId], int], ...] = (
+                _records,
+                *(_rows_of(table, key) for table, key in _BY_ROW.items()),
+                _sums,
+            )
+            return any(step(connection, host_id) for step in steps)
+
+    def forget_host(self, host: Host, agent_id_sha256: bytes) -> bool:
+        """Its names, its certificates, itself; the journal keeps its hash. False, and nothing done, when rows came in meanwhile."""
+        with self._data.transaction() as connection:
+            if _left(connection, host.host_id):
+                return False
+            of_host = {"host": host.host_id}
+            if host.population is Population.SERVER:
+                values = (host.org_entity, host.site, number(host.population), host.host_id)
+                connection.execute(_STATES, values)
+            connection.execute(_ORPHANS, of_host)
+            for table in (*_WHOLE, "host_points", "streams", "certificates"):
+                connection.execute(f"DELETE FROM {table} WHERE host_id = :host", of_host)
+            connection.execute("UPDATE hosts SET copy_of = NULL WHERE copy_of = :host", of_host)
+            connection.execute("DELETE FROM hosts WHERE host_id = :host", of_host)
+            self._forget_names(host, agent_id_sha256)
+        self._data.forget()
+        return True
+
+    def _forget_names(self, host: Host, agent_id_sha256: bytes) -> None:
+        """identity.db too. The journal keeps who looked and why, under the hash."""
+        known_as, from_now = host.agent_id.hex(), f"a forgotten machine ({agent_id_sha256.hex()[:16]})"
+        with self._identity.transaction() as connection:
+            for table in ("names", "pseudonyms"):
+                connection.execute(f"DELETE FROM {table} WHERE agent_id = ?", (host.agent_id,))
+            connection.execute(
+                "UPDATE journal SET what = replace(what, ?, ?), why = replace(why, ?, ?)",
+                (known_as, from_now, known_as, from_now),
+            )
+
+    def sweep(self) -> bool:
+        """Outside a transaction: what was deleted is in no file any more. False while a reader still needs the old state.
+
+        Deleted rows are overwritten (secure_delete); here their former pages leave the WAL.
+        """
+        return all(_emptied(database) for database in (self._data, self._identity))
+
+
+def _rows_of(table: str, key: str) -> Callable[[sqlite3.Connection, HostId], int]:
+    many = "," in key
+    found = f"SELECT {key} FROM {table} WHERE host_id = ? LIMIT {SLICE_ROWS}"
+    sql = f"DELETE FROM {table} WHERE {f'({key})' if many else key} IN ({found})"
+    return lambda connection, host_id: connection.execute(sql, (host_id,)).rowcount
+
+
+def _records(connection: sqlite3.Connection, host_id: HostId) -> int:
+    deleted = _rows_of("records", "record_id")(connection, host_id)
+    connection.execute("UPDATE totals SET value = value - ? WHERE name = 'records'", (deleted,))
+    return deleted
+
+
+def _left(connection: sqlite3.Connection, host_id: HostId) -> bool:
+    """Whether a push that was under way brought something in."""
+    tables = ("records", "sums", *_BY_ROW)
+    return any(
+        connection.execute(f"SELECT 1 FROM {table} WHERE host_id = ? LIMIT 1", (host_id,)).fetchone()
+        for table in tables
+    )
+
+
+def _emptied(database: Database) -> bool:
+    with database.translated():
+        busy, _, _ = database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
+
+
+def _sums(connection: sqlite3.Connection, host_id: HostId) -> int:
+    """point_sums has no index by host: it has the very keys of sums."""
+    periods = connection.execute(
+        f"SELECT DISTINCT grain, start FROM sums WHERE host_id = ? LIMIT {SLICE_PERIODS}", (host_id,)
+    ).fetchall()
+    for grain, start in periods:
+        key = (grain, start, host_id)
+        connection.execute(_SEEN_POINTS, key)
+        for table in ("point_sums", "sums"):
+            connection.execute(f"DELETE FROM {table} WHERE grain = ? AND start = ? AND host_id = ?", key)
+    return len(periods)

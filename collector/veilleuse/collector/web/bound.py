@@ -1,0 +1,77 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S11: the most series that /metrics can hold for a registry, whatever agents send. Counted from the catalogue's labels."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Final
+
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.kinds import Kind, Metric
+from veilleuse.collector.health import COMMIT_BUCKETS_SECONDS
+from veilleuse.collector.model import HostStatus
+from veilleuse.collector.rollout import HostState
+from veilleuse.collector.web.fleet import FleetView
+from veilleuse.collector.web.health import MAXIMUM_LABELS, SOURCES
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import DeviceClass, Population, State
+
+PROCESS_SERIES: Final = 48
+"""process_* and python_* of the Prometheus client: one process, three generations of its garbage collector."""
+ROUTES, CODES = 6, 12
+"""Of the pages, `other` among them; and the status codes they answer."""
+
+_VALUES: Final = {
+    "method": len(Method) + 1,  # mixed
+    "state": max(len(State), len(HostState)) + 1,
+    "ledger": 1,
+    "machines": 2,
+    "kind": 2,
+    "period": 3,
+    "population": len(Population),
+    "status": len(HostStatus),
+    "statistic": 2,
+    "source": len(SOURCES) + 1,  # other
+    "outcome": MAXIMUM_LABELS + 1,
+    "reason": MAXIMUM_LABELS + 1,
+    "version": c.VERSIONS + 1,
+    "name": MAXIMUM_LABELS + 1,
+    "route": ROUTES,
+    "code": CODES,
+}
+"""Label → how many values it has: closed lists of ours, and lists cut to a length."""
+_SAMPLES: Final = {
+    Kind.COUNTER: 1,
+    Kind.GAUGE: 1,
+    Kind.SUMMARY: 2,
+    Kind.HISTOGRAM: len(COMMIT_BUCKETS_SECONDS) + 3,
+}
+_OF_A_ZONE: Final = {c.FACTOR, c.FACTOR_INFO}
+_ALONE: Final = {c.BUILD_INFO}
+
+
+def series_bound(fleet: FleetView) -> int:
+    """Entities × sites × populations of the registry, its history included, × closed lists. Agents cannot raise it."""
+    places = {(host.org_entity, host.site, host.population) for host in fleet.hosts.values()}
+    places |= {(entry.org_entity, entry.site, entry.population) for entry in fleet.ledger}
+    places |= {(entity, site, Population.SERVER) for entity, site, _, _ in fleet.forgotten_states}
+    sites = {site for _, site, _ in places}
+    merged = len(Population) * (len(sites) + 1)  # `autres` by population, and by site of it
+    zones = len({site.zone for site in fleet.sites.values()}) + 1
+    metrics = (metric for metric in c.CATALOGUE if metric not in c.PER_HOST)
+    return PROCESS_SERIES + sum(_most(metric, len(places) + merged, zones) for metric in metrics)
+
+
+def _most(metric: Metric, places: int, zones: int) -> int:
+    if metric in _ALONE:
+        return 1
+    if metric in _OF_A_ZONE:
+        return zones
+    labels = [label for label in metric.labels if label not in c.GROUP]
+    group = 1
+    if "entity" in metric.labels:
+        group = places * (len(DeviceClass) + 1 if "device_class" in metric.labels else 1)
+    elif "population" in metric.labels:
+        group = _VALUES["population"]
+    return _SAMPLES[metric.kind] * group * prod(_VALUES[label] for label in labels)

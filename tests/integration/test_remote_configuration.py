@@ -1,0 +1,77 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A configuration from the operator's command to a real agent and back: pulled, tried, confirmed, withdrawn."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stack import Stack
+
+SETTINGS = {
+    "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "1",
+    "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "60",
+    "VEILLEUSE_AGENT__MEASURE__CHECKPOINT_SECONDS": "1",
+    "VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS": "86400",  # contacts are made by hand
+}
+
+
+def servers(stack: Stack) -> dict[str, Any]:
+    """What `show` says of them."""
+    shown = json.loads(stack.must("veilleuse", "configuration", "show", "--json"))
+    return next(one for one in shown if one["population"] == "server")
+
+
+def contact(stack: Stack) -> None:
+    """One, as soon as no other is under way."""
+    stack.wait_for(lambda: stack.run("veilleuse-agent", "send").returncode == 0, "a contact")
+
+
+def control(stack: Stack, key: str) -> str | None:
+    """A value of the agent's control table."""
+    with closing(sqlite3.connect(stack.state / "spool.db", timeout=10)) as db:
+        row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+@pytest.mark.promise("S18")
+def test_a_configuration_reaches_a_real_agent_and_is_confirmed(tmp_path: Path, figure):
+    """set → pulled at a contact → applied by the resident while it runs → confirmed at the next: seen at each step by
+    `configuration show`; the agent's log tells the longer period. Withdrawn, the machine's own file counts again."""
+    population = ("--population", "server")
+    with Stack(tmp_path, SETTINGS) as stack:
+        stack.start_collector()
+        stack.enrol()
+        agent = stack.start("veilleuse-agent", "run")
+        stack.wait_for(lambda: (stack.state / "spool.db").exists(), "the agent measures", process=agent)
+        contact(stack)
+        stack.must("veilleuse", "configuration", "set", *population, "--period", "10min")
+        assert servers(stack)["candidate_hosts"] == {"waiting": 1}
+
+        contact(stack)
+        stack.wait_for(lambda: control(stack, "configuration_trial") is not None, "on trial", process=agent)
+        contact(stack)  # says applied, and is the good contact that confirms
+        assert servers(stack)["candidate_hosts"] == {"applied": 1}
+        contact(stack)
+        assert servers(stack)["candidate_hosts"] == {"confirmed": 1}
+        assert "period_milliseconds=600000" in stack.log("veilleuse-agent")
+
+        for words in (("rollout", "10"), ("rollout", "100")):
+            stack.must("veilleuse", "configuration", *words, *population)
+        stack.must("veilleuse", "configuration", "withdraw", *population)
+        contact(stack)
+        stack.wait_for(
+            lambda: control(stack, "configuration_trial") is not None, "on trial again", process=agent
+        )
+        for _ in range(2):
+            contact(stack)
+        assert servers(stack)["active_hosts"] == {"confirmed": 1}
+        assert "period_milliseconds=60000 " in stack.log("veilleuse-agent").replace("\n", " ")
+        assert stack.stop(agent) == 0
+    figure("set, applied, confirmed and withdrawn by real commands")

@@ -1,0 +1,231 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""An agent as bad as one may be: it repeats, overlaps, loses patience, begins new epochs, goes back in time, is refused.
+
+What it says is right all the same: what a good collector answers leaves nothing lost and nothing twice. As a real one, it
+forgets what was acknowledged. Shares no code with the product.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+
+from tests.promises.contract import CONFLICT, REFUSED, STORED, HelloRequest, PushRequest
+from tests.promises.history import Log
+from tests.promises.measured import REFUSED as REASON_REFUSED
+from tests.promises.measured import SPOOL_CAP, Measured, gap_for, measured
+
+PATIENCE_SECONDS: Final = (5.0, 5.0, 5.0, 0.02)
+MOST_EPOCHS: Final = 8
+
+
+@dataclass
+class Stream:
+    """One branch of one epoch."""
+
+    epoch: bytes
+    branch: int = 0
+    records: list[Measured] = field(default_factory=list)
+    shas: list[str] = field(default_factory=list)
+    chains: list[bytes] = field(default_factory=list)
+    acknowledged: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.chains:
+            self.chains = [hashlib.sha256(self.epoch).digest()]
+
+    @property
+    def name(self) -> str:
+        """As the history calls it."""
+        return f"{self.epoch.hex()}/{self.branch}"
+
+    @property
+    def last(self) -> int:
+        """Highest number given."""
+        return len(self.records)
+
+    def cut(self, at: int) -> Stream:
+        """Another branch, with the records up to `at`."""
+        return Stream(
+            self.epoch,
+            self.branch + 1,
+            self.records[:at],
+            self.shas[:at],
+            self.chains[: at + 1],
+            min(self.acknowledged, at),
+        )
+
+
+class Agent:
+    """`exchange` once and again; nothing waits any more when `done`."""
+
+    def __init__(self, agent_id: str, population: str, call: Any, log: Log, seed: int) -> None:
+        """`call(method, request, response name, seconds)` speaks to the collector."""
+        self.failed = False
+        self.agent_id = agent_id
+        self._population = population
+        self._call = call
+        self._log = log
+        self._chance = random.Random(f"{seed}/{agent_id}")
+        self._number = 0
+        self._epochs = 0
+        self._instance = b""
+        self.stream = self._new_stream()
+
+    @property
+    def done(self) -> bool:
+        """Everything it made is acknowledged."""
+        return self.stream.acknowledged >= self.stream.last
+
+    async def exchange(self, *, making: bool) -> bool:
+        """One call; True when it was answered. `making`: new records may come, and whims."""
+        chance = self._chance
+        if making:
+            self._whims()
+            for _ in range(chance.randrange(4)):
+                self._make()
+        try:
+            if (self.failed and chance.random() < 0.7) or chance.random() < 0.05:
+                await self._hello()
+            elif self.stream.records:
+                await self._push()
+        except grpc.aio.AioRpcError as error:
+            self.failed = True
+            self._log.write("failed", a=self.agent_id, s=self.stream.name, why=error.code().name)
+            return False
+        self.failed = False
+        return True
+
+    # --- making
+
+    def _whims(self) -> None:
+        chance, stream = self._chance, self.stream
+        if self._epochs < MOST_EPOCHS and chance.random() < 0.01:
+            self._new_epoch(chance.randrange(30))
+        elif self._epochs < MOST_EPOCHS and stream.acknowledged > 3 and self.done and chance.random() < 0.01:
+            # Its disk is put back to a snapshot: what it makes now has numbers that were used.
+            self._branch(stream.acknowledged - chance.randrange(1, 4))
+            for _ in range(6):
+                self._make()
+
+    def _make(self) -> None:
+        chance = self._chance
+        record = measured(self._population, self._number, chance, impossible=chance.random() < 0.01)
+        self._number += 1
+        sha = self._made(record)
+        if chance.random() < 0.02:  # its spool is full
+            record = gap_for(self._population, record, sha, SPOOL_CAP)
+            sha = self._made(record)
+        self._put(record, sha)
+
+    def _made(self, record: Measured) -> str:
+        sha = hashlib.sha256(record.wire).hexdigest()
+        self._log.write(
+            "made",
+            a=self.agent_id,
+            h=sha,
+            day=record.day,
+            ms=record.milliseconds,
+            cells=record.cells,
+            of=record.of,
+        )
+        return sha
+
+    def _put(self, record: Measured, sha: str) -> None:
+        stream = self.stream
+        stream.records.append(record)
+        stream.shas.append(sha)
+        stream.chains.append(hashlib.sha256(stream.chains[-1] + record.wire).digest())
+        self._log.write("put", a=self.agent_id, s=stream.name, q=stream.last, h=sha)
+
+    def _new_stream(self) -> Stream:
+        self._epochs += 1
+        return Stream(self._chance.randbytes(8))
+
+    def _new_epoch(self, again: int = 0) -> None:
+        """What waits is numbered anew; so are the last `again` that do not, as if their answers had been lost."""
+        old = self.stream
+        first = max(0, old.acknowledged - again)
+        self.stream = self._new_stream()
+        for record, sha in zip(old.records[first:], old.shas[first:], strict=True):
+            self._put(record, sha)
+
+    def _branch(self, at: int) -> None:
+        old = self.stream
+        self.stream = old.cut(at)
+        self._log.write("branch", a=self.agent_id, s=self.stream.name, **{"from": old.name}, at=at)
+
+    # --- talking
+
+    async def _hello(self) -> None:
+        stream = self.stream
+        request = HelloRequest(epoch=stream.epoch, last_seq=stream.last, instance_id=self._instance)
+        request.protocol.minimum = request.protocol.maximum = 1
+        sent = time.monotonic()
+        answer = await self._call("Hello", request, "HelloResponse", 5.0)
+        self._instance = answer.next_instance_id
+        agreed = answer.mark <= stream.last and stream.chains[answer.mark] == answer.chain
+        self._note(sent, answer, STORED if agreed else CONFLICT, hello=True)
+        if agreed and answer.mark >= stream.acknowledged:
+            stream.acknowledged = answer.mark
+        else:
+            self._new_epoch()
+
+    async def _push(self) -> None:
+        chance, stream = self._chance, self.stream
+        first = max(1, min(stream.acknowledged + 1, stream.last) - chance.choice((0,) * 8 + (1, 7)))
+        last = min(stream.last, first + chance.randrange(20))
+        request = PushRequest(epoch=stream.epoch, first_seq=first, chain_before=stream.chains[first - 1])
+        request.records.extend(record.wire for record in stream.records[first - 1 : last])
+        sent = self._log.write("sent", a=self.agent_id, s=stream.name, f=first, l=last)
+        answer = await self._call("Push", request, "PushResponse", chance.choice(PATIENCE_SECONDS))
+        self._note(sent, answer, answer.outcome, hello=False)
+        if answer.outcome == REFUSED:
+            self._replace([refusal.seq for refusal in answer.refusals])
+        elif answer.outcome == STORED:
+            stream.acknowledged = max(stream.acknowledged, min(answer.mark, stream.last))
+        else:  # what was acknowledged is gone: only what waits can be sent again
+            self._new_epoch()
+
+    def _note(self, sent: float, answer: Any, outcome: int, *, hello: bool) -> None:
+        self._log.write(
+            "ack",
+            sent=round(sent, 6),
+            a=self.agent_id,
+            s=self.stream.name,
+            m=answer.mark,
+            h=answer.chain.hex(),
+            o=outcome,
+            hello=hello,
+        )
+
+    def _replace(self, refused: list[int]) -> None:
+        """A gap at the number of each, and the chain anew from the first on."""
+        old = self.stream
+        self._branch(min(refused) - 1)
+        for seq in range(min(refused), old.last + 1):
+            record, sha = old.records[seq - 1], old.shas[seq - 1]
+            if seq in refused:
+                record = gap_for(self._population, record, sha, REASON_REFUSED)
+                sha = self._made(record)
+            self._put(record, sha)
+
+
+async def live(agent: Agent, stop: asyncio.Event, pause_seconds: float, patience_seconds: float) -> None:
+    """Until `stop`; then on without new records until all is acknowledged, or patience ends."""
+    chance = random.Random(f"pauses of {agent.agent_id}")
+    while not stop.is_set():
+        answered = await agent.exchange(making=True)
+        pause = chance.uniform(0, 2 * pause_seconds)
+        await asyncio.sleep(pause if answered else min(0.2, pause))
+    until = time.monotonic() + patience_seconds
+    while not agent.done and time.monotonic() < until:
+        if not await agent.exchange(making=False):
+            await asyncio.sleep(0.1)

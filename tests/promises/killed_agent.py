@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A real agent whose two processes are killed, and what its collector then holds: read from the database, without the product."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections import Counter, defaultdict
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.promises.contract import Record
+from tests.stack import Stack
+
+UNKNOWN: Final = 5
+"""State: nobody knows."""
+
+
+class KilledAgent:
+    """The resident process, the senders that it starts, and one-shot senders as an impatient administrator starts them."""
+
+    def __init__(self, stack: Stack, seed: int) -> None:
+        self.kills: Counter[str] = Counter()
+        self.down_milliseconds = 0
+        """From each kill of the resident until it measures again."""
+        self._stack = stack
+        self._chance = random.Random(seed)
+        self.orphans = 0
+        """Groups of killed residents in which a sender still lived at the end; a service manager ends those."""
+        self._resident: subprocess.Popen[bytes] | None = None
+        self._former: list[int] = []
+        self._shot: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start measuring; returns when it does."""
+        before = self._times_measuring()
+        self._resident = self._stack.start("veilleuse-agent", "run")
+        until = time.monotonic() + 20
+        while self._times_measuring() == before:
+            assert self._resident.poll() is None, self._stack.log("veilleuse-agent")[-2_000:]
+            assert time.monotonic() < until, "the agent does not measure"
+            time.sleep(0.01)
+
+    def shoot(self) -> None:
+        """A one-shot sender, when none of ours runs; it ends at once when another holds the lock."""
+        if self._shot is None or self._shot.poll() is not None:
+            self._shot = self._stack.start("veilleuse-agent", "send")
+
+    def kill(self) -> None:
+        """SIGKILL to the resident, to the senders, or to both."""
+        whom = self._chance.choice(("resident", "senders", "both"))
+        self.kills[whom] += 1
+        senders = self._senders()
+        if whom != "resident":
+            for pid in senders:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if whom != "senders":
+            assert self._resident is not None
+            killed = time.monotonic()
+            self._former.append(self._resident.pid)
+            self._resident.kill()
+            self._resident.wait()
+            self.start()
+            self.down_milliseconds += round(1000 * (time.monotonic() - killed))
+
+    def stop(self) -> None:
+        """SIGTERM, then everything that waits is delivered by a last contact."""
+        assert self._resident is not None
+        self._stack.stop(self._resident)
+        for group in self._former:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+                self.orphans += 1
+        if self._shot is not None:
+            self._shot.wait(30)
+        until = time.monotonic() + 20
+        while self._stack.run("veilleuse-agent", "send").returncode:
+            assert time.monotonic() < until, self._stack.log("veilleuse-agent")[-3_000:]
+            time.sleep(0.3)
+
+    def close(self) -> None:
+        """End what is left, whatever happened."""
+        for group in self._former:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+
+    def _senders(self) -> list[int]:
+        pids = [self._shot.pid] if self._shot is not None and self._shot.poll() is None else []
+        if self._resident is not None:
+            children = Path(f"/proc/{self._resident.pid}/task/{self._resident.pid}/children")
+            with suppress(OSError):
+                pids += [int(pid) for pid in children.read_text().split()]
+        return pids
+
+    def _times_measuring(self) -> int:
+        log = self._stack.folder / "veilleuse-agent.log"
+        return log.read_text(errors="replace").count(" measuring ") if log.exists() else 0
+
+
+@dataclass
+class Held:
+    """What a collector holds of one agent."""
+
+    records: int = 0
+    duplicates: int = 0
+    """Rows whose bytes another row has too."""
+    epochs: int = 0
+    holes: int = 0
+    """Numbers up to the mark without a row."""
+    periods: dict[int, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    """Start of a clock period, Unix ms → state → ms."""
+    rows: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(epoch, seq) → SHA-256."""
+    gap_milliseconds: int = 0
+
+
+def held(data_dir: Path) -> Held:
+    """Read it from a copy."""
+    found = Held()
+    seen: Counter[str] = Counter()
+    with closing(_copy(data_dir / "data.db")) as database:
+        streams = database.execute("SELECT hex(epoch), mark FROM streams").fetchall()
+        rows = database.execute("SELECT hex(epoch), seq, wire FROM records JOIN streams USING (stream_id)")
+        for epoch, seq, wire in rows:
+            sha = hashlib.sha256(wire).hexdigest()
+            seen[sha] += 1
+            found.rows[epoch.lower(), seq] = sha
+            record = Record.FromString(wire)
+            found.gap_milliseconds += sum(span.milliseconds for span in record.gap.spans)
+            for cell in record.measurement.cells:
+                start = record.measurement.period.clock.start_unix_milliseconds
+                found.periods[start][cell.state] += cell.milliseconds
+    found.records = sum(seen.values())
+    found.duplicates = sum(number - 1 for number in seen.values())
+    found.epochs = len(streams)
+    found.holes = sum(mark for _, mark in streams) - found.records
+    return found
+
+
+def numbered(spool: Path) -> dict[tuple[str, int], str]:
+    """What the agent's spool still says of the numbers it gave: (epoch, seq) → SHA-256."""
+    with closing(_copy(spool)) as database:
+        (epoch,) = database.execute("SELECT value FROM control WHERE key = 'epoch'").fetchone()
+        rows = database.execute("SELECT seq, wire FROM outbox")
+        return {(epoch, seq): hashlib.sha256(wire).hexdigest() for seq, wire in rows}
+
+
+def _copy(file: Path) -> sqlite3.Connection:
+    """The database of a program that may run, or was killed: with its journal, as a copy in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("", "-wal", "-journal"):
+            if (source := file.with_name(file.name + suffix)).exists():
+                shutil.copy(source, folder)
+        memory = sqlite3.connect(":memory:")
+        with closing(sqlite3.connect(Path(folder) / file.name)) as database:
+            database.backup(memory)
+    return memory

@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Many agents at once, real gRPC over mutual TLS, in few processes: `python -m tests.promises.load <plan.json>`.
+
+SIGTERM ends the making of records; the process ends when everything that was made is acknowledged, with 0, else with 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import struct
+import sys
+import time
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from tests.promises.agents import Agent, live
+from tests.promises.contract import message
+from tests.promises.history import Log
+
+SERVICE: Final = "/veilleuse.wire.v1.TelemetryService/"
+CHANNEL: Final = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.use_local_subchannel_pool", 1),  # a connection each
+]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an agent got when it enrolled."""
+
+    agent_id: str
+    population: str
+    key_pem: str
+    chain_pem: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one process does."""
+
+    address: str
+    roots_pem: str
+    agents: tuple[Identity, ...]
+    history: str
+    beat: str
+    """File that holds the monotonic time of the last acknowledgement: 8 bytes."""
+    pushes_per_second: float
+    """Of all agents of this process, roughly."""
+    patience_seconds: float
+    seed: int
+
+    def save(self, path: Path) -> None:
+        """As JSON, with its keys: mode 0600."""
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """What `save` wrote."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        agents = tuple(Identity(**agent) for agent in values.pop("agents"))
+        return cls(agents=agents, **values)
+
+
+def last_beat(path: Path) -> float:
+    """Monotonic time of the last acknowledgement; 0 before the first."""
+    found = path.read_bytes() if path.exists() else b""
+    return float(struct.unpack("d", found)[0]) if len(found) == 8 else 0.0
+
+
+async def _run(plan: Plan) -> int:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    beat = os.open(plan.beat, os.O_CREAT | os.O_WRONLY)
+    async with AsyncExitStack() as cleanup:
+        log = cleanup.enter_context(Log(Path(plan.history)))
+        agents = []
+        for identity in plan.agents:
+            credentials = grpc.ssl_channel_credentials(
+                plan.roots_pem.encode(), identity.key_pem.encode(), identity.chain_pem.encode()
+            )
+            channel = grpc.aio.secure_channel(plan.address, credentials, CHANNEL)
+            await cleanup.enter_async_context(channel)
+            call = _caller(channel, beat)
+            agents.append(Agent(identity.agent_id, identity.population, call, log, plan.seed))
+        pause = len(agents) / plan.pushes_per_second
+        async with asyncio.TaskGroup() as group:
+            for agent in agents:
+                group.create_task(live(agent, stop, pause, plan.patience_seconds))
+        await asyncio.sleep(0)
+    undelivered = sum(not agent.done for agent in agents)
+    if undelivered:
+        print(f"{undelivered} agents could not deliver everything", file=sys.stderr)
+    return 1 if undelivered else 0
+
+
+def _caller(channel: Any, beat: int) -> Any:
+    methods: dict[str, Any] = {}
+
+    async def call(method: str, request: Any, response: str, seconds: float) -> Any:
+        if method not in methods:
+            methods[method] = channel.unary_unary(
+                SERVICE + method,
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=message(response).FromString,
+            )
+        answer = await methods[method](request, timeout=seconds)
+        os.pwrite(beat, struct.pack("d", time.monotonic()), 0)
+        return answer
+
+    return call
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(_run(Plan.load(Path(sys.argv[1])))))

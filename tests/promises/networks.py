@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Two hosts with a wire between them, in network namespaces of their own, and ways to make the wire bad. Needs root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.peers import peer
+
+NEAR_ADDRESS: Final = "10.213.7.1"
+FAR_ADDRESS: Final = "10.213.7.2"
+NAME: Final = "collector.test"
+"""The near host's name, known to the far one by its own hosts file alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Two namespaces; the near one is the collector's, the far one the agent's."""
+
+    near: str
+    far: str
+
+    def near_command(self, *command: str) -> list[str]:
+        """A command line that runs there."""
+        return ["ip", "netns", "exec", self.near, *command]
+
+    def far_command(self, *command: str) -> list[str]:
+        """A command line that runs there."""
+        return ["ip", "netns", "exec", self.far, *command]
+
+    def lose(self, probability: float) -> None:
+        """Drop that share of the packets that arrive, at both ends."""
+        for name in (self.near, self.far):
+            _must(
+                "ip", "netns", "exec", name, str(peer("iptables")), "-A", "INPUT", "-i", "wire", "-m", "statistic",
+                "--mode", "random", "--probability", str(probability), "-j", "DROP",
+            )  # fmt: skip
+
+    def narrow(self, kilobits_per_second: int) -> None:
+        """Pass no more than that, both ways."""
+        for name in (self.near, self.far):
+            rate = f"{kilobits_per_second}kbit"
+            _must(
+                "ip", "netns", "exec", name, "tc", "qdisc", "replace", "dev", "wire", "root", "tbf", "rate", rate,
+                "burst", "4kb", "latency", "400ms",
+            )  # fmt: skip
+
+    def shorten(self, bytes_per_packet: int) -> None:
+        """Maximum transmission unit at both ends."""
+        for name in (self.near, self.far):
+            _must("ip", "netns", "exec", name, "ip", "link", "set", "wire", "mtu", str(bytes_per_packet))
+
+    def forget_name(self) -> None:
+        """The far host cannot resolve the collector's name any more: no hosts file, no DNS."""
+        _hosts_file(self.far).write_text("127.0.0.1 localhost\n", encoding="ascii")
+
+    def mend(self) -> None:
+        """As good as new."""
+        for name in (self.near, self.far):
+            _must("ip", "netns", "exec", name, str(peer("iptables")), "-F", "INPUT")
+            subprocess.run(
+                ["ip", "netns", "exec", name, "tc", "qdisc", "del", "dev", "wire", "root"],
+                capture_output=True,
+                check=False,
+            )
+        self.shorten(1_500)
+        _name_near_host(self.far)
+
+
+@contextmanager
+def wire() -> Iterator[Wire]:
+    """The two hosts, gone afterwards with all that runs in them. Skips without root."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for network namespaces")
+    peer("ip")
+    made = Wire(f"veilleuse-near-{os.getpid()}", f"veilleuse-far-{os.getpid()}")
+    try:
+        for name in (made.near, made.far):
+            _must("ip", "netns", "add", name)
+            _hosts_file(name).parent.mkdir(parents=True, exist_ok=True)
+            _hosts_file(name).write_text("127.0.0.1 localhost\n", encoding="ascii")
+            _hosts_file(name).with_name("resolv.conf").write_text("nameserver 127.0.0.1\n", encoding="ascii")
+        _must(
+            "ip",
+            "link",
+            "add",
+            "wire",
+            "netns",
+            made.near,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "wire",
+            "netns",
+            made.far,
+        )
+        for name, address in ((made.near, NEAR_ADDRESS), (made.far, FAR_ADDRESS)):
+            inside = ("ip", "netns", "exec", name, "ip")
+            _must(*inside, "address", "add", f"{address}/24", "dev", "wire")
+            _must(*inside, "link", "set", "wire", "up")
+            _must(*inside, "link", "set", "lo", "up")
+        _name_near_host(made.far)
+        yield made
+    finally:
+        for name in (made.near, made.far):
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+            shutil.rmtree(_hosts_file(name).parent, ignore_errors=True)
+
+
+def _hosts_file(namespace: str) -> Path:
+    """`ip netns exec` mounts it over /etc/hosts."""
+    return Path("/etc/netns") / namespace / "hosts"
+
+
+def _name_near_host(namespace: str) -> None:
+    _hosts_file(namespace).write_text(f"127.0.0.1 localhost\n{NEAR_ADDRESS} {NAME}\n", encoding="ascii")
+
+
+def _must(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"

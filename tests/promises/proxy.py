@@ -1,0 +1,170 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A TCP proxy that behaves as a bad network: late, narrow, frozen, or gone between an answer and the one who waits for it.
+
+    with Proxy(("127.0.0.1", 8641)) as proxy:
+        proxy.lose_answers = 0.2          # every fifth answer, in the mean: the server has written, the client gets nothing
+        proxy.lose_next_answer()          # just one
+        proxy.delay_seconds, proxy.bytes_per_second = 0.1, 32_000
+        proxy.freeze(); proxy.thaw(); proxy.cut()
+
+It sees TLS records, not calls: an answer is what the server says after a client has sent `REQUEST_BYTES` or more since the
+server last spoke. The first `handshake_answers` of a connection are never lost: 2 with client certificates, 1 without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections import Counter
+from contextlib import suppress
+from typing import Final
+
+REQUEST_BYTES: Final = 300
+"""A Push or an Enrol is longer; window updates, pings and most Hellos are shorter."""
+CHUNK_BYTES: Final = 16_384
+
+
+class _Connection:
+    """What has passed on one connection."""
+
+    def __init__(self) -> None:
+        self.asked_bytes = 0
+        self.answers = 0
+
+
+class Proxy:
+    """A context manager. Its attributes may be set while it runs, from any thread."""
+
+    def __init__(
+        self, target: tuple[str, int], *, port: int = 0, handshake_answers: int = 2, seed: int = 1
+    ) -> None:
+        """`target`: host and port of the server; `port`: where to listen on 127.0.0.1, 0 = any."""
+        self.target = target
+        self.port = port
+        self.delay_seconds = 0.0
+        self.bytes_per_second = 0
+        """0 = as many as there are."""
+        self.lose_answers = 0.0
+        """Share of the answers, 0 to 1."""
+        self.counts: Counter[str] = Counter()
+        """connections, answers, lost."""
+        self._handshake_answers = handshake_answers
+        self._chance = random.Random(seed)
+        self._lose_next = False
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
+        self._thawed = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._listening = threading.Event()
+
+    @property
+    def address(self) -> str:
+        """host:port to connect to."""
+        return f"127.0.0.1:{self.port}"
+
+    def lose_next_answer(self) -> None:
+        """The next one, on whatever connection."""
+        self._lose_next = True
+
+    def freeze(self) -> None:
+        """Nothing passes any more, and nobody is told."""
+        self._loop.call_soon_threadsafe(self._thawed.clear)
+
+    def thaw(self) -> None:
+        """What waited goes on."""
+        self._loop.call_soon_threadsafe(self._thawed.set)
+
+    def cut(self) -> None:
+        """End every connection that stands."""
+        self._loop.call_soon_threadsafe(self._cut_all)
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        assert self._listening.wait(10), "the proxy does not listen"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    # --- in the loop's thread
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._thawed.set()
+        server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = server.sockets[0].getsockname()[1]
+        self._listening.set()
+        await self._stop.wait()
+        server.close()
+        self._thawed.set()
+        self._cut_all()
+        await asyncio.sleep(0)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.counts["connections"] += 1
+        try:
+            there, back = await asyncio.open_connection(*self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        both = {writer, back}
+        self._writers |= both
+        connection = _Connection()
+        passing = [
+            asyncio.ensure_future(self._pass(reader, back, connection, answers=False)),
+            asyncio.ensure_future(self._pass(there, writer, connection, answers=True)),
+        ]
+        try:
+            await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in passing:
+                task.cancel()
+            self._writers -= both
+            for each in both:
+                each.transport.abort()
+
+    async def _pass(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        connection: _Connection,
+        *,
+        answers: bool,
+    ) -> None:
+        """Until one side ends, or an answer is lost."""
+        with suppress(OSError):
+            while chunk := await reader.read(CHUNK_BYTES):
+                if answers and self._is_lost(connection):
+                    self.counts["lost"] += 1
+                    return
+                if not answers:
+                    connection.asked_bytes += len(chunk)
+                rate = self.bytes_per_second
+                if wait := self.delay_seconds + (len(chunk) / rate if rate else 0.0):
+                    await asyncio.sleep(wait)
+                await self._thawed.wait()
+                writer.write(chunk)
+                await writer.drain()
+
+    def _is_lost(self, connection: _Connection) -> bool:
+        asked, connection.asked_bytes = connection.asked_bytes, 0
+        if asked < REQUEST_BYTES:
+            return False
+        connection.answers += 1
+        if connection.answers <= self._handshake_answers:
+            return False
+        self.counts["answers"] += 1
+        lost = self._lose_next or self._chance.random() < self.lose_answers
+        self._lose_next = False
+        return lost
+
+    def _cut_all(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()

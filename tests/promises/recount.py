@@ -1,0 +1,129 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The sums of a collector's database, counted again from its stored records. Part of the history checker: no product code."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import date, datetime
+from typing import Any, Final, TypeAlias
+from zoneinfo import ZoneInfo
+
+from tests.promises.contract import Record
+
+HOUR: Final = 3_600_000
+BY_HOUR, BY_DAY, BY_WEEK = 1, 2, 3
+"""sums.grain."""
+BUCKETS: Final = {
+    "cpu_bucket_milliseconds": [f"cpu_bucket_{n:02}_milliseconds" for n in range(13)],
+    "memory_bucket_milliseconds": [f"memory_bucket_{n}_milliseconds" for n in range(5)],
+    "network_rate_milliseconds": [f"network_rate_{n}_milliseconds" for n in range(4)],
+}
+KEY: Final = ("host_id", "grain", "start", "band", "state", "supply")
+
+Difference: TypeAlias = tuple[str, Any, Any, Any]
+"""Table, key, value in the table, value counted."""
+_Table: TypeAlias = dict[Any, Any]
+
+
+def recount(database: sqlite3.Connection) -> Iterator[Difference]:
+    """Every row of a table of sums that is not what the records add up to."""
+    counted = _Counted(database)
+    for host_id, wire in database.execute("SELECT host_id, wire FROM records"):
+        counted.add(host_id, Record.FromString(wire))
+    for name, table in counted.tables.items():
+        yield from _differences(name, _stored(database, name), table)
+
+
+class _Counted:
+    """The tables as they should be."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self.tables: dict[str, _Table] = {
+            "sums": defaultdict(Counter),
+            "point_sums": defaultdict(Counter),
+            "state_totals": defaultdict(Counter),
+            "gap_sums": defaultdict(Counter),
+            "totals": {"records": Counter(value=0)},
+        }
+        self._zones = {
+            host: ZoneInfo(zone)
+            for host, zone in database.execute("SELECT host_id, time_zone FROM hosts JOIN sites USING (site)")
+        }
+
+    def add(self, host_id: int, record: Any) -> None:
+        """One stored record."""
+        self.tables["totals"]["records"]["value"] += 1
+        if record.WhichOneof("body") == "gap":
+            row = self.tables["gap_sums"][host_id, record.gap.reason]
+            row["records"] += record.gap.records
+            row["milliseconds"] += sum(span.milliseconds for span in record.gap.spans)
+            return
+        measurement = record.measurement
+        for gap in measurement.gaps:
+            row = self.tables["gap_sums"][host_id, gap.reason]
+            row["records"] += 0
+            row["milliseconds"] += gap.milliseconds
+        for cell in measurement.cells:
+            self.tables["state_totals"][host_id, cell.state]["milliseconds"] += cell.milliseconds
+            for period in self._periods(host_id, measurement.period):
+                self._cell((host_id, *period, cell.band, cell.state, cell.supply), cell, measurement.points)
+
+    def _periods(self, host_id: int, period: Any) -> tuple[tuple[int, int], ...]:
+        kind = period.WhichOneof("kind")
+        if kind == "date":
+            return ((BY_DAY, date(period.date.year, period.date.month, period.date.day).toordinal()),)
+        if kind == "week":
+            return ((BY_WEEK, date.fromisocalendar(period.week.year, period.week.week, 1).toordinal()),)
+        start = period.clock.start_unix_milliseconds
+        hour = start - start % HOUR
+        civil = datetime.fromtimestamp(hour / 1000, self._zones[host_id]).date().toordinal()
+        return ((BY_HOUR, hour), (BY_DAY, civil))
+
+    def _cell(self, key: tuple[int, ...], cell: Any, points: Any) -> None:
+        row = self.tables["sums"][key]
+        for field, value in cell.ListFields():
+            if field.name in BUCKETS:
+                for column, milliseconds in zip(BUCKETS[field.name], value, strict=True):
+                    row[column] += milliseconds
+            elif field.name.endswith(("_milliseconds", "_bytes")) or field.name == "milliseconds":
+                row[field.name] += value
+        for energy in cell.energies:
+            point = points[energy.point_index]
+            name = (point.kind, point.domain, point.boundary, point.subject)
+            into = self.tables["point_sums"][(*key, name)]
+            into["energy_millijoules"] += energy.energy_millijoules
+            into["covered_milliseconds"] += energy.covered_milliseconds
+
+
+def _stored(database: sqlite3.Connection, name: str) -> _Table:
+    """Key → {column: value}; NULL is left out: it was never measured."""
+    points = {row[0]: row[1:] for row in database.execute("SELECT * FROM points")}
+    keys = {
+        "sums": KEY,
+        "point_sums": (*KEY, "point_id"),
+        "state_totals": ("host_id", "state"),
+        "gap_sums": ("host_id", "reason"),
+        "totals": ("name",),
+    }[name]
+    cursor = database.execute(f"SELECT * FROM {name}")
+    columns = [description[0] for description in cursor.description]
+    table: _Table = {}
+    for values in cursor:
+        row = dict(zip(columns, values, strict=True))
+        key = tuple(points[row.pop(k)] if k == "point_id" else row.pop(k) for k in keys)
+        table[key if len(key) > 1 else key[0]] = {c: value for c, value in row.items() if value is not None}
+    return table
+
+
+# Columns that are sums over cells but that the collector does not keep.
+_NOT_KEPT: Final = {"update_window_milliseconds"}
+
+
+def _differences(name: str, stored: _Table, counted: _Table) -> Iterator[Difference]:
+    for key in stored.keys() | counted.keys():
+        expected = {c: value for c, value in counted.get(key, {}).items() if c not in _NOT_KEPT}
+        if stored.get(key, {}) != expected:
+            yield name, key, stored.get(key), expected

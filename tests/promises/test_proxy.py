@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The proxy that promises are tried with does what it says."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from tests.promises.proxy import REQUEST_BYTES, Proxy
+
+REQUEST = b"q" * REQUEST_BYTES
+
+
+@pytest.fixture
+def echo() -> Iterator[tuple[str, int]]:
+    """A server that says back what it hears."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            while heard := connection.recv(65_536):
+                connection.sendall(heard)
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield listener.getsockname()
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+def connect(proxy: Proxy) -> socket.socket:
+    """A client's end."""
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+
+
+def hear(client: socket.socket, length: int) -> bytes:
+    """So many bytes; fewer when the connection was cut."""
+    heard = b""
+    with suppress(ConnectionError):
+        while len(heard) < length and (chunk := client.recv(length - len(heard))):
+            heard += chunk
+    return heard
+
+
+def ask(client: socket.socket, request: bytes = REQUEST) -> bytes:
+    """What comes back: nothing when the connection was cut."""
+    client.sendall(request)
+    return hear(client, len(request))
+
+
+def test_passes_everything(echo):
+    """Without a rule, bytes come through as they are, in both directions, however many."""
+    with Proxy(echo) as proxy, connect(proxy) as client:
+        sent = bytes(range(256)) * 400
+        threading.Thread(target=client.sendall, args=(sent,)).start()
+        assert hear(client, len(sent)) == sent
+
+
+def test_loses_the_next_answer_after_the_server_wrote_it(echo):
+    """One connection is cut in place of its next answer, after the handshake's; small talk is no answer; the next one lives."""
+    with Proxy(echo, handshake_answers=1) as proxy:
+        with connect(proxy) as client:
+            proxy.lose_next_answer()
+            assert ask(client) == REQUEST
+            assert ask(client, b"ping") == b"ping"
+            assert ask(client) == b""
+        with connect(proxy) as client:
+            assert ask(client) == ask(client) == REQUEST
+        assert proxy.counts == {"connections": 2, "answers": 2, "lost": 1}
+
+
+def test_loses_a_share(echo):
+    """A share of 20 % is one in five, give or take."""
+    with Proxy(echo, handshake_answers=0) as proxy:
+        proxy.lose_answers = 0.2
+        for _ in range(300):
+            with connect(proxy) as client:
+                ask(client)
+        assert 30 <= proxy.counts["lost"] <= 90
+
+
+def test_late_narrow_frozen_cut(echo):
+    """Delay and width are waited for, a frozen line says nothing, a cut one ends."""
+    with Proxy(echo) as proxy, connect(proxy) as client:
+        proxy.delay_seconds = 0.1
+        began = time.monotonic()
+        assert ask(client) == REQUEST
+        assert time.monotonic() - began >= 0.2
+        proxy.delay_seconds, proxy.bytes_per_second = 0.0, 1_000
+        began = time.monotonic()
+        assert ask(client) == REQUEST
+        assert time.monotonic() - began >= 0.6
+        proxy.bytes_per_second = 0
+        proxy.freeze()
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            ask(client)
+        proxy.thaw()
+        client.settimeout(5)
+        assert hear(client, len(REQUEST)) == REQUEST
+        proxy.cut()
+        assert ask(client) == b""

@@ -1,0 +1,155 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R13: an agent put back to a snapshot. The real sender, as a process, against a real collector."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.records import clock_record, spool_of
+from tests.stack import Stack
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+MINUTE = 60_000
+
+
+class Rolled:
+    """One agent whose state directory goes back in time, and what it made on its way."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.start = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 48) * MILLISECONDS_PER_HOUR
+        self.made = 0
+        self.in_spool: list[int] = []
+        """Millijoules of what was made and not delivered yet, on the present timeline."""
+        self.delivered: set[int] = set()
+        self.snapshots: list[tuple[Path, list[int]]] = []
+
+    def measure(self, count: int) -> None:
+        """Minutes of their own, each with an energy of its own."""
+        bodies = []
+        for _ in range(count):
+            self.made += 1
+            start = self.start + self.made * MINUTE
+            bodies.append(clock_record(start, MINUTE, metered_millijoules=100_000 + self.made).to_json())
+            self.in_spool.append(100_000 + self.made)
+        with closing(spool_of(self.stack.state)) as spool:
+            spool.append(bodies, {})
+
+    def send(self) -> None:
+        """One contact."""
+        self.stack.must("veilleuse-agent", "send")
+        self.delivered |= set(self.in_spool)
+        self.in_spool.clear()
+
+    def snapshot(self) -> None:
+        """A copy of the whole state directory."""
+        where = self.stack.folder / f"snapshot-{len(self.snapshots)}"
+        shutil.copytree(self.stack.state, where)
+        self.snapshots.append((where, list(self.in_spool)))
+
+    def go_back(self, snapshot: int) -> None:
+        """The copy is put back: what was measured since and not delivered never existed."""
+        where, self.in_spool[:] = self.snapshots[snapshot]
+        shutil.rmtree(self.stack.state)
+        shutil.copytree(where, self.stack.state)
+
+    def stored(self) -> Counter[int]:
+        """Millijoules of every record in the collector's database."""
+        with closing(sqlite3.connect(self.stack.data / "data.db")) as db:
+            wires = [row[0] for row in db.execute("SELECT wire FROM records")]
+        records = map(pb.Record.FromString, wires)
+        return Counter(
+            energy.energy_millijoules
+            for record in records
+            for cell in record.measurement.cells
+            for energy in cell.energies
+        )
+
+    def gaps(self) -> int:
+        """Records that a stored gap stands for."""
+        with closing(sqlite3.connect(self.stack.data / "data.db")) as db:
+            wires = [row[0] for row in db.execute("SELECT wire FROM records WHERE grain = 0")]
+        return sum(pb.Record.FromString(wire).gap.records for wire in wires)
+
+
+@pytest.fixture
+def rolled(tmp_path: Path) -> Iterator[Rolled]:
+    """An enrolled server with its collector."""
+    with Stack(tmp_path) as stack:
+        stack.start_collector()
+        stack.enrol()
+        yield Rolled(stack)
+
+
+@pytest.mark.promise("R13")
+def test_rolled_back_again_and_again_nothing_is_dropped_in_silence(rolled, figure):
+    """Snapshots with and without undelivered rows, put back in any order: all that was delivered or is kept is stored once."""
+    chance = random.Random(13)
+    rolled.measure(4)
+    rolled.snapshot()  # nothing delivered yet
+    rolled.send()
+    rolled.snapshot()  # everything delivered
+    rolled.measure(3)
+    rolled.send()
+    rolled.measure(2)
+    rolled.snapshot()  # two on their way
+    rolled.send()
+    rollbacks = 0
+    for snapshot in (2, 1, 0, 2, 1):
+        rolled.go_back(snapshot)
+        rollbacks += 1
+        rolled.measure(chance.randrange(4))
+        rolled.send()
+        rolled.measure(1 + chance.randrange(3))
+    rolled.send()
+    stored = rolled.stored()
+    lost, twice = rolled.delivered - set(stored), sum(n - 1 for n in stored.values())
+    figure(f"{len(lost)} lost, {twice} twice of {len(rolled.delivered)} after {rollbacks} rollbacks")
+    assert not lost
+    assert not twice
+    assert rolled.gaps() == 0
+
+
+@pytest.mark.promise("R13")
+def test_a_rollback_and_then_a_restored_collector(rolled, figure):
+    """Both go back: what the collector has lost was acknowledged in an epoch the agent left long ago, and comes again."""
+    rolled.measure(3)
+    rolled.send()
+    backup = rolled.stack.folder / "backup.db"
+    with (
+        closing(sqlite3.connect(rolled.stack.data / "data.db")) as db,
+        closing(sqlite3.connect(backup)) as copy,
+    ):
+        db.backup(copy)
+    rolled.measure(3)
+    rolled.send()
+    rolled.snapshot()
+    rolled.measure(1)
+    rolled.send()
+    rolled.go_back(0)
+    rolled.measure(2)
+    rolled.send()
+    kept = set(rolled.delivered) - {100_007}  # neither side has that one any more
+    rolled.stack.stop(rolled.stack.processes.pop())
+    for rest in ("data.db", "data.db-wal", "data.db-shm"):
+        (rolled.stack.data / rest).unlink(missing_ok=True)
+    shutil.copy(backup, rolled.stack.data / "data.db")
+    rolled.stack.start_collector()
+    rolled.measure(1)
+    rolled.send()
+    kept.add(100_010)
+    stored = rolled.stored()
+    figure(f"{len(kept - set(stored))} lost, {sum(n - 1 for n in stored.values())} twice of {len(kept)}")
+    assert set(stored) == kept
+    assert max(stored.values()) == 1

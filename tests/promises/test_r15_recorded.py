@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R15: what agents of released versions said, byte for byte, to the receiver of today."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.authority import TestAuthority
+from tests.pushes import NOW, site
+from tests.service import Service
+from veilleuse.collector import settings
+from veilleuse.collector.model import Grain
+from veilleuse.collector.store.sqlite import SqliteReader, create_store
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Population
+
+RECORDED = Path(__file__).parents[1] / "fixtures" / "golden" / "wire"
+VERSIONS = sorted(file.name.removesuffix("_push.binpb") for file in RECORDED.glob("*_push.binpb"))
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """A running service over an empty store."""
+    limits = settings.Store(free_bytes_minimum=0)
+    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
+        store.registry.put_site(site())
+        made = Service(tmp_path, store, TestAuthority())
+        made.writer.start()
+        made.server.start()
+        yield made
+        for channel in made.channels:
+            channel.close()
+        made.server.stop(0).wait()
+        made.writer.stop()
+
+
+@pytest.mark.promise("R15")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_recorded_exchange_is_accepted(version, service, figure):
+    """Hello and Push of each recorded version: every record of a kind of machine is stored, with its sums; the facts and
+    the health of that day are still read."""
+    hello = pb.HelloRequest.FromString((RECORDED / f"{version}_hello.binpb").read_bytes())
+    recorded = pb.PushRequest.FromString((RECORDED / f"{version}_push.binpb").read_bytes())
+    stored = milliseconds = 0
+    for population, kinds in (
+        (Population.SERVER, {"clock"}),
+        (Population.WORKSTATION, {"date", "week", "gap"}),
+    ):
+        stub, stream = service.agent(population)
+        wires = [wire for wire in recorded.records if kind_of(wire) in kinds]
+        stream.add(*wires)
+        hello.epoch = stream.epoch
+        assert stub.Hello(hello, timeout=10).mark == 0
+        answer = stub.Push(stream.request(), timeout=10)
+        assert (answer.outcome, answer.mark) == (pb.PUSH_OUTCOME_STORED, len(wires)), answer
+        stored += len(wires)
+        milliseconds += sum(
+            cell.milliseconds for wire in wires for cell in pb.Record.FromString(wire).measurement.cells
+        )
+    with closing(SqliteReader(service.directory)) as reader:
+        assert reader.record_count() == stored == len(recorded.records)
+        sums = [row for grain in (Grain.HOUR, Grain.WEEK) for row in reader.sums(grain, 0, 2**62)]
+        days = [row for row in reader.sums(Grain.DAY, 0, 2**62) if row.host_id == 2]
+        assert sum(row.cell.milliseconds for row in [*sums, *days]) == milliseconds
+        assert {host.facts.model for host in reader.hosts()} == {"PowerEdge R640"}
+        assert all(host.health and host.health.drops for host in reader.hosts())
+    figure(f"recorded {version}: {stored} records of both kinds accepted")
+
+
+def kind_of(wire: bytes) -> str:
+    """clock, date, week, or gap."""
+    record = pb.Record.FromString(wire)
+    return str(record.measurement.period.WhichOneof("kind")) if record.HasField("measurement") else "gap"

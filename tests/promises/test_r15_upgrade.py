@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R15: agent and collector of the previous release and of this one, in every pair, changed while records flow."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.promises.previous import COMMANDS, Feeder, Fleet, install
+
+COLLECTOR, AGENT = COMMANDS
+RUNNING = {
+    "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "2",
+    "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
+    "VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS": "10",
+}
+STEP = 250
+"""Records received before the next change."""
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The previous release's programs."""
+    return install(tmp_path_factory.mktemp("previous"))
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, previous: Path) -> Iterator[Fleet]:
+    """Both of the previous release, enrolled, the collector running, a spool with a resident's tables in it."""
+    with Fleet(tmp_path, previous) as made:
+        made.serving = made.start_collector()
+        made.enrol()
+        made.must("veilleuse-agent", "send")
+        yield made
+
+
+@pytest.mark.promise("R15")
+def test_a_spool_of_the_previous_release_goes_on(fleet, figure):
+    """Acknowledged, numbered and unnumbered rows of 0.1: the 0.2 agent delivers them to a 0.1 collector, and after its
+    upgrade to a 0.2 one; the old agent is still served then."""
+    fleet.feed(300)
+    fleet.drain()
+    assert fleet.stop(fleet.serving) == 0
+    fleet.feed(300)
+    assert fleet.run("veilleuse-agent", "send").returncode == 1  # numbers them, reaches nobody
+    fleet.feed(300)
+    fleet.use_present(AGENT)
+    fleet.serving = fleet.start_collector()
+    fleet.drain()
+    assert fleet.stop(fleet.serving) == 0
+    fleet.use_present(COLLECTOR)
+    fleet.feed(300)
+    fleet.start_collector()
+    fleet.drain()
+    fleet.use_previous(AGENT)
+    fleet.feed(300)
+    fleet.drain()
+    figure(f"a spool of 0.1 under 0.2, and back: {fleet.compare()}")
+
+
+@pytest.mark.promise("R15")
+def test_a_collector_does_not_go_back_but_its_backup_does(fleet, figure):
+    """0.1 on the files of 0.2 ends with one line that says what to install; with the copy made before the upgrade it
+    serves again, and the agent sends what that copy lacks."""
+    fleet.feed(300)
+    fleet.drain()
+    assert fleet.stop(fleet.serving) == 0
+    shutil.copytree(fleet.data, fleet.folder / "copy")
+    fleet.use_present(*COMMANDS)
+    fleet.serving = fleet.start_collector()
+    fleet.feed(300)
+    fleet.drain()
+    assert fleet.stop(fleet.serving) == 0
+    fleet.use_previous(COLLECTOR)
+    refused = fleet.run("veilleuse", "serve")
+    assert refused.returncode == 1
+    (line,) = [line for line in refused.stderr.splitlines() if line.startswith("veilleuse: ")]
+    assert "this program knows 1: install the version of veilleuse that wrote it, or a newer one" in line
+    shutil.rmtree(fleet.data)
+    shutil.copytree(fleet.folder / "copy", fleet.data)
+    fleet.start_collector()
+    fleet.must("veilleuse-agent", "send")
+    fleet.drain()
+    figure(f"downgrade refused; from the copy {fleet.compare()}")
+
+
+@pytest.mark.long
+@pytest.mark.promise("R15")
+@pytest.mark.parametrize("first", [COLLECTOR, AGENT])
+def test_both_are_upgraded_while_records_flow(first, tmp_path, previous, figure):
+    """Either first: old with old, new with old, new with new, under the real service commands; 0 lost, 0 duplicated."""
+    with Fleet(tmp_path, previous, **RUNNING) as fleet:
+        running = {COLLECTOR: fleet.start_collector()}
+        fleet.enrol()
+        running[AGENT] = fleet.start("veilleuse-agent", "run")
+        fleet.wait_for(lambda: (fleet.state / "spool.db").exists(), "the spool is there")
+        fleet.wait_for(lambda: fleet.received() >= 1, "a record of the agent's own", seconds=60)
+        with Feeder(fleet, fleet.bodies(2_400)):
+            for which in (first, *(other for other in COMMANDS if other != first)):
+                flow(fleet)
+                upgrade(fleet, which, running)
+            flow(fleet)
+        fleet.wait_for(lambda: fleet.waiting() == 0, "all is delivered", seconds=120)
+        assert fleet.stop(running[AGENT]) == 0
+        fleet.drain()
+        assert fleet.stop(running[COLLECTOR]) == 0
+        figure(f"{first} first: {fleet.compare()}")
+
+
+def flow(fleet: Fleet) -> None:
+    """Until the next few hundred records have arrived."""
+    enough = fleet.received() + STEP
+    fleet.wait_for(lambda: fleet.received() >= enough, f"{STEP} records more", seconds=90)
+
+
+def upgrade(fleet: Fleet, which: str, running: dict[str, subprocess.Popen[bytes]]) -> None:
+    """The service of that name: stopped, and started in this version, on the same files."""
+    assert fleet.stop(running[which]) == 0
+    fleet.use_present(which)
+    running[which] = fleet.start_collector() if which == COLLECTOR else fleet.start("veilleuse-agent", "run")

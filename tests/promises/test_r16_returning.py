@@ -1,0 +1,200 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R16: a fleet comes back after an outage without a thundering herd. PROMISES.md §2.3."""
+
+from __future__ import annotations
+
+import heapq
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.machines import Machine, hello_request
+from tests.promises.returning import Fleet, Retry
+from tests.stack import Stack
+from veilleuse.agent.sender import retry_delay_milliseconds
+from veilleuse.wire.vocabulary import Population
+
+OUTAGE = 600_000
+FIRST = 120
+"""Seconds after the return whose mean is the measure."""
+TICK = 10
+"""Seconds."""
+PEAK, SECOND_PEAK = 3.0, 2.0
+WORKSTATIONS, CLASSROOMS = (Population.WORKSTATION, False), (Population.CLASSROOM, False)
+SERVERS, HELD = (Population.SERVER, False), (Population.SERVER, True)
+FLEETS: dict[str, tuple[Mapping[tuple[Population, bool], int], int]] = {
+    "servers": ({SERVERS: 10_000}, 900),
+    "servers that hold their channel": ({HELD: 10_000}, 900),
+    "mixed": ({WORKSTATIONS: 4_000, CLASSROOMS: 2_000, SERVERS: 3_000, HELD: 1_000}, 3_600),
+    "mostly workstations": ({WORKSTATIONS: 7_000, CLASSROOMS: 2_000, SERVERS: 1_000}, 3_600),
+}
+"""Name → (machines, seconds of the interval: the longest below a day)."""
+
+
+@dataclass(frozen=True)
+class Return:
+    """How a fleet came back."""
+
+    mean: float
+    """Connections/s over the first 120 s."""
+    peak: int
+    """The most in one of these seconds."""
+    later: float
+    """The most in ten seconds of the three intervals after, per second: a tick's worth, as a wave would be, not chance."""
+
+    @classmethod
+    def of(cls, calls: Counter[int], interval: int) -> Return:
+        """From connections by second since the return."""
+        first = [calls[second] for second in range(FIRST)]
+        later = [
+            sum(calls[second + within] for within in range(TICK))
+            for second in range(FIRST, FIRST + 3 * interval)
+        ]
+        return cls(sum(first) / FIRST, max(first), max(later) / TICK)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the promise is."""
+        return self.peak <= PEAK * self.mean and self.later <= SECOND_PEAK * self.mean and self.mean > 0
+
+    def __str__(self) -> str:
+        mean = self.mean or float("nan")
+        return f"peak {self.peak / mean:.2f} × mean of {self.mean:.1f}/s, later {self.later / mean:.2f} ×"
+
+
+def returned(name: str, folder: Path, patch: pytest.MonkeyPatch, retry: Retry) -> Return:
+    """The fleet of that name, after the outage."""
+    counts, interval = FLEETS[name]
+    horizon = OUTAGE + (FIRST + 3 * interval) * 1_000
+    fleet = Fleet(counts, OUTAGE, horizon, folder, retry=retry)
+    return Return.of(fleet.run(patch), interval)
+
+
+@pytest.mark.promise("R16")
+@pytest.mark.parametrize("name", FLEETS)
+def test_a_fleet_of_ten_thousand_comes_back_evenly(name, tmp_path, monkeypatch, figure):
+    """10 min away: no second of the first 120 has three times their mean; no ten of three intervals later have twice it."""
+    back = returned(name, tmp_path, monkeypatch, retry_delay_milliseconds)
+    figure(f"10,000 {name}: {back}")
+    assert back.kept
+
+
+@pytest.mark.promise("R16")
+def test_without_jitter_the_promise_is_broken(tmp_path, monkeypatch, figure):
+    """The same fleets, each wait at its ceiling: the check sees it."""
+
+    def certain(failures, interval, asked, uniform):
+        return retry_delay_milliseconds(failures, interval, asked, lambda low, high: high)
+
+    for name in ("servers that hold their channel", "mixed"):
+        back = returned(name, tmp_path, monkeypatch, certain)
+        assert not back.kept, f"{name}: {back}"
+    figure("mutant without jitter caught")
+
+
+# ------------------------------------------------------------------------------- real channels
+
+AGENTS = 1_000
+AWAY_SECONDS = 10
+INTERVAL = 900_000
+
+
+class Caller:
+    """A machine with a real channel of its own, that calls, waits and calls again as the real waits say."""
+
+    def __init__(self, machine: Machine, chance: random.Random) -> None:
+        self.machine = machine
+        self.uniform = chance.uniform
+        self.failures = 0
+        self.back: float | None = None
+        """When its first call after the outage was answered."""
+        self.took = 0.0
+
+    def call(self) -> float | None:
+        """One contact on a connection of its own; seconds until the next one, None when it was answered."""
+        began = time.monotonic()
+        try:
+            with self.machine.telemetry() as stub:
+                stub.Hello(hello_request(), timeout=15)
+        except grpc.RpcError:
+            self.failures += 1
+            return retry_delay_milliseconds(self.failures, INTERVAL, 0, self.uniform) / 1_000
+        self.back = time.monotonic()
+        self.took = self.back - began
+        return None
+
+
+@pytest.mark.long
+@pytest.mark.promise("R16")
+def test_a_thousand_real_channels_come_back(tmp_path, figure):
+    """A real collector goes away for 10 s under 1,000 machines that call within them: all are back within 2.5 min, and no
+    second of it takes three times the mean."""
+    with Stack(tmp_path) as stack:
+        collector = stack.start_collector()
+        machines = enrolled(stack, AGENTS)
+        assert stack.stop(collector) == 0
+        callers = [Caller(machine, random.Random(number)) for number, machine in enumerate(machines)]
+        chance = random.Random(0)
+        gone = time.monotonic()
+        queue = [(gone + chance.uniform(0, AWAY_SECONDS), number) for number in range(AGENTS)]
+        heapq.heapify(queue)
+        running = threading.Thread(target=drive, args=(callers, queue, gone + 240))
+        running.start()
+        time.sleep(AWAY_SECONDS)
+        stack.start_collector()
+        back = time.monotonic()
+        running.join()
+    times = [caller.back - back for caller in callers if caller.back is not None]
+    calls = Counter(int(second) for second in times)
+    mean, peak = sum(calls[second] for second in range(FIRST)) / FIRST, max(calls.values())
+    slowest = sorted(caller.took for caller in callers)[int(AGENTS * 0.99) - 1]
+    figure(
+        f"{len(times):,} real channels back in {max(times):.0f} s: peak {peak / mean:.2f} × mean of {mean:.1f}/s, "
+        f"p99 of a call with its handshake {slowest * 1000:.0f} ms"
+    )
+    assert len(times) == AGENTS
+    assert peak <= PEAK * mean
+    assert slowest < 5
+
+
+def enrolled(stack: Stack, number: int) -> list[Machine]:
+    """Machines with certificates from the collector's own authority, by one group token."""
+    import json
+
+    where = ("--entity", "test", "--site", "test", "--population", "server", "--uses", str(number))
+    stack.must("veilleuse", "token", "create", *where, "--output", str(stack.folder / "group"))
+    join = json.loads((stack.folder / "group").read_text())
+    machines = [Machine(join) for _ in range(number)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(Machine.enrol, machines))
+    return machines
+
+
+def drive(callers: list[Caller], queue: list[tuple[float, int]], until: float) -> None:
+    """Each calls when it is due, up to 64 at once, until all were answered."""
+    lock = threading.Lock()
+
+    def due(number: int) -> None:
+        wait = callers[number].call()
+        if wait is not None:
+            with lock:
+                heapq.heappush(queue, (time.monotonic() + wait, number))
+
+    with ThreadPoolExecutor(64) as pool:
+        while time.monotonic() < until and any(caller.back is None for caller in callers):
+            with lock:
+                ready = []
+                while queue and queue[0][0] <= time.monotonic():
+                    ready.append(heapq.heappop(queue)[1])
+            for number in ready:
+                pool.submit(due, number)
+            time.sleep(0.02)

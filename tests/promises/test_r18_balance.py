@@ -1,0 +1,252 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R18: produced = stored + declared gaps. The agent's own fold, drops and encoder; the collector's own validator and store."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.pushes import Stream, enrol, site
+from veilleuse.agent.encode import WireEncoder
+from veilleuse.agent.fold import Fold
+from veilleuse.agent.model import Record, Tick
+from veilleuse.agent.spool import gap_over
+from veilleuse.collector import settings
+from veilleuse.collector.figures import BalanceRow
+from veilleuse.collector.model import AppendResult, Grain, HostId, ValidPush
+from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
+from veilleuse.collector.validate import Machine, check_push
+from veilleuse.wire.vocabulary import DeviceClass, GapReason, Population, State, Supply
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
+PARIS = ZoneInfo("Europe/Paris")
+AUTUMN, SPRING = date(2026, 10, 25), date(2026, 3, 29)
+"""Days of 25 and of 23 hours."""
+NOW = int(datetime(2026, 12, 20, tzinfo=UTC).timestamp()) * 1000
+ENCODER = WireEncoder()
+GRAINS = {Population.SERVER: 300_000, Population.CLASSROOM: HOUR, Population.WORKSTATION: HOUR}
+SPAN_DAYS = {Population.SERVER: 6, Population.CLASSROOM: 9, Population.WORKSTATION: 36}
+
+
+def midnight(day: date) -> int:
+    """Of Paris, Unix ms."""
+    return int(datetime.combine(day, datetime.min.time(), PARIS).timestamp()) * 1000
+
+
+def life(population: Population, first: int, end: int, chance: random.Random) -> Iterator[Record]:
+    """What the real fold makes of a machine that works, idles, sleeps, is off, and is killed now and then."""
+    fold = Fold(population, GRAINS[population])
+    position = first
+    while position < end:
+        state = chance.choice(list(State))
+        length = chance.choice([HOUR // 2, 7 * HOUR, 11 * HOUR]) + chance.randrange(999_999)
+        step = 600_000 if state in (State.ON_ACTIVE, State.ON_IDLE) else length
+        for start in range(position, position + length, step):
+            tick = Tick(start, min(step, position + length - start), state, Supply.AC)
+            yield from fold.add(tick)
+        position += length
+        if chance.random() < 0.2:  # killed and started again from its checkpoint
+            fold, grown = Fold.from_json(fold.to_json(), population, GRAINS[population])
+            assert not grown
+
+
+@dataclass
+class Host:
+    """A machine of the store, and what was done to its records."""
+
+    host_id: HostId
+    population: Population
+    stream: Stream
+    bodies: list[Record]
+    fate: str = ""
+
+
+class Fleet:
+    """A store, and machines whose records reach it in one way or another."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store: SqliteStore = create_store(
+            directory, settings.Store(free_bytes_minimum=0), simulated=False, now_unix_milliseconds=NOW
+        )
+        self.store.registry.put_site(site())
+        self.directory = directory
+
+    def host(self, population: Population, around: date, seed: int) -> Host:
+        """Its records, not yet sent."""
+        first = midnight(around - timedelta(days=SPAN_DAYS[population] // 2)) + 5 * HOUR
+        bodies = list(life(population, first, first + SPAN_DAYS[population] * DAY, random.Random(seed)))
+        host_id = enrol(self.store.registry, population)
+        machine = Machine(population, DeviceClass.TOWER, allow_fake=False)
+        return Host(host_id, population, Stream(host_id, machine), bodies)
+
+    def send(self, stream: Stream, *wires: bytes) -> None:
+        """Number, check, store."""
+        first = len(stream.wires) + 1
+        stream.add(*wires)
+        for start in range(first, len(stream.wires) + 1, 500):
+            checked = check_push(stream.request(start, start + 499), stream.host_id, stream.machine, NOW)
+            assert isinstance(checked, ValidPush), checked
+            (outcome,) = self.store.ingest.append([checked])
+            assert outcome.result is AppendResult.STORED
+
+    def rows(self) -> list[BalanceRow]:
+        """The whole balance."""
+        with closing(SqliteReader(self.directory)) as reader:
+            return list(reader.balance(date(2026, 1, 1), date(2026, 12, 31)))
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """Empty."""
+    made = Fleet(tmp_path)
+    yield made
+    made.store.close()
+
+
+def encoded(records: list[Record]) -> list[bytes]:
+    """As the sender does."""
+    return [ENCODER.encode(record.to_json()) for record in records]
+
+
+# --------------------------------------------------------------- what becomes of a machine's records
+
+
+def whole(fleet: Fleet, host: Host) -> None:
+    """All arrive."""
+    fleet.send(host.stream, *encoded(host.bodies))
+
+
+def dropped(fleet: Fleet, host: Host) -> None:
+    """The spool's bound was reached: the resident puts one gap at the place of the oldest 32."""
+    first, last = len(host.bodies) // 3, len(host.bodies) // 2
+    last = min(last, first + 32)
+    lost = gap_over(GapReason.SPOOL_CAP, [body.to_json() for body in host.bodies[first:last]])
+    before, after = encoded(host.bodies[:first]), encoded(host.bodies[last:])
+    fleet.send(host.stream, *before, ENCODER.encode(lost.to_json()), *after)
+
+
+def refused(fleet: Fleet, host: Host) -> None:
+    """Every seventh record was refused; its gap stands at its own number."""
+    wires = encoded(host.bodies)
+    fleet.send(host.stream, *[ENCODER.refused(wire) if i % 7 == 3 else wire for i, wire in enumerate(wires)])
+
+
+def damaged(fleet: Fleet, host: Host) -> None:
+    """The spool was damaged: three numbered records are gone, and nobody knows of when; a new epoch."""
+    at = len(host.bodies) // 2
+    fleet.send(host.stream, *encoded(host.bodies[:at]))
+    again = Stream(host.host_id, host.stream.machine)
+    fleet.send(again, ENCODER.lost("spool_damaged", 3), *encoded(host.bodies[at + 3 :]))
+
+
+def rolled_back(fleet: Fleet, host: Host) -> None:
+    """The spool went back to a snapshot: a new epoch tells a third of it again."""
+    third = len(host.bodies) // 3
+    fleet.send(host.stream, *encoded(host.bodies[: 2 * third]))
+    fleet.send(Stream(host.host_id, host.stream.machine), *encoded(host.bodies[third:]))
+
+
+FATES: dict[str, Callable[[Fleet, Host], None]] = {
+    one.__name__: one for one in (whole, dropped, refused, damaged, rolled_back)
+}
+
+
+@pytest.mark.promise("R18")
+def test_every_whole_day_and_week_is_accounted_for(fleet, figure):
+    """Over days of 23, 24 and 25 hours and workstations' weeks, whatever became of the records: 0 ms unexplained, 0 ms told twice."""
+    hosts = []
+    for seed, (population, around, fate) in enumerate(
+        (population, around, fate)
+        for population in Population
+        for around in (SPRING, AUTUMN)
+        for fate in FATES
+    ):
+        host = fleet.host(population, around, seed)
+        FATES[fate](fleet, host)
+        host.fate = fate
+        hosts.append(host)
+    rows = fleet.rows()
+    unexplained = sum(row.unexplained_milliseconds for row in rows)
+    figure(
+        f"{unexplained} ms unexplained of {len(rows):,} whole days and weeks of {len(hosts)} machines"
+        f" ({sum(row.gap_milliseconds + row.undated_milliseconds for row in rows) / HOUR:,.0f} h in declared gaps)"
+    )
+    assert unexplained == 0
+    assert {row.host_id for row in rows} == {host.host_id for host in hosts}
+    assert {row.expected_milliseconds for row in rows if row.grain is Grain.DAY} == {
+        23 * HOUR,
+        DAY,
+        25 * HOUR,
+    }
+    weeks = {row.expected_milliseconds for row in rows if row.grain is Grain.WEEK}
+    assert weeks == {7 * DAY - HOUR, 7 * DAY, 7 * DAY + HOUR}
+    for row in rows:
+        assert row.expected_milliseconds + row.excess_milliseconds == (
+            row.stored_milliseconds
+            + row.gap_milliseconds
+            + row.undated_milliseconds
+            + row.unexplained_milliseconds
+        )
+    assert sum(row.excess_milliseconds for row in rows) == 0
+    fates = {host.host_id: host.fate for host in hosts}
+    assert {fates[row.host_id] for row in rows if row.gap_milliseconds} == {"dropped", "refused"}
+    assert {fates[row.host_id] for row in rows if row.undated_milliseconds} == {"damaged"}
+
+
+@pytest.mark.promise("R18")
+@pytest.mark.parametrize("population", list(Population))
+def test_a_record_lost_in_silence_shows(fleet, figure, population):
+    """A mutant that leaves out one record and says nothing: exactly its milliseconds are unexplained, on its day or week."""
+    host = fleet.host(population, AUTUMN, 77)
+    middle = len(host.bodies) // 2
+    gone = sum(cell.milliseconds for cell in host.bodies[middle].cells.values())
+    fleet.send(host.stream, *encoded(host.bodies[:middle] + host.bodies[middle + 1 :]))
+    rows = [row for row in fleet.rows() if row.unexplained_milliseconds]
+    figure(f"a mutant that drops a record shows: {gone} ms of a {population}")
+    assert [row.unexplained_milliseconds for row in rows] == [gone]
+
+
+def test_an_hour_told_twice_does_not_hide_one_that_is_missing(fleet):
+    """A server's clock was set back by an hour, and an hour of another time of the day was lost: both figures say so."""
+    host = fleet.host(Population.SERVER, date(2026, 6, 10), 5)
+    day = midnight(date(2026, 6, 10))
+    kept = [
+        body
+        for body in host.bodies
+        if not day + 3 * HOUR <= getattr(body.period, "start_unix_milliseconds", 0) < day + 4 * HOUR
+    ]
+    twice = [
+        body._replace(max_rss_bytes=7)
+        for body in kept
+        if day + 8 * HOUR <= getattr(body.period, "start_unix_milliseconds", 0) < day + 9 * HOUR
+    ]
+    fleet.send(host.stream, *encoded(kept + twice))
+    (row,) = [row for row in fleet.rows() if row.start == date(2026, 6, 10).toordinal()]
+    assert (row.unexplained_milliseconds, row.excess_milliseconds) == (HOUR, HOUR)
+    assert row.stored_milliseconds == DAY
+
+
+def test_gaps_stored_before_there_was_a_table_are_found_again(fleet):
+    """A directory of 0.1 is brought to the new schema: the spans in the stored bytes explain the same milliseconds."""
+    host = fleet.host(Population.SERVER, AUTUMN, 9)
+    dropped(fleet, host)
+    before = fleet.rows()
+    with fleet.store.transaction():
+        connection = fleet.store.data.connection
+        connection.execute("DELETE FROM gap_periods")
+        connection.execute("DELETE FROM meta WHERE key = 'gap_periods_filled'")
+    assert any(row.unexplained_milliseconds for row in fleet.rows())
+    fleet.store.close()
+    fleet.store = create_store(
+        fleet.directory, settings.Store(free_bytes_minimum=0), simulated=False, now_unix_milliseconds=NOW
+    )
+    assert fleet.rows() == before

@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R1: the collector is killed at random moments while agents send; and the same checker finds collectors with a defect."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.promises.check import Report
+from tests.promises.trial import FIRST_ACK_SECONDS, Trial
+
+
+def killed(folder, agents: int, kills: int, *, pushes_per_second: float, longest: float, processes: int = 1):
+    """The report after so many kills."""
+    with Trial(folder) as trial:
+        trial.enrol(agents)
+        trial.start()
+        trial.load(pushes_per_second, processes=processes)
+        trial.kill_and_start(kills, longest_seconds=longest)
+        return trial.end()
+
+
+def said(report: Report, kills: int) -> str:
+    """The figure."""
+    slowest = max(report.first_ack_seconds)
+    return (
+        f"{kills} kills under {report.agents} agents: {report}; first acknowledgement after ≤ {slowest:.1f} s"
+    )
+
+
+@pytest.mark.promise("R1", "R18")
+def test_twenty_kills(tmp_path, figure):
+    """Nothing acknowledged is lost, nothing is stored twice, every sum and chain is right, each restart serves within 5 s."""
+    report = killed(tmp_path, agents=40, kills=20, pushes_per_second=150, longest=0.15)
+    figure(said(report, 20))
+    assert report.sound, report.details
+    assert max(report.first_ack_seconds) < FIRST_ACK_SECONDS
+    assert report.acknowledged > 500
+    assert report.replayed > 0
+    assert report.lost_answers > 0
+
+
+@pytest.mark.long
+@pytest.mark.promise("R1", "R18")
+def test_two_hundred_kills(tmp_path, figure):
+    """The same with 500 agents and 200 kills."""
+    report = killed(tmp_path, agents=500, kills=200, pushes_per_second=300, longest=0.5, processes=2)
+    figure(said(report, 200))
+    assert report.sound, report.details
+    assert max(report.first_ack_seconds) < FIRST_ACK_SECONDS
+    assert report.acknowledged > 20_000
+
+
+def defective(folder, mutant: str, *, kills: int, seconds: float) -> Report:
+    """The report on a collector with a defect. Its agents may never come to rest."""
+    with Trial(folder, mutant=mutant) as trial:
+        trial.enrol(24)
+        trial.start()
+        trial.load(600)
+        trial.kill_and_start(kills, longest_seconds=0.1)
+        time.sleep(seconds)
+        return trial.end(drained=False)
+
+
+@pytest.mark.promise("R1")
+@pytest.mark.parametrize(
+    ("mutant", "kills", "seconds", "faults"),
+    [
+        ("acknowledges_first", 10, 0.0, ("lost", "marks_back")),
+        ("stores_replays", 0, 3.5, ("duplicated",)),
+        ("adds_retries", 0, 1.5, ("sums",)),
+        ("ignores_the_chain", 0, 3.5, ("lost", "chains")),
+    ],
+)
+def test_the_checker_finds(tmp_path, figure, mutant, kills, seconds, faults):
+    """A collector that acknowledges before the commit, stores replays, adds retries or ignores the chain is found out."""
+    report = defective(tmp_path, mutant, kills=kills, seconds=seconds)
+    found = {fault: report.faults[fault] for fault in faults}
+    figure(f"mutant {mutant}: " + ", ".join(f"{number} {fault}" for fault, number in found.items()))
+    assert any(found.values()), (found, report.details)

@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R20: the real agent and the real collector, a bad wire between them. What was measured arrives, once."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.fakes.agent import record
+from tests.promises.networks import NAME, NEAR_ADDRESS, Wire, wire
+from tests.stack import Stack, program
+from veilleuse.agent.spool import connect
+
+pytestmark = [pytest.mark.promise("R20"), pytest.mark.long]
+
+RECORDS = 1_500
+BAD_SECONDS = 45.0
+DRAIN_SECONDS = 120.0
+"""The back-off of an agent that could not deliver for a while ends within this."""
+
+
+class FarStack(Stack):
+    """A collector on the near host, an agent on the far one."""
+
+    def __init__(self, folder: Path, between: Wire) -> None:
+        """Ports as usual: they are free in a namespace of their own."""
+        names = {"GRPC__ADDRESS": 8641, "GRPC__ENROLMENT_ADDRESS": 8642}
+        listen = {f"VEILLEUSE__{name}": f"{NEAR_ADDRESS}:{port}" for name, port in names.items()}
+        told = {
+            "VEILLEUSE__GRPC__ADVERTISED_ADDRESS": f"{NAME}:8641",
+            "VEILLEUSE__GRPC__ADVERTISED_ENROLMENT_ADDRESS": f"{NAME}:8642",
+            "VEILLEUSE__PKI__SERVER_NAMES": NAME,
+            "VEILLEUSE_AGENT__MEASURE__POPULATION": "server",
+            "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
+        }
+        super().__init__(folder, listen | told)
+        self._between = between
+
+    def far(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command of the agent's that ends by itself."""
+        return subprocess.run(
+            self._between.far_command(program(command[0]), *command[1:]),
+            env=self.environment, capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+
+    def serve(self) -> None:
+        """The collector, on the near host."""
+        self.must("veilleuse", "init")
+        self._start("serve", self._between.near_command(program("veilleuse"), "serve"))
+        self.wait_for(lambda: "collector serves" in self.log("serve"), "the collector serves")
+
+    def run_agent(self) -> psutil.Process:
+        """The service, on the far host."""
+        return psutil.Process(
+            self._start("agent", self._between.far_command(program("veilleuse-agent"), "run")).pid
+        )
+
+    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[tuple[FarStack, Wire]]:
+    """A collector that serves, a machine that enrolled over a good wire, with records to send."""
+    with wire() as between, FarStack(tmp_path, between) as far:
+        far.serve()
+        join = tmp_path / "join"
+        where = ("--entity", "test", "--site", "test", "--population", "server", "--output", str(join))
+        far.must("veilleuse", "token", "create", *where)
+        far.far("veilleuse-agent", "enrol", str(join))
+        with closing(connect(far.state / "spool.db")) as spool:
+            rows = [(record(index).to_json(),) for index in range(RECORDS)]
+            spool.executemany("INSERT INTO pending (body) VALUES (?)", rows)
+        yield far, between
+
+
+def _freezes(between: Wire, stop: threading.Event) -> None:
+    """10 s without a packet, 5 s with."""
+    while not stop.is_set():
+        between.lose(1.0)
+        stop.wait(10)
+        between.mend()
+        stop.wait(5)
+
+
+CONDITIONS: dict[str, Callable[[Wire], None]] = {
+    "30 % loss": lambda between: between.lose(0.3),
+    "256 kbit/s": lambda between: between.narrow(256),
+    "10 s freezes": lambda between: None,
+    "MTU 576": lambda between: between.shorten(576),
+    "no DNS": lambda between: between.forget_name(),
+}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_bad_wire_loses_nothing(
+    stack: tuple[FarStack, Wire], condition: str, figure: Callable[[str], None]
+) -> None:
+    """45 s of it with 1,500 records waiting and new ones made, then a good wire: all of them arrive, each once; little CPU."""
+    far, between = stack
+    agent = far.run_agent()
+    time.sleep(3)  # it has started
+    CONDITIONS[condition](between)
+    stop = threading.Event()
+    freezer = threading.Thread(target=_freezes, args=(between, stop))
+    if condition == "10 s freezes":
+        freezer.start()
+    began, spent = time.monotonic(), _cpu_seconds(agent)
+    time.sleep(BAD_SECONDS)
+    share = (_cpu_seconds(agent) - spent) / (time.monotonic() - began)
+    stop.set()
+    if freezer.ident is not None:
+        freezer.join()
+    arrived_in_bad = _stored(far)
+    between.mend()
+    far.wait_for(lambda: _stored(far) >= RECORDS, "everything has arrived", seconds=DRAIN_SECONDS)
+    took = time.monotonic() - began - BAD_SECONDS
+    far.stop(far.processes[-1])
+    far.far("veilleuse-agent", "send")
+    lost, other = _compared(far)
+    figure(
+        f"{condition}: {arrived_in_bad:,} arrived in it, the rest within {took:.0f} s; {lost} lost, {other} unlike; "
+        f"agent CPU {share:.2%}"
+    )
+    assert (lost, other) == (0, 0)
+    assert share < 0.01
+
+
+def _cpu_seconds(agent: psutil.Process) -> float:
+    """Of the resident and of senders, ended ones included (`ip netns exec` became the agent itself)."""
+    own = agent.cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for child in agent.children(recursive=True):
+        times = child.cpu_times()
+        total += times.user + times.system
+    return float(total)
+
+
+def _stored(far: FarStack) -> int:
+    with closing(sqlite3.connect(f"file:{far.data / 'data.db'}?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT count(*) FROM records").fetchone()[0])
+
+
+def _compared(far: FarStack) -> tuple[int, int]:
+    """(records of the agent's ring that the collector lacks, records that are there twice, differ, or nobody sent)."""
+    with closing(sqlite3.connect(far.state / "spool.db")) as spool:
+        sent = [bytes(row[0]) for row in spool.execute("SELECT wire FROM outbox ORDER BY seq")]
+        waiting = spool.execute("SELECT count(*) FROM pending").fetchone()[0]
+    with closing(sqlite3.connect(f"file:{far.data / 'data.db'}?mode=ro", uri=True)) as db:
+        stored = [bytes(row[0]) for row in db.execute("SELECT wire FROM records ORDER BY stream_id, seq")]
+    missing = len(set(sent) - set(stored)) + waiting
+    return missing, len(stored) - len(set(stored)) + len(set(stored) - set(sent))

@@ -1,0 +1,34 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R4: one answer in five is lost after the commit."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.promises.proxy import Proxy
+from tests.promises.trial import Trial
+
+
+@pytest.mark.promise("R4", "R18")
+def test_answers_lost_after_the_commit(tmp_path, figure):
+    """Agents that never heard an acknowledgement send again: everything arrives, nothing twice."""
+    with Trial(tmp_path) as trial:
+        trial.enrol(40)
+        trial.start()
+        trial.stack.wait_for(trial.serves, "the collector serves", process=trial.collector)
+        host, _, port = trial.address.rpartition(":")
+        with Proxy((host, int(port))) as proxy:
+            proxy.lose_answers = 0.2
+            trial.load(200, address=proxy.address)
+            time.sleep(6)
+            report = trial.end()
+    lost, answers = proxy.counts["lost"], proxy.counts["answers"]
+    figure(
+        f"{lost} of {answers} answers lost ({lost / answers:.0%}), {report.lost_answers} known to be after a commit: {report}"
+    )
+    assert report.sound, report.details
+    assert lost > 0.1 * answers > 20
+    assert report.lost_answers > 10

@@ -1,0 +1,56 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R5: the disk under the collector fails now and then: fdatasync says EIO, a write says ENOSPC."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+
+import pytest
+
+from tests.peers import peer
+from tests.promises.trial import Trial
+from tests.stack import get
+
+FSYNC = "enable_random name=posix/io/sync/fdatasync,probability=0.01,failinfo=5"
+"""EIO. libfiu has no hook for pwrite64, which is what SQLite calls: strace makes those fail, in the kernel's place."""
+WRITES_BEFORE, EVERY = 300, 100
+
+
+@pytest.mark.promise("R5", "R18")
+def test_one_percent_of_fsyncs_and_writes_fail(tmp_path, figure):
+    """Nothing acknowledged is lost, the collector goes on, /metrics counts the errors by kind."""
+    with Trial(tmp_path) as trial:
+        strace = str(peer("strace"))
+        files = [part for name in ("data.db", "data.db-wal") for part in ("-P", str(trial.stack.data / name))]
+        inject = f"inject=pwrite64:error=ENOSPC:when={WRITES_BEFORE}+{EVERY}"
+        injected = tmp_path / "injected"
+        tracing = [strace, "-D", "-f", "--seccomp-bpf", "-qq", "-o", str(injected), *files]
+        failing = [str(peer("fiu-run")), "-x", "-f", str(tmp_path / "fiu")]
+        trial.enrol(30)
+        trial.start([*tracing, "-e", "trace=pwrite64", "-e", inject, *failing])
+        trial.load(150)
+        trial.wait_for_ack()
+        assert trial.collector is not None
+        control = [str(peer("fiu-ctrl")), "-f", str(tmp_path / "fiu"), "-c", FSYNC]
+        subprocess.run([*control, str(trial.collector.pid)], check=True)
+        time.sleep(7)
+        errors = store_errors(get(trial.stack.url + "metrics"))
+        running = trial.collector.poll() is None
+        report = trial.end()
+        refused_writes = injected.read_text().count("ENOSPC")
+    figure(f"{refused_writes} writes refused, errors counted {errors}: {report}")
+    assert running, trial.said()
+    assert "Traceback" not in trial.said()
+    assert refused_writes > 3
+    assert errors.get("full", 0) > 0
+    assert errors.get("failing", 0) > 0
+    assert report.sound, report.details
+
+
+def store_errors(metrics: str) -> dict[str, int]:
+    """Errors of the store by reason, as /metrics has them."""
+    found = re.findall(r'^veilleuse_collector_store_errors_total\{reason="(\w+)"\} (\S+)$', metrics, re.M)
+    return {reason: round(float(number)) for reason, number in found if float(number)}

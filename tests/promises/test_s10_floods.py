@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S10: HTTP/2 frames that cost the sender nothing: resets, pings, settings. An honest agent hardly notices."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hyperframe.frame import Frame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
+
+from tests.peers import peer
+from tests.promises.served import Heartbeat, served, where
+
+pytestmark = [pytest.mark.promise("S10"), pytest.mark.long]
+
+SECONDS = 8.0
+CONNECTIONS = 8
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+CALM_AT_LEAST_SECONDS = 0.010
+"""A p99 below this is the noise of a machine of two cores: the ratio is taken to it."""
+
+
+def _resets(number: int) -> list[Frame]:
+    """Open a stream and reset it at once (CVE-2023-44487); streams have odd numbers."""
+    stream = 2 * number + 1
+    # HPACK, static table: :method POST, :scheme https, :path / ; enough for a stream to exist
+    headers = HeadersFrame(stream, data=b"\x83\x87\x84", flags=["END_HEADERS", "END_STREAM"])
+    return [headers, RstStreamFrame(stream, error_code=8)]
+
+
+def _pings(number: int) -> list[Frame]:
+    return [PingFrame(opaque_data=number.to_bytes(8, "big"))]
+
+
+def _settings(number: int) -> list[Frame]:
+    return [SettingsFrame(settings={SettingsFrame.INITIAL_WINDOW_SIZE: 65_535 + number % 2})]
+
+
+FLOODS: dict[str, Callable[[int], list[Frame]]] = {"RST": _resets, "PING": _pings, "SETTINGS": _settings}
+
+
+def flood(kind: str, host: str, port: int, seconds: float) -> int:
+    """Send them as fast as they go, on a fresh connection each time one is closed; how many went."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    until, sent = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        try:
+            with context.wrap_socket(socket.create_connection((host, port), timeout=2)) as connection:
+                connection.sendall(PREFACE + SettingsFrame().serialize())
+                number = 0
+                while time.monotonic() < until:
+                    frames = [frame for more in range(50) for frame in FLOODS[kind](number + more)]
+                    connection.sendall(b"".join(frame.serialize() for frame in frames))
+                    number += 50
+                    sent += len(frames)
+        except OSError:  # told to go away: that is the answer we hope for
+            time.sleep(0.01)
+    return sent
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_flood_of_frames_leaves_the_others_their_answers(
+    tmp_path: Path, kind: str, figure: Callable[[str], None]
+) -> None:
+    """8 connections flood the open port for 8 s: the p99 of an honest agent's calls stays below three times the calm one.
+
+    The attackers are niced: elsewhere they would have processors of their own.
+    """
+    with served(tmp_path) as (stack, machine, _):
+        with Heartbeat(machine) as calm:
+            time.sleep(SECONDS)
+        host, port = where(stack, "GRPC__ENROLMENT_ADDRESS")
+        call = f"from tests.promises.test_s10_floods import flood; print(flood({kind!r}, {host!r}, {port}, {SECONDS}))"
+        attackers = [
+            subprocess.Popen(
+                [sys.executable, "-c", f"import os; os.nice(19); {call}"],
+                cwd=Path(__file__).parents[2],
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            )
+            for _ in range(CONNECTIONS)
+        ]
+        time.sleep(1.5)  # their interpreters start
+        with Heartbeat(machine) as flooded:
+            sent = sum(int(attacker.communicate(timeout=60)[0] or 0) for attacker in attackers)
+        ratio = flooded.p99 / max(calm.p99, CALM_AT_LEAST_SECONDS)
+        figure(
+            f"{kind}: {sent:,} frames, p99 {flooded.p99 * 1000:.0f} ms against {calm.p99 * 1000:.0f} ms calm: {ratio:.1f} ×"
+        )
+        assert sent > 1_000
+        assert ratio < 3
+
+
+def test_h2load_is_served_beside_an_honest_agent(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """h2load, 20 connections of 4 streams, calls that do not exist: they are answered, and the agent's p99 stays below 3 × calm."""
+    program = peer("h2load")
+    with served(tmp_path) as (stack, machine, _):
+        with Heartbeat(machine) as calm:
+            time.sleep(SECONDS)
+        host, port = where(stack, "GRPC__ENROLMENT_ADDRESS")
+        command = [
+            "nice",
+            "-n",
+            "19",
+            str(program),
+            "-n",
+            "4000",
+            "-c",
+            "20",
+            "-m",
+            "4",
+            f"https://{host}:{port}/",
+        ]
+        with Heartbeat(machine) as loaded:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        requests = next(line for line in done.stdout.splitlines() if line.startswith("requests:"))
+        ratio = loaded.p99 / max(calm.p99, CALM_AT_LEAST_SECONDS)
+        figure(
+            f"h2load {requests.split(': ')[1].split(',')[0]} requests: p99 {loaded.p99 * 1000:.0f} ms, {ratio:.1f} × calm"
+        )
+        assert ratio < 3

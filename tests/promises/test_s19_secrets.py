@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S19: no secret in logs, `ps`, the environment, what `doctor` and `show` say, or a core dump."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.architecture.tree import ROOT
+from tests.stack import Stack
+
+METRICS_TOKEN = "CANARY-metrics-token-0123456789abcdef"
+DEBUG = {
+    "VEILLEUSE__LOG__LEVEL": "debug",
+    "VEILLEUSE_AGENT__LOG__LEVEL": "debug",
+    "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "1",
+}
+
+
+class Said:
+    """All that any command has printed."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.texts: list[tuple[str, str]] = []
+
+    def run(self, *command: str, **environment: str) -> int:
+        """Its exit code; what it said is kept."""
+        done = self._stack.run(*command, **environment)
+        self.texts.append((" ".join(command), done.stdout + done.stderr))
+        return done.returncode
+
+
+def secrets_in(*folders: Path) -> dict[str, str]:
+    """What must not be found anywhere: a line of each private key, and the values of join files."""
+    found: dict[str, str] = {}
+    for file in (one for folder in folders for one in folder.rglob("*") if one.is_file()):
+        text = file.read_bytes().decode("ascii", errors="replace")
+        for body in re.findall(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\n([^-]+)", text):
+            found[str(file)] = body.splitlines()[1][:40]
+    return found
+
+
+def processes_of(stack: Stack) -> list[psutil.Process]:
+    """Ours, with their children."""
+    roots = [psutil.Process(one.pid) for one in stack.processes if one.poll() is None]
+    every = [each for root in roots for each in (root, *root.children(recursive=True))]
+    return [each for each in every if each.status() != psutil.STATUS_ZOMBIE]  # the sender has just ended
+
+
+@pytest.mark.promise("S19")
+def test_no_secret_is_ever_said(tmp_path, figure):
+    """Both sides at log level debug, through enrolment, refusals, contacts, diagnosis and backups: no canary anywhere."""
+    token_file, join, spoilt = tmp_path / "metrics-token", tmp_path / "join", tmp_path / "spoilt"
+    token_file.write_text(METRICS_TOKEN)
+    token_file.chmod(0o600)
+    settings = DEBUG | {
+        "VEILLEUSE__HTTP__METRICS_TOKEN_FILE": str(token_file),
+        "VEILLEUSE__BACKUP__KEY_FILE": str(tmp_path / "backup.key"),
+    }
+    with Stack(tmp_path, settings) as stack:
+        said = Said(stack)
+        said.run("veilleuse", "backup", "--new-key", str(tmp_path / "backup.key"))
+        assert said.run("veilleuse", "init") == 0
+        stack.start("veilleuse", "serve")
+        stack.wait_for(lambda: "web ready" in stack.log("veilleuse"), "the collector serves")
+        where = ("--entity", "DSI", "--site", "test", "--population", "server")
+        assert said.run("veilleuse", "token", "create", *where, "--output", str(join)) == 0
+        secrets = dict(json.loads(join.read_text()))
+        canaries = {
+            "token": secrets["token"],
+            "fleet key": secrets["fleet_key"],
+            "metrics token": METRICS_TOKEN,
+            "backup key": (tmp_path / "backup.key").read_text().strip().splitlines()[-1],
+        }
+        spoilt.write_text(join.read_text()[:-40])
+        assert said.run("veilleuse-agent", "enrol", str(spoilt)) == 1
+        pinned = {"VEILLEUSE_AGENT__COLLECTOR__CA_SHA256": "ab" * 32}
+        assert said.run("veilleuse-agent", "enrol", str(join), **pinned) == 1
+        assert said.run("veilleuse-agent", "enrol", "--keep", str(join)) == 0
+        elsewhere = {"VEILLEUSE_AGENT__PATHS__STATE": str(tmp_path / "other")}
+        assert said.run("veilleuse-agent", "enrol", str(join), **elsewhere) == 1  # used
+        agent = stack.start("veilleuse-agent", "run")
+        stack.wait_for(lambda: "contact done" in stack.log("veilleuse-agent"), "a contact", process=agent)
+        running = processes_of(stack)
+        shown = [(f"ps {one.pid}", " ".join(one.cmdline())) for one in running]
+        shown += [(f"environ {one.pid}", "\0".join(one.environ().values())) for one in running]
+        cores = {
+            Path(f"/proc/{one.pid}/limits").read_text().split("Max core file size")[1].split()[0]
+            for one in running
+        }
+        for command in ("doctor --json", "doctor", "show", "config", "version", "send"):
+            said.run("veilleuse-agent", *command.split())
+        for command in (
+            "doctor --json",
+            "hosts list --json",
+            "token list",
+            f"backup {tmp_path / 'sealed'}",
+            "restore /dev/null",
+            "version",
+        ):
+            said.run("veilleuse", *command.split())
+        canaries |= secrets_in(stack.data, stack.state)
+        said.run("veilleuse-agent", "prepare-image")
+        stack.stop(agent)
+        said.run("veilleuse-agent", "prepare-image", "--json")
+        logs = [(name, stack.log(name)) for name in ("veilleuse", "veilleuse-agent")]
+        everything = [*said.texts, *shown, *logs]
+        leaks = [
+            f"{name} in {where_}"
+            for where_, text in everything
+            for name, canary in canaries.items()
+            if canary in text or canary in _wrapped(text)
+        ]
+        figure(
+            f"{len(leaks)} of {len(canaries)} canaries found in {len(everything)} places "
+            f"({len(running)} processes, core limit {'/'.join(sorted(cores))})"
+        )
+        assert len(canaries) >= 7
+        assert leaks == []
+        assert cores == {"0"}
+
+
+@pytest.mark.promise("S19")
+def test_units_leave_no_core_dump(figure):
+    """LimitCORE=0 in both units: what systemd starts has none even before the first line of ours."""
+    units = sorted((ROOT / "deploy/systemd").glob("veilleuse-*.service"))
+    without = [unit.name for unit in units if "\nLimitCORE=0\n" not in unit.read_text()]
+    figure(f"LimitCORE=0 in {len(units) - len(without)} of {len(units)} units")
+    assert without == []
+
+
+def _wrapped(text: str) -> str:
+    """A table breaks long words over lines."""
+    return re.sub(r"[\s│|]+", "", text)
+
+
+def test_the_search_finds_what_is_there(tmp_path):
+    """A canary in an environment, a command line and a broken line of a table is found."""
+    process = subprocess.Popen(["sleep", "30"], env={"X": "CANARY-9"})
+    try:
+        assert "CANARY-9" in "\0".join(psutil.Process(process.pid).environ().values())
+    finally:
+        process.kill()
+        process.wait()
+    assert "CANARY-9" in _wrapped("│ CANA │\n│ RY-9 │")
+    (tmp_path / "key.pem").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\nBBBB\n-----END PRIVATE KEY-----\n")
+    assert list(secrets_in(tmp_path).values()) == ["BBBB"]

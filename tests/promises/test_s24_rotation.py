@@ -1,0 +1,350 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S24: the root replaced under 500 agents, 50 of them away during the whole overlap. 16 months of a virtual clock.
+
+Real: the authority and its files, the registry (SQLite) and its writer, enrolment, renewal, authorisation, the steps of the
+operator with their refusals, and the agent's own check of what it is given. Virtual: time, and the network: at each contact
+OpenSSL verifies the collector's chain against the roots that this agent holds, and cryptography the agent's chain against the
+roots that the collector trusts, both at the virtual moment. (gRPC itself has no settable clock; tests/integration/
+test_rotation.py shows that its verdicts are the same.)
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from tests.machines import settings_in
+from tests.peers import peer
+from veilleuse.agent import keys
+from veilleuse.agent.errors import IdentityError
+from veilleuse.agent.identity import Identity, Place
+from veilleuse.collector.admin import ca
+from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
+from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.enrolment.joining import Application, Joining
+from veilleuse.collector.enrolment.renewal import Challenges, Renewal
+from veilleuse.collector.enrolment.tokens import FailureLimiter
+from veilleuse.collector.errors import AdminError, CollectorError
+from veilleuse.collector.model import AgentId, CertificateChain
+from veilleuse.wire.vocabulary import Population
+
+HERE = ip_address("192.0.2.9")
+ROTATE, SWITCH = 20, 50
+"""Days after the first."""
+LAST_RETURN = 398
+"""Days after its certificate's end on which the last of the absent comes back: RenewExpired takes it up to 400."""
+LOST_ANSWERS = 0.02
+"""Share of renewals whose answer never arrives."""
+SHARES = {Population.SERVER: 0.02, Population.CLASSROOM: 0.3, Population.WORKSTATION: 0.68}
+_PLACE = Place("a:1", "a:2", "DSI", "Lyon", "server", ca_pinned=False)
+
+
+class Lost(Exception):
+    """This agent cannot come back by itself."""
+
+
+@dataclass
+class Agent:
+    """One machine's identity, as its disk has it."""
+
+    population: Population
+    absent_from: datetime | None = None
+    absent_until: datetime | None = None
+    last_moment: bool = False
+    """Comes back on the last days on which it may, instead."""
+    agent_id: AgentId = field(default=AgentId(b""))
+    key_pem: bytes = field(default=b"", repr=False)
+    pending_pem: bytes | None = field(default=None, repr=False)
+    chain: tuple[bytes, ...] = ()
+    roots: tuple[bytes, ...] = ()
+    validity: tuple[int, int] = (0, 0)
+
+    def request(self) -> bytes:
+        """For its pending key, made once and kept until an answer came."""
+        if self.pending_pem is None:
+            self.pending_pem = keys.new_key_pem()
+        return keys.request_der(self.pending_pem)
+
+    def keep(self, given: CertificateChain) -> None:
+        """As the agent does, after its own check. Raises IdentityError."""
+        assert self.pending_pem is not None
+        roots = [*given.roots_der]
+        self.validity = keys.checked_validity(
+            given.certificate_der,
+            [*given.intermediates_der],
+            roots,
+            self.pending_pem,
+            [*self.roots] or roots,
+        )
+        self.chain = (given.certificate_der, *given.intermediates_der)
+        self.roots, self.key_pem, self.pending_pem = given.roots_der, self.pending_pem, None
+
+    def renewal_due(self) -> datetime:
+        """By the agent's own rule: two thirds of the certificate's life, and its jitter."""
+        identity = Identity(self.agent_id, b"", b"", b"", *self.validity, _PLACE)
+        return _moment(identity.renewal_due_unix_milliseconds())
+
+
+class World:
+    """One collector and its machines."""
+
+    def __init__(self, collector: Collector, agents: int, away: int, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now = self.began = datetime.now(UTC)
+        self.authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
+        self.office = replace(collector.office, authority=self.authority, now=lambda: self.now)
+        self.operations = replace(collector.operations, office=self.office)
+        self.challenges = Challenges(lambda: self.now.timestamp())
+        self.renewal = Renewal(self.office, self.challenges, self._came_back)
+        self.door = CertificateAuthoriser(self.authority, self.office.standings, now=lambda: self.now)
+        self.openssl = str(peer("openssl"))
+        self.verdicts: dict[tuple[frozenset[bytes], bytes, int], bool] = {}
+        self.renewed = self.came_back = self.refusals_to_retire = 0
+        self.retired_on: int | None = None
+        self.agents = self._enrol(agents, away)
+
+    def _came_back(self) -> None:
+        self.came_back += 1
+
+    def _enrol(self, count: int, away: int) -> list[Agent]:
+        joining = Joining(self.office, FailureLimiter(lambda: self.now.timestamp()))
+        made: list[Agent] = []
+        for population, share in SHARES.items():
+            number = count - len(made) if population is Population.WORKSTATION else round(count * share)
+            order = {"org_entity": "DSI", "site": "Lyon", "population": population.value, "uses": number}
+            token = self.operations.perform("token_create", order)["join"]["token"]
+            for _ in range(number):
+                agent = Agent(population)
+                joined = joining.join(Application(token, agent.request(), HERE))
+                assert joined.chain is not None
+                agent.agent_id = joined.host.agent_id
+                agent.keep(joined.chain)
+                made.append(agent)
+        # Gone before the rotation begins, back after the switch: soon, late, and on the last days on which they may.
+        for number, agent in enumerate(self.random.sample(made, away)):
+            agent.absent_from = self.began + timedelta(days=self.random.uniform(1, ROTATE))
+            after_switch = SWITCH + (self.random.uniform(1, 60), self.random.uniform(60, 300))[number % 2]
+            agent.absent_until = self.began + timedelta(days=after_switch)
+            agent.last_moment = number % 5 == 4
+        return made
+
+    # --- a contact
+
+    def contact(self, agent: Agent) -> None:
+        """Hello, and whatever renewal is due. Raises Lost."""
+        if self._millis() >= agent.validity[1] or not self._door_opens(agent):
+            self._come_back(agent)
+            if not self._door_opens(agent):
+                raise Lost("its new certificate is refused")
+        if self.now >= agent.renewal_due():
+            held = self.authority.recognise(agent.chain[0])
+            caller = self.door.authorise(_pem(agent.chain[0]))
+            given = self.renewal.renew(caller, agent.request())
+            if self.random.random() >= LOST_ANSWERS:
+                agent.keep(given)
+                self.renewed += 1
+            assert held.agent_id == agent.agent_id
+
+    def _door_opens(self, agent: Agent) -> bool:
+        """Mutual TLS, then the collector's own decision. Raises Lost when the agent does not believe the collector."""
+        if not self._believes(agent):
+            raise Lost("it does not believe the collector")
+        leaf, *above = map(x509.load_der_x509_certificate, agent.chain)
+        verifier = PolicyBuilder().store(Store(self.authority.holdings.roots)).time(self.now)
+        try:
+            verifier.build_client_verifier().verify(leaf, above)
+        except VerificationError:
+            return False  # a certificate of the old intermediate after the old root is gone
+        self.door.authorise(leaf.public_bytes(Encoding.PEM))
+        return True
+
+    def _come_back(self, agent: Agent) -> None:
+        """RenewExpired on the other port. Raises Lost."""
+        if not self._believes(agent):
+            raise Lost("it does not believe the collector")
+        request, nonce = agent.request(), self.challenges.issue(agent.agent_id)
+        try:
+            given = self.renewal.renew_expired(
+                agent_id=agent.agent_id,
+                nonce=nonce,
+                certificate_der=agent.chain[0],
+                signature_der=keys.sign_renew_expired(agent.key_pem, nonce, request),
+                certificate_request_der=request,
+            )
+            agent.keep(given)
+        except (CollectorError, IdentityError) as error:
+            raise Lost(str(error)) from error
+
+    def _believes(self, agent: Agent) -> bool:
+        """OpenSSL's verdict on the collector's chain, with the roots that this agent holds, now; strict, once a day for equal ones."""
+        chain = self.authority.server_identity().chain_pem
+        key = frozenset(agent.roots), chain, (self.now - self.began).days
+        if key not in self.verdicts:
+            server, *above = x509.load_pem_x509_certificates(chain)
+            with tempfile.TemporaryDirectory() as folder:
+                for name, ders in (
+                    ("roots", agent.roots),
+                    ("above", map(_der, above)),
+                    ("server", [_der(server)]),
+                ):
+                    (Path(folder) / name).write_bytes(b"".join(map(_pem, ders)))
+                command = [
+                    self.openssl,
+                    "verify",
+                    "-x509_strict",
+                    "-no-CApath",
+                    "-no-CAstore",
+                    "-purpose",
+                    "sslserver",
+                ]
+                at = ["-verify_hostname", "localhost", "-attime", str(int(self.now.timestamp()))]
+                files = ["-CAfile", "roots", "-untrusted", "above", "server"]
+                done = subprocess.run([*command, *at, *files], cwd=folder, capture_output=True, check=False)
+            self.verdicts[key] = done.returncode == 0
+        return self.verdicts[key]
+
+    # --- the months
+
+    def live(self, operator: Callable[[World, int], None], days: int) -> list[Agent]:
+        """`days` days: machines come when a renewal is due, give or take; the operator acts each day. Who was lost.
+
+        On the last day everyone comes once more.
+        """
+        queue = [(self._next(agent), number) for number, agent in enumerate(self.agents)]
+        heapq.heapify(queue)
+        lost: list[Agent] = []
+        for day in range(days + 1):
+            self.now = self.began + timedelta(days=day)
+            operator(self, day)
+            evening = self.now + timedelta(days=1)
+            while queue and queue[0][0] < evening:
+                self.now, number = heapq.heappop(queue)
+                agent = self.agents[number]
+                try:
+                    self.contact(agent)
+                    heapq.heappush(queue, (self._next(agent), number))
+                except Lost:
+                    lost.append(agent)
+        self.now = self.began + timedelta(days=days + 2)
+        for agent in self.agents:
+            if agent in lost:
+                continue
+            try:
+                self.contact(agent)
+            except Lost:
+                lost.append(agent)
+        return lost
+
+    def _next(self, agent: Agent) -> datetime:
+        """When a renewal is due and the machine is on; a tenth of the times after a leave, when the certificate has long ended."""
+        leave = timedelta(days=self.random.uniform(5, 20)) if self.random.random() < 0.1 else timedelta()
+        late = timedelta(hours=self.random.uniform(0.1, 6 if agent.population is Population.SERVER else 40))
+        at = max(self.now, agent.renewal_due()) + late + leave
+        if agent.absent_from is not None and agent.absent_until is not None and at >= agent.absent_from:
+            last = _moment(agent.validity[1]) + timedelta(days=LAST_RETURN)
+            at = max(at, last if agent.last_moment else agent.absent_until)
+            agent.absent_from = None  # once
+        return at
+
+    def _millis(self) -> int:
+        return round(self.now.timestamp() * 1000)
+
+
+@contextmanager
+def world(agents: int, away: int, seed: int = 7) -> Iterator[World]:
+    """On a disk in memory: months of commits."""
+    shm = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
+        settings = settings_in(Path(folder))
+        initialise(settings, site="Lyon")
+        with open_collector(settings) as collector:
+            yield World(collector, agents, away, seed)
+
+
+def careful(world: World, day: int) -> None:
+    """Rotates, switches a month later, and from then on tries every day to retire: the refusal is what keeps machines."""
+    if day == ROTATE:
+        ca.rotate(world.operations)
+    elif day == SWITCH:
+        ca.switch(world.operations)
+    elif day > SWITCH and world.retired_on is None:
+        try:
+            ca.retire(world.operations)
+            world.retired_on = day
+        except AdminError:
+            world.refusals_to_retire += 1
+
+
+def without_cross(world: World, day: int) -> None:
+    """The same, but nobody signed the next root with the present one, and the operator does not wait."""
+    if day == ROTATE:
+        ca.rotate(world.operations, cross=False)
+    elif day == SWITCH:
+        ca.switch(world.operations, force=True)
+
+
+def impatient(world: World, day: int) -> None:
+    """Retires on the day after the switch, whatever it is told."""
+    careful(world, day) if day <= SWITCH else None
+    if day == SWITCH + 1:
+        ca.retire(world.operations, force=True)
+        world.retired_on = day
+
+
+@pytest.mark.long
+@pytest.mark.promise("S24")
+def test_nobody_lost_of_500_in_a_rotation(figure):
+    """500 agents, 50 away during the whole overlap and back up to 398 days after their certificate's end: 0 lost; then retired."""
+    with world(500, 50) as made:
+        lost = made.live(careful, SWITCH + LAST_RETURN + 30)
+        assert all(len(agent.roots) >= 1 for agent in made.agents)
+        roots = {root for agent in made.agents for root in agent.roots}
+        figure(
+            f"{len(lost)} lost of {len(made.agents)}, 50 of them away during the overlap; {made.renewed:,} renewals, "
+            f"{made.came_back:,} after the end; retired after {made.refusals_to_retire} refusals"
+        )
+    assert not lost
+    assert made.retired_on is not None
+    assert made.refusals_to_retire > 300
+    assert made.came_back > 50
+    assert roots >= {made.authority.root.public_bytes(Encoding.DER)}
+
+
+@pytest.mark.long
+@pytest.mark.promise("S24")
+@pytest.mark.parametrize("operator", [without_cross, impatient])
+def test_the_same_without_its_means_loses_those_who_were_away(operator):
+    """Mutants: no cross certificate, or a retirement forced too early. The 10 absent of 60 are lost, and hardly anybody else."""
+    with world(60, 10) as made:
+        lost = made.live(operator, SWITCH + LAST_RETURN + 5)
+    absent = [agent for agent in made.agents if agent.absent_until is not None]
+    assert len(absent) == 10
+    assert [agent for agent in absent if agent not in lost] == []
+    assert len(lost) <= 12  # somebody on leave whose last answer was lost
+
+
+def _moment(unix_milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(unix_milliseconds / 1000, UTC)
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
+
+
+def _pem(der: bytes) -> bytes:
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)

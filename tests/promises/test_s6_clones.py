@@ -1,0 +1,143 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S6: machines started from the image of one that was enrolled. PROMISES.md §2.7."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.agent import record
+from tests.promises.clones import Machine, Room, room
+from veilleuse.agent.spool import connect
+
+FINE = {
+    "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "10",
+    "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "60",
+    "VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS": "30",
+}
+
+
+def stored(room: Room, query: str) -> list[tuple[object, ...]]:
+    """Rows of the collector's database."""
+    with closing(sqlite3.connect(f"file:{room.stack.data / 'data.db'}?mode=ro", uri=True)) as db:
+        return db.execute(query).fetchall()
+
+
+def hosts_by_watts(room: Room) -> dict[int, set[str]]:
+    """Who delivered energy of which power: watts → agent ids. A mixed record would show a power of nobody's."""
+    rows = stored(
+        room,
+        "SELECT hex(hosts.agent_id), energy_millijoules, covered_milliseconds FROM point_sums "
+        "JOIN hosts USING (host_id) WHERE grain = 1",
+    )
+    found: dict[int, set[str]] = {}
+    for agent_id, energy, covered in rows:
+        assert isinstance(energy, int)
+        assert isinstance(covered, int)
+        found.setdefault(round(energy / covered), set()).add(str(agent_id).lower())
+    return found
+
+
+def everyone(machines: list[Machine], work: Callable[[Machine], object]) -> list[object]:
+    """At once."""
+    with ThreadPoolExecutor(len(machines)) as pool:
+        return list(pool.map(work, machines))
+
+
+@pytest.mark.promise("S6")
+def test_five_clones(tmp_path, figure):
+    """Five clones contact at once: five new ids beside the original's, each with its own records only, seen as copies."""
+    with room(tmp_path) as made:
+        made.start_collector()
+        template = made.template
+        assert template.run("enrol", str(made.join_file(uses=6))).returncode == 0
+        _measure(template)
+        clones = made.image(5)
+        began = time.monotonic()
+        assert {done.returncode for done in everyone(clones, lambda clone: clone.run("run", "--check"))} == {
+            0
+        }
+        for clone in clones:
+            _measure(clone)
+        sent = everyone([template, *clones], lambda machine: machine.run("send"))
+        seconds = time.monotonic() - began
+        assert [done.returncode for done in sent] == [0] * 6, [done.stderr for done in sent]
+        ids = {machine.watts: machine.agent_id() for machine in (template, *clones)}
+        mixed = _mixed(made, ids)
+        figure(
+            f"{len(set(ids.values())) - 1} distinct ids of 5 clones in {seconds:.0f} s, {mixed} samples mixed"
+        )
+        assert len(set(ids.values())) == 6
+        assert mixed == 0
+        assert _copies(made, template) == 5
+
+
+@pytest.mark.promise("S6")
+@pytest.mark.long
+def test_fifty_clones(tmp_path, figure):
+    """Fifty services start at once from one image, the original goes on: 50 distinct ids within 2 min, 0 samples mixed."""
+    with room(tmp_path, FINE) as made:
+        made.start_collector()
+        template = made.template
+        assert template.run("enrol", str(made.join_file(uses=51))).returncode == 0
+        service = template.start("run")
+        made.stack.wait_for(
+            lambda: _has_rows(template), "the template measures", seconds=150, process=service
+        )
+        made.stack.stop(service)
+        assert _has_rows(template)
+        clones = made.image(50)
+        began = time.monotonic()
+        for machine in (*clones, template):
+            machine.start("run")
+        made.stack.wait_for(
+            lambda: all(clone.agent_id() not in ("", template.agent_id()) for clone in clones),
+            "every clone has an identity of its own",
+            seconds=240,
+        )
+        seconds = time.monotonic() - began
+        ids = {machine.watts: machine.agent_id() for machine in (template, *clones)}
+        made.stack.wait_for(
+            lambda: set(hosts_by_watts(made)) >= set(ids), "everyone has delivered", seconds=240
+        )
+        distinct, mixed = len({clone.agent_id() for clone in clones}), _mixed(made, ids)
+        figure(f"{distinct} distinct ids of 50 clones in {seconds:.0f} s, {mixed} samples mixed")
+        assert distinct == 50
+        assert seconds < 120
+        assert mixed == 0
+        assert _copies(made, template) == 50
+
+
+def _measure(machine: Machine) -> None:
+    """What the service of this machine would have measured: a minute at its own power."""
+    with closing(connect(machine.state / "spool.db")) as db:
+        body = record(machine.watts, energy_millijoules=machine.watts * 60_000).to_json()
+        db.execute("INSERT INTO pending (body) VALUES (?)", (body,))
+
+
+def _has_rows(machine: Machine) -> bool:
+    path: Path = machine.state / "spool.db"
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        waiting = db.execute("SELECT (SELECT count(*) FROM pending) + (SELECT count(*) FROM outbox)")
+        return bool(waiting.fetchone()[0])
+
+
+def _mixed(made: Room, ids: dict[int, str]) -> int:
+    """Records that stand under another machine than the one that measured them."""
+    found = hosts_by_watts(made)
+    wrong = [(watts, who) for watts, holders in found.items() for who in holders if ids.get(watts) != who]
+    return len(wrong)
+
+
+def _copies(made: Room, template: Machine) -> int:
+    """How many the operator sees as copies of the template."""
+    return sum(1 for host in made.hosts() if host.get("copy_of") == template.agent_id())

@@ -1,0 +1,169 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S9: connections that say nothing, or a byte at a time, are closed, and nobody else waits for them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import resource
+import select
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers import peer
+from tests.promises.served import Heartbeat, served, where
+from tests.stack import Stack, get
+
+pytestmark = [pytest.mark.promise("S9"), pytest.mark.long]
+
+SOCKETS = 2_000
+PATIENCE_SECONDS = 5.0
+SLACK_SECONDS = 1.5
+"""2,000 connections are made and closed one after the other, on a machine that does both ends."""
+
+
+@pytest.fixture(autouse=True)
+def _few_descriptors_at_start() -> Iterator[None]:
+    """The collector starts with the 1,024 descriptors that a service manager gives."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    started = Stack.start
+
+    def start(self: Stack, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1_024, hard))
+        try:
+            return started(self, *command, **environment)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stack, "start", start)
+        yield
+
+
+def _silent(address: tuple[str, int]) -> socket.socket:
+    return socket.create_connection(address, timeout=10)
+
+
+def _after_tls(address: tuple[str, int]) -> socket.socket:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context.wrap_socket(_silent(address))
+
+
+def _half_a_request(address: tuple[str, int]) -> socket.socket:
+    connection = _silent(address)
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: ")
+    return connection
+
+
+def _seconds_until_closed(opened: list[tuple[socket.socket, float]]) -> float:
+    """The longest that one of them lived; `opened` are (socket, time.monotonic() of its beginning)."""
+    poller, born = select.poll(), {}
+    for connection, at in opened:
+        connection.setblocking(False)
+        poller.register(connection, select.POLLIN | select.POLLHUP)
+        born[connection.fileno()] = (connection, at)
+    longest, until = 0.0, time.monotonic() + 30
+    while born and time.monotonic() < until:
+        for number, _ in poller.poll(200):
+            connection, at = born[number]
+            with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ConnectionError, ssl.SSLError):
+                if connection.recv(4096):
+                    continue  # SETTINGS, a ticket
+            with contextlib.suppress(OSError):
+                if isinstance(connection, ssl.SSLSocket) and not _is_closed(connection):
+                    continue
+            longest = max(longest, time.monotonic() - at)
+            poller.unregister(number)
+            del born[number]
+            connection.close()
+    for connection, _ in born.values():
+        connection.close()
+    return float("inf") if born else longest
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    """Whether the other side ended the TCP connection, whatever TLS still wants to read."""
+    raw = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+    with raw:
+        raw.setblocking(False)
+        try:
+            return raw.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "door"),
+    [
+        ("silent on :8641", _silent, "GRPC__ADDRESS"),
+        ("silent after TLS on :8642", _after_tls, "GRPC__ENROLMENT_ADDRESS"),
+        ("half a request on :8640", _half_a_request, "HTTP__ADDRESS"),
+    ],
+)
+def test_two_thousand_slow_connections_hold_nobody_up(
+    tmp_path: Path,
+    name: str,
+    kind: Callable[[tuple[str, int]], socket.socket],
+    door: str,
+    figure: Callable[[str], None],
+) -> None:
+    """2,000 of a kind: each closed within 5 s, an agent's calls and the page stay fast, no descriptor stays behind."""
+    with served(tmp_path) as (stack, machine, process):
+        whole = [process, *process.children(recursive=True)]
+        before = sum(one.num_fds() for one in whole)
+        count = SOCKETS if kind is not _after_tls else SOCKETS // 4  # each costs both ends a handshake
+        with Heartbeat(machine) as agent, Heartbeat(stack.url) as page:
+            opened = [(kind(where(stack, door)), time.monotonic()) for _ in range(count)]
+            longest = _seconds_until_closed(opened)
+        time.sleep(1)
+        left = sum(one.num_fds() for one in whole) - before
+        figure(
+            f"{count:,} {name}: closed ≤ {longest:.1f} s, agent p99 {agent.p99 * 1000:.0f} ms, "
+            f"page p99 {page.p99 * 1000:.0f} ms, {left:+d} descriptors"
+        )
+        assert longest <= PATIENCE_SECONDS + SLACK_SECONDS
+        assert agent.p99 < 1.0
+        assert page.p99 < 1.0
+        assert left <= 8
+
+
+def test_slowhttptest_finds_the_pages_available(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """Debian's slowhttptest, slow headers and slow reading, 500 connections: the service stays available."""
+    program = peer("slowhttptest")
+    with served(tmp_path) as (stack, _, _process):
+        for mode in (["-H"], ["-X"]):
+            command = [
+                str(program),
+                *mode,
+                "-c",
+                "500",
+                "-r",
+                "250",
+                "-i",
+                "1",
+                "-l",
+                "12",
+                "-p",
+                "1",
+                "-u",
+                stack.url,
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+            said = re.findall(r"service available:\s+(\w+)", text)
+            figure(f"slowhttptest {mode[0]}: available in {said.count('YES')} of {len(said)} looks")
+            assert said
+            assert set(said) == {"YES"}
+            assert get(stack.url + "healthz")

@@ -1,0 +1,224 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A trial of the collector: the real command, enrolled agents that send, faults at known times, the checker at the end.
+
+with Trial(tmp_path) as trial:
+    trial.enrol(100)
+    trial.start()
+    trial.load(pushes_per_second=200)
+    trial.kill(); trial.start()
+    report = trial.end()
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from json import loads
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.machines import Machine
+from tests.promises.check import Report, check
+from tests.promises.history import Log, read
+from tests.promises.load import Identity, Plan, last_beat
+from tests.stack import Stack
+
+ROOT: Final = Path(__file__).parents[2]
+POPULATIONS: Final = ("server",) * 6 + ("classroom", "workstation")
+FIRST_ACK_SECONDS: Final = 5.0
+"""R1: from the start of the collector to its first acknowledgement."""
+DRAIN_SECONDS: Final = 60.0
+
+
+class Trial:
+    """A context manager: what it started is gone afterwards, by process id."""
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, *, mutant: str = "", seed: int = 1
+    ) -> None:
+        """`settings`: environment of the collector; `mutant`: one of mutants.MUTANTS."""
+        room = {"VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "0", "VEILLEUSE__LOG__LEVEL": "warning"}
+        self.stack = Stack(folder, room | dict(settings or {}))
+        self.folder = folder
+        self.chance = random.Random(seed)
+        self.agents: list[Identity] = []
+        self.collector: subprocess.Popen[bytes] | None = None
+        self._mutant = mutant
+        self._seed = seed
+        self._roots = ""
+        self.address = self.stack.environment["VEILLEUSE__GRPC__ADDRESS"]
+        self._loads: list[subprocess.Popen[bytes]] = []
+        self._faults = Log(folder / "faults.jsonl")
+
+    def __enter__(self) -> Trial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._loads:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        self.stack.__exit__()
+        self._faults.close()
+
+    # --- before
+
+    def enrol(self, agents: int) -> None:
+        """A collector is made and started, and so many machines enrol with it, by tokens, over gRPC."""
+        self.stack.start_collector()
+        self.collector = self.stack.processes[-1]
+        for population in sorted(set(POPULATIONS)):
+            number = len([i for i in range(agents) if POPULATIONS[i % len(POPULATIONS)] == population])
+            if number:
+                self._enrol(population, number)
+        self.kill()
+
+    def _enrol(self, population: str, number: int) -> None:
+        join = self.folder / f"join-{population}"
+        where = ("--entity", "test", "--site", "test", "--population", population)
+        self.stack.must("veilleuse", "token", "create", *where, "--uses", str(number), "--output", str(join))
+        content = loads(join.read_text(encoding="utf-8"))
+        self._roots = content["ca_pem"]
+
+        def one(_: int) -> Identity:
+            machine = Machine(content)
+            machine.enrol()
+            key = machine.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            return Identity(machine.agent_id.hex(), population, key.decode(), machine.chain.decode())
+
+        with ThreadPoolExecutor(8) as pool:
+            self.agents += pool.map(one, range(number))
+
+    # --- the collector
+
+    def start(self, wrapper: Sequence[str] = (), **environment: str) -> None:
+        """Start it, on the same ports; returns at once. `wrapper`: a command that runs it, e.g. fiu-run."""
+        module = f"tests.promises.mutants {self._mutant}" if self._mutant else "veilleuse.collector"
+        command = [*wrapper, sys.executable, "-m", *module.split(), "serve"]
+        with (self.folder / "veilleuse.log").open("ab") as log:
+            self.collector = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=self.stack.environment | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.stack.processes.append(self.collector)
+        self.note("start")
+
+    def kill(self) -> None:
+        """SIGKILL to it alone, as the kernel's memory killer does: its web process finds out by itself."""
+        assert self.collector is not None
+        self.collector.kill()
+        self.note("kill")
+        self.collector.wait()
+
+    def note(self, what: str) -> float:
+        """A fault, or the end of one, in the log of faults; its time."""
+        at = self._faults.write("fault", what=what)
+        self._faults.flush()
+        return at
+
+    def serves(self) -> bool:
+        """Whether something listens where agents connect."""
+        host, _, port = self.address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def wait_for_ack(self, since: float | None = None, seconds: float = 4 * FIRST_ACK_SECONDS) -> float:
+        """Seconds from `since` (monotonic; default: now) to the first acknowledgement after it, by whatever agent."""
+        since = time.monotonic() if since is None else since
+        while (beat := max(map(last_beat, self.folder.glob("beat-*")), default=0.0)) <= since:
+            assert self.collector is not None
+            if (ended := self.collector.poll()) is not None:
+                raise AssertionError(f"the collector ended with {ended}:\n{self.said()}")
+            if time.monotonic() - since > seconds:
+                raise AssertionError(f"no acknowledgement within {seconds:g} s:\n{self.said()}")
+            time.sleep(0.005)
+        return beat - since
+
+    def said(self) -> str:
+        """The end of what the collector has logged."""
+        return self.stack.log("veilleuse")[-3_000:]
+
+    # --- the agents
+
+    def load(self, pushes_per_second: float, *, processes: int = 1, address: str = "") -> None:
+        """Let all agents send, at `address` when it is not the collector's own (a proxy's)."""
+        for number in range(processes):
+            plan = Plan(
+                address or self.address,
+                self._roots,
+                tuple(self.agents[number::processes]),
+                str(self.folder / f"history-{number}.jsonl"),
+                str(self.folder / f"beat-{number}"),
+                pushes_per_second / processes,
+                DRAIN_SECONDS,
+                self._seed,
+            )
+            file = self.folder / f"plan-{number}.json"
+            plan.save(file)
+            with (self.folder / "load.log").open("ab") as log:
+                command = [sys.executable, "-m", "tests.promises.load", str(file)]
+                process = subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env=self._environment(),
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                )
+            self._loads.append(process)
+
+    def kill_and_start(self, kills: int, *, longest_seconds: float) -> None:
+        """So many times: first acknowledgement, a moment at random, SIGKILL, start. One in six before it serves at all."""
+        for _ in range(kills):
+            if self.chance.random() < 1 / 6:
+                time.sleep(self.chance.uniform(0, 0.3))
+            else:
+                self.wait_for_ack()
+                time.sleep(self.chance.uniform(0, longest_seconds))
+            self.kill()
+            self.start()
+        self.wait_for_ack()
+
+    def quiet(self) -> None:
+        """No new records any more; returns when all that were made are acknowledged. Fails when they are not."""
+        for process in self._loads:
+            process.send_signal(signal.SIGTERM)
+        ended = [process.wait(DRAIN_SECONDS + 20) for process in self._loads]
+        assert not any(ended), (self.folder / "load.log").read_text()[-3_000:] + self.said()
+
+    def end(self, *, drained: bool = True) -> Report:
+        """Agents stop, the collector is killed once more, the checker compares. `drained`: everything must have arrived."""
+        if drained:
+            self.quiet()
+        else:
+            with suppress(AssertionError):
+                self.quiet()
+        self.kill()
+        return self.compare()
+
+    def compare(self, data_dir: Path | None = None) -> Report:
+        """The database as it stands, against what the agents saw. Nothing of the trial may run."""
+        files = [*sorted(self.folder.glob("history-*.jsonl")), self.folder / "faults.jsonl"]
+        return check(data_dir or self.stack.data, read(files))
+
+    def _environment(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if not name.startswith("VEILLEUSE")}

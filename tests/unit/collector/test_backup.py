@@ -1,0 +1,418 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A backup holds everything and gives it back; what is not whole, not ours or not of this kind touches nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+import tarfile
+from contextlib import closing
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.backups import (
+    NOW,
+    add_tokens,
+    content_of,
+    directory,
+    edit_manifest,
+    make_backup,
+    put_back,
+    rewritten,
+    tokens_in,
+)
+from tests.machines import settings_in
+from veilleuse.collector.assembly import open_collector
+from veilleuse.collector.backup.destination import destination, new_backup, only_backup, require_room, rotate
+from veilleuse.collector.errors import (
+    BackupUnusable,
+    CollectorError,
+    DataDirectoryError,
+    StoreFailing,
+    StoreTooNew,
+    UsageError,
+)
+from veilleuse.collector.store.sqlite import SqliteReader
+
+KEY = bytes(range(32))
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["open", "sealed"])
+def test_what_was_backed_up_comes_back(tmp_path, key):
+    """Databases, fleet key and authority as they were; what was there since is kept aside, and the modes are private."""
+    settings = directory(tmp_path, tokens=3)
+    path = make_backup(settings, tmp_path / "b", key)
+    keys = {name: text for name, text in content_of(settings.data_dir).items() if not name.endswith(".db")}
+    add_tokens(settings, 4)
+    (settings.data_dir / "fleet.key").write_text("00" * 32)
+    newer = content_of(settings.data_dir)
+    register = newer.pop("register.jsonl")  # the register stays where it is
+
+    restored, carried_on = put_back(settings, path, key)
+    assert not carried_on
+    assert tokens_in(settings.data_dir) == 3
+    assert restored.replaced == settings.data_dir / "replaced-20260301T120000Z"
+    assert content_of(restored.replaced) == newer
+    now = content_of(settings.data_dir)
+    keys["register.jsonl"] = register
+    assert {name: now[name] for name in keys} == keys
+    for file in settings.data_dir.rglob("*"):
+        assert file.stat().st_mode & 0o777 == (0o700 if file.is_dir() else 0o600), file
+    with open_collector(settings) as collector:
+        assert len(collector.operations.perform("token_list", {})) == 7  # by the register
+
+
+def test_nothing_but_the_set_is_in_it(tmp_path):
+    """Neither the lock, the socket, the register nor what a restore replaced; without a WAL, so that any SQLite opens it."""
+    settings = directory(tmp_path)
+    (settings.data_dir / "replaced-20250101T000000Z").mkdir()
+    (settings.data_dir / "replaced-20250101T000000Z/data.db").write_bytes(b"old")
+    (settings.data_dir / "register.jsonl").touch(0o600)
+    path = make_backup(settings, tmp_path / "b")
+    with tarfile.open(path) as tar:
+        names = set(tar.getnames())
+        tar.extractall(tmp_path / "out", filter="data")
+    assert {
+        "manifest.json",
+        "data.db",
+        "identity.db",
+        "fleet.key",
+        "ca/root.pem",
+        "ca/intermediate.key",
+    } <= names
+    assert not [
+        name for name in names if name.startswith(("lock", "admin", "register", "replaced")) or "wal" in name
+    ]
+    with closing(sqlite3.connect(f"file:{tmp_path}/out/data.db?mode=ro&immutable=1", uri=True)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert connection.execute("SELECT count(*) FROM tokens").fetchone() == (1,)
+
+
+def test_a_restore_is_noted_in_the_data(tmp_path):
+    """How often, when, and of when the backup was: for doctor and reports."""
+    settings = directory(tmp_path)
+    path = make_backup(settings, tmp_path / "b")
+    for _ in range(2):
+        put_back(settings, make_backup(settings, path))
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        extra = reader.data_kind().extra
+    moment = str(round(NOW.timestamp() * 1000))
+    assert extra["restores"] == "2"
+    assert extra["last_restore_unix_milliseconds"] == extra["restored_backup_unix_milliseconds"] == moment
+
+
+def test_two_restores_in_one_second_replace_nothing_twice(tmp_path):
+    """Each has a folder of its own."""
+    settings = directory(tmp_path)
+    path = make_backup(settings, tmp_path / "b")
+    folders = {put_back(settings, path)[0].replaced for _ in range(3)}
+    assert len(folders) == 3
+
+
+def test_a_new_machine_needs_no_init(tmp_path):
+    """A directory that does not exist becomes the collector of the backup, real or simulated."""
+    for simulated in (False, True):
+        source = directory(tmp_path / f"source{simulated}", simulated=simulated)
+        path = make_backup(source, tmp_path / f"b{simulated}")
+        fresh = settings_in(tmp_path / f"fresh{simulated}")
+        restored, _ = put_back(fresh, path)
+        assert restored.replaced is None
+        with open_collector(fresh) as collector:
+            assert collector.simulated is simulated
+            assert collector.office.authority.root_sha256
+
+
+def test_simulated_never_takes_the_place_of_real(tmp_path):
+    """Nor the other way round; nothing is touched."""
+    real, simulated = directory(tmp_path / "r"), directory(tmp_path / "s", simulated=True)
+    for source, target in ((real, simulated), (simulated, real)):
+        path = make_backup(source, tmp_path / "b")
+        before = content_of(target.data_dir)
+        with pytest.raises(BackupUnusable, match="never mixed"):
+            put_back(target, path)
+        assert content_of(target.data_dir) == before
+
+
+def test_a_damaged_directory_is_replaced(tmp_path):
+    """The kind cannot be told from rubbish: the damaged file is kept aside as it is."""
+    settings = directory(tmp_path)
+    path = make_backup(settings, tmp_path / "b")
+    (settings.data_dir / "data.db").write_bytes(b"rubbish" * 1000)
+    restored, _ = put_back(settings, path)
+    assert tokens_in(settings.data_dir) == 1
+    assert restored.replaced is not None
+    assert (restored.replaced / "data.db").read_bytes() == b"rubbish" * 1000
+
+
+def test_a_running_collector_is_not_restored(tmp_path):
+    """The lock says who holds it."""
+    settings = directory(tmp_path)
+    path = make_backup(settings, tmp_path / "b")
+    with open_collector(settings), pytest.raises(DataDirectoryError, match=f"in use by pid {os.getpid()}"):
+        put_back(settings, path)
+
+
+def _flip(name):
+    def change(members):
+        content = bytearray(members[name])
+        content[len(content) // 2] ^= 1
+        members[name] = bytes(content)
+
+    return change
+
+
+def _newer_schema(members):
+    """A database of a later release, told as such in the manifest."""
+    raw = bytearray(members["data.db"])
+    raw[60:64] = (99).to_bytes(4, "big")  # user_version, sqlite.org/fileformat.html §1.3
+    members["data.db"] = bytes(raw)
+
+    def told(manifest):
+        manifest["schema"]["data.db"] = 99
+        for file in manifest["files"]:
+            if file["name"] == "data.db":
+                file["sha256"] = hashlib.sha256(raw).hexdigest()
+
+    edit_manifest(members, told)
+
+
+def _damaged_inside(members):
+    """Rubbish whose hash is right: only quick_check sees it."""
+    raw = bytearray(members["data.db"])
+    raw[4096 * 2 : 4096 * 4] = b"\xff" * 8192
+    members["data.db"] = bytes(raw)
+
+    def told(manifest):
+        for file in manifest["files"]:
+            if file["name"] == "data.db":
+                file["sha256"] = hashlib.sha256(raw).hexdigest()
+
+    edit_manifest(members, told)
+
+
+def _renamed(name, new):
+    def change(members):
+        members[new] = members.pop(name)
+
+        def told(manifest):
+            for file in manifest["files"]:
+                if file["name"] == name:
+                    file["name"] = new
+
+        edit_manifest(members, told)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (_flip("data.db"), "data.db is damaged"),
+        (_flip("fleet.key"), "fleet.key is damaged"),
+        (_newer_schema, "newer schema.*install veilleuse 0.2.0"),
+        (_damaged_inside, "the copy of data.db is damaged"),
+        (lambda members: members.pop("identity.db"), "lacks identity.db"),
+        (lambda members: members.update({"data.db": members["data.db"] + b"x"}), "other than its manifest"),
+        (lambda members: members.update(extra=b"x"), "'extra', other than"),
+        (lambda members: members.pop("manifest.json"), "no backup of veilleuse"),
+        (lambda members: members.update({"manifest.json": b"{}"}), "manifest cannot be read"),
+        (lambda members: members.update({"manifest.json": b"[" * 60_000}), "manifest cannot be read"),
+        (lambda members: members.update({"manifest.json": b" " * (1 << 21)}), "too long"),
+        (lambda members: edit_manifest(members, lambda told: told.update(format=2)), "its format is 2"),
+        (lambda members: edit_manifest(members, lambda told: told["files"].pop()), "lacks|other than"),
+        (lambda members: edit_manifest(members, lambda told: told.update(schema={})), "contradicts"),
+        (_renamed("ca/root.key", "../escaped"), "no file of a collector"),
+        (_renamed("ca/root.key", "ca/../../escaped"), "no file of a collector"),
+        (_renamed("ca/root.key", "/etc/escaped"), "no file of a collector"),
+        (_renamed("ca/root.key", "lock"), "no file of a collector"),
+        (_renamed("fleet.key", "ca/fleet.key"), "lacks fleet.key"),
+    ],
+)
+def test_what_is_not_whole_touches_nothing(tmp_path, change, error):
+    """One clear line each; the directory is as it was, without a left-over."""
+    settings = directory(tmp_path)
+    path = rewritten(make_backup(settings, tmp_path / "b"), change)
+    before = content_of(tmp_path)
+    with pytest.raises(BackupUnusable, match=error) as caught:
+        put_back(settings, path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert content_of(tmp_path) == before
+
+
+def test_a_cut_backup_touches_nothing(tmp_path):
+    """Wherever it is cut, sealed or not."""
+    settings = directory(tmp_path)
+    for key in (None, KEY):
+        whole = make_backup(settings, tmp_path / "b", key).read_bytes()
+        before = content_of(settings.data_dir)
+        for size in [
+            *range(0, len(whole) - 10_240, len(whole) // 15),
+            len(whole) - (20_000 if key is None else 1),
+        ]:
+            (tmp_path / "cut").write_bytes(whole[:size])
+            with pytest.raises(BackupUnusable):
+                put_back(settings, tmp_path / "cut", key)
+        assert content_of(settings.data_dir) == before
+
+
+def test_the_key_is_asked_for(tmp_path):
+    """A sealed one without a key, with another one; a key is of no matter to an open one; no such file."""
+    settings = directory(tmp_path)
+    sealed = make_backup(settings, tmp_path / "sealed", KEY)
+    with pytest.raises(BackupUnusable, match="--key-file"):
+        put_back(settings, sealed)
+    with pytest.raises(BackupUnusable, match="another key"):
+        put_back(settings, sealed, bytes(32))
+    put_back(settings, make_backup(settings, tmp_path / "open"), KEY)
+    with pytest.raises(BackupUnusable, match="no backup"):
+        put_back(settings, tmp_path / "none")
+    (tmp_path / "other").write_bytes(b"something else" * 1000)
+    with pytest.raises(BackupUnusable, match="no backup of veilleuse"):
+        put_back(settings, tmp_path / "other")
+
+
+def test_a_damaged_store_gives_no_backup(tmp_path):
+    """A copy that quick_check finds damaged is refused: the older backups are better."""
+    settings = directory(tmp_path, tokens=300)
+    with (settings.data_dir / "data.db").open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(size - 8192)
+        file.write(b"\xff" * 8192)
+    with pytest.raises(CollectorError, match="damaged"):
+        make_backup(settings, tmp_path / "b")
+
+
+def test_copies_are_private_and_go_away(tmp_path):
+    """0700 and 0600 while they are there; those of a cut backup are replaced by the next, and removed with it."""
+    settings = directory(tmp_path)
+    left = settings.data_dir / "backup.work"
+    left.mkdir()
+    (left / "data.db").write_bytes(b"half a copy")
+    with open_collector(settings) as collector:
+        copied = collector.operations.perform("backup_copy", {})
+        assert copied["folder"] == str(left)
+        assert left.stat().st_mode & 0o777 == 0o700
+        assert {path.stat().st_mode & 0o777 for path in left.rglob("*") if path.is_file()} == {0o600}
+        assert (left / "data.db").read_bytes().startswith(b"SQLite format 3")
+        collector.operations.perform("backup_done", {"made_unix_milliseconds": None})
+        assert not left.exists()
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        assert "last_backup_unix_milliseconds" not in reader.data_kind().extra
+
+
+def test_no_room_for_a_copy_is_said_before(tmp_path):
+    """The copy never takes the reserve that the collector needs to accept records."""
+    settings = directory(
+        tmp_path, overrides={"store.free_bytes_minimum": str(2**62), "store.free_ratio_minimum": "0.5"}
+    )
+    disk = os.statvfs(tmp_path)
+    if disk.f_bavail > disk.f_blocks * 0.5:
+        pytest.skip("more than half of this disk is free")
+    with open_collector(settings) as collector, pytest.raises(DataDirectoryError, match="free some space"):
+        collector.operations.perform("backup_copy", {})
+    assert not (settings.data_dir / "backup.work").exists()
+
+
+def test_copies_that_cannot_be_written_are_one_line(tmp_path):
+    """A folder in the way, for instance."""
+    settings = directory(tmp_path)
+    (settings.data_dir / "backup.work").touch()
+    with (
+        open_collector(settings) as collector,
+        pytest.raises((DataDirectoryError, StoreFailing), match=r"backup\.work"),
+    ):
+        collector.operations.perform("backup_copy", {})
+
+
+# --- where it goes
+
+
+def test_the_name_is_ours_in_a_directory(tmp_path):
+    """With its UTC time and its kind; a file is taken as named, never replaced."""
+    made = destination(tmp_path, simulated=False, now=NOW)
+    assert made.path == tmp_path / "veilleuse-20260301T120000Z.backup"
+    assert (
+        destination(tmp_path, simulated=True, now=NOW).path.name
+        == "veilleuse-simulated-20260301T120000Z.backup"
+    )
+    named = tmp_path / "mine"
+    assert destination(named, simulated=False, now=NOW).path == named
+    named.touch()
+    with pytest.raises(UsageError, match="exists"):
+        destination(named, simulated=False, now=NOW)
+    with pytest.raises(UsageError, match="no directory"):
+        destination(tmp_path / "none/mine", simulated=False, now=NOW)
+
+
+def test_it_appears_whole_or_not_at_all(tmp_path):
+    """0600 under its name once it is whole; a part that failed or was killed is removed, one being written is not."""
+    target = destination(tmp_path, simulated=False, now=NOW)
+    with pytest.raises(ZeroDivisionError), new_backup(target) as file:
+        file.write(bytes(1 // 0))
+    assert list(tmp_path.iterdir()) == []
+    killed, writing = tmp_path / ".killed.backup.part", tmp_path / ".writing.backup.part"
+    killed.touch()
+    with writing.open("wb") as other:
+        fcntl.flock(other.fileno(), fcntl.LOCK_EX)
+        with new_backup(target) as file:
+            file.write(b"whole")
+            assert not target.path.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {target.path.name, writing.name}
+    assert target.path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(UsageError, match="exists"), new_backup(target) as file:
+        file.write(b"another")
+    assert target.path.read_bytes() == b"whole"
+
+
+def test_the_oldest_of_ours_go(tmp_path):
+    """--keep 2: the two newest of this kind stay, and everything that does not carry our names."""
+    for name in (
+        "veilleuse-20260101T000000Z.backup",
+        "veilleuse-20260102T000000Z.backup",
+        "veilleuse-20260103T000000Z.backup",
+        "veilleuse-simulated-20250101T000000Z.backup",
+        "veilleuse-before-the-move.backup",
+        "other",
+    ):
+        (tmp_path / name).touch()
+    target = destination(tmp_path, simulated=False, now=datetime(2026, 1, 4, tzinfo=UTC))
+    assert [path.name[10:18] for path in rotate(target, 2)] == ["20260101"]
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_room_is_asked_for_before(tmp_path):
+    """Twice as much on one disk: the copies and the file."""
+    target = destination(tmp_path, simulated=False, now=NOW)
+    disk = os.statvfs(tmp_path)
+    free = disk.f_bavail * disk.f_frsize
+    require_room(target, free // 4, beside=tmp_path)
+    with pytest.raises(DataDirectoryError, match="on one disk"):
+        require_room(target, free * 3 // 4, beside=tmp_path)
+
+
+def test_one_backup_at_a_time(tmp_path):
+    """The second is told at once."""
+    with (
+        only_backup(tmp_path),
+        pytest.raises(DataDirectoryError, match="another backup"),
+        only_backup(tmp_path),
+    ):
+        pass
+    with only_backup(tmp_path):
+        pass
+    with pytest.raises(DataDirectoryError, match="veilleuse init"), only_backup(tmp_path / "none"):
+        pass
+
+
+def test_a_newer_store_is_not_opened_for_a_backup(tmp_path):
+    """As every command: schema of a later release."""
+    settings = directory(tmp_path)
+    with closing(sqlite3.connect(settings.data_dir / "data.db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreTooNew):
+        make_backup(settings, tmp_path / "b")

@@ -1,0 +1,263 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse ca`: whom a step would lose, counted on a settable clock; what the commands print and refuse."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from tests.authorities import Organisation
+from tests.machines import served, settings_in
+from veilleuse.collector.admin import ca
+from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.enrolment.authorise import CertificateAuthoriser
+from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.enrolment.joining import Application, Joined, Joining
+from veilleuse.collector.enrolment.renewal import Challenges, Renewal
+from veilleuse.collector.enrolment.tokens import FailureLimiter
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.model import CertificateChain
+from veilleuse.collector.settings import settings_environment
+
+HERE = ip_address("192.0.2.9")
+
+
+class Office:
+    """A collector without ports, on a clock of its own."""
+
+    def __init__(self, collector: Collector) -> None:
+        self.now = datetime.now(UTC)
+        self.authority = Authority(collector.settings.data_dir, collector.settings.pki, lambda: self.now)
+        self.office = replace(collector.office, authority=self.authority, now=lambda: self.now)
+        self.operations = replace(collector.operations, office=self.office)
+        self.joining = Joining(self.office, FailureLimiter())
+        self.renewal = Renewal(self.office, Challenges())
+        self.door = CertificateAuthoriser(self.authority, self.office.standings, now=lambda: self.now)
+
+    def enrol(self, population: str = "server") -> Joined:
+        """A machine."""
+        order = {"org_entity": "DSI", "site": "Lyon", "population": population}
+        token = self.operations.perform("token_create", order)["join"]["token"]
+        return self.joining.join(Application(token, _request(), HERE))
+
+    def renew(self, joined: Joined, *, arrives: bool = True) -> None:
+        """Its next certificate, shown at its next call when the answer arrived."""
+        assert joined.chain is not None
+        caller = self.door.authorise(_pem(joined.chain))
+        chain = self.renewal.renew(caller, _request())
+        if arrives:
+            self.door.authorise(_pem(chain))
+
+    def census(self) -> tuple[int, int, int]:
+        """(machines, without the new root, with a certificate of the old intermediate)."""
+        found = ca.census(self.operations)
+        return found.hosts, found.hosts_without_new_root, found.hosts_with_old_intermediate
+
+
+def _request() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def _pem(chain: CertificateChain) -> bytes:
+    return x509.load_der_x509_certificate(chain.certificate_der).public_bytes(Encoding.PEM)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    """One for the test."""
+    settings = settings_in(tmp_path)
+    initialise(settings, site="Lyon")
+    with open_collector(settings) as collector:
+        yield Office(collector)
+
+
+def test_who_does_not_have_the_new_root_yet(office):
+    """Only who has shown a certificate that came with both roots has it: a renewal whose answer was lost does not count."""
+    diligent, unlucky, absent = office.enrol(), office.enrol(), office.enrol("workstation")
+    assert office.census() == (3, 0, 0)
+    ca.rotate(office.operations)
+    assert office.census() == (3, 3, 0)
+    office.renew(diligent)  # within the minute of answers under way: not counted yet
+    assert office.census() == (3, 3, 0)
+    office.now += timedelta(hours=1)
+    office.renew(absent, arrives=False)
+    office.renew(unlucky, arrives=False)
+    office.renew(diligent, arrives=False)
+    assert office.census() == (3, 3, 0)
+    newcomer = office.enrol()
+    assert office.census() == (4, 3, 0)
+    ca.switch(office.operations)
+    assert office.census() == (4, 3, 1)
+    office.now += timedelta(hours=2)
+    office.renew(newcomer)
+    assert office.census() == (4, 3, 0)
+    office.operations.perform("host_status", {"host": unlucky.host.agent_id.hex(), "status": "suspended"})
+    assert office.census() == (3, 2, 0)
+    office.now += timedelta(
+        days=402
+    )  # servers cannot come back any more; the workstation's week ended 395 days ago
+    assert office.census()[:2] == (1, 1)
+    with pytest.raises(
+        AdminError, match=r"1 machine\(s\) do not have the new root yet and would have to enrol"
+    ):
+        ca.retire(office.operations)
+    office.now += timedelta(days=7)
+    assert office.census() == (0, 0, 0)
+    assert ca.retire(office.operations)["phase"] == "steady"
+
+
+def test_retire_waits_for_certificates_of_the_old_intermediate(office):
+    """Their holders have the new root, and would be refused until their certificate ends: they are waited for."""
+    ca.rotate(office.operations)
+    office.now += timedelta(hours=1)
+    office.enrol()
+    ca.switch(office.operations)
+    with pytest.raises(AdminError, match="and 1 would be refused until"):
+        ca.retire(office.operations)
+    office.now += timedelta(hours=24)
+    assert ca.retire(office.operations)["phase"] == "steady"
+
+
+def test_a_renewal_s_answer_lost_across_a_switch_is_made_anew(office):
+    """The same request after the switch gets a certificate of the new intermediate, not the one of before."""
+    joined, request = office.enrol(), _request()
+    assert joined.chain is not None
+    caller = office.door.authorise(_pem(joined.chain))
+    ca.rotate(office.operations)
+    first = office.renewal.renew(caller, request)
+    assert office.renewal.renew(caller, request) == first
+    ca.switch(office.operations)
+    second = office.renewal.renew(caller, request)
+    assert not office.authority.is_current(first.certificate_der)
+    assert office.authority.is_current(second.certificate_der)
+    assert office.renewal.renew(caller, request) == second
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory that the commands find by their environment."""
+    settings = settings_in(tmp_path)
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    initialise(settings, site="Lyon")
+    return settings.data_dir
+
+
+def test_a_rotation_by_its_commands(data, capsys):
+    """Each says where it stands and what comes next, and which root keys are to be moved off-line."""
+    expected = {
+        "show": ("no rotation under way; 0 machine(s)", ""),
+        "rotate": ("next: veilleuse ca switch", "next-root.key"),
+        "switch": ("at 0 and 0: veilleuse ca retire", "old-root.key"),
+        "retire": ("no rotation under way", "root.key"),
+        "renew-intermediate": ("previous intermediate", "root.key"),
+    }
+    for command, (words, aside) in expected.items():
+        assert run(["ca", command]) == 0, command
+        printed = capsys.readouterr()
+        assert words in printed.out
+        assert aside in printed.err
+    assert run(["ca", "cancel"]) == 1
+    assert "no rotation is under way" in capsys.readouterr().err
+    assert run(["ca", "show", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    previous = [each["sha256"] for each in shown["certificates"] if each["role"] == "previous_intermediate"]
+    assert len(previous) == 2
+    assert run(["ca", "forget", previous[0][:16]]) == 0
+    assert previous[0] not in capsys.readouterr().out
+    assert (data / "ca").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_root_key_under_a_passphrase(data, tmp_path, capsys, monkeypatch):
+    """Off-line keys are kept encrypted: on a terminal the passphrase is asked for, elsewhere it is one clear line."""
+    key = load_pem_private_key((data / "ca/root.key").read_bytes(), None)
+    stick = tmp_path / "stick.pem"
+    encryption = BestAvailableEncryption(b"correct horse")
+    stick.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    (data / "ca/root.key").unlink()
+    assert run(["ca", "rotate"]) == 2
+    assert "give it with --root-key FILE; when nobody has it, --no-cross" in capsys.readouterr().err
+    assert run(["ca", "rotate", "--root-key", str(stick)]) == 2
+    assert "run the command on a terminal" in capsys.readouterr().err
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(getpass, "getpass", lambda *_, **__: "wrong")
+    assert run(["ca", "rotate", "--root-key", str(stick)]) == 2
+    assert "cannot be decrypted" in capsys.readouterr().err
+    monkeypatch.setattr(getpass, "getpass", lambda *_, **__: "correct horse")
+    assert run(["ca", "rotate", "--root-key", str(stick)]) == 0
+    assert "next-root.key" in capsys.readouterr().err
+    assert not (data / "ca/root.key").exists()
+
+
+def test_import_by_its_command(data, tmp_path, capsys):
+    """Files that are no PEM, too long or absent are one line; a good one begins a rotation, and join files follow its switch."""
+    organisation = Organisation("P-384")
+    files = {
+        "certificate": organisation.chain_pem,
+        "key": organisation.key_pem,
+        "root": organisation.root_pem,
+    }
+    arguments = []
+    for name, content in files.items():
+        (tmp_path / f"{name}.pem").write_bytes(content)
+        arguments += [f"--{name}", str(tmp_path / f"{name}.pem")]
+    (tmp_path / "long.pem").write_bytes(b"x" * 20_000)
+    for file, words in (
+        ("long.pem", "more than 12288 bytes"),
+        ("absent.pem", "cannot read"),
+        ("key.pem", "no certificate"),
+    ):
+        assert run(["ca", "import", *arguments, "--root", str(tmp_path / file)]) == 2
+        assert words in capsys.readouterr().err
+    assert run(["ca", "import", *arguments]) == 0
+    assert "CN=Ville root" in capsys.readouterr().out
+    assert run(["ca", "import", *arguments]) == 1
+    assert "a rotation is under way" in capsys.readouterr().err
+    assert run(["ca", "switch"]) == 0
+    join = tmp_path / "join.json"
+    order = ["--entity", "DSI", "--site", "Lyon", "--population", "server", "--output", str(join)]
+    assert run(["token", "create", *order]) == 0
+    assert json.loads(join.read_text())["ca_pem"].encode() == organisation.root_pem
+
+
+def test_no_key_reaches_the_log_of_a_running_collector(tmp_path, monkeypatch, capsys, caplog):
+    """Through the administration socket: steps are logged, what was given with them is not (S19)."""
+    settings = settings_in(tmp_path)
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    caplog.set_level("DEBUG")
+    with served(settings):
+        key = settings.data_dir / "ca/root.key"
+        text = key.read_text()
+        stick = tmp_path / "stick.pem"
+        key.rename(stick)
+        assert run(["ca", "rotate", "--root-key", str(stick)]) == 0
+        assert run(["ca", "rotate", "--root-key", str(stick)]) == 1
+        assert (
+            run(["ca", "import", "--certificate", str(stick), "--key", str(stick), "--root", str(stick)]) == 2
+        )
+        assert run(["ca", "switch"]) == 0
+    said = caplog.text + "".join(capsys.readouterr())
+    assert "certificate authority changed" in said
+    assert text.splitlines()[1] not in said

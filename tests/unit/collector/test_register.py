@@ -1,0 +1,358 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The register outside the backups: what it brings back, and what it never does. PROMISES.md §2.6.7, decision 0013."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.machines import settings_in
+from tests.unit.collector.test_enrolment import csr, new_key
+from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.enrolment.authorise import check_standing
+from veilleuse.collector.enrolment.joining import Application, Joined, Joining
+from veilleuse.collector.enrolment.tokens import FailureLimiter
+from veilleuse.collector.errors import NotAuthorised, StoreFailing
+from veilleuse.collector.model import HostStatus
+from veilleuse.collector.settings import CollectorSettings
+
+DATABASES = ("data.db", "identity.db")
+
+
+class Place:
+    """A data directory that can be copied and put back, by hand, as docs/operations.md allows while it is stopped."""
+
+    def __init__(self, folder: Path, **overrides: str) -> None:
+        self.settings: CollectorSettings = settings_in(folder, **overrides)
+        self.copy = folder / "backup"
+        initialise(self.settings, site="Lyon")
+
+    @property
+    def register(self) -> Path:
+        """The file."""
+        return Path(self.settings.pki.register_file or self.settings.data_dir / "register.jsonl")
+
+    @contextmanager
+    def opened(self) -> Iterator[Desk]:
+        """The collector."""
+        with open_collector(self.settings) as collector:
+            yield Desk(collector)
+
+    def backup(self) -> None:
+        """Copy the databases, nothing else."""
+        self.copy.mkdir(exist_ok=True)
+        for name in DATABASES:
+            shutil.copy(self.settings.data_dir / name, self.copy / name)
+
+    def restore(self) -> None:
+        """Put them back."""
+        for name in DATABASES:
+            for left in self.settings.data_dir.glob(f"{name}-*"):
+                left.unlink()
+            shutil.copy(self.copy / name, self.settings.data_dir / name)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What is in the register."""
+        return [json.loads(line) for line in self.register.read_text().splitlines()]
+
+
+class Desk:
+    """An open collector's administration and enrolment."""
+
+    def __init__(self, collector: Collector) -> None:
+        self.collector = collector
+        self.perform = collector.operations.perform
+        self.joining = Joining(collector.office, FailureLimiter())
+
+    def token(self, **more: Any) -> str:
+        """Its text."""
+        order = {"org_entity": "DSI", "site": "Lyon", "population": "server", "uses": 5, **more}
+        return str(self.perform("token_create", order)["join"]["token"])
+
+    def join(self, token: str, key: ec.EllipticCurvePrivateKey | None = None) -> Joined:
+        """A machine."""
+        return self.joining.join(Application(token, csr(key or new_key()), None))
+
+    def set(self, joined: Joined, status: str) -> None:
+        """As an administrator does."""
+        self.perform("host_status", {"host": joined.host.agent_id.hex(), "status": status})
+
+    def standing(self, joined: Joined) -> str:
+        """What its next call is told; empty when it is served."""
+        try:
+            check_standing(self.collector.office.standings.get(joined.host.agent_id))
+        except NotAuthorised as error:
+            return error.reason
+        return ""
+
+    def uses(self) -> list[int]:
+        """Of each token."""
+        return [token["uses"] for token in self.perform("token_list", {})]
+
+    def hosts(self) -> int:
+        """How many."""
+        return len(self.collector.store.registry.hosts())
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """One for the test."""
+    return Place(tmp_path)
+
+
+def test_what_came_after_a_backup_is_known_again(place):
+    """Tokens, sites, machines with their placement, approvals; uses of a token made before it are not given back."""
+    with place.opened() as desk:
+        before = desk.token()
+        first = desk.join(before)
+    place.backup()
+    with place.opened() as desk:
+        second = desk.join(before)
+        after = desk.token(site="Nouveau site", org_entity="Écoles", population="workstation", uses=2)
+        third = desk.join(after)
+        waiting = desk.join(desk.token(approve=True))
+        desk.set(waiting, "active")
+    place.restore()
+    with place.opened() as desk:
+        assert [desk.standing(one) for one in (first, second, third, waiting)] == [""] * 4
+        assert desk.uses() == [2, 1, 1]
+        again = desk.collector.store.registry.host_by_agent_id(third.host.agent_id)
+        assert (again.org_entity, again.site, again.population) == (
+            third.host.org_entity, third.host.site, third.host.population,
+        )  # fmt: skip
+        assert desk.join(after).chain is not None
+        with pytest.raises(Exception, match="used already"):
+            desk.join(after)
+    before_again = place.register.read_bytes()
+    with place.opened() as desk:
+        assert desk.hosts() == 5
+    assert place.register.read_bytes() == before_again, "a second start changes nothing"
+
+
+def test_who_was_put_out_stays_out(place):
+    """Revoked and suspended after the backup, alone or with their token: refused after the restore too."""
+    with place.opened() as desk:
+        token = desk.token()
+        revoked, suspended, kept, forgiven = (desk.join(token) for _ in range(4))
+        of_token = desk.join(desk.token())
+        desk.set(forgiven, "suspended")
+    place.backup()
+    with place.opened() as desk:
+        desk.set(revoked, "revoked")
+        desk.set(suspended, "suspended")
+        desk.set(forgiven, "active")
+        desk.perform("token_revoke", {"token_id": 2})
+    place.restore()
+    with place.opened() as desk:
+        machines = (revoked, suspended, kept, forgiven, of_token)
+        assert [desk.standing(one) for one in machines] == ["revoked", "suspended", "", "", "revoked"]
+        assert [token["revoked"] for token in desk.perform("token_list", {})] == [False, True]
+
+
+def test_an_older_line_never_undoes_what_the_registry_knows(place):
+    """An activation in the register is no news to a registry in which the suspension came after it, written or not."""
+    with place.opened() as desk:
+        host = desk.join(desk.token())
+        desk.set(host, "suspended")
+        desk.set(host, "active")
+        place.register.unlink()
+        place.register.mkdir()  # it cannot be written: a suspension holds all the same
+        desk.set(host, "suspended")
+        with pytest.raises(StoreFailing, match=r"pki\.register_file"):
+            desk.token()
+        assert desk.perform("token_list", {})[0]["token_id"] == 1
+        place.register.rmdir()
+    with place.opened() as desk:
+        assert desk.standing(host) == "suspended"
+
+
+def test_an_undone_job_lets_nobody_in(place):
+    """Its lines are there, its commit is not: after a restart there is no host and no token of it; a revocation holds."""
+    with place.opened() as desk:
+        host = desk.join(desk.token())
+    ghost = "ab" * 16
+    of = place.lines()[-1]["of"]
+    last = max(line["n"] for line in place.lines())
+    facts = {
+        "token": place.lines()[1].get("sha256"),
+        "uses": 2,
+        "org_entity": "x",
+        "site": "Lyon",
+        "copy_of": "",
+    }
+    undone = [
+        {"n": last + 1, "of": of, "kind": "host", "agent_id": ghost, "population": "server", "status": "active", "day": "2026-01-01", **facts},
+        {"n": last + 2, "of": of, "kind": "excluded", "agent_id": host.host.agent_id.hex(), "status": "revoked", "day": "2026-01-01"},
+    ]  # fmt: skip
+    with place.register.open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in undone)
+    with place.opened() as desk:
+        assert desk.hosts() == 1
+        assert desk.standing(host) == "revoked"
+        assert desk.join(desk.token()).host.host_id == 2
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b'{"n": 7, "of"',
+        b"\xff\xfe\x00 not text\n",
+        b'{"n": "7", "of": 1, "kind": "host"}\n[]\n5\n',
+        b'{"n": 900, "of": 1, "kind": "host", "agent_id": "00"}\n{"n": 901, "of": 1, "kind": "done", "last": 99999999999}\n',
+        b"[" * 100_000 + b"\n",
+    ],
+)
+def test_whatever_is_in_the_file_it_starts(place, rubbish, caplog):
+    """A torn line, no text, another directory's lines, lines without sense: a warning, and what is good still counts."""
+    with place.opened() as desk:
+        host = desk.join(desk.token())
+    place.backup()
+    with place.register.open("ab") as file:
+        file.write(rubbish)
+    with place.opened() as desk:
+        desk.set(host, "revoked")
+    place.restore()
+    caplog.set_level(logging.WARNING)
+    with place.opened() as desk:
+        assert desk.standing(host) == "revoked"
+    assert "register" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "kind", ["host", "token", "site", "forgotten", "excluded", "admitted", "uses", "token_revoked"]
+)
+def test_lines_of_ours_without_sense_are_left_out(place, kind):
+    """Facts of the wrong type, or missing: counted, and the collector starts."""
+    with place.opened() as desk:
+        desk.join(desk.token())
+    of = place.lines()[-1]["of"]
+    senseless = [
+        {"n": 500, "of": of, "kind": kind},
+        {"n": 501, "of": of, "kind": kind, "agent_id": 7, "sha256": [], "site": None, "agent_id_sha256": "zz", "status": "?"},
+        {"n": 500, "last": 501, "of": of, "kind": "done"},
+    ]  # fmt: skip
+    with place.register.open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in senseless)
+    with place.opened() as desk:
+        assert desk.hosts() == 1
+        assert desk.join(desk.token()).fresh
+
+
+def test_a_missing_register_is_said_and_written_again(place, caplog):
+    """Never a refusal to start; what the registry knows is in the new one, so that the next restore is safe again."""
+    with place.opened() as desk:
+        host = desk.join(desk.token())
+    place.backup()
+    with place.opened() as desk:
+        desk.set(host, "revoked")
+    place.register.unlink()
+    with place.opened():
+        pass
+    assert "register is missing" in caplog.text
+    place.restore()
+    with place.opened() as desk:
+        assert desk.standing(host) == "revoked"
+
+
+def test_it_is_private_tells_no_hour_and_does_not_grow_for_ever(place):
+    """0600; of a workstation the day alone; a thousand suspensions and activations are written together at a start."""
+    with place.opened() as desk:
+        host = desk.join(desk.token(population="workstation"))
+        for _ in range(300):
+            desk.set(host, "suspended")
+            desk.set(host, "active")
+    assert stat.S_IMODE(place.register.stat().st_mode) == 0o600
+    of_host = [line for line in place.lines() if line.get("agent_id")]
+    assert len(of_host) == 601
+    for line in of_host:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", line["day"])
+        assert set(line) <= {
+            "n", "of", "kind", "agent_id", "token", "uses", "org_entity", "site", "population", "status", "day",
+        }  # fmt: skip
+    with place.opened():
+        pass
+    assert len(place.lines()) == 4  # site, token, host, done
+    with place.opened() as desk:
+        assert desk.standing(host) == ""
+
+
+def test_it_may_lie_on_another_disk(tmp_path):
+    """pki.register_file; two data directories in one file do not read each other's lines."""
+    shared = {"pki.register_file": str(tmp_path / "elsewhere.jsonl")}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one, two = Place(tmp_path / "a", **shared), Place(tmp_path / "b", **shared)
+    with one.opened() as desk:
+        host = desk.join(desk.token())
+    one.backup()
+    with one.opened() as desk:
+        desk.set(host, "revoked")
+    with two.opened() as desk:
+        other = desk.join(desk.token())
+        assert desk.hosts() == 1
+    one.restore()
+    with one.opened() as desk:
+        assert desk.standing(host) == "revoked"
+        assert desk.standing(other) == "unknown_agent"
+        assert desk.hosts() == 1
+    assert not (one.settings.data_dir / "register.jsonl").exists()
+
+
+def test_a_forgotten_machine_stays_forgotten(place):
+    """After a restore of a backup in which it was: its rows are deleted again, and its id is nowhere but as a hash."""
+    with place.opened() as desk:
+        token = desk.token()
+        gone, stays = desk.join(token), desk.join(token)
+    place.backup()
+    with place.opened() as desk:
+        done = desk.perform("host_forget", {"host": gone.host.agent_id.hex(), "who": "ops", "why": "art. 17"})
+        assert done["swept"]
+        assert desk.standing(gone) == "forgotten"
+    place.restore()
+    with place.opened() as desk:
+        assert desk.standing(gone) == "forgotten"
+        assert desk.standing(stays) == ""
+        assert desk.hosts() == 1
+        assert desk.uses() == [2]
+        assert desk.collector.store.registry.host(gone.host.host_id) is None
+    found = [
+        path.name
+        for path in place.settings.data_dir.rglob("*")
+        if path.is_file()
+        and (
+            gone.host.agent_id in path.read_bytes() or gone.host.agent_id.hex().encode() in path.read_bytes()
+        )
+    ]
+    assert found == []
+
+
+def test_a_forgetting_that_was_cut_is_ended_by_the_next_start(place):
+    """Marked, and nothing deleted yet: nothing is left after the start."""
+    with place.opened() as desk:
+        gone = desk.join(desk.token())
+        registry = desk.collector.store.registry
+        desk.collector.office.commit(lambda: registry.set_status(gone.host.host_id, HostStatus.FORGOTTEN))
+    with place.opened() as desk:
+        assert desk.hosts() == 0
+
+
+def test_a_register_that_root_made_is_the_service_s(place):
+    """`veilleuse token create` by root, or a restore: the file belongs to whoever the data directory belongs to."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    os.chown(place.settings.data_dir, 65534, 65534)
+    with place.opened() as desk:
+        desk.join(desk.token())
+    assert place.register.stat().st_uid == 65534

@@ -1,0 +1,392 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The steps of a rotation of the authority: what they leave on disk, what is trusted and recognised, on a settable clock."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.authorities import Organisation
+from tests.killing import run_program
+from tests.peers import peer
+from veilleuse.collector.enrolment import folder as folders
+from veilleuse.collector.enrolment import rotation
+from veilleuse.collector.enrolment.authority import Authority, create, root_key_files
+from veilleuse.collector.enrolment.forms import pem
+from veilleuse.collector.enrolment.holdings import PREVIOUS_KEPT, Phase, fingerprint, is_issued_by
+from veilleuse.collector.enrolment.imported import read_brought
+from veilleuse.collector.errors import AdminError, DataDirectoryError, NotAuthorised, UsageError
+from veilleuse.collector.model import AgentId
+from veilleuse.collector.settings import Pki
+from veilleuse.wire.vocabulary import Population
+
+AGENT = AgentId(bytes(range(16)))
+KEY = ec.generate_private_key(ec.SECP256R1())
+NOW = datetime(2026, 3, 10, 14, 35, 7, tzinfo=UTC)
+
+
+class Clock:
+    """Settable."""
+
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """At NOW."""
+    return Clock()
+
+
+@pytest.fixture
+def authority(tmp_path: Path, clock: Clock) -> Authority:
+    """A new one."""
+    create(tmp_path, NOW)
+    return Authority(tmp_path, Pki(), clock)
+
+
+def leaf(authority: Authority) -> bytes:
+    """A new certificate of an agent, DER."""
+    return authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1).certificate_der
+
+
+def brought(organisation: Organisation, now: datetime | None = None):
+    """As `ca import` reads it."""
+    now = now or datetime.now(UTC)
+    return read_brought(organisation.chain_pem, organisation.key_pem, organisation.root_pem, now)
+
+
+def test_a_rotation_step_by_step(authority, tmp_path, clock):
+    """Bundles, issuer, server's chain and phase after each step, and the same again for who opens the folder afresh."""
+    first = authority.root
+
+    def see() -> tuple[Phase, int, int, bool]:
+        held, again = authority.holdings, Authority(tmp_path, Pki(), clock).holdings
+        chain = x509.load_pem_x509_certificates(authority.server_identity().chain_pem)
+        assert (held.phase, held.roots, held.full_chain) == (again.phase, again.roots, again.full_chain)
+        assert tuple(chain[1:]) == held.full_chain
+        return held.phase, len(held.roots), len(chain), held.current.root == first
+
+    assert see() == (Phase.STEADY, 1, 2, True)
+    authority.change(rotation.rotate(None))
+    assert see() == (Phase.OVERLAP, 2, 2, True)
+    assert [path.name for path in root_key_files(tmp_path)] == ["next-root.key", "root.key"]
+    authority.change(rotation.switch)
+    assert see() == (Phase.SWITCHED, 2, 3, False)
+    assert [path.name for path in root_key_files(tmp_path)] == ["old-root.key", "root.key"]
+    authority.change(rotation.retire)
+    assert see() == (Phase.STEADY, 1, 2, False)
+    assert first not in authority.holdings.roots
+    assert [path.name for path in root_key_files(tmp_path)] == ["root.key"]
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "ca").iterdir()} == {0o600}
+
+
+def test_the_cross_certificate_is_a_self_issued_step(authority):
+    """Both roots have one name, so that the old root's path length of 1 holds for the longer chain too (RFC 5280 §4.2.1.9)."""
+    old = authority.root
+    held = authority.change(rotation.rotate(None))
+    assert held.cross is not None
+    assert held.coming is not None
+    assert held.cross.subject == held.cross.issuer == old.subject
+    assert held.cross.public_key() == held.coming.root.public_key()
+    assert is_issued_by(held.cross, old)
+    assert not is_issued_by(held.cross, held.coming.root)
+
+
+@pytest.mark.parametrize("trusting", ["old", "new", "both"])
+def test_openssl_in_its_strict_mode_follows_the_chain_from_either_root(authority, tmp_path, trusting, clock):
+    """A verifier that is stricter than gRPC's: the server's chain hangs on the old root, on the new one, and on both."""
+    openssl = str(peer("openssl"))
+    old = authority.root
+    authority.change(rotation.rotate(None))
+    held = authority.change(rotation.switch)
+    roots = {"old": (old,), "new": (held.current.root,), "both": (old, held.current.root)}[trusting]
+    server, *above = x509.load_pem_x509_certificates(authority.server_identity().chain_pem)
+    for name, certificates in (("roots", roots), ("above", above), ("server", [server])):
+        (tmp_path / name).write_bytes(b"".join(map(pem, certificates)))
+    command = [
+        openssl,
+        "verify",
+        "-x509_strict",
+        "-attime",
+        str(int(NOW.timestamp())),
+        "-purpose",
+        "sslserver",
+    ]
+    files = ["-CAfile", "roots", "-untrusted", "above", "server"]
+    done = subprocess.run(
+        [*command, "-no-CApath", "-no-CAstore", *files],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_leaves_of_earlier_intermediates_stay_recognised(authority, clock):
+    """Through a new intermediate and a whole rotation, until no such leaf could be renewed any more; unless forgotten."""
+    first = leaf(authority)
+    authority.change(rotation.renew_intermediate(None))
+    second = leaf(authority)
+    authority.change(rotation.rotate(None))
+    authority.change(rotation.switch)
+    authority.change(rotation.retire)
+    for certificate in (first, second, leaf(authority)):
+        assert authority.recognise(certificate).agent_id == AGENT
+    clock.now += PREVIOUS_KEPT + timedelta(days=1)
+    later = authority.change(rotation.renew_intermediate(None))  # any change looks at the clock
+    assert len(later.previous) == 1
+    with pytest.raises(NotAuthorised) as refused:
+        authority.recognise(first)
+    assert refused.value.reason == "not_ours"
+
+
+def test_a_stolen_intermediate_can_be_forgotten(authority):
+    """From then on its certificates are not ours, whatever was recognised before."""
+    stolen = authority.intermediate
+    certificate = leaf(authority)
+    authority.change(rotation.renew_intermediate(None))
+    assert authority.recognise(certificate).agent_id == AGENT
+    authority.change(rotation.forget(fingerprint(stolen)[:12].upper()))
+    with pytest.raises(NotAuthorised):
+        authority.recognise(certificate)
+    with pytest.raises(UsageError, match="0 earlier intermediates"):
+        authority.change(rotation.forget(fingerprint(stolen)))
+    with pytest.raises(UsageError, match="8 digits"):
+        authority.change(rotation.forget(""))
+
+
+def test_a_certificate_goes_out_with_the_intermediate_that_signed_it(authority):
+    """Handed out again after the switch, an earlier one still hangs on a root that is sent along."""
+    certificate = leaf(authority)
+    authority.change(rotation.rotate(None))
+    before = authority.bundle(certificate)
+    authority.change(rotation.switch)
+    intermediates, roots = authority.bundle(certificate)
+    assert intermediates == before[0]
+    assert set(roots) == set(before[1])
+    assert not authority.is_current(certificate)
+    assert authority.is_current(leaf(authority))
+
+
+def test_steps_in_the_wrong_order_say_what_comes_next(authority):
+    """One clear line each, and nothing changes."""
+    for step, words in (
+        (rotation.switch, "veilleuse ca rotate"),
+        (rotation.retire, "veilleuse ca rotate"),
+        (rotation.cancel, "veilleuse ca rotate"),
+    ):
+        with pytest.raises(AdminError, match=words):
+            authority.change(step)
+    authority.change(rotation.rotate(None))
+    for step in (rotation.rotate(None), rotation.retire):
+        with pytest.raises(AdminError, match="veilleuse ca switch"):
+            authority.change(step)
+    authority.change(rotation.switch)
+    for step in (rotation.rotate(None), rotation.switch, rotation.cancel):
+        with pytest.raises(AdminError, match="veilleuse ca retire"):
+            authority.change(step)
+
+
+def test_a_rotation_given_up_leaves_nothing(authority, tmp_path):
+    """As if it had never begun; another can begin."""
+    before = {path.name: path.read_bytes() for path in (tmp_path / "ca").iterdir()}
+    authority.change(rotation.rotate(None))
+    authority.change(rotation.cancel)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "ca").iterdir()} == before
+    assert authority.change(rotation.rotate(None)).phase is Phase.OVERLAP
+
+
+def test_the_root_key_off_line(authority, tmp_path):
+    """Asked for when it is needed; another key, rubbish and an encrypted one are refused in one clear line."""
+    path = tmp_path / "ca/root.key"
+    key = path.read_bytes()
+    path.unlink()
+    foreign = Organisation()
+    for given, words in (
+        (None, "--root-key FILE"),
+        (foreign.key_pem, "not the key of the present root"),
+        (b"rubbish", "cannot be read"),
+        (foreign.encrypted_key_pem(b"secret"), "encrypted"),
+        (Organisation("Ed25519").key_pem, "Ed25519"),
+    ):
+        for step in (rotation.rotate(given), rotation.renew_intermediate(given)):
+            with pytest.raises(UsageError, match=words):
+                authority.change(step)
+    assert authority.change(rotation.rotate(key)).cross is not None
+    assert [each.name for each in root_key_files(tmp_path)] == ["next-root.key"]
+    authority.change(rotation.cancel)
+    assert authority.change(rotation.rotate(None, cross=False)).cross is None
+
+
+def test_a_second_rotation_follows_the_first(authority):
+    """Three roots in a row: each time old and new are trusted together, and leaves of all intermediates recognised."""
+    certificates = [leaf(authority)]
+    for _ in range(3):
+        for step in (rotation.rotate(None), rotation.switch, rotation.retire):
+            authority.change(step)
+        certificates.append(leaf(authority))
+    assert {authority.recognise(each).agent_id for each in certificates} == {AGENT}
+
+
+def test_an_imported_intermediate_under_the_present_root_issues_at_once(tmp_path):
+    """Its server's chain and leaves carry all levels; the same one twice is refused."""
+    organisation, clock = Organisation("P-384", between=2), Clock(datetime.now(UTC))
+    create(tmp_path, clock.now, brought(organisation))
+    authority = Authority(tmp_path, Pki(), clock)
+    assert root_key_files(tmp_path) == []
+    assert len(authority.bundle(leaf(authority))[0]) == 3
+    with pytest.raises(UsageError, match="issues already"):
+        authority.change(rotation.bring(brought(organisation), None))
+    before = leaf(authority)
+    held = authority.change(rotation.bring(brought(organisation.next_intermediate()), None))
+    assert held.phase is Phase.STEADY
+    assert authority.recognise(before).agent_id == authority.recognise(leaf(authority)).agent_id
+    with pytest.raises(UsageError, match="ca import"):
+        authority.change(rotation.renew_intermediate(None))
+
+
+def test_leaves_end_with_the_first_of_their_chain(tmp_path):
+    """An organisation's upper authority may end before its intermediate: no leaf outlives any of them."""
+    organisation, clock = Organisation(between=1), Clock(datetime.now(UTC))
+    create(tmp_path, clock.now, brought(organisation))
+    authority = Authority(tmp_path, Pki(), clock)
+    last = min(each.not_valid_after_utc for each in authority.holdings.current.chain)
+    clock.now = last - timedelta(hours=1)
+    assert authority.issue(KEY.public_key(), AGENT, Population.SERVER, 1).facts.not_after == last
+
+
+STEPS = """
+import os, sys, shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from tests.killing import dies_at, in_child, lines_of
+from veilleuse.collector.enrolment import rotation
+from veilleuse.collector.enrolment.authority import Authority, create
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.settings import Pki
+
+PARTS = ("enrolment/folder.py", "enrolment/forms.py", "enrolment/authority.py", "enrolment/rotation.py")
+place, stride = Path(sys.argv[1]), int(sys.argv[2])
+steps = {"rotate": rotation.rotate(None), "switch": rotation.switch, "retire": rotation.retire,
+         "renew": rotation.renew_intermediate(None), "cancel": rotation.cancel}
+after = {"rotate": ["rotate"], "switch": ["rotate", "switch"], "retire": ["rotate", "switch", "retire"],
+         "renew": ["renew"], "cancel": ["rotate", "cancel"]}
+
+def state(authority):
+    held = authority.holdings
+    return held.phase.value, tuple(each.serial_number for each in held.roots), held.current.certificate.serial_number
+
+def work(data, step):
+    authority = Authority(data, Pki())
+    authority.change(steps[step])
+    authority.server_identity()
+
+killed = 0
+for name, path in after.items():
+    ready = place / name
+    ready.mkdir()
+    create(ready, datetime.now(UTC))
+    for earlier in path[:-1]:
+        Authority(ready, Pki()).change(steps[earlier])
+    before = state(Authority(ready, Pki()))
+    counted = place / "counted"
+    shutil.copytree(ready, counted)
+    total = lines_of(lambda: work(counted, name), PARTS, place / "note")
+    shutil.rmtree(counted)
+    for line in range(1 + killed % stride, total + 1, stride):
+        data = place / "data"
+        shutil.copytree(ready, data)
+        def die():
+            dies_at(line, PARTS)
+            work(data, name)
+        ended = in_child(die)
+        assert ended in (0, -9), ended
+        killed += ended == -9
+        def die_again():                           # while what was cut is finished
+            dies_at(1 + line % 40, PARTS)
+            Authority(data, Pki())
+        assert in_child(die_again) in (0, -9)
+        opened = Authority(data, Pki())            # it starts, whatever the line
+        now = state(opened)
+        assert not (data / "ca/change.json").exists()
+        assert opened.server_identity().chain_pem
+        if now == before:                          # not made: the same command again makes it
+            opened.change(steps[name])
+            now = state(opened)
+        else:                                      # made: the key is that of the certificate, or Authority had refused
+            assert now[0] == {"rotate": "overlap", "switch": "switched"}.get(name, "steady"), now
+        assert now != before
+        shutil.rmtree(data)
+print(killed)
+"""
+
+
+@pytest.mark.parametrize("stride", [12, pytest.param(1, marks=pytest.mark.long)])
+def test_killed_at_any_line_of_any_step_it_is_made_or_not_made(tmp_path, stride):
+    """`kill -9` at lines all over five steps, then again while it opens: it opens, as before or as after, and goes on."""
+    assert int(run_program(STEPS, str(tmp_path), str(stride))) > 600 / stride
+
+
+def test_a_full_disk_changes_nothing_or_is_finished_later(authority, tmp_path, monkeypatch):
+    """ENOSPC at each write: one clear line; what had been decided is finished at the next start, the rest is as before."""
+    real, room = folders.write_private, 0
+
+    def writing(path: Path, content: bytes) -> None:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            raise OSError(28, "No space left on device")
+        real(path, content)
+
+    monkeypatch.setattr(folders, "write_private", writing)
+    with pytest.raises(DataDirectoryError, match="nothing was changed"):
+        authority.change(rotation.rotate(None))
+    assert Authority(tmp_path, Pki(), Clock()).holdings.phase is Phase.STEADY
+    room = 2
+    with pytest.raises(DataDirectoryError, match="finished at the next start"):
+        authority.change(rotation.rotate(None))
+    assert authority.holdings.phase is Phase.STEADY  # this process goes on with what it had
+    room = 100
+    assert Authority(tmp_path, Pki(), Clock()).holdings.phase is Phase.OVERLAP
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("change.json", b"{"),
+        ("change.json", b"[1]"),
+        ("rotation.json", b"{}"),
+        ("rotation.json", b"[]"),
+        ("next-root.pem", b"rubbish"),
+        ("next-intermediate.pem", b""),
+        ("cross.pem", b"rubbish"),
+        ("previous-00.pem", b"rubbish"),
+    ],
+)
+def test_a_damaged_file_is_one_clear_line(authority, tmp_path, name, content):
+    """Which file, and what to do."""
+    authority.change(rotation.rotate(None))
+    (tmp_path / "ca" / name).write_bytes(content)
+    with pytest.raises(DataDirectoryError, match=f"{name} \\(damaged\\): restore"):
+        Authority(tmp_path, Pki())
+
+
+def test_a_rotation_counts_from_a_minute_later(authority, tmp_path):
+    """A certificate on its way in the moment of the step may still carry the bundle of before."""
+    held = authority.change(rotation.rotate(None))
+    assert held.began_unix_milliseconds == round((NOW + timedelta(minutes=1)).timestamp() * 1000)
+    assert json.loads((tmp_path / "ca/rotation.json").read_text()) == {
+        "began_unix_milliseconds": held.began_unix_milliseconds
+    }
