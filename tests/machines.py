@@ -167,10 +167,16 @@ class Machine:
     @contextmanager
     def telemetry(self) -> Iterator[Any]:
         """A stub of :8641, with the certificate."""
+        with self.channel() as channel:
+            yield pb_grpc.TelemetryServiceStub(channel)
+
+    @contextmanager
+    def channel(self) -> Iterator[grpc.Channel]:
+        """A connection to :8641, with the certificate."""
         key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         credentials = grpc.ssl_channel_credentials(self.roots, key, self.chain)
         with grpc.secure_channel(self.join["address"], credentials) as channel:
-            yield pb_grpc.TelemetryServiceStub(channel)
+            yield channel
 
 
 def hello_request() -> pb.HelloRequest:

@@ -350,6 +350,20 @@ def planted(running: Served) -> tuple[Machine, tuple[bytes, ...]]:
     )
 
 
+def nothing_left_but_of(connection, host_id: int) -> None:
+    """Whatever table has a host in it has that one alone."""
+    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    with_host = [
+        table
+        for table in tables
+        if any(column[1] == "host_id" for column in connection.execute(f"PRAGMA table_info({table})"))
+    ]
+    assert len(with_host) >= 10
+    for table in with_host:
+        left = {row[0] for row in connection.execute(f"SELECT DISTINCT host_id FROM {table}")}
+        assert left <= {host_id}, table
+
+
 def test_a_machine_is_forgotten(tmp_path, veilleuse):
     """P9 in small: after `hosts forget` a search of all files finds nothing; others, and the fleet's counters, are untouched;
     its certificate is refused as forgotten, before and after a restart."""
@@ -375,17 +389,8 @@ def test_a_machine_is_forgotten(tmp_path, veilleuse):
         assert files_with(settings, *canaries) == []
         assert refused(machine.hello) == (Code.PERMISSION_DENIED, "forgotten")
         stays.hello()
+        nothing_left_but_of(store.data.connection, 1)
         connection = store.data.connection
-        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        with_host = [
-            table
-            for table in tables
-            if any(column[1] == "host_id" for column in connection.execute(f"PRAGMA table_info({table})"))
-        ]
-        assert len(with_host) >= 10
-        for table in with_host:
-            left = {row[0] for row in connection.execute(f"SELECT DISTINCT host_id FROM {table}")}
-            assert left <= {1}, table
         assert connection.execute("SELECT value FROM totals").fetchone() == (1,)
         assert connection.execute("SELECT sum(energy_millijoules) FROM ledger").fetchone() == ledger
         states = connection.execute("SELECT org_entity, site, milliseconds FROM forgotten_states").fetchall()

@@ -200,7 +200,8 @@ def test_real_agents_follow_a_rotation(tmp_path, release):
         ahead = [faketime, "-f", f"+{hours}h"] if hours else []
         command = [*ahead, sys.executable, "-m", "veilleuse.agent", *arguments]
         environment = stack.environment | agent
-        return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60).returncode
+        done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+        return int(done.returncode)
 
     def enrol(stack: Stack, name: str) -> dict[str, str]:
         join = tmp_path / f"{name}.json"
@@ -211,7 +212,8 @@ def test_real_agents_follow_a_rotation(tmp_path, release):
         return agent
 
     def send(stack: Stack, agent: dict[str, str], hours: int = 0) -> int:
-        return run(stack, agent, "send", hours=hours)
+        code: int = run(stack, agent, "send", hours=hours)
+        return code
 
     def roots(name: str) -> int:
         return (tmp_path / name / "id/roots.pem").read_text().count("BEGIN")

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.promises.contract import EXPECTED_EARLIER, Record
+from tests.promises.contract import EXPECTED_EARLIER, STORED, Record
 from tests.promises.history import History
 from tests.promises.recount import recount
 
@@ -262,7 +262,7 @@ def _values(record: Any) -> tuple[int, tuple[tuple[int, int, int, int, int], ...
 
 def _times(history: History, report: Report) -> None:
     report.kills = sum(what == "kill" for _, what in history.faults)
-    acknowledgements = [answer.at for answer in history.answers]
+    acknowledgements = [a.at for a in history.answers if a.outcome == STORED and not a.hello]
     bounds = [*history.faults, (float("inf"), "end")]
     for (at, what), (until, _) in itertools.pairwise(bounds):
         if what == "start":

@@ -130,10 +130,12 @@ class History:
         return found
 
 
-def read(files: Sequence[Path]) -> History:
-    """Raises KeyError or ValueError on what is no history."""
+def read(files: Sequence[Path], until: float = float("inf")) -> History:
+    """What had happened at `until`. Raises KeyError or ValueError on what is no history."""
     history = History()
     for event in events(files):
+        if event["t"] > until:
+            continue
         kind = event["e"]
         if kind == "fault":
             history.faults.append((event["t"], event["what"]))

@@ -66,13 +66,17 @@ class KilledAgent:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         if whom != "senders":
-            assert self._resident is not None
-            killed = time.monotonic()
-            self._former.append(self._resident.pid)
-            self._resident.kill()
-            self._resident.wait()
-            self.start()
-            self.down_milliseconds += round(1000 * (time.monotonic() - killed))
+            self.kill_resident()
+
+    def kill_resident(self) -> None:
+        """SIGKILL, and start it again."""
+        assert self._resident is not None
+        killed = time.monotonic()
+        self._former.append(self._resident.pid)
+        self._resident.kill()
+        self._resident.wait()
+        self.start()
+        self.down_milliseconds += round(1000 * (time.monotonic() - killed))
 
     def stop(self) -> None:
         """SIGTERM, then everything that waits is delivered by a last contact."""

@@ -22,14 +22,14 @@ from typing import Any, Final
 import grpc
 
 from tests.promises.agents import Agent, live
-from tests.promises.contract import message
+from tests.promises.contract import STORED, message
 from tests.promises.history import Log
 
 SERVICE: Final = "/veilleuse.wire.v1.TelemetryService/"
 CHANNEL: Final = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 250),
     ("grpc.use_local_subchannel_pool", 1),  # a connection each
 ]
 
@@ -115,7 +115,8 @@ def _caller(channel: Any, beat: int) -> Any:
                 response_deserializer=message(response).FromString,
             )
         answer = await methods[method](request, timeout=seconds)
-        os.pwrite(beat, struct.pack("d", time.monotonic()), 0)
+        if method == "Push" and answer.outcome == STORED:
+            os.pwrite(beat, struct.pack("d", time.monotonic()), 0)
         return answer
 
     return call

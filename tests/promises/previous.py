@@ -17,7 +17,7 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.stack import Stack
 from veilleuse.wire.chain import chain_next, chain_start
@@ -166,7 +166,7 @@ class Fleet(Stack):
         assert len(stored) == len(rows)
         return stored
 
-    def _rows(self, query: str) -> list[tuple[object, ...]]:
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(f"file:{self.data / 'data.db'}?mode=ro", uri=True, timeout=30)) as db:
             return db.execute(query).fetchall()
 

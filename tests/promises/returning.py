@@ -17,7 +17,6 @@ from typing import Final
 
 import pytest
 
-from veilleuse.agent import contacts
 from veilleuse.agent.contacts import IDENTITY_FILE, Contacts
 from veilleuse.agent.model import Instant
 from veilleuse.agent.ports import ControlKey
@@ -71,7 +70,7 @@ class Fleet:
         identity = self.state / IDENTITY_FILE
         identity.parent.mkdir(parents=True, exist_ok=True)
         identity.touch()
-        patch.setattr(contacts.subprocess, "Popen", lambda *_, **__: self.looking.popen())
+        patch.setattr("veilleuse.agent.contacts.subprocess.Popen", lambda *_, **__: self.looking.popen())
         self.chance = random.Random(self.seed)
         self.queue: list[tuple[int, int, Callable[[int], None]]] = []
         self._order = 0

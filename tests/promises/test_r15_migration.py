@@ -24,7 +24,7 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 RECORDED = ROOT / "tests/fixtures/golden/wire/v1_push.binpb"
 WANTED_BYTES = 1_000_000_000
 HOSTS = 1_000
-CUTS = 6
+CUTS = 4
 
 OPEN = """
 import sys
@@ -192,21 +192,29 @@ def test_a_gigabyte_is_migrated_within_a_minute_whatever_cuts_it(large, figure):
     """1 GB of schema 1 on a server's disk: kill -9 at random moments of the migration, then one that ends it, timed whole."""
     before = content(large)
     size = (large / "data.db").stat().st_size
-    copy = shutil.copytree(large, large.with_name("copy"))
-    whole = timed(copy)
-    shutil.rmtree(copy)
-    chance, kills = random.Random(2), 0
-    for _ in range(CUTS):
-        process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", OPEN + "work()", str(large)])
-        time.sleep(chance.uniform(0.2, max(0.5, whole)))
-        kills += process.poll() is None
-        process.kill()
-        process.wait()
-    again = timed(large)
-    figure(f"{size / 1e9:.2f} GB migrated in {whole:.1f} s; after {kills} kills in {again:.1f} s")
-    assert schema(large) == migrations("data")[-1].number
-    assert content(large) == before
-    assert whole < 60
+    copy = large.with_name("copy")
+    chance, kills, slowest = random.Random(2), 0, 0.0
+    for cut in range(CUTS + 1):
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(large, copy)
+        if cut:  # the first time is the measure
+            kills += killed(copy, chance.uniform(0.3, 1) * slowest)
+        slowest = max(slowest, timed(copy))
+        assert schema(copy) == migrations("data")[-1].number
+        assert content(copy) == before
+    figure(f"{size / 1e9:.2f} GB migrated in {slowest:.1f} s at most, {kills} times after a kill -9")
+    assert kills > 0
+    assert slowest < 60
+
+
+def killed(data: Path, seconds: float) -> bool:
+    """Open it, and kill the process after that time; whether it had not ended by then."""
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", OPEN + "work()", str(data)])
+    time.sleep(seconds)
+    alive = process.poll() is None
+    process.kill()
+    process.wait()
+    return alive
 
 
 def timed(data: Path) -> float:

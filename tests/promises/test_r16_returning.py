@@ -38,6 +38,8 @@ FLEETS: dict[str, tuple[Mapping[tuple[Population, bool], int], int]] = {
     "mostly workstations": ({WORKSTATIONS: 7_000, CLASSROOMS: 2_000, SERVERS: 1_000}, 3_600),
 }
 """Name → (machines, seconds of the interval: the longest below a day)."""
+QUICK = "servers that hold their channel"
+"""The fleet that calls most often; in `make test` it stands for all."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,21 @@ class Return:
         return f"peak {self.peak / mean:.2f} × mean of {self.mean:.1f}/s, later {self.later / mean:.2f} ×"
 
 
-def returned(name: str, folder: Path, patch: pytest.MonkeyPatch, retry: Retry) -> Return:
+def returned(
+    name: str, folder: Path, patch: pytest.MonkeyPatch, retry: Retry, outage: int = OUTAGE
+) -> Return:
     """The fleet of that name, after the outage."""
     counts, interval = FLEETS[name]
-    horizon = OUTAGE + (FIRST + 3 * interval) * 1_000
-    fleet = Fleet(counts, OUTAGE, horizon, folder, retry=retry)
+    horizon = outage + (FIRST + 3 * interval) * 1_000
+    fleet = Fleet(counts, outage, horizon, folder, retry=retry)
     return Return.of(fleet.run(patch), interval)
 
 
 @pytest.mark.promise("R16")
-@pytest.mark.parametrize("name", FLEETS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == QUICK else pytest.mark.long) for name in FLEETS],
+)
 def test_a_fleet_of_ten_thousand_comes_back_evenly(name, tmp_path, monkeypatch, figure):
     """10 min away: no second of the first 120 has three times their mean; no ten of three intervals later have twice it."""
     back = returned(name, tmp_path, monkeypatch, retry_delay_milliseconds)
@@ -90,21 +97,42 @@ def test_a_fleet_of_ten_thousand_comes_back_evenly(name, tmp_path, monkeypatch, 
 
 @pytest.mark.promise("R16")
 def test_without_jitter_the_promise_is_broken(tmp_path, monkeypatch, figure):
-    """The same fleets, each wait at its ceiling: the check sees it."""
+    """Each wait at its ceiling: the check sees it."""
 
     def certain(failures, interval, asked, uniform):
         return retry_delay_milliseconds(failures, interval, asked, lambda low, high: high)
 
-    for name in ("servers that hold their channel", "mixed"):
-        back = returned(name, tmp_path, monkeypatch, certain)
-        assert not back.kept, f"{name}: {back}"
+    back = returned(QUICK, tmp_path, monkeypatch, certain)
+    assert not back.kept, back
     figure("mutant without jitter caught")
+
+
+@pytest.mark.long
+@pytest.mark.promise("R16")
+def test_shorter_outages_are_no_worse(tmp_path, monkeypatch, figure):
+    """30 s to 5 min under the fleet that calls most often; with the waits of 0.1, which fell to 5 s after the second
+    failure, two of them would be."""
+    name, outages = QUICK, (30_000, 60_000, 120_000, 300_000)
+    backs = {
+        outage: returned(name, tmp_path, monkeypatch, retry_delay_milliseconds, outage) for outage in outages
+    }
+    figure(
+        "shorter outages "
+        + ", ".join(f"{out // 1000} s: {back.peak / back.mean:.2f} ×" for out, back in backs.items())
+    )
+
+    def released(failures, interval, asked, uniform):
+        return round(uniform(0, 120_000 if failures == 1 else min(900_000, 5_000 << min(failures - 2, 20))))
+
+    assert all(back.kept for back in backs.values())
+    for outage in (60_000, 120_000):
+        assert not returned(name, tmp_path, monkeypatch, released, outage).kept
 
 
 # ------------------------------------------------------------------------------- real channels
 
 AGENTS = 1_000
-AWAY_SECONDS = 10
+AWAY_SECONDS = 30
 INTERVAL = 900_000
 
 
@@ -136,8 +164,8 @@ class Caller:
 @pytest.mark.long
 @pytest.mark.promise("R16")
 def test_a_thousand_real_channels_come_back(tmp_path, figure):
-    """A real collector goes away for 10 s under 1,000 machines that call within them: all are back within 2.5 min, and no
-    second of it takes three times the mean."""
+    """A real collector goes away for 30 s under 1,000 machines that call within them: all come back, no second takes three
+    times the mean of two minutes, and none waits long for its answer."""
     with Stack(tmp_path) as stack:
         collector = stack.start_collector()
         machines = enrolled(stack, AGENTS)
@@ -147,13 +175,13 @@ def test_a_thousand_real_channels_come_back(tmp_path, figure):
         gone = time.monotonic()
         queue = [(gone + chance.uniform(0, AWAY_SECONDS), number) for number in range(AGENTS)]
         heapq.heapify(queue)
-        running = threading.Thread(target=drive, args=(callers, queue, gone + 240))
+        running = threading.Thread(target=drive, args=(callers, queue, gone + 420))
         running.start()
         time.sleep(AWAY_SECONDS)
         stack.start_collector()
-        back = time.monotonic()
         running.join()
-    times = [caller.back - back for caller in callers if caller.back is not None]
+    answered = [caller.back for caller in callers if caller.back is not None]
+    times = [each - min(answered) for each in answered]
     calls = Counter(int(second) for second in times)
     mean, peak = sum(calls[second] for second in range(FIRST)) / FIRST, max(calls.values())
     slowest = sorted(caller.took for caller in callers)[int(AGENTS * 0.99) - 1]

@@ -165,7 +165,7 @@ class World:
         if not self._believes(agent):
             raise Lost("it does not believe the collector")
         leaf, *above = map(x509.load_der_x509_certificate, agent.chain)
-        verifier = PolicyBuilder().store(Store(self.authority.holdings.roots)).time(self.now)
+        verifier = PolicyBuilder().store(Store([*self.authority.holdings.roots])).time(self.now)
         try:
             verifier.build_client_verifier().verify(leaf, above)
         except VerificationError:

@@ -56,9 +56,11 @@ class Trial:
         self.collector: subprocess.Popen[bytes] | None = None
         self._mutant = mutant
         self._seed = seed
-        self._roots = ""
+        self.roots = ""
         self.address = self.stack.environment["VEILLEUSE__GRPC__ADDRESS"]
+        self._plans = 0
         self._loads: list[subprocess.Popen[bytes]] = []
+        self._others: list[subprocess.Popen[str]] = []
         self._faults = Log(folder / "faults.jsonl")
 
     def __enter__(self) -> Trial:
@@ -66,9 +68,11 @@ class Trial:
 
     def __exit__(self, *_: object) -> None:
         for process in self._loads:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.wait()
+        for other in self._others:
+            other.kill()
+            other.communicate()
         self.stack.__exit__()
         self._faults.close()
 
@@ -89,7 +93,7 @@ class Trial:
         where = ("--entity", "test", "--site", "test", "--population", population)
         self.stack.must("veilleuse", "token", "create", *where, "--uses", str(number), "--output", str(join))
         content = loads(join.read_text(encoding="utf-8"))
-        self._roots = content["ca_pem"]
+        self.roots = content["ca_pem"]
 
         def one(_: int) -> Identity:
             machine = Machine(content)
@@ -162,18 +166,7 @@ class Trial:
     def load(self, pushes_per_second: float, *, processes: int = 1, address: str = "") -> None:
         """Let all agents send, at `address` when it is not the collector's own (a proxy's)."""
         for number in range(processes):
-            plan = Plan(
-                address or self.address,
-                self._roots,
-                tuple(self.agents[number::processes]),
-                str(self.folder / f"history-{number}.jsonl"),
-                str(self.folder / f"beat-{number}"),
-                pushes_per_second / processes,
-                DRAIN_SECONDS,
-                self._seed,
-            )
-            file = self.folder / f"plan-{number}.json"
-            plan.save(file)
+            file = self.plan(self.agents[number::processes], pushes_per_second / processes, address=address)
             with (self.folder / "load.log").open("ab") as log:
                 command = [sys.executable, "-m", "tests.promises.load", str(file)]
                 process = subprocess.Popen(
@@ -185,6 +178,44 @@ class Trial:
                     stdin=subprocess.DEVNULL,
                 )
             self._loads.append(process)
+
+    def plan(self, agents: Sequence[Identity], pushes_per_second: float = 1.0, *, address: str = "") -> Path:
+        """A file that tells a process of load.py or overload.py what to do: each has its own history and its own epochs."""
+        self._plans += 1
+        plan = Plan(
+            address or self.address,
+            self.roots,
+            tuple(agents),
+            str(self.folder / f"history-{self._plans}.jsonl"),
+            str(self.folder / f"beat-{self._plans}"),
+            pushes_per_second,
+            DRAIN_SECONDS,
+            self._seed * 1_000 + self._plans,
+        )
+        file = self.folder / f"plan-{self._plans}.json"
+        plan.save(file)
+        return file
+
+    def overload(self, agents: Sequence[Identity], mode: str, *arguments: float) -> subprocess.Popen[str]:
+        """A process of overload.py; its output is one line of JSON."""
+        command = [
+            sys.executable,
+            "-m",
+            "tests.promises.overload",
+            str(self.plan(agents)),
+            mode,
+            *(f"{argument:g}" for argument in arguments),
+        ]
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._others.append(process)
+        return process
 
     def kill_and_start(self, kills: int, *, longest_seconds: float) -> None:
         """So many times: first acknowledgement, a moment at random, SIGKILL, start. One in six before it serves at all."""
@@ -215,10 +246,10 @@ class Trial:
         self.kill()
         return self.compare()
 
-    def compare(self, data_dir: Path | None = None) -> Report:
-        """The database as it stands, against what the agents saw. Nothing of the trial may run."""
+    def compare(self, data_dir: Path | None = None, until: float = float("inf")) -> Report:
+        """The database, or a copy of it in `data_dir`, against what the agents had seen at `until` (monotonic seconds)."""
         files = [*sorted(self.folder.glob("history-*.jsonl")), self.folder / "faults.jsonl"]
-        return check(data_dir or self.stack.data, read(files))
+        return check(data_dir or self.stack.data, read(files, until))
 
     def _environment(self) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if not name.startswith("VEILLEUSE")}

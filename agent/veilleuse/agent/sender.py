@@ -373,13 +373,14 @@ def retry_delay_milliseconds(
 ) -> int:
     """How long to wait after `failures` ≥ 1 contacts failed in a row, and at least what the collector asked for.
 
-    First uniform 0 to min(interval, 120 s); then exponential from 5 s, capped at 15 min, full jitter after the cap.
-    `uniform(low, high)` is the source of chance. Source: PROMISES.md §2.3.
+    First uniform 0 to min(interval, 120 s); then exponential from 5 s, never less than the first, capped at 15 min, full
+    jitter after the cap. Less than the first, and all that failed twice during an outage would come back within seconds of
+    its end: R16. `uniform(low, high)` is the source of chance. Source: PROMISES.md §2.3.
     """
-    if failures <= 1:
-        ceiling = min(interval_milliseconds, FIRST_RECONNECT_CAP_MILLISECONDS)
-    else:
-        ceiling = min(BACKOFF_CAP_MILLISECONDS, BACKOFF_BASE_MILLISECONDS << min(failures - 2, 20))
+    ceiling = min(interval_milliseconds, FIRST_RECONNECT_CAP_MILLISECONDS)
+    if failures > 1:
+        exponential = BACKOFF_BASE_MILLISECONDS << min(failures - 2, 20)
+        ceiling = max(ceiling, min(BACKOFF_CAP_MILLISECONDS, exponential))
     delay = uniform(0, ceiling)
     return round(asked_milliseconds + delay if asked_milliseconds else delay)
 

@@ -173,6 +173,8 @@ MAX_SPANS: Final = 256
 """Of one gap; what does not fit is undated."""
 DISK_SHARE: Final = 0.05
 """Never the last 5 % of a disk of less than 10 GB: docs/decisions/0016."""
+JOURNAL_BYTES: Final = 256 * 1024
+"""Of the resident's largest transactions: room that they take for a moment only."""
 SALVAGED: Final = '{"wire"'
 """How a row begins that was numbered in a spool set aside since: its bytes, for the sender to check."""
 
@@ -266,7 +268,7 @@ class FileSpool:
         bound = (self._bounds.rows_bytes - self._aside_bytes) // self._page_bytes
         disk = os.statvfs(self._path.parent)
         reserve = min(self._bounds.disk_reserve_bytes, int(disk.f_blocks * disk.f_frsize * DISK_SHARE))
-        if disk.f_bavail * disk.f_frsize >= reserve:
+        if disk.f_bavail * disk.f_frsize >= reserve + JOURNAL_BYTES:
             return bound
         return min(bound, int(db.execute("PRAGMA page_count").fetchone()[0]))
 

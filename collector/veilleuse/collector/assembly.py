@@ -144,10 +144,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
     """
     data_dir = settings.data_dir
     require_whole_directory(data_dir)
-    if not is_initialised(data_dir):
-        raise DataDirectoryError(
-            f"{data_dir} is no data directory: run 'veilleuse init' first, or set data_dir"
-        )
+    _require_initialised(data_dir)
     with ExitStack() as cleanup:
         cleanup.enter_context(DirectoryLock(data_dir))
         require_whole_directory(data_dir)  # a restore may have been faster
@@ -170,14 +167,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         writer.start()
         cleanup.callback(writer.stop)
         office = Office(authority, standings, store.registry, writer, register)
-        derive = DeriveWorker(
-            writer,
-            store.derive,
-            store.registry,
-            choose,
-            plugged_share_ppm=round(settings.derive.laptop_plugged_share * 1_000_000),
-            dirty=dirty,
-        )
+        derive = _derive_worker(settings, store, writer, dirty)
         cleanup.callback(derive.stop)
         addresses = Addresses.from_settings(settings)
         operations = Operations(
@@ -198,6 +188,19 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         )
 
 
+def _derive_worker(
+    settings: CollectorSettings, store: SqliteStore, writer: Writer, dirty: threading.Event
+) -> DeriveWorker:
+    return DeriveWorker(
+        writer,
+        store.derive,
+        store.registry,
+        choose,
+        plugged_share_ppm=round(settings.derive.laptop_plugged_share * 1_000_000),
+        dirty=dirty,
+    )
+
+
 def read_fleet_key(data_dir: Path) -> str:
     """The fleet key, 64 hexadecimal digits. Raises DataDirectoryError."""
     path = data_dir / FLEET_KEY_FILE
@@ -208,6 +211,13 @@ def read_fleet_key(data_dir: Path) -> str:
     except (OSError, ValueError) as error:
         raise DataDirectoryError(f"cannot read {path} ({error}): restore it from a backup") from error
     return text
+
+
+def _require_initialised(data_dir: Path) -> None:
+    if not is_initialised(data_dir):
+        raise DataDirectoryError(
+            f"{data_dir} is no data directory: run 'veilleuse init' first, or set data_dir"
+        )
 
 
 def _require_unfinished(data_dir: Path) -> None:

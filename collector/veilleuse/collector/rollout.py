@@ -108,6 +108,8 @@ class Stage:
         """Why the next stage should not begin; None when it may."""
         if failed := self.reached[HostState.FAILED]:
             return f"{failed} machine(s) of this stage went back to what they had before"
+        if not self.looked_for:
+            return "no machine of this stage was in contact within a week (withdraw it, and set it again once some were)"
         if not self.confirmed:
             return "no machine of this stage has confirmed it yet"
         if self.confirmed < CONFIRMED_SHARE * self.looked_for:

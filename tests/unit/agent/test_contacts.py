@@ -153,3 +153,49 @@ def test_a_sender_that_cannot_start(child_bench, tmp_path):
     bench.contacts = Contacts(tmp_path, None, 0, command=[str(tmp_path / "missing")])
     bench.step()
     assert not bench.contacts.running
+
+
+@pytest.mark.parametrize("way", ["join.json", "original/certificate.pem"])
+def test_what_has_a_way_in_asks_within_a_minute(tmp_path, way):
+    """Not enrolled, but with a join file or as a copy: the sender is started, spread over a minute, never held."""
+    asked: list[int] = []
+
+    def below(bound: int) -> int:
+        asked.append(bound)
+        return bound
+
+    bench = ChildBench(tmp_path)
+    mark = f"open({str(bench.mark)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
+    bench.contacts = Contacts(
+        tmp_path,
+        None,
+        0,
+        join_file=tmp_path / "join.json",
+        command=[sys.executable, "-c", f"import sys; {mark}"],
+        below=below,
+    )
+    bench.step(period=10_000)
+    assert not bench.contacts.running
+    (tmp_path / way).parent.mkdir(exist_ok=True)
+    (tmp_path / way).write_text("x")
+    bench.step(period=10_000)
+    assert asked == [60_000]
+    bench.step(59_999, period=10_000)
+    assert not bench.contacts.running
+    bench.step(period=10_000)
+    assert bench.contacts.running
+    bench.finish()
+    assert bench.starts() == [""]
+    bench.spool.close()
+
+
+def test_a_copy_is_noticed_when_the_sender_has_ended(child_bench):
+    """The mark counts once no sender runs any more."""
+    bench = child_bench("import time; time.sleep(0.3)")
+    bench.enrol()
+    bench.step()
+    (bench.state / "id/copied").write_text("x")
+    assert bench.contacts.running
+    assert not bench.contacts.copy_found
+    bench.finish()
+    assert bench.contacts.copy_found

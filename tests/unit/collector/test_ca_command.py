@@ -51,20 +51,25 @@ class Office:
         self.operations = replace(collector.operations, office=self.office)
         self.joining = Joining(self.office, FailureLimiter())
         self.renewal = Renewal(self.office, Challenges())
+        self.held: dict[bytes, CertificateChain] = {}
         self.door = CertificateAuthoriser(self.authority, self.office.standings, now=lambda: self.now)
 
     def enrol(self, population: str = "server") -> Joined:
         """A machine."""
         order = {"org_entity": "DSI", "site": "Lyon", "population": population}
         token = self.operations.perform("token_create", order)["join"]["token"]
-        return self.joining.join(Application(token, _request(), HERE))
+        joined = self.joining.join(Application(token, _request(), HERE))
+        assert joined.chain is not None
+        self.held[joined.host.agent_id] = joined.chain
+        return joined
 
     def renew(self, joined: Joined, *, arrives: bool = True) -> None:
         """Its next certificate, shown at its next call when the answer arrived."""
-        assert joined.chain is not None
-        caller = self.door.authorise(_pem(joined.chain))
+        agent_id = joined.host.agent_id
+        caller = self.door.authorise(_pem(self.held[agent_id]))
         chain = self.renewal.renew(caller, _request())
         if arrives:
+            self.held[agent_id] = chain
             self.door.authorise(_pem(chain))
 
     def census(self) -> tuple[int, int, int]:

@@ -124,7 +124,7 @@ def test_with_nobody_to_answer_a_share_of_those_to_come_is_reached():
     """An empty fleet: one in a hundred, and the next stage waits for a confirmation."""
     rollout = begun(SERVERS, COARSE, [], NOW)
     assert 60 < len(reached(rollout, [host(number) for number in range(10_000)])) < 150
-    with pytest.raises(UsageError, match="no machine of this stage has confirmed"):
+    with pytest.raises(UsageError, match="no machine of this stage was in contact within a week"):
         advanced(rollout, 10, [], NOW, force=False)
 
 

@@ -45,6 +45,7 @@ from veilleuse.collector.receiver import TelemetryServicer
 from veilleuse.collector.settings import CollectorSettings, child_environment
 from veilleuse.collector.validate import clean_facts
 from veilleuse.collector.version import product_version
+from veilleuse.collector.web.auth import open_door
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,9 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
     )
     with ExitStack() as cleanup:
         if web:
+            open_door(
+                settings.http
+            )  # plain HTTP off loopback without a token is refused here, not in a child's log
             require_free(settings.http.address, "http.address")
         telemetry, enrolment = cleanup.enter_context(_listeners(settings, office.authority, count_refusal))
         TelemetryServicer(
@@ -104,16 +108,7 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
             queue_pushes=settings.grpc.admitted_pushes,
             allow_fake=collector.simulated,
         ).add_to(telemetry.server)
-        limiter = FailureLimiter()
-        joining = Joining(
-            office, limiter, count_refusal, lambda outcome: health.count(Count.ENROLMENTS, outcome)
-        )
-        copying = Copying(
-            office, limiter, challenges, count_refusal, lambda outcome: health.count(Count.COPIES, outcome)
-        )
-        EnrolmentServicer(joining, copying, renewal, challenges, clean_facts, count_refusal).add_to(
-            enrolment.server
-        )
+        _enrolment(collector, renewal, challenges, count_refusal).add_to(enrolment.server)
         collector.addresses.telemetry = settings.grpc.advertised_address or telemetry.address
         collector.addresses.enrolment = settings.grpc.advertised_enrolment_address or enrolment.address
         cleanup.callback(AdminServer(settings.data_dir, collector.operations).close)
@@ -130,6 +125,18 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
             "data_dir": str(settings.data_dir),
             "version": product_version(),
         }
+
+
+def _enrolment(
+    collector: Collector, renewal: Renewal, challenges: Challenges, count_refusal: Callable[[str], None]
+) -> EnrolmentServicer:
+    """All that :8642 answers with."""
+    office, health, limiter = collector.office, collector.health, FailureLimiter()
+    joining = Joining(office, limiter, count_refusal, lambda outcome: health.count(Count.ENROLMENTS, outcome))
+    copying = Copying(
+        office, limiter, challenges, count_refusal, lambda outcome: health.count(Count.COPIES, outcome)
+    )
+    return EnrolmentServicer(joining, copying, renewal, challenges, clean_facts, count_refusal)
 
 
 @contextmanager

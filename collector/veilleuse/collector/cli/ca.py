@@ -136,7 +136,10 @@ def _key(file: Path | None) -> str | None:
 def _step(config: Path | None, as_json: bool, operation: str, **arguments: Any) -> None:
     made = perform(settings_of(config), operation, timeout_seconds=STEP_SECONDS, **arguments)
     _print(made, as_json)
-    if not as_json and made["root_key_files"]:
+    if as_json:
+        return
+    print("Make a backup now: one of before this step does not know what it made.", file=sys.stderr)
+    if made["root_key_files"]:
         print(
             f"Move off-line (an encrypted stick in a safe): {', '.join(made['root_key_files'])}. The collector needs no root "
             "key, and whoever has one can pose as any machine.",

@@ -247,6 +247,7 @@ def _facts(host: Host, hosts: Sequence[Host]) -> dict[str, Any]:
         "last_contact": when(host.last_contact_unix_milliseconds),
         "copy_of": next((one.agent_id.hex() for one in hosts if one.host_id == host.copy_of), None),
         "conflicts": host.conflicts,
+        "configuration": None if host.configuration is None else host.configuration.state.value,
         "health": _health(host),
     }
     if server:

@@ -16,9 +16,20 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import CollectorSettings
 
 if TYPE_CHECKING:
+    from veilleuse.collector.assembly import Initialised
     from veilleuse.collector.enrolment.imported import Brought
 
 app = typer.Typer(**APP)
+
+CaCertificateOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="an organisation's own intermediate, then those between it and the root, instead of an authority made here; PEM",
+    ),
+]
+CaKeyOption = Annotated[Path | None, typer.Option(metavar="FILE", help="its key, PEM")]
+CaRootOption = Annotated[Path | None, typer.Option(metavar="FILE", help="its root certificate, PEM")]
 
 
 @app.command()
@@ -39,15 +50,9 @@ def init(
             help="for tests and demonstrations: fake sources are accepted, and all outputs say so",
         ),
     ] = False,
-    ca_certificate: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="an organisation's own intermediate, then those between it and the root, instead of an authority made here; PEM",
-        ),
-    ] = None,
-    ca_key: Annotated[Path | None, typer.Option(metavar="FILE", help="its key, PEM")] = None,
-    ca_root: Annotated[Path | None, typer.Option(metavar="FILE", help="its root certificate, PEM")] = None,
+    ca_certificate: CaCertificateOption = None,
+    ca_key: CaKeyOption = None,
+    ca_root: CaRootOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make the data directory: both databases, the certificate authority, the fleet key."""
@@ -64,6 +69,10 @@ def init(
     made = initialise(
         settings, site=site, zone=zone, time_zone=time_zone, simulated=simulated, brought=brought
     )
+    _print(made, as_json)
+
+
+def _print(made: Initialised, as_json: bool) -> None:
     if as_json:
         facts = {
             "data_dir": str(made.data_dir),

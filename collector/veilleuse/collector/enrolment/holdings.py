@@ -122,12 +122,18 @@ class Holdings:
         return self.current.chain if crossed is None else (*self.current.chain, crossed)
 
     def chain_above(self, certificate: x509.Certificate) -> tuple[x509.Certificate, ...] | None:
-        """The intermediate of ours that signed it, and those above; None when none did."""
+        """The intermediate of ours that signed it, and those above; None when none did.
+
+        The next one is among them before it issues: this may be a backup of before its switch.
+        """
         try:
             value = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
         except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
             return None
-        for chain in (self.current.chain, *(kept.chain for kept in self.previous)):
+        chains = [self.current.chain, *(kept.chain for kept in self.previous)]
+        if self.coming is not None:
+            chains.append(self.coming.chain)
+        for chain in chains:
             if subject_key_id(chain[0]) == value.key_identifier and is_issued_by(certificate, chain[0]):
                 return chain
         return None

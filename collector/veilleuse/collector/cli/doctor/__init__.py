@@ -13,10 +13,16 @@ from typing import Final
 
 import typer
 
-from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals
+from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
 from veilleuse.collector.cli.doctor.backups import check_backup, check_leftovers
 from veilleuse.collector.cli.doctor.findings import Check, Finding
-from veilleuse.collector.cli.doctor.fleet import check_agents, check_identities, check_versions, check_work
+from veilleuse.collector.cli.doctor.fleet import (
+    check_agents,
+    check_balance,
+    check_identities,
+    check_versions,
+    check_work,
+)
 from veilleuse.collector.cli.doctor.place import check_directory, check_disk, check_sqlite
 from veilleuse.collector.cli.doctor.service import check_service
 from veilleuse.collector.cli.shared import (
@@ -40,8 +46,10 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_backup,
     check_leftovers,
     check_certificates,
+    check_rotation,
     check_service,
     check_work,
+    check_balance,
     check_versions,
     check_renewals,
     check_identities,

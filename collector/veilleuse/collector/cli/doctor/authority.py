@@ -11,20 +11,22 @@ from typing import Final
 
 from cryptography import x509
 
+from veilleuse.collector.admin_client import CollectorNotRunning, ask
 from veilleuse.collector.cli.doctor.findings import Finding
-from veilleuse.collector.enrolment.authority import FOLDER, SERVER_RENEWAL
+from veilleuse.collector.enrolment.authority import FOLDER, SERVER_RENEWAL, root_key_files
+from veilleuse.collector.enrolment.holdings import Phase
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.upkeep import latest_certificates
 
 _CERTIFICATES: Final = (
-    ("root", "root.pem", timedelta(days=365), "plan a rotation of the authority"),
+    ("root", "root.pem", timedelta(days=365), "'veilleuse ca rotate' begins a rotation: docs/operations.md"),
     (
         "intermediate",
         "intermediate.pem",
         timedelta(days=180),
-        "plan a new intermediate, signed with the off-line root key",
+        "'veilleuse ca renew-intermediate', with the off-line root key",
     ),
     (
         "server",
@@ -35,6 +37,8 @@ _CERTIFICATES: Final = (
 )
 RENEWABLE: Final = timedelta(days=400)
 """How long after its end a certificate can still be renewed: PROMISES.md §2.6."""
+ROTATION_SECONDS: Final = 60.0
+"""Counting who has the new root looks at every machine's certificates."""
 _LATE_SHARE: Final = 1 / 6
 """With less than this of its life left, a certificate should have been renewed long ago: agents do it at two thirds."""
 _MANY_SHARE: Final = 0.1
@@ -58,9 +62,27 @@ def check_certificates(settings: CollectorSettings) -> Iterator[Finding]:
         else:
             near = end - now < margin
             yield Finding("certificates", "warning" if near else "good", text, remedy if near else "")
-    if (folder / "root.key").exists():
+    for path in root_key_files(settings.data_dir):
         remedy = "move it off-line: the collector never needs it"
-        yield Finding("certificates", "good", f"the root key is still in {folder / 'root.key'}", remedy)
+        yield Finding("certificates", "good", f"the key of a root is still in {path}", remedy)
+
+
+def check_rotation(settings: CollectorSettings) -> Iterator[Finding]:
+    """Where a rotation of the authority stands, and whom it waits for."""
+    try:
+        shown = ask(settings.data_dir, "ca_show", timeout_seconds=ROTATION_SECONDS)
+    except CollectorNotRunning:
+        return
+    if shown["phase"] == Phase.STEADY.value:
+        yield Finding("rotation", "good", "no rotation of the authority is under way")
+        return
+    began = shown["began_unix_milliseconds"]
+    since = f" since {datetime.fromtimestamp(began / 1000, UTC):%Y-%m-%d}" if began else ""
+    text = (
+        f"a rotation of the authority is under way{since} ({shown['phase']}); of {shown['hosts']} machine(s), "
+        f"{shown['hosts_without_new_root']} do not have the new root yet"
+    )
+    yield Finding("rotation", "good", text, "'veilleuse ca show' says what comes next")
 
 
 def check_renewals(settings: CollectorSettings) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
@@ -15,11 +16,14 @@ from veilleuse.collector.model import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.version import product_version
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 BACKLOG_PERIODS: Final = 10_000
 """Periods waiting to be derived that are worth a word: some minutes of work."""
 BACKLOG_BYTES: Final = 32 * 1024 * 1024
 """Half of an agent's spool as it comes: beyond the other half the oldest records go."""
+BALANCE_DAYS: Final = 28
+"""Four weeks: workstations are accounted for by the week."""
 _NAMED: Final = 3
 """Machines named in a line; the others are counted."""
 
@@ -81,6 +85,25 @@ def _is_too_old(minor: tuple[int, int] | None, ours: tuple[int, int]) -> bool:
     return minor is not None and minor < (ours[0], max(0, ours[1] - 1))
 
 
+def check_balance(settings: CollectorSettings) -> Iterator[Finding]:
+    """Produced = stored + declared gaps, over the last whole days and weeks: PROMISES.md R18."""
+    today = datetime.now(UTC).date()
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        rows = list(reader.balance(today - timedelta(days=BALANCE_DAYS), today - timedelta(days=1)))
+    unexplained = sum(row.unexplained_milliseconds for row in rows)
+    machines = len({row.host_id for row in rows if row.unexplained_milliseconds})
+    text = f"{unexplained / MILLISECONDS_PER_HOUR:.1f} h of the last {BALANCE_DAYS} days are accounted for by nobody"
+    if not rows:
+        yield Finding(
+            "balance", "good", f"no machine has a whole day or week in the last {BALANCE_DAYS} days yet"
+        )
+    elif unexplained:
+        remedy = "nothing may be lost in silence: look at the logs of those days, then report it"
+        yield Finding("balance", "warning", f"{text}, on {machines} machine(s)", remedy)
+    else:
+        yield Finding("balance", "good", f"{text}, of {len(rows)} machine-days and machine-weeks")
+
+
 def check_identities(settings: CollectorSettings) -> Iterator[Finding]:
     """Two holders of one identity, and machines that said to be copies."""
     hosts = _hosts(settings)
@@ -92,7 +115,7 @@ def check_identities(settings: CollectorSettings) -> Iterator[Finding]:
             "identities",
             "warning",
             f"{len(disputed)} machine(s) share their identity with another holder: {_names(disputed)}",
-            "find out which one is right; 'veilleuse hosts revoke' the identity, then enrol the right one again",
+            "'veilleuse hosts list --conflicts'; find out which one is right, revoke the identity, enrol the right one again",
         )
     if pending:
         yield Finding(

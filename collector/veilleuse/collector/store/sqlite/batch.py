@@ -139,11 +139,14 @@ class Batch:
             values = _values(cell)
             cell_key = _CELL_KEYS[cell.band, cell.state, cell.supply]
             self._states[host_id, cell_key[1]] += cell.milliseconds
+            energies = [
+                (self._points.id_of(point), energy, covered) for point, energy, covered in cell.energies
+            ]
             for key in keys:
                 full = (host_id, *key, *cell_key)
                 self._sums[full].append(values)
-                for point, energy, covered in cell.energies:
-                    _add(self._energies, (*full, self._points.id_of(point)), energy, covered)
+                for point_id, energy, covered in energies:
+                    _add(self._energies, (*full, point_id), energy, covered)
         for reason, _source, milliseconds in record.sensor_gaps:
             _add(self._gaps, (host_id, number(reason)), 0, milliseconds)
         self._dirty.add((host_id, grain, bucket))

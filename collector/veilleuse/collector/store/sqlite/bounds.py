@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from veilleuse.collector.codec import BOUNDARIES, POINT_KINDS
@@ -28,12 +28,21 @@ class HostPoints:
         database.on_forget(self._known.clear)
 
     def strange(
-        self, host_id: HostId, records: Iterable[DecodedRecord]
+        self, host_id: HostId, records: Sequence[DecodedRecord]
     ) -> tuple[frozenset[Point], tuple[int, ...]]:
         """(points of the records that the host never sent before, seqs of the records that bring more than it may have)."""
         known = self._known.get(host_id)
         if known is None:
             known = self._look(host_id)
+        # Points of one shape are mostly one object: by identity first, since to hash one costs more than all the rest.
+        objects = {
+            id(energy[0]): energy[0]
+            for record in records
+            for cell in record.cells
+            for energy in cell.energies
+        }
+        if known.issuperset(objects.values()):
+            return frozenset(), ()
         new: set[Point] = set()
         refused: list[int] = []
         for record in records:

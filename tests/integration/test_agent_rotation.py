@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The agent through a replacement of the collector's root: real collector, real agent code, real TLS. S24."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.agent import Agent
+from tests.machines import Served, served, settings_in
+from veilleuse.agent import enrolling
+from veilleuse.agent.identity import ders_of
+from veilleuse.collector.admin_client import ask
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Served]:
+    """A collector of its own."""
+    with served(settings_in(tmp_path)) as collector:
+        yield collector
+
+
+@pytest.fixture
+def agent(tmp_path: Path, running: Served) -> Agent:
+    """Enrolled before the rotation: it knows the old root alone."""
+    made = Agent(tmp_path / "state")
+    join: dict[str, Any] = running.token()
+    join.pop("token_id")
+    (tmp_path / "join").touch(mode=0o600)
+    (tmp_path / "join").write_text(json.dumps(join))
+    enrolling.enrol(made.settings, tmp_path / "join")
+    return made
+
+
+def step(running: Served, word: str) -> None:
+    """Of the rotation; forced, as the minute is not waited for that answers under way may take."""
+    force = {} if word == "rotate" else {"force": True}
+    ask(running.collector.settings.data_dir, f"ca_{word}", **force)
+
+
+def due(agent: Agent) -> int:
+    """When its certificate is to be renewed."""
+    return agent.identity.renewal_due_unix_milliseconds() + 1
+
+
+def roots(agent: Agent) -> int:
+    """How many it trusts."""
+    return len(ders_of(agent.identity.roots_pem))
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["renewed in time", "after its end"])
+def test_offline_during_the_whole_overlap(running, agent, ended):
+    """It comes after the switch with the old root alone: the cross certificate leads it to the new one; later that is alone."""
+    old = agent.identity
+    step(running, "rotate")
+    step(running, "switch")
+    moment = old.not_after_unix_milliseconds + 1 if ended else due(agent)
+    assert agent.send(clock=lambda: moment)
+    assert agent.identity.key_pem != old.key_pem
+    assert roots(agent) == 2
+    step(running, "retire")
+    assert agent.send(clock=lambda: time.time_ns() // 1_000_000)
+    now = due(agent)
+    assert agent.send(clock=lambda: now)
+    assert roots(agent) == 1
+    assert ders_of(agent.identity.roots_pem) != ders_of(old.roots_pem)
+    assert agent.send()
+
+
+def test_online_all_along(running, agent):
+    """Overlap, switch and retirement, one renewal in each: always served, in the end by the new root alone."""
+    old = agent.identity
+    known = []
+    for word in ("rotate", "switch", "retire"):
+        step(running, word)
+        now = due(agent)
+        assert agent.send(clock=lambda now=now: now)
+        known.append(roots(agent))
+        assert agent.send()
+    assert known == [2, 2, 1]
+    assert agent.identity.agent_id == old.agent_id

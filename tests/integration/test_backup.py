@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A backup of a collector at work, its restore, and real agents that go on: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import tarfile
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+from tests.fleet import PERIOD_MILLISECONDS, Fleet, compared, now_unix_milliseconds, statuses, summed
+from tests.stack import Stack
+
+AGENTS = 4
+
+
+def test_backed_up_at_work_killed_restored(tmp_path):
+    """Backups while agents push; kill -9; restore of the first; every agent goes on: all stored once, sums and statuses right."""
+    with Stack(tmp_path) as stack:
+        key = tmp_path / "key"
+        stack.must("veilleuse", "backup", "--new-key", str(key))
+        stack.environment["VEILLEUSE__BACKUP__KEY_FILE"] = str(key)
+        backups = tmp_path / "backups"
+        backups.mkdir()
+        collector = stack.start_collector()
+        fleet = Fleet(stack)
+        fleet.enrol(AGENTS)
+        begin = now_unix_milliseconds() // 3_600_000 * 3_600_000 - 20 * 3_600_000
+        pushed = threading.Event()
+        stop = threading.Event()
+
+        def push() -> None:
+            for number in range(200):
+                if stop.is_set():
+                    return
+                fleet.measure([begin + number * PERIOD_MILLISECONDS])
+                assert fleet.contact() == AGENTS
+                if number == 1:
+                    pushed.set()
+
+        pushing = threading.Thread(target=push)
+        pushing.start()
+        try:
+            assert pushed.wait(20)
+            made = [
+                json.loads(stack.must("veilleuse", "backup", str(backups / f"{number}"), "--json"))
+                for number in range(2)
+            ]
+        finally:
+            stop.set()
+            pushing.join(30)
+        counts = [backup["rows"]["data.db"]["records"] for backup in made]
+        assert 0 < counts[0] <= counts[-1]
+        assert not (stack.data / "backup.work").exists()
+        late = fleet.enrol(1)
+        (revoked,) = fleet.enrol(1)
+        fleet.measure([begin], [*late, revoked])
+        assert fleet.contact([*late, revoked]) == 2
+        stack.must("veilleuse", "hosts", "revoke", revoked.agent_id.hex())
+        os.killpg(collector.pid, signal.SIGKILL)
+        collector.wait()
+
+        restored = json.loads(stack.must("veilleuse", "restore", str(backups / "0"), "--json"))
+        assert restored["hosts"] == {"active": AGENTS + 1, "revoked": 1}
+        stack.start_collector()
+        others = [agent for agent in fleet.agents if agent is not revoked]
+        fleet.measure([begin + 300 * PERIOD_MILLISECONDS])
+        assert fleet.contact(others) == len(others)
+        assert fleet.contact([revoked]) == 0
+        assert "revoked" in revoked.standing
+        lost, twice, expected = compared(others, stack.data)
+        assert (lost, twice) == (0, 0), expected
+        assert summed(stack.data) == sum(sum(agent.made) for agent in others)
+        known = statuses(stack)
+        assert {known[agent.agent_id.hex()] for agent in others} == {"active"}
+        assert known[revoked.agent_id.hex()] == "revoked"
+        findings = json.loads(stack.run("veilleuse", "doctor", "--json").stdout)
+        texts = " ".join(
+            finding["text"] for finding in findings if finding["check"] in ("backup", "leftovers")
+        )
+        assert "restored 1 time(s)" in texts
+        assert "replaced-" in texts
+
+
+def test_without_a_collector_and_by_timer(tmp_path):
+    """The same command does it under the lock; --keep leaves so many; not sealed is said, with exit code 3."""
+    with Stack(tmp_path) as stack:
+        stack.must("veilleuse", "init")
+        backups = tmp_path / "backups"
+        backups.mkdir()
+        for _ in range(2):
+            done = stack.run("veilleuse", "backup", str(backups), "--keep", "1")
+            assert done.returncode == 3, done.stderr
+            assert "not sealed" in done.stderr
+            time.sleep(1.1)
+        (left,) = backups.iterdir()
+        assert left.stat().st_mode & 0o777 == 0o600
+        with tarfile.open(left) as tar:
+            assert tar.getnames()[0] == "manifest.json"
+        assert not (stack.data / "backup.work").exists()
+        with closing(sqlite3.connect(stack.data / "data.db")) as database:
+            query = "SELECT value FROM meta WHERE key = 'last_backup_unix_milliseconds'"
+            assert database.execute(query).fetchone()
+        done = stack.run("veilleuse", "backup", str(left))
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line(tmp_path, request):
+    """The backup's disk is full: exit code 1, nothing left there, and the collector's copies are gone."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", small], check=False)
+    if mounted.returncode:
+        pytest.skip("needs root: a small disk")
+    request.addfinalizer(lambda: subprocess.run(["umount", small], check=True))
+    with Stack(tmp_path) as stack:
+        stack.must("veilleuse", "init")
+        done = stack.run("veilleuse", "backup", str(small))
+        assert done.returncode == 1
+        assert "MiB are free" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert list(small.iterdir()) == []
+        assert not (stack.data / "backup.work").exists()

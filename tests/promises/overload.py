@@ -1,0 +1,193 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""More than a collector can carry, by cheap clients: records are made before the clock starts. One process, one JSON line.
+
+    python -m tests.promises.overload <plan.json> closed <seconds> <records> <at once>  <pushes>   its capacity
+    python -m tests.promises.overload <plan.json> open   <seconds> <records> <a second> <pushes>   whatever it answers
+    python -m tests.promises.overload <plan.json> live   <seconds> <records> <a second> <pushes>   coming back when told to
+
+`records` are those of one push, `pushes` how many each agent of the plan prepares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import sys
+import time
+from collections import Counter, deque
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from tests.promises.contract import STORED, PushRequest, PushResponse, Record
+from tests.promises.load import CHANNEL, SERVICE, Identity, Plan
+from tests.promises.measured import FIRST_MILLISECONDS
+
+PATIENCE_SECONDS: Final = 15.0
+PERIOD: Final = 60_000
+RETRY_SECONDS: Final = 1.0
+"""For an error that says nothing of when to come back."""
+
+
+class Client:
+    """One agent with its next pushes."""
+
+    def __init__(self, identity: Identity, channel: Any, pushes: int, records: int, seed: int) -> None:
+        chance = random.Random(f"{seed}/{identity.agent_id}")
+        self._call = channel.unary_unary(SERVICE + "Push", response_deserializer=PushResponse.FromString)
+        self._epoch = chance.randbytes(8)
+        self._number = chance.randrange(500_000)
+        self._requests = deque(self._run(pushes, records, chance))
+
+    def _run(self, pushes: int, records: int, chance: random.Random) -> list[bytes]:
+        chain, seq, made = hashlib.sha256(self._epoch).digest(), 1, []
+        for _ in range(pushes):
+            request = PushRequest(epoch=self._epoch, first_seq=seq, chain_before=chain)
+            for _ in range(records):
+                wire = self._record(chance.randrange(100_000))
+                request.records.append(wire)
+                chain = hashlib.sha256(chain + wire).digest()
+            seq += records
+            made.append(request.SerializeToString())
+        return made
+
+    def _record(self, millijoules: int) -> bytes:
+        record = Record()
+        body = record.measurement
+        body.period.clock.start_unix_milliseconds = FIRST_MILLISECONDS + self._number * PERIOD
+        body.period.clock.duration_milliseconds = PERIOD
+        body.calendar_sha256, body.idle_rule_version = bytes(32), 1
+        body.points.add(kind=1, domain="package-0", boundary=3, subject="machine")
+        cell = body.cells.add(band=1, state=1, supply=1, milliseconds=PERIOD)
+        cell.energies.add(point_index=0, energy_millijoules=millijoules, covered_milliseconds=PERIOD)
+        self._number += 1
+        return bytes(record.SerializeToString(deterministic=True))
+
+    @property
+    def exhausted(self) -> bool:
+        """Nothing left to send: the plan was too small."""
+        return not self._requests
+
+    async def push(self, results: Results, made: float = 0.0) -> float:
+        """The next one; seconds to wait when it was refused, as told, else 0. `made`: when its time began, else now."""
+        began = made or time.monotonic()
+        try:
+            answer = await self._call(self._requests[0], timeout=PATIENCE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            told = dict(error.trailing_metadata() or ())
+            reason = str(told.get("veilleuse-reason") or error.code().name)
+            wait = int(told.get("retry-after-milliseconds", 0)) / 1000
+            results.refused[reason] += 1
+            results.told_when += wait > 0
+            return wait or RETRY_SECONDS
+        if answer.outcome != STORED:
+            results.refused[f"outcome {answer.outcome}"] += 1
+            return RETRY_SECONDS
+        self._requests.popleft()
+        results.seconds.append(time.monotonic() - began)
+        return 0.0
+
+
+class Results:
+    """What came of it."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        """Of each push that was stored."""
+        self.refused: Counter[str] = Counter()
+        self.told_when = 0
+        """Refusals that say when to come back."""
+
+    def as_json(self, elapsed: float) -> str:
+        """One line."""
+        ordered = sorted(self.seconds) or [0.0]
+        return json.dumps(
+            {
+                "stored": len(self.seconds),
+                "stored_per_second": len(self.seconds) / elapsed,
+                "p50_seconds": ordered[len(ordered) // 2],
+                "p99_seconds": ordered[len(ordered) * 99 // 100],
+                "refused": dict(self.refused),
+                "told_when": self.told_when,
+            }
+        )
+
+
+async def _closed(clients: list[Client], until: float, results: Results, at_once: float) -> None:
+    """So many at a time, each as soon as the last was answered."""
+
+    async def one(client: Client) -> None:
+        while time.monotonic() < until and not client.exhausted:
+            await client.push(results)
+
+    await asyncio.gather(*(one(client) for client in clients[: int(at_once)]))
+
+
+async def _open(clients: list[Client], until: float, results: Results, per_second: float) -> None:
+    """So many a second, whether the last were answered or not; by whoever has nothing under way."""
+    idle = deque(clients)
+    under_way: set[asyncio.Task[None]] = set()
+
+    async def one(client: Client) -> None:
+        await client.push(results)
+        idle.append(client)
+
+    due = time.monotonic()
+    while due < until:
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        if idle and not idle[0].exhausted:
+            task = asyncio.ensure_future(one(idle.popleft()))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        due += 1 / per_second
+    await asyncio.gather(*under_way)
+
+
+async def _live(clients: list[Client], until: float, results: Results, per_second: float) -> None:
+    """A record each now and then; refused, it comes back when told. Its time runs from when it was made."""
+    interval = len(clients) / per_second
+
+    async def one(client: Client, phase: float) -> None:
+        await asyncio.sleep(phase)
+        while time.monotonic() < until and not client.exhausted:
+            made = time.monotonic()
+            while wait := await client.push(results, made):
+                await asyncio.sleep(wait)  # noqa: ASYNC110  # it is told how long, not when
+            await asyncio.sleep(max(0.0, made + interval - time.monotonic()))
+
+    await asyncio.gather(*(one(client, interval * n / len(clients)) for n, client in enumerate(clients)))
+
+
+async def _run(plan: Plan, mode: str, seconds: float, records: int, rate: float, pushes: int) -> str:
+    async with AsyncExitStack() as cleanup:
+        clients = []
+        for identity in plan.agents:
+            credentials = grpc.ssl_channel_credentials(
+                plan.roots_pem.encode(), identity.key_pem.encode(), identity.chain_pem.encode()
+            )
+            channel = grpc.aio.secure_channel(plan.address, credentials, CHANNEL)
+            await cleanup.enter_async_context(channel)
+            await channel.channel_ready()
+            clients.append(Client(identity, channel, pushes, records, plan.seed))
+        results = Results()
+        began = time.monotonic()
+        run = {"closed": _closed, "open": _open, "live": _live}[mode]
+        await run(clients, began + seconds, results, rate)
+        if any(client.exhausted for client in clients):
+            results.refused["the plan was too small"] += 1
+        return results.as_json(time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    _, file, chosen, for_seconds, each, how_many, prepared = sys.argv
+    loaded = Plan.load(Path(file))
+    print(
+        asyncio.run(
+            _run(loaded, chosen, float(for_seconds), int(each), float(how_many), int(prepared)),
+        )
+    )

@@ -1,0 +1,179 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R11: everything a RAPL counter does to an agent, in any order: a state machine over a tree of files."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from tests.fakes.measuring import RANGE, FakeClock
+from tests.fakes.metered import RaplTree
+from veilleuse.agent.model import Tick
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.sources.linux_rapl import LinuxRapl
+from veilleuse.agent.ticker import Ticker
+from veilleuse.wire.vocabulary import State, Supply
+
+TICK = 10_000
+SEEN: Counter[str] = Counter()
+WORST: list[float] = []
+
+
+class Counters(RuleBasedStateMachine):
+    """The truth in millijoules per stretch of boot-time, against what the ticks say of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        sysfs = Path(self.folder.name) / "sys"
+        self.tree = RaplTree(sysfs)
+        self.aside = Path(self.folder.name) / "unloaded"
+        self.clock = FakeClock()
+        source = LinuxRapl(SourceContext(str(sysfs), "/proc", "none"))
+        points = source.open()
+        self.ticker = Ticker(
+            self.clock,
+            ((source, points),),
+            None,
+            default_supply=Supply.AC,
+            tick_milliseconds=TICK,
+            usage=lambda: (0, 0),
+        )
+        self.start = self.clock.boottime
+        self.truth: list[int] = []
+        """Millijoules of each tick's time."""
+        self.believable: list[bool] = []
+        """Whether the counter showed that energy truly: not while it was stuck, or over a reset."""
+        self.ticks: list[Tick] = []
+        self.ticker.tick()
+
+    def teardown(self) -> None:
+        _, last = self.ticker.tick(last=True)
+        self.ticks += last
+        self.check()
+        self.folder.cleanup()
+
+    @rule(watts=st.integers(1, 190), count=st.integers(1, 6))
+    def run(self, watts: int, count: int) -> None:
+        """Time passes at that power."""
+        for _ in range(count):
+            self.clock.advance(TICK)
+            before = self.tree.microjoules
+            self.tree.spend(watts * TICK * 1_000)
+            SEEN["wraps"] += self.tree.microjoules < before
+            self.truth.append(watts * TICK)
+            self.believable.append(not self.tree.stuck)
+            _, ticks = self.ticker.tick()
+            self.ticks += ticks
+
+    @precondition(lambda self: self.tree.microjoules < RANGE - 10**11)
+    @rule()
+    def nearly_round(self) -> None:
+        """The counter comes near its end, between two polls that see it: the next runs wrap it."""
+        self.tree.microjoules = RANGE - 10**9
+        self.tree.show()
+        self.run(watts=50, count=1)  # seen as a reset or a jump: nothing of it may be believed
+        self.believable[-1] = False
+
+    @precondition(lambda self: 10**10 < self.tree.microjoules < RANGE - 10**10)
+    @rule(watts=st.integers(1, 190))
+    def reset(self, watts: int) -> None:
+        """It starts again at 0: that stretch is a gap."""
+        SEEN["resets"] += 1
+        self.tree.reset()
+        self.run(watts=watts, count=1)
+        self.believable[-1] = False
+
+    @rule(ticks=st.integers(1, 8))
+    def unreadable(self, ticks: int) -> None:
+        """Its file cannot be read for a while."""
+        if not self.tree.counter.is_file():
+            return
+        SEEN["unreadable"] += 1
+        self.tree.counter.unlink()
+        self.tree.counter.mkdir()
+        self.run(watts=30, count=ticks)
+        self.tree.counter.rmdir()
+        self.tree.show()
+        self.run(watts=30, count=1)  # seen again: what stands still afterwards can be told from what was not seen
+
+    @rule(ticks=st.integers(1, 8), resets=st.booleans())
+    def unload(self, ticks: int, resets: bool) -> None:
+        """The driver goes and comes back, its counter as it was or at 0."""
+        if resets and not 10**10 < self.tree.microjoules < RANGE - 10**10:
+            return
+        SEEN["unloads"] += 1
+        self.tree.folder.rename(self.aside)
+        self.run(watts=60, count=ticks)
+        self.aside.rename(self.tree.folder)
+        if resets:
+            self.tree.microjoules = 0
+            for back in range(1, ticks + 1):
+                self.believable[-back] = False
+        self.tree.show()
+        self.run(watts=60, count=1)
+        self.believable[-1] = not resets
+
+    @rule(ticks=st.integers(1, 8))
+    def stick(self, ticks: int) -> None:
+        """It stands still while energy is spent: never 0 W."""
+        SEEN["stuck"] += 1
+        self.tree.stuck = True
+        self.run(watts=25, count=ticks)
+        self.tree.stuck = False
+
+    def check(self) -> None:
+        """Every tick of time told once; where energy is told it is the truth; where it is not it is missing, never 0."""
+        position = 0
+        for tick in self.ticks:
+            assert tick.duration_milliseconds > 0
+            assert tick.duration_milliseconds % TICK == 0
+            length = tick.duration_milliseconds // TICK
+            truth = sum(self.truth[position : position + length])
+            believable = all(self.believable[position : position + length])
+            position += length
+            assert tick.state in (State.ON_ACTIVE, State.ON_IDLE)
+            if not tick.energies:
+                assert tick.gaps, "missing without a word"
+                SEEN["gaps"] += 1
+                continue
+            (energy,) = tick.energies
+            assert energy.energy_millijoules > 0, "0 W because it could not be read"
+            assert believable, "a reset, a jump or a counter that stood still was believed"
+            WORST.append(abs(energy.energy_millijoules - truth) / truth)
+        assert position == len(self.truth)
+
+
+@pytest.mark.promise("R11")
+def test_whatever_the_counter_does(figure):
+    """Wrap, reset, driver unloaded, unreadable, stuck: energy within 0.1 % where it is told, a gap where it is not."""
+    SEEN.clear()
+    WORST.clear()
+    run_state_machine_as_test(
+        Counters, settings=settings(max_examples=60, stateful_step_count=20, deadline=None)
+    )
+    figure(
+        f"worst error {max(WORST):.4%} over {len(WORST):,} ticks, {SEEN['wraps']} wraps, {SEEN['gaps']} gaps, 0 negative"
+    )
+    for what in ("wraps", "resets", "unreadable", "unloads", "stuck", "gaps"):
+        assert SEEN[what], what
+    assert max(WORST) < 0.001
+
+
+def test_the_tree_is_what_the_source_reads(tmp_path):
+    """The fake tree is found as a real one is, and gone when it is gone."""
+    tree = RaplTree(tmp_path / "sys")
+    source = LinuxRapl(SourceContext(str(tmp_path / "sys"), "/proc", "none"))
+    (point,) = source.open()
+    assert point.domain == "package-0"
+    (reading,) = source.read()
+    assert reading.energy_microjoules == tree.microjoules  # type: ignore[union-attr]  # a counter
+    shutil.rmtree(tree.folder)

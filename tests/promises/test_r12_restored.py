@@ -1,0 +1,156 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R12: a collector restored from a backup of three days ago. Real `serve`, real agents' senders, real commands.
+
+The collector runs on a clock that began 72 hours ago and is moved on (libfaketime); the agents' clock is the same one. Nobody
+waits for three days, everything else is as it is in service.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fleet import (
+    PERIOD_MILLISECONDS,
+    Fleet,
+    FleetAgent,
+    compared,
+    now_unix_milliseconds,
+    statuses,
+    summed,
+)
+from tests.peers import peer
+from tests.stack import Stack, program
+
+AGENTS = 100
+LATE = 10
+HOUR = 3_600_000
+STEP_HOURS = 6
+BACKUP_AGE_HOURS = 71.5
+RECORDS_A_STEP = 4
+
+
+class Past:
+    """A clock some hours behind this machine's, which can be moved on. The collector reads it from a file."""
+
+    def __init__(self, folder: Path, hours: float) -> None:
+        self._file = folder / "faketime"
+        self.behind_milliseconds = 0
+        self.set(hours)
+
+    def set(self, hours: float) -> None:
+        """So far behind, within a second also for the collector."""
+        self.behind_milliseconds = round(hours * HOUR)
+        self._file.write_text(f"-{self.behind_milliseconds / 1000:.3f}")
+
+    def now(self) -> int:
+        """Unix ms."""
+        return now_unix_milliseconds() - self.behind_milliseconds
+
+    def environment(self) -> dict[str, str]:
+        """For a process that shall live by it."""
+        (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+        return {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+
+def generations(data_dir: Path) -> int:
+    """Certificates that the collector has issued to its most renewed machine."""
+    with closing(sqlite3.connect(f"{(data_dir / 'data.db').as_uri()}?mode=ro", uri=True)) as database:
+        return int(database.execute("SELECT max(generation) FROM certificates").fetchone()[0])
+
+
+@pytest.mark.long
+@pytest.mark.promise("R12")
+def test_restored_from_a_backup_of_three_days_ago(tmp_path, figure):
+    """100 agents renewed and pushed since; 10 enrolled since; one revoked since: 0 suspended, 0 lost, 0 duplicated, the
+    revoked one stays refused, the new ones are known again."""
+    peer("faketime")
+    past = Past(tmp_path, 72)
+    with Stack(tmp_path, {"VEILLEUSE__PKI__SERVER_LEAF_HOURS": "24"}) as stack:
+        collector = _start(stack, past)
+        fleet = Fleet(stack, past.now)
+        fleet.enrol(AGENTS)
+        begin = past.now() // HOUR * HOUR - 2 * HOUR
+        fleet.measure(begin + n * PERIOD_MILLISECONDS for n in range(RECORDS_A_STEP))
+        assert fleet.contact() == AGENTS
+        backup = tmp_path / "three-days-ago.backup"
+        _command(stack, past, "backup", str(backup), code=3)
+
+        past.set(BACKUP_AGE_HOURS)
+        hours, late = BACKUP_AGE_HOURS, list[FleetAgent]()
+        while hours > 0:
+            hours = max(0.0, hours - STEP_HOURS)
+            past.set(hours)
+            time.sleep(1.5)  # the collector looks at its clock file once a second
+            first = past.now() // HOUR * HOUR - HOUR
+            fleet.measure(first + n * PERIOD_MILLISECONDS for n in range(RECORDS_A_STEP))
+            if not late and hours < 36:
+                late = fleet.enrol(LATE)
+            assert fleet.contact() == len(fleet.agents), fleet.agents[0].standing
+        before = generations(stack.data)
+        revoked = fleet.agents[7]
+        _command(stack, past, "hosts", "revoke", revoked.agent_id.hex())
+        others = [agent for agent in fleet.agents if agent is not revoked]
+        assert compared(fleet.agents, stack.data)[:2] == (0, 0)
+
+        os.killpg(collector.pid, signal.SIGKILL)
+        collector.wait()
+        told = json.loads(_command(stack, past, "restore", str(backup), "--json"))
+        assert told["age_hours"] > BACKUP_AGE_HOURS
+        assert generations(stack.data) < before
+        _start(stack, past)
+        first = past.now() // HOUR * HOUR
+        fleet.measure((first + n * PERIOD_MILLISECONDS for n in range(2)), others)
+        refused = sum(not agent.contact() for agent in others)
+        assert fleet.contact([revoked]) == 0
+
+        known = statuses(stack)
+        suspended = sum(known.get(agent.agent_id.hex()) != "active" for agent in others)
+        lost, twice, expected = compared(others, stack.data)
+        figure(
+            f"{lost} lost, {twice} duplicated of {expected:,}, {suspended + refused} suspended of {len(others)} agents "
+            f"with certificates up to generation {before}, backup {told['age_hours']:.1f} h old"
+        )
+        assert (lost, twice, suspended, refused) == (0, 0, 0, 0)
+        assert before >= 4
+        assert all(known[agent.agent_id.hex()] == "active" for agent in late)
+        assert known[revoked.agent_id.hex()] == "revoked"
+        assert "revoked" in revoked.standing
+        assert summed(stack.data) == sum(
+            sum(agent.made) for agent in fleet.agents if agent is not revoked
+        ) + sum(revoked.made[:RECORDS_A_STEP])
+        assert fleet.contact(others) == len(others)  # and it goes on
+
+
+def _start(stack: Stack, past: Past) -> subprocess.Popen[bytes]:
+    _command(stack, past, "init", "--if-missing")
+    process = stack.start("veilleuse", "serve", **past.environment())
+    stack.wait_for(stack._answers, "the collector answers", process=process, seconds=60)
+    return process
+
+
+def _command(stack: Stack, past: Past, *arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [program("veilleuse"), *arguments],
+        env=stack.environment | past.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout

@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R14, the collector's half: byte flips and truncations of its two databases. It serves, or stops with one clear line."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.records import clock_record, spool_of
+from tests.stack import Stack, get
+from veilleuse.collector.errors import CollectorError, StoreDamaged
+from veilleuse.collector.settings import Store
+from veilleuse.collector.store.sqlite import open_store
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+
+SEED = 20_261_126
+MINUTE = 60_000
+DATABASES = ("data.db", "identity.db")
+
+
+class Damaged:
+    """A data directory with one machine's records in it, mutated afresh from the same original each time."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.chance = random.Random(SEED)
+        collector = stack.start_collector()
+        stack.enrol()
+        start = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 24) * MILLISECONDS_PER_HOUR
+        with closing(spool_of(stack.state)) as spool:
+            bodies = [
+                clock_record(start + n * MINUTE, MINUTE, metered_millijoules=9).to_json() for n in range(300)
+            ]
+            spool.append(bodies, {})
+        stack.must("veilleuse-agent", "send")
+        stack.stop(collector)
+        self.original = stack.folder / "original"
+        shutil.copytree(stack.data, self.original)
+
+    def mutate(self) -> str:
+        """A fresh copy with one database damaged; which one."""
+        shutil.rmtree(self.stack.data)
+        shutil.copytree(self.original, self.stack.data)
+        chance = self.chance
+        name = chance.choice(DATABASES)
+        content = bytearray((self.original / name).read_bytes())
+        if chance.random() < 0.3:
+            del content[chance.randrange(len(content)) :]
+        for _ in range(chance.choice([1, 1, 2, 8, 300]) if content else 0):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        (self.stack.data / name).write_bytes(content)
+        return name
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Iterator[Damaged]:
+    """After one real contact."""
+    logging.getLogger("veilleuse").setLevel(logging.CRITICAL)
+    with Stack(tmp_path) as stack:
+        yield Damaged(stack)
+    logging.getLogger("veilleuse").setLevel(logging.NOTSET)
+
+
+@pytest.mark.promise("R14")
+@pytest.mark.parametrize("count", [50, pytest.param(1_000, marks=pytest.mark.long)])
+def test_the_store_opens_or_says_one_line(damaged, count, figure):
+    """Sound enough to serve from, or an error that names the file and the repair; never anything else."""
+    outcomes: Counter[str] = Counter()
+    for number in range(count):
+        name = damaged.mutate()
+        try:
+            open_store(damaged.stack.data, Store()).close()
+            outcomes["opens"] += 1
+        except StoreDamaged as error:
+            outcomes["says the repair"] += 1
+            assert name in str(error)
+            assert "restore the data directory from a backup" in str(error)
+            assert "\n" not in str(error)
+        except CollectorError as error:
+            outcomes["says another line"] += 1
+            assert "\n" not in str(error)
+        except Exception as error:
+            raise AssertionError(f"mutation {number} of seed {SEED}, {name}: {error!r}") from error
+    figure(f"collector, {count:,} mutations: {dict(outcomes)}")
+    assert outcomes["says the repair"] > count // 10
+
+
+@pytest.mark.promise("R14")
+@pytest.mark.parametrize("count", [3, pytest.param(40, marks=pytest.mark.long)])
+def test_the_real_collector_serves_or_stops_with_one_line(damaged, count, figure):
+    """`veilleuse serve` on a damaged directory: it answers within 20 s, or it ends with code 1 and one clear line."""
+    outcomes: Counter[str] = Counter()
+    damaged.chance.seed(SEED + 1)
+    log = damaged.stack.folder / "veilleuse.log"
+    for number in range(count):
+        name = damaged.mutate()
+        log.unlink(missing_ok=True)
+        process = damaged.stack.start("veilleuse", "serve")
+        until = time.monotonic() + 20
+        while process.poll() is None and not _answers(damaged.stack.url) and time.monotonic() < until:
+            time.sleep(0.05)
+        if process.poll() is None:
+            assert _answers(damaged.stack.url), f"{number} {name}"
+            assert damaged.stack.stop(process) == 0, f"{number} {name}: {log.read_text()}"
+            outcomes["serves"] += 1
+        else:
+            said = log.read_text().strip()
+            assert process.returncode == 1, f"{number} {name}: {said}"
+            assert "Traceback" not in said, f"{number} {name}: {said}"
+            assert "restore the data directory from a backup" in said.splitlines()[-1], (
+                f"{number} {name}: {said}"
+            )
+            outcomes["stops with one line"] += 1
+        damaged.stack.processes.remove(process)
+    figure(f"collector, {count} processes: {dict(outcomes)}")
+
+
+def _answers(url: str) -> bool:
+    try:
+        get(url + "healthz", 1)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,89 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R2: the power goes. The data directory is an ext4 in a file; what that file holds at a moment is what the disk would hold."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.promises.disks import ext4
+from tests.promises.trial import Trial
+
+DISK_MIB = 256
+COMMIT = "commit=300"
+"""Seconds: ext4 writes nothing by itself meanwhile, what nobody has synced is not on the disk."""
+OF_THE_MOMENT = ("unexplained_milliseconds",)
+"""What is on its way at the cut is neither stored nor lost: counted when everything has arrived, not at a cut."""
+
+
+def cut(folder: Path, cuts: int, mutant: str = "") -> tuple[Counter[str], int, list[str]]:
+    """Faults after so many cuts, distinct records acknowledged before the last of them, details."""
+    image, copies = folder / "disk.img", folder / "copies"
+    copies.mkdir()
+    with ext4(image, folder / "collector", DISK_MIB, COMMIT), Trial(folder, mutant=mutant) as trial:
+        (trial.stack.data / "lost+found").rmdir()
+        trial.enrol(40)
+        trial.start()
+        trial.load(150)
+        times = [_cut(trial, image, copies / str(number)) for number in range(cuts)]
+        trial.end(drained=False)
+        faults: Counter[str] = Counter()
+        details: list[str] = []
+        acknowledged = 0
+        for number, at in enumerate(times):
+            report = trial.compare(copies / str(number), at)
+            faults.update({fault: n for fault, n in report.faults.items() if fault not in OF_THE_MOMENT})
+            details += report.details
+            acknowledged = report.acknowledged
+    return faults, acknowledged, details
+
+
+def _cut(trial: Trial, image: Path, copy: Path) -> float:
+    """Stop the writer at a random moment, keep the files of the database as the disk has them; when that was."""
+    trial.wait_for_ack()
+    time.sleep(trial.chance.uniform(0.05, 1.0))
+    assert trial.collector is not None
+    os.kill(trial.collector.pid, signal.SIGSTOP)
+    try:
+        time.sleep(0.2)  # answers on their way arrive: they were given before the cut
+        at = trial.note("power cut")
+        shot = image.with_suffix(".cut")
+        subprocess.run(["cp", "--sparse=always", str(image), str(shot)], check=True)
+    finally:
+        os.kill(trial.collector.pid, signal.SIGCONT)
+    with ext4(shot, trial.folder / "after") as disk:  # ext4's own journal is replayed, as at the next boot
+        copy.mkdir()
+        for file in disk.glob("data.db*"):
+            shutil.copy(file, copy)
+    shot.unlink()
+    return at
+
+
+@pytest.mark.long
+@pytest.mark.promise("R2")
+def test_power_cuts(tmp_path, figure):
+    """What was acknowledged is on the disk, and the database is sound, whenever the power goes."""
+    cuts = 50
+    faults, acknowledged, details = cut(tmp_path, cuts)
+    figure(
+        f"{cuts} cuts: {faults['lost']} lost of {acknowledged:,} acknowledged, {faults['damage']} databases damaged"
+    )
+    assert not any(faults.values()), (faults, details[:12])
+    assert acknowledged > 2_000
+
+
+@pytest.mark.long
+@pytest.mark.promise("R2")
+def test_power_cuts_are_felt(tmp_path, figure):
+    """The same cuts find a collector whose commits are not synced: the test can fail."""
+    faults, acknowledged, _ = cut(tmp_path, 10, "commits_without_fsync")
+    figure(f"mutant with synchronous=NORMAL, 10 cuts: {faults['lost']} lost of {acknowledged:,} acknowledged")
+    assert faults["lost"] > 0

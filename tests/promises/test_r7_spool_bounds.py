@@ -1,0 +1,217 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R7: what an agent takes of a disk, on a real file system that is really full: a tmpfs of 40 MiB."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.agent import record
+from tests.fakes.metered import Metered
+from veilleuse.agent.encode import WireEncoder
+from veilleuse.agent.model import Gap, Record, body_from_json
+from veilleuse.agent.outbox import Outbox, Ring
+from veilleuse.agent.salvage import open_spool
+from veilleuse.agent.settings import Spool
+from veilleuse.agent.spool import DISK_SHARE, FILE_NAME, Bounds, connect
+
+MIB = 1024 * 1024
+DISK = 40 * MIB
+BOUND = 8 * MIB
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("a tmpfs of one's own needs root")
+    where = tmp_path / "disk"
+    where.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(where)], check=True)
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", "--lazy", str(where)], check=True)
+
+
+def fill(disk: Path, leave: int) -> None:
+    """Another file takes the rest."""
+    other = disk / "other"
+    other.unlink(missing_ok=True)
+    count = max(0, free(disk) - leave)
+    with other.open("wb") as file:
+        while count > 0:
+            try:
+                count -= file.write(b"x" * min(count, 65_536))
+                file.flush()
+            except OSError:
+                break  # full to the last block
+
+
+def free(disk: Path) -> int:
+    """Bytes."""
+    stat = os.statvfs(disk)
+    return stat.f_bavail * stat.f_frsize
+
+
+class Watch:
+    """The largest that all files of a state directory ever were together."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self.most = 0
+
+    def look(self, *_: object) -> int:
+        """As an SQLite progress handler: in the middle of a transaction too."""
+        size = 0
+        for path in self._state.glob(f"{FILE_NAME}*"):
+            with suppress(FileNotFoundError):
+                size += path.stat().st_size
+        self.most = max(self.most, size)
+        return 0
+
+
+def accounted(state: Path) -> int:
+    """Records that are in the spool, or that a gap in it stands for; at their place, oldest first."""
+    with closing(connect(state / FILE_NAME)) as db:
+        bodies = [body_from_json(row[0]) for row in db.execute("SELECT body FROM pending ORDER BY id")]
+        (numbered,) = db.execute("SELECT count(*) FROM outbox").fetchone()
+    gaps = [body for body in bodies if isinstance(body, Gap)]
+    assert len(gaps) <= 1
+    assert not gaps or bodies[0] is gaps[0]
+    assert not gaps or sum(lost for _, lost in gaps[0].spans) == gaps[0].records * 60_000
+    return numbered + sum(isinstance(body, Record) for body in bodies) + sum(gap.records for gap in gaps)
+
+
+@pytest.mark.promise("R7")
+def test_all_files_together_stay_below_the_bound(tmp_path, figure):
+    """8 MiB with the journal, the ring, the quarantine and a damaged file set aside; produced = kept + declared gap."""
+    path, bounds = tmp_path / FILE_NAME, Bounds(BOUND, 0)
+    watch, made = Watch(tmp_path), 0
+    path.write_bytes(b"damaged" * 300_000)
+    ring = Ring(max_bytes=bounds.ring_bytes, quarantine_bytes=bounds.quarantine_bytes)
+    with closing(open_spool(path, bounds, 1)) as spool, closing(connect(path)) as db:
+        outbox = Outbox(db, path, WireEncoder(), ring)
+        for connection in (db, spool._connection):
+            connection.set_progress_handler(watch.look, 5_000)
+        delivered = 0
+        for round_number in range(20):
+            spool.append([record(made + n).to_json() for n in range(2_500)], {})
+            made += 2_500
+            watch.look()
+            if round_number < 5:
+                while outbox.number_pending(256):
+                    outbox.replace_with_gap(outbox.last_seq(), "x")
+                    outbox.acknowledge(outbox.last_seq(), 1)
+                    delivered = outbox.last_seq()
+            if round_number == 8:
+                outbox.new_epoch()
+                outbox.acknowledge(outbox.last_seq(), 1)
+            watch.look()
+        assert spool.pending() > 5_000
+    with closing(connect(path)) as db:
+        bodies = [body_from_json(row[0]) for row in db.execute("SELECT body FROM pending ORDER BY id")]
+    records = [body for body in bodies if isinstance(body, Record)]
+    dropped = sum(gap.records for gap in bodies if isinstance(gap, Gap) and gap.reason == "spool_cap")
+    figure(
+        f"at most {watch.most / MIB:.1f} of {BOUND / MIB:.0f} MiB, {dropped:,} of {made:,} dropped and declared"
+    )
+    assert watch.most <= BOUND
+    assert len(records) + dropped + delivered == made + 1  # and the damaged spool's own gap
+    assert records[-1] == record(made - 1)
+
+
+@pytest.mark.promise("R7")
+def test_the_last_of_the_disk_is_not_touched(disk, figure):
+    """5 % of a small disk stay free: the spool stops growing there, the oldest go, the newest are kept."""
+    state, reserve, made, least = disk / "state", int(DISK * DISK_SHARE), 0, DISK
+    state.mkdir()
+    with closing(open_spool(state / FILE_NAME, Bounds(64 * MIB, 500_000_000), 1)) as spool:
+        fill(disk, leave=6 * MIB)
+        for _ in range(40):
+            spool.append([record(made + n).to_json() for n in range(500)], {})
+            made += 500
+            least = min(least, free(disk))
+    figure(f"{least / MIB:.2f} MiB stayed free of {reserve / MIB:.2f} promised, after {made:,} records")
+    assert least >= reserve
+    assert accounted(state) == made
+
+
+@pytest.mark.promise("R7")
+def test_measuring_goes_on_while_the_disk_is_full_and_over_a_restart(disk, figure):
+    """Not a byte free: rows wait in memory, the service starts again all the same; with room back nothing is missing."""
+    machine = Metered(disk, period_seconds=60)
+    machine.settings = machine.settings._replace(spool=Spool(max_bytes=BOUND))
+    machine.on(120)
+    fill(disk, leave=0)
+    assert free(disk) == 0
+    machine.on(60)
+    waited = len(machine.resident._queue)
+    machine.resident.end()  # what waits in memory cannot be kept: said as an error
+    machine.clock.advance(60_000)
+    machine.begin()
+    machine.on(60)
+    (disk / "other").unlink()
+    machine.on(30)
+    bodies = machine.bodies()
+    told = sum(
+        cell.milliseconds for body in bodies if isinstance(body, Record) for cell in body.cells.values()
+    )
+    passed = (120 + 60 + 60 + 30) * 10_000 + 60_000
+    figure(f"{waited} rows waited in memory, {passed - told} ms untold")
+    assert waited >= 8
+    assert told == passed  # what the full disk took is `unknown`, from the last sign of life on
+    machine.resident.end()
+
+
+@pytest.mark.promise("R7")
+def test_the_real_process_starts_on_a_full_disk(disk, figure):
+    """READY, and 0 at the end, with nothing free: on a spool at its bound too."""
+    state = disk / "state"
+    state.mkdir()
+    path = state / FILE_NAME
+    with closing(open_spool(path, Bounds(BOUND, 0), 1)) as spool:
+        for start in range(0, 9_000, 500):
+            spool.append([record(start + n).to_json() for n in range(500)], {})
+    before = accounted(state)
+    fill(disk, leave=0)
+    config = disk.parent / "agent.toml"
+    config.write_text(
+        f'[paths]\nstate = "{state}"\n[spool]\nmax_bytes = {BOUND}\n[measure]\npopulation = "server"\n'
+        'tick_seconds = 1.0\nperiod_seconds = 10\nsources = ["fake"]\nfake_watts = 5.0\n'
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(disk.parent / "notify"))
+        manager.settimeout(20)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "veilleuse.agent", "run", "--config", str(config)],
+            env={**os.environ, "NOTIFY_SOCKET": str(disk.parent / "notify")},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            heard = [manager.recv(100) for _ in range(3)]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=20)
+    figure(f"started and ended with {free(disk)} bytes free")
+    assert heard[0] == b"READY=1"
+    assert process.returncode == 0, said
+    assert "rows kept in memory" in said
+    assert "Traceback" not in said
+    assert accounted(state) == before
+
+
+def test_the_bound_leaves_room_for_what_the_sender_writes() -> None:
+    """The shares of the bound add up to less than the whole."""
+    bounds = Bounds(64 * MIB, 0)
+    assert bounds.rows_bytes + bounds.ring_bytes + bounds.quarantine_bytes < bounds.max_bytes

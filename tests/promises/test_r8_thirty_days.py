@@ -1,0 +1,52 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R8: thirty days without a collector, a record a minute."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.promises.killed_agent import held
+from tests.records import clock_record
+from tests.stack import Stack
+from veilleuse.agent.salvage import open_spool
+from veilleuse.agent.spool import FILE_NAME, Bounds
+
+MINUTE, RECORDS, AT_ONCE = 60_000, 43_200, 240
+BOUND = 64 * 2**20
+"""As by default."""
+
+
+@pytest.mark.long
+@pytest.mark.promise("R8", "R18")
+def test_all_kept_and_drained(tmp_path, figure):
+    """All 43,200 records are within the bound, and one contact delivers them in less than five minutes."""
+    with Stack(tmp_path, {"VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "0"}) as stack:
+        stack.start_collector()
+        stack.enrol()
+        first = int(time.time() * 1000) // MINUTE * MINUTE - (RECORDS + 120) * MINUTE
+        starts = [first + number * MINUTE for number in range(RECORDS)]
+        spool = open_spool(stack.state / FILE_NAME, Bounds(BOUND, 0), int(time.time() * 1000))
+        for begin in range(0, RECORDS, AT_ONCE):
+            several = starts[begin : begin + AT_ONCE]
+            spool.append(
+                [clock_record(s, MINUTE, metered_millijoules=s % 9_973).to_json() for s in several], {}
+            )
+        kept = spool.pending()
+        spool.close()
+        size = sum(file.stat().st_size for file in stack.state.glob("spool*"))
+        began = time.monotonic()
+        done = stack.start("veilleuse-agent", "send").wait(600)
+        seconds = time.monotonic() - began
+        found = held(stack.data)
+    stored = [start for start in starts if sum(found.periods[start].values()) == MINUTE]
+    figure(
+        f"{kept:,} records in {size / 2**20:.1f} MiB, drained in {seconds:.0f} s, {len(stored):,} stored, "
+        f"{found.duplicates} duplicated"
+    )
+    assert done == 0, stack.log("veilleuse-agent")[-2_000:]
+    assert (kept, len(stored), found.duplicates) == (RECORDS, RECORDS, 0)
+    assert size <= BOUND
+    assert seconds < 300

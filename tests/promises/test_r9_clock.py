@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R9: a clock that is set wrong while the agent runs. By hand, and the real process under libfaketime."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.fakes.metered import Metered, millijoules, refusals
+from veilleuse.agent.model import Gap, Record, body_from_json
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
+LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+JUMPS = {
+    "+1 h": HOUR,
+    "-1 h": -HOUR,
+    "+1 day": DAY,
+    "-1 day": -DAY,
+    "+10 years": 10 * 365 * DAY,
+}
+
+
+def error_ratio(measured: int, spent: int) -> float:
+    """Of the energy."""
+    return abs(measured - spent) / spent
+
+
+@pytest.mark.promise("R9")
+@pytest.mark.parametrize(("period", "ticks"), [(10, 18), (300, 90), (3_600, 90)])
+def test_a_clock_set_wrong_and_right_again(tmp_path, period, ticks, figure):
+    """Each jump, for a quarter of an hour at the coarser grains, and back: energy within 0.1 %, nothing negative, nothing a collector would refuse."""
+    machine = Metered(tmp_path, period_seconds=period)
+    machine.on(30)
+    for jump in (*JUMPS.values(), None):
+        right = machine.clock.unix
+        machine.clock.set_wall(5_000 if jump is None else right + jump)
+        machine.on(ticks)
+        machine.clock.set_wall(right + ticks * 10_000)
+        machine.on(12)
+    bodies = machine.bodies()
+    error = error_ratio(millijoules(bodies), machine.spent_millijoules)
+    refused = list(refusals(bodies, machine.clock.unix))
+    figure(f"error {error:.3%}, {len(refused)} of {len(bodies)} records refused")
+    assert error < 0.001
+    assert not refused
+    cells = [cell for body in bodies if isinstance(body, Record) for cell in body.cells.values()]
+    assert all(cell.milliseconds > 0 for cell in cells)
+    machine.resident.end()
+
+
+@pytest.mark.promise("R9")
+@pytest.mark.parametrize("years", [10, 0, -40])
+def test_a_service_that_starts_under_a_wrong_clock(tmp_path, years, figure):
+    """Ten years ahead, or 1970, at the start of the service and right half an hour later: nothing is lost."""
+    machine = Metered(tmp_path)
+    machine.on(30)
+    machine.resident.end()
+    right = machine.clock.unix
+    machine.clock.set_wall(max(5_000, right + years * 365 * DAY))
+    machine.begin()
+    machine.on(180)
+    machine.clock.set_wall(right + 180 * 10_000)
+    machine.on(30)
+    bodies = machine.bodies()
+    error = error_ratio(millijoules(bodies), machine.spent_millijoules)
+    refused = list(refusals(bodies, machine.clock.unix))
+    figure(f"error {error:.3%}, {len(refused)} refused")
+    assert error < 0.001
+    assert not refused
+    assert not [body for body in bodies if isinstance(body, Gap)]
+    machine.resident.end()
+
+
+CONFIG = """
+[paths]
+state = "{state}"
+[measure]
+population = "server"
+tick_seconds = 1.0
+period_seconds = 10
+sources = ["fake"]
+fake_watts = 50.0
+"""
+
+
+@pytest.mark.promise("R9")
+@pytest.mark.skipif(LIBRARY is None, reason="libfaketime is not installed: apt-get install faketime")
+def test_the_real_process_under_a_clock_that_jumps(tmp_path, figure):
+    """libfaketime with a file that changes under the running process; monotonic time is left alone."""
+    (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
+    stamp, database = tmp_path / "faketime", tmp_path / "state" / "spool.db"
+    stamp.write_text("+0\n")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "veilleuse.agent", "run", "--config", str(tmp_path / "agent.toml")],
+            env={
+                **os.environ,
+                "LD_PRELOAD": str(LIBRARY),
+                "FAKETIME_TIMESTAMP_FILE": str(stamp),
+                "FAKETIME_NO_CACHE": "1",
+                "DONT_FAKE_MONOTONIC": "1",
+                "NOTIFY_SOCKET": str(tmp_path / "notify"),
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert manager.recv(100) == b"READY=1"
+            begin = sign_of(database)["boottime"]
+            processor = psutil.Process(process.pid).cpu_times()
+            for offset in ("+1h", "-1h", "+1d", "-1d", "1970-01-02 00:00:00", "+10y", "+0"):
+                fresh = tmp_path / "faketime.new"
+                fresh.write_text(f"{offset}\n")
+                fresh.replace(stamp)
+                time.sleep(1.4)
+            spent = psutil.Process(process.pid).cpu_times()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=20)
+    assert process.returncode == 0, said
+    end = sign_of(database)["boottime"]
+    with closing(sqlite3.connect(database)) as db:
+        bodies = [body_from_json(row[0]) for row in db.execute("SELECT body FROM pending ORDER BY id")]
+        (fold,) = db.execute("SELECT value FROM control WHERE key = 'open_fold'").fetchone()
+    bodies += [Record.from_json(text) for text in json.loads(fold)["open"]]
+    error = error_ratio(millijoules(bodies), 50 * (end - begin))
+    busy = spent.user + spent.system - processor.user - processor.system
+    refused = list(refusals(bodies, time.time_ns() // 1_000_000))
+    figure(f"error {error:.3%}, {busy:.2f} s of processor in 10 s, {len(refused)} refused")
+    assert error < 0.001
+    assert busy < 1.0
+    assert not refused
+
+
+def sign_of(database: Path) -> dict[str, int]:
+    """The last sign of life."""
+    with closing(sqlite3.connect(database)) as db:
+        (text,) = db.execute("SELECT value FROM control WHERE key = 'last_sign'").fetchone()
+    return dict(json.loads(text))

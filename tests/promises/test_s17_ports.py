@@ -1,0 +1,122 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S17: what a scanner finds on the ports of a real collector, and that none of them is plain off loopback."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from ipaddress import ip_address
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+import psutil
+import pytest
+
+from tests.peers import peer
+from tests.promises.served import where
+from tests.stack import Stack
+
+VERSIONS = {("ssl", "2"), ("ssl", "3"), ("tls", "1.0"), ("tls", "1.1"), ("tls", "1.2"), ("tls", "1.3")}
+
+
+def scan(port: tuple[str, int]) -> tuple[set[str], set[str]]:
+    """(versions accepted, cipher suites accepted), as sslscan finds them."""
+    command = [str(peer("sslscan")), "--no-colour", "--xml=-", "--no-heartbleed", "{}:{}".format(*port)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
+    document = Xml.fromstring(done.stdout[done.stdout.index("<?xml") :].encode())
+    tested = {(each.get("type", ""), each.get("version", "")) for each in document.iter("protocol")}
+    assert tested == VERSIONS, "sslscan did not look at all of them"
+    enabled = {
+        f"{each.get('type')} {each.get('version')}"
+        for each in document.iter("protocol")
+        if each.get("enabled") == "1"
+    }
+    suites = {f"{each.get('sslversion')} {each.get('cipher')}" for each in document.iter("cipher")}
+    return enabled, suites
+
+
+@pytest.mark.long
+@pytest.mark.promise("S17")
+def test_tls_1_3_alone_on_both_ports(tmp_path, figure):
+    """sslscan against `veilleuse serve`: TLS 1.3 and its suites, nothing older, on :8641 and :8642."""
+    with Stack(tmp_path) as stack:
+        stack.start_collector()
+        found = [scan(where(stack, setting)) for setting in ("GRPC__ADDRESS", "GRPC__ENROLMENT_ADDRESS")]
+    versions = sorted(set().union(*(enabled for enabled, _ in found)))
+    suites = sorted(set().union(*(suites for _, suites in found)))
+    figure(f"sslscan: {', '.join(versions) or 'nothing'} on both ports, {len(suites)} suites")
+    for enabled, accepted in found:
+        assert enabled == {"tls 1.3"}
+        assert accepted
+        assert all(suite.startswith("TLSv1.3 TLS_") for suite in accepted)
+
+
+@pytest.mark.long
+@pytest.mark.promise("S17")
+def test_tls_1_2_by_option_alone(tmp_path):
+    """`grpc.tls_minimum = "1.2"` adds TLS 1.2 with forward secrecy and authenticated encryption, nothing older."""
+    with Stack(tmp_path, {"VEILLEUSE__GRPC__TLS_MINIMUM": "1.2"}) as stack:
+        stack.start_collector()
+        enabled, suites = scan(where(stack, "GRPC__ENROLMENT_ADDRESS"))
+    assert enabled == {"tls 1.2", "tls 1.3"}
+    older = [suite for suite in suites if suite.startswith("TLSv1.2")]
+    assert older
+    assert all(re.search(r"ECDHE-.*(GCM|CHACHA20)", suite) for suite in older), older
+
+
+@pytest.mark.promise("S17")
+def test_no_port_is_plain_off_loopback(tmp_path, figure):
+    """By default every port is on loopback. Elsewhere the gRPC ports speak TLS alone; plain HTTP is refused without a token."""
+    with Stack(tmp_path) as stack:
+        process = psutil.Process(stack.start_collector().pid)
+        family = [process, *process.children(recursive=True)]
+        listening = [
+            each.laddr
+            for one in family
+            for each in one.net_connections("inet")
+            if each.status == psutil.CONN_LISTEN
+        ]
+        plain = [answers_plainly(where(stack, f"GRPC__{word}")) for word in ("ADDRESS", "ENROLMENT_ADDRESS")]
+    assert len(listening) >= 3
+    assert all(ip_address(address.ip.removeprefix("::ffff:")).is_loopback for address in listening), listening
+    assert plain == [b"", b""]
+    refused = off_loopback(tmp_path)
+    figure(f"{len(listening)} ports, all on loopback; http.address off it without token: {refused}")
+    assert refused == "refused"
+
+
+def answers_plainly(port: tuple[str, int]) -> bytes:
+    """What comes back to HTTP/2 without TLS and to HTTP/1.1: nothing but, at most, a TLS alert."""
+    answers = b""
+    for hello in (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ):
+        with socket.create_connection(port, 5) as connection:
+            connection.sendall(hello)
+            connection.settimeout(5)
+            try:
+                while piece := connection.recv(4096):
+                    answers += piece
+            except OSError:
+                pass
+    alert = b"\x15\x03"
+    return b"" if not answers or answers.startswith(alert) else answers
+
+
+def off_loopback(folder: Path) -> str:
+    """How `serve` takes http.address on every interface without http.metrics_token_file."""
+    with Stack(folder, {}) as stack:
+        port = stack.environment["VEILLEUSE__HTTP__ADDRESS"].rpartition(":")[2]
+        environment = {"VEILLEUSE__HTTP__ADDRESS": f"0.0.0.0:{port}"}
+        process = stack.start("veilleuse", "serve", **environment)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            return "served"
+        said = (folder / "veilleuse.log").read_text()
+    assert process.returncode == 2
+    assert f"http.address 0.0.0.0:{port} is not on loopback: set http.metrics_token_file" in said, said
+    return "refused"

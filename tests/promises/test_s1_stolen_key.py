@@ -1,0 +1,337 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S1: what a stolen key of machine A opens. Every call of the contract × every field, with what is machine B's in it.
+
+The rows are held against the service descriptors: a new call or field without a row fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
+from tests.pushes import Stream, gap
+from veilleuse.collector.model import HostId
+from veilleuse.wire.renewal import renew_expired_message
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+Code = grpc.StatusCode
+EPOCH_A, EPOCH_B = b"\xaa" * 8, b"\xbb" * 8
+DENIED: Final = Code.PERMISSION_DENIED
+
+
+@dataclass
+class Scene:
+    """Two enrolled machines, and what a thief of A's state knows of B."""
+
+    running: Served
+    a: Machine
+    b: Machine
+
+    def kept_of_b(self) -> list[Any]:
+        """All that is stored of B, but when it called last."""
+        registry = self.running.collector.store.registry
+        connection = self.running.collector.store.data.connection
+
+        def job() -> list[Any]:
+            host = registry.host_by_agent_id(self.b.agent_id)
+            rows = [
+                connection.execute(f"SELECT * FROM {table} WHERE host_id = ?", (host.host_id,)).fetchall()
+                for table in ("hosts", "streams", "records", "sums", "certificates")
+            ]
+            return [host.status, *rows]
+
+        return self.running.collector.office.commit(job)
+
+    def refused(self) -> int:
+        """Calls refused so far, as counted."""
+        return sum(self.running.collector.health.snapshot()["calls_refused"].values())
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """Both have delivered something."""
+    with served(settings_in(tmp_path)) as running:
+        a, b = Machine(running.token(uses=9)), Machine(running.token(uses=9))
+        for machine, epoch in ((a, EPOCH_A), (b, EPOCH_B)):
+            machine.enrol()
+            machine.hello()
+            with machine.telemetry() as stub:
+                assert stub.Push(stream(epoch).request(), timeout=SECONDS).mark == 2
+        yield Scene(running, a, b)
+
+
+def stream(epoch: bytes) -> Stream:
+    """Two records in an epoch."""
+    made = Stream(HostId(0), epoch=epoch)
+    made.add(gap(records=1), gap(records=2))
+    return made
+
+
+# --- requests: everything A's own, but for what a row changes
+
+
+def hello(scene: Scene, **changed: Any) -> pb.HelloRequest:
+    """A's."""
+    request = hello_request()
+    request.epoch, request.instance_id = EPOCH_A, scene.a.nonce
+    request.MergeFrom(pb.HelloRequest(**changed))
+    return request
+
+
+def push(scene: Scene, epoch: bytes = EPOCH_A, **changed: Any) -> pb.PushRequest:
+    """A's next record."""
+    made = stream(epoch)
+    made.add(gap(records=3))
+    request = made.request(3)
+    if "records" in changed:
+        del request.records[:]
+    request.MergeFrom(pb.PushRequest(**changed))
+    return request
+
+
+def renew_expired(scene: Scene, **changed: Any) -> pb.RenewExpiredRequest:
+    """A's, signed by A's key over what is in it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    with scene.a.enrolment() as stub:
+        nonce = stub.Challenge(pb.ChallengeRequest(agent_id=scene.a.agent_id), timeout=SECONDS).nonce
+    values = {
+        "agent_id": scene.a.agent_id,
+        "nonce": nonce,
+        "certificate_der": scene.a.certificate_der,
+        "certificate_request_der": scene.a.request(key),
+    } | changed
+    message = renew_expired_message(values["nonce"], values["certificate_request_der"])
+    values.setdefault("signature_der", scene.a.key.sign(message, ec.ECDSA(hashes.SHA256())))
+    return pb.RenewExpiredRequest(**values)
+
+
+def copy_of(scene: Scene, **changed: bytes) -> pb.EnrolRequest:
+    """A copy of A."""
+    return scene.a.copy_of(ec.generate_private_key(ec.SECP256R1()), **changed)
+
+
+def enrol(scene: Scene, **changed: Any) -> pb.EnrolRequest:
+    """Without a token: a thief of A's key has none."""
+    request = pb.EnrolRequest(token="x" * 43, certificate_request_der=scene.a.request())
+    request.MergeFrom(pb.EnrolRequest(**changed))
+    return request
+
+
+def nonce_of_b(scene: Scene) -> bytes:
+    """Anybody may ask for one: it says nothing."""
+    with scene.a.enrolment() as stub:
+        answer = stub.Challenge(pb.ChallengeRequest(agent_id=scene.b.agent_id), timeout=SECONDS)
+    nonce: bytes = answer.nonce
+    return nonce
+
+
+def request_for_b(scene: Scene) -> bytes:
+    """A certificate request that claims B's id, by A's thief."""
+    name = x509.UniformResourceIdentifier(f"urn:veilleuse:agent:{scene.b.agent_id.hex()}")
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    builder = builder.add_extension(x509.SubjectAlternativeName([name]), critical=False)
+    key = ec.generate_private_key(ec.SECP256R1())
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def signed_elsewhere(scene: Scene) -> bytes:
+    """A signature of a key that is not B's over something: a thief of A has none of B's."""
+    return scene.a.key.sign(b"something", ec.ECDSA(hashes.SHA256()))
+
+
+# --- the rows
+
+OWN: Final = "concerns A alone, or nobody"
+Row: TypeAlias = tuple[Callable[[Scene], Any], str | tuple[Code, str]]
+
+ROWS: Final[dict[str, Row]] = {
+    "TelemetryService.Hello.epoch": (lambda s: hello(s, epoch=EPOCH_B), OWN),
+    "TelemetryService.Hello.last_seq": (lambda s: hello(s, last_seq=2), OWN),
+    "TelemetryService.Hello.protocol": (lambda s: hello(s), OWN),
+    "TelemetryService.Hello.features": (lambda s: hello(s, features=["admin"]), OWN),
+    "TelemetryService.Hello.instance_id": (lambda s: hello(s, instance_id=s.b.nonce), OWN),
+    "TelemetryService.Hello.configuration": (
+        lambda s: hello(s, configuration=pb.DocumentStatus(sha256=bytes(32), state=pb.APPLIED_STATE_CONFIRMED)), OWN,
+    ),
+    "TelemetryService.Hello.calendar": (lambda s: hello(s, calendar=pb.DocumentStatus(sha256=bytes(32))), OWN),
+    "TelemetryService.Hello.facts": (lambda s: hello(s, facts=pb.Facts(model="B")), OWN),
+    "TelemetryService.Hello.health": (lambda s: hello(s, health=pb.Health(agent_version="B")), OWN),
+    "TelemetryService.Push.epoch": (lambda s: push(s, EPOCH_B), OWN),
+    "TelemetryService.Push.first_seq": (lambda s: push(s, first_seq=99), OWN),
+    "TelemetryService.Push.chain_before": (lambda s: push(s, chain_before=stream(EPOCH_B).chains[-1]), OWN),
+    "TelemetryService.Push.records": (lambda s: push(s, records=stream(EPOCH_B).wires), OWN),
+    "TelemetryService.Renew.certificate_request_der": (
+        lambda s: pb.RenewRequest(certificate_request_der=request_for_b(s)), OWN,
+    ),
+    "EnrolmentService.Enrol.token": (lambda s: enrol(s), (DENIED, "unknown_token")),
+    "EnrolmentService.Enrol.certificate_request_der": (
+        lambda s: enrol(s, certificate_request_der=request_for_b(s)), (DENIED, "unknown_token"),
+    ),
+    "EnrolmentService.Enrol.chassis_pseudonym": (lambda s: enrol(s, chassis_pseudonym=bytes(32)), (DENIED, "unknown_token")),
+    "EnrolmentService.Enrol.smbios_pseudonym": (lambda s: enrol(s, smbios_pseudonym=bytes(32)), (DENIED, "unknown_token")),
+    "EnrolmentService.Enrol.facts": (lambda s: enrol(s, facts=pb.Facts(model="B")), (DENIED, "unknown_token")),
+    "EnrolmentService.Enrol.host_name": (lambda s: enrol(s, host_name="b"), (DENIED, "unknown_token")),
+    "EnrolmentService.Enrol.copy_of.agent_id": (lambda s: copy_of(s, agent_id=s.b.agent_id), (DENIED, "other_agent")),
+    "EnrolmentService.Enrol.copy_of.nonce": (lambda s: copy_of(s, nonce=nonce_of_b(s)), (DENIED, "bad_signature")),
+    "EnrolmentService.Enrol.copy_of.certificate_der": (
+        lambda s: copy_of(s, certificate_der=s.b.certificate_der), (DENIED, "other_agent"),
+    ),
+    "EnrolmentService.Enrol.copy_of.signature_der": (
+        lambda s: copy_of(s, agent_id=s.b.agent_id, certificate_der=s.b.certificate_der, signature_der=signed_elsewhere(s)),
+        (DENIED, "bad_signature"),
+    ),
+    "EnrolmentService.Challenge.agent_id": (lambda s: pb.ChallengeRequest(agent_id=s.b.agent_id), OWN),
+    "EnrolmentService.RenewExpired.agent_id": (lambda s: renew_expired(s, agent_id=s.b.agent_id), (DENIED, "other_agent")),
+    "EnrolmentService.RenewExpired.nonce": (
+        lambda s: renew_expired(s, nonce=nonce_of_b(s)), (Code.FAILED_PRECONDITION, "bad_nonce"),
+    ),
+    "EnrolmentService.RenewExpired.certificate_der": (
+        lambda s: renew_expired(s, certificate_der=s.b.certificate_der), (DENIED, "other_agent"),
+    ),
+    "EnrolmentService.RenewExpired.signature_der": (
+        lambda s: renew_expired(s, agent_id=s.b.agent_id, certificate_der=s.b.certificate_der, signature_der=signed_elsewhere(s)),
+        (DENIED, "bad_signature"),
+    ),
+    "EnrolmentService.RenewExpired.certificate_request_der": (
+        lambda s: renew_expired(s, certificate_request_der=request_for_b(s)), OWN,
+    ),
+}  # fmt: skip
+"""Call and field → (a request with what is B's in it, how it ends)."""
+
+NOT_THERE: Final = (
+    "/veilleuse.wire.v1.TelemetryService/Read",
+    "/veilleuse.wire.v1.TelemetryService/SetConfiguration",
+    "/veilleuse.wire.v1.EnrolmentService/Enrol",
+    "/veilleuse.wire.v1.AdminService/HostStatus",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+)
+"""On A's connection: no call reads, and none administers."""
+
+
+def fields_of_the_contract() -> set[str]:
+    """Service.Call.field of every request; a proof inside a request field by field."""
+    found: set[str] = set()
+    for service in pb.DESCRIPTOR.services_by_name.values():
+        for method in service.methods:
+            for field in method.input_type.fields:
+                name = f"{service.name}.{method.name}.{field.name}"
+                inner = field.message_type
+                if inner is not None and inner.name == "CopyOf":
+                    found |= {f"{name}.{each.name}" for each in inner.fields}
+                else:
+                    found.add(name)
+    return found
+
+
+def call(scene: Scene, name: str, request: Any) -> Any:
+    """With A's key, on a connection of A's."""
+    service, method = name.split(".")[:2]
+    opened = scene.a.telemetry() if service == "TelemetryService" else scene.a.enrolment()
+    with opened as stub:
+        return getattr(stub, method)(request, timeout=SECONDS)
+
+
+@pytest.mark.promise("S1")
+def test_a_stolen_key_of_a_gets_permission_denied_for_everything_but_a_s_own_push(scene, figure):
+    """Every call × field of the contract with what is B's: refused and counted, or of no effect on B. Nothing can be read, no
+    other id used; A's own Push is stored. Once A was revoked, that is denied too."""
+    assert set(ROWS) == fields_of_the_contract(), "a call or a field of the contract without a row"
+    before, denied, own, wrong = scene.kept_of_b(), 0, 0, []
+    for name, (attack, expected) in ROWS.items():
+        request, counted = attack(scene), scene.refused()
+        try:
+            answer = call(scene, name, request)
+        except grpc.RpcError as error:
+            if refusal(error) == expected and scene.refused() == counted + 1:
+                denied += 1
+            else:
+                wrong.append(f"{name}: {refusal(error)}")
+        else:
+            if expected == OWN and not tells_of_b(scene, name, answer):
+                own += 1
+            else:
+                wrong.append(f"{name}: answered")
+        if scene.kept_of_b() != before:
+            wrong.append(f"{name}: changed what is kept of B")
+    for path in NOT_THERE:
+        code = unknown_call(scene.a, path)
+        if code is not Code.UNIMPLEMENTED:
+            wrong.append(f"{path}: {code}")
+    assert own_push(scene) == "stored"
+    scene.running.collector.operations.perform(
+        "host_status", {"host": scene.a.agent_id.hex(), "status": "revoked"}
+    )
+    after = own_push(scene)
+    figure(
+        f"{denied} of {denied + len(wrong)} attempts at another's identity denied and counted, {own} without effect on it;"
+        f" its own Push stored, and {after} once revoked"
+    )
+    assert wrong == []
+    assert after == "revoked"
+
+
+@pytest.mark.promise("S1")
+def test_a_stolen_key_is_worth_nothing_once_its_owner_renewed(scene):
+    """The owner's newer certificate was used: every call of the thief's is PERMISSION_DENIED, the Push too."""
+    thief = scene.a.clone()
+    key = ec.generate_private_key(ec.SECP256R1())
+    with scene.a.telemetry() as stub:
+        renewed = stub.Renew(pb.RenewRequest(certificate_request_der=scene.a.request(key)), timeout=SECONDS)
+    scene.a.key = key
+    scene.a.keep(renewed.certificate)
+    scene.a.hello()
+    stolen = Scene(scene.running, thief, scene.b)
+    requests = {
+        "TelemetryService.Hello": hello(stolen),
+        "TelemetryService.Push": push(stolen),
+        "TelemetryService.Renew": pb.RenewRequest(certificate_request_der=request_for_b(stolen)),
+        "EnrolmentService.RenewExpired": renew_expired(stolen),
+    }
+    for name, request in requests.items():
+        with pytest.raises(grpc.RpcError) as caught:
+            call(stolen, name, request)
+        assert refusal(caught.value)[0] is DENIED, name
+    scene.a.hello()
+
+
+def tells_of_b(scene: Scene, name: str, answer: Any) -> bool:
+    """Whether an answer says anything of B's stream, or gives B's identity away."""
+    if isinstance(answer, pb.HelloResponse | pb.PushResponse) and name.endswith(".epoch"):
+        return bool(answer.mark == 2 or answer.chain == stream(EPOCH_B).chains[-1])
+    if isinstance(answer, pb.RenewResponse | pb.RenewExpiredResponse):
+        authority = scene.running.collector.office.authority
+        return authority.recognise(answer.certificate.certificate_der).agent_id != scene.a.agent_id
+    return False
+
+
+def own_push(scene: Scene) -> str:
+    """What becomes of A's own next record."""
+    made = Stream(HostId(0), epoch=b"\xac" * 8)
+    made.add(gap(records=7))
+    try:
+        answer = call(scene, "TelemetryService.Push", made.request())
+    except grpc.RpcError as error:
+        return refusal(error)[1]
+    return "stored" if answer.outcome == pb.PUSH_OUTCOME_STORED else "not stored"
+
+
+def unknown_call(machine: Machine, path: str) -> Code | None:
+    """How a call that is not in the contract of that port ends."""
+    with machine.channel() as channel:
+        try:
+            channel.unary_unary(path)(b"", timeout=SECONDS)
+        except grpc.RpcError as error:
+            return refusal(error)[0]
+    return None

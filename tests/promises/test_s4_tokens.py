@@ -1,0 +1,162 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S4: what a token opens, and for whom."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.machines import Machine, Served, refusal, served, settings_in
+from veilleuse.collector.enrolment.tokens import FAILED_TRIES
+
+CLIENTS = 100
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Served]:
+    """A collector of its own."""
+    with served(settings_in(tmp_path)) as collector:
+        yield collector
+
+
+def outcome(machine: Machine) -> str:
+    """ "in", or why not."""
+    try:
+        return "in" if machine.enrol().HasField("certificate") else "waits"
+    except grpc.RpcError as error:
+        return refusal(error)[1]
+
+
+def race(join: dict[str, Any], clients: int) -> Counter[str]:
+    """How many machines with a key each end how, all at once."""
+    together = threading.Barrier(clients)
+
+    def one(machine: Machine) -> str:
+        together.wait(30)
+        return outcome(machine)
+
+    machines = [Machine(join) for _ in range(clients)]
+    with ThreadPoolExecutor(clients) as pool:
+        return Counter(pool.map(one, machines))
+
+
+@pytest.mark.promise("S4")
+def test_a_hundred_at_once_on_a_one_time_token(running, figure):
+    """Exactly one gets in, whatever the order; one host, one use."""
+    ended = race(running.token(), CLIENTS)
+    hosts = running.collector.office.commit(running.collector.store.registry.hosts)
+    figure(f"{ended['in']} of {CLIENTS} at once got in")
+    assert ended["in"] == len(hosts) == 1
+    assert set(ended) == {"in", "used_token", "rate_limited"} or set(ended) == {"in", "used_token"}
+    assert running.collector.operations.perform("token_list", {})[0]["uses"] == 1
+
+
+@pytest.mark.promise("S4")
+def test_a_group_token_has_its_quota(running, figure):
+    """Thirty at once on a token for ten: ten get in, each under its own identity, all recorded under that token."""
+    ended = race(running.token(uses=10, networks=["192.0.2.0/24", "127.0.0.0/8"]), 30)
+    registry = running.collector.store.registry
+    hosts = running.collector.office.commit(lambda: registry.hosts_of_token(1))
+    ids = {host.agent_id for host in running.collector.office.commit(registry.hosts)}
+    figure(f"{ended['in']} of 30 on a token for 10")
+    assert (ended["in"], len(hosts), len(ids)) == (10, 10, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A token that must not open."""
+
+    reason: str
+    order: dict[str, Any]
+    spoil: Callable[[Served, dict[str, Any]], Any] = lambda running, join: None
+
+
+def revoke(running: Served, join: dict[str, Any]) -> None:
+    """As the operator does."""
+    running.collector.operations.perform("token_revoke", {"token_id": join["token_id"]})
+
+
+def delete(running: Served, join: dict[str, Any]) -> None:
+    """Its row is gone, by whatever means."""
+    connection = running.collector.store.data.connection
+    running.collector.office.commit(
+        lambda: connection.execute("DELETE FROM tokens WHERE token_id = ?", (join["token_id"],))
+    )
+
+
+CASES = {
+    "used": Case("used_token", {}, lambda running, join: Machine(join).enrol()),
+    "expired": Case("expired_token", {"hours": 0.0000001}),
+    "another network": Case("wrong_network", {"networks": ["192.0.2.0/24", "2001:db8::/32"]}),
+    "revoked": Case("revoked_token", {"uses": 5}, revoke),
+    "deleted": Case("unknown_token", {"uses": 5}, delete),
+    "guessed": Case("unknown_token", {}, lambda running, join: join.update(token="A" * 43)),
+    "empty": Case("unknown_token", {}, lambda running, join: join.update(token="")),
+    "approval": Case("waits", {"approve": True}),
+}
+
+
+@pytest.mark.promise("S4")
+def test_tokens_that_do_not_open(running, figure):
+    """Used, expired, from elsewhere, revoked, deleted, guessed: refused from the very next call on, each with its word."""
+    ended = {}
+    for name, case in CASES.items():
+        join = running.token(**case.order)
+        case.spoil(running, join)
+        ended[name] = outcome(Machine(join))
+    good = sum(ended[name] == case.reason for name, case in CASES.items())
+    figure(f"{good} of {len(CASES)} kinds of bad token refused")
+    assert ended == {name: case.reason for name, case in CASES.items()}
+
+
+@pytest.mark.promise("S4")
+def test_failed_tries_are_counted_per_address(running, figure):
+    """Ten a minute; then a good token is refused as well, until a minute has passed; other addresses are not counted here."""
+    good = running.token()
+    tries = [outcome(Machine(good | {"token": f"{number:043}"})) for number in range(FAILED_TRIES + 5)]
+    figure(f"{tries.count('unknown_token')} tries, then refused unread")
+    assert tries == ["unknown_token"] * 10 + ["rate_limited"] * 5
+    assert outcome(Machine(good)) == "rate_limited"
+
+
+@pytest.mark.promise("S4")
+def test_a_token_is_stored_nowhere(running, figure):
+    """256 bits, as a hash alone: neither its text nor its bytes are in any file, before and after its use."""
+    joins = [running.token(uses=2) for _ in range(5)]
+    for join in joins:
+        Machine(join).enrol()
+    found = 0
+    for folder, _, names in os.walk(running.collector.settings.data_dir):
+        for name in names:
+            path = Path(folder) / name
+            if path.is_file():
+                content = path.read_bytes()
+                found += sum(join["token"].encode() in content for join in joins)
+    figure(f"{found} of {len(joins)} texts found in the files")
+    assert found == 0
+    assert all(len(join["token"]) == 43 for join in joins)
+
+
+@pytest.mark.promise("S4")
+def test_one_command_ends_a_token_and_its_machines(running):
+    """Each host records its token: revoking that puts all of them out, and nobody else."""
+    join, other = running.token(uses=3), running.token()
+    machines, stays = [Machine(join) for _ in range(3)], Machine(other)
+    for machine in (*machines, stays):
+        machine.enrol()
+    revoke(running, join)
+    for machine in machines:
+        with pytest.raises(grpc.RpcError) as caught:
+            machine.hello()
+        assert refusal(caught.value) == (grpc.StatusCode.PERMISSION_DENIED, "revoked")
+    stays.hello()

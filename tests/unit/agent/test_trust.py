@@ -1,0 +1,167 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Which certificates and CAs an agent takes from its collector: PROMISES.md §2.6, S24, docs/decisions/0014."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from tests.fakes.agent import Agent
+from tests.fakes.authority import DER, TestAuthority
+from tests.fakes.collector import FakeCollector
+from veilleuse.agent import enrolment, keys
+from veilleuse.agent.errors import IdentityError
+from veilleuse.agent.identity import IdentityStore, ders_of
+from veilleuse.agent.joinfile import fingerprints
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+
+@pytest.fixture
+def collector() -> Iterator[FakeCollector]:
+    """One that runs."""
+    with FakeCollector() as running:
+        yield running
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    """One that is not enrolled."""
+    return Agent(tmp_path / "state")
+
+
+def test_a_certificate_for_another_key_is_refused():
+    """Nor one that hangs on no root we were given."""
+    authority, other = TestAuthority(), TestAuthority()
+    mine, another = keys.new_key_pem(), keys.new_key_pem()
+    leaf = authority.issue(
+        keys.request_der(mine),
+        bytes(16),
+        authority.root.certificate.not_valid_before_utc,
+        authority.root.certificate.not_valid_after_utc,
+    ).public_bytes(DER)
+    chain, roots = [authority.intermediate.der], [authority.root.der]
+    assert keys.checked_validity(leaf, chain, roots, mine, roots)[1] > 0
+    with pytest.raises(IdentityError, match="another key"):
+        keys.checked_validity(leaf, chain, roots, another, roots)
+    with pytest.raises(IdentityError, match="does not hang"):
+        keys.checked_validity(leaf, chain, [other.root.der], mine, roots)
+    with pytest.raises(IdentityError, match="does not hang"):
+        keys.checked_validity(leaf, [other.intermediate.der], roots, mine, roots)
+    with pytest.raises(IdentityError, match="cannot be read"):
+        keys.checked_validity(b"x", chain, roots, mine, roots)
+
+
+def rotation() -> tuple[TestAuthority, TestAuthority, bytes, bytes]:
+    """(old, new, the new root signed by the old one, the key and leaf's request of an agent)."""
+    old, new = TestAuthority("old"), TestAuthority("new")
+    root = new.root.certificate
+    cross = (
+        x509.CertificateBuilder()
+        .subject_name(root.subject)
+        .issuer_name(old.root.certificate.subject)
+        .public_key(new.root.key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(root.not_valid_before_utc)
+        .not_valid_after(root.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(old.root.key, hashes.SHA256())
+    )
+    return old, new, cross.public_bytes(DER), keys.new_key_pem()
+
+
+def leaf_of(authority: TestAuthority, key: bytes) -> bytes:
+    """An agent's certificate."""
+    root = authority.root.certificate
+    return authority.issue(
+        keys.request_der(key), bytes(16), root.not_valid_before_utc, root.not_valid_after_utc
+    ).public_bytes(DER)
+
+
+def test_a_new_ca_is_trusted_on_the_old_ones_word_only():
+    """A rotation with a cross-signed root, in any order; never an unknown CA beside the known one, whoever sends it."""
+    old, new, cross, key = rotation()
+    leaf, between = leaf_of(new, key), [new.intermediate.der]
+    both = [new.root.der, old.root.der]
+    for chain in ([*between, cross], [cross, *between]):
+        assert keys.checked_validity(leaf, chain, both, key, [old.root.der])[1] > 0
+        assert keys.checked_validity(leaf, chain, [new.root.der], key, [old.root.der])[1] > 0
+    assert keys.checked_validity(leaf, between, [new.root.der], key, both)[1] > 0
+    for roots in (both, [new.root.der]):
+        with pytest.raises(IdentityError, match="not vouched for"):
+            keys.checked_validity(leaf, between, roots, key, [old.root.der])
+
+
+def test_an_agents_own_certificate_signs_nothing():
+    """A leaf between a leaf and the authority is no chain, though its signature is right."""
+    authority = TestAuthority()
+    holder, victim = keys.new_key_pem(), keys.new_key_pem()
+    agents = x509.load_der_x509_certificate(leaf_of(authority, holder))
+    forged = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(agents.subject)
+        .public_key(keys._key(victim).public_key())
+        .serial_number(1)
+        .not_valid_before(agents.not_valid_before_utc)
+        .not_valid_after(agents.not_valid_after_utc)
+        .sign(keys._key(holder), hashes.SHA256())
+        .public_bytes(DER)
+    )
+    chain, roots = [agents.public_bytes(DER), authority.intermediate.der], [authority.root.der]
+    with pytest.raises(IdentityError, match="does not hang"):
+        keys.checked_validity(forged, chain, roots, victim, roots)
+
+
+def test_a_pinned_ca_needs_no_other_word(agent, collector):
+    """`collector.ca_sha256` names the next one too: it is trusted when it comes, and dropped when it comes no more."""
+    agent.enrol(collector)
+    old, (new, store) = collector.authority, (TestAuthority("new"), IdentityStore(agent.state))
+
+    def answers(roots: list[bytes], authority: TestAuthority):
+        def call(request: pb.RenewRequest) -> pb.RenewResponse:
+            root = authority.root.certificate
+            leaf = authority.issue(
+                request.certificate_request_der,
+                agent.identity.agent_id,
+                root.not_valid_before_utc,
+                root.not_valid_after_utc,
+            )
+            issued = pb.IssuedCertificate(
+                certificate_der=leaf.public_bytes(DER),
+                intermediates_der=[authority.intermediate.der],
+                roots_der=roots,
+            )
+            return pb.RenewResponse(certificate=issued)
+
+        return call
+
+    own = cast("enrolment.Keys", keys)
+    with pytest.raises(IdentityError, match="not vouched for"):
+        enrolment.renew(answers([new.root.der], new), own, store)
+    pinned = fingerprints(f"{'AB' * 32} , {hashlib.sha256(new.root.der).hexdigest()}")
+    enrolment.renew(answers([new.root.der], new), own, store, pinned)
+    assert ders_of(agent.identity.roots_pem) == [new.root.der]
+    with pytest.raises(IdentityError, match="not vouched for"):
+        enrolment.renew(answers([old.root.der], old), own, store, pinned)
+
+
+def test_both_roots_while_the_old_one_still_issues(agent, collector):
+    """The overlap: what the trusted CA issued brings the next root; it stays alone once the old one is sent no more."""
+    agent.enrol(collector)
+    new, store = TestAuthority("new"), IdentityStore(agent.state)
+
+    def call(request: pb.RenewRequest) -> pb.RenewResponse:
+        issued = collector.issued(request.certificate_request_der, agent.identity.agent_id)
+        issued.roots_der.append(new.root.der)
+        return pb.RenewResponse(certificate=issued)
+
+    enrolment.renew(call, cast("enrolment.Keys", keys), store)
+    assert ders_of(agent.identity.roots_pem) == [collector.authority.root.der, new.root.der]
+    assert agent.send()

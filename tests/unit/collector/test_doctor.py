@@ -1,0 +1,351 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What `veilleuse doctor` finds: each check sees what it is for, and is quiet otherwise."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.backups import add_tokens, directory, make_backup, put_back
+from tests.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
+from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.app.upkeep import upkeep
+from veilleuse.collector.assembly import open_collector
+from veilleuse.collector.backup.destination import only_backup
+from veilleuse.collector.cli.doctor import CHECKS
+from veilleuse.collector.cli.doctor.authority import check_renewals, check_rotation
+from veilleuse.collector.cli.doctor.backups import check_backup, check_leftovers
+from veilleuse.collector.cli.doctor.findings import Check, Finding
+from veilleuse.collector.cli.doctor.fleet import check_agents, check_balance, check_identities, check_versions
+from veilleuse.collector.cli.doctor.forecast import days_until_full
+from veilleuse.collector.cli.doctor.place import check_directory, check_disk
+from veilleuse.collector.cli.doctor.service import check_service
+from veilleuse.collector.model import AgentId, Certificate, HostId, HostStatus, ValidPush
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.upkeep import DaySize, note_size, sizes
+from veilleuse.collector.validate import check_push
+from veilleuse.collector.version import product_version
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Population
+
+DAY_MILLISECONDS = 86_400_000
+NOW = time.time_ns() // 1_000_000
+
+
+def found(check: Check, settings: CollectorSettings) -> list[tuple[str, str]]:
+    """(outcome, text with the remedy) of a check."""
+    return [(finding.outcome, f"{finding.text}; {finding.remedy}") for finding in check(settings)]
+
+
+def warnings(check: Check, settings: CollectorSettings) -> list[str]:
+    """What is not good."""
+    return [text for outcome, text in found(check, settings) if outcome != "good"]
+
+
+def machine(settings: CollectorSettings, change: Any = None, **health: Any) -> HostId:
+    """One more server that said this of itself; `change` gets the registry and the host's number."""
+    with open_collector(settings) as collector:
+        registry = collector.store.registry
+
+        def job() -> HostId:
+            host_id = enrol(registry, Population.SERVER, "Lyon")
+            said = pb.Health(agent_version=health.pop("agent_version", product_version()), **health)
+            wire = said.SerializeToString()
+            registry.record_hello(host_id, facts_wire=None, health_wire=wire, now_unix_milliseconds=NOW)
+            if change is not None:
+                change(registry, host_id)
+            return host_id
+
+        return collector.office.commit(job)
+
+
+# --- the disk
+
+
+def history(*megabytes: float, first: date = date(2026, 3, 1)) -> list[DaySize]:
+    """One size a day."""
+    return [
+        DaySize(first + timedelta(days=n), round(size * 1_000_000), 0) for n, size in enumerate(megabytes)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "room", "days"),
+    [
+        ((10, 20, 30), 100, 10),
+        ((10, 10, 10), 100, float("inf")),
+        ((30, 20, 10), 100, float("inf")),
+        ((10, 20, 30), -5, 0),
+        ((10, 20), 100, None),
+        ((), 100, None),
+        ((0, 0, 0, *range(0, 310, 10)), 100, 10),  # the last 30 days tell, not those before
+    ],
+)
+def test_the_forecast_is_the_slope_of_the_last_days(sizes, room, days):
+    """Least squares over at most 30 days; none with fewer than three."""
+    expected = days if days is None else pytest.approx(days, rel=0.05)
+    assert days_until_full(history(*sizes), room * 1_000_000) == expected
+
+
+def test_the_disk_is_forecast_from_what_serve_noted(tmp_path):
+    """Too few days are said so; a steep growth warns, with the days that are left; a slow one does not."""
+    settings = directory(tmp_path)
+    assert "not enough history" in found(check_disk, settings)[-1][1]
+    free = os.statvfs(tmp_path)
+    room = free.f_bavail * free.f_frsize
+    today = datetime.now(UTC).date()
+    for share, outcome in ((10, "warning"), (1000, "good")):
+        with closing(Database(settings.data_dir / "data.db", writing=True)) as database:
+            for back in range(5):
+                day, size = (today - timedelta(days=back)).toordinal(), (4 - back) * room // share
+                database.connection.execute(
+                    "INSERT INTO sizes VALUES (?, ?, 0) ON CONFLICT (day) DO UPDATE SET data_bytes = excluded.data_bytes",
+                    (day, size),
+                )
+        assert found(check_disk, settings)[-1][0] == outcome
+        assert "day(s)" in found(check_disk, settings)[-1][1]
+
+
+def test_serve_notes_its_size_every_day(tmp_path):
+    """At once, and again when the day changes; one row a day, the last look holds."""
+    settings = directory(tmp_path)
+    days = [date(2026, 3, 1)]
+    with (
+        open_collector(settings) as collector,
+        upkeep(collector, today=lambda: days[-1], look_seconds=0.01),
+        closing(Database(settings.data_dir / "data.db", writing=False)) as database,
+    ):
+        for expected in (1, 2):
+            until = time.monotonic() + 10
+            while len(sizes(database)) < expected and time.monotonic() < until:
+                time.sleep(0.01)
+            assert [size.day for size in sizes(database)] == days
+            days.append(days[-1] + timedelta(days=1))
+        assert all(size.data_bytes > 100_000 for size in sizes(database))
+
+
+def test_sizes_are_forgotten_after_a_year(tmp_path):
+    """400 days of them stay."""
+    settings = directory(tmp_path)
+    with closing(Database(settings.data_dir / "data.db", writing=True)) as database:
+        for offset in range(0, 1000, 100):
+            note_size(database, date(2026, 1, 1) + timedelta(days=offset))
+        assert len(sizes(database)) == 5
+
+
+# --- backups and what they leave
+
+
+def test_the_age_of_the_last_backup(tmp_path):
+    """Never, too old, fresh; a restore is told with the backup it came from."""
+    settings = directory(tmp_path)
+    assert "no backup was ever made" in warnings(check_backup, settings)[0]
+    for days, count in ((8, 1), (1, 0)):
+        with open_collector(settings) as collector:
+            made = NOW - days * DAY_MILLISECONDS
+            collector.operations.perform("backup_done", {"made_unix_milliseconds": made})
+        assert len(warnings(check_backup, settings)) == count
+    put_back(settings, make_backup(settings, tmp_path / "b"))
+    assert any("restored 1 time(s)" in text for _, text in found(check_backup, settings))
+
+
+def test_simulated_data_need_no_backup(tmp_path):
+    """They can be made again."""
+    assert warnings(check_backup, directory(tmp_path, simulated=True)) == []
+
+
+def test_leftovers_are_named_with_what_to_do(tmp_path):
+    """What a restore replaced, and what a cut backup left; not what one is making just now."""
+    settings = directory(tmp_path)
+    assert found(check_leftovers, settings) == []
+    put_back(settings, make_backup(settings, tmp_path / "b"))
+    (text,) = warnings(check_leftovers, settings)
+    assert "rm -r" in text
+    assert "replaced-" in text
+    (settings.data_dir / "backup.work").mkdir()
+    assert len(warnings(check_leftovers, settings)) == 2
+    with only_backup(settings.data_dir):
+        assert len(warnings(check_leftovers, settings)) == 1
+
+
+def test_a_half_restored_directory_has_failed(tmp_path):
+    """With the command that carries it on."""
+    settings = directory(tmp_path)
+    (settings.data_dir / "restore.placing").mkdir()
+    ((outcome, text),) = found(check_directory, settings)
+    assert outcome == "failed"
+    assert "veilleuse restore" in text
+
+
+# --- the fleet
+
+
+def test_versions_are_held_against_the_rule(tmp_path):
+    """This one and the one before are fine; older and newer ones are counted apart; what is no version says nothing."""
+    settings = directory(tmp_path)
+    major, minor = map(int, product_version().split(".")[:2])
+    machine(settings)
+    machine(settings, agent_version=f"{major}.{minor - 1}.7")
+    assert warnings(check_versions, settings) == []
+    machine(settings, agent_version=f"{major}.{minor + 1}.0")
+    machine(settings, agent_version="mine")
+    machine(
+        settings, lambda registry, host: registry.set_status(host, HostStatus.REVOKED), agent_version="9.0.0"
+    )
+    (newer,) = warnings(check_versions, settings)
+    assert newer.startswith("1 agent(s) are newer")
+    if minor >= 2:
+        machine(settings, agent_version=f"{major}.{minor - 2}.0")
+        older = warnings(check_versions, settings)[0]
+        assert older.startswith("1 agent(s) are older")
+
+
+def certificate(host_id: HostId, serial: str, issued: int, end: int) -> Certificate:
+    """A row; its bytes are of no matter here."""
+    return Certificate(
+        serial=serial,
+        host_id=host_id,
+        generation=1,
+        public_key_sha256=os.urandom(32),
+        certificate_der=b"",
+        issued_unix_milliseconds=issued,
+        not_after_unix_milliseconds=end,
+        token_id=None,
+        previous_serial=None,
+    )
+
+
+def test_certificates_that_were_not_renewed(tmp_path):
+    """Ended, late, and lost for good are counted; the newest of a machine counts, revoked ones do not."""
+    settings = directory(tmp_path)
+
+    def holding(*spans: tuple[float, float], status: HostStatus = HostStatus.ACTIVE) -> None:
+        def change(registry: Any, host: HostId) -> None:
+            for issued, end in spans:
+                row = certificate(
+                    host,
+                    os.urandom(8).hex(),
+                    NOW + round(issued * DAY_MILLISECONDS),
+                    NOW + round(end * DAY_MILLISECONDS),
+                )
+                registry.insert_certificate(row)
+            registry.set_status(host, status)
+
+        machine(settings, change)
+
+    holding((-0.1, 0.9))
+    holding((-9, -2), (-1, 6))
+    assert warnings(check_renewals, settings) == []
+    holding((-6.5, 0.5))  # late
+    text = found(check_renewals, settings)[0][1]
+    assert text.startswith("of 3 active machine(s), 0 ended without renewal, 1 should have renewed")
+    holding((-9, -2))
+    holding((-500, -499), status=HostStatus.REVOKED)
+    assert "1 ended without renewal" in warnings(check_renewals, settings)[0]
+    holding((-500, -499))
+    assert "1 machine(s) cannot renew any more" in warnings(check_renewals, settings)[-1]
+
+
+def test_conflicts_copies_and_waiting_machines(tmp_path):
+    """Two holders and those that wait for approval are named by their ids; copies are counted."""
+    settings = directory(tmp_path)
+    original = machine(settings)
+    assert warnings(check_identities, settings) == []
+    disputed = machine(settings, lambda registry, host: registry.note_conflict(host))
+    machine(settings, lambda registry, host: registry.set_status(host, HostStatus.PENDING))
+
+    def copied(registry: Any, host: HostId) -> None:
+        known = registry.host(original)
+        registry.insert_host(
+            agent_id=AgentId(os.urandom(16)),
+            token_id=1,
+            org_entity=known.org_entity,
+            site=known.site,
+            population=known.population,
+            status=HostStatus.ACTIVE,
+            enrolled_on=known.enrolled_on,
+            facts_wire=None,
+            copy_of=original,
+        )
+
+    machine(settings, copied)
+    conflict, waiting = warnings(check_identities, settings)
+    with open_collector(settings) as collector:
+        host = collector.store.registry.host(disputed)
+        assert host is not None
+        assert host.agent_id.hex()[:12] in conflict
+    assert "1 machine(s) wait for approval" in waiting
+    assert found(check_identities, settings)[-1] == ("good", "5 machine(s), 1 of them copies of another; ")
+
+
+def test_what_waits_on_the_machines(tmp_path):
+    """A quarantine and a spool that is half full are warnings; records that wait are counted."""
+    settings = directory(tmp_path)
+    machine(settings, spool_records=5, spool_bytes=1000)
+    machine(settings, spool_records=7, spool_bytes=1000, quarantine_records=0)
+    assert found(check_agents, settings)[-1][1].startswith("12 record(s) wait on 2 active")
+    assert warnings(check_agents, settings) == []
+    machine(settings, quarantine_records=3)
+    machine(settings, spool_records=100_000, spool_bytes=40 << 20)
+    refused, full = warnings(check_agents, settings)
+    assert "1 machine(s) keep 3 record(s) that were refused" in refused
+    assert "1 machine(s) hold more than 32 MiB" in full
+
+
+def test_an_hour_that_nobody_accounts_for(tmp_path):
+    """None in a young directory; with every hour stored 0.0; one that is missing is a warning with how much it is."""
+    settings = directory(tmp_path)
+    assert "no machine has a whole day" in found(check_balance, settings)[0][1]
+    begin = NOW // DAY_MILLISECONDS * DAY_MILLISECONDS - 5 * DAY_MILLISECONDS
+    for missing, expected in ((None, 0), (60, 1)):
+        host = machine(settings)
+        stream = Stream(host)
+        hours = [begin + hour * HOUR for hour in range(5 * 24) if hour != missing]
+        stream.add(*(measurement(clock(start, HOUR), [cell(HOUR)]) for start in hours))
+        with open_collector(settings) as collector:
+            checked = check_push(stream.request(), host, SERVER, NOW)
+            assert isinstance(checked, ValidPush)
+            assert collector.writer.append(checked).result(10).mark == len(hours)
+        assert len(warnings(check_balance, settings)) == expected
+    assert warnings(check_balance, settings)[0].startswith(
+        "1.0 h of the last 28 days are accounted for by nobody"
+    )
+
+
+def test_a_rotation_of_the_authority_is_told(tmp_path):
+    """Steady, then under way with how many machines it waits for; nothing while no collector runs."""
+    settings = directory(tmp_path)
+    assert found(check_rotation, settings) == []
+    machine(settings)
+    with open_collector(settings) as collector, closing(AdminServer(settings.data_dir, collector.operations)):
+        assert "no rotation" in found(check_rotation, settings)[0][1]
+        collector.operations.perform("ca_rotate", {})
+        ((outcome, text),) = found(check_rotation, settings)
+        assert outcome == "good"
+        assert "(overlap)" in text
+        assert "'veilleuse ca show'" in text
+
+
+def test_every_check_has_a_name_and_a_sentence():
+    """So that JSON says which one it was, and `check_<what>` is its finding's name or near it."""
+    for check in CHECKS:
+        assert getattr(check, "__name__", "").startswith("check_")
+        assert check.__doc__
+
+
+def test_a_finding_that_is_not_good_says_what_to_do(tmp_path: Path) -> None:
+    """Every warning of a fresh directory has a remedy."""
+    settings = directory(tmp_path)
+    add_tokens(settings, 1)
+    findings: list[Finding] = [finding for check in CHECKS for finding in check(settings)]
+    assert {finding.check for finding in findings if finding.outcome != "good"} == {"backup", "service"}
+    assert all(finding.remedy for finding in findings if finding.outcome != "good")
+    assert found(check_service, settings)[0][0] == "warning"
