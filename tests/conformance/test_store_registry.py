@@ -167,7 +167,7 @@ def test_a_generation_in_use_only_goes_up(store):
 
 def test_copies_hang_on_their_original(store):
     """Counted by status; the token of the original is theirs."""
-    original = enrol(store.registry)
+    original = copy = enrol(store.registry)
     for number, status in enumerate((HostStatus.PENDING, HostStatus.PENDING, HostStatus.ACTIVE)):
         copy = store.registry.insert_host(
             agent_id=AgentId(bytes([number + 100]) * 16),

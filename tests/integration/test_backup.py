@@ -12,7 +12,8 @@ import subprocess
 import tarfile
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -22,53 +23,61 @@ from tests.stack import Stack
 AGENTS = 4
 
 
+@contextmanager
+def pushing(fleet: Fleet, begin: int) -> Iterator[None]:
+    """Every agent makes a record and delivers it, again and again, while the block runs."""
+    started, stop = threading.Event(), threading.Event()
+    failures: list[int] = []
+
+    def push() -> None:
+        for number in range(200):
+            if stop.is_set():
+                return
+            fleet.measure([begin + number * PERIOD_MILLISECONDS])
+            failures.append(AGENTS - fleet.contact())
+            if number == 1:
+                started.set()
+
+    thread = threading.Thread(target=push)
+    thread.start()
+    try:
+        assert started.wait(20)
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+    assert not any(failures)
+
+
+def doctor(stack: Stack, *checks: str) -> str:
+    """What it says of these."""
+    findings = json.loads(stack.run("veilleuse", "doctor", "--json").stdout)
+    return " ".join(finding["text"] for finding in findings if finding["check"] in checks)
+
+
 def test_backed_up_at_work_killed_restored(tmp_path):
     """Backups while agents push; kill -9; restore of the first; every agent goes on: all stored once, sums and statuses right."""
     with Stack(tmp_path) as stack:
-        key = tmp_path / "key"
-        stack.must("veilleuse", "backup", "--new-key", str(key))
-        stack.environment["VEILLEUSE__BACKUP__KEY_FILE"] = str(key)
-        backups = tmp_path / "backups"
-        backups.mkdir()
+        stack.must("veilleuse", "backup", "--new-key", str(tmp_path / "key"))
+        stack.environment["VEILLEUSE__BACKUP__KEY_FILE"] = str(tmp_path / "key")
         collector = stack.start_collector()
         fleet = Fleet(stack)
         fleet.enrol(AGENTS)
         begin = now_unix_milliseconds() // 3_600_000 * 3_600_000 - 20 * 3_600_000
-        pushed = threading.Event()
-        stop = threading.Event()
-
-        def push() -> None:
-            for number in range(200):
-                if stop.is_set():
-                    return
-                fleet.measure([begin + number * PERIOD_MILLISECONDS])
-                assert fleet.contact() == AGENTS
-                if number == 1:
-                    pushed.set()
-
-        pushing = threading.Thread(target=push)
-        pushing.start()
-        try:
-            assert pushed.wait(20)
-            made = [
-                json.loads(stack.must("veilleuse", "backup", str(backups / f"{number}"), "--json"))
-                for number in range(2)
-            ]
-        finally:
-            stop.set()
-            pushing.join(30)
+        backups = [tmp_path / "first.backup", tmp_path / "second.backup"]
+        with pushing(fleet, begin):
+            made = [json.loads(stack.must("veilleuse", "backup", str(path), "--json")) for path in backups]
         counts = [backup["rows"]["data.db"]["records"] for backup in made]
-        assert 0 < counts[0] <= counts[-1]
+        assert 0 < counts[0] <= counts[1]
         assert not (stack.data / "backup.work").exists()
-        late = fleet.enrol(1)
-        (revoked,) = fleet.enrol(1)
-        fleet.measure([begin], [*late, revoked])
-        assert fleet.contact([*late, revoked]) == 2
+        late, revoked = fleet.enrol(2)
+        fleet.measure([begin], [late, revoked])
+        assert fleet.contact([late, revoked]) == 2
         stack.must("veilleuse", "hosts", "revoke", revoked.agent_id.hex())
         os.killpg(collector.pid, signal.SIGKILL)
         collector.wait()
 
-        restored = json.loads(stack.must("veilleuse", "restore", str(backups / "0"), "--json"))
+        restored = json.loads(stack.must("veilleuse", "restore", str(backups[0]), "--json"))
         assert restored["hosts"] == {"active": AGENTS + 1, "revoked": 1}
         stack.start_collector()
         others = [agent for agent in fleet.agents if agent is not revoked]
@@ -82,12 +91,8 @@ def test_backed_up_at_work_killed_restored(tmp_path):
         known = statuses(stack)
         assert {known[agent.agent_id.hex()] for agent in others} == {"active"}
         assert known[revoked.agent_id.hex()] == "revoked"
-        findings = json.loads(stack.run("veilleuse", "doctor", "--json").stdout)
-        texts = " ".join(
-            finding["text"] for finding in findings if finding["check"] in ("backup", "leftovers")
-        )
-        assert "restored 1 time(s)" in texts
-        assert "replaced-" in texts
+        assert "restored 1 time(s)" in doctor(stack, "backup")
+        assert "replaced-" in doctor(stack, "leftovers")
 
 
 def test_without_a_collector_and_by_timer(tmp_path):

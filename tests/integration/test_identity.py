@@ -172,8 +172,8 @@ def test_two_machines_with_the_same_certificate(running):
     machine.hello()
 
 
-def test_a_refused_holder_that_hammers_fills_nothing(running):
-    """Sixty calls: each refused and counted in memory; what is written of them is bounded."""
+def test_a_refused_holder_that_hammers_fills_nothing(running, caplog):
+    """Sixty calls: each refused and counted in memory; what is written of them, and logged, is bounded."""
     machine = enrolled(running)
     clone = machine.clone()
     machine.hello()
@@ -184,6 +184,7 @@ def test_a_refused_holder_that_hammers_fills_nothing(running):
     (host,) = running.collector.office.commit(running.collector.store.registry.hosts)
     assert host.conflicts == 10
     assert running.collector.health.snapshot()["identity_conflicts"] == {"instance": 60}
+    assert caplog.text.count("two machines use one identity") == 10
     machine.hello()
 
 
@@ -262,6 +263,15 @@ def test_who_cannot_prove_to_be_a_copy(running):
             refused(stub.Enrol, cases[0][0], timeout=SECONDS)
         assert refused(stub.Enrol, machine.copy_of(key), timeout=SECONDS)[1] == "rate_limited"
     assert len(running.collector.office.commit(running.collector.store.registry.hosts)) == 3
+
+
+def test_refusals_do_not_use_a_connection_up(running):
+    """It has four streams: one that was refused is free again at once, without waiting for Python's garbage collector."""
+    machine = enrolled(running)
+    with machine.enrolment() as stub:
+        for _ in range(30):
+            request = pb.RenewExpiredRequest(agent_id=machine.agent_id)
+            assert refused(stub.RenewExpired, request, timeout=SECONDS)[1] == "bad_request"
 
 
 def test_copies_that_wait_are_bounded(running, monkeypatch):

@@ -186,7 +186,7 @@ def real(folder: Path) -> Iterator[Stack]:
 
 
 @pytest.mark.parametrize("release", ["present", "0.1.0"])
-def test_real_agents_follow_a_rotation(tmp_path, release):
+def test_real_agents_follow_a_rotation(tmp_path: Path, release: str) -> None:
     """`veilleuse-agent send` through all of it: renewed in the overlap, absent until the switch, back after it."""
     faketime = str(peer("faketime"))
     path = ""
@@ -201,7 +201,7 @@ def test_real_agents_follow_a_rotation(tmp_path, release):
         command = [*ahead, sys.executable, "-m", "veilleuse.agent", *arguments]
         environment = stack.environment | agent
         done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
-        return int(done.returncode)
+        return done.returncode
 
     def enrol(stack: Stack, name: str) -> dict[str, str]:
         join = tmp_path / f"{name}.json"
@@ -212,8 +212,7 @@ def test_real_agents_follow_a_rotation(tmp_path, release):
         return agent
 
     def send(stack: Stack, agent: dict[str, str], hours: int = 0) -> int:
-        code: int = run(stack, agent, "send", hours=hours)
-        return code
+        return run(stack, agent, "send", hours=hours)
 
     def roots(name: str) -> int:
         return (tmp_path / name / "id/roots.pem").read_text().count("BEGIN")

@@ -66,15 +66,17 @@ class Stream:
 class Agent:
     """`exchange` once and again; nothing waits any more when `done`."""
 
-    def __init__(self, agent_id: str, population: str, call: Any, log: Log, seed: int) -> None:
-        """`call(method, request, response name, seconds)` speaks to the collector."""
+    def __init__(
+        self, agent_id: str, population: str, call: Any, log: Log, seed: int, first_number: int = 0
+    ) -> None:
+        """`call(method, request, response name, seconds)` speaks to the collector; `first_number`: its first period."""
         self.failed = False
         self.agent_id = agent_id
         self._population = population
         self._call = call
         self._log = log
         self._chance = random.Random(f"{seed}/{agent_id}")
-        self._number = 0
+        self._number = first_number
         self._epochs = 0
         self._instance = b""
         self.stream = self._new_stream()
@@ -171,9 +173,8 @@ class Agent:
         sent = time.monotonic()
         answer = await self._call("Hello", request, "HelloResponse", 5.0)
         self._instance = answer.next_instance_id
-        agreed = answer.mark <= stream.last and stream.chains[answer.mark] == answer.chain
-        self._note(sent, answer, STORED if agreed else CONFLICT, hello=True)
-        if agreed and answer.mark >= stream.acknowledged:
+        self._note(sent, answer, STORED if self._agrees(answer) else CONFLICT, hello=True)
+        if self._agrees(answer) and answer.mark >= stream.acknowledged:
             stream.acknowledged = answer.mark
         else:
             self._new_epoch()
@@ -186,13 +187,20 @@ class Agent:
         request.records.extend(record.wire for record in stream.records[first - 1 : last])
         sent = self._log.write("sent", a=self.agent_id, s=stream.name, f=first, l=last)
         answer = await self._call("Push", request, "PushResponse", chance.choice(PATIENCE_SECONDS))
-        self._note(sent, answer, answer.outcome, hello=False)
-        if answer.outcome == REFUSED:
+        # The run may end below the mark, where both sides are the same: the mark itself can be another branch's.
+        stored = answer.outcome == STORED and self._agrees(answer)
+        outcome = CONFLICT if answer.outcome == STORED and not stored else answer.outcome
+        self._note(sent, answer, outcome, hello=False)
+        if outcome == REFUSED:
             self._replace([refusal.seq for refusal in answer.refusals])
-        elif answer.outcome == STORED:
-            stream.acknowledged = max(stream.acknowledged, min(answer.mark, stream.last))
+        elif stored:
+            stream.acknowledged = max(stream.acknowledged, answer.mark)
         else:  # what was acknowledged is gone: only what waits can be sent again
             self._new_epoch()
+
+    def _agrees(self, answer: Any) -> bool:
+        """Whether the collector's chain at its mark is this stream's."""
+        return answer.mark <= self.stream.last and self.stream.chains[answer.mark] == answer.chain
 
     def _note(self, sent: float, answer: Any, outcome: int, *, hello: bool) -> None:
         self._log.write(

@@ -14,7 +14,7 @@
 record is known by its machine and the SHA-256 of its bytes: `put` gives it a number in a stream. A stream is an epoch and a
 branch of it, "0011223344556677/0": an agent that goes back in time, or replaces a record, goes on in another branch of the same
 epoch, which begins with the records of the former one up to `at`. `of`: the record that a gap stands for; a gap has no cells.
-A Hello whose chain is not the agent's is written down with the outcome of a conflict.
+An answer whose chain at its mark is not the agent's is written down with the outcome of a conflict.
 """
 
 from __future__ import annotations
@@ -153,6 +153,7 @@ def read(files: Sequence[Path], until: float = float("inf")) -> History:
         elif kind == "branch":
             before = history.streams[agent, event["from"]]
             history.streams[name] = {seq: sha for seq, sha in before.items() if seq <= event["at"]}
+            history.sent[name] = min(history.sent[agent, event["from"]], event["at"])
         elif kind == "sent":
             history.sent[name] = max(history.sent[name], event["l"])
         elif kind == "ack":

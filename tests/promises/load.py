@@ -26,12 +26,20 @@ from tests.promises.contract import STORED, message
 from tests.promises.history import Log
 
 SERVICE: Final = "/veilleuse.wire.v1.TelemetryService/"
-CHANNEL: Final = [
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 250),
-    ("grpc.use_local_subchannel_pool", 1),  # a connection each
-]
+OWN_CONNECTION: Final = ("grpc.use_local_subchannel_pool", 1)
+RECONNECT_MILLISECONDS: Final = 4
+"""Longest pause before an agent tries to connect again, for each agent there is: handshakes cost both sides 5 ms or so."""
+
+
+def channel_options(agents: int) -> list[tuple[str, int]]:
+    """A connection each, made again soon: sooner than real agents do, who wait up to two minutes."""
+    longest = max(250, RECONNECT_MILLISECONDS * agents)
+    return [
+        OWN_CONNECTION,
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", longest),
+    ]
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,11 @@ class Plan:
     pushes_per_second: float
     """Of all agents of this process, roughly."""
     patience_seconds: float
+    fleet: int
+    """Agents of all processes together."""
     seed: int
+    first_number: int = 0
+    """Of the periods that its agents measure."""
 
     def save(self, path: Path) -> None:
         """As JSON, with its keys: mode 0600."""
@@ -85,14 +97,17 @@ async def _run(plan: Plan) -> int:
     async with AsyncExitStack() as cleanup:
         log = cleanup.enter_context(Log(Path(plan.history)))
         agents = []
+        options = channel_options(plan.fleet)
         for identity in plan.agents:
             credentials = grpc.ssl_channel_credentials(
                 plan.roots_pem.encode(), identity.key_pem.encode(), identity.chain_pem.encode()
             )
-            channel = grpc.aio.secure_channel(plan.address, credentials, CHANNEL)
+            channel = grpc.aio.secure_channel(plan.address, credentials, options)
             await cleanup.enter_async_context(channel)
             call = _caller(channel, beat)
-            agents.append(Agent(identity.agent_id, identity.population, call, log, plan.seed))
+            agents.append(
+                Agent(identity.agent_id, identity.population, call, log, plan.seed, plan.first_number)
+            )
         pause = len(agents) / plan.pushes_per_second
         async with asyncio.TaskGroup() as group:
             for agent in agents:

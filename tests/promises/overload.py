@@ -25,7 +25,7 @@ from typing import Any, Final
 import grpc
 
 from tests.promises.contract import STORED, PushRequest, PushResponse, Record
-from tests.promises.load import CHANNEL, SERVICE, Identity, Plan
+from tests.promises.load import SERVICE, Identity, Plan, channel_options
 from tests.promises.measured import FIRST_MILLISECONDS
 
 PATIENCE_SECONDS: Final = 15.0
@@ -156,8 +156,10 @@ async def _live(clients: list[Client], until: float, results: Results, per_secon
         await asyncio.sleep(phase)
         while time.monotonic() < until and not client.exhausted:
             made = time.monotonic()
-            while wait := await client.push(results, made):
-                await asyncio.sleep(wait)  # noqa: ASYNC110  # it is told how long, not when
+            wait = await client.push(results, made)
+            while wait:
+                await asyncio.sleep(wait)
+                wait = await client.push(results, made)
             await asyncio.sleep(max(0.0, made + interval - time.monotonic()))
 
     await asyncio.gather(*(one(client, interval * n / len(clients)) for n, client in enumerate(clients)))
@@ -170,7 +172,7 @@ async def _run(plan: Plan, mode: str, seconds: float, records: int, rate: float,
             credentials = grpc.ssl_channel_credentials(
                 plan.roots_pem.encode(), identity.key_pem.encode(), identity.chain_pem.encode()
             )
-            channel = grpc.aio.secure_channel(plan.address, credentials, CHANNEL)
+            channel = grpc.aio.secure_channel(plan.address, credentials, channel_options(plan.fleet))
             await cleanup.enter_async_context(channel)
             await channel.channel_ready()
             clients.append(Client(identity, channel, pushes, records, plan.seed))

@@ -24,11 +24,8 @@ class Connection:
     """One TLS connection of a machine; several calls at once on it."""
 
     def __init__(self, machine: Machine, address: str) -> None:
-        host, _, port = address.rpartition(":")
         self._authority = address
-        self._socket = _context(machine).wrap_socket(
-            socket.create_connection((host, int(port)), timeout=30), server_hostname=host
-        )
+        self._socket = tls(machine, address)
         self._h2 = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         )
@@ -40,10 +37,8 @@ class Connection:
         while not self._settled:  # gRPC holds a caller to its bounds once they are acknowledged
             self._receive()
 
-    def call(
-        self, method: str, message: bytes, *, gzip: bool = False, headers: dict[str, str] | None = None
-    ) -> int:
-        """Begin a unary call with a message, compressed already when `gzip`; its stream."""
+    def call(self, method: str, message: bytes, *, gzip: bool = False, finish: bool = True) -> int:
+        """Begin a unary call with a message, compressed already when `gzip`; its stream. Without `finish` it is held open."""
         stream = self._h2.get_next_available_stream_id()
         fields = {
             ":method": "POST",
@@ -53,7 +48,6 @@ class Connection:
             "te": "trailers",
             "content-type": "application/grpc",
             **({"grpc-encoding": "gzip"} if gzip else {}),
-            **(headers or {}),
         }
         self._h2.send_headers(stream, list(fields.items()))
         self._waiting[stream] = bytes([gzip]) + len(message).to_bytes(4, "big") + message
@@ -110,6 +104,13 @@ class Connection:
     def _flush(self) -> None:
         if data := self._h2.data_to_send():
             self._socket.sendall(data)
+
+
+def tls(machine: Machine, address: str) -> ssl.SSLSocket:
+    """A TLS connection with the machine's certificate, ready to speak HTTP/2."""
+    host, _, port = address.rpartition(":")
+    plain = socket.create_connection((host, int(port)), timeout=30)
+    return _context(machine).wrap_socket(plain, server_hostname=host)
 
 
 def _texts(headers: Any) -> dict[str, str]:

@@ -103,7 +103,9 @@ class Counters(RuleBasedStateMachine):
         self.run(watts=30, count=ticks)
         self.tree.counter.rmdir()
         self.tree.show()
-        self.run(watts=30, count=1)  # seen again: what stands still afterwards can be told from what was not seen
+        self.run(
+            watts=30, count=1
+        )  # seen again: what stands still afterwards can be told from what was not seen
 
     @rule(ticks=st.integers(1, 8), resets=st.booleans())
     def unload(self, ticks: int, resets: bool) -> None:

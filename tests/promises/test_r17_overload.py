@@ -61,10 +61,10 @@ def test_five_times_its_capacity(tmp_path, figure):
         trial.stack.wait_for(trial.serves, "the collector serves", process=trial.collector)
         assert trial.collector is not None
         with Largest(trial.collector.pid) as largest:
-            before = told(trial.overload(servers, "closed", 10, RECORDS, 24, 60))
+            before = told(trial.overload(servers[:24], "closed", 10, RECORDS, 24, 60))
             offered = 5 * before["stored_per_second"]
             loaded = told(trial.overload(servers, "open", 30, RECORDS, offered, 30))
-            after = told(trial.overload(servers, "closed", 10, RECORDS, 24, 60))
+            after = told(trial.overload(servers[:24], "closed", 10, RECORDS, 24, 60))
     capacity = (before["stored_per_second"] + after["stored_per_second"]) / 2
     goodput = loaded["stored_per_second"] / capacity
     refused = sum(loaded["refused"].values())
@@ -83,14 +83,14 @@ def test_five_times_its_capacity(tmp_path, figure):
 @pytest.mark.promise("R8")
 def test_live_agents_while_others_drain(tmp_path, figure):
     """Agents with a month to deliver do not keep those with one record waiting for two of their intervals."""
-    interval, seconds = 60.0, 180
+    interval, seconds = 60.0, 110
     with Trial(tmp_path) as trial:
         trial.enrol(260)
         servers = [agent for agent in trial.agents if agent.population == "server"]
         live, draining = servers[:60], servers[60:]
         trial.start()
         trial.stack.wait_for(trial.serves, "the collector serves", process=trial.collector)
-        drain = trial.overload(draining, "open", seconds, 256, 60, 40)
+        drain = trial.overload(draining, "open", seconds, 256, 150, 24)
         time.sleep(5)
         now = told(trial.overload(live, "live", seconds - 20, 1, len(live) / interval, 10))
         drained = told(drain)
@@ -98,5 +98,5 @@ def test_live_agents_while_others_drain(tmp_path, figure):
         f"{len(draining)} agents drain {drained['stored'] * 256 / seconds:.0f} records/s ({sum(drained['refused'].values())} told to come back): "
         f"{now['stored']} live records, p99 {now['p99_seconds']:.1f} s after they were made, at intervals of {interval:.0f} s"
     )
-    assert now["stored"] > 100
+    assert now["stored"] >= 60
     assert now["p99_seconds"] < 2 * interval

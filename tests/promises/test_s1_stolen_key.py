@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
 from tests.pushes import Stream, gap
-from veilleuse.collector.model import HostId
+from veilleuse.collector.model import AgentId, HostId
 from veilleuse.wire.renewal import renew_expired_message
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -44,7 +44,8 @@ class Scene:
         connection = self.running.collector.store.data.connection
 
         def job() -> list[Any]:
-            host = registry.host_by_agent_id(self.b.agent_id)
+            host = registry.host_by_agent_id(AgentId(self.b.agent_id))
+            assert host is not None
             rows = [
                 connection.execute(f"SELECT * FROM {table} WHERE host_id = ?", (host.host_id,)).fetchall()
                 for table in ("hosts", "streams", "records", "sums", "certificates")
@@ -331,7 +332,8 @@ def unknown_call(machine: Machine, path: str) -> Code | None:
     """How a call that is not in the contract of that port ends."""
     with machine.channel() as channel:
         try:
-            channel.unary_unary(path)(b"", timeout=SECONDS)
+            unknown: Any = channel.unary_unary(path)
+            unknown(b"", timeout=SECONDS)
         except grpc.RpcError as error:
             return refusal(error)[0]
     return None

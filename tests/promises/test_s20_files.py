@@ -32,7 +32,8 @@ def readable(*folders: Path) -> list[str]:
 def commands(title: str, *, block: int = 0) -> str:
     """The commands of a section of deploy/systemd/README.md."""
     section = README.read_text(encoding="utf-8").split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
-    return re.findall(r"```\n(.+?)```", section, re.DOTALL)[block]
+    blocks: list[str] = re.findall(r"```\n(.+?)```", section, re.DOTALL)
+    return blocks[block]
 
 
 def on_root(script: str, root: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -45,7 +46,10 @@ def hosts_by_watts(room: Room) -> dict[int, set[str]]:
     return found
 
 
-def everyone(machines: list[Machine], work: Callable[[Machine], object]) -> list[object]:
+Result = TypeVar("Result")
+
+
+def everyone(machines: list[Machine], work: Callable[[Machine], Result]) -> list[Result]:
     """At once."""
     with ThreadPoolExecutor(len(machines)) as pool:
         return list(pool.map(work, machines))

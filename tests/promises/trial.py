@@ -38,6 +38,8 @@ ROOT: Final = Path(__file__).parents[2]
 POPULATIONS: Final = ("server",) * 6 + ("classroom", "workstation")
 FIRST_ACK_SECONDS: Final = 5.0
 """R1: from the start of the collector to its first acknowledgement."""
+PERIODS_PER_LOAD: Final = 1_500
+"""A second load measures later periods than the first: not one of its records is another one's."""
 DRAIN_SECONDS: Final = 60.0
 
 
@@ -59,6 +61,7 @@ class Trial:
         self.roots = ""
         self.address = self.stack.environment["VEILLEUSE__GRPC__ADDRESS"]
         self._plans = 0
+        self._first_number = 0
         self._loads: list[subprocess.Popen[bytes]] = []
         self._others: list[subprocess.Popen[str]] = []
         self._faults = Log(folder / "faults.jsonl")
@@ -145,7 +148,7 @@ class Trial:
             return False
         return True
 
-    def wait_for_ack(self, since: float | None = None, seconds: float = 4 * FIRST_ACK_SECONDS) -> float:
+    def wait_for_ack(self, since: float | None = None, seconds: float = 60.0) -> float:
         """Seconds from `since` (monotonic; default: now) to the first acknowledgement after it, by whatever agent."""
         since = time.monotonic() if since is None else since
         while (beat := max(map(last_beat, self.folder.glob("beat-*")), default=0.0)) <= since:
@@ -190,7 +193,9 @@ class Trial:
             str(self.folder / f"beat-{self._plans}"),
             pushes_per_second,
             DRAIN_SECONDS,
+            len(self.agents),
             self._seed * 1_000 + self._plans,
+            self._first_number,
         )
         file = self.folder / f"plan-{self._plans}.json"
         plan.save(file)
@@ -234,6 +239,8 @@ class Trial:
         for process in self._loads:
             process.send_signal(signal.SIGTERM)
         ended = [process.wait(DRAIN_SECONDS + 20) for process in self._loads]
+        self._loads.clear()
+        self._first_number += PERIODS_PER_LOAD
         assert not any(ended), (self.folder / "load.log").read_text()[-3_000:] + self.said()
 
     def end(self, *, drained: bool = True) -> Report:

@@ -172,7 +172,7 @@ RING_FLOOR: Final = 14
 MAX_SPANS: Final = 256
 """Of one gap; what does not fit is undated."""
 DISK_SHARE: Final = 0.05
-"""Never the last 5 % of a disk of less than 10 GB: docs/decisions/0016."""
+"""Never the last 5 % of a disk of less than 10 GB: docs/decisions/0020."""
 JOURNAL_BYTES: Final = 256 * 1024
 """Of the resident's largest transactions: room that they take for a moment only."""
 SALVAGED: Final = '{"wire"'
@@ -180,7 +180,7 @@ SALVAGED: Final = '{"wire"'
 
 
 class Bounds(NamedTuple):
-    """How much of the disk the spool may take: docs/decisions/0016."""
+    """How much of the disk the spool may take: docs/decisions/0020."""
 
     max_bytes: int
     """All files together: the spool, its journal, one damaged file set aside."""

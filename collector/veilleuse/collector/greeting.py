@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from veilleuse.collector.configuring import Configuring
 from veilleuse.collector.errors import NotAuthorised
 from veilleuse.collector.health import Count, Health
-from veilleuse.collector.holders import INSTANCE_ID_BYTES, Meeting, conflict_buckets, meet
+from veilleuse.collector.holders import INSTANCE_ID_BYTES, Meeting, conflict_buckets, meet, named
 from veilleuse.collector.model import Caller, StreamPosition
 from veilleuse.collector.ports import Committer, IngestStore, Registry
 from veilleuse.collector.validate import clean_facts, clean_health
@@ -26,6 +27,8 @@ from veilleuse.wire.limits import MAX_HELLO_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.version import VERSION
 from veilleuse.wire.vocabulary import DeviceClass
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -101,6 +104,7 @@ class Greeter:
         if meeting is Meeting.CONFLICT:
             if self._noted.take(caller.agent_id):
                 self._registry.note_conflict(caller.host_id)
+                log.warning("two machines use one identity", extra=named(caller.population, caller.agent_id))
             return None
         self._registry.note_use(caller.host_id, caller.generation)
         self._registry.record_hello(

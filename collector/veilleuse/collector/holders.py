@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from veilleuse.wire.vocabulary import Population
+
 INSTANCE_ID_BYTES: Final = 16
 LOST_KEPT: Final = 8
 BELIEVED_RETURNS: Final = 1
@@ -93,3 +95,9 @@ class Buckets:
 def conflict_buckets() -> Buckets:
     """For what a conflict writes: ten at once, then one a minute."""
     return Buckets(10, 60.0)
+
+
+def named(population: Population, agent_id: bytes) -> dict[str, str]:
+    """Facts of a log line about a machine: its id on servers only, elsewhere the line's time would tell when it was used."""
+    facts = {"population": population.value}
+    return {**facts, "agent_id": agent_id.hex()} if population is Population.SERVER else facts

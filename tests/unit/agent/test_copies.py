@@ -434,7 +434,7 @@ for conflict in (False, True):
     agent = prepare(whole, conflict)
     lines = lines_of(lambda: settled(agent), OURS, folder / "lines")
     assert in_child(lambda: sound(agent, conflict)) == 0
-    for at in range(1, lines + 1, max(1, lines // 40)):
+    for at in range(1, lines + 1, max(1, lines // 25)):
         place = folder / f"{conflict}-{at}"
         place.mkdir()
         agent = prepare(place, conflict)

@@ -268,7 +268,7 @@ def sound(state):
 def moments(folder, work, prepare):
     prepare(folder / "whole")
     lines = lines_of(lambda: work(folder / "whole"), OURS, folder / "lines")
-    for at in range(1, lines + 1, max(1, lines // 40)):
+    for at in range(1, lines + 1, max(1, lines // 25)):
         state = folder / str(at)
         prepare(state)
 

@@ -286,3 +286,43 @@ def test_what_the_collector_asks_for_is_when_we_come_back(agent, collector):
     now = agent.identity.not_before_unix_milliseconds + 1_000_000
     assert agent.send(clock=lambda: now)
     assert int(agent.control()["next_send"]) == now + 66_000
+
+
+def test_a_restored_collector_gets_what_an_epoch_left_behind_had_delivered(agent, collector, tmp_path):
+    """The agent goes back, then the collector: the ring of the former epoch comes again, nothing is lost or doubled."""
+    agent.measure(record(0))
+    assert agent.send()
+    backup = collector.backup()
+    agent.measure(record(1), record(2))
+    assert agent.send()
+    shutil.copytree(agent.state, tmp_path / "snapshot")
+    agent.measure(record(3))
+    assert agent.send()
+    shutil.rmtree(agent.state)
+    shutil.copytree(tmp_path / "snapshot", agent.state)
+    agent.measure(record(4))
+    assert agent.send()  # a new epoch: 1 and 2 were acknowledged in the former one
+    collector.streams = backup
+    agent.measure(record(5))
+    assert agent.send()
+    assert sorted(stored(agent, collector)) == [1_000, 1_001, 1_002, 1_004, 1_005]
+
+
+def test_a_record_damaged_in_the_spool_is_never_sent(agent, collector):
+    """Its bytes are not what its chain says: a gap at its number, what follows arrives, the bytes are in quarantine."""
+    agent.measure(*(record(index) for index in range(5)))
+    agent.with_outbox(lambda outbox: outbox.number_pending(10))
+    good = agent.rows()[2][1]
+    bad = good.replace(b"package-0", b"package-1")
+    assert bad != good
+    agent.with_outbox(
+        lambda outbox: outbox._connection.execute("UPDATE outbox SET wire = ? WHERE seq = 3", (bad,))
+    )
+    assert agent.send()
+    records = collector.stored(agent.identity.agent_id)
+    assert energies(records) == [1_000, 1_001, 1_003, 1_004]
+    assert [one.gap.reason for one in records if one.HasField("gap")] == [pb.GAP_REASON_SPOOL_DAMAGED]
+    assert agent.send()
+    hello = [one for one in collector.requests if isinstance(one, pb.HelloRequest)][-1]
+    assert hello.health.quarantine_records == 1
+    assert agent.control()["collector_version"] == "0.2.0"

@@ -88,10 +88,10 @@ print(lines, half, old, new)
 
 
 def test_a_restore_killed_at_any_line_loses_nothing(tmp_path):
-    """80 moments over all lines of ours: half a restore is never opened, and every one ends as the whole new directory,
+    """60 moments over all lines of ours: half a restore is never opened, and every one ends as the whole new directory,
     with the whole old one beside it."""
-    lines, half, old, new = map(int, run_program(PROGRAM, str(tmp_path), "80").split()[-4:])
+    lines, half, old, new = map(int, run_program(PROGRAM, str(tmp_path), "60").split()[-4:])
     assert lines > 300
     assert half >= 5
-    assert old >= 20
-    assert old + new == 80
+    assert old >= 15
+    assert old + new == 60

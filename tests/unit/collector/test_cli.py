@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import stat
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,7 +179,10 @@ def test_doctor(veilleuse, tmp_path):
     code, out, _ = veilleuse("doctor", "--json")
     findings = json.loads(out)
     assert code == 3
-    assert [finding["check"] for finding in findings if finding["outcome"] == "warning"] == ["backup", "service"]
+    assert [finding["check"] for finding in findings if finding["outcome"] == "warning"] == [
+        "backup",
+        "service",
+    ]
     assert {finding["check"] for finding in findings} == {
         "directory", "sqlite", "disk", "forecast", "backup", "certificates", "service", "ports", "work",
         "balance", "versions", "renewals", "identities", "agents",
@@ -189,6 +193,52 @@ def test_doctor(veilleuse, tmp_path):
     code, out, _ = veilleuse("doctor")
     assert code == 1
     assert "data.db" in out
+
+
+def test_backup_and_restore(veilleuse, tmp_path):
+    """As an operator does: key, backup, restore; a cut restore is carried on without a file; a lost register is a warning."""
+    veilleuse("init")
+    key, backup, data = tmp_path / "key", tmp_path / "b", tmp_path / "data"
+    assert veilleuse("backup", "--new-key", str(key))[0] == 0
+    assert veilleuse("backup", "--new-key", str(key))[0] == 2
+    assert veilleuse("backup")[0] == 2
+    assert veilleuse("backup", str(backup), "--key-file", str(tmp_path / "none"))[0] == 2
+    assert veilleuse("backup", str(backup), "--keep", "2")[0] == 2
+    code, out, _ = veilleuse("backup", str(backup), "--key-file", str(key), "--json")
+    made = json.loads(out)
+    assert (code, made["sealed"], made["bytes"]) == (0, True, backup.stat().st_size)
+    assert veilleuse("restore")[0] == 2
+    assert veilleuse("restore", str(backup))[0] == 1
+    code, out, _ = veilleuse("restore", str(backup), "--key-file", str(key), "--json")
+    restored = json.loads(out)
+    assert (code, restored["carried_on"], restored["hosts"]) == (0, False, {})
+    assert restored["register"] == str(data / "register.jsonl")
+
+    with tarfile.open(_opened(veilleuse, tmp_path)) as tar:
+        manifest = tar.extractfile("manifest.json")
+        assert manifest is not None
+        told = manifest.read()
+    (data / "register.jsonl").unlink()
+    plan = {"replaced": next(data.glob("replaced-*")).name}
+    (data / "restore.placing/files").mkdir(parents=True)
+    (data / "restore.placing/manifest.json").write_bytes(told)
+    (data / "restore.placing/plan.json").write_text(json.dumps(plan))
+    (data / "data.db").rename(data / "restore.placing/files/data.db")
+    for command in (("serve",), ("init",), ("token", "list"), ("backup", str(tmp_path / "c"))):
+        code, _, err = veilleuse(*command)
+        assert (code, err.count("\n"), "veilleuse restore" in err) == (1, 1, True)
+    assert "half restored" in veilleuse("doctor")[1]
+    code, out, err = veilleuse("restore")
+    assert (code, out.startswith("carried on")) == (3, True)
+    assert "no register" in err
+    assert veilleuse("token", "list")[0] == 0
+
+
+def _opened(veilleuse, tmp_path):
+    """A backup that is not sealed."""
+    code, _, err = veilleuse("backup", str(tmp_path / "open"))
+    assert (code, "not sealed" in err) == (3, True)
+    return tmp_path / "open"
 
 
 def test_a_damaged_database_is_one_line(veilleuse, tmp_path):

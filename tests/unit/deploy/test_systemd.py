@@ -17,7 +17,9 @@ from tests.architecture.tree import ROOT
 from tests.peers import peer
 
 SYSTEMD = ROOT / "deploy/systemd"
-UNITS = ("veilleuse-agent.service", "veilleuse-collector.service")
+UNITS = ("veilleuse-agent.service", "veilleuse-collector.service", "veilleuse-backup.service")
+SERVICES = UNITS[:2]
+"""Those that stay."""
 RULE = SYSTEMD / "60-veilleuse-rapl.rules"
 
 
@@ -66,7 +68,7 @@ def test_systemd_understands_every_line(unit, tmp_path):
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", SERVICES)
 def test_a_unit_starts_an_installed_command(unit):
     """ExecStart is one of the two scripts of pyproject.toml, as a user of its own, restarted with growing delay."""
     told = settings(unit)
@@ -77,6 +79,27 @@ def test_a_unit_starts_an_installed_command(unit):
     assert told["UMask"] == ["0077"]
     assert int(told["RestartSteps"][0]) >= 3
     assert told["RestartPreventExitStatus"] == ["2"]
+
+
+def test_the_backup_runs_every_night_without_a_network(tmp_path):
+    """The timer starts the service of its name; it may write where backups go, knows no network, and is never in the way."""
+    told = settings("veilleuse-backup.service")
+    assert told["ExecStart"] == ["/opt/veilleuse/bin/veilleuse backup /var/backups/veilleuse --keep 14"]
+    assert told["User"] == told["Group"] == ["veilleuse"]
+    assert told["SuccessExitStatus"] == ["3"]
+    assert told["ReadWritePaths"] == ["-/var/backups/veilleuse"]
+    assert told["PrivateNetwork"] == ["yes"]
+    assert told["IOSchedulingClass"] == ["idle"]
+    timer = settings("veilleuse-backup.timer")
+    done = subprocess.run(
+        [peer("systemd-analyze"), "calendar", *timer["OnCalendar"]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Unit" not in timer  # systemd.timer(5): then it is the service of the same name
+    assert timer["Persistent"] == ["yes"]
 
 
 def test_the_agent_weighs_little():
@@ -113,7 +136,7 @@ def test_accounts_and_folders(tmp_path):
     users = (tmp_path / "etc/passwd").read_text()
     assert re.search(r"^veilleuse:.*/usr/sbin/nologin$", users, re.M)
     assert re.search(r"^veilleuse-agent:.*/usr/sbin/nologin$", users, re.M)
-    for folder in ("var/lib/veilleuse", "var/lib/veilleuse-agent"):
+    for folder in ("var/lib/veilleuse", "var/lib/veilleuse-agent", "var/backups/veilleuse"):
         assert (tmp_path / folder).stat().st_mode & 0o777 == 0o700
     for name, group in (("agent.toml", "veilleuse-agent"), ("collector.toml", "veilleuse")):
         status = (tmp_path / "etc/veilleuse" / name).stat()
@@ -169,6 +192,7 @@ def test_purge_removes_what_the_units_make():
         "/var/lib/veilleuse",
         "/etc/veilleuse",
         "/opt/veilleuse",
+        "/var/backups/veilleuse",
     ):
         assert path in way_out
     for file in SYSTEMD.rglob("*"):

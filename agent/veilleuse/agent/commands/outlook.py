@@ -60,7 +60,7 @@ def versions(spool: SpoolView) -> dict[str, Any]:
 
 
 def configuration(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
-    """What the collector has set, and how it stands: none, applied, confirmed, failed or refused by the local file."""
+    """What the collector has set, and how it stands, in words."""
     control = spool.control.get
     trial = readable(Trial.from_json, control(ControlKey.CONFIGURATION_TRIAL))
     good = readable(Remote.from_json, control(ControlKey.CONFIGURATION)) or NONE
@@ -71,6 +71,8 @@ def configuration(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
         state = "failed"
     elif trial is not None:
         state = "applied"
+    elif control(ControlKey.CONFIGURATION_CANDIDATE) is not None:
+        state = "pulled, not tried yet"
     else:
         state = "confirmed" if good.sha256 else "none"
     values = _configured(settings, spool)

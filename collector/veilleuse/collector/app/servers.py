@@ -17,7 +17,7 @@ import grpc
 
 from veilleuse.collector.enrolment.authority import Authority, ServerIdentity
 from veilleuse.collector.errors import AddressUnavailable, CollectorError
-from veilleuse.wire.limits import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
+from veilleuse.wire.limits import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES, MAX_PUSH_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,9 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.http2.max_ping_strikes", 2),
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a share of the calls
 )
+TELEMETRY_MESSAGE_BYTES: Final = MAX_PUSH_BYTES + 16 * 1024
+"""The largest push there can be, its framing included: half of what PROMISES.md §2.3 allows, so that 100 callers at once make us
+hold half as much (S8)."""
 ENROLMENT_WORKERS: Final = 4
 ENROLMENT_CALLS: Final = 256
 """At work or waiting for a worker; anybody may call that port. gRPC itself refuses the next one, with RESOURCE_EXHAUSTED."""
@@ -57,7 +60,7 @@ def listen(
     *,
     workers: int,
     client_certificates: bool,
-    message_bytes: int = MAX_MESSAGE_BYTES,
+    message_bytes: int = TELEMETRY_MESSAGE_BYTES,
     calls_at_once: int | None = None,
     interceptors: Sequence[grpc.ServerInterceptor] = (),
 ) -> Listener:

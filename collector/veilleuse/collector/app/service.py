@@ -18,6 +18,7 @@ from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.child import Child
 from veilleuse.collector.app.descriptors import raise_descriptor_limit
 from veilleuse.collector.app.late import DropLate
+from veilleuse.collector.app.memory import bound_arenas
 from veilleuse.collector.app.servers import (
     ENROLMENT_CALLS,
     ENROLMENT_MESSAGE_BYTES,
@@ -38,7 +39,7 @@ from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import QueueFull, StoreDamaged
 from veilleuse.collector.health import Count
-from veilleuse.collector.holders import conflict_buckets
+from veilleuse.collector.holders import conflict_buckets, named
 from veilleuse.collector.logs import configure
 from veilleuse.collector.model import AgentId
 from veilleuse.collector.receiver import TelemetryServicer
@@ -57,6 +58,7 @@ def run(settings: CollectorSettings) -> int:
     """Serve until a signal; 0 after a clean stop, 1 when the database is found damaged. Raises CollectorError at start."""
     configure(settings)
     raise_descriptor_limit()
+    bound_arenas()
     stop = threading.Event()
     with open_collector(settings) as collector:
         _end_on_damage(collector, stop)
@@ -83,13 +85,6 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
 
     challenges = Challenges()
     renewal = Renewal(office, challenges, lambda: health.count(Count.RENEWALS, "expired"))
-    authoriser = CertificateAuthoriser(
-        office.authority,
-        office.standings,
-        now=office.now,
-        on_collector_behind=lambda: health.count(Count.COLLECTOR_BEHIND, "certificate"),
-        on_conflict=_conflicts(collector),
-    )
     with ExitStack() as cleanup:
         if web:
             open_door(
@@ -99,7 +94,7 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
         telemetry, enrolment = cleanup.enter_context(_listeners(settings, office.authority, count_refusal))
         TelemetryServicer(
             committer=collector.writer,
-            authoriser=authoriser,
+            authoriser=_authoriser(collector),
             renewer=renewal,
             registry=collector.store.registry,
             ingest=collector.store.ingest,
@@ -125,6 +120,18 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
             "data_dir": str(settings.data_dir),
             "version": product_version(),
         }
+
+
+def _authoriser(collector: Collector) -> CertificateAuthoriser:
+    """Asked on every call of :8641."""
+    office, health = collector.office, collector.health
+    return CertificateAuthoriser(
+        office.authority,
+        office.standings,
+        now=office.now,
+        on_collector_behind=lambda: health.count(Count.COLLECTOR_BEHIND, "certificate"),
+        on_conflict=_conflicts(collector),
+    )
 
 
 def _enrolment(
@@ -176,6 +183,7 @@ def _conflicts(collector: Collector) -> Callable[[Standing, AgentId], None]:
     def on_conflict(standing: Standing, agent_id: AgentId) -> None:
         collector.health.count(Count.IDENTITY_CONFLICTS, "generation")
         if noted.take(agent_id):
+            log.warning("a replaced certificate is in use", extra=named(standing.population, agent_id))
             with suppress(QueueFull):  # it is stopping
                 collector.writer.submit(lambda: registry.note_conflict(standing.host_id))
 

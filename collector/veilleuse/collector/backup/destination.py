@@ -81,21 +81,18 @@ def new_backup(target: Destination) -> Iterator[Writable]:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.fchmod(descriptor, 0o600)
+                with suppress(OSError):  # not every network share knows locks: parts left there stay
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield _Steady(file)
                 os.fsync(descriptor)
-                os.link(
-                    part, target.path
-                )  # fails where a rename would replace what somebody put there meanwhile
-            part.unlink()
+                if target.path.exists():
+                    raise UsageError(f"{target.path} exists: choose another name, or a directory")
+                part.rename(target.path)
             sync_directory(target.path.parent)
         except BaseException:
             with suppress(OSError):
                 part.unlink()
             raise
-    except FileExistsError as error:
-        raise UsageError(f"{target.path} exists: choose another name, or a directory") from error
     except OSError as error:
         raise CollectorError(
             f"cannot write {target.path}: {error.strerror or error}; choose another place"

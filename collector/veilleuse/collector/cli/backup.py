@@ -37,7 +37,7 @@ from veilleuse.collector.cli.shared import (
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.directory import database_bytes
+from veilleuse.collector.store.sqlite.directory import database_bytes, require_whole_directory
 
 app = typer.Typer(**APP)
 
@@ -111,6 +111,7 @@ def key_of(settings: CollectorSettings, key_file: Path | None) -> bytes | None:
 
 def _make(settings: CollectorSettings, dest: Path, key: bytes | None, keep: int | None) -> _Made:
     data_dir = settings.data_dir
+    require_whole_directory(data_dir)
     with only_backup(data_dir):
         target = destination(dest, simulated=_is_simulated(data_dir), now=datetime.now(UTC))
         if keep is not None and target.is_named:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,10 +15,17 @@ from veilleuse.collector.assembly import open_collector, require_ours
 from veilleuse.collector.backup.restoring import Restored, hand_over
 from veilleuse.collector.backup.restoring import restore as put_back
 from veilleuse.collector.cli.backup import KeyFileOption, key_of
-from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json, settings_of
+from veilleuse.collector.cli.shared import (
+    APP,
+    EXIT_WARNINGS,
+    ConfigOption,
+    JsonOption,
+    print_json,
+    settings_of,
+)
+from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.model import HostStatus
-from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.directory import DATA_FILE, is_half_restored
 
 app = typer.Typer(**APP)
 
@@ -36,29 +44,36 @@ def restore(
 ) -> None:
     """Put a backup in place. The collector must be stopped; what is there is kept aside, nothing is lost."""
     settings = settings_of(config)
-    now = datetime.now(UTC)
-    if not (settings.data_dir / DATA_FILE).exists():
-        require_ours(settings.data_dir)  # whoever mistypes data_dir keeps the rights of what is there
-    restored, carried_on = put_back(settings.data_dir, file, lambda: key_of(settings, key_file), now)
+    data_dir, now = settings.data_dir, datetime.now(UTC)
+    if not (data_dir / DATA_FILE).exists() and not is_half_restored(data_dir):
+        require_ours(data_dir)  # whoever mistypes data_dir keeps the rights of what is there
+    restored, carried_on = put_back(data_dir, file, lambda: key_of(settings, key_file), now)
+    register = register_file(data_dir, settings.pki.register_file)
+    has_register = register.exists()
     with open_collector(settings) as collector:  # migrates, replays the register, and proves that it opens
         standing = _standing(collector.store.registry.hosts())
-    hand_over(settings.data_dir, settings.data_dir)
-    age_hours = (now.timestamp() - restored.manifest.created_unix_milliseconds / 1000) / 3600
+    hand_over(data_dir, data_dir)
+    facts = {
+        "data_dir": str(data_dir),
+        "created_unix_milliseconds": restored.manifest.created_unix_milliseconds,
+        "age_hours": round((now.timestamp() - restored.manifest.created_unix_milliseconds / 1000) / 3600, 2),
+        "simulated": restored.manifest.simulated,
+        "carried_on": carried_on,
+        "replaced": str(restored.replaced) if restored.replaced else None,
+        "register": str(register) if has_register else None,
+        "hosts": standing,
+    }
     if as_json:
-        print_json(
-            {
-                "data_dir": str(settings.data_dir),
-                "created_unix_milliseconds": restored.manifest.created_unix_milliseconds,
-                "age_hours": round(age_hours, 2),
-                "simulated": restored.manifest.simulated,
-                "carried_on": carried_on,
-                "replaced": str(restored.replaced) if restored.replaced else None,
-                "hosts": standing,
-            }
+        print_json(facts)
+    else:
+        print("\n".join(_lines(restored, facts)))
+    if not has_register:
+        print(
+            f"veilleuse: no register {register}: machines revoked since the backup are let in again, those enrolled since "
+            "are strangers; put the register back and run 'veilleuse restore' again, or revoke and enrol them again",
+            file=sys.stderr,
         )
-        return
-    for line in _lines(settings, restored, carried_on=carried_on, standing=standing, age_hours=age_hours):
-        print(line)
+        raise typer.Exit(EXIT_WARNINGS)
 
 
 def _standing(hosts: Any) -> dict[str, int]:
@@ -70,26 +85,21 @@ def _standing(hosts: Any) -> dict[str, int]:
     }
 
 
-def _lines(
-    settings: CollectorSettings,
-    restored: Restored,
-    *,
-    carried_on: bool,
-    standing: dict[str, int],
-    age_hours: float,
-) -> list[str]:
-    known = ", ".join(f"{number} {status}" for status, number in standing.items()) or "none"
-    kind = "simulated " if restored.manifest.simulated else ""
-    begun = "carried on: " if carried_on else ""
-    of = f"the {kind}collector of {restored.manifest.created}"
+def _lines(restored: Restored, facts: dict[str, Any]) -> list[str]:
+    """The same for people, and what comes next."""
+    begun = "carried on: " if facts["carried_on"] else ""
+    of = f"the {'simulated ' if facts['simulated'] else ''}collector of {restored.manifest.created}"
+    known = ", ".join(f"{number} {status}" for status, number in facts["hosts"].items()) or "none"
+    since = (
+        f"; enrolments and revocations made since come from {facts['register']}" if facts["register"] else ""
+    )
     lines = [
-        f"{begun}{settings.data_dir} is {of} again, {age_hours:.1f} h old",
-        f"machines: {known}; enrolments and revocations made since are replayed from the register, where it was kept",
+        f"{begun}{facts['data_dir']} is {of} again, {facts['age_hours']:.1f} h old",
+        f"machines: {known}{since}",
     ]
     if restored.replaced is not None:
-        lines.append(
-            f"what was there is in {restored.replaced}: remove it once you are content, it holds keys and names"
-        )
+        kept = f"what was there is in {restored.replaced}"
+        lines.append(f"{kept}: remove it once you are content, it holds keys and names")
     lines.append(
         "start 'veilleuse serve': each agent sends what is missing here at its next contact, back to "
         f"{RING_HOURS} h; what no agent has any more becomes a declared gap. Nothing to do on the machines."

@@ -19,8 +19,7 @@ from veilleuse.collector.store.sqlite.connection import MINIMUM_SQLITE, WAL_RESE
 from veilleuse.collector.store.sqlite.directory import (
     DATA_FILE,
     IDENTITY_FILE,
-    RESTORE_PLACING,
-    RESTORE_TAKING,
+    is_half_restored,
 )
 from veilleuse.collector.store.sqlite.upkeep import sizes
 
@@ -31,7 +30,7 @@ SOON_DAYS: Final = 30
 def check_directory(settings: CollectorSettings) -> Iterator[Finding]:
     """The data directory and everything in it belongs to its owner alone."""
     data_dir = settings.data_dir
-    if any((data_dir / name).exists() for name in (RESTORE_TAKING, RESTORE_PLACING)):
+    if is_half_restored(data_dir):
         yield Finding(
             "directory", "failed", f"{data_dir} is half restored", "run 'veilleuse restore' to carry it on"
         )

@@ -69,7 +69,7 @@ class Database:
         self._forget: list[Callable[[], None]] = []
         if writing:
             _create_private(path)
-        with self.translated(), _undecodable_is_damage(path):
+        with self.translated(), _unreadable_is_damage(path):
             self.connection = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={'rw' if writing else 'ro'}",
                 uri=True,
@@ -148,18 +148,24 @@ class Database:
 
 def quick_check(database: Database) -> tuple[str, ...]:
     """What `PRAGMA quick_check` found; empty when sound. Reads the whole file."""
-    with database.translated(), _undecodable_is_damage(database.path):
+    with database.translated(), _unreadable_is_damage(database.path):
         found = tuple(str(row[0]) for row in database.connection.execute("PRAGMA quick_check(20)"))
     return () if found == ("ok",) else found
 
 
 @contextmanager
-def _undecodable_is_damage(path: Path) -> Iterator[None]:
-    """SQLite quotes a damaged schema in its message, which Python then cannot decode."""
+def _unreadable_is_damage(path: Path) -> Iterator[None]:
+    """For opening and checking: SQLite quotes a damaged schema in its message, which Python then cannot decode."""
     try:
         yield
     except UnicodeDecodeError as error:
         raise damaged(path, "its schema is not text") from error
+    except sqlite3.OperationalError as error:
+        if (
+            _primary(error) == sqlite3.SQLITE_ERROR
+        ):  # statements of ours that cannot be wrong: the header or the schema is
+            raise damaged(path, str(error)) from error
+        raise
 
 
 def damaged(path: Path, why: str) -> StoreDamaged:

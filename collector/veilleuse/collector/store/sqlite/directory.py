@@ -42,13 +42,17 @@ def make_directory(directory: Path) -> None:
         ) from error
 
 
+def is_half_restored(directory: Path) -> bool:
+    """Whether a restore was cut between the old files and the new ones."""
+    return any((directory / name).exists() for name in (RESTORE_TAKING, RESTORE_PLACING))
+
+
 def require_whole_directory(directory: Path) -> None:
-    """Raises DataDirectoryError when a restore was cut between the old files and the new ones."""
-    for name in (RESTORE_TAKING, RESTORE_PLACING):
-        if (directory / name).exists():
-            raise DataDirectoryError(
-                f"{directory} is half restored ({name}): run 'veilleuse restore' to carry it on, it needs no file for that"
-            )
+    """Raises DataDirectoryError when it is half restored."""
+    if is_half_restored(directory):
+        raise DataDirectoryError(
+            f"{directory} is half restored: run 'veilleuse restore' to carry it on, it needs no file for that"
+        )
 
 
 class DirectoryLock:

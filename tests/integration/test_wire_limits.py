@@ -1,0 +1,153 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The limits of PROMISES.md §2.3, each met on the wire. Handshakes are in S9, decompression and metadata in S8."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import grpc
+import pytest
+from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
+
+from tests.machines import Machine, Served, served, settings_in
+from tests.promises.raw import PUSH, Connection, tls
+from veilleuse.collector.app import servers
+from veilleuse.wire.limits import MAX_PUSH_BYTES
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+TOO_MANY_PINGS = b"too_many_pings"
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[Served]:
+    """Serving on loopback."""
+    with served(settings_in(tmp_path)) as made:
+        yield made
+
+
+@pytest.fixture
+def machine(collector: Served) -> Machine:
+    """Enrolled."""
+    made = Machine(collector.token())
+    made.enrol()
+    return made
+
+
+def frames(connection: socket.socket) -> Iterator[Frame]:
+    """What the server sends, until it closes."""
+    data = b""
+    while more := connection.recv(65536):
+        data += more
+        while len(data) >= 9:
+            frame, length = Frame.parse_frame_header(memoryview(data[:9]))
+            if len(data) < 9 + length:
+                break
+            frame.parse_body(memoryview(data[9 : 9 + length]))
+            data = data[9 + length :]
+            yield frame
+
+
+def test_a_fifth_stream_is_turned_away(machine):
+    """The settings say four; of six that are opened and held, the last two are reset."""
+    with tls(machine, machine.join["address"]) as connection:
+        connection.sendall(PREFACE + SettingsFrame().serialize() + SettingsFrame(flags=["ACK"]).serialize())
+        for stream in (1, 3, 5, 7, 9, 11):
+            # HPACK, static table: :method POST, :scheme https, :path / ; enough for a stream to exist
+            connection.sendall(HeadersFrame(stream, data=b"\x83\x87\x84", flags=["END_HEADERS"]).serialize())
+        told, reset = set(), set()
+        for frame in frames(connection):
+            if isinstance(frame, SettingsFrame):
+                told.add(frame.settings.get(SettingsFrame.MAX_CONCURRENT_STREAMS))
+            if isinstance(frame, RstStreamFrame):
+                reset.add(frame.stream_id)
+            if reset >= {9, 11}:
+                break
+    assert 4 in told
+    assert reset == {9, 11}
+
+
+def test_pings_without_end_end_the_connection(machine):
+    """Two strikes, then the end of the connection, with GOAWAY too_many_pings where it can still be read."""
+    with tls(machine, machine.join["address"]) as connection:
+        connection.settimeout(10)
+        connection.sendall(PREFACE + SettingsFrame().serialize())
+        sent, said, ended = 0, [], False
+        with suppress(OSError):
+            while sent < 200:
+                connection.sendall(PingFrame(opaque_data=sent.to_bytes(8, "big")).serialize())
+                sent += 1
+                time.sleep(0.02)
+        with suppress(OSError):
+            said += [frame.additional_data for frame in frames(connection) if isinstance(frame, GoAwayFrame)]
+            ended = True
+    assert sent < 200, "a connection that pings on was let be"
+    assert TOO_MANY_PINGS in said or not ended
+
+
+def test_messages_are_bounded_before_they_are_read(collector, machine):
+    """A push of 512 KiB and its framing passes gRPC; a larger message does not; at the enrolment port 64 KiB is the end."""
+    connection = Connection(machine, machine.join["address"])
+    small = connection.call(PUSH, b"\x22\x80\x80\x20" + bytes(MAX_PUSH_BYTES))
+    large = connection.call(PUSH, bytes(servers.TELEMETRY_MESSAGE_BYTES + 1))
+    answers = connection.answers()
+    connection.close()
+    assert answers[small]["grpc-status"] == "3"
+    assert answers[large]["grpc-status"] == "8"
+    with pytest.raises(grpc.RpcError) as caught:
+        Machine(collector.token() | {"token": "x" * 65 * 1024}).enrol()
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_there_is_no_reflection(machine):
+    """Nobody is told what could be called."""
+    connection = Connection(machine, machine.join["address"])
+    for service in ("v1", "v1alpha"):
+        connection.call(f"/grpc.reflection.{service}.ServerReflection/ServerReflectionInfo", b"")
+    assert {answer["grpc-status"] for answer in connection.answers().values()} == {"12"}
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("option", "real", "scaled"),
+    [
+        ("grpc.max_connection_idle_ms", 300_000, 300),
+        ("grpc.max_connection_age_ms", 3_600_000, 400),
+    ],
+)
+def test_connections_end(tmp_path, monkeypatch, option, real, scaled):
+    """Idle for 5 min, or an hour old with 5 min of grace: closed. Shown with a thousandth of the time."""
+    options = dict(servers.OPTIONS)
+    assert options[option] == real
+    assert options["grpc.max_connection_age_grace_ms"] == 300_000
+    options |= {option: scaled}
+    monkeypatch.setattr(servers, "OPTIONS", tuple(options.items()))
+    with served(settings_in(tmp_path)) as made:
+        machine = Machine(made.token())
+        machine.enrol()
+        with tls(machine, machine.join["address"]) as connection:
+            connection.settimeout(10)
+            connection.sendall(
+                PREFACE + SettingsFrame().serialize() + SettingsFrame(flags=["ACK"]).serialize()
+            )
+            began = time.monotonic()
+            goodbyes = 0
+            for frame in frames(connection):
+                if isinstance(frame, PingFrame) and "ACK" not in frame.flags:
+                    connection.sendall(PingFrame(opaque_data=frame.opaque_data, flags=["ACK"]).serialize())
+                goodbyes += isinstance(frame, GoAwayFrame)
+            assert goodbyes
+            assert 0.1 < time.monotonic() - began < 8
+
+
+def test_the_handshake_and_the_strikes_are_as_promised():
+    """5 s and 2; S9 and the pings above show that gRPC keeps to them."""
+    options = dict(servers.OPTIONS)
+    assert options["grpc.server_handshake_timeout_ms"] == 5_000
+    assert options["grpc.http2.max_ping_strikes"] == 2
+    assert options["grpc.max_concurrent_streams"] == 4
+    assert options["grpc.absolute_max_metadata_size"] == 16 * 1024

@@ -1,0 +1,106 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S11: an enrolled agent that invents names, everywhere a name can be: none of them becomes a series."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.machines import hello_request
+from tests.promises.served import served
+from tests.pushes import Stream, cell, clock, measurement, rapl
+from tests.stack import Stack, get
+from veilleuse.collector.model import HostId
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+NAMES = 100_000
+HOUR = 3_600_000
+
+
+def series(stack: Stack) -> set[str]:
+    """Names and labels of /metrics, whatever their value."""
+    time.sleep(1.1)  # a look is kept for a second
+    lines = get(stack.url + "metrics", 20).splitlines()
+    return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
+
+
+def bound(stack: Stack) -> int:
+    """As the metric says it now; the log said it at the start, when there was no host yet."""
+    assert "series_bound" in stack.log("veilleuse")
+    (now,) = [
+        line
+        for line in get(stack.url + "metrics").splitlines()
+        if line.startswith("veilleuse_exposition_series_bound ")
+    ]
+    return int(now.rpartition(" ")[2])
+
+
+def hostile(serial: count[int], start: int, turn: int) -> pb.Record:
+    """A sound measurement of a minute, with 64 names of sources, 64 of units and 2 of points never seen before."""
+    lost = [
+        pb.GapTotal(reason=pb.GAP_REASON_SENSOR_LOST, milliseconds=5, source=f"source_{next(serial)}")
+        for _ in range(64)
+    ]
+    units = [pb.UnitTime(name=f"unit:name{next(serial)}", cpu_milliseconds=1) for _ in range(64)]
+    named = (next(serial), next(serial)) if turn < 100 else (1, 2)  # 256 points are the most of a host
+    points = [rapl("package-0"), *(rapl(f"package-{number}") for number in named)]
+    cells = [cell(units=units, energies=[(index, 100, 60_000) for index in range(3)])]
+    return measurement(clock(start + turn * 60_000), cells, points, gaps=lost)
+
+
+@pytest.mark.promise("S11")
+def test_a_hundred_thousand_names_make_no_series(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """Points, sensors, units in accepted records; facts, versions and sources in Hello: the lines of the real /metrics are the
+    very same afterwards, and no more than the bound that was computed from the registry and printed at the start."""
+    serial = count(1)
+    with served(tmp_path) as (stack, machine, _), machine.telemetry() as stub:
+        stream = Stream(HostId(0), epoch=hello_request().epoch)
+        now = int(time.time() * 1000)
+        start = now - now % HOUR - 30 * HOUR
+        nonce = b""
+        sent = accepted = 0
+        before: set[str] = set()
+        while next(serial) < NAMES:
+            request = hello_request()
+            request.instance_id = nonce
+            request.facts.device_class = pb.DEVICE_CLASS_SERVER
+            if sent:
+                request.facts.vendor, request.facts.model = f"Vendor {next(serial)}", f"Model {next(serial)}"
+                request.health.agent_version = f"9.{next(serial)}"
+                for _ in range(64):
+                    request.health.sources.add(name=f"s{next(serial)}", successes=1, failures=1)
+            else:
+                request.health.agent_version = "0.2.0"
+                request.health.sources.add(name="a_source_of_its_own", successes=1, failures=1)
+            nonce = stub.Hello(request, timeout=20).next_instance_id
+            first = len(stream.wires) + 1
+            stream.add(*(hostile(serial, start, turn) for turn in range(first - 1, first + 39)))
+            answer = stub.Push(stream.request(first), timeout=20)
+            assert answer.outcome == pb.PUSH_OUTCOME_STORED, answer
+            sent, accepted = sent + 1, answer.mark
+            if not before:
+                _derived(stack)
+                before = series(stack)
+        _derived(stack)
+        after = series(stack)
+        most = bound(stack)
+    more = len(after) - len(before)
+    figure(f"{more} series more after {NAMES:,} names; {len(after):,} in all, bound {most:,}")
+    assert accepted == len(stream.wires) > 600
+    # Of the versions of agents five are told apart: one that changes takes the place of the former.
+    assert {name.partition("{")[0] for name in after - before} <= {"veilleuse_agent_version_hosts"}
+    assert more == 0
+    assert len(after) <= most
+
+
+def _derived(stack: Stack) -> None:
+    """Wait until nothing waits for derivation: what was stored shows."""
+    stack.wait_for(
+        lambda: "\nveilleuse_derive_backlog_periods 0\n" in get(stack.url + "metrics"),
+        "everything is derived",
+    )
