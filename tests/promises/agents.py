@@ -200,7 +200,7 @@ class Agent:
 
     def _agrees(self, answer: Any) -> bool:
         """Whether the collector's chain at its mark is this stream's."""
-        return answer.mark <= self.stream.last and self.stream.chains[answer.mark] == answer.chain
+        return bool(answer.mark <= self.stream.last and self.stream.chains[answer.mark] == answer.chain)
 
     def _note(self, sent: float, answer: Any, outcome: int, *, hello: bool) -> None:
         self._log.write(

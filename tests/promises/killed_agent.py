@@ -78,6 +78,17 @@ class KilledAgent:
         self.start()
         self.down_milliseconds += round(1000 * (time.monotonic() - killed))
 
+    def kill_beside_new_sender(self) -> int:
+        """Start measuring, and SIGKILL the resident as soon as its sender is there; the sender's process id."""
+        self._resident = self._stack.start("veilleuse-agent", "run")
+        until = time.monotonic() + 20
+        while not (senders := self._senders()):
+            assert time.monotonic() < until, "no sender was started"
+        self._former.append(self._resident.pid)
+        self._resident.kill()
+        self._resident.wait()
+        return senders[0]
+
     def stop(self) -> None:
         """SIGTERM, then everything that waits is delivered by a last contact."""
         assert self._resident is not None
@@ -104,12 +115,17 @@ class KilledAgent:
         if self._resident is not None:
             children = Path(f"/proc/{self._resident.pid}/task/{self._resident.pid}/children")
             with suppress(OSError):
-                pids += [int(pid) for pid in children.read_text().split()]
+                pids += [int(pid) for pid in children.read_text().split() if _sends(int(pid))]
         return pids
 
     def _times_measuring(self) -> int:
         log = self._stack.folder / "veilleuse-agent.log"
         return log.read_text(errors="replace").count(" measuring ") if log.exists() else 0
+
+
+def _sends(pid: int) -> bool:
+    """Whether that process is a sender already: a child begins as a copy of its parent."""
+    return b"send" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
 @dataclass

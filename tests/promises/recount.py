@@ -46,6 +46,7 @@ class _Counted:
             "point_sums": defaultdict(Counter),
             "state_totals": defaultdict(Counter),
             "gap_sums": defaultdict(Counter),
+            "gap_periods": defaultdict(Counter),
             "totals": {"records": Counter(value=0)},
         }
         self._zones = {
@@ -60,6 +61,8 @@ class _Counted:
             row = self.tables["gap_sums"][host_id, record.gap.reason]
             row["records"] += record.gap.records
             row["milliseconds"] += sum(span.milliseconds for span in record.gap.spans)
+            for span in record.gap.spans:
+                self._dated(host_id, record.gap.reason, span)
             return
         measurement = record.measurement
         for gap in measurement.gaps:
@@ -70,6 +73,17 @@ class _Counted:
             self.tables["state_totals"][host_id, cell.state]["milliseconds"] += cell.milliseconds
             for period in self._periods(host_id, measurement.period):
                 self._cell((host_id, *period, cell.band, cell.state, cell.supply), cell, measurement.points)
+
+    def _dated(self, host_id: int, reason: int, span: Any) -> None:
+        """A gap of a clock span is of the civil day it lies in; only spans of one hour at most are counted here."""
+        if not span.HasField("period"):
+            return
+        period = self._periods(host_id, span.period)[-1]
+        if span.period.WhichOneof("kind") == "clock":
+            assert span.period.clock.duration_milliseconds <= HOUR, (
+                "how a longer span is shared out is not known here"
+            )
+        self.tables["gap_periods"][host_id, *period, reason]["milliseconds"] += span.milliseconds
 
     def _periods(self, host_id: int, period: Any) -> tuple[tuple[int, int], ...]:
         kind = period.WhichOneof("kind")
@@ -106,6 +120,7 @@ def _stored(database: sqlite3.Connection, name: str) -> _Table:
         "point_sums": (*KEY, "point_id"),
         "state_totals": ("host_id", "state"),
         "gap_sums": ("host_id", "reason"),
+        "gap_periods": ("host_id", "grain", "start", "reason"),
         "totals": ("name",),
     }[name]
     cursor = database.execute(f"SELECT * FROM {name}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,7 @@ def killed(folder, figure, *, kills: int, backlog: int, pause: float) -> None:
     first, *whole = sorted(live)
     unknown = sum(states[UNKNOWN] for states in live.values())
     may = agent.down_milliseconds + (agent.kills["resident"] + agent.kills["both"]) * (CHECKPOINT + TICK)
+    may += round(began - first)  # nobody knows what was before it was first started
     figure(
         f"{kills} kills ({dict(agent.kills)}): {found.duplicates} of {found.records} records duplicated, "
         f"{unknown} ms unknown where {may} are allowed, 0 ms unexplained in {1 + len(whole)} live periods"
@@ -66,7 +68,7 @@ def killed(folder, figure, *, kills: int, backlog: int, pause: float) -> None:
     assert all(found.rows.get(number, sha) == sha for number, sha in given.items()), "a number was used twice"
     assert whole == [first + PERIOD * (number + 1) for number in range(len(whole))]
     assert all(sum(live[start].values()) == PERIOD for start in whole), "produced = stored"
-    assert abs(first + PERIOD - began - sum(live[first].values())) < TICK
+    assert first + PERIOD - began - TICK <= sum(live[first].values()) <= PERIOD
     assert unknown <= may
 
 
@@ -91,4 +93,21 @@ def test_twenty_kills(tmp_path, figure):
 @pytest.mark.promise("R3", "R18")
 def test_two_hundred_kills(tmp_path, figure):
     """The same 200 times, over many periods."""
-    killed(tmp_path, figure, kills=200, backlog=20_000, pause=1.5)
+    killed(tmp_path, figure, kills=200, backlog=20_000, pause=3.5)
+
+
+@pytest.mark.promise("R3")
+@pytest.mark.xfail(
+    strict=True,
+    reason="a held sender asks for its parent only once it has started: agent/contacts.py must tell it (`--parent`)",
+)
+def test_a_sender_ends_when_its_resident_died_while_it_started(tmp_path):
+    """A held sender whose resident was killed before the sender had its imports done ends too, and lets its lock go."""
+    with Stack(tmp_path, SETTINGS) as stack:
+        stack.must("veilleuse", "init", "--simulated")
+        stack.start_collector()
+        stack.enrol()
+        with closing(KilledAgent(stack, seed=1)) as agent:
+            sender = agent.kill_beside_new_sender()
+            time.sleep(5)
+            assert not Path(f"/proc/{sender}").exists()

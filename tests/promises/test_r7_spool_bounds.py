@@ -89,7 +89,7 @@ def accounted(state: Path) -> int:
     assert len(gaps) <= 1
     assert not gaps or bodies[0] is gaps[0]
     assert not gaps or sum(lost for _, lost in gaps[0].spans) == gaps[0].records * 60_000
-    return numbered + sum(isinstance(body, Record) for body in bodies) + sum(gap.records for gap in gaps)
+    return int(numbered) + sum(isinstance(body, Record) for body in bodies) + sum(gap.records for gap in gaps)
 
 
 @pytest.mark.promise("R7")

@@ -9,15 +9,14 @@ Request: `{"op": "health", …arguments}`. Answer: `{"ok": true, "result": …}`
 from __future__ import annotations
 
 import json
-import os
 import socket
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model import Host
+from veilleuse.collector.private_socket import socket_path
 
 SOCKET_FILE: Final = "admin.sock"
 MAX_REQUEST_BYTES: Final = 64 * 1024
@@ -38,7 +37,7 @@ def ask(data_dir: Path, operation: str, *, timeout_seconds: float = TIMEOUT_SECO
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout_seconds)
-            with socket_path(data_dir) as path:
+            with socket_path(data_dir, SOCKET_FILE) as path:
                 connection.connect(path)
             connection.sendall(request)
             answer = _read_line(connection)
@@ -53,20 +52,6 @@ def ask(data_dir: Path, operation: str, *, timeout_seconds: float = TIMEOUT_SECO
     except OSError as error:
         raise AdminError(f"cannot ask the collector on {data_dir}: {error.strerror or error}") from error
     return _result(data_dir, answer)
-
-
-@contextmanager
-def socket_path(data_dir: Path) -> Iterator[str]:
-    """A name of the socket short enough for the kernel (108 bytes), however long the data directory's is."""
-    path = str(data_dir / SOCKET_FILE)
-    if len(os.fsencode(path)) < 100:
-        yield path
-        return
-    folder = os.open(data_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{SOCKET_FILE}"
-    finally:
-        os.close(folder)
 
 
 def one_host(known: Iterable[Host], beginning: str) -> Host:

@@ -35,6 +35,7 @@ from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import AgentId, Site
 from veilleuse.collector.ports import Registry
+from veilleuse.collector.private_socket import DOOR_FILE
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import (
     DirectoryLock,
@@ -62,6 +63,7 @@ _OURS: Final = frozenset(
     {
         LOCK_FILE,
         SOCKET_FILE,
+        DOOR_FILE,
         certificate_authority.FOLDER,
         certificate_authority.DRAFT,
         RESTORE_UNPACKED,

@@ -139,7 +139,9 @@ def test_parts_sum_to_the_whole(rows, start, grain, restart):
     stretches=st.lists(
         st.tuples(
             st.integers(1, 200),
-            st.sampled_from([("server", 60_000), ("server", 300_000), ("server", HOUR), ("workstation", HOUR)]),
+            st.sampled_from(
+                [("server", 60_000), ("server", 300_000), ("server", HOUR), ("workstation", HOUR)]
+            ),
         ),
         min_size=2,
         max_size=8,
@@ -168,7 +170,9 @@ def test_another_grain_neither_loses_nor_doubles_a_millisecond(stretches, start,
     if all(population == "server" for _, (population, _) in stretches):
         assert found[State.UNKNOWN] <= unknown_before  # what came before the first tick, in its own period
     clock = [r for r in records if isinstance(r.period, ClockPeriod)]
-    for hour in {r.period.start_unix_milliseconds // HOUR for r in clock if isinstance(r.period, ClockPeriod)}:
+    for hour in {
+        r.period.start_unix_milliseconds // HOUR for r in clock if isinstance(r.period, ClockPeriod)
+    }:
         inside = [
             r
             for r in clock

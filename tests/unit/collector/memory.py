@@ -170,7 +170,7 @@ class MemoryReader:
     def gap_totals(self) -> tuple[tuple[HostId, str, int, int], ...]:
         return ()
 
-    def balance(self, first_day: date, last_day: date) -> Iterator[BalanceRow]:
+    def balance(self, first_day: date, last_day: date, *, by_hour: bool = True) -> Iterator[BalanceRow]:
         return iter(())
 
     def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:

@@ -20,10 +20,10 @@ from veilleuse.collector.admin_client import (
     SOCKET_FILE,
     CollectorNotRunning,
     ask,
-    socket_path,
 )
 from veilleuse.collector.assembly import Collector, initialise, open_collector
 from veilleuse.collector.errors import AdminError, UnknownZone, UsageError
+from veilleuse.collector.private_socket import socket_path
 
 ORDER = {"org_entity": "DSI", "site": "Lyon", "population": "server"}
 
@@ -43,7 +43,7 @@ def raw(data_dir: Path, request: bytes) -> bytes:
     """What the socket answers to these bytes."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(5)
-        with socket_path(data_dir) as path:
+        with socket_path(data_dir, SOCKET_FILE) as path:
             connection.connect(path)
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
@@ -146,7 +146,7 @@ def test_several_requests_on_one_connection(opened):
 def test_connections_are_bounded(opened):
     """More than 32 at once are closed; those that were there are served."""
     data_dir = opened.settings.data_dir
-    with socket_path(data_dir) as path:
+    with socket_path(data_dir, SOCKET_FILE) as path:
         held = [socket.socket(socket.AF_UNIX) for _ in range(MAX_CONNECTIONS)]
         for connection in held:
             connection.connect(path)

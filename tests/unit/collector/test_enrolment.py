@@ -311,7 +311,9 @@ def test_a_revocation_right_after_an_enrolment_holds(desk):
 
     def enrol_then_revoke(note) -> None:
         application = Application(text, csr(new_key()), HERE)
-        joined.append(desk.joining._join(application, read_request(application.certificate_request_der), note))
+        joined.append(
+            desk.joining._join(application, read_request(application.certificate_request_der), note)
+        )
         registry.set_status(joined[0].host.host_id, HostStatus.REVOKED)
         office.standings.set_status(joined[0].host.agent_id, HostStatus.REVOKED)
 

@@ -6,110 +6,43 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
-import socketserver
-import threading
-from contextlib import suppress
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.admin.operations import Operations
-from veilleuse.collector.admin_client import MAX_REQUEST_BYTES, SOCKET_FILE, socket_path
-from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
+from veilleuse.collector.admin_client import MAX_REQUEST_BYTES, SOCKET_FILE
+from veilleuse.collector.errors import CollectorError, UsageError
+from veilleuse.collector.private_socket import PrivateServer
 
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS: Final = 32
-IDLE_SECONDS: Final = 10.0
-STOP_SECONDS: Final = 1.0
 
 
-class AdminServer:
+class AdminServer(PrivateServer):
     """Offers operations on `<data_dir>/admin.sock`, mode 0600, while it is open."""
 
     def __init__(self, data_dir: Path, operations: Operations) -> None:
-        """Listens at once. The caller holds the directory's lock, so a socket found there is of a dead process.
+        """As PrivateServer. Raises DataDirectoryError."""
+        self._operations = operations
+        super().__init__(data_dir, SOCKET_FILE, self._converse, places=MAX_CONNECTIONS)
 
-        Raises DataDirectoryError.
-        """
-        self._path = data_dir / SOCKET_FILE
-        try:
-            self._path.unlink(missing_ok=True)
-            with socket_path(data_dir) as path:
-                self._server = _Server(path, operations)
-            self._path.chmod(0o600)  # until here the directory's own 0700 keeps others out
-        except OSError as error:
-            raise DataDirectoryError(f"cannot listen on {self._path}: {error.strerror or error}") from error
-        self._data_dir = data_dir
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="admin", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop listening and remove the socket."""
-        self._closing.set()
-        with (
-            suppress(OSError),  # somebody removed the socket: the thread ends with us
-            socket_path(self._data_dir) as path,
-            socket.socket(socket.AF_UNIX) as waking,
-        ):
-            waking.settimeout(STOP_SECONDS)
-            waking.connect(path)
-        self._thread.join(STOP_SECONDS)
-        self._server.server_close()
-        self._path.unlink(missing_ok=True)
-
-    def _serve(self) -> None:
-        """One connection after the other; asleep in between, where serve_forever would look twice a second."""
-        while not self._closing.is_set():
-            self._server.handle_request()
-
-
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, path: str, operations: Operations) -> None:
-        self.operations = operations
-        self.places = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        super().__init__(path, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """One thread per connection, within bounds."""
-        if self.places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self.places.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that went away is nothing to print a traceback about."""
-        log.debug("administration connection broken")
-
-
-class _Handler(socketserver.StreamRequestHandler):
-    server: _Server
-    timeout = IDLE_SECONDS
-
-    def handle(self) -> None:
+    def _converse(self, reading: BufferedIOBase, writing: BufferedIOBase) -> None:
         """Answer line after line until the caller closes, is silent for 10 s, or writes too much."""
-        while line := self._read_line():
+        while line := _read_line(reading):
             too_long = len(line) > MAX_REQUEST_BYTES
-            answer = _TOO_LONG if too_long else _answer(self.server.operations, line)
-            self.wfile.write(json.dumps(answer).encode() + b"\n")
+            answer = _TOO_LONG if too_long else _answer(self._operations, line)
+            writing.write(json.dumps(answer).encode() + b"\n")
             if too_long:
                 return
 
-    def _read_line(self) -> bytes:
-        try:
-            return self.rfile.readline(MAX_REQUEST_BYTES + 1)
-        except TimeoutError:
-            return b""
+
+def _read_line(reading: BufferedIOBase) -> bytes:
+    try:
+        return reading.readline(MAX_REQUEST_BYTES + 1)
+    except TimeoutError:
+        return b""
 
 
 def _answer(operations: Operations, line: bytes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -27,6 +27,7 @@ from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.report import indicators as indicators_report
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 app = typer.Typer(**APP)
 
@@ -150,8 +151,16 @@ def _head(reader: Reader, question: Question) -> _Head:
         "data": "simulated" if reader.data_kind().simulated else "real",
         "method_version": METHOD_VERSION,
         "periods_not_derived": reader.dirty_count(),
+        "unexplained_milliseconds": _unexplained_milliseconds(reader, question),
         "generated_unix_milliseconds": question.now_unix_milliseconds,
     }
+
+
+def _unexplained_milliseconds(reader: Reader, question: Question) -> int:
+    """R18: time of all machines that is neither stored nor declared lost, in their whole days and weeks of the period."""
+    last = question.end - timedelta(days=1)
+    rows = reader.balance(question.first, last, by_hour=False)
+    return sum(row.unexplained_milliseconds for row in rows)
 
 
 def _write(text: str, output: str) -> None:
@@ -170,6 +179,13 @@ def _warn(head: _Head, hidden: int) -> None:
     if waiting:
         print(
             f"note: {waiting} periods wait to be derived and are not in the figures yet ('veilleuse derive')",
+            file=sys.stderr,
+        )
+    unexplained = head["unexplained_milliseconds"]
+    if isinstance(unexplained, int) and unexplained > 0:
+        print(
+            f"note: {unexplained / MILLISECONDS_PER_HOUR:,.1f} h of machines are neither stored nor declared lost; "
+            "coverage counts them as not observed ('veilleuse doctor' names the machines)",
             file=sys.stderr,
         )
     if hidden:

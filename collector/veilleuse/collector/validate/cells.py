@@ -36,12 +36,11 @@ SUBJECT_PATTERN: Final = re.compile(r"machine|meter:[A-Za-z0-9 ._-]{1,58}")
 UNIT_PATTERN: Final = re.compile(r"(unit|guest):[A-Za-z0-9 ._-]{1,58}")
 SOURCE_PATTERN: Final = re.compile(r"[a-z0-9_]{0,64}")
 
-CEILING_WATTS: Final = {
-    DeviceClass.LAPTOP: 300,
-    DeviceClass.SERVER: 5_000,
-    DeviceClass.VIRTUAL_MACHINE: 5_000,
-}
-"""No machine of the class draws more, at any point; project values, 2026: twice the largest power supply sold."""
+SERVER_CEILING_WATTS: Final = 5_000
+"""Of a machine that enrolled with a server's token. No machine draws more, at any point; project values, 2026: twice the
+largest power supply sold."""
+CEILING_WATTS: Final = {DeviceClass.LAPTOP: 300}
+"""Of the others, by the class they say they are; none can lift its own above OTHER_CEILING_WATTS."""
 OTHER_CEILING_WATTS: Final = 1_500
 METER_CEILING_WATTS: Final = 200_000
 """A meter shared by a room: a 200 kVA UPS."""
@@ -92,7 +91,7 @@ class Machine:
         if point.subject != "machine":
             return METER_CEILING_WATTS
         if self.population is Population.SERVER:
-            return max(CEILING_WATTS.get(self.device_class, 0), CEILING_WATTS[DeviceClass.SERVER])
+            return SERVER_CEILING_WATTS
         return CEILING_WATTS.get(self.device_class, OTHER_CEILING_WATTS)
 
 

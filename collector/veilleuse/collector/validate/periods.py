@@ -41,7 +41,8 @@ def check_period(
     if kind == "clock":
         return _check_clock(period.clock, population, now_unix_milliseconds, gap=gap)
     first = _first_day(period, kind)
-    if first < EARLIEST.toordinal() - 6:  # the week 2020 begins in
+    last = first + (6 if kind == "week" else 0)
+    if last < EARLIEST.toordinal():
         raise RecordRefused(Reason.PERIOD_TOO_OLD)
     if first - _EPOCH_ORDINAL > now_unix_milliseconds // MILLISECONDS_PER_DAY + FUTURE_DAYS:
         raise RecordRefused(Reason.PERIOD_IN_FUTURE)

@@ -38,7 +38,7 @@ _BOUNDS: Final = (
     " (SELECT max(start) FROM sums s WHERE s.host_id = h.host_id AND s.grain = ?)"
     " FROM hosts h JOIN sites USING (site)"
 )
-_HOURS: Final = (
+_WITHIN: Final = (
     "SELECT host_id, sum(length), sum(min(length, ?)) FROM (SELECT host_id, sum(milliseconds) AS length FROM sums"
     " WHERE grain = ? AND start >= ? AND start < ? GROUP BY start, host_id) GROUP BY host_id"
 )
@@ -67,10 +67,10 @@ class _Seen:
     last: int
 
 
-def balance(ask: Ask, first_day: date, last_day: date) -> Iterator[BalanceRow]:
+def balance(ask: Ask, first_day: date, last_day: date, *, by_hour: bool) -> Iterator[BalanceRow]:
     """See ports.Reader.balance. What is still being written only ever explains more: it needs no snapshot."""
     first, end = first_day.toordinal(), last_day.toordinal() + 1
-    rows = [*_days(ask, first, end), *_weeks(ask, first, end)]
+    rows = [*_days(ask, first, end, by_hour=by_hour), *_weeks(ask, first, end)]
     open_hosts: defaultdict[HostId, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
         if row.unexplained_milliseconds:
@@ -80,7 +80,7 @@ def balance(ask: Ask, first_day: date, last_day: date) -> Iterator[BalanceRow]:
     yield from sorted(rows, key=lambda row: (row.start, row.host_id))
 
 
-def _days(ask: Ask, first: int, end: int) -> Iterator[BalanceRow]:
+def _days(ask: Ask, first: int, end: int, *, by_hour: bool) -> Iterator[BalanceRow]:
     zones: defaultdict[ZoneInfo, list[_Seen]] = defaultdict(list)
     for host_id, population, name, oldest, newest in ask(_BOUNDS, Grain.HOUR, Grain.HOUR):
         if POPULATIONS[population] is not Population.WORKSTATION and oldest is not None:
@@ -89,12 +89,18 @@ def _days(ask: Ask, first: int, end: int) -> Iterator[BalanceRow]:
     for zone, machines in zones.items():
         start, stop = max(first, min(m.first for m in machines) + 1), min(end, max(m.last for m in machines))
         for day in range(start, stop):
-            yield from _day(ask, day, zone, [one for one in machines if one.first < day < one.last])
+            inside = [one for one in machines if one.first < day < one.last]
+            yield from _day(ask, day, zone, inside, by_hour=by_hour)
 
 
-def _day(ask: Ask, day: int, zone: ZoneInfo, machines: list[_Seen]) -> Iterator[BalanceRow]:
+def _day(ask: Ask, day: int, zone: ZoneInfo, machines: list[_Seen], *, by_hour: bool) -> Iterator[BalanceRow]:
     start, stop = day_bounds(zone, day)
-    sums = {row[0]: row[1:] for row in ask(_HOURS, MILLISECONDS_PER_HOUR, Grain.HOUR, start, stop)}
+    longest, keys = (
+        (MILLISECONDS_PER_HOUR, (Grain.HOUR, start, stop))
+        if by_hour
+        else (stop - start, (Grain.DAY, day, day + 1))
+    )
+    sums = {row[0]: row[1:] for row in ask(_WITHIN, longest, *keys)}
     gaps = dict(ask(_GAPS, Grain.DAY, day, day + 1))
     for one in machines:
         stored, within = sums.get(one.host_id, (0, 0))

@@ -199,9 +199,9 @@ class SqliteReader:
         rows = self._rows("SELECT host_id, reason, records, milliseconds FROM gap_sums")
         return tuple((HostId(host), GAP_REASONS[reason].value, *both) for host, reason, *both in rows)
 
-    def balance(self, first_day: date, last_day: date) -> Iterator[BalanceRow]:
+    def balance(self, first_day: date, last_day: date, *, by_hour: bool = True) -> Iterator[BalanceRow]:
         """Whole days and weeks of the range, inside each host's first and last record, in (start, host) order."""
-        return balance(self._rows, first_day, last_day)
+        return balance(self._rows, first_day, last_day, by_hour=by_hour)
 
     def last_records(self, since_unix_milliseconds: int) -> tuple[LastRecord, ...]:
         """The newest derived clock record of each host that has one in an hour that begins since then; one index seek each."""

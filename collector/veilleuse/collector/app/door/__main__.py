@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`python -m veilleuse.collector.app.door`: started by `veilleuse serve`, with all settings in the environment. Exit codes 0, 1, 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Final
+
+from veilleuse.collector.app import prepare_transport
+from veilleuse.collector.app.descriptors import raise_descriptor_limit
+from veilleuse.collector.app.memory import bound_arenas
+from veilleuse.collector.errors import CollectorError, ConfigurationError
+from veilleuse.collector.logs import configure
+from veilleuse.collector.settings import read_settings
+
+NICE: Final = 5
+"""Behind the collector itself: what strangers make this process do takes no processor from the agents."""
+
+
+def main() -> int:
+    """Serve until SIGTERM. 0 = stopped as asked, 1 = cannot serve, 2 = wrong configuration."""
+    try:
+        settings = read_settings(None)
+        configure(settings)
+        prepare_transport(settings)
+        with suppress(OSError):  # a service manager may forbid it: then it weighs as much as the collector
+            os.nice(NICE)
+        raise_descriptor_limit()
+        bound_arenas()
+        from veilleuse.collector.app.door.serving import run  # only now: gRPC reads its environment
+
+        return run(settings.data_dir)
+    except ConfigurationError as error:
+        return _say(str(error), 2)
+    except CollectorError as error:
+        return _say(str(error), error.exit_code)
+
+
+def _say(line: str, code: int) -> int:
+    sys.stderr.write(f"veilleuse door: {line}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What door and collector say to each other: one question a connection, one JSON line and then some bytes each way.
+
+Questions, by their "op":
+- `open`: where shall I listen? An Opening.
+- `listening` (`address`), `unavailable`: whether the door got the address. Nothing comes back but an empty head.
+- `certificate` (`sha256` of the chain that is shown now): a Certificate, or an empty head when it is still the one.
+- `call` (`method`, `peer`; the request's bytes): a Reply, and the answer's bytes.
+- `refused` (`reasons`): how many calls the door itself refused, by reason; they are counted with all others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.private_socket import DOOR_FILE, socket_path
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""A chain of certificates and its key are some 4 KiB."""
+MAX_BODY_BYTES: Final = 64 * 1024
+"""A request for a certificate is 4 KiB at the most, with its facts some 10; an answer carries a chain and two roots."""
+
+
+class Unanswered(CollectorError):
+    """The other side has gone, is too slow, or says what makes no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What the door shows."""
+
+    key_pem: str = field(repr=False)
+    chain_pem: str
+
+    @property
+    def sha256(self) -> str:
+        """Of the chain, 64 hexadecimal digits."""
+        return hashlib.sha256(self.chain_pem.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the door needs to begin."""
+
+    address: str
+    """host:port; the port may be 0."""
+    methods: tuple[str, ...]
+    """The calls there are, as `/package.Service/Method`."""
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a call ends."""
+
+    code: str
+    """Name of a gRPC status."""
+    details: str = ""
+    trailing: tuple[tuple[str, str], ...] = ()
+    """Trailing metadata."""
+
+
+def encode(head: Mapping[str, object], body: bytes = b"") -> bytes:
+    """A message."""
+    return json.dumps({**head, "body_bytes": len(body)}).encode() + b"\n" + body
+
+
+def decode(reading: BufferedIOBase) -> tuple[dict[str, Any], bytes]:
+    """The next message: head and body. Raises Unanswered when there is none, or none that makes sense."""
+    try:
+        line = reading.readline(MAX_HEAD_BYTES + 1)
+        head = json.loads(line)
+        length = int(head.pop("body_bytes"))
+        if not 0 <= length <= MAX_BODY_BYTES:
+            raise ValueError("too long")
+        body = reading.read(length)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Unanswered("no message") from error
+    if len(body) != length:
+        raise Unanswered("a message that was cut")
+    return head, body
+
+
+def ask(
+    data_dir: Path, head: Mapping[str, object], body: bytes = b"", *, seconds: float
+) -> tuple[dict[str, Any], bytes]:
+    """What the collector answers within so many seconds of silence. Raises Unanswered."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(seconds)
+            with socket_path(data_dir, DOOR_FILE) as path:
+                connection.connect(path)
+            connection.sendall(encode(head, body))
+            with connection.makefile("rb") as reading:
+                return decode(reading)
+    except OSError as error:
+        raise Unanswered(f"cannot ask the collector on {data_dir}: {error.strerror or error}") from error
+
+
+def opening_from(head: Mapping[str, Any]) -> Opening:
+    """Raises Unanswered."""
+    try:
+        certificate = certificate_from(head["certificate"])
+        return Opening(str(head["address"]), tuple(map(str, head["methods"])), certificate)
+    except (KeyError, TypeError) as error:
+        raise Unanswered("the collector's answer makes no sense") from error
+
+
+def certificate_from(head: Mapping[str, Any]) -> Certificate:
+    """Raises Unanswered."""
+    try:
+        return Certificate(str(head["key_pem"]), str(head["chain_pem"]))
+    except (KeyError, TypeError) as error:
+        raise Unanswered("the collector's answer makes no sense") from error
+
+
+def reply_from(head: Mapping[str, Any]) -> Reply:
+    """Raises Unanswered."""
+    try:
+        trailing = tuple((str(key), str(value)) for key, value in head["trailing"])
+        return Reply(str(head["code"]), str(head["details"]), trailing)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unanswered("the collector's answer makes no sense") from error
+
+
+def as_head(said: Certificate | Opening | Reply) -> dict[str, object]:
+    """The other way round."""
+    return asdict(said)

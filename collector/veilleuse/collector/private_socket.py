@@ -1,0 +1,121 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Sockets in the data directory, mode 0600, over which processes of the same account speak to the running collector."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from veilleuse.collector.errors import DataDirectoryError
+
+log = logging.getLogger(__name__)
+
+Conversation: TypeAlias = Callable[[BufferedIOBase, BufferedIOBase], None]
+"""Reads what a caller says from the first, answers on the second; the connection is closed when it returns."""
+DOOR_FILE: Final = "door.sock"
+"""Of veilleuse.collector.app.door."""
+IDLE_SECONDS: Final = 10.0
+"""A caller that is silent for so long is cut: its read raises TimeoutError."""
+STOP_SECONDS: Final = 1.0
+_PATH_BYTES: Final = 100
+"""The kernel takes 108: unix(7)."""
+
+
+@contextmanager
+def socket_path(data_dir: Path, name: str) -> Iterator[str]:
+    """A name of the socket short enough for the kernel, however long the data directory's is."""
+    path = str(data_dir / name)
+    if len(os.fsencode(path)) < _PATH_BYTES:
+        yield path
+        return
+    folder = os.open(data_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{name}"
+    finally:
+        os.close(folder)
+
+
+class PrivateServer:
+    """Listens on `<data_dir>/<name>` while it is open: a thread a connection, within bounds."""
+
+    def __init__(self, data_dir: Path, name: str, conversation: Conversation, *, places: int) -> None:
+        """Listens at once. The caller holds the directory's lock, so a socket found there is of a dead process.
+
+        `places`: connections at once, the next one is closed. Raises DataDirectoryError.
+        """
+        self._data_dir, self._name = data_dir, name
+        self._path = data_dir / name
+        try:
+            self._path.unlink(missing_ok=True)
+            with socket_path(data_dir, name) as path:
+                self._server = _Server(path, conversation, places)
+            self._path.chmod(0o600)  # until here the directory's own 0700 keeps others out
+        except OSError as error:
+            raise DataDirectoryError(f"cannot listen on {self._path}: {error.strerror or error}") from error
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening and remove the socket."""
+        self._closing.set()
+        with (
+            suppress(OSError),  # somebody removed the socket: the thread ends with us
+            socket_path(self._data_dir, self._name) as path,
+            socket.socket(socket.AF_UNIX) as waking,
+        ):
+            waking.settimeout(STOP_SECONDS)
+            waking.connect(path)
+        self._thread.join(STOP_SECONDS)
+        self._server.server_close()
+        self._path.unlink(missing_ok=True)
+
+    def _serve(self) -> None:
+        """One connection after the other; asleep in between, where serve_forever would look twice a second."""
+        while not self._closing.is_set():
+            self._server.handle_request()
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, path: str, conversation: Conversation, places: int) -> None:
+        self.conversation = conversation
+        self.places = threading.BoundedSemaphore(places)
+        super().__init__(path, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """One thread per connection, within bounds."""
+        if self.places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that went away is nothing to print a traceback about."""
+        log.debug("connection on a private socket broken", exc_info=True)
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: _Server
+    timeout = IDLE_SECONDS
+
+    def handle(self) -> None:
+        """Hand both directions to the conversation."""
+        self.server.conversation(self.rfile, self.wfile)
