@@ -151,7 +151,7 @@ def test_after_a_restore_newer_certificates_are_welcome(tmp_path):
 def test_two_machines_with_the_same_certificate(running):
     """Linked clones, hardware ids and all: within two Hellos of each one is refused, the other is served; the operator sees
     it, and the refused one gets an identity of its own by itself."""
-    machine = enrolled(running, uses=2)
+    machine = enrolled(running, uses=2, admit_copies=True)
     clone = machine.clone()
     answers = []
     for _ in range(4):
@@ -192,8 +192,9 @@ def test_a_refused_holder_that_hammers_fills_nothing(running, caplog):
 
 
 def test_a_copy_gets_an_identity_of_its_own_at_once(running):
-    """While the original's token is good: one use of it, the original's placement, another id; asked twice, the same."""
-    machine = enrolled(running, uses=2)
+    """Where the original's token admits copies, and is good: one use of it, the original's placement, another id; asked
+    twice, the same."""
+    machine = enrolled(running, uses=2, admit_copies=True)
     clone, key = machine.clone(), ec.generate_private_key(ec.SECP256R1())
     original = machine.clone()
     first = clone.enrol_as_copy(key)
@@ -208,9 +209,11 @@ def test_a_copy_gets_an_identity_of_its_own_at_once(running):
     assert running.collector.health.snapshot()["copies"] == {"fresh": 1, "again": 1}
 
 
-def test_a_copy_waits_when_the_token_is_used_up(running):
-    """A one-time token, or one revoked or expired since: the operator approves, and the copy gets in with the same key."""
-    machine = enrolled(running)
+@pytest.mark.parametrize("token", [{"uses": 9}, {"admit_copies": True}])
+def test_a_copy_waits_for_an_operator(running, token):
+    """As long as nobody said that copies are let in; or when the token that says so is used up, revoked or expired: the
+    operator approves, and the copy gets in with the same key. No use of the token is taken."""
+    machine = enrolled(running, **token)
     clone, key = machine.clone(), ec.generate_private_key(ec.SECP256R1())
     waiting = clone.enrol_as_copy(key)
     assert not waiting.HasField("certificate")
@@ -221,16 +224,49 @@ def test_a_copy_waits_when_the_token_is_used_up(running):
     assert clone.agent_id == waiting.agent_id
     clone.hello()
     assert running.collector.health.snapshot()["copies"] == {"pending": 2, "again": 1}
+    assert running.collector.operations.perform("token_list", {})[0]["uses"] == 1
 
 
-def test_a_token_that_asks_for_approval_asks_it_of_copies_too(running):
-    """One use, and the operator decides."""
-    machine = Machine(running.token(uses=3, approve=True))
-    waiting = machine.enrol().agent_id.hex()
-    running.collector.operations.perform("host_status", {"host": waiting, "status": "active"})
-    machine.enrol()
-    assert not machine.clone().enrol_as_copy().HasField("certificate")
-    assert running.collector.operations.perform("token_list", {})[0]["uses"] == 2
+def test_copies_are_decided_all_at_once(running, veilleuse):
+    """One command admits all that wait as copies of one machine, another refuses them; nobody else is touched, and those of a
+    machine that was put out are not admitted in a heap."""
+    machine, other = enrolled(running, uses=9), enrolled(running, uses=9)
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
+    waiting = {machine.clone().enrol_as_copy(key).agent_id.hex() for key in keys}
+    stranger = other.clone().enrol_as_copy()
+    code, out, _ = veilleuse("hosts", "activate", "--copies-of", machine.agent_id.hex()[:12], "--json")
+    decided = json.loads(out)
+    assert (code, decided["copy_of"], decided["status"]) == (0, machine.agent_id.hex(), "active")
+    assert set(decided["hosts"]) == waiting
+    for key in keys:
+        clone = machine.clone()
+        assert clone.enrol_as_copy(key).HasField("certificate")
+        clone.hello()
+    listed = {
+        host["agent_id"]: host["status"] for host in json.loads(veilleuse("hosts", "list", "--json")[1])
+    }
+    assert listed[stranger.agent_id.hex()] == "pending"
+    veilleuse("hosts", "suspend", other.agent_id.hex())
+    code, _, error = veilleuse("hosts", "activate", "--copies-of", other.agent_id.hex())
+    assert (code, "one by one" in error) == (1, True)
+    code, out, _ = veilleuse("hosts", "revoke", "--copies-of", other.agent_id.hex())
+    assert (code, out.strip()) == (0, f"copies of {other.agent_id.hex()[:12]}: 1 pending → revoked")
+    assert veilleuse("hosts", "activate")[0] == 2
+    assert (
+        veilleuse("hosts", "activate", machine.agent_id.hex(), "--copies-of", machine.agent_id.hex())[0] == 2
+    )
+
+
+def test_the_operator_says_that_copies_get_in(running, veilleuse, tmp_path):
+    """At the making of a token, never by default; the list tells."""
+    place = ("--entity", "DSI", "--site", "Lyon", "--population", "server")
+    for name, words in (("strict", ()), ("open", ("--admit-copies",))):
+        assert veilleuse("token", "create", *place, "--output", str(tmp_path / name), *words)[0] == 0
+    both = ("--approve", "--admit-copies", "--output", str(tmp_path / "both"))
+    assert veilleuse("token", "create", *place, *both)[0] == 2
+    tokens = json.loads(veilleuse("token", "list", "--json")[1])
+    assert [token["admit_copies"] for token in tokens] == [False, True]
+    assert veilleuse("token", "list")[1].count("copies get in") == 1
 
 
 @pytest.mark.parametrize("status", ["suspended", "revoked"])
@@ -452,7 +488,7 @@ def test_export(running, veilleuse, tmp_path):
 
 def test_a_forgotten_host_leaves_its_copies(running):
     """They were let in, and stay."""
-    machine = enrolled(running, uses=2)
+    machine = enrolled(running, uses=2, admit_copies=True)
     clone = machine.clone()
     clone.enrol_as_copy()
     running.collector.operations.perform(

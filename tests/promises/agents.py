@@ -63,6 +63,18 @@ class Stream:
         )
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How an agent waits."""
+
+    pause_seconds: float
+    """Between two calls, in the mean."""
+    longest_retry_seconds: float
+    """After calls that failed: from a tenth of a second up, doubled each time. Real agents wait minutes."""
+    patience_seconds: float
+    """For the last answers, once no records are made any more."""
+
+
 class Agent:
     """`exchange` once and again; nothing waits any more when `done`."""
 
@@ -226,14 +238,16 @@ class Agent:
             self._put(record, sha)
 
 
-async def live(agent: Agent, stop: asyncio.Event, pause_seconds: float, patience_seconds: float) -> None:
+async def live(agent: Agent, stop: asyncio.Event, pace: Pace) -> None:
     """Until `stop`; then on without new records until all is acknowledged, or patience ends."""
     chance = random.Random(f"pauses of {agent.agent_id}")
-    while not stop.is_set():
-        answered = await agent.exchange(making=True)
-        pause = chance.uniform(0, 2 * pause_seconds)
-        await asyncio.sleep(pause if answered else min(0.2, pause))
-    until = time.monotonic() + patience_seconds
-    while not agent.done and time.monotonic() < until:
-        if not await agent.exchange(making=False):
-            await asyncio.sleep(0.1)
+    failures = 0
+    until = float("inf")
+    while not (stop.is_set() and agent.done) and time.monotonic() < until:
+        if stop.is_set() and until == float("inf"):
+            until = time.monotonic() + pace.patience_seconds
+        failures = 0 if await agent.exchange(making=not stop.is_set()) else failures + 1
+        pause = pace.pause_seconds if not stop.is_set() else 0.0
+        if failures:
+            pause = min(pace.longest_retry_seconds, 0.05 * 2**failures)
+        await asyncio.sleep(chance.uniform(0, 2 * pause))

@@ -21,14 +21,14 @@ from typing import Any, Final
 
 import grpc
 
-from tests.promises.agents import Agent, live
+from tests.promises.agents import Agent, Pace, live
 from tests.promises.contract import STORED, message
 from tests.promises.history import Log
 
 SERVICE: Final = "/veilleuse.wire.v1.TelemetryService/"
 OWN_CONNECTION: Final = ("grpc.use_local_subchannel_pool", 1)
 RECONNECT_MILLISECONDS: Final = 4
-"""Longest pause before an agent tries to connect again, for each agent there is: handshakes cost both sides 5 ms or so."""
+"""Longest pause before an agent tries again, for each agent there is: a handshake costs both sides some 5 ms."""
 
 
 def channel_options(agents: int) -> list[tuple[str, int]]:
@@ -108,10 +108,14 @@ async def _run(plan: Plan) -> int:
             agents.append(
                 Agent(identity.agent_id, identity.population, call, log, plan.seed, plan.first_number)
             )
-        pause = len(agents) / plan.pushes_per_second
+        pace = Pace(
+            len(agents) / plan.pushes_per_second,
+            max(0.1, RECONNECT_MILLISECONDS * plan.fleet / 1000),
+            plan.patience_seconds,
+        )
         async with asyncio.TaskGroup() as group:
             for agent in agents:
-                group.create_task(live(agent, stop, pause, plan.patience_seconds))
+                group.create_task(live(agent, stop, pace))
         await asyncio.sleep(0)
     undelivered = sum(not agent.done for agent in agents)
     if undelivered:

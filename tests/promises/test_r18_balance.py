@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -20,10 +21,15 @@ from veilleuse.agent.fold import Fold
 from veilleuse.agent.model import Record, Tick
 from veilleuse.agent.spool import gap_over
 from veilleuse.collector import settings
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.figures import BalanceRow
 from veilleuse.collector.model import AppendResult, Grain, HostId, ValidPush
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
 from veilleuse.collector.validate import Machine, check_push
+from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.metrics import fleet_exposition
 from veilleuse.wire.vocabulary import DeviceClass, GapReason, Population, State, Supply
 
 HOUR = 3_600_000
@@ -213,6 +219,29 @@ def test_a_record_lost_in_silence_shows(fleet, figure, population):
     rows = [row for row in fleet.rows() if row.unexplained_milliseconds]
     figure(f"a mutant that drops a record shows: {gone} ms of a {population}")
     assert [row.unexplained_milliseconds for row in rows] == [gone]
+
+
+@pytest.mark.promise("R18")
+def test_metrics_and_reports_say_it(fleet, tmp_path, capsys):
+    """The same milliseconds on /metrics, in the head of a report and in a note beside it; of PCs only when ten stand behind."""
+    host, pc = fleet.host(Population.SERVER, AUTUMN, 77), fleet.host(Population.CLASSROOM, AUTUMN, 78)
+    for one in (host, pc):
+        middle = len(one.bodies) // 2
+        fleet.send(one.stream, *encoded(one.bodies[:middle] + one.bodies[middle + 1 :]))
+    gone = sum(row.unexplained_milliseconds for row in fleet.rows() if row.host_id == host.host_id)
+    assert gone == 300_000
+    now = midnight(AUTUMN + timedelta(days=4)) // 1000
+    config = CollectorSettings(data_dir=fleet.directory)
+    with closing(SqliteReader(fleet.directory)) as reader:
+        out = fleet_exposition(Outlook(reader, config, lambda: now).look(), "0", 10)
+        assert dict(out.get(c.UNEXPLAINED)) == {("server",): gone / 1000}
+        assert dict(out.get(c.EXCESS)) == {("server",): 0}
+    asked = ["report", "emissions", "--from", "2026-10-01", "--to", "2026-11-01", "--format", "json"]
+    (tmp_path / "c.toml").write_text(f'data_dir = "{fleet.directory}"\n')
+    assert run([*asked, "--config", str(tmp_path / "c.toml")]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["report"]["unexplained_milliseconds"] == gone + HOUR
+    assert "1.1 h of machines are neither stored nor declared lost" in said.err
 
 
 def test_an_hour_told_twice_does_not_hide_one_that_is_missing(fleet):

@@ -46,7 +46,7 @@ def test_twenty_kills(tmp_path, figure):
 @pytest.mark.promise("R1", "R18")
 def test_two_hundred_kills(tmp_path, figure):
     """The same with 500 agents and 200 kills."""
-    report = killed(tmp_path, agents=500, kills=200, pushes_per_second=300, longest=0.5, processes=2)
+    report = killed(tmp_path, agents=500, kills=200, pushes_per_second=200, longest=0.5, processes=2)
     figure(said(report, 200))
     assert report.sound, report.details
     assert max(report.first_ack_seconds) < FIRST_ACK_SECONDS

@@ -284,6 +284,43 @@ def test_a_stolen_key_of_a_gets_permission_denied_for_everything_but_a_s_own_pus
 
 
 @pytest.mark.promise("S1")
+@pytest.mark.parametrize("approve", [False, True])
+def test_a_stolen_key_gives_no_second_identity(tmp_path, figure, approve):
+    """`copy_of` with everything right, the owner's token good for eight more machines: a line for the operator, and nothing
+    else. No certificate, no use of the token, no call served, however often it asks and with whichever key; once the operator
+    refused it, it stays refused."""
+    with served(settings_in(tmp_path)) as running:
+        perform = running.collector.operations.perform
+        a = Machine(running.token(uses=9, approve=approve))
+        if approve:
+            perform("host_status", {"host": a.enrol().agent_id.hex(), "status": "active"})
+        a.enrol()
+        a.hello()
+        key, answers = ec.generate_private_key(ec.SECP256R1()), []
+        for new in (key, key, *(ec.generate_private_key(ec.SECP256R1()) for _ in range(3))):
+            answers.append(a.clone().enrol_as_copy(new))
+        given = sum(answer.HasField("certificate") for answer in answers)
+        lines = [
+            host
+            for host in running.collector.office.commit(running.collector.store.registry.hosts)
+            if host.copy_of
+        ]
+        (token,) = perform("token_list", {})
+        figure(
+            f"{len(answers)} requests with a stolen key and copy_of: {given} identities, {len(lines)} lines that wait"
+        )
+        assert given == 0
+        assert {host.status.value for host in lines} == {"pending"}
+        assert len(lines) == 4
+        assert token["uses"] == 1
+        perform("host_copies", {"original": a.agent_id.hex(), "status": "revoked"})
+        with pytest.raises(grpc.RpcError) as caught:
+            a.clone().enrol_as_copy(key)
+        assert refusal(caught.value) == (DENIED, "revoked")
+        a.hello()
+
+
+@pytest.mark.promise("S1")
 def test_a_stolen_key_is_worth_nothing_once_its_owner_renewed(scene):
     """The owner's newer certificate was used: every call of the thief's is PERMISSION_DENIED, the Push too."""
     thief = scene.a.clone()

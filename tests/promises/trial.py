@@ -40,7 +40,7 @@ FIRST_ACK_SECONDS: Final = 5.0
 """R1: from the start of the collector to its first acknowledgement."""
 PERIODS_PER_LOAD: Final = 1_500
 """A second load measures later periods than the first: not one of its records is another one's."""
-DRAIN_SECONDS: Final = 60.0
+DRAIN_SECONDS: Final = 120.0
 
 
 class Trial:

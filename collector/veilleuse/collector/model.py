@@ -277,6 +277,8 @@ class Token:
     approve: bool
     """True when an operator has to approve each machine."""
     revoked: bool
+    admit_copies: bool = False
+    """True when a copy of a machine that enrolled with it gets in at once, while it is good; else an operator decides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,7 @@ class Registry(Protocol):
         site: str,
         population: Population,
         approve: bool,
+        admit_copies: bool = False,
     ) -> int:
         """Its token_id."""
 

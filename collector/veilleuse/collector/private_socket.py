@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -109,7 +110,11 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that went away is nothing to print a traceback about."""
-        log.debug("connection on a private socket broken", exc_info=True)
+        kind, error, trace = sys.exc_info()
+        if isinstance(error, OSError):
+            log.debug("connection on a private socket broken", extra={"error": str(error)})
+        elif kind is not None and error is not None:
+            log.error("conversation on a private socket failed", exc_info=(kind, error, trace))
 
 
 class _Handler(socketserver.StreamRequestHandler):

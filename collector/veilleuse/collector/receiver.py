@@ -296,30 +296,14 @@ def _refusal(error: Exception) -> _Refusal:
                 code.RESOURCE_EXHAUSTED, error.reason, str(error), _come_back_milliseconds(error.reason)
             )
         case StoreFull():
-            return _Refusal(
-                code.UNAVAILABLE,
-                "store_full",
-                "the collector's disk is full: come back later",
-                random.randint(*_FULL_MILLISECONDS),
-            )
+            return _wait(code.UNAVAILABLE, "store_full", "the collector's disk is full: come back later")
         case StoreFailing() | StoreDamaged():
-            return _Refusal(
-                code.UNAVAILABLE,
-                "store_failing",
-                "the collector cannot write now: come back later",
-                random.randint(*_FULL_MILLISECONDS),
-            )
+            return _wait(code.UNAVAILABLE, "store_failing", "the collector cannot write now: come back later")
         case CancelledError() | TimeoutError():
-            return _Refusal(
-                code.DEADLINE_EXCEEDED,
-                "deadline",
-                "the collector was too slow: come back later",
-                random.randint(*_FULL_MILLISECONDS),
-            )
+            return _wait(code.DEADLINE_EXCEEDED, "deadline", "the collector was too slow: come back later")
     log.error("call failed", exc_info=error)
-    return _Refusal(
-        code.INTERNAL,
-        "internal",
-        "the collector failed: its log says why",
-        random.randint(*_FULL_MILLISECONDS),
-    )
+    return _wait(code.INTERNAL, "internal", "the collector failed: its log says why")
+
+
+def _wait(code: grpc.StatusCode, reason: str, message: str) -> _Refusal:
+    return _Refusal(code, reason, message, random.randint(*_FULL_MILLISECONDS))

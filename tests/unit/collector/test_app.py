@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.machines import free_port, served, settings_in
+from veilleuse.collector.app import certificate
 from veilleuse.collector.app import child as child_module
-from veilleuse.collector.app import servers
 from veilleuse.collector.app.child import Child
 from veilleuse.collector.app.servers import listen
 from veilleuse.collector.app.service_manager import notify
@@ -179,11 +179,11 @@ def test_service_manager_is_told(monkeypatch, tmp_path):
 
 def test_server_certificate_changes_under_a_running_server(tmp_path, monkeypatch):
     """A process that runs for months shows a new certificate before the old one ends, without a restart."""
-    monkeypatch.setattr(servers, "CERTIFICATE_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(certificate, "CHECK_SECONDS", 0.0)
     now = [datetime.now(UTC)]
     create(tmp_path, now[0])
     authority = Authority(tmp_path, Pki(), lambda: now[0])
-    listener = listen("127.0.0.1:0", "grpc.address", authority, workers=1, client_certificates=False)
+    listener = listen("127.0.0.1:0", "grpc.address", certificate.ServerCertificate(authority), workers=1)
     listener.server.start()
     try:
         first = shown(listener.address)

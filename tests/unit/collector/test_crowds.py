@@ -49,8 +49,8 @@ def test_nonsense_ends_the_count_and_nothing_else():
             wire[chance.randrange(len(wire))] = chance.randrange(256)
         crowded(bytes(wire), {1: 5})
         crowded_inside(bytes(wire), 1, {5: 1})
-    for wire in (b"", b"\xff" * 100, b"\x80", b"\x0a\xff\xff\xff\xff\x0f", b"\x0b", bytes(100)):
-        assert crowded_inside(bytes(wire), 1, {5: 1}) is None
+    for nonsense in (b"", b"\xff" * 100, b"\x80", b"\x0a\xff\xff\xff\xff\x0f", b"\x0b", bytes(100)):
+        assert crowded_inside(nonsense, 1, {5: 1}) is None
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,8 @@ def test_a_push_of_empty_records_is_never_parsed():
 def test_a_long_record_that_is_sound_passes():
     """32 cells of 64 energies: above the length from which records are looked at, and nothing is wrong with it."""
     points = [
-        pb.Point(kind=pb.POINT_KIND_RAPL, domain=f"p{i}", boundary=3, subject="machine") for i in range(64)
+        pb.Point(kind=pb.POINT_KIND_RAPL, domain=f"p{i}", boundary=pb.BOUNDARY_COMPONENT, subject="machine")
+        for i in range(64)
     ]
     keys: list[tuple[Any, Any, Any]] = [
         (band, state, supply) for band in (1, 2, 3) for state in (1, 2) for supply in (1, 2, 3)

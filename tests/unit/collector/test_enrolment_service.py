@@ -46,7 +46,7 @@ def desk(folder: Path, trouble: Exception) -> Iterator[tuple[Any, Machine, list[
             counted.append,
         )
         server = grpc.server(ThreadPoolExecutor(1))
-        servicer.add_to(server)
+        pb_grpc.add_EnrolmentServiceServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -7,17 +7,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from tests.fakes.authority import TestAuthority
 from tests.pushes import (
     HOUR,
     MONDAY_10H,
@@ -32,6 +28,7 @@ from tests.pushes import (
     week,
 )
 from tests.service import Service
+from tests.unit.collector.receiving import hello, hold, refusal, stream_request, until
 from veilleuse.collector import settings
 from veilleuse.collector.admission import Admission
 from veilleuse.collector.errors import StoreFailing
@@ -42,54 +39,6 @@ from veilleuse.collector.store.sqlite.directory import Reserve
 from veilleuse.wire.chain import chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
-
-
-@pytest.fixture(scope="module")
-def authority() -> TestAuthority:
-    """One for all: keys take time."""
-    return TestAuthority()
-
-
-@pytest.fixture
-def service(tmp_path: Path, authority: TestAuthority) -> Iterator[Service]:
-    """A running service over an empty store with one site."""
-    limits = settings.Store(free_bytes_minimum=0)
-    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
-        store.registry.put_site(site())
-        made = Service(tmp_path, store, authority)
-        made.writer.start()
-        made.server.start()
-        yield made
-        for channel in made.channels:
-            channel.close()
-        made.server.stop(0).wait()
-        made.writer.stop()
-
-
-def hello(stream: Stream, **fields: Any) -> pb.HelloRequest:
-    """A Hello of a current agent."""
-    return pb.HelloRequest(
-        epoch=fields.pop("epoch", stream.epoch),
-        protocol=fields.pop("protocol", pb.ProtocolRange(minimum=1, maximum=1)),
-        **fields,
-    )
-
-
-def refusal(call: Any, request: Any) -> tuple[grpc.StatusCode, str, int]:
-    """(code, reason, retry after ms) of a call that must fail."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call(request, timeout=10)
-    error: Any = caught.value
-    metadata = dict(error.trailing_metadata())
-    details = error.details()
-    assert details
-    assert "\n" not in details
-    return (
-        error.code(),
-        metadata.get("veilleuse-reason", ""),
-        int(metadata.get("retry-after-milliseconds", 0)),
-    )
-
 
 # --- Hello
 
@@ -111,13 +60,6 @@ def test_hello_says_where_both_stand_and_gives_the_calendar_once(service):
     assert (second.mark, second.chain) == (1, stream.chains[1])
     assert second.next_instance_id != first.next_instance_id
     assert service.health.snapshot()["hellos"] == {"ok": 2}
-
-
-def stream_request(stream: Stream) -> pb.PushRequest:
-    """One more record."""
-    first = len(stream.wires) + 1
-    stream.add(realistic(MONDAY_10H + first * 300_000))
-    return stream.request(first)
 
 
 def test_hello_records_facts_and_health(service):
@@ -349,9 +291,9 @@ def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
         agents = [service.agent() for _ in range(8)]
         for stub, stream in agents:
             stub.Hello(hello(stream))
-        release = _hold(service)
+        release = hold(service)
         waiting = [stub.Push.future(stream_request(stream), timeout=10) for stub, stream in agents[:7]]
-        _until(lambda: service.writer.waiting == 7)
+        until(lambda: service.writer.waiting == 7)
         stub, stream = agents[7]
         began = time.monotonic()
         assert refusal(stub.Push, stream_request(stream))[1] == "queue_full"
@@ -365,86 +307,12 @@ def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
         service.writer.stop()
 
 
-def test_backlog_is_shed_before_live_data_and_hello_is_never(tmp_path, authority):
-    """The disk does not answer, half of the places hold backlog: another backlog is told to come back with a delay, live data
-    wait in the rest; a second push of the same agent is refused; Hello's turn is not taken by any of them."""
-    limits = settings.Store(free_bytes_minimum=0)
-    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
-        store.registry.put_site(site())
-        service = Service(tmp_path, store, authority, Grpc(workers=8, queue_pushes=4))
-        service.writer.start()
-        service.server.start()
-        agents = [service.agent() for _ in range(6)]
-        for stub, stream in agents:
-            stub.Hello(hello(stream))
-            stream.add(*(realistic(MONDAY_10H + i * 300_000) for i in range(200)))
-            assert stream.request().ByteSize() > 32 * 1024
-        release = _hold(service)
-        waiting = [stub.Push.future(stream.request(), timeout=10) for stub, stream in agents[:2]]
-        _until(lambda: service.writer.waiting == 2)
-        code, reason, delay = refusal(agents[2][0].Push, agents[2][1].request())
-        assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "backlog_full")
-        assert 5_000 <= delay <= 30_000
-        assert refusal(agents[0][0].Push, agents[0][1].request(1, 1))[1] == "one_at_a_time"
-        waiting += [stub.Push.future(stream.request(1, 1), timeout=10) for stub, stream in agents[3:5]]
-        _until(lambda: service.writer.waiting == 4)
-        assert refusal(agents[5][0].Push, agents[5][1].request(1, 1))[1] == "queue_full"
-        greeting = agents[5][0].Hello.future(hello(agents[5][1]), timeout=10)
-        release.set()
-        assert [push.result().mark for push in waiting] == [200, 200, 1, 1]
-        assert greeting.result().next_send_after_milliseconds >= 0
-        assert service.health.snapshot()["calls_refused"] == {
-            "backlog_full": 1,
-            "one_at_a_time": 1,
-            "queue_full": 1,
-        }
-        for channel in service.channels:
-            channel.close()
-        service.server.stop(0).wait()
-        service.writer.stop()
-
-
-def test_a_machine_that_begins_too_many_streams_comes_back_tomorrow(service, monkeypatch):
-    """RESOURCE_EXHAUSTED with a delay beyond the next midnight UTC; its running stream goes on."""
-    stub, stream = service.agent()
-    stub.Push(stream_request(stream))
-    monkeypatch.setattr("veilleuse.collector.store.sqlite.bounds.MOST_EPOCHS_A_DAY", 1)
-    other = Stream(stream.host_id)
-    other.add(realistic(MONDAY_10H))
-    code, reason, delay = refusal(stub.Push, other.request())
-    assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too_many_epochs")
-    left = 24 * HOUR - time.time_ns() // 1_000_000 % (24 * HOUR)
-    assert left - 10_000 <= delay <= left + HOUR
-    assert stub.Push(stream_request(stream)).mark == 2
-    assert service.health.snapshot()["pushes"] == {"stored": 2, "too_many_epochs": 1}
-
-
-def _hold(service: Service) -> threading.Event:
-    """Keep the writer's thread busy until the event is set."""
-    release, entered = threading.Event(), threading.Event()
-
-    def busy() -> None:
-        entered.set()
-        release.wait(10)
-
-    service.writer.submit(busy, alone=True)
-    assert entered.wait(10)
-    return release
-
-
-def _until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_a_call_whose_time_is_over_stores_nothing(service):
     """The writer is busy past the client's deadline: the push is dropped, the next one is taken."""
     stub, stream = service.agent()
     stub.Hello(hello(stream))
     request = stream_request(stream)
-    release = _hold(service)
+    release = hold(service)
     with pytest.raises(grpc.RpcError) as caught:
         stub.Push(request, timeout=0.2)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -12,7 +12,7 @@ from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.enrolment.authorise import agent_id_sha256
 from veilleuse.collector.enrolment.register import FORGOTTEN, Notes
 from veilleuse.collector.enrolment.replay import rewrite
-from veilleuse.collector.errors import AdminError
+from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model import Host, HostStatus
 from veilleuse.collector.ports import Forgetting, Registry
 
@@ -45,6 +45,38 @@ def forget(operations: Operations, *, host: str, who: str, why: str) -> dict[str
         "agent_id_sha256": agent_id_sha256(found.agent_id).hex(),
         "population": found.population.value,
         "swept": swept,
+    }
+
+
+def decide_copies(operations: Operations, *, original: str, status: str) -> dict[str, Any]:
+    """Approve (`active`) or refuse (`revoked`) all that wait as copies of one machine. Raises AdminError, UsageError.
+
+    Those of a machine that was put out are not approved all at once: a thief of its key may be among them.
+    """
+    wanted, office = HostStatus(status), operations.office
+    if wanted not in (HostStatus.ACTIVE, HostStatus.REVOKED):
+        raise UsageError(f"copies are made active or revoked, not {wanted}")
+
+    def job(note: Notes) -> tuple[Host, list[Host]]:
+        known = office.registry.hosts()
+        found = one_host(known, original)
+        if wanted is HostStatus.ACTIVE and found.status is not HostStatus.ACTIVE:
+            raise AdminError(
+                f"host {found.agent_id.hex()} is {found.status}: a thief of its key may be among its copies; activate those "
+                "you know one by one"
+            )
+        waiting = [
+            host for host in known if host.copy_of == found.host_id and host.status is HostStatus.PENDING
+        ]
+        operations.set_status(waiting, wanted, note)
+        return found, waiting
+
+    found, waiting = office.commit_noted(job)
+    log.info("copies decided", extra={"status": wanted.value, "hosts": len(waiting)})
+    return {
+        "copy_of": found.agent_id.hex(),
+        "status": wanted.value,
+        "hosts": [host.agent_id.hex() for host in waiting],
     }
 
 

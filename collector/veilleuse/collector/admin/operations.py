@@ -24,7 +24,7 @@ from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_t
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.health import Health
-from veilleuse.collector.model import AgentId, Host, HostStatus, Site
+from veilleuse.collector.model import Host, HostStatus, Site
 from veilleuse.collector.ports import DeriveStore, Forgetting
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.address import WILDCARDS, split_address
@@ -128,12 +128,15 @@ class Operations:
         hours: float = 24,
         networks: tuple[str, ...] | list[str] = (),
         approve: bool = False,
+        admit_copies: bool = False,
         zone: str | None = None,
         time_zone: str | None = None,
     ) -> dict[str, Any]:
         """A token and the content of its join file. A site nobody declared is made, with the default timetable."""
         org_entity, site = checked_name("entity", org_entity), checked_name("site", site)
-        order = TokenOrder(org_entity, site, Population(population), uses, hours, tuple(networks), approve)
+        order = TokenOrder(
+            org_entity, site, Population(population), uses, hours, tuple(networks), approve, admit_copies
+        )
         join = self._join_file()
         token = new_token()
         now = self.office.now_unix_milliseconds()
@@ -150,6 +153,7 @@ class Operations:
                 site=order.site,
                 population=order.population,
                 approve=order.approve,
+                admit_copies=order.admit_copies,
             )
             made = self.office.registry.token_by_hash(token_sha256(token))
             if made is not None:
@@ -177,6 +181,7 @@ class Operations:
                 "max_uses": token.max_uses,
                 "networks": list(token.networks),
                 "approve": token.approve,
+                "admit_copies": token.admit_copies,
                 "revoked": token.revoked,
                 "expired": now >= token.expires_unix_milliseconds,
                 "created_unix_milliseconds": token.created_unix_milliseconds,
@@ -203,8 +208,7 @@ class Operations:
                 for host in hosts
                 if host is not None and host.status in _ALLOWED_FROM[HostStatus.REVOKED]
             ]
-            for host in ended:
-                self._set_status(host, HostStatus.REVOKED, note)
+            self.set_status(ended, HostStatus.REVOKED, note)
             return ended
 
         ended = self.office.commit_noted(job)
@@ -221,7 +225,7 @@ class Operations:
             found = self._find(host)
             if found.status not in _ALLOWED_FROM.get(wanted, set()):
                 raise AdminError(f"host {found.agent_id.hex()} is {found.status}: it cannot become {wanted}")
-            self._set_status(found, wanted, note)
+            self.set_status([found], wanted, note)
             return found
 
         found = self.office.commit_noted(job)
@@ -297,15 +301,17 @@ class Operations:
     def _find(self, host: str) -> Host:
         return one_host(self.office.registry.hosts(), host)
 
-    def _set_status(self, host: Host, status: HostStatus, note: Notes) -> None:
-        if status is HostStatus.ACTIVE:  # an operator has looked
-            self.office.registry.clear_conflicts(host.host_id)
-        if host.status is not status:
-            kind = ADMITTED if status is HostStatus.ACTIVE else EXCLUDED
-            day = self.office.now().date().isoformat()
-            note(kind, agent_id=host.agent_id.hex(), status=status.value, day=day)
-        self.office.registry.set_status(host.host_id, status)
-        self.office.standings.set_status(AgentId(host.agent_id), status)
+    def set_status(self, hosts: Sequence[Host], status: HostStatus, note: Notes) -> None:
+        """Of each; all in one go to the register."""
+        kind = ADMITTED if status is HostStatus.ACTIVE else EXCLUDED
+        day = self.office.now().date().isoformat()
+        changed = [host.agent_id.hex() for host in hosts if host.status is not status]
+        note.all(kind, [{"agent_id": agent_id, "status": status.value, "day": day} for agent_id in changed])
+        for host in hosts:
+            if status is HostStatus.ACTIVE:  # an operator has looked
+                self.office.registry.clear_conflicts(host.host_id)
+            self.office.registry.set_status(host.host_id, status)
+            self.office.standings.set_status(host.agent_id, status)
 
     def _token_sha256(self, token_id: int) -> bytes:
         (sha256,) = [
@@ -377,6 +383,7 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "token_list": Operations.token_list,
     "token_revoke": Operations.token_revoke,
     "host_status": Operations.host_status,
+    "host_copies": hosts.decide_copies,
     "host_name": Operations.host_name,
     "host_forget": hosts.forget,
     "host_identity": hosts.identity,

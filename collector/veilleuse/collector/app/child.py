@@ -1,11 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A child process kept alive: the web process, apart so that no page ever delays an acknowledgement."""
+"""A child process kept alive: the pages and the door, apart so that neither ever delays an acknowledgement."""
 
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +20,11 @@ BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 STABLE_SECONDS: Final = 60.0
 """A child that lived this long starts the row again."""
 STOP_SECONDS: Final = 2.0
+
+
+def leashed(module: str) -> list[str]:
+    """The command that runs a module of ours, which ends with this process whatever ends it."""
+    return [sys.executable, "-m", "veilleuse.collector.app.leash", str(os.getpid()), module]
 
 
 class Child:

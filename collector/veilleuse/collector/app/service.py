@@ -1,37 +1,29 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The running collector: both gRPC servers, derivation, the administration socket, the web process."""
+"""The running collector: the gRPC server of the agents, derivation, the administration socket, the door, the web process."""
 
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.app.child import Child
+from veilleuse.collector.app.certificate import ServerCertificate
+from veilleuse.collector.app.child import Child, leashed
 from veilleuse.collector.app.descriptors import raise_descriptor_limit
-from veilleuse.collector.app.late import DropLate
+from veilleuse.collector.app.doorway import doorway
 from veilleuse.collector.app.memory import bound_arenas
-from veilleuse.collector.app.servers import (
-    ENROLMENT_CALLS,
-    ENROLMENT_MESSAGE_BYTES,
-    ENROLMENT_WORKERS,
-    Listener,
-    listen,
-    require_free,
-)
+from veilleuse.collector.app.options import GRACE_SECONDS
+from veilleuse.collector.app.servers import Listener, listen, require_free
 from veilleuse.collector.app.service_manager import notify
 from veilleuse.collector.app.upkeep import upkeep
 from veilleuse.collector.assembly import Collector, open_collector
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, Standing
-from veilleuse.collector.enrolment.authority import Authority
 from veilleuse.collector.enrolment.copies import Copying
 from veilleuse.collector.enrolment.joining import Joining
 from veilleuse.collector.enrolment.renewal import Challenges, Renewal
@@ -49,9 +41,6 @@ from veilleuse.collector.version import product_version
 from veilleuse.collector.web.auth import open_door
 
 log = logging.getLogger(__name__)
-
-GRACE_SECONDS: Final = 1.5
-"""Time calls under way have to end when we stop; the whole stop takes less than 5 s."""
 
 
 def run(settings: CollectorSettings) -> int:
@@ -80,8 +69,8 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
     """Serve while the block runs; gives the addresses, with the ports that were got. Raises CollectorError."""
     settings, office, health = collector.settings, collector.office, collector.health
 
-    def count_refusal(reason: str) -> None:
-        health.count(Count.CALLS_REFUSED, reason)
+    def count_refusal(reason: str, number: int = 1) -> None:
+        health.count(Count.CALLS_REFUSED, reason, number)
 
     challenges = Challenges()
     renewal = Renewal(office, challenges, lambda: health.count(Count.RENEWALS, "expired"))
@@ -91,7 +80,8 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
                 settings.http
             )  # plain HTTP off loopback without a token is refused here, not in a child's log
             require_free(settings.http.address, "http.address")
-        telemetry, enrolment = cleanup.enter_context(_listeners(settings, office.authority, count_refusal))
+        certificate = ServerCertificate(office.authority)
+        telemetry = cleanup.enter_context(_listener(settings, certificate))
         TelemetryServicer(
             committer=collector.writer,
             authoriser=_authoriser(collector),
@@ -103,19 +93,20 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
             queue_pushes=settings.grpc.admitted_pushes,
             allow_fake=collector.simulated,
         ).add_to(telemetry.server)
-        _enrolment(collector, renewal, challenges, count_refusal).add_to(enrolment.server)
+        servicer = _enrolment(collector, renewal, challenges, count_refusal)
+        enrolment = cleanup.enter_context(doorway(settings, servicer, certificate, count_refusal))
+        cleanup.callback(telemetry.server.stop, GRACE_SECONDS)  # while the door ends its calls, not after
         collector.addresses.telemetry = settings.grpc.advertised_address or telemetry.address
-        collector.addresses.enrolment = settings.grpc.advertised_enrolment_address or enrolment.address
+        collector.addresses.enrolment = settings.grpc.advertised_enrolment_address or enrolment
         cleanup.callback(AdminServer(settings.data_dir, collector.operations).close)
         telemetry.server.start()
-        enrolment.server.start()
         collector.derive.start()
         cleanup.enter_context(upkeep(collector))
         if web:
             cleanup.enter_context(_web(settings))
         yield {
             "address": telemetry.address,
-            "enrolment_address": enrolment.address,
+            "enrolment_address": enrolment,
             "http_address": settings.http.address,
             "data_dir": str(settings.data_dir),
             "version": product_version(),
@@ -147,33 +138,13 @@ def _enrolment(
 
 
 @contextmanager
-def _listeners(
-    settings: CollectorSettings, authority: Authority, count_refusal: Callable[[str], None]
-) -> Iterator[tuple[Listener, Listener]]:
-    """Both servers, bound; stopped together on leaving."""
-    grpc = settings.grpc
-    telemetry = listen(
-        grpc.address, "grpc.address", authority, workers=grpc.workers, client_certificates=True
-    )
+def _listener(settings: CollectorSettings, certificate: ServerCertificate) -> Iterator[Listener]:
+    """The server of :8641, bound; stopped on leaving."""
+    listener = listen(settings.grpc.address, "grpc.address", certificate, workers=settings.grpc.workers)
     try:
-        enrolment = listen(
-            grpc.enrolment_address,
-            "grpc.enrolment_address",
-            authority,
-            workers=ENROLMENT_WORKERS,
-            client_certificates=False,
-            message_bytes=ENROLMENT_MESSAGE_BYTES,
-            calls_at_once=ENROLMENT_CALLS,
-            interceptors=[DropLate(lambda: count_refusal("deadline"))],
-        )
-    except BaseException:
-        telemetry.server.stop(0)
-        raise
-    try:
-        yield telemetry, enrolment
+        yield listener
     finally:
-        for ended in [listener.server.stop(GRACE_SECONDS) for listener in (telemetry, enrolment)]:
-            ended.wait()
+        listener.server.stop(GRACE_SECONDS).wait()
 
 
 def _conflicts(collector: Collector) -> Callable[[Standing, AgentId], None]:
@@ -193,8 +164,7 @@ def _conflicts(collector: Collector) -> Callable[[Standing, AgentId], None]:
 @contextmanager
 def _web(settings: CollectorSettings) -> Iterator[None]:
     """The web process, on read-only connections, so that no page ever delays an acknowledgement."""
-    leash = [sys.executable, "-m", "veilleuse.collector.app.leash", str(os.getpid())]
-    child = Child("web", [*leash, "veilleuse.collector.web"], child_environment(settings))
+    child = Child("web", leashed("veilleuse.collector.web"), child_environment(settings))
     child.start()
     try:
         yield

@@ -29,7 +29,7 @@ from veilleuse.collector.cli.shared import (
     settings_of,
     write_new_private,
 )
-from veilleuse.collector.errors import AdminError, CollectorError
+from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.model import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
@@ -40,6 +40,13 @@ from veilleuse.wire.vocabulary import Population
 app = typer.Typer(**APP)
 FORGET_SECONDS: Final = 600.0
 HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="agent id, or the beginning of it")]
+OneOrNone = Annotated[str | None, typer.Argument(metavar="HOST", help="agent id, or the beginning of it")]
+CopiesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--copies-of", metavar="HOST", help="instead: every machine that waits as a copy of this one"
+    ),
+]
 
 
 @app.callback()
@@ -121,9 +128,14 @@ def show(
 
 
 @app.command()
-def activate(host: HostArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Approve a pending machine, or end a suspension."""
-    _set(config, host, HostStatus.ACTIVE, as_json)
+def activate(
+    host: OneOrNone = None,
+    copies_of: CopiesOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Approve a pending machine, or all that wait as copies of another; or end a suspension."""
+    _set_or_decide(config, host, copies_of, HostStatus.ACTIVE, as_json)
 
 
 @app.command()
@@ -133,9 +145,14 @@ def suspend(host: HostArgument, config: ConfigOption = None, as_json: JsonOption
 
 
 @app.command()
-def revoke(host: HostArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Refuse a machine for ever: it has to enrol again. Holds from its next call."""
-    _set(config, host, HostStatus.REVOKED, as_json)
+def revoke(
+    host: OneOrNone = None,
+    copies_of: CopiesOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Refuse a machine for ever, or all that wait as copies of another: it has to enrol again. Holds from its next call."""
+    _set_or_decide(config, host, copies_of, HostStatus.REVOKED, as_json)
 
 
 @app.command()
@@ -215,6 +232,23 @@ def _confirmed(question: str) -> bool:
     if not sys.stdin.isatty():
         return False
     return input(question).strip().lower() in ("y", "yes")
+
+
+def _set_or_decide(
+    config: Any, host: str | None, copies_of: str | None, status: HostStatus, as_json: bool
+) -> None:
+    if (host is None) == (copies_of is None):
+        raise UsageError(
+            "name one host, or --copies-of and whose copies: see 'veilleuse hosts list --copies'"
+        )
+    if host is not None:
+        _set(config, host, status, as_json)
+        return
+    done = perform(settings_of(config), "host_copies", original=copies_of, status=status.value)
+    if as_json:
+        print_json(done)
+    else:
+        print(f"copies of {done['copy_of'][:12]}: {len(done['hosts'])} pending → {done['status']}")
 
 
 def _set(config: Any, host: str, status: HostStatus, as_json: bool) -> None:

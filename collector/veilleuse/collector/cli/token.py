@@ -48,6 +48,13 @@ def create(
     approve: Annotated[
         bool, typer.Option("--approve", help="each machine waits for 'veilleuse hosts activate'")
     ] = False,
+    admit_copies: Annotated[
+        bool,
+        typer.Option(
+            "--admit-copies",
+            help="machines copied from one of its machines get in by themselves, while it is good; so does who steals a key",
+        ),
+    ] = False,
     zone: Annotated[
         str | None, typer.Option(help="grid zone of a new site (default: reporting.zone)")
     ] = None,
@@ -65,6 +72,7 @@ def create(
         "hours": hours,
         "networks": network or [],
         "approve": approve,
+        "admit_copies": admit_copies,
         "zone": zone,
         "time_zone": time_zone,
     }
@@ -110,6 +118,7 @@ def list_tokens(config: ConfigOption = None, as_json: JsonOption = False) -> Non
             "site": token["site"],
             "population": token["population"],
             "networks": " ".join(token["networks"]) or "any",
+            "note": _note(token),
         }
         for token in tokens
     ]
@@ -139,3 +148,10 @@ def _state(token: dict[str, object]) -> str:
     if token["expired"]:
         return "expired"
     return "used" if token["uses"] == token["max_uses"] else "good"
+
+
+def _note(token: dict[str, object]) -> str:
+    """Who decides."""
+    if token["approve"]:
+        return "each machine is approved"
+    return "copies get in" if token["admit_copies"] else ""

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """An identity of its own for a machine that was copied from an enrolled one: PROMISES.md §2.7, decision 0017.
 
-It holds the original's key, and that is all it can prove: it is put where the original is, and nowhere else.
+It holds the original's key, and that is all it can prove, as a thief of that key could: it waits for an operator, unless
+the original's token was made to admit copies, and is put where the original is, and nowhere else.
 """
 
 from __future__ import annotations
@@ -131,17 +132,22 @@ class Copying:
         return joined
 
     def _status(self, token: Token, original: Host, address: Address | None) -> HostStatus:
-        """At once while the original's token would let it in, one use of it counted; else an operator decides."""
-        registry, now = self._office.registry, self._office.now_unix_milliseconds()
-        try:
-            check_token(token, address, now)
-            good = registry.use_token(token.token_id, now)
-        except EnrolmentRefused:
-            good = False
-        if good and not token.approve:
+        """At once where the original's token admits copies, and is good: one use of it is counted. Else an operator decides,
+        and nothing is used up: whoever stole a key shall not empty a token."""
+        registry = self._office.registry
+        if token.admit_copies and not token.approve and self._used(token, address):
             return HostStatus.ACTIVE
         if registry.count_copies(original.host_id, HostStatus.PENDING) >= MAX_PENDING_COPIES:
             raise EnrolmentRefused(
                 "too_many_copies", "too many copies of this machine wait for approval: ask the operator"
             )
         return HostStatus.PENDING
+
+    def _used(self, token: Token, address: Address | None) -> bool:
+        """Whether the token let it in."""
+        now = self._office.now_unix_milliseconds()
+        try:
+            check_token(token, address, now)
+        except EnrolmentRefused:
+            return False
+        return self._office.registry.use_token(token.token_id, now)

@@ -183,8 +183,14 @@ class Notes:
 
     def __call__(self, kind: str, **facts: Any) -> None:
         """One line more. Raises StoreFailing for what lets somebody in; nobody stays in because a file cannot be written."""
+        self.all(kind, [facts])
+
+    def all(self, kind: str, lines: Sequence[Mapping[str, Any]]) -> None:
+        """So many lines more, of one kind, on the disk at once; as above."""
+        if not lines:
+            return
         try:
-            span = self._register.append([{"kind": kind, **facts}])
+            span = self._register.append([{"kind": kind, **facts} for facts in lines])
         except StoreFailing:
             if kind in PERMISSIVE:
                 raise

@@ -137,6 +137,7 @@ def token_facts(token: Token) -> dict[str, Any]:
         "site": token.site,
         "population": token.population.value,
         "approve": token.approve,
+        "admit_copies": token.admit_copies,
         "revoked": token.revoked,
     }
 
@@ -231,6 +232,7 @@ class _Replay:
                 site=str(line["site"]),
                 population=Population(line["population"]),
                 approve=bool(line["approve"]),
+                admit_copies=line.get("admit_copies", False) is True,
             )
             self._result.tokens += 1
         else:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import grpc
 
@@ -39,6 +39,19 @@ CleanFacts = Callable[[pb.Facts], bytes]
 """Facts as an agent sent them → encoded Facts within the alphabet and ranges of telemetry.proto."""
 
 
+class Call(Protocol):
+    """What is asked of a call: a part of grpc.ServicerContext."""
+
+    def peer(self) -> str:
+        """Who calls, as gRPC writes an address."""
+
+    def set_trailing_metadata(self, trailing_metadata: tuple[tuple[str, str], ...]) -> None:
+        """What goes with its end."""
+
+    def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        """End it. Raises what nobody but the caller of the servicer catches."""
+
+
 class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
     """For agents without a valid certificate."""
 
@@ -59,11 +72,7 @@ class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
         self._clean_facts = clean_facts
         self._on_failure = on_failure
 
-    def add_to(self, server: grpc.Server) -> None:
-        """Serve the three calls on `server`."""
-        pb_grpc.add_EnrolmentServiceServicer_to_server(self, server)
-
-    def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolResponse:
+    def Enrol(self, request: pb.EnrolRequest, context: Call) -> pb.EnrolResponse:
         """First identity, against a token; or one of its own for a copy, against its original's key."""
         return _answer(context, lambda: self._enrol(request, context.peer()))
 
@@ -84,13 +93,11 @@ class EnrolmentServicer(pb_grpc.EnrolmentServiceServicer):
         _log_joined(joined)
         return _enrol_response(joined)
 
-    def Challenge(self, request: pb.ChallengeRequest, context: grpc.ServicerContext) -> pb.ChallengeResponse:
+    def Challenge(self, request: pb.ChallengeRequest, context: Call) -> pb.ChallengeResponse:
         """A nonce to sign. Says nothing about whether the agent exists."""
         return _answer(context, lambda: pb.ChallengeResponse(nonce=self._challenges.issue(request.agent_id)))
 
-    def RenewExpired(
-        self, request: pb.RenewExpiredRequest, context: grpc.ServicerContext
-    ) -> pb.RenewExpiredResponse:
+    def RenewExpired(self, request: pb.RenewExpiredRequest, context: Call) -> pb.RenewExpiredResponse:
         """A new certificate against the signed nonce."""
         return _answer(context, lambda: self._renew_expired(request), self._on_failure)
 
@@ -147,7 +154,7 @@ def _log_joined(joined: Joined) -> None:
 
 
 def _answer(
-    context: grpc.ServicerContext,
+    context: Call,
     call: Callable[[], T],
     on_failure: Callable[[str], None] = lambda reason: None,
 ) -> T:

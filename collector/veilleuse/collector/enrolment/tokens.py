@@ -47,6 +47,8 @@ class TokenOrder:
     networks: tuple[str, ...] = ()
     """CIDR networks it may be used from; empty = any."""
     approve: bool = False
+    admit_copies: bool = False
+    """Copies of its machines get in by themselves: whoever stole a key of one does, too."""
 
     def __post_init__(self) -> None:
         checked_name("entity", self.org_entity)
@@ -57,6 +59,8 @@ class TokenOrder:
             raise UsageError(
                 f"--hours must be more than 0 and at most {MAX_DAYS * 24} ({MAX_DAYS} days), not {self.hours:g}"
             )
+        if self.approve and self.admit_copies:
+            raise UsageError("--approve and --admit-copies exclude each other: leave out one of them")
         for network in self.networks:
             try:
                 ip_network(network)

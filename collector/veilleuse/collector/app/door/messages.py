@@ -29,6 +29,9 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_BODY_BYTES: Final = 64 * 1024
 """A request for a certificate is 4 KiB at the most, with its facts some 10; an answer carries a chain and two roots."""
 
+SECONDS: Final = 5.0
+"""How long the door waits for what the collector answers from memory."""
+
 
 class Unanswered(CollectorError):
     """The other side has gone, is too slow, or says what makes no sense."""
@@ -104,6 +107,14 @@ def ask(
                 return decode(reading)
     except OSError as error:
         raise Unanswered(f"cannot ask the collector on {data_dir}: {error.strerror or error}") from error
+
+
+def reasons_from(head: Mapping[str, Any]) -> dict[str, int]:
+    """Raises Unanswered."""
+    try:
+        return {str(reason): int(count) for reason, count in head["reasons"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unanswered("the door makes no sense") from error
 
 
 def opening_from(head: Mapping[str, Any]) -> Opening:

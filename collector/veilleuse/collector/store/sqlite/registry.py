@@ -35,7 +35,7 @@ from veilleuse.wire.vocabulary import Population
 
 _TOKEN_COLUMNS: Final = (
     "token_id, token_sha256, created_unix_milliseconds, expires_unix_milliseconds, max_uses, uses, networks,"
-    " org_entity, site, population, approve, revoked"
+    " org_entity, site, population, approve, revoked, admit_copies"
 )
 _CERTIFICATE_COLUMNS: Final = (
     "serial, host_id, generation, public_key_sha256, certificate_der, issued_unix_milliseconds,"
@@ -196,12 +196,13 @@ class SqliteRegistry:
         site: str,
         population: Population,
         approve: bool,
+        admit_copies: bool = False,
     ) -> int:
         """Its token_id. Raises sqlite3.IntegrityError when the site is unknown."""
         with self._data.transaction() as connection:
             cursor = connection.execute(
                 "INSERT INTO tokens (token_sha256, created_unix_milliseconds, expires_unix_milliseconds, max_uses,"
-                " networks, org_entity, site, population, approve) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " networks, org_entity, site, population, approve, admit_copies) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     token_sha256,
                     created_unix_milliseconds,
@@ -212,6 +213,7 @@ class SqliteRegistry:
                     site,
                     number(population),
                     int(approve),
+                    int(admit_copies),
                 ),
             )
         return int(cursor.lastrowid or 0)
@@ -437,6 +439,7 @@ def _token(row: Any) -> Token:
         population,
         approve,
         revoked,
+        admit_copies,
     ) = row
     return Token(
         token_id,
@@ -451,4 +454,5 @@ def _token(row: Any) -> Token:
         POPULATIONS[population],
         bool(approve),
         bool(revoked),
+        bool(admit_copies),
     )

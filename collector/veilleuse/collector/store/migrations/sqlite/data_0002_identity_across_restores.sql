@@ -15,6 +15,9 @@ ALTER TABLE hosts ADD COLUMN returned_instances INTEGER NOT NULL DEFAULT 0;
 -- How often two holders were seen under this identity; 0 again once an operator has looked.
 ALTER TABLE hosts ADD COLUMN conflicts INTEGER NOT NULL DEFAULT 0;
 
+-- Whether a copy of a machine that enrolled with it gets in at once while the token is good; else an operator decides.
+ALTER TABLE tokens ADD COLUMN admit_copies INTEGER NOT NULL DEFAULT 0;
+
 -- Machines that were forgotten: nothing but the hash of their id is left, so that their certificate is refused.
 CREATE TABLE forgotten (
     agent_id_sha256 BLOB PRIMARY KEY,

@@ -1,0 +1,196 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The collector's side of the door: starts its process, gives it what it shows, and answers the calls it lets through."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from io import BufferedIOBase
+from typing import Any, Final, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from veilleuse.collector.app.certificate import ServerCertificate
+from veilleuse.collector.app.child import Child, leashed
+from veilleuse.collector.app.door.messages import (
+    Certificate,
+    Opening,
+    Reply,
+    Unanswered,
+    as_head,
+    decode,
+    encode,
+    reasons_from,
+)
+from veilleuse.collector.app.servers import unavailable
+from veilleuse.collector.enrolment.service import EnrolmentServicer
+from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.private_socket import DOOR_FILE, PrivateServer
+from veilleuse.collector.settings import CollectorSettings, child_environment
+from veilleuse.wire import metadata
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+PLACES: Final = 16
+"""Calls at work (the door lets 4 through), its question about the certificate, and what a door that died has left."""
+READY_SECONDS: Final = 30.0
+"""An interpreter starts in a quarter of a second; a loaded machine may take its time."""
+SETTING: Final = "grpc.enrolment_address"
+
+
+@contextmanager
+def doorway(
+    settings: CollectorSettings,
+    servicer: EnrolmentServicer,
+    certificate: ServerCertificate,
+    count_refusal: Callable[[str, int], None],
+) -> Iterator[str]:
+    """Serve enrolments while the block runs; gives host:port, with the port that was got.
+
+    Raises AddressUnavailable, DataDirectoryError, or CollectorError when the door does not open.
+    """
+    desk = _Desk(settings.grpc.enrolment_address, _Methods(servicer), certificate, count_refusal)
+    with closing(PrivateServer(settings.data_dir, DOOR_FILE, desk.converse, places=PLACES)):
+        child = Child("door", leashed("veilleuse.collector.app.door"), child_environment(settings))
+        child.start()
+        try:
+            yield desk.wait_until_open()
+        finally:
+            child.stop()
+
+
+class _Desk:
+    """Answers the door's questions; of each connection one."""
+
+    def __init__(
+        self,
+        address: str,
+        methods: _Methods,
+        certificate: ServerCertificate,
+        count_refusal: Callable[[str, int], None],
+    ) -> None:
+        self._address = address
+        self._methods = methods
+        self._certificate = certificate
+        self._count_refusal = count_refusal
+        self._heard = threading.Event()
+        self._is_open = False
+
+    def wait_until_open(self) -> str:
+        """host:port. Raises AddressUnavailable, CollectorError."""
+        if not self._heard.wait(READY_SECONDS):
+            raise CollectorError(
+                f"the door of {SETTING} did not open within {READY_SECONDS:g} s: its lines in the log say why"
+            )
+        if not self._is_open:
+            raise unavailable(self._address, SETTING)
+        return self._address
+
+    def converse(self, reading: BufferedIOBase, writing: BufferedIOBase) -> None:
+        """A question that makes no sense gets no answer."""
+        try:
+            head, body = self._answer(*decode(reading))
+        except Unanswered as error:
+            log.debug("door not understood", extra={"error": str(error)})
+            return
+        writing.write(encode(head, body))
+
+    def _answer(self, head: dict[str, Any], body: bytes) -> tuple[Mapping[str, object], bytes]:
+        match head:
+            case {"op": "open"}:
+                return as_head(Opening(self._address, self._methods.names, self._shown())), b""
+            case {"op": "listening", "address": str(address)}:
+                self._address, self._is_open = (
+                    address,
+                    True,
+                )  # a door that is started again gets the same port
+                self._heard.set()
+            case {"op": "unavailable"}:
+                log.error("the door has no address", extra={"address": self._address, "setting": SETTING})
+                self._heard.set()
+            case {"op": "certificate", "sha256": str(sha256)}:
+                shown = self._shown()
+                return ({} if shown.sha256 == sha256 else as_head(shown)), b""
+            case {"op": "call", "method": str(method), "peer": str(peer)}:
+                reply, response = self._methods.call(method, peer, body)
+                return as_head(reply), response
+            case {"op": "refused"}:
+                for reason, count in reasons_from(head).items():
+                    self._count_refusal(reason, count)
+            case _:
+                raise Unanswered("not a question")
+        return {}, b""
+
+    def _shown(self) -> Certificate:
+        identity = self._certificate.present()
+        return Certificate(identity.key_pem.decode("ascii"), identity.chain_pem.decode("ascii"))
+
+
+class _Methods:
+    """The calls of the contract's EnrolmentService, by their name on the network."""
+
+    def __init__(self, servicer: EnrolmentServicer) -> None:
+        service = pb.DESCRIPTOR.services_by_name["EnrolmentService"]
+        self._methods: dict[str, tuple[type[Message], Callable[[Any, _Call], Message]]] = {
+            f"/{service.full_name}/{method.name}": (
+                GetMessageClass(method.input_type),
+                getattr(servicer, method.name),
+            )
+            for method in service.methods
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(self._methods)
+
+    def call(self, name: str, peer: str, request: bytes) -> tuple[Reply, bytes]:
+        """How the call ends, and the encoded response. Raises Unanswered when there is no such call."""
+        if name not in self._methods:
+            raise Unanswered("no such call")
+        kind, method = self._methods[name]
+        call = _Call(peer)
+        try:
+            response = method(kind.FromString(request), call)
+        except DecodeError:
+            return _not_a_message(), b""
+        except _AbortedError as aborted:
+            return aborted.reply, b""
+        return Reply(grpc.StatusCode.OK.name), response.SerializeToString()
+
+
+def _not_a_message() -> Reply:
+    said = ((metadata.REASON, "bad_request"), (metadata.RETRY_AFTER, "0"))
+    return Reply(grpc.StatusCode.INVALID_ARGUMENT.name, "the request is not a message of the contract", said)
+
+
+class _AbortedError(Exception):
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.code)
+        self.reply = reply
+
+
+class _Call:
+    """What the servicer asks of a call: veilleuse.collector.enrolment.service.Call."""
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
+        self._trailing: tuple[tuple[str, str], ...] = ()
+
+    def peer(self) -> str:
+        """As gRPC writes it: the caller's address, not the door's."""
+        return self._peer
+
+    def set_trailing_metadata(self, trailing_metadata: tuple[tuple[str, str], ...]) -> None:
+        """Sent when the call is aborted."""
+        self._trailing = trailing_metadata
+
+    def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        """End the call."""
+        raise _AbortedError(Reply(code.name, details, self._trailing))

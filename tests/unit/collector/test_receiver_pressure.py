@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The service of :8641 when more arrives than it can take: who is shed, who is not, and when they may come back."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+import grpc
+
+from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, realistic, site
+from tests.service import Service
+from tests.unit.collector.receiving import hello, hold, refusal, stream_request, until
+from veilleuse.collector import settings
+from veilleuse.collector.settings import Grpc
+from veilleuse.collector.store.sqlite import create_store
+
+
+def test_backlog_is_shed_before_live_data_and_hello_is_never(tmp_path, authority):
+    """The disk does not answer, half of the places hold backlog: another backlog is told to come back with a delay, live data
+    wait in the rest; a second push of the same agent is refused; Hello's turn is not taken by any of them."""
+    limits = settings.Store(free_bytes_minimum=0)
+    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
+        store.registry.put_site(site())
+        service = Service(tmp_path, store, authority, Grpc(workers=8, queue_pushes=4))
+        service.writer.start()
+        service.server.start()
+        agents = [service.agent() for _ in range(6)]
+        for stub, stream in agents:
+            stub.Hello(hello(stream))
+            stream.add(*(realistic(MONDAY_10H + i * 300_000) for i in range(200)))
+            assert stream.request().ByteSize() > 32 * 1024
+        release = hold(service)
+        waiting = [stub.Push.future(stream.request(), timeout=10) for stub, stream in agents[:2]]
+        until(lambda: service.writer.waiting == 2)
+        code, reason, delay = refusal(agents[2][0].Push, agents[2][1].request())
+        assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "backlog_full")
+        assert 5_000 <= delay <= 30_000
+        assert refusal(agents[0][0].Push, agents[0][1].request(1, 1))[1] == "one_at_a_time"
+        waiting += [stub.Push.future(stream.request(1, 1), timeout=10) for stub, stream in agents[3:5]]
+        until(lambda: service.writer.waiting == 4)
+        assert refusal(agents[5][0].Push, agents[5][1].request(1, 1))[1] == "queue_full"
+        greeting = agents[5][0].Hello.future(hello(agents[5][1]), timeout=10)
+        release.set()
+        assert [push.result().mark for push in waiting] == [200, 200, 1, 1]
+        assert greeting.result().next_send_after_milliseconds >= 0
+        assert service.health.snapshot()["calls_refused"] == {
+            "backlog_full": 1,
+            "one_at_a_time": 1,
+            "queue_full": 1,
+        }
+        for channel in service.channels:
+            channel.close()
+        service.server.stop(0).wait()
+        service.writer.stop()
+
+
+def test_a_machine_that_begins_too_many_streams_comes_back_tomorrow(service, monkeypatch):
+    """RESOURCE_EXHAUSTED with a delay beyond the next midnight UTC; its running stream goes on."""
+    stub, stream = service.agent()
+    stub.Push(stream_request(stream))
+    monkeypatch.setattr("veilleuse.collector.store.sqlite.bounds.MOST_EPOCHS_A_DAY", 1)
+    other = Stream(stream.host_id)
+    other.add(realistic(MONDAY_10H))
+    code, reason, delay = refusal(stub.Push, other.request())
+    assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too_many_epochs")
+    left = 24 * HOUR - time.time_ns() // 1_000_000 % (24 * HOUR)
+    assert left - 10_000 <= delay <= left + HOUR
+    assert stub.Push(stream_request(stream)).mark == 2
+    assert service.health.snapshot()["pushes"] == {"stored": 2, "too_many_epochs": 1}
