@@ -235,7 +235,6 @@ SERVICE: Final = (
                 "Temps pour rassembler et écrire une exposition.",
                 "s",
                 (Query(series(c.RENDER), "rendu"),),
-                12,
             ),
             Panel(
                 62,

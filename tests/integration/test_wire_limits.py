@@ -17,6 +17,7 @@ from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, PingFrame, RstStr
 from tests.machines import Machine, Served, served, settings_in
 from tests.promises.raw import PUSH, Connection, tls
 from veilleuse.collector.app import servers
+from veilleuse.collector.app.options import OPTIONS
 from veilleuse.wire.limits import MAX_PUSH_BYTES
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -121,7 +122,7 @@ def test_there_is_no_reflection(machine):
 )
 def test_connections_end(tmp_path, monkeypatch, option, real, scaled):
     """Idle for 5 min, or an hour old with 5 min of grace: closed. Shown with a thousandth of the time."""
-    options = dict(servers.OPTIONS)
+    options = dict(OPTIONS)
     assert options[option] == real
     assert options["grpc.max_connection_age_grace_ms"] == 300_000
     options |= {option: scaled}
@@ -146,7 +147,7 @@ def test_connections_end(tmp_path, monkeypatch, option, real, scaled):
 
 def test_the_handshake_and_the_strikes_are_as_promised():
     """5 s and 2; S9 and the pings above show that gRPC keeps to them."""
-    options = dict(servers.OPTIONS)
+    options = dict(OPTIONS)
     assert options["grpc.server_handshake_timeout_ms"] == 5_000
     assert options["grpc.http2.max_ping_strikes"] == 2
     assert options["grpc.max_concurrent_streams"] == 4

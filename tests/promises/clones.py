@@ -125,11 +125,10 @@ class Room:
             lambda: "web ready" in self.stack.log("veilleuse"), "the collector serves", process=process
         )
 
-    def join_file(self, uses: int, **more: str) -> Path:
-        """Of a token for the whole room."""
+    def join_file(self, uses: int, *words: str) -> Path:
+        """Of a token for the whole room. `words`: more options of `veilleuse token create`."""
         path = self.folder / "join"
         path.unlink(missing_ok=True)
-        words = [word for name, value in more.items() for word in (f"--{name}", value)]
         place = ("--entity", "DSI", "--site", "test", "--population", "server")
         made = ("--uses", str(uses), "--output", str(path))
         self.stack.must("veilleuse", "token", "create", *place, *made, *words)

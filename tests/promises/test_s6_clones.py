@@ -57,11 +57,12 @@ def everyone(machines: list[Machine], work: Callable[[Machine], Result]) -> list
 
 @pytest.mark.promise("S6")
 def test_five_clones(tmp_path, figure):
-    """Five clones contact at once: five new ids beside the original's, each with its own records only, seen as copies."""
+    """Where the token admits copies, five contact at once: five new ids beside the original's, each with its own records only,
+    seen as copies."""
     with room(tmp_path) as made:
         made.start_collector()
         template = made.template
-        assert template.run("enrol", str(made.join_file(uses=6))).returncode == 0
+        assert template.run("enrol", str(made.join_file(6, "--admit-copies"))).returncode == 0
         _measure(template)
         clones = made.image(5)
         began = time.monotonic()
@@ -84,13 +85,49 @@ def test_five_clones(tmp_path, figure):
 
 
 @pytest.mark.promise("S6")
+def test_five_clones_wait_for_the_operator(tmp_path, figure):
+    """By default all of them wait, and the operator sees whose copies they are; one command admits them; what each measured
+    before, while it waited and after is all there, under its own id."""
+    with room(tmp_path) as made:
+        made.start_collector()
+        template = made.template
+        assert template.run("enrol", str(made.join_file(9))).returncode == 0
+        clones = made.image(5)
+        assert {done.returncode for done in everyone(clones, lambda clone: clone.run("run", "--check"))} == {
+            0
+        }
+        for _ in range(2):
+            for clone in clones:
+                _measure(clone)
+            waiting = everyone(clones, lambda clone: clone.run("send"))
+            assert all("waits for an operator's approval" in done.stderr for done in waiting), waiting
+        pending = [host for host in made.hosts() if host["status"] == "pending"]
+        assert {host["copy_of"] for host in pending} == {template.agent_id()}
+        assert len(pending) == 5
+        assert hosts_by_watts(made) == {}
+        made.stack.must("veilleuse", "hosts", "activate", "--copies-of", template.agent_id()[:12])
+        for clone in clones:
+            _measure(clone)
+        assert [done.returncode for done in everyone(clones, lambda clone: clone.run("send"))] == [0] * 5
+        ids = {machine.watts: machine.agent_id() for machine in (template, *clones)}
+        kept, mixed = _minutes(made), _mixed(made, ids)
+        figure(
+            f"by default 5 of 5 clones waited, one command admitted them, {kept} of 15 minutes kept, {mixed} mixed"
+        )
+        assert len(set(ids.values())) == 6
+        assert kept == 15
+        assert mixed == 0
+
+
+@pytest.mark.promise("S6")
 @pytest.mark.long
 def test_fifty_clones(tmp_path, figure):
-    """Fifty services start at once from one image, the original goes on: 50 distinct ids within 2 min, 0 samples mixed."""
+    """The token admits copies, fifty services start at once from one image, the original goes on: 50 distinct ids within 2 min,
+    0 samples mixed."""
     with room(tmp_path, FINE) as made:
         made.start_collector()
         template = made.template
-        assert template.run("enrol", str(made.join_file(uses=51))).returncode == 0
+        assert template.run("enrol", str(made.join_file(51, "--admit-copies"))).returncode == 0
         service = template.start("run")
         made.stack.wait_for(
             lambda: _has_rows(template), "the template measures", seconds=150, process=service
@@ -133,6 +170,15 @@ def _has_rows(machine: Machine) -> bool:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         waiting = db.execute("SELECT (SELECT count(*) FROM pending) + (SELECT count(*) FROM outbox)")
         return bool(waiting.fetchone()[0])
+
+
+def _minutes(made: Room) -> int:
+    """How many measured minutes are stored."""
+    ((milliseconds,),) = stored(
+        made, "SELECT coalesce(sum(covered_milliseconds), 0) FROM point_sums WHERE grain = 1"
+    )
+    assert isinstance(milliseconds, int)
+    return milliseconds // 60_000
 
 
 def _mixed(made: Room, ids: dict[int, str]) -> int:

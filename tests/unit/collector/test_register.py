@@ -120,7 +120,9 @@ def test_what_came_after_a_backup_is_known_again(place):
     place.backup()
     with place.opened() as desk:
         second = desk.join(before)
-        after = desk.token(site="Nouveau site", org_entity="Écoles", population="workstation", uses=2)
+        after = desk.token(
+            site="Nouveau site", org_entity="Écoles", population="workstation", uses=2, admit_copies=True
+        )
         third = desk.join(after)
         waiting = desk.join(desk.token(approve=True))
         desk.set(waiting, "active")
@@ -128,6 +130,7 @@ def test_what_came_after_a_backup_is_known_again(place):
     with place.opened() as desk:
         assert [desk.standing(one) for one in (first, second, third, waiting)] == [""] * 4
         assert desk.uses() == [2, 1, 1]
+        assert [token["admit_copies"] for token in desk.perform("token_list", {})] == [False, True, False]
         again = desk.collector.store.registry.host_by_agent_id(third.host.agent_id)
         assert (again.org_entity, again.site, again.population) == (
             third.host.org_entity, third.host.site, third.host.population,

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping
 
 _STATE_TIMEOUT_SECONDS = 2.0
+_SEND_TIMEOUT_SECONDS = 1.0
 
 
 class SystemdNotifier:
@@ -59,6 +60,7 @@ class SystemdNotifier:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.settimeout(_SEND_TIMEOUT_SECONDS)  # a manager that does not read must not stop the measuring
                 channel.sendto(message.encode(), self._address)
         except OSError:
             return  # the manager is going away; nothing here depends on it

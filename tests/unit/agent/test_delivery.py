@@ -1,0 +1,225 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Resident and sender on one real spool, a collector that fails in every way, backups on both sides: produced = stored + declared."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, Phase
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from tests.fakes.agent import EPOCH_START, record
+from tests.unit.agent.delivery import MINUTE, Fault, ModelCollector, minutes_of
+from veilleuse.agent import sender as sender_module
+from veilleuse.agent import spool as spool_module
+from veilleuse.agent.encode import WireEncoder
+from veilleuse.agent.errors import AgentError, SpoolError
+from veilleuse.agent.model import Gap
+from veilleuse.agent.outbox import Outbox, Ring
+from veilleuse.agent.sender import Sender
+from veilleuse.agent.spool import Bounds, FileSpool, connect, gap_over
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import GapReason
+
+BOUNDS = Bounds(max_bytes=160 * 1024, disk_reserve_bytes=500_000_000)
+"""Some 250 rows."""
+QUEUED_ROWS = 90
+"""As resident.QUEUED_ROWS."""
+RING = Ring(milliseconds=60 * MINUTE, records=6, max_bytes=24 * 1024, quarantine_bytes=4 * 1024)
+PAGES_WITHOUT_BOUND = 1 << 30
+FAULTS = st.lists(st.sampled_from(Fault), max_size=6)
+MACHINE = hypothesis_settings(
+    max_examples=60,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+
+class Delivery(RuleBasedStateMachine):
+    """Everything but the network's bytes is real. `quiet` is what every run ends with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory(prefix="veilleuse-delivery-")
+        self.path = Path(self.folder.name) / "spool.db"
+        self.collector = ModelCollector()
+        self.collector.meanwhile = lambda: self.append(2)
+        self.now = EPOCH_START + 86_400_000
+        self.made = 0
+        """Minutes measured so far, on whatever timeline."""
+        self.undated = 0
+        self.timeline: set[int] = set()
+        """Minutes that this machine has measured, as it remembers it."""
+        self.queue: list[str] = []
+        """What could not be written yet, as in the resident's memory."""
+        self.backups: list[tuple[bytes, set[int], list[str]]] = []
+        self.went_back = False
+        self.disk_free = True
+        self.open()
+
+    def open(self) -> None:
+        self.connections = [connect(self.path, busy_timeout_milliseconds=0) for _ in range(2)]
+        for connection in self.connections:
+            connection.execute("PRAGMA synchronous = OFF")
+        resident, sender = self.connections
+        self.spool = FileSpool(resident, self.path, BOUNDS)
+        self.outbox = Outbox(sender, self.path, WireEncoder(), RING)
+
+    def close(self) -> None:
+        for connection in self.connections:
+            connection.close()
+
+    def teardown(self) -> None:
+        try:
+            self.quiet()
+        finally:
+            self.close()
+            self.folder.cleanup()
+
+    # ------------------------------------------------------------------------------ what happens
+
+    @rule(count=st.one_of(st.integers(1, 6), st.integers(20, 90)))
+    def append(self, count: int) -> None:
+        """The resident writes what it measured; what it cannot write it keeps."""
+        minutes = range(self.made, self.made + count)
+        self.made += count
+        self.timeline |= set(minutes)
+        self.write(record(minute).to_json() for minute in minutes)
+
+    @rule()
+    def append_undated(self) -> None:
+        """A stretch nobody can date."""
+        self.undated += 1
+        self.write([Gap(GapReason.CLOCK_UNKNOWN, ((None, 10_000 + self.undated),), 1).to_json()])
+
+    def write(self, bodies: Any) -> None:
+        self.queue += bodies
+        try:
+            self.spool.append(self.queue, {})
+        except SpoolError:
+            if len(self.queue) > QUEUED_ROWS:  # as Resident._keep
+                half = len(self.queue) // 2
+                self.queue[:half] = [gap_over(GapReason.SPOOL_CAP, self.queue[:half]).to_json()]
+        else:
+            self.queue.clear()
+
+    @rule(faults=FAULTS, minutes=st.integers(0, 90))
+    def contact(self, faults: list[Fault], minutes: int = 1) -> None:
+        """The sender is started; whatever stops it, the next one goes on."""
+        self.now += minutes * MINUTE
+        self.collector.faults = iter(faults)
+        with suppress(AgentError):
+            Sender(self.outbox, self.collector, pb.Facts(agent_version="0.2.0"), lambda: self.now).contact()
+
+    @rule(share=st.floats(0, 1))
+    def refuse(self, share: float) -> None:
+        """The collector will never take one of these minutes."""
+        if self.made:
+            self.collector.refused.add(round(share * (self.made + 5)))
+
+    @rule(ahead=st.integers(0, 5))
+    def poison(self, ahead: int) -> None:
+        """Nor any request with that one in it."""
+        self.collector.poison.add(self.made + ahead)
+
+    @rule(on=st.booleans())
+    def refuse_dated_gaps(self, on: bool) -> None:
+        """A collector for which a period is full."""
+        self.collector.refuses_dated_gaps = on
+
+    @rule(free=st.booleans())
+    def disk(self, free: bool) -> None:
+        """Full: no file grows. Else there is room."""
+        self.disk_free = free
+        for connection in self.connections:
+            connection.execute(f"PRAGMA max_page_count = {PAGES_WITHOUT_BOUND if free else 1}")
+
+    @rule()
+    def back_up(self) -> None:
+        """A snapshot of the machine."""
+        self.backups.append((self.path.read_bytes(), set(self.timeline), list(self.queue)))
+
+    @precondition(lambda self: self.backups)
+    @rule(which=st.floats(0, 1))
+    def roll_back(self, which: float) -> None:
+        """The machine is that snapshot again, and a new sender and a new resident start."""
+        content, timeline, queue = self.backups[round(which * (len(self.backups) - 1))]
+        self.close()
+        self.path.write_bytes(content)
+        self.timeline, self.queue = set(timeline), list(queue)
+        self.went_back = True
+        self.open()
+
+    @rule(which=st.floats(0, 1))
+    def restore(self, which: float) -> None:
+        """The collector is restored from a backup."""
+        back = round(which * (len(self.collector.states) - 1))
+        if back < len(self.collector.states) - 1:
+            self.collector.restore(back)
+            self.went_back = True
+
+    # -------------------------------------------------------------------------------- what must hold
+
+    def quiet(self) -> None:
+        """Nothing fails any more: all that waits goes out, and every minute is accounted for."""
+        self.disk(free=True)
+        for _ in range(60):
+            self.write(())
+            self.contact([])
+            if not self.queue and not self.spool.pending():
+                break
+        assert not self.queue
+        assert self.spool.pending() == 0, "something blocks the queue"
+        self.check()
+
+    def check(self) -> None:
+        stored = self.collector.measurements()
+        assert not {minute for minute, times in stored.items() if times > 1}, "stored twice"
+        dated: Counter[int] = Counter()
+        undated_records = 0
+        for gap in self.collector.gaps():
+            if gap.reason == pb.GAP_REASON_CLOCK_UNKNOWN:
+                continue
+            minutes = minutes_of(gap)
+            whole = all(span.HasField("period") for span in gap.spans) and gap.spans
+            if whole and gap.records == len(minutes):
+                assert sum(span.milliseconds for span in gap.spans) == len(minutes) * MINUTE
+            assert len(minutes) <= gap.records, "a gap over more than it says"
+            undated_records += gap.records - len(minutes)
+            dated.update(minutes)
+        told = set(stored) | set(dated)
+        assert told <= set(range(self.made)), "of no minute there ever was"
+        missing = self.timeline - told
+        assert len(missing) <= undated_records, f"lost without a word: {sorted(missing)[:9]}"
+        if not self.went_back:
+            assert not set(stored) & set(dated), "declared lost, and stored"
+            assert max(dated.values(), default=1) == 1, "declared lost twice"
+            self.check_exactly(stored, undated_records - len(missing))
+
+    def check_exactly(self, stored: Counter[int], left: int) -> None:
+        """Nobody went back: not a gap too many either."""
+        undated = [gap for gap in self.collector.gaps() if gap.reason == pb.GAP_REASON_CLOCK_UNKNOWN]
+        lost = self.undated - len(undated)
+        assert left == lost, f"{left} records declared of which there is nothing to tell; {lost} undated gaps went"
+        seen = Counter(gap.spans[0].milliseconds for gap in undated)
+        assert max(seen.values(), default=1) == 1
+
+
+class TestDelivery(Delivery.TestCase):  # type: ignore[misc,name-defined]
+    """Quick."""
+
+    settings = MACHINE
