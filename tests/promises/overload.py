@@ -135,12 +135,13 @@ async def _open(clients: list[Client], until: float, results: Results, per_secon
 
     async def one(client: Client) -> None:
         await client.push(results)
-        idle.append(client)
+        if not client.exhausted:
+            idle.append(client)
 
     due = time.monotonic()
     while due < until:
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-        if idle and not idle[0].exhausted:
+        if idle:
             task = asyncio.ensure_future(one(idle.popleft()))
             under_way.add(task)
             task.add_done_callback(under_way.discard)

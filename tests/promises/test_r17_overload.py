@@ -61,10 +61,10 @@ def test_five_times_its_capacity(tmp_path, figure):
         trial.stack.wait_for(trial.serves, "the collector serves", process=trial.collector)
         assert trial.collector is not None
         with Largest(trial.collector.pid) as largest:
-            before = told(trial.overload(servers[:24], "closed", 10, RECORDS, 24, 60))
+            before = told(trial.overload(servers[:24], "closed", 10, RECORDS, 24, 100))
             offered = 5 * before["stored_per_second"]
-            loaded = told(trial.overload(servers, "open", 30, RECORDS, offered, 30))
-            after = told(trial.overload(servers[:24], "closed", 10, RECORDS, 24, 60))
+            loaded = told(trial.overload(servers, "open", 25, RECORDS, offered, 50))
+            after = told(trial.overload(servers[:24], "closed", 10, RECORDS, 24, 100))
     capacity = (before["stored_per_second"] + after["stored_per_second"]) / 2
     goodput = loaded["stored_per_second"] / capacity
     refused = sum(loaded["refused"].values())
@@ -72,6 +72,7 @@ def test_five_times_its_capacity(tmp_path, figure):
         f"offered {offered:.0f} pushes/s of {RECORDS} records, capacity {capacity:.0f}/s: goodput {goodput:.0%}, "
         f"p99 {loaded['p99_seconds']:.1f} s, RSS ≤ {largest.bytes / 2**20:.0f} MiB, {refused} refused ({loaded['refused']})"
     )
+    assert "the plan was too small" not in loaded["refused"]
     assert goodput >= 0.9
     assert loaded["p99_seconds"] < 5
     assert largest.bytes < RSS_BYTES

@@ -234,7 +234,7 @@ def test_whatever_is_in_the_file_it_starts(place, rubbish, caplog):
 
 
 @pytest.mark.parametrize(
-    "kind", ["host", "token", "site", "forgotten", "excluded", "admitted", "uses", "token_revoked"]
+    "kind", ["host", "token", "site", "forgotten", "excluded", "admitted", "token_revoked"]
 )
 def test_lines_of_ours_without_sense_are_left_out(place, kind):
     """Facts of the wrong type, or missing: counted, and the collector starts."""
@@ -359,3 +359,127 @@ def test_a_register_that_root_made_is_the_service_s(place):
     with place.opened() as desk:
         desk.join(desk.token())
     assert place.register.stat().st_uid == 65534
+
+
+# --- a register that is not the one this registry wrote to last
+
+
+def test_a_register_that_is_put_back_late_is_heard(place):
+    """A restore that began without it, a disk mounted afterwards: all of it counts, though the numbers went on elsewhere. Who
+    was put out is out, who was let in is in, what was decided meanwhile stays, and the next restore knows both."""
+    with place.opened() as desk:
+        token = desk.token(uses=9)
+        revoked, suspended, forgiven, waits = (desk.join(token) for _ in range(4))
+        desk.set(waits, "suspended")
+    place.backup()
+    with place.opened() as desk:
+        desk.set(revoked, "revoked")
+        desk.set(forgiven, "suspended")
+        desk.set(forgiven, "active")
+        desk.set(waits, "active")
+        late = desk.join(token)
+        desk.set(suspended, "suspended")
+    kept = place.register.read_bytes()
+    place.register.unlink()
+    place.restore()
+    with place.opened() as desk:
+        meanwhile = [desk.join(token) for _ in range(4)]
+        desk.set(meanwhile[0], "revoked")
+    place.register.write_bytes(kept)
+    for restored in (False, True):
+        if restored:
+            place.restore()
+        with place.opened() as desk:
+            standing = [desk.standing(one) for one in (revoked, suspended, forgiven, late, *meanwhile)]
+            assert standing == ["revoked", "suspended", "", "", "revoked", "", "", ""]
+            assert desk.standing(waits) == "suspended", "an activation of unknown age ends no suspension"
+            assert desk.uses() == [8]
+
+
+def test_an_older_copy_of_the_register_is_completed(place):
+    """Put back from a backup of that disk, or a disk that lost what it had promised: what the registry knows is written anew."""
+    with place.opened() as desk:
+        host = desk.join(desk.token())
+    place.backup()
+    older = place.register.read_bytes()
+    with place.opened() as desk:
+        desk.set(host, "revoked")
+    place.register.write_bytes(older)
+    with place.opened():
+        pass
+    place.restore()
+    with place.opened() as desk:
+        assert desk.standing(host) == "revoked"
+
+
+def test_what_could_not_be_noted_is_noted_at_the_next_start(place):
+    """A revocation holds while the file cannot be written, and survives a restore once it can."""
+    with place.opened() as desk:
+        host, other = (desk.join(desk.token()) for _ in range(2))
+    place.backup()
+    aside = place.register.with_name("aside")
+    with place.opened() as desk:
+        place.register.rename(aside)
+        place.register.mkdir()
+        desk.set(host, "revoked")
+        place.register.rmdir()
+        aside.rename(place.register)
+        desk.set(other, "suspended")
+    with place.opened() as desk:
+        assert (desk.standing(host), desk.standing(other)) == ("revoked", "suspended")
+    place.restore()
+    with place.opened() as desk:
+        assert (desk.standing(host), desk.standing(other)) == ("revoked", "suspended")
+
+
+def test_a_register_that_cannot_be_read_is_not_written_to(place):
+    """Else the lines nobody saw would count as seen: nobody is let in until it can be read, and then all of it counts."""
+    with place.opened() as desk:
+        token = desk.token(uses=9)
+        host = desk.join(token)
+    place.backup()
+    with place.opened() as desk:
+        desk.set(host, "revoked")
+    place.restore()
+    aside = place.register.with_name("aside")
+    place.register.rename(aside)
+    place.register.mkdir()
+    with place.opened() as desk:
+        place.register.rmdir()
+        aside.rename(place.register)
+        with pytest.raises(StoreFailing, match="could not be read"):
+            desk.join(token)
+    with place.opened() as desk:
+        assert desk.standing(host) == "revoked"
+        desk.join(token)
+
+
+def test_a_link_to_another_disk_stays_one(place, tmp_path):
+    """Whoever links the file instead of setting pki.register_file: it is written anew where it lies, and the link is kept."""
+    elsewhere = tmp_path / "other-disk" / "register.jsonl"
+    elsewhere.parent.mkdir()
+    place.register.symlink_to(elsewhere)
+    with place.opened() as desk:
+        gone = desk.join(desk.token())
+        desk.perform("host_forget", {"host": gone.host.agent_id.hex(), "who": "ops", "why": "art. 17"})
+    assert place.register.is_symlink()
+    assert gone.host.agent_id.hex() not in elsewhere.read_text()
+
+
+def test_a_line_that_puts_out_lets_nobody_in(place):
+    """What is believed without a commit can only be to somebody's disadvantage."""
+    with place.opened() as desk:
+        host = desk.join(desk.token())
+        desk.set(host, "suspended")
+    last, of = max(line["n"] for line in place.lines()), place.lines()[-1]["of"]
+    forged = {
+        "n": last + 1,
+        "of": of,
+        "kind": "excluded",
+        "agent_id": host.host.agent_id.hex(),
+        "status": "active",
+    }
+    with place.register.open("a") as file:
+        file.write(json.dumps(forged) + "\n")
+    with place.opened() as desk:
+        assert desk.standing(host) == "suspended"

@@ -16,7 +16,7 @@ from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import read_settings
 
-NICE: Final = 0
+NICE: Final = 10
 """Behind the collector itself: what strangers make this process do takes no processor from the agents."""
 
 
