@@ -159,3 +159,7 @@ bench-metrics: $(VENV)/.dev ## milliseconds of one scrape
 .PHONY: bench-report
 bench-report: $(VENV)/.dev ## seconds and memory of a year's emissions report
 	@$(PY) tests/bench/report.py
+
+.PHONY: bench-backup
+bench-backup: $(VENV)/.dev ## how long agents wait for acknowledgements while a backup is being made
+	@$(PY) tests/bench/backup.py

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import copy
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -189,6 +190,21 @@ def refusal(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
     metadata: Any = error.trailing_metadata() or ()
     reasons = [str(value) for key, value in metadata if key == "veilleuse-reason"]
     return error.code(), "".join(reasons)
+
+
+def refused(call: Callable[..., object], *arguments: Any, **more: Any) -> tuple[grpc.StatusCode, str]:
+    """How a call that must be refused is refused."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call(*arguments, **more)
+    return refusal(caught.value)
+
+
+def enrolled(running: Served, **token: Any) -> Machine:
+    """A machine that has said Hello."""
+    machine = Machine(running.token(**token))
+    machine.enrol()
+    machine.hello()
+    return machine
 
 
 def free_port() -> int:

@@ -10,9 +10,8 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,7 +19,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.machines import SECONDS, Machine, Served, free_port, hello_request, refusal, served, settings_in
+from tests.machines import SECONDS, Machine, free_port, hello_request, refused, served, settings_in
 from veilleuse.collector.admin_client import ask
 from veilleuse.collector.assembly import initialise
 from veilleuse.collector.enrolment.authority import create
@@ -30,20 +29,6 @@ from veilleuse.collector.settings import child_environment
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 Code = grpc.StatusCode
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Served]:
-    """A collector of its own."""
-    with served(settings_in(tmp_path)) as collector:
-        yield collector
-
-
-def refused(call, *arguments, **more) -> tuple[Code, str]:
-    """How a call that must be refused is refused."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call(*arguments, **more)
-    return refusal(caught.value)
 
 
 def test_enrol_and_hello(running):
@@ -321,9 +306,13 @@ def test_bounds_of_a_call(running):
     """More than 16 KiB of metadata, or 1 MiB of message even when it travels compressed, is refused; others go on (S8)."""
     machine = Machine(running.token())
     rubbish = pb.EnrolRequest(token="x" * 2_000_000, certificate_request_der=machine.request())
-    with machine.enrolment() as stub:
+    with (
+        machine.enrolment() as stub
+    ):  # a connection each: one that has sent so much is read slowly from then on
         big = refused(stub.Enrol, rubbish, timeout=SECONDS)
+    with machine.enrolment() as stub:
         bomb = refused(stub.Enrol, rubbish, timeout=SECONDS, compression=grpc.Compression.Gzip)
+    with machine.enrolment() as stub:
         heavy = refused(stub.Enrol, pb.EnrolRequest(), metadata=(("x-heavy", "y" * 40_000),), timeout=SECONDS)
     assert [code for code, _ in (big, bomb)] == [Code.RESOURCE_EXHAUSTED] * 2
     assert heavy[0] in (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.INTERNAL)

@@ -8,47 +8,20 @@ import json
 import shutil
 import stat
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
-import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.machines import SECONDS, Machine, Served, refusal, served, settings_in
-from tests.pushes import Stream, cell, clock, measurement, rapl
-from veilleuse.collector.cli.main import run
-from veilleuse.collector.enrolment import copies
-from veilleuse.collector.model import HostId, HostStatus
-from veilleuse.collector.settings import CollectorSettings, settings_environment
+from tests.machines import SECONDS, Machine, Served, enrolled, refusal, refused, served, settings_in
+from tests.pushes import Stream, cell, clock, gap, measurement, rapl
+from veilleuse.collector.model import AgentId, AppendResult, HostId
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.limits import EPOCH_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 Code = grpc.StatusCode
 CONFLICT = (Code.PERMISSION_DENIED, "identity_conflict")
 CANARY = "canary-7f3e"
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Served]:
-    """A collector of its own."""
-    with served(settings_in(tmp_path)) as collector:
-        yield collector
-
-
-def refused(call, *arguments, **more) -> tuple[Code, str]:
-    """How a call that must be refused is refused."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call(*arguments, **more)
-    return refusal(caught.value)
-
-
-def enrolled(running: Served, **token) -> Machine:
-    """A machine that has said Hello."""
-    machine = Machine(running.token(**token))
-    machine.enrol()
-    machine.hello()
-    return machine
 
 
 def renewed(machine: Machine) -> Machine:
@@ -188,176 +161,7 @@ def test_a_refused_holder_that_hammers_fills_nothing(running, caplog):
     machine.hello()
 
 
-# --- copies
-
-
-def test_a_copy_gets_an_identity_of_its_own_at_once(running):
-    """Where the original's token admits copies, and is good: one use of it, the original's placement, another id; asked
-    twice, the same."""
-    machine = enrolled(running, uses=2, admit_copies=True)
-    clone, key = machine.clone(), ec.generate_private_key(ec.SECP256R1())
-    original = machine.clone()
-    first = clone.enrol_as_copy(key)
-    assert original.enrol_as_copy(key) == first  # its answer was lost: the same machine asks again
-    assert first.agent_id != machine.agent_id
-    assert (first.placement.org_entity, first.placement.site) == ("DSI", "Lyon")
-    clone.hello()
-    machine.hello()
-    hosts = running.collector.office.commit(running.collector.store.registry.hosts)
-    assert [host.copy_of for host in hosts] == [None, hosts[0].host_id]
-    assert running.collector.operations.perform("token_list", {})[0]["uses"] == 2
-    assert running.collector.health.snapshot()["copies"] == {"fresh": 1, "again": 1}
-
-
-@pytest.mark.parametrize("token", [{"uses": 9}, {"admit_copies": True}])
-def test_a_copy_waits_for_an_operator(running, token):
-    """As long as nobody said that copies are let in; or when the token that says so is used up, revoked or expired: the
-    operator approves, and the copy gets in with the same key. No use of the token is taken."""
-    machine = enrolled(running, **token)
-    clone, key = machine.clone(), ec.generate_private_key(ec.SECP256R1())
-    waiting = clone.enrol_as_copy(key)
-    assert not waiting.HasField("certificate")
-    assert waiting.retry_after_milliseconds > 0
-    assert clone.enrol_as_copy(key).agent_id == waiting.agent_id
-    running.collector.operations.perform("host_status", {"host": waiting.agent_id.hex(), "status": "active"})
-    assert clone.enrol_as_copy(key).HasField("certificate")
-    assert clone.agent_id == waiting.agent_id
-    clone.hello()
-    assert running.collector.health.snapshot()["copies"] == {"pending": 2, "again": 1}
-    assert running.collector.operations.perform("token_list", {})[0]["uses"] == 1
-
-
-def test_copies_are_decided_all_at_once(running, veilleuse):
-    """One command admits all that wait as copies of one machine, another refuses them; nobody else is touched, and those of a
-    machine that was put out are not admitted in a heap."""
-    machine, other = enrolled(running, uses=9), enrolled(running, uses=9)
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
-    waiting = {machine.clone().enrol_as_copy(key).agent_id.hex() for key in keys}
-    stranger = other.clone().enrol_as_copy()
-    code, out, _ = veilleuse("hosts", "activate", "--copies-of", machine.agent_id.hex()[:12], "--json")
-    decided = json.loads(out)
-    assert (code, decided["copy_of"], decided["status"]) == (0, machine.agent_id.hex(), "active")
-    assert set(decided["hosts"]) == waiting
-    for key in keys:
-        clone = machine.clone()
-        assert clone.enrol_as_copy(key).HasField("certificate")
-        clone.hello()
-    listed = {
-        host["agent_id"]: host["status"] for host in json.loads(veilleuse("hosts", "list", "--json")[1])
-    }
-    assert listed[stranger.agent_id.hex()] == "pending"
-    veilleuse("hosts", "suspend", other.agent_id.hex())
-    code, _, error = veilleuse("hosts", "activate", "--copies-of", other.agent_id.hex())
-    assert (code, "one by one" in error) == (1, True)
-    code, out, _ = veilleuse("hosts", "revoke", "--copies-of", other.agent_id.hex())
-    assert (code, out.strip()) == (0, f"copies of {other.agent_id.hex()[:12]}: 1 pending → revoked")
-    assert veilleuse("hosts", "activate")[0] == 2
-    assert (
-        veilleuse("hosts", "activate", machine.agent_id.hex(), "--copies-of", machine.agent_id.hex())[0] == 2
-    )
-
-
-def test_the_operator_says_that_copies_get_in(running, veilleuse, tmp_path):
-    """At the making of a token, never by default; the list tells."""
-    place = ("--entity", "DSI", "--site", "Lyon", "--population", "server")
-    for name, words in (("strict", ()), ("open", ("--admit-copies",))):
-        assert veilleuse("token", "create", *place, "--output", str(tmp_path / name), *words)[0] == 0
-    both = ("--approve", "--admit-copies", "--output", str(tmp_path / "both"))
-    assert veilleuse("token", "create", *place, *both)[0] == 2
-    tokens = json.loads(veilleuse("token", "list", "--json")[1])
-    assert [token["admit_copies"] for token in tokens] == [False, True]
-    assert veilleuse("token", "list")[1].count("copies get in") == 1
-
-
-@pytest.mark.parametrize("status", ["suspended", "revoked"])
-def test_no_copy_of_a_machine_that_was_put_out(running, status):
-    """A thief's key gives no second identity."""
-    machine = enrolled(running, uses=9)
-    running.collector.operations.perform("host_status", {"host": machine.agent_id.hex(), "status": status})
-    assert refused(machine.clone().enrol_as_copy) == (Code.PERMISSION_DENIED, status)
-
-
-def test_who_cannot_prove_to_be_a_copy(running):
-    """Another key, another's certificate, an old nonce, the original's own key: refused, and limited like tokens."""
-    machine, other = enrolled(running, uses=9), enrolled(running)
-    key = ec.generate_private_key(ec.SECP256R1())
-    with machine.enrolment() as stub:
-        cases = [
-            (machine.copy_of(key, signer=other.key), "bad_signature"),
-            (machine.copy_of(key, certificate_der=other.certificate_der), "other_agent"),
-            (machine.copy_of(key, agent_id=other.agent_id), "other_agent"),
-            (machine.copy_of(key, certificate_der=b"x"), "not_an_agent"),
-            (machine.copy_of(key, nonce=bytes(32)), "bad_signature"),
-            (machine.copy_of(machine.key), "key_reused"),
-        ]
-        for request, reason in cases:
-            assert refused(stub.Enrol, request, timeout=SECONDS)[1] == reason
-        good = machine.copy_of(key)
-        stub.Enrol(good, timeout=SECONDS)
-        assert refused(stub.Enrol, good, timeout=SECONDS) == (Code.FAILED_PRECONDITION, "bad_nonce")
-        for _ in range(3):
-            refused(stub.Enrol, cases[0][0], timeout=SECONDS)
-        assert refused(stub.Enrol, machine.copy_of(key), timeout=SECONDS)[1] == "rate_limited"
-    assert len(running.collector.office.commit(running.collector.store.registry.hosts)) == 3
-
-
-def test_refusals_do_not_use_a_connection_up(running):
-    """It has four streams: one that was refused is free again at once, without waiting for Python's garbage collector."""
-    machine = enrolled(running)
-    with machine.enrolment() as stub:
-        for _ in range(30):
-            request = pb.RenewExpiredRequest(agent_id=machine.agent_id)
-            assert refused(stub.RenewExpired, request, timeout=SECONDS)[1] == "bad_request"
-
-
-def test_copies_that_wait_are_bounded(running, monkeypatch):
-    """A stolen key makes no list without end; who waits already may still ask."""
-    monkeypatch.setattr(copies, "MAX_PENDING_COPIES", 2)
-    machine = enrolled(running)
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
-    for key in keys[:2]:
-        machine.clone().enrol_as_copy(key)
-    assert refused(machine.clone().enrol_as_copy, keys[2]) == (Code.RESOURCE_EXHAUSTED, "too_many_copies")
-    assert machine.clone().enrol_as_copy(keys[0]).agent_id
-
-
 # --- what operators and persons ask
-
-
-@pytest.fixture
-def veilleuse(monkeypatch, capsys, tmp_path):
-    """`veilleuse("hosts", "list")` → (exit code, output, errors)."""
-    for name, value in settings_environment(settings_in(tmp_path)).items():
-        monkeypatch.setenv(name, value)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        code = run(words)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-def test_the_operator_sees_copies_and_conflicts(running, veilleuse):
-    """In the list, with filters, in one machine's page; looking and activating clears the count."""
-    machine = enrolled(running)
-    clone = machine.clone()
-    for one in (machine, clone, machine):
-        one.hello()
-    refused(clone.hello)
-    waiting = clone.enrol_as_copy().agent_id.hex()
-    listed = {host["agent_id"]: host for host in json.loads(veilleuse("hosts", "list", "--json")[1])}
-    assert listed[waiting]["copy_of"] == machine.agent_id.hex()
-    assert listed[machine.agent_id.hex()]["conflicts"] == 1
-    text = veilleuse("hosts", "list")[1]
-    assert f"copy of {machine.agent_id.hex()[:12]}" in text
-    assert "1 conflict(s)" in text
-    only = json.loads(veilleuse("hosts", "list", "--copies", "--json")[1])
-    assert [host["agent_id"] for host in only] == [waiting]
-    only = json.loads(veilleuse("hosts", "list", "--conflicts", "--json")[1])
-    assert [host["agent_id"] for host in only] == [machine.agent_id.hex()]
-    veilleuse("hosts", "activate", machine.agent_id.hex())
-    assert "conflicts                    0" in veilleuse("hosts", "show", machine.agent_id.hex())[1]
 
 
 def files_with(settings: CollectorSettings, *canaries: bytes) -> list[str]:
@@ -454,6 +258,21 @@ def test_a_machine_is_forgotten(tmp_path, veilleuse):
         assert files_with(settings, *canaries) == []
 
 
+def test_a_call_under_way_while_its_machine_is_forgotten(running):
+    """It was let in before: its records and its Hello come to nothing, and never to a machine that enrolled since."""
+    machine = enrolled(running)
+    collector, registry = running.collector, running.collector.store.registry
+    caller = collector.office.commit(lambda: registry.host_by_agent_id(AgentId(machine.agent_id)))
+    late = Stream(caller.host_id, epoch=b"\7" * EPOCH_BYTES)
+    late.add(gap(records=1))
+    arguments = {"host": machine.agent_id.hex(), "who": "ops", "why": "test"}
+    collector.operations.perform("host_forget", arguments)
+    enrolled(running)
+    outcome = collector.writer.append(late.push()).result(SECONDS)
+    assert outcome.result is AppendResult.FAILED
+    assert collector.store.data.connection.execute("SELECT count(*) FROM records").fetchone() == (0,)
+
+
 def test_forgetting_asks(running, veilleuse):
     """Nothing is deleted without a yes, a reason, or a host."""
     machine = enrolled(running)
@@ -484,16 +303,3 @@ def test_export(running, veilleuse, tmp_path):
     assert held["certificates"][0]["certificate_der"] == machine.certificate_der.hex()
     assert {"streams", "sums", "derived", "state_totals"} <= set(held)
     assert veilleuse("hosts", "export", machine.agent_id.hex(), "-o", str(output))[0] == 1
-
-
-def test_a_forgotten_host_leaves_its_copies(running):
-    """They were let in, and stay."""
-    machine = enrolled(running, uses=2, admit_copies=True)
-    clone = machine.clone()
-    clone.enrol_as_copy()
-    running.collector.operations.perform(
-        "host_forget", {"host": machine.agent_id.hex(), "who": "ops", "why": "test"}
-    )
-    clone.hello()
-    (host,) = running.collector.office.commit(running.collector.store.registry.hosts)
-    assert (host.copy_of, host.status) == (None, HostStatus.ACTIVE)

@@ -101,6 +101,7 @@ def _gap(gap: Any, sender: Sender, now: int) -> None:
     _need(1 <= gap.reason <= 7, "reason")
     _need(1 <= gap.records <= 2**32, "records")
     _need(len(gap.spans) <= 1024, "spans")
+    _need(len(gap.gap_id) in (0, 8), "gap id")
     dated = 0
     for span in gap.spans:
         room = 400 * DAY

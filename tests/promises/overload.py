@@ -34,39 +34,41 @@ RETRY_SECONDS: Final = 1.0
 """For an error that says nothing of when to come back."""
 
 
+def run_of_pushes(identity: Identity, pushes: int, records: int, seed: int) -> deque[bytes]:
+    """So many requests of one new epoch, in their order."""
+    chance = random.Random(f"{seed}/{identity.agent_id}")
+    epoch, number = chance.randbytes(8), chance.randrange(500_000)
+    chain, seq = hashlib.sha256(epoch).digest(), 1
+    made: deque[bytes] = deque()
+    for _ in range(pushes):
+        request = PushRequest(epoch=epoch, first_seq=seq, chain_before=chain)
+        for _ in range(records):
+            wire = _record(number, chance.randrange(100_000))
+            request.records.append(wire)
+            chain, number = hashlib.sha256(chain + wire).digest(), number + 1
+        seq += records
+        made.append(request.SerializeToString())
+    return made
+
+
+def _record(number: int, millijoules: int) -> bytes:
+    record = Record()
+    body = record.measurement
+    body.period.clock.start_unix_milliseconds = FIRST_MILLISECONDS + number * PERIOD
+    body.period.clock.duration_milliseconds = PERIOD
+    body.calendar_sha256, body.idle_rule_version = bytes(32), 1
+    body.points.add(kind=1, domain="package-0", boundary=3, subject="machine")
+    cell = body.cells.add(band=1, state=1, supply=1, milliseconds=PERIOD)
+    cell.energies.add(point_index=0, energy_millijoules=millijoules, covered_milliseconds=PERIOD)
+    return bytes(record.SerializeToString(deterministic=True))
+
+
 class Client:
     """One agent with its next pushes."""
 
     def __init__(self, identity: Identity, channel: Any, pushes: int, records: int, seed: int) -> None:
-        chance = random.Random(f"{seed}/{identity.agent_id}")
         self._call = channel.unary_unary(SERVICE + "Push", response_deserializer=PushResponse.FromString)
-        self._epoch = chance.randbytes(8)
-        self._number = chance.randrange(500_000)
-        self._requests = deque(self._run(pushes, records, chance))
-
-    def _run(self, pushes: int, records: int, chance: random.Random) -> list[bytes]:
-        chain, seq, made = hashlib.sha256(self._epoch).digest(), 1, []
-        for _ in range(pushes):
-            request = PushRequest(epoch=self._epoch, first_seq=seq, chain_before=chain)
-            for _ in range(records):
-                wire = self._record(chance.randrange(100_000))
-                request.records.append(wire)
-                chain = hashlib.sha256(chain + wire).digest()
-            seq += records
-            made.append(request.SerializeToString())
-        return made
-
-    def _record(self, millijoules: int) -> bytes:
-        record = Record()
-        body = record.measurement
-        body.period.clock.start_unix_milliseconds = FIRST_MILLISECONDS + self._number * PERIOD
-        body.period.clock.duration_milliseconds = PERIOD
-        body.calendar_sha256, body.idle_rule_version = bytes(32), 1
-        body.points.add(kind=1, domain="package-0", boundary=3, subject="machine")
-        cell = body.cells.add(band=1, state=1, supply=1, milliseconds=PERIOD)
-        cell.energies.add(point_index=0, energy_millijoules=millijoules, covered_milliseconds=PERIOD)
-        self._number += 1
-        return bytes(record.SerializeToString(deterministic=True))
+        self._requests = run_of_pushes(identity, pushes, records, seed)
 
     @property
     def exhausted(self) -> bool:

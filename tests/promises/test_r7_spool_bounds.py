@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,6 +18,10 @@ import pytest
 
 from tests.fakes.agent import record
 from tests.fakes.metered import Metered
+from tests.promises.disks import fill, free_bytes, tmpfs
+from tests.promises.killed_agent import KilledAgent, held
+from tests.records import clock_record
+from tests.stack import Stack
 from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.model import Gap, Record, body_from_json
 from veilleuse.agent.outbox import Outbox, Ring
@@ -32,35 +37,8 @@ BOUND = 8 * MIB
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("a tmpfs of one's own needs root")
-    where = tmp_path / "disk"
-    where.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(where)], check=True)
-    try:
+    with tmpfs(tmp_path / "disk", DISK // MIB) as where:
         yield where
-    finally:
-        subprocess.run(["umount", "--lazy", str(where)], check=True)
-
-
-def fill(disk: Path, leave: int) -> None:
-    """Another file takes the rest."""
-    other = disk / "other"
-    other.unlink(missing_ok=True)
-    count = max(0, free(disk) - leave)
-    with other.open("wb") as file:
-        while count > 0:
-            try:
-                count -= file.write(b"x" * min(count, 65_536))
-                file.flush()
-            except OSError:
-                break  # full to the last block
-
-
-def free(disk: Path) -> int:
-    """Bytes."""
-    stat = os.statvfs(disk)
-    return stat.f_bavail * stat.f_frsize
 
 
 class Watch:
@@ -136,11 +114,11 @@ def test_the_last_of_the_disk_is_not_touched(disk, figure):
     state, reserve, made, least = disk / "state", int(DISK * DISK_SHARE), 0, DISK
     state.mkdir()
     with closing(open_spool(state / FILE_NAME, Bounds(64 * MIB, 500_000_000), 1)) as spool:
-        fill(disk, leave=6 * MIB)
+        fill(disk, 6 * MIB)
         for _ in range(40):
             spool.append([record(made + n).to_json() for n in range(500)], {})
             made += 500
-            least = min(least, free(disk))
+            least = min(least, free_bytes(disk))
     figure(f"{least / MIB:.2f} MiB stayed free of {reserve / MIB:.2f} promised, after {made:,} records")
     assert least >= reserve
     assert accounted(state) == made
@@ -152,15 +130,15 @@ def test_measuring_goes_on_while_the_disk_is_full_and_over_a_restart(disk, figur
     machine = Metered(disk, period_seconds=60)
     machine.settings = machine.settings._replace(spool=Spool(max_bytes=BOUND))
     machine.on(120)
-    fill(disk, leave=0)
-    assert free(disk) == 0
+    fill(disk, 0)
+    assert free_bytes(disk) == 0
     machine.on(60)
     waited = len(machine.resident._queue)
     machine.resident.end()  # what waits in memory cannot be kept: said as an error
     machine.clock.advance(60_000)
     machine.begin()
     machine.on(60)
-    (disk / "other").unlink()
+    (disk / "filler").unlink()
     machine.on(30)
     bodies = machine.bodies()
     told = sum(
@@ -183,7 +161,7 @@ def test_the_real_process_starts_on_a_full_disk(disk, figure):
         for start in range(0, 9_000, 500):
             spool.append([record(start + n).to_json() for n in range(500)], {})
     before = accounted(state)
-    fill(disk, leave=0)
+    fill(disk, 0)
     config = disk.parent / "agent.toml"
     config.write_text(
         f'[paths]\nstate = "{state}"\n[spool]\nmax_bytes = {BOUND}\n[measure]\npopulation = "server"\n'
@@ -203,12 +181,94 @@ def test_the_real_process_starts_on_a_full_disk(disk, figure):
         finally:
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=20)
-    figure(f"started and ended with {free(disk)} bytes free")
+    figure(f"started and ended with {free_bytes(disk)} bytes free")
     assert heard[0] == b"READY=1"
     assert process.returncode == 0, said
     assert "rows kept in memory" in said
     assert "Traceback" not in said
     assert accounted(state) == before
+
+
+# ------------------------------------------------------------------- the whole agent, with a collector that is away
+
+SMALL_DISK_MIB = 64
+SMALL_RESERVE = SMALL_DISK_MIB * MIB // 20
+"""5 % of the disk: less than the 500 MB of the default."""
+PERIOD, RECORDS, AT_ONCE = 10_000, 13_500, 250
+ACTIVE, IDLE = 1, 2
+SMALL = {
+    "VEILLEUSE_AGENT__SPOOL__MAX_BYTES": str(BOUND),
+    "VEILLEUSE_AGENT__MEASURE__SOURCES": "fake",
+    "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "1",
+    "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "10",
+    "VEILLEUSE_AGENT__MEASURE__CHECKPOINT_SECONDS": "1",
+    "VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "0",
+}
+
+
+@pytest.mark.promise("R7", "R18")
+def test_full_spool_on_a_full_disk(tmp_path, figure):
+    """Never a byte over the bound nor into the reserve; what went is a gap; it measures on, restarts too, and delivers after."""
+    (tmp_path / "agent").mkdir(mode=0o700)
+    with tmpfs(tmp_path / "agent", SMALL_DISK_MIB), Stack(tmp_path, SMALL) as stack:
+        stack.must("veilleuse", "init", "--simulated")
+        collector = stack.start_collector()
+        stack.enrol()
+        stack.stop(collector)
+        produced, largest = overfill(stack.state)
+        agent = KilledAgent(stack, seed=1)
+        agent.start()
+        agent.kill_resident()  # and again, while full
+        filler = fill(stack.state, SMALL_RESERVE - 100_000)
+        before = free_bytes(stack.state)
+        agent.kill_resident()  # a disk that is full when it starts
+        time.sleep(1.5)
+        while_full = int(time.time() * 1000) // PERIOD * PERIOD
+        time.sleep((while_full + PERIOD) / 1000 + 1.2 - time.time())  # a record ends
+        taken = before - free_bytes(stack.state)
+        largest = max(largest, size_of(stack.state))
+        filler.unlink()
+        time.sleep(1.2)
+        stack.start_collector()
+        agent.stop()
+        largest = max(largest, size_of(stack.state))
+        found = held(stack.data)
+    stored = sum(sum(found.periods[start].values()) for start in produced)
+    measured = found.periods[while_full][ACTIVE] + found.periods[while_full][IDLE]
+    lost = sum(produced.values()) - stored
+    figure(
+        f"{largest:,} of {BOUND:,} bytes at most; {max(0, taken):,} bytes of the reserve; {lost // PERIOD:,} of {RECORDS:,} records went, "
+        f"{found.gap_milliseconds - lost} ms unexplained, {measured} ms measured in a period that ended while the disk was full"
+    )
+    assert largest <= BOUND
+    assert taken <= 0
+    assert lost > 0
+    assert lost == found.gap_milliseconds
+    assert found.duplicates == 0
+    assert sorted(produced)[-1000:] == [s for s in sorted(found.periods) if s in produced][-1000:], (
+        "the newest"
+    )
+    assert measured >= 1_000
+    assert sum(found.periods[while_full].values()) <= PERIOD
+
+
+def overfill(state: Path) -> tuple[dict[int, int], int]:
+    """What was appended, start → ms, and the largest size seen on the way."""
+    first = int(time.time() * 1000) // PERIOD * PERIOD - (RECORDS + 360) * PERIOD
+    starts = [first + number * PERIOD for number in range(RECORDS)]
+    spool = open_spool(state / FILE_NAME, Bounds(BOUND, SMALL_RESERVE), int(time.time() * 1000))
+    largest = 0
+    for begin in range(0, RECORDS, AT_ONCE):
+        several = starts[begin : begin + AT_ONCE]
+        spool.append([clock_record(s, PERIOD, metered_millijoules=s % 9_973).to_json() for s in several], {})
+        largest = max(largest, size_of(state))
+    spool.close()
+    return dict.fromkeys(starts, PERIOD), largest
+
+
+def size_of(state: Path) -> int:
+    """Bytes of all files of the spool."""
+    return sum(file.stat().st_size for file in state.glob("spool*"))
 
 
 def test_the_bound_leaves_room_for_what_the_sender_writes() -> None:

@@ -203,14 +203,17 @@ class Trial:
 
     def overload(self, agents: Sequence[Identity], mode: str, *arguments: float) -> subprocess.Popen[str]:
         """A process of overload.py; its output is one line of JSON."""
-        command = [
-            sys.executable,
-            "-m",
-            "tests.promises.overload",
-            str(self.plan(agents)),
-            mode,
-            *(f"{argument:g}" for argument in arguments),
-        ]
+        return self._other("overload", str(self.plan(agents)), mode, *(f"{a:g}" for a in arguments))
+
+    def swift_load(
+        self, agents: Sequence[Identity], seconds: float, records: int, rate: float, pushes: int, manner: str
+    ) -> subprocess.Popen[str]:
+        """A process of swift_load.py; its output is one line of JSON."""
+        numbers = (f"{seconds:g}", f"{records}", f"{rate:g}", f"{pushes}")
+        return self._other("swift_load", str(self.plan(agents)), *numbers, manner)
+
+    def _other(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", f"tests.promises.{module}", *arguments]
         process = subprocess.Popen(
             command,
             cwd=ROOT,

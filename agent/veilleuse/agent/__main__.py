@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from veilleuse.agent.errors import AgentError, ConfigurationError
 from veilleuse.agent.settings import AgentSettings, read_settings
@@ -44,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed, command = parse(words)
         settings = AgentSettings() if parsed.command in WITHOUT_SETTINGS else read_settings(parsed.config)
         _log_to_stderr(settings.log.level)
+        if settings.log.level != "debug":
+            os.putenv(
+                "GRPC_VERBOSITY", "ERROR"
+            )  # else a refused handshake is said twice, once in its own words
         code = int(command.run(parsed, settings))
         if arguments is None and parsed.command == "send":
             _leave(code)
@@ -65,13 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, ModuleType]:
-    """The parsed command line and the command's module. Exits with code 2 on wrong usage."""
+    """The parsed command line and the command's module. Raises ConfigurationError on wrong usage."""
     if (plain := _plain_run(words)) is not None:
         return plain, importlib.import_module("veilleuse.agent.commands.run")
     import argparse
 
+    class OneLine(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise ConfigurationError(f"{message}; see '{self.prog} --help'")
+
     name = next((word for word in words if word in COMMANDS), None)
-    parser = argparse.ArgumentParser(
+    parser = OneLine(
         prog="veilleuse-agent",
         description="Measures what this machine draws and does, and sends sums to its collector.",
     )

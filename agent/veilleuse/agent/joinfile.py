@@ -19,6 +19,7 @@ from veilleuse.agent.errors import IdentityError
 from veilleuse.wire.address import check_reachable
 
 FORMAT_VERSION: Final = 1
+_ANOTHER: Final = "make one with `veilleuse token create`"
 MAX_BYTES: Final = 64 * 1024
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s*(.+?)\s*-----END CERTIFICATE-----", re.DOTALL)
@@ -62,9 +63,11 @@ def read_join_file(path: Path) -> JoinFile:
             raise TypeError("it is not a small JSON object")
         return _checked(raw, readable_by_others=bool(mode & (stat.S_IRWXG | stat.S_IRWXO)))
     except KeyError as error:
-        raise IdentityError(f"{path} is not a join file: {error} is missing") from error
+        raise IdentityError(f"{path} is not a join file: {error} is missing; {_ANOTHER}") from error
+    except json.JSONDecodeError as error:
+        raise IdentityError(f"{path} is not a join file: it is no JSON; {_ANOTHER}") from error
     except (TypeError, ValueError, RecursionError) as error:
-        raise IdentityError(f"{path} is not a join file: {error}") from error
+        raise IdentityError(f"{path} is not a join file: {error}; {_ANOTHER}") from error
 
 
 def first_certificate(pem: str) -> bytes:

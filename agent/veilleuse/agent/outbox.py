@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,10 @@ QUARANTINE_ROWS: Final = 256
 QUARANTINE_BYTES: Final = 2 * 1024 * 1024
 TRIMMED_ROWS: Final = 4_096
 """Of how many records that left the ring it is still known when they were: some 40 bytes each."""
+
+FORMER_EPOCHS: Final = 8
+"""Of how many epochs left it is still known how far they were delivered."""
+_EPOCH: Final = re.compile(r"[0-9a-f]{16}")
 
 _TRIMMED: Final = "CREATE TABLE IF NOT EXISTS trimmed (seq INTEGER PRIMARY KEY, spans BLOB NOT NULL) STRICT"
 """When the records were that left the ring: for the gap that a collector restored too far back is told. Since 0.2; 0.1 does
@@ -128,21 +133,20 @@ class Outbox:
             self._quarantine(db, seq, row[0], reason)
             why = GapReason.SPOOL_DAMAGED if damaged else GapReason.REFUSED
             gap = self._encoder.lost(why, 1) if damaged else self._encoder.refused(row[0])
-            db.execute("UPDATE outbox SET wire = ? WHERE seq = ?", (gap, seq))
             _add_drops(db, {why: 1})
             before = db.execute("SELECT chain FROM outbox WHERE seq = ?", (seq - 1,)).fetchone()
-            if before is not None:
-                _chain_again(db, seq, before[0])
-            elif seq == 1:
-                _chain_again(db, seq, chain_start(_epoch(db)))
+            if before is not None or seq == 1:
+                self._chain_again(db, seq, gap, chain_start(_epoch(db)) if before is None else before[0])
             else:  # the record before it left the ring: nothing to chain to but a new beginning
-                self._renumber(db, [wire for wire, _ in self._sound(db)])
+                db.execute("UPDATE outbox SET wire = ? WHERE seq = ?", (gap, seq))
+                self._renumber(db, [wire for wire, _ in self._sound(db)], left_at=seq - 1)
 
-    def new_epoch(self, lost_after: int | None = None) -> None:
+    def new_epoch(self, lost_after: int | None = None, former: Mapping[bytes, int] | None = None) -> None:
         """Start a new epoch: everything kept, ring included, is numbered again from 1; the collector knows what it has.
 
         With `lost_after` the collector stands there, before the oldest that is kept: a Gap{ring_expired} comes first.
         Without, an acknowledged gap without dates is left out: no collector could tell that it has it already.
+        `former`: where the collector stands in epochs left before; what it lacks of them is in that gap too, undated.
         """
         with self._transaction() as db:
             if lost_after is None:
@@ -151,22 +155,28 @@ class Outbox:
                     for wire, acknowledged in self._sound(db)
                     if acknowledged is None or not self._encoder.is_undated_gap(wire)
                 ]
-                self._renumber(db, wires)
+                self._renumber(db, wires, left_at=_oldest(db) - 1)
                 return
-            lost = _oldest(db) - 1 - lost_after
+            before, stands = _former(db), former or {}
+            first = sum(max(0, number - stands.get(epoch, number)) for epoch, number in before.items())
+            lost = max(0, _oldest(db) - 1 - lost_after)
             spans = self._spans(db, lost_after + 1, lost_after + lost) if lost > 0 else []
             wires = [wire for wire, _ in self._sound(db)]
             drops: dict[str, int] = {}
-            if lost > 0:
-                wires.insert(0, self._encoder.lost(GapReason.RING_EXPIRED, lost, spans))
-                drops[GapReason.RING_EXPIRED] = lost
-            self._renumber(db, wires)
+            if first + lost > 0:
+                wires.insert(0, self._encoder.lost(GapReason.RING_EXPIRED, first + lost, spans))
+                drops[GapReason.RING_EXPIRED] = first + lost
+            _set_former(
+                db, {epoch: min(number, stands.get(epoch, number)) for epoch, number in before.items()}
+            )
+            self._renumber(db, wires, left_at=lost_after)
             _add_drops(db, drops)
 
     def new_stream(self) -> None:
         """Start a new epoch under another identity: what was delivered under the former one is not sent again."""
         with self._transaction() as db:
             self._renumber(db, [wire for wire, acknowledged in self._sound(db) if acknowledged is None])
+            _set_former(db, {})
 
     # ------------------------------------------------------------------------------ state
 
@@ -189,6 +199,11 @@ class Outbox:
         """Lowest number still kept, ring included; `last_seq` + 1 when none is."""
         with self._reading() as db:
             return _oldest(db)
+
+    def former(self) -> dict[bytes, int]:
+        """Epochs left → number of the last record in it that was delivered and is not kept any more."""
+        with self._reading() as db:
+            return _former(db)
 
     def chain_at(self, seq: int) -> bytes | None:
         """The agent's own chain at `seq`, None when not kept any more."""
@@ -305,16 +320,30 @@ class Outbox:
         db.execute("DELETE FROM trimmed WHERE seq <= ?", (rows[-1][0] - TRIMMED_ROWS,))
         db.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq, _ in rows])
 
+    def _chain_again(self, db: sqlite3.Connection, seq: int, gap: bytes, chain: bytes) -> None:
+        """Put `gap` at `seq`, after `chain`, and chain what follows anew; a gap too for what is not what its chain said."""
+        rows = db.execute(
+            "SELECT seq, wire, chain FROM outbox WHERE seq >= ? ORDER BY seq", (seq,)
+        ).fetchall()
+        former = b""
+        for number, wire, own in rows:
+            if number == seq:
+                wire = gap
+            elif chain_next(former, wire) != own:
+                wire = self._encoder.lost(GapReason.SPOOL_DAMAGED, 1)
+                _add_drops(db, {GapReason.SPOOL_DAMAGED: 1})
+            former, chain = own, chain_next(chain, wire)
+            db.execute("UPDATE outbox SET wire = ?, chain = ? WHERE seq = ?", (wire, chain, number))
+
     def _sound(self, db: sqlite3.Connection) -> list[tuple[bytes, int | None]]:
-        """(bytes, when acknowledged) in order. What the chain shows to be damaged is left out, or a gap if nobody has it."""
+        """(bytes, when acknowledged) in order. In place of what the chain shows to be damaged is a gap."""
         found: list[tuple[bytes, int | None]] = []
         before: tuple[int, bytes] = (0, chain_start(_epoch(db)))
         rows = db.execute("SELECT seq, wire, chain, acknowledged_unix_milliseconds FROM outbox ORDER BY seq")
         for seq, wire, chain, acknowledged in rows.fetchall():
-            if seq != before[0] + 1 or chain_next(before[1], wire) == chain:
-                found.append((wire, acknowledged))
-            elif acknowledged is None:
-                found.append((self._encoder.lost(GapReason.SPOOL_DAMAGED, 1), None))
+            if seq == before[0] + 1 and chain_next(before[1], wire) != chain:
+                wire = self._encoder.lost(GapReason.SPOOL_DAMAGED, 1)
+            found.append((wire, acknowledged))
             before = (seq, chain)
         return found
 
@@ -324,8 +353,12 @@ class Outbox:
         rows = db.execute("SELECT spans FROM trimmed WHERE seq BETWEEN ? AND ? ORDER BY seq", (first, last))
         return [row[0] for row in rows]
 
-    def _renumber(self, db: sqlite3.Connection, wires: Sequence[bytes]) -> None:
-        """These records and no others, from 1 on under another epoch; none of them is acknowledged in it."""
+    def _renumber(self, db: sqlite3.Connection, wires: Sequence[bytes], left_at: int = 0) -> None:
+        """These records and no others, from 1 on under another epoch; none of them is acknowledged in it.
+
+        `left_at`: up to there the collector has this epoch, and what it has is not kept.
+        """
+        _set_former(db, _former(db) | {_epoch(db): left_at})
         epoch = new_epoch()
         db.execute("DELETE FROM outbox")
         db.execute(_TRIMMED)
@@ -414,6 +447,16 @@ def _acknowledged(db: sqlite3.Connection) -> int:
     return 0 if first is None else int(first) - 1
 
 
+def _former(db: sqlite3.Connection) -> dict[bytes, int]:
+    found = counted(_control(db, ControlKey.FORMER))
+    return {bytes.fromhex(epoch): number for epoch, number in found.items() if _EPOCH.fullmatch(epoch)}
+
+
+def _set_former(db: sqlite3.Connection, former: Mapping[bytes, int]) -> None:
+    kept = [(epoch.hex(), number) for epoch, number in former.items() if number > 0][-FORMER_EPOCHS:]
+    _set_control(db, ControlKey.FORMER, json.dumps(dict(kept)) if kept else None)
+
+
 def _inode(path: Path) -> int | None:
     """Which file is there: another one after a damaged spool was set aside."""
     try:
@@ -433,10 +476,3 @@ def _add_drops(db: sqlite3.Connection, drops: Mapping[str, int]) -> None:
         for reason, records in drops.items():
             totals[reason] = totals.get(reason, 0) + records
         _set_control(db, ControlKey.DROPS, json.dumps(totals, sort_keys=True))
-
-
-def _chain_again(db: sqlite3.Connection, seq: int, chain: bytes) -> None:
-    rows = db.execute("SELECT seq, wire FROM outbox WHERE seq >= ? ORDER BY seq", (seq,)).fetchall()
-    for number, wire in rows:
-        chain = chain_next(chain, wire)
-        db.execute("UPDATE outbox SET chain = ? WHERE seq = ?", (chain, number))

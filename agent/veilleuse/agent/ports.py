@@ -55,6 +55,8 @@ class ControlKey(StrEnum):
     """Sender: contacts failed in a row, for the back-off."""
     DROPS = "drops"
     """Sender: JSON {reason: records} that gaps stand for since the epoch began."""
+    FORMER = "former"
+    """Sender: JSON {epoch: number} of epochs left: the last record of each that was delivered and is not kept any more."""
 
 
 class Clock(Protocol):
@@ -193,11 +195,15 @@ class SenderSpool(Protocol):
         `damaged`: Gap{spool_damaged}, because its bytes are not what was numbered.
         """
 
-    def new_epoch(self, lost_after: int | None = None) -> None:
+    def new_epoch(self, lost_after: int | None = None, former: Mapping[bytes, int] | None = None) -> None:
         """Start a new epoch: everything that is kept, ring included, is numbered again from 1; the collector knows what it has.
 
         With `lost_after` the collector stands there, before the oldest that is kept: a Gap{ring_expired} comes first.
+        `former`: where it stands in epochs left before; what it lacks of them is in that gap too.
         """
+
+    def former(self) -> dict[bytes, int]:
+        """Epochs left → number of the last record in it that was delivered and is not kept any more."""
 
     def epoch(self) -> bytes:
         """8 random bytes, made when the spool was created."""

@@ -26,6 +26,7 @@ from veilleuse.agent.spool import (
     Bounds,
     FileSpool,
     connect,
+    counted,
     translate,
 )
 from veilleuse.wire.vocabulary import GapReason
@@ -128,11 +129,13 @@ class _Salvaged:
         self._path = path
         self.kept = 0
         self.lost = 0
+        self._delivered = 0
         self._spans: list[tuple[Period | None, int]] = []
         self._end: ClockPeriod | None = None
 
     def into(self, spool: FileSpool) -> None:
         """Everything readable, in order, then the gap for the rest. Raises SpoolError of `spool` alone."""
+        former: dict[str, str | None] = {}
         with contextlib.ExitStack() as stack:
             try:
                 db = stack.enter_context(
@@ -153,8 +156,11 @@ class _Salvaged:
                         spool.append(batch, {})
                         batch.clear()
                 spool.append(batch, {})
+                if epoch and self._delivered:
+                    left = counted(control.get(ControlKey.FORMER)) | {epoch: self._delivered}
+                    former[ControlKey.FORMER] = json.dumps(left)
         gap = Gap(GapReason.SPOOL_DAMAGED, tuple(self._spans[:MAX_SPANS]), max(1, self.lost))
-        spool.append([gap.to_json()], {})
+        spool.append([gap.to_json()], former)
 
     def _control(self, db: sqlite3.Connection) -> dict[str, str | None]:
         found: dict[str, str | None] = {}
@@ -182,6 +188,8 @@ class _Salvaged:
                 yield SALVAGED + (
                     f':"{wire.hex()}","chain":"{chain.hex()}","before":"{known}","seq":{seq},"epoch":{json.dumps(epoch)}}}'
                 )
+            else:
+                self._delivered = seq
             before = (seq, chain)
         last = 0
         for row, body in _rows(db, "id", "id, body", "pending"):

@@ -125,17 +125,27 @@ class Sender:
             if self._agree(answer.mark, answer.chain):
                 return
 
-    def _hello(self) -> pb.HelloResponse:
+    def _request(self, epoch: bytes | None = None) -> pb.HelloRequest:
         request = hello_request(self._spool, self._version, accept_configuration=self._accept)
-        facts_sha256 = hashlib.sha256(self._facts).hexdigest()
-        if self._spool.control(ControlKey.FACTS_SHA256) != facts_sha256:
-            request.facts.ParseFromString(self._facts)
+        if epoch is not None:
+            request.epoch = epoch
+        return request
+
+    def _call_hello(self, request: pb.HelloRequest) -> pb.HelloResponse:
+        """Raises CollectorAway."""
         try:
-            answer = self._collector.hello(request)
+            return self._collector.hello(request)
         except RequestRefused as error:  # nothing of a Hello can be dropped: it is the versions that disagree
             raise CollectorAway(
                 f"{error}: the agent and the collector may be of different versions"
             ) from error
+
+    def _hello(self) -> pb.HelloResponse:
+        request = self._request()
+        facts_sha256 = hashlib.sha256(self._facts).hexdigest()
+        if self._spool.control(ControlKey.FACTS_SHA256) != facts_sha256:
+            request.facts.ParseFromString(self._facts)
+        answer = self._call_hello(request)
         self._next_send_after = answer.next_send_after_milliseconds
         control: dict[str, str | None] = {
             ControlKey.INSTANCE_ID: answer.next_instance_id.hex(),
@@ -155,6 +165,8 @@ class Sender:
         if mark == 0 and not chain:
             chain = chain_start(spool.epoch())
         own = spool.chain_at(mark) if mark <= spool.last_seq() else None
+        if mark == 0 and own == chain and self._lacks_former():
+            return False
         if own is not None and own == chain:
             if mark > spool.acknowledged_seq():
                 spool.acknowledge(mark, self._now())  # it had been stored, the answer was lost
@@ -169,6 +181,19 @@ class Sender:
         )
         spool.new_epoch()
         return False
+
+    def _lacks_former(self) -> bool:
+        """Nothing of this epoch is there: is something missing of those before, which is not kept? Then another begins, and says so."""
+        former, stands = self._spool.former(), {}
+        for epoch in former:
+            answer = self._call_hello(self._request(epoch))
+            self._spool.set_control({ControlKey.INSTANCE_ID: answer.next_instance_id.hex()})
+            stands[epoch] = answer.mark
+        if all(stands[epoch] >= number for epoch, number in former.items()):
+            return False
+        log.error("the collector lacks what was delivered in a former epoch: new epoch with a gap")
+        self._spool.new_epoch(lost_after=0, former=stands)
+        return True
 
     def _go_back(self, mark: int, chain: bytes, oldest: int) -> bool:
         """The collector stands before everything that is kept, or just at its edge."""

@@ -86,6 +86,9 @@ def _result(data_dir: Path, answer: bytes) -> Any:
             return parsed["result"]
         failure = UsageError if parsed["exit_code"] == UsageError.exit_code else AdminError
         line = str(parsed["error"])
+        if line.startswith("unknown operation"):  # commands are updated before the service is restarted
+            line = f"the collector on {data_dir} is of another version than this command: restart 'veilleuse serve'"
+            failure = AdminError
     except (ValueError, KeyError, TypeError) as error:
         raise AdminError(f"the collector on {data_dir} gave no answer: look at its log") from error
     raise failure(line)

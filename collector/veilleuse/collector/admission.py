@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from veilleuse.collector.buckets import Buckets
 from veilleuse.collector.errors import QueueFull
-from veilleuse.collector.holders import Buckets
 from veilleuse.collector.model import Caller, HostId
 
 BACKLOG_BYTES: Final = 32 * 1024

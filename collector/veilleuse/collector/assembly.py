@@ -35,7 +35,7 @@ from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import AgentId, Site
 from veilleuse.collector.ports import Registry
-from veilleuse.collector.private_socket import DOOR_FILE
+from veilleuse.collector.private_socket import DOOR_FILE, DOOR_INNER_FILE
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import (
     DirectoryLock,
@@ -64,6 +64,7 @@ _OURS: Final = frozenset(
         LOCK_FILE,
         SOCKET_FILE,
         DOOR_FILE,
+        DOOR_INNER_FILE,
         certificate_authority.FOLDER,
         certificate_authority.DRAFT,
         RESTORE_UNPACKED,
@@ -118,21 +119,23 @@ def initialise(
     time_zone: str | None = None,
     simulated: bool = False,
     brought: Brought | None = None,
+    new_data: bool = False,
 ) -> Initialised:
     """Make the data directory: fleet key, both databases, a first site if named, and last the authority, or the one brought.
 
     Until the authority is in place nothing counts: an init that was cut, at whatever moment, is carried on. Raises
     DataDirectoryError when it exists already, holds other files or cannot be written; UsageError or UnknownZone for a
-    site that cannot be, before anything is written.
+    site that cannot be, before anything is written. `new_data`: where the data are lost and there is no backup, begin
+    without any under the authority that is there.
     """
     data_dir = settings.data_dir
     require_whole_directory(data_dir)
     first_site = None if site is None else new_site(settings, site, zone, time_zone)
-    _require_unfinished(data_dir)
+    _require_unfinished(data_dir, new_data=new_data)
     require_ours(data_dir)
     make_directory(data_dir)
     with DirectoryLock(data_dir):
-        _require_unfinished(data_dir)  # another init may have been faster
+        _require_unfinished(data_dir, new_data=new_data)  # another init may have been faster
         _make(settings, first_site, brought, simulated=simulated)
     authority = Authority(data_dir, settings.pki)
     return Initialised(data_dir, certificate_authority.root_key_file(data_dir), authority.root_sha256, site)
@@ -217,20 +220,39 @@ def read_fleet_key(data_dir: Path) -> str:
 
 def _require_initialised(data_dir: Path) -> None:
     if not is_initialised(data_dir):
-        raise DataDirectoryError(
-            f"{data_dir} is no data directory: run 'veilleuse init' first, or set data_dir"
+        what, remedy = what_is_missing(data_dir)
+        raise DataDirectoryError(f"{what}: {remedy}")
+
+
+def what_is_missing(data_dir: Path) -> tuple[str, str]:
+    """Of a directory where `init` has not ended, or that lost a part since: what it is, and the remedy."""
+    has_data, has_ca = (data_dir / DATA_FILE).exists(), (data_dir / certificate_authority.FOLDER).exists()
+    if has_ca and not has_data:
+        return (
+            f"{data_dir} has lost {DATA_FILE}",
+            "restore a backup with 'veilleuse restore FILE'; without any, 'veilleuse init --new-data' begins with no data",
         )
+    if has_data and not has_ca and not (data_dir / certificate_authority.DRAFT).exists():
+        return (
+            f"{data_dir} has {DATA_FILE} but no {certificate_authority.FOLDER}",
+            "restore a backup with 'veilleuse restore FILE', or every agent has to enrol again",
+        )
+    return f"{data_dir} is no data directory", "run 'veilleuse init' first, or set data_dir"
 
 
-def _require_unfinished(data_dir: Path) -> None:
+def _require_unfinished(data_dir: Path, *, new_data: bool) -> None:
     """Raises DataDirectoryError when an init ended here once: a second authority would disown every agent."""
     if is_initialised(data_dir):
         raise DataDirectoryError(
             f"{data_dir} is a data directory already: use --if-missing, or another data_dir"
         )
-    if (data_dir / DATA_FILE).exists() and not (data_dir / certificate_authority.DRAFT).exists():
+    has_data, has_ca = (data_dir / DATA_FILE).exists(), (data_dir / certificate_authority.FOLDER).exists()
+    draft = (data_dir / certificate_authority.DRAFT).exists()
+    if (has_ca and not new_data) or (has_data and not draft):
+        raise DataDirectoryError(": ".join(what_is_missing(data_dir)))
+    if new_data and not has_ca:
         raise DataDirectoryError(
-            f"{data_dir} has {DATA_FILE} but no {certificate_authority.FOLDER}: restore it from a backup, or every agent has to enrol again"
+            f"{data_dir} has no {certificate_authority.FOLDER} to go on with: leave out --new-data"
         )
 
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 
+from veilleuse.collector.buckets import conflict_buckets
 from veilleuse.collector.configuring import Configuring
 from veilleuse.collector.errors import NotAuthorised
 from veilleuse.collector.health import Count, Health
-from veilleuse.collector.holders import INSTANCE_ID_BYTES, Meeting, conflict_buckets, meet, named
+from veilleuse.collector.holders import INSTANCE_ID_BYTES, Meeting, meet, named
 from veilleuse.collector.model import Caller, StreamPosition
 from veilleuse.collector.ports import Committer, IngestStore, Registry
 from veilleuse.collector.validate import clean_facts, clean_health

@@ -11,10 +11,6 @@ between two snapshots, and is believed; the second time two holders alternate, a
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -24,7 +20,6 @@ from veilleuse.wire.vocabulary import Population
 INSTANCE_ID_BYTES: Final = 16
 LOST_KEPT: Final = 8
 BELIEVED_RETURNS: Final = 1
-MAX_BUCKETS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,37 +59,6 @@ def meet(known: Holders, shown: bytes, following: bytes) -> tuple[Meeting, Holde
         # Last again: the other's lost answers shall not push out the proof against this one.
         return Meeting.CONFLICT, replace(known, lost=(*others, shown))
     return Meeting.RETURNED, Holders(following, (*others, *passed_over)[-LOST_KEPT:], known.returns + 1)
-
-
-class Buckets:
-    """A token bucket per agent id: bounds what one identity can make the collector write or issue. Thread-safe."""
-
-    def __init__(
-        self, capacity: int, seconds_each: float, monotonic_seconds: Callable[[], float] = time.monotonic
-    ) -> None:
-        """`capacity` ≥ 1 at once, then one each `seconds_each` > 0."""
-        self._capacity = capacity
-        self._seconds_each = seconds_each
-        self._now = monotonic_seconds
-        self._empty_until: OrderedDict[bytes, float] = OrderedDict()
-        """When a bucket will be full again; a full one is not kept."""
-        self._lock = threading.Lock()
-
-    def take(self, agent_id: bytes) -> bool:
-        """Whether there was one left. The fullest-longest buckets are forgotten when there are more than 10,000."""
-        with self._lock:
-            now = self._now()
-            full_at = max(self._empty_until.pop(agent_id, now), now) + self._seconds_each
-            granted = full_at - now <= self._capacity * self._seconds_each
-            self._empty_until[agent_id] = full_at if granted else full_at - self._seconds_each
-            while len(self._empty_until) > MAX_BUCKETS:
-                self._empty_until.popitem(last=False)
-            return granted
-
-
-def conflict_buckets() -> Buckets:
-    """For what a conflict writes: ten at once, then one a minute."""
-    return Buckets(10, 60.0)
 
 
 def named(population: Population, agent_id: bytes) -> dict[str, str]:

@@ -120,8 +120,8 @@ class DecodedRecord:
     gap_records: int = 0
     gap_spans: tuple[tuple[RecordPeriod, int], ...] = ()
     """(where, milliseconds) of the spans of a Gap that have a period; a clock span may be longer than a day."""
-    gap_dated: bool = False
-    """True when every span of a Gap has a period: only such a gap can be told from another one in a new epoch."""
+    gap_told_apart: bool = False
+    """True when a Gap has an id, or at least (0.1) a period for every span: only then is it known again in a new epoch."""
 
 
 @dataclass(frozen=True, slots=True)

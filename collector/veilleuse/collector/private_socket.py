@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 Conversation: TypeAlias = Callable[[BufferedIOBase, BufferedIOBase], None]
 """Reads what a caller says from the first, answers on the second; the connection is closed when it returns."""
 DOOR_FILE: Final = "door.sock"
-"""Of veilleuse.collector.app.door."""
+"""Of veilleuse.collector.app.door: on it the collector answers."""
+DOOR_INNER_FILE: Final = "door-inner.sock"
+"""The same: on it the door's own gRPC listens."""
 IDLE_SECONDS: Final = 10.0
 """A caller that is silent for so long is cut: its read raises TimeoutError."""
 STOP_SECONDS: Final = 1.0

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 
@@ -31,6 +31,7 @@ from veilleuse.collector.errors import (
 )
 from veilleuse.collector.greeting import Greeter, waited
 from veilleuse.collector.health import Count, Health
+from veilleuse.collector.lines import Line, Methods
 from veilleuse.collector.model import (
     AppendOutcome,
     AppendResult,
@@ -56,6 +57,7 @@ DEADLINE_SECONDS: Final = 15.0
 """Longest a call may take, whatever its client allows: PROMISES.md §2.3."""
 MAXIMUM_RENEW_BYTES: Final = 8 * 1024
 
+_FULL_LINE: Final = "too many calls at once: come back later"
 _BUSY_MILLISECONDS: Final = (5_000, 30_000)
 _ONE_AT_A_TIME_MILLISECONDS: Final = (1_000, 5_000)
 _FULL_MILLISECONDS: Final = (3_000, 7_000)
@@ -124,32 +126,31 @@ class TelemetryServicer:
             now_unix_milliseconds=now_unix_milliseconds,
         )
         self._device_classes: dict[HostId, DeviceClass] = {}
+        self._pushes = Line(queue_pushes, "push")
+        self._hellos = Line(max(1, queue_pushes // 4), "hello")
+        self._renewals = Line(2, "renew")
 
     def add_to(self, server: grpc.Server) -> None:
-        """Serve the three calls on `server`, requests as bytes."""
-        handlers: dict[str, Any] = {
-            name: grpc.unary_unary_rpc_method_handler(behaviour, response_serializer=answer.SerializeToString)
-            for name, behaviour, answer in (
-                ("Hello", self.Hello, pb.HelloResponse),
-                ("Push", self.Push, pb.PushResponse),
-                ("Renew", self.Renew, pb.RenewResponse),
-            )
-        }
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
+        """Serve the three calls on `server`, requests as bytes, each in a line of its own."""
+        methods = Methods(SERVICE, lambda context: self._refuse(context, QueueFull(_FULL_LINE)))
+        methods.add("Hello", self._hellos, self.Hello, pb.HelloResponse)
+        methods.add("Push", self._pushes, self.Push, pb.PushResponse)
+        methods.add("Renew", self._renewals, self.Renew, pb.RenewResponse)
+        server.add_generic_rpc_handlers([methods])
 
     # --- the three calls
 
     def Hello(self, request: bytes, context: grpc.ServicerContext) -> pb.HelloResponse:
         """Opens an exchange."""
-        return self._answer(context, lambda caller, until: self._hello(request, caller, until))
+        return self._answer(self._hellos, context, lambda caller, until: self._hello(request, caller, until))
 
     def Push(self, request: bytes, context: grpc.ServicerContext) -> pb.PushResponse:
         """A contiguous run of records, acknowledged after the commit."""
-        return self._answer(context, lambda caller, until: self._push(request, caller, until))
+        return self._answer(self._pushes, context, lambda caller, until: self._push(request, caller, until))
 
     def Renew(self, request: bytes, context: grpc.ServicerContext) -> pb.RenewResponse:
         """A new certificate, from the enrolment."""
-        return self._answer(context, lambda caller, until: self._renew(request, caller))
+        return self._answer(self._renewals, context, lambda caller, until: self._renew(request, caller))
 
     # --- what they do
 
@@ -230,18 +231,24 @@ class TelemetryServicer:
 
     # --- the boundary
 
-    def _answer(self, context: grpc.ServicerContext, call: Callable[[Caller, float], T]) -> T:
+    def _answer(self, line: Line, context: grpc.ServicerContext, call: Callable[[Caller, float], T]) -> T:
         """Authorise, run, answer; whatever goes wrong becomes a status code with one clear line."""
         left = _seconds_left(context)
         until = time.monotonic() + left
         try:
             if left <= 0:
                 raise TimeoutError  # it waited for a worker: nobody waits for the answer any more
+            if line.too_late:
+                raise QueueFull(_FULL_LINE)
             caller = self._authoriser.authorise(_certificate(context))
             self._admission.call(caller)
             return call(caller, until)
         except Exception as error:
-            refusal = _refusal(error)
+            self._refuse(context, error)
+
+    def _refuse(self, context: grpc.ServicerContext, error: Exception) -> NoReturn:
+        """Count it, and end the call with its status."""
+        refusal = _refusal(error)
         self._health.count(Count.CALLS_REFUSED, refusal.reason)
         context.set_trailing_metadata(
             (
@@ -249,7 +256,7 @@ class TelemetryServicer:
                 (metadata.RETRY_AFTER, str(refusal.retry_after_milliseconds)),
             )
         )
-        return context.abort(refusal.code, refusal.message)  # raises
+        context.abort(refusal.code, refusal.message)  # raises
 
 
 def _certificate(context: Any) -> bytes | None:

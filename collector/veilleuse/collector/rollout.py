@@ -20,9 +20,21 @@ from typing import Final
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model import AgentId, AppliedState, Host, HostStatus
 from veilleuse.wire.configuration import Configuration, ConfigurationOutOfBounds
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
+from veilleuse.wire.units import (
+    MILLISECONDS_PER_DAY,
+    MILLISECONDS_PER_HOUR,
+    MILLISECONDS_PER_MINUTE,
+    MILLISECONDS_PER_SECOND,
+)
 from veilleuse.wire.vocabulary import Population
 
+UNITS: Final = {
+    "d": MILLISECONDS_PER_DAY,
+    "h": MILLISECONDS_PER_HOUR,
+    "min": MILLISECONDS_PER_MINUTE,
+    "s": MILLISECONDS_PER_SECOND,
+}
+"""Of durations as an operator writes them; longest first."""
 OWN_FILE: Final = Configuration()
 """Nothing is set: each machine's own file alone."""
 STAGES_PERCENT: Final = (1, 10, 100)
@@ -129,6 +141,14 @@ def draw(candidate: Configuration, agent_id: AgentId) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+def duration(value_milliseconds: int) -> str:
+    """For people, in the longest unit that fits: 20s, 10min, 1h, 1d."""
+    for unit, length in UNITS.items():
+        if value_milliseconds % length == 0:
+            return f"{value_milliseconds // length}{unit}"
+    return f"{value_milliseconds}ms"
+
+
 def checked_for(population: Population, configuration: Configuration) -> Configuration:
     """Itself. Raises UsageError when an agent could not accept it, or when it is finer than what the population does
     by itself."""
@@ -137,14 +157,15 @@ def checked_for(population: Population, configuration: Configuration) -> Configu
     except ConfigurationOutOfBounds as error:
         raise UsageError(str(error)) from error
     for name, own in CEILINGS[population]._asdict().items():
-        value = getattr(configuration, name)
+        value, word = getattr(configuration, name), name.removesuffix("_milliseconds")
         if value is not None and own is None:
             raise UsageError(
-                f"{name} cannot be set for a {population.value}: its records are of days and weeks, always"
+                f"{word} cannot be set for a {population.value}: its records are of days and weeks, always"
             )
         if value is not None and value < own:
             raise UsageError(
-                f"{name} {value} is finer than the {own} of a {population.value}: from here it can only be made coarser; "
+                f"{word} {duration(value)} is finer than the {duration(own)} of a {population.value}: from here it can "
+                "only be made coarser; "
                 "a finer one is for the machine's own file alone"
             )
     return configuration

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -123,10 +122,11 @@ class ModelCollector:
             raise RequestRefused("the request cannot be read")
         if request.first_seq > stream.mark + 1:
             return self._answer(pb.PUSH_OUTCOME_EXPECTED_EARLIER, stream)
+        elsewhere = self._elsewhere(request.epoch)
         refusals = [
             pb.Refusal(seq=request.first_seq + place, reason="bad")
             for place, one in enumerate(parsed)
-            if self._refuses(one)
+            if request.records[place] not in elsewhere and self._refuses(one)
         ]
         if refusals:
             answer = self._answer(pb.PUSH_OUTCOME_REFUSED, stream)
@@ -143,15 +143,19 @@ class ModelCollector:
         return self._answer(pb.PUSH_OUTCOME_STORED, self._stream(request.epoch))
 
     def _store(self, epoch: bytes, stream: Stream, wires: Iterable[bytes], chains: list[bytes]) -> None:
-        elsewhere = {wire for other, wire in self.held.wires if other != epoch}
-        new = tuple((epoch, wire) for wire in wires if not (is_dated(wire) and wire in elsewhere))
+        elsewhere = self._elsewhere(epoch)
+        new = tuple((epoch, wire) for wire in wires if wire not in elsewhere)
         streams = self.held.streams | {epoch: replace(stream, chains=(*stream.chains, *chains))}
         self.held = Held(streams, (*self.held.wires, *new))
         self.states.append(self.held)
 
+    def _elsewhere(self, epoch: bytes) -> set[bytes]:
+        """What it would recognise: brought by other epochs."""
+        return {wire for other, wire in self.held.wires if other != epoch and is_dated(wire)}
+
     def _refuses(self, record: pb.Record) -> bool:
         if record.HasField("gap"):
-            return self.refuses_dated_gaps and bool(record.gap.spans)
+            return self.refuses_dated_gaps and is_dated(record.SerializeToString())
         return minute_of(record) in self.refused
 
     def _answer(self, outcome: pb.PushOutcome, stream: Stream) -> pb.PushResponse:
@@ -183,6 +187,6 @@ def minutes_of(gap: pb.Gap) -> list[int]:
     return found
 
 
-def name_of(wire: bytes) -> str:
-    """Short, for messages."""
-    return hashlib.sha256(wire).hexdigest()[:8]
+def is_gap(wire: bytes) -> bool:
+    """Whether it stands for records that are lost."""
+    return pb.Record.FromString(wire).HasField("gap")

@@ -4,16 +4,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase
@@ -22,10 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from tests.fakes.agent import EPOCH_START, record
-from tests.unit.agent.delivery import MINUTE, Fault, ModelCollector, minutes_of
-from veilleuse.agent import sender as sender_module
-from veilleuse.agent import spool as spool_module
-from veilleuse.agent.encode import WireEncoder
+from tests.unit.agent.delivery import MINUTE, Fault, ModelCollector, is_gap, minutes_of
+from veilleuse.agent import sender, spool
+from veilleuse.agent.encode import WireEncoder, encode_record
 from veilleuse.agent.errors import AgentError, SpoolError
 from veilleuse.agent.model import Gap
 from veilleuse.agent.outbox import Outbox, Ring
@@ -42,10 +36,10 @@ RING = Ring(milliseconds=60 * MINUTE, records=6, max_bytes=24 * 1024, quarantine
 PAGES_WITHOUT_BOUND = 1 << 30
 FAULTS = st.lists(st.sampled_from(Fault), max_size=6)
 MACHINE = hypothesis_settings(
-    max_examples=60,
-    stateful_step_count=25,
+    stateful_step_count=60,
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    suppress_health_check=list(HealthCheck),
+    database=None,
 )
 
 
@@ -106,7 +100,7 @@ class Delivery(RuleBasedStateMachine):
         self.undated += 1
         self.write([Gap(GapReason.CLOCK_UNKNOWN, ((None, 10_000 + self.undated),), 1).to_json()])
 
-    def write(self, bodies: Any) -> None:
+    def write(self, bodies: Iterable[str]) -> None:
         self.queue += bodies
         try:
             self.spool.append(self.queue, {})
@@ -125,11 +119,10 @@ class Delivery(RuleBasedStateMachine):
         with suppress(AgentError):
             Sender(self.outbox, self.collector, pb.Facts(agent_version="0.2.0"), lambda: self.now).contact()
 
-    @rule(share=st.floats(0, 1))
-    def refuse(self, share: float) -> None:
-        """The collector will never take one of these minutes."""
-        if self.made:
-            self.collector.refused.add(round(share * (self.made + 5)))
+    @rule(ahead=st.integers(0, 5))
+    def refuse(self, ahead: int) -> None:
+        """The collector will never take that minute."""
+        self.collector.refused.add(self.made + ahead)
 
     @rule(ahead=st.integers(0, 5))
     def poison(self, ahead: int) -> None:
@@ -140,6 +133,17 @@ class Delivery(RuleBasedStateMachine):
     def refuse_dated_gaps(self, on: bool) -> None:
         """A collector for which a period is full."""
         self.collector.refuses_dated_gaps = on
+
+    @rule(which=st.lists(st.floats(0, 1), min_size=1, max_size=3))
+    def damage(self, which: list[float]) -> None:
+        """Bytes of numbered rows change on the disk, and SQLite does not notice."""
+        db = self.connections[0]
+        rows = db.execute("SELECT seq, wire FROM outbox ORDER BY seq").fetchall()[1:]
+        for place in which if rows and self.disk_free else ():
+            seq, wire = rows[round(place * (len(rows) - 1))]
+            changed = wire[:20] + bytes([wire[20] ^ 1]) + wire[21:] if len(wire) > 20 else wire
+            db.execute("UPDATE outbox SET wire = ? WHERE seq = ?", (changed, seq))
+            self.went_back = True  # of what was stored already there may now be a gap too
 
     @rule(free=st.booleans())
     def disk(self, free: bool) -> None:
@@ -187,6 +191,9 @@ class Delivery(RuleBasedStateMachine):
         self.check()
 
     def check(self) -> None:
+        made = {encode_record(record(minute)) for minute in range(self.made)}
+        strange = [wire for _, wire in self.collector.held.wires if wire not in made and not is_gap(wire)]
+        assert not strange, "never measured"
         stored = self.collector.measurements()
         assert not {minute for minute, times in stored.items() if times > 1}, "stored twice"
         dated: Counter[int] = Counter()
@@ -214,12 +221,106 @@ class Delivery(RuleBasedStateMachine):
         """Nobody went back: not a gap too many either."""
         undated = [gap for gap in self.collector.gaps() if gap.reason == pb.GAP_REASON_CLOCK_UNKNOWN]
         lost = self.undated - len(undated)
-        assert left == lost, f"{left} records declared of which there is nothing to tell; {lost} undated gaps went"
+        assert left == lost, (
+            f"{left} records declared of which there is nothing to tell; {lost} undated gaps went"
+        )
         seen = Counter(gap.spans[0].milliseconds for gap in undated)
         assert max(seen.values(), default=1) == 1
 
 
-class TestDelivery(Delivery.TestCase):  # type: ignore[misc,name-defined]
-    """Quick."""
+def run(examples: int, phases: tuple[Phase, ...] = tuple(Phase)) -> None:
+    """So many runs of up to 60 steps; raises what one of them found."""
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Delivery, settings=hypothesis_settings(MACHINE, max_examples=examples, phases=phases)
+    )
 
-    settings = MACHINE
+
+@pytest.mark.promise("R18", "R12", "R13")
+def test_every_minute_is_stored_once_or_declared(figure):
+    """Whatever is lost, refused, damaged, full, rolled back or restored, in any order."""
+    run(120)
+    figure("120 runs of up to 60 steps: 0 lost without a word, 0 twice")
+
+
+@pytest.mark.long
+@pytest.mark.promise("R18", "R12", "R13")
+def test_every_minute_is_stored_once_or_declared_at_length(figure):
+    """The same, more often."""
+    run(4_000)
+    figure("4,000 runs of up to 60 steps: 0 lost without a word, 0 twice")
+
+
+# ------------------------------------------------------------------------- what it must be able to find
+
+
+def acknowledges_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next record goes to the ring with those that were stored."""
+    sound = Outbox.acknowledge
+    monkeypatch.setattr(Outbox, "acknowledge", lambda self, seq, now: sound(self, seq + 1, now))
+
+
+def rewinds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restored collector is left without what it lost: the agent goes to where it was."""
+    monkeypatch.setattr(Sender, "_open", lambda self: None)
+
+
+def new_epoch_without_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new epoch brings only what nobody acknowledged."""
+    monkeypatch.setattr(Outbox, "new_epoch", lambda self, lost_after=None, former=None: self.new_stream())
+
+
+def forgets_former_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What left the ring in an epoch before is not asked for."""
+    monkeypatch.setattr(Sender, "_lacks_former", lambda self: False)
+
+
+def believes_damaged_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records are sent without a look at their chain."""
+    monkeypatch.setattr(sender, "_damaged", lambda chain, run: None)
+
+
+def drops_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gap that says one record fewer than it stands for."""
+    sound = spool.gap_over
+
+    def one_fewer(reason: GapReason, bodies: Iterable[str]) -> Gap:
+        gap = sound(reason, bodies)
+        return gap._replace(records=max(1, gap.records - 1), spans=gap.spans[1:])
+
+    monkeypatch.setattr(spool, "gap_over", one_fewer)
+
+
+def numbers_and_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are numbered again when the collector has refused one."""
+    sound = Outbox.replace_with_gap
+
+    def twice(self: Outbox, seq: int, reason: str, *, damaged: bool = False) -> None:
+        (wire,) = self._connection.execute("SELECT wire FROM outbox WHERE seq = ?", (seq,)).fetchone()
+        sound(self, seq, reason, damaged=damaged)
+        self._connection.execute("INSERT INTO pending (body) VALUES (?)", (gap_json(wire),))
+
+    monkeypatch.setattr(Outbox, "replace_with_gap", twice)
+
+
+def gap_json(wire: bytes) -> str:
+    """A gap of a row, as the resident would write it."""
+    return Gap(GapReason.REFUSED, ((None, len(wire)),), 1).to_json()
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        acknowledges_one_more,
+        rewinds_nothing,
+        new_epoch_without_the_ring,
+        forgets_former_epochs,
+        believes_damaged_bytes,
+        drops_without_a_gap,
+        numbers_and_keeps,
+    ],
+)
+def test_it_can_fail(mutant, monkeypatch):
+    """Each of these defects is found."""
+    mutant(monkeypatch)
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        run(1_500, (Phase.generate,))

@@ -59,7 +59,8 @@ def test_the_room_that_is_left(doctor):
     assert room["rows_per_day"] == 288
     assert room["days_left"] == pytest.approx(left / 288 / room["bytes_per_row"], rel=0.01)
     assert doctor(measure='population = "classroom"')["room"]["days_left"] > 10 * room["days_left"]
-    assert "more day(s) offline" in doctor()["text"]
+    assert "offline, at 288 record(s) a day" in doctor()["text"]
+    assert "more than 400 days offline" in doctor(measure='population = "workstation"')["text"]
 
 
 def test_a_disk_at_its_reserve_is_a_warning(doctor):

@@ -265,3 +265,24 @@ def test_derivation_can_be_asked_for(opened):
 def test_every_operation_is_documented():
     """One sentence each."""
     assert all(method.__doc__ for method in OPERATIONS.values())
+
+
+def test_a_service_of_the_version_before_is_told_apart(tmp_path):
+    """After an update and before its restart: what the old one does not know is no usage error, and says what to do."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(tmp_path / SOCKET_FILE))
+    listener.listen(1)
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            old = {"ok": False, "exit_code": 2, "error": "unknown operation 'ca_show': use one of ping, health"}
+            connection.sendall(json.dumps(old).encode() + b"\n")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with pytest.raises(AdminError, match="restart 'veilleuse serve'"):
+        ask(tmp_path, "ca_show")
+    thread.join()
+    listener.close()

@@ -26,8 +26,16 @@ from tests.backups import (
     tokens_in,
 )
 from tests.machines import settings_in
+from tests.pushes import enrol
 from veilleuse.collector.assembly import open_collector
-from veilleuse.collector.backup.destination import destination, new_backup, only_backup, require_room, rotate
+from veilleuse.collector.backup.destination import (
+    destination,
+    new_backup,
+    only_backup,
+    require_outside,
+    require_room,
+    rotate,
+)
 from veilleuse.collector.errors import (
     BackupUnusable,
     CollectorError,
@@ -37,6 +45,7 @@ from veilleuse.collector.errors import (
     UsageError,
 )
 from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.wire.vocabulary import Population
 
 KEY = bytes(range(32))
 
@@ -135,6 +144,20 @@ def test_simulated_never_takes_the_place_of_real(tmp_path):
         with pytest.raises(BackupUnusable, match="never mixed"):
             put_back(target, path)
         assert content_of(target.data_dir) == before
+
+
+def test_another_collector_s_backup_takes_no_machine_s_place(tmp_path):
+    """Refused as soon as a machine is enrolled, with nothing touched; before that, `init` by mistake is no obstacle."""
+    other = make_backup(directory(tmp_path / "other"), tmp_path / "b")
+    settings = directory(tmp_path / "mine")
+    with open_collector(settings) as collector:
+        collector.office.commit(lambda: enrol(collector.store.registry, Population.SERVER, "Lyon"))
+    before = content_of(settings.data_dir)
+    with pytest.raises(BackupUnusable, match="of another collector"):
+        put_back(settings, other)
+    assert content_of(settings.data_dir) == before
+    put_back(settings, make_backup(settings, tmp_path / "own"))
+    put_back(directory(tmp_path / "empty"), other)
 
 
 def test_a_damaged_directory_is_replaced(tmp_path):
@@ -347,6 +370,9 @@ def test_the_name_is_ours_in_a_directory(tmp_path):
         destination(named, simulated=False, now=NOW)
     with pytest.raises(UsageError, match="no directory"):
         destination(tmp_path / "none/mine", simulated=False, now=NOW)
+    require_outside(made, tmp_path / "data")
+    with pytest.raises(UsageError, match="lost with it"):
+        require_outside(made, tmp_path)
 
 
 def test_it_appears_whole_or_not_at_all(tmp_path):

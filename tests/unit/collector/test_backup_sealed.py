@@ -125,7 +125,8 @@ def test_key_files(tmp_path):
         path.chmod(0o600)
         with pytest.raises(ConfigurationError, match="64 hexadecimal digits"):
             read_key_file(path)
-    with pytest.raises(ConfigurationError, match="cannot read"):
-        read_key_file(tmp_path / "none")
+    for no_file in (tmp_path / "none", tmp_path):
+        with pytest.raises(ConfigurationError, match="no key file"):
+            read_key_file(no_file)
     with pytest.raises(UsageError, match="cannot write"):
         new_key_file(tmp_path / "none/key")

@@ -156,7 +156,10 @@ def test_a_renewal_s_answer_lost_across_a_switch_is_made_anew(office):
     second = office.renewal.renew(caller, request)
     assert not office.authority.is_current(first.certificate_der)
     assert office.authority.is_current(second.certificate_der)
-    assert office.renewal.renew(caller, request) == second
+    for _ in range(
+        8
+    ):  # all of one moment, as on a workstation all of one day: the newest is found, whatever its serial
+        assert office.renewal.renew(caller, request) == second
 
 
 @pytest.fixture

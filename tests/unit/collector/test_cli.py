@@ -46,7 +46,10 @@ def create(veilleuse: Run, output: Path, *more: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [
-        (("brew",), 2, "no such command 'brew'"),
+        (("brew",), 2, "no such command 'brew'; see 'veilleuse --help'"),
+        (("docter",), 2, "no such command 'docter': did you mean 'doctor'?; see"),
+        (("hosts", "lst"), 2, "no such command 'lst': did you mean 'list'?; see"),
+        (("hosts", "list", "--status", "aktive"), 2, "'--status': 'aktive' is not one of"),
         (("serve", "--no"), 2, "no such option: --no"),
         (("token", "create"), 2, "missing option"),
         (("token", "revoke", "x"), 2, "invalid value"),
@@ -78,6 +81,7 @@ def test_every_command_has_help(veilleuse):
         assert help_line in out
         code, text, _ = veilleuse(name, "--help")
         assert (code, text[:6]) == (0, "Usage:")
+        assert "..." not in text.partition("Commands:")[2], name
     assert veilleuse()[0] == 2
 
 
@@ -180,11 +184,11 @@ def test_doctor(veilleuse, tmp_path):
     findings = json.loads(out)
     assert code == 3
     assert [finding["check"] for finding in findings if finding["outcome"] == "warning"] == [
-        "backup",
         "service",
+        "backup",
     ]
     assert {finding["check"] for finding in findings} == {
-        "directory", "sqlite", "disk", "forecast", "backup", "certificates", "service", "ports", "work",
+        "directory", "sqlite", "disk", "forecast", "backup", "certificates", "service", "ports", "work", "clock",
         "balance", "versions", "renewals", "identities", "agents",
     }  # fmt: skip
     (tmp_path / "data/fleet.key").chmod(0o644)
@@ -239,6 +243,37 @@ def _opened(veilleuse, tmp_path):
     code, _, err = veilleuse("backup", str(tmp_path / "open"))
     assert (code, "not sealed" in err) == (3, True)
     return tmp_path / "open"
+
+
+def test_lost_data_are_never_begun_anew_by_mistake(veilleuse, tmp_path):
+    """`init` and `serve` name the restore; only `init --new-data` goes on, under the same authority."""
+    data = tmp_path / "data"
+    root = json.loads(veilleuse("init", "--json")[1])["ca_sha256"]
+    (data / "data.db").unlink()
+    for command in (("init",), ("init", "--if-missing"), ("serve",), ("token", "list")):
+        code, _, err = veilleuse(*command)
+        assert (code, err.count("\n"), "veilleuse restore FILE" in err) == (1, 1, True), command
+    code, out, _ = veilleuse("init", "--new-data", "--json")
+    assert (code, json.loads(out)["ca_sha256"]) == (0, root)
+    assert veilleuse("token", "list")[0] == 0
+    (data / "data.db").unlink()
+    (data / "ca").rename(tmp_path / "ca")
+    code, _, err = veilleuse("init", "--new-data")
+    assert (code, "leave out --new-data" in err) == (1, True)
+
+
+def test_what_is_no_file_is_said(veilleuse, tmp_path):
+    """Directories where files belong, and a backup inside what it is a backup of."""
+    veilleuse("init")
+    for words, line in (
+        (("backup", str(tmp_path / "data")), "would be lost with it"),
+        (("backup", str(tmp_path / "b"), "--key-file", str(tmp_path)), "no key file"),
+        (("restore", str(tmp_path)), "name one backup in it"),
+    ):
+        code, _, err = veilleuse(*words)
+        assert (code, line in err, err.count("\n")) == (2, True, 1), words
+    code, _, err = create(veilleuse, tmp_path)
+    assert (code, "name a file in it" in err) == (1, True)
 
 
 def test_a_damaged_database_is_one_line(veilleuse, tmp_path):

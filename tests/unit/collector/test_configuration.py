@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from tests.machines import EPOCH, SECONDS, Machine, Served, served, settings_in
 from veilleuse.collector.admin.operations import OPERATIONS
 from veilleuse.collector.assembly import initialise, open_collector
-from veilleuse.collector.cli.configuration import duration, milliseconds
+from veilleuse.collector.cli.configuration import milliseconds
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.rollout import CEILINGS, OWN_FILE, sha256_of
+from veilleuse.collector.rollout import CEILINGS, OWN_FILE, duration, sha256_of
 from veilleuse.collector.settings import settings_environment
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -197,8 +197,8 @@ def test_people_read_what_is_next(running, capsys):
         (("set", "--population", "server", "--own-file", "--tick", "20s"), "--own-file alone"),
         (("set", "--population", "server", "--period", "600"), "write 20s, 10min, 1h or 1d"),
         (("set", "--population", "server", "--period", "1min"), "own file alone"),
-        (("set", "--population", "workstation", "--contact", "1h"), "86400000 of a workstation"),
-        (("set", "--population", "server", "--tick", "2min"), "use 10000 to 60000"),
+        (("set", "--population", "workstation", "--contact", "1h"), "finer than the 1d of a workstation"),
+        (("set", "--population", "server", "--tick", "2min"), "--tick 2min: use 10s to 1min"),
         (("set", "--population", "server", "--own-file"), "active for server already"),
         (("withdraw", "--population", "server"), "no candidate for server"),
         (("rollout", "10", "--population", "server"), "no candidate for server"),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -14,18 +15,25 @@ from typing import Any
 import pytest
 
 from tests.backups import add_tokens, directory, make_backup, put_back
+from tests.machines import settings_in
 from tests.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.upkeep import upkeep
 from veilleuse.collector.assembly import open_collector
 from veilleuse.collector.backup.destination import only_backup
-from veilleuse.collector.cli.doctor import CHECKS
+from veilleuse.collector.cli.doctor import CHECKS, look
 from veilleuse.collector.cli.doctor.authority import check_renewals, check_rotation
 from veilleuse.collector.cli.doctor.backups import check_backup, check_leftovers
 from veilleuse.collector.cli.doctor.findings import Check, Finding
-from veilleuse.collector.cli.doctor.fleet import check_agents, check_balance, check_identities, check_versions
+from veilleuse.collector.cli.doctor.fleet import (
+    check_agents,
+    check_balance,
+    check_clock,
+    check_identities,
+    check_versions,
+)
 from veilleuse.collector.cli.doctor.forecast import days_until_full
-from veilleuse.collector.cli.doctor.place import check_directory, check_disk
+from veilleuse.collector.cli.doctor.place import check_directory, check_forecast
 from veilleuse.collector.cli.doctor.service import check_service
 from veilleuse.collector.model import AgentId, Certificate, HostId, HostStatus, ValidPush
 from veilleuse.collector.settings import CollectorSettings
@@ -98,7 +106,7 @@ def test_the_forecast_is_the_slope_of_the_last_days(sizes, room, days):
 def test_the_disk_is_forecast_from_what_serve_noted(tmp_path):
     """Too few days are said so; a steep growth warns, with the days that are left; a slow one does not."""
     settings = directory(tmp_path)
-    assert "not enough history" in found(check_disk, settings)[-1][1]
+    assert "not enough history" in found(check_forecast, settings)[-1][1]
     free = os.statvfs(tmp_path)
     room = free.f_bavail * free.f_frsize
     today = datetime.now(UTC).date()
@@ -110,8 +118,8 @@ def test_the_disk_is_forecast_from_what_serve_noted(tmp_path):
                     "INSERT INTO sizes VALUES (?, ?, 0) ON CONFLICT (day) DO UPDATE SET data_bytes = excluded.data_bytes",
                     (day, size),
                 )
-        assert found(check_disk, settings)[-1][0] == outcome
-        assert "day(s)" in found(check_disk, settings)[-1][1]
+        assert found(check_forecast, settings)[-1][0] == outcome
+        assert "day(s)" in found(check_forecast, settings)[-1][1]
 
 
 def test_serve_notes_its_size_every_day(tmp_path):
@@ -155,6 +163,13 @@ def test_the_age_of_the_last_backup(tmp_path):
         assert len(warnings(check_backup, settings)) == count
     put_back(settings, make_backup(settings, tmp_path / "b"))
     assert any("restored 1 time(s)" in text for _, text in found(check_backup, settings))
+
+
+def test_the_first_backup_restored_is_a_backup(tmp_path):
+    """It cannot hold the note that it was made: that it was restored says as much."""
+    settings = directory(tmp_path)
+    put_back(settings, make_backup(settings, tmp_path / "b"))
+    assert not any("no backup was ever made" in text for text in warnings(check_backup, settings))
 
 
 def test_simulated_data_need_no_backup(tmp_path):
@@ -349,3 +364,75 @@ def test_a_finding_that_is_not_good_says_what_to_do(tmp_path: Path) -> None:
     assert {finding.check for finding in findings if finding.outcome != "good"} == {"backup", "service"}
     assert all(finding.remedy for finding in findings if finding.outcome != "good")
     assert found(check_service, settings)[0][0] == "warning"
+
+
+def test_what_a_directory_has_lost_is_said_with_what_helps(tmp_path):
+    """Never 'run init' where a collector was: without data.db a backup, without ca too; in an empty one, init."""
+    (finding,) = look(settings_in(tmp_path))
+    assert finding.remedy.startswith("run 'veilleuse init'")
+    settings = directory(tmp_path)
+    (settings.data_dir / "data.db").rename(tmp_path / "data.db")
+    (finding,) = look(settings)
+    assert finding.outcome == "failed"
+    assert "veilleuse restore" in finding.remedy
+    (tmp_path / "data.db").rename(settings.data_dir / "data.db")
+    (settings.data_dir / "ca").rename(tmp_path / "ca")
+    (finding,) = look(settings)
+    assert "veilleuse restore" in finding.remedy
+
+
+def test_a_damaged_database_is_said_once(tmp_path):
+    """One line for the file, one that names what could not be looked at; the rest is looked at all the same."""
+    settings = directory(tmp_path)
+    (settings.data_dir / "data.db").write_bytes(b"rubbish" * 1000)
+    findings = list(look(settings))
+    assert [finding.check for finding in findings if finding.outcome == "failed"] == ["sqlite"]
+    assert "identities" in findings[-1].text
+    assert {"certificates", "ports", "disk"} <= {finding.check for finding in findings}
+
+
+def test_a_database_of_the_version_before_is_said(tmp_path):
+    """After an update, before the restart: what to do, no SQL."""
+    settings = directory(tmp_path)
+    with closing(sqlite3.connect(settings.data_dir / "data.db")) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    (failed,) = [finding for finding in look(settings) if finding.outcome == "failed"]
+    assert "restart 'veilleuse serve'" in failed.text
+
+
+def test_a_foreign_file_is_named_with_its_remedy(tmp_path):
+    """What root left in the service's directory."""
+    if os.geteuid():
+        pytest.skip("needs root: a file of somebody else")
+    settings = directory(tmp_path)
+    os.chown(settings.data_dir / "data.db", 1, -1)
+    ((outcome, text),) = found(check_directory, settings)[:1]
+    assert outcome == "failed"
+    assert "data.db" in text
+    assert f"chown -R root:root {settings.data_dir}" in text
+
+
+def test_a_contact_in_the_future_is_a_clock_that_went_back(tmp_path):
+    """Five minutes are nothing; an hour is said."""
+    settings = directory(tmp_path)
+
+    def seen(ahead_milliseconds: int) -> None:
+        with open_collector(settings) as collector:
+            registry = collector.store.registry
+            host_id = (
+                registry.hosts()[0].host_id
+                if registry.hosts()
+                else enrol(registry, Population.SERVER, "Lyon")
+            )
+            wire = pb.Health(agent_version="0.2.0").SerializeToString()
+            now = time.time_ns() // 1_000_000 + ahead_milliseconds
+            collector.office.commit(
+                lambda: registry.record_hello(
+                    host_id, facts_wire=None, health_wire=wire, now_unix_milliseconds=now
+                )
+            )
+
+    seen(60_000)
+    assert not warnings(check_clock, settings)
+    seen(3_600_000)
+    assert "1.0 h in the future" in warnings(check_clock, settings)[0]

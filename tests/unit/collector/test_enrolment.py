@@ -22,7 +22,7 @@ from veilleuse.collector.assembly import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.authority import Authority
 from veilleuse.collector.enrolment.certificates import read_request
 from veilleuse.collector.enrolment.joining import Application, Joined, Joining
-from veilleuse.collector.enrolment.renewal import Challenges, Renewal
+from veilleuse.collector.enrolment.renewal import RETURNS_AT_ONCE, Challenges, Renewal
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised
 from veilleuse.collector.model import Caller, CertificateChain, HostStatus
@@ -291,6 +291,20 @@ def test_whoever_renews_without_end_fills_no_disk(desk):
         desk.renewal.renew(caller, csr(new_key()))
     count = desk.collector.store.data.connection.execute("SELECT count(*), max(generation) FROM certificates")
     assert desk.office.commit(count.fetchone) == (10, 31)
+
+
+def test_whoever_comes_back_without_end_is_told_to_wait(desk):
+    """A stolen key at the open port: ten certificates at once, then one a minute; nobody else is kept from anything by it."""
+    key, other = new_key(), new_key()
+    joined, second = desk.join(desk.token(), key), desk.join(desk.token(), other)
+    for _ in range(RETURNS_AT_ONCE):
+        fresh = new_key()
+        chain = desk.come_back(joined, key, fresh)
+        joined, key = replace(joined, chain=chain), fresh
+    with pytest.raises(EnrolmentRefused) as refused:
+        desk.come_back(joined, key, new_key())
+    assert refused.value.reason == "rate_limited"
+    assert desk.come_back(second, other, new_key())
 
 
 def test_a_pem_where_der_belongs_is_no_crash(desk):

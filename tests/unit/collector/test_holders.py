@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.holders import LOST_KEPT, Buckets, Holders, Meeting, meet
+from veilleuse.collector.buckets import Buckets
+from veilleuse.collector.holders import LOST_KEPT, Holders, Meeting, meet
 
 
 @dataclass

@@ -212,13 +212,21 @@ def test_the_ceilings_are_the_agents_own_defaults():
 @pytest.mark.parametrize(
     ("population", "configuration", "words"),
     [
-        (Population.SERVER, Configuration(period_milliseconds=60_000), "finer than the 300000 of a server"),
-        (Population.SERVER, Configuration(contact_milliseconds=60_000), "finer than the 900000 of a server"),
+        (Population.SERVER, Configuration(period_milliseconds=60_000), "finer than the 5min of a server"),
+        (Population.SERVER, Configuration(contact_milliseconds=60_000), "finer than the 15min of a server"),
         (Population.SERVER, Configuration(period_milliseconds=700_000), "divisor"),
         (Population.SERVER, Configuration(tick_milliseconds=9_999), "use 10000 to 60000"),
-        (Population.CLASSROOM, Configuration(period_milliseconds=1_800_000), "finer than the 3600000"),
+        (
+            Population.CLASSROOM,
+            Configuration(period_milliseconds=1_800_000),
+            "finer than the 1h of a classroom",
+        ),
         (Population.WORKSTATION, Configuration(period_milliseconds=3_600_000), "days and weeks, always"),
-        (Population.WORKSTATION, Configuration(contact_milliseconds=3_600_000), "finer than the 86400000"),
+        (
+            Population.WORKSTATION,
+            Configuration(contact_milliseconds=3_600_000),
+            "finer than the 1d of a workstation",
+        ),
     ],
 )
 def test_nothing_finer_than_a_population_s_own(population, configuration, words):

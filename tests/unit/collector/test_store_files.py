@@ -105,7 +105,7 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path):
 @pytest.mark.parametrize("writing", [True, False])
 def test_no_data_directory_is_one_clear_line(tmp_path, writing):
     """Before `init`, opening says what to do."""
-    with pytest.raises(DataDirectoryError, match="run `veilleuse init` first"):
+    with pytest.raises(DataDirectoryError, match="veilleuse init"):
         open_store(tmp_path, LIMITS) if writing else SqliteReader(tmp_path)
 
 

@@ -22,6 +22,8 @@ from veilleuse.wire.vocabulary import Population
 
 TYPICAL_ROW_BYTES: Final = 900
 """A row of one state and one point, measured; used until there are rows of this machine to go by."""
+_MANY_DAYS: Final = 400
+"""Beyond that a certificate cannot be renewed any more: PROMISES.md §2.6."""
 FEW_DAYS: Final = 3.0
 """A buffer shorter than a long weekend is worth a word."""
 _VERSION = re.compile(r"(\d+)\.(\d+)")
@@ -110,7 +112,9 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         f"  takes {_megabytes(space['files_bytes'])} of {_megabytes(space['max_bytes'])}; disk: "
         f"{_megabytes(space['disk_free_bytes'])} free, the last {_megabytes(space['disk_reserve_bytes'])} are not touched"
     )
-    yield f"  room for {space['days_left']} more day(s) offline, at {space['rows_per_day']:g} record(s) a day"
+    days = space["days_left"]
+    room = f"{days} more day(s)" if days < _MANY_DAYS else f"more than {_MANY_DAYS} days"
+    yield f"  room for {room} offline, at {space['rows_per_day']:g} record(s) a day"
     yield f"Versions: agent {other['agent']}, collector {other['collector'] or 'not known yet'}"
     values = ", ".join(f"{name} {value}" for name, value in document["in_use"].items())
     yield f"Configuration from the collector: {document['state']}" + (f" ({values})" if values else "")

@@ -60,7 +60,9 @@ class SystemdNotifier:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-                channel.settimeout(_SEND_TIMEOUT_SECONDS)  # a manager that does not read must not stop the measuring
+                channel.settimeout(
+                    _SEND_TIMEOUT_SECONDS
+                )  # a manager that does not read must not stop the measuring
                 channel.sendto(message.encode(), self._address)
         except OSError:
             return  # the manager is going away; nothing here depends on it

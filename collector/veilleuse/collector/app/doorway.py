@@ -28,6 +28,7 @@ from veilleuse.collector.app.door.messages import (
     reasons_from,
 )
 from veilleuse.collector.app.servers import unavailable
+from veilleuse.collector.enrolment.authority import FOLDER
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.private_socket import DOOR_FILE, PrivateServer
@@ -55,7 +56,7 @@ def doorway(
 
     Raises AddressUnavailable, DataDirectoryError, or CollectorError when the door does not open.
     """
-    desk = _Desk(settings.grpc.enrolment_address, _Methods(servicer), certificate, count_refusal)
+    desk = _Desk(settings, _Methods(servicer), certificate, count_refusal)
     with closing(PrivateServer(settings.data_dir, DOOR_FILE, desk.converse, places=PLACES)):
         child = Child("door", leashed("veilleuse.collector.app.door"), child_environment(settings))
         child.start()
@@ -70,12 +71,13 @@ class _Desk:
 
     def __init__(
         self,
-        address: str,
+        settings: CollectorSettings,
         methods: _Methods,
         certificate: ServerCertificate,
         count_refusal: Callable[[str, int], None],
     ) -> None:
-        self._address = address
+        self._address = settings.grpc.enrolment_address
+        self._folder = str(settings.data_dir.absolute() / FOLDER)
         self._methods = methods
         self._certificate = certificate
         self._count_refusal = count_refusal
@@ -104,7 +106,8 @@ class _Desk:
     def _answer(self, head: dict[str, Any], body: bytes) -> tuple[Mapping[str, object], bytes]:
         match head:
             case {"op": "open"}:
-                return as_head(Opening(self._address, self._methods.names, self._shown())), b""
+                opening = Opening(self._address, self._methods.names, self._shown(), self._folder)
+                return as_head(opening), b""
             case {"op": "listening", "address": str(address)}:
                 self._address, self._is_open = (
                     address,

@@ -23,6 +23,7 @@ from veilleuse.collector.app.servers import Listener, listen, require_free
 from veilleuse.collector.app.service_manager import notify
 from veilleuse.collector.app.upkeep import upkeep
 from veilleuse.collector.assembly import Collector, open_collector
+from veilleuse.collector.buckets import conflict_buckets
 from veilleuse.collector.enrolment.authorise import CertificateAuthoriser, Standing
 from veilleuse.collector.enrolment.copies import Copying
 from veilleuse.collector.enrolment.joining import Joining
@@ -31,7 +32,7 @@ from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import QueueFull, StoreDamaged
 from veilleuse.collector.health import Count
-from veilleuse.collector.holders import conflict_buckets, named
+from veilleuse.collector.holders import named
 from veilleuse.collector.logs import configure
 from veilleuse.collector.model import AgentId
 from veilleuse.collector.receiver import TelemetryServicer

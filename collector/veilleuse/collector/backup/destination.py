@@ -50,6 +50,14 @@ def destination(wanted: Path, *, simulated: bool, now: datetime) -> Destination:
     return Destination(path, simulated, not is_directory)
 
 
+def require_outside(target: Destination, data_dir: Path) -> None:
+    """Raises UsageError for a backup that would be lost with what it is a backup of."""
+    if target.path.parent.resolve().is_relative_to(data_dir.resolve()):
+        raise UsageError(
+            f"{target.path} is in the data directory and would be lost with it: choose another place"
+        )
+
+
 class _Steady:
     """Writes through to the disk bit by bit: one sync of the whole at the end would hold up the collector's commits."""
 

@@ -104,6 +104,7 @@ def unpack(archive: Archive, data_dir: Path, now: datetime) -> None:
         folder.chmod(0o700)
         archive.extract(files)
         require_usable(files, manifest)
+        _require_same_collector(data_dir, files)
         _note(files / DATA_FILE, manifest, now)
         _write(folder / MANIFEST_FILE, manifest.to_json())
         plan = {"replaced": _new_replaced(data_dir, now)}
@@ -197,12 +198,36 @@ def _require_kind(data_dir: Path, manifest: Manifest) -> None:
         )
 
 
+def _require_same_collector(data_dir: Path, files: Path) -> None:
+    """Another collector's backup never takes the place of one that machines know: they would not believe it.
+
+    Raises BackupUnusable. Whether it is another one tells the fleet key, which a collector has from its `init` to its end.
+    """
+    path = data_dir / DATA_FILE
+    try:
+        here = (data_dir / FLEET_KEY_FILE).read_text(encoding="ascii").strip()
+        if (
+            len(bytes.fromhex(here)) != 32
+            or here == (files / FLEET_KEY_FILE).read_text(encoding="ascii").strip()
+        ):
+            return
+        with closing(Database(path, writing=False)) as database:
+            (machines,) = database.connection.execute("SELECT count(*) FROM hosts").fetchone()
+    except (OSError, CollectorError, sqlite3.Error, ValueError):
+        return  # nothing is there, or it cannot tell any more: that may be why somebody restores
+    if machines:
+        raise BackupUnusable(
+            f"it is of another collector than the one in {data_dir}, whose {machines} machine(s) would refuse it: "
+            "set data_dir to another directory, or move what is in this one away first"
+        )
+
+
 def _require_room(data_dir: Path, manifest: Manifest) -> None:
     disk = os.statvfs(data_dir)
     needed, free = sum(file.bytes for file in manifest.files), disk.f_bavail * disk.f_frsize
     if free < needed:
         raise BackupUnusable(
-            f"it needs {needed / 2**20:.0f} MiB under {data_dir}, {free / 2**20:.0f} MiB are free: free some space"
+            f"it needs {needed / 2**20:.1f} MiB under {data_dir}, {free / 2**20:.1f} MiB are free: free some space"
         )
 
 

@@ -52,6 +52,8 @@ def new_key_file(path: Path) -> None:
 def read_key_file(path: Path) -> bytes:
     """The 32 bytes. Raises ConfigurationError when it cannot be read, is no key, or others can read it."""
     try:
+        if not path.is_file():
+            raise ConfigurationError(f"no key file {path}: make one with 'veilleuse backup --new-key FILE'")
         if path.stat().st_mode & 0o077:
             raise ConfigurationError(f"{path} can be read by others: run 'chmod 600 {path}'")
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())

@@ -20,6 +20,7 @@ from veilleuse.collector.backup.destination import (
     destination,
     new_backup,
     only_backup,
+    require_outside,
     require_room,
     rotate,
 )
@@ -76,6 +77,9 @@ def backup(
         if dest is not None:
             raise UsageError("--new-key makes a key and no backup: give it alone")
         new_key_file(new_key)
+        if as_json:
+            print_json({"key_file": str(new_key)})
+            return
         print(
             f"key file {new_key}: keep a copy off this machine, a sealed backup is worth nothing without it"
         )
@@ -114,6 +118,7 @@ def _make(settings: CollectorSettings, dest: Path, key: bytes | None, keep: int 
     require_whole_directory(data_dir)
     with only_backup(data_dir):
         target = destination(dest, simulated=_is_simulated(data_dir), now=datetime.now(UTC))
+        require_outside(target, data_dir)
         if keep is not None and target.is_named:
             raise UsageError("--keep is for a directory of backups: DEST is a file")
         require_room(target, database_bytes(data_dir), beside=data_dir)

@@ -16,7 +16,6 @@ from veilleuse.collector.cli.shared import (
     ConfigOption,
     JsonOption,
     day,
-    moment,
     perform,
     print_json,
     print_table,
@@ -53,7 +52,7 @@ def ca() -> None:
 
 @app.command()
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show roots, intermediates, the collector's certificate, and how a rotation stands."""
+    """Show every certificate, and how a rotation stands."""
     _print(perform(settings_of(config), "ca_show", timeout_seconds=STEP_SECONDS), as_json)
 
 
@@ -64,7 +63,7 @@ def rotate(
     no_cross: NoCrossOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the next root: machines are given it beside the present one from their next certificate on."""
+    """Begin to replace the root. Machines get the next one beside it, from their next certificate on."""
     _step(config, as_json, "ca_rotate", root_key_pem=_key(root_key), cross=not no_cross)
 
 
@@ -90,7 +89,7 @@ def cancel(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def renew_intermediate(
     config: ConfigOption = None, root_key: RootKeyOption = None, as_json: JsonOption = False
 ) -> None:
-    """Make a new intermediate under the present root; it issues at once, certificates of the old one stay good."""
+    """Make a new intermediate under the present root. It issues at once, certificates of the old one stay good."""
     _step(config, as_json, "ca_renew_intermediate", root_key_pem=_key(root_key))
 
 
@@ -125,7 +124,7 @@ def forget(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recognise the certificates of an earlier intermediate no more: its key was stolen."""
+    """Disown an earlier intermediate. Its certificates are recognised no more: its key was stolen."""
     _step(config, as_json, "ca_forget", sha256=sha256)
 
 
@@ -170,7 +169,7 @@ def _advice(shown: dict[str, Any]) -> str:
     missing, behind = shown["hosts_without_new_root"], shown["hosts_with_old_intermediate"]
     match shown["phase"]:
         case "overlap":
-            began = moment(shown["began_unix_milliseconds"])
+            began = day(shown["began_unix_milliseconds"])
             crossed = shown["cross_certificate"]
             wait = "the cross certificate will lead them" if crossed else "wait for all of them"
             return (
@@ -178,7 +177,7 @@ def _advice(shown: dict[str, Any]) -> str:
                 "next: veilleuse ca switch"
             )
         case "switched":
-            switched = moment(shown["switched_unix_milliseconds"])
+            switched = day(shown["switched_unix_milliseconds"])
             return (
                 f"switched on {switched}: {missing} of {shown['hosts']} machine(s) do not have the new root yet, {behind} "
                 "have a certificate of the old intermediate; at 0 and 0: veilleuse ca retire"

@@ -20,25 +20,16 @@ from veilleuse.collector.cli.shared import (
     settings_of,
 )
 from veilleuse.collector.errors import UsageError
-from veilleuse.wire.units import (
-    MILLISECONDS_PER_DAY,
-    MILLISECONDS_PER_HOUR,
-    MILLISECONDS_PER_MINUTE,
-    MILLISECONDS_PER_SECOND,
-)
+from veilleuse.collector.rollout import UNITS, duration
+from veilleuse.wire.configuration import CONTACT_MILLISECONDS, PERIOD_MILLISECONDS, TICK_MILLISECONDS
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population
 
 app = typer.Typer(**APP)
 
-_UNITS: Final = {
-    "d": MILLISECONDS_PER_DAY,
-    "h": MILLISECONDS_PER_HOUR,
-    "min": MILLISECONDS_PER_MINUTE,
-    "s": MILLISECONDS_PER_SECOND,
-}
-"""Longest first."""
-_DURATION: Final = re.compile(rf"([0-9]{{1,9}})({'|'.join(_UNITS)})")
-_VALUES: Final = ("tick", "period", "contact")
+_DURATION: Final = re.compile(rf"([0-9]{{1,9}})({'|'.join(UNITS)})")
+_VALUES: Final = {"tick": TICK_MILLISECONDS, "period": PERIOD_MILLISECONDS, "contact": CONTACT_MILLISECONDS}
+"""With the lowest and the highest that an agent accepts."""
 
 PopulationOption = Annotated[Population, typer.Option(help="whose machines")]
 WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
@@ -52,7 +43,7 @@ def configuration() -> None:
 
 @app.command()
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show what is set for each population, and where its machines stand."""
+    """Show what is set, and where the machines stand."""
     found = perform(settings_of(config), "configuration_show")
     if as_json:
         print_json(found)
@@ -78,10 +69,10 @@ def set_candidate(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Try out a configuration on the first machines (1 %, at least one). What is left out, the machine's own file says."""
+    """Try out a configuration on the first machines. 1 %, at least one. What is left out, the machine's own file says."""
     given = {"tick": tick, "period": period, "contact": contact}
     values = {
-        f"{name}_milliseconds": milliseconds(name, text) for name, text in given.items() if text is not None
+        f"{name}_milliseconds": _acceptable(name, text) for name, text in given.items() if text is not None
     }
     if bool(values) is own_file:
         raise UsageError("give --tick, --period or --contact, or --own-file alone")
@@ -97,7 +88,7 @@ def rollout(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Give the candidate to more machines, once those that have it have confirmed it."""
+    """Give the candidate to more machines. Those that have it must have confirmed it."""
     _change(config, "configuration_rollout", as_json, population, why, percent=percent, force=force)
 
 
@@ -109,7 +100,7 @@ def accept(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Make the candidate, confirmed at 100 %, the active one: what a later candidate goes back to."""
+    """Keep the candidate. It must be confirmed at 100 %; a later one goes back to it."""
     _change(config, "configuration_accept", as_json, population, why, force=force)
 
 
@@ -120,7 +111,7 @@ def withdraw(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Take the candidate back: at their next contact its machines get the active one again."""
+    """Take the candidate back. At their next contact its machines get the active one again."""
     _change(config, "configuration_withdraw", as_json, population, why)
 
 
@@ -129,15 +120,17 @@ def milliseconds(name: str, text: str) -> int:
     found = _DURATION.fullmatch(text.strip())
     if found is None:
         raise UsageError(f"--{name} {text!r} is no duration: write 20s, 10min, 1h or 1d")
-    return int(found[1]) * _UNITS[found[2]]
+    return int(found[1]) * UNITS[found[2]]
 
 
-def duration(value_milliseconds: int) -> str:
-    """The inverse, in the longest unit that fits."""
-    for unit, length in _UNITS.items():
-        if value_milliseconds % length == 0:
-            return f"{value_milliseconds // length}{unit}"
-    return f"{value_milliseconds}ms"
+def _acceptable(name: str, text: str) -> int:
+    """The same, if an agent accepts it. Raises UsageError."""
+    value, (lowest, highest) = milliseconds(name, text), _VALUES[name]
+    if not lowest <= value <= highest:
+        raise UsageError(f"--{name} {text}: use {duration(lowest)} to {duration(highest)}")
+    if name == "period" and MILLISECONDS_PER_HOUR % value:
+        raise UsageError(f"--period {text} does not divide an hour: use 10min, 15min, 20min, 30min or 1h")
+    return value
 
 
 def _change(

@@ -94,8 +94,12 @@ def list_hosts(
         }
         for facts in found
     ]
+    some = f"none of {len(hosts)} host(s) is like that"
     print_table(
-        rows, empty="no host yet: 'veilleuse token create', then 'veilleuse-agent enrol' on a machine"
+        rows,
+        empty=some
+        if hosts
+        else "no host yet: 'veilleuse token create', then 'veilleuse-agent enrol' on a machine",
     )
 
 
@@ -134,7 +138,7 @@ def activate(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve a pending machine, or all that wait as copies of another; or end a suspension."""
+    """Approve a pending machine, or end a suspension. Or approve all that wait as copies of another."""
     _set_or_decide(config, host, copies_of, HostStatus.ACTIVE, as_json)
 
 
@@ -151,7 +155,7 @@ def revoke(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Refuse a machine for ever, or all that wait as copies of another: it has to enrol again. Holds from its next call."""
+    """Refuse a machine for ever: it has to enrol again. Or all that wait as copies of another. Holds from its next call."""
     _set_or_decide(config, host, copies_of, HostStatus.REVOKED, as_json)
 
 
@@ -191,7 +195,7 @@ def export(
     why: Annotated[str, typer.Option(help="reason, for the access journal")] = "veilleuse hosts export",
     as_json: JsonOption = False,
 ) -> None:
-    """Write everything known of one machine to a file, for whoever has a right to it."""
+    """Write everything held of one machine to a file. For whoever has a right to it."""
     settings = settings_of(config)
     found = one_host(_read(settings), host)
     agent_id = found.agent_id.hex()
@@ -270,6 +274,7 @@ def _read(settings: CollectorSettings) -> tuple[Host, ...]:
 def _facts(host: Host, hosts: Sequence[Host]) -> dict[str, Any]:
     server = host.population is Population.SERVER
     when = moment if server else day
+    original = next((one for one in hosts if one.host_id == host.copy_of), None)
     facts: dict[str, Any] = {
         "agent_id": host.agent_id.hex(),
         "status": host.status.value,
@@ -279,7 +284,8 @@ def _facts(host: Host, hosts: Sequence[Host]) -> dict[str, Any]:
         "site": host.site,
         "enrolled_on": host.enrolled_on.isoformat(),
         "last_contact": when(host.last_contact_unix_milliseconds),
-        "copy_of": next((one.agent_id.hex() for one in hosts if one.host_id == host.copy_of), None),
+        "copy_of": None if original is None else original.agent_id.hex(),
+        "original_status": None if original is None else original.status.value,
         "conflicts": host.conflicts,
         "configuration": None if host.configuration is None else host.configuration.state.value,
         "health": _health(host),
@@ -297,7 +303,12 @@ def _facts(host: Host, hosts: Sequence[Host]) -> dict[str, Any]:
 
 def _note(facts: dict[str, Any]) -> str:
     """What an operator should look at."""
-    notes = [f"copy of {facts['copy_of'][:12]}"] if facts["copy_of"] else []
+    notes = []
+    if facts["copy_of"]:
+        put_out = (
+            "" if facts["original_status"] == HostStatus.ACTIVE else f", which is {facts['original_status']}"
+        )
+        notes.append(f"copy of {facts['copy_of'][:12]}{put_out}")
     notes += [f"{facts['conflicts']} conflict(s)"] if facts["conflicts"] else []
     return ", ".join(notes)
 

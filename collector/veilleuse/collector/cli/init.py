@@ -50,6 +50,12 @@ def init(
             help="for tests and demonstrations: fake sources are accepted, and all outputs say so",
         ),
     ] = False,
+    new_data: Annotated[
+        bool,
+        typer.Option(
+            "--new-data", help="the data are lost and there is no backup: go on with the authority alone"
+        ),
+    ] = False,
     ca_certificate: CaCertificateOption = None,
     ca_key: CaKeyOption = None,
     ca_root: CaRootOption = None,
@@ -67,7 +73,13 @@ def init(
         return
     brought = _brought(settings, ca_certificate, ca_key, ca_root)
     made = initialise(
-        settings, site=site, zone=zone, time_zone=time_zone, simulated=simulated, brought=brought
+        settings,
+        site=site,
+        zone=zone,
+        time_zone=time_zone,
+        simulated=simulated,
+        brought=brought,
+        new_data=new_data,
     )
     _print(made, as_json)
 

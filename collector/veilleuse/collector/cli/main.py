@@ -13,10 +13,12 @@ CollectorError (`exit_code` 1, or 2 for UsageError) or a ConfigurationError: it 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -26,7 +28,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from veilleuse.collector.cli.shared import APP
+from veilleuse.collector.cli.shared import APP, OTHER_USER
 from veilleuse.collector.errors import CollectorError, ConfigurationError
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -43,7 +45,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "convert": ("veilleuse.collector.cli.convert", "turn kWh into kilograms of CO2e"),
     "factors": ("veilleuse.collector.cli.factors", "list and show emission factors"),
     "derive": ("veilleuse.collector.cli.derive", "derive energy again with the present models"),
-    "ca": ("veilleuse.collector.cli.ca", "show the certificate authority; replace its root or intermediate"),
+    "ca": ("veilleuse.collector.cli.ca", "show the certificate authority; replace its root"),
     "backup": ("veilleuse.collector.cli.backup", "copy everything a collector is into one file"),
     "restore": ("veilleuse.collector.cli.restore", "put a backup back in place"),
     "doctor": ("veilleuse.collector.cli.doctor", "say what is wrong, and the remedy"),
@@ -60,6 +62,13 @@ _CLICK_USAGE: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 
 class _Commands(TyperGroup):
     """A group that imports a command when it is asked for."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command and its arguments; a mistyped one fails with the nearest name."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(f"no such command '{args[0]}'" + (f": did you mean '{near[0]}'?" if near else ""))
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """In the table's order."""
@@ -114,7 +123,8 @@ def run(arguments: Sequence[str]) -> int:
         return _usage(error)
     except OSError as error:  # what no stage foresaw: still one line, not a traceback
         where = f"{error.filename}: " if error.filename else ""
-        return _say(f"{where}{error.strerror or error}", 1)
+        remedy = f"; {OTHER_USER}" if isinstance(error, PermissionError) else ""
+        return _say(f"{where}{error.strerror or error}{remedy}", 1)
 
 
 def _typer(module: ModuleType, name: str) -> typer.Typer:
@@ -132,6 +142,7 @@ def _usage(error: Exception) -> int:
         print(error)
         return 2
     message = str(getattr(error, "format_message", lambda: error)()).rstrip(".")
+    message = re.sub(r"\. Did you mean", ": did you mean", message).replace("Value error, ", "")
     where = f"; see '{context.command_path} --help'" if context is not None else ""
     return _say(message[:1].lower() + message[1:] + where, 2 if isinstance(error, _CLICK_USAGE) else 1)
 

@@ -59,7 +59,7 @@ def emissions(
     output: Output = "-",
     config: ConfigOption = None,
 ) -> None:
-    """Energy and emissions of the use phase, with coverage, uncertainty, factor and method beside each figure."""
+    """Energy and emissions of the use phase. With coverage, uncertainty, factor and method beside each figure."""
     _report(emissions_document, (first, end, group_by), form, output, config)
 
 
@@ -72,7 +72,7 @@ def indicators(
     output: Output = "-",
     config: ConfigOption = None,
 ) -> None:
-    """Sobriety indicators: on outside opening hours, idle while on, coverage."""
+    """Sobriety indicators. On outside opening hours, idle while on, coverage."""
     _report(indicators_document, (first, end, group_by), form, output, config)
 
 

@@ -24,6 +24,7 @@ from veilleuse.collector.cli.shared import (
     settings_of,
 )
 from veilleuse.collector.enrolment.register import register_file
+from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model import HostStatus
 from veilleuse.collector.store.sqlite.directory import DATA_FILE, is_half_restored
 
@@ -44,6 +45,8 @@ def restore(
 ) -> None:
     """Put a backup in place. The collector must be stopped; what is there is kept aside, nothing is lost."""
     settings = settings_of(config)
+    if file is not None and file.is_dir():
+        raise UsageError(f"{file} is a directory: name one backup in it{_newest(file)}")
     data_dir, now = settings.data_dir, datetime.now(UTC)
     if not (data_dir / DATA_FILE).exists() and not is_half_restored(data_dir):
         require_ours(data_dir)  # whoever mistypes data_dir keeps the rights of what is there
@@ -74,6 +77,11 @@ def restore(
             file=sys.stderr,
         )
         raise typer.Exit(EXIT_WARNINGS)
+
+
+def _newest(folder: Path) -> str:
+    names = sorted(path.name for path in folder.glob("veilleuse-*.backup"))
+    return f", the newest is {names[-1]}" if names else ""
 
 
 def _standing(hosts: Any) -> dict[str, int]:

@@ -26,6 +26,8 @@ APP: Final[dict[str, Any]] = {
 """Arguments of every typer.Typer here."""
 
 EXIT_WARNINGS: Final = 3
+OTHER_USER: Final = "run the command as the collector's user, or as root"
+"""What to do about missing rights."""
 
 ConfigOption = Annotated[
     Path | None,
@@ -73,9 +75,13 @@ def print_table(rows: list[dict[str, str]], *, empty: str) -> None:
             print("\t".join(row.values()))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*rows[0], box=None, pad_edge=False)
+    name, *others = rows[0]
+    whole = max(
+        len(row[name]) for row in rows
+    )  # what a row is named by can be copied, however narrow the terminal
+    table = Table(Column(name, min_width=whole), *others, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row.values())
     Console(markup=False, highlight=False).print(table)
@@ -98,7 +104,10 @@ def write_new_private(path: Path, text: str) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError as error:
-        raise CollectorError(f"{path} exists: remove it, or choose another --output") from error
+        what = (
+            "is a directory: name a file in it" if path.is_dir() else "exists: remove it, or choose another"
+        )
+        raise CollectorError(f"{path} {what} with --output") from error
     except OSError as error:
         raise CollectorError(f"cannot write {path}: {error.strerror}; choose another --output") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -134,7 +134,7 @@ def revoke(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End a token at once, and revoke every machine that enrolled with it."""
+    """End a token at once, and revoke the machines it enrolled."""
     done = perform(settings_of(config), "token_revoke", token_id=token_id, keep_hosts=keep_hosts)
     if as_json:
         print_json(done)
@@ -154,4 +154,4 @@ def _note(token: dict[str, object]) -> str:
     """Who decides."""
     if token["approve"]:
         return "each machine is approved"
-    return "copies get in" if token["admit_copies"] else ""
+    return "copies get in" if token.get("admit_copies") else ""

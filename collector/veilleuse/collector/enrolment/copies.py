@@ -15,6 +15,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from veilleuse.collector.buckets import Buckets
 from veilleuse.collector.enrolment.authorise import check_standing
 from veilleuse.collector.enrolment.certificates import public_key_sha256, read_request, verify_signature
 from veilleuse.collector.enrolment.issuing import Office
@@ -23,7 +24,6 @@ from veilleuse.collector.enrolment.register import Notes
 from veilleuse.collector.enrolment.renewal import EXPIRED_LIMIT, Challenges
 from veilleuse.collector.enrolment.tokens import Address, FailureLimiter, check_token
 from veilleuse.collector.errors import EnrolmentRefused, NotAuthorised, StoreFailing
-from veilleuse.collector.holders import Buckets
 from veilleuse.collector.model import AgentId, Host, HostStatus, Token
 from veilleuse.wire.renewal import copy_of_message
 
@@ -99,6 +99,8 @@ class Copying:
         message = copy_of_message(proof.nonce, application.certificate_request_der)
         if not verify_signature(held.public_key, proof.signature_der, message):
             raise NotAuthorised("bad_signature", "the request is not signed by the certificate's key")
+        if not self._buckets.take(proof.agent_id):
+            raise EnrolmentRefused("rate_limited", "too many copies of this machine at once: wait a minute")
         self._challenges.redeem(proof.agent_id, proof.nonce)
         if self._office.now() > held.not_after + EXPIRED_LIMIT:
             raise NotAuthorised(
@@ -106,8 +108,6 @@ class Copying:
             )
         if public_key_sha256(key) == held.public_key_sha256:
             raise EnrolmentRefused("key_reused", "a copy needs a key of its own: make one")
-        if not self._buckets.take(proof.agent_id):
-            raise EnrolmentRefused("rate_limited", "too many copies of this machine at once: wait a minute")
         return key
 
     def _join(

@@ -144,7 +144,7 @@ class Holdings:
             is_pem = certificate.startswith(b"-----")
             load = x509.load_pem_x509_certificate if is_pem else x509.load_der_x509_certificate
             parsed = load(certificate)
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             raise NotAuthorised(
                 "not_an_agent", "the certificate cannot be read: enrol this machine again"
             ) from error

@@ -4,8 +4,9 @@
 
 One JSON object a line, appended and fsynced before the commit of what it tells, so that a collector restored from a
 backup learns what came after it. A line:
-- `n`: its number, only ever higher. The registry keeps the number of the last line it holds the effect of: a line above is
-  news to it, one below is not looked at.
+- `n`: its number, only ever higher. The registry keeps the number of the last line it holds the effect of, and its hash: a
+  line above is news to it, one below is not looked at. When that very line is not there, this is not the file it wrote to
+  last (it was put back, or lost its end): then numbers tell nothing, and all lines are looked at.
 - `of`: the data directory it belongs to. Another one's lines are left alone.
 - `kind`: one of those below, with its facts. No name, no hour: a day at most.
 
@@ -15,6 +16,7 @@ A job that is undone leaves its line behind. What lets somebody in (`PERMISSIVE`
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -33,12 +35,12 @@ log = logging.getLogger(__name__)
 
 FILE: Final = "register.jsonl"
 NUMBER_NOTE: Final = "register_line"
-"""Key in the table meta: number of the last line whose effect the registry holds."""
+"""Key in the table meta: `number:hash` of the last line whose effect the registry holds; see `known_line`."""
 DONE: Final = "done"
-SITE, TOKEN, TOKEN_REVOKED, USES = "site", "token", "token_revoked", "uses"
+SITE, TOKEN, TOKEN_REVOKED = "site", "token", "token_revoked"
 HOST, ADMITTED, EXCLUDED, FORGOTTEN = "host", "admitted", "excluded", "forgotten"
 PERMISSIVE: Final = frozenset({SITE, TOKEN, HOST, ADMITTED})
-KINDS: Final = PERMISSIVE | {TOKEN_REVOKED, USES, EXCLUDED, FORGOTTEN}
+KINDS: Final = PERMISSIVE | {TOKEN_REVOKED, EXCLUDED, FORGOTTEN}
 
 Line = Mapping[str, Any]
 
@@ -61,6 +63,25 @@ class Contents:
     def last(self) -> int:
         """Highest number; 0 when there is none."""
         return max((int(line["n"]) for line in self.lines), default=0)
+
+    def is_continued(self, known: int, line_hash: str) -> bool:
+        """Whether this is the file whose line `known` a registry holds the effect of, or one written anew since."""
+        if not self.lines:
+            return known == 0
+        return int(self.lines[0]["n"]) > known or any(
+            line["n"] == known and hash_of(line) == line_hash for line in self.lines
+        )
+
+
+def hash_of(line: Line) -> str:
+    """Tells a line from every other of its number; 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def known_line(note: str) -> tuple[int, str]:
+    """(number, hash) of the note NUMBER_NOTE; (0, "") when there is none. The hash is empty when something was not noted."""
+    number, _, line_hash = note.partition(":")
+    return (int(number), line_hash) if number.isdecimal() else (0, "")
 
 
 def read(path: Path, of: int) -> Contents:
@@ -94,17 +115,27 @@ def read(path: Path, of: int) -> Contents:
 class Register:
     """The file, appended to. Safe to share between threads."""
 
-    def __init__(self, path: Path, of: int, last: int) -> None:
-        """`of`: when the data directory was made, Unix ms. `last`: no number up to it is given again."""
+    def __init__(
+        self, path: Path, of: int, last: int, *, complete: bool = True, readable: bool = True
+    ) -> None:
+        """`of`: when the data directory was made, Unix ms. `last`: no number up to it is given again. `complete`: whether it holds
+        all that the registry does. Not `readable`: nothing is appended to lines that nobody saw."""
         self.path = path
         self._of = of
         self._last = last
+        self._last_hash = ""
+        self._complete = complete
+        self._readable = readable
         self._lock = threading.Lock()
 
     @property
-    def last(self) -> int:
-        """Number of the line appended last."""
-        return self._last
+    def note(self) -> str:
+        """For NUMBER_NOTE, after lines were appended. Without hash when the next start has to look at all of it, and complete it."""
+        return f"{self._last}:{self._last_hash if self._complete else ''}"
+
+    def missed(self) -> None:
+        """Something holds that is not in the file."""
+        self._complete = False
 
     def append(self, lines: Iterable[Line]) -> tuple[int, int]:
         """Durable when it returns: the numbers of the first and the last. Raises StoreFailing with nothing promised."""
@@ -112,8 +143,13 @@ class Register:
             numbered = [
                 {"n": number, "of": self._of, **line} for number, line in enumerate(lines, self._last + 1)
             ]
+            if not self._readable:
+                raise StoreFailing(
+                    f"the register {self.path} could not be read at the start: look at its disk and rights, then start again"
+                )
             self._write(numbered)
             first, self._last = self._last + 1, self._last + len(numbered)
+            self._last_hash = hash_of(numbered[-1])
             return first, self._last
 
     def done(self, span: tuple[int, int]) -> None:
@@ -127,6 +163,7 @@ class Register:
             first = self._last + 1
             numbered = [{"n": number, "of": self._of, **line} for number, line in enumerate(lines, first)]
             last = self._last + len(numbered)
+            last_hash = hash_of(numbered[-1]) if numbered else ""
             numbered.append({"n": first, "last": last, "of": self._of, "kind": DONE})
             text = "".join(f"{one}\n" for one in others) + _text(numbered)
             draft = self.path.with_name(self.path.name + ".new")
@@ -137,7 +174,7 @@ class Register:
                 sync_directory(self.path.parent)
             except OSError as error:
                 raise self._failing(error) from error
-            self._last = last
+            self._last, self._last_hash, self._complete = last, last_hash, True
 
     def _write(self, lines: Sequence[Line]) -> None:
         try:
@@ -194,9 +231,10 @@ class Notes:
         except StoreFailing:
             if kind in PERMISSIVE:
                 raise
-            return
-        self._spans.append(span)
-        self._put_meta(NUMBER_NOTE, str(span[1]))
+            self._register.missed()
+        else:
+            self._spans.append(span)
+        self._put_meta(NUMBER_NOTE, self._register.note)
 
     def confirm(self) -> None:
         """After the commit."""
@@ -205,8 +243,8 @@ class Notes:
 
 
 def register_file(data_dir: Path, setting: str) -> Path:
-    """Where the register is. `setting`: pki.register_file."""
-    return Path(setting) if setting else data_dir / FILE
+    """Where the register is. `setting`: pki.register_file. A link is followed here: the file is replaced, never the link."""
+    return Path(os.path.realpath(setting or data_dir / FILE))
 
 
 def _give(descriptor: int, path: Path) -> None:

@@ -8,12 +8,14 @@ import hmac
 import secrets
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from veilleuse.collector.buckets import Buckets
 from veilleuse.collector.enrolment.authorise import check_standing
 from veilleuse.collector.enrolment.certificates import (
     AgentCertificate,
@@ -31,6 +33,9 @@ EXPIRED_LIMIT: Final = timedelta(days=400)
 NONCE_SECONDS: Final = 60.0
 KEPT_GENERATIONS: Final = 8
 """Before the last, of each host: whoever renews without end fills no disk, and a lost answer is still found."""
+RETURNS_AT_ONCE: Final = 10
+RETURN_SECONDS: Final = 60.0
+"""RenewExpired of one machine: ten at once, then one a minute. A machine needs one, a few when answers are lost."""
 _CLOCK_BYTES, _RANDOM_BYTES, _MAC_BYTES = 8, 8, 16
 
 
@@ -44,6 +49,7 @@ class Renewal:
         self._office = office
         self._challenges = challenges
         self._on_expired_renewal = on_expired_renewal
+        self._buckets = Buckets(RETURNS_AT_ONCE, RETURN_SECONDS)
 
     def renew(self, caller: Caller, certificate_request_der: bytes) -> CertificateChain:
         """See ports.Renewer."""
@@ -62,7 +68,8 @@ class Renewal:
         """A new certificate against an expired one, up to 400 days after its end, for the holder of its key.
 
         Raises NotAuthorised (not_an_agent, not_ours, other_agent, bad_signature, expired_too_long, superseded,
-        unknown_agent, pending, suspended, revoked, forgotten) or EnrolmentRefused (bad_request, key_reused, bad_nonce).
+        unknown_agent, pending, suspended, revoked, forgotten) or EnrolmentRefused (bad_request, key_reused, rate_limited,
+        bad_nonce).
         """
         key = read_request(certificate_request_der)
         held = self._office.authority.recognise(certificate_der)
@@ -71,6 +78,8 @@ class Renewal:
         message = renew_expired_message(nonce, certificate_request_der)
         if not verify_signature(held.public_key, signature_der, message):
             raise NotAuthorised("bad_signature", "the request is not signed by the certificate's key")
+        if not self._buckets.take(agent_id):  # only who holds its key gets here
+            raise EnrolmentRefused("rate_limited", "this machine comes back too often: wait a minute")
         self._challenges.redeem(agent_id, nonce)
         if self._office.now() > held.not_after + EXPIRED_LIMIT:
             raise NotAuthorised(
@@ -125,7 +134,7 @@ class Challenges:
         """`monotonic_seconds`: a clock that only goes forward."""
         self._now = monotonic_seconds
         self._key = secrets.token_bytes(32)
-        self._used: dict[bytes, float] = {}
+        self._used: OrderedDict[bytes, float] = OrderedDict()
         self._lock = threading.Lock()
 
     def issue(self, agent_id: bytes) -> bytes:
@@ -143,7 +152,8 @@ class Challenges:
         age_seconds = now - int.from_bytes(head[:_CLOCK_BYTES], "big") / 1000
         good = hmac.compare_digest(mac, self._mac(agent_id, head)) and age_seconds <= NONCE_SECONDS
         with self._lock:
-            self._used = {used: until for used, until in self._used.items() if until > now}
+            while self._used and next(iter(self._used.values())) <= now:
+                self._used.popitem(last=False)
             if not good or nonce in self._used:
                 raise EnrolmentRefused("bad_nonce", "the nonce is too old or was used: ask for another")
             self._used[nonce] = now + NONCE_SECONDS

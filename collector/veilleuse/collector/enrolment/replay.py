@@ -8,7 +8,7 @@ Idempotent, at every start: a line whose number the registry knows already is no
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -26,10 +26,11 @@ from veilleuse.collector.enrolment.register import (
     SITE,
     TOKEN,
     TOKEN_REVOKED,
-    USES,
     Contents,
     Line,
     Register,
+    hash_of,
+    known_line,
     read,
 )
 from veilleuse.collector.errors import StoreFailing
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 GROWN: Final = 4
 """The file is written again when it has so many times the lines that its content needs."""
 SPARE_LINES: Final = 256
+_OF_A_STATUS: Final = (HOST, ADMITTED, EXCLUDED)
 
 
 @dataclass(slots=True)
@@ -67,19 +69,24 @@ def replay(
 
     Before the writer starts, or inside one of its jobs. Whatever is wrong with the file is a warning: never raises for it.
     """
-    of, known = _belongs_to(registry)
+    of, known, line_hash = _belongs_to(registry)
     try:
         contents = read(path, of)
     except OSError as error:
-        log.warning("register cannot be read", extra={"path": str(path), "error": error.strerror})
+        log.error(
+            "register cannot be read: nobody is let in, and who was put out since a restored backup is not",
+            extra={"path": str(path), "error": error.strerror},
+        )
         return Replayed()
-    _warn(path, contents, known)
-    news = [line for line in contents.lines if line["n"] > known]
+    continued = contents.is_continued(known, line_hash)
+    _warn(path, contents, known, continued=continued)
+    news = [line for line in contents.lines if line["n"] > known] if continued else contents.lines
     if not news:
         return Replayed()
     with transaction():
-        done = _Replay(registry).run(news, contents.done)
-        registry.put_meta(NUMBER_NOTE, str(contents.last))
+        done = _Replay(registry, in_order=continued).run(news, contents.done)
+        if continued:  # else it is not what this registry knows: `open_register` writes it anew
+            registry.put_meta(NUMBER_NOTE, f"{contents.last}:{hash_of(contents.lines[-1])}")
     log.warning(
         "register replayed: this registry was behind it",
         extra={name: getattr(done, name) for name in Replayed.__slots__},
@@ -88,20 +95,22 @@ def replay(
 
 
 def open_register(path: Path, registry: Registry) -> Register:
-    """The register, for what comes; written again when it is missing, has grown, or still names who was forgotten.
+    """The register, for what comes; written again when it is missing, is not what was written last, has grown, or still names
+    who was forgotten.
 
     After `replay`. A failure is logged: it will be tried again at the next start.
     """
-    of, known = _belongs_to(registry)
+    of, known, line_hash = _belongs_to(registry)
     try:
         contents = read(path, of)
     except OSError:
-        return Register(path, of, known)  # said already
-    register = Register(path, of, max(known, contents.last))
+        return Register(path, of, known, complete=False, readable=False)  # said already
+    complete = not contents.missing and contents.is_continued(known, line_hash)
+    register = Register(path, of, max(known, contents.last), complete=complete)
     forgotten = registry.forgotten()
     names = any(_names(line, forgotten) for line in contents.lines)
     needed = len(registry.hosts()) + len(registry.tokens()) + len(registry.sites()) + len(forgotten)
-    if contents.missing or names or len(contents.lines) > GROWN * needed + SPARE_LINES:
+    if not complete or names or len(contents.lines) > GROWN * needed + SPARE_LINES:
         with suppress(StoreFailing):
             rewrite(register, registry)
     return register
@@ -111,7 +120,7 @@ def rewrite(register: Register, registry: Registry) -> None:
     """The register anew, from what is committed in the registry: outside any transaction. Raises StoreFailing."""
     others = read(register.path, _belongs_to(registry)[0]).others
     register.rewrite(_all_lines(registry), others)
-    registry.put_meta(NUMBER_NOTE, str(register.last))
+    registry.put_meta(NUMBER_NOTE, register.note)
 
 
 def site_facts(site: Site) -> dict[str, Any]:
@@ -180,30 +189,31 @@ def _all_lines(registry: Registry) -> Iterator[Line]:
 
 
 class _Replay:
-    """One run over new lines, inside the caller's transaction."""
+    """One run over lines, inside the caller's transaction."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, *, in_order: bool) -> None:
+        """`in_order`: all lines came after what the registry knows. Else the last status that they tell of a machine counts, and
+        ends no suspension."""
         self._registry = registry
+        self._in_order = in_order
         self._result = Replayed()
         self._sites = {site.site for site in registry.sites()}
         self._hosts = {host.agent_id: host for host in registry.hosts()}
         self._forgotten = set(registry.forgotten())
 
-    def run(self, lines: list[Line], done: frozenset[int]) -> Replayed:
+    def run(self, lines: Sequence[Line], done: frozenset[int]) -> Replayed:
         steps: dict[str, Callable[[Line], None]] = {
             SITE: self._site,
             TOKEN: self._token,
             TOKEN_REVOKED: self._token_revoked,
-            USES: self._uses,
             HOST: self._host,
             ADMITTED: self._status,
             EXCLUDED: self._status,
             FORGOTTEN: self._forget,
         }
-        for line in lines:
-            if line["kind"] in PERMISSIVE and line["n"] not in done:
-                self._result.doubtful += 1
-                continue
+        believed = [line for line in lines if line["kind"] not in PERMISSIVE or line["n"] in done]
+        self._result.doubtful = len(lines) - len(believed)
+        for line in believed if self._in_order else _with_last_status(believed):
             try:
                 steps[line["kind"]](line)
             except (KeyError, ValueError, TypeError, OverflowError):
@@ -246,10 +256,6 @@ class _Replay:
         self._result.changes += not token.revoked
         self._registry.revoke_token(token.token_id)
 
-    def _uses(self, line: Line) -> None:
-        token = self._known_token(line["sha256"])
-        self._registry.raise_token_uses(token.token_id, int(line["uses"]))
-
     def _known_token(self, sha256: str) -> Token:
         token = self._registry.token_by_hash(bytes.fromhex(sha256))
         if token is None:
@@ -283,13 +289,18 @@ class _Replay:
         self._result.hosts += 1
 
     def _status(self, line: Line) -> None:
-        agent_id = _agent_id(line)
+        agent_id, status = _agent_id(line), HostStatus(line["status"])
+        if (line["kind"] == ADMITTED) != (status is HostStatus.ACTIVE):
+            raise ValueError("a line that says two things")
         if agent_id in self._hosts:
-            self._set(agent_id, HostStatus(line["status"]))
+            self._set(agent_id, status)
 
     def _set(self, agent_id: AgentId, status: HostStatus) -> None:
         host = self._hosts[agent_id]
         final = (HostStatus.REVOKED, HostStatus.FORGOTTEN)
+        lets_in = (HostStatus.PENDING, HostStatus.ACTIVE)
+        if not self._in_order and host.status is not HostStatus.PENDING and status in lets_in:
+            return
         if host.status is not status and host.status not in final:
             self._registry.set_status(host.host_id, status)
             self._keep(host.host_id)
@@ -312,11 +323,22 @@ class _Replay:
             self._hosts[host.agent_id] = host
 
 
-def _belongs_to(registry: Registry) -> tuple[int, int]:
-    """(which data directory this is, number of the last line the registry knows)."""
+def _with_last_status(lines: Sequence[Line]) -> Iterator[Line]:
+    """Lines, of each machine with the last status that any of them tells."""
+    told = {str(line.get("agent_id")): line.get("status") for line in lines if line["kind"] in _OF_A_STATUS}
+    for line in lines:
+        if line["kind"] not in _OF_A_STATUS:
+            yield line
+            continue
+        status = told[str(line.get("agent_id"))]
+        kind = HOST if line["kind"] == HOST else ADMITTED if status == HostStatus.ACTIVE else EXCLUDED
+        yield {**line, "kind": kind, "status": status}
+
+
+def _belongs_to(registry: Registry) -> tuple[int, int, str]:
+    """(which data directory this is, number and hash of the last line the registry knows)."""
     kind = registry.data_kind()
-    known = kind.extra.get(NUMBER_NOTE, "0")
-    return kind.created_unix_milliseconds, int(known) if known.isdecimal() else 0
+    return kind.created_unix_milliseconds, *known_line(kind.extra.get(NUMBER_NOTE, ""))
 
 
 def _agent_id(line: Line) -> AgentId:
@@ -335,10 +357,15 @@ def _names(line: Line, forgotten: Container[bytes]) -> bool:
         return False
 
 
-def _warn(path: Path, contents: Contents, known: int) -> None:
+def _warn(path: Path, contents: Contents, known: int, *, continued: bool) -> None:
     where = {"path": str(path)}
     if contents.missing and known:
         log.warning("register is missing: what it knew is lost, a new one begins", extra=where)
+    if not continued and not contents.missing:
+        log.warning(
+            "register is not what was written last: all of it is looked at, then it is written anew",
+            extra=where,
+        )
     if contents.others:
         log.warning(
             "register holds lines of another data directory", extra={**where, "lines": len(contents.others)}

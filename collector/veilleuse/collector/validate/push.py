@@ -25,6 +25,7 @@ from veilleuse.wire.chain import chain_next, record_hash
 from veilleuse.wire.limits import (
     CHAIN_BYTES,
     EPOCH_BYTES,
+    GAP_ID_BYTES,
     MAX_CELLS_PER_RECORD,
     MAX_POINTS_PER_RECORD,
     MAX_PUSH_BYTES,
@@ -161,6 +162,8 @@ def _check_gap(
         raise RecordRefused(Reason.GAP_UNKNOWN)
     if not 1 <= gap.records <= MAXIMUM_GAP_RECORDS or len(gap.spans) > MAXIMUM_GAP_SPANS:
         raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
+    if len(gap.gap_id) not in (0, GAP_ID_BYTES):
+        raise RecordRefused(Reason.GAP_OUT_OF_RANGE)
     lost = reach = 0
     for span in gap.spans:
         longest = LONGEST_GAP_MILLISECONDS
@@ -182,5 +185,6 @@ def _check_gap(
         gap_milliseconds=lost,
         gap_records=gap.records,
         gap_spans=gap_spans(gap),
-        gap_dated=bool(gap.spans) and all(span.HasField("period") for span in gap.spans),
+        gap_told_apart=bool(gap.gap_id)
+        or (bool(gap.spans) and all(span.HasField("period") for span in gap.spans)),
     )

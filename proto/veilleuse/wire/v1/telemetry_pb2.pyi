@@ -339,14 +339,16 @@ class GapTotal(_message.Message):
     def __init__(self, reason: _Optional[_Union[GapReason, str]] = ..., milliseconds: _Optional[int] = ..., source: _Optional[str] = ...) -> None: ...
 
 class Gap(_message.Message):
-    __slots__ = ("reason", "spans", "records")
+    __slots__ = ("reason", "spans", "records", "gap_id")
     REASON_FIELD_NUMBER: _ClassVar[int]
     SPANS_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
+    GAP_ID_FIELD_NUMBER: _ClassVar[int]
     reason: GapReason
     spans: _containers.RepeatedCompositeFieldContainer[GapSpan]
     records: int
-    def __init__(self, reason: _Optional[_Union[GapReason, str]] = ..., spans: _Optional[_Iterable[_Union[GapSpan, _Mapping]]] = ..., records: _Optional[int] = ...) -> None: ...
+    gap_id: bytes
+    def __init__(self, reason: _Optional[_Union[GapReason, str]] = ..., spans: _Optional[_Iterable[_Union[GapSpan, _Mapping]]] = ..., records: _Optional[int] = ..., gap_id: _Optional[bytes] = ...) -> None: ...
 
 class GapSpan(_message.Message):
     __slots__ = ("period", "milliseconds")

@@ -16,7 +16,7 @@ from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import read_settings
 
-NICE: Final = 10
+NICE: Final = 5
 """Behind the collector itself: what strangers make this process do takes no processor from the agents."""
 
 
@@ -26,6 +26,7 @@ def main() -> int:
         settings = read_settings(None)
         configure(settings)
         prepare_transport(settings)
+        os.umask(0o077)
         with suppress(OSError):  # a service manager may forbid it: then it weighs as much as the collector
             os.nice(NICE)
         raise_descriptor_limit()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Any, Final
 
 import grpc
 
-from veilleuse.collector.app.door.messages import Certificate, Unanswered, ask, certificate_from
+from veilleuse.collector.app.door.messages import Opening, Unanswered, ask, certificate_from
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 2.0
-"""A certificate made or a rotation switched so long ago is shown to everyone."""
+"""What was missed in between is seen so long afterwards."""
 PATIENCE_SECONDS: Final = 1.0
 """A handshake in so many seconds waits for the answer; it goes on with what there is."""
 
@@ -25,9 +26,11 @@ PATIENCE_SECONDS: Final = 1.0
 class Showing:
     """Asked by gRPC at each handshake, from any thread."""
 
-    def __init__(self, certificate: Certificate, data_dir: Path) -> None:
-        """`certificate`: the first one."""
-        self._certificate = certificate
+    def __init__(self, opening: Opening, data_dir: Path) -> None:
+        """Shows the opening's certificate at first."""
+        self._certificate = opening.certificate
+        self._folder = opening.folder
+        self._changed = self._last_change()
         self._data_dir = data_dir
         self._looked = time.monotonic()
         self._lock = threading.Lock()
@@ -39,13 +42,22 @@ class Showing:
 
     def renewed(self) -> Any:
         """A new one, or None to keep the present one. Only one handshake waits for the answer, the others go on."""
-        if time.monotonic() - self._looked < LOOK_SECONDS or not self._lock.acquire(blocking=False):
+        changed = self._last_change()
+        recent = changed == self._changed and time.monotonic() - self._looked < LOOK_SECONDS
+        if recent or not self._lock.acquire(blocking=False):
             return None
         try:
             return self._look()
         finally:
-            self._looked = time.monotonic()
+            self._changed, self._looked = changed, time.monotonic()
             self._lock.release()
+
+    def _last_change(self) -> int:
+        """Of the authority's folder; 0 when it cannot be told."""
+        try:
+            return os.stat(self._folder).st_mtime_ns
+        except OSError:
+            return 0
 
     def _look(self) -> grpc.ServerCertificateConfiguration | None:
         question = {"op": "certificate", "sha256": self._certificate.sha256}

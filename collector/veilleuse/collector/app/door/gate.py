@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
@@ -48,9 +48,13 @@ class Asking(Protocol):
 class Gate:
     """Lets calls through to the collector, within bounds. Lives on the event loop."""
 
-    def __init__(self, ask: Asking, pool: ThreadPoolExecutor) -> None:
-        """`pool`: as many threads as calls may be at work; a call keeps its own when its caller has gone."""
+    def __init__(self, ask: Asking, pool: ThreadPoolExecutor, whose: Callable[[str], str]) -> None:
+        """`pool`: as many threads as calls may be at work; a call keeps its own when its caller has gone.
+
+        `whose`: gRPC's caller → the caller's own address, as gRPC writes it.
+        """
         self._ask = ask
+        self._whose = whose
         self._pool = pool
         self._inside = 0
         self._refused: Counter[str] = Counter()
@@ -80,7 +84,7 @@ class Gate:
             return self._refusal(Code.DEADLINE_EXCEEDED, "deadline", _LATE), b""
         if not isinstance(request, bytes):  # grpc.aio.EOF
             return self._refusal(Code.INVALID_ARGUMENT, "bad_request", "the call has no request"), b""
-        head = {"op": "call", "method": method, "peer": context.peer()}
+        head = {"op": "call", "method": method, "peer": self._whose(context.peer())}
         job = self._pool.submit(self._ask, head, request, seconds=ANSWER_SECONDS)
         try:
             answer, response = await asyncio.wrap_future(job)

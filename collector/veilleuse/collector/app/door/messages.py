@@ -59,6 +59,8 @@ class Opening:
     methods: tuple[str, ...]
     """The calls there are, as `/package.Service/Method`."""
     certificate: Certificate
+    folder: str
+    """Something in it changes whenever another certificate may have to be shown; the door reads nothing there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ def opening_from(head: Mapping[str, Any]) -> Opening:
     """Raises Unanswered."""
     try:
         certificate = certificate_from(head["certificate"])
-        return Opening(str(head["address"]), tuple(map(str, head["methods"])), certificate)
+        methods = tuple(map(str, head["methods"]))
+        return Opening(str(head["address"]), methods, certificate, str(head["folder"]))
     except (KeyError, TypeError) as error:
         raise Unanswered("the collector's answer makes no sense") from error
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,10 @@ import grpc
 from veilleuse.collector.app.door.certificate import Showing
 from veilleuse.collector.app.door.gate import CALLS_AT_WORK, Gate
 from veilleuse.collector.app.door.messages import MAX_BODY_BYTES, SECONDS, Opening, ask, opening_from
+from veilleuse.collector.app.door.relay import Relay, bind
 from veilleuse.collector.app.options import GRACE_SECONDS, OPTIONS
 from veilleuse.collector.errors import AddressUnavailable
+from veilleuse.collector.private_socket import DOOR_INNER_FILE, socket_path
 
 
 def run(data_dir: Path) -> int:
@@ -30,27 +33,44 @@ async def _serve(data_dir: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     opening = opening_from(ask(data_dir, {"op": "open"}, seconds=SECONDS)[0])
-    with ThreadPoolExecutor(CALLS_AT_WORK, thread_name_prefix="calls") as pool:
-        server, address = _listen(data_dir, opening, Gate(partial(ask, data_dir), pool))
+    listeners = _bound(data_dir, opening.address)
+    address = f"{opening.address.rpartition(':')[0]}:{listeners[0].getsockname()[1]}"
+    inner = data_dir / DOOR_INNER_FILE
+    inner.unlink(missing_ok=True)  # of a door that was killed
+    with (
+        socket_path(data_dir, DOOR_INNER_FILE) as path,
+        ThreadPoolExecutor(CALLS_AT_WORK, thread_name_prefix="calls") as pool,
+    ):
+        relay = Relay(listeners, path)
+        server = _server(data_dir, opening, Gate(partial(ask, data_dir), pool, relay.peer), f"unix:{path}")
         await server.start()
+        relay.start()
         ask(data_dir, {"op": "listening", "address": address}, seconds=SECONDS)
         await stop.wait()
         await server.stop(GRACE_SECONDS)
+        await relay.close()
+    inner.unlink(missing_ok=True)
     return 0
 
 
-def _listen(data_dir: Path, opening: Opening, gate: Gate) -> tuple[grpc.aio.Server, str]:
-    """A bound server, not yet started, and its host:port. Raises AddressUnavailable, after the collector was told."""
+def _bound(data_dir: Path, address: str) -> list[socket.socket]:
+    """The port. Raises AddressUnavailable, after the collector was told."""
+    try:
+        return bind(address)
+    except OSError as error:
+        ask(data_dir, {"op": "unavailable"}, seconds=SECONDS)
+        raise AddressUnavailable(f"cannot listen on {address}: {error.strerror or error}") from error
+
+
+def _server(data_dir: Path, opening: Opening, gate: Gate, where: str) -> grpc.aio.Server:
+    """gRPC behind the relay, not yet started."""
     options = (*OPTIONS, ("grpc.max_receive_message_length", MAX_BODY_BYTES))
     server = grpc.aio.server(handlers=[_Methods(opening.methods, gate)], options=options)
-    showing = Showing(opening.certificate, data_dir)
-    credentials = grpc.dynamic_ssl_server_credentials(showing.configuration(), showing.renewed)
-    try:
-        port = server.add_secure_port(opening.address, credentials)
-    except RuntimeError as error:
-        ask(data_dir, {"op": "unavailable"}, seconds=SECONDS)
-        raise AddressUnavailable(f"cannot listen on {opening.address}") from error
-    return server, f"{opening.address.rpartition(':')[0]}:{port}"
+    showing = Showing(opening, data_dir)
+    server.add_secure_port(
+        where, grpc.dynamic_ssl_server_credentials(showing.configuration(), showing.renewed)
+    )
+    return server
 
 
 class _Methods(grpc.GenericRpcHandler):

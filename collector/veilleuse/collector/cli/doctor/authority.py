@@ -53,8 +53,9 @@ def check_certificates(settings: CollectorSettings) -> Iterator[Finding]:
             continue  # made at the first start
         try:
             end = x509.load_pem_x509_certificate((folder / file).read_bytes()).not_valid_after_utc
-        except ValueError:
-            yield Finding("certificates", "failed", f"{folder / file} is damaged", "restore it from a backup")
+        except (ValueError, FileNotFoundError) as error:
+            what = "is damaged" if isinstance(error, ValueError) else "is missing"
+            yield Finding("certificates", "failed", f"{folder / file} {what}", "restore it from a backup")
             continue
         text = f"{name} ends on {end:%Y-%m-%d}"
         if end <= now:

@@ -26,29 +26,36 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
     with closing(SqliteReader(settings.data_dir)) as reader:
         kind = reader.data_kind()
     remedy = "'veilleuse backup DEST', or the timer of deploy/systemd"
-    made = kind.extra.get(BACKUP_NOTE)
+    notes = (
+        kind.extra.get(note) for note in (BACKUP_NOTE, RESTORED_BACKUP_NOTE)
+    )  # a copy does not hold its own note
+    made = max((int(note) for note in notes if note is not None), default=None)
     if kind.simulated and made is None:
         yield Finding("backup", "good", "simulated data were never backed up")
     elif made is None:
         yield Finding("backup", "warning", "no backup was ever made", remedy)
     else:
-        when = datetime.fromtimestamp(int(made) / 1000, UTC)
+        when = datetime.fromtimestamp(made / 1000, UTC)
         days = (datetime.now(UTC) - when).total_seconds() / 86_400
         old = days > OLD_DAYS
-        text = f"the last backup was made on {when:%Y-%m-%d}, {days:.1f} day(s) ago"
+        text = f"the last backup was made on {when:%Y-%m-%d}, {_ago(days)}"
         yield Finding("backup", "warning" if old else "good", text, remedy if old else "")
     if not settings.backup.key_file:
         yield Finding(
             "backup",
             "good",
-            "backups are not sealed by default: whoever reads one has names and keys",
-            "'veilleuse backup --new-key FILE', then set backup.key_file",
+            "backup.key_file is not set: backups are not sealed, whoever reads one has names and keys",
+            "'veilleuse backup --new-key FILE', then set it",
         )
     if kind.extra.get(RESTORES_COUNT):
         times = [kind.extra.get(note, "0") for note in (RESTORE_NOTE, RESTORED_BACKUP_NOTE)]
         restored, of = (datetime.fromtimestamp(int(each) / 1000, UTC) for each in times)
         text = f"restored {kind.extra[RESTORES_COUNT]} time(s), last on {restored:%Y-%m-%d} to the backup of {of:%Y-%m-%d}"
         yield Finding("backup", "good", text)
+
+
+def _ago(days: float) -> str:
+    return f"{days * 24:.0f} hour(s) ago" if days < 2 else f"{days:.0f} day(s) ago"
 
 
 def check_leftovers(settings: CollectorSettings) -> Iterator[Finding]:

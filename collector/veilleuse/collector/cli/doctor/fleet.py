@@ -16,12 +16,14 @@ from veilleuse.collector.model import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.version import product_version
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 
 BACKLOG_PERIODS: Final = 10_000
 """Periods waiting to be derived that are worth a word: some minutes of work."""
 BACKLOG_BYTES: Final = 32 * 1024 * 1024
 """Half of an agent's spool as it comes: beyond the other half the oldest records go."""
+CLOCK_MILLISECONDS: Final = 5 * MILLISECONDS_PER_MINUTE
+"""What the agents' clocks are allowed, too."""
 BALANCE_DAYS: Final = 28
 """Four weeks: workstations are accounted for by the week."""
 _NAMED: Final = 3
@@ -37,7 +39,7 @@ def check_work(settings: CollectorSettings) -> Iterator[Finding]:
     finally:
         reader.close()
     kind = ", simulated" if simulated else ""
-    yield Finding("work", "good", f"{len(hosts)} host(s), {records} record(s){kind}")
+    yield Finding("work", "good", f"{_standing(hosts)}; {records} record(s){kind}")
     if dirty > BACKLOG_PERIODS:
         yield Finding(
             "work",
@@ -47,6 +49,18 @@ def check_work(settings: CollectorSettings) -> Iterator[Finding]:
         )
     else:
         yield Finding("work", "good", f"{dirty} period(s) wait to be derived")
+
+
+def check_clock(settings: CollectorSettings) -> Iterator[Finding]:
+    """A contact in the future: this clock was ahead then, or is behind now. Certificates depend on it."""
+    now = datetime.now(UTC).timestamp() * 1000
+    latest = max((host.last_contact_unix_milliseconds or 0 for host in _hosts(settings)), default=0)
+    if latest > now + CLOCK_MILLISECONDS:
+        hours = (latest - now) / MILLISECONDS_PER_HOUR
+        text = f"the newest contact of a machine is {hours:.1f} h in the future: this clock was ahead then, or is behind"
+        yield Finding("clock", "warning", text, "'timedatectl' here: set the clock, let it be synchronised")
+    else:
+        yield Finding("clock", "good", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, no machine was seen later")
 
 
 def check_versions(settings: CollectorSettings) -> Iterator[Finding]:
@@ -153,6 +167,13 @@ def check_agents(settings: CollectorSettings) -> Iterator[Finding]:
         "good",
         f"{waiting} record(s) wait on {len(hosts)} active machine(s), as of their last contact",
     )
+
+
+def _standing(hosts: Sequence[Host]) -> str:
+    """How many machines, and of which status."""
+    counts = Counter(host.status for host in hosts)
+    parts = ", ".join(f"{counts[status]} {status.value}" for status in HostStatus if counts[status])
+    return f"{len(hosts)} machine(s)" + (f": {parts}" if parts else "")
 
 
 def _names(hosts: Sequence[Host]) -> str:

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from veilleuse.collector.assembly import is_initialised, what_is_missing
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.doctor.forecast import HISTORY_DAYS, days_until_full
 from veilleuse.collector.settings import CollectorSettings
@@ -21,6 +22,7 @@ from veilleuse.collector.store.sqlite.directory import (
     IDENTITY_FILE,
     is_half_restored,
 )
+from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.store.sqlite.upkeep import sizes
 
 SOON_DAYS: Final = 30
@@ -35,11 +37,20 @@ def check_directory(settings: CollectorSettings) -> Iterator[Finding]:
             "directory", "failed", f"{data_dir} is half restored", "run 'veilleuse restore' to carry it on"
         )
         return
-    if not (data_dir / DATA_FILE).exists():
-        yield Finding(
-            "directory", "failed", f"{data_dir} is no data directory", "run 'veilleuse init', or set data_dir"
-        )
+    if not is_initialised(data_dir):
+        what, remedy = what_is_missing(data_dir)
+        yield Finding("directory", "failed", what, remedy)
         return
+    foreign = list(_foreign(data_dir))
+    if foreign:
+        user, group = _owner(data_dir)
+        names = ", ".join(str(path) for path in foreign[:3])
+        yield Finding(
+            "directory",
+            "failed",
+            f"{names}: not {user}'s, whose {data_dir} is",
+            f"as root: chown -R {user}:{group} {data_dir}",
+        )
     open_to_others = [path for path in (data_dir, *data_dir.rglob("*")) if _is_open(path)]
     if open_to_others:
         names = ", ".join(str(path) for path in open_to_others[:3])
@@ -48,6 +59,21 @@ def check_directory(settings: CollectorSettings) -> Iterator[Finding]:
         )
     else:
         yield Finding("directory", "good", str(data_dir))
+
+
+def _foreign(data_dir: Path) -> Iterator[Path]:
+    """What somebody else has put there: the service cannot write it."""
+    owner = data_dir.stat().st_uid
+    return (path for path in sorted(data_dir.rglob("*")) if path.lstat().st_uid != owner)
+
+
+def _owner(path: Path) -> tuple[str, str]:
+    """User and group, by number where they have no name."""
+    try:
+        return path.owner(), path.group()
+    except KeyError:
+        facts = path.stat()
+        return str(facts.st_uid), str(facts.st_gid)
 
 
 def _is_open(path: Path) -> bool:
@@ -67,15 +93,14 @@ def check_sqlite(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("sqlite", "good", f"{text}: harmless while only the collector writes to its files")
     else:
         yield Finding("sqlite", "good", f"SQLite {version}")
-    for name in (DATA_FILE, IDENTITY_FILE):
+    for name, kind in ((DATA_FILE, "data"), (IDENTITY_FILE, "identity")):
         path = settings.data_dir / name
         if not path.exists():
             continue
-        database = Database(path, writing=False)
-        try:
+        with closing(Database(path, writing=False)) as database:
             found = quick_check(database)
-        finally:
-            database.close()
+            if not found:
+                require_current(database, kind)
         if found:
             yield Finding(
                 "sqlite",
@@ -88,9 +113,9 @@ def check_sqlite(settings: CollectorSettings) -> Iterator[Finding]:
 
 
 def check_disk(settings: CollectorSettings) -> Iterator[Finding]:
-    """Free space against the reserve under which no record is accepted, and when it will be reached."""
+    """Free space against the reserve under which no record is accepted."""
     usage = shutil.disk_usage(settings.data_dir)
-    reserve = min(settings.store.free_bytes_minimum, int(settings.store.free_ratio_minimum * usage.total))
+    reserve = _reserve(settings, usage.total)
     text = f"{usage.free / 2**20:.0f} MiB free, reserve {reserve / 2**20:.0f} MiB"
     if usage.free < reserve:
         yield Finding(
@@ -103,7 +128,16 @@ def check_disk(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("disk", "warning", text, "free some space soon")
     else:
         yield Finding("disk", "good", text)
-    yield _forecast(settings, usage.free - reserve)
+
+
+def check_forecast(settings: CollectorSettings) -> Iterator[Finding]:
+    """When the reserve will be reached."""
+    usage = shutil.disk_usage(settings.data_dir)
+    yield _forecast(settings, usage.free - _reserve(settings, usage.total))
+
+
+def _reserve(settings: CollectorSettings, total_bytes: int) -> int:
+    return min(settings.store.free_bytes_minimum, int(settings.store.free_ratio_minimum * total_bytes))
 
 
 def _forecast(settings: CollectorSettings, room_bytes: int) -> Finding:

@@ -124,7 +124,7 @@ def open_store(directory: Path, limits: settings.Store) -> SqliteStore:
     path = directory / DATA_FILE
     if not path.exists():
         raise DataDirectoryError(
-            f"{directory} is no data directory: run `veilleuse init` first, or set data_dir"
+            f"{directory} is no data directory: run 'veilleuse init' first, or set data_dir"
         )
     if path.stat().st_size == 0:  # to make a new one in its place would make a stranger of every agent
         raise damaged(path, "it is empty")

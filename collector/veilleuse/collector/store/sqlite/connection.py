@@ -210,7 +210,9 @@ def _raise_translated(path: Path, error: sqlite3.Error) -> NoReturn:
         case sqlite3.SQLITE_FULL:
             raise StoreFull(f"no space left for {path}: free some; the agents keep their records") from error
         case sqlite3.SQLITE_CANTOPEN if not path.exists():
-            raise DataDirectoryError(f"no database {path}: run `veilleuse init` first") from error
+            raise DataDirectoryError(
+                f"no database {path}: restore a backup, or run 'veilleuse init' where there never was one"
+            ) from error
         case code if code in _DISK:
             name = getattr(error, "sqlite_errorname", "")
             raise StoreFailing(

@@ -37,8 +37,9 @@ def make_directory(directory: Path) -> None:
         if directory.stat().st_mode & 0o077:
             directory.chmod(0o700)
     except OSError as error:
+        why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
         raise DataDirectoryError(
-            f"cannot use the data directory {directory}: {error.strerror}; give it to this user or set data_dir"
+            f"cannot use the data directory {directory}: {why}; give it to this user or set data_dir"
         ) from error
 
 
@@ -64,8 +65,10 @@ class DirectoryLock:
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            remedy = "run 'veilleuse init'" if missing else "look at its rights and at the disk"
             raise DataDirectoryError(
-                f"cannot lock the data directory {directory}: {error.strerror}; run `veilleuse init`, or look at its rights"
+                f"cannot lock the data directory {directory}: {error.strerror}; {remedy}"
             ) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

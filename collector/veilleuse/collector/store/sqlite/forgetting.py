@@ -20,6 +20,9 @@ SLICE_ROWS: Final = 400
 SLICE_PERIODS: Final = 8
 """Hours or days whose sums go at once: each may have 32 cells with 64 points."""
 
+LAST_FORGOTTEN: Final = "last_forgotten_host_id"
+"""Key in the table meta: the highest host id that was forgotten."""
+
 _BY_ROW: Final = {
     "dirty": "dirty_id",
     "derived": "grain, start, host_id, band, state, supply, method",
@@ -33,6 +36,10 @@ _SEEN_POINTS: Final = (
 _ORPHANS: Final = (
     "DELETE FROM points WHERE point_id IN (SELECT point_id FROM host_points WHERE host_id = :host)"
     " AND point_id NOT IN (SELECT point_id FROM host_points WHERE host_id <> :host)"
+)
+_HIGHEST: Final = (
+    "INSERT INTO meta VALUES (:key, :host) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    " WHERE CAST(value AS INTEGER) < :host"
 )
 _STATES: Final = (
     "INSERT INTO forgotten_states SELECT ?, ?, ?, state, milliseconds FROM state_totals WHERE host_id = ?"
@@ -71,6 +78,7 @@ class SqliteForgetting:
                 connection.execute(f"DELETE FROM {table} WHERE host_id = :host", of_host)
             connection.execute("UPDATE hosts SET copy_of = NULL WHERE copy_of = :host", of_host)
             connection.execute("DELETE FROM hosts WHERE host_id = :host", of_host)
+            connection.execute(_HIGHEST, {"key": LAST_FORGOTTEN, **of_host})
             self._forget_names(host, agent_id_sha256)
         self._data.forget()
         return True

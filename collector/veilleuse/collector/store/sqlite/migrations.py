@@ -62,6 +62,16 @@ def check_schema(database: Database, kind: str) -> int:
     return version
 
 
+def require_current(database: Database, kind: str) -> None:
+    """For who reads without migrating: raises StoreTooNew, or DataDirectoryError when nobody has migrated it yet."""
+    version, known = check_schema(database, kind), migrations(kind)[-1].number
+    if version < known:
+        raise DataDirectoryError(
+            f"{database.path} has schema {version} of an earlier version, this program needs {known}: restart "
+            "'veilleuse serve', which brings it up to date"
+        )
+
+
 def migrate(database: Database, kind: str) -> int:
     """Bring the file to the newest schema; returns its number. Raises StoreTooNew, or what the disk says."""
     version = check_schema(database, kind)

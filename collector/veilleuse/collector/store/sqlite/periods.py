@@ -85,8 +85,8 @@ class Elsewhere:
     def __contains__(self, record: DecodedRecord) -> bool:
         """True when another epoch brought this very record: same period, same bytes."""
         period = record.period
-        if period is None and not record.gap_dated:
-            return False  # nothing tells two undated gaps apart
+        if period is None and not record.gap_told_apart:
+            return False  # an agent of 0.1: nothing tells two undated gaps apart
         grain, bucket = (0, gap_bucket(record)) if period is None else (int(period.grain), bucket_of(period))
         hashes = self._periods.get((grain, bucket))
         if hashes is None:

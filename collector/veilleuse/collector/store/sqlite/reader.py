@@ -43,7 +43,7 @@ from veilleuse.collector.store.sqlite.batch import VALUE_COLUMNS
 from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.migrations import check_schema
+from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.store.sqlite.rows import (
     HOST_COLUMNS,
     SITE_COLUMNS,
@@ -65,7 +65,7 @@ class SqliteReader:
     """Queries on connections of its own, one per thread. Iterators stream in (start, host) order; each is one snapshot."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError when there is no database, StoreTooNew, StoreDamaged."""
+        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
         self._path = directory / DATA_FILE
         self._local = threading.local()
         self._opened: list[Database] = []
@@ -259,7 +259,7 @@ class SqliteReader:
         if database is None:
             database = Database(self._path, writing=False)
             try:
-                check_schema(database, "data")
+                require_current(database, "data")
             except BaseException:
                 database.close()
                 raise

@@ -23,6 +23,7 @@ from veilleuse.collector.model import (
     Token,
 )
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.forgetting import LAST_FORGOTTEN
 from veilleuse.collector.store.sqlite.rows import (
     HOST_COLUMNS,
     SITE_COLUMNS,
@@ -37,6 +38,11 @@ _TOKEN_COLUMNS: Final = (
     "token_id, token_sha256, created_unix_milliseconds, expires_unix_milliseconds, max_uses, uses, networks,"
     " org_entity, site, population, approve, revoked, admit_copies"
 )
+_NEXT_HOST_ID: Final = (
+    "(SELECT 1 + max(coalesce((SELECT max(host_id) FROM hosts), 0),"
+    f" coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = '{LAST_FORGOTTEN}'), 0)))"
+)
+"""Never one of a machine that was forgotten: a call of that one may still be under way."""
 _CERTIFICATE_COLUMNS: Final = (
     "serial, host_id, generation, public_key_sha256, certificate_der, issued_unix_milliseconds,"
     " not_after_unix_milliseconds, token_id, previous_serial"
@@ -68,8 +74,8 @@ class SqliteRegistry:
         """Raises sqlite3.IntegrityError when the agent id is taken, or the token or the site is unknown."""
         with self._data.transaction() as connection:
             cursor = connection.execute(
-                "INSERT INTO hosts (agent_id, token_id, org_entity, site, population, status, enrolled_day, facts, copy_of)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO hosts (host_id, agent_id, token_id, org_entity, site, population, status, enrolled_day, facts,"
+                f" copy_of) VALUES ({_NEXT_HOST_ID}, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     agent_id,
                     token_id,
@@ -300,7 +306,7 @@ class SqliteRegistry:
     def certificate_by_token(self, token_id: int, public_key_sha256: bytes) -> Certificate | None:
         """Enrolment is idempotent on (token, public key)."""
         return self._certificate(
-            "token_id = ? AND public_key_sha256 = ? ORDER BY issued_unix_milliseconds DESC LIMIT 1",
+            "token_id = ? AND public_key_sha256 = ? ORDER BY generation DESC, issued_unix_milliseconds DESC LIMIT 1",
             token_id,
             public_key_sha256,
         )
@@ -308,7 +314,7 @@ class SqliteRegistry:
     def certificate_by_previous(self, previous_serial: str, public_key_sha256: bytes) -> Certificate | None:
         """Renewal is idempotent on (current serial, new public key)."""
         return self._certificate(
-            "previous_serial = ? AND public_key_sha256 = ? ORDER BY issued_unix_milliseconds DESC LIMIT 1",
+            "previous_serial = ? AND public_key_sha256 = ? ORDER BY generation DESC, issued_unix_milliseconds DESC LIMIT 1",
             previous_serial,
             public_key_sha256,
         )

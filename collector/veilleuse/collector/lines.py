@@ -1,0 +1,182 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Where calls wait before a worker takes them: one line each for Push, Hello and Renew, so that none stands behind another's.
+
+gRPC hands each call to an executor as soon as its headers are here, before its message is read and before anybody knows who calls;
+ThreadPoolExecutor keeps as many as come. A line keeps a bounded number for a bounded time. Decision 0021.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import grpc
+
+MOST_WAITING: Final = 1_024
+"""Of one line. Each holds some 20 kB: what gRPC knows of the call, and what the kernel has of its message."""
+LONGEST_SECONDS: Final = 2.5
+"""In line. With the second or so that those before it take once they are served, less than the 5 s of R17."""
+
+AWAY_SECONDS: Final = 2.0
+MOST_AWAY: Final = 4_096
+"""With what waits in the lines, some 7,000 calls: bounded memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    came: float
+    """time.monotonic() seconds."""
+    run: Callable[[], Any]
+    future: Future[Any]
+
+
+class Line(ThreadPoolExecutor):
+    """Workers with a line before them. One thread more sends away whoever has waited too long, should all workers be held."""
+
+    def __init__(
+        self, workers: int, name: str, longest_seconds: float = LONGEST_SECONDS, most: int = MOST_WAITING
+    ) -> None:
+        """`workers` ≥ 1; `longest_seconds` > 0 in line, `most` ≥ 1 waiting."""
+        super().__init__(workers, thread_name_prefix=name)
+        self._longest_seconds = longest_seconds
+        self._most = most
+        self._calls: deque[_Call] = deque()
+        self._free = workers
+        self._lock = threading.Lock()
+        self._late = threading.Event()
+        self._served = threading.local()
+        self._ended = threading.Event()
+        threading.Thread(target=self._send_away, name=f"{name} late", daemon=True).start()
+
+    @property
+    def full(self) -> bool:
+        """True while a call that came now would not find a place."""
+        return len(self._calls) >= self._most
+
+    @property
+    def too_late(self) -> bool:
+        """Whether the call that this thread serves has waited too long."""
+        return bool(getattr(self._served, "late", False))
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Stand in line; called by gRPC, in its one serving thread."""
+        call = _Call(time.monotonic(), partial(fn, *args, **kwargs), Future())
+        with self._lock:
+            self._calls.append(call)
+        super().submit(self._next)
+        return call.future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As of any executor."""
+        self._ended.set()
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+    def _next(self) -> None:
+        """The first in line; nobody when it was sent away meanwhile."""
+        with self._lock:
+            call = self._calls.popleft() if self._calls else None
+        if call is not None:
+            self._serve(call)
+
+    def _serve(self, call: _Call) -> None:
+        self._served.late = time.monotonic() - call.came > self._longest_seconds
+        call.run()  # gRPC's: it raises nothing
+        call.future.set_result(None)
+
+    def _send_away(self) -> None:
+        while not self._ended.wait(0.1):
+            while (call := self._first_late()) is not None:
+                self._serve(call)
+
+    def _first_late(self) -> _Call | None:
+        with self._lock:
+            if self._calls and time.monotonic() - self._calls[0].came > self._longest_seconds:
+                return self._calls.popleft()
+        return None
+
+
+class WayOut(ThreadPoolExecutor):
+    """Sends calls away, `seconds` after they came: a caller that does not heed when to come back is slowed down by it.
+
+    For what never waits by itself. More than `most` at once go away at once.
+    """
+
+    def __init__(self, seconds: float = AWAY_SECONDS, most: int = MOST_AWAY) -> None:
+        """`seconds` ≥ 0."""
+        super().__init__(1)
+        self._seconds = seconds
+        self._most = most
+        self._calls: deque[_Call] = deque()
+        self._came = threading.Semaphore(0)
+        self._ended = False
+        threading.Thread(target=self._run, name="way out", daemon=True).start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Called by gRPC, in its one serving thread."""
+        call = _Call(time.monotonic(), partial(fn, *args, **kwargs), Future())
+        if len(self._calls) < self._most:
+            self._calls.append(call)
+            self._came.release()
+        else:
+            _away(call)
+        return call.future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As of any executor."""
+        self._ended = True
+        self._came.release()
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+    def _run(self) -> None:
+        while True:
+            self._came.acquire()
+            if self._ended:
+                return
+            call = self._calls[0]
+            time.sleep(max(0.0, call.came + self._seconds - time.monotonic()))
+            _away(self._calls.popleft())
+
+
+def _away(call: _Call) -> None:
+    call.run()
+    call.future.set_result(None)
+
+
+class Methods(grpc.GenericRpcHandler):
+    """gRPC asks it for each call, in its serving thread: into the method's line, or sent away when that is full."""
+
+    def __init__(self, service: str, send_away: Callable[[Any], None]) -> None:
+        """`send_away(context)` ends a call by context.abort, without waiting for anything."""
+        self._service = service
+        self._methods: dict[str, tuple[Line, Any]] = {}
+
+        def refuse(requests: Any, context: Any) -> None:
+            send_away(context)
+
+        refuse.experimental_thread_pool = WayOut()  # type: ignore[attr-defined]  # what grpcio looks for
+        self._away: Any = grpc.stream_unary_rpc_method_handler(refuse)  # nothing of the message is waited for
+
+    def add(self, name: str, line: Line, behaviour: Callable[[bytes, Any], Any], answer: Any) -> None:
+        """`behaviour(request bytes, context)` runs in a worker of `line`; `answer`: the class of what it gives."""
+
+        def run(request: bytes, context: Any) -> Any:
+            return behaviour(request, context)
+
+        run.experimental_thread_pool = line  # type: ignore[attr-defined]
+        handler: Any = grpc.unary_unary_rpc_method_handler(run, response_serializer=answer.SerializeToString)
+        self._methods[f"/{self._service}/{name}"] = (line, handler)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """What to do with a call; None when there is no such method."""
+        found = self._methods.get(handler_call_details.method)
+        if found is None:
+            return None
+        line, handler = found
+        return self._away if line.full else handler

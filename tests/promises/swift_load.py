@@ -1,0 +1,163 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Pushes as many as wanted, answered or not, over swift.py. One process, one JSON line.
+
+    python -m tests.promises.swift_load <plan.json> <seconds> <records> <pushes a second; 0: as fast as answers come> <pushes> <manner>
+
+`pushes`: how many each agent of the plan prepares. Manners of those that were refused: `obedient` agents come back when told;
+`stubborn` ones send the next push at once; `impatient` ones do so as well, and give up after a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import selectors
+import sys
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import Final
+
+from tests.promises.contract import STORED, PushResponse
+from tests.promises.load import Plan
+from tests.promises.overload import RETRY_SECONDS, run_of_pushes
+from tests.promises.swift import LOST, Answer, Contexts, Line
+
+IMPATIENT_SECONDS: Final = 0.1
+PATIENT_SECONDS: Final = 15.0
+RECONNECT_SECONDS: Final = 1.0
+
+
+class Sender:
+    """One agent with its next pushes."""
+
+    def __init__(self, line: Line, requests: deque[bytes]) -> None:
+        self.line = line
+        self.requests = requests
+        self.began = 0.0
+        self.calling = False
+
+
+class Load:
+    """Sends until the time is over."""
+
+    def __init__(self, plan: Plan, records: int, pushes: int, manner: str) -> None:
+        self._contexts = Contexts(plan.roots_pem)
+        self._address = plan.address
+        self._manner = manner
+        self._patience = IMPATIENT_SECONDS if manner == "impatient" else PATIENT_SECONDS
+        self._selector = selectors.DefaultSelector()
+        self._idle: deque[Sender] = deque()
+        self._later: list[tuple[float, int, Sender, float]] = []
+        """(when, tie, who, of the call that began then; 0: it becomes idle)."""
+        self._ties = 0
+        self.seconds: list[float] = []
+        self.refused: Counter[str] = Counter()
+        self.told_when = self.calls = self.nobody_free = 0
+        for identity in plan.agents:
+            line = Line(self._contexts(identity), plan.address)
+            sender = Sender(line, run_of_pushes(identity, pushes, records, plan.seed))
+            self._selector.register(line.socket, selectors.EVENT_READ, sender)
+            self._idle.append(sender)
+
+    def run(self, seconds: float, per_second: float) -> float:
+        """Seconds it took, the last answers included."""
+        began = due = time.monotonic()
+        until = began + seconds
+        while (now := time.monotonic()) < until or any(s.calling for s in self._senders()):
+            self._awake(now)
+            while now < until and (not per_second or due <= now):
+                if not self._idle:
+                    self.nobody_free += bool(per_second)
+                    due += 1 / per_second if per_second else 0.0
+                    if not per_second:
+                        break
+                    continue
+                self._begin(self._idle.popleft(), now)
+                due += 1 / per_second if per_second else 0.0
+            pause = max(0.0, min(due - now, 0.05)) if per_second and now < until else 0.05
+            for key, _ in self._selector.select(pause):
+                sender = key.data
+                answer = sender.line.receive()
+                if answer is not None:
+                    self._end(sender, answer)
+        return time.monotonic() - began
+
+    def _senders(self) -> list[Sender]:
+        return [key.data for key in self._selector.get_map().values()]
+
+    def _begin(self, sender: Sender, now: float) -> None:
+        if not sender.requests:
+            self.refused["the plan was too small"] += 1
+            return
+        sender.calling, sender.began = True, now
+        self.calls += 1
+        sender.line.call("Push", sender.requests[0])
+        self._at(now + self._patience, sender, now)
+
+    def _end(self, sender: Sender, answer: Answer) -> None:
+        now = time.monotonic()
+        if answer is LOST:
+            self._selector.unregister(sender.line.socket)
+            sender.line.close()
+            self.refused[LOST.reason] += 1
+            sender.calling = False
+            return
+        if not sender.calling:
+            return
+        sender.calling = False
+        if answer.status == 0 and PushResponse.FromString(answer.message).outcome == STORED:
+            sender.requests.popleft()
+            self.seconds.append(now - sender.began)
+            self._idle.append(sender)
+            return
+        self.refused[answer.reason or f"status {answer.status}"] += 1
+        self.told_when += answer.wait_seconds > 0
+        if self._manner == "obedient":
+            self._at(now + (answer.wait_seconds or RETRY_SECONDS), sender, 0.0)
+        else:
+            self._idle.append(sender)
+
+    def _at(self, when: float, sender: Sender, call: float) -> None:
+        self._ties += 1
+        heapq.heappush(self._later, (when, self._ties, sender, call))
+
+    def _awake(self, now: float) -> None:
+        while self._later and self._later[0][0] <= now:
+            _, _, sender, call = heapq.heappop(self._later)
+            if not call:
+                self._idle.append(sender)
+            elif sender.calling and sender.began == call:
+                sender.line.cancel()
+                sender.calling = False
+                self.refused["gave up"] += 1
+                self._idle.append(sender)
+
+
+def main() -> None:
+    """As the docstring of the module says."""
+    _, file, for_seconds, records, rate, pushes, manner = sys.argv
+    load = Load(Plan.load(Path(file)), int(records), int(pushes), manner)
+    used = time.process_time()
+    elapsed = load.run(float(for_seconds), float(rate))
+    ordered = sorted(load.seconds) or [0.0]
+    print(
+        json.dumps(
+            {
+                "called_per_second": load.calls / float(for_seconds),
+                "stored": len(load.seconds),
+                "stored_per_second": len(load.seconds) / elapsed,
+                "p50_seconds": ordered[len(ordered) // 2],
+                "p99_seconds": ordered[len(ordered) * 99 // 100],
+                "refused": dict(load.refused),
+                "told_when": load.told_when,
+                "nobody_free": load.nobody_free,
+                "processor": (time.process_time() - used) / elapsed,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

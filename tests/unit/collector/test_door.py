@@ -1,0 +1,120 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Parts of the door: how fast bytes may come, where it listens, what it says to the collector."""
+
+from __future__ import annotations
+
+import io
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veilleuse.collector.app.door.budget import Budget
+from veilleuse.collector.app.door.messages import (
+    MAX_BODY_BYTES,
+    MAX_HEAD_BYTES,
+    Certificate,
+    Opening,
+    Reply,
+    Unanswered,
+    as_head,
+    certificate_from,
+    decode,
+    encode,
+    opening_from,
+    reasons_from,
+    reply_from,
+)
+from veilleuse.collector.app.door.relay import bind
+
+
+def test_a_budget_lets_a_burst_through_and_then_its_rate():
+    """1,000 bytes a second and 500 at once: 500 are free, the next 250 wait a quarter of a second, after a rest all is as before."""
+    now = [100.0]
+    budget = Budget(1_000, 500, lambda: now[0])
+    assert budget.take(500) == 0
+    assert budget.take(250) == pytest.approx(0.25)
+    assert budget.take(250) == pytest.approx(0.5)
+    now[0] += 3600
+    assert budget.take(500) == 0
+    assert budget.take(1) > 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 5_000), st.floats(0, 2)), max_size=50))
+def test_a_budget_is_never_overdrawn(takes):
+    """However much is asked for and when: what may be used at any moment is at most the burst and the rate since the beginning."""
+    now = [0.0]
+    budget = Budget(1_000, 500, lambda: now[0])
+    taken = 0
+    for number, pause in takes:
+        now[0] += pause
+        taken += number
+        usable_at = now[0] + budget.take(number)
+        assert taken <= 500 + 1_000 * usable_at + 1e-6
+
+
+def test_it_listens_on_all_addresses_of_a_name_with_one_port():
+    """localhost is one or two addresses; both get the same port, and nobody else gets it then."""
+    bound = bind("localhost:0")
+    try:
+        assert len({each.getsockname()[1] for each in bound}) == 1
+        with pytest.raises(OSError, match="in use"):
+            bind(f"127.0.0.1:{bound[0].getsockname()[1]}") if bound[0].family == socket.AF_INET else bind(
+                f"[::1]:{bound[0].getsockname()[1]}"
+            )
+    finally:
+        for each in bound:
+            each.close()
+
+
+def test_an_address_of_another_machine_is_an_error():
+    """192.0.2.1 is in no network (RFC 5737)."""
+    with pytest.raises(OSError, match="assign"):
+        bind("192.0.2.1:0")
+
+
+def test_messages_come_back_as_they_went():
+    """Head and bytes, whatever they hold."""
+    certificate = Certificate("a key", "a chain")
+    opening = Opening("127.0.0.1:0", ("/a/B",), certificate, "/somewhere/ca")
+    reply = Reply("OK", "an é", (("veilleuse-reason", "x"),))
+    assert opening_from(through(opening)[0]) == opening
+    assert certificate_from(through(certificate)[0]) == certificate
+    assert reply_from(through(reply, b"\n\x00")[0]) == reply
+    assert through(reply, b"\n\x00")[1] == b"\n\x00"
+    assert "a key" not in repr(opening)
+
+
+def through(said: Opening | Certificate | Reply, body: bytes = b"") -> tuple[dict[str, object], bytes]:
+    """Over the socket."""
+    return decode(io.BytesIO(encode(as_head(said), body)))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"rubbish\n",
+        b"[]\n",
+        b"{}\n",
+        b"[" * 60_000 + b"\n",
+        b'{"body_bytes": 3}\nab',
+        b'{"body_bytes": -1}\n',
+        b'{"body_bytes": %d}\n' % (MAX_BODY_BYTES + 1),
+        b'{"a": "' + b"x" * MAX_HEAD_BYTES + b'", "body_bytes": 0}\n',
+    ],
+)
+def test_what_is_no_message(raw):
+    """Cut, too long or not one: an error with a name."""
+    with pytest.raises(Unanswered):
+        decode(io.BytesIO(raw))
+
+
+@pytest.mark.parametrize("read", [opening_from, certificate_from, reply_from, reasons_from])
+@pytest.mark.parametrize("head", [{}, {"certificate": None, "trailing": 7, "reasons": [1]}])
+def test_an_answer_that_makes_no_sense(read, head):
+    """Likewise."""
+    with pytest.raises(Unanswered):
+        read(head)
