@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The door: the process of :8642. What it bounds, and that nobody notices when it is gone (decision 0021)."""
+"""The door: the process of :8642. What it bounds, and that nobody notices when it is gone (decision 0022)."""
 
 from __future__ import annotations
 
@@ -194,6 +194,12 @@ async def _silent_calls(machine: Machine) -> tuple[list[grpc.StatusCode], tuple[
         with pytest.raises(grpc.RpcError) as refused:
             await one_more(b"", timeout=SECONDS)
         return [await call.code() for call in calls], refusal(refused.value)
+
+
+def test_a_long_path_is_no_obstacle(tmp_path):
+    """The kernel allows a socket's path 108 bytes; data directories may be deeper."""
+    with served(settings_in(tmp_path / ("x" * 120))) as running:
+        assert enrols(Machine(running.token()))
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")

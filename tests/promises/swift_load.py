@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Pushes as many as wanted, answered or not, over swift.py. One process, one JSON line.
 
-    python -m tests.promises.swift_load <plan.json> <seconds> <records> <pushes a second; 0: as fast as answers come> <pushes> <manner>
+    python -m tests.promises.swift_load <plan.json> <seconds> <records> <pushes a second> <pushes> <manner>
+    python -m tests.promises.swift_load <plan.json> <seconds> <records> -<at once> <pushes> <manner>
+
+The first is an open loop: so many pushes a second are begun, by whoever has none under way. The second is closed: it finds the capacity.
 
 `pushes`: how many each agent of the plan prepares. Manners of those that were refused: `obedient` agents come back when told;
 `stubborn` ones send the next push at once; `impatient` ones do so as well, and give up after a tenth of a second.
@@ -51,7 +54,7 @@ class Load:
         self._idle: deque[Sender] = deque()
         self._later: list[tuple[float, int, Sender, float]] = []
         """(when, tie, who, of the call that began then; 0: it becomes idle)."""
-        self._ties = 0
+        self._ties = self._calling = 0
         self.seconds: list[float] = []
         self.refused: Counter[str] = Counter()
         self.told_when = self.calls = self.nobody_free = 0
@@ -61,37 +64,38 @@ class Load:
             self._selector.register(line.socket, selectors.EVENT_READ, sender)
             self._idle.append(sender)
 
-    def run(self, seconds: float, per_second: float) -> float:
-        """Seconds it took, the last answers included."""
-        began = due = time.monotonic()
+    def run(self, seconds: float, per_second: float, at_once: int = 0) -> float:
+        """Seconds it took, the last answers included. `at_once` > 0: so many are under way all the time, whatever `per_second`."""
+        began = self._due = time.monotonic()
         until = began + seconds
-        while (now := time.monotonic()) < until or any(s.calling for s in self._senders()):
+        while (now := time.monotonic()) < until or self._calling:
             self._awake(now)
-            while now < until and (not per_second or due <= now):
-                if not self._idle:
-                    self.nobody_free += bool(per_second)
-                    due += 1 / per_second if per_second else 0.0
-                    if not per_second:
-                        break
-                    continue
-                self._begin(self._idle.popleft(), now)
-                due += 1 / per_second if per_second else 0.0
-            pause = max(0.0, min(due - now, 0.05)) if per_second and now < until else 0.05
+            if now < until and at_once:
+                while self._idle and self._calling < at_once:
+                    self._begin(self._idle.popleft(), now)
+            elif now < until:
+                self._due_now(now, per_second)
+            pause = max(0.0, min(self._due - now, 0.05)) if now < until and not at_once else 0.05
             for key, _ in self._selector.select(pause):
-                sender = key.data
-                answer = sender.line.receive()
+                answer = key.data.line.receive()
                 if answer is not None:
-                    self._end(sender, answer)
+                    self._end(key.data, answer)
         return time.monotonic() - began
 
-    def _senders(self) -> list[Sender]:
-        return [key.data for key in self._selector.get_map().values()]
+    def _due_now(self, now: float, per_second: float) -> None:
+        while self._due <= now:
+            if self._idle:
+                self._begin(self._idle.popleft(), now)
+            else:
+                self.nobody_free += 1
+            self._due += 1 / per_second
 
     def _begin(self, sender: Sender, now: float) -> None:
         if not sender.requests:
             self.refused["the plan was too small"] += 1
             return
         sender.calling, sender.began = True, now
+        self._calling += 1
         self.calls += 1
         sender.line.call("Push", sender.requests[0])
         self._at(now + self._patience, sender, now)
@@ -102,11 +106,13 @@ class Load:
             self._selector.unregister(sender.line.socket)
             sender.line.close()
             self.refused[LOST.reason] += 1
+            self._calling -= sender.calling
             sender.calling = False
             return
         if not sender.calling:
             return
         sender.calling = False
+        self._calling -= 1
         if answer.status == 0 and PushResponse.FromString(answer.message).outcome == STORED:
             sender.requests.popleft()
             self.seconds.append(now - sender.began)
@@ -131,6 +137,7 @@ class Load:
             elif sender.calling and sender.began == call:
                 sender.line.cancel()
                 sender.calling = False
+                self._calling -= 1
                 self.refused["gave up"] += 1
                 self._idle.append(sender)
 
@@ -140,7 +147,7 @@ def main() -> None:
     _, file, for_seconds, records, rate, pushes, manner = sys.argv
     load = Load(Plan.load(Path(file)), int(records), int(pushes), manner)
     used = time.process_time()
-    elapsed = load.run(float(for_seconds), float(rate))
+    elapsed = load.run(float(for_seconds), float(rate), max(0, -int(float(rate))))
     ordered = sorted(load.seconds) or [0.0]
     print(
         json.dumps(

@@ -22,7 +22,7 @@ from tests.unit.agent.delivery import Fault, ModelCollector
 from veilleuse.agent.contacts import Contacts
 from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.errors import AgentError
-from veilleuse.agent.fold import DEFAULT_SITE, Fold
+from veilleuse.agent.fold import Fold
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Record, Tick
 from veilleuse.agent.outbox import Outbox, Ring
 from veilleuse.agent.ports import ControlKey
@@ -242,7 +242,7 @@ STEPS = st.lists(
 @given(steps=STEPS, first=st.sampled_from(GRAINS))
 def test_changes_of_grain_over_the_days_when_clocks_change(start, steps, first):
     """Days of 23 and 25 hours and their weeks: what ticks brought is what records tell, and no period holds more than it is long."""
-    fold, now, records = Fold(*first, DEFAULT_SITE), start, list[Record]()
+    fold, now, records = Fold(first[0], first[1]), start, list[Record]()
     for length, what, grain in steps:
         records += fold.add(Tick(now, length, State.ON_IDLE, Supply.AC))
         now += length

@@ -318,6 +318,8 @@ class Outbox:
             [(seq, self._encoder.spans(wire)) for seq, wire in rows[-TRIMMED_ROWS:]],
         )
         db.execute("DELETE FROM trimmed WHERE seq <= ?", (rows[-1][0] - TRIMMED_ROWS,))
+        (chain,) = db.execute("SELECT hex(chain) FROM outbox WHERE seq = ?", (rows[-1][0],)).fetchone()
+        _set_control(db, ControlKey.EDGE, json.dumps([rows[-1][0], chain]))
         db.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq, _ in rows])
 
     def _chain_again(self, db: sqlite3.Connection, seq: int, gap: bytes, chain: bytes) -> None:
@@ -338,7 +340,7 @@ class Outbox:
     def _sound(self, db: sqlite3.Connection) -> list[tuple[bytes, int | None]]:
         """(bytes, when acknowledged) in order. In place of what the chain shows to be damaged is a gap."""
         found: list[tuple[bytes, int | None]] = []
-        before: tuple[int, bytes] = (0, chain_start(_epoch(db)))
+        before = _edge(db)
         rows = db.execute("SELECT seq, wire, chain, acknowledged_unix_milliseconds FROM outbox ORDER BY seq")
         for seq, wire, chain, acknowledged in rows.fetchall():
             if seq == before[0] + 1 and chain_next(before[1], wire) != chain:
@@ -365,6 +367,7 @@ class Outbox:
         db.execute("DELETE FROM trimmed")
         _set_control(db, ControlKey.EPOCH, epoch)
         _set_control(db, ControlKey.DROPS, None)
+        _set_control(db, ControlKey.EDGE, None)
         chain = chain_start(bytes.fromhex(epoch))
         for seq, wire in enumerate(wires, start=1):
             chain = chain_next(chain, wire)
@@ -445,6 +448,15 @@ def _acknowledged(db: sqlite3.Connection) -> int:
         return int(row[0])
     first = db.execute("SELECT MIN(seq) FROM outbox").fetchone()[0]
     return 0 if first is None else int(first) - 1
+
+
+def _edge(db: sqlite3.Connection) -> tuple[int, bytes]:
+    """Number and chain of what came before the oldest record kept, as far as it is known; else the start of the epoch."""
+    try:
+        seq, chain = json.loads(_control(db, ControlKey.EDGE) or "[]")
+        return int(seq), bytes.fromhex(chain)
+    except (ValueError, TypeError):
+        return 0, chain_start(_epoch(db))
 
 
 def _former(db: sqlite3.Connection) -> dict[bytes, int]:

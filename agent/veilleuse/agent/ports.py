@@ -55,6 +55,8 @@ class ControlKey(StrEnum):
     """Sender: contacts failed in a row, for the back-off."""
     DROPS = "drops"
     """Sender: JSON {reason: records} that gaps stand for since the epoch began."""
+    EDGE = "edge"
+    """Both: JSON [number, chain] of the last record that left the ring: what the oldest one kept is checked with."""
     FORMER = "former"
     """Sender: JSON {epoch: number} of epochs left: the last record of each that was delivered and is not kept any more."""
 

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 EPOCH_BYTES: Final = 8
 _BATCH: Final = 256
 _UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
-_OF_THE_STREAM: Final = (ControlKey.EPOCH, ControlKey.DROPS)
+_OF_THE_STREAM: Final = (ControlKey.EPOCH, ControlKey.DROPS, ControlKey.EDGE)
 """Control values that do not outlive the epoch."""
 
 

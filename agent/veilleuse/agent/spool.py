@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The buffer on disk: schema, connection, and the measuring process's half. The sender's half is `outbox.py`.
 
-One SQLite file, rollback journal, synchronous FULL: a row that `append` returned from survives a power cut.
+One SQLite file, rollback journal, synchronous FULL: a row that `append` returned from survives a power cut, unless it comes
+within the moment in which the journal's removal is not on the disk yet; then all that came with the row goes too.
 """
 
 from __future__ import annotations
@@ -307,13 +308,17 @@ def _used_pages(db: sqlite3.Connection) -> int:
 
 def _shrink_ring(db: sqlite3.Connection) -> bool:
     """Forget the oldest acknowledged records, all but RING_FLOOR; False when there are no more."""
-    cursor = db.execute(
-        "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL"
-        " AND seq <= (SELECT max(seq) FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL) - ?"
-        " ORDER BY seq LIMIT ?)",
+    rows = db.execute(
+        "SELECT seq, hex(chain) FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL AND seq <="
+        " (SELECT max(seq) FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL) - ? ORDER BY seq LIMIT ?",
         (RING_FLOOR, DROPPED_AT_ONCE),
-    )
-    return cursor.rowcount > 0
+    ).fetchall()
+    if not rows:
+        return False
+    db.execute("DELETE FROM outbox WHERE seq <= ?", (rows[-1][0],))
+    edge = json.dumps(rows[-1])
+    db.execute("INSERT OR REPLACE INTO control (key, value) VALUES (?, ?)", (ControlKey.EDGE, edge))
+    return True
 
 
 def _drop_oldest(db: sqlite3.Connection) -> bool:

@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from veilleuse.collector.errors import UsageError
+from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model import AgentId, AppliedState, Host, HostStatus
 from veilleuse.wire.configuration import Configuration, ConfigurationOutOfBounds
 from veilleuse.wire.units import (
@@ -174,14 +174,14 @@ def checked_for(population: Population, configuration: Configuration) -> Configu
 def begun(
     rollout: Rollout, candidate: Configuration, hosts: Iterable[Host], now_unix_milliseconds: int
 ) -> Rollout:
-    """With a candidate in its first stage. Raises UsageError when there is one already, or when it is active."""
+    """With a candidate in its first stage. Raises AdminError when there is one already, or when it is active."""
     if rollout.candidate is not None:
-        raise UsageError(
+        raise AdminError(
             f"a candidate for {rollout.population.value} is rolled out at {rollout.percent} %: accept or withdraw it first"
         )
     candidate = checked_for(rollout.population, candidate)
     if candidate == rollout.active:
-        raise UsageError(f"this is active for {rollout.population.value} already")
+        raise AdminError(f"this is active for {rollout.population.value} already")
     started = replace(rollout, candidate=candidate, changed_unix_milliseconds=now_unix_milliseconds)
     return _at(started, STAGES_PERCENT[0], hosts, now_unix_milliseconds)
 
@@ -189,35 +189,35 @@ def begun(
 def advanced(
     rollout: Rollout, percent: int, hosts: Sequence[Host], now_unix_milliseconds: int, *, force: bool
 ) -> Rollout:
-    """In its next stage. Raises UsageError for a percentage that is none, and without `force` when it is not the next
+    """In its next stage. Raises AdminError for a percentage that is none, and without `force` when it is not the next
     one, or when the machines of the present one do not speak for it."""
     _require_candidate(rollout)
     if percent not in STAGES_PERCENT or percent <= rollout.percent:
         later = [str(stage) for stage in STAGES_PERCENT if stage > rollout.percent]
-        raise UsageError(
+        raise AdminError(
             f"the candidate is at {rollout.percent} %: "
             + (f"use {' or '.join(later)}" if later else "accept it, or withdraw it")
         )
     if not force:
         if percent != STAGES_PERCENT[STAGES_PERCENT.index(rollout.percent) + 1]:
-            raise UsageError(f"the candidate is at {rollout.percent} %: go to 10 first, or use --force")
+            raise AdminError(f"the candidate is at {rollout.percent} %: go to 10 first, or use --force")
         _require_confirmed(rollout, hosts, now_unix_milliseconds)
     return _at(rollout, percent, hosts, now_unix_milliseconds)
 
 
 def accepted(rollout: Rollout, hosts: Sequence[Host], now_unix_milliseconds: int, *, force: bool) -> Rollout:
-    """The candidate made the active one. Raises UsageError when it has not reached 100 % and been confirmed there;
+    """The candidate made the active one. Raises AdminError when it has not reached 100 % and been confirmed there;
     with `force` only when there is none."""
     candidate = _require_candidate(rollout)
     if not force:
         if rollout.percent != STAGES_PERCENT[-1]:
-            raise UsageError(f"the candidate is at {rollout.percent} %: roll it out to 100 first")
+            raise AdminError(f"the candidate is at {rollout.percent} %: roll it out to 100 first")
         _require_confirmed(rollout, hosts, now_unix_milliseconds)
     return Rollout(rollout.population, candidate, changed_unix_milliseconds=now_unix_milliseconds)
 
 
 def withdrawn(rollout: Rollout, now_unix_milliseconds: int) -> Rollout:
-    """Without the candidate. Raises UsageError when there is none."""
+    """Without the candidate. Raises AdminError when there is none."""
     _require_candidate(rollout)
     return Rollout(rollout.population, rollout.active, changed_unix_milliseconds=now_unix_milliseconds)
 
@@ -294,7 +294,7 @@ def _understands(host: Host) -> bool:
 
 def _require_candidate(rollout: Rollout) -> Configuration:
     if rollout.candidate is None:
-        raise UsageError(
+        raise AdminError(
             f"there is no candidate for {rollout.population.value}: see 'veilleuse configuration show'"
         )
     return rollout.candidate
@@ -302,6 +302,6 @@ def _require_candidate(rollout: Rollout) -> Configuration:
 
 def _require_confirmed(rollout: Rollout, hosts: Iterable[Host], now_unix_milliseconds: int) -> None:
     if hindrance := stage_of(rollout, hosts, now_unix_milliseconds).hindrance:
-        raise UsageError(
+        raise AdminError(
             f"{hindrance}: see 'veilleuse configuration show', withdraw the candidate, or use --force"
         )

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from google.protobuf.message import DecodeError
+
 from tests.fakes.agent import EPOCH_START
 from veilleuse.agent.errors import CollectorAway, RequestRefused
 from veilleuse.wire.chain import chain_next, chain_start
@@ -117,7 +119,10 @@ class ModelCollector:
 
     def _pushed(self, request: pb.PushRequest, most: int | None) -> pb.PushResponse:
         stream = self._stream(request.epoch)
-        parsed = [pb.Record.FromString(wire) for wire in request.records]
+        try:
+            parsed = [pb.Record.FromString(wire) for wire in request.records]
+        except DecodeError as error:
+            raise AssertionError("never measured: bytes that are no record") from error
         if self.poison & {minute_of(one) for one in parsed}:
             raise RequestRefused("the request cannot be read")
         if request.first_seq > stream.mark + 1:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings
-from veilleuse.collector.errors import UsageError
+from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model import (
     AgentId,
     AppliedConfiguration,
@@ -124,7 +124,7 @@ def test_with_nobody_to_answer_a_share_of_those_to_come_is_reached():
     """An empty fleet: one in a hundred, and the next stage waits for a confirmation."""
     rollout = begun(SERVERS, COARSE, [], NOW)
     assert 60 < len(reached(rollout, [host(number) for number in range(10_000)])) < 150
-    with pytest.raises(UsageError, match="no machine of this stage was in contact within a week"):
+    with pytest.raises(AdminError, match="no machine of this stage was in contact within a week"):
         advanced(rollout, 10, [], NOW, force=False)
 
 
@@ -135,7 +135,7 @@ def test_a_failure_stops_the_rollout():
     said = obeying(rollout, fleet)
     spoilt = next(index for index, one in enumerate(said) if rollout.reaches(one.agent_id))
     said[spoilt] = saying(said[spoilt], COARSE, AppliedState.FAILED)
-    with pytest.raises(UsageError, match=r"1 machine.* went back"):
+    with pytest.raises(AdminError, match=r"1 machine.* went back"):
         advanced(rollout, 10, said, NOW, force=False)
     assert advanced(rollout, 10, said, NOW, force=True).percent == 10
 
@@ -149,7 +149,7 @@ def test_too_few_confirmations_stop_the_rollout():
     good = obeying(rollout, stage[:9])
     assert advanced(rollout, 10, [*good, stage[9]], NOW, force=False).percent == 10
     short = [*good[:8], *obeying(rollout, stage[8:], AppliedState.APPLIED)]
-    with pytest.raises(UsageError, match="8 of 10 machines"):
+    with pytest.raises(AdminError, match="8 of 10 machines"):
         advanced(rollout, 10, short, NOW, force=False)
     gone = [replace(one, last_contact_unix_milliseconds=NOW - 8 * DAY) for one in short[8:]]
     assert advanced(rollout, 10, [*good[:8], *gone], NOW, force=False).percent == 10
@@ -170,7 +170,7 @@ def test_the_steps_have_an_order():
         (lambda: accepted(SERVERS, fleet, NOW, force=True), "no candidate"),
         (lambda: begun(SERVERS, OWN_FILE, fleet, NOW), "active for server already"),
     ):
-        with pytest.raises(UsageError, match=words):
+        with pytest.raises(AdminError, match=words):
             step()
     whole = advanced(advanced(rollout, 10, fleet, NOW, force=False), 100, fleet, NOW, force=False)
     assert accepted(whole, fleet, NOW, force=False) == Rollout(

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from pathlib import Path
@@ -29,7 +28,7 @@ class Showing:
     def __init__(self, opening: Opening, data_dir: Path) -> None:
         """Shows the opening's certificate at first."""
         self._certificate = opening.certificate
-        self._folder = opening.folder
+        self._folder = Path(opening.folder)
         self._changed = self._last_change()
         self._data_dir = data_dir
         self._looked = time.monotonic()
@@ -55,7 +54,7 @@ class Showing:
     def _last_change(self) -> int:
         """Of the authority's folder; 0 when it cannot be told."""
         try:
-            return os.stat(self._folder).st_mtime_ns
+            return self._folder.stat().st_mtime_ns
         except OSError:
             return 0
 

@@ -126,8 +126,12 @@ def open_store(directory: Path, limits: settings.Store) -> SqliteStore:
         raise DataDirectoryError(
             f"{directory} is no data directory: run 'veilleuse init' first, or set data_dir"
         )
-    if path.stat().st_size == 0:  # to make a new one in its place would make a stranger of every agent
-        raise damaged(path, "it is empty")
+    for each in (path, directory / IDENTITY_FILE):
+        # To make a new one in its place would make a stranger of every agent, or forget every name without a word.
+        if not each.exists():
+            raise damaged(each, "it is missing")
+        if each.stat().st_size == 0:
+            raise damaged(each, "it is empty")
     return SqliteStore(directory, limits)
 
 
