@@ -93,7 +93,7 @@ class Service:
             now_unix_milliseconds=lambda: NOW,
         )
         self.server = grpc.server(
-            futures.ThreadPoolExecutor(limits.workers), options=[("grpc.max_receive_message_length", 2**20)]
+            futures.ThreadPoolExecutor(1), options=[("grpc.max_receive_message_length", 2**20)]
         )
         self.servicer.add_to(self.server)
         signed = authority.server

@@ -14,7 +14,7 @@ import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from hpack import Decoder, Encoder, NeverIndexedHeaderTuple
 
@@ -65,8 +65,8 @@ class Contexts:
 class Line:
     """A connection. `call`, then `receive` whenever it is readable until that gives the answer."""
 
-    _blocks: dict[tuple[str, str], bytes] = {}
-    _heard: dict[bytes, dict[str, str]] = {}
+    _blocks: ClassVar[dict[tuple[str, str], bytes]] = {}
+    _heard: ClassVar[dict[bytes, dict[str, str]]] = {}
 
     def __init__(self, context: ssl.SSLContext, address: str) -> None:
         """Connects. Raises OSError."""
@@ -104,8 +104,6 @@ class Line:
         self._rest = b""
         self._out += _frame(RESET, 0, self._stream, struct.pack(">I", CANCEL))
         self._flush()
-        self._stream += 0  # its late frames are those of a stream that `_take` no longer knows
-        self._fields, self._body = {}, bytearray()
 
     def receive(self) -> Answer | None:
         """What has come; None while the call goes on."""
@@ -149,9 +147,9 @@ class Line:
             self._settings(payload)
         elif kind == PING and not flags & ACK:
             self._out += _frame(PING, ACK, 0, payload)
-        elif kind == RESET and stream == self._stream and "grpc-status" not in self._fields:
-            return LOST
-        elif kind == GOAWAY:
+        elif kind == GOAWAY or (
+            kind == RESET and stream == self._stream and "grpc-status" not in self._fields
+        ):
             return LOST
         if kind in (HEADERS, DATA) and flags & END_STREAM and stream == self._stream:
             return self._answer()

@@ -36,6 +36,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         for channel in made.channels:
             channel.close()
         made.server.stop(0).wait()
+        made.servicer.close()
         made.writer.stop()
 
 

@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
-import statistics
+import sqlite3
+import threading
 import time
+from contextlib import closing
 from pathlib import Path
+from statistics import linear_regression, mean
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -14,17 +18,28 @@ import pytest
 from tests.promises.trial import Trial
 
 AGENTS = 500
-WARM_SECONDS, SOAK_SECONDS, EVERY_SECONDS = 180, 1_020, 5
+WARM_SECONDS, SETTLE_SECONDS, SOAK_SECONDS, EVERY_SECONDS = 180, 120, 900, 5
 """First faster than life, so that caches fill; then as 500 servers are: a push of 3 records each, every quarter of an hour."""
 PUSHES_PER_SECOND = 1.0
+READS_EVERY_SECONDS, READ_SECONDS = 120, 30
+"""Somebody holds a snapshot of the database so often and so long: longer than any page or report of ours does."""
 SLOPE_BYTES_PER_HOUR = 2**20
 WAL_BYTES = 64 * 2**20
+
+
+class Seen(NamedTuple):
+    """At one moment."""
+
+    hours: float
+    rss_bytes: int
+    descriptors: int
+    wal_bytes: int
 
 
 @pytest.mark.long
 @pytest.mark.promise("R19", "R18")
 def test_soak(tmp_path, figure):
-    """Memory and descriptors stay where they are, the WAL stays small; nothing is lost."""
+    """Memory and descriptors stay where they are, the WAL stays small beside a reader; nothing is lost."""
     with Trial(tmp_path) as trial:
         trial.enrol(AGENTS)
         trial.start()
@@ -34,29 +49,64 @@ def test_soak(tmp_path, figure):
         trial.quiet()
         trial.load(PUSHES_PER_SECOND)
         assert trial.collector is not None
-        rss, descriptors, wal = soaked(trial.collector.pid, trial.stack.data / "data.db-wal")
+        with Reading(trial.stack.data / "data.db") as reading:
+            time.sleep(SETTLE_SECONDS)  # its agents connect
+            seen = soaked(trial.collector.pid, trial.stack.data / "data.db-wal")
         report = trial.end()
-    hours = [n * EVERY_SECONDS / 3600 for n in range(len(rss))]
-    slope, _ = statistics.linear_regression(hours, rss)
+    slope, error = trend([at.hours for at in seen], [at.rss_bytes for at in seen])
+    descriptors = [at.descriptors for at in seen]
+    wal = max(at.wal_bytes for at in seen)
     figure(
-        f"{SOAK_SECONDS // 60} min, not 24 h, after {WARM_SECONDS} s of warm-up: RSS {rss[-1] / 2**20:.0f} MiB, {slope / 2**20:+.2f} MiB/h; "
-        f"descriptors {min(descriptors)} to {max(descriptors)}; WAL ≤ {max(wal) / 2**20:.1f} MiB; {report}"
+        f"over {SOAK_SECONDS // 60} min, not 24 h, after {WARM_SECONDS + SETTLE_SECONDS} s of warm-up: RSS {seen[-1].rss_bytes / 2**20:.0f} MiB, "
+        f"{slope / 2**20:+.2f} ± {error / 2**20:.2f} MiB/h; descriptors {min(descriptors)} to {max(descriptors)}; "
+        f"WAL ≤ {wal / 2**20:.1f} MiB beside {reading.times} snapshots of {READ_SECONDS} s; {report}"
     )
     assert slope < SLOPE_BYTES_PER_HOUR
     assert max(descriptors) - min(descriptors) <= AGENTS // 50
-    assert max(wal) < WAL_BYTES
+    assert wal < WAL_BYTES
+    assert reading.times >= SOAK_SECONDS // READS_EVERY_SECONDS
     assert report.sound, report.details
 
 
-def soaked(pid: int, wal_file: Path) -> tuple[list[int], list[int], list[int]]:
-    """Resident set, descriptors and size of the WAL, every few seconds; the first minute, when agents connect, is left out."""
-    process = psutil.Process(pid)
-    time.sleep(60)
-    rss, descriptors, wal = [], [], []
-    until = time.monotonic() + SOAK_SECONDS
-    while time.monotonic() < until:
-        rss.append(process.memory_info().rss)
-        descriptors.append(process.num_fds())
-        wal.append(wal_file.stat().st_size)
+class Reading:
+    """Holds a snapshot of a database now and then while the block runs, as a report does."""
+
+    def __init__(self, database: Path) -> None:
+        self.times = 0
+        self._database = database
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Reading:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(READS_EVERY_SECONDS - READ_SECONDS):
+            with closing(sqlite3.connect(f"{self._database.as_uri()}?mode=ro", uri=True)) as connection:
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM records").fetchone()
+                self._stop.wait(READ_SECONDS)
+                self.times += 1
+
+
+def soaked(pid: int, wal_file: Path) -> list[Seen]:
+    """The process and its WAL, every few seconds."""
+    process, began, seen = psutil.Process(pid), time.monotonic(), []
+    while (now := time.monotonic()) < began + SOAK_SECONDS:
+        rss = process.memory_info().rss
+        seen.append(Seen((now - began) / 3600, rss, process.num_fds(), wal_file.stat().st_size))
         time.sleep(EVERY_SECONDS)
-    return rss, descriptors, wal
+    return seen
+
+
+def trend(times: list[float], values: list[int]) -> tuple[float, float]:
+    """Slope of the least-squares line, and its standard error as if the residuals were independent of each other."""
+    slope, intercept = linear_regression(times, values)
+    residuals = [value - intercept - slope * at for at, value in zip(times, values, strict=True)]
+    spread = sum((at - mean(times)) ** 2 for at in times)
+    return slope, (sum(r * r for r in residuals) / (len(times) - 2) / spread) ** 0.5

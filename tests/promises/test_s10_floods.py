@@ -24,6 +24,7 @@ from tests.promises.served import Heartbeat, served, where
 pytestmark = [pytest.mark.promise("S10"), pytest.mark.long]
 
 SECONDS = 8.0
+ROUNDS = 3
 CONNECTIONS = 8
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 CALM_AT_LEAST_SECONDS = 0.010
@@ -96,28 +97,36 @@ def _niced(code: str) -> Iterator[list[subprocess.Popen[bytes]]]:
 def test_a_flood_of_frames_leaves_the_others_their_answers(
     tmp_path: Path, kind: str, figure: Callable[[str], None]
 ) -> None:
-    """8 connections flood the open port for 8 s: the p99 of an honest agent's calls stays below three times the calm one.
+    """8 connections flood the open port: the p99 of an honest agent's calls stays below three times the calm one.
 
     Elsewhere the attackers would have processors of their own. Here they are niced, and the calm is taken beside as many
-    processes that take as much processor and send nothing.
+    processes that take as much processor and send nothing; both in turns, for the machine has other work too.
     """
+    calm, flooded, sent, spent = [], [], 0, 0.0
     with served(tmp_path) as (stack, machine, process):
-        with _niced("while True: pass"), Heartbeat(machine) as calm:
-            time.sleep(SECONDS)
         host, port = where(stack, "GRPC__ENROLMENT_ADDRESS")
         code = f"from tests.promises.test_s10_floods import flood\nprint(flood({kind!r}, {host!r}, {port}, {SECONDS}))"
-        before = _processor_seconds(process)
-        with _niced(code) as attackers, Heartbeat(machine) as flooded:
-            sent = sum(int(attacker.communicate(timeout=60)[0] or 0) for attacker in attackers)
-        spent = _processor_seconds(process) - before
-        ratio = flooded.p99 / max(calm.p99, CALM_AT_LEAST_SECONDS)
-        figure(
-            f"{kind}: {sent:,} frames, p99 {flooded.p99 * 1000:.0f} ms against {calm.p99 * 1000:.0f} ms calm: {ratio:.1f} ×, "
-            f"{spent:.1f} processor seconds"
-        )
-        assert sent > 1_000
-        assert spent < SECONDS  # it was 13 in one process, and 10 in two without the bound on bytes
-        assert ratio < 3
+        for _ in range(ROUNDS):
+            with _niced("while True: pass"), Heartbeat(machine) as beside:
+                time.sleep(SECONDS)
+            calm += beside.seconds
+            before = _processor_seconds(process)
+            with _niced(code) as attackers, Heartbeat(machine) as during:
+                sent += sum(int(attacker.communicate(timeout=60)[0] or 0) for attacker in attackers)
+            spent += _processor_seconds(process) - before
+            flooded += during.seconds
+    ratio = _p99(flooded) / max(_p99(calm), CALM_AT_LEAST_SECONDS)
+    figure(
+        f"{kind}: {sent:,} frames, p99 {_p99(flooded) * 1000:.0f} ms against {_p99(calm) * 1000:.0f} ms calm: {ratio:.1f} ×, "
+        f"{spent:.1f} processor seconds in {ROUNDS * SECONDS:.0f}"
+    )
+    assert sent > 1_000
+    assert spent < ROUNDS * SECONDS  # of 8: 13 in one process, 10 in two without the bound on bytes
+    assert ratio < 3
+
+
+def _p99(seconds: list[float]) -> float:
+    return sorted(seconds)[int(len(seconds) * 0.99)]
 
 
 def _processor_seconds(process: psutil.Process) -> float:

@@ -67,7 +67,7 @@ class WireEncoder:
     def refused(self, wire: bytes) -> bytes:
         """Gap{refused} over the span of a record the collector will never store.
 
-        What stood for a gap already loses its spans: they must have been what was refused.
+        A gap that is refused itself loses its dates first, then its length too.
         """
         lost = pb.Gap(reason=pb.GAP_REASON_REFUSED, records=1)
         try:
@@ -76,6 +76,8 @@ class WireEncoder:
             return _serialised(pb.Record(gap=lost))
         if record.HasField("gap"):
             lost.records = max(1, record.gap.records)
+            if any(span.HasField("period") for span in record.gap.spans):
+                lost.spans.add(milliseconds=sum(span.milliseconds for span in record.gap.spans))
         elif record.measurement.HasField("period"):
             milliseconds = sum(cell.milliseconds for cell in record.measurement.cells)
             lost.spans.add(period=record.measurement.period, milliseconds=milliseconds)

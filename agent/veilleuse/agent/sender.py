@@ -41,8 +41,8 @@ ROWS_PER_PUSH: Final = 256
 """DESIGN.md §4: the sender reads at most this many rows, then uses the network."""
 ATTEMPTS_PER_CONTACT: Final = 512
 """Hello answers, refusals and conflicts worked through before giving up until the next contact."""
-REFUSALS_PER_RECORD: Final = 2
-"""A record is refused, then its gap once; a gap without span that is refused too means that the two sides disagree."""
+REFUSALS_PER_RECORD: Final = 3
+"""A record is refused, then its gap with a date, then the one without; one that says no time means that the two sides disagree."""
 
 
 class Collector(Protocol):

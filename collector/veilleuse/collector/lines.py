@@ -15,18 +15,19 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import grpc
 
-MOST_WAITING: Final = 1_024
+MOST_WAITING: Final = 512
 """Of one line. Each holds some 20 kB: what gRPC knows of the call, and what the kernel has of its message."""
 LONGEST_SECONDS: Final = 2.5
 """In line. With the second or so that those before it take once they are served, less than the 5 s of R17."""
 
 AWAY_SECONDS: Final = 2.0
-MOST_AWAY: Final = 4_096
-"""With what waits in the lines, some 7,000 calls: bounded memory."""
+"""To send a call away, in a collector that is full: a caller that does not heed when to come back can do no more meanwhile."""
+MOST_AWAY: Final = 2_048
+_LOOK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,10 @@ class Line(ThreadPoolExecutor):
         self._longest_seconds = longest_seconds
         self._most = most
         self._calls: deque[_Call] = deque()
-        self._free = workers
         self._lock = threading.Lock()
-        self._late = threading.Event()
+        self._waits = threading.Event()
         self._served = threading.local()
-        self._ended = threading.Event()
+        self._ended = False
         threading.Thread(target=self._send_away, name=f"{name} late", daemon=True).start()
 
     @property
@@ -71,11 +71,14 @@ class Line(ThreadPoolExecutor):
         with self._lock:
             self._calls.append(call)
         super().submit(self._next)
+        if not self._waits.is_set():
+            self._waits.set()
         return call.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As of any executor."""
-        self._ended.set()
+        self._ended = True
+        self._waits.set()
         super().shutdown(wait, cancel_futures=cancel_futures)
 
     def _next(self) -> None:
@@ -91,9 +94,12 @@ class Line(ThreadPoolExecutor):
         call.future.set_result(None)
 
     def _send_away(self) -> None:
-        while not self._ended.wait(0.1):
+        while self._waits.wait() and not self._ended:
+            time.sleep(_LOOK_SECONDS)
             while (call := self._first_late()) is not None:
                 self._serve(call)
+            if not self._calls:
+                self._waits.clear()
 
     def _first_late(self) -> _Call | None:
         with self._lock:
@@ -150,27 +156,37 @@ def _away(call: _Call) -> None:
 
 
 class Methods(grpc.GenericRpcHandler):
-    """gRPC asks it for each call, in its serving thread: into the method's line, or sent away when that is full."""
+    """gRPC asks it for each call, in its serving thread: into the method's line, or on the way out when that is full."""
 
-    def __init__(self, service: str, send_away: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        service: str,
+        send_away: Callable[[Any], NoReturn],
+        *,
+        most_waiting: int = MOST_WAITING,
+        away_seconds: float = AWAY_SECONDS,
+    ) -> None:
         """`send_away(context)` ends a call by context.abort, without waiting for anything."""
         self._service = service
+        self._send_away = send_away
         self._methods: dict[str, tuple[Line, Any]] = {}
+        self._most_waiting = most_waiting
+        self._way_out = WayOut(away_seconds)
+        # As a stream nothing of the message is waited for.
+        self._away: Any = grpc.stream_unary_rpc_method_handler(
+            _in_pool(self._way_out, lambda requests, context: send_away(context))
+        )
 
-        def refuse(requests: Any, context: Any) -> None:
-            send_away(context)
-
-        refuse.experimental_thread_pool = WayOut()  # type: ignore[attr-defined]  # what grpcio looks for
-        self._away: Any = grpc.stream_unary_rpc_method_handler(refuse)  # nothing of the message is waited for
-
-    def add(self, name: str, line: Line, behaviour: Callable[[bytes, Any], Any], answer: Any) -> None:
-        """`behaviour(request bytes, context)` runs in a worker of `line`; `answer`: the class of what it gives."""
+    def add(self, name: str, workers: int, behaviour: Callable[[bytes, Any], Any], answer: Any) -> None:
+        """`behaviour(request bytes, context)` runs in one of so many workers; `answer`: the class of what it gives."""
+        line = Line(workers, name, most=self._most_waiting)
 
         def run(request: bytes, context: Any) -> Any:
-            return behaviour(request, context)
+            return self._send_away(context) if line.too_late else behaviour(request, context)
 
-        run.experimental_thread_pool = line  # type: ignore[attr-defined]
-        handler: Any = grpc.unary_unary_rpc_method_handler(run, response_serializer=answer.SerializeToString)
+        handler: Any = grpc.unary_unary_rpc_method_handler(
+            _in_pool(line, run), response_serializer=answer.SerializeToString
+        )
         self._methods[f"/{self._service}/{name}"] = (line, handler)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -180,3 +196,15 @@ class Methods(grpc.GenericRpcHandler):
             return None
         line, handler = found
         return self._away if line.full else handler
+
+    def close(self) -> None:
+        """Once the server has stopped."""
+        for line, _ in self._methods.values():
+            line.shutdown(wait=False)
+        self._way_out.shutdown(wait=False)
+
+
+def _in_pool(pool: ThreadPoolExecutor, run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A behaviour that gRPC runs in `pool` (tests/unit/collector/test_lines.py says when it does not)."""
+    run.experimental_thread_pool = pool  # type: ignore[attr-defined]
+    return run

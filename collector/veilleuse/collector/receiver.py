@@ -31,7 +31,7 @@ from veilleuse.collector.errors import (
 )
 from veilleuse.collector.greeting import Greeter, waited
 from veilleuse.collector.health import Count, Health
-from veilleuse.collector.lines import Line, Methods
+from veilleuse.collector.lines import Methods
 from veilleuse.collector.model import (
     AppendOutcome,
     AppendResult,
@@ -55,6 +55,8 @@ T = TypeVar("T")
 SERVICE: Final = "veilleuse.wire.v1.TelemetryService"
 DEADLINE_SECONDS: Final = 15.0
 """Longest a call may take, whatever its client allows: PROMISES.md §2.3."""
+RENEWAL_WORKERS: Final = 2
+"""They sign for some milliseconds: 200 renewals a second."""
 MAXIMUM_RENEW_BYTES: Final = 8 * 1024
 
 _FULL_LINE: Final = "too many calls at once: come back later"
@@ -107,7 +109,8 @@ class TelemetryServicer:
         allow_fake: bool,
         now_unix_milliseconds: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """`registry` and `ingest` are used inside the writer's jobs only. `allow_fake`: simulated data, or a test."""
+        """`registry` and `ingest` are used inside the writer's jobs only. `queue_pushes` ≥ 1 are served at once, and half as many
+        Hellos. `allow_fake`: simulated data, or a test."""
         self._committer = committer
         self._authoriser = authoriser
         self._renewer = renewer
@@ -126,31 +129,32 @@ class TelemetryServicer:
             now_unix_milliseconds=now_unix_milliseconds,
         )
         self._device_classes: dict[HostId, DeviceClass] = {}
-        self._pushes = Line(queue_pushes, "push")
-        self._hellos = Line(max(1, queue_pushes // 4), "hello")
-        self._renewals = Line(2, "renew")
+        self._methods = Methods(SERVICE, lambda context: self._refuse(context, QueueFull(_FULL_LINE)))
+        self._methods.add("Hello", max(1, queue_pushes // 2), self.Hello, pb.HelloResponse)
+        self._methods.add("Push", queue_pushes, self.Push, pb.PushResponse)
+        self._methods.add("Renew", RENEWAL_WORKERS, self.Renew, pb.RenewResponse)
 
     def add_to(self, server: grpc.Server) -> None:
         """Serve the three calls on `server`, requests as bytes, each in a line of its own."""
-        methods = Methods(SERVICE, lambda context: self._refuse(context, QueueFull(_FULL_LINE)))
-        methods.add("Hello", self._hellos, self.Hello, pb.HelloResponse)
-        methods.add("Push", self._pushes, self.Push, pb.PushResponse)
-        methods.add("Renew", self._renewals, self.Renew, pb.RenewResponse)
-        server.add_generic_rpc_handlers([methods])
+        server.add_generic_rpc_handlers([self._methods])
+
+    def close(self) -> None:
+        """Its threads end; once the server has stopped."""
+        self._methods.close()
 
     # --- the three calls
 
     def Hello(self, request: bytes, context: grpc.ServicerContext) -> pb.HelloResponse:
         """Opens an exchange."""
-        return self._answer(self._hellos, context, lambda caller, until: self._hello(request, caller, until))
+        return self._answer(context, lambda caller, until: self._hello(request, caller, until))
 
     def Push(self, request: bytes, context: grpc.ServicerContext) -> pb.PushResponse:
         """A contiguous run of records, acknowledged after the commit."""
-        return self._answer(self._pushes, context, lambda caller, until: self._push(request, caller, until))
+        return self._answer(context, lambda caller, until: self._push(request, caller, until))
 
     def Renew(self, request: bytes, context: grpc.ServicerContext) -> pb.RenewResponse:
         """A new certificate, from the enrolment."""
-        return self._answer(self._renewals, context, lambda caller, until: self._renew(request, caller))
+        return self._answer(context, lambda caller, until: self._renew(request, caller))
 
     # --- what they do
 
@@ -231,15 +235,13 @@ class TelemetryServicer:
 
     # --- the boundary
 
-    def _answer(self, line: Line, context: grpc.ServicerContext, call: Callable[[Caller, float], T]) -> T:
+    def _answer(self, context: grpc.ServicerContext, call: Callable[[Caller, float], T]) -> T:
         """Authorise, run, answer; whatever goes wrong becomes a status code with one clear line."""
         left = _seconds_left(context)
         until = time.monotonic() + left
         try:
             if left <= 0:
                 raise TimeoutError  # it waited for a worker: nobody waits for the answer any more
-            if line.too_late:
-                raise QueueFull(_FULL_LINE)
             caller = self._authoriser.authorise(_certificate(context))
             self._admission.call(caller)
             return call(caller, until)

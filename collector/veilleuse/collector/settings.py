@@ -51,14 +51,15 @@ class Grpc(Section):
     )
     workers: int = setting(
         64,
-        "Threads that serve calls. Each waits for the commit of its call, so this is also the most that one commit can hold.",
+        "Threads that serve calls: at most seven in eight serve pushes, half as many as those more serve Hello, two renewals. "
+        "Each waits for the commit of its call.",
         minimum=2,
         maximum=256,
     )
     queue_pushes: int = setting(
         56,
-        "Pushes waiting for the writer before agents are told to come back; at most seven in eight of `grpc.workers`: "
-        "the others answer Hello, renewals and refusals.",
+        "Pushes served at once, so also the most that one commit can hold; at most seven in eight of `grpc.workers`. Those that "
+        "come meanwhile wait in a line for 2.5 s, then are told to come back.",
         minimum=1,
         maximum=224,
     )
@@ -66,7 +67,7 @@ class Grpc(Section):
 
     @property
     def admitted_pushes(self) -> int:
-        """`queue_pushes`, but never so many that no worker is left to refuse the next one. ≥ 1."""
+        """`queue_pushes`, at most seven in eight of `workers`. ≥ 1."""
         return min(self.queue_pushes, max(1, self.workers * 7 // 8))
 
 

@@ -211,7 +211,7 @@ def test_an_unknown_sum_is_refused():
 
 
 def test_a_refused_record_leaves_its_span():
-    """Gap{refused}: the record's own period and milliseconds; a refused gap keeps its count and loses its spans."""
+    """Gap{refused}: the record's own period and milliseconds; a refused gap keeps its count, loses its dates, then its length."""
     encoder = WireEncoder()
     wire = encode_record(record(3))
     gap = pb.Record.FromString(encoder.refused(wire)).gap
@@ -219,5 +219,8 @@ def test_a_refused_record_leaves_its_span():
     assert gap.spans[0].period == pb.Record.FromString(wire).measurement.period
     lost = encode_gap(Gap(GapReason.SPOOL_CAP, ((record(0).period, 5),), 9))
     again = pb.Record.FromString(encoder.refused(lost)).gap
-    assert (again.reason, again.records, list(again.spans)) == (pb.GAP_REASON_REFUSED, 9, [])
+    assert (again.reason, again.records) == (pb.GAP_REASON_REFUSED, 9)
+    assert list(again.spans) == [pb.GapSpan(milliseconds=5)]
+    last = pb.Record.FromString(encoder.refused(encoder.refused(lost))).gap
+    assert (last.reason, last.records, list(last.spans)) == (pb.GAP_REASON_REFUSED, 9, [])
     assert pb.Record.FromString(encoder.refused(b"\xff\xff")).gap.records == 1

@@ -36,4 +36,5 @@ def service(tmp_path: Path, authority: TestAuthority) -> Iterator[Service]:
         for channel in made.channels:
             channel.close()
         made.server.stop(0).wait()
+        made.servicer.close()
         made.writer.stop()

@@ -183,7 +183,7 @@ def test_server_certificate_changes_under_a_running_server(tmp_path, monkeypatch
     now = [datetime.now(UTC)]
     create(tmp_path, now[0])
     authority = Authority(tmp_path, Pki(), lambda: now[0])
-    listener = listen("127.0.0.1:0", "grpc.address", certificate.ServerCertificate(authority), workers=1)
+    listener = listen("127.0.0.1:0", "grpc.address", certificate.ServerCertificate(authority))
     listener.server.start()
     try:
         first = shown(listener.address)

@@ -195,10 +195,10 @@ def test_people_read_what_is_next(running, capsys):
     [
         (("set", "--population", "server"), "give --tick, --period or --contact", 2),
         (("set", "--population", "server", "--own-file", "--tick", "20s"), "--own-file alone", 2),
-        (("set", "--population", "server", "--period", "600"), "write 20s, 10min, 1h or 1d"),
+        (("set", "--population", "server", "--period", "600"), "write 20s, 10min, 1h or 1d", 2),
         (("set", "--population", "server", "--period", "1min"), "own file alone", 2),
-        (("set", "--population", "workstation", "--contact", "1h"), "finer than the 1d of a workstation"),
-        (("set", "--population", "server", "--tick", "2min"), "--tick 2min: use 10s to 1min"),
+        (("set", "--population", "workstation", "--contact", "1h"), "finer than the 1d of a workstation", 2),
+        (("set", "--population", "server", "--tick", "2min"), "--tick 2min: use 10s to 1min", 2),
         (("set", "--population", "server", "--own-file"), "active for server already", 1),
         (("withdraw", "--population", "server"), "no candidate for server", 1),
         (("rollout", "10", "--population", "server"), "no candidate for server", 1),

@@ -280,8 +280,8 @@ def test_a_full_queue_is_a_delay(service):
 
 
 def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
-    """The disk does not answer: pushes wait until there is room for no more; the next one is told at once to come back,
-    and a renewal is answered. When the disk is back, every push that waited is stored."""
+    """The disk does not answer: pushes wait until there is room for no more; the next one is told to come back once it has stood
+    in line for a while, and a renewal is answered meanwhile. When the disk is back, every push that waited is stored."""
     limits = settings.Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
@@ -296,14 +296,17 @@ def test_a_stuck_writer_leaves_somebody_to_say_so(tmp_path, authority):
         until(lambda: service.writer.waiting == 7)
         stub, stream = agents[7]
         began = time.monotonic()
-        assert refusal(stub.Push, stream_request(stream))[1] == "queue_full"
+        in_line = stub.Push.future(stream_request(stream), timeout=10)
         assert stub.Renew(pb.RenewRequest(certificate_request_der=b"request"), timeout=5)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 1
+        assert refusal(lambda request, timeout: in_line.result(), None)[1] == "queue_full"
+        assert 2 < time.monotonic() - began < 5
         release.set()
         assert [push.result().mark for push in waiting] == [1] * 7
         for channel in service.channels:
             channel.close()
         service.server.stop(0).wait()
+        service.servicer.close()
         service.writer.stop()
 
 

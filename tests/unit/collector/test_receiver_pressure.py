@@ -53,6 +53,7 @@ def test_backlog_is_shed_before_live_data_and_hello_is_never(tmp_path, authority
         for channel in service.channels:
             channel.close()
         service.server.stop(0).wait()
+        service.servicer.close()
         service.writer.stop()
 
 

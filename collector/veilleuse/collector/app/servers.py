@@ -30,10 +30,10 @@ class Listener:
     """host:port, with the port that was got."""
 
 
-def listen(address: str, setting_name: str, certificate: ServerCertificate, *, workers: int) -> Listener:
+def listen(address: str, setting_name: str, certificate: ServerCertificate) -> Listener:
     """Bind :8641, for callers with a certificate of ours. Raises AddressUnavailable with the setting to change."""
     server = grpc.server(
-        ThreadPoolExecutor(workers, thread_name_prefix=setting_name),
+        ThreadPoolExecutor(1),  # of no use: each method has its own (veilleuse.collector.lines)
         options=(*OPTIONS, ("grpc.max_receive_message_length", TELEMETRY_MESSAGE_BYTES)),
     )
     shown = _Shown(certificate)

@@ -82,8 +82,7 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
             )  # plain HTTP off loopback without a token is refused here, not in a child's log
             require_free(settings.http.address, "http.address")
         certificate = ServerCertificate(office.authority)
-        telemetry = cleanup.enter_context(_listener(settings, certificate))
-        TelemetryServicer(
+        servicer = TelemetryServicer(
             committer=collector.writer,
             authoriser=_authoriser(collector),
             renewer=renewal,
@@ -93,9 +92,12 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
             health=health,
             queue_pushes=settings.grpc.admitted_pushes,
             allow_fake=collector.simulated,
-        ).add_to(telemetry.server)
-        servicer = _enrolment(collector, renewal, challenges, count_refusal)
-        enrolment = cleanup.enter_context(doorway(settings, servicer, certificate, count_refusal))
+        )
+        cleanup.callback(servicer.close)  # once its server has stopped
+        telemetry = cleanup.enter_context(_listener(settings, certificate))
+        servicer.add_to(telemetry.server)
+        joining = _enrolment(collector, renewal, challenges, count_refusal)
+        enrolment = cleanup.enter_context(doorway(settings, joining, certificate, count_refusal))
         cleanup.callback(telemetry.server.stop, GRACE_SECONDS)  # while the door ends its calls, not after
         collector.addresses.telemetry = settings.grpc.advertised_address or telemetry.address
         collector.addresses.enrolment = settings.grpc.advertised_enrolment_address or enrolment
@@ -141,7 +143,7 @@ def _enrolment(
 @contextmanager
 def _listener(settings: CollectorSettings, certificate: ServerCertificate) -> Iterator[Listener]:
     """The server of :8641, bound; stopped on leaving."""
-    listener = listen(settings.grpc.address, "grpc.address", certificate, workers=settings.grpc.workers)
+    listener = listen(settings.grpc.address, "grpc.address", certificate)
     try:
         yield listener
     finally:

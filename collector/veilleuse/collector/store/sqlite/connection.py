@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,12 @@ MINIMUM_SQLITE: Final = (3, 37, 0)
 WAL_RESET_FIXED: Final = (3, 51, 3)
 """Before it, a checkpoint can race a WAL reset when a second connection writes. Source: sqlite.org/wal.html."""
 
+WAL_BYTES: Final = 16 * 2**20
+"""A WAL beyond this never found a moment without a reader in it: the writer then makes one. R19: < 64 MiB."""
+_WAL_EVERY_SECONDS: Final = 1.0
+_WAL_WAIT_MILLISECONDS: Final = 100
+"""For the readers that are in it now; those that come meanwhile read the file itself. Pages of a report take less."""
+
 _WRITING: Final = (
     "PRAGMA page_size = 4096",  # only a new file listens
     "PRAGMA journal_mode = WAL",  # readers never wait for the writer, nor it for them
@@ -38,7 +45,7 @@ _WRITING: Final = (
     "PRAGMA temp_store = MEMORY",
     "PRAGMA cache_size = -65536",  # KiB: the sums of some 100,000 host-hours
     "PRAGMA wal_autocheckpoint = 1000",  # pages
-    "PRAGMA journal_size_limit = 33554432",  # bytes the WAL file keeps after a checkpoint (R19: < 64 MiB)
+    f"PRAGMA journal_size_limit = {WAL_BYTES}",  # what the WAL file keeps once it begins again
 )
 _READING: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -16384")
 _BOTH: Final = ("PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON")
@@ -67,6 +74,8 @@ class Database:
         self.path = path
         self._depth = 0
         self._forget: list[Callable[[], None]] = []
+        self._wal = path.with_name(f"{path.name}-wal")
+        self._wal_looked = 0.0
         if writing:
             _create_private(path)
         with self.translated(), _unreadable_is_damage(path):
@@ -122,6 +131,8 @@ class Database:
                 raise
             finally:
                 self._depth = depth
+            if depth == 0:
+                self._bound_wal()
 
     def _require_open(self) -> None:
         """Raises StoreFailing when SQLite gave the transaction up by itself, and somebody inside went on."""
@@ -140,6 +151,21 @@ class Database:
         """Move the WAL into the file and empty it, as far as readers allow."""
         with self.translated():
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _bound_wal(self) -> None:
+        """Let a WAL that has grown begin again. SQLite does so by itself only when a commit meets no reader at all in it."""
+        now = time.monotonic()
+        if now - self._wal_looked < _WAL_EVERY_SECONDS:
+            return
+        self._wal_looked = now
+        with suppress(OSError):
+            if self._wal.stat().st_size > WAL_BYTES:
+                self.connection.execute(f"PRAGMA busy_timeout = {_WAL_WAIT_MILLISECONDS}")
+                with suppress(
+                    sqlite3.OperationalError
+                ):  # what was committed is safe; the next commit meets the disk too
+                    self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self.connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}")
 
     def close(self) -> None:
         """Close. A writing one leaves no WAL behind when it is the last."""

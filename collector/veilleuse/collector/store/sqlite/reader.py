@@ -55,6 +55,13 @@ from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import CELL_BUCKETS, CELL_SUMS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
+PAGE_ROWS: Final = 4_096
+_KEYS: Final = {
+    "sums": "band, state, supply",
+    "point_sums": "band, state, supply, point_id",
+    "derived": "band, state, supply, method",
+}
+"""What follows (grain, start, host_id) in each primary key."""
 _RANGE: Final = "grain = ? AND start >= ? AND start < ?"
 _ON_AT_NIGHT: Final = (
     f"band = {number(Band.NIGHT)} AND state IN ({number(State.ON_ACTIVE)}, {number(State.ON_IDLE)})"
@@ -62,7 +69,11 @@ _ON_AT_NIGHT: Final = (
 
 
 class SqliteReader:
-    """Queries on connections of its own, one per thread. Iterators stream in (start, host) order; each is one snapshot."""
+    """Queries on connections of its own, one per thread. Iterators stream in (start, host) order.
+
+    What one host has in one period is one snapshot, a page of some thousand rows is one: who takes the rows slowly would
+    otherwise keep the WAL from ever beginning again.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
@@ -88,12 +99,8 @@ class SqliteReader:
 
     def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
         """Sums with start ≤ key < end; keys as in Grain."""
-        columns = ", ".join(VALUE_COLUMNS)
-        sql = (
-            f"SELECT host_id, start, band, state, supply, {columns} FROM sums WHERE {_RANGE}"
-            " ORDER BY start, host_id, band, state, supply"
-        )
-        for host_id, key, *cell in self._stream(sql, grain, start, end):
+        columns = ", ".join(("band", "state", "supply", *VALUE_COLUMNS))
+        for host_id, key, *cell in self._pages("sums", columns, grain, start, end):
             yield SumRow(HostId(host_id), grain, key, _cell(cell))
 
     def point_sums(self, grain: Grain, start: int, end: int) -> Iterator[PointSumRow]:
@@ -102,12 +109,9 @@ class SqliteReader:
             row[0]: Point(POINT_KINDS[row[1]], row[2], BOUNDARIES[row[3]], row[4])
             for row in self._rows("SELECT point_id, kind, domain, boundary, subject FROM points")
         }
-        sql = (
-            "SELECT host_id, start, band, state, supply, point_id, energy_millijoules, covered_milliseconds"
-            f" FROM point_sums WHERE {_RANGE} ORDER BY start, host_id, band, state, supply, point_id"
-        )
-        for host_id, key, band, state, supply, point_id, energy, covered in self._stream(
-            sql, grain, start, end
+        columns = "band, state, supply, point_id, energy_millijoules, covered_milliseconds"
+        for host_id, key, band, state, supply, point_id, energy, covered in self._pages(
+            "point_sums", columns, grain, start, end
         ):
             point = points.get(point_id) or self._point(point_id)
             yield PointSumRow(
@@ -124,11 +128,10 @@ class SqliteReader:
 
     def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
         """Derived cells with start ≤ key < end; DAY covers clock records too, by the site's civil day."""
-        sql = (
-            "SELECT host_id, start, band, state, supply, method, milliseconds, energy_millijoules, uncertainty_millijoules"
-            f" FROM derived WHERE {_RANGE} ORDER BY start, host_id, band, state, supply, method"
-        )
-        for host_id, key, band, state, supply, method, *values in self._stream(sql, grain, start, end):
+        columns = "band, state, supply, method, milliseconds, energy_millijoules, uncertainty_millijoules"
+        for host_id, key, band, state, supply, method, *values in self._pages(
+            "derived", columns, grain, start, end
+        ):
             cell = DerivedCell(BANDS[band], STATES[state], SUPPLIES[supply], Method(method), *values)
             yield DerivedRow(HostId(host_id), grain, key, cell)
 
@@ -277,6 +280,27 @@ class SqliteReader:
         database = self._database()
         with database.translated(), closing(database.connection.execute(sql, values)) as cursor:
             yield from cursor
+
+    def _pages(self, table: str, columns: str, grain: Grain, start: int, end: int) -> Iterator[Any]:
+        """host_id, start, then `columns`, in the order of the table's key; no read transaction is open between two pages."""
+        sql = (
+            f"SELECT host_id, start, {columns} FROM {table} WHERE grain = ? AND (start, host_id) > (?, ?) AND start < ?"
+            f" ORDER BY start, host_id, {_KEYS[table]} LIMIT ?"
+        )
+        after, size = (start, -1), PAGE_ROWS
+        while True:
+            rows = self._rows(sql, grain, *after, end, size)
+            if len(rows) < size:
+                yield from rows
+                return
+            last = rows[-1][:2]
+            whole = next((at for at in range(size, 0, -1) if rows[at - 1][:2] != last), 0)
+            if not whole:  # one host has more in one period than a page holds
+                size *= 2
+                continue
+            yield from rows[:whole]
+            host_id, key, *_ = rows[whole - 1]
+            after = (key, host_id)
 
     def _point(self, point_id: int) -> Point:
         """One that came in after the first look."""

@@ -1,0 +1,88 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R13: a machine set back to before its certificate was renewed: real collector, real agent code, real TLS."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.agent import Agent
+from tests.machines import Served, served, settings_in
+from tests.records import clock_record
+from veilleuse.agent import beginning, enrolling
+from veilleuse.agent.model import Gap
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+MINUTE = 60_000
+
+
+@pytest.mark.promise("R13")
+@pytest.mark.parametrize("renewals", [1, 2])
+def test_set_back_to_before_a_renewal_nothing_goes_without_a_word(tmp_path, renewals, figure):
+    """It becomes another host: what was delivered is there once, over what it had not delivered there is a gap."""
+    first = (int(time.time() * 1000) // MILLISECONDS_PER_HOUR - 5) * MILLISECONDS_PER_HOUR
+    with served(settings_in(tmp_path)) as running:
+        agent = enrolled(tmp_path, running)
+
+        def measure(*minutes: int) -> None:
+            agent.measure(
+                *(clock_record(first + n * MINUTE, MINUTE, metered_millijoules=1_000 + n) for n in minutes)
+            )
+
+        measure(0, 1)
+        assert agent.send()
+        measure(2)
+        shutil.copytree(agent.state, tmp_path / "snapshot")
+        for number in range(renewals):
+            due = agent.identity.renewal_due_unix_milliseconds() + 1
+            assert agent.send(clock=partial(int, due))
+            measure(3 + number)
+            assert agent.send()
+        shutil.rmtree(agent.state)
+        shutil.copytree(tmp_path / "snapshot", agent.state)
+        measure(10, 11)
+        assert not agent.send()  # a newer certificate was used: for the collector this is another holder
+        assert beginning.settle(agent.settings)
+        stored = held(running.collector.settings.data_dir)
+    with closing(agent.connection()) as db:
+        gaps = [Gap.from_json(row[0]) for row in db.execute("SELECT body FROM pending")]
+    records, lost = (
+        sum(gap.records for gap in gaps),
+        sum(milliseconds for gap in gaps for _, milliseconds in gap.spans),
+    )
+    figure(f"set back by {renewals} renewals: another host; {len(stored)} minutes stored, {records} declared")
+    assert sorted(stored) == list(range(3 + renewals))
+    assert (records, lost) == (3, 3 * MINUTE)  # it cannot know that the first of them was delivered already
+
+
+def enrolled(folder: Path, running: Served) -> Agent:
+    """With a token of that collector."""
+    made = Agent(folder / "state")
+    join: dict[str, Any] = running.token()
+    join.pop("token_id")
+    (folder / "join").touch(mode=0o600)
+    (folder / "join").write_text(json.dumps(join))
+    enrolling.enrol(made.settings, folder / "join")
+    return made
+
+
+def held(data_dir: Path) -> list[int]:
+    """Minutes stored, as often as they are."""
+    with closing(sqlite3.connect(data_dir / "data.db")) as db:
+        records = [pb.Record.FromString(row[0]) for row in db.execute("SELECT wire FROM records")]
+    return [
+        energy.energy_millijoules - 1_000
+        for one in records
+        for cell in one.measurement.cells
+        for energy in cell.energies
+    ]

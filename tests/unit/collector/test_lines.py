@@ -1,0 +1,123 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Where calls wait: in bounded lines of their own, for a bounded time; who is sent away is sent slowly."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, NoReturn
+
+import grpc
+import pytest
+
+from tests.unit.collector.receiving import until
+from veilleuse.collector.lines import Line, Methods, WayOut
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+SERVICE = "test.Service"
+
+
+def test_a_line_is_full_when_as_many_wait_as_it_holds():
+    """One worker is held, two wait, the third would find no place; all are served in their order once it is free."""
+    line, release, served = Line(1, "test", most=2), threading.Event(), list[int]()
+    futures = [line.submit(release.wait, 5)]
+    until(lambda: not line._calls)
+    full = [line.full]
+    for number in range(2):
+        futures.append(line.submit(served.append, number))
+        full.append(line.full)
+    assert full == [False, False, True]
+    release.set()
+    assert not wait(futures, 5).not_done
+    assert served == [0, 1]
+    assert [line.full] == [False]
+    line.shutdown()
+
+
+def test_who_has_waited_too_long_is_served_as_too_late_though_all_workers_are_held():
+    """A disk that does not answer holds every worker: the line says so all the same, and whoever was in time is served."""
+    line, release, late = Line(1, "test", longest_seconds=0.3), threading.Event(), list[bool]()
+    held = line.submit(release.wait, 5)
+    until(lambda: not line._calls)
+    began = time.monotonic()
+    line.submit(lambda: late.append(line.too_late)).result(5)
+    assert late == [True]
+    assert 0.3 <= time.monotonic() - began < 2
+    assert not held.done()
+    release.set()
+    line.submit(lambda: late.append(line.too_late)).result(5)
+    assert late == [True, False]
+    line.shutdown()
+
+
+def test_the_way_out_is_slow_but_for_those_that_are_too_many():
+    """Two leave when their time has come; the third, for whom there is no place, leaves at once, in the caller's thread."""
+    way, left = WayOut(seconds=0.3, most=2), dict[int, float]()
+
+    def leave(number: int) -> None:
+        left[number] = time.monotonic()
+
+    began = time.monotonic()
+    futures = [way.submit(leave, number) for number in range(3)]
+    assert list(left) == [2]
+    assert not wait(futures, 5).not_done
+    assert list(left) == [2, 0, 1]
+    assert 0.3 <= left[0] - began < 2
+    way.shutdown()
+
+
+@pytest.fixture
+def served() -> Any:
+    """A server of two methods, `Held` with one worker and `Other`, whose lines hold one call; and its channel."""
+
+    def away(context: Any) -> NoReturn:
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "come back later")
+        raise AssertionError
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    methods = Methods(SERVICE, away, most_waiting=1, away_seconds=0.2)
+    server.add_generic_rpc_handlers([methods])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+
+        def call(name: str) -> Callable[..., Any]:
+            return channel.unary_unary(f"/{SERVICE}/{name}", response_deserializer=pb.Refusal.FromString)
+
+        yield methods, call
+    server.stop(0).wait()
+    methods.close()
+
+
+def test_no_method_waits_behind_another_and_a_full_line_sends_away(served):
+    """One call is served and one waits: a third is told to come back, while the other method answers at once. What grpcio calls
+    experimental, a pool for each behaviour, is thereby seen to work."""
+    methods, call = served
+    release = threading.Event()
+
+    def held(request: bytes, context: Any) -> pb.Refusal:
+        release.wait(10)
+        return pb.Refusal(seq=len(request))
+
+    methods.add("Held", 1, held, pb.Refusal)
+    methods.add("Other", 1, lambda request, context: pb.Refusal(seq=7), pb.Refusal)
+    line = methods._methods[f"/{SERVICE}/Held"][0]
+    first = call("Held").future(b"12", timeout=10)
+    assert call("Other")(b"", timeout=10).seq == 7  # the first has reached its worker, or waits for it
+    until(lambda: not line._calls)
+    second = call("Held").future(b"123", timeout=10)
+    until(lambda: line.full)
+    began = time.monotonic()
+    with pytest.raises(grpc.RpcError) as caught:
+        call("Held")(b"", timeout=10)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert 0.2 <= time.monotonic() - began < 2
+    assert call("Other")(b"", timeout=10).seq == 7
+    release.set()
+    assert (first.result().seq, second.result().seq) == (2, 3)
+    with pytest.raises(grpc.RpcError) as caught:
+        call("Nothing")(b"", timeout=10)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
