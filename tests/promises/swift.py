@@ -8,10 +8,12 @@ and decoded once.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -98,6 +100,17 @@ class Line:
         self._out += _frame(HEADERS, END_HEADERS, self._stream, self._block(method))
         self._rest = b"\0" + len(message).to_bytes(4, "big") + message
         self._send()
+
+    def ask(self, method: str, message: bytes, seconds: float) -> Answer:
+        """`call`, and wait for the answer; LOST when there is none in so many seconds."""
+        until = time.monotonic() + seconds
+        self.call(method, message)
+        while (left := until - time.monotonic()) > 0:
+            if not self.socket.pending():
+                select.select([self.socket], [self.socket] if self._out else [], [], left)
+            if (answer := self.receive()) is not None:
+                return answer
+        return LOST
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more."""

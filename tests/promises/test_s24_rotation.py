@@ -110,7 +110,7 @@ class World:
         self.office = replace(collector.office, authority=self.authority, now=lambda: self.now)
         self.operations = replace(collector.operations, office=self.office)
         self.challenges = Challenges(lambda: self.now.timestamp())
-        self.renewal = Renewal(self.office, self.challenges, self._came_back)
+        self.renewal = Renewal(self.office, self.challenges, self._came_back, lambda: self.now.timestamp())
         self.door = CertificateAuthoriser(self.authority, self.office.standings, now=lambda: self.now)
         self.openssl = str(peer("openssl"))
         self.verdicts: dict[tuple[frozenset[bytes], bytes, int], bool] = {}

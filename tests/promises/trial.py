@@ -212,6 +212,19 @@ class Trial:
         numbers = (f"{seconds:g}", f"{records}", f"{rate:g}", f"{pushes}")
         return self._other("swift_load", str(self.plan(agents)), *numbers, manner)
 
+    def drain(
+        self,
+        agents: Sequence[Identity],
+        seconds: float,
+        records: int,
+        pushes: int,
+        interval: float,
+        threads: int,
+    ) -> subprocess.Popen[str]:
+        """A process of drain.py; its output is one line of JSON."""
+        numbers = (f"{seconds:g}", f"{records}", f"{pushes}", f"{interval:g}", f"{threads}")
+        return self._other("drain", str(self.plan(agents)), *numbers)
+
     def _other(self, module: str, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", f"tests.promises.{module}", *arguments]
         process = subprocess.Popen(

@@ -193,5 +193,8 @@ def minutes_of(gap: pb.Gap) -> list[int]:
 
 
 def is_gap(wire: bytes) -> bool:
-    """Whether it stands for records that are lost."""
-    return pb.Record.FromString(wire).HasField("gap")
+    """Whether it stands for records that are lost; bytes that are no record do not."""
+    try:
+        return pb.Record.FromString(wire).HasField("gap")
+    except DecodeError:
+        return False

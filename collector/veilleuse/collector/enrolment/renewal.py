@@ -43,13 +43,17 @@ class Renewal:
     """ports.Renewer, and the same after expiry. Safe to share between threads."""
 
     def __init__(
-        self, office: Office, challenges: Challenges, on_expired_renewal: Callable[[], None] = lambda: None
+        self,
+        office: Office,
+        challenges: Challenges,
+        on_expired_renewal: Callable[[], None] = lambda: None,
+        monotonic_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_expired_renewal`: counts machines that came back after their certificate had ended."""
         self._office = office
         self._challenges = challenges
         self._on_expired_renewal = on_expired_renewal
-        self._buckets = Buckets(RETURNS_AT_ONCE, RETURN_SECONDS)
+        self._buckets = Buckets(RETURNS_AT_ONCE, RETURN_SECONDS, monotonic_seconds)
 
     def renew(self, caller: Caller, certificate_request_der: bytes) -> CertificateChain:
         """See ports.Renewer."""

@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R8, its second half: live agents while ten thousand others deliver what an outage left them with."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.promises.test_r17_overload import RSS_BYTES, Largest, told
+from tests.promises.trial import Trial
+
+DRAINING, LIVE = 10_000, 60
+INTERVAL_SECONDS, SECONDS = 60.0, 200
+RECORDS, PUSHES = 256, 30
+"""As real senders push; 7,680 records each are 5 days of minutes, and none gets through: the drain lasts as long as the test."""
+THREADS = 320
+
+
+@pytest.mark.long
+@pytest.mark.promise("R8")
+def test_live_agents_while_ten_thousand_drain(tmp_path, figure):
+    """Agents with days to deliver do not keep those with one record a minute waiting for two of their intervals."""
+    with Trial(tmp_path) as trial:
+        trial.enrol((DRAINING + LIVE) * 8 // 6 + 8)
+        servers = [agent for agent in trial.agents if agent.population == "server"]
+        live, draining = servers[:LIVE], servers[LIVE : LIVE + DRAINING]
+        trial.start()
+        trial.stack.wait_for(trial.serves, "the collector serves", process=trial.collector)
+        assert trial.collector is not None
+        with Largest(trial.collector.pid) as largest:
+            drain = trial.drain(draining, SECONDS, RECORDS, PUSHES, 0, THREADS)
+            time.sleep(5)
+            now = told(trial.drain(live, SECONDS - 10, 1, SECONDS, INTERVAL_SECONDS, LIVE))
+            drained = told(drain)
+    refused = {what: number for what, number in drained["ended"].items() if what != "all delivered"}
+    figure(
+        f"{DRAINING:,} agents with {RECORDS * PUSHES:,} records each for {SECONDS} s: {drained['contacts']:,} contacts, ≤ {drained['most_at_once']} at a time, "
+        f"{drained['records'] / SECONDS:.0f} records/s, ended by {refused}; {now['delivered']} live records of {LIVE} agents: "
+        f"p99 {now['p99_seconds']:.1f} s after they were made, at intervals of {INTERVAL_SECONDS:.0f} s; RSS ≤ {largest.bytes / 2**20:.0f} MiB"
+    )
+    assert drained["contacts"] >= DRAINING
+    assert drained["ended"].get("all delivered", 0) < DRAINING / 10
+    assert now["delivered"] >= LIVE * (SECONDS - 10) / INTERVAL_SECONDS / 2
+    assert now["p99_seconds"] < 2 * INTERVAL_SECONDS
+    assert largest.bytes < RSS_BYTES
