@@ -23,7 +23,7 @@ from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 from veilleuse.agent.model import Gap
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool import FILE_NAME, connect, translated
+from veilleuse.agent.spool import FILE_NAME, connect, gap_row, translated
 from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ def _make(fresh: Path, copied: Path, mark: Mark) -> str:
         db.execute("BEGIN IMMEDIATE")
         if population is not None:  # the collector places a copy where its original is
             db.execute("INSERT INTO control VALUES (?, ?)", (ControlKey.POPULATION, population))
-        db.executemany("INSERT INTO pending (body) VALUES (?)", [(gap.to_json(),) for gap in gaps])
+        db.executemany("INSERT INTO pending (body) VALUES (?)", [(gap_row(gap),) for gap in gaps])
         db.execute("COMMIT")
     return _epoch(fresh)
 

@@ -175,7 +175,7 @@ class Contacts:
         )
 
     def _start(self, now: Instant, hold: bool) -> None:
-        command = [*self._command, "--hold"] if hold else self._command
+        command = [*self._command, "--hold", "--parent", str(os.getpid())] if hold else self._command
         try:
             self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         except OSError as error:

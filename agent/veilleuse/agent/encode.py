@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -25,7 +27,7 @@ from veilleuse.agent.model import (
 )
 from veilleuse.agent.spool import MAX_SPANS, SALVAGED
 from veilleuse.wire.chain import chain_next, chain_start
-from veilleuse.wire.limits import CELL_BUCKETS
+from veilleuse.wire.limits import CELL_BUCKETS, GAP_ID_BYTES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Band,
@@ -67,9 +69,11 @@ class WireEncoder:
     def refused(self, wire: bytes) -> bytes:
         """Gap{refused} over the span of a record the collector will never store.
 
-        A gap that is refused itself loses its dates first, then its length too.
+        A gap that is refused itself loses its dates first, then its length too. Its id comes from the bytes refused: an agent
+        that was set back, and is refused the same record again, tells of the same gap.
         """
-        lost = pb.Gap(reason=pb.GAP_REASON_REFUSED, records=1)
+        gap_id = hashlib.sha256(b"refused" + wire).digest()[:GAP_ID_BYTES]
+        lost = pb.Gap(reason=pb.GAP_REASON_REFUSED, records=1, gap_id=gap_id)
         try:
             record = pb.Record.FromString(wire)
         except DecodeError:
@@ -88,7 +92,7 @@ class WireEncoder:
 
         What was a gap itself, and says so in its `spans`, still stands for as many.
         """
-        gap = pb.Gap(reason=number(GapReason(reason)), records=records)
+        gap = pb.Gap(reason=number(GapReason(reason)), records=records, gap_id=os.urandom(GAP_ID_BYTES))
         for text in spans:
             with suppress(DecodeError):
                 one = pb.Gap.FromString(text)
@@ -112,14 +116,14 @@ class WireEncoder:
             kept.spans.add(period=record.measurement.period, milliseconds=milliseconds)
         return kept.SerializeToString(deterministic=True)
 
-    def is_undated_gap(self, wire: bytes) -> bool:
-        """Two such gaps may be the very same bytes: no collector can tell one that comes again from another."""
+    def is_nameless_gap(self, wire: bytes) -> bool:
+        """A gap of 0.1, without id or dates: two may be the very same bytes, so no collector knows one that comes again."""
         try:
             record = pb.Record.FromString(wire)
         except DecodeError:
             return False
         dated = bool(record.gap.spans) and all(span.HasField("period") for span in record.gap.spans)
-        return record.HasField("gap") and not dated
+        return record.HasField("gap") and not record.gap.gap_id and not dated
 
 
 def _salvaged(body: str) -> bytes:
@@ -185,7 +189,7 @@ def encode_record(record: Record) -> bytes:
 
 def encode_gap(gap: Gap) -> bytes:
     """Deterministic bytes of Record{gap}."""
-    message = pb.Gap(reason=number(gap.reason), records=gap.records)
+    message = pb.Gap(reason=number(gap.reason), records=gap.records, gap_id=bytes.fromhex(gap.gap_id))
     for period, lost in gap.spans:
         span = message.spans.add(milliseconds=lost)
         if period is not None:

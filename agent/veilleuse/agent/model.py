@@ -12,7 +12,7 @@ import json
 from datetime import date
 from typing import Any, NamedTuple, TypeAlias
 
-from veilleuse.wire.limits import CELL_BUCKETS
+from veilleuse.wire.limits import CELL_BUCKETS, GAP_ID_BYTES
 from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, State, Supply
 
 # ------------------------------------------------------------------------------------- readings
@@ -283,17 +283,19 @@ class Gap(NamedTuple):
     spans: tuple[tuple[Period | None, int], ...]
     """(period or None, milliseconds lost)."""
     records: int
+    gap_id: str = ""
+    """16 hexadecimal digits at random, given with its row (`spool.gap_row`); empty in rows of 0.1."""
 
     def to_json(self) -> str:
         """One line of text."""
-        return json.dumps(
-            {
-                "gap": self.reason,
-                "spans": [[None if p is None else _period_to_plain(p), ms] for p, ms in self.spans],
-                "records": self.records,
-            },
-            separators=(",", ":"),
-        )
+        plain: dict[str, Any] = {
+            "gap": self.reason,
+            "spans": [[None if p is None else _period_to_plain(p), ms] for p, ms in self.spans],
+            "records": self.records,
+        }
+        if self.gap_id:
+            plain["id"] = self.gap_id
+        return json.dumps(plain, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Gap:
@@ -301,7 +303,10 @@ class Gap(NamedTuple):
         try:
             raw = json.loads(text)
             spans = tuple((None if p is None else _period_from_plain(p), int(ms)) for p, ms in raw["spans"])
-            return cls(GapReason(raw["gap"]), spans, int(raw["records"]))
+            gap_id = str(raw.get("id", ""))
+            if len(bytes.fromhex(gap_id)) not in (0, GAP_ID_BYTES):
+                raise ValueError(f"not a gap: its id has not {GAP_ID_BYTES} bytes")
+            return cls(GapReason(raw["gap"]), spans, int(raw["records"]), gap_id)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a gap: {error}") from error
 

@@ -145,7 +145,7 @@ class Outbox:
         """Start a new epoch: everything kept, ring included, is numbered again from 1; the collector knows what it has.
 
         With `lost_after` the collector stands there, before the oldest that is kept: a Gap{ring_expired} comes first.
-        Without, an acknowledged gap without dates is left out: no collector could tell that it has it already.
+        Without, an acknowledged gap of 0.1 without dates is left out: no collector could tell that it has it already.
         `former`: where the collector stands in epochs left before; what it lacks of them is in that gap too, undated.
         """
         with self._transaction() as db:
@@ -153,7 +153,7 @@ class Outbox:
                 wires = [
                     wire
                     for wire, acknowledged in self._sound(db)
-                    if acknowledged is None or not self._encoder.is_undated_gap(wire)
+                    if acknowledged is None or not self._encoder.is_nameless_gap(wire)
                 ]
                 self._renumber(db, wires, left_at=_oldest(db) - 1)
                 return

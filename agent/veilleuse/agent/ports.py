@@ -250,5 +250,5 @@ class Encoder(Protocol):
     def spans(self, wire: bytes) -> bytes:
         """What `lost` asks to know when a record was; empty when the record cannot be read."""
 
-    def is_undated_gap(self, wire: bytes) -> bool:
+    def is_nameless_gap(self, wire: bytes) -> bool:
         """Whether a collector could not tell that it has this record already, were it to come in another epoch."""

@@ -27,8 +27,16 @@ from veilleuse.agent.salvage import open_spool
 from veilleuse.agent.selfmetrics import own_usage
 from veilleuse.agent.settings import AgentSettings, allowed_population, join_file_path
 from veilleuse.agent.sources import Sources, open_all
-from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool, gap_over
-from veilleuse.agent.state import WHY_SHUTDOWN, WHY_STOP, WHY_TICK, ClockGuard, LastSign, reconstruct
+from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool, gap_over, gap_row
+from veilleuse.agent.state import (
+    WHY_SHUTDOWN,
+    WHY_STOP,
+    WHY_TICK,
+    ClockGuard,
+    LastSign,
+    Timeline,
+    reconstruct,
+)
 from veilleuse.agent.ticker import Ticker
 from veilleuse.agent.trial import Standing, look
 from veilleuse.wire.bands import Calendar, CalendarError
@@ -129,6 +137,7 @@ class Resident:
         self._ticker = make_ticker(clock, self._machine, self._sources, self._tick_milliseconds)
         self._last_sign = self._read_last_sign()
         self._guard: ClockGuard | None = None
+        self._timeline = Timeline()
         self._reconstructed = False
         self._checkpoint_due = 0  # boot-time, ms
         self._failing = False
@@ -185,7 +194,7 @@ class Resident:
             now, ticks = self._ticker.tick(last=True)
             self._take(now, ticks)
             if held := guard.held_milliseconds():
-                self._queue.append(Gap(GapReason.CLOCK_UNKNOWN, ((None, held),), 1).to_json())
+                self._queue.append(gap_row(Gap(GapReason.CLOCK_UNKNOWN, ((None, held),), 1)))
             why = WHY_SHUTDOWN if self._manager.machine_is_going_down() else WHY_STOP
             self._save(now, why, checkpoint=True)
             if self._queue:
@@ -208,7 +217,7 @@ class Resident:
             return
         dated, lost = guard.date(now, ticks)
         if lost:
-            self._queue.append(Gap(GapReason.CLOCK_UNKNOWN, ((None, lost),), 1).to_json())
+            self._queue.append(gap_row(Gap(GapReason.CLOCK_UNKNOWN, ((None, lost),), 1)))
         if guard.trusted and not self._reconstructed:
             self._reconstructed = True
             self._queue += self._former
@@ -218,10 +227,16 @@ class Resident:
             )
             if silence.undated_milliseconds:
                 span = ((None, silence.undated_milliseconds),)
-                self._queue.append(Gap(GapReason.CLOCK_UNKNOWN, span, 1).to_json())
+                self._queue.append(gap_row(Gap(GapReason.CLOCK_UNKNOWN, span, 1)))
+            if self._last_sign is not None and not silence.undated_milliseconds:
+                self._timeline = Timeline(self._last_sign.instant.unix_milliseconds)
             dated = (*silence.ticks, *dated)
         for tick in dated:
-            self._queue.extend(record.to_json() for record in self._fold.add(tick))
+            whole, undated = self._timeline.continued(tick)
+            if undated:
+                self._queue.append(gap_row(Gap(GapReason.CLOCK_UNKNOWN, ((None, undated),), 1)))
+            for each in whole:
+                self._queue.extend(record.to_json() for record in self._fold.add(each))
 
     def _unix(self, now: Instant) -> int:
         return now.unix_milliseconds if self._guard is None else self._guard.unix_at(now)
@@ -322,7 +337,7 @@ class Resident:
             log.warning("spool not written, rows kept in memory", extra={"reason": str(error)})
         if len(self._queue) > QUEUED_ROWS:
             half = len(self._queue) // 2
-            self._queue[:half] = [gap_over(GapReason.SPOOL_CAP, self._queue[:half]).to_json()]
+            self._queue[:half] = [gap_row(gap_over(GapReason.SPOOL_CAP, self._queue[:half]))]
             log.error("memory at its bound, oldest records dropped", extra={"records": half})
 
     def _replace_spool(self) -> None:

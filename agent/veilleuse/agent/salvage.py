@@ -27,6 +27,7 @@ from veilleuse.agent.spool import (
     FileSpool,
     connect,
     counted,
+    gap_row,
     translate,
 )
 from veilleuse.wire.vocabulary import GapReason
@@ -160,7 +161,7 @@ class _Salvaged:
                     left = counted(control.get(ControlKey.FORMER)) | {epoch: self._delivered}
                     former[ControlKey.FORMER] = json.dumps(left)
         gap = Gap(GapReason.SPOOL_DAMAGED, tuple(self._spans[:MAX_SPANS]), max(1, self.lost))
-        spool.append([gap.to_json()], former)
+        spool.append([gap_row(gap)], former)
 
     def _control(self, db: sqlite3.Connection) -> dict[str, str | None]:
         found: dict[str, str | None] = {}

@@ -63,8 +63,8 @@ _HOLD_CONTACT_SECONDS: Final = 900
 """A held sender says Hello at least this often: calendar and health."""
 
 
-def send(settings: AgentSettings, hold: bool = False) -> int:
-    """Make one contact, or with `hold` stay and push as records come. Exit code: 0 done, 1 nothing delivered.
+def send(settings: AgentSettings, hold_for: int | None = None) -> int:
+    """Make one contact, or stay and push as records come while the process `hold_for` is our parent. Exit code: 0 done, 1 nothing delivered.
 
     What happened is left in the spool's control table (NEXT_SEND, STANDING, FAILURES). Raises NotEnrolled,
     AlreadyRunning, SpoolError.
@@ -84,7 +84,7 @@ def send(settings: AgentSettings, hold: bool = False) -> int:
         )
         outbox = Outbox(connection, settings.paths.state / FILE_NAME, WireEncoder(), ring)
         sending = Sending(settings, outbox)
-        return sending.hold() if hold else int(not sending.contact())
+        return int(not sending.contact()) if hold_for is None else sending.hold(hold_for)
 
 
 class Sending:
@@ -113,12 +113,14 @@ class Sending:
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
             return self._tried(connection.contact, self._succeeded)
 
-    def hold(self) -> int:
-        """Contacts on one connection until SIGTERM or the parent's death; exit code 0."""
+    def hold(self, parent: int) -> int:
+        """Contacts on one connection until SIGTERM or the parent's death; exit code 0.
+
+        Told which parent: one that died while we were starting has left us to another by now.
+        """
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        parent = os.getppid()
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
             due = 0.0
             while not (stop.is_set() or self._copied) and os.getppid() == parent:

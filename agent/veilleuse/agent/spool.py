@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged, SpoolError, SpoolFull
 from veilleuse.agent.model import ClockPeriod, Gap, Period, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
+from veilleuse.wire.limits import GAP_ID_BYTES
 from veilleuse.wire.vocabulary import Boundary, GapReason, PointKind
 
 log = logging.getLogger(__name__)
@@ -332,9 +333,14 @@ def _drop_oldest(db: sqlite3.Connection) -> bool:
         return False
     gap = gap_over(GapReason.SPOOL_CAP, (body for _, body in rows))
     db.executemany("DELETE FROM pending WHERE id = ?", [(row,) for row, _ in rows])
-    db.execute("INSERT INTO pending (id, body) VALUES (?, ?)", (rows[-1][0], gap.to_json()))
+    db.execute("INSERT INTO pending (id, body) VALUES (?, ?)", (rows[-1][0], gap_row(gap)))
     log.error("spool at its bound, oldest records dropped", extra={"records": len(rows)})
     return True
+
+
+def gap_row(gap: Gap) -> str:
+    """A spool row of it, with an id of its own: it stays one gap, and another than its like, whatever is sent again."""
+    return gap._replace(gap_id=os.urandom(GAP_ID_BYTES).hex()).to_json()
 
 
 def gap_over(reason: GapReason, bodies: Iterable[str]) -> Gap:

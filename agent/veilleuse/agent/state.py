@@ -161,6 +161,26 @@ def _ticks(pieces: tuple[tuple[int, int, State], ...], supply: Supply) -> tuple[
     return tuple(Tick(begin, length, state, supply) for begin, length, state in pieces if length > 0)
 
 
+class Timeline:
+    """Time of the wall clock that no tick is of, because it was set forward: each day is told whole all the same."""
+
+    def __init__(self, end_unix_milliseconds: int | None = None) -> None:
+        """`end_unix_milliseconds`: up to where it was told before; None when it never was, or under a wrong clock."""
+        known = end_unix_milliseconds is not None and is_plausible(end_unix_milliseconds)
+        self._end = end_unix_milliseconds if known else None
+
+    def continued(self, tick: Tick) -> tuple[tuple[Tick, ...], int]:
+        """(the tick, and before it an unknown one over the hole; milliseconds of a hole too long to be cut into records)."""
+        end = self._end
+        self._end = tick.start_unix_milliseconds + tick.duration_milliseconds
+        hole = 0 if end is None else tick.start_unix_milliseconds - end
+        if end is None or hole <= 0:
+            return (tick,), 0
+        if hole > LONGEST_RECONSTRUCTION_MILLISECONDS:
+            return (tick,), hole
+        return (Tick(end, hole, State.UNKNOWN, Supply.UNKNOWN), tick), 0
+
+
 # ----------------------------------------------------------------------------- untrusted clocks
 
 

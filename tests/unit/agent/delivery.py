@@ -156,7 +156,7 @@ class ModelCollector:
 
     def _elsewhere(self, epoch: bytes) -> set[bytes]:
         """What it would recognise: brought by other epochs."""
-        return {wire for other, wire in self.held.wires if other != epoch and is_dated(wire)}
+        return {wire for other, wire in self.held.wires if other != epoch and is_told_apart(wire)}
 
     def _refuses(self, record: pb.Record) -> bool:
         if record.HasField("gap"):
@@ -174,8 +174,13 @@ def minute_of(record: pb.Record) -> int:
     return (record.measurement.period.clock.start_unix_milliseconds - EPOCH_START) // MINUTE
 
 
-def is_dated(wire: bytes) -> bool:
+def is_told_apart(wire: bytes) -> bool:
     """Whether a collector can recognise it when it comes again in another epoch."""
+    return bool(pb.Record.FromString(wire).gap.gap_id) or is_dated(wire)
+
+
+def is_dated(wire: bytes) -> bool:
+    """Whether all of its time is known."""
     record = pb.Record.FromString(wire)
     spans = record.gap.spans
     return record.HasField("measurement") or (bool(spans) and all(one.HasField("period") for one in spans))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -141,7 +142,7 @@ def test_short_periods_hold_the_sender(child_bench):
     for _ in range(100):
         bench.step(period=10_000)
     assert bench.contacts.running
-    assert bench.starts() == ["--config /c.toml --hold"]
+    assert bench.starts() == [f"--config /c.toml --hold --parent {os.getpid()}"]
     bench.contacts.stop()
     assert not bench.contacts.running
 

@@ -72,6 +72,7 @@ gaps = st.builds(
     st.sampled_from(GapReason),
     st.lists(st.tuples(st.none() | periods, amounts), max_size=3).map(tuple),
     st.integers(1, 10_000),
+    st.just("") | st.binary(min_size=8, max_size=8).map(bytes.hex),
 )
 
 
@@ -153,6 +154,7 @@ def test_a_gap_survives_json_and_the_wire(gap):
     assert body_from_json(gap.to_json()) == gap
     message = pb.Record.FromString(encode_gap(gap)).gap
     assert message.records == gap.records
+    assert message.gap_id.hex() == gap.gap_id
     spans = [
         (decoded_period(span.period) if span.HasField("period") else None, span.milliseconds)
         for span in message.spans

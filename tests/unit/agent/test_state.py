@@ -11,12 +11,14 @@ from veilleuse.agent.model import Instant, LoadDelta, Tick
 from veilleuse.agent.state import (
     CLOCK_PATIENCE_MILLISECONDS,
     HELD_TICKS,
+    LONGEST_RECONSTRUCTION_MILLISECONDS,
     WHY_SHUTDOWN,
     WHY_STOP,
     WHY_SUSPEND,
     WHY_TICK,
     ClockGuard,
     LastSign,
+    Timeline,
     asleep_milliseconds,
     reconstruct,
     state_of,
@@ -208,3 +210,22 @@ def test_a_clock_years_ahead_of_the_last_sign_is_waited_for():
     assert pass_tick(guard, clock)[0] == ()
     clock.advance(CLOCK_PATIENCE_MILLISECONDS)
     assert len(pass_tick(guard, clock)[0]) == 2
+
+
+def test_a_clock_set_forward_leaves_no_hole():
+    """What lies between is unknown; a clock set back is not mended, and a leap of years is no record."""
+    now = 1_772_445_600_000
+    line = Timeline()
+    first = Tick(now, 10_000, State.ON_IDLE, Supply.AC)
+    assert line.continued(first) == ((first,), 0)
+    later = Tick(now + 10_000 + 7_200_000, 10_000, State.ON_IDLE, Supply.AC)
+    assert line.continued(later) == (
+        (Tick(now + 10_000, 7_200_000, State.UNKNOWN, Supply.UNKNOWN), later),
+        0,
+    )
+    back = Tick(now + 20_000, 10_000, State.ON_IDLE, Supply.AC)
+    assert line.continued(back) == ((back,), 0)
+    far = Tick(now + 30_000 + LONGEST_RECONSTRUCTION_MILLISECONDS + 1, 10_000, State.ON_IDLE, Supply.AC)
+    assert line.continued(far) == ((far,), LONGEST_RECONSTRUCTION_MILLISECONDS + 1)
+    assert Timeline(5_000).continued(first) == ((first,), 0)
+    assert Timeline(now - 60_000).continued(first)[0][0].duration_milliseconds == 60_000

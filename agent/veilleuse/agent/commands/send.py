@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 
 from veilleuse.agent.settings import AgentSettings
 
@@ -15,6 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hold", action="store_true", help="stay, and send as records come (periods under 60 s)"
     )
+    parser.add_argument(
+        "--parent",
+        type=int,
+        default=os.getppid(),
+        metavar="PID",
+        help="with --hold: end when this parent is gone",
+    )
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
@@ -23,4 +31,4 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         gc.disable()  # the process is over before there is anything to collect; imports alone would trigger it
     from veilleuse.agent.sending import send
 
-    return send(settings, hold=parsed.hold)
+    return send(settings, hold_for=parsed.parent if parsed.hold else None)
