@@ -124,14 +124,7 @@ def test_the_real_process_under_a_clock_that_jumps(tmp_path, figure):
             begin = sign_of(database)["boottime"]
             processor = psutil.Process(process.pid).cpu_times()
             for offset in ("+1h", "-1h", "+1d", "-1d", "1970-01-02 00:00:00", "+10y", "+0"):
-                fresh = tmp_path / "faketime.new"
-                fresh.write_text(f"{offset}\n")
-                fresh.replace(stamp)
-                until = time.monotonic() + 1.4
-                while (left := until - time.monotonic()) > 0:
-                    manager.settimeout(left)
-                    with suppress(TimeoutError):
-                        manager.recv(100)  # nobody who does not read is told for ever
+                set_clock(stamp, offset, manager)
             spent = psutil.Process(process.pid).cpu_times()
         finally:
             process.send_signal(signal.SIGTERM)
@@ -149,6 +142,18 @@ def test_the_real_process_under_a_clock_that_jumps(tmp_path, figure):
     assert error < 0.001
     assert busy < 1.0
     assert not refused
+
+
+def set_clock(stamp: Path, offset: str, manager: socket.socket) -> None:
+    """As libfaketime reads it; for 1.4 s, in which the notifications are read."""
+    fresh = stamp.with_suffix(".new")
+    fresh.write_text(f"{offset}\n")
+    fresh.replace(stamp)
+    until = time.monotonic() + 1.4
+    while (left := until - time.monotonic()) > 0:
+        manager.settimeout(left)
+        with suppress(TimeoutError):
+            manager.recv(100)  # nobody who does not read is told for ever
 
 
 def sign_of(database: Path) -> dict[str, int]:

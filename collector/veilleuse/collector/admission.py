@@ -35,13 +35,31 @@ class Admission:
         self._most_backlog = max(1, pushes // 2)
         self._buckets = Buckets(CALLS_AT_ONCE, 1 / CALLS_A_SECOND, monotonic_seconds)
         self._lock = threading.Lock()
+        self._read: set[tuple[HostId, str]] = set()
         self._hosts: set[HostId] = set()
         self._backlog = 0
 
-    def call(self, caller: Caller) -> None:
-        """Count a call. Raises QueueFull (too_many_calls)."""
+    @contextmanager
+    def call(self, caller: Caller, method: str) -> Iterator[None]:
+        """Count a call; while the block runs, its message is read. Raises QueueFull (too_many_calls, one_at_a_time).
+
+        Each that is read holds a worker: who begins messages and does not end them holds one.
+        """
         if not self._buckets.take(caller.agent_id):
             raise QueueFull("this machine calls too often: come back later", "too_many_calls")
+        read = (caller.host_id, method)
+        with self._lock:
+            if read in self._read:
+                raise QueueFull(
+                    f"another {method} of this machine is being read: one at a time, come back later",
+                    "one_at_a_time",
+                )
+            self._read.add(read)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._read.discard(read)
 
     @contextmanager
     def push(self, caller: Caller, size_bytes: int) -> Iterator[None]:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Where calls wait before a worker takes them: one line each for Push, Hello and Renew, so that none stands behind another's.
 
-gRPC hands each call to an executor as soon as its headers are here, before its message is read and before anybody knows who calls;
-ThreadPoolExecutor keeps as many as come. A line keeps a bounded number for a bounded time. Decision 0021.
+gRPC hands each call to an executor as soon as its headers are here; ThreadPoolExecutor keeps as many as come. A line keeps a bounded
+number for a bounded time. A worker then looks at who calls, and reads the message for a bounded time too. Decision 0021.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NoReturn
 
 import grpc
+
+from veilleuse.collector.errors import MalformedRequest
 
 MOST_WAITING: Final = 512
 """Of one line. Each holds some 20 kB: what gRPC knows of the call, and what the kernel has of its message."""
@@ -28,6 +30,9 @@ AWAY_SECONDS: Final = 2.0
 """To send a call away, in a collector that is full: a caller that does not heed when to come back can do no more meanwhile."""
 MOST_AWAY: Final = 2_048
 _LOOK_SECONDS: Final = 0.1
+
+Reader = Callable[[float], bytes]
+"""Line.message of one call: until when → its message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class Line(ThreadPoolExecutor):
         self._longest_seconds = longest_seconds
         self._most = most
         self._calls: deque[_Call] = deque()
+        self._read: dict[Any, float] = {}
+        """Until when, of each call whose message is being read; time.monotonic() seconds."""
         self._lock = threading.Lock()
         self._waits = threading.Event()
         self._served = threading.local()
@@ -71,9 +78,24 @@ class Line(ThreadPoolExecutor):
         with self._lock:
             self._calls.append(call)
         super().submit(self._next)
-        if not self._waits.is_set():
-            self._waits.set()
+        self._watch()
         return call.future
+
+    def message(self, requests: Iterator[bytes], context: Any, until: float) -> bytes:
+        """The message of a call; one that does not send it until then (time.monotonic() seconds) is cancelled.
+
+        Raises TimeoutError when it is, or was by its caller; MalformedRequest when the call ends without any.
+        """
+        self._read[context] = until
+        self._watch()
+        try:
+            return next(requests)
+        except StopIteration:
+            raise MalformedRequest("not_a_message", "a call without a message") from None
+        except grpc.RpcError as error:
+            raise TimeoutError from error
+        finally:
+            del self._read[context]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As of any executor."""
@@ -93,13 +115,22 @@ class Line(ThreadPoolExecutor):
         call.run()  # gRPC's: it raises nothing
         call.future.set_result(None)
 
+    def _watch(self) -> None:
+        if not self._waits.is_set():
+            self._waits.set()
+
     def _send_away(self) -> None:
         while self._waits.wait() and not self._ended:
             time.sleep(_LOOK_SECONDS)
             while (call := self._first_late()) is not None:
                 self._serve(call)
-            if not self._calls:
-                self._waits.clear()
+            now = time.monotonic()
+            for context, until in list(self._read.items()):
+                if now > until:
+                    context.cancel()
+            self._waits.clear()
+            if self._calls or self._read:
+                self._waits.set()
 
     def _first_late(self) -> _Call | None:
         with self._lock:
@@ -177,14 +208,19 @@ class Methods(grpc.GenericRpcHandler):
             _in_pool(self._way_out, lambda requests, context: send_away(context))
         )
 
-    def add(self, name: str, workers: int, behaviour: Callable[[bytes, Any], Any], answer: Any) -> None:
-        """`behaviour(request bytes, context)` runs in one of so many workers; `answer`: the class of what it gives."""
+    def add(self, name: str, workers: int, behaviour: Callable[[Reader, Any], Any], answer: Any) -> None:
+        """`behaviour(read, context)` runs in one of so many workers; `answer`: the class of what it gives."""
         line = Line(workers, name, most=self._most_waiting)
 
-        def run(request: bytes, context: Any) -> Any:
-            return self._send_away(context) if line.too_late else behaviour(request, context)
+        def run(requests: Iterator[bytes], context: Any) -> Any:
+            return (
+                self._send_away(context)
+                if line.too_late
+                else behaviour(partial(line.message, requests, context), context)
+            )
 
-        handler: Any = grpc.unary_unary_rpc_method_handler(
+        # As a stream, which on the wire is the same: a worker begins before the message is there, and reads it itself.
+        handler: Any = grpc.stream_unary_rpc_method_handler(
             _in_pool(line, run), response_serializer=answer.SerializeToString
         )
         self._methods[f"/{self._service}/{name}"] = (line, handler)

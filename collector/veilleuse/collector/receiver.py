@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The gRPC service of :8641: authorise, validate, hand to the writer, answer after the commit. PROMISES.md §2.
 
-Requests arrive here as bytes: a caller is authorised, and its message measured, before anything is parsed.
+A caller is authorised before its message is read; the message arrives as bytes, and is measured before it is parsed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from veilleuse.collector.errors import (
 )
 from veilleuse.collector.greeting import Greeter, waited
 from veilleuse.collector.health import Count, Health
-from veilleuse.collector.lines import Methods
+from veilleuse.collector.lines import Methods, Reader
 from veilleuse.collector.model import (
     AppendOutcome,
     AppendResult,
@@ -135,7 +135,7 @@ class TelemetryServicer:
         self._methods.add("Renew", RENEWAL_WORKERS, self.Renew, pb.RenewResponse)
 
     def add_to(self, server: grpc.Server) -> None:
-        """Serve the three calls on `server`, requests as bytes, each in a line of its own."""
+        """Serve the three calls on `server`, each in a line of its own."""
         server.add_generic_rpc_handlers([self._methods])
 
     def close(self) -> None:
@@ -144,17 +144,17 @@ class TelemetryServicer:
 
     # --- the three calls
 
-    def Hello(self, request: bytes, context: grpc.ServicerContext) -> pb.HelloResponse:
+    def Hello(self, read: Reader, context: grpc.ServicerContext) -> pb.HelloResponse:
         """Opens an exchange."""
-        return self._answer(context, lambda caller, until: self._hello(request, caller, until))
+        return self._answer("Hello", read, context, self._hello)
 
-    def Push(self, request: bytes, context: grpc.ServicerContext) -> pb.PushResponse:
+    def Push(self, read: Reader, context: grpc.ServicerContext) -> pb.PushResponse:
         """A contiguous run of records, acknowledged after the commit."""
-        return self._answer(context, lambda caller, until: self._push(request, caller, until))
+        return self._answer("Push", read, context, self._push)
 
-    def Renew(self, request: bytes, context: grpc.ServicerContext) -> pb.RenewResponse:
+    def Renew(self, read: Reader, context: grpc.ServicerContext) -> pb.RenewResponse:
         """A new certificate, from the enrolment."""
-        return self._answer(context, lambda caller, until: self._renew(request, caller))
+        return self._answer("Renew", read, context, self._renew)
 
     # --- what they do
 
@@ -210,7 +210,7 @@ class TelemetryServicer:
             next_send_after_milliseconds=self._next_send(),
         )
 
-    def _renew(self, wire: bytes, caller: Caller) -> pb.RenewResponse:
+    def _renew(self, wire: bytes, caller: Caller, until: float) -> pb.RenewResponse:
         request = parsed(pb.RenewRequest, wire, MAXIMUM_RENEW_BYTES)
         chain: CertificateChain = self._renewer.renew(caller, request.certificate_request_der)
         return pb.RenewResponse(
@@ -235,16 +235,23 @@ class TelemetryServicer:
 
     # --- the boundary
 
-    def _answer(self, context: grpc.ServicerContext, call: Callable[[Caller, float], T]) -> T:
-        """Authorise, run, answer; whatever goes wrong becomes a status code with one clear line."""
+    def _answer(
+        self,
+        name: str,
+        read: Reader,
+        context: grpc.ServicerContext,
+        call: Callable[[bytes, Caller, float], T],
+    ) -> T:
+        """Authorise, read, run, answer; whatever goes wrong becomes a status code with one clear line."""
         left = _seconds_left(context)
         until = time.monotonic() + left
         try:
             if left <= 0:
                 raise TimeoutError  # it waited for a worker: nobody waits for the answer any more
             caller = self._authoriser.authorise(_certificate(context))
-            self._admission.call(caller)
-            return call(caller, until)
+            with self._admission.call(caller, name):
+                wire = read(until)
+            return call(wire, caller, until)
         except Exception as error:
             self._refuse(context, error)
 

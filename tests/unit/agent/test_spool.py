@@ -238,7 +238,9 @@ def test_the_gap_says_when_the_missing_rows_were(tmp_path):
     opened(path).close()
     *kept, gap = rows(path)
     assert kept == [minute(n) for n in (0, 1, 2, 6, 7, 8)]
-    assert body_from_json(gap)._replace(gap_id="") == Gap(
+    body = body_from_json(gap)
+    assert isinstance(body, Gap)
+    assert body._replace(gap_id="") == Gap(
         GapReason.SPOOL_DAMAGED, ((ClockPeriod(NOON + 3 * MINUTE, 3 * MINUTE, 3600), 3 * MINUTE),), 3
     )
 

@@ -278,7 +278,11 @@ def test_a_service_of_the_version_before_is_told_apart(tmp_path):
         connection, _ = listener.accept()
         with connection:
             connection.recv(65536)
-            old = {"ok": False, "exit_code": 2, "error": "unknown operation 'ca_show': use one of ping, health"}
+            old = {
+                "ok": False,
+                "exit_code": 2,
+                "error": "unknown operation 'ca_show': use one of ping, health",
+            }
             connection.sendall(json.dumps(old).encode() + b"\n")
 
     thread = threading.Thread(target=answer)

@@ -29,6 +29,13 @@ def refused(admission: Admission, number: int, size: int = LIVE) -> str:
     return caught.value.reason
 
 
+def calls(admission: Admission, number: int, times: int) -> None:
+    """One after the other."""
+    for _ in range(times):
+        with admission.call(caller(number), "Push"):
+            pass
+
+
 def behind(admission: Admission) -> bool:
     """A property changes without its object being assigned to, which mypy does not think of."""
     return admission.behind
@@ -83,19 +90,32 @@ def test_a_drain_of_30_days_is_never_too_many_calls_and_an_endless_loop_is():
     """R8: 43,200 records of 256 a push and as many Hellos pass at once; a machine that calls without end is left its rate."""
     now = [0.0]
     admission = Admission(8, lambda: now[0])
-    for _ in range(2 * 43_200 // 256):
-        admission.call(caller(1))
-    for _ in range(CALLS_AT_ONCE):
-        admission.call(caller(3))
+    calls(admission, 1, 2 * 43_200 // 256)
+    calls(admission, 3, CALLS_AT_ONCE)
     with pytest.raises(QueueFull) as caught:
-        admission.call(caller(3))
+        calls(admission, 3, 1)
     assert caught.value.reason == "too_many_calls"
     now[0] = 1.0
-    for _ in range(CALLS_A_SECOND):
-        admission.call(caller(3))
+    calls(admission, 3, CALLS_A_SECOND)
     with pytest.raises(QueueFull):
-        admission.call(caller(3))
-    admission.call(caller(4))
+        calls(admission, 3, 1)
+    calls(admission, 4, 1)
+
+
+def test_one_message_of_an_agent_and_method_is_read_at_a_time():
+    """Each holds a worker: one that begins messages without end holds one for each method, whatever becomes of them."""
+    admission = Admission(8)
+    with (
+        admission.call(caller(1), "Push"),
+        admission.call(caller(1), "Hello"),
+        admission.call(caller(2), "Push"),
+    ):
+        with pytest.raises(QueueFull) as caught, admission.call(caller(1), "Push"):
+            pass
+        assert caught.value.reason == "one_at_a_time"
+    for _ in range(2):
+        with pytest.raises(TimeoutError), admission.call(caller(1), "Push"):
+            raise TimeoutError
 
 
 def test_many_threads_never_pass_the_bound():

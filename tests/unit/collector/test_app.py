@@ -62,16 +62,21 @@ def test_one_process_per_data_directory(tmp_path):
         pass
 
 
-def test_init_is_carried_on_and_never_repeated(tmp_path):
-    """An authority without database is completed; a database without authority is not given a new one."""
+def test_a_lost_part_is_never_made_anew_by_itself(tmp_path):
+    """An authority without database gets an empty one only when told so; a database without authority gets none. (An init
+    that was cut is carried on: test_cut.)"""
     settings = settings_in(tmp_path)
     first = initialise(settings)
     with pytest.raises(DataDirectoryError, match="--if-missing"):
         initialise(settings)
     (settings.data_dir / "data.db").unlink()
-    assert initialise(settings).ca_sha256 == first.ca_sha256
+    with pytest.raises(
+        DataDirectoryError, match=r"has lost data\.db: restore a backup .* 'veilleuse init --new-data'"
+    ):
+        initialise(settings)
+    assert initialise(settings, new_data=True).ca_sha256 == first.ca_sha256
     (settings.data_dir / "ca").rename(tmp_path / "away")
-    with pytest.raises(DataDirectoryError, match="restore it from a backup"):
+    with pytest.raises(DataDirectoryError, match=r"has data\.db but no ca: restore a backup"):
         initialise(settings)
 
 

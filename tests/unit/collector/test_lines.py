@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NoReturn
 
@@ -14,7 +14,8 @@ import grpc
 import pytest
 
 from tests.unit.collector.receiving import until
-from veilleuse.collector.lines import Line, Methods, WayOut
+from veilleuse.collector.errors import MalformedRequest
+from veilleuse.collector.lines import Line, Methods, Reader, WayOut
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 SERVICE = "test.Service"
@@ -84,8 +85,9 @@ def served() -> Any:
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
 
-        def call(name: str) -> Callable[..., Any]:
-            return channel.unary_unary(f"/{SERVICE}/{name}", response_deserializer=pb.Refusal.FromString)
+        def call(name: str, kind: str = "unary_unary") -> Any:
+            make: Any = getattr(channel, kind)
+            return make(f"/{SERVICE}/{name}", response_deserializer=pb.Refusal.FromString)
 
         yield methods, call
     server.stop(0).wait()
@@ -98,12 +100,12 @@ def test_no_method_waits_behind_another_and_a_full_line_sends_away(served):
     methods, call = served
     release = threading.Event()
 
-    def held(request: bytes, context: Any) -> pb.Refusal:
+    def held(read: Reader, context: Any) -> pb.Refusal:
         release.wait(10)
-        return pb.Refusal(seq=len(request))
+        return pb.Refusal(seq=len(read(time.monotonic() + 5)))
 
     methods.add("Held", 1, held, pb.Refusal)
-    methods.add("Other", 1, lambda request, context: pb.Refusal(seq=7), pb.Refusal)
+    methods.add("Other", 1, lambda read, context: pb.Refusal(seq=7), pb.Refusal)
     line = methods._methods[f"/{SERVICE}/Held"][0]
     first = call("Held").future(b"12", timeout=10)
     assert call("Other")(b"", timeout=10).seq == 7  # the first has reached its worker, or waits for it
@@ -121,3 +123,38 @@ def test_no_method_waits_behind_another_and_a_full_line_sends_away(served):
     with pytest.raises(grpc.RpcError) as caught:
         call("Nothing")(b"", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_message_that_does_not_come_holds_its_worker_for_as_long_as_it_may(served):
+    """The only worker waits for a message: it gives up in time, the call is cancelled, the next one is served. A call that ends
+    without a message says so."""
+    methods, call = served
+    seen = list[Exception]()
+
+    def hear(read: Reader, context: Any) -> pb.Refusal:
+        try:
+            return pb.Refusal(seq=len(read(time.monotonic() + 0.5)))
+        except (TimeoutError, MalformedRequest) as error:
+            seen.append(error)
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "nothing came")
+            raise AssertionError from None
+
+    methods.add("Heard", 1, hear, pb.Refusal)
+    begun, silent = threading.Event(), threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        begun.set()
+        silent.wait(10)
+        yield from ()
+
+    began = time.monotonic()
+    waiting = call("Heard", "stream_unary").future(nothing(), timeout=10)
+    assert begun.wait(5)
+    assert call("Heard")(b"12", timeout=10).seq == 2
+    assert 0.5 <= time.monotonic() - began < 2
+    assert waiting.code() is grpc.StatusCode.CANCELLED
+    silent.set()
+    with pytest.raises(grpc.RpcError) as caught:
+        call("Heard", "stream_unary")(iter(()), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert [type(error) for error in seen] == [TimeoutError, MalformedRequest]

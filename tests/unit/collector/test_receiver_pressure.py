@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 
 import grpc
@@ -13,6 +16,7 @@ from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, realistic, site
 from tests.service import Service
 from tests.unit.collector.receiving import hello, hold, refusal, stream_request, until
 from veilleuse.collector import settings
+from veilleuse.collector.receiver import SERVICE
 from veilleuse.collector.settings import Grpc
 from veilleuse.collector.store.sqlite import create_store
 
@@ -55,6 +59,31 @@ def test_backlog_is_shed_before_live_data_and_hello_is_never(tmp_path, authority
         service.server.stop(0).wait()
         service.servicer.close()
         service.writer.stop()
+
+
+def test_one_that_begins_messages_and_does_not_end_them_holds_one_worker(service, monkeypatch):
+    """A stolen key, and twenty calls of each kind that send no message: another agent notices nothing, nor does a third while
+    they wait; they end when a call must."""
+    monkeypatch.setattr("veilleuse.collector.receiver.DEADLINE_SECONDS", 2.0)
+    (_, stolen), (stub, stream) = service.agent(), service.agent()
+    channel, silent = service.channels[-2], threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        silent.wait(10)
+        yield from ()
+
+    began = time.monotonic()
+    methods = [channel.stream_unary(f"/{SERVICE}/{name}") for name in ("Push", "Hello") for _ in range(20)]
+    waiting = [method.future(nothing()) for method in methods]
+    until(lambda: service.health.snapshot()["calls_refused"].get("one_at_a_time") == 38)
+    stub.Hello(hello(stream), timeout=10)
+    assert stub.Push(stream_request(stream), timeout=10).mark == 1
+    assert time.monotonic() - began < 1.5
+    codes = Counter(call.code() for call in waiting)
+    assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED: 38, grpc.StatusCode.CANCELLED: 2}
+    assert 2.0 <= time.monotonic() - began < 4
+    silent.set()
+    assert stolen.wires == []
 
 
 def test_a_machine_that_begins_too_many_streams_comes_back_tomorrow(service, monkeypatch):
