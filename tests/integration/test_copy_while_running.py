@@ -10,8 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pytest
 
 from tests.fakes.agent import Agent
 from tests.fakes.collector import FakeCollector
+from tests.waiting import until
 from veilleuse.agent.__main__ import main
 
 
@@ -27,14 +27,6 @@ def collector() -> Iterator[FakeCollector]:
     """One that runs."""
     with FakeCollector() as running:
         yield running
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
-    """It comes true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
 
 
 def control(agent: Agent, key: str) -> str:

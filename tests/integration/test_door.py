@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from tests.machines import SECONDS, Machine, Served, refusal, served, settings_in
+from tests.waiting import until
 from veilleuse.collector.app.door import gate
 from veilleuse.collector.enrolment.rotation import renew_intermediate
 from veilleuse.collector.settings import child_environment
@@ -44,14 +45,6 @@ def door() -> psutil.Process:
     return found
 
 
-def soon(what: Callable[[], bool], seconds: float = 15) -> None:
-    """Until it is true."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
-
-
 def shown(address: str) -> bytes:
     """The certificate that is shown there, DER."""
     host, _, port = address.rpartition(":")
@@ -71,7 +64,7 @@ def test_a_door_that_dies_comes_back_on_its_port(running):
         killed.kill()
         assert machine.hello() is not None
         other = Machine(running.token())
-        soon(lambda: enrols(other))
+        until(lambda: enrols(other))
         assert door().pid != killed.pid
         assert stub is not None
 
@@ -110,13 +103,13 @@ def test_it_dies_with_the_collector(tmp_path):
     process = subprocess.Popen(command, env=child_environment(settings), stderr=subprocess.DEVNULL)
     try:
         of_it = psutil.Process(process.pid)
-        soon(lambda: len(of_it.children()) == 2)  # the pages and the door
+        until(lambda: len(of_it.children()) == 2)  # the pages and the door
         children = of_it.children()
-        soon(lambda: (settings.data_dir / "door-inner.sock").exists())
+        until(lambda: (settings.data_dir / "door-inner.sock").exists())
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-    soon(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+    until(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
 
 
 def test_a_step_of_a_rotation_is_shown_at_once(running):
@@ -161,14 +154,14 @@ def test_calls_that_say_nothing_give_their_places_back(running, figure):
     machine = Machine(running.token())
     began = time.monotonic()
     codes, refused = asyncio.run(_silent_calls(machine))
-    soon(lambda: enrols(machine))
-    soon(lambda: refusals(running).get("too_many_calls", 0) >= 1)
+    until(lambda: enrols(machine))
+    until(lambda: refusals(running).get("too_many_calls", 0) >= 1)
     figure(
         f"{len(codes)} calls without a request: {refused[1]}, and an enrolment after {time.monotonic() - began:.1f} s"
     )
     assert refused == (Code.RESOURCE_EXHAUSTED, "too_many_calls")
     assert set(codes) == {Code.DEADLINE_EXCEEDED}
-    soon(lambda: refusals(running).get("deadline") == gate.CALLS_INSIDE)
+    until(lambda: refusals(running).get("deadline") == gate.CALLS_INSIDE)
 
 
 def refusals(running: Served) -> dict[str, int]:

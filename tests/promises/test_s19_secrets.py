@@ -14,6 +14,7 @@ import pytest
 
 from tests.architecture.tree import ROOT
 from tests.stack import Stack
+from tests.waiting import until
 
 METRICS_TOKEN = "CANARY-metrics-token-0123456789abcdef"
 DEBUG = {
@@ -161,7 +162,9 @@ def test_the_search_finds_what_is_there(tmp_path):
     """A canary in an environment, a command line and a broken line of a table is found."""
     process = subprocess.Popen(["sleep", "30"], env={"X": "CANARY-9"})
     try:
-        assert "CANARY-9" in "\0".join(psutil.Process(process.pid).environ().values())
+        until(
+            lambda: "CANARY-9" in "\0".join(psutil.Process(process.pid).environ().values())
+        )  # exec comes first
     finally:
         process.kill()
         process.wait()

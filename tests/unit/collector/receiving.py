@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -60,11 +58,3 @@ def hold(service: Service) -> threading.Event:
     service.writer.submit(busy, alone=True)
     assert entered.wait(10)
     return release
-
-
-def until(happened: Callable[[], bool]) -> None:
-    """Wait for it, ten seconds at the most."""
-    end = time.monotonic() + 10
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.01)

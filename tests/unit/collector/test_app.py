@@ -9,13 +9,12 @@ import os
 import socket
 import ssl
 import sys
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.machines import free_port, served, settings_in
+from tests.waiting import until
 from veilleuse.collector.app import certificate
 from veilleuse.collector.app import child as child_module
 from veilleuse.collector.app.child import Child
@@ -26,14 +25,6 @@ from veilleuse.collector.enrolment.authority import Authority, create
 from veilleuse.collector.errors import AddressUnavailable, ConfigurationError, DataDirectoryError
 from veilleuse.collector.logs import FactsFormatter, RepeatFilter
 from veilleuse.collector.settings import Pki, read_settings, settings_environment
-
-
-def wait_for(what: Callable[[], object], seconds: float = 10) -> None:
-    """Until it is true."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("name", ["grpc.address", "grpc.enrolment_address"])
@@ -138,11 +129,11 @@ def test_child_is_restarted_and_ended(monkeypatch, tmp_path):
     program = f"import time; open({str(counter)!r}, 'a').write('x'); time.sleep(60)"
     child = Child("test", [sys.executable, "-c", program], dict(os.environ))
     child.start()
-    wait_for(lambda: counter.exists() and counter.read_text() == "x")
+    until(lambda: counter.exists() and counter.read_text() == "x")
     first = child.pid
     assert first is not None
     os.kill(first, 9)
-    wait_for(lambda: counter.read_text() == "xx")
+    until(lambda: counter.read_text() == "xx")
     second = child.pid
     assert second not in (None, first)
     child.stop()
@@ -154,7 +145,7 @@ def test_child_that_cannot_start_is_tried_again(monkeypatch, caplog):
     monkeypatch.setattr(child_module, "BACKOFF_SECONDS", (0.02,))
     child = Child("test", ["/nowhere/program"], {})
     child.start()
-    wait_for(lambda: sum("not started" in record.message for record in caplog.records) >= 2)
+    until(lambda: sum("not started" in record.message for record in caplog.records) >= 2)
     child.stop()
 
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import grpc
 import pytest
 
-from tests.unit.collector.receiving import until
+from tests.waiting import until
 from veilleuse.collector.errors import MalformedRequest
 from veilleuse.collector.lines import Line, Methods, Reader, WayOut
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -140,18 +140,17 @@ def test_a_message_that_does_not_come_holds_its_worker_for_as_long_as_it_may(ser
             raise AssertionError from None
 
     methods.add("Heard", 1, hear, pb.Refusal)
-    begun, silent = threading.Event(), threading.Event()
+    line, silent = methods._methods[f"/{SERVICE}/Heard"][0], threading.Event()
 
     def nothing() -> Iterator[bytes]:
-        begun.set()
         silent.wait(10)
         yield from ()
 
     began = time.monotonic()
     waiting = call("Heard", "stream_unary").future(nothing(), timeout=10)
-    assert begun.wait(5)
+    until(lambda: bool(line._read))
     assert call("Heard")(b"12", timeout=10).seq == 2
-    assert 0.5 <= time.monotonic() - began < 2
+    assert 0.5 <= time.monotonic() - began < 3
     assert waiting.code() is grpc.StatusCode.CANCELLED
     silent.set()
     with pytest.raises(grpc.RpcError) as caught:

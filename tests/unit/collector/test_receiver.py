@@ -28,7 +28,8 @@ from tests.pushes import (
     week,
 )
 from tests.service import Service
-from tests.unit.collector.receiving import hello, hold, refusal, stream_request, until
+from tests.unit.collector.receiving import hello, hold, refusal, stream_request
+from tests.waiting import until
 from veilleuse.collector import settings
 from veilleuse.collector.admission import Admission
 from veilleuse.collector.errors import StoreFailing

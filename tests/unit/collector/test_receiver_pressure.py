@@ -14,7 +14,8 @@ import grpc
 
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, realistic, site
 from tests.service import Service
-from tests.unit.collector.receiving import hello, hold, refusal, stream_request, until
+from tests.unit.collector.receiving import hello, hold, refusal, stream_request
+from tests.waiting import until
 from veilleuse.collector import settings
 from veilleuse.collector.receiver import SERVICE
 from veilleuse.collector.settings import Grpc

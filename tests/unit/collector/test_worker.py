@@ -8,7 +8,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -18,6 +18,7 @@ import pytest
 
 from tests.unit.collector.memory import host as memory_host
 from tests.unit.collector.memory import site as memory_site
+from tests.waiting import until
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.derive.worker import GATHER_SECONDS, DeriveWorker, civil_year, derive_period
 from veilleuse.collector.errors import CollectorError
@@ -270,22 +271,22 @@ def test_a_writer_that_stops_is_waited_for(fleet: Fleet, caplog: pytest.LogCaptu
 def test_when_nothing_is_stored_nothing_is_asked(fleet: Fleet, health: Health, reader: SqliteReader):
     """An idle collector is idle: no job, no commit; a push wakes the derivation at once."""
     fleet.worker.start()
-    _until(lambda: health.snapshot()["jobs"].get("done", 0) > 0)
+    until(lambda: health.snapshot()["jobs"].get("done", 0) > 0)
     before = health.snapshot()
     time.sleep(3 * GATHER_SECONDS + 0.7)
     assert health.snapshot() == before
     fleet.push(START)
-    _until(lambda: reader.dirty_count() == 0)
+    until(lambda: reader.dirty_count() == 0)
 
 
 def test_marks_made_by_hand_wake_it_too(fleet: Fleet, reader: SqliteReader):
     """`veilleuse derive`: mark all, then wake."""
     fleet.push(START)
     fleet.worker.start()
-    _until(lambda: reader.dirty_count() == 0)
+    until(lambda: reader.dirty_count() == 0)
     fleet.writer.submit(fleet.store.derive.mark_all_dirty).result(5)
     fleet.worker.wake()
-    _until(lambda: reader.dirty_count() == 0)
+    until(lambda: reader.dirty_count() == 0)
 
 
 def test_a_period_that_cannot_be_derived_never_stops_the_others(
@@ -297,11 +298,11 @@ def test_a_period_that_cannot_be_derived_never_stops_the_others(
     spoil = "UPDATE records SET wire = ? WHERE start = ?"
     fleet.writer.submit(lambda: fleet.store.data.connection.execute(spoil, (wire, START))).result(5)
     fleet.worker.start()
-    _until(lambda: reader.dirty_count() == 0)
+    until(lambda: reader.dirty_count() == 0)
     (message,) = [record.message for record in caplog.records if record.levelno == logging.ERROR]
     assert message == "a period cannot be derived and is put aside"
     fleet.push(START + 2 * HOUR)
-    _until(lambda: reader.dirty_count() == 0)
+    until(lambda: reader.dirty_count() == 0)
     derived = {row.start for row in reader.derived(Grain.HOUR, 0, 2**62)}
     assert derived == {START + HOUR, START + 2 * HOUR}
 
@@ -320,13 +321,6 @@ def test_the_stores_trouble_is_not_the_periods(fleet: Fleet, reader: SqliteReade
     fleet.worker.drain()
     assert reader.dirty_count() == 0
     assert len(list(reader.derived(Grain.HOUR, 0, 2**62))) == 300
-
-
-def _until(happened: Callable[[], bool], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("zone", ["XX"])
