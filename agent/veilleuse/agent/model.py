@@ -53,7 +53,31 @@ class SupplyReading(NamedTuple):
     supply: Supply
 
 
-Reading: TypeAlias = EnergyCounter | PowerGauge | SupplyReading
+class DisplaysReading(NamedTuple):
+    """External displays that are on now."""
+
+    on_by_size: tuple[int, ...]
+    """How many, in the order of wire.limits.DISPLAY_SIZES: four numbers."""
+
+
+class GpuBusyReading(NamedTuple):
+    """How busy the GPUs are, all averaged."""
+
+    busy_ratio: float
+    """0 to 1."""
+
+
+class UnitReading(NamedTuple):
+    """CPU time of one systemd service or guest, cumulative. Servers only, opt-in."""
+
+    name: str
+    """`unit:<name>` without instance, or `guest:<id>`."""
+    cpu_milliseconds: int
+
+
+Reading: TypeAlias = (
+    EnergyCounter | PowerGauge | SupplyReading | DisplaysReading | GpuBusyReading | UnitReading
+)
 
 
 class LoadCounters(NamedTuple):

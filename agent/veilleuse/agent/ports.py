@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from veilleuse.agent.model import Instant, LoadCounters, Point, Reading
+from veilleuse.wire.vocabulary import Boundary
 
 
 class ControlKey(StrEnum):
@@ -128,6 +129,30 @@ class LoadSource(Protocol):
         """Raises ReadFailed."""
 
 
+class MeterSpec(NamedTuple):
+    """One meter of `meters.toml`: what a source of `sources.POLLED` is made with."""
+
+    meter: str
+    """Its name, in the fact alphabet."""
+    source: str
+    """Name of the source that reads it, e.g. `nut_ups`."""
+    address: str
+    """host:port; for the BMC of this very machine empty."""
+    subject: str
+    """`machine` when it sees this machine alone, else `meter:<name>`: the collector knows whose it is, and in what shares."""
+    boundary: Boundary
+    every_seconds: int
+    """Between two reads, 10 to 300."""
+    timeout_seconds: float
+    """Longest one read may take."""
+    ceiling_watts: float
+    """Power it never shows: tells a wrap of its counter from a reset."""
+    credentials_file: str
+    """File of `name:secret`, or of the secret alone; empty = none is needed."""
+    options: Mapping[str, str | int | bool]
+    """What only this source knows: ups, outlet, profile, tls_verify, …"""
+
+
 class SourceContext(NamedTuple):
     """What a source may know of the outside."""
 
@@ -139,6 +164,12 @@ class SourceContext(NamedTuple):
     """`none`, or the hypervisor's name: lets a source say why it has nothing."""
     fake_watts: float = 0.0
     """Power of the `fake` source."""
+    meter: MeterSpec | None = None
+    """For a source that reads one configured meter."""
+    published: str = ""
+    """File that the polling process publishes in (publication.py)."""
+    helper: str = ""
+    """File that the helper with the rights to read RAPL publishes in; absent where none runs."""
 
 
 class ResidentSpool(Protocol):

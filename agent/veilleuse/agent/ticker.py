@@ -17,6 +17,7 @@ from veilleuse.agent.model import (
     LoadDelta,
     Point,
     PointEnergy,
+    PowerGauge,
     Reading,
     SupplyReading,
     Tick,
@@ -245,12 +246,12 @@ class Ticker:
         for polled in self.polled:
             found = 0
             for reading in polled.readings:
-                if isinstance(reading, SupplyReading):
-                    continue
                 if isinstance(reading, EnergyCounter):
                     energy = self._counted(polled, reading, awake, now)
-                else:  # a gauge: 1 mW for 1 ms is 1 µJ
+                elif isinstance(reading, PowerGauge):  # 1 mW for 1 ms is 1 µJ
                     energy = None if broken else self._whole(reading.point, reading.power_milliwatts * awake)
+                else:
+                    continue
                 if energy is not None:
                     found += 1
                     energies.append(PointEnergy(reading.point, energy, awake))

@@ -58,6 +58,9 @@ CELL_BUCKETS: Final = {
 }
 """Repeated field of Cell → its number of buckets."""
 
+DISPLAY_SIZES: Final = ("under_22", "22_to_27", "over_27", "unknown")
+"""Size classes of external displays, by diagonal in inches; the place in this list + 1 is the number of proto's DisplaySize."""
+
 HOUR_MILLISECONDS: Final = 3_600_000
 
 FACT_PATTERN: Final = re.compile(r"[A-Za-z0-9 ._-]{1,64}")
