@@ -163,3 +163,7 @@ bench-report: $(VENV)/.dev ## seconds and memory of a year's emissions report
 .PHONY: bench-backup
 bench-backup: $(VENV)/.dev ## how long agents wait for acknowledgements while a backup is being made
 	@$(PY) tests/bench/backup.py
+
+.PHONY: bench-calibration
+bench-calibration: $(VENV)/.dev ## how often a calibration's 95 % interval holds the truth, and its error before and after
+	@$(PY) tests/bench/calibration.py

@@ -133,6 +133,7 @@ class Filled:
             self.store.registry,
             choose,
             plugged_share_ppm=DEFAULT_PLUGGED_SHARE_PPM,
+            metering=self.store.metering,
         )
         self.add_site("lyon")
 

@@ -11,13 +11,19 @@ import pytest
 
 # Program → the Debian package it comes from; deploy/ci/peers.sh installs the same list.
 PACKAGES = {
+    "certutil": "libnss3-tools",
     "chromium": "chromium",
+    "dconf": "dconf-cli",
+    "edid-decode": "edid-decode",
     "faketime": "faketime",
     "fiu-run": "fiu-utils",
     "h2load": "nghttp2-client",
     "ip": "iproute2",
+    "ipmi-dcmi": "freeipmi-tools",
+    "ipmitool": "ipmitool",
     "iptables": "iptables",
     "mkfs.ext4": "e2fsprogs",
+    "openssl": "openssl",
     "prometheus": "prometheus",
     "prometheus-node-exporter": "prometheus-node-exporter",
     "promtool": "prometheus",
@@ -25,6 +31,7 @@ PACKAGES = {
     "sslscan": "sslscan",
     "strace": "strace",
     "systemd-analyze": "systemd",
+    "upsd": "nut-server",
 }
 
 

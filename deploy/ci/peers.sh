@@ -14,8 +14,12 @@ declare -A package_of=(
   [systemd-analyze]=systemd
   [udevadm]=udev
   [fiu-run]=fiu-utils
+  [dconf]=dconf-cli
+  [edid-decode]=edid-decode
   [faketime]=faketime
   [ip]=iproute2
+  [ipmi-dcmi]=freeipmi-tools
+  [ipmitool]=ipmitool
   [iptables]=iptables
   [mkfs.ext4]=e2fsprogs
   [openssl]=openssl
@@ -23,6 +27,8 @@ declare -A package_of=(
   [slowhttptest]=slowhttptest
   [h2load]=nghttp2-client
   [strace]=strace
+  [upsd]=nut-server        # with its driver dummy-ups
+  [certutil]=libnss3-tools # the certificates of Debian's upsd live in an NSS database
 )
 
 missing=()
@@ -64,8 +70,11 @@ fi
 rm -f "$log"
 
 # Nor shall the next boot start them.
-for unit in prometheus prometheus-node-exporter; do
+nut="nut.target nut-server nut-monitor nut-driver.target nut-driver-enumerator.path nut-driver-enumerator.service"
+declare -A units_of=([prometheus]=prometheus [prometheus-node-exporter]=prometheus-node-exporter [nut-server]=$nut [ipmitool]=ipmievd)
+for package in "${!units_of[@]}"; do
   case " ${missing[*]} " in
-    *" $unit "*) ! command -v systemctl >/dev/null || systemctl --quiet disable "$unit" 2>/dev/null || true ;;
+    # shellcheck disable=SC2086 # several units
+    *" $package "*) ! command -v systemctl >/dev/null || systemctl --quiet disable ${units_of[$package]} 2>/dev/null || true ;;
   esac
 done

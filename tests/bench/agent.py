@@ -5,6 +5,9 @@
 All three are measured in the same run, on this machine, for `SECONDS` (60) seconds: the resident at its server defaults (tick
 10 s, period 5 min, the environment of its unit); node_exporter scraped every 15 s, as Prometheus does by default here; the sender as whole contacts with
 a real collector over mTLS. Nothing is asserted: figures per day are extrapolated, and say so.
+
+The resident has one plug to poll here, a fake one of the suite, so that its cost of taking what is polled is in; the polling
+process itself is told apart: it runs only where there is something to poll, and the budget is the other two's.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.stack import Stack, free_ports, get, program  # noqa: E402  # the root first
+from tests.conformance.polled import device_of  # noqa: E402  # the root first
+from tests.stack import Stack, free_ports, get, program  # noqa: E402
 
 DAY_SECONDS = 86_400
 SCRAPE_SECONDS = 15
@@ -36,12 +40,23 @@ BUDGET_RSS_MIB = 20.0
 BUDGET_CPU_SECONDS = {"workstation": 15.0, "classroom": 15.0, "server": 30.0}
 
 
+class Child:
+    """A process that another one started."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        """None while it runs."""
+        return None if Path(f"/proc/{self.pid}/stat").exists() else -1
+
+
 @dataclass
 class Watched:
     """A process under measurement."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Child
     start_cpu_seconds: float = 0.0
     cpu_seconds: float = 0.0
     rss_mib: float = 0.0
@@ -65,10 +80,20 @@ def main() -> int:
     seconds = parser.parse_args().seconds
     compile_all()
     exporter = shutil.which("prometheus-node-exporter")
-    with tempfile.TemporaryDirectory(prefix="veilleuse-bench-") as folder, Stack(Path(folder)) as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="veilleuse-bench-") as folder,
+        Stack(Path(folder)) as stack,
+        device_of("shelly_plug")(Path(folder)) as plug,
+    ):
         stack.start_collector()
         stack.enrol("server")
-        watched = [Watched("resident", stack.start("veilleuse-agent", "run", **unit_environment()))]
+        assert plug.context.meter is not None
+        meters = meters_file(Path(folder), plug.context.meter.address)
+        resident = stack.start("veilleuse-agent", "run", **unit_environment(), **meters)
+        watched = [
+            Watched("resident", resident),
+            Watched("polling (apart)", polling_process(stack, resident)),
+        ]
         address = f"127.0.0.1:{free_ports(1)[0]}"
         if exporter:
             watched.append(Watched("node_exporter", start_exporter(stack, exporter, address)))
@@ -80,10 +105,27 @@ def main() -> int:
                     file=sys.stderr,
                 )
                 return 1
-        stack.stop(watched[0].process)
+        stack.stop(resident)
         sender = measure_sender(stack)
     report(watched, sender, measured, exporter)
     return 0
+
+
+def meters_file(folder: Path, address: str) -> dict[str, str]:
+    """One plug, and the setting that names the file."""
+    file = folder / "meters.toml"
+    file.write_text(f'[[meter]]\nname = "desk"\nsource = "shelly_plug"\naddress = "{address}"\n', "utf-8")
+    return {"VEILLEUSE_AGENT__PATHS__METERS": str(file)}
+
+
+def polling_process(stack: Stack, resident: subprocess.Popen[bytes]) -> Child:
+    """The resident's child, once it has published."""
+    stack.wait_for((stack.state / "published.json").exists, "the plug is polled", process=resident)
+    children = Path(f"/proc/{resident.pid}/task/{resident.pid}/children").read_text(encoding="ascii").split()
+    for pid in children:
+        if b"\0poll\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return Child(int(pid))
+    raise SystemExit("bench-agent: the resident has no polling process")
 
 
 def unit_environment() -> dict[str, str]:

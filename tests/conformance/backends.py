@@ -17,7 +17,16 @@ from veilleuse.collector import settings
 from veilleuse.collector.model import (
     Point,
 )
-from veilleuse.collector.ports import Configurations, DeriveStore, IngestStore, Reader, Registry
+from veilleuse.collector.ports import (
+    Calibrations,
+    Configurations,
+    DeriveStore,
+    Forgetting,
+    IngestStore,
+    MeteringStore,
+    Reader,
+    Registry,
+)
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.wire.vocabulary import (
     Boundary,
@@ -38,6 +47,9 @@ class Backend:
     registry: Registry
     reader: Reader
     configurations: Configurations
+    calibrations: Calibrations
+    metering: MeteringStore
+    forgetting: Forgetting
 
 
 def _sqlite(directory: Path) -> Iterator[Backend]:
@@ -45,7 +57,16 @@ def _sqlite(directory: Path) -> Iterator[Backend]:
         closing(create_store(directory, LIMITS, simulated=False, now_unix_milliseconds=NOW)) as store,
         closing(SqliteReader(directory)) as reader,
     ):
-        yield Backend(store.ingest, store.derive, store.registry, reader, store.configurations)
+        yield Backend(
+            store.ingest,
+            store.derive,
+            store.registry,
+            reader,
+            store.configurations,
+            store.calibrations,
+            store.metering,
+            store.forgetting,
+        )
 
 
 BACKENDS = {"sqlite": _sqlite}

@@ -436,4 +436,5 @@ def _sums(store: Backend) -> dict[Any, int]:
 def _everything(store: Backend) -> Any:
     points = [row for grain in Grain for row in store.reader.point_sums(grain, 0, 2**62)]
     sums = [row for grain in Grain for row in store.reader.sums(grain, 0, 2**62)]
-    return points, sums, store.reader.gap_totals(), store.reader.record_count()
+    units = [row for grain in Grain for row in store.reader.unit_sums(grain, 0, 2**62)]
+    return points, sums, units, store.reader.gap_totals(), store.reader.record_count()

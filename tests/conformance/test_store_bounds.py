@@ -132,6 +132,30 @@ def test_a_host_has_256_points_and_no_more(store):
     assert outcome.result is AppendResult.STORED
 
 
+def test_a_host_names_1024_units_and_the_rest_are_other(store):
+    """S11: a name a second, as transient services have, fills no table; nothing of their time is lost, in whatever epoch it comes;
+    names it has go on under themselves, another host has its own."""
+    stream = Stream(enrol(store.registry))
+
+    def record(minute: int, first: int, count: int = 64) -> pb.Record:
+        units = [pb.UnitTime(name=f"unit:run-{first + i}", cpu_milliseconds=1) for i in range(count)]
+        return measurement(clock(MONDAY_10H + minute * 60_000), [cell(units=units)])
+
+    store.ingest.append([stream.send(*(record(i, i * 64) for i in range(15)))])
+    (outcome,) = store.ingest.append([stream.send(record(15, 960), record(16, 1_000), record(17, 5_000))])
+    assert outcome.stored_records == 3
+    store.ingest.append([Stream(stream.host_id).send(record(18, 6_000, 2))])
+    other = Stream(enrol(store.registry))
+    store.ingest.append([other.send(record(19, 7_000, 1))])
+    rows = list(store.reader.unit_sums(Grain.DAY, 0, 2**62))
+    mine = {row.unit: row.cpu_milliseconds for row in rows if row.host_id == stream.host_id}
+    assert len(mine) == 1_024 + 1
+    assert sum(mine.values()) == 18 * 64 + 2
+    assert mine["unit:other"] == 40 + 64 + 2
+    assert mine["unit:run-1000"] == 2
+    assert [row.unit for row in rows if row.host_id == other.host_id] == ["unit:run-7000"]
+
+
 def test_a_host_begins_256_streams_a_day_and_no_more(store):
     """The next one is put off, not refused; streams that are there go on; another host begins one."""
     host = enrol(store.registry)

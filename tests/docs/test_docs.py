@@ -32,7 +32,7 @@ SENT = (
     wire.RenewExpiredRequest,
 )
 """All that an agent may say."""
-GROUPS = {"calendar", "factors", "hosts", "inventory", "report", "sites", "token"}
+GROUPS = {"calendar", "factors", "hosts", "inventory", "meters", "report", "sites", "token"}
 """Commands of `veilleuse` that hold commands."""
 
 

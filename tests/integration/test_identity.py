@@ -48,7 +48,8 @@ def push(machine: Machine, domain: str = "package-0", start: int | None = None, 
     begin = start or (time.time_ns() // 3_600_000_000_000 - 2) * 3_600_000
     stream = Stream(HostId(0), epoch=b"\7" * EPOCH_BYTES)
     for minute in range(records):
-        cells = [cell(60_000, energies=[(0, 5_000, 60_000)])]
+        units = [pb.UnitTime(name=f"unit:{domain}", cpu_milliseconds=5)]
+        cells = [cell(60_000, energies=[(0, 5_000, 60_000)], units=units)]
         stream.add(measurement(clock(begin + minute * 60_000), cells, [rapl(domain)]))
     with machine.telemetry() as stub:
         answer = stub.Push(stream.request(), timeout=SECONDS)
@@ -174,7 +175,7 @@ def files_with(settings: CollectorSettings, *canaries: bytes) -> list[str]:
 
 
 def planted(running: Served) -> tuple[Machine, tuple[bytes, ...]]:
-    """A machine with canaries in its name, pseudonym, facts, records and points; and all by which it could be found."""
+    """A machine with canaries in its name, pseudonym, facts, records, points and units; and all by which it could be found."""
     machine = Machine(running.token())
     request = pb.EnrolRequest(
         token=machine.join["token"],
@@ -300,6 +301,7 @@ def test_export(running, veilleuse, tmp_path):
     assert held["hosts"][0]["facts_decoded"]["model"] == f"{CANARY} model"
     assert held["records"][0]["wire_decoded"]["measurement"]["points"][0]["domain"] == f"{CANARY}-rapl"
     assert held["point_sums"][0]["domain"] == f"{CANARY}-rapl"
+    assert held["unit_sums"][0]["name"] == f"unit:{CANARY}-rapl"
     assert held["certificates"][0]["certificate_der"] == machine.certificate_der.hex()
     assert {"streams", "sums", "derived", "state_totals"} <= set(held)
     assert veilleuse("hosts", "export", machine.agent_id.hex(), "-o", str(output))[0] == 1

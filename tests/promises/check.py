@@ -8,7 +8,7 @@ What is compared, from the stored bytes and the tables alone:
   record was first stored with (a replay);
 - nothing is stored that this machine never made;
 - a stream has no hole up to its mark, the mark and the chain are those of its records, and no mark ever went back;
-- sums, point_sums, state_totals, gap_sums, gap_periods and totals are what the stored bytes add up to;
+- sums, point_sums, unit_sums, state_totals, gap_sums, gap_periods and totals are what the stored bytes add up to;
 - per machine and day: what was produced = what is stored + the gaps that were declared (R18).
 """
 

@@ -16,6 +16,9 @@ from tests.promises.contract import Record
 HOUR: Final = 3_600_000
 BY_HOUR, BY_DAY, BY_WEEK = 1, 2, 3
 """sums.grain."""
+MOST_UNITS: Final = 1_024
+"""Names a host may have; what comes beyond counts under OTHER_UNITS."""
+OTHER_UNITS: Final = "unit:other"
 BUCKETS: Final = {
     "cpu_bucket_milliseconds": [f"cpu_bucket_{n:02}_milliseconds" for n in range(13)],
     "memory_bucket_milliseconds": [f"memory_bucket_{n}_milliseconds" for n in range(5)],
@@ -31,7 +34,7 @@ _Table: TypeAlias = dict[Any, Any]
 def recount(database: sqlite3.Connection) -> Iterator[Difference]:
     """Every row of a table of sums that is not what the records add up to."""
     counted = _Counted(database)
-    for host_id, wire in database.execute("SELECT host_id, wire FROM records"):
+    for host_id, wire in database.execute("SELECT host_id, wire FROM records ORDER BY record_id"):
         counted.add(host_id, Record.FromString(wire))
     for name, table in counted.tables.items():
         yield from _differences(name, _stored(database, name), table)
@@ -47,8 +50,11 @@ class _Counted:
             "state_totals": defaultdict(Counter),
             "gap_sums": defaultdict(Counter),
             "gap_periods": defaultdict(Counter),
+            "unit_sums": defaultdict(Counter),
             "totals": {"records": Counter(value=0)},
         }
+        self._units: defaultdict[int, set[str]] = defaultdict(set)
+        """Names of each host, as they came."""
         self._zones = {
             host: ZoneInfo(zone)
             for host, zone in database.execute("SELECT host_id, time_zone FROM hosts JOIN sites USING (site)")
@@ -71,8 +77,17 @@ class _Counted:
             row["milliseconds"] += gap.milliseconds
         for cell in measurement.cells:
             self.tables["state_totals"][host_id, cell.state]["milliseconds"] += cell.milliseconds
+            units = [(self._unit(host_id, unit.name), unit.cpu_milliseconds) for unit in cell.units]
             for period in self._periods(host_id, measurement.period):
+                for name, spent in units:
+                    self.tables["unit_sums"][host_id, *period, name]["cpu_milliseconds"] += spent
                 self._cell((host_id, *period, cell.band, cell.state, cell.supply), cell, measurement.points)
+
+    def _unit(self, host_id: int, name: str) -> str:
+        known = self._units[host_id]
+        if name not in known and name != OTHER_UNITS and len(known) < MOST_UNITS:
+            known.add(name)
+        return name if name in known else OTHER_UNITS
 
     def _dated(self, host_id: int, reason: int, span: Any) -> None:
         """A gap of a clock span is of the civil day it lies in; only spans of one hour at most are counted here."""
@@ -104,23 +119,36 @@ class _Counted:
                     row[column] += milliseconds
             elif field.name.endswith(("_milliseconds", "_bytes")) or field.name == "milliseconds":
                 row[field.name] += value
+        if cell.displays:
+            on = {one.size: one.milliseconds for one in cell.displays}
+            for size in range(1, 5):
+                row[f"display_{size - 1}_milliseconds"] += on.get(size, 0)
         for energy in cell.energies:
-            point = points[energy.point_index]
-            name = (point.kind, point.domain, point.boundary, point.subject)
-            into = self.tables["point_sums"][(*key, name)]
+            into = self._point(key, points[energy.point_index])
             into["energy_millijoules"] += energy.energy_millijoules
             into["covered_milliseconds"] += energy.covered_milliseconds
+        for energy in cell.update_window_energies:
+            into = self._point(key, points[energy.point_index])
+            into["update_window_energy_millijoules"] += energy.energy_millijoules
+
+    def _point(self, key: tuple[int, ...], point: Any) -> Any:
+        name = (point.kind, point.domain, point.boundary, point.subject)
+        return self.tables["point_sums"][(*key, name)]
 
 
 def _stored(database: sqlite3.Connection, name: str) -> _Table:
     """Key → {column: value}; NULL is left out: it was never measured."""
-    points = {row[0]: row[1:] for row in database.execute("SELECT * FROM points")}
+    named = {
+        "point_id": {row[0]: row[1:] for row in database.execute("SELECT * FROM points")},
+        "unit_id": dict(database.execute("SELECT unit_id, name FROM units")),
+    }
     keys = {
         "sums": KEY,
         "point_sums": (*KEY, "point_id"),
         "state_totals": ("host_id", "state"),
         "gap_sums": ("host_id", "reason"),
         "gap_periods": ("host_id", "grain", "start", "reason"),
+        "unit_sums": ("host_id", "grain", "start", "unit_id"),
         "totals": ("name",),
     }[name]
     cursor = database.execute(f"SELECT * FROM {name}")
@@ -128,17 +156,13 @@ def _stored(database: sqlite3.Connection, name: str) -> _Table:
     table: _Table = {}
     for values in cursor:
         row = dict(zip(columns, values, strict=True))
-        key = tuple(points[row.pop(k)] if k == "point_id" else row.pop(k) for k in keys)
+        key = tuple(named[k][row.pop(k)] if k in named else row.pop(k) for k in keys)
         table[key if len(key) > 1 else key[0]] = {c: value for c, value in row.items() if value is not None}
     return table
 
 
-# Columns that are sums over cells but that the collector does not keep.
-_NOT_KEPT: Final = {"update_window_milliseconds"}
-
-
 def _differences(name: str, stored: _Table, counted: _Table) -> Iterator[Difference]:
     for key in stored.keys() | counted.keys():
-        expected = {c: value for c, value in counted.get(key, {}).items() if c not in _NOT_KEPT}
+        expected = dict(counted.get(key, {}))
         if stored.get(key, {}) != expected:
             yield name, key, stored.get(key), expected

@@ -22,16 +22,22 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "run": "measure, and send from time to time (the service)",
     "send": "make one contact with the collector now",
+    "poll": "read slow sources: BMC, GPU, UPS, PDU, plugs (the service starts it)",
     "once": "measure for a moment and show the record",
     "doctor": "say what this machine can measure, why not, and the remedy",
     "show": "show in clear what leaves this machine",
     "enrol": "enrol with a join file",
+    "before-sleep": "have the running service write its sign of life: the machine is about to sleep",
+    "rapl-helper": "read the processor's energy counters for the service (a root service of its own)",
+    "powermetrics-helper": "read the processor's power on macOS for the service (a root job of its own)",
     "prepare-image": "remove all that is this machine's, before its disk becomes an image",
     "config": "print the default configuration, every key with its documentation",
     "version": "print the version",
 }
 """Name → help; the module of the same name in `commands` is imported when it is asked for."""
 WITHOUT_SETTINGS: Final = frozenset({"config", "version"})
+PLAIN: Final = ("run", "rapl-helper")
+"""Those of a process that stays: their plain form is read without argparse."""
 EXIT_INTERRUPTED: Final = 130
 
 
@@ -71,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, ModuleType]:
     """The parsed command line and the command's module. Raises ConfigurationError on wrong usage."""
     if (plain := _plain_run(words)) is not None:
-        return plain, importlib.import_module("veilleuse.agent.commands.run")
+        module_name = f"veilleuse.agent.commands.{plain.command.replace('-', '_')}"
+        return plain, importlib.import_module(module_name)
     import argparse
 
     class OneLine(argparse.ArgumentParser):
@@ -101,10 +108,14 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, M
 
 
 def _plain_run(words: Sequence[str]) -> SimpleNamespace | None:
-    """`run` as the service calls it; the process that stays must not carry the parser: 0.8 MiB of a 20 MiB budget."""
-    if list(words[:1]) != ["run"] or not (len(words) == 1 or (len(words) == 3 and words[1] == "--config")):
+    """What a unit calls, as it does; the process that stays must not carry the parser: 0.8 MiB of a 20 MiB budget."""
+    if (
+        not words
+        or words[0] not in PLAIN
+        or not (len(words) == 1 or (len(words) == 3 and words[1] == "--config"))
+    ):
         return None
-    return SimpleNamespace(command="run", config=Path(words[2]) if len(words) == 3 else None)
+    return SimpleNamespace(command=words[0], config=Path(words[2]) if len(words) == 3 else None)
 
 
 class _OneLine(logging.Formatter):

@@ -11,17 +11,22 @@ from veilleuse.agent.model import Cell, LoadDelta, Point, Tick
 from veilleuse.wire.limits import (
     BUSY_CORE_RATIO,
     CPU_BUCKET_EDGES_PERCENT,
+    DISPLAY_BUCKETS,
     IDLE_RUN_EDGES_MINUTES,
+    MAX_UNITS_PER_CELL,
     MEMORY_BUCKET_EDGES_PERCENT,
     NETWORK_RATE_EDGES_BYTES_PER_SECOND,
+    OTHER_UNITS,
     bucket_index,
 )
-from veilleuse.wire.sums import apportion
+from veilleuse.wire.sums import apportion, merge_smallest
 from veilleuse.wire.units import MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
-from veilleuse.wire.vocabulary import State
+from veilleuse.wire.vocabulary import Population, State
 
 ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
 BYTE_SUMS: Final = ("disk_read_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes")
+UNITS_WHILE_GROWING: Final = 4 * MAX_UNITS_PER_CELL
+"""A unit that is small at first may grow: only beyond this are the smallest merged before the record is encoded."""
 
 
 class Share(NamedTuple):
@@ -35,6 +40,9 @@ class Share(NamedTuple):
     agent_cpu_milliseconds: int = 0
     gaps: tuple[tuple[str, int], ...] = ()
     """(source, milliseconds)."""
+    gpu_busy_milliseconds: int | None = None
+    units: tuple[tuple[str, int], ...] = ()
+    """(unit, CPU milliseconds)."""
 
 
 EMPTY: Final = Share()
@@ -55,6 +63,8 @@ def shares(tick: Tick, pieces_milliseconds: Sequence[int]) -> list[Share]:
     byte_counts = [(name, split(total)) for name, total in whole.byte_counts]
     own = split(whole.agent_cpu_milliseconds)
     gaps = [(source, split(total)) for source, total in whole.gaps]
+    gpu = None if whole.gpu_busy_milliseconds is None else split(whole.gpu_busy_milliseconds)
+    units = [(name, split(total)) for name, total in whole.units]
     return [
         Share(
             energies=tuple((point, energy[i], covered[i]) for point, energy, covered in energies),
@@ -62,6 +72,8 @@ def shares(tick: Tick, pieces_milliseconds: Sequence[int]) -> list[Share]:
             byte_counts=tuple((name, parts[i]) for name, parts in byte_counts),
             agent_cpu_milliseconds=own[i],
             gaps=tuple((source, parts[i]) for source, parts in gaps),
+            gpu_busy_milliseconds=None if gpu is None else gpu[i],
+            units=tuple((name, parts[i]) for name, parts in units),
         )
         for i in count
     ]
@@ -77,6 +89,10 @@ def _whole(tick: Tick) -> Share:
         byte_counts=() if load is None else _byte_counts(load),
         agent_cpu_milliseconds=tick.agent_cpu_milliseconds,
         gaps=tick.gaps,
+        gpu_busy_milliseconds=None
+        if tick.gpu_busy_ratio is None
+        else round(tick.gpu_busy_ratio * tick.duration_milliseconds),
+        units=tick.units,
     )
 
 
@@ -91,9 +107,19 @@ def _byte_counts(load: LoadDelta) -> tuple[tuple[str, int], ...]:
 
 
 def add_share(
-    cell: Cell, share: Share, tick: Tick, offset: int, milliseconds: int, *, workstation: bool
+    cell: Cell,
+    share: Share,
+    tick: Tick,
+    offset: int,
+    milliseconds: int,
+    *,
+    population: Population,
+    in_window: bool | None,
 ) -> None:
-    """Add a piece of `milliseconds`, `offset` ms after the tick's start. Workstations keep no disk and network sums."""
+    """Add a piece of `milliseconds`, `offset` ms after the tick's start, in or out of update windows where that may be told.
+
+    Workstations keep no disk and network sums, only servers keep units.
+    """
     cell.milliseconds += milliseconds
     for point, energy, covered in share.energies:
         cell.add_energy(point, energy, covered)
@@ -102,13 +128,36 @@ def add_share(
     cell.add_sum("agent_cpu_milliseconds", share.agent_cpu_milliseconds)
     if tick.state is State.ON_IDLE:
         _add_idle_run(cell, tick, offset, milliseconds)
+    if in_window is not None:
+        _add_window(cell, share, milliseconds, in_window=in_window)
+    if tick.displays_on is not None:
+        for size, count in enumerate(tick.displays_on):
+            cell.add_bucket(DISPLAY_BUCKETS, size, count * milliseconds)
+    if share.gpu_busy_milliseconds is not None:
+        cell.add_sum("gpu_busy_milliseconds", share.gpu_busy_milliseconds)
+    if share.units and population is Population.SERVER:
+        _add_units(cell, share.units)
     if tick.load is None or share.cpu_busy_milliseconds is None:
         return
     _add_load(cell, tick.load, share.cpu_busy_milliseconds, milliseconds)
-    if not workstation:
+    if population is not Population.WORKSTATION:
         for name, count in share.byte_counts:
             cell.add_sum(name, count)
         _add_network_rate(cell, tick, milliseconds)
+
+
+def _add_window(cell: Cell, share: Share, milliseconds: int, *, in_window: bool) -> None:
+    cell.add_sum("update_window_milliseconds", milliseconds if in_window else 0)
+    if in_window:
+        for point, energy, covered in share.energies:
+            cell.add_window_energy(point, energy, covered)
+
+
+def _add_units(cell: Cell, units: tuple[tuple[str, int], ...]) -> None:
+    for name, cpu_milliseconds in units:
+        cell.add_unit(name, cpu_milliseconds)
+    if len(cell.units) > UNITS_WHILE_GROWING:
+        cell.units = merge_smallest(cell.units, MAX_UNITS_PER_CELL, OTHER_UNITS)
 
 
 def _add_load(cell: Cell, load: LoadDelta, busy_milliseconds: int, milliseconds: int) -> None:

@@ -27,7 +27,15 @@ from veilleuse.agent.model import (
 )
 from veilleuse.agent.spool import MAX_SPANS, SALVAGED
 from veilleuse.wire.chain import chain_next, chain_start
-from veilleuse.wire.limits import CELL_BUCKETS, GAP_ID_BYTES
+from veilleuse.wire.limits import (
+    CELL_BUCKETS,
+    DISPLAY_BUCKETS,
+    GAP_ID_BYTES,
+    MAX_UNITS_PER_CELL,
+    MAX_UNITS_PER_RECORD,
+    OTHER_UNITS,
+)
+from veilleuse.wire.sums import merge_smallest
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Band,
@@ -176,9 +184,16 @@ def encode_record(record: Record) -> bytes:
         points=[encode_point(point) for point in points],
     )
     keys = sorted(record.cells, key=lambda key: (number(key[0]), number(key[1]), number(key[2])))
+    with_units = sum(1 for cell in record.cells.values() if cell.units)
+    most_units = min(MAX_UNITS_PER_CELL, MAX_UNITS_PER_RECORD // max(1, with_units))
     for key in keys:
         if record.cells[key].milliseconds > 0:
-            _fill_cell(measurement.cells.add(), key, record.cells[key], index)
+            cell = measurement.cells.add()
+            _fill_cell(cell, key, record.cells[key], index)
+            for name, spent in sorted(
+                merge_smallest(record.cells[key].units, most_units, OTHER_UNITS).items()
+            ):
+                cell.units.add(name=name, cpu_milliseconds=spent)
     for (reason, source), lost in sorted(record.gaps.items(), key=lambda gap: (number(gap[0][0]), gap[0][1])):
         if lost > 0:
             measurement.gaps.add(reason=number(reason), milliseconds=lost, source=source)
@@ -233,14 +248,20 @@ def number(word: Word) -> Any:
 def _fill_cell(cell: pb.Cell, key: tuple[Band, State, Supply], sums: Cell, index: dict[Point, int]) -> None:
     cell.band, cell.state, cell.supply = number(key[0]), number(key[1]), number(key[2])
     cell.milliseconds = sums.milliseconds
-    for point in sorted(sums.energies, key=index.__getitem__):
-        energy, covered = sums.energies[point]
-        cell.energies.add(point_index=index[point], energy_millijoules=energy, covered_milliseconds=covered)
+    for seen, into in (
+        (sums.energies, cell.energies),
+        (sums.window_energies, cell.update_window_energies),
+    ):
+        for point in sorted(seen, key=index.__getitem__):
+            energy, covered = seen[point]
+            into.add(point_index=index[point], energy_millijoules=energy, covered_milliseconds=covered)
     for name, value in sums.sums.items():
         setattr(cell, name, value)
     for name in CELL_BUCKETS:
         if name in sums.buckets:
             getattr(cell, name).extend(sums.buckets[name])
+    for size, on in enumerate(sums.buckets.get(DISPLAY_BUCKETS, ()), 1):
+        cell.displays.add(size=size, milliseconds=on)
 
 
 @cache

@@ -5,6 +5,7 @@
 AgentError                 everything below; `exit_code` is what the command ends with
 ├── SourceUnavailable      not on this machine: reason and remedy; the source is dropped, logged once
 ├── ReadFailed             this tick only: counted, a gap, retried on the next
+├── PointsChanged          the source offers other points now: opened again at once, and read
 ├── SpoolError             the spool cannot be written or read
 │   ├── SpoolBusy          the other process holds it: keep the row, retry on the next tick
 │   ├── SpoolFull          no room left on the device, or the disk reserve is reached
@@ -40,6 +41,7 @@ __all__ = [
     "IdentityError",
     "NotAdmitted",
     "NotEnrolled",
+    "PointsChanged",
     "ReadFailed",
     "RequestRefused",
     "SourceUnavailable",
@@ -69,6 +71,10 @@ class SourceUnavailable(AgentError):
 
 class ReadFailed(AgentError):
     """The source gave nothing this time."""
+
+
+class PointsChanged(AgentError):
+    """What the source said at `open` does not hold any more."""
 
 
 class SpoolError(AgentError):

@@ -5,10 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from veilleuse.agent.machine import Machine, detect
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.machine import Machine, detect, root_of
+from veilleuse.agent.parts import discrete_gpus, memory_modules
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.powerplan import PowerPlan, power_plan
 from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.sources.linux_displays import LinuxDisplays
 from veilleuse.wire.limits import MAX_POINTS_PER_RECORD, fact_text
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.version import VERSION
@@ -31,13 +36,42 @@ _PLAIN: Final = (
 """Fields that Machine and Facts share by name and unit; None stays unset."""
 
 
+class Parts(NamedTuple):
+    """What is built in or plugged in, and the power plan; None = not known."""
+
+    memory_modules: int | None = None
+    gpus: int | None = None
+    """Discrete."""
+    displays_by_size: tuple[int, ...] = ()
+    """External ones attached, in the order of DISPLAY_SIZES; empty = not known."""
+    plan: PowerPlan = PowerPlan(None, None)
+
+
 def own_facts(settings: AgentSettings, points: Iterable[Sequence[str]]) -> pb.Facts:
     """The facts of this machine; `points` as in `host_facts`."""
     sysfs, procfs = str(settings.paths.sysfs), str(settings.paths.procfs)
-    return host_facts(detect(sysfs, procfs, device_class=settings.measure.device_class), points)
+    machine = detect(sysfs, procfs, device_class=settings.measure.device_class)
+    return host_facts(machine, points, parts_of(machine, sysfs))
 
 
-def host_facts(machine: Machine, points: Iterable[Sequence[str]]) -> pb.Facts:
+def parts_of(machine: Machine, sysfs: str) -> Parts:
+    """Read them. A virtual machine has no parts of its own: what its hypervisor shows says nothing about hardware."""
+    root = root_of(sysfs)
+    if machine.virtualisation != "none":
+        return Parts(plan=power_plan(root or "/"))
+    displays = LinuxDisplays(SourceContext(sysfs, "", machine.virtualisation))
+    try:
+        displays.open()
+        attached = displays.attached()
+    except (SourceUnavailable, ReadFailed):
+        attached = ()
+    return Parts(memory_modules(sysfs, root), discrete_gpus(sysfs), attached, power_plan(root or "/"))
+
+
+_NOTHING: Final = Parts()
+
+
+def host_facts(machine: Machine, points: Iterable[Sequence[str]], parts: Parts = _NOTHING) -> pb.Facts:
     """The facts as they are now; what is not known is not set.
 
     `points` as the resident process wrote them in control SOURCES: [kind, domain, boundary, subject].
@@ -49,6 +83,19 @@ def host_facts(machine: Machine, points: Iterable[Sequence[str]]) -> pb.Facts:
             value = fact_text(value)
         if value is not None:
             setattr(facts, name, value)
+    for name, number in (
+        ("memory_modules", parts.memory_modules),
+        ("gpus", parts.gpus),
+        ("display_off_ac_seconds", parts.plan.display_off_ac_seconds),
+        ("sleep_ac_seconds", parts.plan.sleep_ac_seconds),
+    ):
+        if number is not None:
+            setattr(facts, name, number)
+    for place, count in enumerate(
+        parts.displays_by_size, 1
+    ):  # the place + 1 is the wire's number of the size
+        if count:
+            facts.displays.add(size=pb.DisplaySize.ValueType(place), count=count)
     for kind, domain, boundary, subject in sorted(map(tuple, points))[:MAX_POINTS_PER_RECORD]:
         facts.points.add(
             kind=pb.PointKind.Value(f"POINT_KIND_{kind.upper()}"),

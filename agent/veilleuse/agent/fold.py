@@ -16,13 +16,24 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.agent.cells import EMPTY, ON, Share, add_share, shares
 from veilleuse.agent.model import Cell, ClockPeriod, DatePeriod, Period, Record, Tick, WeekPeriod
-from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar, CalendarError, Segment, day_segments, segments
+from veilleuse.wire.bands import (
+    DEFAULT_CALENDAR,
+    Calendar,
+    CalendarError,
+    Segment,
+    coarse_windows,
+    day_segments,
+    segments,
+)
 from veilleuse.wire.limits import HOUR_MILLISECONDS, IDLE_RULE_VERSION
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Band, GapReason, Population, State, Supply
 
 _FAR_MILLISECONDS: Final = 2 * MILLISECONDS_PER_DAY
 """A clock set back by more than this makes another timeline: what was closed on the former one does not count."""
+
+
+_NOWHERE: Final = Segment(0, 0, Band.CLOSED, date.min)
 
 
 class SiteCalendar(NamedTuple):
@@ -47,6 +58,8 @@ class _Piece(NamedTuple):
     period: Period
     site: SiteCalendar
     """What sorted it: a tick may lie over the change to another calendar."""
+    in_window: bool | None
+    """Inside an update window; None = not told."""
 
 
 class _Open:
@@ -79,7 +92,7 @@ class Fold:
         self._site = site
         self._zone = ZoneInfo(site.calendar.time_zone)
         self._next_site: tuple[SiteCalendar, date] | None = None
-        self._segment = Segment(0, 0, Band.CLOSED, date.min)
+        self._segment = _NOWHERE
         self._open: dict[str, _Open] = {}
         self._closed: dict[str, int] = {}
         """Kind → start of the last closed period: a period is filled up with `unknown` once only."""
@@ -109,8 +122,15 @@ class Fold:
         opened.max_rss_bytes = max(opened.max_rss_bytes, tick.agent_rss_bytes)
         cell = opened.record.cells.setdefault((piece.band, tick.state, tick.supply), Cell())
         offset = piece.start - tick.start_unix_milliseconds
-        workstation = self.population is Population.WORKSTATION
-        add_share(cell, share, tick, offset, piece.milliseconds, workstation=workstation)
+        add_share(
+            cell,
+            share,
+            tick,
+            offset,
+            piece.milliseconds,
+            population=self.population,
+            in_window=piece.in_window,
+        )
         for source, milliseconds in share.gaps:
             key = (GapReason.SENSOR_LOST, source)
             opened.record.gaps[key] = opened.record.gaps.get(key, 0) + milliseconds
@@ -130,6 +150,7 @@ class Fold:
         records = self.flush()
         self.population, self._period_milliseconds = population, period_milliseconds
         self._closed.clear()  # starts at the former grain; what lies before `_since` is not filled up anyway
+        self._segment = _NOWHERE  # what may be told of update windows depends on the population
         self._since = self._end
         return records
 
@@ -145,16 +166,29 @@ class Fold:
 
         DESIGN.md §3: from the next 1st of the month; on workstations from the first Monday on or after it, because a
         week's record names one calendar. The very first calendar, which replaces the built-in one, need not wait for
-        a month: from tomorrow, on workstations from next Monday.
+        a month: from tomorrow, on workstations from next Monday. One that waits for an earlier day is used first: call
+        again once it is. Raises CalendarError when it would cut a day of a workstation in two: the hours between the
+        midnights of two time zones (docs/decisions/0028).
         """
         if self._next_site is not None and self._next_site[0].sha256 == site.sha256:
             return self._next_site[1]  # already waiting: its day does not move
+        if (
+            self.population is Population.WORKSTATION
+            and self._site.sha256
+            and site.calendar.time_zone != self._site.calendar.time_zone
+        ):
+            raise CalendarError(
+                f"time zone {site.calendar.time_zone} is not the machine's {self._site.calendar.time_zone}:"
+                " to move it there, remove its state and enrol it again"
+            )
         today = datetime.fromtimestamp(today_unix_milliseconds / 1000, self._zone).date()
         first = today + timedelta(days=1)
         if self._site.sha256:
             first = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
         if self.population is Population.WORKSTATION:
             first += timedelta(days=-first.weekday() % 7)
+        if self._next_site is not None and self._next_site[1] < first:
+            return self._next_site[1]  # that one is used first: it was given in time
         self._next_site = (site, first)
         return first
 
@@ -173,15 +207,15 @@ class Fold:
             segment = self._segment_at(start)
             stop = min(end, segment.end_unix_milliseconds)
             day = segment.local_date
+            period: Period
             if self.population is Population.WORKSTATION:
-                yield _Piece(
-                    start, stop - start, segment.band, day, _local_period(segment.band, day), self._site
-                )
+                period, in_window = _local_period(segment.band, day), segment.in_window
             else:
                 if clock is None or not _contains(clock, start):
                     clock = self._clock_period(start, start if tick.state in ON else end)
                 stop = min(stop, clock.start_unix_milliseconds + clock.duration_milliseconds)
-                yield _Piece(start, stop - start, segment.band, day, clock, self._site)
+                period, in_window = clock, self._window_of(clock, segment)
+            yield _Piece(start, stop - start, segment.band, day, period, self._site, in_window)
             start = stop
 
     def _segment_at(self, position: int) -> Segment:
@@ -190,11 +224,28 @@ class Fold:
         day = datetime.fromtimestamp(position / 1000, self._zone).date()
         self._switch(day)
         day = datetime.fromtimestamp(position / 1000, self._zone).date()
-        for segment in day_segments(self._site.calendar, day):
+        pieces = day_segments(self._site.calendar, day)
+        if self.population is Population.WORKSTATION and self._site.calendar.update_windows:
+            pieces = coarse_windows(pieces)
+        for segment in pieces:
             if position < segment.end_unix_milliseconds:
                 self._segment = segment
                 break
         return self._segment
+
+    def _window_of(self, period: ClockPeriod, segment: Segment) -> bool | None:
+        """Whether the whole period lies inside update windows, or outside; None where an edge would cut it into finer times."""
+        if segment.in_window is None:
+            return None
+        start = period.start_unix_milliseconds
+        end = start + period.duration_milliseconds
+        if segment.start_unix_milliseconds <= start and end <= segment.end_unix_milliseconds:
+            return segment.in_window
+        return (
+            segment.in_window
+            if len({s.in_window for s in segments(self._site.calendar, start, end)}) == 1
+            else None
+        )
 
     def _clock_period(self, position: int, stretch_end: int) -> ClockPeriod:
         """The period at `position`; whole periods that a stretch covers are joined up to the hour."""

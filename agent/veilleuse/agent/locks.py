@@ -55,3 +55,16 @@ class ProcessLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def holder(state: Path, name: str) -> int | None:
+    """Number of the process that took the lock last; None when nobody did, or that process is gone.
+
+    The lock itself is not tried: to hold it for a moment could stop a service that is just starting.
+    """
+    try:
+        number = int((state / name).read_text(encoding="ascii"))
+        os.kill(number, 0)
+    except (OSError, ValueError):
+        return None
+    return number

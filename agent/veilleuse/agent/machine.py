@@ -1,15 +1,17 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the machine is: form, virtualisation, processor, memory, disks. Never a serial number or a name.
+"""What the machine is: form, processor, memory, disks, system. Never a serial number or a name.
 
-Sources: kernel Documentation/ABI/testing/sysfs-firmware-dmi; SMBIOS 3.7, type 3 (chassis); proc(5).
+Sources: kernel Documentation/ABI/testing/sysfs-firmware-dmi; SMBIOS 3.7, types 1 to 3; proc(5); os-release(5).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from veilleuse.agent.virtual import virtualisation
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -22,22 +24,43 @@ _CHASSIS: Final = {
     **dict.fromkeys((5, 17, 23, 25, 28, 29), DeviceClass.SERVER),
     **dict.fromkeys((33, 34, 35, 36), DeviceClass.MINI_PC),
 }
-_HYPERVISOR_BY_DMI: Final = (
-    ("vmware", "vmware"),
-    ("qemu", "kvm"),
-    ("kvm", "kvm"),
-    ("amazon ec2", "kvm"),
-    ("google compute engine", "kvm"),
-    ("openstack", "kvm"),
-    ("virtual machine", "hyperv"),
-    ("xen", "xen"),
-    ("hvm domu", "xen"),
-    ("virtualbox", "unknown"),
-    ("parallels", "unknown"),
-    ("bochs", "kvm"),
+_PLACEHOLDERS: Final = frozenset(
+    {
+        "to be filled by o.e.m.",
+        "to be filled by o.e.m",
+        "tbd by oem",
+        "o.e.m.",
+        "oem",
+        "system manufacturer",
+        "system product name",
+        "system version",
+        "system name",
+        "product name",
+        "type1productconfigid",
+        "default string",
+        "default",
+        "not specified",
+        "not applicable",
+        "not available",
+        "not defined",
+        "undefined",
+        "unknown",
+        "none",
+        "null",
+        "n/a",
+        "na",
+        "invalid",
+        "empty",
+        "all series",
+        "standard",
+        "0123456789",
+        "123456789",
+        "0",
+    }
 )
-_HYPERVISOR_BY_CLOCK: Final = (("kvm-clock", "kvm"), ("hyperv_clocksource", "hyperv"), ("xen", "xen"))
-_CONTAINER_WORDS: Final = ("docker", "libpod", "kubepods", "/lxc", "containerd", "machine.slice/machine-")
+"""What makers of boards leave in DMI where a vendor of machines should have written. Compared in lower case."""
+_ELSEWHERE: Final = ("/usb", "/session", "/rport-", "/nvme-fabrics/")
+"""In the path of a disk: USB, iSCSI, Fibre Channel, NVMe over a network."""
 
 
 class Machine(NamedTuple):
@@ -65,46 +88,52 @@ class Machine(NamedTuple):
     """OpenTelemetry host.arch."""
 
 
-def detect(
-    sysfs: str, procfs: str, *, device_class: str = "", os_release: str = "/etc/os-release"
-) -> Machine:
+def detect(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
     """Read the facts. `device_class` is the setting that overrules detection; empty = detect."""
+    root = root_of(sysfs)
     cpu = _cpu_facts(_text(f"{procfs}/cpuinfo"))
-    virtualisation = _virtualisation(sysfs, procfs, cpu.hypervisor)
+    kind = virtualisation(sysfs, procfs, root, cpu.flags)
     battery = _has_battery(sysfs)
-    hard, solid = _disks(sysfs, virtualisation)
+    hard, solid = _disks(sysfs, kind)
     dmi = f"{sysfs}/class/dmi/id"
+    vendor, model = vendor_and_model(lambda name: _text(f"{dmi}/{name}"))
     return Machine(
         device_class=DeviceClass(device_class)
         if device_class
-        else _device_class(dmi, virtualisation, battery),
-        virtualisation=virtualisation,
+        else class_of(_text(f"{dmi}/chassis_type"), kind, battery),
+        virtualisation=kind,
         has_battery=battery,
-        vendor=_fact(f"{dmi}/sys_vendor"),
-        model=_fact(f"{dmi}/product_name"),
+        vendor=vendor,
+        model=model,
         cpu_model=cpu.model,
         cpu_count=cpu.processors or None,
         cpu_sockets=cpu.sockets or None,
         memory_bytes=_memory_bytes(_text(f"{procfs}/meminfo")),
         hard_disks=hard,
         solid_state_disks=solid,
-        firmware_year=_firmware_year(_text(f"{dmi}/bios_date")),
+        firmware_year=firmware_year(_text(f"{dmi}/bios_date")),
         os_type=os.uname().sysname.lower(),
-        os_version=_os_version(_text(os_release)),
+        os_version=_os_version(_text(f"{root}/etc/os-release") or _text(f"{root}/usr/lib/os-release")),
         host_arch={"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
     )
+
+
+def root_of(sysfs: str) -> str:
+    """What /etc and /run lie below: the folder that `sysfs` is in, so that a captured tree is never mixed with this machine."""
+    return os.path.dirname(sysfs.rstrip("/")).rstrip("/")
 
 
 class _Cpu(NamedTuple):
     model: str | None
     processors: int
     sockets: int
-    hypervisor: bool
+    flags: str
+    """Of the first one; empty where processors have none."""
 
 
 def _cpu_facts(cpuinfo: str) -> _Cpu:
     model: str | None = None
-    count, hypervisor = 0, False
+    count, flags = 0, ""
     sockets: set[str] = set()
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
@@ -115,37 +144,51 @@ def _cpu_facts(cpuinfo: str) -> _Cpu:
             model = fact_text(value)
         elif key == "physical id":
             sockets.add(value.strip())
-        elif key == "flags" and not hypervisor:
-            hypervisor = "hypervisor" in value.split()
-    return _Cpu(model, count, len(sockets), hypervisor)
+        elif key == "flags" and not flags:
+            flags = value
+    return _Cpu(model, count, len(sockets), flags)
 
 
-def _virtualisation(sysfs: str, procfs: str, hypervisor_flag: bool) -> str:
-    if "container=" in _text(f"{procfs}/1/environ").replace("\0", "\n"):
-        return "container"
-    if any(word in _text(f"{procfs}/1/cgroup") for word in _CONTAINER_WORDS):
-        return "container"
-    if "control_d" in _text(f"{procfs}/xen/capabilities"):
-        return "none"  # the privileged domain of Xen drives the hardware
-    if _text(f"{sysfs}/hypervisor/type").strip() == "xen":
-        return "xen"
-    dmi = " ".join(
-        _text(f"{sysfs}/class/dmi/id/{name}") for name in ("sys_vendor", "product_name", "bios_vendor")
-    ).lower()
-    clocks = _text(f"{sysfs}/devices/system/clocksource/clocksource0/available_clocksource")
-    for word, name in _HYPERVISOR_BY_DMI:
-        if word in dmi and (name != "hyperv" or "microsoft" in dmi):
-            return name
-    for word, name in _HYPERVISOR_BY_CLOCK:
-        if word in clocks:
-            return name
-    return "unknown" if hypervisor_flag else "none"
+def vendor_and_model(read: Callable[[str], str]) -> tuple[str | None, str | None]:
+    """Of the machine; of its board where the machine's maker left them empty. `read` gives a text by its name in sysfs.
+
+    Lenovo has the type number in product_name and the name people know in product_version (ThinkSystem: the other way round,
+    with the type number in brackets behind).
+    """
+    vendor, model = _named(read("sys_vendor")), _named(read("product_name"))
+    if vendor is not None and vendor.lower() == "lenovo":
+        name = _named(read("product_version"))
+        if (
+            name is not None
+            and name.lower() != "lenovo"
+            and any(word.isalpha() and len(word) > 3 for word in name.split())
+        ):
+            model = name
+        elif model is not None:
+            model = model.partition("[")[0].strip(" -") or model
+    if model is None:
+        board_vendor, board = _named(read("board_vendor")), _named(read("board_name"))
+        if board is not None:
+            vendor, model = vendor or board_vendor, board
+    return (None if vendor is None else fact_text(vendor)), (None if model is None else fact_text(model))
 
 
-def _device_class(dmi: str, virtualisation: str, has_battery: bool) -> DeviceClass:
-    if virtualisation != "none":
+def _named(text: str) -> str | None:
+    """A text of DMI; None when it is a placeholder, or nothing."""
+    text = text.strip()
+    plain = text.lower()
+    return (
+        None
+        if not text.strip(" .-_*xX0") or plain in _PLACEHOLDERS or plain.startswith("to be filled")
+        else text
+    )
+
+
+def class_of(chassis_type: str, kind: str, has_battery: bool) -> DeviceClass:
+    """The form of a machine: its virtualisation, the number of its chassis in SMBIOS, whether a battery feeds it."""
+    if kind != "none":
         return DeviceClass.VIRTUAL_MACHINE
-    chassis = _text(f"{dmi}/chassis_type").strip()
+    chassis = chassis_type.strip()
     known = _CHASSIS.get(int(chassis)) if chassis.isdigit() else None
     if known is not None:
         return known
@@ -161,17 +204,28 @@ def _has_battery(sysfs: str) -> bool:
     )
 
 
-def _disks(sysfs: str, virtualisation: str) -> tuple[int | None, int | None]:
+def _disks(sysfs: str, kind: str) -> tuple[int | None, int | None]:
     """(rotating, solid state) of the disks with hardware behind them; unknown in a virtual machine."""
-    if virtualisation != "none":
+    if kind != "none":
         return None, None
     rotational = [
         _text(f"{sysfs}/block/{name}/queue/rotational").strip()
         for name in _names(f"{sysfs}/block")
-        if os.path.exists(f"{sysfs}/block/{name}/device")
-        and _text(f"{sysfs}/block/{name}/removable").strip() != "1"
+        if _is_built_in(f"{sysfs}/block/{name}")
     ]
     return (rotational.count("1"), rotational.count("0")) if rotational else (None, None)
+
+
+def _is_built_in(disk: str) -> bool:
+    """Whether a disk has hardware behind it in this case: no stick, no card, no USB disk, no volume of a storage network."""
+    if not os.path.exists(f"{disk}/device"):
+        return False
+    if _text(f"{disk}/removable").strip() == "1" or _text(f"{disk}/hidden").strip() == "1":
+        return False  # hidden: one path of several to an NVMe disk
+    if _text(f"{disk}/device/type").strip() == "SD":
+        return False
+    place = os.path.realpath(disk)
+    return not any(word in place for word in _ELSEWHERE)
 
 
 def _memory_bytes(meminfo: str) -> int | None:
@@ -182,21 +236,22 @@ def _memory_bytes(meminfo: str) -> int | None:
     return None
 
 
-def _firmware_year(bios_date: str) -> int | None:
+def firmware_year(bios_date: str) -> int | None:
     """From the DMI form month/day/year."""
     year = bios_date.strip().rpartition("/")[2]
     return int(year) if year.isdigit() and 1990 <= int(year) <= 2200 else None
 
 
 def _os_version(os_release: str) -> str | None:
+    """Name and version, `Debian 13`: without GNU/Linux, code name and build. Source: os-release(5)."""
+    said: dict[str, str] = {}
     for line in os_release.splitlines():
-        if line.startswith("PRETTY_NAME="):
-            return fact_text(line.partition("=")[2].strip('"'))
-    return None
-
-
-def _fact(path: str) -> str | None:
-    return fact_text(_text(path))
+        key, _, value = line.partition("=")
+        said[key.strip()] = value.strip().strip("\"'")
+    name = said.get("NAME", "").removesuffix(" GNU/Linux")
+    if not name:
+        return fact_text(said.get("PRETTY_NAME", ""))
+    return fact_text(f"{name} {said.get('VERSION_ID', '')}")
 
 
 def _text(path: str) -> str:

@@ -12,7 +12,7 @@ import json
 from datetime import date
 from typing import Any, NamedTuple, TypeAlias
 
-from veilleuse.wire.limits import CELL_BUCKETS, GAP_ID_BYTES
+from veilleuse.wire.limits import BUCKETS, GAP_ID_BYTES
 from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, State, Supply
 
 # ------------------------------------------------------------------------------------- readings
@@ -68,10 +68,14 @@ class GpuBusyReading(NamedTuple):
 
 
 class UnitReading(NamedTuple):
-    """CPU time of one systemd service or guest, cumulative. Servers only, opt-in."""
+    """CPU time of one systemd service or guest, cumulative. Servers only, opt-in.
+
+    One reading a name. Instances that share a name are added up by the source, so that their sum never falls while one of
+    them lives: the ticker takes a smaller value for a unit that was started again.
+    """
 
     name: str
-    """`unit:<name>` without instance, or `guest:<id>`."""
+    """`unit:<name>` without instance, or `guest:<id>`; wire.limits.UNIT_PATTERN."""
     cpu_milliseconds: int
 
 
@@ -199,6 +203,12 @@ class Tick(NamedTuple):
     agent_rss_bytes: int = 0
     idle_run_milliseconds: int = 0
     """How long the machine had been on_idle without a break at the end of this tick; 0 unless on_idle."""
+    displays_on: tuple[int, ...] | None = None
+    """External displays on, in the order of wire.limits.DISPLAY_SIZES; None = not known."""
+    gpu_busy_ratio: float | None = None
+    """All GPUs averaged, 0 to 1; None = not known."""
+    units: tuple[tuple[str, int], ...] = ()
+    """(unit, CPU milliseconds) over this tick."""
 
 
 # ---------------------------------------------------------------------------------------- records
@@ -232,7 +242,7 @@ CellKey: TypeAlias = tuple[Band, State, Supply]
 class Cell:
     """The sums of one (band, state, supply), while they grow and when they are sent."""
 
-    __slots__ = ("buckets", "energies", "milliseconds", "sums")
+    __slots__ = ("buckets", "energies", "milliseconds", "sums", "units", "window_energies")
 
     def __init__(
         self,
@@ -240,6 +250,8 @@ class Cell:
         energies: dict[Point, tuple[int, int]] | None = None,
         sums: dict[str, int] | None = None,
         buckets: dict[str, list[int]] | None = None,
+        window_energies: dict[Point, tuple[int, int]] | None = None,
+        units: dict[str, int] | None = None,
     ) -> None:
         self.milliseconds = milliseconds
         self.energies: dict[Point, tuple[int, int]] = {} if energies is None else energies
@@ -247,7 +259,13 @@ class Cell:
         self.sums: dict[str, int] = {} if sums is None else sums
         """CELL_SUMS that were measured; a missing name is absent, never zero."""
         self.buckets: dict[str, list[int]] = {} if buckets is None else buckets
-        """CELL_BUCKETS that were measured."""
+        """BUCKETS that were measured."""
+        self.window_energies: dict[Point, tuple[int, int]] = (
+            {} if window_energies is None else window_energies
+        )
+        """The part of `energies` that lies inside declared update windows; a point of which nothing does is missing."""
+        self.units: dict[str, int] = {} if units is None else units
+        """Unit → CPU milliseconds; servers only, opt-in."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cell) and self._parts() == other._parts()
@@ -258,20 +276,29 @@ class Cell:
         return f"Cell{self._parts()!r}"
 
     def _parts(self) -> tuple[object, ...]:
-        return self.milliseconds, self.energies, self.sums, self.buckets
+        return self.milliseconds, self.energies, self.sums, self.buckets, self.window_energies, self.units
 
     def add_sum(self, name: str, value: int) -> None:
         """Add a measured value ≥ 0 to one of CELL_SUMS."""
         self.sums[name] = self.sums.get(name, 0) + value
 
     def add_bucket(self, name: str, index: int, milliseconds: int) -> None:
-        """Add milliseconds to one bucket of one of CELL_BUCKETS."""
-        self.buckets.setdefault(name, [0] * CELL_BUCKETS[name])[index] += milliseconds
+        """Add milliseconds to one bucket of one of BUCKETS."""
+        self.buckets.setdefault(name, [0] * BUCKETS[name])[index] += milliseconds
 
     def add_energy(self, point: Point, energy_millijoules: int, covered_milliseconds: int) -> None:
         """Add energy seen at one point."""
         energy, covered = self.energies.get(point, (0, 0))
         self.energies[point] = (energy + energy_millijoules, covered + covered_milliseconds)
+
+    def add_window_energy(self, point: Point, energy_millijoules: int, covered_milliseconds: int) -> None:
+        """Tell apart energy that `add_energy` was given too: it lies inside an update window."""
+        energy, covered = self.window_energies.get(point, (0, 0))
+        self.window_energies[point] = (energy + energy_millijoules, covered + covered_milliseconds)
+
+    def add_unit(self, name: str, cpu_milliseconds: int) -> None:
+        """Add CPU time of one unit."""
+        self.units[name] = self.units.get(name, 0) + cpu_milliseconds
 
 
 class Record(NamedTuple):
@@ -367,7 +394,7 @@ def _record_to_plain(record: Record) -> dict[str, Any]:
         key=lambda p: (p.kind, p.domain, p.boundary, p.subject),
     )
     index = {point: position for position, point in enumerate(points)}
-    return {
+    plain = {
         "period": _period_to_plain(record.period),
         "calendar": record.calendar_sha256,
         "rule": record.idle_rule_version,
@@ -385,11 +412,23 @@ def _record_to_plain(record: Record) -> dict[str, Any]:
         "gaps": [[*key, ms] for key, ms in record.gaps.items()],
         "rss": record.max_rss_bytes,
     }
+    # Beside the cells, by their place, and only where there is any: a program that does not know them reads the rest.
+    windows = [
+        [place, index[point], *energy]
+        for place, cell in enumerate(record.cells.values())
+        for point, energy in cell.window_energies.items()
+    ]
+    units = [[place, cell.units] for place, cell in enumerate(record.cells.values()) if cell.units]
+    if windows:
+        plain["windows"] = windows
+    if units:
+        plain["units"] = units
+    return plain
 
 
 def _record_from_plain(raw: dict[str, Any]) -> Record:
     points = [Point(PointKind(k), d, Boundary(b), s) for k, d, b, s in raw["points"]]
-    return Record(
+    record = Record(
         period=_period_from_plain(raw["period"]),
         calendar_sha256=raw["calendar"],
         idle_rule_version=raw["rule"],
@@ -402,3 +441,9 @@ def _record_from_plain(raw: dict[str, Any]) -> Record:
         gaps={(GapReason(reason), source): ms for reason, source, ms in raw["gaps"]},
         max_rss_bytes=raw["rss"],
     )
+    cells = list(record.cells.values())
+    for place, i, mj, ms in raw.get("windows", ()):
+        cells[place].window_energies[points[i]] = (mj, ms)
+    for place, units in raw.get("units", ()):
+        cells[place].units = units
+    return record

@@ -94,8 +94,8 @@ class ServiceManager(Protocol):
 class Source(Protocol):
     """One way of measuring energy or supply.
 
-    Life: constructed with `SourceContext` (no I/O), `open` once, then `read` every tick, `close` at the end. A source never raises
-    anything but the two errors named here; it reads, it does not compute: differences are the ticker's.
+    Life: constructed with `SourceContext` (no I/O), `open` (again after PointsChanged), then `read` every tick, `close` at the end. A source never raises
+    anything but the errors named here; it reads, it does not compute: differences are the ticker's.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Source(Protocol):
     def read(self) -> tuple[Reading, ...]:
         """One reading per point that can be read now; a point that cannot be is missing, never 0.
 
-        Raises ReadFailed when nothing can be read.
+        Raises ReadFailed when nothing can be read; PointsChanged when `open` would offer other points now: it is called again.
         """
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class MeterSpec(NamedTuple):
     """`machine` when it sees this machine alone, else `meter:<name>`: the collector knows whose it is, and in what shares."""
     boundary: Boundary
     every_seconds: int
-    """Between two reads, 10 to 300."""
+    """Between two reads, 10 to 60: a counter is read every 20 s at most, a gauge holds for three intervals."""
     timeout_seconds: float
     """Longest one read may take."""
     ceiling_watts: float
@@ -170,6 +170,13 @@ class SourceContext(NamedTuple):
     """File that the polling process publishes in (publication.py)."""
     helper: str = ""
     """File that the helper with the rights to read RAPL publishes in; absent where none runs."""
+    salt: str = ""
+    """File of the salt that never leaves this machine; not there before the first contact."""
+
+    @property
+    def devfs(self) -> str:
+        """Root of the device files: beside sysfs, so that a captured tree has its own, or none."""
+        return self.sysfs.rpartition("/")[0] + "/dev"
 
 
 class ResidentSpool(Protocol):

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading
+from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 VERSION: Final = 1
 LARGEST_BYTES: Final = 256 * 1024
+_LARGEST_INTEGER: Final = 2**63 - 1
 
 
 class Published(NamedTuple):
@@ -41,6 +43,9 @@ class Outcome(NamedTuple):
     """ok, failed, or as SourceUnavailable has it."""
     reason: str = ""
     remedy: str = ""
+    successes: int = 0
+    """Reads since the writer began."""
+    failures: int = 0
 
 
 class Publication(NamedTuple):
@@ -50,6 +55,19 @@ class Publication(NamedTuple):
     points: tuple[Point, ...]
     """All that the sources offer, readable now or not."""
     outcomes: tuple[Outcome, ...]
+    boot_id: str = ""
+    """Of the boot the times belong to; empty = not told. It never leaves the machine."""
+
+
+def is_publishable(reading: Reading) -> bool:
+    """Whether `read_publication` would take it: one value that it would not costs a reader all the others too."""
+    if isinstance(reading, EnergyCounter):
+        turn = reading.range_microjoules
+        wholes = (reading.energy_microjoules, 0 if turn is None else turn)
+        return all(map(_is_whole, wholes)) and 0 < reading.ceiling_watts < float("inf")
+    if isinstance(reading, PowerGauge):
+        return _is_whole(reading.power_milliwatts)
+    return isinstance(reading, GpuBusyReading) and 0 <= reading.busy_ratio <= 1
 
 
 def publish(path: Path, publication: Publication, *, mode: int = 0o600) -> None:
@@ -61,13 +79,16 @@ def publish(path: Path, publication: Publication, *, mode: int = 0o600) -> None:
             "points": [[p.kind, p.domain, p.boundary, p.subject] for p in points],
             "readings": [_to_plain(one, points) for one in publication.readings],
             "outcomes": [list(one) for one in publication.outcomes],
+            "boot": publication.boot_id,
         },
         separators=(",", ":"),
     )
     fresh = path.with_name(f".{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(fresh, flags, mode)
     with open(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(descriptor, mode)
+        if hasattr(os, "fchmod"):  # not on Windows before 3.13
+            os.fchmod(descriptor, mode)
         file.write(text)
     fresh.replace(path)
 
@@ -81,15 +102,30 @@ def read_publication(path: str) -> Publication:
     try:
         raw = json.loads(text)
         if raw["version"] != VERSION:
-            raise ValueError(f"{path} is of version {raw['version']}, not {VERSION}: update both programs")
-        points = tuple(Point(PointKind(k), str(d), Boundary(b), str(s)) for k, d, b, s in raw["points"])
+            raise ValueError(f"it is of version {raw['version']}, not {VERSION}: update both programs")
+        points = tuple(_point(*one) for one in raw["points"])
         return Publication(
             tuple(_from_plain(one, points) for one in raw["readings"]),
             points,
-            tuple(Outcome(*map(str, one)) for one in raw["outcomes"]),
+            tuple(_outcome(*one) for one in raw["outcomes"]),
+            str(raw.get("boot", "")),
         )
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{path} is no publication: {error}") from error
+
+
+def _point(kind: str, domain: str, boundary: str, subject: str) -> Point:
+    prefix, _, meter = subject.partition(":")
+    named = subject == "machine" or (prefix == "meter" and FACT_PATTERN.fullmatch(meter))
+    if not FACT_PATTERN.fullmatch(domain) or not named:
+        raise ValueError(f"not a point: {domain!r} of {subject!r}")
+    return Point(PointKind(kind), domain, Boundary(boundary), subject)
+
+
+def _outcome(
+    name: str, word: str, reason: str, remedy: str, successes: int = 0, failures: int = 0
+) -> Outcome:
+    return Outcome(str(name), str(word), str(reason), str(remedy), _whole(successes), _whole(failures))
 
 
 def _to_plain(one: Published, points: Sequence[Point]) -> list[Any]:
@@ -108,20 +144,33 @@ def _to_plain(one: Published, points: Sequence[Point]) -> list[Any]:
 def _from_plain(raw: list[Any], points: Sequence[Point]) -> Published:
     reading: Reading
     match raw:
-        case [
-            "counter",
-            int(at),
-            int(every),
-            int(index),
-            int(energy),
-            int() | None as turn,
-            int() | float() as ceiling,
-        ]:
-            reading = EnergyCounter(points[index], energy, turn, float(ceiling))
-        case ["gauge", int(at), int(every), int(index), int(power)]:
-            reading = PowerGauge(points[index], power)
-        case ["gpu_busy", int(at), int(every), int() | float() as ratio]:
+        case ["counter", at, every, index, energy, turn, int() | float() as ceiling]:
+            around = None if turn is None else _whole(turn)
+            reading = EnergyCounter(_of(points, index), _whole(energy), around, float(ceiling))
+            if not 0 < reading.ceiling_watts < float("inf"):
+                raise ValueError(f"not a reading: {raw!r}")
+        case ["gauge", at, every, index, power]:
+            reading = PowerGauge(_of(points, index), _whole(power))
+        case ["gpu_busy", at, every, int() | float() as ratio] if 0 <= ratio <= 1:
             reading = GpuBusyReading(float(ratio))
         case _:
             raise ValueError(f"not a reading: {raw!r}")
-    return Published(reading, at, every)
+    return Published(reading, _whole(at), _whole(every))
+
+
+def _of(points: Sequence[Point], index: object) -> Point:
+    position = _whole(index)
+    if position >= len(points):
+        raise ValueError(f"there is no point {position}")
+    return points[position]
+
+
+def _whole(value: object) -> int:
+    """An integer, 0 to 2^63 - 1: nothing that would count backwards, or for ever."""
+    if not isinstance(value, int) or not _is_whole(value):
+        raise ValueError(f"not a whole number: {value!r}")
+    return value
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_INTEGER

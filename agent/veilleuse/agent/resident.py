@@ -12,21 +12,21 @@ import logging
 import os
 import signal
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from veilleuse.agent.clock import SystemClock
+from veilleuse.agent.clock import SLEEP_AHEAD, SystemClock
 from veilleuse.agent.contacts import Contacts
 from veilleuse.agent.errors import AgentError, SpoolDamaged, SpoolError
 from veilleuse.agent.fold import Fold, SiteCalendar
 from veilleuse.agent.grain import grain_of
 from veilleuse.agent.locks import RUN_LOCK, ProcessLock
-from veilleuse.agent.machine import Machine, detect
-from veilleuse.agent.model import Gap, Instant, Reading, Record, Tick
-from veilleuse.agent.ports import Clock, ControlKey, ServiceManager, SourceContext
+from veilleuse.agent.measuring import default_supply, make_ticker, open_late, open_sources, source_context
+from veilleuse.agent.model import Gap, Instant, Tick
+from veilleuse.agent.poller import Poller, something_to_poll
+from veilleuse.agent.ports import Clock, ControlKey, ServiceManager
 from veilleuse.agent.salvage import open_spool
 from veilleuse.agent.selfmetrics import own_usage
 from veilleuse.agent.settings import AgentSettings, allowed_population, join_file_path
-from veilleuse.agent.sources import Sources, open_all
 from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool, gap_over, gap_row
 from veilleuse.agent.state import (
     WHY_SHUTDOWN,
@@ -34,15 +34,14 @@ from veilleuse.agent.state import (
     WHY_TICK,
     ClockGuard,
     LastSign,
+    SleepWatch,
     Timeline,
     reconstruct,
 )
-from veilleuse.agent.ticker import Ticker
 from veilleuse.agent.trial import Standing, look
 from veilleuse.wire.bands import Calendar, CalendarError
-from veilleuse.wire.limits import HOUR_MILLISECONDS
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
-from veilleuse.wire.vocabulary import GapReason, Population, Supply
+from veilleuse.wire.vocabulary import GapReason, Population
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +65,20 @@ def run(
         contacts = Contacts(
             state, config_file, settings.collector.contact_seconds, join_file=join_file_path(settings)
         )
-        resident = Resident(settings, clock, contacts, manager or NoServiceManager())
+        devfs = source_context(settings).devfs
+        poller = Poller(state, config_file, lambda: something_to_poll(settings, devfs))
+        resident = Resident(settings, clock, contacts, manager or NoServiceManager(), poller)
 
         def stop(*_: object) -> None:
             resident.stopped = True
             clock.wake()
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        def sleep_ahead(*_: object) -> None:
+            resident.sleep_announced = True
+            clock.wake()
+
+        handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, **dict.fromkeys(SLEEP_AHEAD, sleep_ahead)}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             resident.begin()
             while not resident.stopped and not resident.begins_again:
@@ -107,14 +113,22 @@ class Resident:
     """The loop, one step at a time, so that tests can turn it with their own clock."""
 
     def __init__(
-        self, settings: AgentSettings, clock: Clock, contacts: Contacts, manager: ServiceManager
+        self,
+        settings: AgentSettings,
+        clock: Clock,
+        contacts: Contacts,
+        manager: ServiceManager,
+        poller: Poller | None = None,
     ) -> None:
-        """Opens the spool and the sources. Raises AgentError or ConfigurationError."""
+        """Opens the spool and the sources; without a poller none is started. Raises AgentError or ConfigurationError."""
         self.stopped = False
+        self.sleep_announced = False
+        """Since the last step somebody said that the machine is about to sleep."""
         self._settings = settings
         self._clock = clock
         self._contacts = contacts
         self._manager = manager
+        self._poller = poller
         self._path = settings.paths.state / FILE_NAME
         self._queue: list[str] = []
         """Rows not yet in the spool."""
@@ -138,6 +152,7 @@ class Resident:
         self._last_sign = self._read_last_sign()
         self._guard: ClockGuard | None = None
         self._timeline = Timeline()
+        self._sleep_watch = SleepWatch()
         self._reconstructed = False
         self._checkpoint_due = 0  # boot-time, ms
         self._failing = False
@@ -151,6 +166,8 @@ class Resident:
             extra = {"source": missing.name, "reason": missing.reason, "remedy": missing.remedy}
             log.info("source not available here", extra=extra)
         now, _ = self._ticker.tick()
+        if self._poller is not None:
+            self._poller.step(now)
         self._guard = self._clock_guard(now)
         self._take(now, ())
         self._save(now, WHY_TICK, checkpoint=True)
@@ -167,17 +184,23 @@ class Resident:
 
     def step(self) -> None:
         """One tick: poll, fold, write what is complete, look after the sender."""
-        now, ticks = self._ticker.tick()
+        announced, self.sleep_announced = self.sleep_announced, False
+        now, ticks = self._ticker.tick(last=announced)
         self._take(now, ticks)
-        due = now.boottime_milliseconds >= self._checkpoint_due
+        turned = self._sleep_watch.look(now, announced=announced)
+        due = turned or now.boottime_milliseconds >= self._checkpoint_due
         trial = self._configured.trial
+        if due:
+            self._sources = open_late(self._settings, self._machine, self._sources, self._ticker)
         if due or self._contact_ended or (trial is not None and trial.is_over(now)):
             self._refresh(now)
         if due or self._queue or self._changes:
-            self._save(now, WHY_TICK, checkpoint=due)
+            self._save(now, self._sleep_watch.why, checkpoint=due)
         self._contact_ended = self._contacts.step(
             now, self._unix(now), self._spool, self._population, self._period_milliseconds
         )
+        if self._poller is not None:
+            self._poller.step(now)
         self._manager.alive()
 
     @property
@@ -199,6 +222,8 @@ class Resident:
             self._save(now, why, checkpoint=True)
             if self._queue:
                 log.error("rows lost: the spool could not be written", extra={"rows": len(self._queue)})
+        if self._poller is not None:
+            self._poller.stop()
         self._contacts.stop()
         self._sources.close()
         self._spool.close()
@@ -290,10 +315,10 @@ class Resident:
     def _schedule(self, calendar: str, sha256: str, now: Instant) -> None:
         try:
             site = SiteCalendar(Calendar.from_json(calendar), sha256)
+            first_day = self._fold.schedule(site, self._unix(now))
         except CalendarError as error:
             log.error("calendar not usable, the present one stays", extra={"reason": str(error)})
             return
-        first_day = self._fold.schedule(site, self._unix(now))
         log.debug("calendar scheduled", extra={"from": first_day.isoformat(), "sha256": sha256})
 
     # ------------------------------------------------------------------------------------- saving
@@ -361,6 +386,7 @@ class Resident:
     def _health(self) -> str:
         usage = own_usage()
         rows: list[dict[str, Any]] = self._ticker.health()
+        rows += [] if self._poller is None else self._poller.health()
         for missing in self._sources.unavailable:
             outcome = {"successes": 0, "failures": 0, "unavailable": missing.word, "points": []}
             rows.append({"name": missing.name, "reason": missing.reason, "remedy": missing.remedy, **outcome})
@@ -404,39 +430,6 @@ class Resident:
             return None
 
 
-# -------------------------------------------------------------------------------------- composing
-
-
-def default_supply(machine: Machine) -> Supply:
-    """What feeds a machine of which no source tells: the mains, unless it has a battery."""
-    return Supply.UNKNOWN if machine.has_battery else Supply.AC
-
-
-def open_sources(settings: AgentSettings) -> tuple[Machine, Sources]:
-    """What the machine is, and its sources, opened. Raises ConfigurationError on an unknown source."""
-    sysfs, procfs = str(settings.paths.sysfs), str(settings.paths.procfs)
-    machine = detect(sysfs, procfs, device_class=settings.measure.device_class)
-    context = SourceContext(sysfs, procfs, machine.virtualisation, settings.measure.fake_watts)
-    return machine, open_all(settings.measure.sources, context)
-
-
-def make_ticker(clock: Clock, machine: Machine, sources: Sources, tick_milliseconds: int) -> Ticker:
-    """A ticker over opened sources."""
-    return Ticker(
-        clock,
-        tuple((opened.source, opened.points) for opened in sources.opened),
-        sources.load,
-        default_supply=default_supply(machine),
-        tick_milliseconds=tick_milliseconds,
-        usage=_usage,
-    )
-
-
-def _usage() -> tuple[int, int]:
-    usage = own_usage()
-    return usage.cpu_milliseconds, usage.rss_bytes
-
-
 def _make_directory(state: Path) -> None:
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -444,45 +437,3 @@ def _make_directory(state: Path) -> None:
         raise AgentError(
             f"cannot make {state}: {error.strerror}; create it for the agent's user, or set paths.state"
         ) from error
-
-
-# ------------------------------------------------------------------------------------------- once
-
-
-class Glance(NamedTuple):
-    """What a short look at this machine gives."""
-
-    machine: Machine
-    sources: Sources
-    """Closed already; what was opened and what is not available."""
-    readings: tuple[tuple[str, Reading], ...]
-    """(source, reading) of the last poll."""
-    ticks: tuple[Tick, ...]
-    records: tuple[Record, ...]
-    """One, or two over an hour's edge; as a server would keep it, not filled up. Nothing of it is stored or sent."""
-
-
-def once(settings: AgentSettings, seconds: float, clock: Clock | None = None) -> Glance:
-    """Two polls `seconds` apart. Raises ConfigurationError."""
-    if clock is not None:
-        return _glance(settings, seconds, clock)
-    own_clock = SystemClock(str(settings.paths.procfs))
-    try:
-        return _glance(settings, seconds, own_clock)
-    finally:
-        own_clock.close()
-
-
-def _glance(settings: AgentSettings, seconds: float, clock: Clock) -> Glance:
-    machine, sources = open_sources(settings)
-    try:
-        ticker = make_ticker(clock, machine, sources, round(seconds * 1000))
-        ticker.tick()
-        clock.sleep(round(seconds * 1000))
-        _, ticks = ticker.tick(last=True)
-    finally:
-        sources.close()
-    fold = Fold(Population.SERVER, HOUR_MILLISECONDS)
-    closed = [record for tick in ticks for record in fold.add(tick)]
-    readings = tuple((polled.source.name, reading) for polled in ticker.polled for reading in polled.readings)
-    return Glance(machine, sources, readings, ticks, (*closed, *fold.flush()))

@@ -35,6 +35,14 @@ class Paths(Section):
     procfs: Path = setting(
         Path("/proc"), "Root of procfs; another one for tests and `doctor` on a captured tree."
     )
+    meters: Path = setting(
+        Path("/etc/veilleuse/meters.toml"),
+        "File of the meters outside this machine that it reads: UPS, PDU, plugs, a BMC by network. Needed by nobody else.",
+    )
+    rapl_helper: Path = setting(
+        Path("/run/veilleuse-rapl/readings.json"),
+        "File that the RAPL helper writes, and that is read where the processor's energy counters themselves may not be.",
+    )
 
 
 class Collector(Section):
@@ -87,6 +95,10 @@ class Measure(Section):
     )
     sources: tuple[str, ...] = setting(
         (), "Sources to use, by name; empty = all that this machine has, `fake` excepted."
+    )
+    units: bool = setting(
+        False,
+        "Tell the CPU time of each systemd service (without its instance) and of each QEMU guest (under a pseudonym). Servers only.",
     )
     fake_watts: float = setting(
         0.0, "Power the `fake` source pretends to measure. For tests only.", minimum=0, maximum=100000

@@ -35,11 +35,16 @@ HELD_TICKS: Final = 720
 LONGEST_RECONSTRUCTION_MILLISECONDS: Final = 400 * MILLISECONDS_PER_DAY
 """Longer silence is not cut into records: it is one undated gap."""
 
+SUSPEND_PATIENCE_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
+"""Awake for this long after a suspend was announced: it did not come about. Drivers may take tens of seconds to get ready."""
+
 WHY_TICK: Final = "tick"
 WHY_STOP: Final = "stop"
 """The service was stopped while the machine went on: what follows is unknown."""
 WHY_SHUTDOWN: Final = "shutdown"
+"""The machine's own end was the reason: off until the next boot."""
 WHY_SUSPEND: Final = "suspend"
+"""The machine was about to sleep: asleep until it is seen awake, or until the next boot. docs/states.md."""
 
 
 def state_of(load: LoadDelta | None, duration_milliseconds: int) -> State:
@@ -70,6 +75,35 @@ def asleep_milliseconds(previous: Instant, now: Instant) -> int:
     elapsed = now.boottime_milliseconds - previous.boottime_milliseconds
     asleep = elapsed - (now.monotonic_milliseconds - previous.monotonic_milliseconds)
     return min(asleep, elapsed) if asleep >= SHORTEST_SLEEP_MILLISECONDS else 0
+
+
+class SleepWatch:
+    """What the sign of life gives as its reason while the machine goes to sleep. docs/decisions/0025."""
+
+    def __init__(self) -> None:
+        self._announced: Instant | None = None
+
+    @property
+    def why(self) -> str:
+        """WHY_SUSPEND from the announcement until it has slept or has stayed awake, else WHY_TICK."""
+        return WHY_TICK if self._announced is None else WHY_SUSPEND
+
+    def look(self, now: Instant, *, announced: bool) -> bool:
+        """Whether the sign of life has to be written now, whatever is due: its reason has just changed.
+
+        `announced`: since the last look somebody said that the machine is about to sleep.
+        """
+        before = self._announced
+        if announced:
+            self._announced = now
+            return True
+        if before is None:
+            return False
+        awake = now.monotonic_milliseconds - before.monotonic_milliseconds
+        if asleep_milliseconds(before, now) or awake >= SUSPEND_PATIENCE_MILLISECONDS:
+            self._announced = None
+            return True
+        return False
 
 
 # ---------------------------------------------------------------------------- before the start
@@ -120,7 +154,8 @@ def reconstruct(last: LastSign | None, start: Instant, boot_id: str, supply: Sup
     """The time between the last sign of life and the start of the agent. METHOD.md §4.
 
     Same boot: `asleep` is what boot-time has more than monotonic time; the rest is `unknown`: the agent did not run.
-    Another boot: `off` up to the boot after a clean shutdown, else `unknown`; from the boot to the start `unknown`.
+    Another boot: up to it `off` after a clean shutdown, `asleep` after an announced suspend that nobody saw end (a battery
+    that died asleep), else `unknown`; from the boot to the start `unknown`.
     `start` must hold a trusted Unix time; a sign that was made under a wrong clock says nothing about another boot.
     """
     if last is None:
@@ -133,12 +168,16 @@ def reconstruct(last: LastSign | None, start: Instant, boot_id: str, supply: Sup
         return Silence()
     if start.unix_milliseconds - since > LONGEST_RECONSTRUCTION_MILLISECONDS:
         return Silence(undated_milliseconds=start.unix_milliseconds - since)
-    before = State.OFF if last.why == WHY_SHUTDOWN else State.UNKNOWN
+    before = _UNTIL_THE_BOOT.get(last.why, State.UNKNOWN)
     pieces = (
         (since, booted - since, before),
         (max(since, booted), start.unix_milliseconds - max(since, booted), State.UNKNOWN),
     )
     return Silence(_ticks(pieces, supply))
+
+
+_UNTIL_THE_BOOT: Final = {WHY_SHUTDOWN: State.OFF, WHY_SUSPEND: State.ASLEEP}
+"""METHOD.md §4.2: at any length. In both the machine is proved not to have been on, and no more is known of it."""
 
 
 def _within_boot(last: LastSign, start: Instant, supply: Supply) -> Silence:

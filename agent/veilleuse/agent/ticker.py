@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from veilleuse.agent.errors import ReadFailed
+from veilleuse.agent.errors import PointsChanged, ReadFailed
 from veilleuse.agent.model import (
     Delta,
+    DisplaysReading,
     EnergyCounter,
+    GpuBusyReading,
     Instant,
     LoadCounters,
     LoadDelta,
@@ -19,13 +22,17 @@ from veilleuse.agent.model import (
     PointEnergy,
     PowerGauge,
     Reading,
+    Reset,
     SupplyReading,
     Tick,
+    UnitReading,
     Wrapped,
     difference,
 )
 from veilleuse.agent.ports import Clock, LoadSource, Source
 from veilleuse.agent.state import asleep_milliseconds, state_of
+from veilleuse.agent.unit_times import UnitTimes
+from veilleuse.wire.limits import DISPLAY_SIZES, MAX_DISPLAYS_PER_SIZE
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
 from veilleuse.wire.vocabulary import PointKind, State, Supply
@@ -41,18 +48,30 @@ NEVER_STILL: Final = frozenset({PointKind.RAPL})
 """Counters that cannot stand still on a running machine: one that does is stuck, not at 0 W."""
 
 
+class Seen(NamedTuple):
+    """What the sources tell of the machine beside energy, now."""
+
+    supply: Supply
+    displays_on: tuple[int, ...] | None
+    gpu_busy_ratio: float | None
+
+
 class Polled:
     """One source, with what the ticker keeps of it."""
 
-    __slots__ = ("counters", "failures", "points", "readings", "source", "successes")
+    __slots__ = ("counters", "doubted", "failures", "points", "readings", "source", "successes", "units")
 
     def __init__(self, source: Source, points: tuple[Point, ...]) -> None:
         self.source = source
         self.points = points
         self.counters: dict[Point, tuple[EnergyCounter, int]] = {}
         """Last value of each point and its boot-time, ms; only these may be subtracted from."""
+        self.doubted: set[Point] = set()
+        """Their counter began again, or lied once: nothing of it is believed until a second value follows from the first."""
         self.readings: tuple[Reading, ...] = ()
         """Of the last poll; empty when it failed."""
+        self.units: UnitTimes | None = None
+        """Once it has given any."""
         self.successes = 0
         self.failures = 0
 
@@ -86,6 +105,7 @@ class Ticker:
         self._end_unix = 0
         self._load: LoadCounters | None = None
         self._supply: Supply = default_supply
+        self._processors = os.cpu_count() or 1
         self._own_cpu = 0
         self._idle_run = 0
         self._held: list[Tick] = []
@@ -107,21 +127,26 @@ class Ticker:
         for polled in self.polled:
             self._poll(polled)
         counters = self._read_load()
-        supply = self._read_supply()
+        seen = self._observe()
         own_cpu, rss = self._usage()
         previous = self._previous
         ticks: tuple[Tick, ...] = ()
         if previous is None:
             self._end_unix = now.unix_milliseconds
+            self._unit_times(0, now.boottime_milliseconds)
             self._keep_counters(now.boottime_milliseconds)
         elif now.boottime_milliseconds <= previous.boottime_milliseconds:
             # The same millisecond: the next poll takes it all.
             return now, self._settled(previous.boottime_milliseconds, last)
         else:
-            self._held += self._stretches(previous, now, counters, supply, (own_cpu - self._own_cpu, rss))
+            self._held += self._stretches(previous, now, counters, seen, (own_cpu - self._own_cpu, rss))
             ticks = self._settled(now.boottime_milliseconds, last)
-        self._previous, self._load, self._supply, self._own_cpu = now, counters, supply, own_cpu
+        self._previous, self._load, self._supply, self._own_cpu = now, counters, seen.supply, own_cpu
         return now, ticks
+
+    def add(self, source: Source, points: tuple[Point, ...]) -> None:
+        """One more opened source, from the next poll on."""
+        self.polled = (*self.polled, Polled(source, points))
 
     def health(self) -> list[dict[str, Any]]:
         """Outcomes per source since the start, as `ControlKey.SOURCES` keeps them."""
@@ -147,7 +172,11 @@ class Ticker:
 
     def _poll(self, polled: Polled) -> None:
         try:
-            polled.readings = polled.source.read()
+            try:
+                polled.readings = polled.source.read()
+            except PointsChanged:
+                polled.points = polled.source.open()
+                polled.readings = polled.source.read()
         except ReadFailed as error:
             self._failed(polled, error)
         except Exception as error:  # a source with a defect costs its own readings, nothing else
@@ -172,14 +201,24 @@ class Ticker:
             log.log(event, "source failed", extra={"source": self._load_source.name, "reason": str(error)})
             return None
         self.load_successes += 1
+        self._processors = len(counters.cpu_total_milliseconds) or self._processors
         return counters
 
-    def _read_supply(self) -> Supply:
+    def _observe(self) -> Seen:
+        """The first source that tells the supply, or the displays, is believed; GPUs of several sources are averaged."""
+        supply: Supply | None = None
+        displays: tuple[int, ...] | None = None
+        ratios: list[float] = []
         for polled in self.polled:
             for reading in polled.readings:
                 if isinstance(reading, SupplyReading):
-                    return reading.supply
-        return self._default_supply
+                    supply = supply or reading.supply
+                elif isinstance(reading, DisplaysReading):
+                    displays = displays or _plausible(reading.on_by_size)
+                elif isinstance(reading, GpuBusyReading) and reading.busy_ratio >= 0:
+                    ratios.append(min(1.0, reading.busy_ratio))
+        busy = sum(ratios) / len(ratios) if ratios else None
+        return Seen(supply or self._default_supply, displays, busy)
 
     # -------------------------------------------------------------------------------- stretches
 
@@ -188,7 +227,7 @@ class Ticker:
         previous: Instant,
         now: Instant,
         counters: LoadCounters | None,
-        supply: Supply,
+        seen: Seen,
         own: tuple[int, int],
     ) -> tuple[Tick, ...]:
         elapsed = now.boottime_milliseconds - previous.boottime_milliseconds
@@ -202,10 +241,10 @@ class Ticker:
         if asleep:
             self._forget_counters()
             self._idle_run = 0
-            during = supply if supply is self._supply else Supply.UNKNOWN
+            during = seen.supply if seen.supply is self._supply else Supply.UNKNOWN
             ticks.append(Tick(start, asleep, State.ASLEEP, during))
         if awake:
-            ticks.append(self._awake(start + asleep, awake, now, counters, supply, own))
+            ticks.append(self._awake(start + asleep, awake, now, counters, seen, own))
         self._keep_counters(now.boottime_milliseconds)
         return tuple(ticks)
 
@@ -215,7 +254,7 @@ class Ticker:
         awake: int,
         now: Instant,
         counters: LoadCounters | None,
-        supply: Supply,
+        seen: Seen,
         own: tuple[int, int],
     ) -> Tick:
         load = None if counters is None or self._load is None else load_between(self._load, counters)
@@ -226,14 +265,28 @@ class Ticker:
             start_unix_milliseconds=start,
             duration_milliseconds=awake,
             state=state,
-            supply=supply,
+            supply=seen.supply,
             energies=energies,
             load=load,
             gaps=gaps,
             agent_cpu_milliseconds=max(0, own[0]),
             agent_rss_bytes=own[1],
             idle_run_milliseconds=self._idle_run,
+            displays_on=seen.displays_on,
+            gpu_busy_ratio=seen.gpu_busy_ratio,
+            units=self._unit_times(awake, now.boottime_milliseconds),
         )
+
+    def _unit_times(self, awake: int, now: int) -> tuple[tuple[str, int], ...]:
+        """CPU time of the units that were read, since their last reading."""
+        found: tuple[tuple[str, int], ...] = ()
+        for polled in self.polled:
+            readings = [reading for reading in polled.readings if isinstance(reading, UnitReading)]
+            if readings:
+                if polled.units is None:
+                    polled.units = UnitTimes()
+                found += polled.units.advance(readings, now, awake, self._processors)
+        return found
 
     # ---------------------------------------------------------------------------------- energies
 
@@ -264,11 +317,17 @@ class Ticker:
         before, read_at = polled.counters.get(reading.point, (None, now - awake))
         missed = self._stretches_since(read_at, now - awake)
         outcome = difference(before, reading, now - read_at)
+        if isinstance(outcome, Reset):
+            polled.doubted.add(reading.point)
         if missed is None or not isinstance(outcome, (Delta, Wrapped)):
             return None
         if missed and _may_turn(reading, now - read_at):
             return None
         if outcome.energy_microjoules == 0 and reading.point.kind in NEVER_STILL:
+            return None
+        if reading.point in polled.doubted:
+            if outcome.energy_microjoules > 0:  # a lie may be told twice
+                polled.doubted.discard(reading.point)
             return None
         whole = self._whole(reading.point, outcome.energy_microjoules)
         if not missed:
@@ -307,6 +366,8 @@ class Ticker:
     def _forget_counters(self) -> None:
         for polled in self.polled:
             polled.counters = {}
+            if polled.units is not None:
+                polled.units.forget()
 
     def _can_wait(self, counter: EnergyCounter, read_at: int, now: int) -> bool:
         """Whether one more tick leaves the counter no time to go round, and no gap of SENSORS.md."""
@@ -314,14 +375,26 @@ class Ticker:
         return longest <= self._gap_milliseconds and not _may_turn(counter, longest)
 
     def _settled(self, now: int, last: bool) -> tuple[Tick, ...]:
-        """The stretches that wait for no counter any more: all, or none."""
-        waiting = any(read_at < now for polled in self.polled for _, read_at in polled.counters.values())
-        held = sum(tick.duration_milliseconds for tick in self._held)
-        if waiting and held < self._gap_milliseconds and not last:
-            return ()
-        settled = tuple(self._held)
-        self._held.clear()
+        """The stretches that no counter waits for any more: those before the value that has been waited with longest."""
+        waiting = [at for polled in self.polled for _, at in polled.counters.values() if at < now]
+        since = now if last or not waiting else min(waiting)
+        kept, start = len(self._held), now
+        while kept and start > since:
+            kept -= 1
+            start -= self._held[kept].duration_milliseconds
+        if now - start >= self._gap_milliseconds:
+            kept = len(self._held)
+        settled = tuple(self._held[:kept])
+        del self._held[:kept]
         return settled
+
+
+def _plausible(on_by_size: tuple[int, ...]) -> tuple[int, ...] | None:
+    """One count for each size, or None: what no desk has is not counted."""
+    possible = len(on_by_size) == len(DISPLAY_SIZES) and all(
+        0 <= count <= MAX_DISPLAYS_PER_SIZE for count in on_by_size
+    )
+    return on_by_size if possible else None
 
 
 def _may_turn(counter: EnergyCounter, milliseconds: int) -> bool:

@@ -18,6 +18,7 @@ from veilleuse.agent.errors import AgentError, AlreadyRunning
 from veilleuse.agent.identity import DIRECTORY, as_owner_of, sync, write_private
 from veilleuse.agent.joinfile import read_join_file
 from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
+from veilleuse.agent.poller import POLL_LOCK, PUBLISHED_FILE
 from veilleuse.agent.settings import AgentSettings, join_file_path
 from veilleuse.agent.spool import FILE_NAME
 
@@ -72,6 +73,7 @@ def _belongings(state: Path) -> Iterator[Path]:
         if (state / name).exists():
             yield state / name
     yield from sorted(state.glob(f"{FILE_NAME}*"))
+    yield from sorted(state.glob(f"*{PUBLISHED_FILE}*"))
 
 
 def _remove(path: Path) -> Path:
@@ -89,8 +91,8 @@ def _remove(path: Path) -> Path:
 
 
 def _forget_locks(state: Path) -> None:
-    """They hold process ids of this machine; nobody can have one open here, both are ours."""
-    for name in (RUN_LOCK, SEND_LOCK):
+    """They hold process ids of this machine; nobody can have one open here, both are ours, and a third only lives beside the first."""
+    for name in (RUN_LOCK, SEND_LOCK, POLL_LOCK):
         (state / name).unlink(missing_ok=True)
 
 

@@ -19,7 +19,8 @@ from veilleuse.collector.model import Host
 from veilleuse.collector.private_socket import socket_path
 
 SOCKET_FILE: Final = "admin.sock"
-MAX_REQUEST_BYTES: Final = 64 * 1024
+MAX_REQUEST_BYTES: Final = 1024 * 1024
+"""A file of meters goes through it; the socket is its owner's alone."""
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 5.0
 

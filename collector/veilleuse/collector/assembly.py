@@ -34,7 +34,7 @@ from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import AgentId, Site
-from veilleuse.collector.ports import Registry
+from veilleuse.collector.ports import Calendars, Calibrations, Forgetting, MeteringStore, Registry
 from veilleuse.collector.private_socket import DOOR_FILE, DOOR_INNER_FILE
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import (
@@ -186,11 +186,16 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             addresses,
             Backups(data_dir, settings.store, store, writer),
             configuring,
-            store.forgetting,
+            *_parts(store),
         )
         yield Collector(
             settings, simulated, health, store, writer, office, derive, addresses, operations, damaged
         )
+
+
+def _parts(store: SqliteStore) -> tuple[Forgetting, Calibrations, MeteringStore, Calendars]:
+    """Of the store, as Operations takes them; for jobs of the writer."""
+    return store.forgetting, store.calibrations, store.metering, store.calendars
 
 
 def _derive_worker(
@@ -203,6 +208,8 @@ def _derive_worker(
         choose,
         plugged_share_ppm=round(settings.derive.laptop_plugged_share * 1_000_000),
         dirty=dirty,
+        metering=store.metering,
+        calibrations=store.calibrations,
     )
 
 

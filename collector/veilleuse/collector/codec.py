@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from veilleuse.collector.model import Cell, Grain, HostHealth, MachineFacts, Point, RecordPeriod, SourceHealth
+from veilleuse.wire.limits import DISPLAY_SIZES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Band,
@@ -40,6 +41,9 @@ BOUNDARIES: Final = _words(Boundary)
 GAP_REASONS: Final = _words(GapReason)
 POPULATIONS: Final = _words(Population)
 DEVICE_CLASSES: Final = _words(DeviceClass)
+
+_SIZES: Final = range(1, len(DISPLAY_SIZES) + 1)
+"""Numbers of telemetry.proto's DisplaySize."""
 
 _NUMBERS: Final[dict[type[StrEnum], dict[StrEnum, int]]] = {
     kind: {word: value for value, word in enumerate(kind, 1)}
@@ -100,7 +104,22 @@ def cell_from_fields(fields: dict[str, Any], points: list[Point]) -> Cell:
         tuple(get("network_rate_milliseconds", ())),
         get("gpu_busy_milliseconds"),
         get("agent_cpu_milliseconds"),
+        get("update_window_milliseconds"),
+        _displays(fields["displays"]) if "displays" in fields else (),
+        tuple(
+            [
+                (points[energy.point_index], energy.energy_millijoules, energy.covered_milliseconds)
+                for energy in get("update_window_energies", ())
+            ]
+        ),
+        tuple([(unit.name, unit.cpu_milliseconds) for unit in get("units", ())]),
     )
+
+
+def _displays(displays: Any) -> tuple[int, ...]:
+    """By size: whoever tells of any size has looked at all, so a size that is not listed was on for 0 ms."""
+    by_size = {one.size: one.milliseconds for one in displays}
+    return tuple([by_size.get(size, 0) for size in _SIZES])
 
 
 def record_period(period: Any, milliseconds: int) -> RecordPeriod:

@@ -12,7 +12,7 @@ from typing import Final
 
 from veilleuse.collector.model import Grain, HostId
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Word
 
 AUTRES: Final = "autres"
 """Name of the row that holds the groups too small to be shown."""
@@ -114,7 +114,14 @@ class BalanceRow:
     """Told twice: after a clock set back, or a machine put back to a snapshot."""
 
 
-EnergyKey = tuple[DeviceClass, Method, Band, State]
+class EnergyClass(Word):
+    """Device classes that no agent runs on: their energy is seen from a machine, or from a meter."""
+
+    MONITOR = "monitor"
+    """External screens, apart from the machine they hang on."""
+
+
+EnergyKey = tuple[DeviceClass | EnergyClass, Method, Band, State]
 
 
 class Detail(StrEnum):
@@ -162,8 +169,12 @@ class GroupSums:
 
     @property
     def derived_milliseconds(self) -> int:
-        """Milliseconds whose energy is known."""
-        return sum(sums.milliseconds for sums in self.energies.values())
+        """Milliseconds of machines whose energy is known: a screen's time is no machine's."""
+        return sum(
+            sums.milliseconds
+            for (device_class, *_), sums in self.energies.items()
+            if device_class is not EnergyClass.MONITOR
+        )
 
 
 @dataclass(frozen=True, slots=True)

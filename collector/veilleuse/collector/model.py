@@ -87,6 +87,14 @@ class Cell:
     network_rate_milliseconds: tuple[int, ...] = ()
     gpu_busy_milliseconds: int | None = None
     agent_cpu_milliseconds: int | None = None
+    update_window_milliseconds: int | None = None
+    """Inside declared update windows; None = the calendar declares none, or they are not told at this grain."""
+    display_milliseconds: tuple[int, ...] = ()
+    """Display-milliseconds in the order of veilleuse.wire.limits.DISPLAY_SIZES: four values, or none."""
+    update_window_energies: tuple[tuple[Point, int, int], ...] = ()
+    """(point, millijoules, covered milliseconds): the part of `energies` inside update windows."""
+    units: tuple[tuple[str, int], ...] = ()
+    """(`unit:<name>` or `guest:<id>`, CPU milliseconds); servers only, opt-in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +420,7 @@ class SumRow:
     grain: Grain
     start: int
     cell: Cell
-    """`energies` is empty here; see PointSumRow."""
+    """`energies`, `update_window_energies` and `units` are empty here; see PointSumRow and UnitSumRow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,6 +436,20 @@ class PointSumRow:
     point: Point
     energy_millijoules: int
     covered_milliseconds: int
+    update_window_energy_millijoules: int | None = None
+    """The part inside update windows; None = nothing was measured there: 0 J where the cell's `update_window_milliseconds` is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSumRow:
+    """CPU time of one unit of one host and period, over all its cells."""
+
+    host_id: HostId
+    grain: Grain
+    start: int
+    unit: str
+    """`unit:<name>`, `guest:<id>`, or `unit:other`: the rest."""
+    cpu_milliseconds: int
 
 
 @dataclass(frozen=True, slots=True)

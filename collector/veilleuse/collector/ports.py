@@ -11,6 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Protocol, TypeVar
 
+from veilleuse.collector.calibrated import CalibrationBook, Hardware, KeptFit, StoredFit
 from veilleuse.collector.figures import (
     BalanceRow,
     EnergySums,
@@ -22,6 +23,15 @@ from veilleuse.collector.figures import (
     Thresholds,
 )
 from veilleuse.collector.holders import Holders
+from veilleuse.collector.metering import (
+    DeclaredMeter,
+    Metering,
+    MeterReading,
+    MeterShare,
+    PsysCheck,
+    Pue,
+    Shared,
+)
 from veilleuse.collector.model import (
     AgentId,
     AppendOutcome,
@@ -47,9 +57,11 @@ from veilleuse.collector.model import (
     StreamPosition,
     SumRow,
     Token,
+    UnitSumRow,
     ValidPush,
 )
 from veilleuse.collector.rollout import Rollout
+from veilleuse.collector.timetable import CalendarVersion, SchoolPeriod
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Population, State
 
@@ -86,15 +98,46 @@ class DeriveStore(Protocol):
         cells: Sequence[DerivedCell],
         records: Sequence[DerivedRecord],
         ledger: Sequence[LedgerEntry],
+        screens: Sequence[DerivedCell] = (),
     ) -> None:
-        """In one transaction: replace the period's derived cells (and carry the difference into its day), set each
-        record's energy, advance the ledger, clear the dirty mark."""
+        """In one transaction: replace the period's derived cells, and apart from them its screens' (and carry the difference
+        into its day), set each record's energy, advance the ledger, clear the dirty mark."""
 
     def put_aside(self, period: DirtyPeriod) -> None:
         """Clear the mark of a period that cannot be derived; what was derived before stands."""
 
     def mark_all_dirty(self) -> int:
         """For `veilleuse derive`: a corrected model repairs the past. How many periods."""
+
+
+class MeteringStore(Protocol):
+    """Meters that several machines share, and what else one period says of others; called through the writer."""
+
+    def put_readings(self, period: DirtyPeriod, readings: Sequence[MeterReading]) -> None:
+        """What a machine read of meters in this hour; where that is new, the hour of the machines on them is marked dirty."""
+
+    def shared(self, period: DirtyPeriod) -> Shared:
+        """What is a machine's, and its screens', of its meters in this hour."""
+
+    def psys_seen(self, host_id: HostId) -> PsysCheck:
+        """Its platform counter beside its battery's discharge, over all its periods."""
+
+    def put_psys(self, period: DirtyPeriod, check: PsysCheck) -> None:
+        """The same of one period; replaces what it said before."""
+
+    def mark_host_dirty(self, host_id: HostId) -> None:
+        """Every period of it that still has records."""
+
+    def declared(self) -> Metering:
+        """All that is declared of meters, by name."""
+
+    def declare(
+        self, meters: Sequence[DeclaredMeter], shares: Sequence[MeterShare], pues: Sequence[Pue]
+    ) -> None:
+        """Each of these meters and rooms is now what is said here, and nothing else; checked by the caller.
+
+        The hours of the machines on them, before and after, are marked dirty.
+        """
 
 
 class Registry(Protocol):
@@ -248,6 +291,43 @@ class Forgetting(Protocol):
         """Outside a transaction: what was deleted is in no file any more. False while a reader still needs the old state."""
 
 
+class Calibrations(Protocol):
+    """What is calibrated of hardware models. Used like the Registry."""
+
+    def book(self) -> CalibrationBook:
+        """What is in force. Raises StoreDamaged for what is no calibration, as all that read."""
+
+    def stored(self) -> tuple[StoredFit, ...]:
+        """All that ever were, oldest first."""
+
+    def in_force(self, hardware: Hardware, quantity: str) -> StoredFit | None: ...
+    def put(self, kept: KeptFit, now_unix_milliseconds: int) -> int:
+        """Into force, in the place of the one before; its id."""
+
+    def withdraw(self, calibration_id: int, now_unix_milliseconds: int) -> StoredFit:
+        """Out of force. Raises AdminError unless it is in force, or its periods are not all marked yet."""
+
+    def mark_dirty(self, host_id: HostId) -> int:
+        """Every period of a host that still has records is derived again. How many of its periods wait now."""
+
+    def marked(self, calibration_id: int) -> None:
+        """All periods of its machines are: `StoredFit.marking` ends."""
+
+
+class Calendars(Protocol):
+    """What was declared of each site's days, and imported school holidays. Used like the Registry."""
+
+    def versions(self, site: Site) -> tuple[CalendarVersion, ...]:
+        """Oldest first, at least one; the last is what machines are given. Raises StoreDamaged."""
+
+    def put(self, site: str, versions: Sequence[CalendarVersion]) -> None:
+        """All of a site's, in place of what was there. The caller puts the last one into the site."""
+
+    def has_machines(self, site: str) -> bool: ...
+    def school_periods(self) -> tuple[SchoolPeriod, ...]: ...
+    def replace_school_periods(self, periods: Sequence[SchoolPeriod]) -> None: ...
+
+
 class Configurations(Protocol):
     """Remote configuration, one line a population. Used like the Registry."""
 
@@ -306,6 +386,7 @@ class Reader(Protocol):
         """Sums with start ≤ key < end (key as in Grain)."""
 
     def point_sums(self, grain: Grain, start: int, end: int) -> Iterator[PointSumRow]: ...
+    def unit_sums(self, grain: Grain, start: int, end: int) -> Iterator[UnitSumRow]: ...
     def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
         """Derived cells; DAY covers clock records too (by civil day of the site)."""
 
@@ -318,6 +399,11 @@ class Reader(Protocol):
         self, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
         """`derived` added up likewise."""
+
+    def screen_sums(
+        self, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
+        """The same of external screens, which are in no other sum. Milliseconds are display-milliseconds."""
 
     def dates_on(self, start: int, end: int, longer_than_milliseconds: int) -> Iterator[tuple[HostId, int]]:
         """(host, how many): DAY keys with start ≤ key < end whose `night` cells are on for longer."""

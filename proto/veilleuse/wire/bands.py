@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Band
 
 NIGHT_START_MINUTE: Final = 22 * 60
@@ -22,6 +23,10 @@ NIGHT_END_MINUTE: Final = 6 * 60
 MINIMUM_OPEN_SPAN_MINUTES: Final = 3 * 60
 MINIMUM_CLOSED_MINUTES: Final = 4 * 60
 """On a date with less `closed` than this, it is counted as `night`: a short band would be a clock."""
+MINIMUM_NIGHT_MINUTES: Final = 3 * 60
+"""On a date with less `night` than this, it is counted as `closed`; less than this that is not open at all is refused."""
+MINIMUM_WINDOW_PART_MINUTES: Final = 3 * 60
+"""Where no time of day may be told, neither the part of a band inside update windows nor the rest of it is shorter."""
 _DAY_MINUTES: Final = 24 * 60
 
 
@@ -52,7 +57,10 @@ class _Timetable(NamedTuple):
 
 
 class Calendar(_Timetable):
-    """When a site is open. Raises CalendarError on an unknown zone, an overlap or an open span under 3 h."""
+    """When a site is open. Raises CalendarError on an unknown zone, an overlap, or under 3 h open or left not open.
+
+    No band that is told of a date is then shorter than 3 h by the clock: docs/decisions/0028.
+    """
 
     __slots__ = ()
 
@@ -71,6 +79,7 @@ class Calendar(_Timetable):
                 f"unknown time zone {time_zone!r}: use an IANA name such as Europe/Paris"
             ) from error
         _check_spans("open span", open_spans, MINIMUM_OPEN_SPAN_MINUTES)
+        _check_rest(open_spans)
         _check_spans("update window", update_windows, 1)
         if list(closures) != sorted(set(closures)):
             raise CalendarError("closures must be sorted and distinct")
@@ -111,18 +120,20 @@ class Calendar(_Timetable):
 
 
 class Segment(NamedTuple):
-    """A stretch of time inside one civil day and one band; Unix milliseconds, end exclusive."""
+    """A stretch of time inside one civil day and one band, in or out of update windows; Unix milliseconds, end exclusive."""
 
     start_unix_milliseconds: int
     end_unix_milliseconds: int
     band: Band
     local_date: date
+    in_window: bool | None = None
+    """Inside an update window; None = the calendar declares none, or they must not be told here."""
 
 
 def segments(
     calendar: Calendar, start_unix_milliseconds: int, end_unix_milliseconds: int
 ) -> Iterator[Segment]:
-    """Cut [start, end) at every band edge and local midnight; the pieces touch and cover it exactly."""
+    """Cut [start, end) at every edge of a band or update window and at local midnight; the pieces touch and cover it exactly."""
     position = start_unix_milliseconds
     zone = ZoneInfo(calendar.time_zone)
     while position < end_unix_milliseconds:
@@ -131,7 +142,7 @@ def segments(
             if piece.end_unix_milliseconds <= position:
                 continue
             stop = min(piece.end_unix_milliseconds, end_unix_milliseconds)
-            yield Segment(position, stop, piece.band, day)
+            yield piece._replace(start_unix_milliseconds=position, end_unix_milliseconds=stop)
             position = stop
             if position >= end_unix_milliseconds:
                 return
@@ -139,11 +150,12 @@ def segments(
 
 @lru_cache(maxsize=8)
 def day_segments(calendar: Calendar, day: date) -> tuple[Segment, ...]:
-    """All of one civil day (82,800,000, 86,400,000 or 90,000,000 ms), neighbours of one band merged."""
+    """All of one civil day (82,800,000, 86,400,000 or 90,000,000 ms), neighbours of one band and kind merged."""
     zone = ZoneInfo(calendar.time_zone)
     start, end = _unix_milliseconds(day, 0, zone), _unix_milliseconds(day + timedelta(days=1), 0, zone)
-    spans = _open_spans(calendar, day)
-    minutes = {minute for span in spans for minute in span} | set(range(0, _DAY_MINUTES, 30))
+    spans = () if day in calendar.closures else _spans_of(calendar.open_spans, day)
+    windows = _spans_of(calendar.update_windows, day)
+    minutes = {minute for span in (*spans, *windows) for minute in span} | set(range(0, _DAY_MINUTES, 30))
     # Every half hour and both readings of an ambiguous one: clock changes then fall on an edge.
     edges = {start, end} | {
         instant
@@ -153,37 +165,67 @@ def day_segments(calendar: Calendar, day: date) -> tuple[Segment, ...]:
         if start < (instant := _unix_milliseconds(day, minute, zone, fold)) < end
     }
     ordered = sorted(edges)
-    short = _closed_minutes(spans) < MINIMUM_CLOSED_MINUTES
+    not_open = _not_open_minutes(spans)
+    short = not_open[Band.CLOSED] < MINIMUM_CLOSED_MINUTES
+    rest = Band.NIGHT if short else Band.CLOSED
+    one_rest = short or not_open[Band.NIGHT] < MINIMUM_NIGHT_MINUTES
     pieces: list[Segment] = []
     for lower, upper in itertools.pairwise(ordered):
         middle = datetime.fromtimestamp((lower + upper) / 2000, zone)
-        band = _band_at(middle.hour * 60 + middle.minute, spans)
-        if band is Band.CLOSED and short:
-            band = Band.NIGHT
-        if pieces and pieces[-1].band is band:
+        minute = middle.hour * 60 + middle.minute
+        band = _band_at(minute, spans)
+        if band is not Band.OPEN and one_rest:
+            band = rest
+        inside = _is_in(minute, windows) if calendar.update_windows else None
+        if pieces and pieces[-1].band is band and pieces[-1].in_window is inside:
             lower = pieces.pop().start_unix_milliseconds
-        pieces.append(Segment(lower, upper, band, day))
+        pieces.append(Segment(lower, upper, band, day, inside))
     return tuple(pieces)
 
 
-def _open_spans(calendar: Calendar, day: date) -> tuple[tuple[int, int], ...]:
-    if day in calendar.closures:
-        return ()
+def coarse_windows(pieces: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """A day's segments without the update windows that would be a clock, where the grain is the day (open: the week).
+
+    A collector that may declare windows could else ask whether a machine is on at any minute it likes. In the open band none is
+    told; in the others only those that leave no part, inside or outside, under MINIMUM_WINDOW_PART_MINUTES. docs/decisions/0031.
+    """
+    lengths: dict[tuple[Band, bool | None], int] = {}
+    for piece in pieces:
+        key = piece.band, piece.in_window
+        length = piece.end_unix_milliseconds - piece.start_unix_milliseconds
+        lengths[key] = lengths.get(key, 0) + length
+    least = MINIMUM_WINDOW_PART_MINUTES * MILLISECONDS_PER_MINUTE
+    short = {band for (band, _), length in lengths.items() if length < least}
+    whole = {band for band, inside in lengths if (band, not inside) not in lengths}
+    return tuple(
+        piece
+        if piece.band is not Band.OPEN and (piece.band not in short or piece.band in whole)
+        else piece._replace(in_window=None)
+        for piece in pieces
+    )
+
+
+def _spans_of(spans: tuple[OpenSpan, ...], day: date) -> tuple[tuple[int, int], ...]:
     weekday = day.isoweekday()
-    return tuple((s.start_minute, s.end_minute) for s in calendar.open_spans if s.iso_weekday == weekday)
+    return tuple((s.start_minute, s.end_minute) for s in spans if s.iso_weekday == weekday)
+
+
+def _is_in(minute: int, spans: tuple[tuple[int, int], ...]) -> bool:
+    return any(start <= minute < end for start, end in spans)
 
 
 def _band_at(minute: int, spans: tuple[tuple[int, int], ...]) -> Band:
-    if any(start <= minute < end for start, end in spans):
+    if _is_in(minute, spans):
         return Band.OPEN
     return Band.NIGHT if minute >= NIGHT_START_MINUTE or minute < NIGHT_END_MINUTE else Band.CLOSED
 
 
-def _closed_minutes(spans: tuple[tuple[int, int], ...]) -> int:
-    day = NIGHT_START_MINUTE - NIGHT_END_MINUTE
-    return day - sum(
-        max(0, min(end, NIGHT_START_MINUTE) - max(start, NIGHT_END_MINUTE)) for start, end in spans
-    )
+def _not_open_minutes(spans: tuple[tuple[int, int], ...]) -> dict[Band, int]:
+    """By the clock, of a day of 24 hours."""
+    by_day = sum(max(0, min(end, NIGHT_START_MINUTE) - max(start, NIGHT_END_MINUTE)) for start, end in spans)
+    closed = NIGHT_START_MINUTE - NIGHT_END_MINUTE - by_day
+    rest = _DAY_MINUTES - sum(end - start for start, end in spans)
+    return {Band.CLOSED: closed, Band.NIGHT: rest - closed}
 
 
 def _unix_milliseconds(day: date, minute: int, zone: ZoneInfo, fold: int = 0) -> int:
@@ -207,6 +249,16 @@ def _check_spans(word: str, spans: tuple[OpenSpan, ...], minimum_minutes: int) -
         if previous is not None and span < previous:
             raise CalendarError(f"{word} {span} is not in order")
         previous = span
+
+
+def _check_rest(spans: tuple[OpenSpan, ...]) -> None:
+    for weekday in sorted({span.iso_weekday for span in spans}):
+        mine = (span for span in spans if span.iso_weekday == weekday)
+        rest = _DAY_MINUTES - sum(span.end_minute - span.start_minute for span in mine)
+        if 0 < rest < MINIMUM_NIGHT_MINUTES:
+            raise CalendarError(
+                f"weekday {weekday} leaves {rest} minutes that are not open: leave none, or {MINIMUM_NIGHT_MINUTES} at least"
+            )
 
 
 DEFAULT_CALENDAR: Final = Calendar(

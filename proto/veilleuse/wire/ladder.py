@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from veilleuse.wire.vocabulary import Word
+from veilleuse.wire.vocabulary import PointKind, Word
 
 
 class Method(Word):
@@ -22,3 +22,13 @@ class Method(Word):
 
 MEASURED: Final = frozenset({Method.METERED, Method.BATTERY, Method.COUNTER_CALIBRATED})
 """What a report sums as measured; the others are modelled. METHOD.md §7."""
+
+METER_KINDS: Final = (
+    PointKind.PLUG,
+    PointKind.PDU,
+    PointKind.UPS,
+    PointKind.BMC,
+    PointKind.HWMON,
+    PointKind.FAKE,
+)
+"""Kinds of point that see a whole machine at the socket, best first."""

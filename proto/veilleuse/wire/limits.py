@@ -49,6 +49,7 @@ CELL_SUMS: Final = (
     "network_sent_bytes",
     "gpu_busy_milliseconds",
     "agent_cpu_milliseconds",
+    "update_window_milliseconds",
 )
 """Sums of a cell that may be absent: fields of telemetry.proto's Cell, and columns of the store's `sums`."""
 CELL_BUCKETS: Final = {
@@ -60,6 +61,20 @@ CELL_BUCKETS: Final = {
 
 DISPLAY_SIZES: Final = ("under_22", "22_to_27", "over_27", "unknown")
 """Size classes of external displays, by diagonal in inches; the place in this list + 1 is the number of proto's DisplaySize."""
+DISPLAY_BUCKETS: Final = "display_milliseconds"
+"""Display-milliseconds by size class: a bucket list on both sides, `displays` on the wire."""
+BUCKETS: Final = {**CELL_BUCKETS, DISPLAY_BUCKETS: len(DISPLAY_SIZES)}
+"""All bucket lists of a cell as both sides keep it: columns of the store's `sums`."""
+MAX_DISPLAYS_PER_SIZE: Final = 32
+
+MAX_UNITS_PER_CELL: Final = 64
+MAX_UNITS_PER_RECORD: Final = 512
+"""Of all its cells: 72 bytes each at most, so that a record stays below MAX_RECORD_BYTES."""
+MAX_CPUS: Final = 4_096
+"""A unit's CPU time in a cell is at most this many times the cell."""
+UNIT_PATTERN: Final = re.compile(r"(unit|guest):[A-Za-z0-9 ._-]{1,58}")
+OTHER_UNITS: Final = "unit:other"
+"""All units together that are too many, or too small, to be named."""
 
 HOUR_MILLISECONDS: Final = 3_600_000
 

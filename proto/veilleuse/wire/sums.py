@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Integer splitting that loses nothing."""
+"""Integer splitting and merging that loses nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 
@@ -22,3 +22,15 @@ def apportion(total: int, weights: Sequence[int]) -> list[int]:
         return [0] * len(weights)
     bounds = [total * reached // whole for reached in accumulate(weights)]
     return [upper - lower for lower, upper in zip([0, *bounds], bounds, strict=False)]
+
+
+def merge_smallest(values: Mapping[str, int], most: int, rest: str) -> dict[str, int]:
+    """At most `most` ≥ 1 names, `rest` among them when it was needed: the smallest values are added up under it.
+
+    The sum stays; of equal values the first name in alphabetical order keeps its own.
+    """
+    if len(values) <= most:
+        return dict(values)
+    ordered = sorted((name for name in values if name != rest), key=lambda name: (-values[name], name))
+    kept = {name: values[name] for name in ordered[: most - 1]}
+    return {**kept, rest: sum(values.values()) - sum(kept.values())}

@@ -42,3 +42,11 @@ def joules_from_millijoules(energy_millijoules: int) -> float:
 def millijoules_from_watts(power_watts: float, duration_milliseconds: int) -> float:
     """Energy in millijoules, unrounded: 1 W over 1 ms is 1 mJ."""
     return power_watts * duration_milliseconds
+
+
+def microjoules_from_picowatt_hours(energy_picowatt_hours: int) -> int:
+    """Whole microjoules of a counter in pWh, downwards: 1 pWh is 3.6 nJ, 9/2500 µJ exactly.
+
+    Of a cumulative value: the rest below 1 µJ stays in the counter, so that differences do not drift.
+    """
+    return energy_picowatt_hours * 9 // 2_500

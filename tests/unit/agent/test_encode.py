@@ -25,7 +25,7 @@ from veilleuse.agent.model import (
     body_from_json,
 )
 from veilleuse.wire.bands import DEFAULT_CALENDAR
-from veilleuse.wire.limits import CELL_BUCKETS, CELL_SUMS
+from veilleuse.wire.limits import BUCKETS, CELL_BUCKETS, CELL_SUMS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Boundary, GapReason, PointKind, State, Supply
 
@@ -40,14 +40,22 @@ points = st.builds(
 )
 buckets = st.fixed_dictionaries(
     {},
-    optional={name: st.lists(amounts, min_size=size, max_size=size) for name, size in CELL_BUCKETS.items()},
+    optional={name: st.lists(amounts, min_size=size, max_size=size) for name, size in BUCKETS.items()},
 )
-cells = st.builds(
-    Cell,
-    lengths,
-    st.dictionaries(points, st.tuples(amounts, amounts), max_size=4),
-    st.dictionaries(st.sampled_from(CELL_SUMS), amounts),
-    buckets,
+cells = st.dictionaries(points, st.tuples(amounts, amounts), max_size=4).flatmap(
+    lambda energies: st.builds(
+        Cell,
+        lengths,
+        st.just(energies),
+        st.dictionaries(st.sampled_from(CELL_SUMS), amounts),
+        buckets,
+        st.sets(st.sampled_from(sorted(energies))).map(
+            lambda inside: {point: energies[point] for point in inside}
+        )
+        if energies
+        else st.just({}),
+        st.dictionaries(st.from_regex(r"unit:[a-z]{1,9}", fullmatch=True), amounts, max_size=4),
+    )
 )
 periods: st.SearchStrategy[Period] = st.one_of(
     st.builds(ClockPeriod, st.integers(0, 2**42), st.integers(1, 3_600_000), st.integers(-50_400, 50_400)),
@@ -90,6 +98,22 @@ def decoded_period(period: pb.Period) -> Period:
             return WeekPeriod(period.week.year, period.week.week)
 
 
+def decoded_cell(cell: pb.Cell, found: list[Point]) -> Cell:
+    """The model's cell, from the wire's; `found`: the record's points."""
+    return Cell(
+        cell.milliseconds,
+        {found[one.point_index]: (one.energy_millijoules, one.covered_milliseconds) for one in cell.energies},
+        {name: getattr(cell, name) for name in CELL_SUMS if cell.HasField(name)},
+        {name: list(getattr(cell, name)) for name in CELL_BUCKETS if getattr(cell, name)}
+        | ({"display_milliseconds": [one.milliseconds for one in cell.displays]} if cell.displays else {}),
+        {
+            found[one.point_index]: (one.energy_millijoules, one.covered_milliseconds)
+            for one in cell.update_window_energies
+        },
+        {unit.name: unit.cpu_milliseconds for unit in cell.units},
+    )
+
+
 def decoded(wire: bytes) -> Record:
     """The model's record, from the wire: written apart from the encoder, field by field."""
     message = pb.Record.FromString(wire).measurement
@@ -113,15 +137,7 @@ def decoded(wire: bytes) -> Record:
             State(word(pb.State, "STATE_", cell.state)),
             Supply(word(pb.Supply, "SUPPLY_", cell.supply)),
         )
-        cells[key] = Cell(
-            cell.milliseconds,
-            {
-                found[one.point_index]: (one.energy_millijoules, one.covered_milliseconds)
-                for one in cell.energies
-            },
-            {name: getattr(cell, name) for name in CELL_SUMS if cell.HasField(name)},
-            {name: list(getattr(cell, name)) for name in CELL_BUCKETS if getattr(cell, name)},
-        )
+        cells[key] = decoded_cell(cell, found)
     calendar = message.calendar_sha256.hex()
     return Record(
         decoded_period(message.period),

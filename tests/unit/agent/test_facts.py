@@ -5,13 +5,19 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from veilleuse.agent.facts import host_facts
+from tests.fakes.edids import NAME_TEXT, SERIAL_TEXT, make_edid
+from veilleuse.agent.facts import host_facts, own_facts, parts_of
 from veilleuse.agent.hardware import Roots, asset_numbers, hardware_ids
 from veilleuse.agent.machine import detect
+from veilleuse.agent.parts import discrete_gpus, memory_modules, modules_of_table, modules_of_udev
+from veilleuse.agent.settings import AgentSettings, Paths
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -50,18 +56,38 @@ def tree(tmp_path: Path) -> Path:
         "sys/class/net/docker0/ifindex": "1",
         "proc/cpuinfo": "processor: 0\nmodel name: Intel(R) Core(TM) i5-8500 CPU @ 3.00GHz\nphysical id: 0\n\nprocessor: 1\nphysical id: 0\n",
         "proc/meminfo": "MemTotal:        8012345 kB\n",
+        "sys/class/dmi/id/chassis_asset_tag": "TAG99CANARY",
+        "sys/class/dmi/id/product_sku": "SKU99CANARY",
+        "sys/class/drm/card0-DP-1/status": "connected",
+        "sys/class/drm/card0-DP-1/enabled": "enabled",
+        "sys/class/drm/card0-DP-1/dpms": "On",
+        "run/udev/data/+dmi:id": "E:MEMORY_DEVICE_0_SIZE=8589934592\nE:MEMORY_DEVICE_0_SERIAL_NUMBER=DIMM99CANARY",
+        "etc/hostname": "host99canary",
         "machine-id": "e08d2021fbdd6f894fde550c98aff54d",
     }
     for name, text in files.items():
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n")
+    (tmp_path / "sys/class/drm/card0-DP-1/edid").write_bytes(
+        make_edid((53, 30), (527, 296), serial=0x43414E41)
+    )
+    (tmp_path / "sys/firmware/dmi/tables").mkdir(parents=True)
+    (tmp_path / "sys/firmware/dmi/tables/DMI").write_bytes(memory_device(8192) + bytes((127, 4, 0, 0, 0, 0)))
     return tmp_path
+
+
+def memory_device(mebibytes: int, form: int = 0x09, number: bytes = b"DIMM99CANARY") -> bytes:
+    """A structure of type 17 of SMBIOS 2.8, 40 bytes, and its two strings."""
+    head = bytes((17, 40, 0, 17)) + bytes((0, 16, 0xFE, 0xFF, 64, 0, 64, 0)) + mebibytes.to_bytes(2, "little")
+    rest = bytes((form, 0, 1, 0, 0x1A, 0x80, 0)) + (2400).to_bytes(2, "little") + bytes((0, 2, 0, 0, 1))
+    return (head + rest).ljust(40, b"\0") + b"DIMM A1\0" + number + b"\0\0"
 
 
 def facts_of(tree: Path, *points: list[str]) -> pb.Facts:
     """Facts of the captured machine."""
-    return host_facts(detect(str(tree / "sys"), str(tree / "proc")), points)
+    machine = detect(str(tree / "sys"), str(tree / "proc"))
+    return host_facts(machine, points, parts_of(machine, str(tree / "sys")))
 
 
 def test_the_facts_are_what_the_machine_says(tree):
@@ -75,15 +101,18 @@ def test_the_facts_are_what_the_machine_says(tree):
     assert facts.firmware_year == 2021
     assert facts.virtualisation == "none"
     assert not facts.HasField("gpus")
-    assert not facts.HasField("memory_modules")
+    assert facts.memory_modules == 1
+    assert [(one.size, one.count) for one in facts.displays] == [(pb.DISPLAY_SIZE_22_TO_27, 1)]
+    assert not facts.HasField("sleep_ac_seconds")
 
 
 def test_facts_hold_no_serial_and_no_markup(tree):
     """P2, S16: no planted number in the bytes; every text in the fact alphabet."""
     facts = facts_of(tree)
     content = facts.SerializeToString()
-    for serial in SERIALS:
-        assert serial.encode() not in content
+    canaries = (*SERIALS, "99canary", SERIAL_TEXT[:13], NAME_TEXT, str(0x43414E41), "CANA", "ANAC")
+    for serial in canaries:
+        assert serial.lower().encode() not in content.lower()
     for field, value in facts.ListFields():
         if isinstance(value, str):
             assert FACT_PATTERN.fullmatch(value), field.name
@@ -124,3 +153,125 @@ def test_asset_numbers_are_normalised(tree, tmp_path):
     """Serial and UUID, None when not readable."""
     assert asset_numbers(Roots(tree / "sys")) == ("5CG1234XYZ", "4c4c4544004235108052b4c04f4a4e32")
     assert asset_numbers(Roots(tmp_path / "none")) == (None, None)
+
+
+# ------------------------------------------------------------------------------------------ parts
+
+
+TREES = Path(__file__).parents[2] / "fixtures" / "sys"
+
+
+@pytest.mark.parametrize(
+    ("tree", "modules", "gpus", "displays"),
+    [
+        ("laptop", 1, 0, {"22_TO_27": 1}),  # 8 GB soldered, 8 GB in a slot
+        ("tower", None, 1, {"UNDER_22": 1, "OVER_27": 1}),
+        ("server_amd_two_dies", 8, 0, {}),  # ECC counters; the management controller's graphics do not count
+        ("virtual_machine", None, None, {}),
+    ],
+)
+def test_parts_of_the_captured_machines(tree, modules, gpus, displays):
+    """Modules, graphics cards and displays of each; a virtual machine has none of its own: not known, not 0."""
+    paths = Paths(sysfs=TREES / tree / "sys", procfs=TREES / tree / "proc")
+    facts = own_facts(AgentSettings(paths=paths), [])
+    assert (facts.memory_modules if facts.HasField("memory_modules") else None) == modules
+    assert (facts.gpus if facts.HasField("gpus") else None) == gpus
+    found = {pb.DisplaySize.Name(one.size).removeprefix("DISPLAY_SIZE_"): one.count for one in facts.displays}
+    assert found == displays
+
+
+@pytest.mark.parametrize(
+    ("functions", "gpus"),
+    [
+        ({"0000:00:02.0": ("0x030000", "0x8086")}, 0),  # Intel's processor graphics
+        ({"0000:03:00.0": ("0x030000", "0x8086")}, 1),  # Arc
+        ({"0000:00:02.0": ("0x030000", "0x8086"), "0000:01:00.0": ("0x030200", "0x10de")}, 1),  # Optimus
+        ({"0000:00:01.0": ("0x030000", "0x1002")}, 0),  # Kaveri
+        ({"0000:04:00.0": ("0x030000", "0x1002"), "0000:04:00.3": ("0x0c0330", "0x1022")}, 0),  # Renoir
+        ({"0000:03:00.0": ("0x030000", "0x1002"), "0000:03:00.1": ("0x040300", "0x1002")}, 1),  # Navi
+        (
+            {"0000:c3:00.0": ("0x030000", "0x1a03"), "0000:c4:00.0": ("0x030000", "0x102b")},
+            0,
+        ),  # ASPEED, Matrox
+        (
+            {"0000:c1:00.0": ("0x120000", "0x1002"), "0000:00:0b.0": ("0x120000", "0x8086")},
+            1,
+        ),  # Instinct, an NPU
+        ({"0000:00:14.0": ("0x0c0330", "0x8086")}, 0),
+        ({}, None),
+    ],
+)
+def test_discrete_gpus(tmp_path, functions, gpus):
+    """Cards count, what is in the processor or in a management controller does not; without PCI nothing is known."""
+    for address, (kind, vendor) in functions.items():
+        device = tmp_path / "bus/pci/devices" / address
+        device.mkdir(parents=True)
+        (device / "class").write_text(f"{kind}\n")
+        (device / "vendor").write_text(f"{vendor}\n")
+    assert discrete_gpus(str(tmp_path)) == gpus
+
+
+def test_a_virtual_function_is_no_other_card(tmp_path):
+    """SR-IOV: the card is counted, what it lends to guests is not."""
+    for address in ("0000:03:00.0", "0000:03:02.0"):
+        device = tmp_path / "bus/pci/devices" / address
+        device.mkdir(parents=True)
+        (device / "class").write_text("0x030200\n")
+        (device / "vendor").write_text("0x10de\n")
+    (tmp_path / "bus/pci/devices/0000:03:02.0/physfn").symlink_to("../0000:03:00.0")
+    assert discrete_gpus(str(tmp_path)) == 1
+
+
+def test_memory_modules_as_systemd_tells_them(tmp_path):
+    """The table read by us, and the lines that systemd's own helper makes of it: the same number of modules."""
+    helper = Path("/usr/lib/udev/dmi_memory_id")
+    if not helper.exists():
+        pytest.skip("needs dmi_memory_id: apt-get install udev")
+    devices = [
+        memory_device(8192),
+        memory_device(0),
+        memory_device(16384, 0x0D),
+        memory_device(4096, 0x0B),
+        memory_device(0xFFFF),
+    ]
+    table = bytes((1, 27, 0, 0)) + bytes(23) + b"Maker\0\0" + b"".join(devices) + bytes((127, 4, 0, 0, 0, 0))
+    entry = (
+        b"_SM3_\0"
+        + bytes((24, 3, 2, 0, 1, 0))
+        + len(table).to_bytes(4, "little")
+        + (32).to_bytes(8, "little")
+    )
+    entry = entry[:5] + bytes([-sum(entry) % 256]) + entry[6:]
+    dump = tmp_path / "dump"
+    dump.write_bytes(entry.ljust(32, b"\0") + table)
+    said = subprocess.run([helper, "--from-dump", dump], capture_output=True, text=True, check=True).stdout
+    assert "DIMM99CANARY" in said
+    lines = "".join(f"E:{line}\n" for line in said.splitlines())
+    assert modules_of_table(table) == modules_of_udev(lines) == 2
+
+
+def test_what_cannot_be_read_has_no_modules(tmp_path):
+    """Neither udev's database, nor the table, nor counters: not known. Ranks are not modules."""
+    assert memory_modules(str(tmp_path), str(tmp_path)) is None
+    for name in ("rank0", "rank1", "csrow0"):
+        (tmp_path / "devices/system/edac/mc/mc0" / name).mkdir(parents=True)
+        (tmp_path / "devices/system/edac/mc/mc0" / name / "size").write_text("8192\n")
+    assert memory_modules(str(tmp_path), str(tmp_path)) is None
+
+
+@given(
+    st.binary(max_size=600)
+    | st.lists(st.binary(min_size=15, max_size=60)).map(
+        lambda parts: b"".join(b"\x11\x28" + p for p in parts)
+    )
+)
+def test_any_table_is_borne(table):
+    """Whatever the bytes are: a number of modules or None, in bounded time."""
+    found = modules_of_table(table)
+    assert found is None or 1 <= found <= len(table)
+
+
+@given(st.text(max_size=300))
+def test_any_database_is_borne(text):
+    """Whatever the lines are: a number of modules or None."""
+    assert modules_of_udev(text) in (None, *range(1, 300))

@@ -24,6 +24,7 @@ DAY = 24 * HOUR
 MONDAY = int(datetime(2026, 11, 23, tzinfo=UTC).timestamp()) * 1000 - HOUR  # 00:00 in Paris
 SPRING = int(datetime(2026, 3, 28, 20, tzinfo=UTC).timestamp()) * 1000  # the night of 23 hours
 AUTUMN = int(datetime(2026, 10, 24, 20, tzinfo=UTC).timestamp()) * 1000  # the night of 25 hours
+WINDOWS = (OpenSpan(3, 11 * 60 + 7, 12 * 60 + 1), OpenSpan(4, 60, 300), OpenSpan(7, 90, 270))
 BYTE_NAMES = ("disk_read_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes")
 
 
@@ -33,6 +34,21 @@ def on(start: int, length: int, *, state: State = State.ON_IDLE, **fields: Any) 
     fields.setdefault("energies", (PointEnergy(PACKAGE, 12_345, length), PointEnergy(METER, 40_007, length)))
     return Tick(
         start, length, state, Supply.AC, agent_cpu_milliseconds=3, agent_rss_bytes=20_000_000, **fields
+    )
+
+
+def full(start: int, length: int, state: State, energy: int, moved: int, ratio: float) -> Tick:
+    """An awake tick that tells everything a tick can."""
+    return on(
+        start,
+        length,
+        state=state,
+        load=LoadDelta(ratio, ratio, 0.4, moved, None, moved, 7),
+        energies=(PointEnergy(PACKAGE, energy, length),),
+        gaps=(("linux_hwmon", length),),
+        displays_on=(0, moved % 3, 2, 0),
+        gpu_busy_ratio=ratio,
+        units=(("unit:nginx", moved % 100_003), ("guest:7", 3)),
     )
 
 
@@ -59,8 +75,16 @@ def totals(records: list[Record], *, but: tuple[State, ...] = ()) -> Counter[Any
             for point, (energy, covered) in cell.energies.items():
                 sums[point.domain] += energy
                 sums[point.domain, "covered"] += covered
+            for point, (energy, covered) in cell.window_energies.items():
+                sums[point.domain, "window"] += energy
+                assert energy <= cell.energies[point][0]
+                assert covered <= min(cell.energies[point][1], cell.sums["update_window_milliseconds"])
+            for name, spent in cell.units.items():
+                sums[name] += spent
             for name, buckets in cell.buckets.items():
                 sums[name] += sum(buckets)
+                for place, milliseconds in enumerate(buckets):
+                    sums[name, place] += milliseconds
         for key, lost in record.gaps.items():
             sums[key] += lost
     return sums
@@ -89,30 +113,30 @@ ticks_strategy = st.lists(
         [("server", 10_000), ("server", 300_000), ("classroom", HOUR), ("workstation", HOUR)]
     ),
     restart=st.booleans(),
+    windows=st.sampled_from([(), WINDOWS]),
 )
-def test_parts_sum_to_the_whole(rows, start, grain, restart):
-    """Over any ticks, bands, summer-time nights and grains, and over a restart: Σ records = Σ ticks, to the unit."""
+def test_parts_sum_to_the_whole(rows, start, grain, restart, windows):
+    """Over any ticks, bands, update windows, summer-time nights and grains, and over a restart: Σ records = Σ ticks, to the unit."""
     population, period = Population(grain[0]), grain[1]
-    fold = Fold(population, period)
+    fold = Fold(
+        population, period, SiteCalendar(DEFAULT_CALENDAR._replace(update_windows=windows), "ab" * 32)
+    )
     records: list[Record] = []
     expected: Counter[Any] = Counter()
     for milliseconds, state, energy, moved, ratio in rows:
         if state in (State.ON_ACTIVE, State.ON_IDLE):
             milliseconds = min(milliseconds, 59_000)
-            load = LoadDelta(ratio, ratio, 0.4, moved, None, moved, 7)
-            energies = (PointEnergy(PACKAGE, energy, milliseconds),)
-            tick = on(
-                start,
-                milliseconds,
-                state=state,
-                load=load,
-                energies=energies,
-                gaps=(("linux_hwmon", milliseconds),),
-            )
+            tick = full(start, milliseconds, state, energy, moved, ratio)
             expected["package-0"] += energy
             expected["package-0", "covered"] += milliseconds
             expected["cpu_busy_milliseconds"] += round(ratio * milliseconds)
             expected["agent_cpu_milliseconds"] += 3
+            expected["gpu_busy_milliseconds"] += round(ratio * milliseconds)
+            expected["display_milliseconds", 1] += moved % 3 * milliseconds
+            expected["display_milliseconds", 2] += 2 * milliseconds
+            if population is Population.SERVER:
+                expected["unit:nginx"] += moved % 100_003
+                expected["guest:7"] += 3
             expected[GapReason.SENSOR_LOST, "linux_hwmon"] += milliseconds
             if population is not Population.WORKSTATION:
                 expected["disk_read_bytes"] += moved
@@ -200,7 +224,11 @@ def check_shape(records: list[Record], population: Population, period: int) -> N
             assert cell.sums.get("cpu_busy_milliseconds", 0) <= cell.sums.get("cpu_covered_milliseconds", 0)
             buckets = cell.buckets.get("cpu_bucket_milliseconds", [0])
             assert sum(buckets) == cell.sums.get("cpu_covered_milliseconds", 0)
+            assert cell.sums.get("gpu_busy_milliseconds", 0) <= cell.milliseconds
+            assert cell.sums.get("update_window_milliseconds", 0) <= cell.milliseconds
+            assert not cell.units or population is Population.SERVER
             if population is Population.WORKSTATION:
+                assert band is not Band.OPEN or "update_window_milliseconds" not in cell.sums
                 assert isinstance(record.period, WeekPeriod if band is Band.OPEN else DatePeriod)
                 assert not set(BYTE_NAMES) & set(cell.sums)
                 assert "network_rate_milliseconds" not in cell.buckets

@@ -39,6 +39,8 @@ def test_everything_of_this_machine_goes(agent, collector, tmp_path, capsys):
     agent.measure(record(0))
     for name in ("spool.db-journal", "spool.db.damaged-1", "spool.db.copied-2", "spool.db.new", "run.lock"):
         (agent.state / name).write_text("x")
+    for name in ("published.json", ".published.json.new", "poll.lock"):
+        (agent.state / name).write_text("x")
     (agent.state / "original").mkdir()
     (agent.state / "original/key.pem").write_text("x")
     (agent.state / "notes").write_text("the operator's")

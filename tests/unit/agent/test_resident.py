@@ -22,10 +22,11 @@ import pytest
 from tests.fakes.measuring import NOON, FakeClock
 from veilleuse.agent.contacts import IDENTITY_FILE, Contacts
 from veilleuse.agent.errors import ConfigurationError
+from veilleuse.agent.glance import once
 from veilleuse.agent.grain import period_milliseconds
 from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.resident import Resident, once
+from veilleuse.agent.resident import Resident
 from veilleuse.agent.service.systemd import SystemdNotifier
 from veilleuse.agent.settings import AgentSettings, Measure, Paths
 from veilleuse.agent.spool import FILE_NAME, connect

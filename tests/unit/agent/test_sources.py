@@ -115,7 +115,8 @@ def test_rapl_without_permission(tree, file):
 
 
 def test_rapl_zone_without_range_is_dropped(tree):
-    """A counter whose range cannot be read is no counter: a wrap could not be told."""
+    """A counter whose range cannot be read is no counter: a wrap could not be told. Its twin has none either."""
+    shutil.rmtree(tree / "sys/class/powercap/intel-rapl-mmio:0")
     put(tree, "class/powercap/intel-rapl:0/max_energy_range_uj", "")
     assert "package-0" not in {p.domain for p in LinuxRapl(context(tree)).open()}
 
@@ -285,10 +286,13 @@ def test_what_cannot_be_read_is_none(tmp_path):
 
 
 def test_the_default_set():
-    """All built-in sources but fake; each that is not here says why; utilisation always opens."""
+    """All built-in sources but fake and units; each that is not here says why; utilisation always opens."""
     sources = open_all((), context(TREES / "laptop"))
-    assert [opened.source.name for opened in sources.opened] == ["linux_rapl", "linux_battery"]
-    assert [(missing.name, missing.word) for missing in sources.unavailable] == [("linux_hwmon", "no_device")]
+    here = [opened.source.name for opened in sources.opened]
+    missing = {one.name: one.word for one in sources.unavailable}
+    assert sorted([*here, *missing]) == sorted(BUILTIN.keys() - {"fake", "linux_units"})
+    assert here[:2] == ["linux_rapl", "linux_battery"]
+    assert missing["linux_hwmon"] == "no_device"
     assert sources.load is not None
     sources.close()
 

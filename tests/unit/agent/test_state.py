@@ -12,12 +12,14 @@ from veilleuse.agent.state import (
     CLOCK_PATIENCE_MILLISECONDS,
     HELD_TICKS,
     LONGEST_RECONSTRUCTION_MILLISECONDS,
+    SUSPEND_PATIENCE_MILLISECONDS,
     WHY_SHUTDOWN,
     WHY_STOP,
     WHY_SUSPEND,
     WHY_TICK,
     ClockGuard,
     LastSign,
+    SleepWatch,
     Timeline,
     asleep_milliseconds,
     reconstruct,
@@ -69,11 +71,11 @@ def sign(clock: FakeClock, why: str) -> LastSign:
         (WHY_SHUTDOWN, State.OFF),
         (WHY_TICK, State.UNKNOWN),
         (WHY_STOP, State.UNKNOWN),
-        (WHY_SUSPEND, State.UNKNOWN),
+        (WHY_SUSPEND, State.ASLEEP),
     ],
 )
 def test_over_a_boot(why, state):
-    """A clean shutdown is off until the boot, anything else is unknown; from the boot to the start is unknown."""
+    """Until the boot: off after a clean shutdown, asleep when it went to sleep and died so, else unknown; then unknown."""
     clock = FakeClock()
     last = sign(clock, why)
     clock.reboot(14 * HOUR, 20_000)
@@ -96,6 +98,68 @@ def test_within_a_boot():
         (State.ASLEEP, 9 * HOUR),
     ]
     assert silence.ticks[0].start_unix_milliseconds == clock.unix - 10 * HOUR
+
+
+def test_within_a_boot_after_an_announced_suspend():
+    """Killed while it slept: first asleep, as announced, then awake and unknown. Hibernation keeps the boot id: the same."""
+    clock = FakeClock()
+    last = sign(clock, WHY_SUSPEND)
+    clock.advance(9 * HOUR, asleep=True)
+    clock.advance(HOUR)
+    silence = reconstruct(last, clock.now(), clock.boot_id(), Supply.UNKNOWN)
+    assert [(t.state, t.duration_milliseconds, t.supply) for t in silence.ticks] == [
+        (State.ASLEEP, 9 * HOUR, Supply.UNKNOWN),
+        (State.UNKNOWN, HOUR, Supply.UNKNOWN),
+    ]
+
+
+def test_a_shutdown_within_a_boot_is_not_off():
+    """`systemctl soft-reboot` starts everything again under the same kernel: the machine was on, doing nobody knows what."""
+    clock = FakeClock()
+    last = sign(clock, WHY_SHUTDOWN)
+    clock.advance(30_000)
+    (tick,) = reconstruct(last, clock.now(), clock.boot_id(), Supply.AC).ticks
+    assert (tick.state, tick.duration_milliseconds) == (State.UNKNOWN, 30_000)
+
+
+class Watched:
+    """A sleep watch and its clock."""
+
+    def __init__(self) -> None:
+        self.clock, self.watch = FakeClock(), SleepWatch()
+
+    def look(self, milliseconds: int = 0, *, asleep: int = 0, announced: bool = False) -> tuple[bool, str]:
+        """(whether the sign has to be written now, its reason) so much later."""
+        self.clock.advance(milliseconds)
+        self.clock.advance(asleep, asleep=True)
+        return self.watch.look(self.clock.now(), announced=announced), self.watch.why
+
+
+def test_a_suspend_is_announced_slept_and_over():
+    """Written at once when it is announced, kept while drivers get ready, taken back at once after the sleep."""
+    watched = Watched()
+    assert watched.look(10_000) == (False, WHY_TICK)
+    assert watched.look(3_000, announced=True) == (True, WHY_SUSPEND)
+    assert watched.look(10_000) == (False, WHY_SUSPEND)
+    assert watched.look(4_000, asleep=9 * HOUR) == (True, WHY_TICK)
+    assert watched.look(10_000) == (False, WHY_TICK)
+
+
+def test_a_suspend_that_does_not_come_about_is_taken_back():
+    """A driver refused: after a minute awake the sign says tick again, so that a later power cut is not called sleep."""
+    watched = Watched()
+    watched.look(announced=True)
+    assert watched.look(SUSPEND_PATIENCE_MILLISECONDS - 1) == (False, WHY_SUSPEND)
+    assert watched.look(1) == (True, WHY_TICK)
+
+
+def test_suspend_then_hibernate_may_announce_twice():
+    """Each announcement counts from itself."""
+    watched = Watched()
+    watched.look(announced=True)
+    assert watched.look(2_000, asleep=HOUR, announced=True) == (True, WHY_SUSPEND)
+    assert watched.look(1_000) == (False, WHY_SUSPEND)
+    assert watched.look(asleep=DAY) == (True, WHY_TICK)
 
 
 def test_nothing_is_made_up():

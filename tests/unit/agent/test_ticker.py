@@ -193,10 +193,28 @@ def test_a_counter_that_is_stuck_or_set_back_is_a_gap():
     source.microjoules = 0
     (reset,) = bench.step()
     source.spend(1_000_000)
+    (confirmed,) = bench.step()
+    source.spend(2_000_000)
     (fine,) = bench.step()
-    assert stuck.energies == reset.energies == ()
-    assert stuck.gaps == reset.gaps == (("linux_rapl", TICK),)
-    assert millijoules((fine,)) == 1_000
+    assert stuck.energies == reset.energies == confirmed.energies == ()
+    assert stuck.gaps == reset.gaps == confirmed.gaps == (("linux_rapl", TICK),)
+    assert millijoules((fine,)) == 2_000
+
+
+def test_a_counter_that_lies_once_is_not_believed():
+    """Its first digits only, or 0, for one or two polls, near its beginning: what it seems to make up afterwards is not energy."""
+    for lie, polls in ((0, 1), (500, 1), (500, 2)):
+        source = CounterSource()
+        bench = Bench(source)
+        for _ in range(polls):
+            source.spend(400_000_000)
+            value, source.microjoules = source.microjoules, lie
+            assert millijoules(bench.step()) == 0
+            source.microjoules = value
+        source.spend(400_000_000)
+        assert millijoules(bench.step()) == 0
+        source.spend(400_000_000)
+        assert millijoules(bench.step()) == 400_000
 
 
 def test_an_unreadable_range_does_not_wrap():

@@ -26,6 +26,7 @@ from veilleuse.collector.model import (
     PointSumRow,
     Site,
     SumRow,
+    UnitSumRow,
 )
 from veilleuse.collector.rollout import Rollout
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
@@ -73,6 +74,7 @@ class MemoryReader:
     host_list: list[Host]
     site_list: list[Site] = field(default_factory=lambda: [site()])
     sum_rows: list[SumRow] = field(default_factory=list)
+    screen_rows: list[DerivedRow] = field(default_factory=list)
     derived_rows: list[DerivedRow] = field(default_factory=list)
     simulated: bool = False
     dirty: int = 0
@@ -124,6 +126,9 @@ class MemoryReader:
     def point_sums(self, grain: Grain, start: int, end: int) -> Iterator[PointSumRow]:
         return iter(())
 
+    def unit_sums(self, grain: Grain, start: int, end: int) -> Iterator[UnitSumRow]:
+        return iter(())
+
     def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
         return (row for row in self.derived_rows if row.grain is grain and start <= row.start < end)
 
@@ -142,7 +147,19 @@ class MemoryReader:
     def energy_sums(
         self, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
-        for row in self.derived(grain, start, end):
+        return self._energies(self.derived_rows, grain, start, end)
+
+    def screen_sums(
+        self, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
+        return self._energies(self.screen_rows, grain, start, end)
+
+    def _energies(
+        self, rows: list[DerivedRow], grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
+        for row in rows:
+            if row.grain is not grain or not start <= row.start < end:
+                continue
             cell = row.cell
             values = (cell.milliseconds, cell.energy_millijoules, cell.uncertainty_millijoules)
             yield row.host_id, (cell.method, cell.band, cell.state), EnergySums(*values)

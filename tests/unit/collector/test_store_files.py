@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pushes import MONDAY_10H, NOW, Stream, enrol, realistic, site
+from tests.pushes import MONDAY_10H, NOW, Stream, cell, clock, enrol, measurement, realistic, site
 from veilleuse.collector import settings
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreFull, StoreTooNew
 from veilleuse.collector.model import Grain, ValidPush
@@ -31,6 +31,7 @@ from veilleuse.collector.store.sqlite import (
 )
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import Reserve
+from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 LIMITS = settings.Store(free_bytes_minimum=0)
 ROOT = Path(__file__).parents[3]
@@ -250,6 +251,24 @@ def test_what_is_remembered_is_forgotten_with_a_rollback(tmp_path):
             _append_and_fail(store, push)
         assert store.ingest.position(stream.host_id, stream.epoch).mark == 0
         assert store.ingest.append([push])[0].stored_records == 1
+
+
+def test_units_are_found_anew_after_a_rollback_and_a_restart(tmp_path):
+    """A name whose row was rolled back is written again; a host's names are those of its rows."""
+    with closing(make(tmp_path)) as store:
+        stream = Stream(enrol(store.registry))
+        units = [pb.UnitTime(name="unit:nginx", cpu_milliseconds=5)]
+        push = stream.send(measurement(cells=[cell(units=units)]))
+        with pytest.raises(RuntimeError):
+            _append_and_fail(store, push)
+        assert store.data.connection.execute("SELECT count(*) FROM units").fetchone() == (0,)
+        assert store.ingest.append([push])[0].stored_records == 1
+        assert store.data.connection.execute("SELECT name FROM units").fetchall() == [("unit:nginx",)]
+    later = stream.send(measurement(clock(MONDAY_10H + 60_000), [cell(units=units)]))
+    with closing(open_store(tmp_path, LIMITS)) as store, closing(SqliteReader(tmp_path)) as reader:
+        store.ingest.append([later])
+        (row,) = reader.unit_sums(Grain.HOUR, 0, 2**62)
+        assert (row.unit, row.cpu_milliseconds) == ("unit:nginx", 10)
 
 
 def _append_and_fail(store: SqliteStore, push: ValidPush) -> None:

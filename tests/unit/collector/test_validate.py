@@ -371,6 +371,29 @@ def test_each_sum_arrives_under_its_own_name():
     assert all(getattr(bare, name) in (None, ()) for name in values)
 
 
+def test_what_few_cells_have_arrives_too():
+    """Displays by size, in whatever order they come; the part inside update windows by point; units by name."""
+    (one,) = decoded(
+        with_cell(
+            energies=[(0, 90, 60_000), (1, 50, 60_000)],
+            update_window_milliseconds=9,
+            update_window_energies=[
+                pb.PointEnergy(point_index=1, energy_millijoules=7, covered_milliseconds=8)
+            ],
+            displays=[
+                pb.DisplayTime(size=pb.DISPLAY_SIZE_UNKNOWN, milliseconds=4),
+                pb.DisplayTime(size=pb.DISPLAY_SIZE_22_TO_27, milliseconds=2),
+            ],
+            units=[pb.UnitTime(name="unit:nginx", cpu_milliseconds=3), pb.UnitTime(name="guest:7")],
+        )
+    ).cells
+    assert one.display_milliseconds == (0, 2, 0, 4)
+    assert [(point.domain, *rest) for point, *rest in one.update_window_energies] == [("dram", 7, 8)]
+    assert one.units == (("unit:nginx", 3), ("guest:7", 0))
+    (bare,) = decoded(with_cell()).cells
+    assert (bare.display_milliseconds, bare.update_window_energies, bare.units) == ((), (), ())
+
+
 # --- the push as a whole
 
 

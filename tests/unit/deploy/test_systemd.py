@@ -17,7 +17,12 @@ from tests.architecture.tree import ROOT
 from tests.peers import peer
 
 SYSTEMD = ROOT / "deploy/systemd"
-UNITS = ("veilleuse-agent.service", "veilleuse-collector.service", "veilleuse-backup.service")
+UNITS = (
+    "veilleuse-agent.service",
+    "veilleuse-collector.service",
+    "veilleuse-backup.service",
+    "veilleuse-agent-sleep.service",
+)
 SERVICES = UNITS[:2]
 """Those that stay."""
 RULE = SYSTEMD / "60-veilleuse-rapl.rules"
@@ -102,12 +107,30 @@ def test_the_backup_runs_every_night_without_a_network(tmp_path):
     assert timer["Persistent"] == ["yes"]
 
 
+def test_the_sign_before_sleep_holds_nothing_up():
+    """Pulled in by every way of sleeping and done before it, wanted only, bounded, as the agent's user, without a network."""
+    told = settings("veilleuse-agent-sleep.service")
+    assert told["ExecStart"] == ["/opt/veilleuse/bin/veilleuse-agent before-sleep --timeout 3"]
+    assert told["Before"] == told["WantedBy"] == ["sleep.target"]
+    assert "RequiredBy" not in told
+    assert told["Type"] == ["oneshot"]
+    assert 3 < int(told["TimeoutStartSec"][0]) <= 10
+    assert told["User"] == told["Group"] == ["veilleuse-agent"]
+    assert told["PrivateNetwork"] == ["yes"]
+    assert told["StateDirectory"] == ["veilleuse-agent"]
+
+
+def test_the_agent_ends_before_the_bus():
+    """At a shutdown it still has to ask systemd whose end this is: off, or unknown."""
+    assert settings("veilleuse-agent.service")["After"] == ["dbus.service"]
+
+
 def test_the_agent_weighs_little():
     """Bounds of PROMISES.md §4.2: memory, processor, tasks, disk, a watchdog; no capability, no core file."""
     told = settings("veilleuse-agent.service")
     assert told["MemoryMax"] == ["128M"]
     assert told["CPUQuota"] == ["5%"]
-    assert told["TasksMax"] == ["32"]
+    assert told["TasksMax"] == ["64"]
     assert told["IOSchedulingClass"] == ["idle"]
     assert "WatchdogSec" in told
     assert told["LimitCORE"] == ["0"]

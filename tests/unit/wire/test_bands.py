@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar, CalendarError, OpenSpan, day_segments, segments
+from veilleuse.wire.bands import (
+    DEFAULT_CALENDAR,
+    Calendar,
+    CalendarError,
+    OpenSpan,
+    coarse_windows,
+    day_segments,
+    segments,
+)
 from veilleuse.wire.vocabulary import Band
 
 HOUR = 3_600_000
@@ -63,9 +72,11 @@ def test_a_short_closed_band_is_folded_into_the_night():
 
 
 def test_an_open_night_is_open():
-    """A night shift is the site's timetable: `night` is only what is not open."""
-    shift = Calendar("Europe/Paris", (OpenSpan(1, 0, 6 * 60),))
-    assert hours(shift, MONDAY) == {Band.OPEN: 6, Band.CLOSED: 16, Band.NIGHT: 2}
+    """A night shift is the site's timetable: `night` is only what is not open; what is left under 3 h is `closed`."""
+    shift = Calendar("Europe/Paris", (OpenSpan(1, 0, 5 * 60),))
+    assert hours(shift, MONDAY) == {Band.OPEN: 5, Band.CLOSED: 16, Band.NIGHT: 3}
+    longer = Calendar("Europe/Paris", (OpenSpan(1, 0, 6 * 60),))
+    assert hours(longer, MONDAY) == {Band.OPEN: 6, Band.CLOSED: 18}
 
 
 @pytest.mark.parametrize(
@@ -104,10 +115,17 @@ spans = st.lists(
     max_size=7,
     unique_by=lambda span: span.iso_weekday,
 ).map(lambda many: tuple(sorted(many)))
+timetables = spans.map(
+    lambda many: tuple(
+        OpenSpan(span.iso_weekday, 0, 1_440) if span.end_minute - span.start_minute > 1_260 else span
+        for span in many
+    )
+)
+"""All that is not refused: what is left of a day is nothing, or 3 h at least."""
 calendars = st.builds(
     Calendar,
     zones,
-    spans,
+    timetables,
     st.sets(st.dates(date(2025, 1, 1), date(2027, 12, 31)), max_size=5).map(lambda days: tuple(sorted(days))),
     spans,
 )
@@ -115,7 +133,7 @@ calendars = st.builds(
 
 @given(calendars, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
 def test_the_pieces_of_a_day_touch_and_cover_it(calendar, day):
-    """From local midnight to local midnight, no hole, no overlap, neighbours of different bands; closures never open."""
+    """From local midnight to local midnight, no hole, no overlap, no cut without a reason; closures never open."""
     pieces = day_segments(calendar, day)
     zone = ZoneInfo(calendar.time_zone)
     assert pieces[0].start_unix_milliseconds == round(
@@ -127,7 +145,7 @@ def test_the_pieces_of_a_day_touch_and_cover_it(calendar, day):
     )
     for one, two in zip(pieces, pieces[1:], strict=False):  # noqa: RUF007 - pairs
         assert one.end_unix_milliseconds == two.start_unix_milliseconds
-        assert one.band is not two.band
+        assert (one.band, one.in_window) != (two.band, two.in_window)
     if day in calendar.closures:
         assert all(piece.band is not Band.OPEN for piece in pieces)
 
@@ -218,3 +236,80 @@ def test_no_way_leads_to_a_calendar_that_was_not_checked():
         calendar.time_zone = "Europe/Lisbon"  # type: ignore[misc]  # on purpose
     with pytest.raises(AttributeError):
         calendar.anything = 1  # type: ignore[attr-defined]  # on purpose
+
+
+# --- update windows
+
+ANY_WINDOWS = st.lists(
+    st.tuples(st.integers(1, 7), st.integers(0, 1_439)).flatmap(
+        lambda start: st.integers(start[1] + 1, 1_440).map(lambda end: OpenSpan(start[0], start[1], end))
+    ),
+    min_size=1,
+    max_size=7,
+    unique_by=lambda span: span.iso_weekday,
+).map(lambda many: tuple(sorted(many)))
+
+
+def told(pieces):
+    """(band, in_window) → milliseconds."""
+    lengths: Counter[tuple[Band, bool | None]] = Counter()
+    for piece in pieces:
+        lengths[piece.band, piece.in_window] += piece.end_unix_milliseconds - piece.start_unix_milliseconds
+    return lengths
+
+
+def test_windows_cut_a_day_whatever_is_open():
+    """Monday 17:00-19:30: an hour of it is open, the rest closed; a closure changes the band, not the window; no window, no word."""
+    calendar = DEFAULT_CALENDAR._replace(
+        update_windows=(OpenSpan(1, 17 * 60, 19 * 60 + 30),), closures=(date(2026, 3, 9),)
+    )
+    lengths = told(day_segments(calendar, MONDAY))
+    assert lengths[Band.OPEN, True] == HOUR
+    assert lengths[Band.CLOSED, True] == 1.5 * HOUR
+    assert lengths[Band.NIGHT, False] == 8 * HOUR
+    assert told(day_segments(calendar, date(2026, 3, 9)))[Band.CLOSED, True] == 2.5 * HOUR
+    assert {inside for _, inside in told(day_segments(DEFAULT_CALENDAR, MONDAY))} == {None}
+
+
+@given(calendars, ANY_WINDOWS, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
+def test_windows_follow_the_wall_clock(calendar, windows, day):
+    """Minute by minute, what the site's clock shows is inside or not; both readings of an hour that comes twice are."""
+    calendar = calendar._replace(update_windows=windows)
+    zone = ZoneInfo(calendar.time_zone)
+    for piece in day_segments(calendar, day):
+        for moment in (piece.start_unix_milliseconds, piece.end_unix_milliseconds - 1):
+            local = datetime.fromtimestamp(moment / 1000, zone)
+            minute = local.hour * 60 + local.minute
+            inside = any(
+                one.iso_weekday == day.isoweekday() and one.start_minute <= minute < one.end_minute
+                for one in windows
+            )
+            assert piece.in_window is inside
+
+
+@given(calendars, ANY_WINDOWS, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
+def test_no_window_is_a_finer_clock(calendar, windows, day):
+    """P3: whatever windows a collector declares, a day tells of none in the open band, and of no part of another band that is
+    shorter than three hours, inside or outside; bands and lengths stay what they are."""
+    pieces = day_segments(calendar._replace(update_windows=windows), day)
+    coarse = coarse_windows(pieces)
+    lengths = told(coarse)
+    assert [piece[:4] for piece in coarse] == [piece[:4] for piece in pieces]
+    for (band, inside), length in lengths.items():
+        if inside is None:
+            continue
+        assert band is not Band.OPEN
+        assert (band, None) not in lengths
+        if (band, not inside) in lengths:
+            assert length >= 3 * HOUR
+    assert all(one.in_window in (None, two.in_window) for one, two in zip(coarse, pieces, strict=True))
+
+
+def test_a_window_that_may_be_told_is():
+    """Three hours of the night, or the whole of it."""
+    three = DEFAULT_CALENDAR._replace(update_windows=(OpenSpan(1, 60, 240),))
+    assert told(coarse_windows(day_segments(three, MONDAY)))[Band.NIGHT, True] == 3 * HOUR
+    whole = DEFAULT_CALENDAR._replace(update_windows=(OpenSpan(1, 0, 360), OpenSpan(1, 1_320, 1_440)))
+    lengths = told(coarse_windows(day_segments(whole, MONDAY)))
+    assert lengths[Band.NIGHT, True] == 8 * HOUR
+    assert lengths[Band.CLOSED, False] == 6 * HOUR

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from veilleuse.wire import limits, units
 from veilleuse.wire.chain import chain_next, chain_start, record_hash
-from veilleuse.wire.sums import apportion
+from veilleuse.wire.sums import apportion, merge_smallest
 
 amounts = st.integers(0, 2**63)
 
@@ -101,3 +101,16 @@ def test_a_fact_is_harmless_or_nothing(text):
 def test_facts_as_they_come(text, fact):
     """Makers' names keep what is plain in them; markup, formulas and paths do not survive."""
     assert limits.fact_text(text) == fact
+
+
+@given(st.dictionaries(st.sampled_from(["other", *"abcdefgh"]), st.integers(0, 9)), st.integers(1, 10))
+def test_merging_the_smallest_keeps_the_sum(values, most):
+    """Never more names than allowed, the sum as before; what keeps its name keeps its value, and none of it is below what lost it."""
+    merged = merge_smallest(values, most, "other")
+    assert len(merged) <= most
+    assert sum(merged.values()) == sum(values.values())
+    named = {name: value for name, value in merged.items() if name != "other"}
+    assert named.items() <= values.items()
+    lost = [value for name, value in values.items() if name not in merged]
+    assert not lost or len(merged) == most
+    assert not lost or max(lost) <= min(named.values(), default=9)

@@ -11,7 +11,7 @@ import pytest
 
 from veilleuse.wire import names
 from veilleuse.wire.ladder import MEASURED, Method
-from veilleuse.wire.limits import CELL_BUCKETS, CELL_SUMS
+from veilleuse.wire.limits import CELL_BUCKETS, CELL_SUMS, DISPLAY_SIZES
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Band,
@@ -93,6 +93,12 @@ def test_the_ladder_is_in_order():
         "class_default",
     ]
     assert set(list(Method)[: len(MEASURED)]) == MEASURED
+
+
+def test_sizes_of_displays_are_the_enum():
+    """The place in the list is the number on the wire, less one."""
+    names_on_the_wire = [value.name for value in pb.DESCRIPTOR.enum_types_by_name["DisplaySize"].values][1:]
+    assert names_on_the_wire == [f"DISPLAY_SIZE_{name.upper()}" for name in DISPLAY_SIZES]
 
 
 def test_opentelemetry_names_are_distinct():

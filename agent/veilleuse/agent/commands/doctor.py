@@ -10,16 +10,16 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from veilleuse.agent.commands import outlook
+from veilleuse.agent.commands import outlook, slow
 from veilleuse.agent.commands.clear import seconds_text, utc_text
 from veilleuse.agent.commands.peek import SpoolView, look_at_identity, look_at_spool
 from veilleuse.agent.errors import AgentError
 from veilleuse.agent.hardware import MACHINE_ID, require_machine_id
 from veilleuse.agent.identity import Identity
 from veilleuse.agent.machine import Machine
+from veilleuse.agent.measuring import open_sources
 from veilleuse.agent.model import Point
 from veilleuse.agent.ports import ControlKey
-from veilleuse.agent.resident import open_sources
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import BUILTIN, NOT_BY_DEFAULT, Sources
 from veilleuse.agent.spool import counted, whole
@@ -54,11 +54,13 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     now = time.time_ns() // 1_000_000
     machine, sources = open_sources(settings)
     sources.close()
+    polled = slow.look_slowly(settings)
+    sources = slow.joined(sources, polled)
     identity, no_identity = look_at_identity(settings)
     spool = look_at_spool(settings)
     result: dict[str, Any] = {
         "machine": machine._asdict(),
-        "sources": source_rows(sources),
+        "sources": source_rows(sources, polled),
         "ladder": ladder(sources, machine),
         "identity": _identity(settings, identity, no_identity, now),
         "spool": _spool(spool),
@@ -68,6 +70,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         "configuration": outlook.configuration(settings, spool),
         "warnings": list(_warnings(settings, sources, identity, no_identity, spool, now)),
     }
+    result["warnings"] += slow.warnings(polled)
     if result["room"] is not None:
         result["warnings"] += outlook.warnings(result)
     if parsed.json:
@@ -77,24 +80,29 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
     return EXIT_WARNINGS if result["warnings"] else 0
 
 
-def source_rows(sources: Sources) -> list[dict[str, Any]]:
+def source_rows(sources: Sources, polled: slow.Slow) -> list[dict[str, Any]]:
     """Each source: available, its points, or the reason and the remedy."""
+    tried_now = slow.rows(polled)
+    apart = {row["name"] for row in tried_now}
     rows: list[dict[str, Any]] = [
-        _row(one.source.name, [_point(point) for point in one.points]) for one in sources.opened
+        _row(one.source.name, [_point(point) for point in one.points])
+        for one in sources.opened
+        if one.source.name not in apart
     ]
     if sources.load is not None:
         rows.append(_row(sources.load.name, []))
     rows += [
         _row(one.name, [], available=False, word=one.word, reason=one.reason, remedy=one.remedy)
         for one in sources.unavailable
+        if one.name not in apart
     ]
-    tried = {row["name"] for row in rows}
+    tried = {row["name"] for row in rows} | {slow.TAKES_THEM}
     rows += [
         _row(name, [], available=False, word="not_chosen", reason="measure.sources does not name it")
         for name in BUILTIN
         if name not in tried and name not in NOT_BY_DEFAULT
     ]
-    return rows
+    return rows + tried_now
 
 
 def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:

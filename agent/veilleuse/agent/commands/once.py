@@ -12,7 +12,7 @@ from typing import Any
 from veilleuse.agent.commands.clear import plain, record_lines
 from veilleuse.agent.encode import encode_record
 from veilleuse.agent.errors import AgentError
-from veilleuse.agent.resident import once
+from veilleuse.agent.glance import once
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import Sources
 from veilleuse.wire.v1 import telemetry_pb2 as pb

@@ -5,24 +5,60 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, cast
 
 from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
 from veilleuse.agent.model import Point
 from veilleuse.agent.ports import LoadSource, Source, SourceContext
 
+BY_SYSTEM: Final = {
+    "linux": {
+        "linux_rapl": "veilleuse.agent.sources.linux_rapl:LinuxRapl",
+        "linux_hwmon": "veilleuse.agent.sources.linux_hwmon:LinuxHwmon",
+        "linux_battery": "veilleuse.agent.sources.linux_battery:LinuxBattery",
+        "linux_displays": "veilleuse.agent.sources.linux_displays:LinuxDisplays",
+        "linux_units": "veilleuse.agent.sources.linux_units:LinuxUnits",
+    },
+    "win32": {
+        "windows_emi": "veilleuse.agent.sources.windows_emi:WindowsEmi",
+        "windows_battery": "veilleuse.agent.sources.windows_battery:WindowsBattery",
+    },
+    "darwin": {
+        "macos_power": "veilleuse.agent.sources.macos_power:MacosPower",
+        "macos_battery": "veilleuse.agent.sources.macos_battery:MacosBattery",
+    },
+}
+"""Of one operating system: sys.platform → name → module:class. Those of another one are never imported."""
 BUILTIN: Final = {
-    "linux_rapl": "veilleuse.agent.sources.linux_rapl:LinuxRapl",
-    "linux_hwmon": "veilleuse.agent.sources.linux_hwmon:LinuxHwmon",
-    "linux_battery": "veilleuse.agent.sources.linux_battery:LinuxBattery",
+    **BY_SYSTEM.get(sys.platform, {}),
+    "polled": "veilleuse.agent.sources.polled:PolledSources",
     "fake": "veilleuse.agent.sources.fake:Fake",
 }
-"""Energy and supply: name → module:class."""
+"""Energy and supply, in the measuring process, on this system: name → module:class."""
+POLLED: Final = {
+    "nvidia_nvml": "veilleuse.agent.sources.nvidia_nvml:NvidiaNvml",
+    "ipmi_dcmi": "veilleuse.agent.sources.ipmi_dcmi:IpmiDcmi",
+    "redfish": "veilleuse.agent.sources.redfish:Redfish",
+    "nut_ups": "veilleuse.agent.sources.nut_ups:NutUps",
+    "snmp_meter": "veilleuse.agent.sources.snmp_meter:SnmpMeter",
+    "shelly_plug": "veilleuse.agent.sources.shelly_plug:ShellyPlug",
+    "tasmota_plug": "veilleuse.agent.sources.tasmota_plug:TasmotaPlug",
+}
+"""Slow or heavy ones, in the polling process (polling.py), which publishes what `polled` takes: name → module:class."""
+SELF_DETECTING: Final = {
+    "nvidia_nvml": ("nvidiactl", r"C:\Windows\System32\nvml.dll"),
+    "ipmi_dcmi": ("ipmi0", "ipmi/0", "ipmidev/0"),
+}
+"""Of POLLED, those that need no entry in the meters file → files (below /dev), one of which must be there."""
 UTILISATION: Final = "veilleuse.agent.sources.utilisation:Utilisation"
 """Always on: without it no state can be told."""
-NOT_BY_DEFAULT: Final = frozenset({"fake"})
+UNITS: Final = "linux_units"
+"""`measure.units` alone chooses it (measuring.py)."""
+NOT_BY_DEFAULT: Final = frozenset({"fake", UNITS})
 ENTRY_POINT_GROUP: Final = "veilleuse.sources"
+POLLED_ENTRY_POINT_GROUP: Final = "veilleuse.polled_sources"
 
 SourceFactory = Callable[[SourceContext], Source]
 
@@ -52,20 +88,33 @@ class Sources(NamedTuple):
     load: LoadSource | None
     unavailable: tuple[Unavailable, ...]
 
+    def tried_again(self, name: str, context: SourceContext) -> tuple[Sources, OpenedSource | None]:
+        """With a source that was not available until now; None when it still is not. Raises ConfigurationError."""
+        if name not in {missing.name for missing in self.unavailable}:
+            return self, None
+        try:
+            source = _factory(name)(context)
+            late = OpenedSource(source, source.open())
+        except SourceUnavailable:
+            return self, None
+        others = tuple(missing for missing in self.unavailable if missing.name != name)
+        return self._replace(opened=(*self.opened, late), unavailable=others), late
+
     def close(self) -> None:
         """Close every source."""
         for opened in self.opened:
             opened.source.close()
 
 
-def open_all(names: Iterable[str], context: SourceContext) -> Sources:
-    """Open the named sources, or all built-in ones but `fake` when none is named; and utilisation.
+def open_all(names: Iterable[str], context: SourceContext, *, units: bool = False) -> Sources:
+    """Open the named sources, or all built-in ones but `fake` when none is named; and utilisation; and UNITS with `units` alone.
 
-    Raises ConfigurationError on a name that neither the table nor an entry point knows.
+    A name of POLLED means `polled`, which takes it. Raises ConfigurationError on a name that neither a table nor an entry
+    point knows.
     """
-    chosen = tuple(dict.fromkeys(name for name in names if name != "utilisation")) or tuple(
-        name for name in BUILTIN if name not in NOT_BY_DEFAULT
-    )
+    wanted = ("polled" if name in POLLED else name for name in names if name != "utilisation")
+    chosen = tuple(dict.fromkeys(wanted)) or tuple(name for name in BUILTIN if name not in NOT_BY_DEFAULT)
+    chosen = (*(name for name in chosen if name != UNITS), *((UNITS,) if units else ()))
     opened: list[OpenedSource] = []
     unavailable: list[Unavailable] = []
     for name in chosen:
@@ -88,10 +137,24 @@ def _open_load(context: SourceContext, unavailable: list[Unavailable]) -> LoadSo
     return load
 
 
+def polls(names: Sequence[str]) -> tuple[str, ...]:
+    """What of POLLED `measure.sources` lets be polled: what it names, or all when it is empty or says `polled`."""
+    return tuple(POLLED) if not names or "polled" in names else tuple(n for n in POLLED if n in names)
+
+
+def polled_factory(name: str) -> SourceFactory:
+    """The class of a polled source. Raises SourceUnavailable (missing_library), or ConfigurationError on an unknown name."""
+    if (target := POLLED.get(name)) is not None:
+        return cast("SourceFactory", _load_class(name, target))
+    return _from_entry_points(name, POLLED_ENTRY_POINT_GROUP, POLLED, "the meters file")
+
+
 def _factory(name: str) -> SourceFactory:
     if (target := BUILTIN.get(name)) is not None:
         return cast("SourceFactory", _load_class(name, target))
-    return _from_entry_points(name)
+    if any(name in table for table in BY_SYSTEM.values()):
+        raise SourceUnavailable("no_device", f"{name} is a source of another operating system")
+    return _from_entry_points(name, ENTRY_POINT_GROUP, (*BUILTIN, *POLLED), "measure.sources")
 
 
 def _load_class(name: str, target: str) -> object:
@@ -104,16 +167,16 @@ def _load_class(name: str, target: str) -> object:
         ) from error
 
 
-def _from_entry_points(name: str) -> SourceFactory:
+def _from_entry_points(name: str, group: str, ours: Iterable[str], where: str) -> SourceFactory:
     from importlib.metadata import entry_points  # heavy: only when a name is not ours
 
-    known = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    known = {entry.name: entry for entry in entry_points(group=group)}
     if name not in known:
         from difflib import get_close_matches
 
-        near = get_close_matches(name, [*BUILTIN, *known], n=1)
+        near = get_close_matches(name, [*ours, *known], n=1)
         hint = f"; the nearest known one is '{near[0]}'" if near else ""
-        raise ConfigurationError(f"unknown source '{name}' in measure.sources{hint}")
+        raise ConfigurationError(f"unknown source '{name}' in {where}{hint}")
     try:
         return cast("SourceFactory", known[name].load())
     except ImportError as error:

@@ -22,9 +22,12 @@ def read_int(path: str) -> int:
     """The file's integer. Raises OSError, or ValueError when it holds something else."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return int(os.read(descriptor, 64))
+        text = os.read(descriptor, 64)
     finally:
         os.close(descriptor)
+    if b"_" in text:  # Python's own notation, no kernel's: 1_000
+        raise ValueError(f"{path} holds no integer: {text!r}")
+    return int(text)
 
 
 def text_or_none(path: str) -> str | None:
@@ -41,6 +44,22 @@ def int_or_none(path: str) -> int | None:
         return read_int(path)
     except (OSError, ValueError):
         return None
+
+
+def inode_or_none(path: str) -> int | None:
+    """What tells a folder from another one that took its name since: its number; None when it is gone.
+
+    sysfs never gives a number twice: a driver that was loaded again has folders of other numbers.
+    """
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
+
+
+def is_still(path: str, inode: int | None) -> bool:
+    """Whether the folder is there, and is the one that had this number."""
+    return inode is not None and inode_or_none(path) == inode
 
 
 def entries(folder: str) -> list[str]:

@@ -3,7 +3,8 @@
 """Batteries and mains under /sys/class/power_supply. Source: kernel Documentation/ABI/testing/sysfs-class-power; SENSORS.md.
 
 Each battery is two points, out and in: on mains the flow charges it and is not consumption. Magnitude from `abs` (drivers
-differ in sign), direction from `status`. energy_now (µWh) and charge_now (µAh) are different quantities: neither is read.
+differ in sign), direction from `status`. energy_now (µWh) and charge_now (µAh) are different quantities: neither is read,
+docs/decisions/0024.
 """
 
 from __future__ import annotations
@@ -18,15 +19,29 @@ from veilleuse.wire.limits import fact_text
 from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT
 from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
 
+BATTERY_CEILING_MILLIWATTS: Final = 500_000
+"""Twice what USB Power Delivery 3.1 can bring (240 W); a laptop's battery gives less. Beyond it a value is a defect's."""
 _MICROAMPERE_MICROVOLTS_PER_MILLIWATT: Final = 1_000_000_000
 _RESTING: Final = ("Full", "Not charging")
-_MAINS_TYPES: Final = ("Mains", "USB", "Wireless")
+"""`Not charging` is also what a charge threshold makes of a battery on mains."""
+_WORDS: Final = ("Charging", "Discharging", *_RESTING, "Unknown")
+_ONLINE: Final = {0: False, 1: True, 2: True}
+"""2: a charger whose voltage the machine sets."""
+_MAINS: Final = "Mains"
+_MAINS_TYPES: Final = (_MAINS, "USB", "Wireless")
+_PERIPHERAL: Final = "Device"
+"""`scope` of what feeds a mouse, a headset, a pen: not this machine."""
 
 
 class _Battery(NamedTuple):
     folder: str
     out: Point
     into: Point
+
+
+class _Adapter(NamedTuple):
+    folder: str
+    kind: str
 
 
 class LinuxBattery:
@@ -37,36 +52,34 @@ class LinuxBattery:
     def __init__(self, context: SourceContext) -> None:
         self._root = f"{context.sysfs}/class/power_supply"
         self._batteries: tuple[_Battery, ...] = ()
-        self._mains: tuple[str, ...] = ()
+        self._adapters: tuple[_Adapter, ...] = ()
 
     def open(self) -> tuple[Point, ...]:
         """Find batteries and mains. Raises SourceUnavailable when there is neither."""
         batteries: list[_Battery] = []
-        mains: list[str] = []
+        adapters: list[_Adapter] = []
         for name in entries(self._root):
             folder = f"{self._root}/{name}"
-            kind = text_or_none(f"{folder}/type")
-            if (
-                kind == "Battery" and text_or_none(f"{folder}/scope") != "Device"
-            ):  # Device = a mouse, a headset
+            kind = text_or_none(f"{folder}/type") or ""
+            if text_or_none(f"{folder}/scope") == _PERIPHERAL:
+                continue
+            if kind == "Battery":
                 domain = fact_text(name) or "battery"
-                batteries.append(
-                    _Battery(
-                        folder, _point(PointKind.BATTERY_OUT, domain), _point(PointKind.BATTERY_IN, domain)
-                    )
-                )
+                out, into = (_point(flow, domain) for flow in (PointKind.BATTERY_OUT, PointKind.BATTERY_IN))
+                batteries.append(_Battery(folder, out, into))
             elif kind in _MAINS_TYPES and int_or_none(f"{folder}/online") is not None:
-                mains.append(folder)
-        if not batteries and not mains:
+                adapters.append(_Adapter(folder, kind))
+        if not batteries and not adapters:
             raise SourceUnavailable("no_device", f"no battery and no mains adapter under {self._root}")
-        self._batteries, self._mains = tuple(batteries), tuple(mains)
+        self._batteries, self._adapters = tuple(batteries), tuple(adapters)
         return tuple(point for battery in batteries for point in (battery.out, battery.into))
 
     def read(self) -> tuple[Reading, ...]:
         """The supply, and two gauges per battery whose flow and direction are known. Raises ReadFailed when nothing is."""
-        online = [value for folder in self._mains if (value := int_or_none(f"{folder}/online")) is not None]
-        statuses = [text_or_none(f"{battery.folder}/status") for battery in self._batteries]
-        supply = _supply(online, statuses)
+        told = {adapter: int_or_none(f"{adapter.folder}/online") for adapter in self._adapters}
+        online = {adapter: _ONLINE[value] for adapter, value in told.items() if value in _ONLINE}
+        statuses = [_status(battery.folder) for battery in self._batteries]
+        supply = _supply(online, [status for status in statuses if status is not None])
         readings: list[Reading] = [SupplyReading(supply)]
         for battery, status in zip(self._batteries, statuses, strict=True):
             readings += _gauges(battery, status, supply)
@@ -82,11 +95,27 @@ def _point(kind: PointKind, domain: str) -> Point:
     return Point(kind, domain, Boundary.MACHINE_DC)
 
 
-def _supply(online: list[int], statuses: list[str | None]) -> Supply:
-    """From the mains' own word, else from what the batteries do."""
-    if any(online):
+def _status(folder: str) -> str | None:
+    """The kernel's word; None when the battery is not in its bay, or says something else."""
+    if int_or_none(f"{folder}/present") == 0:
+        return None
+    said = text_or_none(f"{folder}/status")
+    return said if said in _WORDS else None
+
+
+def _supply(online: dict[_Adapter, bool], statuses: list[str]) -> Supply:
+    """From the adapters' own word, else from what the batteries do.
+
+    On mains a battery may discharge all the same (a weak USB-C charger, a firmware that cycles it): the supply is ac. But
+    where a mains adapter says that it is off, a USB port that says it is on while a battery discharges is a port that was
+    left on at the last suspend, or feeds a telephone.
+    """
+    discharging = "Discharging" in statuses
+    unplugged = any(not on for adapter, on in online.items() if adapter.kind == _MAINS)
+    plugged = any(on for adapter, on in online.items() if adapter.kind == _MAINS)
+    if plugged or (any(online.values()) and not (unplugged and discharging)):
         return Supply.AC
-    if "Discharging" in statuses:
+    if discharging:
         return Supply.BATTERY
     if "Charging" in statuses or (not online and any(status in _RESTING for status in statuses)):
         return Supply.AC
@@ -96,22 +125,37 @@ def _supply(online: list[int], statuses: list[str | None]) -> Supply:
 
 
 def _gauges(battery: _Battery, status: str | None, supply: Supply) -> list[Reading]:
-    """What flows out and in; nothing when the size or the direction cannot be told."""
-    power = _power_milliwatts(battery.folder)
-    if power is None:
+    """What flows out and in; nothing when the size or the direction cannot be told.
+
+    Of two batteries one may rest while the other feeds the machine: off the mains nothing can flow into it.
+    """
+    power = None if status is None else _power_milliwatts(battery.folder)
+    if power is None or status is None:
         return []
+    out, into = PowerGauge(battery.out, power), PowerGauge(battery.into, power)
     if status == "Discharging":
-        return [PowerGauge(battery.out, power), PowerGauge(battery.into, 0)]
-    if status == "Charging" or (status in _RESTING and supply is Supply.AC):
-        return [PowerGauge(battery.out, 0), PowerGauge(battery.into, power)]
-    return []
+        # A machine does not run on 0 W: what is not known is told as 0 by some, just after the plug was pulled.
+        return [] if power == 0 and supply is Supply.BATTERY else [out, _none(battery.into)]
+    if status == "Charging":
+        return [_none(battery.out), into]
+    if supply is Supply.BATTERY:
+        return [out, _none(battery.into)]
+    return [_none(battery.out), into] if status in _RESTING and supply is Supply.AC else []
+
+
+def _none(point: Point) -> PowerGauge:
+    """A measured 0: the flow is known to be the other one."""
+    return PowerGauge(point, 0)
 
 
 def _power_milliwatts(folder: str) -> int | None:
+    """The flow's size; None when it cannot be read, or no battery can have it. A nominal voltage would be an estimate."""
     power = int_or_none(f"{folder}/power_now")
     if power is not None:
-        return abs(power) // MICROWATTS_PER_MILLIWATT
-    current, voltage = int_or_none(f"{folder}/current_now"), int_or_none(f"{folder}/voltage_now")
-    if current is None or voltage is None:
-        return None
-    return abs(current) * voltage // _MICROAMPERE_MICROVOLTS_PER_MILLIWATT
+        milliwatts = abs(power) // MICROWATTS_PER_MILLIWATT
+    else:
+        current, voltage = int_or_none(f"{folder}/current_now"), int_or_none(f"{folder}/voltage_now")
+        if current is None or voltage is None or voltage <= 0:
+            return None
+        milliwatts = abs(current) * voltage // _MICROAMPERE_MICROVOLTS_PER_MILLIWATT
+    return milliwatts if milliwatts <= BATTERY_CEILING_MILLIWATTS else None

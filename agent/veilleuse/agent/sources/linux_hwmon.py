@@ -2,49 +2,66 @@
 # SPDX-License-Identifier: EUPL-1.2
 """hwmon chips that are known for what they measure: an allow list by role, never a sum of all.
 
-Source: kernel Documentation/hwmon (acpi_power_meter, amdgpu, xe, i915); power in µW, energy in µJ.
+Source: kernel Documentation/hwmon (acpi_power_meter), Documentation/gpu/amdgpu, Documentation/ABI (i915, xe); power in µW,
+energy in µJ. Not on the list: chips of mainboards and power supplies (nct6775, ina2xx, corsairpsu, pmbus), of which nobody
+can say what hangs on them; amd_energy and fam15h_power, which show the package that RAPL shows; nouveau: NVML's.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
 from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.sources.files import entries, int_or_none, text_or_none
+from veilleuse.agent.sources.files import entries, inode_or_none, int_or_none, is_still, text_or_none
 from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 GPU_CEILING_WATTS: Final = 1_500.0
 """Twice the largest accelerator card of 2025."""
+MACHINE_CEILING_WATTS: Final = 25_000.0
+"""Twice the largest server of 2025 (8 accelerators: 10 to 12 kW)."""
+_ASLEEP: Final = ("suspended", "suspending", "resuming")
+_ENERGIES: Final = ("energy1_input", "energy2_input")
+"""xe: 1 is the card, 2 its package, which alone exists on some."""
+_POWERS: Final = ("power1_average", "power1_input")
+"""The average over the chip's own interval first: the other is a sample."""
+_LARGEST_COUNTER_MICROJOULES: Final = 2**63 - 1
+"""What the kernel's hwmon can hold; at 1.5 kW it lasts for 195 years."""
 
 
 class _Role(NamedTuple):
     kind: PointKind
     boundary: Boundary
-    counter: str | None
-    """File of cumulative microjoules, preferred."""
+    ceiling_watts: float
+    counters: tuple[str, ...]
+    """Files of cumulative microjoules, preferred; the first that can be read."""
     gauges: tuple[str, ...]
-    """Files of microwatts, the first that exists."""
+    """Files of microwatts, the first that can be read."""
     zero_is_unread: bool = False
     """The whole machine cannot draw 0 W while it asks: some firmware answers 0 for `not known`."""
 
 
 ROLES: Final = {
     "power_meter": _Role(
-        PointKind.HWMON, Boundary.WALL, None, ("power1_average", "power1_input"), zero_is_unread=True
+        PointKind.HWMON, Boundary.WALL, MACHINE_CEILING_WATTS, (), _POWERS, zero_is_unread=True
     ),
-    "amdgpu": _Role(PointKind.GPU, Boundary.COMPONENT, "energy1_input", ("power1_average", "power1_input")),
-    "i915": _Role(PointKind.GPU, Boundary.COMPONENT, "energy1_input", ()),
-    "xe": _Role(PointKind.GPU, Boundary.COMPONENT, "energy1_input", ()),
+    "amdgpu": _Role(PointKind.GPU, Boundary.COMPONENT, GPU_CEILING_WATTS, _ENERGIES[:1], _POWERS),
+    "i915": _Role(PointKind.GPU, Boundary.COMPONENT, GPU_CEILING_WATTS, _ENERGIES[:1], ()),
+    "xe": _Role(PointKind.GPU, Boundary.COMPONENT, GPU_CEILING_WATTS, _ENERGIES, ()),
 }
 """Chip name → role. i915 and xe register a chip for discrete cards only."""
 
 
 class _Chip(NamedTuple):
+    device: str
+    """Where the chip really lies, without its hwmon number: the same after its driver was loaded again."""
     folder: str
+    inode: int | None
+    """Of the folder; None while the device is away."""
     role: _Role
     point: Point
     file: str
@@ -64,18 +81,15 @@ class LinuxHwmon:
         """Find the chips. Raises SourceUnavailable: virtual_machine or no_device."""
         seen: dict[str, int] = {}
         chips: list[_Chip] = []
-        # By device, not by hwmon number: that one changes from boot to boot.
-        for folder in sorted((f"{self._root}/{name}" for name in entries(self._root)), key=os.path.realpath):
-            name = text_or_none(f"{folder}/name") or ""
-            role = ROLES.get(name)
-            if role is None or (name == "amdgpu" and _is_integrated(folder)):
-                continue
-            file = _first_file(folder, role)
+        for device, folder, name in self._known_chips():
+            role = ROLES[name]
+            file = _choose(folder, role)
             if file is None:
                 continue
             seen[name] = seen.get(name, 0) + 1
             domain = name if seen[name] == 1 else f"{name}-{seen[name]}"
-            chips.append(_Chip(folder, role, Point(role.kind, domain, role.boundary), file))
+            point = Point(role.kind, domain, role.boundary)
+            chips.append(_Chip(device, folder, inode_or_none(folder), role, point, file))
         if not chips:
             raise self._nothing_here()
         self._chips = tuple(chips)
@@ -83,6 +97,8 @@ class LinuxHwmon:
 
     def read(self) -> tuple[Reading, ...]:
         """One reading per chip that answers. Raises ReadFailed when none does."""
+        if not all(is_still(chip.folder, chip.inode) for chip in self._chips):
+            self._relocate()
         readings = [reading for chip in self._chips if (reading := _read(chip)) is not None]
         if not readings:
             raise ReadFailed(f"no power sensor under {self._root} could be read")
@@ -90,6 +106,23 @@ class LinuxHwmon:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _known_chips(self) -> Iterator[tuple[str, str, str]]:
+        """(device, folder, name) in the order of the devices: hwmon numbers change from boot to boot."""
+        folders = [f"{self._root}/{name}" for name in entries(self._root)]
+        for device, folder in sorted((_device(folder), folder) for folder in folders):
+            name = text_or_none(f"{folder}/name") or ""
+            if name in ROLES and not _is_left_out(folder, name):
+                yield device, folder, name
+
+    def _relocate(self) -> None:
+        """A driver that was loaded again has another hwmon number, on the same device."""
+        folders = {device: folder for device, folder, _ in self._known_chips()}
+        found = [folders.get(chip.device, chip.folder) for chip in self._chips]
+        self._chips = tuple(
+            chip._replace(folder=folder, inode=inode_or_none(folder) if chip.device in folders else None)
+            for chip, folder in zip(self._chips, found, strict=True)
+        )
 
     def _nothing_here(self) -> SourceUnavailable:
         if self._virtualisation not in ("none", "container"):
@@ -103,24 +136,49 @@ class LinuxHwmon:
         )
 
 
-def _first_file(folder: str, role: _Role) -> str | None:
-    for file in (role.counter, *role.gauges):
-        if file is not None and os.path.exists(f"{folder}/{file}"):
-            return file
-    return None
+def _device(folder: str) -> str:
+    """The chip's device; the folder itself in a tree without devices."""
+    return os.path.realpath(f"{folder}/device" if os.path.exists(f"{folder}/device") else folder)
 
 
-def _is_integrated(folder: str) -> bool:
-    """An integrated GPU lies inside the package that RAPL sees: in1 (northbridge voltage) exists on those only."""
-    return os.path.exists(f"{folder}/in1_input")
+def _is_left_out(folder: str, name: str) -> bool:
+    """A chip of the list that sees something else: an integrated GPU, a meter on a battery.
+
+    An integrated GPU lies inside the package that RAPL sees; in1 (northbridge voltage) exists on those only.
+    """
+    if name == "amdgpu":
+        return os.path.exists(f"{folder}/in1_input")
+    return name == "power_meter" and int_or_none(f"{folder}/power1_is_battery") == 1
+
+
+def _choose(folder: str, role: _Role) -> str | None:
+    """The file to read, once and for all: a counter and a gauge of one chip in turns would count time twice."""
+    there = [file for file in (*role.counters, *role.gauges) if os.path.exists(f"{folder}/{file}")]
+    if not there or _is_asleep(folder):
+        return there[0] if there else None
+    answering = (file for file in there if int_or_none(f"{folder}/{file}") is not None)
+    return next(answering, there[0])
+
+
+def _is_asleep(folder: str) -> bool:
+    """Whether reading would wake the card."""
+    return text_or_none(f"{folder}/device/power/runtime_status") in _ASLEEP
 
 
 def _read(chip: _Chip) -> Reading | None:
-    if text_or_none(f"{chip.folder}/device/power/runtime_status") == "suspended":
-        return None  # asking would wake the card
+    if not is_still(chip.folder, chip.inode) or _is_asleep(chip.folder):
+        return None
     value = int_or_none(f"{chip.folder}/{chip.file}")
     if value is None or value < 0 or (value == 0 and chip.role.zero_is_unread):
         return None
-    if chip.file == chip.role.counter:
-        return EnergyCounter(chip.point, value, None, GPU_CEILING_WATTS)
-    return PowerGauge(chip.point, value // MICROWATTS_PER_MILLIWATT)
+    if chip.file in chip.role.counters:
+        if value > _LARGEST_COUNTER_MICROJOULES:
+            return None
+        return EnergyCounter(chip.point, value, None, chip.role.ceiling_watts)
+    power_milliwatts = value // MICROWATTS_PER_MILLIWATT
+    return PowerGauge(chip.point, power_milliwatts) if _is_possible(power_milliwatts, chip.role) else None
+
+
+def _is_possible(power_milliwatts: int, role: _Role) -> bool:
+    """A gauge has no history to tell a lie by: only what no machine of the class can draw is seen as one."""
+    return power_milliwatts <= role.ceiling_watts * 1000

@@ -3,19 +3,22 @@
 """RAPL energy counters through the powercap tree. Source: kernel Documentation/power/powercap; SENSORS.md.
 
 Offered: each package and its dram (parts), psys (the platform, where the maker wired it). Not offered: core and uncore,
-which lie inside the package; the mmio twin of a package already seen; a die that mirrors another die's counter.
+which lie inside the package; the mmio twin of a package already seen; a die or a package that mirrors another's counter.
+
+Read from the files where this user may, else from what the helper with the rights publishes (helper.py).
 """
 
 from __future__ import annotations
 
 import re
 import time
+from itertools import combinations
 from typing import Final, NamedTuple
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
-from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.sources.files import entries, int_or_none, read_int, text_or_none
+from veilleuse.agent.ports import Source, SourceContext
+from veilleuse.agent.sources.files import entries, inode_or_none, int_or_none, is_still, text_or_none
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 PACKAGE_CEILING_WATTS: Final = 1_000.0
@@ -24,19 +27,35 @@ DRAM_CEILING_WATTS: Final = 400.0
 PSYS_CEILING_WATTS: Final = 2_000.0
 
 MIRROR_TOLERANCE_MICROJOULES: Final = 500_000
-"""Two files of one counter are read within 1 ms: 0.5 J is 500 W for that long."""
-_MIRROR_PAUSE_SECONDS: Final = 0.05
+"""A counter is refreshed every millisecond, each die at its own moment: 0.5 J is 500 W for that long."""
+MIRROR_LOOKS: Final = 5
+MIRROR_PAUSE_SECONDS: Final = 0.2
+"""Two packages that agree by chance, soon after a boot, drift apart by the tolerance within 0.8 s if they differ by 0.7 W."""
 _ZONE = re.compile(r"intel-rapl(?P<mmio>-mmio)?:(?P<zone>\d+)(:(?P<part>\d+))?")
 _PACKAGE = re.compile(r"package-(?P<package>\d+)(-die-\d+)?")
+_PSYS = re.compile(r"psys(-\d+)?")
 
 REMEDY_PERMISSION: Final = (
-    "install the package veilleuse-rapl (a udev rule that lets the group veilleuse-rapl read energy_uj and "
-    "max_energy_range_uj), or run the RAPL helper"
+    "run the RAPL helper (veilleuse-rapl.service), or install the udev rule that lets the group veilleuse-rapl read "
+    "energy_uj and max_energy_range_uj: deploy/systemd/README.md"
 )
 
 
-class _Zone(NamedTuple):
+class _Found(NamedTuple):
+    """A zone that is offered, by what the kernel calls it."""
+
+    key: tuple[str, str]
+    """(family, name): the same zone after the driver was loaded again, under whatever number."""
     folder: str
+    point: Point
+    ceiling_watts: float
+
+
+class _Zone(NamedTuple):
+    key: tuple[str, str]
+    folder: str
+    inode: int | None
+    """Of the folder; None while the driver is away."""
     point: Point
     range_microjoules: int
     ceiling_watts: float
@@ -48,69 +67,88 @@ class LinuxRapl:
     name = "linux_rapl"
 
     def __init__(self, context: SourceContext) -> None:
+        self._context = context
         self._root = f"{context.sysfs}/class/powercap"
-        self._virtualisation = context.virtualisation
         self._zones: tuple[_Zone, ...] = ()
+        self._helper: Source | None = None
 
     def open(self) -> tuple[Point, ...]:
         """Find the zones. Raises SourceUnavailable: virtual_machine, no_device or no_permission."""
-        named = self._named_zones()
-        if not named:
+        self._helper = None
+        found = self._named_zones()
+        self._zones = tuple(_without_mirrors(_readable(found)))
+        if self._zones:
+            return tuple(zone.point for zone in self._zones)
+        points, why = self._ask_helper()
+        if points:
+            return points
+        if not found:
             raise self._nothing_here()
-        zones = [zone for folder, point, ceiling in named if (zone := _readable(folder, point, ceiling))]
-        if not zones:
-            raise SourceUnavailable(
-                "no_permission",
-                f"the RAPL counters under {self._root} are not readable by this user",
-                REMEDY_PERMISSION,
-            )
-        self._zones = tuple(_without_mirrors(zones))
-        return tuple(zone.point for zone in self._zones)
+        raise SourceUnavailable(
+            "no_permission",
+            f"the RAPL counters under {self._root} are not readable by this user{why}",
+            REMEDY_PERMISSION,
+        )
 
     def read(self) -> tuple[Reading, ...]:
         """One counter per zone that can be read now. Raises ReadFailed when none can."""
-        readings: list[Reading] = []
-        for zone in self._zones:
-            energy = int_or_none(f"{zone.folder}/energy_uj")
-            if energy is not None and energy >= 0:
-                readings.append(EnergyCounter(zone.point, energy, zone.range_microjoules, zone.ceiling_watts))
+        if self._helper is not None:
+            return self._helper.read()
+        readings = self._read_zones()
+        if len(readings) < len(self._zones) and self._relocate():
+            readings = self._read_zones()
         if not readings:
             raise ReadFailed(f"no RAPL counter under {self._root} could be read")
-        return tuple(readings)
+        return readings
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _nothing_here(self) -> SourceUnavailable:
-        if self._virtualisation not in ("none", "container"):
-            return SourceUnavailable(
-                "virtual_machine", "virtual machine: energy is its host's", "measure the host"
-            )
-        return SourceUnavailable(
-            "no_device",
-            f"no RAPL counters under {self._root}",
-            "load the module intel_rapl_msr (it serves AMD processors too); older processors have none",
-        )
+    # -------------------------------------------------------------------------------------- files
 
-    def _named_zones(self) -> list[tuple[str, Point, float]]:
-        """(folder, point, ceiling) of what is offered, twins left out, sorted by domain."""
-        folders = self._folders()
+    def _read_zones(self) -> tuple[Reading, ...]:
+        """A counter at exactly 0, or beyond its own range, has not been read.
+
+        0 is what the psys of a second socket, a slow or a stolen register answers; a true 0 lasts 61 µJ.
+        """
+        readings: list[Reading] = []
+        for zone in self._zones:
+            if not is_still(zone.folder, zone.inode):
+                continue  # another zone may have taken its number
+            energy = int_or_none(f"{zone.folder}/energy_uj")
+            if energy is not None and 0 < energy <= zone.range_microjoules:
+                readings.append(EnergyCounter(zone.point, energy, zone.range_microjoules, zone.ceiling_watts))
+        return tuple(readings)
+
+    def _relocate(self) -> bool:
+        """Look for the zones by name again: a driver that was loaded again numbers them anew. Whether one has moved."""
+        folders = {one.key: one.folder for one in self._named_zones()}
+        before = self._zones
+        found = [folders.get(zone.key, zone.folder) for zone in before]
+        self._zones = tuple(
+            zone._replace(folder=folder, inode=inode_or_none(folder) if zone.key in folders else None)
+            for zone, folder in zip(before, found, strict=True)
+        )
+        return self._zones != before
+
+    def _named_zones(self) -> list[_Found]:
+        """What is offered, twins included, the preferred one first, sorted by domain."""
         packages: dict[tuple[str, str], str] = {}  # (family, zone number) → package name
-        found: dict[str, tuple[str, Point, float]] = {}
-        for family, zone, part, folder in sorted(folders):
+        found: list[_Found] = []
+        for family, zone, part, folder in sorted(self._folders()):  # a package comes before its parts
             name = text_or_none(f"{folder}/name")
             if name is None:
                 continue
             if part == "" and _PACKAGE.fullmatch(name):
                 packages[family, zone] = name
-                found.setdefault(name, (folder, _component(name), PACKAGE_CEILING_WATTS))
-            elif part == "" and name == "psys":
+                found.append(_Found((family, name), folder, _component(name), PACKAGE_CEILING_WATTS))
+            elif part == "" and _PSYS.fullmatch(name):
                 point = Point(PointKind.RAPL, "psys", Boundary.MACHINE_DC)
-                found.setdefault(name, (folder, point, PSYS_CEILING_WATTS))
+                found.append(_Found((family, name), folder, point, PSYS_CEILING_WATTS))
             elif name == "dram" and (package := packages.get((family, zone))) is not None:
-                domain = package.replace("package", "dram", 1)  # sorted: a package comes before its parts
-                found.setdefault(domain, (folder, _component(domain), DRAM_CEILING_WATTS))
-        return [found[domain] for domain in sorted(found)]
+                domain = package.replace("package", "dram", 1)
+                found.append(_Found((family, domain), folder, _component(domain), DRAM_CEILING_WATTS))
+        return sorted(found, key=lambda one: (one.point.domain, one.key))
 
     def _folders(self) -> list[tuple[str, str, str, str]]:
         """(family, zone, part, folder) of all zones, flat in the class folder or nested; the family `` sorts first."""
@@ -125,45 +163,87 @@ class LinuxRapl:
                     waiting.append(folder)
         return list(folders.values())
 
+    # ------------------------------------------------------------------------------------- helper
+
+    def _ask_helper(self) -> tuple[tuple[Point, ...], str]:
+        """The points that the helper publishes, or why not, to be added to the reason. A virtual machine has none to ask."""
+        if not self._context.helper or self._is_virtual():
+            return (), ""
+        from veilleuse.agent.sources.rapl_published import RaplPublished  # only where it is of use
+
+        helper = RaplPublished(self._context)
+        try:
+            points = helper.open()
+        except SourceUnavailable as error:
+            return (), f"; {error.reason}"
+        self._helper = helper
+        return points, ""
+
+    # ---------------------------------------------------------------------------------- not here
+
+    def _is_virtual(self) -> bool:
+        return self._context.virtualisation not in ("none", "container")
+
+    def _nothing_here(self) -> SourceUnavailable:
+        if self._is_virtual():
+            return SourceUnavailable(
+                "virtual_machine", "virtual machine: energy is its host's", "measure the host"
+            )
+        return SourceUnavailable(
+            "no_device",
+            f"no RAPL counters under {self._root}",
+            "load the module intel_rapl_msr (it serves AMD processors too); older processors have none",
+        )
+
 
 def _component(domain: str) -> Point:
     return Point(PointKind.RAPL, domain, Boundary.COMPONENT)
 
 
-def _readable(folder: str, point: Point, ceiling_watts: float) -> _Zone | None:
-    """The zone, None when its counter or its range cannot be read: without a range a wrap cannot be told."""
-    try:
-        read_int(f"{folder}/energy_uj")
-        return _Zone(folder, point, read_int(f"{folder}/max_energy_range_uj"), ceiling_watts)
-    except (OSError, ValueError):
-        return None
+def _readable(found: list[_Found]) -> list[_Zone]:
+    """One zone a point: of its twins the first that counts, else the first that can be read.
+
+    A counter whose range cannot be read is no counter: a wrap could not be told from a reset.
+    """
+    chosen: dict[Point, tuple[bool, _Zone]] = {}
+    for one in found:
+        energy = int_or_none(f"{one.folder}/energy_uj")
+        around = int_or_none(f"{one.folder}/max_energy_range_uj")
+        if energy is None or around is None or around <= 0:
+            continue
+        counts = energy > 0
+        if one.point not in chosen or (counts and not chosen[one.point][0]):
+            inode = inode_or_none(one.folder)
+            zone = _Zone(one.key, one.folder, inode, one.point, around, one.ceiling_watts)
+            chosen[one.point] = (counts, zone)
+    return [zone for _, zone in chosen.values()]
+
+
+# ---------------------------------------------------------------------------------------- mirrors
 
 
 def _without_mirrors(zones: list[_Zone]) -> list[_Zone]:
-    """AMD shows one counter once per die: keep the first of those that agree over two reads."""
-    dies = [zone for zone in zones if "-die-" in zone.point.domain]
-    if len(dies) < 2:
-        return zones
-    before = _values(dies)
-    time.sleep(_MIRROR_PAUSE_SECONDS)
-    after = _values(dies)
-    dropped: set[int] = set()
-    for first in range(len(dies)):
-        for second in range(first + 1, len(dies)):
-            same_package = _family(dies[first]) == _family(dies[second])
-            if same_package and all(_agree(values[first], values[second]) for values in (before, after)):
-                dropped.add(second)
-    mirrors = {dies[position].point for position in dropped}
+    """AMD shows one counter once per die, and some kernels call the dies packages: keep the first of those that agree."""
+    pairs = [(one, other) for one, other in combinations(zones, 2) if _may_mirror(one, other)]
+    for look in range(MIRROR_LOOKS):
+        if look and pairs:
+            time.sleep(MIRROR_PAUSE_SECONDS)
+        pairs = [pair for pair in pairs if _agree(*pair)]
+    mirrors = {other.point for _, other in pairs}
     return [zone for zone in zones if zone.point not in mirrors]
 
 
-def _values(zones: list[_Zone]) -> list[int | None]:
-    return [int_or_none(f"{zone.folder}/energy_uj") for zone in zones]
+def _may_mirror(one: _Zone, other: _Zone) -> bool:
+    """Two packages, or two drams."""
+    return (one.ceiling_watts, one.range_microjoules) == (other.ceiling_watts, other.range_microjoules)
 
 
-def _family(zone: _Zone) -> str:
-    return zone.point.domain.partition("-die-")[0]
-
-
-def _agree(one: int | None, other: int | None) -> bool:
-    return one is not None and other is not None and abs(one - other) <= MIRROR_TOLERANCE_MICROJOULES
+def _agree(one: _Zone, other: _Zone) -> bool:
+    """Whether the other counter, read between two reads of the first, lies between them. A counter at 0 tells nothing."""
+    before, between, after = (int_or_none(f"{zone.folder}/energy_uj") for zone in (one, other, one))
+    if before is None or between is None or after is None or not (before and between):
+        return False
+    low, high = before - MIRROR_TOLERANCE_MICROJOULES, after + MIRROR_TOLERANCE_MICROJOULES
+    if after < before:  # it went round meanwhile
+        return between >= low or between <= high
+    return low <= between <= high

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from typing import Final
@@ -25,9 +25,9 @@ from veilleuse.collector.account.perimeter import (
     evening_of,
     slices,
 )
-from veilleuse.collector.account.tally import Tally
+from veilleuse.collector.account.tally import Share, Tally
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.figures import EnergySums, Group, GroupKey, StateSums
+from veilleuse.collector.figures import EnergyClass, EnergySums, Group, GroupKey, StateSums
 from veilleuse.collector.model import Grain, Host, HostId, Site
 from veilleuse.collector.ports import Reader
 from veilleuse.wire.bands import Calendar
@@ -56,6 +56,8 @@ class Question:
     k_anonymity: int = 10
     """Fewest machines of a group that may be shown; 1 = the caller sees to that."""
     now_unix_milliseconds: int = 0
+    screens: bool = False
+    """True to count the energy of external screens too, as device class `monitor`. No indicator does: they have no state."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]
@@ -123,6 +125,9 @@ class _Pass:
                 self._add_state(host_id, key, states)
             for host_id, energy_key, energies in self._reader.energy_sums(grain, first, last):
                 self._add_energy(host_id, energy_key, energies)
+            if self._question.screens:
+                for host_id, energy_key, energies in self._reader.screen_sums(grain, first, last):
+                    self._add_screens(host_id, energy_key, energies)
         for monday in self._part.cut_mondays():
             self._cut_week(monday)
         self._nights()
@@ -141,6 +146,19 @@ class _Pass:
             device_class = self._hosts[host_id].facts.device_class
             self._tallies[self._of[host_id]].add_energy(host_id, (device_class, *key), sums)
 
+    def _add_screens(
+        self, host_id: HostId, key: tuple[Method, Band, State], sums: EnergySums, *, apportioned: bool = False
+    ) -> None:
+        """To a group of their own where device classes are told apart, else to the machine's, under a class of their own."""
+        group = self._of.get(host_id)
+        if group is None:
+            return
+        if group.device_class is not None:
+            group = replace(group, device_class=EnergyClass.MONITOR.value)
+            self._tallies[group].shares[Share.OBSERVED][host_id] += sums.milliseconds
+        self._tallies[group].add_energy(host_id, (EnergyClass.MONITOR, *key), sums)
+        self._tallies[group].apportioned |= apportioned
+
     def _cut_week(self, monday: int) -> None:
         """The part of a week that is inside; integers, so that neighbouring periods together have the whole."""
         for host_id, key, states in self._reader.state_sums(Grain.WEEK, monday, monday + 1):
@@ -153,6 +171,11 @@ class _Pass:
             if any(part.values):
                 self._add_energy(host_id, energy_key, part)
                 self._apportioned(host_id)
+        if self._question.screens:
+            for host_id, energy_key, energies in self._reader.screen_sums(Grain.WEEK, monday, monday + 1):
+                part = energies.share(self._share_of(host_id, monday))
+                if any(part.values):
+                    self._add_screens(host_id, energy_key, part, apportioned=True)
 
     def _share_of(self, host_id: HostId, monday: int) -> Callable[[int], int]:
         host = self._hosts.get(host_id)

@@ -30,6 +30,7 @@ from veilleuse.collector.figures import (
     Detail,
     EmissionsRow,
     EmissionsStatement,
+    EnergyClass,
     Group,
     GroupKey,
 )
@@ -38,7 +39,7 @@ from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import DeviceClass
 
-METHOD_VERSION: Final = "0.1"
+METHOD_VERSION: Final = "0.2"
 """Of derivation and accounting together; raised when a figure of the same data would change."""
 
 ChooseFactor = Callable[[str, int], ChosenFactor]
@@ -104,7 +105,7 @@ class _Bill:
             period_to=key.period_to.isoformat(),
             level=level,
             zone=key.zone if len({group.key.zone for group in groups}) == 1 else None,
-            n=sum(group.sums.hosts for group in groups),
+            n=_machines(groups, level),
             machine_days_observed=observed / MILLISECONDS_PER_DAY,
             coverage_states=_ratio(observed, enrolled),
             coverage_energy=_ratio(derived, enrolled),
@@ -119,7 +120,7 @@ class _Bill:
         self,
         row: EmissionsRow,
         groups: Sequence[Group],
-        energies: Mapping[tuple[DeviceClass, Method], tuple[int, int]],
+        energies: Mapping[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]],
     ) -> EmissionsRow:
         total = sum(energy for energy, _ in energies.values())
         u_model = _u_model(energies, total)
@@ -212,11 +213,19 @@ def _with_factor(row: EmissionsRow, applied: Sequence[ChosenFactor]) -> Emission
     )
 
 
+def _machines(groups: Sequence[Group], level: str) -> int:
+    """Machines behind a row; a total counts none twice for its screens."""
+    monitors = EnergyClass.MONITOR.value
+    return sum(group.sums.hosts for group in groups if level != "total" or group.key.device_class != monitors)
+
+
 def _by_class_and_method(
     groups: Iterable[Group],
-) -> dict[tuple[DeviceClass, Method], tuple[int, int]]:
+) -> dict[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]]:
     """(class, method) → (mJ, standard uncertainty in mJ, linear)."""
-    found: defaultdict[tuple[DeviceClass, Method], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    found: defaultdict[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]] = defaultdict(
+        lambda: (0, 0)
+    )
     for group in groups:
         for (device_class, method, _, _), sums in group.sums.energies.items():
             energy, u = found[device_class, method]
@@ -224,16 +233,20 @@ def _by_class_and_method(
     return dict(found)
 
 
-def _u_model(energies: Mapping[tuple[DeviceClass, Method], tuple[int, int]], total: int) -> float:
+def _u_model(
+    energies: Mapping[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]], total: int
+) -> float:
     """Linear within a class for everything that rests on its priors, and within a measuring method; else quadratic."""
-    errors: defaultdict[tuple[DeviceClass, Method | None], int] = defaultdict(int)
+    errors: defaultdict[tuple[DeviceClass | EnergyClass, Method | None], int] = defaultdict(int)
     for (device_class, method), (_, u) in energies.items():
         errors[device_class, method if method in MEASURED else None] += u
     return math.sqrt(sum(u**2 for u in errors.values())) / total if total else 0.0
 
 
 def _with_methods(
-    row: EmissionsRow, energies: Mapping[tuple[DeviceClass, Method], tuple[int, int]], total: int
+    row: EmissionsRow,
+    energies: Mapping[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]],
+    total: int,
 ) -> EmissionsRow:
     """How the energy is known: measured, modelled, and method → share, best first; no shares of nothing."""
     sums: defaultdict[Method, int] = defaultdict(int)

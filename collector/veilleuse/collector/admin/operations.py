@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-from veilleuse.collector.admin import backup, ca, configuration, hosts
+from veilleuse.collector.admin import backup, ca, calendar, calibrate, configuration, hosts, meters, school_holidays
 from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.calendars.default import default_calendar
 from veilleuse.collector.configuring import Configuring
@@ -25,7 +25,7 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import Host, HostStatus, Site
-from veilleuse.collector.ports import DeriveStore, Forgetting
+from veilleuse.collector.ports import Calendars, Calibrations, DeriveStore, Forgetting, MeteringStore
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.address import WILDCARDS, split_address
 from veilleuse.wire.bands import CalendarError
@@ -80,6 +80,12 @@ class Operations:
     backups: backup.Backups
     configuring: Configuring
     forgetting: Forgetting
+    """Used inside jobs of the writer only."""
+    calibrations: Calibrations
+    """Used inside jobs of the writer only."""
+    metering: MeteringStore
+    """Used inside jobs of the writer only."""
+    calendars: Calendars
     """Used inside jobs of the writer only."""
     started_unix_milliseconds: int = field(default_factory=lambda: round(time.time() * 1000))
 
@@ -405,5 +411,12 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "configuration_rollout": configuration.advance,
     "configuration_accept": configuration.accept,
     "configuration_withdraw": configuration.withdraw,
+    "calibration_put": calibrate.put,
+    "calibration_withdraw": calibrate.withdraw,
+    "meters_import": meters.bring,
+    "calendar_import": calendar.bring,
+    "calendar_show": calendar.show,
+    "calendar_export": calendar.export,
+    "calendar_school": school_holidays.bring,
 }
 """Name on the socket → what it does; arguments by keyword."""

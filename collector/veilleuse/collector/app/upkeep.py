@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the running collector does once a day for itself: notes how large its databases are, for `veilleuse doctor`."""
+"""What the running collector does once a day for itself: notes how large its databases are, for `veilleuse doctor`; gives sites
+the closures of a year that has turned.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Final
 
+from veilleuse.collector.admin.calendar import renew
 from veilleuse.collector.assembly import Collector
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.store.sqlite.upkeep import note_size
@@ -35,7 +38,7 @@ def upkeep(
     def watch() -> None:
         noted: date | None = None
         while not stop.is_set():
-            if (day := today()) != noted and _note(collector, day):
+            if (day := today()) != noted and _note(collector, day) and _renew(collector, day):
                 noted = day
             stop.wait(look_seconds)
 
@@ -54,5 +57,15 @@ def _note(collector: Collector, day: date) -> bool:
         collector.office.commit(lambda: note_size(collector.store.data, day))
     except CollectorError as error:
         log.warning("size of the databases not noted", extra={"error": str(error)})
+        return False
+    return True
+
+
+def _renew(collector: Collector, day: date) -> bool:
+    """Likewise."""
+    try:
+        renew(collector.operations, day)
+    except CollectorError as error:
+        log.warning("calendars not renewed", extra={"error": str(error)})
         return False
     return True

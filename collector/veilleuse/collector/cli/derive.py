@@ -19,6 +19,8 @@ from veilleuse.collector.store.sqlite import SqliteReader
 app = typer.Typer(**APP)
 
 _LOOK_SECONDS: Final = 0.5
+_ROUNDS: Final = 2
+"""Records mark periods, and deriving these may mark others; those mark none."""
 
 
 @app.command()
@@ -42,20 +44,27 @@ def derive(
 
 
 def _in_the_collector(settings: CollectorSettings, everything: bool) -> int:
-    """Ask the running collector, then watch today's marks go; those made since are not waited for. How many there were."""
+    """Ask the running collector, then watch today's marks go, and those that their derivation made: a meter's hour marks the
+    machines on it. What comes in later is not waited for. How many there were at first."""
     answer = ask(settings.data_dir, "derive_all" if everything else "ping")
     with closing(SqliteReader(settings.data_dir)) as reader:
         periods = int(answer["periods"]) if everything else reader.dirty_count()
-        newest = (reader.dirty_span() or (0, 0))[1]
-        before = 0
-        # Marks are taken oldest first, and numbers begin again when none is left.
-        while (span := reader.dirty_span()) and before <= span[0] <= newest:
-            before = span[0]
-            _progress(reader.dirty_count())
-            time.sleep(_LOOK_SECONDS)
-            ask(settings.data_dir, "ping")  # raises when the collector has gone: nobody derives any more
+        for _ in range(_ROUNDS):
+            _watch(settings, reader)
         _progress(0)
         return periods
+
+
+def _watch(settings: CollectorSettings, reader: SqliteReader) -> None:
+    """Until the marks that are there now have gone."""
+    newest = (reader.dirty_span() or (0, 0))[1]
+    before = 0
+    # Marks are taken oldest first, and numbers begin again when none is left.
+    while (span := reader.dirty_span()) and before <= span[0] <= newest:
+        before = span[0]
+        _progress(reader.dirty_count())
+        time.sleep(_LOOK_SECONDS)
+        ask(settings.data_dir, "ping")  # raises when the collector has gone: nobody derives any more
 
 
 def _here(settings: CollectorSettings, everything: bool) -> int:

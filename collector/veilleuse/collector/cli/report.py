@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse report emissions|indicators`: figures of any period, read beside the running collector."""
+"""`veilleuse report emissions|indicators|attribution`: figures of any period, read beside the running collector."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
@@ -16,6 +17,7 @@ import typer
 
 from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS, Gathered, Question, gather
 from veilleuse.collector.account.statement import METHOD_VERSION, statement, withheld
+from veilleuse.collector.cli.attribution import attribution_document
 from veilleuse.collector.cli.shared import APP, ConfigOption, settings_of
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.factors.choose import choose
@@ -76,10 +78,28 @@ def indicators(
     _report(indicators_document, (first, end, group_by), form, output, config)
 
 
+@app.command("attribution")
+def attribution(
+    host: Annotated[str, typer.Option(metavar="HOST", help="agent id, or the beginning of it")],
+    first: From,
+    end: To,
+    form: Format = "csv",
+    output: Output = "-",
+    config: ConfigOption = None,
+) -> None:
+    """A server's energy shared between its services and guests. By CPU time; what it draws idle is shown apart."""
+    settings = settings_of(config)
+    render = _renderer(form)
+    since, until = _date("--from", first), _date("--to", end)
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        document = attribution_document(reader, host, since, until, time.time_ns() // 1_000_000)
+    _write(render(document), output)
+
+
 def _report(make: _Make, asked: tuple[str, str, str], form: str, output: str, config: Path | None) -> None:
     """Gather, make the document, write it; `asked`: --from, --to, --group-by as typed."""
     settings = settings_of(config)
-    question = _question(settings, *asked)
+    question = replace(_question(settings, *asked), screens=make is emissions_document)
     render = _renderer(form)
     with closing(SqliteReader(settings.data_dir)) as reader:
         gathered = gather(reader, question)

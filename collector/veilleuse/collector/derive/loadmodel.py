@@ -5,20 +5,14 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
+from veilleuse.collector.calibrated import Calibration
 from veilleuse.collector.derive import priors
+from veilleuse.collector.derive.counters import ON_STATES, counter_signal, gpus, scaled
 from veilleuse.collector.derive.priors import MILLION
 from veilleuse.collector.model import Cell, MachineFacts, WallEnergy
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, State, Supply
-
-ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
-
-
-def scaled(product: int, scale: int = MILLION) -> int:
-    """product ÷ scale, to the nearest integer, halves up; both ≥ 0. µW × ms ÷ 10⁶ = mJ."""
-    return (product + scale // 2) // scale
 
 
 def part(method: Method, energy_millijoules: int, u_ppm: int, milliseconds: int) -> WallEnergy:
@@ -27,7 +21,11 @@ def part(method: Method, energy_millijoules: int, u_ppm: int, milliseconds: int)
 
 
 def modelled(
-    cell: Cell, machine: MachineFacts, milliseconds: int, plugged_share_ppm: int
+    cell: Cell,
+    machine: MachineFacts,
+    milliseconds: int,
+    plugged_share_ppm: int,
+    calibration: Calibration | None = None,
 ) -> tuple[WallEnergy, ...]:
     """Energy of `milliseconds` of a cell (those no counter covered): 0 to 2 parts.
 
@@ -37,31 +35,72 @@ def modelled(
     if milliseconds <= 0 or cell.state is State.UNKNOWN:
         return ()
     if cell.state not in ON_STATES:
-        return _standby(cell, machine, milliseconds, plugged_share_ppm)
+        return _standby(cell, machine, milliseconds, plugged_share_ppm, calibration)
     known, unknown = _split_by_load(cell, milliseconds)
+    parts = (_threads if _by_thread(machine) else _on)(cell, machine, known, unknown)
+    return parts if machine.device_class is DeviceClass.VIRTUAL_MACHINE else _with_gpus(parts, cell)
+
+
+def rest_microwatts(machine: MachineFacts, state: State) -> int | None:
+    """Power of a machine that is on, at no load, as this model has it; None where it has none: a virtual machine of unknown size."""
     if _by_thread(machine):
-        return _threads(cell, machine, known, unknown)
-    return _on(cell, machine, known, unknown)
+        return None if machine.cpu_count is None else machine.cpu_count * priors.thread_microwatts()[0]
+    powers = priors.STATE_POWERS[machine.device_class]
+    rest = powers.idle_microwatts if state is State.ON_IDLE else powers.light_microwatts
+    return rest + _memory_microwatts(machine)
+
+
+def _with_gpus(parts: tuple[WallEnergy, ...], cell: Cell) -> tuple[WallEnergy, ...]:
+    """The load model knows no GPU: what their own counters saw comes on top, through the supply's loss, when no package was
+    counted; with one, they are in the counters' part already."""
+    if not cell.energies or counter_signal(cell) is not None:
+        return parts
+    seen = gpus(cell)
+    if seen is None:
+        return parts
+    joules = seen.energy_millijoules * priors.PLATFORM_SLOPE_PPM
+    return tuple(
+        WallEnergy(
+            one.method,
+            one.energy_millijoules + (more := scaled(joules * one.milliseconds, MILLION * cell.milliseconds)),
+            one.uncertainty_millijoules + scaled(more * priors.STATE_POWER_U_PPM),
+            one.milliseconds,
+        )
+        for one in parts
+    )
 
 
 def _standby(
-    cell: Cell, machine: MachineFacts, milliseconds: int, plugged_share_ppm: int
+    cell: Cell,
+    machine: MachineFacts,
+    milliseconds: int,
+    plugged_share_ppm: int,
+    calibration: Calibration | None,
 ) -> tuple[WallEnergy, ...]:
-    powers = priors.STATE_POWERS.get(machine.device_class)
-    if powers is None:
-        return ()
-    power = powers.off_microwatts if cell.state is State.OFF else powers.sleep_microwatts
-    if power is None:
-        return ()
-    u_ppm = priors.STATE_POWER_U_PPM
-    method = Method.LOAD_MODELLED
-    if machine.device_class is DeviceClass.UNKNOWN:
-        method, u_ppm = Method.CLASS_DEFAULT, priors.UNKNOWN_U_PPM
-    energy = scaled(power * milliseconds)
+    """Off or asleep: the power calibrated for the model, else the class's. METHOD.md §7 counts both as modelled."""
+    method, u_ppm = Method.LOAD_MODELLED, priors.STATE_POWER_U_PPM
+    fit = calibration.standby(cell.state) if calibration is not None else None
+    if fit is not None:
+        energy, u = fit.energy(0, milliseconds)
+        u_ppm = scaled(u * MILLION, energy) if energy else 0
+    else:
+        power = _standby_microwatts(cell.state, machine.device_class)
+        if power is None:
+            return ()
+        energy = scaled(power * milliseconds)
+        if machine.device_class is DeviceClass.UNKNOWN:
+            method, u_ppm = Method.CLASS_DEFAULT, priors.UNKNOWN_U_PPM
     if machine.device_class is DeviceClass.LAPTOP and cell.supply is not Supply.AC:
-        energy = scaled(power * milliseconds * plugged_share_ppm, MILLION * MILLION)
+        energy = scaled(energy * plugged_share_ppm)
         u_ppm = round(math.hypot(u_ppm, priors.PLUGGED_SHARE_U_PPM))
     return (part(method, energy, u_ppm, milliseconds),)
+
+
+def _standby_microwatts(state: State, device_class: DeviceClass) -> int | None:
+    powers = priors.STATE_POWERS.get(device_class)
+    if powers is None:
+        return None
+    return powers.off_microwatts if state is State.OFF else powers.sleep_microwatts
 
 
 def _split_by_load(cell: Cell, milliseconds: int) -> tuple[int, int]:

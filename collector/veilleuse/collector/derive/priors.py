@@ -135,6 +135,23 @@ SOLID_STATE_DISK_MICROWATTS: Final = microwatts(2)
 PLATFORM_SLOPE_PPM: Final = _SLOPE_ADAPTER
 """psys already holds the platform: only the supply's loss is added (0.88), no base; ours."""
 
+PSYS_DISCHARGE_PPM: Final = 1_200_000
+"""psys is believed up to 1.2 × what the battery gives meanwhile. SENSORS.md: 12.2 W against 9.3 W on one Kaby Lake."""
+PSYS_CHECK_MILLISECONDS: Final = 600_000
+"""Time on battery before that says anything: 10 minutes, ours."""
+
+SHARE_U_PPM: Final = u_ppm(1.2)
+"""A declared share below the whole meter: what it is of one machine is known to GSD² 1.2, ours; their sum is the meter's."""
+PUE_U_PPM: Final = u_ppm(1.1)
+SENSITIVITY_PUE_PPM: Final = 1_550_000
+"""Of the line that says what an unknown PUE may hide."""
+
+SCREEN_MICROWATTS: Final = (microwatts(11), microwatts(12.5), microwatts(17), microwatts(12.5))
+"""External screen that is on, in the order of wire.limits.DISPLAY_SIZES. 22-27 inches: METHOD.md §3. The others: p25 and p75
+of device_tec_percentiles.csv (35.5 and 54.1 kWh a year) at 35 % on and 0.3 W else; a size not told is taken for the middle."""
+SCREEN_U_PPM: Final = (u_ppm(1.5), u_ppm(1.5), u_ppm(1.5), UNKNOWN_U_PPM)
+SCREEN_STANDBY_MICROWATTS: Final = microwatts(0.3)
+
 CURVE_EXPONENT: Final = 1.4
 """f(u) = 2u − u^1.4: Fan, Weber, Barroso, Power provisioning for a warehouse-sized computer, ISCA 2007, as quoted by
 others (the models of OpenDC and DSLab); the paper itself was not read."""

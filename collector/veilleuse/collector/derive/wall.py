@@ -3,147 +3,121 @@
 """Wall energy of a cell by the ladder of METHOD.md §3 (pure, integers only).
 
 meter > battery discharge > psys > package + DRAM (+ discrete GPU) through the wall model > load model > class default.
-The best rung answers for the milliseconds it covers, the load model for the rest: docs/decisions/0008.
-Points nest and are never summed across rungs.
+The best rung answers for the milliseconds it covers, the next one for those that are left, the load model for the last:
+docs/decisions/0008 and 0026. Points nest and are never summed across rungs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator, Sequence
 
+from veilleuse.collector.calibrated import Calibration
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.loadmodel import ON_STATES, modelled, part, scaled
-from veilleuse.collector.model import Cell, MachineFacts, Point, WallEnergy
+from veilleuse.collector.derive.counters import counter_signal, discharge, meters, scaled
+from veilleuse.collector.derive.loadmodel import modelled, part
+from veilleuse.collector.model import Cell, MachineFacts, WallEnergy
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, State, Supply
-
-MACHINE_SUBJECT: Final = "machine"
-
-_METERS: Final = {
-    PointKind.PLUG: (0, priors.METER_U_PPM),
-    PointKind.PDU: (1, priors.METER_U_PPM),
-    PointKind.UPS: (2, priors.MACHINE_METER_U_PPM),
-    PointKind.BMC: (3, priors.MACHINE_METER_U_PPM),
-    PointKind.HWMON: (4, priors.MACHINE_METER_U_PPM),
-    PointKind.FAKE: (5, priors.MACHINE_METER_U_PPM),
-}
-"""Kinds that see the whole machine at the socket: (preference, uncertainty)."""
-_COUNTERS: Final = frozenset({PointKind.RAPL, PointKind.EMI, PointKind.POWERMETRICS, PointKind.FAKE})
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """Energy over milliseconds."""
-
-    energy_millijoules: int
-    covered_milliseconds: int
+from veilleuse.wire.vocabulary import DeviceClass
 
 
 def wall_energy(
-    cell: Cell, machine: MachineFacts, plugged_share_ppm: int = priors.DEFAULT_PLUGGED_SHARE_PPM
+    cell: Cell,
+    machine: MachineFacts,
+    plugged_share_ppm: int = priors.DEFAULT_PLUGGED_SHARE_PPM,
+    calibration: Calibration | None = None,
+    *,
+    trust_psys: bool = True,
 ) -> tuple[WallEnergy, ...]:
     """Wall energy of one cell, in parts of distinct methods; their milliseconds sum to at most the cell's.
 
     Empty when nothing can be said (unknown state without a meter; a virtual machine that is off): absent, never zero.
-    `plugged_share_ppm`: share of its off and asleep time a laptop is on its charger, 0 to 1,000,000.
+    `plugged_share_ppm`: share of its off and asleep time a laptop is on its charger, 0 to 1,000,000. `calibration`: of its
+    model. `trust_psys`: False where the machine's battery has contradicted its platform counter.
     """
-    best = _metered(cell) or _battery(cell) or _counters(cell, machine)
-    covered = best.milliseconds if best else 0
-    rest = modelled(cell, machine, cell.milliseconds - covered, plugged_share_ppm)
-    return (best, *rest) if best else rest
+    parts: list[WallEnergy] = []
+    left = cell.milliseconds
+    for rung in _measured(cell, machine, calibration, trust_psys):
+        parts.append(within(rung, left))
+        left -= parts[-1].milliseconds
+        if not left:
+            break
+    if left:
+        parts += modelled(cell, machine, left, plugged_share_ppm, calibration)
+    return merged(parts) if len(parts) > 1 else tuple(parts)
 
 
-def _metered(cell: Cell) -> WallEnergy | None:
-    """The best meter of this very machine. Two of one kind are taken for two views of it: the longer one counts."""
-    candidates = [
-        (_METERS[point.kind], -covered, point.domain, energy)
-        for point, energy, covered in cell.energies
-        if covered > 0
-        and point.boundary is Boundary.WALL
-        and point.subject == MACHINE_SUBJECT
-        and point.kind in _METERS
-    ]
-    if not candidates:
-        return None
-    (_, u_ppm), covered, _, energy = min(candidates)
-    return part(Method.METERED, energy, u_ppm, -covered)
-
-
-def _battery(cell: Cell) -> WallEnergy | None:
-    """Discharge ÷ 0.84, booked at discharge; on mains the battery's flow is charging and the counters see the load."""
-    on_battery = cell.supply is Supply.BATTERY
-    drained_at_rest = cell.supply is Supply.UNKNOWN and cell.state in (State.ASLEEP, State.OFF)
-    if not (on_battery or drained_at_rest):
-        return None
-    seen = _together(
-        (energy, covered)
-        for point, energy, covered in cell.energies
-        if point.kind is PointKind.BATTERY_OUT and point.subject == MACHINE_SUBJECT
+def within(energy: WallEnergy, milliseconds: int) -> WallEnergy:
+    """The same mean power over at most so many milliseconds."""
+    if energy.milliseconds <= milliseconds:
+        return energy
+    return WallEnergy(
+        energy.method,
+        scaled(energy.energy_millijoules * milliseconds, energy.milliseconds),
+        scaled(energy.uncertainty_millijoules * milliseconds, energy.milliseconds),
+        milliseconds,
     )
-    if seen is None:
-        return None
-    energy = scaled(seen.energy_millijoules * priors.BATTERY_TO_WALL_PPM)
-    return part(Method.BATTERY, energy, priors.BATTERY_U_PPM, seen.covered_milliseconds)
 
 
-def _counters(cell: Cell, machine: MachineFacts) -> WallEnergy | None:
-    """Component counters through the prior wall model a + b·P of the class, only while on."""
+def merged(parts: Sequence[WallEnergy]) -> tuple[WallEnergy, ...]:
+    """One part a method, in the order they came; none of no time."""
+    sums: dict[Method, WallEnergy] = {}
+    for one in parts:
+        before = sums.get(one.method)
+        if before is not None:
+            one = WallEnergy(
+                one.method,
+                before.energy_millijoules + one.energy_millijoules,
+                before.uncertainty_millijoules + one.uncertainty_millijoules,
+                before.milliseconds + one.milliseconds,
+            )
+        sums[one.method] = one
+    return tuple(one for one in sums.values() if one.milliseconds)
+
+
+def _measured(
+    cell: Cell, machine: MachineFacts, calibration: Calibration | None, trust_psys: bool
+) -> Iterator[WallEnergy]:
+    """The rungs that rest on a measurement, best first; each at most as long as the cell."""
+    if not cell.energies:
+        return
+    for meter in meters(cell):
+        yield part(Method.METERED, meter.energy_millijoules, meter.u_ppm, meter.covered_milliseconds)
+    drained = discharge(cell)
+    if drained is not None:
+        energy = scaled(drained.energy_millijoules * priors.BATTERY_TO_WALL_PPM)
+        yield part(Method.BATTERY, energy, priors.BATTERY_U_PPM, drained.covered_milliseconds)
+    counted = _counted(cell, machine, calibration, trust_psys)
+    if counted is not None:
+        yield counted
+
+
+def _counted(
+    cell: Cell, machine: MachineFacts, calibration: Calibration | None, trust_psys: bool
+) -> WallEnergy | None:
+    """Component counters through the model's calibration, else through the prior a + b·P of the class; only while on."""
     prior = priors.WALL_PRIORS.get(machine.device_class)
-    if prior is None or cell.state not in ON_STATES:
+    if prior is None and calibration is None:
         return None
-    packages = _together(_domain(cell, "package"))
-    platform = _together(_domain(cell, "psys"))
-    if platform is not None and _plausible(platform, packages):
-        energy = scaled(platform.energy_millijoules * priors.PLATFORM_SLOPE_PPM)
-        return part(Method.COUNTER_MODELLED, energy, prior.u_ppm, platform.covered_milliseconds)
-    if packages is None:
+    signal = counter_signal(cell, trust_psys=trust_psys)
+    if signal is None:
         return None
-    components = [*_domain(cell, "package"), *_domain(cell, "dram"), *_gpus(cell)]
-    seen = _together(components) or packages
-    base = prior.base_microwatts
-    if machine.device_class is DeviceClass.SERVER:
-        base += (machine.hard_disks or 0) * priors.HARD_DISK_MICROWATTS
-        base += (machine.solid_state_disks or 0) * priors.SOLID_STATE_DISK_MICROWATTS
-    product = base * seen.covered_milliseconds + prior.slope_ppm * seen.energy_millijoules
-    return part(Method.COUNTER_MODELLED, scaled(product), prior.u_ppm, seen.covered_milliseconds)
-
-
-def _plausible(platform: _Seen, packages: _Seen | None) -> bool:
-    """psys only if package ≤ psys, as mean powers; without a package there is nothing to check it against."""
-    if packages is None:
-        return False
-    left = packages.energy_millijoules * platform.covered_milliseconds
-    return left <= platform.energy_millijoules * packages.covered_milliseconds
-
-
-def _domain(cell: Cell, name: str) -> list[tuple[int, int]]:
-    """(mJ, covered ms) of the counters of a domain: `package`, `package-0`, `package-1`, …"""
-    return [
-        (energy, covered)
-        for point, energy, covered in cell.energies
-        if _is_counter(point) and point.domain.partition("-")[0] == name
-    ]
-
-
-def _gpus(cell: Cell) -> list[tuple[int, int]]:
-    return [
-        (energy, covered)
-        for point, energy, covered in cell.energies
-        if point.kind is PointKind.GPU and point.subject == MACHINE_SUBJECT
-    ]
-
-
-def _is_counter(point: Point) -> bool:
-    inside = point.boundary is not Boundary.WALL
-    return point.kind in _COUNTERS and inside and point.subject == MACHINE_SUBJECT
-
-
-def _together(parts: Iterable[tuple[int, int]]) -> _Seen | None:
-    """Disjoint parts summed over the time all of them cover: a longer one counts in proportion, never twice."""
-    seen = [(energy, covered) for energy, covered in parts if covered > 0]
-    if not seen:
+    counted, covered = signal.energy_millijoules, signal.covered_milliseconds
+    fit = calibration.wall_for(signal.name) if calibration is not None else None
+    if fit is not None:
+        return WallEnergy(Method.COUNTER_CALIBRATED, *fit.energy(counted, covered), covered)
+    if prior is None:
         return None
-    common = min(covered for _, covered in seen)
-    return _Seen(sum(scaled(energy * common, covered) for energy, covered in seen), common)
+    if signal.name == "psys":
+        return part(
+            Method.COUNTER_MODELLED, scaled(counted * priors.PLATFORM_SLOPE_PPM), prior.u_ppm, covered
+        )
+    base = prior.base_microwatts + _disks_microwatts(machine)
+    energy = scaled(base * covered + prior.slope_ppm * counted)
+    return part(Method.COUNTER_MODELLED, energy, prior.u_ppm, covered)
+
+
+def _disks_microwatts(machine: MachineFacts) -> int:
+    if machine.device_class is not DeviceClass.SERVER:
+        return 0
+    hard = (machine.hard_disks or 0) * priors.HARD_DISK_MICROWATTS
+    return hard + (machine.solid_state_disks or 0) * priors.SOLID_STATE_DISK_MICROWATTS

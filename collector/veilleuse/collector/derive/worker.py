@@ -8,15 +8,20 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.calibrated import CalibrationBook
+from veilleuse.collector.derive.context import ALONE, Context, look_around
+from veilleuse.collector.derive.meters import laid_over
+from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.errors import CollectorError, UnknownZone
 from veilleuse.collector.model import (
+    Cell,
     CellKey,
     DerivedCell,
     DerivedRecord,
@@ -28,9 +33,16 @@ from veilleuse.collector.model import (
     Site,
     WallEnergy,
 )
-from veilleuse.collector.ports import ChosenFactor, Committer, DeriveStore, Registry
+from veilleuse.collector.ports import (
+    Calibrations,
+    ChosenFactor,
+    Committer,
+    DeriveStore,
+    MeteringStore,
+    Registry,
+)
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import State
+from veilleuse.wire.vocabulary import DeviceClass, State
 
 logger = logging.getLogger(__name__)
 
@@ -54,27 +66,80 @@ class Derived:
     records: tuple[DerivedRecord, ...]
     first_energies: tuple[tuple[Method, State, int], ...]
     """(method, state, mJ) of the records derived for the first time: what the counters advance by."""
+    screens: tuple[DerivedCell, ...] = ()
+    """External screens, apart: in no sum of the machine."""
 
 
-def derive_period(records: Iterable[RecordCells], host: Host, plugged_share_ppm: int) -> Derived:
+def derive_period(
+    records: Sequence[RecordCells], host: Host, plugged_share_ppm: int, context: Context = ALONE
+) -> Derived:
     """Sum the wall energy of a period's records, in integers: Σ records = Σ cells, exactly (pure)."""
-    sums: defaultdict[tuple[CellKey, Method], list[int]] = defaultdict(lambda: [0, 0, 0])
+    energies = [0] * len(records)
+    counted = [False] * len(records)
+    sums: _Sums = defaultdict(lambda: [0, 0, 0])
     firsts: defaultdict[tuple[Method, State], int] = defaultdict(int)
-    energies: list[DerivedRecord] = []
-    for record in records:
-        total: int | None = None
-        for cell in record.cells:
-            for part in wall_energy(cell, host.facts, plugged_share_ppm):
-                total = (total or 0) + part.energy_millijoules
-                _add(sums[(cell.band, cell.state, cell.supply), part.method], part)
-                if record.first_time:
-                    firsts[part.method, cell.state] += part.energy_millijoules
-        energies.append(DerivedRecord(record.record_id, total))
-    cells = tuple(
+    for place, cell, parts in _cells(records, host, plugged_share_ppm, context):
+        key = (cell.band, cell.state, cell.supply)
+        for part in parts:
+            counted[place] = True
+            energies[place] += part.energy_millijoules
+            _add(sums[key, part.method], part)
+            if records[place].first_time:
+                firsts[part.method, cell.state] += part.energy_millijoules
+    return Derived(
+        _derived_cells(sums),
+        tuple(
+            DerivedRecord(record.record_id, energy if known else None)
+            for record, energy, known in zip(records, energies, counted, strict=True)
+        ),
+        tuple((*key, energy) for key, energy in sorted(firsts.items())),
+        _screens(records, host, context),
+    )
+
+
+_Sums = defaultdict[tuple[CellKey, Method], list[int]]
+
+
+def _cells(
+    records: Sequence[RecordCells], host: Host, plugged_share_ppm: int, context: Context
+) -> Iterable[tuple[int, Cell, tuple[WallEnergy, ...]]]:
+    """(place of its record, cell, its parts)."""
+    found = [
+        (
+            place,
+            cell,
+            wall_energy(
+                cell, host.facts, plugged_share_ppm, context.calibration, trust_psys=context.trust_psys
+            ),
+        )
+        for place, record in enumerate(records)
+        for cell in record.cells
+    ]
+    if context.shared.machine is None:
+        return found
+    laid = laid_over([(cell, parts) for _, cell, parts in found], context.shared.machine)
+    return [(place, cell, parts) for (place, cell, _), parts in zip(found, laid, strict=True)]
+
+
+def _screens(records: Sequence[RecordCells], host: Host, context: Context) -> tuple[DerivedCell, ...]:
+    """None of a virtual machine: what it shows is a window on another machine's screen."""
+    if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE:
+        return ()
+    cells = [cell for record in records for cell in record.cells]
+    if not context.shared.monitor_declared and not any(cell.display_milliseconds for cell in cells):
+        return ()
+    sums: _Sums = defaultdict(lambda: [0, 0, 0])
+    for cell, energy in zip(cells, screen_energies(cells, context.shared), strict=True):
+        if energy is not None:
+            _add(sums[(cell.band, cell.state, cell.supply), energy.method], energy)
+    return _derived_cells(sums)
+
+
+def _derived_cells(sums: _Sums) -> tuple[DerivedCell, ...]:
+    return tuple(
         DerivedCell(*key, method, milliseconds, energy, uncertainty)
         for (key, method), (milliseconds, energy, uncertainty) in sorted(sums.items())
     )
-    return Derived(cells, tuple(energies), tuple((*key, energy) for key, energy in sorted(firsts.items())))
 
 
 def _add(sums: list[int], part: WallEnergy) -> None:
@@ -128,12 +193,17 @@ class DeriveWorker:
         plugged_share_ppm: int,
         clock: Callable[[], float] = time.monotonic,
         dirty: threading.Event | None = None,
+        metering: MeteringStore | None = None,
+        calibrations: Calibrations | None = None,
     ) -> None:
-        """`dirty`: set by whoever stores records; the background sleeps until then."""
+        """`dirty`: set by whoever stores records; the background sleeps until then. `metering`, `calibrations`: None = there
+        are no shared meters, and nothing is calibrated."""
         self._writer = writer
         self._store = store
         self._registry = registry
         self._choose = choose
+        self._metering = metering
+        self._calibrations = calibrations
         self._plugged_share_ppm = plugged_share_ppm
         self._clock = clock
         self._stop = threading.Event()
@@ -168,9 +238,11 @@ class DeriveWorker:
         """Derive dirty periods for at most 20 ms (at least one); how many. Runs in the writer's thread."""
         end = self._clock() + SLICE_SECONDS
         done = 0
-        for period in self._store.dirty(_PERIODS_PER_SLICE):
+        periods = self._store.dirty(_PERIODS_PER_SLICE)
+        book = self._calibrations.book() if self._calibrations and periods else CalibrationBook()
+        for period in periods:
             try:
-                self._derive(period)
+                self._derive(period, book)
             except CollectorError:
                 raise
             except Exception as error:  # noqa: BLE001  # one period never stops the others: decisions/0011
@@ -180,19 +252,20 @@ class DeriveWorker:
                 break
         return done
 
-    def _derive(self, period: DirtyPeriod) -> None:
+    def _derive(self, period: DirtyPeriod, book: CalibrationBook) -> None:
+        records = self._store.record_cells(period)
         host = self._registry.host(period.host_id)
         if host is None:  # forgotten since: nothing of it may be derived any more
-            left = self._store.record_cells(period)
-            self._store.write_derived(period, (), [DerivedRecord(one.record_id, None) for one in left], ())
+            self._store.write_derived(period, (), [DerivedRecord(one.record_id, None) for one in records], ())
             return
-        derived = derive_period(self._store.record_cells(period), host, self._plugged_share_ppm)
+        context = look_around(self._metering, period, records, host.facts, book.of(host.facts))
+        derived = derive_period(records, host, self._plugged_share_ppm, context)
         ledger: tuple[LedgerEntry, ...] = ()
         try:
             ledger = ledger_entries(period, host, self._registry.site(host.site), derived, self._choose)
         except UnknownZone as error:
             self._report_zone(host.site, error)
-        self._store.write_derived(period, derived.cells, derived.records, ledger)
+        self._store.write_derived(period, derived.cells, derived.records, ledger, derived.screens)
 
     def _put_aside(self, period: DirtyPeriod, error: Exception) -> None:
         """A defect of ours: its records stay, `veilleuse derive` tries again."""

@@ -24,16 +24,20 @@ from veilleuse.collector.model import Cell, Point
 from veilleuse.collector.validate.reasons import Reason
 from veilleuse.wire.limits import (
     CELL_BUCKETS,
+    DISPLAY_SIZES,
     FACT_PATTERN,
     IDLE_RUN_EDGES_MINUTES,
     MAX_CELLS_PER_RECORD,
+    MAX_CPUS,
+    MAX_DISPLAYS_PER_SIZE,
     MAX_POINTS_PER_RECORD,
+    MAX_UNITS_PER_CELL,
+    UNIT_PATTERN,
 )
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, GapReason, PointKind, Population, State
 
 SUBJECT_PATTERN: Final = re.compile(r"machine|meter:[A-Za-z0-9 ._-]{1,58}")
-UNIT_PATTERN: Final = re.compile(r"(unit|guest):[A-Za-z0-9 ._-]{1,58}")
 SOURCE_PATTERN: Final = re.compile(r"[a-z0-9_]{0,64}")
 
 SERVER_CEILING_WATTS: Final = 5_000
@@ -50,8 +54,6 @@ MAXIMUM_BYTES_PER_MILLISECOND: Final = 100_000_000
 """100 GB/s."""
 MAXIMUM_AGENT_CPU_MILLISECONDS: Final = MILLISECONDS_PER_DAY
 MAXIMUM_LIST: Final = 64
-MAXIMUM_DISPLAYS: Final = 32
-MAXIMUM_CPUS: Final = 4_096
 
 _NOT_ON: Final = frozenset({State.ASLEEP, State.OFF, State.UNKNOWN})
 _METERS: Final = frozenset({PointKind.UPS, PointKind.PDU, PointKind.PLUG, PointKind.BMC})
@@ -75,7 +77,7 @@ _RARE: Final = frozenset(
         "units",
     }
 )
-_DISPLAY_SIZES: Final = range(1, 5)
+_DISPLAY_SIZES: Final = range(1, len(DISPLAY_SIZES) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,13 +282,13 @@ def _check_displays(displays: Sequence[Any], milliseconds: int) -> None:
     if len(displays) > len(_DISPLAY_SIZES) or len({one.size for one in displays}) != len(displays):
         raise RecordRefused(Reason.DISPLAYS)
     for one in displays:
-        if one.size not in _DISPLAY_SIZES or one.milliseconds > MAXIMUM_DISPLAYS * milliseconds:
+        if one.size not in _DISPLAY_SIZES or one.milliseconds > MAX_DISPLAYS_PER_SIZE * milliseconds:
             raise RecordRefused(Reason.DISPLAYS)
 
 
 def _check_units(units: Sequence[Any], milliseconds: int) -> None:
-    if len(units) > MAXIMUM_LIST or len({one.name for one in units}) != len(units):
+    if len(units) > MAX_UNITS_PER_CELL or len({one.name for one in units}) != len(units):
         raise RecordRefused(Reason.UNITS)
     for one in units:
-        if not UNIT_PATTERN.fullmatch(one.name) or one.cpu_milliseconds > MAXIMUM_CPUS * milliseconds:
+        if not UNIT_PATTERN.fullmatch(one.name) or one.cpu_milliseconds > MAX_CPUS * milliseconds:
             raise RecordRefused(Reason.UNITS)

@@ -13,6 +13,8 @@ from typing import Final
 
 from veilleuse.collector import settings
 from veilleuse.collector.errors import CollectorError, DataDirectoryError
+from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
+from veilleuse.collector.store.sqlite.calibrations import SqliteCalibrations
 from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
 from veilleuse.collector.store.sqlite.connection import (
     Database,
@@ -32,6 +34,7 @@ from veilleuse.collector.store.sqlite.directory import (
 from veilleuse.collector.store.sqlite.forgetting import SqliteForgetting
 from veilleuse.collector.store.sqlite.gaps import fill
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
+from veilleuse.collector.store.sqlite.metering import SqliteMetering
 from veilleuse.collector.store.sqlite.migrations import migrate
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry
@@ -66,6 +69,9 @@ class SqliteStore:
             self.derive = SqliteDerive(self.data)
             self.forgetting = SqliteForgetting(self.data, self.identity)
             self.configurations = SqliteConfigurations(self.data)
+            self.calendars = SqliteCalendars(self.data)
+            self.calibrations = SqliteCalibrations(self.data)
+            self.metering = SqliteMetering(self.data)
             try:
                 self.kind = self.registry.data_kind()
             except (sqlite3.Error, ValueError) as error:  # no meta table, or nonsense in it

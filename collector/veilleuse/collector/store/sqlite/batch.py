@@ -11,16 +11,22 @@ from typing import Final, TypeAlias
 
 from veilleuse.collector.codec import number
 from veilleuse.collector.model import Cell, DecodedRecord, HostId, Point, RecordPeriod
+from veilleuse.collector.store.sqlite.bounds import HostUnits
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.wire.limits import CELL_BUCKETS, CELL_SUMS
+from veilleuse.wire.limits import BUCKETS, CELL_BUCKETS, CELL_SUMS, DISPLAY_BUCKETS
 from veilleuse.wire.vocabulary import Band, State, Supply
 
-BUCKET_COLUMNS: Final = tuple(
-    f"{name.removesuffix('_milliseconds')}_{index:0{len(str(size - 1))}}_milliseconds"
-    for name, size in CELL_BUCKETS.items()
-    for index in range(size)
-)
-VALUE_COLUMNS: Final = ("milliseconds", *CELL_SUMS, *BUCKET_COLUMNS)
+
+def bucket_columns(name: str) -> tuple[str, ...]:
+    """The columns of one of limits.BUCKETS."""
+    stem, size = name.removesuffix("_milliseconds"), BUCKETS[name]
+    return tuple(f"{stem}_{index:0{len(str(size - 1))}}_milliseconds" for index in range(size))
+
+
+VALUE_COLUMNS: Final = ("milliseconds", *CELL_SUMS, *(c for name in BUCKETS for c in bucket_columns(name)))
+RARE_COLUMNS: Final = ("update_window_milliseconds", *bucket_columns(DISPLAY_BUCKETS))
+"""Of VALUE_COLUMNS, those of few machines: the others' rows are written without."""
+COMMON_COLUMNS: Final = tuple(column for column in VALUE_COLUMNS if column not in RARE_COLUMNS)
 KEY_COLUMNS: Final = ("host_id", "grain", "start", "band", "state", "supply")
 
 _Values: TypeAlias = tuple[int | None, ...]
@@ -43,10 +49,17 @@ _RECORD: Final = (
     "INSERT INTO records (host_id, stream_id, seq, grain, bucket, start, milliseconds, hash, wire)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_SUM: Final = _upsert("sums", KEY_COLUMNS, VALUE_COLUMNS)
+_SUM: Final = _upsert("sums", KEY_COLUMNS, COMMON_COLUMNS)
+_SUM_WITH_RARE: Final = _upsert("sums", KEY_COLUMNS, COMMON_COLUMNS + RARE_COLUMNS)
 _POINT: Final = _upsert(
     "point_sums", (*KEY_COLUMNS, "point_id"), ("energy_millijoules", "covered_milliseconds")
 )
+_WINDOW: Final = _upsert(
+    "point_sums",
+    (*KEY_COLUMNS, "point_id"),
+    ("energy_millijoules", "covered_milliseconds", "update_window_energy_millijoules"),
+)
+_UNIT: Final = _upsert("unit_sums", ("host_id", "grain", "start", "unit_id"), ("cpu_milliseconds",))
 _STATE: Final = _upsert("state_totals", ("host_id", "state"), ("milliseconds",))
 _COUNT: Final = "UPDATE totals SET value = value + ? WHERE name = 'records'"
 _GAP: Final = _upsert("gap_sums", ("host_id", "reason"), ("records", "milliseconds"))
@@ -106,9 +119,10 @@ class Points:
 class Batch:
     """What a group adds. `flush` writes it into the open transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, points: Points) -> None:
+    def __init__(self, connection: sqlite3.Connection, points: Points, units: HostUnits) -> None:
         self._connection = connection
         self._points = points
+        self._units_of = units
         self._clear()
 
     def measurement(
@@ -147,9 +161,30 @@ class Batch:
                 self._sums[full].append(values)
                 for point_id, energy, covered in energies:
                     _add(self._energies, (*full, point_id), energy, covered)
+            if cell.update_window_milliseconds is not None or cell.display_milliseconds or cell.units:
+                self._rarely(host_id, cell, keys, cell_key)
         for reason, _source, milliseconds in record.sensor_gaps:
             _add(self._gaps, (host_id, number(reason)), 0, milliseconds)
         self._dirty.add((host_id, grain, bucket))
+
+    def _rarely(
+        self,
+        host_id: HostId,
+        cell: Cell,
+        keys: tuple[tuple[int, int], ...],
+        cell_key: tuple[int, int, int],
+    ) -> None:
+        """What few cells have."""
+        values = (cell.update_window_milliseconds, *(cell.display_milliseconds or _NO_DISPLAYS))
+        windows = [(self._points.id_of(point), energy) for point, energy, _ in cell.update_window_energies]
+        units = [(self._units_of.id_of(host_id, name), spent) for name, spent in cell.units]
+        for key in keys:
+            full = (host_id, *key, *cell_key)
+            self._rare[full].append(values)
+            for point_id, energy in windows:
+                self._windows[*full, point_id] += energy
+            for unit_id, spent in units:
+                self._units[host_id, *key, unit_id] += spent
 
     def gap(
         self,
@@ -193,10 +228,13 @@ class Batch:
             many(_RECORD, self._records)
             self._connection.execute(_COUNT, (len(self._records),))
         if self._sums:
-            many(_SUM, [(*key, *_added(self._sums[key])) for key in sorted(self._sums)])
-        for statement, pairs in ((_POINT, self._energies), (_GAP, self._gaps)):
-            if pairs:
-                many(statement, [(*key, *pair) for key, pair in pairs.items()])
+            self._flush_sums()
+        if self._energies:
+            self._flush_energies()
+        if self._gaps:
+            many(_GAP, [(*key, *pair) for key, pair in self._gaps.items()])
+        if self._units:
+            many(_UNIT, [(*key, self._units[key]) for key in sorted(self._units)])
         if self._gap_periods:
             many(GAP_PERIOD, [(*key, milliseconds) for key, milliseconds in self._gap_periods.items()])
         if self._host_points:
@@ -209,10 +247,30 @@ class Batch:
             many(_MARK, self._marks)
         self._clear()
 
+    def _flush_sums(self) -> None:
+        many, rare = self._connection.executemany, self._rare
+        ordered = sorted(self._sums)
+        many(_SUM, [(*key, *_added(self._sums[key])) for key in ordered if key not in rare])
+        if rare:
+            with_rare = [
+                (*key, *_added(self._sums[key]), *_added(rare[key])) for key in ordered if key in rare
+            ]
+            many(_SUM_WITH_RARE, with_rare)
+
+    def _flush_energies(self) -> None:
+        many, windows = self._connection.executemany, self._windows
+        many(_POINT, [(*key, *pair) for key, pair in self._energies.items() if key not in windows])
+        if windows:
+            inside = [(*key, *pair, windows[key]) for key, pair in self._energies.items() if key in windows]
+            many(_WINDOW, inside)
+
     def _clear(self) -> None:
         self._records: list[tuple[int | bytes, ...]] = []
         self._sums: defaultdict[_Key, list[_Values]] = defaultdict(list)
+        self._rare: defaultdict[_Key, list[_Values]] = defaultdict(list)
         self._energies: dict[_Key, tuple[int, int]] = {}
+        self._windows: defaultdict[_Key, int] = defaultdict(int)
+        self._units: defaultdict[_Key, int] = defaultdict(int)
         self._gaps: dict[_Key, tuple[int, int]] = {}
         self._gap_periods: defaultdict[_Key, int] = defaultdict(int)
         self._host_points: list[tuple[int, int]] = []
@@ -221,11 +279,12 @@ class Batch:
         self._marks: list[tuple[int, bytes, int]] = []
 
 
+_NO_DISPLAYS: Final = (None,) * BUCKETS[DISPLAY_BUCKETS]
 _NO_BUCKETS: Final = tuple((None,) * size for size in CELL_BUCKETS.values())
 
 
 def _values(cell: Cell) -> _Values:
-    """VALUE_COLUMNS of one cell."""
+    """COMMON_COLUMNS of one cell."""
     return (
         cell.milliseconds,
         cell.cpu_covered_milliseconds,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What one host can make grow, bounded: its points and its streams. PROMISES.md S11."""
+"""What one host can make grow, bounded: its points, its units and its streams. PROMISES.md S11."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from typing import Final
 from veilleuse.collector.codec import BOUNDARIES, POINT_KINDS
 from veilleuse.collector.model import DecodedRecord, HostId, Point
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.wire.limits import OTHER_UNITS
 
 MOST_POINTS: Final = 256
 """Of one host, ever: four times what one record may list. A machine of 64 points may lose and regain its sensors' names thrice."""
+MOST_UNITS: Final = 1_024
+"""Of one host, ever, beside `unit:other`: sixteen times what one cell may list."""
 MOST_EPOCHS_A_DAY: Final = 256
 """Of one host. A sound agent begins one a year; one whose disk is damaged, or that is put back to a snapshot by the hour, some
 dozens. Each is a row for ever, and every Hello of the host reads them all."""
 _REMEMBERED: Final = 20_000
+_REMEMBERED_WITH_UNITS: Final = 1_000
+"""Servers that opted in; some 100 kB each at most."""
 
 
 class HostPoints:
@@ -70,6 +75,43 @@ class HostPoints:
             for kind, domain, edge, subject in rows
         }
         return self._known.setdefault(host_id, found)
+
+
+class HostUnits:
+    """Unit names ↔ unit_id, and which each host ever sent. A name beyond MOST_UNITS of a host counts under `unit:other`."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.connection
+        self._known: dict[HostId, dict[str, int]] = {}
+        database.on_forget(self._known.clear)
+
+    def id_of(self, host_id: HostId, name: str) -> int:
+        """Its row, or that of `unit:other`; written into the open transaction when the host never sent it before."""
+        known = self._known.get(host_id)
+        if known is None:
+            known = self._look(host_id)
+        found = known.get(name)
+        if found is None:
+            others = len(known) - (OTHER_UNITS in known)
+            if name != OTHER_UNITS and others >= MOST_UNITS:
+                return self.id_of(host_id, OTHER_UNITS)
+            found = known[name] = self._insert(host_id, name)
+        return found
+
+    def _look(self, host_id: HostId) -> dict[str, int]:
+        if len(self._known) >= _REMEMBERED_WITH_UNITS:
+            self._known.clear()
+        rows = self._connection.execute(
+            "SELECT name, unit_id FROM host_units JOIN units USING (unit_id) WHERE host_id = ?", (host_id,)
+        )
+        return self._known.setdefault(host_id, dict(rows))
+
+    def _insert(self, host_id: HostId, name: str) -> int:
+        execute = self._connection.execute
+        execute("INSERT INTO units (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+        (unit_id,) = execute("SELECT unit_id FROM units WHERE name = ?", (name,)).fetchone()
+        execute("INSERT INTO host_units VALUES (?, ?)", (host_id, unit_id))
+        return int(unit_id)
 
 
 def may_begin_a_stream(database: Database, host_id: HostId, today: int) -> bool:

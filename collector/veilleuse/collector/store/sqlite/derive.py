@@ -28,14 +28,17 @@ NOT_DERIVABLE: Final = -1
 _Key: TypeAlias = tuple[int, int, int, str]
 _Values: TypeAlias = tuple[int, int, int]
 
+_DERIVED: Final = "derived"
+_SCREENS: Final = "derived_screens"
 _CELL: Final = (
-    "INSERT INTO derived (host_id, grain, start, band, state, supply, method, milliseconds, energy_millijoules,"
+    "INSERT INTO {table} (host_id, grain, start, band, state, supply, method, milliseconds, energy_millijoules,"
     " uncertainty_millijoules) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (grain, start, host_id, band, state, supply, method) DO UPDATE SET"
     " milliseconds = milliseconds + excluded.milliseconds,"
     " energy_millijoules = energy_millijoules + excluded.energy_millijoules,"
     " uncertainty_millijoules = uncertainty_millijoules + excluded.uncertainty_millijoules"
 )
+"""Of either table."""
 _LEDGER: Final = (
     "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
     " energy_millijoules = energy_millijoules + excluded.energy_millijoules"
@@ -74,6 +77,7 @@ class SqliteDerive:
         cells: Sequence[DerivedCell],
         records: Sequence[DerivedRecord],
         ledger: Sequence[LedgerEntry],
+        screens: Sequence[DerivedCell] = (),
     ) -> None:
         """Replace the period's derived cells, carry an hour's difference into its civil day, set each record's energy,
         advance the ledger, clear the dirty mark: one transaction.
@@ -81,7 +85,8 @@ class SqliteDerive:
         The mark stays when a record came in after those given: it is derived again.
         """
         with self._database.transaction() as connection:
-            self._replace(period, _summed(cells))
+            self._replace(_DERIVED, period, _summed(cells))
+            self._replace(_SCREENS, period, _summed(screens))
             connection.executemany(
                 "UPDATE records SET derived_energy_millijoules = ? WHERE record_id = ?",
                 [
@@ -115,21 +120,27 @@ class SqliteDerive:
             )
             return int(connection.execute("SELECT count(*) FROM dirty").fetchone()[0])
 
-    def _replace(self, period: DirtyPeriod, new: dict[_Key, _Values]) -> None:
+    def _replace(self, table: str, period: DirtyPeriod, new: dict[_Key, _Values]) -> None:
         connection = self._database.connection
         where = (period.host_id, int(period.grain), period.start)
         rows = connection.execute(
-            "SELECT band, state, supply, method, milliseconds, energy_millijoules, uncertainty_millijoules FROM derived"
-            " WHERE host_id = ? AND grain = ? AND start = ?",
+            "SELECT band, state, supply, method, milliseconds, energy_millijoules, uncertainty_millijoules"
+            f" FROM {table} WHERE host_id = ? AND grain = ? AND start = ?",
             where,
         ).fetchall()
         old: dict[_Key, _Values] = {row[:4]: row[4:] for row in rows}
-        connection.execute("DELETE FROM derived WHERE host_id = ? AND grain = ? AND start = ?", where)
-        connection.executemany(_CELL, [(*where, *key, *values) for key, values in new.items()])
+        if not old and not new:
+            return
+        connection.execute(f"DELETE FROM {table} WHERE host_id = ? AND grain = ? AND start = ?", where)
+        connection.executemany(
+            _CELL.format(table=table), [(*where, *key, *values) for key, values in new.items()]
+        )
         if period.grain is Grain.HOUR:
-            self._carry(period, old, new)
+            self._carry(table, period, old, new)
 
-    def _carry(self, period: DirtyPeriod, old: dict[_Key, _Values], new: dict[_Key, _Values]) -> None:
+    def _carry(
+        self, table: str, period: DirtyPeriod, old: dict[_Key, _Values], new: dict[_Key, _Values]
+    ) -> None:
         """Add new − old of an hour to its day."""
         connection = self._database.connection
         (zone,) = connection.execute(
@@ -141,9 +152,11 @@ class SqliteDerive:
             (*day, *key, *(n - o for n, o in zip(new.get(key, nothing), old.get(key, nothing), strict=True)))
             for key in old.keys() | new.keys()
         ]
-        connection.executemany(_CELL, [row for row in differences if any(row[-3:])])
+        connection.executemany(_CELL.format(table=table), [row for row in differences if any(row[-3:])])
         connection.execute(
-            "DELETE FROM derived WHERE host_id = ? AND grain = ? AND start = ? AND milliseconds = 0", day
+            f"DELETE FROM {table} WHERE host_id = ? AND grain = ? AND start = ? AND milliseconds = 0"
+            " AND energy_millijoules = 0",
+            day,
         )
 
 

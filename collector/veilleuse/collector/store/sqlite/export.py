@@ -22,11 +22,18 @@ _MESSAGES: Final[dict[tuple[str, str], Any]] = {
     ("hosts", "health"): pb.Health,
     ("records", "wire"): pb.Record,
 }
-_POINTS_OF_SUMS: Final = (
-    "SELECT p.*, kind, domain, boundary, subject FROM (SELECT DISTINCT grain, start FROM sums WHERE host_id = :host) AS k"
-    " JOIN point_sums AS p ON p.grain = k.grain AND p.start = k.start AND p.host_id = :host JOIN points USING (point_id)"
-)
-"""point_sums has no index by host; it has the very keys of sums."""
+_PERIODS: Final = "(SELECT DISTINCT grain, start FROM sums WHERE host_id = :host) AS k"
+_OF_SUMS: Final = {
+    table: (
+        f"SELECT p.*, {names} FROM {_PERIODS} JOIN {table} AS p ON p.grain = k.grain AND p.start = k.start"
+        f" AND p.host_id = :host JOIN {of} USING ({key})"
+    )
+    for table, of, key, names in (
+        ("point_sums", "points", "point_id", "kind, domain, boundary, subject"),
+        ("unit_sums", "units", "unit_id", "name"),
+    )
+}
+"""Tables without an index by host, with the very keys of sums."""
 
 
 def export_host(directory: Path, host_id: HostId) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
@@ -40,11 +47,7 @@ def export_host(directory: Path, host_id: HostId) -> Iterator[tuple[str, Iterato
         with database.translated():
             connection.execute("BEGIN")  # one state for all of it
             for table in _tables(connection):
-                sql = (
-                    _POINTS_OF_SUMS
-                    if table == "point_sums"
-                    else f"SELECT * FROM {table} WHERE host_id = :host"
-                )
+                sql = _OF_SUMS.get(table, f"SELECT * FROM {table} WHERE host_id = :host")
                 cursor = connection.execute(sql, {"host": host_id})
                 names = [column[0] for column in cursor.description]
                 yield table, (_row(table, names, row) for row in cursor)

@@ -26,8 +26,10 @@ LAST_FORGOTTEN: Final = "last_forgotten_host_id"
 _BY_ROW: Final = {
     "dirty": "dirty_id",
     "derived": "grain, start, host_id, band, state, supply, method",
+    "derived_screens": "grain, start, host_id, band, state, supply, method",
+    "meter_hours": "meter, start, host_id",
 }
-_WHOLE: Final = ("gap_sums", "gap_periods", "state_totals")
+_WHOLE: Final = ("gap_sums", "gap_periods", "state_totals", "psys_checks", "meter_shares")
 """A few rows a machine."""
 _SEEN_POINTS: Final = (
     "INSERT INTO host_points SELECT DISTINCT host_id, point_id FROM point_sums"
@@ -36,6 +38,10 @@ _SEEN_POINTS: Final = (
 _ORPHANS: Final = (
     "DELETE FROM points WHERE point_id IN (SELECT point_id FROM host_points WHERE host_id = :host)"
     " AND point_id NOT IN (SELECT point_id FROM host_points WHERE host_id <> :host)"
+)
+_ORPHAN_UNITS: Final = (
+    "DELETE FROM units WHERE unit_id IN (SELECT unit_id FROM host_units WHERE host_id = :host)"
+    " AND unit_id NOT IN (SELECT unit_id FROM host_units WHERE host_id <> :host)"
 )
 _HIGHEST: Final = (
     "INSERT INTO meta VALUES (:key, :host) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -74,7 +80,8 @@ class SqliteForgetting:
                 values = (host.org_entity, host.site, number(host.population), host.host_id)
                 connection.execute(_STATES, values)
             connection.execute(_ORPHANS, of_host)
-            for table in (*_WHOLE, "host_points", "streams", "certificates"):
+            connection.execute(_ORPHAN_UNITS, of_host)
+            for table in (*_WHOLE, "host_points", "host_units", "streams", "certificates"):
                 connection.execute(f"DELETE FROM {table} WHERE host_id = :host", of_host)
             connection.execute("UPDATE hosts SET copy_of = NULL WHERE copy_of = :host", of_host)
             connection.execute("DELETE FROM hosts WHERE host_id = :host", of_host)
@@ -131,13 +138,13 @@ def _emptied(database: Database) -> bool:
 
 
 def _sums(connection: sqlite3.Connection, host_id: HostId) -> int:
-    """point_sums has no index by host: it has the very keys of sums."""
+    """point_sums and unit_sums have no index by host: they have the very keys of sums."""
     periods = connection.execute(
         f"SELECT DISTINCT grain, start FROM sums WHERE host_id = ? LIMIT {SLICE_PERIODS}", (host_id,)
     ).fetchall()
     for grain, start in periods:
         key = (grain, start, host_id)
         connection.execute(_SEEN_POINTS, key)
-        for table in ("point_sums", "sums"):
+        for table in ("point_sums", "unit_sums", "sums"):
             connection.execute(f"DELETE FROM {table} WHERE grain = ? AND start = ? AND host_id = ?", key)
     return len(periods)

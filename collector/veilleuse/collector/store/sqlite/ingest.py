@@ -23,7 +23,7 @@ from veilleuse.collector.model import (
     ValidPush,
 )
 from veilleuse.collector.store.sqlite.batch import Batch, Points
-from veilleuse.collector.store.sqlite.bounds import HostPoints, may_begin_a_stream
+from veilleuse.collector.store.sqlite.bounds import HostPoints, HostUnits, may_begin_a_stream
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.days import civil_day
 from veilleuse.collector.store.sqlite.directory import Reserve
@@ -70,6 +70,7 @@ class SqliteIngest:
         self._database = database
         self._reserve = reserve
         self._points = Points(database)
+        self._units = HostUnits(database)
         self._fullness = Fullness(database)
         self._host_points = HostPoints(database)
         self._streams: dict[HostId, dict[bytes, _Stream]] = {}
@@ -133,7 +134,7 @@ class SqliteIngest:
         """True when it is the record's own values that the database refuses; else it is stored."""
         try:
             with self._database.transaction():
-                batch = Batch(self._database.connection, self._points)
+                batch = Batch(self._database.connection, self._points, self._units)
                 self._store(host_id, stream.stream_id, [record], batch)
                 batch.flush()
         except (sqlite3.DataError, OverflowError):
@@ -146,7 +147,7 @@ class SqliteIngest:
 
     def _apply(self, pushes: Sequence[ValidPush]) -> list[AppendOutcome]:
         """Everything of `pushes`, inside the open transaction."""
-        batch = Batch(self._database.connection, self._points)
+        batch = Batch(self._database.connection, self._points, self._units)
         outcomes = []
         hosts: set[HostId] = set()
         for push in pushes:

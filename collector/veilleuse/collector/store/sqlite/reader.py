@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+from veilleuse.collector.attributed import HostHour
 from veilleuse.collector.codec import (
     BANDS,
     BOUNDARIES,
@@ -36,6 +37,7 @@ from veilleuse.collector.model import (
     PointSumRow,
     Site,
     SumRow,
+    UnitSumRow,
 )
 from veilleuse.collector.rollout import Rollout
 from veilleuse.collector.store.sqlite.balance import balance
@@ -43,6 +45,7 @@ from veilleuse.collector.store.sqlite.batch import VALUE_COLUMNS
 from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.host_hours import host_hours
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.store.sqlite.rows import (
     HOST_COLUMNS,
@@ -52,13 +55,14 @@ from veilleuse.collector.store.sqlite.rows import (
     site_from_row,
 )
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.limits import CELL_BUCKETS, CELL_SUMS
+from veilleuse.wire.limits import BUCKETS, CELL_SUMS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 PAGE_ROWS: Final = 4_096
 _KEYS: Final = {
     "sums": "band, state, supply",
     "point_sums": "band, state, supply, point_id",
+    "unit_sums": "unit_id",
     "derived": "band, state, supply, method",
 }
 """What follows (grain, start, host_id) in each primary key."""
@@ -109,8 +113,11 @@ class SqliteReader:
             row[0]: Point(POINT_KINDS[row[1]], row[2], BOUNDARIES[row[3]], row[4])
             for row in self._rows("SELECT point_id, kind, domain, boundary, subject FROM points")
         }
-        columns = "band, state, supply, point_id, energy_millijoules, covered_milliseconds"
-        for host_id, key, band, state, supply, point_id, energy, covered in self._pages(
+        columns = (
+            "band, state, supply, point_id, energy_millijoules, covered_milliseconds,"
+            " update_window_energy_millijoules"
+        )
+        for host_id, key, band, state, supply, point_id, energy, covered, window in self._pages(
             "point_sums", columns, grain, start, end
         ):
             point = points.get(point_id) or self._point(point_id)
@@ -124,7 +131,18 @@ class SqliteReader:
                 point,
                 energy,
                 covered,
+                window,
             )
+
+    def unit_sums(self, grain: Grain, start: int, end: int) -> Iterator[UnitSumRow]:
+        """CPU time per unit with start ≤ key < end."""
+        names: dict[int, str] = dict(self._rows("SELECT unit_id, name FROM units"))
+        for host_id, key, unit_id, spent in self._pages(
+            "unit_sums", "unit_id, cpu_milliseconds", grain, start, end
+        ):
+            if unit_id not in names:  # one that came in after the first look
+                names.update(self._rows("SELECT unit_id, name FROM units WHERE unit_id = ?", unit_id))
+            yield UnitSumRow(HostId(host_id), grain, key, names[unit_id], spent)
 
     def derived(self, grain: Grain, start: int, end: int) -> Iterator[DerivedRow]:
         """Derived cells with start ≤ key < end; DAY covers clock records too, by the site's civil day."""
@@ -151,9 +169,20 @@ class SqliteReader:
         self, grain: Grain, start: int, end: int
     ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
         """`derived` added up likewise, per host, method, band and state."""
+        return self._energies("derived", grain, start, end)
+
+    def screen_sums(
+        self, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
+        """`derived_screens` likewise."""
+        return self._energies("derived_screens", grain, start, end)
+
+    def _energies(
+        self, table: str, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[HostId, tuple[Method, Band, State], EnergySums]]:
         sql = (
             "SELECT host_id, method, band, state, sum(milliseconds), sum(energy_millijoules),"
-            f" sum(uncertainty_millijoules) FROM derived WHERE {_RANGE} GROUP BY host_id, method, band, state"
+            f" sum(uncertainty_millijoules) FROM {table} WHERE {_RANGE} GROUP BY host_id, method, band, state"
         )
         for host_id, method, band, state, *values in self._stream(sql, grain, start, end):
             yield HostId(host_id), (Method(method), BANDS[band], STATES[state]), EnergySums(*values)
@@ -175,6 +204,10 @@ class SqliteReader:
         )
         for host_id, hour, milliseconds in self._stream(sql, Grain.HOUR, start, end, number(population)):
             yield HostId(host_id), hour, milliseconds
+
+    def host_hours(self, host_id: HostId, start: int, end: int) -> Iterator[HostHour]:
+        """What attribution asks of one machine: its hours with anything stored that begin in [start, end), Unix ms."""
+        return host_hours(self._rows, host_id, start, end)
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Totals since the data directory was made, per key, in key order."""
@@ -315,7 +348,7 @@ def _cell(row: list[Any]) -> Cell:
     band, state, supply, milliseconds, *rest = row
     buckets: dict[str, Any] = {}
     position = len(CELL_SUMS)
-    for name, size in CELL_BUCKETS.items():
+    for name, size in BUCKETS.items():
         values = tuple(rest[position : position + size])
         position += size
         buckets[name] = () if values[0] is None else values

@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse-agent before-sleep`: the machine is about to sleep, the service writes its sign of life first.
+
+For deploy/systemd/veilleuse-agent-sleep.service: a signal to the running service, then a bounded wait until it has written.
+Nothing here can stop the machine from sleeping. docs/decisions/0025.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from veilleuse.agent.clock import SLEEP_AHEAD, instant_now
+from veilleuse.agent.locks import RUN_LOCK, holder
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.spool import FILE_NAME
+from veilleuse.agent.state import WHY_SUSPEND, LastSign
+
+DEFAULT_TIMEOUT_SECONDS: Final = 3.0
+"""A step and a durable write: some tens of milliseconds, seconds on a slow disk."""
+_LONGEST_TIMEOUT_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.02
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--timeout."""
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        metavar="SECONDS",
+        help=f"longest wait until it is written (default: {DEFAULT_TIMEOUT_SECONDS:g})",
+    )
+
+
+def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
+    """0 when it is written, or no service runs; 1 when it could not be seen within the time: the machine sleeps all the same."""
+    asked = instant_now()
+    number = holder(settings.paths.state, RUN_LOCK)
+    if number is None:
+        print("no service runs here: nothing to write")
+        return 0
+    try:
+        for each in SLEEP_AHEAD:
+            os.kill(number, each)
+    except OSError as error:
+        print(f"veilleuse-agent: cannot signal process {number}: {error.strerror}", file=sys.stderr)
+        return 1
+    path = settings.paths.state / FILE_NAME
+    until = time.monotonic() + parsed.timeout
+    while not _is_written(path, asked.boottime_milliseconds):
+        if time.monotonic() >= until:
+            print(f"veilleuse-agent: not written within {parsed.timeout:g} s", file=sys.stderr)
+            return 1
+        time.sleep(_POLL_SECONDS)
+    return 0
+
+
+def _is_written(path: Path, since_boottime_milliseconds: int) -> bool:
+    """Whether the sign of life says suspend and is of this moment."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as db:
+            row = db.execute("SELECT value FROM control WHERE key = ?", (ControlKey.LAST_SIGN,)).fetchone()
+        sign = LastSign.from_json("" if row is None else str(row[0]))
+    except (sqlite3.Error, ValueError):
+        return False  # being written, or damaged: the time bounds it
+    return sign.why == WHY_SUSPEND and sign.instant.boottime_milliseconds >= since_boottime_milliseconds
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= _LONGEST_TIMEOUT_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {_LONGEST_TIMEOUT_SECONDS:g}")
+    return value

@@ -1,0 +1,20 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse-agent powermetrics-helper`: the root job that reads the processor's power on macOS for the agent."""
+
+from __future__ import annotations
+
+import argparse
+
+from veilleuse.agent.settings import AgentSettings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None: neither how often nor what is read can be set."""
+
+
+def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
+    """Publish until SIGTERM."""
+    from veilleuse.agent.macos_helper import run as publish
+
+    return publish(settings.paths.rapl_helper)

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What `doctor` says of the polled sources and of each meter: asked here and now, without the polling process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from veilleuse.agent.commands.poll import plain
+from veilleuse.agent.errors import ConfigurationError
+from veilleuse.agent.polling import look
+from veilleuse.agent.pollworker import Seen
+from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.sources import POLLED, OpenedSource, Sources, Unavailable, polls
+
+TAKES_THEM = "polled"
+"""The resident's source: it offers the same points again, from what was published."""
+
+
+class Slow(NamedTuple):
+    """The polled sources, each tried once."""
+
+    seen: tuple[Seen, ...]
+    chosen: tuple[str, ...]
+    trouble: str
+    """Why the meters file cannot be used; empty when it can, or is not there."""
+
+
+def look_slowly(settings: AgentSettings) -> Slow:
+    """Ask every device; takes as long as the slowest, 21 s at most with usual timeouts."""
+    chosen = polls(settings.measure.sources)
+    try:
+        return Slow(look(settings), chosen, "")
+    except ConfigurationError as error:
+        return Slow((), chosen, str(error))
+
+
+def rows(slow: Slow) -> list[dict[str, Any]]:
+    """One for each meter and self-detecting source, and for each source that nothing is configured for."""
+    found = [_row(one) for one in slow.seen]
+    tried = {one.job.source for one in slow.seen}
+    for name in POLLED:
+        if name in tried:
+            continue
+        if name in slow.chosen:
+            word, reason = "not_configured", slow.trouble or "no meter of the meters file names it"
+        else:
+            word, reason = "not_chosen", "measure.sources does not name it"
+        found.append({**_NONE, "name": name, "word": word, "reason": reason})
+    return found
+
+
+def joined(sources: Sources, slow: Slow) -> Sources:
+    """All sources of this machine, for the ladder: the polled ones as they are now, not as they were published."""
+    opened = [one for one in sources.opened if one.source.name != TAKES_THEM]
+    opened += [
+        OpenedSource(_Named(one.job.name), one.points) for one in slow.seen if one.outcome.word == "ok"
+    ]
+    missing = [one for one in sources.unavailable if one.name != TAKES_THEM]
+    missing += [
+        Unavailable(one.job.name, one.outcome.word, one.outcome.reason, one.outcome.remedy)
+        for one in slow.seen
+        if one.outcome.word != "ok"
+    ]
+    return sources._replace(opened=tuple(opened), unavailable=tuple(missing))
+
+
+def warnings(slow: Slow) -> Iterator[str]:
+    """What somebody can do something about; what is missing for want of rights or a library, `doctor` says of all alike."""
+    if slow.trouble:
+        yield f"no meter is read: {slow.trouble}"
+    for one in slow.seen:
+        if one.outcome.word == "failed" or (one.job.meter and one.outcome.word == "no_device"):
+            remedy = f"; {one.outcome.remedy}" if one.outcome.remedy else ""
+            yield f"{one.job.name}: {one.outcome.reason}{remedy}"
+
+
+_NONE: dict[str, Any] = {"available": False, "points": [], "reason": "", "remedy": "", "word": ""}
+
+
+def _row(seen: Seen) -> dict[str, Any]:
+    said = plain(seen)
+    available = seen.outcome.word == "ok"
+    return {
+        "name": seen.job.name,
+        "available": available,
+        "points": said["points"],
+        "reason": said["reason"],
+        "remedy": said["remedy"],
+        "word": "" if available else said["word"],
+        "readings": said["readings"],
+    }
+
+
+class _Named:
+    """`ports.Source` that was looked at and closed: what is left of it is its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def open(self) -> tuple[()]:
+        """Nothing any more."""
+        return ()
+
+    def read(self) -> tuple[()]:
+        """Nothing any more."""
+        return ()
+
+    def close(self) -> None:
+        """It is."""

@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Composition root of the RAPL helper: root reads the energy counters, the agent's group reads what it tells of them.
+
+Since CVE-2020-8694 (PLATYPUS) the kernel gives the counters to root alone: read thousands of times a second, to the
+microjoule, they betray what others compute. This process gives one value every 10 s, to the millijoule: no setting makes it
+faster or finer. It has no network, no capability, no setting of its own, and reads through `linux_rapl` itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from veilleuse.agent.clock import SystemClock
+from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
+from veilleuse.agent.model import EnergyCounter, Instant, Point
+from veilleuse.agent.ports import ServiceManager, SourceContext
+from veilleuse.agent.publication import Outcome, Publication, Published, publish
+from veilleuse.agent.sources.linux_rapl import LinuxRapl
+from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE, MILLISECONDS_PER_SECOND
+
+log = logging.getLogger(__name__)
+
+EVERY_MILLISECONDS: Final = 10 * MILLISECONDS_PER_SECOND
+"""PROMISES.md P11: nothing below 10 s is read or served."""
+MODE: Final = 0o640
+"""Root writes, the group of the process reads: the unit's, veilleuse-rapl."""
+
+
+class Helper:
+    """Reads and publishes, once a step. What cannot be opened yet is tried again at every step."""
+
+    def __init__(self, context: SourceContext, path: Path, now: Callable[[], Instant]) -> None:
+        """`context`: where the counters are; `path`: the file to publish in."""
+        self._source = LinuxRapl(context._replace(helper=""))
+        self._path = path
+        self._now = now
+        self._points: tuple[Point, ...] = ()
+        self._successes = self._failures = 0
+        self._said = ""
+
+    def step(self) -> None:
+        """Read every counter once and replace the file. Raises AgentError when it cannot be written."""
+        publication = self._publication()
+        try:
+            publish(self._path, publication, mode=MODE)
+        except OSError as error:
+            raise AgentError(
+                f"cannot write {self._path}: {error.strerror}; its folder is made by veilleuse-rapl.service"
+            ) from error
+
+    def _publication(self) -> Publication:
+        try:
+            if not self._points:
+                self._points = self._source.open()
+            readings = self._readings()
+        except SourceUnavailable as error:
+            self._say(error.reason)
+            outcome = Outcome(self._source.name, error.word, error.reason, error.remedy)
+            return Publication((), (), (outcome,))
+        except ReadFailed as error:
+            self._failures += 1
+            self._say(str(error))
+            return Publication((), self._points, (self._outcome("failed", str(error)),))
+        self._successes += 1
+        self._say("")
+        return Publication(readings, self._points, (self._outcome("ok"),))
+
+    def _readings(self) -> tuple[Published, ...]:
+        made_at = self._now().boottime_milliseconds
+        return tuple(
+            Published(_coarse(reading), made_at, EVERY_MILLISECONDS)
+            for reading in self._source.read()
+            if isinstance(reading, EnergyCounter)
+        )
+
+    def _outcome(self, word: str, reason: str = "") -> Outcome:
+        return Outcome(self._source.name, word, reason, "", self._successes, self._failures)
+
+    def _say(self, reason: str) -> None:
+        """Once for each trouble, not every 10 s."""
+        if reason and reason != self._said:
+            log.warning("energy counters not read", extra={"reason": reason})
+        self._said = reason
+
+
+def run(context: SourceContext, path: Path, manager: ServiceManager) -> int:
+    """Publish every 10 s until SIGTERM or SIGINT: 0. Raises AgentError when the file cannot be written."""
+    clock = SystemClock(context.procfs)
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        clock.wake()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    helper = Helper(context, path, clock.now)
+    helper.step()
+    manager.ready()
+    while not stopped:
+        clock.sleep(EVERY_MILLISECONDS)
+        if not stopped:  # a stop must not make a reading sooner than 10 s after the last
+            helper.step()
+            manager.alive()
+    manager.stopping()
+    return 0
+
+
+def _coarse(reading: EnergyCounter) -> EnergyCounter:
+    """To the millijoule, downwards: differences are off by less than one, and do not drift."""
+    whole = reading.energy_microjoules // MICROJOULES_PER_MILLIJOULE * MICROJOULES_PER_MILLIJOULE
+    return reading._replace(energy_microjoules=whole)

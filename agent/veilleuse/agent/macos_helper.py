@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Composition root of the helper on macOS: root runs `powermetrics`, the agent's group reads what it tells of the processor.
+
+Its arguments are fixed: no setting makes it faster or finer than 10 s, and no sampler that names processes is ever asked for.
+It has no network and no setting of its own. What it publishes is what helper.py publishes on Linux.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from veilleuse.agent.clock import instant_now
+from veilleuse.agent.errors import AgentError
+from veilleuse.agent.macos_powermetrics import INTERVAL_MILLISECONDS, PACKAGE_CEILING_WATTS, Sample, Stream
+from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Instant, Point
+from veilleuse.agent.publication import Outcome, Publication, Published, publish
+from veilleuse.wire.units import MICROJOULES_PER_MILLIJOULE
+from veilleuse.wire.vocabulary import Boundary, PointKind
+
+log = logging.getLogger(__name__)
+
+COMMAND: Final = (
+    "/usr/bin/powermetrics",
+    *("--samplers", "cpu_power,gpu_power"),
+    *("-i", str(INTERVAL_MILLISECONDS)),
+    *("-f", "plist"),
+)
+MODE: Final = 0o640
+"""Root writes, the group of the process reads."""
+SOURCE: Final = "macos_power"
+PACKAGE: Final = Point(PointKind.POWERMETRICS, "package", Boundary.COMPONENT)
+RESTART_SECONDS: Final = 60.0
+"""After it has ended by itself: what does not run now shall not be started all the time."""
+_GRACE_SECONDS: Final = 2.0
+_LARGEST_ERROR_BYTES: Final = 4_096
+_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
+
+
+class Accumulator:
+    """Samples → a counter that only grows. It begins where no counter of before can have been.
+
+    At the ceiling since the machine started: after a restart of the helper the first value is above the last one by more than
+    the ceiling allows for the time between, so that the ticker takes it for a counter that began again.
+    """
+
+    def __init__(self, now: Instant) -> None:
+        self._microjoules = int(now.boottime_milliseconds * PACKAGE_CEILING_WATTS * 1_000)
+        self._successes = self._failures = 0
+
+    def publication(self, sample: Sample, now: Instant) -> Publication:
+        """What there is to say after one sample."""
+        readings: list[Published] = []
+        at = (now.boottime_milliseconds, INTERVAL_MILLISECONDS)
+        if sample.energy_microjoules is None:
+            return self.failure("powermetrics tells no power of the processor")
+        self._successes += 1
+        self._microjoules += sample.energy_microjoules
+        whole = self._microjoules // MICROJOULES_PER_MILLIJOULE * MICROJOULES_PER_MILLIJOULE
+        readings.append(Published(EnergyCounter(PACKAGE, whole, None, PACKAGE_CEILING_WATTS), *at))
+        if sample.gpu_busy_ratio is not None:
+            readings.append(Published(GpuBusyReading(sample.gpu_busy_ratio), *at))
+        return Publication(tuple(readings), (PACKAGE,), (self._outcome("ok", ""),))
+
+    def failure(self, reason: str) -> Publication:
+        """What there is to say when there is none."""
+        self._failures += 1
+        return Publication((), (PACKAGE,), (self._outcome("failed", reason),))
+
+    def _outcome(self, word: str, reason: str) -> Outcome:
+        return Outcome(SOURCE, word, reason, "", self._successes, self._failures)
+
+
+class Helper:
+    """Runs the program, and publishes each of its samples."""
+
+    def __init__(
+        self,
+        path: Path,
+        command: Sequence[str] = COMMAND,
+        now: Callable[[], Instant] = instant_now,
+    ) -> None:
+        """`path`: the file to publish in; `command`: fixed outside tests."""
+        self._path = path
+        self._command = tuple(command)
+        self._now = now
+        self._accumulator = Accumulator(now())
+        self._running: subprocess.Popen[bytes] | None = None
+        self.stopped = False
+
+    def stop(self, *_: object) -> None:
+        """End; may be called from a signal handler."""
+        self.stopped = True
+        if self._running is not None:
+            with suppress(ProcessLookupError):
+                self._running.terminate()
+
+    def follow(self) -> None:
+        """One life of the program: its samples published, its end too. Raises AgentError when the file cannot be written."""
+        try:
+            self._running = started = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_ENVIRONMENT,
+                cwd="/",
+            )
+        except OSError as error:
+            self._failed(f"cannot start {self._command[0]}: {error.strerror or error}")
+            return
+        try:
+            if self.stopped:
+                return
+            reason = self._samples(started)
+            if not self.stopped:
+                self._failed(reason)
+        finally:
+            self._running = None
+            _ended(started)
+
+    def _samples(self, started: subprocess.Popen[bytes]) -> str:
+        """Publish what comes, until nothing comes any more; why."""
+        assert started.stdout is not None  # both are pipes
+        assert started.stderr is not None
+        stream, errors = Stream(), b""
+        with selectors.DefaultSelector() as selector:
+            for pipe in (started.stdout, started.stderr):
+                selector.register(pipe, selectors.EVENT_READ)
+            while selector.get_map() and not self.stopped:
+                for key, _ in selector.select():
+                    data = os.read(key.fd, 64 * 1024)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is started.stderr:
+                        errors = (errors + data)[-_LARGEST_ERROR_BYTES:]
+                    else:
+                        try:
+                            samples = stream.feed(data)
+                        except ValueError as error:
+                            return f"powermetrics is not understood: {error}"
+                        for sample in samples:
+                            self._publish(self._accumulator.publication(sample, self._now()))
+        lines = errors.decode("utf-8", "replace").strip().splitlines()
+        return f"powermetrics has ended: {lines[-1][:200]}" if lines else "powermetrics has ended"
+
+    def _failed(self, reason: str) -> None:
+        log.warning("processor not measured", extra={"reason": reason})
+        self._publish(self._accumulator.failure(reason))
+
+    def _publish(self, publication: Publication) -> None:
+        try:
+            publish(self._path, publication, mode=MODE)
+        except OSError as error:
+            raise AgentError(
+                f"cannot write {self._path}: {error.strerror}; its folder is made by the helper's launchd job"
+            ) from error
+
+
+def run(path: Path) -> int:
+    """Publish every 10 s until SIGTERM or SIGINT: 0. Raises AgentError when the file cannot be written."""
+    helper = Helper(path)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, helper.stop)
+    while not helper.stopped:
+        helper.follow()
+        _rest(helper)
+    return 0
+
+
+def _rest(helper: Helper) -> None:
+    until = time.monotonic() + RESTART_SECONDS
+    while not helper.stopped and time.monotonic() < until:
+        time.sleep(1)
+
+
+def _ended(started: subprocess.Popen[bytes]) -> None:
+    """It, and its pipes."""
+    with suppress(ProcessLookupError):
+        started.terminate()
+    try:
+        started.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        started.kill()
+        started.wait()
+    for pipe in (started.stdout, started.stderr):
+        if pipe is not None:
+            pipe.close()

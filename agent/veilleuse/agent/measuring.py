@@ -1,0 +1,85 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What this machine measures with: its sources, opened, and a ticker over them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from veilleuse.agent.machine import Machine, detect
+from veilleuse.agent.poller import PUBLISHED_FILE, something_to_poll
+from veilleuse.agent.ports import Clock, SourceContext
+from veilleuse.agent.selfmetrics import own_usage
+from veilleuse.agent.settings import AgentSettings, Measure
+from veilleuse.agent.sources import UNITS, Sources, Unavailable, open_all
+from veilleuse.agent.ticker import Ticker
+from veilleuse.wire.vocabulary import Population, Supply
+
+SALT_FILE: Final = "id/salt"
+"""Below the state directory. The sender makes it (copied.py) with the identity, before its first Hello."""
+
+
+def default_supply(machine: Machine) -> Supply:
+    """What feeds a machine of which no source tells: the mains, unless it has a battery."""
+    return Supply.UNKNOWN if machine.has_battery else Supply.AC
+
+
+def open_sources(settings: AgentSettings) -> tuple[Machine, Sources]:
+    """What the machine is, and its sources, opened. Raises ConfigurationError on an unknown source."""
+    sysfs, procfs = str(settings.paths.sysfs), str(settings.paths.procfs)
+    machine = detect(sysfs, procfs, device_class=settings.measure.device_class)
+    refused = _refused_units(settings.measure)
+    context = source_context(settings, machine.virtualisation)
+    sources = open_all(settings.measure.sources, context, units=settings.measure.units and refused is None)
+    return machine, sources if refused is None else sources._replace(
+        unavailable=(*sources.unavailable, refused)
+    )
+
+
+def _refused_units(measure: Measure) -> Unavailable | None:
+    """Asked for, but not as it has to be. What an enrolment says of the population is the fold's to heed: only servers keep units."""
+    if measure.units and measure.population not in ("", Population.SERVER):
+        reason = f"units are told of servers only, and measure.population is {measure.population}"
+        return Unavailable(UNITS, "no_permission", reason, "take measure.units out")
+    if UNITS in measure.sources and not measure.units:
+        return Unavailable(UNITS, "no_permission", "only measure.units chooses it", "measure.units = true")
+    return None
+
+
+def source_context(settings: AgentSettings, virtualisation: str = "none") -> SourceContext:
+    """What the sources may know; where the polling process publishes only while there is something to poll."""
+    context = SourceContext(
+        str(settings.paths.sysfs),
+        str(settings.paths.procfs),
+        virtualisation,
+        settings.measure.fake_watts,
+        helper=str(settings.paths.rapl_helper),
+        salt=str(settings.paths.state / SALT_FILE),
+    )
+    polled = something_to_poll(settings, context.devfs)
+    return context._replace(published=str(settings.paths.state / PUBLISHED_FILE) if polled else "")
+
+
+def open_late(settings: AgentSettings, machine: Machine, sources: Sources, ticker: Ticker) -> Sources:
+    """With `polled`, once there is something to poll that was not there at the start: a driver loaded, meters configured."""
+    sources, late = sources.tried_again("polled", source_context(settings, machine.virtualisation))
+    if late is not None:
+        ticker.add(*late)
+    return sources
+
+
+def make_ticker(clock: Clock, machine: Machine, sources: Sources, tick_milliseconds: int) -> Ticker:
+    """A ticker over opened sources."""
+    return Ticker(
+        clock,
+        tuple((opened.source, opened.points) for opened in sources.opened),
+        sources.load,
+        default_supply=default_supply(machine),
+        tick_milliseconds=tick_milliseconds,
+        usage=_usage,
+    )
+
+
+def _usage() -> tuple[int, int]:
+    usage = own_usage()
+    return usage.cpu_milliseconds, usage.rss_bytes

@@ -1,0 +1,209 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Composition root of the polling process: meters, self-detecting sources and a publication. docs/decisions/0023.
+
+A thread for each source, because a BMC may take seconds and a plug that was unplugged never answers. The measuring
+process starts this one only where there is something to poll, and takes what it publishes (sources/polled.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from veilleuse.agent.clock import SystemClock
+from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
+from veilleuse.agent.locks import ProcessLock
+from veilleuse.agent.machine import detect
+from veilleuse.agent.meters import read_meters
+from veilleuse.agent.poller import EXIT_NOTHING, POLL_LOCK, PUBLISHED_FILE
+from veilleuse.agent.pollworker import OWN_TIMEOUT_SECONDS, Job, Seen, Worker
+from veilleuse.agent.ports import MeterSpec, Source, SourceContext
+from veilleuse.agent.publication import Outcome, Publication, publish
+from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.sources import POLLED, SELF_DETECTING, polled_factory, polls
+
+log = logging.getLogger(__name__)
+
+GATHER_SECONDS: Final = 0.5
+"""Sources are read at the same moments: what ends within so long is published together."""
+BEGINNING_MILLISECONDS: Final = 1_000
+LOOK_MILLISECONDS: Final = 15_000
+"""Without any news it is looked whether a thread hangs."""
+FIRST_ROUND_SECONDS: Final = 20.0
+"""Nothing is published before every source had its first turn, or so long: points that are only late would look new."""
+_STACK_BYTES: Final = 512 * 1024
+_HERE: Final = {"ok", "failed"}
+
+
+def poll(settings: AgentSettings, *, attached: bool) -> int:
+    """Poll and publish until SIGTERM, or with `attached` until standard input ends: our parent has it open while it lives.
+
+    0; EXIT_NOTHING when nothing that could be polled is on this machine. Raises ConfigurationError or AgentError.
+    """
+    state = settings.paths.state
+    with ProcessLock(state, POLL_LOCK, what="veilleuse-agent poll"):
+        clock = SystemClock(str(settings.paths.procfs))
+        published = state / PUBLISHED_FILE
+        try:
+            jobs = jobs_of(settings)
+        except ConfigurationError as error:
+            outcome = Outcome("meters", "failed", str(error))
+            publish(published, Publication((), (), (outcome,), clock.boot_id()))
+            raise
+        threading.stack_size(_STACK_BYTES)
+        polling = Polling(jobs, published, clock)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: polling.stop())
+        if attached:
+            threading.Thread(target=_when_input_ends, args=(polling.stop,), daemon=True).start()
+        return polling.run()
+
+
+class Polling:
+    """The workers and their publication."""
+
+    def __init__(self, jobs: Iterable[Job], published: Path, clock: SystemClock) -> None:
+        self._stopped = False
+        self._published = published
+        self._clock = clock
+        self._boot_id = clock.boot_id()
+        self._workers = tuple(Worker(job, clock.wake) for job in jobs)
+        self._last: Publication | None = None
+        self._failing = False
+
+    def run(self) -> int:
+        """Until stopped; EXIT_NOTHING as soon as every source has said that it is not on this machine."""
+        for worker in self._workers:
+            worker.start()
+        first_round = time.monotonic() + FIRST_ROUND_SECONDS
+        nothing = not self._workers
+        while not (self._stopped or nothing):
+            self._clock.sleep(LOOK_MILLISECONDS if self._last is not None else BEGINNING_MILLISECONDS)
+            time.sleep(GATHER_SECONDS)
+            tried = all(worker.tried for worker in self._workers)
+            if tried or time.monotonic() >= first_round:
+                seen = self._publish()
+                nothing = tried and all(one.outcome.word not in _HERE for one in seen)
+        for worker in self._workers:
+            worker.stop()
+        if nothing:
+            log.info("nothing to poll on this machine")
+        return EXIT_NOTHING if nothing else 0
+
+    def stop(self) -> None:
+        """End `run` soon; from a thread or a signal handler."""
+        self._stopped = True
+        self._clock.wake()
+
+    def _publish(self) -> tuple[Seen, ...]:
+        seen = tuple(worker.seen() for worker in self._workers)
+        publication = compose(seen, self._boot_id)
+        if publication == self._last:
+            return seen
+        try:
+            publish(self._published, publication)
+        except OSError as error:
+            if not self._failing:
+                log.warning("cannot publish", extra={"reason": f"{self._published}: {error.strerror}"})
+            self._failing = True
+            return seen
+        self._last, self._failing = publication, False
+        return seen
+
+
+def compose(seen: Iterable[Seen], boot_id: str) -> Publication:
+    """What all sources say. A point that two of them offer is the first one's: the same joules must not count twice."""
+    owner: dict[object, str] = {}
+    outcomes: list[Outcome] = []
+    readings = []
+    for one in seen:
+        taken = [point for point in one.points if owner.setdefault(point, one.job.name) != one.job.name]
+        outcome = one.outcome
+        if taken:
+            reason = f"it offers {taken[0].domain}, as {owner[taken[0]]} does already"
+            outcome = outcome._replace(
+                word="failed", reason=reason, remedy="give the meters names of their own"
+            )
+        outcomes.append(outcome)
+        readings += [each for each in one.readings if getattr(each.reading, "point", None) not in taken]
+    points = tuple(dict.fromkeys(point for one in seen for point in one.points))
+    return Publication(tuple(readings), points, tuple(outcomes), boot_id)
+
+
+def look(settings: AgentSettings, seconds: float = 60.0) -> tuple[Seen, ...]:
+    """Every source that can be polled here, tried once, side by side, waiting at most so long. Raises ConfigurationError."""
+    workers = tuple(Worker(job) for job in jobs_of(settings))
+    threads = [threading.Thread(target=worker.attempt, daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
+    began = time.monotonic()
+    for worker, thread in zip(workers, threads, strict=True):
+        end = began + min(seconds, 2 * worker.job.timeout_seconds + 0.5)
+        thread.join(max(0.0, end - time.monotonic()))
+    seen = tuple(worker.seen() for worker in workers)
+    for worker, thread in zip(workers, threads, strict=True):
+        if not thread.is_alive():
+            worker.close()
+    return seen
+
+
+def jobs_of(settings: AgentSettings) -> tuple[Job, ...]:
+    """The self-detecting sources, and the meters of the meters file, as far as measure.sources lets them.
+
+    Raises ConfigurationError.
+    """
+    chosen = polls(settings.measure.sources)
+    if not chosen:
+        return ()
+    sysfs, procfs = str(settings.paths.sysfs), str(settings.paths.procfs)
+    machine = detect(sysfs, procfs, device_class=settings.measure.device_class)
+    context = SourceContext(sysfs, procfs, machine.virtualisation)
+    own = [
+        Job(name, name, "", partial(_made, name, context), 0, OWN_TIMEOUT_SECONDS)
+        for name in chosen
+        if name in SELF_DETECTING
+    ]
+    meters = [
+        _metered(context, meter)
+        for meter in read_meters(settings.paths.meters, options_of)
+        if meter.source in chosen or (meter.source not in POLLED and set(chosen) == set(POLLED))
+    ]
+    return (*own, *meters)
+
+
+def options_of(source: str) -> dict[str, type] | None:
+    """The keys of its own that a source knows in the meters file; None when its library is missing.
+
+    Raises ConfigurationError on an unknown source.
+    """
+    try:
+        return dict(getattr(polled_factory(source), "OPTIONS", {}))
+    except SourceUnavailable:
+        return None
+
+
+def _metered(context: SourceContext, meter: MeterSpec) -> Job:
+    make = partial(_made, meter.source, context._replace(meter=meter))
+    name = f"{meter.source} {meter.meter}"
+    return Job(name, meter.source, meter.meter, make, meter.every_seconds, meter.timeout_seconds)
+
+
+def _made(name: str, context: SourceContext) -> Source:
+    return polled_factory(name)(context)
+
+
+def _when_input_ends(then: Callable[[], None]) -> None:
+    try:
+        while os.read(0, 1024):
+            pass
+    except OSError:  # closed already
+        pass
+    then()

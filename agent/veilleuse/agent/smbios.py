@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The firmware's SMBIOS table, as far as it names the machine. Pure; whatever the bytes are, it is texts and numbers or nothing.
+
+Linux' kernel shows the same texts as files (/sys/class/dmi/id) under the names used here. Serial numbers, asset tags and the UUID
+are in the table too: no field of theirs is ever looked at. Source: SMBIOS 3.7 (DSP0134), 6.1 and types 0 to 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+LARGEST_TABLE_BYTES: Final = 1 << 20
+_RAW_HEADER_BYTES: Final = 8
+"""Windows' RawSMBIOSData: method, major, minor, revision, then the length in four bytes. Source: GetSystemFirmwareTable."""
+_HEADER_BYTES: Final = 4
+_END_OF_TABLE: Final = 127
+_PROCESSOR: Final = 4
+_PROCESSOR_STATUS: Final = 0x18
+_SOCKET_POPULATED: Final = 0x40
+_CHASSIS: Final = 3
+_TEXTS: Final = {
+    0: {"bios_vendor": 0x04, "bios_date": 0x08},
+    1: {"sys_vendor": 0x04, "product_name": 0x05, "product_version": 0x06},
+    2: {"board_vendor": 0x04, "board_name": 0x05},
+}
+"""Type → name in sysfs → offset of the number of its text."""
+
+
+class Structure(NamedTuple):
+    """One structure of the table."""
+
+    kind: int
+    data: bytes
+    """Formatted part, its header of four bytes included."""
+    texts: tuple[bytes, ...]
+    """Text number 1 comes first."""
+
+
+def table_of_windows(raw: bytes) -> bytes:
+    """The table inside RawSMBIOSData; empty when there is none."""
+    length = int.from_bytes(raw[4:_RAW_HEADER_BYTES], "little")
+    return raw[_RAW_HEADER_BYTES : _RAW_HEADER_BYTES + min(length, LARGEST_TABLE_BYTES)]
+
+
+def structures(table: bytes) -> Iterator[Structure]:
+    """All that are whole, up to the end of the table or the first that is cut off."""
+    position = 0
+    while position + _HEADER_BYTES <= min(len(table), LARGEST_TABLE_BYTES):
+        kind, length = table[position], table[position + 1]
+        end = table.find(b"\0\0", position + length)
+        if length < _HEADER_BYTES or kind == _END_OF_TABLE or end < 0:
+            return
+        behind = table[position + length : end]
+        yield Structure(kind, table[position : position + length], tuple(behind.split(b"\0")))
+        position = end + 2
+
+
+def dmi_texts(table: bytes) -> dict[str, str]:
+    """Name as in /sys/class/dmi/id → text: makers, names, the firmware's date, the number of the chassis type. What is there."""
+    found: dict[str, str] = {}
+    for one in structures(table):
+        for name, offset in _TEXTS.get(one.kind, {}).items():
+            if text := _text(one, offset):
+                found.setdefault(name, text)
+        if one.kind == _CHASSIS and len(one.data) > 5:
+            found.setdefault("chassis_type", str(one.data[5] & 0x7F))  # bit 7: there is a lock
+    return found
+
+
+def processor_sockets(table: bytes) -> int | None:
+    """How many have a processor in them; None when the table tells of none."""
+    found = sum(
+        bool(one.data[_PROCESSOR_STATUS] & _SOCKET_POPULATED)
+        for one in structures(table)
+        if one.kind == _PROCESSOR and len(one.data) > _PROCESSOR_STATUS
+    )
+    return found or None
+
+
+def _text(one: Structure, offset: int) -> str:
+    number = one.data[offset] if offset < len(one.data) else 0
+    if not 0 < number <= len(one.texts):
+        return ""
+    return one.texts[number - 1].decode("utf-8", "replace").strip()

@@ -1,0 +1,315 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A small HTTP client for devices that answer JSON: BMCs and plugs. One deadline and one bound on bytes for all it reads.
+
+Devices hang, drip, lie and send for ever: every receive has what is left of the deadline, so that the whole exchange ends
+in time, and whatever goes wrong is a ReadFailed that says what. Redirections are followed inside the same device only.
+Numbers keep their decimals (Decimal): a counter's resolution is in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import io
+import json
+import re
+import secrets
+import socket
+import ssl
+import time
+from base64 import b64encode
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.ports import MeterSpec
+
+LARGEST_ANSWER_BYTES: Final = 1024 * 1024
+"""Headers and body. The largest resource read is a Redfish Power of some 100 kB."""
+MOST_REDIRECTIONS: Final = 2
+_LONGEST_NUMBER: Final = 40
+_ADDRESS = re.compile(
+    r"\[(?P<six>[0-9A-Fa-f:.]+)\](?::(?P<six_port>\d{1,5}))?"
+    r"|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*)(?::(?P<port>\d{1,5}))?"
+)
+_PATH = re.compile(r"/[!-~]*")
+_CHALLENGE = re.compile(r'(\w+)=(?:"([^"\\]*)"|([^\s,"]*))')
+
+
+class Endpoint(NamedTuple):
+    """Where a device listens."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Answer(NamedTuple):
+    """What a device said."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    document: Any
+    """The JSON, numbers with a point as Decimal; None when the status is no success or the body is empty."""
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def split_address(address: str, default_port: int) -> tuple[str, int]:
+    """(host, port) of `host`, `host:port` or `[v6]:port`. Raises ValueError."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise ValueError(f"'{address}' is no address: host:port")
+    port = int(match["six_port"] or match["port"] or default_port)
+    if not 0 < port < 65536:
+        raise ValueError(f"'{address}' has no possible port")
+    return match["six"] or match["host"], port
+
+
+def endpoint_of(meter: MeterSpec, default_port: int, tls: ssl.SSLContext | None = None) -> Endpoint:
+    """Where a configured meter listens. Raises SourceUnavailable."""
+    try:
+        return Endpoint(*split_address(meter.address, default_port), tls)
+    except ValueError as error:
+        raise SourceUnavailable(
+            "no_device", f"meter {meter.meter}: {error}", "correct meters.toml"
+        ) from error
+
+
+def document_of(exchange: Exchange, answer: Answer) -> dict[str, Any]:
+    """The JSON object of a success. Raises ReadFailed on any other answer."""
+    if answer.status in (401, 403):
+        raise ReadFailed(f"{exchange.endpoint} refuses the credentials, or wants some: see credentials_file")
+    if not 200 <= answer.status < 300:
+        raise ReadFailed(f"{exchange.endpoint} answers with HTTP status {answer.status}")
+    if not isinstance(answer.document, dict):
+        raise ReadFailed(f"{exchange.endpoint} answers without a JSON object")
+    return answer.document
+
+
+def tls_context(*, verify: bool, ca_file: str) -> ssl.SSLContext:
+    """TLS 1.2 or later; the system's authorities, or those of `ca_file` alone. Raises OSError when it cannot be read."""
+    context = ssl.create_default_context(cafile=ca_file or None)
+    # Formalities of RFC 5280 that Python asks for since 3.13 and that controllers' certificates often lack; names, dates,
+    # signatures and authorities are checked all the same.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Exchange:
+    """Requests to one device under one deadline; `close` at the end."""
+
+    def __init__(self, endpoint: Endpoint, seconds: float) -> None:
+        self.endpoint = endpoint
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self._socket: socket.socket | None = None
+
+    def __enter__(self) -> Exchange:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the device; may be called twice."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> Answer:
+        """What stands at `path`, redirections inside the device followed. Raises ReadFailed."""
+        for _ in range(MOST_REDIRECTIONS + 1):
+            answer = self.send("GET", path, None, headers)
+            if answer.status not in (301, 302, 307, 308):
+                return answer
+            path = self._redirected(answer.headers.get("Location", ""))
+        raise ReadFailed(f"{self.endpoint} redirects in circles")
+
+    def send(
+        self, method: str, path: str, document: object = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """One request, one answer. Raises ReadFailed."""
+        try:
+            return self._send(method, path, document, headers or {})
+        except TimeoutError as error:
+            raise ReadFailed(f"{self.endpoint} has not answered within {self._seconds:g} s") from error
+        except _TooLarge as error:
+            raise ReadFailed(f"{self.endpoint} answers more than {LARGEST_ANSWER_BYTES} bytes") from error
+        except ssl.SSLCertVerificationError as error:
+            raise ReadFailed(
+                f"the certificate of {self.endpoint} is not trusted: {error.verify_message}"
+            ) from error
+        except ssl.SSLError as error:
+            raise ReadFailed(f"{self.endpoint} fails at TLS: {error.reason or 'broken off'}") from error
+        except http.client.RemoteDisconnected as error:
+            raise ReadFailed(f"{self.endpoint} closes the connection without an answer") from error
+        except (http.client.HTTPException, ValueError) as error:
+            raise ReadFailed(
+                f"{self.endpoint} does not speak HTTP properly: {type(error).__name__}"
+            ) from error
+        except OSError as error:
+            raise ReadFailed(f"{self.endpoint} cannot be reached: {error.strerror or error}") from error
+
+    def _send(self, method: str, path: str, document: object, headers: dict[str, str]) -> Answer:
+        if _PATH.fullmatch(path) is None:
+            raise ReadFailed(f"{self.endpoint} names a resource that is no path")
+        body = None if document is None else json.dumps(document).encode()
+        sent = {"Accept": "application/json", "Connection": "close", **headers}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        connection = http.client.HTTPConnection(self.endpoint.host, self.endpoint.port)
+        # The only things HTTPConnection asks of its socket: sendall, makefile, close.
+        connection.sock = self._connected()
+        try:
+            connection.request(method, path, body, sent)
+            with connection.getresponse() as response:
+                text = response.read(LARGEST_ANSWER_BYTES + 1)
+        finally:
+            self.close()
+        if not 200 <= response.status < 300 or not text.strip():
+            return Answer(response.status, response.headers, None)
+        return Answer(response.status, response.headers, self._parsed(text))
+
+    def _parsed(self, text: bytes) -> Any:
+        try:
+            return json.loads(text, parse_float=_decimal, parse_int=_integer, parse_constant=_refuse)
+        except (ValueError, RecursionError, ArithmeticError) as error:
+            raise ReadFailed(f"{self.endpoint} answers something that is not JSON") from error
+
+    def _connected(self) -> _Bounded:
+        """A fresh connection; the addresses of the name are tried in order, all within the deadline."""
+        refused: OSError | None = None
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            self.endpoint.host, self.endpoint.port, type=socket.SOCK_STREAM
+        ):
+            plain = socket.socket(family, kind, protocol)
+            try:
+                plain.settimeout(self._left())
+                plain.connect(address)
+                self._socket = plain
+                if self.endpoint.tls is not None:
+                    plain.settimeout(self._left())
+                    self._socket = self.endpoint.tls.wrap_socket(plain, server_hostname=self.endpoint.host)
+                return _Bounded(self._socket, self._deadline)
+            except ssl.SSLError:
+                plain.close()
+                raise
+            except OSError as error:
+                plain.close()
+                refused = error
+        raise refused or OSError("the name has no address")
+
+    def _left(self) -> float:
+        return _left(self._deadline)
+
+    def _redirected(self, location: str) -> str:
+        parts = urlsplit(location)
+        if parts.netloc and parts.netloc.lower() not in (
+            str(self.endpoint).lower(),
+            self.endpoint.host.lower(),
+        ):
+            raise ReadFailed(f"{self.endpoint} redirects to another host: not followed")
+        if parts.scheme and (parts.scheme == "https") != (self.endpoint.tls is not None):
+            raise ReadFailed(f"{self.endpoint} redirects to {parts.scheme}: not followed")
+        return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+class _Bounded:
+    """A socket as http.client uses it, with a deadline and a bound instead of a time per receive."""
+
+    def __init__(self, connected: socket.socket, deadline: float) -> None:
+        self._socket = connected
+        self._deadline = deadline
+
+    def sendall(self, data: bytes) -> None:
+        self._socket.settimeout(_left(self._deadline))
+        self._socket.sendall(data)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """`mode` is always rb."""
+        return io.BufferedReader(_Receiver(self._socket, self._deadline))
+
+    def close(self) -> None:
+        """The exchange closes it: http.client does so before the body is read."""
+
+
+class _Receiver(io.RawIOBase):
+    def __init__(self, connected: socket.socket, deadline: float) -> None:
+        self._socket = connected
+        self._deadline = deadline
+        self._allowed = LARGEST_ANSWER_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._allowed <= 0:
+            raise _TooLarge
+        self._socket.settimeout(_left(self._deadline))
+        received = self._socket.recv_into(memoryview(buffer)[: self._allowed])
+        self._allowed -= received
+        return received
+
+
+def _decimal(text: str) -> Decimal:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError("too long for a number")
+    return Decimal(text)
+
+
+def _integer(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError("too long for a number")
+    return int(text)
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
+
+
+# ------------------------------------------------------------------------------------ credentials
+
+
+def basic(name: str, secret: str) -> dict[str, str]:
+    """The header of RFC 7617: the secret in clear to whoever listens, so only over TLS, or where a device has nothing else."""
+    return {"Authorization": "Basic " + b64encode(f"{name}:{secret}".encode()).decode()}
+
+
+def digest(challenge: str, path: str, name: str, secret: str) -> dict[str, str] | None:
+    """The header that answers a Digest challenge for GET, SHA-256 with qop=auth (RFC 7616); None for any other challenge."""
+    if not challenge.lower().startswith("digest "):
+        return None
+    asked = {key.lower(): quoted or plain for key, quoted, plain in _CHALLENGE.findall(challenge)}
+    qualities = asked.get("qop", "").replace(" ", "").split(",")
+    if asked.get("algorithm", "").upper() != "SHA-256" or "auth" not in qualities or "nonce" not in asked:
+        return None
+    realm, nonce, fresh = asked.get("realm", ""), asked["nonce"], secrets.token_hex(8)
+    who, what = _sha256(f"{name}:{realm}:{secret}"), _sha256(f"GET:{path}")
+    response = _sha256(f"{who}:{nonce}:00000001:{fresh}:auth:{what}")
+    opaque = f', opaque="{asked["opaque"]}"' if "opaque" in asked else ""
+    return {
+        "Authorization": f'Digest username="{name}", realm="{realm}", nonce="{nonce}", uri="{path}", '
+        f'algorithm=SHA-256, qop=auth, nc=00000001, cnonce="{fresh}", response="{response}"{opaque}'
+    }
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

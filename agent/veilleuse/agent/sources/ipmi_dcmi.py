@@ -1,0 +1,205 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The power of a server as its management controller tells it over IPMI, command DCMI Get Power Reading.
+
+Source: DCMI specification 1.5, 6.6.1; output of ipmitool 1.8 (lib/ipmi_dcmi.c) and FreeIPMI 1.6 (ipmi-dcmi). This machine's
+own controller through the kernel's /dev/ipmiN, or another one by IPMI 2.0 over the network (ipmitool, lanplus). The
+instantaneous value is taken: the average is over a time that the maker chose, from a second to days.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import ClassVar, Final, NamedTuple
+
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.meters import read_credentials
+from veilleuse.agent.model import Point, PowerGauge, Reading
+from veilleuse.agent.ports import MeterSpec, SourceContext
+from veilleuse.agent.sources.files import entries
+from veilleuse.agent.sources.http_json import endpoint_of
+from veilleuse.agent.sources.metering import MILLIWATTS_PER_WATT, Paced, point_of
+from veilleuse.agent.sources.program import Finished, Program
+from veilleuse.wire.vocabulary import Boundary, PointKind
+
+CEILING_WATTS: Final = 20_000.0
+"""Of this machine's own controller: above the largest server of 2025 (eight accelerators, 14.3 kW by its data sheet)."""
+TIMEOUT_SECONDS: Final = 10.0
+"""Of the same; a controller answers in 0.1 to 3 s."""
+LAN_PORT: Final = 623
+_PRIVILEGES: Final = ("USER", "OPERATOR", "ADMINISTRATOR")
+_DEVICE = re.compile(r"ipmi(\d+)")
+_IPMITOOL_POWER = re.compile(r"^ *Instantaneous power reading *: *(\d{1,5}) *Watts *$", re.MULTILINE)
+_IPMITOOL_STATE = re.compile(r"^ *Power reading state is *: *(activated|deactivated) *$", re.MULTILINE)
+_FREEIPMI_POWER = re.compile(r"^Current Power *: *(\d{1,5}) *[Ww]atts *$", re.MULTILINE)
+_FREEIPMI_STATE = re.compile(r"^Power Measurement *: *(Active|Not Available) *$", re.MULTILINE)
+_SAYS_NO_DCMI = re.compile(
+    r"Invalid command \(c1\)|Invalid data field in request \(cc\)|valid DCMI command was not returned"
+    r"|command invalid or unsupported",
+    re.IGNORECASE,
+)
+_REMEDY_TOOL: Final = "install the Debian package ipmitool, or freeipmi-tools"
+_REMEDY_PERMISSION: Final = (
+    "give the group of the agent read and write access to /dev/ipmi0: "
+    'a udev rule KERNEL=="ipmi*", GROUP="veilleuse", MODE="0660"'
+)
+
+
+class _NoDcmi(ReadFailed):
+    pass
+
+
+class _Command(NamedTuple):
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    seconds: float
+
+
+class IpmiDcmi:
+    """`ports.Source`: one point, this machine or the meter's."""
+
+    name = "ipmi_dcmi"
+    EVERY_SECONDS: ClassVar[int] = 30
+    OPTIONS: ClassVar[Mapping[str, type]] = {"privilege": str, "cipher_suite": int}
+    """Over the network: `privilege` USER (default: it is enough by the specification), OPERATOR or ADMINISTRATOR;
+    `cipher_suite` 3 or 17, else what the controller proposes."""
+    PAUSE_SECONDS: ClassVar[float] = 30.0
+    """Between two questions, whatever the interval: SENSORS.md, BMC."""
+    TOOL_FOLDERS: ClassVar[tuple[str, ...]] = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
+    """Not /usr/local and not PATH: what is started has the rights of the agent."""
+
+    def __init__(self, context: SourceContext) -> None:
+        self._context = context
+        self._program = Program()
+        self._command: _Command | None = None
+        self._point = Point(PointKind.BMC, "bmc", Boundary.WALL)
+        self._ceiling_watts = CEILING_WATTS
+        self._paced = Paced(self._ask)
+
+    def open(self) -> tuple[Point, ...]:
+        """Look for a device and a tool, and ask once. Raises SourceUnavailable, or ReadFailed when there is no answer now."""
+        meter = self._context.meter
+        if meter is not None:
+            self._point, self._ceiling_watts = point_of(PointKind.BMC, meter), meter.ceiling_watts
+        seconds = TIMEOUT_SECONDS if meter is None else meter.timeout_seconds
+        if meter is not None and meter.address:
+            self._command = self._over_the_network(meter)
+        else:
+            self._command = self._of_this_machine(seconds)
+        try:
+            self._paced.read(self.PAUSE_SECONDS)
+        except _NoDcmi as error:
+            raise SourceUnavailable("no_device", str(error), "try redfish, or a meter at the plug") from error
+        return (self._point,)
+
+    def read(self) -> tuple[Reading, ...]:
+        """The power, at most every 30 s a new one. Raises ReadFailed."""
+        return self._paced.read(self.PAUSE_SECONDS)
+
+    def close(self) -> None:
+        """Nothing is held."""
+        self._paced.forget()
+
+    def _ask(self) -> tuple[Reading, ...]:
+        if self._command is None:
+            raise ReadFailed("not open")
+        finished = self._program.run(*self._command)
+        if _SAYS_NO_DCMI.search(finished.output + finished.errors):
+            raise _NoDcmi("the management controller does not tell its power over DCMI")
+        watts = power_watts(os.path.basename(self._command.arguments[0]), finished)
+        if watts == 0:
+            raise ReadFailed("the controller says 0 W: it draws power itself, so it does not know")
+        if watts > self._ceiling_watts:
+            raise ReadFailed(f"the controller says {watts} W, above the ceiling of {self._ceiling_watts:g} W")
+        return (PowerGauge(self._point, watts * MILLIWATTS_PER_WATT),)
+
+    def _of_this_machine(self, seconds: float) -> _Command:
+        numbers = [
+            int(match[1]) for name in entries(self._context.devfs) if (match := _DEVICE.fullmatch(name))
+        ]
+        if not numbers:
+            raise self._nothing_here()
+        device = f"{self._context.devfs}/ipmi{min(numbers)}"
+        ipmitool, freeipmi = self._tool("ipmitool"), self._tool("ipmi-dcmi")
+        if ipmitool is None and freeipmi is None:
+            raise SourceUnavailable(
+                "missing_library", f"{device} is there, and no tool to ask it", _REMEDY_TOOL
+            )
+        if not os.access(device, os.R_OK | os.W_OK):
+            raise SourceUnavailable("no_permission", f"{device} is not for this user", _REMEDY_PERMISSION)
+        if ipmitool is not None:
+            open_driver = ("-I", "open", "-d", str(min(numbers)))
+            return _Command((ipmitool, *open_driver, "dcmi", "power", "reading"), {}, seconds)
+        # The driver is named: left alone FreeIPMI probes the ports of the board.
+        named_driver = ("--driver-type=OPENIPMI", f"--driver-device={device}")
+        return _Command((str(freeipmi), *named_driver, "--get-system-power-statistics"), {}, seconds)
+
+    def _over_the_network(self, meter: MeterSpec) -> _Command:
+        endpoint = endpoint_of(meter, LAN_PORT)
+        privilege = str(meter.options.get("privilege", "USER")).upper()
+        if privilege not in _PRIVILEGES:
+            raise SourceUnavailable(
+                "no_device", f"{meter.meter}: no such privilege", "USER, OPERATOR or ADMINISTRATOR"
+            )
+        ipmitool = self._tool("ipmitool")
+        if ipmitool is None:
+            raise SourceUnavailable(
+                "missing_library", f"{meter.meter} needs ipmitool", "install the Debian package ipmitool"
+            )
+        name, secret = read_credentials(meter.credentials_file) if meter.credentials_file else ("", "")
+        arguments = [
+            ipmitool,
+            "-I",
+            "lanplus",
+            "-H",
+            endpoint.host,
+            "-p",
+            str(endpoint.port),
+            "-L",
+            privilege,
+        ]
+        arguments += ["-U", name, "-E"]  # the secret goes by the environment, which other users cannot read
+        if (suite := meter.options.get("cipher_suite")) is not None:
+            arguments += ["-C", str(int(suite))]
+        return _Command(
+            (*arguments, "dcmi", "power", "reading"), {"IPMI_PASSWORD": secret}, meter.timeout_seconds
+        )
+
+    def _tool(self, name: str) -> str | None:
+        paths = (f"{folder}/{name}" for folder in self.TOOL_FOLDERS)
+        return next((path for path in paths if os.access(path, os.X_OK)), None)
+
+    def _nothing_here(self) -> SourceUnavailable:
+        if self._context.virtualisation not in ("none", "container"):
+            return SourceUnavailable(
+                "virtual_machine", "virtual machine: the controller is its host's", "measure the host"
+            )
+        return SourceUnavailable(
+            "no_device",
+            f"no {self._context.devfs}/ipmi*: no management controller, or its driver is not loaded",
+            "on a server load the modules ipmi_si and ipmi_devintf",
+        )
+
+
+def power_watts(tool: str, finished: Finished) -> int:
+    """Whole watts from what the tool printed. Raises ReadFailed unless there is exactly one value, said to be measured."""
+    if tool == "ipmitool":
+        values, states = _IPMITOOL_POWER.findall(finished.output), _IPMITOOL_STATE.findall(finished.output)
+    else:
+        values, states = _FREEIPMI_POWER.findall(finished.output), _FREEIPMI_STATE.findall(finished.output)
+    if len(values) != 1 or len(states) != 1:
+        raise ReadFailed(f"{tool}: {_told(finished)}")
+    if states[0] not in ("activated", "Active"):
+        raise ReadFailed("the controller says that its power measurement is not active")
+    if finished.status != 0:
+        raise ReadFailed(f"{tool} ended with status {finished.status}")
+    return int(values[0])
+
+
+def _told(finished: Finished) -> str:
+    """The first line of its errors, for people; made harmless, for it may come from another machine."""
+    lines = [line.strip() for line in (finished.errors or finished.output).splitlines() if line.strip()]
+    first = re.sub(r"[^ -~]", "?", lines[0])[:120] if lines else "it said nothing"
+    return f"no power reading (status {finished.status}): {first}"

@@ -1,0 +1,223 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""External displays that are on, by size class, from /sys/class/drm. docs/sources.md has what each driver makes of it.
+
+Source: kernel drivers/gpu/drm/drm_sysfs.c: `status`, `enabled`, `dpms` and `edid` of a connector are what the kernel knows
+already; reading them asks no display anything. The size class alone goes on; no name, no serial number.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final, NamedTuple
+
+from veilleuse.agent.edid import identity, size_class
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import DisplaysReading, Point, Reading
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.sources.files import entries, text_or_none
+from veilleuse.wire.limits import DISPLAY_SIZES
+
+_EXTERNAL: Final = (
+    "VGA",
+    "DVI-I",
+    "DVI-D",
+    "DVI-A",
+    "DP",
+    "HDMI-A",
+    "HDMI-B",
+    "Composite",
+    "SVIDEO",
+    "Component",
+    "DIN",
+    "TV",
+)
+"""Of drm_connector.c's names those a cable is plugged in; not eDP, LVDS, DSI, DPI, SPI, USB (built in), Virtual, Writeback,
+Unknown (the firmware's picture, outputs not known)."""
+_INTERNAL: Final = ("eDP", "LVDS", "DSI", "DPI")
+_MANAGEMENT: Final = frozenset({"ast", "mgag200", "hibmc-drm", "hibmc"})
+"""Graphics of a server's management controller: connected, without EDID, is its remote console."""
+_NVIDIA: Final = "nvidia"
+_NVIDIA_VENDOR: Final = "0x10de"
+_VGA_CLASS: Final = "0x0300"
+"""PCI class of a GPU with outputs; 0x0302 has none."""
+_POWER: Final = ("On", "Standby", "Suspend", "Off")
+_LARGEST_EDID_BYTES: Final = 32_768
+_READS_PER_LOOK: Final = 360
+"""The EDID is read again after so many reads (an hour at 10 s), should another display have come unseen."""
+
+
+class Connector(NamedTuple):
+    """One plug of one card."""
+
+    folder: str
+    card: str
+    """card0, card1, …"""
+    driver: str
+    """Of the card; empty when it does not say."""
+
+
+class _Seen(NamedTuple):
+    state: tuple[str, str, str]
+    """status, enabled, dpms: while they stay, so does the display."""
+    until: int
+    """Number of the read at which it is looked at again."""
+    size: int
+    identity: bytes | None
+    has_edid: bool
+
+
+class LinuxDisplays:
+    """`ports.Source` of one `DisplaysReading` a tick."""
+
+    name = "linux_displays"
+
+    def __init__(self, context: SourceContext) -> None:
+        self._sysfs = context.sysfs
+        self._virtualisation = context.virtualisation
+        self._seen: dict[str, _Seen] = {}
+        self._drivers: dict[str, str] = {}
+        self._reads = 0
+
+    def open(self) -> tuple[Point, ...]:
+        """No point: it measures no energy. Raises SourceUnavailable where no card says what it drives."""
+        if hidden := _silent_nvidia(self._sysfs):
+            raise SourceUnavailable(
+                "no_device",
+                f"the driver of the NVIDIA card {hidden} shows no connectors",
+                "options nvidia_drm modeset=1 in /etc/modprobe.d, then start the machine again",
+            )
+        if not any(_kind(name) in (*_EXTERNAL, *_INTERNAL) for name in entries(f"{self._sysfs}/class/drm")):
+            word = "no_device" if self._virtualisation == "none" else "virtual_machine"
+            raise SourceUnavailable(word, f"no connector of a display under {self._sysfs}/class/drm")
+        return ()
+
+    def read(self) -> tuple[Reading, ...]:
+        """How many are on now, by size. Raises ReadFailed when that cannot be told of one that is connected."""
+        self._reads += 1
+        counts = [0] * len(DISPLAY_SIZES)
+        for size in self._sizes(only_on=True):
+            counts[size] += 1
+        return (DisplaysReading(tuple(counts)),)
+
+    def attached(self) -> tuple[int, ...]:
+        """How many are plugged in, on or off, by size: for the facts."""
+        counts = [0] * len(DISPLAY_SIZES)
+        for size in self._sizes(only_on=False):
+            counts[size] += 1
+        return tuple(counts)
+
+    def close(self) -> None:
+        """Nothing is held."""
+        self._seen.clear()
+
+    # ------------------------------------------------------------------------------------ connectors
+
+    def _sizes(self, *, only_on: bool) -> list[int]:
+        """Size of each display, once, even when two cards see it (a switch between them, two cables)."""
+        sizes: list[int] = []
+        cards_of: dict[bytes, set[str]] = {}
+        present: dict[str, _Seen] = {}
+        for connector in self._connectors():
+            seen = self._look(connector)
+            if seen is None:
+                continue
+            present[connector.folder] = seen
+            if only_on and not _is_on(connector, seen):
+                continue
+            if seen.identity is not None:
+                cards = cards_of.setdefault(seen.identity, set())
+                if cards - {connector.card}:
+                    continue
+                cards.add(connector.card)
+            sizes.append(seen.size)
+        self._seen = present
+        return sizes
+
+    def _connectors(self) -> list[Connector]:
+        """Looked for every time: those of a dock come and go. Raises ReadFailed when even the machine's own are gone."""
+        root = f"{self._sysfs}/class/drm"
+        names = entries(root)
+        if not any(_kind(name) in (*_EXTERNAL, *_INTERNAL) for name in names):
+            raise ReadFailed(f"no connector under {root} any more")
+        found = []
+        for name in names:
+            if _kind(name) in _EXTERNAL:
+                card = name.partition("-")[0]
+                if card not in self._drivers:
+                    self._drivers[card] = _driver(f"{root}/{card}/device")
+                found.append(Connector(f"{root}/{name}", card, self._drivers[card]))
+        return found
+
+    def _look(self, connector: Connector) -> _Seen | None:
+        """What is plugged in; None when nothing is, or a remote console is all there is. Raises ReadFailed."""
+        folder = connector.folder
+        status = text_or_none(f"{folder}/status")
+        if status in (
+            "disconnected",
+            "unknown",
+        ):  # unknown: a plug without a line for it is no evidence of a screen
+            return None
+        if status is None and not os.path.isdir(folder):  # a dock, pulled just now
+            return None
+        if status != "connected":
+            raise ReadFailed(f"cannot read {folder}/status")
+        state = (status, text_or_none(f"{folder}/enabled") or "", text_or_none(f"{folder}/dpms") or "")
+        seen = self._seen.get(folder)
+        if seen is None or seen.state != state or self._reads >= seen.until:
+            edid = _edid(folder)
+            seen = _Seen(state, self._reads + _READS_PER_LOOK, size_class(edid), identity(edid), bool(edid))
+        return None if connector.driver in _MANAGEMENT and not seen.has_edid else seen
+
+
+def _is_on(connector: Connector, seen: _Seen) -> bool:
+    """Whether a picture is sent to it. Raises ReadFailed when the driver does not let that be known."""
+    _, enabled, power = seen.state
+    if connector.driver == _NVIDIA and enabled != "enabled":
+        # Its own X driver drives displays past the kernel's mode setting: disabled is then said of one that is on.
+        raise ReadFailed(
+            f"whether the display at {os.path.basename(connector.folder)} is on cannot be told with nvidia"
+        )
+    if enabled not in ("enabled", "disabled") or power not in _POWER:
+        raise ReadFailed(f"cannot read enabled and dpms of {connector.folder}")
+    return enabled == "enabled" and power == "On"
+
+
+def _kind(name: str) -> str:
+    """`HDMI-A` of `card0-HDMI-A-1`; empty when it is no connector."""
+    card, _, plug = name.partition("-")
+    kind, _, number = plug.rpartition("-")
+    return kind if card.startswith("card") and card[4:].isdigit() and number.isdigit() else ""
+
+
+def _driver(device: str) -> str:
+    try:
+        return os.path.basename(os.readlink(f"{device}/driver"))
+    except OSError:
+        return ""
+
+
+def _edid(folder: str) -> bytes:
+    """Empty when the display gives none."""
+    try:
+        with open(f"{folder}/edid", "rb") as file:
+            return file.read(_LARGEST_EDID_BYTES)
+    except OSError:
+        return b""
+
+
+def _silent_nvidia(sysfs: str) -> str:
+    """PCI address of an NVIDIA card with outputs that its driver hides; empty when there is none."""
+    root = f"{sysfs}/bus/pci/devices"
+    for address in entries(root):
+        device = f"{root}/{address}"
+        if (
+            (text_or_none(f"{device}/class") or "").startswith(_VGA_CLASS)
+            and text_or_none(f"{device}/vendor") == _NVIDIA_VENDOR
+            and _driver(device) == _NVIDIA
+            and not any(
+                _kind(n) for card in entries(f"{device}/drm") for n in entries(f"{device}/drm/{card}")
+            )
+        ):
+            return address
+    return ""

@@ -1,0 +1,241 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""CPU time of systemd's services and of QEMU guests, from their control groups. Servers only, opt-in (`measure.units`).
+
+Read: `system.slice/**/*.service`, `machine.slice/**/machine-qemu*.scope`, `qemu.slice/*.scope`. Never `user.slice`: people.
+Source: kernel Documentation/admin-guide/cgroup-v2.rst (cpu.stat) and cgroup-v1/cpuacct.rst (cpuacct.usage, ns); systemd's
+docs/CONTROL_GROUP_INTERFACE.md; libvirt's docs/cgroups.rst. `qemu.slice` is Proxmox VE's, from memory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import Point, Reading, UnitReading
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.sources.pseudonyms import KEY_BYTES, pseudonym
+from veilleuse.wire.limits import OTHER_UNITS, fact_text
+
+MOST_GROUPS: Final = 512
+"""Control groups that are followed; those beyond it count in the rest of the system."""
+KEPT_OPEN: Final = 256
+"""Of them, those whose file stays open: a read is then four times cheaper. systemd's limit for a service is 1,024 files."""
+MOST_NAMES: Final = 1_024
+"""Names whose ended groups are remembered."""
+SERVICES: Final = "system.slice"
+HIERARCHIES: Final = (
+    ("", "cpu.stat"),  # unified
+    ("/unified", "cpu.stat"),  # hybrid: systemd keeps its tree there too
+    ("/cpu,cpuacct", "cpuacct.usage"),  # legacy: only what has CPU accounting
+    ("/cpuacct", "cpuacct.usage"),
+)
+"""Folder below fs/cgroup, file of a group; the first that has services is read."""
+_USAGE: Final = re.compile(rb"(?:usage_usec )?(\d{1,19})$", re.MULTILINE)
+"""First line of cpu.stat (µs), or all of cpuacct.usage (ns)."""
+_MOST_MICROSECONDS: Final = 10**16
+"""300 years."""
+_GUEST: Final = re.compile(r"machine-qemu\\x2d\d+\\x2d(.+)\.scope")
+"""libvirt's name of a guest, behind the number of its start."""
+_NUMBERED_GUEST: Final = re.compile(r"(\d{1,9})\.scope")
+_GUESTS: Final = {"machine.slice": _GUEST, "qemu.slice": _NUMBERED_GUEST}
+_ESCAPED: Final = re.compile(r"\\x([0-9a-f]{2})")
+_TRANSIENT: Final = re.compile(r"run-[rup]?[0-9a-f]+(-i?\d+)?")
+"""Of systemd-run: another name each time."""
+_ACTIVATED: Final = re.compile(r"dbus-:\d+\.\d+-")
+"""Of the message bus: another number each time."""
+_LONGEST_NAME: Final = 58
+"""wire.limits.UNIT_PATTERN, without its prefix."""
+
+
+class _Found(NamedTuple):
+    """A control group that is there now."""
+
+    inode: int
+    """cgroupfs never gives a number twice: a service that was started again has another."""
+    folder: str
+    slice_name: str
+
+
+class _Group:
+    """One that is followed."""
+
+    __slots__ = ("descriptor", "inode", "microseconds", "name")
+
+    def __init__(self, name: str, inode: int) -> None:
+        self.name = name
+        self.inode = inode
+        self.descriptor = -1
+        self.microseconds: int | None = None
+        """None until it was read once."""
+
+
+class LinuxUnits:
+    """`ports.Source` of one `UnitReading` a name. It has no point: it measures no energy."""
+
+    name = "linux_units"
+
+    def __init__(self, context: SourceContext) -> None:
+        self._cgroups = f"{context.sysfs}/fs/cgroup"
+        self._salt = context.salt
+        self._key = b""
+        self._root = ""
+        self._file = ""
+        self._scale = 1
+        self._groups: dict[str, _Group] = {}
+        """By path."""
+        self._ended: dict[str, int] = {}
+        """Name → µs that its ended groups had used, so that the sum of a name never falls."""
+        self._open_files = 0
+
+    def open(self) -> tuple[Point, ...]:
+        """Find the hierarchy. Raises SourceUnavailable where systemd keeps no services in one that counts CPU time."""
+        for folder, file in HIERARCHIES:
+            self._root, self._file = f"{self._cgroups}{folder}", file
+            self._scale = 1 if file == "cpu.stat" else 1_000
+            if self._microseconds(_read(f"{self._root}/{SERVICES}/{file}")) is not None:
+                return ()
+        if os.path.isdir(f"{self._cgroups}/systemd/{SERVICES}"):
+            raise SourceUnavailable(
+                "no_device",
+                "systemd does not count the CPU time of services here",
+                "DefaultCPUAccounting=yes in /etc/systemd/system.conf, or the unified hierarchy",
+            )
+        raise SourceUnavailable("no_device", f"no services of systemd under {self._cgroups}")
+
+    def read(self) -> tuple[Reading, ...]:
+        """CPU time of every service and guest that lives. Raises ReadFailed when none can be read."""
+        self._look()
+        totals: dict[str, int] = {}
+        answered = False
+        for path, group in self._groups.items():
+            spent = self._microseconds(self._text(path, group))
+            if spent is not None:
+                answered = True
+                group.microseconds = max(spent, group.microseconds or 0)
+            if group.microseconds is not None:
+                totals[group.name] = totals.get(group.name, 0) + group.microseconds
+        if not answered:
+            raise ReadFailed(f"no control group under {self._root} could be read")
+        return tuple(
+            UnitReading(name, (self._ended.get(name, 0) + spent) // 1_000) for name, spent in totals.items()
+        )
+
+    def close(self) -> None:
+        """Close the files; what was counted stays."""
+        for group in self._groups.values():
+            self._let_go(group)
+
+    # ------------------------------------------------------------------------------------- groups
+
+    def _look(self) -> None:
+        """Follow those that came, and book what those had used that went. Raises ReadFailed when that cannot be told."""
+        try:
+            found = dict(self._listed())
+        except OSError as error:
+            raise ReadFailed(f"{error.filename}: {error.strerror}") from error
+        for path, group in tuple(self._groups.items()):
+            if path not in found or found[path].inode != group.inode:
+                self._end(group)
+                del self._groups[path]
+        for path, one in found.items():
+            if path not in self._groups and len(self._groups) < MOST_GROUPS and (name := self._name(one)):
+                self._groups[path] = _Group(name, one.inode)
+
+    def _end(self, group: _Group) -> None:
+        self._let_go(group)
+        self._ended[group.name] = self._ended.get(group.name, 0) + (group.microseconds or 0)
+        if len(self._ended) > MOST_NAMES:
+            living = {one.name for one in self._groups.values()}
+            self._ended = {name: spent for name, spent in self._ended.items() if name in living}
+
+    def _listed(self) -> Iterator[tuple[str, _Found]]:
+        os.stat(f"{self._root}/{SERVICES}")  # gone, or not to be looked at, is no server without services
+        for slice_name in (SERVICES, *_GUESTS):
+            waiting = [f"{self._root}/{slice_name}"]
+            wanted = ".service" if slice_name == SERVICES else ".scope"
+            while waiting:
+                folder = waiting.pop()
+                for entry, inode in _children(folder, wanted):
+                    path = f"{folder}/{entry}"
+                    if entry.endswith(wanted):
+                        yield path, _Found(inode, entry, slice_name)
+                    else:
+                        waiting.append(path)
+
+    def _name(self, found: _Found) -> str | None:
+        if found.slice_name == SERVICES:
+            return unit_name(found.folder)
+        matched = _GUESTS[found.slice_name].fullmatch(found.folder)
+        key = self._key or self._read_key()
+        return f"guest:{pseudonym(key, matched[1])}" if matched and key else None
+
+    def _read_key(self) -> bytes:
+        """Empty until the sender has made the salt, before its first contact: guests are in the rest of the system until then."""
+        salt = _read(self._salt) if self._salt else b""
+        self._key = salt[:KEY_BYTES] if len(salt) >= KEY_BYTES else b""
+        return self._key
+
+    # -------------------------------------------------------------------------------------- files
+
+    def _text(self, path: str, group: _Group) -> bytes:
+        """Empty when it cannot be read."""
+        try:
+            if group.descriptor >= 0:
+                return os.pread(group.descriptor, 64, 0)
+            if self._open_files >= KEPT_OPEN:
+                return _read(f"{path}/{self._file}")
+            group.descriptor = os.open(f"{path}/{self._file}", os.O_RDONLY | os.O_CLOEXEC)
+            self._open_files += 1
+            return os.pread(group.descriptor, 64, 0)
+        except OSError:
+            return b""
+
+    def _let_go(self, group: _Group) -> None:
+        if group.descriptor >= 0:
+            os.close(group.descriptor)
+            self._open_files -= 1
+            group.descriptor = -1
+
+    def _microseconds(self, text: bytes) -> int | None:
+        matched = _USAGE.match(text)
+        if matched is None:
+            return None
+        spent = int(matched[1]) // self._scale
+        return spent if spent <= _MOST_MICROSECONDS else None
+
+
+def unit_name(folder: str) -> str:
+    """`unit:<name>` of a service's control group: no instance (it may be a person, a host, a session), in the wire's letters."""
+    name = folder.removesuffix(".service").partition("@")[0]
+    name = _ESCAPED.sub(lambda escaped: chr(int(escaped[1], 16)), name)
+    if _TRANSIENT.fullmatch(name):
+        name = "run"
+    cleaned = fact_text(_ACTIVATED.sub("dbus-", name))
+    return f"unit:{cleaned[:_LONGEST_NAME].rstrip()}" if cleaned else OTHER_UNITS
+
+
+def _children(folder: str, wanted: str) -> list[tuple[str, int]]:
+    """(name, inode) of the slices and of what is wanted in it; none when it is gone. Raises OSError."""
+    try:
+        with os.scandir(folder) as found:
+            return [(one.name, one.inode()) for one in found if one.name.endswith((".slice", wanted))]
+    except FileNotFoundError:
+        return []
+
+
+def _read(path: str) -> bytes:
+    """Its beginning; empty when it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, 64)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,167 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The battery of a Mac and what feeds it, from the registry of its drivers: `ioreg`, node AppleSmartBattery.
+
+Its numbers are as ioreg(8) prints them: `Voltage` in mV, `InstantAmperage` in mA, negative while it discharges, and written
+by some versions as an unsigned number that has gone round. The serial numbers beside them are not looked at.
+"""
+
+from __future__ import annotations
+
+import plistlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+from xml.parsers.expat import ExpatError
+
+from veilleuse.agent.clock import instant_now
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import Instant, Point, PowerGauge, Reading, SupplyReading
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.sources.program import Program
+from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
+
+COMMAND: Final = ("/usr/sbin/ioreg", "-r", "-n", "AppleSmartBattery", "-d", "1", "-a")
+EVERY_MILLISECONDS: Final = 60_000
+"""Starting a program each tick would cost the agent's whole budget; the battery's own values change about once a minute."""
+_SECONDS: Final = 3.0
+BATTERY_CEILING_MILLIWATTS: Final = 500_000
+"""As on Linux."""
+_MAX_MILLIAMPERES: Final = 30_000
+_MAX_MILLIVOLTS: Final = 30_000
+_WIDTHS: Final = (16, 32, 64)
+_MICROWATTS_PER_MILLIWATT: Final = 1_000
+
+OUT: Final = Point(PointKind.BATTERY_OUT, "battery-0", Boundary.MACHINE_DC)
+INTO: Final = Point(PointKind.BATTERY_IN, "battery-0", Boundary.MACHINE_DC)
+
+
+class Battery(NamedTuple):
+    """What the node says; None = not told, or not believable."""
+
+    external: bool | None
+    charging: bool | None
+    current_milliamperes: int | None
+    """Negative while it discharges."""
+    voltage_millivolts: int | None
+
+
+class MacosBattery:
+    """`ports.Source`: power out of and into the battery, and what feeds the machine."""
+
+    name = "macos_battery"
+
+    def __init__(
+        self,
+        context: SourceContext,
+        now: Callable[[], Instant] = instant_now,
+        ask: Callable[[], bytes] | None = None,
+    ) -> None:
+        """`ask`: what ioreg prints; another answer in tests."""
+        self._virtualisation = context.virtualisation
+        self._now = now
+        self._ask = ask or _Ioreg()
+        self._battery: Battery | None = None
+        self._asked_at = 0
+
+    def open(self) -> tuple[Point, ...]:
+        """Raises SourceUnavailable where there is no battery: a Mac without one is on mains, always."""
+        if self._virtualisation not in ("none", "container"):
+            raise SourceUnavailable("virtual_machine", "virtual machine: a battery it shows is its host's")
+        try:
+            found = battery(self._ask())
+        except ReadFailed as error:
+            raise SourceUnavailable("no_device", f"no battery: {error}") from error
+        if found is None:
+            raise SourceUnavailable("no_device", "no battery")
+        return OUT, INTO
+
+    def read(self) -> tuple[Reading, ...]:
+        """The supply, and two gauges when flow and direction are known. Raises ReadFailed when nothing is."""
+        now = self._now().boottime_milliseconds
+        if self._battery is None or not 0 <= now - self._asked_at < EVERY_MILLISECONDS:
+            self._battery = None
+            self._battery = battery(self._ask())
+            self._asked_at = now
+        if self._battery is None:
+            raise ReadFailed("ioreg shows no battery any more")
+        readings = _readings(self._battery)
+        if not readings:
+            raise ReadFailed("ioreg tells neither supply nor flow of the battery")
+        return readings
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Ioreg:
+    def __init__(self) -> None:
+        self._program = Program()
+
+    def __call__(self) -> bytes:
+        """Raises ReadFailed."""
+        return self._program.run(COMMAND, {}, _SECONDS).output.encode()
+
+
+def battery(text: bytes) -> Battery | None:
+    """What ioreg printed; None when there is no battery in it. Raises ReadFailed on what is no property list."""
+    if not text.strip():
+        return None
+    try:
+        told = plistlib.loads(text, fmt=plistlib.FMT_XML)
+    except (ExpatError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise ReadFailed(f"ioreg prints no property list: {error or type(error).__name__}") from error
+    nodes = [node for node in told if isinstance(node, dict)] if isinstance(told, list) else []
+    if not nodes or nodes[0].get("BatteryInstalled") is False:
+        return None
+    node = nodes[0]
+    current = _current(node.get("InstantAmperage"))
+    return Battery(
+        external=_flag(node, "ExternalConnected"),
+        charging=_flag(node, "IsCharging"),
+        current_milliamperes=_current(node.get("Amperage")) if current is None else current,
+        voltage_millivolts=_voltage(node.get("Voltage")),
+    )
+
+
+def _readings(told: Battery) -> tuple[Reading, ...]:
+    if told.external is None:
+        return tuple(_gauges(told))
+    supply = Supply.AC if told.external else Supply.BATTERY
+    return SupplyReading(supply), *_gauges(told)
+
+
+def _gauges(told: Battery) -> list[Reading]:
+    """What flows out and in; nothing when it is not known, or contradicts itself."""
+    current, voltage = told.current_milliamperes, told.voltage_millivolts
+    if current is None or voltage is None:
+        return []
+    power = abs(current) * voltage // _MICROWATTS_PER_MILLIWATT
+    if power > BATTERY_CEILING_MILLIWATTS:
+        return []
+    if told.external is False and current >= 0:
+        return []  # a machine off the mains does not run on nothing
+    if told.charging and current < 0:
+        return []
+    out, into = (power, 0) if current < 0 else (0, power)
+    return [PowerGauge(OUT, out), PowerGauge(INTO, into)]
+
+
+def _flag(node: Mapping[Any, Any], name: str) -> bool | None:
+    value = node.get(name)
+    return value if isinstance(value, bool) else None
+
+
+def _current(value: object) -> int | None:
+    """Milliamperes, as a signed number of 16, 32 or 64 bits that may have been written unsigned."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    for width in (0, *_WIDTHS):
+        signed = value - (1 << width) if width and value >= 1 << (width - 1) else value
+        if abs(signed) <= _MAX_MILLIAMPERES:
+            return signed
+    return None
+
+
+def _voltage(value: object) -> int | None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and isinstance(value, int) and 0 < value <= _MAX_MILLIVOLTS else None

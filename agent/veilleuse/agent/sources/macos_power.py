@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The processor's energy on macOS, as the helper with the rights to run `powermetrics` publishes it (macos_helper.py).
+
+A value counts once; a new one comes every 10 s. Between two the ticker waits for the next, and shares it by time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from veilleuse.agent.clock import instant_now
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import Instant, Point, Reading
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.publication import read_publication
+from veilleuse.agent.sources.polled import PolledSources
+from veilleuse.wire.vocabulary import PointKind
+
+_REMEDY: Final = "load the helper's launchd job as root: `veilleuse-agent powermetrics-helper`"
+
+
+class MacosPower:
+    """`ports.Source`: what the helper reads."""
+
+    name = "macos_power"
+
+    def __init__(self, context: SourceContext, now: Callable[[], Instant] = instant_now) -> None:
+        self._path = context.helper
+        self._virtualisation = context.virtualisation
+        self._published = PolledSources(context._replace(published=context.helper, helper=""), now)
+
+    def open(self) -> tuple[Point, ...]:
+        """The helper's point. Raises SourceUnavailable: virtual_machine, or no_permission when no helper publishes."""
+        if self._virtualisation not in ("none", "container"):
+            raise SourceUnavailable(
+                "virtual_machine", "virtual machine: energy is its host's", "measure the host"
+            )
+        if not self._path:
+            raise SourceUnavailable("no_permission", "only root may run powermetrics", _REMEDY)
+        try:
+            said = read_publication(self._path)
+        except (OSError, ValueError) as error:
+            raise SourceUnavailable(
+                "no_permission", f"the helper publishes nothing at {self._path}", _REMEDY
+            ) from error
+        points = tuple(point for point in said.points if point.kind is PointKind.POWERMETRICS)
+        if not points:
+            raise SourceUnavailable("no_device", "the helper offers no power of the processor", _REMEDY)
+        self._published.open()
+        return points
+
+    def read(self) -> tuple[Reading, ...]:
+        """The counter when it is new, how busy the GPU is. Raises ReadFailed when the helper has been silent."""
+        try:
+            return self._published.read()
+        except ReadFailed as error:
+            raise ReadFailed(f"the helper has nothing recent in {self._path}: {error}") from error
+
+    def close(self) -> None:
+        """Nothing is held."""

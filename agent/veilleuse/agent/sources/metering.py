@@ -1,0 +1,155 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What a device says, checked: numbers become whole milliwatts and microjoules, everything else a ReadFailed with its reason.
+
+Also the two rules that polled meters share: one quantity per point for good, and no questions in quick succession.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
+from veilleuse.agent.ports import MeterSpec, SourceContext
+from veilleuse.wire.limits import fact_text
+from veilleuse.wire.vocabulary import PointKind
+
+MILLIWATTS_PER_WATT: Final = 1_000
+MICROJOULES_PER_JOULE: Final = 1_000_000
+MICROJOULES_PER_WATT_HOUR: Final = 3_600 * MICROJOULES_PER_JOULE
+MICROJOULES_PER_WATT_MINUTE: Final = 60 * MICROJOULES_PER_JOULE
+MICROJOULES_PER_KILOWATT_HOUR: Final = 1_000 * MICROJOULES_PER_WATT_HOUR
+LARGEST_ENERGY_MICROJOULES: Final = 2**63 - 1
+"""2.6 GWh: no meter of ours has counted that."""
+
+
+def meter_of(context: SourceContext, source: str) -> MeterSpec:
+    """The meter a source was made for. Raises SourceUnavailable."""
+    if context.meter is None:
+        raise SourceUnavailable(
+            "no_device", f"{source} reads configured meters only", "add one to meters.toml"
+        )
+    if not context.meter.address:
+        raise SourceUnavailable(
+            "no_device",
+            f"meter {context.meter.meter} has no address",
+            'set address = "host:port" in meters.toml',
+        )
+    return context.meter
+
+
+def point_of(kind: PointKind, meter: MeterSpec) -> Point:
+    """The one point of a meter."""
+    return Point(kind, fact_text(meter.meter) or "meter", meter.boundary, meter.subject)
+
+
+def inside(document: Any, *keys: str | int) -> Any:
+    """What stands below these keys; None when anything on the way is missing or of another kind."""
+    for key in keys:
+        if isinstance(document, dict) and isinstance(key, str):
+            document = document.get(key)
+        elif isinstance(document, list) and isinstance(key, int) and 0 <= key < len(document):
+            document = document[key]
+        else:
+            return None
+    return document
+
+
+def number(value: Any, what: str) -> Decimal | None:
+    """A finite number ≥ 0; None when it is null or missing. Raises ReadFailed: a text that looks like a number is none."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        raise ReadFailed(f"{what} is not a number")
+    exact = Decimal(value)
+    if exact < 0:
+        raise ReadFailed(f"{what} is negative")
+    if exact.adjusted() > 18:  # before any arithmetic: 1e999999 would fill the memory
+        raise ReadFailed(f"{what} is impossibly large")
+    return exact
+
+
+def milliwatts(value: Any, what: str, ceiling_watts: float) -> int | None:
+    """Whole milliwatts, at most the ceiling; None when null or missing. Raises ReadFailed."""
+    exact = number(value, what)
+    if exact is None:
+        return None
+    if exact > Decimal(ceiling_watts):
+        raise ReadFailed(f"{what} is above the meter's ceiling of {ceiling_watts:g} W")
+    return int(exact * MILLIWATTS_PER_WATT)
+
+
+class OneQuantity:
+    """Counter or gauge of one point, never both in turns.
+
+    A gauge between two counter values would count that time twice: once the counter has been given it is the only one,
+    and a moment without it is a gap. A counter is only of use when its step is small against what the ceiling allows
+    between two reads: else each step looks like a jump (model.difference) and its energy is lost.
+    """
+
+    def __init__(self, point: Point, meter: MeterSpec) -> None:
+        self._point = point
+        self._meter = meter
+        self._largest_step = Decimal(meter.ceiling_watts) * meter.every_seconds * MICROJOULES_PER_JOULE / 2
+        self._step: Decimal | None = None
+        self._counted = False
+
+    def reading(self, energy: Any, unit_microjoules: int, power: Any) -> Reading:
+        """From the raw energy, in units of so many µJ, else from the raw power in W. Raises ReadFailed when neither serves."""
+        exact = number(energy, "the energy counter")
+        if exact is not None and self._fine(exact, unit_microjoules):
+            microjoules = int(exact * unit_microjoules)
+            if microjoules > LARGEST_ENERGY_MICROJOULES:
+                raise ReadFailed("the energy counter is impossibly large")
+            self._counted = True
+            return EnergyCounter(self._point, microjoules, None, self._meter.ceiling_watts)
+        if self._counted:
+            raise ReadFailed("the energy counter is missing")
+        gauge = milliwatts(power, "the power", self._meter.ceiling_watts)
+        if gauge is not None:
+            return PowerGauge(self._point, gauge)
+        if exact is not None:
+            raise ReadFailed(
+                "the energy counter is too coarse for this ceiling and interval, and there is no power"
+            )
+        raise ReadFailed("the answer holds neither energy nor power")
+
+    def _fine(self, exact: Decimal, unit_microjoules: int) -> bool:
+        """The finest step ever seen counts: 12.50 may be written 12.5."""
+        exponent = exact.as_tuple().exponent
+        places = min(18, max(0, -exponent)) if isinstance(exponent, int) else 0
+        step = unit_microjoules / Decimal(10**places)
+        self._step = step if self._step is None else min(self._step, step)
+        return self._step <= self._largest_step
+
+
+class Paced:
+    """Asks a device no more often than it likes; in between its last word stands, be it a reading or a failure."""
+
+    def __init__(self, ask: Callable[[], tuple[Reading, ...]]) -> None:
+        self._ask = ask
+        self._asked_at: float | None = None
+        self._readings: tuple[Reading, ...] = ()
+        self._failure = ""
+
+    def read(self, pause_seconds: float) -> tuple[Reading, ...]:
+        """Raises ReadFailed. A second of the pause is the scheduler's, who is never quite on time."""
+        now = time.monotonic()
+        if self._asked_at is None or now - self._asked_at >= pause_seconds - 1:
+            self._asked_at, self._readings, self._failure = now, (), ""
+            try:
+                self._readings = self._ask()
+            except ReadFailed as error:
+                self._failure = str(error)
+                raise
+        if self._failure:
+            raise ReadFailed(self._failure)
+        return self._readings
+
+    def forget(self) -> None:
+        """The next read asks."""
+        self._asked_at = None

@@ -1,0 +1,307 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A UPS or ePDU that a NUT server (`upsd`) watches. Source of the names and units: NUT, docs/nut-names.txt; SENSORS.md.
+
+The power that the UPS gives to its load, in this order: `ups.realpower` (W), `output.realpower` (W, all phases), the sum of
+`output.L1…L3.realpower` (W), `ups.load` (%) × `ups.realpower.nominal` (W), `ups.load` × `ups.power.nominal` (VA) × a declared
+power factor. A UPS on battery still carries its load: `ups.status` is not asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.meters import read_credentials
+from veilleuse.agent.model import Point, PowerGauge, Reading
+from veilleuse.agent.ports import MeterSpec, SourceContext
+from veilleuse.agent.sources.metering import MILLIWATTS_PER_WATT, meter_of, point_of
+from veilleuse.agent.sources.nut_protocol import DEFAULT_PORT, Conversation, NotUnderstood, Refused
+from veilleuse.wire.vocabulary import PointKind
+
+if TYPE_CHECKING:
+    import ssl
+
+_NUMBER: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
+"""net-protocol.txt: decimal, a dot, no exponent, no thousands separator."""
+_PHASES: Final = ("L1", "L2", "L3")
+_PERCENT: Final = 100
+_LARGEST_LOAD_PERCENT: Final = 200
+"""An overload that lasts has no more; 65535 is how a driver says `not known`."""
+_NOTHING_YET: Final = "WAIT"
+"""upsd's own word for a driver that it has just found; the real power would be missing, and something worse taken."""
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_DENIED: Final = frozenset(
+    {"ACCESS-DENIED", "USERNAME-REQUIRED", "PASSWORD-REQUIRED", "INVALID-USERNAME", "INVALID-PASSWORD"}
+)
+_NO_TLS: Final = frozenset({"FEATURE-NOT-SUPPORTED", "FEATURE-NOT-CONFIGURED"})
+_REMEDIES: Final = {
+    "DATA-STALE": "its driver hears nothing from the device: look at the cable and at the driver's log",
+    "DRIVER-NOT-CONNECTED": "start its driver on the NUT server: upsdrvctl start, or systemctl start nut-driver.target",
+    "VAR-NOT-SUPPORTED": "its driver tells this variable no more: upsc shows what it tells",
+    "UNKNOWN-UPS": "upsc -l on the NUT server lists the names",
+}
+
+
+class _Plan(NamedTuple):
+    """How the watts come out of the variables."""
+
+    kind: PointKind
+    sum_of: tuple[str, ...] = ()
+    """Variables in watts that add up."""
+    nominal: str = ""
+    """Else: this variable, of which `ups.load` is the percentage."""
+    power_factor_percent: int = _PERCENT
+    """What makes watts of a nominal in volt-amperes."""
+
+
+class NutUps:
+    """`ports.Source`: one gauge, what a UPS or one of its outlets gives."""
+
+    name = "nut_ups"
+    OPTIONS: ClassVar[Mapping[str, type]] = {
+        "ups": str,
+        "outlet": int,
+        "side": str,
+        "power_factor_percent": int,
+        "tls": bool,
+        "tls_verify": bool,
+        "tls_ca_file": str,
+    }
+    """ups: its name on the NUT server, needed where there are several. outlet: 0 = all. side: output (default) or input."""
+
+    def __init__(self, context: SourceContext) -> None:
+        self._context = context
+        self._ups = ""
+        self._plan: _Plan | None = None
+        self._point: Point | None = None
+
+    def open(self) -> tuple[Point, ...]:
+        """Ask the server what the UPS tells. Raises SourceUnavailable, or ReadFailed when it does not answer now."""
+        meter = _checked(meter_of(self._context, self.name))
+        try:
+            with _conversation(meter) as upsd:
+                self._ups = _chosen(upsd, str(meter.options.get("ups", "")))
+                variables = upsd.variables(self._ups)
+        except (Refused, NotUnderstood, OSError, ValueError) as error:
+            raise _unavailable(meter, error) from error
+        if variables.get("ups.status") == _NOTHING_YET:
+            raise ReadFailed(
+                f"{meter.meter} ({meter.address}): the driver of {self._ups} has told nothing yet"
+            )
+        self._plan = _plan(meter, self._ups, variables)
+        self._point = point_of(self._plan.kind, meter)
+        return (self._point,)
+
+    def read(self) -> tuple[Reading, ...]:
+        """One gauge. Raises ReadFailed when it is stale, absent, no number, negative or above the meter's ceiling."""
+        meter, plan, point = self._context.meter, self._plan, self._point
+        if meter is None or plan is None or point is None:
+            raise ReadFailed("the UPS is not open")
+        names = plan.sum_of or ("ups.load", plan.nominal)
+        try:
+            with _conversation(meter) as upsd:
+                values = {name: _number(name, upsd.value(self._ups, name)) for name in names}
+        except (Refused, NotUnderstood, OSError, ValueError) as error:
+            raise _failed(meter, error) from error
+        except SourceUnavailable as error:  # the credentials went away
+            raise ReadFailed(str(error)) from error
+        return (PowerGauge(point, _milliwatts(meter, plan, values)),)
+
+    def close(self) -> None:
+        """Nothing is held: each read is a conversation of its own, so that no half-open connection is trusted."""
+
+
+def _checked(meter: MeterSpec) -> MeterSpec:
+    """Raises SourceUnavailable on options that mean nothing."""
+    if meter.options.get("side", "output") not in ("output", "input"):
+        raise SourceUnavailable("no_device", f"{meter.meter}: side is output or input", "correct its options")
+    if not 1 <= int(meter.options.get("power_factor_percent", _PERCENT)) <= _PERCENT:
+        raise SourceUnavailable(
+            "no_device", f"{meter.meter}: power_factor_percent is 1 to 100", "correct its options"
+        )
+    return meter
+
+
+# ------------------------------------------------------------------------------------- the server
+
+
+def _address(meter: MeterSpec) -> tuple[str, int]:
+    """`host`, `host:port`, `[v6]:port`. Raises ValueError."""
+    host, separator, port = meter.address.rpartition(":")
+    if not separator or meter.address.endswith("]"):
+        return meter.address.strip("[]"), DEFAULT_PORT
+    return host.strip("[]"), int(port)
+
+
+def _conversation(meter: MeterSpec) -> Conversation:
+    """A connection, secured and logged in as the meter's options say."""
+    host, port = _address(meter)
+    credentials = read_credentials(meter.credentials_file) if meter.credentials_file else None
+    tls = bool(meter.options.get("tls", False))
+    if credentials and not tls and host not in _LOOPBACK:
+        raise SourceUnavailable(
+            "no_permission",
+            f"{meter.meter}: its password would cross the network in clear",
+            "set tls = true, or take credentials_file away: reading needs none with NUT's defaults",
+        )
+    context = _tls_context(meter) if tls else None
+    upsd = Conversation(host, port, meter.timeout_seconds)
+    try:
+        if context is not None:
+            upsd.secure(context, host)
+        if credentials:
+            upsd.log_in(*credentials)
+    except BaseException:
+        upsd.__exit__(None, None, None)
+        raise
+    return upsd
+
+
+def _tls_context(meter: MeterSpec) -> ssl.SSLContext:
+    import ssl  # not in the resident; here only when it is asked for
+
+    file = str(meter.options.get("tls_ca_file", ""))
+    try:
+        context = ssl.create_default_context(cafile=file or None)
+    except OSError as error:
+        raise SourceUnavailable(
+            "no_permission",
+            f"{meter.meter}: {file} cannot be read: {error}",
+            "name a PEM file of its authority",
+        ) from error
+    if not meter.options.get("tls_verify", True):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _chosen(upsd: Conversation, ups: str) -> str:
+    """The UPS that is named, or the only one."""
+    names = upsd.names()
+    if ups in names or (not ups and len(names) == 1):
+        return ups or names[0]
+    known = ", ".join(sorted(names)[:20]) or "none"
+    reason = f"the NUT server has no UPS named {ups}" if ups else f"the NUT server has {len(names)} UPS"
+    raise SourceUnavailable("no_device", f"{reason} (it has: {known})", "name one in the option ups")
+
+
+# ---------------------------------------------------------------------------------------- the watts
+
+
+def _plan(meter: MeterSpec, ups: str, variables: Mapping[str, str]) -> _Plan:
+    """The best way to the watts. Raises SourceUnavailable when there is none."""
+    is_pdu = variables.get("device.type") == "pdu"
+    kind = PointKind.PDU if is_pdu else PointKind.UPS
+    if "outlet" in meter.options:
+        return _outlet_plan(kind, ups, int(meter.options["outlet"]), variables)
+    if meter.options.get("side") == "input":
+        ways = [("input.realpower",), _phases("input")]
+    elif is_pdu:  # what leaves an ePDU is what enters it; its drivers tell the input
+        ways = [("ups.realpower",), ("input.realpower",), _phases("input"), ("outlet.realpower",)]
+    else:
+        ways = [("ups.realpower",), ("output.realpower",), _phases("output")]
+    for way in ways:
+        if all(name in variables for name in way):
+            return _Plan(kind, way)
+    if meter.options.get("side") != "input" and "ups.load" in variables:
+        if "ups.realpower.nominal" in variables:
+            return _Plan(kind, nominal="ups.realpower.nominal")
+        if "ups.power.nominal" in variables and "power_factor_percent" in meter.options:
+            factor = int(meter.options["power_factor_percent"])
+            return _Plan(kind, nominal="ups.power.nominal", power_factor_percent=factor)
+    raise _no_watts(ups, [way[0] for way in ways], variables)
+
+
+def _phases(domain: str) -> tuple[str, ...]:
+    return tuple(f"{domain}.{phase}.realpower" for phase in _PHASES)
+
+
+def _outlet_plan(kind: PointKind, ups: str, outlet: int, variables: Mapping[str, str]) -> _Plan:
+    """nut-names.txt: `outlet.0` is `outlet`, the whole set."""
+    names = [f"outlet.{outlet}.realpower", *(["outlet.realpower"] if outlet == 0 else [])]
+    for name in names:
+        if name in variables:
+            return _Plan(kind, (name,))
+    raise _no_watts(ups, names, variables)
+
+
+def _no_watts(ups: str, missing: Iterable[str], variables: Mapping[str, str]) -> SourceUnavailable:
+    remedy = "upsc shows what it tells; meter it another way"
+    if "ups.load" in variables and "ups.power.nominal" in variables:
+        remedy = "its load is known in % of volt-amperes: set power_factor_percent, if you know it, or meter it another way"
+    return SourceUnavailable(
+        "no_device", f"the UPS {ups} tells no power ({', '.join(missing)} are not there)", remedy
+    )
+
+
+def _number(name: str, text: str) -> Decimal:
+    """Raises ValueError on what the protocol does not allow for a number, and on a negative one."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{name} is no number: {text[:40]!r}")
+    value = Decimal(text)
+    if value < 0:
+        raise ValueError(f"{name} is negative: {text}")
+    return value
+
+
+def _milliwatts(meter: MeterSpec, plan: _Plan, values: Mapping[str, Decimal]) -> int:
+    """0 to the meter's ceiling. Raises ReadFailed."""
+    if plan.sum_of:
+        watts = sum((values[name] for name in plan.sum_of), Decimal(0))
+    else:
+        load = values["ups.load"]
+        if load > _LARGEST_LOAD_PERCENT:
+            raise ReadFailed(f"{meter.meter}: ups.load is {load} %")
+        watts = values[plan.nominal] * load * plan.power_factor_percent / (_PERCENT * _PERCENT)
+    if watts > Decimal(meter.ceiling_watts):
+        raise ReadFailed(
+            f"{meter.meter}: {watts:f} W is above its ceiling of {meter.ceiling_watts:g} W; raise ceiling_watts if it is true"
+        )
+    return round(watts * MILLIWATTS_PER_WATT)
+
+
+# ------------------------------------------------------------------------------------------ the errors
+
+
+def _failed(meter: MeterSpec, error: Exception) -> ReadFailed:
+    """What a read says: what, where, what to do."""
+    where = f"{meter.meter} ({meter.address})"
+    match error:
+        case Refused(word=word):
+            remedy = _REMEDIES.get(word, "see the log of upsd")
+            return ReadFailed(f"{where}: upsd answered {word or 'an error'}; {remedy}")
+        case NotUnderstood() | ValueError():
+            return ReadFailed(f"{where}: {error}")
+        case TimeoutError():
+            return ReadFailed(
+                f"{where}: no answer within {meter.timeout_seconds:g} s; is upsd up, is the port open?"
+            )
+    return ReadFailed(f"{where}: {error}; is upsd up, does it LISTEN on this address?")
+
+
+def _unavailable(meter: MeterSpec, error: Exception) -> SourceUnavailable | ReadFailed:
+    """What `open` says: unavailable for what stays so until somebody changes it, failed for the rest."""
+    where = f"{meter.meter} ({meter.address})"
+    if isinstance(error, Refused) and error.word in _DENIED:
+        return SourceUnavailable(
+            "no_permission",
+            f"{where}: upsd answered {error.word}",
+            "check credentials_file and upsd.users, or the server's access rules",
+        )
+    if isinstance(error, Refused) and error.word in _NO_TLS:
+        return SourceUnavailable(
+            "no_permission",
+            f"{where}: upsd offers no TLS ({error.word})",
+            "set CERTFILE in upsd.conf, or tls = false",
+        )
+    if type(error).__name__ == "SSLCertVerificationError":  # ssl is not imported for its name alone
+        return SourceUnavailable(
+            "no_permission",
+            f"{where}: its certificate is not trusted: {error}",
+            "name its authority in tls_ca_file, and the server as its certificate does",
+        )
+    return _failed(meter, error)

@@ -1,0 +1,156 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the polling process has read (polling.py): BMC, GPU, UPS, PDU, plugs. docs/decisions/0023.
+
+Reads one small file, and only when it was replaced. A counter is given once for each value read, so that the ticker closes
+the stretch between two; a gauge holds for three of its intervals, then it is missing. Nothing made before a suspend, in
+another boot or too long ago is ever given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+from veilleuse.agent.clock import instant_now, read_boot_id
+from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
+from veilleuse.agent.model import EnergyCounter, Instant, Point, Reading
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.publication import Publication, Published, read_publication
+from veilleuse.agent.state import asleep_milliseconds
+
+INTERVALS_HELD: Final = 3
+"""A reading older than so many of its intervals is not the present any more."""
+BEGINNING_MILLISECONDS: Final = 60_000
+"""The polling process starts with us: for so long an empty file is no failure."""
+
+
+class PolledSources:
+    """`ports.Source` over the publication of the polling process."""
+
+    name = "polled"
+
+    def __init__(self, context: SourceContext, now: Callable[[], Instant] = instant_now) -> None:
+        self._path = context.published
+        self._procfs = context.procfs
+        self._now = now
+        self._boot_id = ""
+        self._began = 0
+        self._points: tuple[Point, ...] = ()
+        self._stamp: tuple[int, int, int] | None = None
+        self._publication: Publication | None = None
+        self._given: dict[Point, int] = {}
+        """When the value of each counter that was given last was made: boot-time, ms."""
+        self._previous: Instant | None = None
+        self._valid_from = 0
+        """Boot-time, ms: what was made before the last suspend is not of this stretch."""
+
+    def open(self) -> tuple[Point, ...]:
+        """The points that are known by now: empty until the first publication; `read` says when there are more.
+
+        Raises SourceUnavailable when there is nothing to poll on this machine.
+        """
+        if not self._path:
+            raise SourceUnavailable(
+                "no_device",
+                "no meter is configured, and no GPU or BMC of this machine shows itself",
+                "name meters in the meters file (paths.meters) where there are some",
+            )
+        if not self._began:
+            self._began = max(1, self._now().boottime_milliseconds)
+            self._boot_id = read_boot_id(self._procfs)
+        try:
+            known = self._look().points
+        except ReadFailed:
+            known = ()
+        # What was offered once and has gone is missing, not absent: a meter that fell silent must show as a gap.
+        self._points = (*self._points, *(point for point in known if point not in self._points))
+        return self._points
+
+    def read(self) -> tuple[Reading, ...]:
+        """What is new, and what still holds. Raises ReadFailed when nothing published is recent; PointsChanged."""
+        now = self._now()
+        self._notice_suspend(now)
+        beginning = now.boottime_milliseconds - self._began < BEGINNING_MILLISECONDS
+        try:
+            publication = self._look()
+        except ReadFailed:
+            if beginning and not self._points:
+                return ()
+            raise
+        if any(point not in self._points for point in publication.points):
+            raise PointsChanged("the polling process offers other points")
+        recent = [one for one in publication.readings if self._is_recent(one, now)]
+        if not recent:
+            if not self._points and (beginning or _offers_nothing(publication)):
+                return ()
+            raise ReadFailed(_why(publication, now))
+        return tuple(one.reading for one in recent if self._is_due(one))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _look(self) -> Publication:
+        """What the file says, parsed again only when it is another one. Raises ReadFailed."""
+        try:
+            status = os.stat(self._path)
+            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if stamp != self._stamp or self._publication is None:
+                self._publication = None
+                self._publication = read_publication(self._path)
+                self._stamp = stamp
+        except FileNotFoundError as error:
+            self._publication = None
+            raise ReadFailed(
+                f"{self._path} is not there: `veilleuse-agent poll` has published nothing"
+            ) from error
+        except OSError as error:
+            raise ReadFailed(f"cannot read {self._path}: {error.strerror}") from error
+        except ValueError as error:
+            raise ReadFailed(str(error)) from error
+        if self._publication.boot_id and self._boot_id and self._publication.boot_id != self._boot_id:
+            raise ReadFailed(f"{self._path} is of another boot")
+        return self._publication
+
+    def _notice_suspend(self, now: Instant) -> None:
+        if self._previous is not None and asleep_milliseconds(self._previous, now):
+            self._valid_from = now.boottime_milliseconds
+        self._previous = now
+
+    def _is_recent(self, one: Published, now: Instant) -> bool:
+        age = now.boottime_milliseconds - one.boottime_milliseconds
+        return (
+            0 <= age <= INTERVALS_HELD * one.every_milliseconds
+            and one.boottime_milliseconds >= self._valid_from
+        )
+
+    def _is_due(self, one: Published) -> bool:
+        if not isinstance(one.reading, EnergyCounter):
+            return True
+        # A value from before we began would put what was used until then into our first stretch.
+        if one.boottime_milliseconds <= self._given.get(one.reading.point, self._began):
+            return False
+        self._given[one.reading.point] = one.boottime_milliseconds
+        return True
+
+
+def _offers_nothing(publication: Publication) -> bool:
+    """Whether none of what was looked for is on this machine: `veilleuse-agent doctor` says why; nothing fails."""
+    return all(outcome.word not in ("ok", "failed") for outcome in publication.outcomes)
+
+
+def _why(publication: Publication, now: Instant) -> str:
+    """Why nothing is recent: what fails, or since when the polling process is silent."""
+    failing = [
+        f"{outcome.name}: {outcome.reason or outcome.word}"
+        for outcome in publication.outcomes
+        if outcome.word != "ok"
+    ]
+    if failing:
+        return "; ".join(failing)
+    if not publication.readings:
+        return "the polling process has read nothing yet"
+    youngest = max(one.boottime_milliseconds for one in publication.readings)
+    seconds = (now.boottime_milliseconds - youngest) // 1000
+    return f"the polling process last read something {seconds} s ago"

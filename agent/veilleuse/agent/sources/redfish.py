@@ -1,0 +1,141 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The power of a server as its management controller tells it over Redfish, always over TLS. Source: DMTF DSP0266, DSP2046.
+
+Where the power is to be found is looked up once (redfish_power.py), then one resource is read each time. The gauge is
+preferred to EnergykWh: that counter often moves in steps of 0.1 or 1 kWh, half an hour of a server's work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.meters import read_credentials
+from veilleuse.agent.model import Point, Reading
+from veilleuse.agent.ports import MeterSpec, SourceContext
+from veilleuse.agent.sources.http_json import Exchange, endpoint_of, tls_context
+from veilleuse.agent.sources.metering import (
+    MICROJOULES_PER_KILOWATT_HOUR,
+    OneQuantity,
+    Paced,
+    meter_of,
+    point_of,
+)
+from veilleuse.agent.sources.redfish_power import Chosen, Fetch, choose, measured
+from veilleuse.agent.sources.redfish_session import Service
+from veilleuse.wire.vocabulary import PointKind
+
+MOST_RESOURCES: Final = 256
+"""Looked at to find the power; the largest service known to us lists some 60 chassis."""
+
+
+class Redfish:
+    """`ports.Source`: one machine or one enclosure behind one service."""
+
+    name = "redfish"
+    OPTIONS: ClassVar[Mapping[str, type]] = {
+        "chassis": str,
+        "power_control": str,
+        "auth": str,
+        "tls_verify": bool,
+        "ca_file": str,
+    }
+    """`chassis`, `power_control`: which, when the service does not tell (commas add up); `auth`: session (default) or basic."""
+    PAUSE_SECONDS: ClassVar[float] = 30.0
+    """Between two questions, whatever the interval: SENSORS.md, BMC."""
+
+    def __init__(self, context: SourceContext) -> None:
+        self._context = context
+        self._meter: MeterSpec | None = None
+        self._service: Service | None = None
+        self._seen: dict[str, dict[str, Any] | None] = {}
+        self._chosen: tuple[Chosen, ...] = ()
+        self._quantity: OneQuantity | None = None
+        self._by_gauge = False
+        self._paced = Paced(self._ask)
+
+    def open(self) -> tuple[Point, ...]:
+        """Find the power. Raises SourceUnavailable, or ReadFailed when the service does not answer now.
+
+        What was looked up before a timeout is kept: a slow controller is looked through in several goes.
+        """
+        meter = meter_of(self._context, self.name)
+        if self._service is None:
+            self._service = self._connected_to(meter)
+        self._meter = meter
+        point = point_of(PointKind.BMC, meter)
+        if self._quantity is None:  # kept over close and open: see OneQuantity
+            self._quantity = OneQuantity(point, meter)
+        try:
+            with self._service.exchange() as exchange:
+                self._chosen = choose(
+                    self._remembering(exchange),
+                    str(meter.options.get("chassis", "")),
+                    str(meter.options.get("power_control", "")),
+                    one_machine=meter.subject == "machine",
+                )
+        except SourceUnavailable as error:
+            self._seen.clear()
+            raise SourceUnavailable(error.word, f"{meter.meter}: {error.reason}", error.remedy) from error
+        self._seen.clear()
+        return (point,)
+
+    def read(self) -> tuple[Reading, ...]:
+        """Power, or energy where there is no power; at most every 30 s a new one. Raises ReadFailed."""
+        return self._paced.read(self.PAUSE_SECONDS)
+
+    def close(self) -> None:
+        """Give the session back."""
+        self._paced.forget()
+        if self._service is not None:
+            self._service.close()
+
+    def _ask(self) -> tuple[Reading, ...]:
+        service, quantity = self._service, self._quantity
+        if service is None or quantity is None or not self._chosen:
+            raise ReadFailed("not open")
+        with service.exchange() as exchange:
+            power, energy = measured(lambda path: service.get(exchange, path), self._chosen)
+        if power == 0:
+            raise ReadFailed("the service says 0 W: a controller that answers draws power itself")
+        if power is not None or self._by_gauge:
+            self._by_gauge, energy = True, None
+        return (quantity.reading(energy, MICROJOULES_PER_KILOWATT_HOUR, power),)
+
+    def _connected_to(self, meter: MeterSpec) -> Service:
+        auth = str(meter.options.get("auth", "session"))
+        if auth not in ("session", "basic"):
+            raise SourceUnavailable(
+                "no_device", f"{meter.meter}: no such auth", "set auth to session or basic"
+            )
+        ca_file = str(meter.options.get("ca_file", ""))
+        try:
+            tls = tls_context(verify=bool(meter.options.get("tls_verify", True)), ca_file=ca_file)
+        except OSError as error:
+            raise SourceUnavailable(
+                "no_permission",
+                f"{meter.meter}: cannot use the authorities in {ca_file}",
+                "give a readable PEM file",
+            ) from error
+        return Service(
+            endpoint_of(meter, 443, tls),
+            read_credentials(meter.credentials_file) if meter.credentials_file else None,
+            sessions=auth == "session",
+            timeout_seconds=meter.timeout_seconds,
+        )
+
+    def _remembering(self, exchange: Exchange) -> Fetch:
+        service, seen = self._service, self._seen
+
+        def fetch(path: str) -> dict[str, Any] | None:
+            if path not in seen:
+                if len(seen) >= MOST_RESOURCES or service is None:
+                    raise SourceUnavailable(
+                        "no_device", f"its power is not found in {MOST_RESOURCES} resources"
+                    )
+                seen[path] = service.get(exchange, path)
+            return seen[path]
+
+        return fetch

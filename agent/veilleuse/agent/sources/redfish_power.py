@@ -1,0 +1,311 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Where in a Redfish service the machine's power is, and how it is added up. No I/O: resources come from `fetch`.
+
+Source: DMTF DSP2046 (Chassis, EnvironmentMetrics, Power, PowerSubsystem, PowerSupplyMetrics). The traps: a chassis inside
+another shows a part of its power again; a PowerControl list mixes the whole with its parts (Lenovo: server, CPU, memory), or
+the node with its enclosure; one enclosure holds several machines. Added up is only what the service says is apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.sources.metering import inside, number
+from veilleuse.agent.sources.redfish_session import ROOT
+from veilleuse.wire.limits import fact_text
+
+Fetch = Callable[[str], "dict[str, Any] | None"]
+
+MOST_CHASSIS: Final = 64
+MOST_PAGES: Final = 8
+MOST_SUPPLIES: Final = 16
+_NOT_THERE: Final = frozenset({"Absent", "Disabled", "UnavailableOffline"})
+_WHOLE_CONTEXTS: Final = frozenset({None, "Chassis", "Intake", "PowerSupply", "PowerSubsystem"})
+"""PhysicalContext of a PowerControl that can be the whole; any other names a part: CPU, Memory, GPU, …"""
+
+
+class Way(Enum):
+    """Where the figure stands, best first."""
+
+    ENVIRONMENT = "EnvironmentMetrics"
+    POWER = "Power"
+    SUPPLIES = "PowerSubsystem"
+
+
+class Chosen(NamedTuple):
+    """One chassis, and how its power is read."""
+
+    identifier: str
+    way: Way
+    paths: tuple[str, ...]
+    """One resource, or the metrics of each power supply."""
+    controls: tuple[str, ...] = ()
+    """MemberId of the PowerControl entries that are added up."""
+
+
+class _Chassis(NamedTuple):
+    path: str
+    identifier: str
+    document: dict[str, Any]
+    inside_of: str | None
+    systems: frozenset[str]
+
+
+def choose(fetch: Fetch, wanted: str, controls: str, *, one_machine: bool) -> tuple[Chosen, ...]:
+    """The chassis to read. `wanted`, `controls`: names with commas, empty = find out; `one_machine`: no room for several.
+
+    Of several with power that are not one inside the other, the one that holds a system is the machine's: boards, supplies
+    and accelerators are listed as chassis too.
+    Raises SourceUnavailable with the names to choose from, or ReadFailed.
+    """
+    known = _all_chassis(fetch)
+    if wanted:
+        taken = _named(known, wanted)
+        found = [(one, _way(fetch, one, controls)) for one in taken]
+        if lacking := [one.identifier for one, way in found if way is None]:
+            raise SourceUnavailable(
+                "no_device", f"chassis {lacking[0]} shows no power", "choose another chassis"
+            )
+    else:
+        tops = [one for one in known.values() if one.inside_of is None]
+        found = [pair for top in tops for pair in _outermost(fetch, known, top, controls)]
+        if not found:
+            raise SourceUnavailable("no_device", "the service shows power for no chassis")
+        if len(found) > 1:
+            found = [pair for pair in found if pair[0].systems] or found
+        if len(found) > 1:
+            names = ", ".join(one.identifier for one, _ in found)
+            raise SourceUnavailable(
+                "no_device",
+                f"several chassis show power, and nothing says how they relate: {names}",
+                "set chassis to the one that is meant, or to those that are apart, with commas",
+            )
+        systems = _systems_below(known, found[0][0])
+        if one_machine and len(systems) > 1:
+            raise SourceUnavailable(
+                "no_device",
+                f"chassis {found[0][0].identifier} holds {len(systems)} machines",
+                "set chassis to this machine's own, or make it a meter with shares",
+            )
+    return tuple(way for _, way in found if way is not None)
+
+
+def measured(fetch: Fetch, chosen: Iterable[Chosen]) -> tuple[Decimal | None, Decimal | None]:
+    """(power in W, energy in kWh) of all chosen together; None where one of them does not tell. Raises ReadFailed."""
+    powers, energies = zip(*(_measured_one(fetch, one) for one in chosen), strict=True)
+    return _sum(powers), _sum(energies)
+
+
+# ------------------------------------------------------------------------------------------ chassis
+
+
+def _all_chassis(fetch: Fetch) -> dict[str, _Chassis]:
+    root = fetch(ROOT)
+    page = _link(root, "Chassis")
+    known: dict[str, _Chassis] = {}
+    for _ in range(MOST_PAGES):
+        if page is None:
+            break
+        collection = fetch(page)
+        for path in _links(inside(collection, "Members")):
+            if len(known) >= MOST_CHASSIS:
+                raise SourceUnavailable("no_device", f"the service lists more than {MOST_CHASSIS} chassis")
+            document = fetch(path)
+            if document is not None:
+                known[path] = _Chassis(
+                    path,
+                    fact_text(str(document.get("Id") or path.rsplit("/", 1)[-1])) or "chassis",
+                    document,
+                    _link(document, "Links", "ContainedBy"),
+                    frozenset(_links(inside(document, "Links", "ComputerSystems"))),
+                )
+        page = _path(inside(collection, "Members@odata.nextLink"))
+    if not known:
+        raise SourceUnavailable("no_device", "the service lists no chassis", "is it a Redfish service?")
+    return {
+        path: one._replace(inside_of=one.inside_of if one.inside_of in known else None)
+        for path, one in known.items()
+    }
+
+
+def _named(known: dict[str, _Chassis], wanted: str) -> list[_Chassis]:
+    taken: list[_Chassis] = []
+    for name in dict.fromkeys(part.strip() for part in wanted.split(",") if part.strip()):
+        match = [one for one in known.values() if name in (one.identifier, one.path.rsplit("/", 1)[-1])]
+        if len(match) != 1:
+            names = ", ".join(one.identifier for one in known.values())
+            raise SourceUnavailable("no_device", f"there is no chassis '{name}'", f"choose among {names}")
+        taken += match
+    for one in taken:
+        if outer := next((other for other in taken if other.path in _containers(known, one)), None):
+            raise SourceUnavailable(
+                "no_device",
+                f"chassis {one.identifier} lies inside {outer.identifier}: its power would count twice",
+                "name only one of them in chassis",
+            )
+    return taken
+
+
+def _containers(known: dict[str, _Chassis], one: _Chassis) -> set[str]:
+    above: set[str] = set()
+    path = one.inside_of
+    while path is not None and path not in above:  # a circle is a lie, not a loop
+        above.add(path)
+        path = known[path].inside_of if path in known else None
+    return above
+
+
+def _outermost(
+    fetch: Fetch, known: dict[str, _Chassis], top: _Chassis, controls: str, depth: int = 0
+) -> list[tuple[_Chassis, Chosen | None]]:
+    """The chassis itself when it shows power, else those inside it that do: what is inside is in its figure."""
+    if (way := _way(fetch, top, controls)) is not None:
+        return [(top, way)]
+    if depth >= MOST_PAGES:
+        return []
+    inner = [one for one in known.values() if one.inside_of == top.path]
+    return [pair for one in inner for pair in _outermost(fetch, known, one, controls, depth + 1)]
+
+
+def _systems_below(known: dict[str, _Chassis], one: _Chassis) -> frozenset[str]:
+    below = [other for other in known.values() if one.path in _containers(known, other)]
+    return one.systems.union(*(other.systems for other in below))
+
+
+# --------------------------------------------------------------------------------------------- ways
+
+
+def _way(fetch: Fetch, chassis: _Chassis, controls: str) -> Chosen | None:
+    """The first way that tells a power now, else the last that has room for one; EnergykWh alone where there is no other."""
+    offered: list[Chosen] = []
+    environment = _link(chassis.document, "EnvironmentMetrics")
+    metrics = fetch(environment) if environment else None
+    if environment and metrics is not None and isinstance(metrics.get("PowerWatts"), dict):
+        offered.append(Chosen(chassis.identifier, Way.ENVIRONMENT, (environment,)))
+        if inside(metrics, "PowerWatts", "Reading") is not None:
+            return offered[0]
+    power = _link(chassis.document, "Power")
+    if power and (members := _controls(fetch(power), chassis, controls)):
+        offered.append(Chosen(chassis.identifier, Way.POWER, (power,), members))
+    elif supplies := _supplies(fetch, chassis):
+        offered.append(Chosen(chassis.identifier, Way.SUPPLIES, supplies))
+    if not offered and environment and isinstance(inside(metrics, "EnergykWh"), dict):
+        offered.append(Chosen(chassis.identifier, Way.ENVIRONMENT, (environment,)))
+    return offered[-1] if offered else None
+
+
+def _controls(power: dict[str, Any] | None, chassis: _Chassis, wanted: str) -> tuple[str, ...]:
+    """MemberId of the PowerControl entries whose sum is the chassis. Raises SourceUnavailable when nothing tells them."""
+    entries = {
+        str(entry.get("MemberId", position)): entry
+        for position, entry in enumerate(inside(power, "PowerControl") or ())
+        if isinstance(entry, dict)
+        and "PowerConsumedWatts" in entry
+        and inside(entry, "Status", "State") not in _NOT_THERE
+    }
+    if wanted:
+        named = tuple(dict.fromkeys(part.strip() for part in wanted.split(",") if part.strip()))
+        if not set(named) <= set(entries):
+            known = ", ".join(fact_text(member) or "?" for member in entries)
+            raise SourceUnavailable(
+                "no_device", f"there is no such PowerControl: {wanted}", f"choose among {known}"
+            )
+        return named
+    whole = {k: entry for k, entry in entries.items() if entry.get("PhysicalContext") in _WHOLE_CONTEXTS}
+    whole = whole or entries
+    if len(whole) <= 1:
+        return tuple(whole)
+    related = {member: set(_links(entry.get("RelatedItem"))) for member, entry in whole.items()}
+    own = [member for member, items in related.items() if chassis.path in items]
+    if len(own) == 1:
+        return (own[0],)
+    if not own and _apart(list(related.values())):
+        return tuple(whole)
+    raise SourceUnavailable(
+        "no_device",
+        f"chassis {chassis.identifier} has {len(whole)} PowerControl entries, and nothing says how they relate",
+        "set power_control to the MemberId of the whole, usually 0",
+    )
+
+
+def _apart(related: list[set[str]]) -> bool:
+    """Whether each entry is about members of one collection of its own choosing, and no two about the same."""
+    every = [item for items in related for item in items]
+    parents = {item.rsplit("/", 1)[0] for item in every}
+    return (
+        all(related) and len(every) == len(set(every)) and len(parents) == 1 and parents <= _WHOLE_COLLECTIONS
+    )
+
+
+_WHOLE_COLLECTIONS: Final = frozenset({"/redfish/v1/Systems", "/redfish/v1/Chassis"})
+
+
+def _supplies(fetch: Fetch, chassis: _Chassis) -> tuple[str, ...]:
+    """Metrics of each power supply that is there: what goes into all of them is what the chassis draws."""
+    subsystem = _link(chassis.document, "PowerSubsystem")
+    collection = _link(fetch(subsystem), "PowerSupplies") if subsystem else None
+    paths = _links(inside(fetch(collection), "Members")) if collection else []
+    found: list[str] = []
+    for path in paths[:MOST_SUPPLIES]:
+        supply = fetch(path)
+        if supply is None or inside(supply, "Status", "State") in _NOT_THERE:
+            continue
+        metrics = _link(supply, "Metrics")
+        if metrics is None or not isinstance(inside(fetch(metrics), "InputPowerWatts"), dict):
+            return ()  # one that does not tell makes the sum too small
+        found.append(metrics)
+    return tuple(found) if len(paths) <= MOST_SUPPLIES else ()
+
+
+# ------------------------------------------------------------------------------------------ figures
+
+
+def _measured_one(fetch: Fetch, chosen: Chosen) -> tuple[Decimal | None, Decimal | None]:
+    documents = [fetch(path) for path in chosen.paths]
+    if None in documents:
+        raise ReadFailed(f"chassis {chosen.identifier} has lost its {chosen.way.value}")
+    if chosen.way is Way.ENVIRONMENT:
+        power = number(inside(documents[0], "PowerWatts", "Reading"), "PowerWatts")
+        return power, number(inside(documents[0], "EnergykWh", "Reading"), "EnergykWh")
+    if chosen.way is Way.SUPPLIES:
+        inputs = [number(inside(one, "InputPowerWatts", "Reading"), "InputPowerWatts") for one in documents]
+        return _sum(inputs), None
+    entries = inside(documents[0], "PowerControl") or ()
+    by_member = {
+        str(entry.get("MemberId", position)): entry
+        for position, entry in enumerate(entries)
+        if isinstance(entry, dict)
+    }
+    consumed = [
+        number(inside(by_member.get(member), "PowerConsumedWatts"), "PowerConsumedWatts")
+        for member in chosen.controls
+    ]
+    return _sum(consumed), None
+
+
+def _sum(values: Iterable[Decimal | None]) -> Decimal | None:
+    """None when one is missing: a part is not the whole."""
+    every = list(values)
+    known = [value for value in every if value is not None]
+    return sum(known, Decimal(0)) if known and len(known) == len(every) else None
+
+
+def _link(document: Any, *keys: str) -> str | None:
+    return _path(inside(document, *keys, "@odata.id"))
+
+
+def _links(references: Any) -> list[str]:
+    found = [_link(one) for one in references] if isinstance(references, list) else []
+    return list(dict.fromkeys(path for path in found if path))
+
+
+def _path(value: Any) -> str | None:
+    """A path inside the service, without fragment and final slash; None for anything else."""
+    if not isinstance(value, str) or not value.startswith("/redfish/"):
+        return None
+    return value.partition("#")[0].rstrip("/")

@@ -1,0 +1,330 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A PDU or UPS that answers SNMP: its energy counter where that is fine enough, else its power. Asked for: snmp_profiles.py.
+
+A counter misses nothing between two reads, but moves in steps: 0.1 kWh on an APC outlet, that is one step an hour at 100 W, and
+a record of five minutes would say 0 W or 1.2 kW. Such a counter is read only when it is all there is, or when it is asked for;
+its ceiling then makes room for a step, so that one is never taken for a counter that was set back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
+
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.meters import read_credentials
+from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
+from veilleuse.agent.ports import MeterSpec, SourceContext
+from veilleuse.agent.sources.metering import (
+    LARGEST_ENERGY_MICROJOULES,
+    MICROJOULES_PER_JOULE,
+    meter_of,
+    point_of,
+)
+from veilleuse.agent.sources.snmp_profiles import MICROJOULES, MILLIWATTS, PROFILES, Objects, Place
+from veilleuse.wire.vocabulary import PointKind
+
+if TYPE_CHECKING:
+    from veilleuse.agent.sources.snmp_client import Client, Community, User
+
+GENERIC: Final = "generic"
+_OID: Final = re.compile(r"\.?[0-2](\.[0-9]{1,10}){2,60}")
+_SCALE: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_KINDS: Final = {"pdu": PointKind.PDU, "ups": PointKind.UPS, "plug": PointKind.PLUG}
+_LARGEST_SUM: Final = 12
+"""OIDs of `generic` that add up: the phases of four inlets."""
+_MOST_DIGITS: Final = 6
+_SHORTEST_SECRET: Final = 8
+"""RFC 3414, §11.2."""
+
+
+class SnmpMeter:
+    """`ports.Source`: one counter or gauge, an outlet, a phase, a whole PDU or UPS."""
+
+    name = "snmp_meter"
+    OPTIONS: ClassVar[Mapping[str, type]] = {
+        "profile": str,
+        "outlet": int,
+        "phase": int,
+        "inlet": int,
+        "pdu": int,
+        "side": str,
+        "quantity": str,
+        "oid": str,
+        "unit": str,
+        "scale": str,
+        "counter_range": int,
+        "kind": str,
+        "authentication": str,
+        "privacy": str,
+        "privacy_file": str,
+        "context": str,
+    }
+    """`profile`: one of PROFILES or generic. quantity: energy or power; default = energy where it is counted."""
+
+    def __init__(self, context: SourceContext) -> None:
+        self._context = context
+        self._client: Client | None = None
+        self._point: Point | None = None
+        self._objects: Objects | None = None
+        self._counted = False
+
+    def open(self) -> tuple[Point, ...]:
+        """Find out what the device counts. Raises SourceUnavailable, or ReadFailed when it does not answer now."""
+        self.close()
+        meter = meter_of(self._context, self.name)
+        place = _place(meter)
+        client = self._client = _client(meter)
+        try:
+            self._counted = self._chosen(meter, client, place)
+        except BaseException:
+            self.close()
+            raise
+        self._objects = place.energy if self._counted else place.power
+        self._point = point_of(place.kind, meter)
+        return (self._point,)
+
+    def read(self) -> tuple[Reading, ...]:
+        """One reading. Raises ReadFailed when it is missing, no integer, negative or more than the meter can be."""
+        meter, client, point, objects = self._context.meter, self._client, self._point, self._objects
+        if meter is None or client is None or point is None or objects is None:
+            raise ReadFailed("the meter is not open")
+        try:
+            value, step = _amount(client, meter, objects)
+        except SourceUnavailable as error:
+            raise ReadFailed(str(error)) from error
+        if not self._counted:
+            if value > meter.ceiling_watts * MILLIWATTS["W"]:
+                raise ReadFailed(
+                    f"{_where(meter)}: {objects.name} is {float(value) / MILLIWATTS['W']:g} W, above the meter's ceiling of"
+                    f" {meter.ceiling_watts:g} W; raise ceiling_watts if it is true"
+                )
+            return (PowerGauge(point, round(value)),)
+        if value > LARGEST_ENERGY_MICROJOULES:
+            raise ReadFailed(f"{_where(meter)}: {objects.name} is larger than any meter counts")
+        turn = int(meter.options.get("counter_range", 0))
+        return (
+            EnergyCounter(point, int(value), int(turn * objects.scale) or None, _ceiling_watts(meter, step)),
+        )
+
+    def close(self) -> None:
+        """Give the socket back; may be called twice."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _chosen(self, meter: MeterSpec, client: Client, place: Place) -> bool:
+        """Whether energy is read, else power: as told, else energy where it is counted finely, or is all there is."""
+        wanted = str(meter.options.get("quantity", ""))
+        missing: list[str] = []
+        coarse = False
+        for quantity, objects in (("energy", place.energy), ("power", place.power)):
+            if objects is None or not objects.oids or wanted not in ("", quantity):
+                continue
+            try:
+                _, step = _amount(client, meter, objects)
+            except _Missing as error:
+                missing.append(str(error))
+                continue
+            if quantity == "power" or wanted or step <= _largest_step(meter):
+                return quantity == "energy"
+            coarse = True
+        if coarse:
+            return True
+        raise SourceUnavailable(
+            "no_device",
+            "; ".join(missing) or f"{_where(meter)}: this place has no {wanted}",
+            "check profile, outlet and pdu against the device: snmpwalk shows what it has",
+        )
+
+
+class _Missing(ReadFailed):
+    """The device answers, but not with this quantity."""
+
+
+# ------------------------------------------------------------------------------------- what to ask
+
+
+def _place(meter: MeterSpec) -> Place:
+    """What the options name, its OIDs complete. Raises SourceUnavailable."""
+    options = meter.options
+    if str(options.get("quantity", "")) not in ("", "energy", "power"):
+        _refuse(meter, "quantity is energy or power")
+    profile = str(options.get("profile", ""))
+    if profile == GENERIC:
+        return _generic(meter)
+    if profile not in PROFILES:
+        _refuse(meter, f"profile is one of {', '.join((*PROFILES, GENERIC))}")
+    name = "outlet" if "outlet" in options else "phase" if "phase" in options else "device"
+    if options.get("side", "output") == "input":
+        name = "input"
+    place = PROFILES[profile].get(name)
+    if place is None:
+        _refuse(meter, f"the profile {profile} has no {name}; it has {', '.join(PROFILES[profile])}")
+    indices: dict[str, int] = {}
+    for option, default in place.options:
+        index = options.get(option, default)
+        if not isinstance(index, int) or index < 0:
+            _refuse(meter, f"{option} is the number of a row, 0 or more")
+        indices[option] = index
+    return place._replace(
+        power=_filled(place.power, indices), energy=place.energy and _filled(place.energy, indices)
+    )
+
+
+def _filled(objects: Objects, indices: Mapping[str, int]) -> Objects:
+    return objects._replace(
+        oids=tuple(oid.format(**indices) for oid in objects.oids),
+        digits=objects.digits.format(**indices),
+        unit=objects.unit.format(**indices),
+    )
+
+
+def _generic(meter: MeterSpec) -> Place:
+    """Any object that somebody knows: OIDs that add up, a unit, a factor."""
+    options = meter.options
+    oids = tuple(oid.strip().removeprefix(".") for oid in str(options.get("oid", "")).split(","))
+    if len(oids) > _LARGEST_SUM or not all(_OID.fullmatch(oid) for oid in oids):
+        _refuse(meter, f"oid is an OID in numbers, or up to {_LARGEST_SUM} of them, with commas, that add up")
+    unit, scale = str(options.get("unit", "")), str(options.get("scale", "1"))
+    if unit not in MILLIWATTS and unit not in MICROJOULES:
+        _refuse(meter, f"unit is one of {', '.join((*MILLIWATTS, *MICROJOULES))}")
+    if not _SCALE.fullmatch(scale) or not Fraction(scale):
+        _refuse(meter, 'scale is a decimal number above 0, in quotes, e.g. "0.1"')
+    kind = str(options.get("kind", "pdu"))
+    if kind not in _KINDS:
+        _refuse(meter, f"kind is one of {', '.join(_KINDS)}")
+    if not 0 <= int(options.get("counter_range", 0)) <= 2**64:
+        _refuse(meter, "counter_range is the value after which the counter begins again")
+    name = f"the sum of {len(oids)} OIDs" if len(oids) > 1 else oids[0]
+    nothing = Objects(name, (), Fraction(1))
+    if unit in MILLIWATTS:
+        return Place(_KINDS[kind], Objects(name, oids, Fraction(scale) * MILLIWATTS[unit]))
+    return Place(_KINDS[kind], nothing, Objects(name, oids, Fraction(scale) * MICROJOULES[unit]))
+
+
+def _refuse(meter: MeterSpec, must: str) -> NoReturn:
+    raise SourceUnavailable("no_device", f"{meter.meter}: {must}", "correct its options in the meters file")
+
+
+# ---------------------------------------------------------------------------------------- the device
+
+
+def _client(meter: MeterSpec) -> Client:
+    """Raises SourceUnavailable."""
+    try:
+        from veilleuse.agent.sources.snmp_client import DEFAULT_PORT, Client
+
+        host, separator, port = meter.address.rpartition(":")
+        if not separator or meter.address.endswith("]"):
+            host, port = meter.address, str(DEFAULT_PORT)
+        return Client(host.strip("[]"), int(port), meter.timeout_seconds, _security(meter))
+    except ImportError as error:
+        raise SourceUnavailable(
+            "missing_library",
+            f"snmp_meter needs pysnmp: {error}",
+            "install the extra: pip install 'veilleuse[snmp]'",
+        ) from error
+    except ValueError as error:
+        _refuse(meter, f"address is host or host:port, not {meter.address!r} ({error})")
+
+
+def _security(meter: MeterSpec) -> Community | User:
+    """v3 where the credentials have a name, else v2c; `public` without credentials."""
+    from veilleuse.agent.sources.snmp_client import AUTHENTICATION, PRIVACY, Community, User
+
+    if not meter.credentials_file:
+        return Community("public")
+    name, secret = read_credentials(meter.credentials_file)
+    if not name:
+        return Community(secret)
+    authentication = str(meter.options.get("authentication", "sha"))
+    privacy = str(meter.options.get("privacy", "aes128"))
+    if authentication not in AUTHENTICATION:
+        _refuse(meter, f"authentication is one of {', '.join(AUTHENTICATION)}")
+    if privacy not in PRIVACY:
+        _refuse(meter, f"privacy is one of {', '.join(PRIVACY)}")
+    second = str(meter.options.get("privacy_file", ""))
+    privacy_secret = read_credentials(second)[1] if second else secret
+    if min(len(secret), len(privacy_secret)) < _SHORTEST_SECRET:
+        _refuse(meter, f"the secrets of SNMP v3 have {_SHORTEST_SECRET} characters at least")
+    return User(name, secret, privacy_secret, authentication, privacy, str(meter.options.get("context", "")))
+
+
+def _amount(client: Client, meter: MeterSpec, objects: Objects) -> tuple[Fraction, Fraction]:
+    """(value, what the last digit stands for), in milliwatts or microjoules, ≥ 0. Raises ReadFailed, SourceUnavailable."""
+    extra = [oid for oid in (objects.lines, objects.digits, objects.unit) if oid]
+    asked = (*objects.oids, *extra)
+    told = dict(zip(asked, _asked(client, meter, asked), strict=True))
+    count = len(objects.oids)
+    if objects.lines:
+        count = _whole(meter, objects, told[objects.lines])
+        if not 1 <= count <= len(objects.oids):
+            raise ReadFailed(f"{_where(meter)}: it says that it has {count} lines")
+    scale = objects.scale
+    if objects.unit and (unit := _whole(meter, objects, told[objects.unit])) != objects.unit_is:
+        raise _Missing(f"{_where(meter)}: {objects.name} is in unit {unit}, not {objects.unit_is}")
+    if objects.digits:
+        digits = _whole(meter, objects, told[objects.digits])
+        if digits > _MOST_DIGITS:
+            raise ReadFailed(f"{_where(meter)}: {objects.name} is said to have {digits} decimals")
+        scale = scale / 10**digits
+    return sum(_whole(meter, objects, told[oid]) for oid in objects.oids[:count]) * scale, scale
+
+
+def _whole(meter: MeterSpec, objects: Objects, value: object) -> int:
+    """An integer ≥ 0. Raises _Missing: nothing there, another type, or negative, as makers say `not supported`."""
+    number = getattr(value, "number", None)
+    if number is None:
+        raise _Missing(
+            f"{_where(meter)}: {objects.name} is no integer but {getattr(value, 'problem', value)}"
+        )
+    if number < 0:
+        raise _Missing(f"{_where(meter)}: {objects.name} is {number}: not measured by this device")
+    return int(number)
+
+
+def _asked(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[object, ...]:
+    from veilleuse.agent.sources.snmp_client import NotUnderstood, Rejected, Silent
+
+    where = _where(meter)
+    try:
+        return client.get(oids)
+    except Silent as error:
+        likeness = "a wrong privacy secret" if _is_v3(meter) else "a wrong community"
+        raise ReadFailed(
+            f"{where}: no answer within {meter.timeout_seconds:g} s; {likeness} looks the same, and so does the device's access list"
+        ) from error
+    except Rejected as error:
+        raise SourceUnavailable(
+            "no_permission",
+            f"{where}: {error}",
+            "check credentials_file, authentication, privacy and the device's user",
+        ) from error
+    except (NotUnderstood, OSError) as error:
+        raise ReadFailed(f"{where}: {error}") from error
+
+
+def _is_v3(meter: MeterSpec) -> bool:
+    try:
+        return bool(meter.credentials_file and read_credentials(meter.credentials_file)[0])
+    except SourceUnavailable:
+        return False
+
+
+def _where(meter: MeterSpec) -> str:
+    return f"{meter.meter} ({meter.address})"
+
+
+def _largest_step(meter: MeterSpec) -> Fraction:
+    """Microjoules: what the ceiling allows in half the time between two reads. As in metering.OneQuantity."""
+    return Fraction(meter.ceiling_watts) * meter.every_seconds * MICROJOULES_PER_JOULE / 2
+
+
+def _ceiling_watts(meter: MeterSpec, step_microjoules: Fraction) -> float:
+    """The meter's, and one step of the counter in half the time between two reads: one that came early has one too."""
+    step_watts = float(step_microjoules / MICROJOULES_PER_JOULE) / (meter.every_seconds / 2)
+    return meter.ceiling_watts + step_watts

@@ -1,0 +1,183 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Batteries and supply on Windows, from the battery devices themselves. Sources: Windows documentation, IOCTL_BATTERY_…, poclass.h.
+
+Not WMI's BatteryStatus: it is made of the same answers, for the price of COM in the process that stays. The rules of
+direction are those of linux_battery: the size is the absolute value, the direction is told by flags.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import Point, PowerGauge, Reading, SupplyReading
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.windows_calls import CallFailed, Calls
+from veilleuse.agent.windows_structures import (
+    BATTERY_CHARGING,
+    BATTERY_DISCHARGING,
+    BATTERY_INFORMATION_BYTES,
+    BATTERY_RELATIVE,
+    BATTERY_SHORT_TERM,
+    BATTERY_STATUS_BYTES,
+    BATTERY_SYSTEM,
+    BATTERY_TAG_BYTES,
+    BatteryStatus,
+    battery_capabilities,
+    battery_status,
+    battery_tag,
+    information_request,
+    power_status,
+    status_request,
+)
+from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
+
+BATTERY_INTERFACE: Final = "{72631E54-78A4-11D0-BCF7-00AA00B7B32A}"
+"""GUID_DEVICE_BATTERY."""
+QUERY_TAG, QUERY_INFORMATION, QUERY_STATUS = 0x294040, 0x294044, 0x29404C
+BATTERY_CEILING_MILLIWATTS: Final = 500_000
+"""As on Linux: twice what USB Power Delivery 3.1 can bring."""
+MAX_BATTERIES: Final = 8
+_AT_ONCE: Final = b"\0\0\0\0"
+
+
+class _Slot:
+    """One battery device: the battery in it may be changed."""
+
+    __slots__ = ("handle", "into", "out", "path", "tag")
+
+    def __init__(self, path: str, number: int) -> None:
+        self.path = path
+        self.handle: int | None = None
+        self.tag = 0
+        self.out, self.into = (
+            Point(kind, f"battery-{number}", Boundary.MACHINE_DC)
+            for kind in (PointKind.BATTERY_OUT, PointKind.BATTERY_IN)
+        )
+
+
+class WindowsBattery:
+    """`ports.Source`: power out of and into each battery of the machine, and what feeds it."""
+
+    name = "windows_battery"
+
+    def __init__(self, context: SourceContext, calls: Calls | None = None) -> None:
+        """`calls`: Windows'; another table in tests."""
+        self._virtualisation = context.virtualisation
+        self._calls = calls
+        self._slots: tuple[_Slot, ...] = ()
+
+    def open(self) -> tuple[Point, ...]:
+        """Find the batteries that feed the machine. Raises SourceUnavailable: a PC without one is on mains, always."""
+        self.close()
+        if self._virtualisation not in ("none", "container"):
+            raise SourceUnavailable("virtual_machine", "virtual machine: a battery it shows is its host's")
+        if self._calls is None:
+            from veilleuse.agent.windows_ctypes import WindowsCalls  # heavy, and of no use elsewhere
+
+            self._calls = WindowsCalls()
+        try:
+            paths = sorted(set(self._calls.interfaces(BATTERY_INTERFACE)))[:MAX_BATTERIES]
+        except CallFailed as error:
+            raise SourceUnavailable("no_device", f"no battery device: {error}") from error
+        found = [path for path in paths if self._feeds(path)]
+        if not found:
+            raise SourceUnavailable("no_device", "no battery that feeds the machine")
+        self._slots = tuple(_Slot(path, number) for number, path in enumerate(found))
+        return tuple(point for slot in self._slots for point in (slot.out, slot.into))
+
+    def read(self) -> tuple[Reading, ...]:
+        """The supply, and two gauges per battery whose flow and direction are known. Raises ReadFailed when nothing is."""
+        supply = self._supply()
+        readings: list[Reading] = [SupplyReading(supply)]
+        for slot in self._slots:
+            if (status := self._status(slot)) is not None:
+                readings += _gauges(slot, status, supply)
+        if supply is Supply.UNKNOWN and len(readings) == 1:
+            raise ReadFailed("neither supply nor battery could be read")
+        return tuple(readings)
+
+    def close(self) -> None:
+        """Give the handles back."""
+        for slot in self._slots:
+            self._drop(slot)
+        self._slots = ()
+
+    # -------------------------------------------------------------------------------------- asking
+
+    def _table(self) -> Calls:
+        assert self._calls is not None  # set by `open`
+        return self._calls
+
+    def _feeds(self, path: str) -> bool:
+        """Whether it feeds the machine in milliwatts: no UPS, no battery in arbitrary units, none of a mouse."""
+        calls, slot = self._table(), _Slot(path, 0)
+        try:
+            tag = self._tagged(slot)
+            assert slot.handle is not None  # `_tagged` opened it
+            answer = calls.control(
+                slot.handle, QUERY_INFORMATION, information_request(tag), BATTERY_INFORMATION_BYTES
+            )
+            capabilities = battery_capabilities(answer)
+        except (CallFailed, ValueError):
+            return False
+        finally:
+            self._drop(slot)
+        return bool(capabilities & BATTERY_SYSTEM) and not capabilities & (
+            BATTERY_RELATIVE | BATTERY_SHORT_TERM
+        )
+
+    def _tagged(self, slot: _Slot) -> int:
+        """The tag of the battery in an open slot. Raises CallFailed, or ValueError when the slot is empty."""
+        if slot.handle is None:
+            slot.handle = self._table().open(slot.path)
+        if not slot.tag:
+            slot.tag = battery_tag(self._table().control(slot.handle, QUERY_TAG, _AT_ONCE, BATTERY_TAG_BYTES))
+        if not slot.tag:
+            raise ValueError("no battery in its slot")
+        return slot.tag
+
+    def _status(self, slot: _Slot) -> BatteryStatus | None:
+        """None when it cannot be read now; a battery that was changed has another tag at the next read."""
+        try:
+            request = status_request(self._tagged(slot))
+            assert slot.handle is not None  # `_tagged` opened it
+            answer = self._table().control(slot.handle, QUERY_STATUS, request, BATTERY_STATUS_BYTES)
+            return battery_status(answer)
+        except (CallFailed, ValueError):
+            self._drop(slot)
+            return None
+
+    def _drop(self, slot: _Slot) -> None:
+        if slot.handle is not None:
+            self._table().close(slot.handle)
+        slot.handle, slot.tag = None, 0
+
+    def _supply(self) -> Supply:
+        with suppress(CallFailed, ValueError):
+            on_line = power_status(self._table().power_status()).on_line
+            if on_line is not None:
+                return Supply.AC if on_line else Supply.BATTERY
+        return Supply.UNKNOWN
+
+
+def _gauges(slot: _Slot, status: BatteryStatus, supply: Supply) -> list[Reading]:
+    """What flows out and in; nothing when the size or the direction is not told, or cannot be."""
+    if status.rate_milliwatts is None or abs(status.rate_milliwatts) > BATTERY_CEILING_MILLIWATTS:
+        return []
+    power = abs(status.rate_milliwatts)
+    discharging, charging = status.flags & BATTERY_DISCHARGING, status.flags & BATTERY_CHARGING
+    if discharging and charging:
+        return []
+    if discharging or (not charging and supply is Supply.BATTERY):
+        # A machine does not run on 0 W: what is not known yet is told as 0, just after the plug was pulled.
+        if power == 0 and discharging and supply is not Supply.AC:
+            return []
+        return [PowerGauge(slot.out, power), PowerGauge(slot.into, 0)]
+    if charging:
+        return [PowerGauge(slot.out, 0), PowerGauge(slot.into, power)]
+    # At rest on mains: 0 is measured; a rate without a direction is not.
+    at_rest = supply is Supply.AC and power == 0
+    return [PowerGauge(slot.out, 0), PowerGauge(slot.into, 0)] if at_rest else []

@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Whether this is a virtual machine or a container, and of which kind, from what an account without rights can read.
+
+Sources: container interface of systemd (/run/systemd/container); kernel Documentation/ABI/stable/sysfs-hypervisor-xen and
+include/xen/interface/features.h; cpuinfo's `hypervisor` flag (CPUID leaf 1, ECX bit 31); DMI texts as hypervisors set them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Final
+
+_BY_DMI: Final = (
+    ("vmware", "vmware"),
+    ("qemu", "kvm"),
+    ("kvm", "kvm"),
+    ("amazon ec2", "kvm"),
+    ("google compute engine", "kvm"),
+    ("openstack", "kvm"),
+    ("rhev", "kvm"),
+    ("ovirt", "kvm"),
+    ("nutanix ahv", "kvm"),
+    ("bochs", "kvm"),
+    ("virtual machine", "hyperv"),
+    ("xen", "xen"),
+    ("hvm domu", "xen"),
+    ("virtualbox", "unknown"),
+    ("parallels", "unknown"),
+    ("apple virtualization", "unknown"),
+    ("bhyve", "unknown"),
+)
+_RENTED_WHOLE: Final = frozenset({"amazon ec2", "google compute engine"})
+"""Their makers let whole machines too, under the same name: there the processor's flag decides."""
+_BY_CLOCK: Final = (("kvm-clock", "kvm"), ("hyperv_clocksource", "hyperv"), ("xen", "xen"))
+_CONTAINER_WORDS: Final = ("docker", "libpod", "kubepods", "/lxc", "containerd", "machine.slice/machine-")
+_CONTAINER_FILES: Final = (
+    "run/systemd/container",
+    "run/host/container-manager",
+    "run/.containerenv",
+    ".dockerenv",
+)
+"""Written by systemd in a container, by a manager of the interface, by Podman, by Docker. /proc/1 may be hidden from us."""
+_LARGEST_BYTES: Final = 64 * 1024
+_XEN_DOM0_BIT: Final = 1 << 11
+"""XENFEAT_dom0."""
+
+
+def virtualisation(sysfs: str, procfs: str, root: str, cpu_flags: str) -> str:
+    """none, kvm, vmware, hyperv, xen, container or unknown. A machine inside a virtual one is named by the nearest.
+
+    `cpu_flags`: the line of cpuinfo; empty where processors have none (Arm).
+    """
+    hypervisor = "hypervisor" in cpu_flags.split()
+    if _in_container(procfs, root):
+        return "container"
+    release = _text(f"{procfs}/sys/kernel/osrelease")
+    if "microsoft" in release.lower():  # WSL 2 is a virtual machine of Hyper-V, WSL 1 none
+        return "hyperv" if "wsl2" in release.lower() else "container"
+    if _is_xen_dom0(sysfs, procfs):
+        return "none"  # the privileged domain of Xen drives the hardware
+    if _text(f"{sysfs}/hypervisor/type") == "xen":
+        return "xen"
+    if name := _by_dmi(f"{sysfs}/class/dmi/id", whole=bool(cpu_flags) and not hypervisor):
+        return name
+    clocks = _text(f"{sysfs}/devices/system/clocksource/clocksource0/available_clocksource")
+    for word, name in _BY_CLOCK:
+        if word in clocks:
+            return name
+    return "unknown" if hypervisor else "none"
+
+
+def _in_container(procfs: str, root: str) -> bool:
+    if any(os.path.exists(f"{root}/{name}") for name in _CONTAINER_FILES):
+        return True
+    if "container=" in _text(f"{procfs}/1/environ").replace("\0", "\n"):
+        return True
+    if any(word in _text(f"{procfs}/1/cgroup") for word in _CONTAINER_WORDS):
+        return True
+    return os.path.isdir(f"{procfs}/vz") and not os.path.isdir(f"{procfs}/bc")  # OpenVZ
+
+
+def _is_xen_dom0(sysfs: str, procfs: str) -> bool:
+    if "control_d" in _text(f"{procfs}/xen/capabilities"):
+        return True
+    try:
+        return bool(int(_text(f"{sysfs}/hypervisor/properties/features"), 16) & _XEN_DOM0_BIT)
+    except ValueError:
+        return False
+
+
+def _by_dmi(folder: str, *, whole: bool) -> str:
+    names = ("sys_vendor", "product_name", "bios_vendor")
+    return by_texts([_text(f"{folder}/{name}") for name in names], whole=whole)
+
+
+def by_texts(texts: Iterable[str], *, whole: bool) -> str:
+    """The hypervisor that DMI's maker, product and firmware texts name; empty = none.
+
+    `whole`: the processor says that no hypervisor is there.
+    """
+    said = " ".join(texts).lower()
+    for word, name in _BY_DMI:
+        if word in said and (name != "hyperv" or "microsoft" in said):
+            rented = word in _RENTED_WHOLE and (whole or ".metal" in said or "-metal" in said)
+            return "none" if rented else name
+    return ""
+
+
+def _text(path: str) -> str:
+    """Empty when it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_LARGEST_BYTES).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,287 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The real table of calls (windows_calls.py), by ctypes alone: no extra library on a workstation.
+
+Run under Wine 10 (docs/windows.md says which calls), never on Windows itself. Imported on Windows only, when a source opens.
+Sources: Windows SDK headers ioapiset.h, cfgmgr32.h, pdh.h, powrprof.h, powersetting.h, realtimeapiset.h, sysinfoapi.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from ctypes import byref, c_byte, c_longlong, c_size_t, c_ulonglong, c_void_p
+from ctypes.wintypes import DWORD, HANDLE, LPCWSTR, LPVOID, LPWSTR, ULONG
+from typing import Any, Final
+
+from veilleuse.agent.errors import SourceUnavailable
+from veilleuse.agent.windows_calls import NO_ANSWER, CallFailed, CounterValue
+
+_GENERIC_READ: Final = 0x80000000
+_SHARE_READ_WRITE: Final = 0x3
+_OPEN_EXISTING: Final = 3
+_PRESENT: Final = 0
+"""CM_GET_DEVICE_INTERFACE_LIST_PRESENT."""
+_CR_BUFFER_SMALL: Final = 0x1A
+_TRIES: Final = 4
+"""A list may grow between the question for its size and the list."""
+_PDH_MORE_DATA: Final = 0x800007D2
+_PDH_VALID: Final = (0, 1)
+"""PDH_CSTATUS_VALID_DATA, PDH_CSTATUS_NEW_DATA."""
+_DEVICE_NOTIFY_CALLBACK: Final = 2
+_RSMB: Final = 0x52534D42
+_LARGEST_TABLE_BYTES: Final = 1 << 20
+_WOW64_64KEY: Final = 0x0100
+_INVALID_HANDLES: Final = (None, 0, c_void_p(-1).value)
+_CALLBACK: Any = getattr(ctypes, "WINFUNCTYPE", ctypes.CFUNCTYPE)
+_POWER_ROUTINE: Final = _CALLBACK(ULONG, c_void_p, ULONG, c_void_p)
+
+
+class Guid(ctypes.Structure):
+    """GUID, 16 bytes. Source: guiddef.h."""
+
+    _fields_ = (("data", c_byte * 16),)
+
+    @classmethod
+    def of(cls, text: str) -> Guid:
+        """From `{8-4-4-4-12}`."""
+        return cls.from_buffer_copy(uuid.UUID(text).bytes_le)
+
+
+class RawCounter(ctypes.Structure):
+    """PDH_RAW_COUNTER: 40 bytes. Source: pdh.h."""
+
+    _fields_ = (
+        ("status", DWORD),
+        ("time", DWORD * 2),
+        ("first", c_longlong),
+        ("second", c_longlong),
+        ("multi", DWORD),
+    )
+
+
+class RawCounterItem(ctypes.Structure):
+    """PDH_RAW_COUNTER_ITEM_W: 48 bytes in a 64-bit process. Source: pdh.h."""
+
+    _fields_ = (("name", LPWSTR), ("raw", RawCounter))
+
+
+class Subscription(ctypes.Structure):
+    """DEVICE_NOTIFY_SUBSCRIBE_PARAMETERS. Source: powrprof.h."""
+
+    _fields_ = (("routine", _POWER_ROUTINE), ("context", c_void_p))
+
+
+class WindowsCalls:
+    """`windows_calls.Calls` on this very system."""
+
+    def __init__(self) -> None:
+        """Raises SourceUnavailable (no_device) on any other system."""
+        if getattr(ctypes, "WinDLL", None) is None:
+            raise SourceUnavailable("no_device", "this is not Windows")
+        self._functions: dict[str, Any] = {}
+        self._counters: dict[int, c_void_p] = {}
+        self._kept: list[object] = []
+        """What the system calls back must not be collected."""
+
+    def _function(self, library: str, name: str, *arguments: object, result: object = ctypes.c_int) -> Any:
+        """A function, its library loaded once: what no source asks for is never loaded. Raises CallFailed where it is not."""
+        if name not in self._functions:
+            try:
+                function = getattr(_library(library), name)
+            except (OSError, AttributeError) as error:  # an older Windows, or a stand-in for it
+                raise CallFailed(f"{name} of {library}", NO_ANSWER) from error
+            function.argtypes, function.restype = arguments, result
+            self._functions[name] = function
+        return self._functions[name]
+
+    # ----------------------------------------------------------------------------------- devices
+
+    def interfaces(self, interface: str) -> tuple[str, ...]:
+        """`DeviceCalls.interfaces`."""
+        name = "CM_Get_Device_Interface_ListW"
+        measure = self._function(
+            "cfgmgr32", "CM_Get_Device_Interface_List_SizeW", LPVOID, LPVOID, LPCWSTR, ULONG
+        )
+        fill = self._function("cfgmgr32", name, LPVOID, LPCWSTR, LPVOID, ULONG, ULONG)
+        guid, length = Guid.of(interface), ULONG()
+        for _ in range(_TRIES):
+            _succeeded(f"size of {name}", measure(byref(length), byref(guid), None, _PRESENT))
+            text = ctypes.create_unicode_buffer(max(1, length.value))
+            done = fill(byref(guid), None, text, len(text), _PRESENT)
+            if done != _CR_BUFFER_SMALL:
+                _succeeded(name, done)
+                return tuple(path for path in ctypes.wstring_at(text, len(text)).split("\0") if path)
+        raise CallFailed(name, _CR_BUFFER_SMALL)
+
+    def open(self, path: str, *, read: bool = True) -> int:
+        """`DeviceCalls.open`."""
+        create = self._function(
+            "kernel32",
+            "CreateFileW",
+            *(LPCWSTR, DWORD, DWORD, LPVOID, DWORD, DWORD, HANDLE),
+            result=HANDLE,
+        )
+        access = _GENERIC_READ if read else 0
+        handle = create(path, access, _SHARE_READ_WRITE, None, _OPEN_EXISTING, 0, None)
+        if handle in _INVALID_HANDLES:
+            raise CallFailed("CreateFileW", _last_error())
+        return int(handle)
+
+    def control(self, handle: int, code: int, request: bytes, answer_bytes: int) -> bytes:
+        """`DeviceCalls.control`."""
+        ask = self._function(
+            "kernel32", "DeviceIoControl", HANDLE, DWORD, LPVOID, DWORD, LPVOID, DWORD, LPVOID, LPVOID
+        )
+        answer, written = ctypes.create_string_buffer(max(1, answer_bytes)), DWORD()
+        asked = ctypes.create_string_buffer(request, len(request)) if request else None
+        done = ask(handle, code, asked, len(request), answer, answer_bytes, byref(written), None)
+        if not done:
+            raise CallFailed(f"DeviceIoControl 0x{code:x}", _last_error())
+        return answer.raw[: min(written.value, answer_bytes)]
+
+    def close(self, handle: int) -> None:
+        """`DeviceCalls.close`."""
+        self._function("kernel32", "CloseHandle", HANDLE)(handle)
+
+    # ---------------------------------------------------------------------------------- counters
+
+    def _pdh(self, name: str, *arguments: object) -> Callable[..., None]:
+        """A function of pdh that raises CallFailed unless it succeeds."""
+        function = self._function("pdh", name, *arguments, result=DWORD)
+        return lambda *given: _succeeded(name, function(*given))
+
+    def counter_open(self, path: str) -> int:
+        """`CounterCalls.counter_open`."""
+        query, counter = c_void_p(), c_void_p()
+        self._pdh("PdhOpenQueryW", LPCWSTR, c_size_t, LPVOID)(None, 0, byref(query))
+        number = int(query.value or 0)
+        try:
+            self._pdh("PdhAddEnglishCounterW", c_void_p, LPCWSTR, c_size_t, LPVOID)(
+                query, path, 0, byref(counter)
+            )
+            self._pdh("PdhCollectQueryData", c_void_p)(query)
+        except CallFailed:
+            self._close_query(number)
+            raise
+        self._counters[number] = counter
+        return number
+
+    def counter_read(self, query: int) -> tuple[CounterValue, ...]:
+        """`CounterCalls.counter_read`."""
+        self._pdh("PdhCollectQueryData", c_void_p)(query)
+        name = "PdhGetRawCounterArrayW"
+        fill = self._function("pdh", name, c_void_p, LPVOID, LPVOID, LPVOID, result=DWORD)
+        length, count = DWORD(), DWORD()
+        buffer, done = ctypes.create_string_buffer(1), _PDH_MORE_DATA
+        for _ in range(_TRIES):
+            done = fill(self._counters[query], byref(length), byref(count), buffer if length.value else None)
+            if done != _PDH_MORE_DATA:
+                break
+            buffer = ctypes.create_string_buffer(max(1, length.value))
+        _succeeded(name, done)
+        if count.value * ctypes.sizeof(RawCounterItem) > len(buffer):
+            raise CallFailed(name, NO_ANSWER)
+        found = (RawCounterItem * count.value).from_buffer(buffer)
+        return tuple(
+            CounterValue(str(item.name or ""), int(item.raw.first))
+            for item in found
+            if item.raw.status in _PDH_VALID
+        )
+
+    def counter_close(self, query: int) -> None:
+        """`CounterCalls.counter_close`."""
+        if self._counters.pop(query, None) is not None:
+            self._close_query(query)
+
+    def _close_query(self, query: int) -> None:
+        with suppress(CallFailed):
+            self._pdh("PdhCloseQuery", c_void_p)(query)
+
+    # ------------------------------------------------------------------------------------- power
+
+    def power_status(self) -> bytes:
+        """`PowerCalls.power_status`."""
+        status = ctypes.create_string_buffer(12)
+        if not self._function("kernel32", "GetSystemPowerStatus", LPVOID)(status):
+            raise CallFailed("GetSystemPowerStatus", _last_error())
+        return status.raw
+
+    def interrupt_times(self) -> tuple[int, int]:
+        """`PowerCalls.interrupt_times`. QueryInterruptTime: Windows 10 and later, in kernelbase."""
+        biased, unbiased = c_ulonglong(), c_ulonglong()
+        self._function("kernelbase", "QueryInterruptTime", LPVOID, result=None)(byref(biased))
+        if not self._function("kernel32", "QueryUnbiasedInterruptTime", LPVOID)(byref(unbiased)):
+            raise CallFailed("QueryUnbiasedInterruptTime", _last_error())
+        return biased.value, unbiased.value
+
+    def plan_value(self, subgroup: str, setting: str) -> int:
+        """`PowerCalls.plan_value`."""
+        active = self._function("powrprof", "PowerGetActiveScheme", c_void_p, LPVOID, result=DWORD)
+        read = self._function("powrprof", "PowerReadACValueIndex", *(c_void_p,) * 5, result=DWORD)
+        free = self._function("kernel32", "LocalFree", c_void_p, result=c_void_p)
+        scheme, value = c_void_p(), DWORD()
+        _succeeded("PowerGetActiveScheme", active(None, byref(scheme)))
+        try:
+            done = read(None, scheme, byref(Guid.of(subgroup)), byref(Guid.of(setting)), byref(value))
+        finally:
+            free(scheme)
+        _succeeded("PowerReadACValueIndex", done)
+        return int(value.value)
+
+    def on_power_event(self, told: Callable[[int], None]) -> None:
+        """`PowerCalls.on_power_event`."""
+
+        def routine(_context: object, event: int, _setting: object) -> int:
+            told(event)
+            return 0
+
+        name = "PowerRegisterSuspendResumeNotification"
+        register = self._function("powrprof", name, DWORD, LPVOID, LPVOID, result=DWORD)
+        subscription, handle = Subscription(_POWER_ROUTINE(routine), None), c_void_p()
+        _succeeded(name, register(_DEVICE_NOTIFY_CALLBACK, byref(subscription), byref(handle)))
+        self._kept.append(subscription)
+
+    # ------------------------------------------------------------------------------------- facts
+
+    def firmware_table(self) -> bytes:
+        """`FactCalls.firmware_table`."""
+        ask = self._function("kernel32", "GetSystemFirmwareTable", DWORD, DWORD, LPVOID, DWORD, result=DWORD)
+        length = int(ask(_RSMB, 0, None, 0))
+        if not 0 < length <= _LARGEST_TABLE_BYTES:
+            raise CallFailed("GetSystemFirmwareTable", _last_error())
+        table = ctypes.create_string_buffer(length)
+        written = int(ask(_RSMB, 0, table, length))
+        if not 0 < written <= length:
+            raise CallFailed("GetSystemFirmwareTable", _last_error())
+        return table.raw[:written]
+
+    def registry(self, key: str, name: str) -> str | int | None:
+        """`FactCalls.registry`."""
+        winreg: Any = importlib.import_module("winreg")
+        try:
+            opened = winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, key, 0, winreg.KEY_READ | _WOW64_64KEY)
+            with opened:
+                value, _ = winreg.QueryValueEx(opened, name)
+        except OSError:
+            return None
+        return value if isinstance(value, (str, int)) else None
+
+
+def _library(name: str) -> Any:
+    loader: Any = getattr(ctypes, "WinDLL", None)
+    return loader(name, use_last_error=True)
+
+
+def _last_error() -> int:
+    last: Any = getattr(ctypes, "get_last_error", None)
+    return int(last())
+
+
+def _succeeded(call: str, code: int) -> None:
+    """Raises CallFailed for a code that is not 0, ERROR_SUCCESS, CR_SUCCESS."""
+    if code:
+        raise CallFailed(call, code & 0xFFFFFFFF)

@@ -1,0 +1,141 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What a Windows machine is: from the firmware's table, the registry and the disks. Never a serial number or a name.
+
+Not known yet: graphics cards and displays (docs/windows.md). Sources: Windows documentation, GetSystemFirmwareTable,
+IOCTL_STORAGE_QUERY_PROPERTY (winioctl.h).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Final
+
+from veilleuse.agent.machine import Machine, class_of, firmware_year, vendor_and_model
+from veilleuse.agent.parts import modules_of_table
+from veilleuse.agent.smbios import dmi_texts, processor_sockets, table_of_windows
+from veilleuse.agent.virtual import by_texts
+from veilleuse.agent.windows_calls import CallFailed, Calls
+from veilleuse.agent.windows_structures import (
+    DISK_DESCRIPTOR_BYTES,
+    SEEK_PENALTY_BYTES,
+    disk,
+    power_status,
+    property_request,
+    seek_penalty,
+)
+from veilleuse.wire.limits import fact_text
+from veilleuse.wire.vocabulary import DeviceClass
+
+PROCESSOR_KEY: Final = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
+SYSTEM_KEY: Final = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
+ENVIRONMENT_KEY: Final = r"SYSTEM\CurrentControlSet\Control\Session Manager\Environment"
+_ARCHITECTURES: Final = {"AMD64": "amd64", "ARM64": "arm64", "x86": "x86"}
+_FIRST_BUILD_OF_11: Final = 22_000
+"""The registry's product name still says Windows 10 there. Source: Windows 11 release information."""
+
+STORAGE_QUERY_PROPERTY: Final = 0x2D1400
+DEVICE_PROPERTY, SEEK_PENALTY_PROPERTY = 0, 7
+MAX_DISKS: Final = 32
+_LARGEST_DESCRIPTOR_BYTES: Final = 1_024
+_ELSEWHERE: Final = frozenset({0x06, 0x07, 0x09, 0x0C, 0x0D, 0x0E, 0x0F, 0x10})
+"""STORAGE_BUS_TYPE: Fibre Channel, USB, iSCSI, SD, MMC, virtual, file-backed, a pool of Storage Spaces."""
+
+
+def detect(calls: Calls, *, device_class: str = "") -> Machine:
+    """Read the facts. `device_class` is the setting that overrules detection; empty = detect."""
+    table = firmware_table(calls)
+    texts = dmi_texts(table)
+    said = (texts.get(name, "") for name in ("sys_vendor", "product_name", "bios_vendor"))
+    kind = by_texts(said, whole=False) or "none"
+    battery = _has_battery(calls)
+    vendor, model = vendor_and_model(lambda name: texts.get(name, ""))
+    hard, solid = _disks(calls) if kind == "none" else (None, None)
+    chassis = class_of(texts.get("chassis_type", ""), kind, battery)
+    return Machine(
+        device_class=DeviceClass(device_class) if device_class else chassis,
+        virtualisation=kind,
+        has_battery=battery,
+        vendor=vendor,
+        model=model,
+        cpu_model=fact_text(str(calls.registry(PROCESSOR_KEY, "ProcessorNameString") or "")),
+        cpu_count=os.cpu_count(),
+        cpu_sockets=processor_sockets(table),
+        memory_bytes=_memory_bytes(),
+        hard_disks=hard,
+        solid_state_disks=solid,
+        firmware_year=firmware_year(texts.get("bios_date", "")),
+        os_type="windows",
+        os_version=_os_version(calls),
+        host_arch=_ARCHITECTURES.get(
+            str(calls.registry(ENVIRONMENT_KEY, "PROCESSOR_ARCHITECTURE")), "unknown"
+        ),
+    )
+
+
+def firmware_table(calls: Calls) -> bytes:
+    """The SMBIOS table; empty when Windows does not give it."""
+    try:
+        return table_of_windows(calls.firmware_table())
+    except CallFailed:
+        return b""
+
+
+def memory_modules(calls: Calls) -> int | None:
+    """In their slots; None when not known, or soldered."""
+    return modules_of_table(firmware_table(calls))
+
+
+def _has_battery(calls: Calls) -> bool:
+    with suppress(CallFailed, ValueError):
+        return bool(power_status(calls.power_status()).has_battery)
+    return False
+
+
+def _memory_bytes() -> int | None:
+    import psutil  # not needed by a test of the rest
+
+    return int(psutil.virtual_memory().total) or None
+
+
+def _os_version(calls: Calls) -> str | None:
+    """`Windows 11 23H2`, `Windows Server 2022 21H2`: without edition and build."""
+    product = str(calls.registry(SYSTEM_KEY, "ProductName") or "")
+    build = str(calls.registry(SYSTEM_KEY, "CurrentBuildNumber") or "")
+    release = str(calls.registry(SYSTEM_KEY, "DisplayVersion") or "")
+    words = product.split()
+    if "Server" in words:
+        name = " ".join(words[: words.index("Server") + 2])
+    elif build.isdigit():
+        name = "Windows 11" if int(build) >= _FIRST_BUILD_OF_11 else " ".join(words[:2])
+    else:
+        name = " ".join(words[:2])
+    return fact_text(f"{name} {release}")
+
+
+def _disks(calls: Calls) -> tuple[int | None, int | None]:
+    """(rotating, solid state) of the disks inside the case that say which they are."""
+    rotating = [spins for number in range(MAX_DISKS) if (spins := _rotates(calls, number)) is not None]
+    return (rotating.count(True), rotating.count(False)) if rotating else (None, None)
+
+
+def _rotates(calls: Calls, number: int) -> bool | None:
+    """None when there is no such disk, when it is elsewhere, or when it does not say."""
+    try:
+        handle = calls.open(rf"\\.\PhysicalDrive{number}", read=False)
+    except CallFailed:
+        return None
+    try:
+        described = calls.control(
+            handle, STORAGE_QUERY_PROPERTY, property_request(DEVICE_PROPERTY), _LARGEST_DESCRIPTOR_BYTES
+        )
+        found = disk(described[:DISK_DESCRIPTOR_BYTES])
+        if found.removable or found.bus in _ELSEWHERE:
+            return None
+        request = property_request(SEEK_PENALTY_PROPERTY)
+        return seek_penalty(calls.control(handle, STORAGE_QUERY_PROPERTY, request, SEEK_PENALTY_BYTES))
+    except (CallFailed, ValueError):
+        return None
+    finally:
+        calls.close(handle)

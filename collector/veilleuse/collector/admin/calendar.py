@@ -1,0 +1,315 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The calendar of a site as its operator sees it: imported whole or not at all, shown day by day, renewed once a year."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.calendars.composing import calendar_year, compose, declared, first_day
+from veilleuse.collector.calendars.reading import WEEKDAYS, read_calendar, span_text
+from veilleuse.collector.calendars.school import SchoolHolidays, holidays_of
+from veilleuse.collector.calendars.showing import (
+    DayView,
+    WindowView,
+    changes,
+    closure_text,
+    weekly_text,
+    windows_of,
+    year_of,
+)
+from veilleuse.collector.calendars.writing import write_calendar
+from veilleuse.collector.enrolment.register import SITE, Notes
+from veilleuse.collector.enrolment.replay import site_facts
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.model import Site
+from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod
+from veilleuse.wire.bands import Calendar
+
+if TYPE_CHECKING:
+    from veilleuse.collector.admin.operations import Operations
+
+log = logging.getLogger(__name__)
+
+MAXIMUM_YEARS_AHEAD: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is stored of a site."""
+
+    site: Site
+    versions: tuple[CalendarVersion, ...]
+    has_machines: bool
+    imported: tuple[SchoolPeriod, ...]
+    is_new: bool = False
+
+    @property
+    def declaration(self) -> Declaration:
+        newest = self.versions[-1]
+        return newest.declaration or declared(newest.calendar)
+
+    @property
+    def school(self) -> SchoolHolidays | None:
+        zone = self.declaration.school_zone
+        return None if zone is None else holidays_of(zone, self.imported)
+
+
+def bring(
+    operations: Operations,
+    *,
+    site: str,
+    text: str,
+    name: str,
+    who: str,
+    why: str = "",
+    dry_run: bool = False,
+    create: bool = False,
+    zone: str | None = None,
+    time_zone: str | None = None,
+) -> dict[str, Any]:
+    """Declare the days of a site: all of a file or nothing. `create`: a site that is not there is made. Raises UsageError."""
+    if not create and (zone or time_zone):
+        raise UsageError("--zone and --time-zone are for a new site: add --create")
+    known = _known(operations, site, create=create, zone=zone, time_zone=time_zone)
+    declaration = read_calendar(text, name, known.declaration)
+    today = _today(operations, known.site)
+    made = _version(known, declaration, today)
+    after = replace(known, versions=_with(known, made))
+    found = changes(known.declaration, declaration)
+    distributed = known.is_new or made.calendar != known.versions[-1].calendar
+    changed = bool(found) or distributed or made.year != known.versions[-1].year
+    if changed and not dry_run:
+        _store(operations, known, after, who, why)
+        log.info("calendar imported", extra={"site": site, "distributed": distributed})
+    return {
+        "site": site,
+        "created": known.is_new,
+        "changed": changed,
+        "changes": found,
+        "distributed": distributed,
+        "from": _iso(made.from_day) if distributed else None,
+        "calendar_sha256": _sha256(made.calendar),
+        "closures": len(made.calendar.closures),
+        "known_to": date(made.year + 1, 12, 31).isoformat(),
+        "warnings": list(_warnings(after, made)),
+        "imported": changed and not dry_run,
+        "dry_run": dry_run,
+    }
+
+
+def show(operations: Operations, *, site: str, year: int | None = None) -> dict[str, Any]:
+    """A civil year of a site, what machines are told of update windows, and the calendars it had."""
+    known = _known(operations, site)
+    newest, today = known.versions[-1], _today(operations, known.site)
+    year = year or max(today, newest.from_day).year
+    if not 2000 <= year <= today.year + MAXIMUM_YEARS_AHEAD:
+        raise UsageError(f"--year {year}: use one from 2000 to {today.year + MAXIMUM_YEARS_AHEAD}")
+    versions = known.versions
+    if newest.declaration is not None and year > newest.year + 1:  # not given out yet: as it will be
+        coming = compose(newest.declaration, known.site.time_zone, year)
+        versions += (CalendarVersion(date(year, 1, 1), coming, newest.declaration, year),)
+    days = list(year_of(versions, known.school, year))
+    count = Counter("unknown" if day.kind is None else day.kind.value for day in days)
+    school = known.school
+    return {
+        "site": known.site.site,
+        "zone": known.site.zone,
+        "time_zone": known.site.time_zone,
+        "declared": newest.declaration is not None,
+        "year": year,
+        "open": weekly_text(newest.calendar.open_spans),
+        "public_holidays": known.declaration.public_holidays,
+        "alsace_moselle": known.declaration.alsace_moselle,
+        "closures": [closure_text(one) for one in known.declaration.closures],
+        "known_to": date(newest.year + 1, 12, 31).isoformat() if newest.declaration is not None else None,
+        "school_zone": None if school is None else school.zone.value,
+        "school_known_from": None if school is None else school.known_from.isoformat(),
+        "school_known_to": None if school is None else school.known_to.isoformat(),
+        "day_types": dict(sorted(count.items())),
+        "days": [_day(day) for day in days],
+        "update_windows": [_window(window) for window in windows_of(newest.calendar)],
+        "versions": [
+            {"from": _iso(one.from_day), "calendar_sha256": _sha256(one.calendar)} for one in known.versions
+        ],
+    }
+
+
+def export(operations: Operations, *, site: str) -> dict[str, Any]:
+    """What is declared of a site, as a file that `bring` takes."""
+    known = _known(operations, site)
+    return {"site": site, "text": write_calendar(known.declaration, known.site.site)}
+
+
+def renew(operations: Operations, today: date) -> list[str]:
+    """Give every declared site the closures of the year that has turned (1 October); the sites whose calendar changed by it.
+
+    The same day again changes nothing; a calendar changes at most once a year by it. Raises what the store raises.
+    """
+    renewed = []
+    for site in operations.office.commit(operations.office.registry.sites):
+        known = _known(operations, site.site)  # a job of the writer each: pushes come in between
+        newest = known.versions[-1]
+        if newest.declaration is None or newest.year >= calendar_year(today):
+            continue
+        made = _version(known, known.declaration, today)
+        _store(operations, known, replace(known, versions=_with(known, made)))
+        if made.calendar != newest.calendar:
+            renewed.append(site.site)
+            log.info(
+                "calendar renewed",
+                extra={"site": site.site, "year": made.year, "from": made.from_day.isoformat()},
+            )
+    return renewed
+
+
+# --- what is stored
+
+
+def _known(
+    operations: Operations,
+    name: str,
+    *,
+    create: bool = False,
+    zone: str | None = None,
+    time_zone: str | None = None,
+) -> _Known:
+    """In a job of the writer. Raises UsageError when there is no such site, unless it may be made."""
+    office = operations.office
+
+    def job() -> _Known | None:
+        sites = {site.site: site for site in office.registry.sites()}
+        if name not in sites:
+            if create:
+                return None
+            near = get_close_matches(name, sites, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else "add --create to make it"
+            raise UsageError(f"no site '{name}': {hint}")
+        site = sites[name]
+        calendars = operations.calendars
+        return _Known(
+            site, calendars.versions(site), calendars.has_machines(name), calendars.school_periods()
+        )
+
+    if (known := office.commit(job)) is not None:
+        return known
+    from veilleuse.collector.admin.operations import new_site  # its table of operations names this module
+
+    site = new_site(operations.settings, name, zone, time_zone)
+    first = CalendarVersion(BEFORE_ALL, Calendar.from_json(site.calendar_json))
+    return _Known(site, (first,), False, office.commit(operations.calendars.school_periods), is_new=True)
+
+
+def _version(known: _Known, declaration: Declaration, today: date) -> CalendarVersion:
+    """What machines are to be given. Raises CalendarError, which the reader has excluded."""
+    year = calendar_year(today)
+    calendar = compose(declaration, known.site.time_zone, year)
+    from_day = first_day(today) if known.has_machines else BEFORE_ALL
+    return CalendarVersion(from_day, calendar, declaration, year)
+
+
+def _with(known: _Known, made: CalendarVersion) -> tuple[CalendarVersion, ...]:
+    """The versions with it. One that still waited for the same day is replaced, as machines do."""
+    newest = known.versions[-1]
+    if made.calendar == newest.calendar:
+        return (*known.versions[:-1], replace(made, from_day=newest.from_day))
+    return (*(one for one in known.versions if one.from_day < made.from_day), made)
+
+
+def _store(operations: Operations, known: _Known, after: _Known, who: str = "", why: str = "") -> None:
+    office, calendars = operations.office, operations.calendars
+    site = replace(known.site, calendar_json=after.versions[-1].calendar.to_json())
+
+    def job(note: Notes) -> None:
+        present = {one.site: one for one in office.registry.sites()}.get(site.site)
+        if present is None and known.is_new:
+            note(SITE, **site_facts(site))
+        elif present != known.site or calendars.versions(known.site) != known.versions:
+            raise AdminError(f"the calendar of site '{site.site}' was changed meanwhile: try again")
+        office.registry.put_site(site)
+        calendars.put(site.site, after.versions)
+        if who:
+            office.registry.write_journal(
+                now_unix_milliseconds=office.now_unix_milliseconds(),
+                who=who[:128],
+                what=f"calendar of site {site.site} imported",
+                why=why[:256],
+            )
+
+    office.commit_noted(job)
+
+
+def _today(operations: Operations, site: Site) -> date:
+    return operations.office.now().astimezone(ZoneInfo(site.time_zone)).date()
+
+
+# --- words
+
+
+def _warnings(known: _Known, made: CalendarVersion) -> list[str]:
+    declaration, school = known.declaration, known.school
+    found = list(_window_warnings(made.calendar))
+    if made.from_day != BEFORE_ALL:
+        past = [one for one in declaration.closures if one.last < made.from_day]
+        found += [
+            f"[[closure]] {closure_text(one)}: it is before {made.from_day}, the first day of this calendar, and changes nothing"
+            for one in past
+        ]
+    if not declaration.open_spans:
+        found.append("[open] is empty: all the time of the site is closed or night")
+    if school is not None and school.known_to < date(made.year, 12, 31):
+        found.append(
+            f"[school_holidays] zone {school.zone} is known until {school.known_to}: import the ministry's file with "
+            "'veilleuse calendar school-holidays FILE'"
+        )
+    return found
+
+
+def _window_warnings(calendar: Calendar) -> Iterator[str]:
+    """What will not be told, once where it is the same on ordinary and on closed days."""
+    said: set[tuple[int, str, str]] = set()
+    for window in windows_of(calendar):
+        when = f"{'a closed ' if window.closed_day else ''}{WEEKDAYS[window.iso_weekday - 1]}"
+        where = f"[updates] {when}, {window.inside_minutes} min of the band {window.band} inside, {window.outside_minutes} outside"
+        for who, why in (("workstations", window.workstation), ("machines that send hours", window.hourly)):
+            if why and (window.iso_weekday, window.band.value, why) not in said:
+                said.add((window.iso_weekday, window.band.value, why))
+                yield f"{where}: {who} will not tell: {why}"
+
+
+def _day(day: DayView) -> dict[str, Any]:
+    return {
+        "date": day.day.isoformat(),
+        "type": None if day.kind is None else day.kind.value,
+        "open": [span_text(span) for span in day.spans],
+        "name": day.why,
+    }
+
+
+def _window(window: WindowView) -> dict[str, Any]:
+    return {
+        "weekday": WEEKDAYS[window.iso_weekday - 1],
+        "closed_day": window.closed_day,
+        "band": window.band.value,
+        "inside_minutes": window.inside_minutes,
+        "outside_minutes": window.outside_minutes,
+        "workstations_tell": not window.workstation,
+        "workstations_why": window.workstation,
+        "hourly_why": window.hourly,
+    }
+
+
+def _iso(day: date) -> str | None:
+    return None if day == BEFORE_ALL else day.isoformat()
+
+
+def _sha256(calendar: Calendar) -> str:
+    return hashlib.sha256(calendar.to_json().encode()).hexdigest()

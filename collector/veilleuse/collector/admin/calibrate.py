@@ -1,0 +1,112 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Calibrations: put into force, withdrawn. Every change is in the log and in the access journal, and re-derives its machines.
+
+The fitting itself is done by the command, in its own process beside the collector: it reads days of records.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from veilleuse.collector.calibrated import Hardware, KeptFit, StoredFit, from_facts
+from veilleuse.collector.errors import AdminError, UsageError
+
+if TYPE_CHECKING:
+    from veilleuse.collector.admin.operations import Operations
+
+log = logging.getLogger(__name__)
+
+BATTERY: Final = "battery"
+"""Reference of a fit that a meter's outranks."""
+
+
+def put(
+    operations: Operations, *, fit: dict[str, Any], who: str, why: str = "", replace: bool = False
+) -> dict[str, Any]:
+    """Put a fit into force for every machine of its model, past periods included. The same fit again changes nothing.
+
+    A fit on battery takes a metered one's place only with `replace`.
+    """
+    if not isinstance(fit, dict):
+        raise UsageError("fit is not an object")
+    kept = from_facts(fit)
+
+    def job() -> tuple[int, bool, bool]:
+        before = operations.calibrations.in_force(kept.hardware, kept.fit.quantity)
+        if before is not None and before.kept == kept:
+            return before.calibration_id, True, before.marking
+        _may_replace(before, kept, replace=replace)
+        now = operations.office.now_unix_milliseconds()
+        made = operations.calibrations.put(kept, now)
+        _journal(operations, now, who, f"calibration {made} of {kept.hardware}: {kept.fit.quantity}", why)
+        return made, False, True
+
+    calibration_id, already, marking = operations.office.commit(job)
+    hosts, periods = _derive_again(operations, calibration_id, kept.hardware, marking=marking)
+    log.info(
+        "calibration put into force",
+        extra={"calibration_id": calibration_id, "already": already, "hosts": hosts, "periods": periods},
+    )
+    return {"calibration_id": calibration_id, "already": already, "hosts": hosts, "periods": periods}
+
+
+def withdraw(operations: Operations, *, calibration_id: int, who: str, why: str = "") -> dict[str, Any]:
+    """Take a calibration out of force: its machines are derived with the prior of their class again."""
+    if type(calibration_id) is not int:
+        raise UsageError("calibration_id is no whole number")
+
+    def job() -> Hardware:
+        now = operations.office.now_unix_milliseconds()
+        kept = operations.calibrations.withdraw(calibration_id, now).kept
+        what = f"calibration {calibration_id} of {kept.hardware} withdrawn: {kept.fit.quantity}"
+        _journal(operations, now, who, what, why)
+        return kept.hardware
+
+    hardware = operations.office.commit(job)
+    hosts, periods = _derive_again(operations, calibration_id, hardware, marking=True)
+    log.info(
+        "calibration withdrawn", extra={"calibration_id": calibration_id, "hosts": hosts, "periods": periods}
+    )
+    return {"calibration_id": calibration_id, "hosts": hosts, "periods": periods}
+
+
+def _may_replace(before: StoredFit | None, kept: KeptFit, *, replace: bool) -> None:
+    """Raises AdminError where a weaker reference would take a better one's place."""
+    if before is None or replace or kept.provenance.reference != BATTERY:
+        return
+    if before.kept.provenance.reference != BATTERY:
+        raise AdminError(
+            f"calibration {before.calibration_id} of {kept.hardware} rests on a meter, this one on battery hours: "
+            "give --replace to prefer them"
+        )
+
+
+def _derive_again(
+    operations: Operations, calibration_id: int, hardware: Hardware, *, marking: bool
+) -> tuple[int, int]:
+    """(machines of the model, periods marked): a job of the writer for each machine, so that no agent waits for all of them.
+
+    What a crash cuts is still `marking`: the same command, given again, begins again here.
+    """
+    registry, calibrations, commit = (
+        operations.office.registry,
+        operations.calibrations,
+        operations.office.commit,
+    )
+    hosts = [host.host_id for host in commit(registry.hosts) if Hardware.of(host.facts) == hardware]
+    periods = 0
+    if marking:
+        for host_id in hosts:
+            periods += commit(partial(calibrations.mark_dirty, host_id))
+        commit(partial(calibrations.marked, calibration_id))
+        operations.derive.wake()
+    return len(hosts), periods
+
+
+def _journal(operations: Operations, now: int, who: str, what: str, why: str) -> None:
+    operations.office.registry.write_journal(
+        now_unix_milliseconds=now, who=who[:128], what=what, why=why[:256]
+    )

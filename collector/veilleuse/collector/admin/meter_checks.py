@@ -1,0 +1,250 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Rows of a file of meters → declarations, or why not, row by row (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from veilleuse.collector.admin.meter_files import METER_KEYS, Row
+from veilleuse.collector.admin_client import one_host
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.metering import (
+    FOR_EVER,
+    WHOLE_PPM,
+    DeclaredMeter,
+    MeterBoundary,
+    Metering,
+    MeterShare,
+    Pue,
+    SharePart,
+)
+from veilleuse.collector.model import Host
+from veilleuse.wire.limits import FACT_PATTERN
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+METER_PATTERN: Final = re.compile(r"[A-Za-z0-9 ._-]{1,58}")
+"""What a subject `meter:<name>` may hold: veilleuse.collector.validate.cells."""
+MAXIMUM_PUE: Final = 10
+PUE_POINTS: Final = (MeterBoundary.UPS_INPUT, MeterBoundary.UPS_OUTPUT, MeterBoundary.OUTLET)
+_PARENTS: Final = {
+    MeterBoundary.FACILITY: (),
+    MeterBoundary.ROOM: (MeterBoundary.FACILITY,),
+    MeterBoundary.OVERHEAD: (MeterBoundary.FACILITY,),
+    MeterBoundary.UPS_INPUT: (MeterBoundary.FACILITY, MeterBoundary.ROOM),
+    MeterBoundary.UPS_OUTPUT: (MeterBoundary.FACILITY, MeterBoundary.ROOM, MeterBoundary.UPS_INPUT),
+    MeterBoundary.OUTLET: tuple(one for one in MeterBoundary if one is not MeterBoundary.OVERHEAD),
+}
+"""What a meter may hang below."""
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class _Refused(Exception):
+    """Why a row cannot be."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a file declares, or why it cannot be taken."""
+
+    meters: dict[str, DeclaredMeter] = field(default_factory=dict)
+    shares: list[MeterShare] = field(default_factory=list)
+    pues: list[Pue] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """(where, why)."""
+
+
+def check(rows: Sequence[Row], known: Metering, hosts: Sequence[Host], sites: frozenset[str]) -> Checked:
+    """All rows; every one that is refused says why."""
+    checked = Checked()
+    written: dict[str, tuple[str, dict[str, str]]] = {}
+    for row in rows:
+        if row.kind == "meter":
+            _gather(row, written, checked)
+    for name, (where, values) in written.items():
+        _try(checked, where, lambda v=values, n=name: checked.meters.__setitem__(n, _meter(v, sites)))
+    _check_tree(checked, written, {meter.meter: meter for meter in known.meters})
+    places: list[tuple[str, MeterShare]] = []
+    for row in rows:
+        if row.kind == "share":
+            _try(checked, row.where, lambda r=row: places.append((r.where, _share(r.values, hosts))))
+        elif row.kind == "pue":
+            _try(checked, row.where, lambda r=row: checked.pues.append(_pue(r.values)))
+    _check_sums(checked, places)
+    _check_pues(checked)
+    checked.shares = [share for _, share in places]
+    return checked
+
+
+def _try(checked: Checked, where: str, work: object) -> None:
+    assert callable(work)
+    try:
+        work()
+    except (_Refused, AdminError) as error:
+        checked.refused.append((where, str(error)))
+
+
+def _gather(row: Row, written: dict[str, tuple[str, dict[str, str]]], checked: Checked) -> None:
+    """A meter may be named on many lines: its columns on the first one hold, and the others may repeat them."""
+    name = row.values.get("meter", "")
+    if not METER_PATTERN.fullmatch(name):
+        checked.refused.append(
+            (row.where, f"'{name}' is no name of a meter: letters, digits, space . _ - up to 58")
+        )
+        return
+    where, values = written.setdefault(name, (row.where, {}))
+    for key in METER_KEYS:
+        if key in row.values and values.setdefault(key, row.values[key]) != row.values[key]:
+            checked.refused.append((row.where, f"'{key}' of {name} is '{values[key]}' on {where}"))
+
+
+def _meter(values: Mapping[str, str], sites: frozenset[str]) -> DeclaredMeter:
+    site, room = values.get("site", ""), values.get("room", "")
+    if site not in sites:
+        raise _Refused(f"no site '{site}': declare it first")
+    if not FACT_PATTERN.fullmatch(room):
+        raise _Refused(f"'{room}' is no name of a room: letters, digits, space . _ - up to 64")
+    boundary = _word(MeterBoundary, values, "boundary", MeterBoundary.OUTLET)
+    efficiency = None
+    if "efficiency" in values:
+        if boundary not in (MeterBoundary.UPS_INPUT, MeterBoundary.UPS_OUTPUT):
+            raise _Refused("'efficiency' is of a UPS alone")
+        efficiency = _ppm(values["efficiency"], "efficiency", 0, 1)
+    return DeclaredMeter(values["meter"], site, room, boundary, values.get("parent"), efficiency)
+
+
+def _check_tree(
+    checked: Checked, written: Mapping[str, tuple[str, object]], known: Mapping[str, DeclaredMeter]
+) -> None:
+    """Parents exist, in the same room, of a boundary that can feed it, and no meter hangs below itself."""
+    all_meters = {**known, **checked.meters}
+    for name, meter in all_meters.items():
+        where = written[name][0] if name in written else f"meter {name}, declared before"
+        parent = all_meters.get(meter.parent or "")
+        why = None
+        if meter.parent is not None and parent is None:
+            why = f"no meter '{meter.parent}' to hang below"
+        elif parent is not None and parent.room != meter.room:
+            why = f"{parent.meter} is in room {parent.room}, not {meter.room}"
+        elif parent is not None and parent.boundary not in _PARENTS[meter.boundary]:
+            why = f"a meter at {meter.boundary} cannot hang below one at {parent.boundary}"
+        elif _hangs_below_itself(meter, all_meters):
+            why = "it hangs below itself"
+        if why:
+            checked.refused.append((where, why))
+
+
+def _hangs_below_itself(meter: DeclaredMeter, all_meters: Mapping[str, DeclaredMeter]) -> bool:
+    seen, above = {meter.meter}, meter.parent
+    while above is not None:
+        if above in seen:
+            return True
+        seen.add(above)
+        above = all_meters[above].parent if above in all_meters else None
+    return False
+
+
+def _share(values: Mapping[str, str], hosts: Sequence[Host]) -> MeterShare:
+    host = one_host(hosts, values.get("host", ""))
+    if host.population is Population.WORKSTATION:
+        raise _Refused(
+            "a workstation sends days and weeks, which no meter can be shared over: give it a plug of its own, subject machine"
+        )
+    if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE:
+        raise _Refused("a virtual machine has no outlet: its host carries the energy")
+    first, last = _span(values)
+    part = _word(SharePart, values, "part", SharePart.MACHINE)
+    share = _ppm(values.get("share", ""), "share", 0, 1)
+    return MeterShare(values.get("meter", ""), host.host_id, part, share, first, last)
+
+
+def _pue(values: Mapping[str, str]) -> Pue:
+    room = values.get("room", "")
+    if not FACT_PATTERN.fullmatch(room):
+        raise _Refused(f"'{room}' is no name of a room: letters, digits, space . _ - up to 64")
+    first, last = _span(values)
+    point = _word(MeterBoundary, values, "point", MeterBoundary.UPS_OUTPUT)
+    if point not in PUE_POINTS:
+        raise _Refused(f"'point' is one of {', '.join(PUE_POINTS)}")
+    pue = _ppm(values.get("pue", ""), "pue", 1, MAXIMUM_PUE)
+    return Pue(room, first, last, pue, point)
+
+
+def _check_sums(checked: Checked, places: Sequence[tuple[str, MeterShare]]) -> None:
+    """At most the whole meter on any day; one share of a meter, machine and part on any day."""
+    of_meter: defaultdict[str, list[tuple[str, MeterShare]]] = defaultdict(list)
+    for where, share in places:
+        of_meter[share.meter].append((where, share))
+    for meter, shares in of_meter.items():
+        for where, share in shares:
+            day = share.valid_from
+            together = [
+                one for _, one in shares if one.valid_from <= day <= one.valid_to
+            ]  # a sum can only grow where one begins
+            if sum(one.share_ppm for one in together) > WHOLE_PPM:
+                checked.refused.append((where, f"the shares of {meter} are more than 1 on {day}"))
+            same = [one for one in together if (one.host_id, one.part) == (share.host_id, share.part)]
+            if len(same) > 1:
+                checked.refused.append((where, f"the same machine has two shares of {meter} on {day}"))
+
+
+def _check_pues(checked: Checked) -> None:
+    for place, pue in enumerate(checked.pues, 1):
+        if any(
+            other is not pue
+            and other.room == pue.room
+            and other.valid_from <= pue.valid_from <= other.valid_to
+            for other in checked.pues
+        ):
+            checked.refused.append((f"pue {place}", f"{pue.room} has two PUEs on {pue.valid_from}"))
+
+
+def _span(values: Mapping[str, str]) -> tuple[date, date]:
+    first, last = _date(values, "from", None), _date(values, "to", FOR_EVER)
+    if last < first:
+        raise _Refused(f"'to' {last} is before 'from' {first}")
+    return first, last
+
+
+def _date(values: Mapping[str, str], key: str, default: date | None) -> date:
+    text = values.get(key)
+    if text is None:
+        if default is None:
+            raise _Refused(f"'{key}' is missing: the first day it holds, YYYY-MM-DD")
+        return default
+    try:
+        found = date.fromisoformat(text)
+    except ValueError as error:
+        raise _Refused(f"'{key}' {text} is no date: write YYYY-MM-DD") from error
+    if not date(2000, 1, 1) <= found < FOR_EVER - timedelta(days=1):
+        raise _Refused(f"'{key}' {text} must be after the year 2000")
+    return found
+
+
+def _ppm(text: str, key: str, low: int, high: int) -> int:
+    try:
+        value = Decimal(text.replace(",", "."))
+    except InvalidOperation as error:
+        raise _Refused(f"'{key}' {text or 'is missing'}: write a number such as 0.25") from error
+    ppm = value * WHOLE_PPM if value.is_finite() else Decimal(-1)
+    if not low <= value <= high or ppm != int(ppm) or ppm <= 0:
+        raise _Refused(f"'{key}' {text} must be {low} to {high}, with at most six decimals")
+    return int(ppm)
+
+
+def _word(kind: type[E], values: Mapping[str, str], key: str, default: E) -> E:
+    text = values.get(key)
+    if text is None:
+        return default
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise _Refused(f"'{key}' {text}: use {', '.join(kind)}") from error

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The files of `veilleuse meters import` → rows of text. CSV (comma or semicolon) or TOML; nothing is checked but the form.
+
+CSV: one line a share, the meter's own columns on its first line at least; a line without a host declares the meter alone.
+TOML: [[meter]] tables with `share = [{…}]`, and [[pue]] tables.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+from veilleuse.collector.errors import UsageError
+
+METER_KEYS: Final = ("meter", "site", "room", "boundary", "parent", "efficiency")
+SHARE_KEYS: Final = ("host", "part", "share", "from", "to")
+PUE_KEYS: Final = ("room", "pue", "point", "from", "to")
+COLUMNS: Final = (*METER_KEYS, *SHARE_KEYS)
+MAXIMUM_ROWS: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One declaration as it was written; an empty value is left out."""
+
+    kind: str
+    """meter, share or pue."""
+    where: str
+    """For people: `line 4`, `meter 2, share 1`."""
+    values: Mapping[str, str]
+
+
+def rows_of(text: str, name: str) -> list[Row]:
+    """All rows of a file; its name tells the format. Raises UsageError when it has no form at all."""
+    if name.lower().endswith(".toml"):
+        found = list(_toml(text))
+    elif name.lower().endswith(".csv"):
+        found = list(_csv(text))
+    else:
+        raise UsageError(f"{name} is neither .csv nor .toml: meters are declared in one of these")
+    if len(found) > MAXIMUM_ROWS:
+        raise UsageError(f"{name} has more than {MAXIMUM_ROWS} rows: import it in parts, meter by meter")
+    if not found:
+        raise UsageError(f"{name} declares nothing")
+    return found
+
+
+def _csv(text: str) -> Iterator[Row]:
+    text = text.removeprefix("\ufeff")
+    head = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text), delimiter=";" if ";" in head else ",")
+    columns = [column.strip().lower() for column in next(reader, [])]
+    unknown = [column for column in columns if column not in COLUMNS]
+    if unknown or "meter" not in columns:
+        what = f"unknown column '{unknown[0]}'" if unknown else "no column 'meter'"
+        raise UsageError(f"{what}: use {', '.join(COLUMNS)}")
+    for cells in reader:
+        values = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if cell.strip()}
+        where = f"line {reader.line_num}"
+        if not values:
+            continue
+        if len(cells) > len(columns):
+            raise UsageError(f"{where} has more cells than columns")
+        yield Row("meter", where, {key: values[key] for key in METER_KEYS if key in values})
+        share: dict[str, str] = {key: values[key] for key in ("meter", *SHARE_KEYS) if key in values}
+        if len(share) > 1:
+            yield Row("share", where, share)
+
+
+def _toml(text: str) -> Iterator[Row]:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"no TOML: {error}") from error
+    if unknown := [key for key in document if key not in ("meter", "pue")]:
+        raise UsageError(f"unknown table '{unknown[0]}': use [[meter]] and [[pue]]")
+    for number, table in enumerate(_tables(document, "meter"), 1):
+        where = f"meter {number}"
+        shares = _tables(table, "share")
+        values = _texts({key: value for key, value in table.items() if key != "share"}, METER_KEYS, where)
+        yield Row("meter", where, values)
+        for place, share in enumerate(shares, 1):
+            here = f"{where}, share {place}"
+            name = {"meter": values["meter"]} if "meter" in values else {}
+            yield Row("share", here, name | _texts(share, SHARE_KEYS, here))
+    for number, table in enumerate(_tables(document, "pue"), 1):
+        yield Row("pue", f"pue {number}", _texts(table, PUE_KEYS, f"pue {number}"))
+
+
+def _tables(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    found = document.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise UsageError(f"'{key}' must be tables: write [[{key}]]")
+    return found
+
+
+def _texts(table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for key, value in table.items():
+        if key not in keys:
+            raise UsageError(f"{where}: unknown key '{key}': use {', '.join(keys)}")
+        if isinstance(value, bool) or not isinstance(value, (str, int, float, date)):
+            raise UsageError(f"{where}: '{key}' must be a text, a number or a date")
+        values[key] = str(value)
+    return values

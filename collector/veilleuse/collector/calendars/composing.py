@@ -1,0 +1,73 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A declaration → the calendar that machines are given: the weekly timetable, and dated closures for three years.
+
+The closures of a calendar reach from last year to next year; the year turns on 1 October. So machines always know the holidays
+of the next 15 months, a collector that runs changes the calendar of a site once a year and in time (agents use a new one
+from the next 1st of a month, DESIGN.md §3), and a machine that was off for long still sorts the days it missed. Decision 0028.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Final
+
+from veilleuse.collector.calendars.public_holidays import public_holidays
+from veilleuse.collector.timetable import CalendarVersion, Declaration
+from veilleuse.wire.bands import Calendar
+from veilleuse.wire.vocabulary import Population
+
+YEAR_TURNS_IN_MONTH: Final = 10
+MAXIMUM_CLOSURE_DAYS: Final = 1_000
+"""Some 11 kB of the answer to a Hello, which has 1 MiB."""
+
+
+def calendar_year(today: date) -> int:
+    """The year whose calendar is given out: from 1 October on it is the next one."""
+    return today.year + (today.month >= YEAR_TURNS_IN_MONTH)
+
+
+def first_day(today: date) -> date:
+    """The next 1st of a month: from it on agents use a calendar that they are given today."""
+    return date(today.year + today.month // 12, today.month % 12 + 1, 1)
+
+
+def closure_names(declaration: Declaration, year: int) -> dict[date, str]:
+    """Every closure of the years around `year` (one before, one after) with its name, in order; on open weekdays only."""
+    first, last = date(year - 1, 1, 1), date(year + 1, 12, 31)
+    names = {
+        day: closure.name or "closed"
+        for closure in declaration.closures
+        for day in closure.days
+        if first <= day <= last
+    }
+    if declaration.public_holidays:
+        names |= public_holidays(range(year - 1, year + 2), alsace_moselle=declaration.alsace_moselle)
+    weekdays = {span.iso_weekday for span in declaration.open_spans}
+    return {day: name for day, name in sorted(names.items()) if day.isoweekday() in weekdays}
+
+
+def compose(declaration: Declaration, time_zone: str, year: int) -> Calendar:
+    """The calendar of a calendar year. Raises CalendarError on what no machine would take."""
+    return Calendar(
+        time_zone,
+        declaration.open_spans,
+        tuple(closure_names(declaration, year)),
+        declaration.update_windows,
+    )
+
+
+def declared(calendar: Calendar) -> Declaration:
+    """What the default timetable would have been declared as."""
+    return Declaration(calendar.open_spans, calendar.update_windows)
+
+
+def in_force(versions: tuple[CalendarVersion, ...], day: date, population: Population) -> CalendarVersion:
+    """The one that sorted a civil day of the site; `versions` oldest first, not empty.
+
+    Workstations use a new calendar from the first Monday on or after its 1st: a week's record names one.
+    """
+    if population is Population.WORKSTATION:
+        day = date.fromordinal(day.toordinal() - day.weekday())
+    older = [version for version in versions if version.from_day <= day]
+    return older[-1] if older else versions[0]

@@ -1,0 +1,88 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Day types of METHOD.md §5, g = open, school holiday, closed, of a civil day of a site; and the share of each in a week.
+
+Pure. A workstation tells its open band by ISO week: a week over days of two types is shared in proportion to the open
+milliseconds of each, in integers, and is then `apportioned`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+
+from veilleuse.collector.calendars.school import SchoolHolidays
+from veilleuse.wire.bands import Calendar, day_segments
+from veilleuse.wire.sums import apportion
+from veilleuse.wire.vocabulary import Band
+
+
+class DayType(StrEnum):
+    """Of one civil day of a site."""
+
+    OPEN = "open"
+    SCHOOL_HOLIDAY = "school_holiday"
+    """Open, and pupils of the site's zone are on holiday."""
+    CLOSED = "closed"
+    """Nothing is open: a weekend, a public holiday, a closure; in the school holidays too."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeekTypes:
+    """The day types of the open time of an ISO week."""
+
+    open_milliseconds: Mapping[DayType, int]
+    """Types that have some; CLOSED alone, with 1, when the week has none: the calendar tells nothing else of such a record."""
+
+    @property
+    def apportioned(self) -> bool:
+        """Whether a value of the week has to be shared."""
+        return len(self.open_milliseconds) > 1
+
+    def share(self, value: int) -> dict[DayType, int]:
+        """`value` ≥ 0 by type; the parts sum to it exactly."""
+        return dict(
+            zip(
+                self.open_milliseconds,
+                apportion(value, list(self.open_milliseconds.values())),
+                strict=True,
+            )
+        )
+
+
+def open_milliseconds(calendar: Calendar, day: date) -> int:
+    """How long the site is open on a civil day."""
+    return sum(
+        piece.end_unix_milliseconds - piece.start_unix_milliseconds
+        for piece in day_segments(calendar, day)
+        if piece.band is Band.OPEN
+    )
+
+
+def day_type(calendar: Calendar, school: SchoolHolidays | None, day: date) -> DayType | None:
+    """Of one day. `school` None: the site has no school zone. None: open, but the table of its zone does not reach that day."""
+    if not open_milliseconds(calendar, day):
+        return DayType.CLOSED
+    if school is None:
+        return DayType.OPEN
+    name = school.name_on(day)
+    if name is None:
+        return None
+    return DayType.SCHOOL_HOLIDAY if name else DayType.OPEN
+
+
+def week_types(
+    calendar: Calendar, school: SchoolHolidays | None, iso_year: int, iso_week: int
+) -> WeekTypes | None:
+    """Of an ISO week's open band. None: the table of the zone does not reach one of its open days. Raises ValueError."""
+    monday = date.fromisocalendar(iso_year, iso_week, 1)
+    found: dict[DayType, int] = {}
+    for day in (monday + timedelta(days=offset) for offset in range(7)):
+        kind = day_type(calendar, school, day)
+        if kind is None:
+            return None
+        if kind is not DayType.CLOSED:
+            found[kind] = found.get(kind, 0) + open_milliseconds(calendar, day)
+    return WeekTypes(found or {DayType.CLOSED: 1})

@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""When schools are closed: the shipped table of zones A, B, C, and the ministry's own file for what comes after it.
+
+That file is `fr-en-calendrier-scolaire` of data.education.gouv.fr, as CSV (Licence Ouverte 2.0). What is known of it, read
+in records that others have published of it: one row per académie; `start_date` is midnight of Paris before the first free
+day, written in UTC; `end_date` is that of the return, so it is not a holiday, but for a bridge of one day; rows for teachers
+have their own dates; the summer may have its beginning only. Pupils return on 1 September at the earliest (arrêté of
+7 December 2022, as told by AEF info): until then it is summer.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cache
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.tables import load_table
+from veilleuse.collector.timetable import SchoolPeriod, SchoolZone
+
+TABLE: Final = "school_holidays_fr"
+MAXIMUM_PERIODS: Final = 5_000
+_PARIS: Final = ZoneInfo("Europe/Paris")
+_SUMMER_BEGINS: Final = "début des vacances d'été"
+_SUMMER: Final = "Vacances d'été"
+_LABELS: Final = {
+    "description": "name",
+    "population": "population",
+    "start_date": "first",
+    "date de début": "first",
+    "end_date": "return",
+    "date de fin": "return",
+    "zones": "zone",
+    "zone": "zone",
+    "first": "first",
+    "last": "last",
+    "name": "name",
+}
+"""Column, in lower case, of the ministry's file under either kind of heading, or of ours → what it is; others are not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchoolHolidays:
+    """Those of one zone."""
+
+    zone: SchoolZone
+    periods: tuple[SchoolPeriod, ...]
+    """Sorted."""
+
+    @property
+    def known_from(self) -> date:
+        """First day on which it can be told whether it is a holiday."""
+        return self.periods[0].first if self.periods else date.max
+
+    @property
+    def known_to(self) -> date:
+        """Last such day."""
+        return self.periods[-1].last if self.periods else date.min
+
+    def name_on(self, day: date) -> str | None:
+        """Of the holidays of a day; "" when pupils are at school, None when the table does not reach so far."""
+        if not self.known_from <= day <= self.known_to:
+            return None
+        return next((one.name for one in self.periods if one.first <= day <= one.last), "")
+
+
+@cache
+def shipped() -> tuple[SchoolPeriod, ...]:
+    """The table of this version, sorted. Raises ConfigurationError when it is damaged."""
+    rows = load_table(TABLE).rows
+    return tuple(sorted(_period(row["zone"], row["first"], row["last"], row["name"]) for row in rows))
+
+
+def holidays_of(zone: SchoolZone, imported: Sequence[SchoolPeriod] = ()) -> SchoolHolidays:
+    """The shipped ones, and over the span of what was imported those."""
+    return SchoolHolidays(zone, tuple(one for one in merged(shipped(), imported) if one.zone is zone))
+
+
+def merged(old: Sequence[SchoolPeriod], new: Sequence[SchoolPeriod]) -> tuple[SchoolPeriod, ...]:
+    """Both, sorted; over the span that a zone has in `new`, that alone."""
+    found = set(new)
+    for period in old:
+        mine = [one for one in new if one.zone is period.zone]
+        if (
+            not mine
+            or period.last < min(one.first for one in mine)
+            or period.first > max(one.last for one in mine)
+        ):
+            found.add(period)
+    return tuple(sorted(found))
+
+
+def read_school_holidays(text: str, name: str) -> tuple[SchoolPeriod, ...]:
+    """The periods of zones A, B and C in a file: the ministry's CSV, or one with zone,first,last,name. Raises UsageError."""
+    text = text.removeprefix("\ufeff")
+    head = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text), delimiter=";" if ";" in head else ",")
+    columns = [_LABELS.get(column.strip().lower(), "") for column in next(reader, [])]
+    end = "return" if "return" in columns else "last"
+    if missing := [column for column in ("zone", "first", end, "name") if column not in columns]:
+        raise UsageError(
+            f"{name}, line 1: no column '{missing[0]}': give the CSV of fr-en-calendrier-scolaire, or zone,first,last,name"
+        )
+    found: list[SchoolPeriod] = []
+    for cells in reader:
+        row = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if column}
+        try:
+            found += _periods(row)
+        except (ValueError, KeyError) as error:
+            raise UsageError(f"{name}, line {reader.line_num}: {error}: write dates as YYYY-MM-DD") from error
+        if len(found) > MAXIMUM_PERIODS:
+            raise UsageError(
+                f"{name} has more than {MAXIMUM_PERIODS} rows of zones A, B, C: leave out the past years"
+            )
+    if not found:
+        raise UsageError(f"{name} has no row of the zones A, B, C")
+    return tuple(_joined(found))
+
+
+def _periods(row: Mapping[str, str]) -> Iterator[SchoolPeriod]:
+    """None for another zone or for teachers."""
+    zone = row.get("zone", "").removeprefix("Zone").strip()
+    if zone not in set(SchoolZone) or "enseignant" in row.get("population", "").lower():
+        return
+    first, name = _paris_date(row["first"]), row["name"]
+    if "last" in row:
+        last = _paris_date(row["last"])
+    elif name.lower().replace("’", "'") == _SUMMER_BEGINS:
+        name, last = _SUMMER, date(first.year, 8, 31)
+    else:
+        last = max(first, _paris_date(row["return"]) - timedelta(days=1))
+    if last < first or (last - first).days > 100:
+        raise ValueError(f"{first} to {last} are no holidays")
+    yield SchoolPeriod(SchoolZone(zone), first, last, name[:64])
+
+
+def _paris_date(text: str) -> date:
+    if len(text) == 10:
+        return date.fromisoformat(text)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        return moment.date()
+    return moment.astimezone(_PARIS).date()
+
+
+def _joined(periods: Iterable[SchoolPeriod]) -> Iterator[SchoolPeriod]:
+    """Sorted; those of a zone that overlap become one: académies of a zone say the same, the summer says it twice."""
+    open_one: SchoolPeriod | None = None
+    for period in sorted(periods):
+        if open_one is not None and period.zone is open_one.zone and period.first <= open_one.last:
+            if period.last > open_one.last:
+                open_one = SchoolPeriod(period.zone, open_one.first, period.last, open_one.name)
+            continue
+        if open_one is not None:
+            yield open_one
+        open_one = period
+    if open_one is not None:
+        yield open_one
+
+
+def _period(zone: str, first: str, last: str, name: str) -> SchoolPeriod:
+    return SchoolPeriod(SchoolZone(zone), date.fromisoformat(first), date.fromisoformat(last), name)

@@ -1,0 +1,201 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse calendar import|show|export|school-holidays`: which days of a site are what, and from when machines know it."""
+
+from __future__ import annotations
+
+import getpass
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from veilleuse.collector.cli.shared import (
+    APP,
+    EXIT_WARNINGS,
+    ConfigOption,
+    JsonOption,
+    perform,
+    print_json,
+    print_table,
+    settings_of,
+)
+from veilleuse.collector.errors import UsageError
+
+app = typer.Typer(**APP)
+
+MAXIMUM_BYTES: Final = 512 * 1024
+IMPORT_SECONDS: Final = 60.0
+
+SiteOption = Annotated[str, typer.Option("--site", metavar="SITE", help="as its machines were enrolled")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would change, and change nothing")]
+WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
+
+
+@app.callback()
+def calendar() -> None:
+    """Opening hours, closures, public and school holidays and update windows of a site."""
+
+
+@app.command(name="import")
+def import_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML: all of it; CSV: its closures")],
+    site: SiteOption,
+    config: ConfigOption = None,
+    dry_run: DryRunOption = False,
+    create: Annotated[bool, typer.Option("--create", help="make the site if it is not there")] = False,
+    zone: Annotated[str | None, typer.Option(help="of a new site: electricity zone, e.g. FR")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="of a new site: e.g. Europe/Paris")] = None,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Declare the days of a site. Machines use them from the next 1st of a month on."""
+    found = perform(
+        settings_of(config),
+        "calendar_import",
+        timeout_seconds=IMPORT_SECONDS,
+        site=site,
+        text=_text(file),
+        name=file.name,
+        who=getpass.getuser(),
+        why=why or f"veilleuse calendar import {file.name}",
+        dry_run=dry_run,
+        create=create,
+        zone=zone,
+        time_zone=time_zone,
+    )
+    if as_json:
+        print_json(found)
+    else:
+        _print_import(found)
+    if found["warnings"]:
+        raise typer.Exit(EXIT_WARNINGS)
+
+
+@app.command()
+def show(
+    site: SiteOption,
+    config: ConfigOption = None,
+    year: Annotated[int | None, typer.Option(help="civil year (default: this one)")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what each day of a year is. And which update windows machines will not tell."""
+    found = perform(settings_of(config), "calendar_show", site=site, year=year)
+    if as_json:
+        print_json(found)
+    else:
+        _print_year(found)
+
+
+@app.command()
+def export(site: SiteOption, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Write what is declared of a site to standard output. `calendar import` reads it back."""
+    found = perform(settings_of(config), "calendar_export", site=site)
+    if as_json:
+        print_json(found)
+    else:
+        print(found["text"], end="")
+
+
+@app.command(name="school-holidays")
+def school_holidays(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV of fr-en-calendrier-scolaire, or zone,first,last,name")
+    ],
+    config: ConfigOption = None,
+    dry_run: DryRunOption = False,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Import school holidays of zones A, B and C. Those after the table that this version ships."""
+    found = perform(
+        settings_of(config),
+        "calendar_school",
+        timeout_seconds=IMPORT_SECONDS,
+        text=_text(file),
+        name=file.name,
+        who=getpass.getuser(),
+        why=why or f"veilleuse calendar school-holidays {file.name}",
+        dry_run=dry_run,
+    )
+    if as_json:
+        print_json(found)
+        return
+    zones = ", ".join(f"zone {one['zone']} from {one['from']} to {one['to']}" for one in found["zones"])
+    word = "nothing changes" if not found["changed"] else "would be imported" if dry_run else "imported"
+    print(f"{found['periods']} periods, {zones}: {word}")
+
+
+def _text(file: Path) -> str:
+    try:
+        raw = file.read_bytes()
+        if len(raw) > MAXIMUM_BYTES:
+            raise UsageError(f"{file} has {len(raw)} bytes: at most {MAXIMUM_BYTES}")
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8: save it as UTF-8") from error
+
+
+def _print_import(found: dict[str, Any]) -> None:
+    site = found["site"]
+    if not found["changed"]:
+        print(f"{site}: nothing changes")
+    else:
+        would = "would be " if found["dry_run"] else ""
+        made = "site made, " if found["created"] else ""
+        print(f"{site}: {would}{made}{would if made else ''}imported")
+        for line in found["changes"]:
+            print(f"  {line}")
+        if found["distributed"]:
+            when = f"from {found['from']} on" if found["from"] else "from their first contact on"
+            print(f"  machines use it {when}: {found['closures']} closures, known until {found['known_to']}")
+        else:
+            print("  nothing of it concerns machines: their calendar stays")
+    for line in found["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def _print_year(found: dict[str, Any]) -> None:
+    print(f"{found['site']}: {found['zone']}, {found['time_zone']}")
+    print(
+        f"  open             {found['open']}{'' if found['declared'] else ' (default, nobody declared it)'}"
+    )
+    holidays = "none" if not found["public_holidays"] else "FR"
+    print(f"  public holidays  {holidays}{' with Alsace-Moselle' if found['alsace_moselle'] else ''}")
+    if found["school_zone"]:
+        known = f"known from {found['school_known_from']} to {found['school_known_to']}"
+        print(f"  school holidays  zone {found['school_zone']}, {known}")
+    else:
+        print("  school holidays  none")
+    if found["known_to"]:
+        print(f"  closures         machines know them until {found['known_to']}")
+    for version in found["versions"]:
+        print(
+            f"  calendar         {version['calendar_sha256'][:12]} from {version['from'] or 'the beginning'}"
+        )
+    for window in found["update_windows"]:
+        day = f"{'closed ' if window['closed_day'] else ''}{window['weekday']}"
+        told = (
+            "told"
+            if window["workstations_tell"]
+            else f"not told by workstations: {window['workstations_why']}"
+        )
+        cut = f"; {window['hourly_why']}" if window["hourly_why"] else ""
+        print(f"  updates          {day}, {window['inside_minutes']} min of {window['band']}: {told}{cut}")
+    print(f"{found['year']}: " + ", ".join(f"{count} {word}" for word, count in found["day_types"].items()))
+    print_table(list(_runs(found["days"])), empty="")
+
+
+def _runs(days: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
+    """Days of one type and name as one row, over weekends too; ordinary days and weekends left out."""
+    working = [day for day in days if day["name"] or day["type"] != "closed"]
+    for (kind, name), run in itertools.groupby(working, key=lambda day: (day["type"], day["name"])):
+        if name or kind is None:
+            dates = [str(day["date"]) for day in run]
+            when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+            yield {"date": when, "type": kind or "not known", "name": name or "school holidays not known"}

@@ -1,0 +1,323 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse calibrate readings|meters|battery|list|show|withdraw`: what the wall draws, per hardware model.
+
+Fits are made in this process, on read-only connections; what is to serve goes to the collector as a few numbers.
+"""
+
+from __future__ import annotations
+
+import getpass
+import math
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from veilleuse.collector.calibrated import facts_of
+from veilleuse.collector.cli.references import (
+    Asked,
+    from_battery,
+    from_meters,
+    from_readings,
+    parsed_units,
+    planned,
+)
+from veilleuse.collector.cli.shared import (
+    APP,
+    EXIT_WARNINGS,
+    ConfigOption,
+    JsonOption,
+    day,
+    perform,
+    print_json,
+    print_table,
+    settings_of,
+)
+from veilleuse.collector.derive.calibrating.judge import Outcome
+from veilleuse.collector.derive.calibrating.student import Z95
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.calibrations import ReferenceReader
+
+app = typer.Typer(**APP)
+
+APPLY_SECONDS: Final = 600.0
+"""For marking the periods of all machines of a model: some 20 ms each."""
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="CSV of meter readings; docs/calibration.md")
+]
+ApplyOption = Annotated[
+    bool, typer.Option("--apply", help="put into force what passes; without it nothing is changed")
+]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="battery hours may take the place of a metered calibration")
+]
+WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
+ModelOption = Annotated[str, typer.Option(help="only models whose vendor and name hold this text")]
+FromOption = Annotated[
+    str | None, typer.Option("--from", metavar="DATE", help="first day, UTC; default: 28 days before --to")
+]
+ToOption = Annotated[
+    str | None, typer.Option("--to", metavar="DATE", help="day after the last; default: now")
+]
+IdArgument = Annotated[int, typer.Argument(metavar="ID", help="number from 'calibrate list'")]
+
+
+@app.callback()
+def calibrate() -> None:
+    """What machines draw at the wall, per hardware model, from a few that were metered. Dry run unless --apply."""
+
+
+@app.command()
+def readings(
+    file: FileArgument,
+    meter: Annotated[str, typer.Option(help="what measured, e.g. 'Shelly Plug S'")],
+    accuracy: Annotated[float, typer.Option(help="its error of gain, ± percent at 95 %")] = 2.0,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option("--unit", metavar="NAME=HOST", help="a unit's name in the file; repeat"),
+    ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(help="of times without an offset, e.g. Europe/Paris")
+    ] = None,
+    apply: ApplyOption = False,
+    why: WhyOption = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a file of meter readings. Against the stored records of the same machines."""
+    settings = settings_of(config)
+    outcomes = from_readings(settings, file, meter, accuracy, parsed_units(unit or ()), time_zone)
+    _finish(settings, outcomes, apply=apply, why=why, as_json=as_json)
+
+
+@app.command()
+def meters(
+    model: ModelOption = "",
+    first: FromOption = None,
+    end: ToOption = None,
+    apply: ApplyOption = False,
+    why: WhyOption = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit machines that have a meter. Their own plug, PDU or BMC stands in the store beside their counters."""
+    settings = settings_of(config)
+    outcomes = from_meters(settings, Asked.of(model, first, end))
+    _finish(settings, outcomes, apply=apply, why=why, as_json=as_json)
+
+
+@app.command()
+def battery(
+    model: ModelOption = "",
+    first: FromOption = None,
+    end: ToOption = None,
+    apply: ApplyOption = False,
+    replace: ReplaceOption = False,
+    why: WhyOption = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit laptops' hours on battery. Platform and panel on DC, the adapter added."""
+    settings = settings_of(config)
+    outcomes = from_battery(settings, Asked.of(model, first, end))
+    _finish(settings, outcomes, apply=apply, why=why, as_json=as_json, replace=replace)
+
+
+@app.command(name="list")
+def list_calibrations(
+    config: ConfigOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="those not in force any more too")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Calibrations in force."""
+    found = [
+        one for one in _stored(settings_of(config)) if everything or one["ended_unix_milliseconds"] is None
+    ]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {
+            "id": str(one["calibration_id"]),
+            "model": f"{one['vendor']} {one['model']}",
+            "class": one["device_class"],
+            "quantity": one["quantity"],
+            "base": f"{one['base_microwatts'] / 1e6:.2f} W",
+            "slope": f"{one['slope_ppm'] / 1e6:.3f}",
+            "units": str(one["provenance"]["units"]),
+            "reference": one["provenance"]["reference"],
+            "since": day(one["applied_unix_milliseconds"]),
+            "state": _state(one),
+        }
+        for one in found
+    ]
+    print_table(rows, empty="no calibration is in force: every machine has the prior of its class")
+
+
+@app.command()
+def show(calibration_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """One calibration. Its line, its errors, and where it comes from."""
+    found = {one["calibration_id"]: one for one in _stored(settings_of(config))}.get(calibration_id)
+    if found is None:
+        raise AdminError(f"no calibration {calibration_id}: see 'veilleuse calibrate list'")
+    if as_json:
+        print_json(found)
+        return
+    where = found["provenance"]
+    print(
+        f"{found['vendor']} {found['model']} ({found['device_class']}): {found['quantity']}, {_state(found)}"
+    )
+    print(f"  base       {found['base_microwatts'] / 1e6:.2f} W ± {_half(found, 'base_variance'):.2f} W")
+    print(f"  slope      {found['slope_ppm'] / 1e6:.3f} ± {_half(found, 'slope_variance'):.3f}")
+    print(f"  reference  {where['reference']}, {where['meter']}: {_amount(where)}")
+    print(
+        f"  error      {where['error_before_ppm'] / 1e4:.1f} % before, {where['error_after_ppm'] / 1e4:.1f} % after"
+    )
+
+
+@app.command()
+def withdraw(
+    calibration_id: IdArgument,
+    why: WhyOption = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a calibration out of force. Its machines get the prior of their class again."""
+    done = perform(
+        settings_of(config),
+        "calibration_withdraw",
+        timeout_seconds=APPLY_SECONDS,
+        calibration_id=calibration_id,
+        who=getpass.getuser(),
+        why=why or "veilleuse calibrate withdraw",
+    )
+    if as_json:
+        print_json(done)
+    else:
+        print(f"calibration {calibration_id} withdrawn: {_again(done)}")
+
+
+def _finish(
+    settings: CollectorSettings,
+    outcomes: list[Outcome],
+    *,
+    apply: bool,
+    why: str,
+    as_json: bool,
+    replace: bool = False,
+) -> None:
+    """Print what was found; with `apply` put what passes into force. Exit 3 when something was refused."""
+    reports = [{**report(outcome), **planned(settings, outcome)} for outcome in outcomes]
+    for outcome, facts in zip(outcomes, reports, strict=True):
+        if apply and outcome.kept is not None and outcome.refused is None:
+            facts["applied"] = perform(
+                settings,
+                "calibration_put",
+                timeout_seconds=APPLY_SECONDS,
+                fit=facts_of(outcome.kept),
+                who=getpass.getuser(),
+                why=why or "veilleuse calibrate",
+                replace=replace,
+            )
+        if not as_json:
+            _print(facts)
+    if as_json:
+        print_json(reports)
+    if any(outcome.refused or outcome.left_out for outcome in outcomes):
+        raise typer.Exit(EXIT_WARNINGS)
+
+
+def report(outcome: Outcome) -> dict[str, Any]:
+    """What a run says of one quantity of one model, ready for JSON."""
+    facts: dict[str, Any] = {
+        **outcome.hardware._asdict(),
+        "device_class": outcome.hardware.device_class.value,
+        "quantity": outcome.quantity,
+        "refused": outcome.refused,
+        "left_out": [{"unit": unit, "why": reason} for unit, reason in outcome.left_out],
+        "base_watts": None,
+        "base_watts_half_width": None,
+        "slope": None,
+        "slope_half_width": None,
+        "provenance": None,
+        "applied": None,
+    }
+    if outcome.kept is not None:
+        kept = facts_of(outcome.kept)
+        facts |= {
+            "base_watts": kept["base_microwatts"] / 1e6,
+            "base_watts_half_width": outcome.half_widths.a,
+            "slope": kept["slope_ppm"] / 1e6,
+            "slope_half_width": outcome.half_widths.b,
+            "provenance": kept["provenance"],
+        }
+    return facts
+
+
+def _print(facts: dict[str, Any]) -> None:
+    print(f"{facts['vendor']} {facts['model']} ({facts['device_class']}): {facts['quantity']}")
+    where = facts["provenance"]
+    if where is not None:
+        print(f"  reference  {where['reference']}, {where['meter']}: {_amount(where)}")
+        print(f"  base       {facts['base_watts']:.2f} W ± {facts['base_watts_half_width']:.2f} W (95 %)")
+        if facts["quantity"].startswith("wall:"):
+            print(f"  slope      {facts['slope']:.3f} ± {facts['slope_half_width']:.3f} (95 %)")
+        before, after = where["error_before_ppm"] / 1e4, where["error_after_ppm"] / 1e4
+        print(f"  error      {before:.1f} % before, {after:.1f} % after, on what the fit had not seen")
+    for one in facts["left_out"]:
+        print(f"  left out   {one['unit']}: {one['why']}")
+    print(f"  decision   {_decision(facts)}")
+
+
+def _decision(facts: dict[str, Any]) -> str:
+    if facts["refused"]:
+        return f"refused: {facts['refused']}"
+    done = facts["applied"]
+    if done is None:
+        return f"may serve {facts['hosts']:,} machines; --apply derives {facts['periods']:,} periods again"
+    if done["already"]:
+        return f"in force already as {done['calibration_id']}: nothing was changed"
+    return f"in force as {done['calibration_id']}: {_again(done)}"
+
+
+def _again(done: dict[str, Any]) -> str:
+    return f"{done['periods']:,} periods of {done['hosts']:,} machines are derived again"
+
+
+def _amount(where: dict[str, Any]) -> str:
+    units = f"{where['units']} unit{'s' * (where['units'] != 1)}"
+    spread = where["degrees_of_freedom_milli"]
+    known = (
+        f"{spread / 1000:.1f} degrees of freedom" if spread else "spread between units from the prior, 10 %"
+    )
+    return f"{units}, {where['samples']:,} samples, {where['hours']:,} h, {where['first_day']} to {where['last_day']}; {known}"
+
+
+def _half(found: dict[str, Any], variance: str) -> float:
+    """95 % half-width, without the meter's gain."""
+    return float(Z95 * found["expansion_ppm"] / 1e12 * math.sqrt(found[variance]))
+
+
+def _state(one: dict[str, Any]) -> str:
+    if one["ended_unix_milliseconds"] is None:
+        return "in force"
+    return "withdrawn" if one["ended_by"] is None else f"replaced by {one['ended_by']}"
+
+
+def _stored(settings: CollectorSettings) -> list[dict[str, Any]]:
+    reader = ReferenceReader(settings.data_dir)
+    try:
+        return [
+            {
+                "calibration_id": one.calibration_id,
+                **facts_of(one.kept),
+                "applied_unix_milliseconds": one.applied_unix_milliseconds,
+                "ended_unix_milliseconds": one.ended_unix_milliseconds,
+                "ended_by": one.ended_by,
+            }
+            for one in reader.calibrations.stored()
+        ]
+    finally:
+        reader.close()

@@ -1,0 +1,299 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""For `veilleuse calibrate`: reference units of the store, and of a file, → outcomes. Reads; changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from veilleuse.collector.admin_client import one_host
+from veilleuse.collector.calibrated import STANDBY, WALL, Hardware
+from veilleuse.collector.derive.calibrating.judge import (
+    Outcome,
+    Reference,
+    standby_outcome,
+    wall_outcome,
+)
+from veilleuse.collector.derive.calibrating.matching import FILE, file_samples
+from veilleuse.collector.derive.calibrating.moments import Unit
+from veilleuse.collector.derive.calibrating.readings import MAX_BYTES, Reading, parse_readings
+from veilleuse.collector.derive.calibrating.samples import (
+    BATTERY_FLOOR_U_PPM,
+    Samples,
+    StoredRecord,
+    battery_samples,
+    meter_u_ppm,
+    metered_samples,
+    trusts_psys,
+)
+from veilleuse.collector.derive.counters import METERS
+from veilleuse.collector.derive.priors import BATTERY_U_PPM, u_ppm_of_percent
+from veilleuse.collector.enrolment.tokens import checked_name
+from veilleuse.collector.errors import AdminError, CollectorError, UsageError
+from veilleuse.collector.model import Grain, Host
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store.sqlite.calibrations import ReferenceReader
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population
+
+DEFAULT_DAYS: Final = 28
+BATTERY: Final = "battery"
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_ACCURACY: Final = (0.1, 20.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What of the store to look at."""
+
+    model: str
+    first: date
+    end: date
+    """Exclusive."""
+
+    @classmethod
+    def of(cls, model: str, first: str | None, end: str | None) -> Asked:
+        """Raises UsageError for what is no date."""
+        tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+        last = tomorrow if end is None else _date("--to", end)
+        begin = last - timedelta(days=DEFAULT_DAYS) if first is None else _date("--from", first)
+        if begin >= last:
+            raise UsageError(f"--from {begin} is not before --to {last}")
+        return cls(model.casefold().strip(), begin, last)
+
+    def names(self, hardware: Hardware) -> bool:
+        """Whether this model is asked for."""
+        return self.model in f"{hardware.vendor} {hardware.model}"
+
+
+def from_meters(settings: CollectorSettings, asked: Asked) -> list[Outcome]:
+    """Machines with a meter of their own in the store. Raises AdminError when there is none."""
+    samples = Samples()
+    with _open(settings) as (reader, hosts):
+        metered = reader.hosts_with(METERS, Boundary.WALL)
+        for host, hardware in _modelled(hosts, asked):
+            if host.host_id in metered and host.population is not Population.WORKSTATION:
+                metered_samples(
+                    samples, hardware, _name(host), host.facts, _clock_records(reader, host, asked)
+                )
+    if not samples.found:
+        raise AdminError(
+            f"no machine{f' whose model holds {asked.model!r}' * bool(asked.model)} has its counters and a meter of its own in "
+            f"the records of {asked.first} to {asked.end}: docs/calibration.md says how one is set up"
+        )
+    return [
+        _outcome(key, _best(units), Reference("meters", *_kinds(units)))
+        for key, units in sorted(samples.found.items())
+    ]
+
+
+def from_battery(settings: CollectorSettings, asked: Asked) -> list[Outcome]:
+    """Laptops with hours on battery. Raises AdminError when there is none."""
+    samples = Samples()
+    people: set[str] = set()
+    with _open(settings) as (reader, hosts):
+        powered = reader.hosts_with((PointKind.BATTERY_OUT,))
+        for host, hardware in _modelled(hosts, asked):
+            if host.host_id not in powered or hardware.device_class is not DeviceClass.LAPTOP:
+                continue
+            records = [*_clock_records(reader, host, asked), *_dated_records(reader, host, asked)]
+            trust = trusts_psys(records)
+            battery_samples(samples, hardware, _name(host), host.facts, records, trust_psys=trust)
+            if host.population is not Population.SERVER:
+                people.add(_name(host))
+    if not samples.found:
+        raise AdminError(
+            f"no laptop with hours on battery and counters in the records of {asked.first} to {asked.end}"
+        )
+    reference = Reference(BATTERY, "battery gauge", BATTERY_U_PPM, BATTERY_FLOOR_U_PPM)
+    return [
+        _without_names(_outcome(key, _best(units), reference), set(units) & people, settings)
+        for key, units in sorted(samples.found.items())
+    ]
+
+
+def from_readings(
+    settings: CollectorSettings,
+    file: Path,
+    meter: str,
+    accuracy_percent: float,
+    names: Mapping[str, str],
+    time_zone: str | None,
+) -> list[Outcome]:
+    """A file's readings against the records of the same machines; all of the file or nothing. Raises UsageError."""
+    meter = checked_name("meter", meter)
+    if not _ACCURACY[0] <= accuracy_percent <= _ACCURACY[1]:
+        raise UsageError(f"--accuracy {accuracy_percent:g}: use {_ACCURACY[0]} to {_ACCURACY[1]:g} percent")
+    content = _content(file)
+    samples = Samples()
+    try:
+        found = parse_readings(
+            content, zone=_zone(time_zone), now_unix_milliseconds=time.time_ns() // 1_000_000
+        )
+        if strange := sorted(set(names) - set(found)):
+            raise UsageError(f"--unit {strange[0]}: the file has no such unit")
+        with _open(settings) as (reader, hosts):
+            units = _units(found, names, hosts)
+            for name, host, hardware in units:
+                records = _records_beside(reader, host, found[name])
+                file_samples(samples, hardware, name, host.facts, found[name], records)
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    reference = Reference("readings", meter, u_ppm_of_percent(accuracy_percent), source_sha256=sha256)
+    return [_outcome(key, _best(units), reference) for key, units in sorted(samples.found.items())]
+
+
+def parsed_units(options: Iterable[str]) -> dict[str, str]:
+    """NAME=HOST, each name once. Raises UsageError."""
+    names: dict[str, str] = {}
+    for option in options:
+        name, separator, host = option.rpartition("=")
+        if not separator or not name or not host or name in names:
+            raise UsageError(f"--unit '{option}': write NAME=HOST, each name once")
+        names[name] = host
+    return names
+
+
+def planned(settings: CollectorSettings, outcome: Outcome) -> dict[str, Any]:
+    """What an --apply would derive again: `hosts` and `periods`."""
+    with _open(settings) as (reader, hosts):
+        mine = [host.host_id for host in hosts if Hardware.of(host.facts) == outcome.hardware]
+        return {"hosts": len(mine), "periods": reader.calibrations.periods(mine)}
+
+
+@contextmanager
+def _open(settings: CollectorSettings) -> Iterator[tuple[ReferenceReader, tuple[Host, ...]]]:
+    """The reference reader, and the hosts as they stand."""
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        hosts = reader.hosts()
+    with closing(ReferenceReader(settings.data_dir)) as references:
+        yield references, hosts
+
+
+def _modelled(hosts: Sequence[Host], asked: Asked) -> Iterator[tuple[Host, Hardware]]:
+    """Hosts of a known model that is asked for; a virtual machine's counters are its host's."""
+    for host in hosts:
+        hardware = Hardware.of(host.facts)
+        if hardware is None or hardware.device_class is DeviceClass.VIRTUAL_MACHINE:
+            continue
+        if asked.names(hardware):
+            yield host, hardware
+
+
+def _outcome(key: tuple[Hardware, str], units: Sequence[Unit], reference: Reference) -> Outcome:
+    hardware, quantity = key
+    if quantity not in STANDBY.values():
+        return wall_outcome(hardware, quantity.removeprefix(WALL), units, reference)
+    return standby_outcome(hardware, quantity, units, reference)
+
+
+def _best(units: Mapping[str, Mapping[str, Unit]]) -> list[Unit]:
+    """Of each unit the samples of the meter that the ladder takes first."""
+    return [kinds[min(kinds, key=_preference)] for _, kinds in sorted(units.items())]
+
+
+def _kinds(units: Mapping[str, Mapping[str, Unit]]) -> tuple[str, int]:
+    """(their names, the largest gain error) of the meters that `_best` took."""
+    kinds = sorted({min(kinds, key=_preference) for kinds in units.values()})
+    return "+".join(kinds), max(map(meter_u_ppm, kinds))
+
+
+def _preference(kind: str) -> int:
+    return 0 if kind in (FILE, BATTERY) else METERS[PointKind(kind)][0]
+
+
+def _without_names(outcome: Outcome, people: set[str], settings: CollectorSettings) -> Outcome:
+    """Machines of persons are nowhere named, and a fit stands on as many of them as any figure does."""
+    left_out = tuple((name, why) for name, why in outcome.left_out if name not in people)
+    refused, k = outcome.refused, settings.reporting.k_anonymity
+    if people and outcome.kept is not None and outcome.kept.provenance.units < k:
+        refused = f"fewer than {k} machines stand behind it: reporting.k_anonymity"
+    elif people and outcome.kept is None:
+        refused = "no machine has a line of its own: too few hours on battery, or the load hardly changed"
+    return replace(outcome, left_out=left_out, refused=refused)
+
+
+def _clock_records(reader: ReferenceReader, host: Host, asked: Asked) -> Iterator[StoredRecord]:
+    start, end = ((day.toordinal() - _EPOCH_DAY) * MILLISECONDS_PER_DAY for day in (asked.first, asked.end))
+    for record in reader.records(host.host_id, Grain.HOUR, start, end):
+        yield StoredRecord(*record)
+
+
+def _dated_records(reader: ReferenceReader, host: Host, asked: Asked) -> Iterator[StoredRecord]:
+    """Records of workstations: days, and the open band's weeks; each at the noon of its first day."""
+    for grain in (Grain.DAY, Grain.WEEK):
+        for start, milliseconds, cells in reader.records(
+            host.host_id, grain, asked.first.toordinal(), asked.end.toordinal()
+        ):
+            noon = (start - _EPOCH_DAY) * MILLISECONDS_PER_DAY + MILLISECONDS_PER_DAY // 2
+            yield StoredRecord(noon, milliseconds, cells)
+
+
+def _records_beside(reader: ReferenceReader, host: Host, readings: Sequence[Reading]) -> list[StoredRecord]:
+    start = readings[0].start - readings[0].start % MILLISECONDS_PER_HOUR
+    end = readings[-1].end + 1
+    return [StoredRecord(*record) for record in reader.records(host.host_id, Grain.HOUR, start, end)]
+
+
+def _units(
+    found: Mapping[str, Sequence[Reading]], names: Mapping[str, str], hosts: Sequence[Host]
+) -> list[tuple[str, Host, Hardware]]:
+    """Each unit of the file with its machine. Raises UsageError, which names the row it was met in first."""
+    units: list[tuple[str, Host, Hardware]] = []
+    taken: dict[int, str] = {}
+    for name, readings in found.items():
+        where = f"row {min(one.row for one in readings)}, column unit: '{name}'"
+        try:
+            host = one_host(hosts, names.get(name, name))
+        except AdminError as error:
+            raise UsageError(f"{where}: {error}; or give --unit '{name}=HOST'") from error
+        if host.host_id in taken:
+            raise UsageError(f"{where} is the same machine as '{taken[host.host_id]}'")
+        taken[host.host_id] = name
+        if host.population is Population.WORKSTATION:
+            raise UsageError(
+                f"{where} is a workstation: its records have no clock; enrol a stock or lab machine of the model as a server"
+            )
+        hardware = Hardware.of(host.facts)
+        if hardware is None or hardware.device_class is DeviceClass.VIRTUAL_MACHINE:
+            raise UsageError(
+                f"{where} has no known vendor and model, or is virtual: a model is what is calibrated"
+            )
+        units.append((name, host, hardware))
+    return units
+
+
+def _content(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise CollectorError(f"cannot read {file}: {error.strerror}") from error
+
+
+def _zone(name: str | None) -> ZoneInfo | None:
+    try:
+        return None if name is None else ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise UsageError(f"--time-zone '{name}' is none: write it like Europe/Paris") from error
+
+
+def _date(option: str, text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
+
+
+def _name(host: Host) -> str:
+    return host.agent_id.hex()[:12]

@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A server's energy, shared between its services and guests (pure, integers only). SENSORS.md, Attribution; docs/attribution.md.
+
+Each hour on its own: what the machine drew while on = an idle part, which nobody's work causes, and a dynamic part, which is
+shared in proportion to the CPU time of that hour. A convention, not a measurement: nothing meters a service.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from veilleuse.collector.attributed import Attribution, Basis, HostHour, IdlePower, Share, Why
+from veilleuse.collector.derive.counters import ON_STATES, scaled
+from veilleuse.collector.derive.loadmodel import rest_microwatts
+from veilleuse.collector.derive.priors import MILLION
+from veilleuse.collector.figures import EnergySums
+from veilleuse.collector.model import MachineFacts
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.sums import apportion
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import State
+
+OBSERVED_MILLISECONDS: Final = MILLISECONDS_PER_HOUR
+"""Of on-idle time, by one method, before its mean power is believed to be the machine's idle power: an hour, ours."""
+MODELLED: Final = frozenset({Method.LOAD_MODELLED, Method.CLASS_DEFAULT})
+"""Energy that is the load model's: its idle power is then the model's own."""
+_REST: Final = ""
+"""Beside the names of units: what is left of the system."""
+
+
+def attribution(hours: Sequence[HostHour], machine: MachineFacts) -> Attribution:
+    """Share the energy of one machine's hours."""
+    powers = idle_powers(hours, machine)
+    sums = _Sums()
+    for hour in hours:
+        sums.add(hour, powers, machine)
+    every = [(state, method, one) for hour in hours for (state, method), one in hour.energies.items()]
+    return Attribution(
+        energy_millijoules=sum(one.energy_millijoules for _, _, one in every),
+        uncertainty_millijoules=sum(one.uncertainty_millijoules for _, _, one in every),
+        not_on_millijoules=sum(one.energy_millijoules for state, _, one in every if state not in ON_STATES),
+        idle=dict(sums.idle),
+        units={name: Share(spent, sums.energies[name]) for name, spent in sums.spent.items() if name},
+        rest=Share(sums.spent[_REST], sums.energies[_REST]),
+        not_attributed={why: energy for why, energy in sums.lost.items() if energy},
+        powers=powers,
+        methods=_by_method((method, one) for _, method, one in every),
+        on_milliseconds=sum(hour.on_milliseconds for hour in hours),
+        derived_milliseconds=sum(one.milliseconds for state, _, one in every if state in ON_STATES),
+        shared_milliseconds=sums.shared_milliseconds,
+    )
+
+
+class _Sums:
+    """What the hours add up to."""
+
+    def __init__(self) -> None:
+        self.idle: Counter[tuple[Method, Basis]] = Counter()
+        self.spent: Counter[str] = Counter()
+        """Unit, or _REST, → CPU ms."""
+        self.energies: Counter[str] = Counter()
+        """The same → mJ."""
+        self.lost: Counter[Why] = Counter()
+        self.shared_milliseconds = 0
+
+    def add(self, hour: HostHour, powers: Mapping[Method, IdlePower], machine: MachineFacts) -> None:
+        """One hour: every millijoule of its time on goes to one place."""
+        dynamic = 0
+        for method, basis, at_rest, more in _split(hour, powers, machine):
+            if basis is None:
+                self.lost[Why.NO_IDLE_POWER] += more
+            else:
+                self.idle[method, basis] += at_rest
+                dynamic += more
+        weights = _weights(hour, machine)
+        if isinstance(weights, Why):
+            self.lost[weights] += dynamic
+            return
+        self.shared_milliseconds += hour.on_milliseconds
+        parts = apportion(dynamic, list(weights.values()))
+        for (name, spent), part in zip(weights.items(), parts, strict=True):
+            self.spent[name] += spent
+            self.energies[name] += part
+
+
+def idle_powers(hours: Iterable[HostHour], machine: MachineFacts) -> dict[Method, IdlePower]:
+    """Idle power of an on-active hour, by the method its energy is known by; a method is missing where nobody can tell.
+
+    Measured energy: what the same method says of the machine's own on-idle time in the period, an hour of it at least; else
+    the load model's power at no load. Modelled energy: always the latter, since that is what was added up.
+    """
+    seen: dict[Method, EnergySums] = {}
+    methods: set[Method] = set()
+    for hour in hours:
+        for (state, method), sums in hour.energies.items():
+            methods |= {method} if state in ON_STATES else set()
+            if state is State.ON_IDLE:
+                seen[method] = seen.get(method, EnergySums()) + sums
+    at_rest = rest_microwatts(machine, State.ON_ACTIVE)
+    powers: dict[Method, IdlePower] = {}
+    for method in sorted(methods):
+        sums = seen.get(method, EnergySums())
+        if method not in MODELLED and sums.milliseconds >= OBSERVED_MILLISECONDS:
+            microwatts = scaled(sums.energy_millijoules * MILLION, sums.milliseconds)
+            powers[method] = IdlePower(Basis.OBSERVED, microwatts)
+        elif at_rest is not None:
+            powers[method] = IdlePower(Basis.MODEL if method in MODELLED else Basis.CLASS, at_rest)
+    return powers
+
+
+def _split(
+    hour: HostHour, powers: Mapping[Method, IdlePower], machine: MachineFacts
+) -> Iterable[tuple[Method, Basis | None, int, int]]:
+    """(method, basis, idle mJ, dynamic mJ) of the hour's time on; basis None = all of it is dynamic or not, nobody knows."""
+    for (state, method), sums in hour.energies.items():
+        if state not in ON_STATES:
+            continue
+        energy, power = sums.energy_millijoules, powers.get(method)
+        if power is None:
+            yield method, None, 0, energy
+            continue
+        microwatts: int | None = power.microwatts
+        if state is State.ON_IDLE:
+            # Observed: the mean of just this time. Noise around it is no work of anybody's.
+            microwatts = None if power.basis is Basis.OBSERVED else rest_microwatts(machine, state)
+        at_rest = energy if microwatts is None else min(energy, scaled(microwatts * sums.milliseconds))
+        yield method, power.basis, at_rest, energy - at_rest
+
+
+def _weights(hour: HostHour, machine: MachineFacts) -> dict[str, int] | Why:
+    """CPU ms of each unit, and of the rest of the system; or why that cannot be told."""
+    if not hour.units:
+        return Why.NO_UNITS
+    if machine.cpu_count is None or 2 * hour.cpu_covered_milliseconds < hour.on_milliseconds:
+        return Why.NO_LOAD
+    units = sum(hour.units.values())
+    busy = 0
+    if hour.cpu_covered_milliseconds:
+        # Where the load is missing for a while, it is taken for that of the other time.
+        product = hour.cpu_busy_milliseconds * machine.cpu_count * hour.on_milliseconds
+        busy = scaled(product, hour.cpu_covered_milliseconds)
+    # Units are clocked by the scheduler, the whole by samples of the timer: their sum may be the larger.
+    weights = {**hour.units, _REST: max(0, busy - units)}
+    return weights if any(weights.values()) else Why.NO_WORK
+
+
+def _by_method(energies: Iterable[tuple[Method, EnergySums]]) -> dict[Method, int]:
+    found: Counter[Method] = Counter()
+    for method, sums in energies:
+        found[method] += sums.energy_millijoules
+    return dict(found)

@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Shared meters: what an agent read of them, and one machine's part laid over the cells of its hour (pure). docs/decisions/0026.
+
+Integers: what a machine is given over a whole hour is what its cells get, to the millijoule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from veilleuse.collector.derive import priors
+from veilleuse.collector.derive.counters import METERS, best_meter
+from veilleuse.collector.derive.loadmodel import part
+from veilleuse.collector.derive.wall import merged, within
+from veilleuse.collector.metering import SUBJECT_PREFIX, MeterReading, SharedEnergy
+from veilleuse.collector.model import Cell, Point, RecordCells, WallEnergy
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.sums import apportion
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import Boundary
+
+Parts = tuple[WallEnergy, ...]
+
+
+def readings(records: Iterable[RecordCells]) -> tuple[MeterReading, ...]:
+    """What the records of one hour say of shared meters: one reading a meter.
+
+    A meter's several points are several views of it: the one that bears its name counts, else the one that covers most.
+    """
+    seen: defaultdict[Point, list[int]] = defaultdict(lambda: [0, 0])
+    for record in records:
+        for cell in record.cells:
+            for point, energy, covered in cell.energies:
+                if point.subject.startswith(SUBJECT_PREFIX):
+                    seen[point][0] += energy
+                    seen[point][1] += covered
+    best: dict[str, tuple[tuple[bool, int, str, str], MeterReading]] = {}
+    for point, (energy, covered) in seen.items():
+        name = point.subject.removeprefix(SUBJECT_PREFIX)
+        if point.boundary is not Boundary.WALL or point.kind not in METERS or covered <= 0:
+            continue
+        covered = min(covered, MILLISECONDS_PER_HOUR)
+        order = (point.domain != name, -covered, point.domain, point.kind.value)
+        if name not in best or order < best[name][0]:
+            best[name] = (order, MeterReading(name, point.kind, energy, covered))
+    return tuple(reading for _, (_, reading) in sorted(best.items()))
+
+
+def u_ppm(shared: SharedEnergy) -> int:
+    """Standard uncertainty of a machine's part: the meter's, and the share's where there is one."""
+    _, meter = METERS[shared.kind]
+    return meter if shared.whole else round(math.hypot(meter, priors.SHARE_U_PPM))
+
+
+def of_time(shared: SharedEnergy, milliseconds: int) -> tuple[int, int]:
+    """(mJ, ms covered) of `milliseconds` that a machine reported of the hour: all of it where it reported all.
+
+    What it did not report is not observed, and its energy is not given to other hours.
+    """
+    hour = max(MILLISECONDS_PER_HOUR, milliseconds)
+    covered = shared.covered_milliseconds * milliseconds // hour
+    return (shared.energy_millijoules * milliseconds // hour, covered) if covered else (0, 0)
+
+
+def laid_over(cells: Sequence[tuple[Cell, Parts]], shared: SharedEnergy | None) -> list[Parts]:
+    """The cells' parts with the shared meter on its rung of the ladder.
+
+    Its energy is split in proportion to what the other rungs say of each cell: a meter that sees an hour does not see that
+    most of it was drawn while the machine was on. A cell of which they say nothing gets the others' mean power. A meter of
+    the machine alone that is as good or better, and covers as much, goes first.
+    """
+    parts = [one for _, one in cells]
+    if shared is None:
+        return parts
+    lengths = [cell.milliseconds for cell, _ in cells]
+    energy, covered = of_time(shared, sum(lengths))
+    if not covered or _own_goes_first(cells, shared, covered):
+        return parts
+    energies = apportion(energy, _weights(cells))
+    times = apportion(covered, lengths)
+    u = u_ppm(shared)
+    found: list[Parts] = []
+    for (cell, own), share, time in zip(cells, energies, times, strict=True):
+        metered = part(Method.METERED, share, u, time)
+        rest = _left_over(own, cell.milliseconds, cell.milliseconds - time)
+        found.append(merged((metered, *rest)))
+    return _keeping_all(found, energies)
+
+
+def _keeping_all(found: list[Parts], energies: Sequence[int]) -> list[Parts]:
+    """A cell too short for a millisecond of the meter's time may still have a millijoule of its energy: it goes to another."""
+    lost = sum(
+        energy
+        for parts, energy in zip(found, energies, strict=True)
+        if not any(one.method is Method.METERED for one in parts)
+    )
+    for index, parts in enumerate(found):
+        if lost and parts and parts[0].method is Method.METERED:
+            first = parts[0]
+            more = WallEnergy(
+                first.method,
+                first.energy_millijoules + lost,
+                first.uncertainty_millijoules,
+                first.milliseconds,
+            )
+            found[index] = (more, *parts[1:])
+            lost = 0
+    return found
+
+
+def _own_goes_first(cells: Sequence[tuple[Cell, Parts]], shared: SharedEnergy, covered: int) -> bool:
+    rank, _ = METERS[shared.kind]
+    own = [meter for cell, _ in cells if (meter := best_meter(cell)) and METERS[meter.kind][0] <= rank]
+    return sum(meter.covered_milliseconds for meter in own) >= covered
+
+
+def _weights(cells: Sequence[tuple[Cell, Parts]]) -> list[int]:
+    """Model energies; the mean power of the others × its time where there is none, time where there is none at all."""
+    energies = [sum(one.energy_millijoules for one in parts) for _, parts in cells]
+    known = sum(cell.milliseconds for cell, parts in cells if parts)
+    whole = sum(energies)
+    if not whole or not known:
+        return [cell.milliseconds for cell, _ in cells]
+    return [
+        energy * known if parts else whole * cell.milliseconds
+        for (cell, parts), energy in zip(cells, energies, strict=True)
+    ]
+
+
+def _left_over(parts: Parts, whole: int, left: int) -> Parts:
+    """The parts of a cell of `whole` milliseconds as they are over `left` of them."""
+    if left <= 0:
+        return ()
+    return tuple(within(one, one.milliseconds * left // whole) for one in parts)

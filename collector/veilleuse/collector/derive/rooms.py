@@ -1,0 +1,297 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Rooms: a tree of meters over a period → machines, UPS loss, overhead, and what no meter sees (pure). METHOD.md §3.
+
+Hour by hour, in integers: what a meter counts = what its children count + what is its machines' + what is left over.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from veilleuse.collector.derive import priors
+from veilleuse.collector.derive.counters import scaled
+from veilleuse.collector.metering import (
+    WHOLE_PPM,
+    DeclaredMeter,
+    MeterBoundary,
+    Metering,
+    MeterReading,
+    MeterShare,
+    Pue,
+)
+
+Hours = Mapping[str, Mapping[int, MeterReading]]
+"""Meter → hour (Unix ms) → what was read."""
+
+RESIDUAL_ERROR_PPM: Final = -50_000
+"""Children that count 5 % more than what feeds them: METHOD.md §3."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeBalance:
+    """One meter against what hangs below it, over the hours in which all of them were read. Millijoules."""
+
+    meter: str
+    boundary: MeterBoundary
+    energy_millijoules: int
+    children_millijoules: int
+    machines_millijoules: int
+    """Of machines that declare a share of this very meter."""
+    hours: int
+    hours_left_out: int
+    """Read of this meter, but not of all its children: compared with nothing."""
+
+    @property
+    def residual_millijoules(self) -> int:
+        """What nothing below explains; negative where the children count more."""
+        return self.energy_millijoules - self.children_millijoules - self.machines_millijoules
+
+    @property
+    def residual_ppm(self) -> int | None:
+        """Of its own energy; None when it has none."""
+        if not self.energy_millijoules:
+            return None
+        return self.residual_millijoules * WHOLE_PPM // self.energy_millijoules
+
+    @property
+    def is_wrong(self) -> bool:
+        """Below −5 %: a meter, a share or the tree is wrong."""
+        ppm = self.residual_ppm
+        return self.residual_millijoules < 0 if ppm is None else ppm < RESIDUAL_ERROR_PPM
+
+
+@dataclass(frozen=True, slots=True)
+class RoomBalance:
+    """One room over one period, in millijoules ≥ 0; None = not known, never zero."""
+
+    room: str
+    it_millijoules: int
+    """All machines, at the PUE's metering point where a PUE is declared."""
+    machines_millijoules: int
+    """Of them, those that declare a share."""
+    other_room_millijoules: int
+    """Of them, the rest: network, storage, what nobody declared."""
+    ups_loss_millijoules: int | None
+    """0 with a PUE, which contains it."""
+    overhead_millijoules: int | None
+    overhead: str
+    """measured, pue or not_included."""
+    overhead_u_millijoules: int
+    """Standard uncertainty of the overhead by PUE."""
+    sensitivity_millijoules: int | None
+    """What the overhead would be at a PUE of 1.55, where it is not included."""
+    nodes: tuple[NodeBalance, ...]
+    notes: tuple[str, ...] = ()
+
+
+def node_balance(
+    meter: DeclaredMeter, children: Sequence[DeclaredMeter], hours: Hours, shares_ppm: Mapping[int, int]
+) -> NodeBalance:
+    """`shares_ppm`: hour → what machines have of this meter, together; none = 0.
+
+    Where children were read for a part of an hour only, all count over the time that all of them cover.
+    """
+    own = hours.get(meter.meter, {})
+    energy = below = machines = compared = 0
+    for hour, read in own.items():
+        others = [hours.get(child.meter, {}).get(hour) for child in children]
+        known = [one for one in others if one is not None]
+        if len(known) < len(others):
+            continue
+        common = min(one.covered_milliseconds for one in (read, *known))
+        compared += 1
+        mine = _within(read, common)
+        energy += mine
+        below += sum(_within(one, common) for one in known)
+        machines += mine * shares_ppm.get(hour, 0) // WHOLE_PPM
+    return NodeBalance(meter.meter, meter.boundary, energy, below, machines, compared, len(own) - compared)
+
+
+def room_balance(room: str, declared: Metering, hours: Hours, day_of: Mapping[int, int]) -> RoomBalance:
+    """`day_of`: hour → day number in the meters' site, for each hour of the period.
+
+    The UPS's loss and what is left over appear once: a loss that is known is taken out of what is left over.
+    """
+    tree = _Tree(room, declared)
+    sums = _Sums()
+    nodes = []
+    for meter in tree.meters:
+        shares = {hour: tree.share_ppm(meter.meter, day_of[hour]) for hour in hours.get(meter.meter, {})}
+        node = node_balance(meter, tree.children(meter), hours, shares)
+        nodes.append(node)
+        _book(tree, meter, node, sums)
+    it = sums.machines + max(0, sums.other)
+    balance = RoomBalance(
+        room,
+        it_millijoules=it,
+        machines_millijoules=sums.machines,
+        other_room_millijoules=max(0, sums.other),
+        ups_loss_millijoules=sums.loss,
+        overhead_millijoules=None if sums.overhead is None else max(0, sums.overhead),
+        overhead="not_included" if sums.overhead is None else "measured",
+        overhead_u_millijoules=0,
+        sensitivity_millijoules=None if sums.overhead is not None else _over(it, priors.SENSITIVITY_PUE_PPM),
+        nodes=tuple(nodes),
+        notes=tuple(sums.notes),
+    )
+    days = frozenset(day_of.values())
+    pues = [
+        pue
+        for pue in declared.pues
+        if pue.room == room
+        and any(pue.valid_from.toordinal() <= day <= pue.valid_to.toordinal() for day in days)
+    ]
+    return _with_pue(balance, tree, hours, day_of, pues) if pues else balance
+
+
+@dataclass(slots=True)
+class _Sums:
+    """While the tree is walked."""
+
+    machines: int = 0
+    other: int = 0
+    loss: int | None = None
+    overhead: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def lose(self, energy: int) -> None:
+        self.loss = (self.loss or 0) + energy
+
+    def cool(self, energy: int) -> None:
+        self.overhead = (self.overhead or 0) + energy
+
+
+class _Tree:
+    """The meters of one room."""
+
+    def __init__(self, room: str, declared: Metering) -> None:
+        self.meters = [meter for meter in declared.meters if meter.room == room]
+        names = {meter.meter for meter in self.meters}
+        self._shares: defaultdict[str, list[MeterShare]] = defaultdict(list)
+        for share in declared.shares:
+            self._shares[share.meter].append(share)
+        self._children: defaultdict[str, list[DeclaredMeter]] = defaultdict(list)
+        for meter in self.meters:
+            if meter.parent in names:
+                self._children[str(meter.parent)].append(meter)
+
+    def children(self, meter: DeclaredMeter) -> list[DeclaredMeter]:
+        return self._children[meter.meter]
+
+    def share_ppm(self, meter: str, day: int) -> int:
+        return sum(
+            share.share_ppm
+            for share in self._shares[meter]
+            if share.valid_from.toordinal() <= day <= share.valid_to.toordinal()
+        )
+
+    def highest(self, boundary: MeterBoundary) -> list[DeclaredMeter]:
+        """Meters of a boundary that hang below no other of it."""
+        by_name = {meter.meter: meter for meter in self.meters}
+
+        def above(meter: DeclaredMeter) -> Iterable[DeclaredMeter]:
+            parent = by_name.get(meter.parent or "")
+            while parent is not None:
+                yield parent
+                parent = by_name.get(parent.parent or "")
+
+        return [
+            meter
+            for meter in self.meters
+            if meter.boundary is boundary and all(one.boundary is not boundary for one in above(meter))
+        ]
+
+
+def _book(tree: _Tree, meter: DeclaredMeter, node: NodeBalance, sums: _Sums) -> None:
+    """What one meter adds: its machines, and where what is left over belongs."""
+    children = tree.children(meter)
+    sums.machines += node.machines_millijoules
+    if node.is_wrong and children:
+        sums.notes.append(f"{meter.meter}: what hangs below it counts more than 5 % more than it does")
+    if node.hours_left_out:
+        sums.notes.append(f"{meter.meter}: {node.hours_left_out} hours without all meters below it")
+    left = max(0, node.residual_millijoules)
+    if meter.boundary is MeterBoundary.OVERHEAD:
+        sums.cool(node.energy_millijoules)
+    elif meter.boundary is MeterBoundary.FACILITY:
+        sums.cool(left) if children else sums.notes.append(f"{meter.meter}: nothing is declared below it")
+    elif meter.boundary is MeterBoundary.UPS_INPUT and _is_ups(children):
+        sums.lose(left)
+    elif meter.boundary is MeterBoundary.UPS_INPUT and meter.efficiency_ppm is not None:
+        loss = min(left, node.energy_millijoules - scaled(node.energy_millijoules * meter.efficiency_ppm))
+        sums.lose(loss)
+        sums.other += left - loss
+    else:
+        sums.other += left
+    if meter.boundary is MeterBoundary.UPS_OUTPUT:
+        _book_output(tree, meter, node, sums)
+
+
+def _book_output(tree: _Tree, meter: DeclaredMeter, node: NodeBalance, sums: _Sums) -> None:
+    """The loss of a UPS that is metered at its output alone: by its declared efficiency, out of what is left over above."""
+    above = next((one for one in tree.meters if one.meter == meter.parent), None)
+    if above is not None and above.boundary is MeterBoundary.UPS_INPUT:
+        return
+    if meter.efficiency_ppm is None:
+        sums.notes.append(f"{meter.meter}: the loss of the UPS is not known")
+        return
+    loss = scaled(node.energy_millijoules * WHOLE_PPM, meter.efficiency_ppm) - node.energy_millijoules
+    sums.lose(loss)
+    if above is not None and above.boundary is MeterBoundary.FACILITY:
+        sums.cool(-loss)
+    elif above is not None:
+        sums.other -= loss
+
+
+def _is_ups(children: Sequence[DeclaredMeter]) -> bool:
+    return bool(children) and all(child.boundary is MeterBoundary.UPS_OUTPUT for child in children)
+
+
+def _with_pue(
+    balance: RoomBalance, tree: _Tree, hours: Hours, day_of: Mapping[int, int], pues: Sequence[Pue]
+) -> RoomBalance:
+    """IT at the PUE's metering point, the UPS's loss inside the PUE, for the days it is declared for."""
+    it = overhead = without = 0
+    for pue in pues:
+        first, last = pue.valid_from.toordinal(), pue.valid_to.toordinal()
+        inside = [hour for hour, day in day_of.items() if first <= day <= last]
+        energy = sum(
+            read.energy_millijoules
+            for meter in tree.highest(pue.point)
+            for hour in inside
+            if (read := hours.get(meter.meter, {}).get(hour)) is not None
+        )
+        it += energy
+        overhead += _over(energy, pue.pue_ppm)
+        without += len(inside)
+    if not it:
+        nothing = "no meter was read at the PUE's metering point"
+        return replace(balance, notes=(*balance.notes, nothing))
+    notes = balance.notes
+    if without < len(day_of):
+        notes += (f"{len(day_of) - without} hours of the period have no PUE: they are not in it",)
+    return replace(
+        balance,
+        it_millijoules=it,
+        other_room_millijoules=max(0, it - balance.machines_millijoules),
+        ups_loss_millijoules=0,
+        overhead_millijoules=overhead,
+        overhead="pue",
+        overhead_u_millijoules=scaled(overhead * priors.PUE_U_PPM),
+        sensitivity_millijoules=None,
+        notes=notes,
+    )
+
+
+def _over(energy: int, pue_ppm: int) -> int:
+    return scaled(energy * (pue_ppm - WHOLE_PPM))
+
+
+def _within(read: MeterReading, common: int) -> int:
+    if read.covered_milliseconds == common:
+        return read.energy_millijoules
+    return scaled(read.energy_millijoules * common, read.covered_milliseconds)

@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Energy of external screens, apart from the machine's (pure). METHOD.md §3; internal panels are the machine's own.
+
+Only what agents count is derived: the time screens are on. What they draw while they are off or asleep comes with the
+inventory, which says how many there are: `standby_millijoules` waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from veilleuse.collector.derive import priors
+from veilleuse.collector.derive.counters import scaled
+from veilleuse.collector.derive.loadmodel import part
+from veilleuse.collector.derive.meters import of_time, u_ppm
+from veilleuse.collector.metering import Shared
+from veilleuse.collector.model import Cell, WallEnergy
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.sums import apportion
+
+
+def screen_energies(cells: Sequence[Cell], shared: Shared) -> list[WallEnergy | None]:
+    """Per cell, the energy of the machine's external screens; None where nothing is known.
+
+    Milliseconds are display-milliseconds. Screens on a declared plug are metered or not known, never modelled: `milliseconds`
+    is then time the meter covers.
+    """
+    if not shared.monitor_declared:
+        return [_modelled(cell) for cell in cells]
+    if shared.monitor is None or not cells:
+        return [None] * len(cells)
+    lengths = [cell.milliseconds for cell in cells]
+    energy, covered = of_time(shared.monitor, sum(lengths))
+    if not covered:
+        return [None] * len(cells)
+    on = [sum(cell.display_milliseconds) for cell in cells]
+    energies = apportion(energy, on if any(on) else lengths)
+    times = apportion(covered, lengths)
+    u = u_ppm(shared.monitor)
+    return [
+        part(Method.METERED, one, u, time) if one or time else None
+        for one, time in zip(energies, times, strict=True)
+    ]
+
+
+def standby_millijoules(screen_milliseconds: int, on_milliseconds: int) -> int:
+    """Σ over known screens of their time not on × standby power; both sums over the same screens, ms ≥ 0."""
+    return scaled(max(0, screen_milliseconds - on_milliseconds) * priors.SCREEN_STANDBY_MICROWATTS)
+
+
+def _modelled(cell: Cell) -> WallEnergy | None:
+    on = sum(cell.display_milliseconds)
+    if not on:
+        return None
+    products = [
+        power * milliseconds
+        for power, milliseconds in zip(priors.SCREEN_MICROWATTS, cell.display_milliseconds, strict=True)
+    ]
+    errors = sum(product * u for product, u in zip(products, priors.SCREEN_U_PPM, strict=True))
+    return WallEnergy(
+        Method.LOAD_MODELLED, scaled(sum(products)), scaled(errors, priors.MILLION * priors.MILLION), on
+    )

@@ -1,0 +1,127 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The attribution report: one row a part of one server's energy, and their total."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from veilleuse.collector.attributed import Attribution, Basis, Share, Why
+from veilleuse.collector.report import Document, Row, Value
+from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIJOULES_PER_KWH
+
+COLUMNS: Final = (
+    "part",
+    "name",
+    "energy_millijoules",
+    "kwh",
+    "share_of_energy",
+    "share_of_dynamic",
+    "cpu_milliseconds",
+    "method",
+    "basis",
+    "idle_power_watts",
+    "why",
+    "data",
+)
+ASSUMPTIONS: Final = (
+    "Parts sum to the total exactly, in millijoules: not_on + idle + services + guests + rest_of_system + not_attributed.",
+    "The dynamic part of an hour is shared by the CPU time of that hour: a convention. Nothing meters a service.",
+    "Memory, disks, network and GPUs are shared as if they followed the processors. No interval is given for a part.",
+    "The idle part is nobody's: it is there whatever runs. A service that is taken away saves at most its dynamic part.",
+    "rest_of_system is CPU time of no service and no guest: the kernel, sessions, containers, other control groups.",
+    "Guests are seen from their host. What an agent inside a guest says is a memo line elsewhere, and is in no part here.",
+    "No part is a person: services without their instance, guests under a pseudonym of this host, sessions never read.",
+)
+_BASIS: Final = {
+    Basis.OBSERVED: "Idle part, observed: all energy of on-idle time, and as much power of on-active time as the machine drew "
+    "on-idle in this period.",
+    Basis.MODEL: "Idle part, model: the load model at no load; the energy itself is that model's.",
+    Basis.CLASS: "Idle part, class: the energy was measured, but the machine was on-idle for less than an hour: the device class's "
+    "power at no load stands in (GSD² 1.5), and never more than was measured.",
+}
+_WHY: Final = {
+    Why.NO_UNITS: "not_attributed, no_units: hours in which no CPU time of units was told (measure.units on the machine).",
+    Why.NO_LOAD: "not_attributed, no_load: the load of the whole machine, or its number of processors, is not known.",
+    Why.NO_IDLE_POWER: "not_attributed, no_idle_power: what the machine draws without load is not known.",
+    Why.NO_WORK: "not_attributed, no_work: energy above the idle part, and no CPU time.",
+}
+_MEMO: Final = (
+    "This is a virtual machine: its host carries the energy, and these figures are in no total of the fleet."
+)
+
+
+def document(found: Attribution, head: dict[str, Value | list[str] | None], *, memo: bool) -> Document:
+    """The report of one machine; `head` says what was asked. `memo`: it is a virtual machine."""
+    data = str(head["data"])
+    notes = [*ASSUMPTIONS, *(_BASIS[basis] for basis in sorted({basis for _, basis in found.idle}))]
+    notes += [_WHY[why] for why in sorted(found.not_attributed)]
+    total = {"part": "total", **_energy(found, found.energy_millijoules), "data": data}
+    return Document(
+        head={
+            "kind": "attribution",
+            **head,
+            "memo": True if memo else None,
+            "energy_uncertainty_millijoules": found.uncertainty_millijoules,
+            "method_mix": _mix(found),
+            "coverage_energy": _ratio(found.derived_milliseconds, found.on_milliseconds),
+            "coverage_units": _ratio(found.shared_milliseconds, found.on_milliseconds),
+        },
+        columns=COLUMNS,
+        tables={"rows": [{**row, "data": data} for row in _rows(found)], "totals": [total]},
+        tabular=("rows", "totals"),
+        assumptions=(*notes, _MEMO) if memo else tuple(notes),
+    )
+
+
+def _rows(found: Attribution) -> list[Row]:
+    rows: list[Row] = []
+    for (method, basis), energy in sorted(found.idle.items()):
+        watts = found.powers[method].microwatts / MICROWATTS_PER_MILLIWATT / 1_000
+        words = {"method": method.value, "basis": basis.value, "idle_power_watts": watts}
+        rows.append({"part": "idle", **_energy(found, energy), **words})
+    ordered = sorted(found.units.items(), key=lambda one: (-one[1].energy_millijoules, one[0]))
+    for kind, part in (("unit", "service"), ("guest", "guest")):
+        rows += [
+            _shared(found, share, part, name.partition(":")[2])
+            for name, share in ordered
+            if name.startswith(f"{kind}:")
+        ]
+    rows.append(_shared(found, found.rest, "rest_of_system"))
+    rows += [
+        {"part": "not_attributed", **_energy(found, energy), "why": why.value}
+        for why, energy in sorted(found.not_attributed.items())
+    ]
+    rows.append({"part": "not_on", **_energy(found, found.not_on_millijoules)})
+    return rows
+
+
+def _shared(found: Attribution, share: Share, part: str, name: str | None = None) -> Row:
+    dynamic = found.rest.energy_millijoules + sum(one.energy_millijoules for one in found.units.values())
+    ratio = _ratio(share.energy_millijoules, dynamic)
+    row: dict[str, Value | None] = {
+        "part": part,
+        "name": name,
+        **_energy(found, share.energy_millijoules),
+        "share_of_dynamic": ratio,
+        "cpu_milliseconds": share.cpu_milliseconds,
+    }
+    return {column: value for column, value in row.items() if value is not None}
+
+
+def _energy(found: Attribution, energy: int) -> dict[str, Value]:
+    ratio = _ratio(energy, found.energy_millijoules)
+    words: dict[str, Value] = {"energy_millijoules": energy, "kwh": energy / MILLIJOULES_PER_KWH}
+    return words if ratio is None else {**words, "share_of_energy": ratio}
+
+
+def _mix(found: Attribution) -> dict[str, float] | None:
+    if not found.energy_millijoules:
+        return None
+    return {
+        method.value: energy / found.energy_millijoules for method, energy in sorted(found.methods.items())
+    }
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What was declared of each site's days, and imported school holidays. Implements ports.Calendars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from veilleuse.collector.model import Site
+from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.timetable import CalendarVersion, Declaration, SchoolPeriod, SchoolZone
+from veilleuse.wire.bands import Calendar, CalendarError
+
+
+class SqliteCalendars:
+    """Short reads and writes; each write is a transaction, or part of the caller's."""
+
+    def __init__(self, data: Database) -> None:
+        """`data`: a writing connection, or for reads alone a reading one."""
+        self._data = data
+
+    def versions(self, site: Site) -> tuple[CalendarVersion, ...]:
+        """Oldest first; the last is what machines are given. Never empty. Raises StoreDamaged."""
+        with self._data.translated():
+            rows = self._data.connection.execute(
+                "SELECT from_day, calendar_json, declaration_json, year FROM calendars WHERE site = ? ORDER BY from_day",
+                (site.site,),
+            ).fetchall()
+        try:
+            if not rows or rows[-1][1] != site.calendar_json:  # a site with another time zone begins again
+                return (CalendarVersion(date.min, Calendar.from_json(site.calendar_json)),)
+            return tuple(map(_version, rows))
+        except CalendarError as error:
+            raise damaged(self._data.path, f"a calendar of site {site.site}: {error}") from error
+
+    def put(self, site: str, versions: Sequence[CalendarVersion]) -> None:
+        """All of a site's, in place of what was there. The caller puts the last one into the site."""
+        with self._data.transaction() as connection:
+            connection.execute("DELETE FROM calendars WHERE site = ?", (site,))
+            connection.executemany(
+                "INSERT INTO calendars (site, from_day, calendar_json, declaration_json, year) VALUES (?, ?, ?, ?, ?)",
+                [
+                    (
+                        site,
+                        version.from_day.toordinal(),
+                        version.calendar.to_json(),
+                        None if version.declaration is None else version.declaration.to_json(),
+                        version.year,
+                    )
+                    for version in versions
+                ],
+            )
+
+    def has_machines(self, site: str) -> bool:
+        """Whether any was ever enrolled there, and not forgotten since."""
+        with self._data.translated():
+            row = self._data.connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM hosts WHERE site = ?)", (site,)
+            ).fetchone()
+        return bool(row[0])
+
+    def school_periods(self) -> tuple[SchoolPeriod, ...]:
+        """The imported ones, sorted."""
+        with self._data.translated():
+            rows = self._data.connection.execute(
+                "SELECT zone, first_day, last_day, name FROM school_holidays ORDER BY zone, first_day"
+            ).fetchall()
+        return tuple(
+            SchoolPeriod(SchoolZone(zone), date.fromordinal(first), date.fromordinal(last), name)
+            for zone, first, last, name in rows
+        )
+
+    def replace_school_periods(self, periods: Sequence[SchoolPeriod]) -> None:
+        """All of them, in place of what was there."""
+        with self._data.transaction() as connection:
+            connection.execute("DELETE FROM school_holidays")
+            connection.executemany(
+                "INSERT INTO school_holidays (zone, first_day, last_day, name) VALUES (?, ?, ?, ?)",
+                [(one.zone.value, one.first.toordinal(), one.last.toordinal(), one.name) for one in periods],
+            )
+
+
+def _version(row: Any) -> CalendarVersion:
+    from_day, calendar, declaration, year = row
+    return CalendarVersion(
+        date.fromordinal(from_day),
+        Calendar.from_json(calendar),
+        None if declaration is None else Declaration.from_json(declaration),
+        year,
+    )

@@ -1,0 +1,216 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Calibrations as they are kept (implements ports.Calibrations), and the records of reference units, read beside the writer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.collector.calibrated import (
+    CalibrationBook,
+    Fit,
+    Hardware,
+    KeptFit,
+    Provenance,
+    StoredFit,
+)
+from veilleuse.collector.codec import cells_from_wire, number
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.model import Cell, Grain, HostId
+from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind
+
+_FIT: Final = (
+    "quantity, base_microwatts, slope_ppm, base_variance, covariance, slope_variance, expansion_ppm, meter_u_ppm,"
+    " floor_u_ppm, ceiling_u_ppm"
+)
+"""In the order of the fields of `Fit`."""
+_COLUMNS: Final = (
+    f"vendor, model, device_class, {_FIT}, provenance_json, calibration_id, applied_unix_milliseconds,"
+    " ended_unix_milliseconds, ended_by, marking"
+)
+_IN_FORCE: Final = "ended_unix_milliseconds IS NULL"
+_PAGE_HOURS: Final = 24
+"""Hours of one host's records read at once: at most 8,640 of ten seconds."""
+
+
+class SqliteCalibrations:
+    """Short reads and writes; each write is a transaction, or part of the caller's."""
+
+    def __init__(self, data: Database) -> None:
+        """`data`: a writing connection, or for reading alone a reading one."""
+        self._data = data
+
+    def book(self) -> CalibrationBook:
+        """What is in force. Raises StoreDamaged."""
+        return CalibrationBook(
+            (one.kept.hardware, one.kept.fit) for one in self._stored(f"WHERE {_IN_FORCE}")
+        )
+
+    def stored(self) -> tuple[StoredFit, ...]:
+        """All that ever were, oldest first. Raises StoreDamaged."""
+        return self._stored("")
+
+    def in_force(self, hardware: Hardware, quantity: str) -> StoredFit | None:
+        """The one that serves this quantity of this model."""
+        where = f"WHERE {_IN_FORCE} AND vendor = ? AND model = ? AND device_class = ? AND quantity = ?"
+        found = self._stored(where, *_key(hardware), quantity)
+        return found[0] if found else None
+
+    def put(self, kept: KeptFit, now_unix_milliseconds: int) -> int:
+        """Into force, in the place of the one before; its id."""
+        before = self.in_force(kept.hardware, kept.fit.quantity)
+        fit = asdict(kept.fit)
+        with self._data.transaction() as connection:
+            if before is not None:
+                self._end(before.calibration_id, now_unix_milliseconds)
+            made = connection.execute(
+                f"INSERT INTO calibrations (vendor, model, device_class, {_FIT}, provenance_json, applied_unix_milliseconds,"
+                f" marking) VALUES ({', '.join('?' * (len(fit) + 5))}, 1)",
+                (
+                    *_key(kept.hardware),
+                    *fit.values(),
+                    json.dumps(asdict(kept.provenance), ensure_ascii=False),
+                    now_unix_milliseconds,
+                ),
+            ).lastrowid
+            if made is None:
+                raise damaged(self._data.path, "a calibration got no number")
+            if before is not None:
+                connection.execute(
+                    "UPDATE calibrations SET ended_by = ?, marking = 0 WHERE calibration_id = ?",
+                    (made, before.calibration_id),
+                )
+        return made
+
+    def withdraw(self, calibration_id: int, now_unix_milliseconds: int) -> StoredFit:
+        """Out of force; the class's prior takes its place. Once more while its periods are not all marked: nothing changes.
+
+        Raises AdminError unless it is in force.
+        """
+        found = {one.calibration_id: one for one in self.stored()}.get(calibration_id)
+        if found is None:
+            raise AdminError(f"no calibration {calibration_id}: see 'veilleuse calibrate list'")
+        if found.ended_unix_milliseconds is None:
+            with self._data.transaction():
+                self._end(calibration_id, now_unix_milliseconds)
+        elif found.ended_by is not None or not found.marking:
+            raise AdminError(f"calibration {calibration_id} is not in force any more")
+        return found
+
+    def mark_dirty(self, host_id: HostId) -> int:
+        """Every period of a host that still has records is derived again. How many of its periods wait now."""
+        with self._data.transaction() as connection:
+            connection.execute(
+                "INSERT INTO dirty (host_id, grain, start) SELECT DISTINCT host_id, grain, bucket FROM records"
+                " WHERE host_id = ? AND grain > 0 ORDER BY bucket ON CONFLICT DO NOTHING",
+                (host_id,),
+            )
+            waiting = connection.execute("SELECT count(*) FROM dirty WHERE host_id = ?", (host_id,))
+            return int(waiting.fetchone()[0])
+
+    def marked(self, calibration_id: int) -> None:
+        """All periods of its machines are marked."""
+        with self._data.transaction() as connection:
+            connection.execute(
+                "UPDATE calibrations SET marking = 0 WHERE calibration_id = ?", (calibration_id,)
+            )
+
+    def periods(self, hosts: Iterable[HostId]) -> int:
+        """How many periods of these hosts `mark_dirty` would mark."""
+        with self._data.translated():
+            return sum(_periods(self._data.connection, host_id) for host_id in hosts)
+
+    def _end(self, calibration_id: int, now_unix_milliseconds: int) -> None:
+        self._data.connection.execute(
+            "UPDATE calibrations SET ended_unix_milliseconds = ?, marking = 1 WHERE calibration_id = ?",
+            (now_unix_milliseconds, calibration_id),
+        )
+
+    def _stored(self, where: str, *values: Any) -> tuple[StoredFit, ...]:
+        with self._data.translated():
+            rows = self._data.connection.execute(
+                f"SELECT {_COLUMNS} FROM calibrations {where} ORDER BY calibration_id", values
+            ).fetchall()
+        try:
+            return tuple(map(_from_row, rows))
+        except (ValueError, TypeError) as error:
+            raise damaged(self._data.path, f"a calibration in it: {error}") from error
+
+
+class ReferenceReader:
+    """Records of reference units, on a connection of its own; for one thread."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
+        self._data = Database(directory / DATA_FILE, writing=False)
+        try:
+            require_current(self._data, "data")
+        except BaseException:
+            self._data.close()
+            raise
+        self.calibrations = SqliteCalibrations(self._data)
+
+    def hosts_with(self, kinds: Iterable[PointKind], boundary: Boundary | None = None) -> frozenset[HostId]:
+        """Those that ever sent a point of the machine itself of one of these kinds."""
+        words = [number(kind) for kind in kinds]
+        sql = (
+            "SELECT DISTINCT host_id FROM host_points JOIN points USING (point_id) WHERE subject = 'machine'"
+            f" AND kind IN ({', '.join('?' * len(words))})"
+        )
+        if boundary is not None:
+            sql += f" AND boundary = {number(boundary)}"
+        with self._data.translated():
+            return frozenset(HostId(row[0]) for row in self._data.connection.execute(sql, words))
+
+    def records(
+        self, host_id: HostId, grain: Grain, start: int, end: int
+    ) -> Iterator[tuple[int, int, tuple[Cell, ...]]]:
+        """(start, milliseconds, cells) of a host's records with start ≤ bucket < end (as in Grain), in the order of time.
+
+        A day of hours is one snapshot: the WAL can begin again in between.
+        """
+        step = _PAGE_HOURS * MILLISECONDS_PER_HOUR if grain is Grain.HOUR else max(1, end - start)
+        for page in range(start, end, step):
+            with self._data.translated():
+                rows = self._data.connection.execute(
+                    "SELECT start, milliseconds, wire FROM records WHERE host_id = ? AND grain = ? AND bucket >= ?"
+                    " AND bucket < ? ORDER BY start, record_id",
+                    (host_id, int(grain), page, min(page + step, end)),
+                ).fetchall()
+            for at, milliseconds, wire in rows:
+                yield at, milliseconds, cells_from_wire(wire)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._data.close()
+
+
+def _periods(connection: Any, host_id: HostId) -> int:
+    with closing(
+        connection.execute(
+            "SELECT count(*) FROM (SELECT DISTINCT grain, bucket FROM records WHERE host_id = ? AND grain > 0)",
+            (host_id,),
+        )
+    ) as cursor:
+        return int(cursor.fetchone()[0])
+
+
+def _key(hardware: Hardware) -> tuple[str, str, str]:
+    return hardware.vendor, hardware.model, hardware.device_class.value
+
+
+def _from_row(row: Any) -> StoredFit:
+    vendor, model, device_class, *fit, provenance, calibration_id, applied, ended, ended_by, marking = row
+    kept = KeptFit(
+        Hardware(vendor, model, DeviceClass(device_class)), Fit(*fit), Provenance(**json.loads(provenance))
+    )
+    return StoredFit(calibration_id, kept, applied, ended, ended_by, bool(marking))

@@ -1,0 +1,303 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Shared meters: what is declared, what was read, what is whose. Implements ports.MeteringStore; in the writer's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.codec import POINT_KINDS, number
+from veilleuse.collector.metering import (
+    NOT_SHARED,
+    WHOLE_PPM,
+    DeclaredMeter,
+    MeterBoundary,
+    Metering,
+    MeterReading,
+    MeterShare,
+    PsysCheck,
+    Pue,
+    Shared,
+    SharedEnergy,
+    SharePart,
+)
+from veilleuse.collector.model import DirtyPeriod, Grain, HostId
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.days import civil_day
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.wire.ladder import METER_KINDS
+from veilleuse.wire.sums import apportion
+
+_BEST_HOUR: Final = (
+    "SELECT kind, energy_millijoules, covered_milliseconds FROM meter_hours WHERE meter = ? AND start = ?"
+    " ORDER BY covered_milliseconds DESC, host_id LIMIT 1"
+)
+"""Two agents that read one meter are two views of it: the one that covers more of the hour counts."""
+_OF_HOST: Final = (
+    "SELECT meter, part, time_zone, from_day, to_day FROM meter_shares JOIN meters USING (meter)"
+    " JOIN sites USING (site) WHERE host_id = ?"
+)
+_OF_METER: Final = (
+    "SELECT host_id, part, share_ppm FROM meter_shares WHERE meter = ? AND from_day <= ? AND to_day >= ?"
+    " ORDER BY host_id, part"
+)
+_HOUR: Final = int(Grain.HOUR)
+_HAS_RECORDS: Final = f"EXISTS (SELECT 1 FROM records r WHERE r.host_id = s.host_id AND r.grain = {_HOUR} AND r.bucket = {{hour}})"
+_MARK: Final = (
+    f"INSERT INTO dirty (host_id, grain, start) SELECT DISTINCT host_id, {_HOUR}, ?1 FROM meter_shares s"
+    f" WHERE meter = ?2 AND {_HAS_RECORDS.format(hour='?1')} ON CONFLICT DO NOTHING"
+)
+_MARK_ALL: Final = (
+    f"INSERT INTO dirty (host_id, grain, start) SELECT DISTINCT s.host_id, {_HOUR}, h.start FROM meter_shares s"
+    f" JOIN meter_hours h USING (meter) WHERE s.meter = ? AND {_HAS_RECORDS.format(hour='h.start')}"
+    " ON CONFLICT DO NOTHING"
+)
+
+
+class SqliteMetering:
+    """The tables of data_0007."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- what derive asks and tells
+
+    def put_readings(self, period: DirtyPeriod, readings: Sequence[MeterReading]) -> None:
+        """What this agent read in this hour; where that is new, the hour of the machines on the meter is dirty."""
+        with self._database.transaction() as connection:
+            for one in readings:
+                row = (number(one.kind), one.energy_millijoules, one.covered_milliseconds)
+                key = (one.meter, period.start, period.host_id)
+                known = connection.execute(
+                    "SELECT kind, energy_millijoules, covered_milliseconds FROM meter_hours"
+                    " WHERE meter = ? AND start = ? AND host_id = ?",
+                    key,
+                ).fetchone()
+                if known != row:
+                    connection.execute("REPLACE INTO meter_hours VALUES (?, ?, ?, ?, ?, ?)", (*key, *row))
+                    connection.execute(_MARK, (period.start, one.meter))
+
+    def shared(self, period: DirtyPeriod) -> Shared:
+        """What is a machine's, and its screens', of its meters in this hour; NOT_SHARED where it has none."""
+        with self._database.translated():
+            rows = self._database.connection.execute(_OF_HOST, (period.host_id,)).fetchall()
+            valid = [
+                (meter, SharePart(part), day)
+                for meter, part, zone, first, last in rows
+                if first <= (day := civil_day(ZoneInfo(zone), period.start)) <= last
+            ]
+            if not valid:
+                return NOT_SHARED
+            parts = {
+                part: self._energy(period, part, [(meter, day) for meter, of, day in valid if of is part])
+                for part in SharePart
+            }
+        declared = any(part is SharePart.MONITOR for _, part, _ in valid)
+        return Shared(parts[SharePart.MACHINE], parts[SharePart.MONITOR], declared)
+
+    def _energy(
+        self, period: DirtyPeriod, part: SharePart, valid: Sequence[tuple[str, int]]
+    ) -> SharedEnergy | None:
+        """Of the meters of the best kind, those that feed one machine together; None when one of them was not read."""
+        found: list[SharedEnergy] = []
+        above = self._above([meter for meter, _ in valid]) if len(valid) > 1 else set()
+        for meter, day in valid:
+            if meter in above:  # what it feeds is counted below
+                continue
+            read = self._of_meter(period, part, meter, day)
+            if read is None:
+                return None
+            found.append(read)
+        if not found:
+            return None
+        order = {kind: place for place, kind in enumerate(METER_KINDS)}
+        best = min((one.kind for one in found), key=order.__getitem__)
+        feeds = [one for one in found if one.kind is best]
+        common = min(one.covered_milliseconds for one in feeds)
+        if not common:
+            return None
+        energy = sum(one.energy_millijoules * common // one.covered_milliseconds for one in feeds)
+        return SharedEnergy(best, energy, common, all(one.whole for one in feeds))
+
+    def _of_meter(self, period: DirtyPeriod, part: SharePart, meter: str, day: int) -> SharedEnergy | None:
+        """A machine's part of what was read, in integers that sum to it over all that share; None when nothing was."""
+        read = self._database.connection.execute(_BEST_HOUR, (meter, period.start)).fetchone()
+        if read is None:
+            return None
+        kind, energy, covered = read
+        shares = self._database.connection.execute(_OF_METER, (meter, day, day)).fetchall()
+        weights = [share for _, _, share in shares]
+        parts = apportion(energy, [*weights, max(0, WHOLE_PPM - sum(weights))])
+        mine = [
+            (given, share)
+            for given, (host_id, of, share) in zip(parts, shares, strict=False)
+            if host_id == period.host_id and of == part.value
+        ]
+        given, share = mine[0]
+        return SharedEnergy(POINT_KINDS[kind], given, covered, share == WHOLE_PPM)
+
+    def _above(self, meters: Sequence[str]) -> set[str]:
+        """All meters that one of these hangs below, at whatever height."""
+        parents = dict(self._database.connection.execute("SELECT meter, parent FROM meters"))
+        found: set[str] = set()
+        for meter in meters:
+            parent = parents.get(meter)
+            while parent is not None and parent not in found:
+                found.add(parent)
+                parent = parents.get(parent)
+        return found
+
+    def psys_seen(self, host_id: HostId) -> PsysCheck:
+        """Over all its periods."""
+        with self._database.translated():
+            row = self._database.connection.execute(
+                "SELECT coalesce(sum(psys_millijoules), 0), coalesce(sum(discharge_millijoules), 0),"
+                " coalesce(sum(milliseconds), 0) FROM psys_checks WHERE host_id = ?",
+                (host_id,),
+            ).fetchone()
+        return PsysCheck(*row)
+
+    def put_psys(self, period: DirtyPeriod, check: PsysCheck) -> None:
+        """What one period saw; replaces what it said before."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "REPLACE INTO psys_checks VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    period.host_id,
+                    period.grain,
+                    period.start,
+                    check.psys_millijoules,
+                    check.discharge_millijoules,
+                    check.milliseconds,
+                ),
+            )
+
+    def mark_host_dirty(self, host_id: HostId) -> None:
+        """Every period of it that still has records."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO dirty (host_id, grain, start) SELECT DISTINCT host_id, grain, bucket FROM records"
+                " WHERE host_id = ? AND grain > 0 ON CONFLICT DO NOTHING",
+                (host_id,),
+            )
+
+    # --- what is declared
+
+    def declared(self) -> Metering:
+        """All of it, by name."""
+        with self._database.translated():
+            return read_declared(self._database.connection)
+
+    def declare(
+        self, meters: Sequence[DeclaredMeter], shares: Sequence[MeterShare], pues: Sequence[Pue]
+    ) -> None:
+        """Each of these meters and rooms is now what is said here, and nothing else; what it fed or feeds is derived again.
+
+        One transaction. The caller has checked it.
+        """
+        with self._database.transaction() as connection:
+            for one in meters:
+                connection.execute(_MARK_ALL, (one.meter,))
+                connection.execute("DELETE FROM meter_shares WHERE meter = ?", (one.meter,))
+                connection.execute(
+                    "INSERT INTO meters VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (meter) DO UPDATE SET site = excluded.site,"
+                    " room = excluded.room, boundary = excluded.boundary, parent = excluded.parent,"
+                    " efficiency_ppm = excluded.efficiency_ppm",
+                    (one.meter, one.site, one.room, one.boundary.value, one.parent, one.efficiency_ppm),
+                )
+            connection.executemany(
+                "INSERT INTO meter_shares VALUES (?, ?, ?, ?, ?, ?)", [_share_row(one) for one in shares]
+            )
+            for one in meters:
+                connection.execute(_MARK_ALL, (one.meter,))
+            for room in {pue.room for pue in pues}:
+                connection.execute("DELETE FROM room_pues WHERE room = ?", (room,))
+            connection.executemany(
+                "INSERT INTO room_pues VALUES (?, ?, ?, ?, ?)", [_pue_row(one) for one in pues]
+            )
+
+
+class SqliteMeteringReader:
+    """The same, read-only, beside a running collector."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
+        self._database = Database(directory / DATA_FILE, writing=False)
+        try:
+            require_current(self._database, "data")
+        except BaseException:
+            self._database.close()
+            raise
+
+    def declared(self) -> Metering:
+        """All of it, by name."""
+        with self._database.translated():
+            return read_declared(self._database.connection)
+
+    def hours(self, meters: Iterable[str], start: int, end: int) -> dict[str, dict[int, MeterReading]]:
+        """Meter → hour → its best reading, of hours with start ≤ hour < end (Unix ms)."""
+        found: dict[str, dict[int, MeterReading]] = {}
+        with self._database.translated():
+            for meter in meters:
+                rows = self._database.connection.execute(
+                    "SELECT start, kind, energy_millijoules, covered_milliseconds FROM meter_hours"
+                    " WHERE meter = ? AND start >= ? AND start < ? ORDER BY start, covered_milliseconds, host_id DESC",
+                    (meter, start, end),
+                )
+                found[meter] = {
+                    hour: MeterReading(meter, POINT_KINDS[kind], energy, covered)
+                    for hour, kind, energy, covered in rows
+                }
+        return found
+
+    def close(self) -> None:
+        """Close."""
+        self._database.close()
+
+
+def read_declared(connection: sqlite3.Connection) -> Metering:
+    """The three tables of declarations."""
+    with closing(connection.cursor()) as cursor:
+        meters = tuple(
+            DeclaredMeter(meter, site, room, MeterBoundary(boundary), parent, efficiency)
+            for meter, site, room, boundary, parent, efficiency in cursor.execute(
+                "SELECT meter, site, room, boundary, parent, efficiency_ppm FROM meters ORDER BY meter"
+            )
+        )
+        shares = tuple(
+            MeterShare(
+                meter,
+                HostId(host_id),
+                SharePart(part),
+                share,
+                date.fromordinal(first),
+                date.fromordinal(last),
+            )
+            for meter, host_id, part, share, first, last in cursor.execute(
+                "SELECT meter, host_id, part, share_ppm, from_day, to_day FROM meter_shares"
+                " ORDER BY meter, from_day, host_id, part"
+            )
+        )
+        pues = tuple(
+            Pue(room, date.fromordinal(first), date.fromordinal(last), pue, MeterBoundary(point))
+            for room, first, last, pue, point in cursor.execute(
+                "SELECT room, from_day, to_day, pue_ppm, point FROM room_pues ORDER BY room, from_day"
+            )
+        )
+    return Metering(meters, shares, pues)
+
+
+def _share_row(share: MeterShare) -> tuple[str | int, ...]:
+    first, last = share.valid_from.toordinal(), share.valid_to.toordinal()
+    return (share.meter, share.host_id, share.part.value, share.share_ppm, first, last)
+
+
+def _pue_row(pue: Pue) -> tuple[str | int, ...]:
+    return (pue.room, pue.valid_from.toordinal(), pue.valid_to.toordinal(), pue.pue_ppm, pue.point.value)

@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What an operator declares of a site's days, and the calendars that were made of it. Below the store and the calendars."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from veilleuse.wire.bands import Calendar, CalendarError, OpenSpan
+
+BEFORE_ALL: Final = date.min
+"""First day of a site's first calendar."""
+
+
+class SchoolZone(StrEnum):
+    """Zones of the French school holidays; Lyon is in A."""
+
+    A = "A"
+    B = "B"
+    C = "C"
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """Dates on which nothing is open, both included."""
+
+    first: date
+    last: date
+    name: str = ""
+
+    @property
+    def days(self) -> Iterator[date]:
+        """Each of them."""
+        return (self.first + timedelta(days=offset) for offset in range((self.last - self.first).days + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What `calendar import` was told of a site."""
+
+    open_spans: tuple[OpenSpan, ...]
+    """Sorted, as veilleuse.wire.bands.Calendar wants them."""
+    update_windows: tuple[OpenSpan, ...] = ()
+    """Sorted likewise."""
+    closures: tuple[Closure, ...] = ()
+    """By first day; may overlap."""
+    public_holidays: bool = False
+    """Those of France are closures."""
+    alsace_moselle: bool = False
+    """With Good Friday and 26 December."""
+    school_zone: SchoolZone | None = None
+
+    def to_json(self) -> str:
+        """One line; the same text for the same declaration."""
+        return json.dumps(
+            {
+                "open_spans": self.open_spans,
+                "update_windows": self.update_windows,
+                "closures": [
+                    [one.first.isoformat(), one.last.isoformat(), one.name] for one in self.closures
+                ],
+                "public_holidays": self.public_holidays,
+                "alsace_moselle": self.alsace_moselle,
+                "school_zone": self.school_zone,
+            },
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Declaration:
+        """Inverse of `to_json`. Raises CalendarError."""
+        try:
+            raw: Any = json.loads(text)
+            zone = raw["school_zone"]
+            return cls(
+                tuple(OpenSpan(*map(int, span)) for span in raw["open_spans"]),
+                tuple(OpenSpan(*map(int, span)) for span in raw["update_windows"]),
+                tuple(
+                    Closure(date.fromisoformat(first), date.fromisoformat(last), str(name))
+                    for first, last, name in raw["closures"]
+                ),
+                bool(raw["public_holidays"]),
+                bool(raw["alsace_moselle"]),
+                None if zone is None else SchoolZone(zone),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CalendarError(f"not a declaration: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarVersion:
+    """A calendar that machines of a site were, or will be, given, and what it was made of."""
+
+    from_day: date
+    """The 1st of the month from which it counts; BEFORE_ALL for the first."""
+    calendar: Calendar
+    declaration: Declaration | None = None
+    """None: nobody declared it, it is the default timetable."""
+    year: int = 0
+    """Calendar year it was made for (calendars.composing.calendar_year); 0 = none."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SchoolPeriod:
+    """School holidays of a zone, both days included."""
+
+    zone: SchoolZone
+    first: date
+    last: date
+    name: str

@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Two GPUs behind a fake libnvidia-ml; the Python binding is NVIDIA's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.conformance.polled import Device
+from tests.fakes.nvml import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, loaded
+from veilleuse.agent.ports import SourceContext
+
+
+@contextmanager
+def nvidia_nvml(folder: Path) -> Iterator[Device]:
+    """A machine with /dev/nvidiactl, and one without."""
+    (folder / "dev").mkdir(parents=True)
+    (folder / "dev" / "nvidiactl").touch()
+    first, second = FakeGpu("0000:41:00.0"), FakeGpu("0000:81:00.0")
+
+    def fail_with(code: int) -> Callable[[], None]:
+        def fail() -> None:
+            first.error = second.error = code
+
+        return fail
+
+    def set_to(energy: int | None, power: int | None, busy: int | None) -> Callable[[], None]:
+        def change() -> None:
+            for gpu in (first, second):
+                gpu.error = 0
+                gpu.energy_millijoules, gpu.power_milliwatts, gpu.busy_percent = energy, power, busy
+
+        return change
+
+    with loaded(FakeNvml(first, second)):
+        yield Device(
+            context=SourceContext(f"{folder}/sys", f"{folder}/proc", "none"),
+            refuse=fail_with(LOST),
+            answer=set_to(5_000_000, 70_000, 40),
+            nonsense=(
+                set_to(2**64 - 1, 2**32 - 1, 255),
+                set_to(None, 2**32 - 1, None),
+                set_to(None, None, None),
+                fail_with(NOT_SUPPORTED),
+                fail_with(999),
+            ),
+            absent=SourceContext(f"{folder}/elsewhere/sys", f"{folder}/elsewhere/proc", "none"),
+        )

@@ -1,0 +1,175 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What every polled source promises (agent/ports.py, Source; sources.POLLED): the same suite for all of them, on the devices of polled.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.polled import DEVICES, Device, device_of
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading
+from veilleuse.agent.ports import Source
+from veilleuse.agent.publication import Outcome, Publication, Published, publish, read_publication
+from veilleuse.agent.sources import POLLED, SELF_DETECTING, polled_factory
+from veilleuse.wire.limits import FACT_PATTERN
+
+WORDS = {"no_device", "no_permission", "virtual_machine", "missing_library"}
+LARGEST_WATTS = 1_000_000
+"""Above any machine or rack: what a device says beyond it is nonsense, and not to be believed."""
+
+
+@pytest.fixture(params=sorted(POLLED))
+def name(request: pytest.FixtureRequest) -> str:
+    """Each polled source; one without a row in DEVICES fails here: give it a device."""
+    assert request.param in DEVICES, f"add a device for {request.param} to tests/conformance/polled.py"
+    return str(request.param)
+
+
+@pytest.fixture
+def device(name: str, tmp_path: Path) -> Iterator[Device]:
+    """Its device, answering well."""
+    with device_of(name)(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def opened(name: str, device: Device) -> Iterator[tuple[Source, tuple[Point, ...]]]:
+    """The source, open on its device."""
+    source = polled_factory(name)(device.context)
+    try:
+        yield source, source.open()
+    finally:
+        source.close()
+
+
+def points_of(readings: tuple[Reading, ...]) -> list[Point]:
+    """Of those that have one."""
+    return [one.point for one in readings if isinstance(one, (EnergyCounter, PowerGauge))]
+
+
+def check(readings: tuple[Reading, ...], points: tuple[Point, ...]) -> None:
+    """What holds of every reading, whatever the device says."""
+    seen = points_of(readings)
+    assert set(seen) <= set(points)
+    assert len(set(seen)) == len(seen)
+    for reading in readings:
+        if isinstance(reading, EnergyCounter):
+            assert isinstance(reading.energy_microjoules, int)
+            assert 0 <= reading.energy_microjoules <= (reading.range_microjoules or 2**63 - 1)
+            assert 0 < reading.ceiling_watts <= LARGEST_WATTS
+        elif isinstance(reading, PowerGauge):
+            assert isinstance(reading.power_milliwatts, int)
+            assert 0 <= reading.power_milliwatts <= LARGEST_WATTS * 1_000
+        else:
+            assert isinstance(reading, GpuBusyReading), "nothing else can be published"
+            assert 0 <= reading.busy_ratio <= 1
+
+
+def test_construction_touches_nothing(name, device):
+    """Constructing costs nothing, also while the device is away; the name is the table's."""
+    device.refuse()
+    assert polled_factory(name)(device.context).name == name
+
+
+def test_points_and_readings_agree(name, device, tmp_path):
+    """Readings belong to the points offered, at most one each; a point says whose it is; all of it can be published."""
+    with opened(name, device) as (source, points):
+        readings = source.read()
+    assert points
+    assert readings
+    check(readings, points)
+    assert len(set(points)) == len(points)
+    assert all(FACT_PATTERN.fullmatch(point.domain) for point in points)
+    publication = Publication(
+        tuple(Published(one, 1_000, 10_000) for one in readings), points, (Outcome(name, "ok"),)
+    )
+    publish(tmp_path / "published.json", publication)
+    assert read_publication(str(tmp_path / "published.json")) == publication
+
+
+def test_a_configured_point_carries_its_meters_name(name, device):
+    """`<meter>` or `<meter>.<part>`, of the meter's subject: two meters never share a point."""
+    meter = device.context.meter
+    if meter is None:
+        assert name in SELF_DETECTING
+        return
+    with opened(name, device) as (_, points):
+        for point in points:
+            assert point.domain == meter.meter or point.domain.startswith(f"{meter.meter}.")
+            assert point.subject == meter.subject
+
+
+def test_no_device_is_said_with_a_word_and_a_reason(name, device):
+    """A self-detecting source says in one of the four words that there is nothing; a configured one is always told of one."""
+    if device.absent is None:
+        assert name not in SELF_DETECTING or device.context.meter is not None
+        return
+    source = polled_factory(name)(device.absent)
+    with pytest.raises(SourceUnavailable) as caught:
+        source.open()
+    assert caught.value.word in WORDS
+    assert caught.value.reason
+
+
+def test_a_device_that_goes_is_a_failed_read(name, device):
+    """Away: ReadFailed, never a zero, never another error; opening it then says why as well."""
+    with opened(name, device) as (source, _):
+        device.refuse()
+        with pytest.raises(ReadFailed) as caught:
+            source.read()
+        assert str(caught.value)
+    with pytest.raises((ReadFailed, SourceUnavailable)), opened(name, device) as (source, _):
+        source.read()
+
+
+def test_a_device_that_comes_back_is_read_again(name, device):
+    """After a failure: by itself, or after it was closed and opened, as the polling process does."""
+    with opened(name, device) as (source, points):
+        device.refuse()
+        with pytest.raises(ReadFailed):
+            source.read()
+        device.answer()
+        source.close()
+        assert set(source.open()) == set(points)
+        assert source.read()
+
+
+def test_nonsense_is_no_reading(name, device):
+    """Whatever a device says: readings that can be, or ReadFailed; no other error, no negative, nothing beyond belief."""
+    for nonsense in device.nonsense:
+        device.answer()
+        with opened(name, device) as (source, points):
+            nonsense()
+            for _ in range(2):
+                with suppress(ReadFailed):
+                    check(source.read(), points)
+        with suppress(ReadFailed, SourceUnavailable), opened(name, device) as (source, points):
+            check(source.read(), points)
+
+
+def test_a_device_that_never_answers_is_given_up(name, device):
+    """Within twice its timeout and a little, so that its thread is free for the next turn."""
+    if device.hang is None:
+        return
+    timeout = device.context.meter.timeout_seconds if device.context.meter else 10.0
+    with opened(name, device) as (source, _):
+        device.hang()
+        began = time.monotonic()
+        with pytest.raises(ReadFailed):
+            source.read()
+        assert time.monotonic() - began < 2 * timeout + 1
+
+
+def test_close_twice(name, device):
+    """Giving back twice is allowed, also before `open`."""
+    source = polled_factory(name)(device.context)
+    source.close()
+    source.open()
+    source.close()
+    source.close()

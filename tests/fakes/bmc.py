@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A management controller on 127.0.0.1 that speaks IPMI 2.0 over the network: pyghmi's, with DCMI Get Power Reading added.
+
+The session layer (RMCP+, RAKP, encryption) is pyghmi's own, as real tools expect it; the power is what a file says:
+`WATTS active`, `WATTS inactive`, or a completion code as `code c1`; `silent` answers nothing. Run as a program:
+`python bmc.py FILE` prints its port.
+"""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NAME, SECRET = "reader", "watt-7:colon"
+_GROUP_EXTENSION, _GET_POWER_READING, _DCMI = 0x2C, 0x02, 0xDC
+_MEASURING = 0x40
+
+
+class Bmc:
+    """The controller, in a process of its own."""
+
+    def __init__(self, port: int, file: Path) -> None:
+        self.port = port
+        self._file = file
+
+    def says(self, text: str) -> None:
+        """What it answers from now on."""
+        self._file.write_text(text)
+
+
+@contextmanager
+def running(folder: Path, says: str = "214 active") -> Iterator[Bmc]:
+    """A controller that answers."""
+    file = folder / "bmc"
+    file.write_text(says)
+    command = [sys.executable, __file__, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Bmc(int(process.stdout.readline()), file)
+        finally:
+            process.kill()
+
+
+def _answer(request: dict[str, Any], session: Any, text: str) -> bool:
+    if (request["netfn"], request["command"]) != (_GROUP_EXTENSION, _GET_POWER_READING):
+        return False
+    first, _, second = text.partition(" ")
+    if first == "code":
+        session.send_ipmi_response(code=int(second, 16))
+    elif first != "silent":
+        state = _MEASURING if second == "active" else 0
+        watts = int(first)
+        # DCMI 1.5 table 6-16: now, least, most, average; time stamp; milliseconds of the statistics; state.
+        packed = struct.pack("<BHHHHIIB", _DCMI, watts, 2, 468, 184, 1_700_000_000, 1_000, state)
+        session.send_ipmi_response(data=list(packed))
+    return True
+
+
+def main() -> None:
+    """Serve until killed."""
+    file = Path(sys.argv[1])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = importlib.import_module("pyghmi.ipmi.bmc").Bmc({NAME: SECRET}, port=port, address="127.0.0.1")
+    usual = server.handle_raw_request
+
+    def handle(request: dict[str, Any], session: Any) -> None:
+        if not _answer(request, session, file.read_text()):
+            usual(request, session)
+
+    server.handle_raw_request = handle
+    print(port, flush=True)
+    server.listen(timeout=1)
+
+
+if __name__ == "__main__":
+    main()

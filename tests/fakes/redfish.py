@@ -1,0 +1,112 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A fake Redfish service with sessions, over TLS on 127.0.0.1, and the tree that the real `sushy-static` serves."""
+
+from __future__ import annotations
+
+import copy
+import json
+import ssl
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+from tests.fakes.authority import Signed, TestAuthority
+from tests.fakes.devices import Asked, FakeDevice, Reply, reply
+from veilleuse.agent.ports import MeterSpec, SourceContext
+from veilleuse.wire.vocabulary import Boundary
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "redfish"
+NAME, SECRET = "reader", "watt:7"
+SESSIONS = "/redfish/v1/SessionService/Sessions"
+
+Resources = dict[str, Any]
+
+
+def saved(name: str) -> Resources:
+    """A service of the fixtures: path → resource, free to be changed."""
+    loaded: Resources = json.loads((FIXTURES / f"{name}.json").read_text())
+    return loaded
+
+
+def write_tree(folder: Path, resources: Resources) -> None:
+    """As DMTF's mock-ups lie on disk: one index.json per resource."""
+    for path, resource in resources.items():
+        place = folder / path.removeprefix("/redfish/v1").strip("/")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "index.json").write_text(json.dumps(resource))
+
+
+class Service:
+    """What it answers; `resources` may be changed at any time."""
+
+    def __init__(self, resources: Resources, *, sessions: bool = True) -> None:
+        self.resources = copy.deepcopy(resources)
+        self.tokens: dict[str, str] = {}
+        """Token → path of its session."""
+        self.logins = 0
+        self._sessions = sessions
+
+    def __call__(self, asked: Asked) -> Reply:
+        path = asked.path.rstrip("/")
+        if path == "/redfish/v1":
+            return reply(200, self.resources["/redfish/v1/"])
+        if asked.method == "POST":
+            return self._login(asked) if path == SESSIONS and self._sessions else reply(404)
+        if not self._known(asked):
+            return reply(401)
+        if asked.method == "DELETE":
+            self.tokens = {token: place for token, place in self.tokens.items() if place != path}
+            return reply(204)
+        found = self.resources.get(path)
+        return reply(404) if found is None else reply(200, found)
+
+    def expire(self) -> None:
+        """Every session runs out."""
+        self.tokens.clear()
+
+    def _login(self, asked: Asked) -> Reply:
+        self.logins += 1
+        if json.loads(asked.body) != {"UserName": NAME, "Password": SECRET}:
+            return reply(401)
+        token, place = f"token-{self.logins}", f"{SESSIONS}/{self.logins}"
+        self.tokens[token] = place
+        return reply(201, {"@odata.id": place}, {"X-Auth-Token": token, "Location": place})
+
+    def _known(self, asked: Asked) -> bool:
+        if "x-auth-token" in asked.headers:
+            return asked.headers["x-auth-token"] in self.tokens
+        scheme, _, value = asked.headers.get("authorization", "").partition(" ")
+        return scheme == "Basic" and b64decode(value).decode() == f"{NAME}:{SECRET}"
+
+
+def tls(folder: Path, authority: TestAuthority, leaf: Signed) -> ssl.SSLContext:
+    """The server's side; the files are left in the folder: chain.pem, key.pem, root.pem."""
+    (folder / "chain.pem").write_bytes(leaf.pem + authority.intermediate.pem)
+    (folder / "key.pem").write_bytes(leaf.key_pem)
+    (folder / "root.pem").write_bytes(authority.root.pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
+    return context
+
+
+def credentials_file(folder: Path, secret: str = SECRET) -> str:
+    """The file of name and secret, for the owner alone."""
+    path = folder / "credentials"
+    path.write_text(f"{NAME}:{secret}\n")
+    path.chmod(0o600)
+    return str(path)
+
+
+def context(
+    device: FakeDevice | str,
+    credentials: str,
+    options: dict[str, str | int | bool] | None = None,
+    subject: str = "machine",
+) -> SourceContext:
+    """What the source is made with, on a device or an address."""
+    address = device if isinstance(device, str) else device.address
+    meter = MeterSpec(
+        "bmc-3", "redfish", address, subject, Boundary.WALL, 30, 0.5, 4000.0, credentials, options or {}
+    )
+    return SourceContext("", "", "none", meter=meter)

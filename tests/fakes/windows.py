@@ -1,0 +1,273 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A fake table of Windows calls (windows_calls.Calls): devices that answer with bytes laid out as the documented structures."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.sources import windows_battery as battery
+from veilleuse.agent.sources import windows_meters as emi
+from veilleuse.agent.sources.windows_emi import WindowsEmi
+from veilleuse.agent.windows_calls import (
+    ERROR_ACCESS_DENIED,
+    ERROR_DEVICE_NOT_CONNECTED,
+    ERROR_FILE_NOT_FOUND,
+    ERROR_NOT_SUPPORTED,
+    CallFailed,
+    CounterValue,
+)
+from veilleuse.agent.windows_facts import STORAGE_QUERY_PROPERTY
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "windows"
+PICOWATT_HOURS_PER_JOULE = 1e9 / 3.6
+CONTEXT = SourceContext("/nowhere", "/nowhere", "none")
+
+
+def wide(text: str, size: int | None = None) -> bytes:
+    """UTF-16 with its null, padded to `size` bytes."""
+    encoded = text.encode("utf-16-le") + b"\0\0"
+    return encoded if size is None else encoded[:size].ljust(size, b"\0")
+
+
+class Meter:
+    """One energy meter device."""
+
+    def __init__(self, *names: str, version: int = 2, unit: int = 0) -> None:
+        self.names = list(names)
+        self.version = version
+        self.unit = unit
+        self.picowatt_hours = [1_000_000_000_000] * len(names)
+        self.time_100ns = 1
+        self.refuses = 0
+        """Error of every control code; 0 = it answers."""
+        self.cut: dict[int, int] = {}
+        """Control code → bytes that come."""
+
+    def metadata(self) -> bytes:
+        """EMI_METADATA_V1 or V2."""
+        if self.version == 1:
+            name = wide(self.names[0])
+            head = struct.pack("<i", self.unit) + wide("OEM", 32) + wide("Model", 32)
+            return head + struct.pack("<HH", 1, len(name)) + name
+        head = wide("OEM", 32) + wide("Model", 32) + struct.pack("<HH", 1, len(self.names))
+        channels = (struct.pack("<iH", self.unit, len(wide(name))) + wide(name) for name in self.names)
+        return head + b"".join(channels)
+
+    def answer(self, code: int) -> bytes:
+        """Of one control code."""
+        if self.refuses:
+            raise CallFailed(f"DeviceIoControl 0x{code:x}", self.refuses)
+        whole = {
+            emi.GET_VERSION: lambda: struct.pack("<H", self.version),
+            emi.GET_METADATA_SIZE: lambda: struct.pack("<L", len(self.metadata())),
+            emi.GET_METADATA: self.metadata,
+            emi.GET_MEASUREMENT: lambda: b"".join(
+                struct.pack("<QQ", value, self.time_100ns) for value in self.picowatt_hours
+            ),
+        }[code]()
+        return whole[: self.cut.get(code, len(whole))]
+
+    def spend(self, joules: float, name: str | None = None) -> None:
+        """On one channel, or on all."""
+        self.time_100ns += 10_000_000
+        for index, each in enumerate(self.names):
+            if name in (None, each):
+                self.picowatt_hours[index] += round(joules * PICOWATT_HOURS_PER_JOULE)
+
+
+class Battery:
+    """One battery device."""
+
+    def __init__(self, *, flags: int = 0, rate: int = 0, capabilities: int = 0x80000000) -> None:
+        self.flags = flags
+        self.rate = rate
+        self.capabilities = capabilities
+        self.tag = 7
+        self.refuses = 0
+
+    def answer(self, code: int, request: bytes) -> bytes:
+        """Of one control code."""
+        if self.refuses:
+            raise CallFailed(f"DeviceIoControl 0x{code:x}", self.refuses)
+        if code == battery.QUERY_TAG:
+            if not self.tag:
+                raise CallFailed("DeviceIoControl", ERROR_FILE_NOT_FOUND)
+            return struct.pack("<L", self.tag)
+        if struct.unpack_from("<L", request)[0] != self.tag:
+            raise CallFailed("DeviceIoControl", ERROR_FILE_NOT_FOUND)
+        if code == battery.QUERY_INFORMATION:
+            return struct.pack("<LB3s4s6L", self.capabilities, 1, b"", b"LION", 50_000, 45_000, 0, 0, 0, 0)
+        return struct.pack("<LLLl", self.flags, 40_000, 12_000, self.rate)
+
+
+class Disk:
+    """One disk, with a serial number that nobody shall see."""
+
+    SERIAL = b"S3R1AL-CANARY"
+
+    def __init__(self, *, spins: bool, bus: int = 11, removable: bool = False) -> None:
+        self.spins, self.bus, self.removable = spins, bus, removable
+
+    def answer(self, code: int, request: bytes) -> bytes:
+        """IOCTL_STORAGE_QUERY_PROPERTY."""
+        if code != STORAGE_QUERY_PROPERTY:
+            raise CallFailed("DeviceIoControl", ERROR_NOT_SUPPORTED)
+        if struct.unpack_from("<L", request)[0] == 7:
+            return struct.pack("<LLB3x", 12, 12, self.spins)
+        head = struct.pack("<LLBBBBLLLLL", 40, 60, 0, 0, self.removable, 0, 0, 0, 0, 40, self.bus)
+        return head + bytes(8) + self.SERIAL
+
+
+class FakeWindows:
+    """`windows_calls.Calls`."""
+
+    def __init__(self) -> None:
+        self.meters: dict[str, Meter] = {}
+        self.batteries: dict[str, Battery] = {}
+        self.disks: dict[str, Disk] = {}
+        self.denied: set[str] = set()
+        self.counters: dict[str, int] = {}
+        """Instance → picowatt-hours of the performance counter."""
+        self.counters_fail = 0xC0000BB8
+        """PDH_CSTATUS_NO_OBJECT; 0 = there are counters."""
+        self.opened_counter = ""
+        self.status = struct.pack("<BBBBLL", 1, 0, 100, 0, 0, 0)
+        self.times = (0, 0)
+        self.plan: dict[tuple[str, str], int] = {}
+        self.told: list[Callable[[int], None]] = []
+        self.table: bytes | None = None
+        self.keys: dict[tuple[str, str], str | int] = {}
+        self.handles: dict[int, str] = {}
+        self.queries: set[int] = set()
+        self.reads = 0
+        self._next = 100
+
+    @classmethod
+    def of(cls, name: str) -> FakeWindows:
+        """The meters of a machine in tests/fixtures/windows."""
+        made = cls()
+        devices = json.loads((FIXTURES / f"{name}.json").read_text(encoding="utf-8"))["devices"]
+        for number, device in enumerate(devices):
+            made.meters[rf"\\?\meter#{number:02}"] = Meter(*device["channels"], version=device["version"])
+        return made
+
+    # ------------------------------------------------------------------------------- DeviceCalls
+
+    def interfaces(self, interface: str) -> tuple[str, ...]:
+        """Paths of the devices of a kind."""
+        found = {emi.METER_INTERFACE: self.meters, battery.BATTERY_INTERFACE: self.batteries}[interface]
+        return tuple(reversed(list(found)))
+
+    def open(self, path: str, *, read: bool = True) -> int:
+        """A handle."""
+        if path in self.denied:
+            raise CallFailed("CreateFileW", ERROR_ACCESS_DENIED)
+        if path not in {**self.meters, **self.batteries} and not (path in self.disks and not read):
+            raise CallFailed("CreateFileW", ERROR_FILE_NOT_FOUND)
+        self._next += 1
+        self.handles[self._next] = path
+        return self._next
+
+    def control(self, handle: int, code: int, request: bytes, answer_bytes: int) -> bytes:
+        """What the device behind the handle answers; one that was removed answers no more."""
+        path = self.handles[handle]
+        if path in self.meters:
+            self.reads += code == emi.GET_MEASUREMENT
+            answer = self.meters[path].answer(code)
+        elif path in self.batteries:
+            answer = self.batteries[path].answer(code, request)
+        elif path in self.disks:
+            answer = self.disks[path].answer(code, request)
+        else:
+            raise CallFailed("DeviceIoControl", ERROR_DEVICE_NOT_CONNECTED)
+        return answer[:answer_bytes]
+
+    def close(self, handle: int) -> None:
+        """Each handle once."""
+        del self.handles[handle]
+
+    # ------------------------------------------------------------------------------ CounterCalls
+
+    def counter_open(self, path: str) -> int:
+        """A query."""
+        if self.counters_fail:
+            raise CallFailed("PdhAddEnglishCounterW", self.counters_fail)
+        self.opened_counter = path
+        self._next += 1
+        self.queries.add(self._next)
+        return self._next
+
+    def counter_read(self, query: int) -> tuple[CounterValue, ...]:
+        """All instances."""
+        if self.counters_fail or query not in self.queries:
+            raise CallFailed("PdhCollectQueryData", self.counters_fail)
+        return tuple(CounterValue(name, value) for name, value in self.counters.items())
+
+    def counter_close(self, query: int) -> None:
+        """Each query once."""
+        self.queries.remove(query)
+
+    # -------------------------------------------------------------------------------- PowerCalls
+
+    def power_status(self) -> bytes:
+        """SYSTEM_POWER_STATUS."""
+        return self.status
+
+    def on_mains(self, line: int, *, battery_flag: int = 0) -> None:
+        """ACLineStatus: 0 battery, 1 mains, 255 unknown."""
+        self.status = struct.pack("<BBBBLL", line, battery_flag, 50, 0, 0xFFFFFFFF, 0xFFFFFFFF)
+
+    def interrupt_times(self) -> tuple[int, int]:
+        """(biased, unbiased)."""
+        return self.times
+
+    def plan_value(self, subgroup: str, setting: str) -> int:
+        """Of the active plan."""
+        if (subgroup, setting) not in self.plan:
+            raise CallFailed("PowerReadACValueIndex", ERROR_FILE_NOT_FOUND)
+        return self.plan[subgroup, setting]
+
+    def on_power_event(self, told: Callable[[int], None]) -> None:
+        """Kept, for the test to call."""
+        self.told.append(told)
+
+    # --------------------------------------------------------------------------------- FactCalls
+
+    def firmware_table(self) -> bytes:
+        """RawSMBIOSData."""
+        if self.table is None:
+            raise CallFailed("GetSystemFirmwareTable", ERROR_NOT_SUPPORTED)
+        return self.table
+
+    def registry(self, key: str, name: str) -> str | int | None:
+        """A value, or None."""
+        return self.keys.get((key, name))
+
+
+def smbios(*structures: tuple[int, bytes, tuple[str, ...]]) -> bytes:
+    """RawSMBIOSData with these (type, formatted part behind the header, texts)."""
+    table = b""
+    for number, (kind, data, texts) in enumerate((*structures, (127, b"", ()))):
+        table += struct.pack("<BBH", kind, 4 + len(data), number) + data
+        table += b"".join(text.encode() + b"\0" for text in texts) or b"\0"
+        table += b"\0"
+    return struct.pack("<BBBBL", 0, 3, 3, 0, len(table)) + table
+
+
+@contextmanager
+def opened(windows: FakeWindows) -> Iterator[WindowsEmi]:
+    """A source on a fake Windows, opened without pauses; every handle must have come back at the end."""
+    source = WindowsEmi(CONTEXT, windows, pause=lambda _: None)
+    source.open()
+    try:
+        yield source
+    finally:
+        source.close()
+        assert not windows.handles
+        assert not windows.queries

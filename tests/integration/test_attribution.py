@@ -1,0 +1,239 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""From processes in real control groups to the shares of a report: the kernel's CPU time, the agent's fold, spool and sender, the
+collector's store, derivation and command. Made up: the power meter's reading, and systemd, whose groups are made here by hand.
+
+Needs hierarchies in which groups may be made (root, the first control group namespace); skipped elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.measuring import GaugeSource
+from tests.fleet import FleetAgent, now_unix_milliseconds
+from tests.machines import Served
+from tests.records import spool_of
+from tests.waiting import until
+from veilleuse.agent.clock import SystemClock
+from veilleuse.agent.fold import Fold
+from veilleuse.agent.measuring import source_context
+from veilleuse.agent.model import UnitReading
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.settings import read_settings
+from veilleuse.agent.sources.linux_units import LinuxUnits
+from veilleuse.agent.sources.utilisation import Utilisation
+from veilleuse.agent.ticker import Ticker
+from veilleuse.wire.vocabulary import Population, Supply
+
+Veilleuse = Callable[..., tuple[int, str, str]]
+CGROUPS = Path("/sys/fs/cgroup")
+HIERARCHIES = {
+    "unified": ("cgroup.controllers", ("", "unified")),
+    "legacy": ("cpuacct.usage", ("cpu,cpuacct", "cpuacct")),
+}
+"""Kind → a file that its root has, and where it may hang."""
+GUEST = r"machine.slice/machine-qemu\x2d1\x2dalice.scope"
+BURN = """
+import sys, time
+sys.stdin.readline()
+end = time.process_time() + {seconds}
+while time.process_time() < end:
+    pass
+"""
+
+
+class Groups:
+    """Control groups of a real kernel, with processes that use a certain CPU time each."""
+
+    def __init__(self, root: Path, where: str) -> None:
+        self.root = root
+        self.where = where
+        """Of its hierarchy, below fs/cgroup."""
+
+    def make(self, path: str) -> Path:
+        """And those above it."""
+        folder = self.root / path
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def burn(self, **seconds: tuple[str, float]) -> None:
+        """All at once, each in its group; until all have ended."""
+        children = []
+        for path, burnt in seconds.values():
+            child = subprocess.Popen(
+                [sys.executable, "-c", BURN.format(seconds=burnt)], stdin=subprocess.PIPE
+            )
+            (self.make(path) / "cgroup.procs").write_text(str(child.pid))
+            children.append(child)
+        for child in children:
+            child.communicate(b"\n", timeout=60)
+            assert child.returncode == 0
+
+    def end(self, path: str) -> None:
+        """The kernel may need a moment after the last process."""
+        until(lambda: _removed(self.root / path), f"{path} is busy", 5)
+
+    def remove(self) -> None:
+        """From the leaves up."""
+        for folder, _, _ in os.walk(self.root, topdown=False):
+            self.end(str(Path(folder).relative_to(self.root)))
+
+
+def _removed(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return False
+        raise
+    return True
+
+
+@pytest.fixture(params=["unified"])
+def groups(request: pytest.FixtureRequest) -> Iterator[Groups]:
+    """Below the kernel's own tree, in a group that stands for its root."""
+    told_by, places = HIERARCHIES[request.param]
+    place = next((place for place in places if (CGROUPS / place / told_by).exists()), None)
+    if place is None:
+        pytest.skip(f"no {request.param} control groups on this machine")
+    root = CGROUPS / place / f"veilleuse-test-{os.getpid()}"
+    try:
+        root.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made in {root.parent}: {error.strerror}")
+    made = Groups(root, place)
+    made.make("system.slice")
+    yield made
+    made.remove()
+
+
+def context_of(groups: Groups, folder: Path, salt: str = "") -> SourceContext:
+    """A sysfs whose control groups are the real ones."""
+    link = folder / "sys/fs/cgroup" / groups.where
+    link.parent.mkdir(parents=True)
+    link.symlink_to(groups.root)
+    return SourceContext(f"{folder}/sys", "/proc", "none", salt=salt)
+
+
+def read(source: LinuxUnits) -> dict[str, int]:
+    """Name → CPU ms."""
+    return {one.name: one.cpu_milliseconds for one in source.read() if isinstance(one, UnitReading)}
+
+
+@pytest.mark.parametrize("groups", list(HIERARCHIES), indirect=True)
+def test_a_real_kernel_counts(groups, tmp_path):
+    """What a process used stands in its service; a service that ends keeps its part of the sum, and its file tells that it went;
+    sessions and slices are not units."""
+    source = LinuxUnits(context_of(groups, tmp_path))
+    source.open()
+    job = "system.slice/system-job.slice/job@1.service"
+    session = "user.slice/user-1000.slice/session-1.scope"
+    groups.make("system.slice/quiet.service")
+    groups.burn(web=("system.slice/web.service", 0.2), one=(job, 0.1), person=(session, 0.1))
+    before = read(source)
+    assert before.keys() == {"unit:web", "unit:job", "unit:quiet"}
+    assert 200 <= before["unit:web"] < 800
+    assert 100 <= before["unit:job"] < 700
+    assert before["unit:quiet"] == 0
+    groups.end(job)
+    assert "unit:job" not in read(source)
+    groups.burn(again=(job, 0.1))
+    after = read(source)
+    assert after["unit:web"] == before["unit:web"], "nobody works there any more"
+    assert before["unit:job"] + 100 <= after["unit:job"] < before["unit:job"] + 700
+    source.close()
+
+
+def test_from_the_kernel_to_the_report(groups, tmp_path, running: Served, veilleuse: Veilleuse):
+    """Each has energy in the proportion of its CPU time, a person's is in the rest of the system only, and a guest's name is nowhere."""
+    agent = enrolled(tmp_path, veilleuse)
+    salt = source_context(agent.settings).salt
+    assert Path(salt).exists(), "the first contact made it"
+    source, meter = LinuxUnits(context_of(groups, tmp_path, salt)), GaugeSource(400_000)
+    measure(agent, groups, source, meter)
+    assert agent.contact(), agent.standing
+    assert veilleuse("derive")[0] == 0
+
+    today = datetime.now(UTC).date()
+    dates = ("--from", f"{today - timedelta(days=1)}", "--to", f"{today + timedelta(days=2)}")
+    asked = ("report", "attribution", "--host", agent.agent_id.hex(), *dates, "--format", "json")
+    code, out, err = veilleuse(*asked)
+    assert (code, err) == (0, "")
+    made = json.loads(out)
+    (total,) = made["totals"]
+    assert total["energy_millijoules"] == sum(row["energy_millijoules"] for row in made["rows"]) > 0
+    rows = {(row["part"], row.get("name")): row for row in made["rows"]}
+    web, job = rows["service", "web"], rows["service", "job"]
+    ((_, name), guest), *_ = [(key, row) for key, row in rows.items() if key[0] == "guest"]
+    assert len(name) == 16
+    assert 400 <= web["cpu_milliseconds"] < 1_600
+    assert 200 <= job["cpu_milliseconds"] < 1_400
+    per_millisecond = web["energy_millijoules"] / web["cpu_milliseconds"]
+    for row in (job, guest):
+        assert row["energy_millijoules"] == pytest.approx(row["cpu_milliseconds"] * per_millisecond, abs=2)
+    assert rows["rest_of_system", None]["cpu_milliseconds"] >= 150, "the session, and this machine's own"
+    assert rows["not_on", None]["energy_millijoules"] == 0
+    assert not [key for key in rows if key[0] == "not_attributed"]
+    folder = tmp_path / "data"
+    for place in (folder / "data.db", folder / "data.db-wal", *agent.state.glob("spool.db*")):
+        content = place.read_bytes() if place.exists() else b""
+        assert b"alice" not in content
+        assert b"user-1000" not in content
+    assert "alice" not in out
+
+
+def enrolled(folder: Path, veilleuse: Veilleuse) -> FleetAgent:
+    """A server that has made its first contact."""
+    place = ("--entity", "DSI", "--site", "Lyon", "--population", "server")
+    assert veilleuse("token", "create", *place, "--output", str(folder / "join"))[0] == 0
+    agent = FleetAgent(0, folder / "agent", now_unix_milliseconds)
+    given = {"paths.state": str(agent.state), "measure.device_class": "server"}
+    agent.settings = read_settings(None, {}, given)
+    agent.enrol(folder / "join")
+    with closing(spool_of(agent.state)):
+        assert agent.contact(), agent.standing
+    return agent
+
+
+def measure(agent: FleetAgent, groups: Groups, source: LinuxUnits, meter: GaugeSource) -> None:
+    """Two polls with work between them; the records into the spool."""
+    for path in ("system.slice/web.service", "system.slice/job@1.service", GUEST):
+        groups.make(path)
+    load = Utilisation(SourceContext("/sys", "/proc", "none"))
+    load.open()
+    clock = SystemClock("/proc")
+    ticker = Ticker(
+        clock,
+        ((source, source.open()), (meter, meter.open())),
+        load,
+        default_supply=Supply.AC,
+        tick_milliseconds=10_000,
+        usage=lambda: (0, 0),
+    )
+    ticker.tick()
+    groups.burn(
+        web=("system.slice/web.service", 0.4),
+        job=("system.slice/job@1.service", 0.2),
+        guest=(GUEST, 0.2),
+        person=("user.slice/user-1000.slice/session-1.scope", 0.3),
+    )
+    time.sleep(0.05)  # the whole machine's clock ticks at 100 Hz
+    _, ticks = ticker.tick(last=True)
+    clock.close()
+    source.close()
+    fold = Fold(Population.SERVER, 300_000)
+    records = [record for tick in ticks for record in fold.add(tick)] + list(fold.flush())
+    with closing(spool_of(agent.state)) as spool:
+        spool.append([record.to_json() for record in records], {})

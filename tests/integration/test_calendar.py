@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A calendar from the operator's file to a real agent: imported, given with the Hello, waiting, and in use after the 1st."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from tests.stack import Stack
+from veilleuse.agent.fold import Fold, SiteCalendar
+from veilleuse.agent.model import Tick
+from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.vocabulary import Band, Population, State, Supply
+
+SETTINGS = {
+    "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "1",
+    "VEILLEUSE_AGENT__MEASURE__PERIOD_SECONDS": "60",
+    "VEILLEUSE_AGENT__MEASURE__CHECKPOINT_SECONDS": "1",
+    "VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS": "86400",  # contacts are made by hand
+}
+WEEK = "\n".join(
+    f'{day} = ["09:00-17:00"]' for day in ("monday", "tuesday", "wednesday", "thursday", "friday")
+)
+FILE = f'[open]\n{WEEK}\n[public_holidays]\ncountry = "FR"\n[updates]\nsunday = ["22:00-24:00"]\n'
+
+
+def control(stack: Stack, key: str) -> str | None:
+    """A value of the agent's control table."""
+    with closing(sqlite3.connect(stack.state / "spool.db", timeout=10)) as db:
+        row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def contact(stack: Stack) -> None:
+    """One, as soon as no other is under way."""
+    stack.wait_for(lambda: stack.run("veilleuse-agent", "send").returncode == 0, "a contact")
+
+
+def waiting(stack: Stack) -> list[Any] | None:
+    """[[calendar, SHA-256], first day] that the resident has put aside for later."""
+    found: list[Any] | None = json.loads(control(stack, "open_fold") or '{"next": null}')["next"]
+    return found
+
+
+def test_a_calendar_reaches_a_real_agent(tmp_path: Path):
+    """Import through the running collector → the next Hello brings it, with holidays of three years → the resident puts it aside
+    under the hash that the import told → records name it once its day has come, and its holidays are closed. The file
+    again changes nothing. What waits survives the agent's stop."""
+    file = tmp_path / "lyon.toml"
+    file.write_text(FILE, encoding="utf-8")
+    importing = ("veilleuse", "calendar", "import", str(file), "--site", "test", "--json")
+    with Stack(tmp_path, SETTINGS) as stack:
+        stack.start_collector()
+        stack.enrol()
+        agent = stack.start("veilleuse-agent", "run")
+        stack.wait_for(lambda: (stack.state / "spool.db").exists(), "the agent measures", process=agent)
+        contact(stack)
+        default = Calendar.from_json(control(stack, "calendar") or "")
+        assert default == DEFAULT_CALENDAR
+        done = stack.run(*importing)
+        assert done.returncode == 3, done.stderr  # two hours of a night: workstations will not tell
+        imported = json.loads(done.stdout)
+        assert imported["imported"]
+
+        contact(stack)
+        assert control(stack, "calendar_sha256") == imported["calendar_sha256"]
+        stack.wait_for(
+            lambda: (next_one := waiting(stack)) and next_one[0][1] == imported["calendar_sha256"],
+            "the calendar waits",
+            process=agent,
+        )
+        assert stack.stop(agent) == 0
+        assert not json.loads(stack.run(*importing).stdout)["changed"]
+
+        first = check_use(control(stack, "open_fold") or "", imported["calendar_sha256"])
+        check_first_of_month(Calendar.from_json(control(stack, "calendar") or ""), imported)
+        assert first > datetime.now(UTC).date()
+
+
+def check_use(checkpoint: str, sha256: str) -> date:
+    """The fold that the agent left goes on with a clock of our own: to its day as before, from then on by the calendar; that day."""
+    raw = json.loads(checkpoint)
+    first = date.fromisoformat(raw["next"][1])
+    fold, _ = Fold.from_json(checkpoint, Population.SERVER, raw["period"])
+    start = (
+        round(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * 1000)
+        - MILLISECONDS_PER_DAY
+    )
+    records = [
+        record
+        for offset in range(8)
+        for record in fold.add(
+            Tick(start + offset * MILLISECONDS_PER_DAY, MILLISECONDS_PER_DAY, State.OFF, Supply.AC)
+        )
+    ]
+    names = [record.calendar_sha256 for record in records]
+    assert names == sorted(names, key=lambda name: name == sha256)
+    assert fold.site.sha256 == sha256 == names[-1]
+    assert names[0] != sha256
+    return first
+
+
+def check_first_of_month(calendar: Calendar, imported: dict[str, Any]) -> None:
+    """A machine that already had a calendar waits until the 1st; then Christmas has no open hour, and the day after has."""
+    fold = Fold(Population.WORKSTATION, 60_000, SiteCalendar(DEFAULT_CALENDAR, "00" * 32))
+    now = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    assert fold.schedule(
+        SiteCalendar(calendar, imported["calendar_sha256"]), round(now.timestamp() * 1000)
+    ) == date(2026, 12, 7)
+    year = date.fromisoformat(imported["known_to"]).year - 1
+    christmas = date(year, 12, 25) if date(year, 12, 25).isoweekday() < 6 else date(year + 1, 12, 25)
+    assert christmas in calendar.closures
+    day = round(datetime(christmas.year, 12, 24, 23, tzinfo=UTC).timestamp() * 1000)  # midnight of Paris
+    records = list(fold.add(Tick(day, MILLISECONDS_PER_DAY, State.OFF, Supply.AC)))
+    records += fold.add(Tick(day + MILLISECONDS_PER_DAY, 7 * MILLISECONDS_PER_DAY, State.OFF, Supply.AC))
+    bands = {getattr(record.period, "day", None): {band for band, _, _ in record.cells} for record in records}
+    assert bands[christmas] == {Band.CLOSED, Band.NIGHT}
+    assert all(record.calendar_sha256 == imported["calendar_sha256"] for record in records)
+    assert christmas + timedelta(days=1) in bands

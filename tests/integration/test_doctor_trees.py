@@ -1,0 +1,162 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse-agent doctor --json`, the process itself, on the trees of four machines: the right ladder, reasons and remedies.
+
+The trees are hand-made: tests/fixtures/sys/PROVENANCE.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trees import TREES, context
+from veilleuse.agent.clock import instant_now
+from veilleuse.agent.helper import Helper
+
+METHODS = ("metered", "battery", "counter_calibrated", "counter_modelled", "load_modelled", "class_default")
+WARNINGS = 3
+"""Exit code: the machine of the test is not enrolled."""
+
+
+def doctor(tree: Path, state: Path, **paths: Path) -> dict[str, Any]:
+    """What it says of the machine."""
+    told = {"sysfs": tree / "sys", "procfs": tree / "proc", "state": state, "meters": state / "meters.toml"}
+    told |= {"rapl_helper": state / "readings.json", **paths}
+    variables = {f"VEILLEUSE_AGENT__PATHS__{name.upper()}": str(path) for name, path in told.items()}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "veilleuse.agent", "doctor", "--json"],
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("VEILLEUSE")}, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == WARNINGS, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def sources(result: dict[str, Any]) -> dict[str, Any]:
+    """Name → its row."""
+    return {row["name"]: row for row in result["sources"]}
+
+
+def points(result: dict[str, Any]) -> dict[str, list[str]]:
+    """Source → domains and boundaries, of those that offer points."""
+    return {
+        row["name"]: [f"{point['domain']} {point['boundary']}" for point in row["points"]]
+        for row in result["sources"]
+        if row["points"]
+    }
+
+
+def rungs(result: dict[str, Any]) -> tuple[str, set[str]]:
+    """(the machine's place, all methods it allows); the ladder is whole and in order."""
+    assert tuple(row["method"] for row in result["ladder"]) == METHODS
+    assert all(row["reason"] and row["meaning"] for row in result["ladder"])
+    (place,) = (row["method"] for row in result["ladder"] if row["place"])
+    return place, {row["method"] for row in result["ladder"] if row["available"]}
+
+
+def reason(result: dict[str, Any], method: str) -> str:
+    """Why a rung is or is not this machine's."""
+    return next(str(row["reason"]) for row in result["ladder"] if row["method"] == method)
+
+
+def test_a_laptop(tmp_path):
+    """On battery the battery sees it whole; then its counters, psys among them; no mouse, no mmio twin, no core."""
+    result = doctor(TREES / "laptop", tmp_path)
+    assert result["machine"]["device_class"] == "laptop"
+    assert points(result) == {
+        "linux_rapl": ["dram-0 component", "package-0 component", "psys machine_dc"],
+        "linux_battery": ["BAT0 machine_dc", "BAT0 machine_dc"],
+    }
+    assert rungs(result) == (
+        "battery",
+        {"battery", "counter_modelled", "load_modelled", "class_default"},
+    )
+    assert "package-0" in reason(result, "counter_calibrated")
+    hwmon = sources(result)["linux_hwmon"]
+    assert (hwmon["word"], hwmon["remedy"]) == ("no_device", "servers: load the module acpi_power_meter")
+
+
+def test_a_tower(tmp_path):
+    """Processor, memory and graphics card are parts: a model makes the wall of them."""
+    result = doctor(TREES / "tower", tmp_path)
+    assert result["machine"]["device_class"] == "tower"
+    assert points(result) == {
+        "linux_rapl": ["dram-0 component", "package-0 component"],
+        "linux_hwmon": ["amdgpu component"],
+    }
+    assert rungs(result) == ("counter_modelled", {"counter_modelled", "load_modelled", "class_default"})
+    assert "no battery" in reason(result, "battery")
+    assert reason(result, "metered") == "no meter sees this machine at the wall"
+
+
+def test_an_amd_server_of_two_dies(tmp_path):
+    """Its ACPI meter is the wall. Of package 0 both dies show one counter, told once; amd_energy shows it again, not told."""
+    result = doctor(TREES / "server_amd_two_dies", tmp_path)
+    assert result["machine"]["device_class"] == "server"
+    assert points(result) == {
+        "linux_rapl": [f"package-{die} component" for die in ("0-die-0", "1-die-0", "1-die-1")],
+        "linux_hwmon": ["power_meter wall"],
+    }
+    assert rungs(result) == ("metered", {"metered", "counter_modelled", "load_modelled", "class_default"})
+
+
+def test_a_virtual_machine(tmp_path):
+    """Its energy is its host's: every source of energy says so, and what to do; its load is a memo line."""
+    result = doctor(TREES / "virtual_machine", tmp_path)
+    assert result["machine"]["device_class"] == "virtual_machine"
+    assert points(result) == {}
+    assert rungs(result) == ("load_modelled", {"load_modelled", "class_default"})
+    assert "energy is its host's" in reason(result, "counter_modelled")
+    assert "already in its host's" in reason(result, "load_modelled")
+    for name in ("linux_rapl", "linux_hwmon"):
+        row = sources(result)[name]
+        assert (row["available"], row["word"], row["remedy"]) == (
+            False,
+            "virtual_machine",
+            "measure the host",
+        )
+
+
+@pytest.fixture
+def closed_tower(tmp_path: Path) -> Path:
+    """A tower whose energy counters are there and cannot be read, without a graphics card."""
+    tree = tmp_path / "tower"
+    shutil.copytree(TREES / "tower", tree)
+    shutil.rmtree(tree / "sys/class/hwmon")
+    for file in tree.glob("sys/class/powercap/*/energy_uj"):
+        file.unlink()
+        file.symlink_to(tmp_path / "nobody-reads-this")
+    return tree
+
+
+def test_counters_that_only_root_may_read(closed_tower, tmp_path):
+    """Not 0 W: no_permission, with both remedies, as a warning; the ladder says why the counters are not used."""
+    result = doctor(closed_tower, tmp_path)
+    row = sources(result)["linux_rapl"]
+    assert (row["available"], row["word"], row["points"]) == (False, "no_permission", [])
+    assert "veilleuse-rapl.service" in row["remedy"]
+    assert "udev rule" in row["remedy"]
+    assert rungs(result)[0] == "load_modelled"
+    assert "not readable by this user" in reason(result, "counter_modelled")
+    assert any(warning.startswith("linux_rapl: ") for warning in result["warnings"])
+
+
+def test_counters_that_the_helper_reads(closed_tower, tmp_path):
+    """With the helper the same machine has the same points as if it read them itself, and nothing to warn of."""
+    Helper(context(TREES / "tower"), tmp_path / "readings.json", instant_now).step()
+    result = doctor(closed_tower, tmp_path)
+    assert points(result) == {"linux_rapl": ["dram-0 component", "package-0 component"]}
+    assert rungs(result)[0] == "counter_modelled"
+    assert not any(warning.startswith("linux_rapl") for warning in result["warnings"])

@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""IPMI over the network: the real `ipmitool` against a controller whose session layer is pyghmi's (tests/fakes/bmc.py)."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+
+import pytest
+
+from tests.fakes import bmc
+from tests.peers import peer
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import PowerGauge
+from veilleuse.agent.ports import MeterSpec, SourceContext
+from veilleuse.agent.sources.ipmi_dcmi import IpmiDcmi, power_watts
+from veilleuse.agent.sources.program import Finished
+from veilleuse.wire.vocabulary import Boundary
+
+
+@pytest.fixture
+def controller(tmp_path):
+    """One that answers 214 W."""
+    if importlib.util.find_spec("pyghmi") is None:
+        pytest.skip("needs pyghmi: install the dev group")
+    with bmc.running(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def source(tmp_path, controller, monkeypatch):
+    """The source, with the real program, and nothing kept between two reads."""
+    monkeypatch.setattr(IpmiDcmi, "TOOL_FOLDERS", (str(peer("ipmitool").parent),))
+    monkeypatch.setattr(IpmiDcmi, "PAUSE_SECONDS", 0.0)
+    return IpmiDcmi(context(tmp_path, controller.port))
+
+
+def context(folder, port, secret=bmc.SECRET):
+    """A meter with its credentials."""
+    credentials = folder / "credentials"
+    credentials.write_text(f"{bmc.NAME}:{secret}\n")
+    credentials.chmod(0o600)
+    meter = MeterSpec(
+        "bmc-3",
+        "ipmi_dcmi",
+        f"127.0.0.1:{port}",
+        "machine",
+        Boundary.WALL,
+        30,
+        3.0,
+        4000.0,
+        str(credentials),
+        {},
+    )
+    return SourceContext("", "", "none", meter=meter)
+
+
+def test_power_over_the_network(source, controller):
+    """What the controller says is what is read, exactly, through encryption and authentication that are not ours."""
+    (point,) = source.open()
+    for watts in (214, 1, 3999):
+        controller.says(f"{watts} active")
+        assert source.read() == (PowerGauge(point, watts * 1000),)
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        ("214 inactive", "not active"),
+        ("0 active", "0 W"),
+        ("65535 active", "ceiling"),
+        ("code d5", "present state"),
+        ("code c0", "busy"),
+        ("code c1", "DCMI"),
+        ("silent", "within 3 s|no power reading"),
+    ],
+)
+def test_what_is_not_a_reading(source, controller, says, reason):
+    """Each a gap with its reason, and the next good answer is read."""
+    source.open()
+    controller.says(says)
+    with pytest.raises(ReadFailed, match=f"(?i){reason}"):
+        source.read()
+    controller.says("214 active")
+    assert source.read()
+
+
+def test_a_controller_without_dcmi_is_said(source, controller):
+    """At open it is SourceUnavailable."""
+    controller.says("code c1")
+    with pytest.raises(SourceUnavailable, match="DCMI"):
+        source.open()
+
+
+def test_a_wrong_password(source, controller, tmp_path):
+    """ReadFailed; the password is in no message."""
+    context(tmp_path, controller.port, "wrong-one")
+    with pytest.raises(ReadFailed, match="session") as caught:
+        source.open()
+    assert "wrong-one" not in str(caught.value)
+
+
+def test_what_the_real_freeipmi_prints_is_understood(controller, tmp_path):
+    """Its text, parsed by what reads this machine's own controller, which no test machine has."""
+    command = [str(peer("ipmi-dcmi")), "-D", "LAN_2_0", "-h", f"127.0.0.1:{controller.port}", "-u", bmc.NAME]
+    command += ["-p", bmc.SECRET, "-l", "USER", "-I", "3", "--get-system-power-statistics"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    assert power_watts("ipmi-dcmi", Finished(0, ended.stdout, ended.stderr)) == 214

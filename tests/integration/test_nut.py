@@ -1,0 +1,159 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""nut_ups reads a real upsd with real drivers (dummy-ups): values, changes, stale data, processes that die and come back."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import pytest
+
+from tests.metering import context_of, secret_file
+from tests.nut_server import NutServer
+from tests.waiting import until
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import PowerGauge
+from veilleuse.agent.sources.nut_ups import NutUps
+from veilleuse.wire.vocabulary import PointKind
+
+DEVICES = ("real_power", "load_only", "volt_amperes", "three_phases", "epdu")
+
+
+@pytest.fixture(scope="module")
+def nut(tmp_path_factory):
+    """The server, its drivers, and a UPS without a driver."""
+    server = NutServer(tmp_path_factory.mktemp("nut"), *DEVICES)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def opened(nut, ups, **options):
+    """The source, open."""
+    source = NutUps(context_of("nut_ups", nut.address, ups=ups, **{"ceiling_watts": 25_000.0, **options}))
+    source.open()
+    return source
+
+
+def watts(source):
+    """What it reads."""
+    (reading,) = source.read()
+    assert isinstance(reading, PowerGauge)
+    return reading.power_milliwatts / 1000
+
+
+def fails(source, text):
+    """Whether a read fails and says this."""
+    try:
+        source.read()
+    except ReadFailed as error:
+        return text in str(error)
+    return False
+
+
+def succeeds(source):
+    """Whether a read gives something."""
+    return not fails(source, "")
+
+
+@pytest.mark.parametrize(
+    ("ups", "options", "expected"),
+    [
+        ("real_power", {}, 187.5),
+        ("real_power", {"outlet": 1}, 120.5),
+        ("real_power", {"side": "input"}, 205),
+        ("load_only", {}, 39.6),
+        ("volt_amperes", {"power_factor_percent": 90}, 1080),
+        ("three_phases", {}, 6100),
+        ("epdu", {}, 1510),
+        ("epdu", {"outlet": 2}, 700),
+    ],
+)
+def test_the_watts_of_a_real_server(nut, ups, options, expected):
+    """What the driver was given comes out, to the milliwatt; on battery too."""
+    assert watts(opened(nut, ups, **options)) == expected
+
+
+def test_the_kind_is_the_devices(nut):
+    """A UPS is a ups, an ePDU a pdu."""
+    kinds = [
+        NutUps(context_of("nut_ups", nut.address, ups=ups)).open()[0].kind for ups in ("load_only", "epdu")
+    ]
+    assert kinds == [PointKind.UPS, PointKind.PDU]
+
+
+def test_what_the_server_does_not_have(nut):
+    """A wrong name tells the right ones; no watts, no outlet: unavailable; no driver: a failed read, it may come."""
+    with pytest.raises(SourceUnavailable, match="it has: epdu, load_only, orphan, real_power"):
+        opened(nut, "rack")
+    with pytest.raises(SourceUnavailable, match="tells no power"):
+        opened(nut, "volt_amperes")
+    with pytest.raises(SourceUnavailable, match=r"outlet\.2\.realpower"):
+        opened(nut, "real_power", outlet=2)
+    with pytest.raises(ReadFailed, match=r"DRIVER-NOT-CONNECTED.*upsdrvctl"):
+        opened(nut, "orphan")
+
+
+def test_a_change_is_seen(nut):
+    """The next value of the device is the next value read; one above the ceiling is a gap."""
+    source = opened(nut, "load_only", ceiling_watts=300.0)
+    nut.tell("load_only", ups__load=50)
+    until(lambda: watts(source) == 165, "the change was not seen")
+    nut.tell("load_only", ups__load=99)
+    until(lambda: fails(source, "above its ceiling"), "326 W were read with a ceiling of 300 W")
+    nut.tell("load_only", ups__load=12)
+    until(partial(succeeds, source), "it did not come back")
+    assert watts(source) == 39.6
+
+
+def test_drivers_that_fall_silent_or_die(nut):
+    """DATA-STALE and DRIVER-NOT-CONNECTED are gaps, while the others go on; back there is the value again."""
+    silent, dead, other = (opened(nut, ups) for ups in ("three_phases", "epdu", "real_power"))
+    nut.freeze("three_phases")
+    nut.kill("epdu")
+    try:
+        until(lambda: fails(dead, "DRIVER-NOT-CONNECTED"), "a dead driver's value was read")
+        until(lambda: fails(silent, "DATA-STALE"), "stale data was read")
+        assert watts(other) == 187.5
+    finally:
+        nut.thaw("three_phases")
+        nut.start_driver("epdu")
+    for source, value in ((silent, 6100), (dead, 1510)):
+        until(partial(succeeds, source), "it did not come back")
+        assert watts(source) == value
+
+
+def test_a_server_that_hangs_costs_the_timeout(nut):
+    """The kernel accepts for it: connected, and no answer."""
+    source = opened(nut, "real_power")
+    nut.freeze("upsd")
+    try:
+        began = time.monotonic()
+        with pytest.raises(ReadFailed, match=r"no answer within 0\.4 s"):
+            source.read()
+        assert time.monotonic() - began < 1.0
+    finally:
+        nut.thaw("upsd")
+    until(partial(succeeds, source), "it did not come back")
+
+
+def test_a_server_that_dies_comes_back_with_tls(nut, tmp_path):
+    """Gone is a gap; back it is read in clear as before, and under TLS with a password by who asks for it."""
+    source = opened(nut, "real_power")
+    with pytest.raises(SourceUnavailable, match="no TLS"):
+        opened(nut, "real_power", tls=True)
+    nut.kill("upsd")
+    assert fails(source, "is upsd up")
+    nut.secure()
+    nut.start()
+    until(partial(succeeds, source), "it did not come back")
+    options = {
+        "tls": True,
+        "timeout_seconds": 2.0,
+        "credentials_file": secret_file(tmp_path / "secret", "watcher:secret word\n"),
+    }
+    with pytest.raises(SourceUnavailable, match="not trusted"):
+        opened(nut, "real_power", **options)
+    assert watts(opened(nut, "real_power", tls_ca_file=str(nut.certificate), **options)) == 187.5

@@ -1,0 +1,247 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The service with meters: real processes, and a meter that an outsider's package brings (tests/fakes/polled.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.fakes.polled import install_file_meter
+from tests.waiting import until
+from veilleuse.agent.model import Record, body_from_json
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.publication import Publication, read_publication
+from veilleuse.agent.spool import FILE_NAME, connect
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+[paths]
+state = "{folder}/state"
+sysfs = "{folder}/sys"
+meters = "{folder}/meters.toml"
+
+[measure]
+population = "server"
+tick_seconds = 1
+period_seconds = 10
+checkpoint_seconds = 1
+
+[log]
+level = "debug"
+"""
+METER = """
+[[meter]]
+name = "{name}"
+source = "file_meter"
+every_seconds = 10
+timeout_seconds = 0.5
+file = "{file}"
+"""
+
+
+class Machine:
+    """An agent's folder, its configuration and its meters' files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.state = folder, folder / "state"
+        self.state.mkdir()
+        (folder / "agent.toml").write_text(CONFIG.format(folder=folder))
+        install_file_meter(folder / "site")
+        roots = [str(ROOT / root) for root in ("agent", "proto", ".")]
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*roots, str(folder / "site")])}
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def meters(self, **watts: str) -> None:
+        """One for each, its file saying that."""
+        (self.folder / "meters.toml").write_text(
+            "".join(METER.format(name=name, file=self.file(name)) for name in watts)
+        )
+        for name, text in watts.items():
+            self.file(name).write_text(text)
+
+    def file(self, name: str) -> Path:
+        """What a meter reads."""
+        return self.folder / f"{name}.watts"
+
+    def command(self, *words: str) -> list[str]:
+        """The agent's, with the configuration."""
+        program = [sys.executable, "-P", "-m", "veilleuse.agent", words[0]]
+        return [*program, "--config", str(self.folder / "agent.toml"), *words[1:]]
+
+    def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
+        """Leave it running."""
+        process = subprocess.Popen(
+            self.command(*words), env=self.environment, stderr=subprocess.PIPE, text=True, **more
+        )
+        self.processes.append(process)
+        return process
+
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """To its end."""
+        return subprocess.run(
+            self.command(*words), env=self.environment, capture_output=True, text=True, timeout=60
+        )
+
+    def published(self) -> Publication | None:
+        """What the polling process says by now."""
+        with suppress(OSError):
+            return read_publication(str(self.state / "published.json"))
+        return None
+
+    def poller_of(self, process: subprocess.Popen[str]) -> psutil.Process | None:
+        """The polling process of a resident."""
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.Error):  # it ends just now
+                if "poll" in child.cmdline():
+                    return child
+        return None
+
+    def end(self) -> None:
+        """Whatever still runs."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """One, and all that it started ended."""
+    made = Machine(tmp_path)
+    yield made
+    made.end()
+
+
+def test_the_service_measures_what_is_polled(machine):
+    """From the meter to the record: 40 W at the wall; the process ends with the service, and comes again when it dies."""
+    machine.meters(desk="40", printer="hang", lamp="12")
+    service = machine.start("run")
+    until(lambda: machine.published() and len(machine.published().readings) == 2, seconds=40)
+    said = machine.published()
+    assert said is not None
+    assert {outcome.name: outcome.word for outcome in said.outcomes}["file_meter printer"] == "failed"
+    first = machine.poller_of(service)
+    assert first is not None
+    time.sleep(3)
+    first.kill()
+    until(
+        lambda: (machine.poller_of(service) or first).pid != first.pid, "no other polling process", seconds=30
+    )
+    second = machine.poller_of(service)
+    assert second is not None
+    service.send_signal(signal.SIGTERM)
+    _, log = service.communicate(timeout=30)
+    assert service.returncode == 0, log
+    assert not second.is_running() or second.status() == psutil.STATUS_ZOMBIE
+    watts = powers(machine.state)
+    assert watts["desk"] == pytest.approx(40, rel=0.001)
+    assert watts["lamp"] == pytest.approx(12, rel=0.001)
+    assert "printer" not in watts
+
+
+def test_a_parent_that_is_killed_takes_it_along(machine):
+    """No orphan goes on publishing: the pipe ends, whatever became of the service."""
+    machine.meters(desk="40")
+    service = machine.start("run")
+    until(lambda: machine.published() is not None, seconds=40)
+    poller = machine.poller_of(service)
+    assert poller is not None
+    service.kill()
+    until(lambda: not poller.is_running() or poller.status() == psutil.STATUS_ZOMBIE, seconds=10)
+
+
+def test_one_look(machine):
+    """`poll --once`: every source and what it says, for people and for machines; 3 when one fails."""
+    machine.meters(desk="40.5", printer="hang")
+    shown = machine.call("poll", "--once", "--json")
+    assert shown.returncode == 3, shown.stderr
+    by_name = {(row["source"], row["meter"]): row for row in json.loads(shown.stdout)["sources"]}
+    assert by_name["file_meter", "desk"]["readings"] == [{"domain": "desk", "power_milliwatts": 40_500}]
+    assert by_name["file_meter", "printer"]["reason"].startswith("no answer")
+    assert by_name["nvidia_nvml", ""]["word"] == "no_device"
+    text = machine.call("poll", "--once").stdout
+    assert "+ file_meter desk\n    plug desk (wall): 40.5 W\n" in text
+    assert not (machine.state / "published.json").exists(), "a look publishes nothing"
+    machine.file("printer").write_text("1")
+    assert machine.call("poll", "--once").returncode == 0
+
+
+def test_doctor_tells_of_meters(machine):
+    """A line for every polled source and meter, the wall meter on the ladder, a warning for the one that fails."""
+    machine.meters(desk="40")
+    machine.file("lamp").unlink(missing_ok=True)
+    with (machine.folder / "meters.toml").open("a") as file:
+        file.write(METER.format(name="lamp", file=machine.file("lamp")))
+    said = json.loads(machine.call("doctor", "--json").stdout)
+    rows = {row["name"]: row for row in said["sources"]}
+    assert rows["file_meter desk"]["points"][0] == {
+        "kind": "plug", "domain": "desk", "boundary": "wall", "subject": "machine",
+    }  # fmt: skip
+    assert rows["snmp_meter"]["word"] == "not_configured"
+    assert rows["nvidia_nvml"]["word"] == "no_device"
+    assert "polled" not in rows
+    assert next(rung for rung in said["ladder"] if rung["place"])["method"] == "metered"
+    assert "file_meter lamp: lamp.watts does not answer" in said["warnings"]
+    (machine.folder / "meters.toml").write_text("[[meter]]\nnme = 'x'\n")
+    assert any(
+        "meters.toml" in line for line in json.loads(machine.call("doctor", "--json").stdout)["warnings"]
+    )
+
+
+def test_a_wrong_meters_file(machine):
+    """Exit code 2 and one line; the service goes on without meters, and says in its own readings why."""
+    (machine.folder / "meters.toml").write_text("[[meter]]\nname = 'x'\nsource = 'nut_upz'\n")
+    refused = machine.call("poll")
+    assert refused.returncode == 2
+    assert "the nearest known one is 'nut_ups'" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    said = machine.published()
+    assert said is not None
+    assert "nut_upz" in said.outcomes[0].reason
+
+
+def test_one_polling_process_at_a_time(machine):
+    """A second one would ask every meter twice."""
+    machine.meters(desk="40")
+    first = machine.start("poll")
+    until(lambda: machine.published() is not None, seconds=40)
+    second = machine.call("poll")
+    assert second.returncode == 1
+    assert "veilleuse-agent poll is already running here" in second.stderr
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=10)
+    assert first.returncode == 0
+
+
+def test_json_is_for_a_look(machine):
+    """Wrong usage is said, not ignored."""
+    assert machine.call("poll", "--json").returncode == 2
+
+
+def powers(state: Path) -> dict[str, float]:
+    """Mean power of each point over what it covered, from the records of a spool, the open one included; watts."""
+    with closing(connect(state / FILE_NAME)) as db:
+        texts = [row[0] for row in db.execute("SELECT body FROM pending")]
+        (fold,) = db.execute("SELECT value FROM control WHERE key = ?", (ControlKey.OPEN_FOLD,)).fetchone()
+    records = [body for text in texts if isinstance(body := body_from_json(text), Record)]
+    energy: dict[str, int] = {}
+    covered: dict[str, int] = {}
+    for record in records:
+        for cell in record.cells.values():
+            for point, (millijoules, milliseconds) in cell.energies.items():
+                energy[point.domain] = energy.get(point.domain, 0) + millijoules
+                covered[point.domain] = covered.get(point.domain, 0) + milliseconds
+    assert fold
+    return {domain: energy[domain] / covered[domain] for domain in energy if covered[domain]}

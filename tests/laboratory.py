@@ -1,0 +1,161 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Machines of a known model in a real store, with counters and a meter of their own: for the tests of calibration."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+from veilleuse.collector.codec import cells_from_measurement, number, record_period
+from veilleuse.collector.model import AgentId, AppendResult, DecodedRecord, HostId, HostStatus, ValidPush
+from veilleuse.collector.store.sqlite import SqliteStore
+from veilleuse.wire.chain import chain_next, chain_start, record_hash
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import (
+    Band,
+    Boundary,
+    DeviceClass,
+    PointKind,
+    Population,
+    State,
+    Supply,
+)
+
+MINUTE: Final = 60_000
+HOUR: Final = 3_600_000
+DAY: Final = 24 * HOUR
+START: Final = round(datetime(2026, 3, 2, 9, tzinfo=UTC).timestamp() * 1000)
+"""A Monday."""
+BASE_WATTS: Final = 26.0
+SLOPE: Final = 1.55
+"""The true wall line of DESK: not the prior's (12 W, 1.25)."""
+DESK: Final = ("Acme", "Desk 7")
+
+PACKAGE: Final = (PointKind.RAPL, "package-0", Boundary.COMPONENT)
+PLUG: Final = (PointKind.PLUG, "plug", Boundary.WALL)
+BATTERY: Final = (PointKind.BATTERY_OUT, "BAT0", Boundary.MACHINE_DC)
+PointOf = tuple[PointKind, str, Boundary]
+
+
+def enrol(
+    store: SqliteStore,
+    number_: int,
+    *,
+    model: tuple[str, str] = DESK,
+    device_class: DeviceClass = DeviceClass.SFF,
+    population: Population = Population.SERVER,
+    site: str = "hq",
+) -> HostId:
+    """An active machine; its agent id is the number sixteen times."""
+    registry = store.registry
+    facts = pb.Facts(vendor=model[0], model=model[1], cpu_count=8)
+    words: Any = number(device_class)
+    facts.device_class = words
+    with store.transaction():
+        token_id = registry.insert_token(
+            token_sha256=secrets.token_bytes(32),
+            created_unix_milliseconds=0,
+            expires_unix_milliseconds=1,
+            max_uses=1,
+            networks=(),
+            org_entity="IT",
+            site=site,
+            population=population,
+            approve=False,
+        )
+        return registry.insert_host(
+            agent_id=AgentId(bytes([number_]) * 16),
+            token_id=token_id,
+            org_entity="IT",
+            site=site,
+            population=population,
+            status=HostStatus.ACTIVE,
+            enrolled_on=date(2026, 1, 1),
+            facts_wire=facts.SerializeToString(),
+        )
+
+
+def cell(
+    milliseconds: int,
+    energies: Sequence[tuple[int, float]] = (),
+    *,
+    state: State = State.ON_ACTIVE,
+    supply: Supply = Supply.AC,
+    band: Band = Band.OPEN,
+) -> Any:
+    """A wire cell; energies: (index of the point, mean watts over all of it)."""
+    words: dict[str, Any] = {"band": number(band), "state": number(state), "supply": number(supply)}
+    made = pb.Cell(milliseconds=milliseconds, **words)
+    for index, watts in energies:
+        made.energies.add(
+            point_index=index,
+            energy_millijoules=round(watts * milliseconds),
+            covered_milliseconds=milliseconds,
+        )
+    return made
+
+
+def clock(start: int, milliseconds: int = MINUTE) -> Any:
+    """A clock period."""
+    return pb.Period(clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=milliseconds))
+
+
+def push(
+    store: SqliteStore,
+    host_id: HostId,
+    records: Iterable[tuple[Any, Sequence[Any]]],
+    points: Sequence[PointOf] = (PACKAGE, PLUG),
+) -> None:
+    """Store (period, cells) as a stream of its own, through the store's own ingest."""
+    epoch = secrets.token_bytes(8)
+    chain = before = chain_start(epoch)
+    decoded = []
+    for seq, (period, cells) in enumerate(records, 1):
+        measurement = pb.Measurement(period=period, idle_rule_version=1, cells=cells)
+        for kind, domain, boundary in points:
+            measurement.points.add(
+                kind=number(kind), domain=domain, boundary=number(boundary), subject="machine"
+            )
+        wire = pb.Record(measurement=measurement).SerializeToString()
+        chain = chain_next(chain, wire)
+        whole = sum(one.milliseconds for one in cells)
+        decoded.append(
+            DecodedRecord(
+                seq,
+                wire,
+                record_hash(wire),
+                chain,
+                record_period(period, whole),
+                cells_from_measurement(measurement),
+            )
+        )
+    (outcome,) = store.ingest.append([ValidPush(host_id, epoch, 1, before, tuple(decoded))])
+    assert outcome.result is AppendResult.STORED, outcome
+
+
+def loads(count: int, seed: int) -> list[float]:
+    """Package watts, minute by minute: idle and busy in turn."""
+    chance = random.Random(seed)
+    return [round(5 + 20 * (minute // 15 % 3) / 2 + chance.uniform(0, 4), 3) for minute in range(count)]
+
+
+def wall(package_watts: float, gain: float = 1.0) -> float:
+    """What the plug of a DESK says."""
+    return gain * (BASE_WATTS + SLOPE * package_watts)
+
+
+def minutes(
+    count: int, seed: int, *, gain: float = 1.0, start: int = START, metered: bool = True
+) -> list[tuple[Any, list[Any]]]:
+    """Records of a minute each, of a DESK whose plug is read by its own agent, or not."""
+    return [
+        (
+            clock(start + minute * MINUTE),
+            [cell(MINUTE, [(0, watts), (1, wall(watts, gain))] if metered else [(0, watts)])],
+        )
+        for minute, watts in enumerate(loads(count, seed))
+    ]

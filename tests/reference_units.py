@@ -1,0 +1,64 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Simulated reference units of one hardware model whose true wall line is known: for the coverage of calibration."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from veilleuse.collector.derive.calibrating.moments import Unit
+
+SAMPLE_MILLISECONDS = 60_000
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One hardware model. Standard deviations are relative to the mean unit's wall power at `fleet_watts`."""
+
+    base_watts: float = 17.0
+    slope: float = 1.38
+    reference_watts: float = 15.0
+    """Mean counters' power of the reference units."""
+    fleet_watts: float = 9.0
+    """Of the fleet that is to be told: it works less than a unit under test."""
+    gain_spread: float = 0.08
+    """Between units: supply and losses, common to base and slope."""
+    base_spread: float = 0.06
+    """Between units: base alone. Both together make the 10 % of METHOD.md §3."""
+    noise: float = 0.06
+    """Within a unit, from sample to sample."""
+    memory: float = 0.95
+    """Autocorrelation of that noise from one minute to the next."""
+    meter_gain: float = 0.0099
+    """k = 1, one draw for all units: the same meter goes from one to the next."""
+    prior_base_watts: float = 12.0
+    prior_slope: float = 1.25
+
+    def wall(self, counter_watts: float) -> float:
+        """True wall power of the mean unit, watts."""
+        return self.base_watts + self.slope * counter_watts
+
+
+def simulated(truth: Truth, units: int, samples: int, chance: random.Random) -> list[Unit]:
+    """Reference units, each with its own gain and base, measured by one meter with one gain error."""
+    meter = 1 + chance.gauss(0, truth.meter_gain)
+    scale = truth.wall(truth.fleet_watts)
+    made = []
+    for number in range(units):
+        unit = Unit(f"unit {number + 1}")
+        gain = 1 + chance.gauss(0, truth.gain_spread)
+        base = truth.base_watts + chance.gauss(0, truth.base_spread) * scale
+        load = noise = chance.gauss(0, 1)
+        mean = truth.reference_watts * chance.uniform(0.7, 1.3)  # nobody loads them alike
+        fresh = (1 - truth.memory**2) ** 0.5
+        for sample in range(samples):
+            load = 0.9 * load + 0.436 * chance.gauss(0, 1)
+            noise = truth.memory * noise + fresh * chance.gauss(0, 1)
+            counters = max(1.0, mean * (1 + 0.45 * load))
+            wall = gain * (base + truth.slope * counters) + truth.noise * scale * noise
+            prior = truth.prior_base_watts + truth.prior_slope * counters
+            t = SAMPLE_MILLISECONDS
+            unit.add(sample * t, t, counters * t, max(0.0, meter * wall) * t, prior * t)
+        made.append(unit)
+    return made

@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A collector that changes the calendar of a workstation learns no time of day from it: DESIGN.md §3, decision 0028."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from veilleuse.agent.fold import Fold, SiteCalendar
+from veilleuse.agent.model import DatePeriod, Record, Tick, WeekPeriod
+from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar, CalendarError, OpenSpan
+from veilleuse.wire.limits import HOUR_MILLISECONDS as HOUR
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.vocabulary import Population, State, Supply
+
+ZONES = ("Europe/Paris", "America/Cayenne", "Pacific/Noumea", "America/St_Johns", "Australia/Lord_Howe")
+MONDAY = date(2026, 9, 21)
+"""Three months on from here have a change of the clock in some of the zones, and a turn of the year is near."""
+DAYS = 98
+
+
+@st.composite
+def calendars(draw: st.DrawFn, zone: str) -> Calendar:
+    """Any that may be made: spans on any weekday, up to three of them, of any length."""
+    spans: list[OpenSpan] = []
+    for weekday in sorted(draw(st.sets(st.integers(1, 7)))):
+        edges = sorted(draw(st.lists(st.integers(0, 1_440), max_size=6, unique=True)))
+        spans += [OpenSpan(weekday, *pair) for pair in zip(edges[::2], edges[1::2], strict=False)]
+    closures = draw(st.sets(st.integers(0, DAYS), max_size=20))
+    days = tuple(MONDAY + timedelta(days=offset) for offset in sorted(closures))
+    kept: tuple[OpenSpan, ...] = ()
+    for span in spans:
+        try:
+            kept = Calendar(zone, (*kept, span)).open_spans
+        except CalendarError:
+            continue  # this one may not be
+    return Calendar(zone, kept, days)
+
+
+def told(zone: str, given: list[tuple[int, Calendar]]) -> list[Record]:
+    """What a workstation that was off all the time tells of DAYS days, being given calendars at the beginning of some."""
+    start = round(datetime.combine(MONDAY, datetime.min.time(), ZoneInfo(zone)).timestamp() * 1000)
+    fold = Fold(Population.WORKSTATION, HOUR, SiteCalendar(given[0][1], "00" * 32))
+    asked = {day: (number, calendar) for number, (day, calendar) in enumerate(given[1:], 1)}
+    records: list[Record] = []
+    for day in range(DAYS + 1):
+        for waiting in range(max(0, day - 45), day + 1):  # the resident asks again until it is in use
+            if waiting in asked:
+                number, calendar = asked[waiting]
+                if number > int(fold.site.sha256[:2]):
+                    fold.schedule(SiteCalendar(calendar, f"{number:02}" * 32), start)
+        records += fold.add(Tick(start, MILLISECONDS_PER_DAY, State.OFF, Supply.AC))
+        start += MILLISECONDS_PER_DAY
+    return records
+
+
+@settings(max_examples=40)
+@given(st.data(), st.sampled_from(ZONES), st.lists(st.integers(0, 60), min_size=1, max_size=3, unique=True))
+def test_no_band_of_a_record_is_shorter_than_three_hours(data, zone, moments):
+    """Whatever calendars follow one another, every instant is in one record, and no band of a record is under 3 h (2 h where the
+    clock goes forward): so no sum or difference of records tells of less. A day, and a week with its days, names one calendar."""
+    given = [(moment, data.draw(calendars(zone))) for moment in (0, *sorted(moments))]
+    records = told(zone, given)
+    weeks = {r.period: r.calendar_sha256 for r in records if isinstance(r.period, WeekPeriod)}
+    dates = [r for r in records if isinstance(r.period, DatePeriod)]
+    assert len({r.period for r in records}) == len(records)
+    for record in records:
+        lengths: dict[str, int] = {}
+        for (band, _, _), cell in record.cells.items():
+            lengths[band] = lengths.get(band, 0) + cell.milliseconds
+        assert all(length >= least(record, zone) for length in lengths.values()), (record.period, lengths)
+    for record in dates:
+        assert isinstance(record.period, DatePeriod)
+        week = WeekPeriod(*record.period.day.isocalendar()[:2])
+        assert weeks.get(week, record.calendar_sha256) == record.calendar_sha256
+
+
+def least(record: Record, zone: str) -> int:
+    """Three hours by the clock."""
+    if isinstance(record.period, DatePeriod):
+        first, days = record.period.day, 1
+    else:
+        assert isinstance(record.period, WeekPeriod)
+        first, days = date.fromisocalendar(record.period.iso_year, record.period.iso_week, 1), 7
+    edges = [
+        datetime.combine(first + timedelta(days=n), datetime.min.time(), ZoneInfo(zone)) for n in (0, days)
+    ]
+    real = edges[1].timestamp() - edges[0].timestamp()
+    return 3 * HOUR - max(0, days * MILLISECONDS_PER_DAY - round(real * 1000))
+
+
+def test_a_workstation_takes_no_calendar_of_another_time_zone():
+    """Between the midnights of two zones lies a piece of a day: it would be told apart. Its first calendar may have any zone, and
+    machines that tell hours anyway may change it."""
+    paris, london = (
+        SiteCalendar(DEFAULT_CALENDAR._replace(time_zone=z), z) for z in ("Europe/Paris", "Europe/London")
+    )
+    with pytest.raises(CalendarError, match="time zone Europe/London is not the machine's Europe/Paris"):
+        Fold(Population.WORKSTATION, HOUR, paris).schedule(london, 0)
+    assert Fold(Population.WORKSTATION, HOUR).schedule(london, 0)
+    assert Fold(Population.SERVER, HOUR, paris).schedule(london, 0)
+
+
+def test_a_calendar_that_was_given_in_time_is_used():
+    """On 3 December, a Thursday, a workstation still waits for Monday with the calendar of the 1st: another one that comes then
+    waits behind it, and does not take its place."""
+    zone = ZoneInfo("Europe/Paris")
+    one, two, three = (SiteCalendar(DEFAULT_CALENDAR, f"{number:02}" * 32) for number in (1, 2, 3))
+    fold = Fold(Population.WORKSTATION, HOUR, one)
+    november, december = (
+        round(datetime(2026, m, d, tzinfo=zone).timestamp() * 1000) for m, d in ((11, 20), (12, 3))
+    )
+    monday = round(datetime(2026, 12, 7, tzinfo=zone).timestamp() * 1000)
+    assert fold.schedule(two, november) == date(2026, 12, 7)
+    assert fold.schedule(three, december) == date(2026, 12, 7)
+    list(fold.add(Tick(monday, 1_000, State.OFF, Supply.AC)))
+    assert fold.site == two
+    assert fold.schedule(three, monday) == date(2027, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("spans", "word"),
+    [
+        ((OpenSpan(1, 0, 1_439),), "leaves 1 minutes that are not open"),
+        ((OpenSpan(3, 0, 700), OpenSpan(3, 701, 1_380)), "weekday 3 leaves 61 minutes"),
+    ],
+)
+def test_what_is_left_of_a_day_is_no_clock_either(spans, word):
+    """A day that is open but for some minutes would tell of these minutes."""
+    with pytest.raises(CalendarError, match=word):
+        Calendar("Europe/Paris", spans)
+    assert Calendar("Europe/Paris", (OpenSpan(1, 0, 1_440),))

@@ -1,0 +1,235 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""External displays that are on, from trees of /sys/class/drm with the traps of each driver."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.edids import NAME_TEXT, SERIAL_TEXT, Drm, make_edid
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import DisplaysReading
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.sources.linux_displays import LinuxDisplays
+
+TREES = Path(__file__).parents[2] / "fixtures" / "sys"
+SMALL, OFFICE, LARGE = (
+    make_edid((48, 27), (476, 268)),
+    make_edid((53, 30), None),
+    make_edid((60, 34), (597, 336)),
+)
+
+
+@pytest.fixture
+def drm(tmp_path: Path) -> Drm:
+    """An empty /sys/class/drm."""
+    return Drm(tmp_path)
+
+
+def source(drm: Drm, virtualisation: str = "none") -> LinuxDisplays:
+    """Opened on the tree."""
+    made = LinuxDisplays(SourceContext(str(drm.root), "/nowhere", virtualisation))
+    assert made.open() == ()
+    return made
+
+
+def on(made: LinuxDisplays) -> tuple[int, ...]:
+    """Of one read."""
+    (reading,) = made.read()
+    assert isinstance(reading, DisplaysReading)
+    return reading.on_by_size
+
+
+@pytest.mark.parametrize(
+    ("tree", "counts", "attached"),
+    [
+        ("laptop", (0, 1, 0, 0), (0, 1, 0, 0)),  # one behind a dock; its own panel is no monitor
+        ("tower", (0, 0, 1, 0), (1, 0, 1, 0)),  # of two, one sleeps
+        ("server_amd_two_dies", (0, 0, 0, 0), (0, 0, 0, 0)),  # a plug, and nothing in it: a true 0
+    ],
+)
+def test_trees(tree, counts, attached):
+    """What is on, and what is plugged in, on the captured machines."""
+    made = LinuxDisplays(SourceContext(f"{TREES}/{tree}/sys", "", "none"))
+    made.open()
+    assert on(made) == counts
+    assert made.attached() == attached
+
+
+@pytest.mark.parametrize("word", ["none", "kvm"])
+def test_virtual_outputs_are_no_displays(drm, word):
+    """Virtual, Writeback and the firmware's own picture: not available, and not 0."""
+    for name in ("card0-Virtual-1", "card0-Writeback-1", "card0-Unknown-1"):
+        drm.plug(name)
+    with pytest.raises(SourceUnavailable) as raised:
+        source(drm, word)
+    assert raised.value.word == ("no_device" if word == "none" else "virtual_machine")
+
+
+def test_on_is_connected_and_enabled_and_powered(drm):
+    """Each of the three alone is not enough; `unknown` is no evidence of a screen."""
+    drm.plug("card0-HDMI-A-1", SMALL)
+    made = source(drm)
+    assert on(made) == (1, 0, 0, 0)
+    for state in (
+        {"status": "disconnected"},
+        {"status": "unknown"},
+        {"enabled": "disabled"},
+        {"power": "Off"},
+    ):
+        drm.plug("card0-HDMI-A-1", SMALL, **state)
+        assert on(made) == (0, 0, 0, 0), state
+    drm.plug("card0-HDMI-A-1")
+    assert on(made) == (0, 0, 0, 1), "no EDID: on all the same, size not known"
+
+
+def test_a_dock_comes_and_goes(drm):
+    """Connectors of a dock appear with it; its own plug says disconnected while they are there: nothing counts twice."""
+    drm.plug("card0-eDP-1", SMALL)
+    drm.plug("card0-DP-1", status="disconnected", enabled="disabled", power="Off")
+    made = source(drm)
+    assert on(made) == (0, 0, 0, 0)
+    folders = [drm.plug("card0-DP-5", OFFICE), drm.plug("card0-DP-6", LARGE)]
+    assert on(made) == (0, 1, 1, 0)
+    for folder in folders:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    assert on(made) == (0, 0, 0, 0)
+
+
+def test_one_display_on_two_cards_is_one(drm):
+    """A switch between cards, or two cables: one. Two of a kind without number, or on one card: two."""
+    numbered, plain = make_edid((53, 30), None, serial=77), make_edid((53, 30), None, serial=0)
+    drm.plug("card0-HDMI-A-1", numbered)
+    drm.plug("card1-DP-1", numbered)
+    made = source(drm)
+    assert on(made) == (0, 1, 0, 0)
+    drm.plug("card1-DP-1", plain)
+    drm.plug("card0-HDMI-A-1", plain)
+    for name in ("card0-HDMI-A-1", "card1-DP-1"):  # other displays come by way of unplugging
+        drm.plug(name, plain, status="disconnected")
+    on(made)
+    for name in ("card0-HDMI-A-1", "card1-DP-1"):
+        drm.plug(name, plain)
+    assert on(made) == (0, 2, 0, 0)
+    drm.plug("card1-DP-1", status="disconnected")
+    drm.plug("card0-DP-9", numbered)
+    drm.plug("card0-DP-10", numbered)
+    assert on(made) == (0, 3, 0, 0)
+
+
+def test_nvidia_without_mode_setting_is_not_available(drm):
+    """Its driver hides the outputs: not available with the remedy, even beside another card; without outputs it hides none."""
+    drm.plug("card0-HDMI-A-1", SMALL)
+    device = drm.root / "bus/pci/devices/0000:01:00.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x10de\n")
+    (device / "driver").symlink_to("../../drivers/nvidia")
+    (device / "class").write_text("0x030200\n")
+    assert on(source(drm)) == (1, 0, 0, 0)
+    (device / "class").write_text("0x030000\n")
+    with pytest.raises(SourceUnavailable, match="shows no connectors") as raised:
+        source(drm)
+    assert "modeset=1" in raised.value.remedy
+    (device / "drm/card1/card1-DP-1").mkdir(parents=True)
+    assert on(source(drm)) == (1, 0, 0, 0)
+
+
+def test_nvidia_that_may_drive_past_the_kernel_gives_no_reading(drm):
+    """Connected and disabled may be on under its own X driver: no reading, not 0; enabled is told as it is."""
+    drm.card("card0", "nvidia")
+    drm.plug("card0-DP-1", LARGE, enabled="disabled", power="Off")
+    made = source(drm)
+    with pytest.raises(ReadFailed):
+        made.read()
+    drm.plug("card0-DP-1", LARGE, power="Off")
+    assert on(made) == (0, 0, 0, 0)
+    drm.plug("card0-DP-1", LARGE)
+    assert on(made) == (0, 0, 1, 0)
+
+
+def test_a_remote_console_is_no_display(drm):
+    """A management controller's VGA without EDID is its console; with one, somebody plugged a screen in."""
+    drm.card("card0", "ast")
+    drm.plug("card0-VGA-1")
+    made = source(drm)
+    assert on(made) == (0, 0, 0, 0)
+    drm.plug("card0-VGA-1", SMALL, power="Off")
+    drm.plug("card0-VGA-1", SMALL)
+    assert on(made) == (1, 0, 0, 0)
+
+
+def test_what_cannot_be_read_is_no_zero(drm):
+    """Connected, but not whether it is on; nonsense; a driver that was unloaded: no reading, and not 0."""
+    folder = drm.plug("card0-DP-1", OFFICE)
+    made = source(drm)
+    for file, text in (("dpms", "?"), ("enabled", ""), ("status", "nonsense")):
+        (folder / file).write_text(text)
+        with pytest.raises(ReadFailed):
+            made.read()
+        drm.plug("card0-DP-1", OFFICE)
+    (folder / "status").unlink()
+    with pytest.raises(ReadFailed):
+        made.read()
+    shutil.rmtree(drm.root / "class")
+    with pytest.raises(ReadFailed, match="any more"):
+        made.read()
+
+
+def test_few_files_a_tick(drm, monkeypatch):
+    """Six plugs, two displays: ten small files a tick, and the EDID only when something changed."""
+    drm.plug("card0-eDP-1", SMALL)
+    for name in ("card0-HDMI-A-1", "card0-DP-1"):
+        drm.plug(name, OFFICE)
+    for number in range(2, 6):
+        drm.plug(f"card0-DP-{number}", status="disconnected", enabled="disabled", power="Off")
+    made = source(drm)
+    on(made)
+    opened: list[str] = []
+    real_open, real_os_open = open, os.open
+    monkeypatch.setattr(
+        "builtins.open", lambda path, *a, **k: opened.append(str(path)) or real_open(path, *a, **k)
+    )
+    monkeypatch.setattr(
+        "os.open", lambda path, *a, **k: opened.append(str(path)) or real_os_open(path, *a, **k)
+    )
+    on(made)
+    assert sum(path.startswith(str(drm.root)) for path in opened) == 10
+    assert not any(path.endswith("/edid") for path in opened)
+    drm.plug("card0-DP-1", LARGE, power="Standby")
+    opened.clear()
+    on(made)
+    assert [path for path in opened if path.endswith("/edid") and path.startswith(str(drm.root))][-1:] == [
+        f"{drm.root}/class/drm/card0-DP-1/edid"
+    ]
+
+
+def test_an_unseen_exchange_is_seen_within_the_hour(drm):
+    """Another display between two ticks, in the same state: told by the EDID, which is read again after 360 reads."""
+    drm.plug("card0-DP-1", SMALL)
+    made = source(drm)
+    on(made)
+    drm.plug("card0-DP-1", LARGE)
+    assert on(made) == (1, 0, 0, 0)
+    for _ in range(360):
+        last = on(made)
+    assert last == (0, 0, 1, 0)
+
+
+def test_nothing_but_the_size_goes_on(drm):
+    """P2: neither the number nor the name of a display is in what the source gives or says."""
+    drm.card("card0", "nvidia")
+    drm.plug("card0-DP-1", make_edid((53, 30), (527, 296), serial=0x5A5A1234))
+    made = source(drm)
+    said = repr(made.read())
+    drm.plug("card0-DP-1", make_edid((53, 30), (527, 296)), enabled="disabled")
+    with pytest.raises(ReadFailed) as raised:
+        made.read()
+    said += str(raised.value)
+    for canary in (SERIAL_TEXT[:13], NAME_TEXT, str(0x5A5A1234), "5a5a1234", "VEI"):
+        assert canary not in said

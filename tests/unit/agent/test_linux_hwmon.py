@@ -1,0 +1,144 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The traps of /sys/class/hwmon: roles, averages and samples, cards that sleep, chips that lie, numbers that change."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.trees import context, put
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import EnergyCounter, PowerGauge
+from veilleuse.agent.sources.linux_hwmon import GPU_CEILING_WATTS, MACHINE_CEILING_WATTS, LinuxHwmon
+
+
+def chip(tree: Path, number: int, name: str, device: str = "", **files: object) -> Path:
+    """One chip; with `device` as on a real machine: a folder of that device, and links to it. The device's folder."""
+    where = f"devices/{device}/hwmon/hwmon{number}" if device else f"class/hwmon/hwmon{number}"
+    for file, text in {"name": name, **files}.items():
+        put(tree, f"{where}/{file}", text)
+    if device:
+        link = tree / f"sys/class/hwmon/hwmon{number}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(tree / "sys" / where)
+        (tree / "sys" / where / "device").symlink_to(tree / "sys/devices" / device)
+    return tree / "sys/devices" / device
+
+
+def opened(tree: Path) -> LinuxHwmon:
+    """A source on the tree."""
+    source = LinuxHwmon(context(tree))
+    source.open()
+    return source
+
+
+def values(source: LinuxHwmon) -> dict[str, int]:
+    """Domain → mW, or µJ."""
+    return {
+        one.point.domain: one.power_milliwatts if isinstance(one, PowerGauge) else one.energy_microjoules
+        for one in source.read()
+        if isinstance(one, (PowerGauge, EnergyCounter))
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nouveau", "nct6798", "amd_energy", "fam15h_power", "ina226", "corsairpsu", "pmbus", "BAT0", "coretemp"],
+)
+def test_chips_that_stay_out(tmp_path, name):
+    """Nobody can say what they see, or another source sees it better: not on the list."""
+    chip(tmp_path, 0, name, power1_input=60_000_000, power1_average=60_000_000, energy1_input=5)
+    with pytest.raises(SourceUnavailable):
+        opened(tmp_path)
+
+
+def test_a_meter_on_a_battery(tmp_path):
+    """ACPI meters may sit on a battery, and say so: not the machine's wall."""
+    chip(tmp_path, 0, "power_meter", power1_average=60_000_000, power1_is_battery=1)
+    with pytest.raises(SourceUnavailable):
+        opened(tmp_path)
+    put(tmp_path, "class/hwmon/hwmon0/power1_is_battery", 0)
+    assert values(opened(tmp_path)) == {"power_meter": 60_000}
+
+
+def test_average_before_sample(tmp_path):
+    """The chip's own average stands for its interval; where it cannot be read the sample serves, from then on alone."""
+    chip(tmp_path, 0, "amdgpu", power1_average=31_000_000, power1_input=90_000_000)
+    assert values(opened(tmp_path)) == {"amdgpu": 31_000}
+    put(tmp_path, "class/hwmon/hwmon0/power1_average", "")
+    source = opened(tmp_path)
+    assert values(source) == {"amdgpu": 90_000}
+    put(tmp_path, "class/hwmon/hwmon0/power1_average", 31_000_000)
+    assert values(source) == {"amdgpu": 90_000}
+
+
+def test_a_counter_is_never_mixed_with_a_gauge(tmp_path):
+    """A counter that cannot be read for a moment is missing: the gauge beside it would tell the same time twice."""
+    chip(tmp_path, 0, "amdgpu", power1_average=31_000_000, energy1_input=7)
+    source = opened(tmp_path)
+    assert values(source) == {"amdgpu": 7}
+    put(tmp_path, "class/hwmon/hwmon0/energy1_input", "")
+    with pytest.raises(ReadFailed):
+        source.read()
+
+
+def test_xe_card_else_package(tmp_path):
+    """The card's counter; where only the package has one, that."""
+    chip(tmp_path, 0, "xe", "0000:03:00.0", energy1_input=70, energy2_input=50)
+    chip(tmp_path, 1, "xe", "0000:04:00.0", energy2_input=51)
+    assert values(opened(tmp_path)) == {"xe": 70, "xe-2": 51}
+
+
+@pytest.mark.parametrize("status", ["suspended", "suspending", "resuming"])
+def test_a_sleeping_card_is_not_woken(tmp_path, status, monkeypatch):
+    """Neither to look what it has nor to read it: no file of it but its state is opened."""
+    chip(tmp_path, 0, "amdgpu", power1_average=31_000_000)
+    put(tmp_path, "class/hwmon/hwmon0/device/power/runtime_status", status)
+    touched: list[str] = []
+    true_open = os.open
+
+    def noting_open(path: str, *more: int) -> int:
+        touched.append(path)
+        return true_open(path, *more)
+
+    monkeypatch.setattr(os, "open", noting_open)
+    source = opened(tmp_path)
+    with pytest.raises(ReadFailed):
+        source.read()
+    assert not [path for path in touched if "power1" in path]
+    monkeypatch.undo()
+    put(tmp_path, "class/hwmon/hwmon0/device/power/runtime_status", "active")
+    assert values(source) == {"amdgpu": 31_000}
+
+
+def test_what_no_machine_draws_is_not_read(tmp_path):
+    """A gauge beyond its class, or below 0, is a defect's; at the limit it still counts."""
+    chip(tmp_path, 0, "power_meter", power1_average=int(MACHINE_CEILING_WATTS * 1e6))
+    chip(tmp_path, 1, "amdgpu", power1_average=int(GPU_CEILING_WATTS * 1e6) + 1_000)
+    source = opened(tmp_path)
+    assert values(source) == {"power_meter": MACHINE_CEILING_WATTS * 1_000}
+    put(tmp_path, "class/hwmon/hwmon1/power1_average", 5_000_000)
+    for lie in (int(MACHINE_CEILING_WATTS * 1e6) + 1_000, 0, -5_000_000, 2**64 - 1):
+        put(tmp_path, "class/hwmon/hwmon0/power1_average", lie)
+        assert values(source) == {"amdgpu": 5_000}
+
+
+def test_a_driver_loaded_again_has_another_number(tmp_path):
+    """Two cards whose hwmon numbers change places: each point stays with its card."""
+    first = chip(tmp_path, 3, "amdgpu", "0000:03:00.0", power1_average=31_000_000)
+    second = chip(tmp_path, 4, "amdgpu", "0000:09:00.0", power1_average=80_000_000)
+    source = opened(tmp_path)
+    assert values(source) == {"amdgpu": 31_000, "amdgpu-2": 80_000}
+    shutil.rmtree(tmp_path / "sys/class/hwmon")
+    with pytest.raises(ReadFailed):
+        source.read()
+    for device in (first, second):  # aside, not removed: a real sysfs never gives an inode twice
+        device.rename(device.with_name(f"{device.name}-before"))
+    chip(tmp_path, 3, "amdgpu", "0000:09:00.0", power1_average=81_000_000)
+    assert values(source) == {"amdgpu-2": 81_000}
+    chip(tmp_path, 5, "amdgpu", "0000:03:00.0", power1_average=32_000_000)
+    assert values(source) == {"amdgpu": 32_000, "amdgpu-2": 81_000}

@@ -1,0 +1,157 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The traps of the powercap tree: mirrors, twins, psys of several sockets, drivers that come back, values that lie."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.trees import LONG_RANGE, SHORT_RANGE, context, put, zone
+from veilleuse.agent.errors import ReadFailed
+from veilleuse.agent.model import EnergyCounter
+from veilleuse.agent.sources import linux_rapl
+from veilleuse.agent.sources.linux_rapl import LinuxRapl
+
+
+def opened(tree: Path) -> tuple[LinuxRapl, list[str]]:
+    """A source on the tree, and the domains it offers."""
+    source = LinuxRapl(context(tree))
+    return source, [point.domain for point in source.open()]
+
+
+def microjoules(source: LinuxRapl) -> dict[str, int]:
+    """Domain → counter."""
+    return {
+        one.point.domain: one.energy_microjoules for one in source.read() if isinstance(one, EnergyCounter)
+    }
+
+
+@contextmanager
+def running(counters: dict[Path, float], start: int) -> Iterator[None]:
+    """The counters advance, each at its power in watts, all from the same value."""
+    began, over = time.monotonic(), threading.Event()
+
+    def advance() -> None:
+        while not over.wait(0.001):
+            for folder, watts in counters.items():
+                fresh = folder / "new"
+                value = (start + round((time.monotonic() - began) * watts * 1e6)) % SHORT_RANGE
+                fresh.write_text(f"{value}\n")
+                fresh.replace(folder / "energy_uj")
+
+    thread = threading.Thread(target=advance)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_two_sockets_that_show_one_counter(tmp_path):
+    """codecarbon 1274 across `package-0` and `package-1`: 68 W shown twice are 68 W. It advances while it is looked at."""
+    folders = [zone(tmp_path, number, f"package-{number}", 5_000_000) for number in ("0", "1")]
+    with running(dict.fromkeys(folders, 68.0), 5_000_000):
+        assert opened(tmp_path)[1] == ["package-0"]
+
+
+def test_two_sockets_that_only_look_alike(tmp_path):
+    """Soon after a boot two packages may stand at the same value: watched for a moment they drift apart, and are two."""
+    folders = [zone(tmp_path, number, f"package-{number}", 5_000_000) for number in ("0", "1")]
+    with running({folders[0]: 40.0, folders[1]: 44.0}, 5_000_000):
+        assert opened(tmp_path)[1] == ["package-0", "package-1"]
+
+
+def test_what_is_no_mirror(tmp_path, monkeypatch):
+    """Equal values are no proof where both are 0, where the ranges differ, or between a package and its memory."""
+    monkeypatch.setattr(linux_rapl, "MIRROR_PAUSE_SECONDS", 0.0)
+    for number, value, around in (("0", 0, LONG_RANGE), ("1", 0, LONG_RANGE), ("2", 0, SHORT_RANGE)):
+        zone(tmp_path, number, f"package-{number}", value, around)
+    assert len(opened(tmp_path)[1]) == 3
+    for number in "012":
+        put(tmp_path, f"class/powercap/intel-rapl:{number}/energy_uj", 7_000_000)
+    zone(tmp_path, "0:0", "dram", 7_000_000)
+    assert opened(tmp_path)[1] == ["dram-0", "package-0", "package-2"]
+
+
+def test_mirrors_that_go_round_while_they_are_looked_at(tmp_path):
+    """The counter comes to its end within the watch: still one counter."""
+    folders = [
+        zone(tmp_path, n, f"package-0-die-{n}", SHORT_RANGE - 20_000_000, SHORT_RANGE) for n in ("0", "1")
+    ]
+    with running(dict.fromkeys(folders, 68.0), SHORT_RANGE - 20_000_000):
+        assert opened(tmp_path)[1] == ["package-0-die-0"]
+
+
+def test_psys_of_several_sockets_is_one_point(tmp_path):
+    """A slave socket's psys stays at 0: the one that counts is the platform's, under whatever number."""
+    zone(tmp_path, "0", "package-0", 1_000_000)
+    zone(tmp_path, "1", "psys", 0)
+    zone(tmp_path, "2", "psys-1", 9_000_000)
+    source, domains = opened(tmp_path)
+    assert domains == ["package-0", "psys"]
+    assert microjoules(source) == {"package-0": 1_000_000, "psys": 9_000_000}
+
+
+def test_the_twin_serves_where_the_other_cannot_be_read(tmp_path):
+    """A package whose first zone has no range is read by its mmio twin, and by that one alone."""
+    zone(tmp_path, "0", "package-0", 1_000_000)
+    zone(tmp_path, "-mmio:0", "package-0", 2_000_000)
+    put(tmp_path, "class/powercap/intel-rapl:0/max_energy_range_uj", 0)
+    source, _ = opened(tmp_path)
+    assert microjoules(source) == {"package-0": 2_000_000}
+    put(tmp_path, "class/powercap/intel-rapl:0/max_energy_range_uj", LONG_RANGE)
+    shutil.rmtree(tmp_path / "sys/class/powercap/intel-rapl-mmio:0")
+    with pytest.raises(ReadFailed):
+        source.read()
+
+
+def test_zones_numbered_anew_after_the_driver_was_loaded_again(tmp_path):
+    """psys was 1 and is 0: each point goes on with its own counter. The number says nothing, the name does."""
+    zone(tmp_path, "0", "package-0", 1_000_000)
+    zone(tmp_path, "0:0", "dram", 3_000_000)
+    zone(tmp_path, "1", "psys", 9_000_000)
+    source, _ = opened(tmp_path)
+    before = microjoules(source)
+    # Aside, not removed: a real sysfs never gives an inode twice.
+    (tmp_path / "sys/class/powercap").rename(tmp_path / "unloaded")
+    with pytest.raises(ReadFailed):
+        source.read()
+    zone(tmp_path, "0", "psys", 9_000_005)
+    zone(tmp_path, "1", "package-0", 1_000_005)
+    zone(tmp_path, "1:0", "dram", 3_000_005)
+    assert microjoules(source) == {domain: value + 5 for domain, value in before.items()}
+
+
+def test_zones_that_change_places_unseen(tmp_path):
+    """Unloaded and loaded between two reads: the folder's number in the file system tells that it is another one."""
+    package, psys = zone(tmp_path, "0", "package-0", 1_000_000), zone(tmp_path, "1", "psys", 9_000_000)
+    source, _ = opened(tmp_path)
+    package.rename(tmp_path / "aside")
+    psys.rename(package)
+    (tmp_path / "aside").rename(psys)
+    assert microjoules(source) == {"package-0": 1_000_000, "psys": 9_000_000}
+
+
+@pytest.mark.parametrize("value", [0, -1, LONG_RANGE + 1, "1_000", "18446744073709551615", "", "1e6", "0x10"])
+def test_a_value_that_cannot_be_is_not_read(tmp_path, value):
+    """0, below 0, beyond the range, or no number at all: missing, never 0 W."""
+    folder = zone(tmp_path, "0", "package-0", 1_000_000)
+    zone(tmp_path, "1", "psys", 9_000_000)
+    source, _ = opened(tmp_path)
+    (folder / "energy_uj").write_text(f"{value}\n")
+    assert microjoules(source) == {"psys": 9_000_000}
+
+
+def test_core_of_amd_stays_inside_its_package(tmp_path):
+    """AMD: package and core only; the core is a part."""
+    zone(tmp_path, "0", "package-0", 1_000_000, SHORT_RANGE)
+    zone(tmp_path, "0:0", "core", 900_000, SHORT_RANGE)
+    assert opened(tmp_path)[1] == ["package-0"]

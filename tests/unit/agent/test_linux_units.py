@@ -1,0 +1,298 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Control groups → CPU time of services and guests: names that are no person's, sums that never fall, nothing unless asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.trees import put
+from veilleuse.agent.copied import Copies
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.measuring import open_sources, source_context
+from veilleuse.agent.model import UnitReading
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.settings import read_settings
+from veilleuse.agent.sources import linux_units
+from veilleuse.agent.sources.linux_units import LinuxUnits, unit_name
+from veilleuse.agent.sources.pseudonyms import pseudonym, siphash
+from veilleuse.agent.unit_times import UnitTimes
+from veilleuse.wire.limits import UNIT_PATTERN
+
+TREES = Path(__file__).parents[2] / "fixtures" / "cgroup"
+ALICE = r"alice\x2ddesktop"
+GUEST = r"machine-qemu\x2d{}\x2d" + f"{ALICE}.scope"
+"""libvirt's group of her desktop, started for the nth time."""
+SALT = bytes(range(32))
+
+
+def group(tree: Path, path: str, microseconds: int) -> Path:
+    """A control group (v2) with so much CPU time; its folder."""
+    return put(tree, f"fs/cgroup/{path}/cpu.stat", f"usage_usec {microseconds}\nuser_usec 0").parent
+
+
+def aside(folder: Path) -> None:
+    """It ends. Moved, not removed: a file system of a test gives an inode again, cgroupfs does not."""
+    folder.rename(folder.parent / f"{folder.name}-{os.urandom(4).hex()}")
+
+
+def opened(tree: Path) -> LinuxUnits:
+    """A source on the tree, with a salt where there is one."""
+    source = LinuxUnits(SourceContext(f"{tree}/sys", f"{tree}/proc", "none", salt=str(tree / "salt")))
+    assert source.open() == ()
+    return source
+
+
+def open_files() -> int:
+    """Of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def values(source: LinuxUnits) -> dict[str, int]:
+    """Name → CPU ms; one reading a name, each in the wire's alphabet."""
+    readings = source.read()
+    found = {one.name: one.cpu_milliseconds for one in readings if isinstance(one, UnitReading)}
+    assert len(found) == len(readings)
+    assert all(UNIT_PATTERN.fullmatch(name) for name in found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("nginx.service", "nginx"),
+        ("getty@tty1.service", "getty"),
+        ("openvpn-client@alice.service", "openvpn-client"),
+        ("sshd@12-10.0.0.1:22-10.0.0.7:5122.service", "sshd"),
+        ("user-runtime-dir@1000.service", "user-runtime-dir"),
+        (r"foo\x2dbar\x40baz.service", "foo-bar_baz"),
+        ("run-r0f3a9c21d7a64d5e8b1f2a3c4d5e6f70.service", "run"),
+        ("run-u4711.service", "run"),
+        ("run-p4711-i4712.service", "run"),
+        ("runner.service", "runner"),
+        ("dbus-:1.27-org.freedesktop.problems@0.service", "dbus-org.freedesktop.problems"),
+        ("é€.service", "other"),
+        ("x" * 200 + ".service", "x" * 58),
+    ],
+)
+def test_a_name_is_the_services_alone(folder, name):
+    """No instance, no number that changes each time, the wire's letters."""
+    assert unit_name(folder) == f"unit:{name}"
+    assert UNIT_PATTERN.fullmatch(unit_name(folder))
+
+
+def test_services_of_a_server(monkeypatch):
+    """Instances and slices added up, to the millisecond below; no mount, no slice, and nothing of the sessions is even opened."""
+    touched: list[str] = []
+
+    def noting(true_call: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: str, *more: int) -> Any:
+            touched.append(path)
+            return true_call(path, *more)
+
+        return call
+
+    monkeypatch.setattr(os, "open", noting(os.open))
+    monkeypatch.setattr(os, "scandir", noting(os.scandir))
+    source = opened(TREES / "server_unified")
+    assert values(source) == {
+        "unit:nginx": 40_000,
+        "unit:postgresql": 50_001,  # 30,000,500 + 19,000,400 + 1,000,300 µs
+        "unit:veilleuse-agent": 1_234,
+        "unit:ssh": 900,
+        "unit:cron": 77,
+        "unit:getty": 12,
+    }
+    source.close()
+    assert touched
+    assert not [path for path in touched if "user" in path or "init.scope" in path]
+
+
+def test_the_legacy_hierarchy_counts_nanoseconds():
+    """cgroup v1, where CPU accounting is on."""
+    assert values(opened(TREES / "server_legacy")) == {"unit:nginx": 40_000, "unit:ssh": 900}
+
+
+def test_the_hybrid_hierarchy(tmp_path):
+    """systemd keeps its tree below `unified` too."""
+    group(tmp_path, "unified/system.slice", 9)
+    group(tmp_path, "unified/system.slice/nginx.service", 7_000)
+    (tmp_path / "sys/fs/cgroup/systemd/system.slice").mkdir(parents=True)
+    assert values(opened(tmp_path)) == {"unit:nginx": 7}
+
+
+def test_without_accounting_there_is_a_remedy(tmp_path):
+    """Legacy, and systemd was not told to count; without systemd there is none."""
+    with pytest.raises(SourceUnavailable) as caught:
+        opened(tmp_path)
+    assert (caught.value.word, caught.value.remedy) == ("no_device", "")
+    (tmp_path / "sys/fs/cgroup/systemd/system.slice").mkdir(parents=True)
+    with pytest.raises(SourceUnavailable) as caught:
+        opened(tmp_path)
+    assert "DefaultCPUAccounting" in caught.value.remedy
+
+
+def test_instances_come_and_go_and_their_sum_never_falls(tmp_path):
+    """What an ended one had used stays in it; one that starts again under its old name begins at 0."""
+    group(tmp_path, "system.slice", 0)
+    one = group(tmp_path, "system.slice/job@1.service", 5_000)
+    two = group(tmp_path, "system.slice/job@2.service", 3_000)
+    source = opened(tmp_path)
+    assert values(source) == {"unit:job": 8}
+    aside(two)
+    assert values(source) == {"unit:job": 8}
+    group(tmp_path, "system.slice/job@1.service", 6_000)
+    assert values(source) == {"unit:job": 9}
+    aside(one)
+    group(tmp_path, "system.slice/job@1.service", 500)
+    group(tmp_path, "system.slice/cron.service", 500_000)
+    assert values(source) == {"unit:job": 9, "unit:cron": 500}, "6 + 3 + 0.5"
+    aside(tmp_path / "sys/fs/cgroup/system.slice/job@1.service")
+    assert values(source) == {"unit:cron": 500}
+    group(tmp_path, "system.slice/job@3.service", 500)
+    assert values(source) == {"unit:job": 10, "unit:cron": 500}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 9_000), st.sampled_from(["run", "run", "end"])),
+        max_size=25,
+    )
+)
+def test_what_is_told_is_what_was_used(tmp_path_factory, steps):
+    """Three instances of one service live and end: the sum of what the agent would tell is what they used between its polls."""
+    tree = tmp_path_factory.mktemp("units")
+    group(tree, "system.slice", 0)
+    group(tree, "system.slice/quiet.service", 0)
+    source, times, now = opened(tree), UnitTimes(), 0
+    times.advance([UnitReading(*one) for one in values(source).items()], now, 10_000, 2)
+    living: dict[str, int] = {}
+    used = told = 0
+    for name, microseconds, what in steps:
+        if what == "run":
+            living[name] = living.get(name, 0) + microseconds
+            used += microseconds
+            group(tree, f"system.slice/job@{name}.service", living[name])
+        elif name in living:
+            aside(tree / f"sys/fs/cgroup/system.slice/job@{name}.service")
+            del living[name]
+        now += 10_000
+        readings = [UnitReading(*one) for one in values(source).items()]
+        told += sum(spent for _, spent in times.advance(readings, now, 10_000, 2))
+    assert told == used // 1_000
+    source.close()
+
+
+def test_a_read_that_fails_takes_nothing_away(tmp_path):
+    """A group that cannot be read for a moment stands where it stood; when none can, that is said."""
+    group(tmp_path, "system.slice", 0)
+    folder = group(tmp_path, "system.slice/nginx.service", 5_000_000)
+    group(tmp_path, "system.slice/ssh.service", 1_000)
+    source = opened(tmp_path)
+    assert values(source) == {"unit:nginx": 5_000, "unit:ssh": 1}
+    for nonsense in ("", "usage_usec -5", "usage_usec 99999999999999999999", "usage_msec 5"):
+        (folder / "cpu.stat").write_text(nonsense)
+        assert values(source) == {"unit:nginx": 5_000, "unit:ssh": 1}
+    (folder / "cpu.stat").write_text("usage_usec 4000000\n")
+    assert values(source)["unit:nginx"] == 5_000, "a total does not fall"
+    shutil.rmtree(tmp_path / "sys/fs/cgroup/system.slice")
+    with pytest.raises(ReadFailed):
+        source.read()
+
+
+def test_guests_have_a_pseudonym(tmp_path):
+    """Not its name, which may be a person's; the same after it was started again, and for no other guest or salt."""
+    group(tmp_path, "system.slice", 0)
+    group(tmp_path, "system.slice/libvirtd.service", 1_000)
+    first = group(tmp_path, f"machine.slice/{GUEST.format(3)}", 70_000)
+    group(tmp_path, "machine.slice/machine-web.scope", 9_000)  # a container
+    group(tmp_path, "machine.slice/libpod-0123.scope", 9_000)
+    source = opened(tmp_path)
+    assert values(source) == {"unit:libvirtd": 1}, "no salt yet: with the rest of the system"
+    (tmp_path / "salt").write_bytes(SALT)
+    alice = f"guest:{pseudonym(SALT[:16], ALICE)}"
+    assert values(source) == {"unit:libvirtd": 1, alice: 70}
+    assert "alice" not in alice
+    aside(first)
+    group(tmp_path, f"machine.slice/machine-prod.slice/{GUEST.format(4)}", 5_000)
+    group(tmp_path, "qemu.slice/100.scope", 2_000)
+    found = values(source)
+    assert found.pop(alice) == 75
+    assert found.pop("unit:libvirtd") == 1
+    ((other, spent),) = found.items()
+    assert (other.startswith("guest:"), spent) == (True, 2)
+    (tmp_path / "salt").write_bytes(SALT[::-1])
+    assert alice not in values(opened(tmp_path)), "another installation, another pseudonym"
+
+
+def test_the_salt_is_the_one_beside_the_key(tmp_path):
+    """What the sender makes before its first Hello is what guests are named with: one file, two processes."""
+    state = tmp_path / "state"
+    settings = read_settings(None, {}, {"paths.state": str(state)})
+    Copies(state).keep({"machine-id": "0123"})
+    assert len(Path(source_context(settings).salt).read_bytes()) == 32
+
+
+def test_siphash():
+    """The two vectors of its paper and its reference code: 15 bytes, and none."""
+    key = bytes(range(16))
+    assert siphash(key, bytes(range(15))) == 0xA129CA6149BE45E5
+    assert siphash(key, b"") == 0x726FDB47DD0E0E31
+    with pytest.raises(ValueError, match="15 bytes"):
+        siphash(key[:15], b"")
+
+
+def test_only_so_many_are_followed(tmp_path, monkeypatch):
+    """Groups beyond the bound are in the rest of the system; files beyond theirs are opened each time; names are forgotten."""
+    monkeypatch.setattr(linux_units, "MOST_GROUPS", 3)
+    monkeypatch.setattr(linux_units, "KEPT_OPEN", 1)
+    monkeypatch.setattr(linux_units, "MOST_NAMES", 2)
+    group(tmp_path, "system.slice", 0)
+    source = opened(tmp_path)
+    for number in range(6):
+        group(tmp_path, f"system.slice/job{number}.service", 1_000)
+    before = open_files()
+    assert len(values(source)) == 3
+    assert open_files() == before + 1
+    for folder in sorted((tmp_path / "sys/fs/cgroup/system.slice").glob("*.service")):
+        aside(folder)
+    group(tmp_path, "system.slice/last.service", 1_000)
+    assert values(source) == {"unit:last": 1}
+    assert len(source._ended) <= 2
+    source.close()
+    assert open_files() == before
+    assert values(source) == {"unit:last": 1}, "opened again"
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "there", "refused"),
+    [
+        ({}, False, False),
+        ({"measure.units": "true"}, True, False),
+        ({"measure.units": "true", "measure.sources": "linux_rapl"}, True, False),
+        ({"measure.units": "true", "measure.population": "server"}, True, False),
+        ({"measure.units": "true", "measure.population": "workstation"}, False, True),
+        ({"measure.units": "true", "measure.population": "classroom"}, False, True),
+        ({"measure.sources": "linux_units"}, False, True),
+        ({"measure.sources": "linux_units", "measure.units": "true"}, True, False),
+    ],
+)
+def test_nothing_unless_the_machines_own_file_asks(given_settings, there, refused):
+    """By `measure.units` alone, never by a name among the sources, never on a machine that people sit at."""
+    tree = TREES / "server_unified"
+    paths = {"paths.sysfs": f"{tree}/sys", "paths.procfs": f"{tree}/proc"}
+    _, sources = open_sources(read_settings(None, {}, paths | given_settings))
+    names = [one.source.name for one in sources.opened]
+    assert names.count("linux_units") == there
+    said = [one for one in sources.unavailable if one.name == "linux_units"]
+    assert len(said) == refused
+    assert all(one.word == "no_permission" and one.remedy for one in said)

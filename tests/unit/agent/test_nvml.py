@@ -1,0 +1,250 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""NVIDIA GPUs, through NVIDIA's own binding over a fake call table (tests/fakes/nvml.py). No real GPU was there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pynvml
+import pytest
+
+from tests.fakes.nvml import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml, loaded
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.sources.nvidia_nvml import NvidiaNvml
+from veilleuse.wire.vocabulary import Boundary, PointKind
+
+FIRST = Point(PointKind.GPU, "gpu-0000_41_00.0", Boundary.COMPONENT)
+SECOND = Point(PointKind.GPU, "gpu-0000_81_00.0", Boundary.COMPONENT)
+
+
+class Bench:
+    """A machine with two GPUs, and the source on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "dev").mkdir()
+        (folder / "dev/nvidiactl").touch()
+        self.first, self.second = FakeGpu("0000:41:00.0"), FakeGpu("0000:81:00.0")
+        self.table = FakeNvml(self.first, self.second)
+
+    def source(self, virtualisation: str = "none") -> NvidiaNvml:
+        return NvidiaNvml(SourceContext(f"{self.folder}/sys", f"{self.folder}/proc", virtualisation))
+
+    def procfs(self, address: str, status: str) -> None:
+        """The driver's file of a GPU, as its README shows it."""
+        folder = self.folder / "proc/driver/nvidia/gpus" / address
+        folder.mkdir(parents=True)
+        (folder / "power").write_text(
+            f"Runtime D3 status:          {status}\nVideo Memory:               Active\n"
+        )
+
+
+@pytest.fixture
+def gpus(tmp_path: Path) -> Iterator[Bench]:
+    """Two GPUs, the library loaded."""
+    bench = Bench(tmp_path)
+    with loaded(bench.table):
+        yield bench
+
+
+def test_energy_is_counted_where_the_board_counts(gpus):
+    """mJ → µJ, no range, a ceiling of twice the board's limit; load averaged over the boards."""
+    source = gpus.source()
+    assert source.open() == (FIRST, SECOND)
+    gpus.second.busy_percent = 100
+    assert source.read() == (
+        EnergyCounter(FIRST, 5_000_000_000, None, 600.0),
+        EnergyCounter(SECOND, 5_000_000_000, None, 600.0),
+        GpuBusyReading(0.7),
+    )
+
+
+def test_power_where_there_is_no_counter(gpus):
+    """Older than Volta: a gauge in mW; above twice the limit it is no power."""
+    gpus.first.energy_millijoules = None
+    source = gpus.source()
+    source.open()
+    assert source.read()[0] == PowerGauge(FIRST, 70_000)
+    gpus.first.power_milliwatts = 600_001
+    assert FIRST not in {getattr(one, "point", None) for one in source.read()}
+
+
+def test_a_counter_that_only_fails_now_does_not_become_a_gauge(gpus):
+    """Not supported is for ever, any other error is of the moment: the point stays a counter's."""
+    gpus.first.error = pynvml.NVML_ERROR_TIMEOUT
+    gpus.procfs(gpus.first.address, "Disabled by default")
+    gpus.procfs(gpus.second.address, "Not supported")
+    source = gpus.source()
+    assert source.open() == (FIRST, SECOND)
+    gpus.first.error = 0
+    source.close()
+    assert source.open() == (FIRST, SECOND)
+    assert isinstance(source.read()[0], EnergyCounter)
+
+
+def test_one_falls_off_the_bus(gpus):
+    """The other is read on, under its own name; all lost is a failed read; back after a reset it is found again."""
+    source = gpus.source()
+    source.open()
+    gpus.first.error = LOST
+    assert [getattr(one, "point", None) for one in source.read()] == [SECOND, None]
+    gpus.second.error = LOST
+    with pytest.raises(ReadFailed, match="GPU is lost"):
+        source.read()
+    gpus.first.error = gpus.second.error = 0
+    source.close()
+    assert source.open() == (FIRST, SECOND)
+    assert len(source.read()) == 3
+
+
+def test_a_gpu_keeps_its_name_when_numbers_move(gpus):
+    """Numbers of NVML move up when one is gone: a counter must not go on from another board's value."""
+    source = gpus.source()
+    source.open()
+    source.close()
+    del gpus.table.gpus[0]
+    assert source.open() == (SECOND,)
+
+
+def test_a_lost_gpu_that_the_driver_still_names_is_offered(gpus):
+    """Missing, not absent: its point is there and has no reading."""
+    gpus.procfs(gpus.first.address, "Disabled by default")
+    gpus.procfs(gpus.second.address, "Disabled by default")
+    gpus.first.error = LOST
+    source = gpus.source()
+    assert source.open() == (FIRST, SECOND)
+    assert [getattr(one, "point", None) for one in source.read()] == [SECOND, None]
+
+
+def test_a_container_is_shown_its_own_gpu_only(gpus):
+    """Procfs names all of the machine's, NVML finds one: only that one is offered."""
+    for gpu in (gpus.first, gpus.second):
+        gpus.procfs(gpu.address, "Not supported")
+    del gpus.table.gpus[0]
+    assert gpus.source("container").open() == (SECOND,)
+
+
+def test_driver_reloaded_under_us(gpus):
+    """The session is gone: a failed read; the counter begins at 0 again after the next open, for the ticker to see."""
+    source = gpus.source()
+    source.open()
+    gpus.table.sessions = 0
+    with pytest.raises(ReadFailed):
+        source.read()
+    source.close()
+    gpus.first.energy_millijoules = 0
+    source.open()
+    assert source.read()[0] == EnergyCounter(FIRST, 0, None, 600.0)
+
+
+@pytest.mark.parametrize("status", ["Enabled (fine-grained)", "Enabled (coarse-grained)"])
+def test_a_gpu_that_sleeps_is_not_woken(gpus, status):
+    """Laptops: nothing is loaded for a GPU that powers itself down; the other is read as ever."""
+    gpus.procfs(gpus.first.address, status)
+    with pytest.raises(SourceUnavailable, match="would keep it awake") as caught:
+        gpus.source().open()
+    assert caught.value.word == "no_device"
+    assert gpus.table.sessions == 0
+    gpus.procfs(gpus.second.address, "Not supported")
+    assert gpus.source().open() == (SECOND,)
+
+
+def test_mig(gpus):
+    """A board cut into MIG instances: the board's energy as a whole, no load; the average is of the others."""
+    gpus.first.busy_percent = None
+    source = gpus.source()
+    source.open()
+    assert source.read()[-1] == GpuBusyReading(0.4)
+    gpus.second.busy_percent = None
+    assert all(isinstance(one, EnergyCounter) for one in source.read())
+
+
+def test_vgpu(gpus):
+    """A virtual GPU tells its load at most: no point, its energy is its host's; one that tells nothing is not here."""
+    for gpu in (gpus.first, gpus.second):
+        gpu.energy_millijoules = gpu.power_milliwatts = None
+    source = gpus.source("kvm")
+    assert source.open() == ()
+    assert source.read() == (GpuBusyReading(0.4),)
+    gpus.first.busy_percent = gpus.second.busy_percent = None
+    with pytest.raises(SourceUnavailable, match="its host's") as caught:
+        gpus.source("kvm").open()
+    assert caught.value.word == "virtual_machine"
+    assert gpus.table.sessions == 1, "the refused one gave its session back"
+
+
+@pytest.mark.parametrize(
+    ("code", "word", "remedy"),
+    [
+        (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "no_device", "nvidia-smi"),
+        (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, "no_device", "restart the machine"),
+        (pynvml.NVML_ERROR_NO_PERMISSION, "no_permission", "/dev/nvidiactl"),
+        (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, "missing_library", "libnvidia-ml"),
+        (999, "no_device", ""),
+    ],
+)
+def test_why_it_does_not_start(gpus, code, word, remedy):
+    """Each of NVML's refusals with a word and what to do."""
+    gpus.table.init_error = code
+    with pytest.raises(SourceUnavailable) as caught:
+        gpus.source().open()
+    assert caught.value.word == word
+    assert remedy in caught.value.remedy
+
+
+def test_no_gpu_at_all(gpus):
+    """A driver without a board; the session is given back."""
+    gpus.table.gpus.clear()
+    with pytest.raises(SourceUnavailable, match="has no GPU"):
+        gpus.source().open()
+    assert gpus.table.sessions == 0
+
+
+def test_a_limit_that_is_not_told(gpus):
+    """The ceiling is then the largest module's; nonsense above ten years of it is no reading."""
+    gpus.first.limit_milliwatts = None
+    source = gpus.source()
+    source.open()
+    assert source.read()[0] == EnergyCounter(FIRST, 5_000_000_000, None, 3_000.0)
+    gpus.first.energy_millijoules = 2**64 - 1
+    assert [getattr(one, "point", None) for one in source.read()] == [SECOND, None]
+
+
+PROGRAM = """
+import sys
+sys.modules["pynvml"] = None  # as where it is not installed
+from veilleuse.agent.errors import SourceUnavailable
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.sources.nvidia_nvml import NvidiaNvml
+try:
+    NvidiaNvml(SourceContext(sys.argv[1] + "/sys", sys.argv[1] + "/proc", "none")).open()
+except SourceUnavailable as error:
+    print(error.word, error.remedy)
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [(True, "missing_library install veilleuse[gpu]\n"), (False, "no_device \n")],
+)
+def test_without_the_binding(tmp_path, device, said):
+    """Said only where there is a driver: elsewhere nothing is even looked for."""
+    if device:
+        (tmp_path / "dev").mkdir()
+        (tmp_path / "dev/nvidiactl").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == said
+
+
+def test_codes_are_nvidias(gpus):
+    """What the fake answers with is what the binding knows."""
+    assert NOT_SUPPORTED == 3
+    assert LOST == 15

@@ -1,0 +1,486 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Shelly and Tasmota plugs (sources/shelly_plug.py, tasmota_plug.py) and the HTTP client under them, on fake devices."""
+
+from __future__ import annotations
+
+import json
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.devices import (
+    Asked,
+    FakeDevice,
+    Handler,
+    behind_basic,
+    behind_digest,
+    dripping,
+    endless,
+    page,
+    reply,
+)
+from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.model import EnergyCounter, PowerGauge, Reading
+from veilleuse.agent.ports import MeterSpec, SourceContext
+from veilleuse.agent.sources.http_json import LARGEST_ANSWER_BYTES, Endpoint, Exchange, split_address
+from veilleuse.agent.sources.metering import OneQuantity, Paced, point_of
+from veilleuse.agent.sources.shelly_plug import ShellyPlug
+from veilleuse.agent.sources.tasmota_plug import TasmotaPlug
+from veilleuse.wire.vocabulary import Boundary, PointKind
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "plugs"
+NAME, SECRET = "admin", "pa:ss wörd"
+
+
+def saved(name: str) -> Any:
+    """A recorded answer."""
+    return json.loads((FIXTURES / f"{name}.json").read_text())
+
+
+def meter(source: str, address: str, credentials_file: str = "", **options: str | int | bool) -> MeterSpec:
+    """A plug of this machine, asked with patience of half a second."""
+    return MeterSpec(
+        "desk-12", source, address, "machine", Boundary.WALL, 10, 0.5, 3680.0, credentials_file, options
+    )
+
+
+def shelly(device: FakeDevice, credentials_file: str = "", **options: str | int | bool) -> ShellyPlug:
+    """The source of a device."""
+    spec = meter("shelly_plug", device.address, credentials_file, **options)
+    return ShellyPlug(SourceContext("", "", "none", meter=spec))
+
+
+def tasmota(device: FakeDevice, credentials_file: str = "", **options: str | int | bool) -> TasmotaPlug:
+    """The source of a device."""
+    spec = meter("tasmota_plug", device.address, credentials_file, **options)
+    return TasmotaPlug(SourceContext("", "", "none", meter=spec))
+
+
+def table(documents: dict[str, Any]) -> Handler:
+    """Answers from a table of paths, 404 else."""
+
+    def handler(asked: Asked) -> bytes:
+        found = documents.get(asked.path)
+        return reply(404, {"code": 404}) if found is None else reply(200, found)
+
+    return handler
+
+
+def gen1(status: Any = None, known: Any = None) -> Handler:
+    """A plug of the first generation."""
+    return table({"/shelly": known or saved("gen1_shelly"), "/status": status or saved("gen1_status")})
+
+
+def gen2(status: Any = None) -> Handler:
+    """A plug of the second generation."""
+    return table(
+        {
+            "/shelly": saved("gen2_shelly"),
+            "/rpc/Switch.GetStatus?id=0": saved("gen2_switch") if status is None else status,
+        }
+    )
+
+
+def the_reading(source: ShellyPlug | TasmotaPlug) -> Reading:
+    """What one open and one read give."""
+    (point,) = source.open()
+    (reading,) = source.read()
+    assert isinstance(reading, (EnergyCounter, PowerGauge))
+    assert reading.point == point
+    return reading
+
+
+@pytest.fixture
+def credentials_file(tmp_path):
+    """The file of name and secret; a secret may hold anything, a colon too."""
+    path = tmp_path / "credentials"
+    path.write_text(f"{NAME}:{SECRET}\n")
+    path.chmod(0o600)
+    return str(path)
+
+
+# ------------------------------------------------------------------------------------------ figures
+
+
+def test_gen1_counts_watt_minutes():
+    """123,456 W·min are 7,407.36 kJ; the counter never wraps, and the meter's ceiling goes with it."""
+    with FakeDevice(gen1()) as device:
+        reading = the_reading(shelly(device))
+    assert reading == EnergyCounter(
+        point_of(PointKind.PLUG, meter("shelly_plug", "")), 123_456 * 60 * 1_000_000, None, 3680.0
+    )
+
+
+def test_gen2_counts_watt_hours():
+    """12,345.678 Wh exactly, to the microjoule: no binary fraction on the way."""
+    with FakeDevice(gen2()) as device:
+        reading = the_reading(shelly(device))
+    assert isinstance(reading, EnergyCounter)
+    assert reading.energy_microjoules == 12_345_678 * 3_600_000
+
+
+def test_tasmota_counts_kilowatt_hours():
+    """436.786 kWh exactly."""
+    with FakeDevice(page(json.dumps(saved("tasmota_status8")).encode())) as device:
+        reading = the_reading(tasmota(device))
+        assert device.asked[0].path == "/cm?cmnd=Status%208"
+    assert isinstance(reading, EnergyCounter)
+    assert reading.energy_microjoules == 436_786 * 3_600_000_000
+
+
+@pytest.mark.parametrize(
+    ("document", "options", "expected"),
+    [
+        ("tasmota_three_channels", {}, EnergyCounter),  # the sum of all is Total
+        ("tasmota_three_channels", {"channel": 0}, 298_000),  # Total is not this channel's: its power
+        ("tasmota_three_channels", {"channel": 1}, 7_000),
+        ("tasmota_three_channels", {"channel": 2}, 0),
+        ("tasmota_three_channels_split", {}, 436_785),
+        ("tasmota_three_channels_split", {"channel": 1}, 243_196),
+    ],
+)
+def test_tasmota_channels(document, options, expected):
+    """A channel never gets the sum of all, and all together never one channel's."""
+    with FakeDevice(page(json.dumps(saved(document)).encode())) as device:
+        reading = the_reading(tasmota(device, **options))
+    if isinstance(reading, PowerGauge):
+        assert reading.power_milliwatts == expected
+    elif isinstance(expected, int) and isinstance(reading, EnergyCounter):
+        assert reading.energy_microjoules == expected * 3_600_000_000
+    else:
+        assert isinstance(reading, expected)
+
+
+def test_a_second_channel():
+    """channel = 1 is the second relay of a strip, in both generations."""
+    two = saved("gen1_status")
+    two["meters"].append({"power": 3.0, "is_valid": True, "total": 60})
+    with FakeDevice(gen1(two)) as device:
+        assert the_reading(shelly(device, channel=1)) == EnergyCounter(
+            point_of(PointKind.PLUG, meter("", "")), 60 * 60 * 1_000_000, None, 3680.0
+        )
+        with pytest.raises(ReadFailed, match="no meter 7"):
+            the_reading(shelly(device, channel=7))
+    documents = {"/shelly": saved("gen2_shelly"), "/rpc/PM1.GetStatus?id=1": saved("gen2_switch")}
+    with FakeDevice(table(documents)) as device:
+        assert isinstance(the_reading(shelly(device, channel=1, component="pm1")), EnergyCounter)
+
+
+def test_without_a_counter_the_power_serves():
+    """A plug that shows only its power is a gauge; an empty one draws 0 W, which is a figure."""
+    for watts, milliwatts in ((42.5, 42_500), (0.0, 0), (0.1234, 123)):
+        with FakeDevice(gen2({"id": 0, "apower": watts})) as device:
+            reading = the_reading(shelly(device))
+        assert isinstance(reading, PowerGauge)
+        assert reading.power_milliwatts == milliwatts
+
+
+def test_counter_and_gauge_never_take_turns():
+    """A gauge between two counter values would count the same time twice: a lost counter is a gap, also after reopening."""
+    with FakeDevice(gen2()) as device:
+        source = shelly(device)
+        the_reading(source)
+        device.handler = gen2({"id": 0, "apower": 42.5})
+        for _ in range(2):
+            with pytest.raises(ReadFailed, match="counter is missing"):
+                source.read()
+            source.close()
+            source.open()
+        device.handler = gen2()
+        assert isinstance(source.read()[0], EnergyCounter)
+
+
+def test_a_coarse_counter_gives_way_to_the_gauge():
+    """EnergyRes 0 counts whole kWh: 3.6 MJ within 10 s look like 360 kW, so that each step would be taken for a jump."""
+    coarse = saved("tasmota_status8")
+    coarse["StatusSNS"]["ENERGY"]["Total"] = 436
+    with FakeDevice(page(json.dumps(coarse).encode())) as device:
+        source = tasmota(device)
+        reading = the_reading(source)
+        assert isinstance(reading, PowerGauge)
+        assert reading.power_milliwatts == 61_000
+        del coarse["StatusSNS"]["ENERGY"]["Power"]
+        device.handler = page(json.dumps(coarse).encode())
+        with pytest.raises(ReadFailed, match="too coarse"):
+            source.read()
+
+
+@given(st.decimals(min_value=0, max_value=10**6, places=3), st.decimals(0, 4000, places=2))
+def test_what_a_device_says_is_what_is_read(energy: Decimal, power: Decimal):
+    """Any counter is taken exactly, any power within the ceiling to the milliwatt; above it is a gap."""
+    spec = meter("tasmota_plug", "")
+    point = point_of(PointKind.PLUG, spec)
+    counted = OneQuantity(point, spec).reading(energy, 3_600_000_000_000, None)
+    assert isinstance(counted, EnergyCounter)
+    assert counted.energy_microjoules == energy * 3_600_000_000_000
+    quantity = OneQuantity(point, spec)
+    if power > 3680:
+        with pytest.raises(ReadFailed, match="above"):
+            quantity.reading(None, 1, power)
+    else:
+        gauge = quantity.reading(None, 1, power)
+        assert isinstance(gauge, PowerGauge)
+        assert gauge.power_milliwatts == power * 1000
+
+
+# --------------------------------------------------------------------------------------------- lies
+
+
+LIES = [
+    "-1",
+    '"12345"',
+    "NaN",
+    "Infinity",
+    "true",
+    "1e30",
+    "1e999999999",
+    "9" * 5000,
+    "-0.5",
+    "[]",
+    "{}",
+]
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("field", ["total", "apower"])
+def test_a_lie_is_a_gap(field, lie):
+    """Negative, text, no number, too large: never a reading, whether the counter says it or the power."""
+    text = json.dumps({"id": 0, "aenergy": {"total": "LIE"}} if field == "total" else {"apower": "LIE"})
+    status = text.replace('"LIE"', lie).encode()
+    with FakeDevice(gen2()) as device:
+        source = shelly(device)
+        source.open()
+        device.handler = page(status)
+        with pytest.raises(ReadFailed):
+            source.read()
+
+
+def test_a_power_above_the_ceiling_is_a_gap():
+    """A plug of 16 A does not carry 1 GW."""
+    with FakeDevice(gen2({"apower": 1e9})) as device, pytest.raises(ReadFailed, match="ceiling of 3680 W"):
+        the_reading(shelly(device))
+
+
+NONSENSE = [
+    (page(b"<html><body>Login</body></html>"), "not JSON"),
+    (page(b""), "without a JSON object"),
+    (page(b"[1, 2]"), "without a JSON object"),
+    (page(b"{}"), "."),
+    (page(b'{"StatusSNS": {"ENERGY": [1]}}'), "."),
+    (page(b'{"StatusSNS": {"Time": "2023"}}'), "."),
+    (page(b'{"id": 0, "aenergy": {"tot'), "not JSON"),
+    (page(b"[" * 200_000), "not JSON"),
+    (page(b"\xff\xfe\xfd"), "not JSON"),
+    (page(b" " * (LARGEST_ANSWER_BYTES + 1)), "more than"),
+    (endless, "more than|within"),
+    (dripping, "within"),
+    (lambda asked: None, "within"),
+    (lambda asked: b"", "without an answer"),
+    (lambda asked: b"SSH-2.0-OpenSSH_9.2\r\n", "HTTP"),
+    (lambda asked: b"HTTP/1.1 200 Said\r\nContent-Length: 500\r\n\r\n{", "not JSON"),
+    (lambda asked: b"HTTP/1.1 200 Said\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "HTTP"),
+    (lambda asked: b"HTTP/1.1 200 Said\r\n" + b"X: y\r\n" * 500 + b"\r\n", "HTTP"),
+    (lambda asked: b"HTTP/1.1 100 Continue\r\n\r\n" * 100, "."),
+    (lambda asked: reply(500, {"code": -105}), "status 500"),
+    (lambda asked: reply(204), "without a JSON object"),
+    (lambda asked: reply(401), "credentials"),
+    (lambda asked: reply(302, headers={"Location": "http://192.0.2.1/status"}), "another host"),
+    (lambda asked: reply(302, headers={"Location": "https://127.0.0.1/status"}), "https|another"),
+    (lambda asked: reply(302, headers={"Location": asked.path}), "circles"),
+    (lambda asked: reply(302, headers={"Location": "ftp"}), "no path"),
+]
+
+
+@pytest.mark.parametrize("make", [shelly, tasmota])
+@pytest.mark.parametrize(("handler", "reason"), NONSENSE)
+def test_nonsense_is_a_gap_in_time(make, handler, reason):
+    """Whatever comes, or nothing: ReadFailed with a reason, within the timeout, and the next good answer is read."""
+    good = gen2() if make is shelly else page(json.dumps(saved("tasmota_status8")).encode())
+    with FakeDevice(good) as device:
+        source = make(device)
+        source.open()
+        device.handler = handler
+        began = time.monotonic()
+        with pytest.raises(ReadFailed, match=reason):
+            source.read()
+        assert time.monotonic() - began < 3
+        device.handler = good
+        assert len(source.read()) == 1
+
+
+def test_fifty_megabytes_are_not_read():
+    """The bound is on what is received, not on what is kept: an endless body costs a megabyte."""
+    sent = []
+
+    def flood(asked: Asked):
+        yield b"HTTP/1.1 200 Said\r\nContent-Length: 52428800\r\n\r\n"
+        for _ in range(800):
+            sent.append(65536)
+            yield b" " * 65536
+
+    with FakeDevice(flood) as device, pytest.raises(ReadFailed, match="more than"):
+        the_reading(tasmota(device))
+    assert sum(sent) < 20 * LARGEST_ANSWER_BYTES  # what the sockets hold, and no more
+
+
+def test_a_device_that_goes_and_comes_back():
+    """Refused connections are gaps; nothing needs to be opened again."""
+    with FakeDevice(gen2()) as device:
+        source = shelly(device)
+        source.open()
+        device.refuse()
+        with pytest.raises(ReadFailed):
+            source.read()
+        with pytest.raises(ReadFailed):
+            source.open()
+        device.answer()
+        assert source.read()
+    with pytest.raises(ReadFailed, match="cannot be reached"):
+        source.read()
+
+
+def test_a_redirection_inside_the_device_is_followed():
+    """Firmware sends `/cm?…` to `/cm/?…` and the like."""
+    good = page(json.dumps(saved("tasmota_status8")).encode())
+
+    def moved(asked: Asked) -> Any:
+        return good(asked) if asked.path == "/here" else reply(307, headers={"Location": "/here"})
+
+    with FakeDevice(moved) as device:
+        assert isinstance(the_reading(tasmota(device)), EnergyCounter)
+
+
+def test_gen1_says_when_it_does_not_know():
+    """is_valid false, and a Shelly without a meter."""
+    status = saved("gen1_status")
+    status["meters"][0]["is_valid"] = False
+    with FakeDevice(gen1(status)) as device, pytest.raises(ReadFailed, match="not valid"):
+        the_reading(shelly(device))
+    without = saved("gen1_shelly") | {"num_meters": 0}
+    with FakeDevice(gen1(known=without)) as device, pytest.raises(SourceUnavailable) as caught:
+        shelly(device).open()
+    assert caught.value.word == "no_device"
+
+
+# ------------------------------------------------------------------------------------- credentials
+
+
+def test_gen1_behind_a_password(credentials_file):
+    """Basic, which is all that the first generation has; the password is sent when it is asked for only."""
+    with FakeDevice(gen1()) as device:
+        plain = device.handler
+        device.handler = lambda asked: (
+            plain(asked) if asked.path == "/shelly" else behind_basic(plain, NAME, SECRET)(asked)
+        )
+        assert isinstance(the_reading(shelly(device, credentials_file)), EnergyCounter)
+        assert "authorization" not in device.asked[0].headers
+        with pytest.raises(ReadFailed, match="credentials"):
+            the_reading(shelly(device))
+
+
+def test_gen2_behind_a_password(credentials_file):
+    """Digest with SHA-256; the password itself never travels."""
+    with FakeDevice(gen2()) as device:
+        plain = device.handler
+        guarded = behind_digest(plain, NAME, SECRET, "shellyplusplugs-e465b8000000")
+        device.handler = lambda asked: plain(asked) if asked.path == "/shelly" else guarded(asked)
+        source = shelly(device, credentials_file)
+        assert isinstance(the_reading(source), EnergyCounter)
+        assert isinstance(source.read()[0], EnergyCounter)
+        sent = " ".join(asked.headers.get("authorization", "") for asked in device.asked)
+        assert "Digest" in sent
+        assert "Basic" not in sent
+        device.handler = lambda asked: plain(asked) if asked.path == "/shelly" else reply(401)
+        with pytest.raises(ReadFailed, match="authentication"):
+            source.read()
+
+
+def test_gen2_never_answers_a_weaker_question(credentials_file):
+    """A device that asks a second generation's reader for Basic is an impostor: it gets nothing."""
+    with FakeDevice(gen2()) as device:
+        plain = device.handler
+        guarded = behind_basic(plain, NAME, SECRET)
+        device.handler = lambda asked: plain(asked) if asked.path == "/shelly" else guarded(asked)
+        with pytest.raises(ReadFailed, match="authentication"):
+            the_reading(shelly(device, credentials_file))
+        assert all("authorization" not in asked.headers for asked in device.asked)
+
+
+def test_tasmota_behind_a_password(credentials_file):
+    """In a header: what stands in an address ends up in logs. A firmware that wants it there says WARNING: a gap."""
+    good = page(json.dumps(saved("tasmota_status8")).encode())
+    with FakeDevice(behind_basic(good, NAME, SECRET)) as device:
+        assert isinstance(the_reading(tasmota(device, credentials_file)), EnergyCounter)
+        assert SECRET not in device.asked[0].path
+        device.handler = page(b'{"WARNING":"Need user=<username>&password=<password>"}')
+        with pytest.raises(ReadFailed, match="credentials"):
+            the_reading(tasmota(device, credentials_file))
+
+
+# ----------------------------------------------------------------------------------- configuration
+
+
+@pytest.mark.parametrize("factory", [ShellyPlug, TasmotaPlug])
+@pytest.mark.parametrize("address", ["", "-oProxy", "host:99999", "a b", "http://plug/", "[::1", "x:0"])
+def test_what_cannot_be_an_address(factory, address):
+    """SourceUnavailable with a reason and a remedy; also when no meter is configured."""
+    for context in (
+        SourceContext("", "", "none", meter=meter("x", address)),
+        SourceContext("", "", "none"),
+    ):
+        with pytest.raises(SourceUnavailable) as caught:
+            factory(context).open()
+        assert caught.value.word == "no_device"
+        assert caught.value.remedy
+
+
+def test_addresses():
+    """Names, v4 and v6, with and without a port."""
+    assert split_address("plug.lan", 80) == ("plug.lan", 80)
+    assert split_address("192.0.2.1:8080", 80) == ("192.0.2.1", 8080)
+    assert split_address("[2001:db8::1]:443", 80) == ("2001:db8::1", 443)
+    assert split_address("[2001:db8::1]", 80) == ("2001:db8::1", 80)
+
+
+def test_a_name_that_leads_nowhere():
+    """A name that cannot be resolved is a gap."""
+    with (
+        Exchange(Endpoint("nowhere.invalid", 80), 0.5) as exchange,
+        pytest.raises(ReadFailed, match="cannot be reached"),
+    ):
+        exchange.get("/")
+
+
+def test_no_component_of_that_name():
+    """A misspelt option is refused at open."""
+    with FakeDevice(gen2()) as device, pytest.raises(SourceUnavailable, match="component"):
+        shelly(device, component="swich").open()
+
+
+def test_paced_keeps_its_last_word():
+    """Within the pause a reading stands, and so does a failure; afterwards it asks again."""
+    reading = PowerGauge(point_of(PointKind.PLUG, meter("", "")), 1)
+    said: list[Any] = [ReadFailed("busy"), (reading,)]
+    asked = []
+
+    def ask() -> Any:
+        asked.append(1)
+        word = said.pop(0)
+        if isinstance(word, ReadFailed):
+            raise word
+        return word
+
+    paced = Paced(ask)
+    for _ in range(2):
+        with pytest.raises(ReadFailed, match="busy"):
+            paced.read(30)
+    paced.forget()
+    assert paced.read(30) == (reading,)
+    assert paced.read(30) == (reading,)
+    assert len(asked) == 2

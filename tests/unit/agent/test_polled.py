@@ -1,0 +1,377 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The resident's side of polling: what it takes from a publication, and what the ticker makes of it. No joule invented."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.measuring import CounterSource, FakeClock
+from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
+from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading, Tick
+from veilleuse.agent.ports import Source, SourceContext
+from veilleuse.agent.publication import Outcome, Publication, Published, publish
+from veilleuse.agent.sources.polled import PolledSources
+from veilleuse.agent.ticker import Ticker
+from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
+
+GPU = Point(PointKind.GPU, "gpu-0000_41_00.0", Boundary.COMPONENT)
+BMC = Point(PointKind.BMC, "bmc", Boundary.WALL)
+PLUG = Point(PointKind.PLUG, "desk", Boundary.WALL)
+OK = Outcome("nvidia_nvml", "ok")
+
+
+class Seam:
+    """A publication that a test writes, and the source that takes it, by one clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "published.json"
+        self.procfs = folder / "proc"
+        self.clock = FakeClock()
+        self.source = self.another()
+
+    def another(self, published: str | None = None) -> PolledSources:
+        """The source of another start."""
+        path = str(self.path) if published is None else published
+        context = SourceContext("/nowhere/sys", str(self.procfs), "none", published=path)
+        return PolledSources(context, now=self.clock.now)
+
+    def publish(
+        self,
+        *readings: Reading,
+        age: int = 1_000,
+        every: int = 10_000,
+        points: tuple[Point, ...] = (GPU, BMC),
+        outcomes: tuple[Outcome, ...] = (OK,),
+        boot_id: str = "",
+    ) -> None:
+        """These readings, made `age` ms ago."""
+        made = self.clock.boottime - age
+        publication = Publication(
+            tuple(Published(one, made, every) for one in readings), points, outcomes, boot_id
+        )
+        publish(self.path, publication)
+
+
+@pytest.fixture
+def seam(tmp_path: Path) -> Seam:
+    """An empty folder, nothing published."""
+    return Seam(tmp_path)
+
+
+def counter(microjoules: int, point: Point = GPU) -> EnergyCounter:
+    """A GPU's, or another's."""
+    return EnergyCounter(point, microjoules, None, 600.0)
+
+
+def test_nothing_to_poll_is_not_available(seam):
+    """The composition root names no file then; the machine says so with a remedy."""
+    with pytest.raises(SourceUnavailable) as caught:
+        seam.another(published="").open()
+    assert caught.value.word == "no_device"
+    assert caught.value.remedy
+
+
+def test_points_are_taken_as_they_come(seam):
+    """Meters that are configured and not read yet: open without a point; each new one has it opened again."""
+    assert seam.source.open() == ()
+    assert seam.source.read() == ()
+    seam.publish(points=(GPU,))
+    with pytest.raises(PointsChanged):
+        seam.source.read()
+    assert seam.source.open() == (GPU,)
+    seam.publish(PowerGauge(BMC, 180_000), points=(GPU, BMC))
+    with pytest.raises(PointsChanged):
+        seam.source.read()
+    assert seam.source.open() == (GPU, BMC)
+    assert seam.source.read() == (PowerGauge(BMC, 180_000),)
+
+
+def test_a_point_that_has_gone_stays_offered(seam):
+    """A UPS that was unplugged is missing, which shows, not absent, which nobody would see."""
+    seam.publish(points=(GPU, BMC))
+    seam.source.open()
+    seam.publish(PowerGauge(BMC, 180_000), points=(BMC,))
+    assert seam.source.read() == (PowerGauge(BMC, 180_000),)
+    assert seam.source.open() == (GPU, BMC)
+
+
+def test_a_counter_is_given_once(seam):
+    """The same value again would be a stretch of no joules; a new one counts, also if it is the same number."""
+    seam.source.open()
+    seam.clock.advance(10_000)
+    seam.publish(counter(5))
+    seam.source.open()
+    assert seam.source.read() == (counter(5),)
+    seam.clock.advance(10_000)
+    assert seam.source.read() == ()
+    seam.clock.advance(10_000)
+    seam.publish(counter(5))
+    assert seam.source.read() == (counter(5),)
+
+
+def test_a_gauge_holds_for_three_intervals(seam):
+    """A BMC is asked every 30 s: its word stands in between, and not for ever; the GPUs' load likewise."""
+    readings = (PowerGauge(BMC, 180_000), GpuBusyReading(0.5))
+    seam.publish(*readings, age=0, every=30_000)
+    seam.source.open()
+    for _ in range(10):
+        assert seam.source.read() == readings
+        seam.clock.advance(10_000)
+    with pytest.raises(ReadFailed, match="100 s ago"):
+        seam.source.read()
+
+
+def test_what_fails_is_told_as_the_reason(seam):
+    """Not "nothing published" but which device, and why."""
+    failing = (
+        OK,
+        Outcome("redfish bmc-2", "failed", "no answer for 12 s"),
+        Outcome("ipmi_dcmi", "no_permission", "x"),
+    )
+    seam.publish(PowerGauge(BMC, 180_000), age=200_000, outcomes=failing)
+    seam.source.open()
+    with pytest.raises(ReadFailed, match="redfish bmc-2: no answer for 12 s; ipmi_dcmi: x"):
+        seam.source.read()
+
+
+def test_devices_that_are_not_there_are_no_failure(seam):
+    """A BMC without rights to it, for good: nothing is offered, so nothing is missing; one that fails is another matter."""
+    seam.publish(points=(), outcomes=(Outcome("ipmi_dcmi", "no_permission", "x"),))
+    assert seam.source.open() == ()
+    seam.clock.advance(3_600_000)
+    assert seam.source.read() == ()
+    seam.publish(points=(), outcomes=(Outcome("redfish bmc-2", "failed", "no route"),))
+    with pytest.raises(ReadFailed, match="no route"):
+        seam.source.read()
+
+
+def test_absent_for_long_is_a_failure(seam):
+    """For a minute the polling process may be starting; then it is said that it publishes nothing."""
+    assert seam.source.open() == ()
+    seam.clock.advance(59_000)
+    assert seam.source.read() == ()
+    seam.clock.advance(1_000)
+    with pytest.raises(ReadFailed, match=r"published\.json is not there: `veilleuse-agent poll`"):
+        seam.source.read()
+
+
+def test_removed_while_it_is_read(seam):
+    """With points known there is no grace: what was measured is not any more."""
+    seam.publish(PowerGauge(BMC, 1))
+    seam.source.open()
+    seam.path.unlink()
+    with pytest.raises(ReadFailed, match="is not there"):
+        seam.source.read()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"version":2}', b"x" * 300_000])
+def test_a_damaged_file_is_a_failed_read(seam, content):
+    """With the file's name and what is wrong; mended, it is read again."""
+    seam.publish(PowerGauge(BMC, 1))
+    seam.source.open()
+    seam.path.write_bytes(content)
+    with pytest.raises(ReadFailed, match=r"published\.json"):
+        seam.source.read()
+    seam.publish(PowerGauge(BMC, 2))
+    assert seam.source.read() == (PowerGauge(BMC, 2),)
+
+
+def test_a_file_that_cannot_be_read(seam):
+    """A folder in its place: the system's words."""
+    seam.path.mkdir()
+    seam.source.open()
+    seam.clock.advance(60_000)
+    with pytest.raises(ReadFailed, match="Is a directory"):
+        seam.source.read()
+
+
+def test_times_of_another_boot_are_not_compared(seam):
+    """A file left over from before a reboot may look young: its boot id tells."""
+    boot = seam.procfs / "sys/kernel/random"
+    boot.mkdir(parents=True)
+    (boot / "boot_id").write_text("b-2\n")
+    seam.publish(PowerGauge(BMC, 1), boot_id="b-1")
+    assert seam.source.open() == (), "nor are its points this boot's"
+    seam.clock.advance(60_000)
+    with pytest.raises(ReadFailed, match="another boot"):
+        seam.source.read()
+    seam.publish(PowerGauge(BMC, 2), boot_id="b-2")
+    seam.source.open()
+    assert seam.source.read() == (PowerGauge(BMC, 2),)
+
+
+def test_a_reading_of_the_future_is_none(seam):
+    """Whoever wrote it, by whatever clock."""
+    seam.publish(PowerGauge(BMC, 1), age=-1)
+    seam.source.open()
+    with pytest.raises(ReadFailed):
+        seam.source.read()
+
+
+def test_nothing_from_before_a_suspend(seam):
+    """A value made before it, seen after it, would put the night's joules into the first minute."""
+    seam.publish(PowerGauge(BMC, 180_000), every=30_000)
+    seam.source.open()
+    seam.source.read()
+    seam.publish(counter(5), PowerGauge(BMC, 170_000), age=0, every=30_000)
+    seam.clock.advance(20_000, asleep=True)
+    with pytest.raises(ReadFailed):
+        seam.source.read()
+    seam.clock.advance(10_000)
+    seam.publish(counter(9), age=2_000, every=30_000)
+    assert seam.source.read() == (counter(9),)
+
+
+def test_a_counter_from_before_our_start_is_no_beginning(seam):
+    """What was used before we ran is not ours to count; a gauge tells the present and is."""
+    seam.publish(counter(5), PowerGauge(BMC, 1), age=2_000)
+    seam.source.open()
+    assert seam.source.read() == (PowerGauge(BMC, 1),)
+
+
+# ------------------------------------------------------------------------------- with the ticker
+
+
+def ticker(seam: Seam, *others: Source, tick_milliseconds: int = 10_000) -> Ticker:
+    """Over the source as the resident opens it."""
+    sources: tuple[Source, ...] = (seam.source, *others)
+    opened = [(one, one.open()) for one in sources]
+    return Ticker(
+        seam.clock,
+        tuple(opened),
+        None,
+        default_supply=Supply.AC,
+        tick_milliseconds=tick_milliseconds,
+        usage=lambda: (0, 0),
+    )
+
+
+def joules(ticks: list[Tick], point: Point) -> tuple[int, int]:
+    """(mJ, covered ms)."""
+    found = [energy for tick in ticks for energy in tick.energies if energy.point == point]
+    return sum(e.energy_millijoules for e in found), sum(e.covered_milliseconds for e in found)
+
+
+def test_a_counter_read_every_second_tick_covers_all(seam):
+    """20 s at ticks of 10 s: the ticker closes the stretch without a value; 50 W are 500 J a tick, and no gap is left."""
+    loop = ticker(seam)
+    ticks: list[Tick] = []
+    for turn in range(1, 13):
+        seam.clock.advance(10_000)
+        if turn % 2:
+            seam.publish(counter(turn * 500_000_000), every=20_000)
+        ticks += loop.tick()[1]
+    ticks += loop.tick(last=True)[1]
+    assert joules(ticks, GPU) == (5_000_000, 100_000)
+    assert [tick.gaps for tick in ticks if GPU in {e.point for e in tick.energies}] == [()] * 10
+
+
+def test_two_counters_out_of_step_lose_nothing(seam):
+    """One is always waited for: what nobody waits for any more is settled all the same, and late values find their stretch."""
+    loop = ticker(seam)
+    ticks: list[Tick] = []
+    last: dict[Point, Published] = {}
+    for turn in range(1, 42):
+        seam.clock.advance(10_000)
+        point, watts = ((GPU, 50), (PLUG, 7))[turn % 2]
+        value = counter(turn * watts * 10_000_000, point)
+        last[point] = Published(value, seam.clock.boottime, 20_000)
+        publish(seam.path, Publication(tuple(last.values()), (GPU, PLUG), (OK,)))
+        _, settled = loop.tick()
+        ticks += settled
+        assert sum(t.duration_milliseconds for t in loop._held) <= 20_000
+    assert joules(ticks, PLUG) == (39 * 70_000, 390_000)
+    assert joules(ticks, GPU) == (38 * 500_000, 380_000)
+    assert sum(tick.duration_milliseconds for tick in ticks) == 390_000
+
+
+def test_points_that_come_later_are_in_the_health(seam):
+    """`doctor`, facts and the collector see them from then on; opening again is no failure."""
+    loop = ticker(seam)
+    loop.tick()
+    seam.publish(PowerGauge(BMC, 180_000), points=(BMC,))
+    seam.clock.advance(10_000)
+    loop.tick()
+    (row,) = loop.health()
+    assert (row["name"], row["successes"], row["failures"]) == ("polled", 2, 0)
+    assert row["points"] == [["bmc", "bmc", "wall", "machine"]]
+
+
+def test_a_source_that_is_added_is_polled(seam):
+    """A driver that was loaded after the start."""
+    loop = ticker(seam)
+    late = CounterSource()
+    loop.tick()
+    loop.add(late, late.open())
+    seam.clock.advance(10_000)
+    loop.tick()
+    late.spend(40_000_000)
+    seam.clock.advance(10_000)
+    _, ticks = loop.tick()
+    assert joules([*ticks], late.point) == (40_000, 10_000)
+
+
+def test_a_source_that_always_has_other_points_fails(seam):
+    """One opening a tick, then it is a failure: no endless loop."""
+
+    class Restless(CounterSource):
+        opened = 0
+
+        def open(self) -> tuple[Point, ...]:
+            self.opened += 1
+            return (self.point,)
+
+        def read(self) -> tuple[Reading, ...]:
+            raise PointsChanged("again")
+
+    restless = Restless()
+    loop = ticker(seam, restless)
+    loop.tick()
+    assert restless.opened == 2
+    assert loop.health()[1]["failures"] == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.booleans(), st.integers(0, 5)), max_size=40))
+def test_no_joule_is_invented(tmp_path_factory, turns):
+    """However the polling process stutters, stops, publishes late or suspends: never more joules than were used, none negative."""
+    seam = Seam(tmp_path_factory.mktemp("seam"))
+    loop = ticker(seam)
+    ticks: list[Tick] = []
+    used = 0  # µJ, by a GPU of 20 W that never stops
+    for seconds_between, published, asleep, lag in turns:
+        step = 1_000 + 1_000 * seconds_between
+        seam.clock.advance(step, asleep=asleep)
+        used += 20 * step * 1_000
+        if published:
+            made = max(0, used - 20 * lag * 1_000_000)
+            seam.publish(counter(made), age=lag * 1_000, every=20_000)
+        ticks += loop.tick()[1]
+    ticks += loop.tick(last=True)[1]
+    energy, covered = joules(ticks, GPU)
+    assert 0 <= energy * 1_000 <= used
+    assert covered <= sum(tick.duration_milliseconds for tick in ticks)
+    assert all(e.energy_millijoules >= 0 for tick in ticks for e in tick.energies)
+
+
+def test_the_file_is_parsed_once(seam, monkeypatch):
+    """A tick of a resident costs one look at the file's times, unless it is another file."""
+    parsed = []
+    loads = json.loads
+
+    def counted(text: bytes) -> object:
+        parsed.append(1)
+        return loads(text)
+
+    monkeypatch.setattr("veilleuse.agent.publication.json.loads", counted)
+    seam.publish(PowerGauge(BMC, 1), every=60_000)
+    seam.source.open()
+    for _ in range(5):
+        seam.clock.advance(1_000)
+        seam.source.read()
+    assert len(parsed) == 1

@@ -1,0 +1,478 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The polling process from inside: a thread for each source, one publication, and the parent that looks after it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.measuring import FakeClock
+from tests.fakes.polled import POINT, ScriptedSource, job
+from tests.waiting import until
+from veilleuse.agent.clock import SystemClock
+from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
+from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, SupplyReading
+from veilleuse.agent.poller import EXIT_NOTHING, PUBLISHED_FILE, Poller, health_rows, something_to_poll
+from veilleuse.agent.polling import Polling, compose, jobs_of, look
+from veilleuse.agent.pollworker import INCOMPLETE_READS, READS_BEFORE_OPENING, Seen, Worker
+from veilleuse.agent.publication import Outcome, Publication, Published, publish, read_publication
+from veilleuse.agent.settings import AgentSettings, Measure, Paths
+from veilleuse.wire.vocabulary import Boundary, PointKind, Supply
+
+OTHER = Point(PointKind.PLUG, "printer", Boundary.WALL)
+
+
+@pytest.fixture
+def source() -> ScriptedSource:
+    """One that gives 40 W."""
+    return ScriptedSource()
+
+
+# --------------------------------------------------------------------------------------- worker
+
+
+def test_a_turn_opens_and_reads(source):
+    """Points, one reading with the time before it was asked for, and ok; opened once for many turns."""
+    clock = FakeClock(boottime=7_000)
+    worker = Worker(job(source), now=clock.now)
+    assert not worker.tried
+    worker.attempt()
+    clock.advance(10_000)
+    worker.attempt()
+    seen = worker.seen()
+    assert (seen.points, source.opened, source.reads) == ((POINT,), 1, 2)
+    assert seen.readings == (Published(PowerGauge(POINT, 40_000), 17_000, 10_000),)
+    assert seen.outcome == Outcome("scripted desk", "ok", "", "", 2, 0)
+
+
+def test_what_is_not_available_is_said_and_tried_later(source):
+    """With its word; a minute at first, five at most, because a driver may come and a right be given."""
+    source.opening = SourceUnavailable("no_permission", "cannot read it", "chmod it")
+    worker = Worker(job(source))
+    waits = []
+    for _ in range(6):
+        worker.attempt()
+        waits.append(worker.wait_seconds(time.time()))
+    assert waits == [60, 120, 240, 300, 300, 300]
+    assert worker.seen().outcome == Outcome(
+        "scripted desk", "no_permission", "cannot read it", "chmod it", 0, 6
+    )
+    assert source.closed == source.opened, "what could not be opened is given back"
+    source.opening = None
+    worker.attempt()
+    assert worker.seen().outcome.word == "ok"
+
+
+def test_a_device_that_is_away_at_first_is_asked_at_its_interval(source):
+    """A plug that was switched off is there again within seconds, not minutes."""
+    source.opening = ReadFailed("no route")
+    worker = Worker(job(source))
+    for _ in range(4):
+        worker.attempt()
+    assert worker.wait_seconds(time.time()) == 10
+    assert worker.seen().outcome.word == "failed"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ReadFailed("no answer"), "no answer"),
+        (RuntimeError("oops"), "a defect of the source: RuntimeError: oops"),
+        (ConfigurationError("wrong"), "wrong"),
+    ],
+)
+def test_reads_that_fail_open_again_after_three(source, error, reason):
+    """Whatever it raises; the last value stays with its time, and is opened anew at the fourth."""
+    worker = Worker(job(source))
+    worker.attempt()
+    source.reading = error
+    for _ in range(READS_BEFORE_OPENING):
+        assert source.opened == 1
+        worker.attempt()
+    assert (source.closed, worker.seen().outcome.reason) == (1, reason)
+    assert worker.seen().readings[0].reading == PowerGauge(POINT, 40_000)
+    source.reading = None
+    worker.attempt()
+    assert (source.opened, worker.seen().outcome.word) == (2, "ok")
+
+
+def test_a_point_that_stays_away_has_the_device_opened_again():
+    """One of two outlets, 30 reads long: what was reset meanwhile is found again; the point is offered all along."""
+    source = ScriptedSource(POINT, OTHER)
+    worker = Worker(job(source))
+    for _ in range(INCOMPLETE_READS):
+        worker.attempt()
+    assert (source.opened, source.closed) == (1, 1)
+    source.points = (POINT,)
+    worker.attempt()
+    assert source.opened == 2
+    assert worker.seen().points == (POINT, OTHER)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        PowerGauge(POINT, -5),
+        PowerGauge(OTHER, 5),
+        EnergyCounter(POINT, 2**70, None, 10.0),
+        EnergyCounter(POINT, 5, None, float("nan")),
+        SupplyReading(Supply.AC),
+    ],
+)
+def test_what_cannot_be_published_costs_its_source_alone(source, nonsense):
+    """Negative, beyond counting, of a point never offered: not taken; beside it, a good one is."""
+    source.readings = (nonsense,)
+    worker = Worker(job(source))
+    worker.attempt()
+    assert (worker.seen().readings, worker.seen().outcome.word) == ((), "failed")
+    source.readings = (nonsense, PowerGauge(POINT, 1))
+    worker.attempt()
+    assert [one.reading for one in worker.seen().readings] == [PowerGauge(POINT, 1)]
+
+
+def test_a_counter_is_read_every_20_seconds_at_least(source):
+    """However its meter is set: the ticker would not wait for the next value. A gauge keeps its minute."""
+    worker = Worker(job(source, every_seconds=60))
+    worker.attempt()
+    assert worker.seen().readings[0].every_milliseconds == 60_000
+    source.readings = (EnergyCounter(POINT, 1, None, 10.0),)
+    worker.attempt()
+    assert worker.seen().readings[0].every_milliseconds == 20_000
+    assert worker.wait_seconds(1_000_000_000.0) <= 1.2 * 20
+
+
+@pytest.mark.parametrize("every", [10, 20, 30, 60])
+def test_reads_end_before_the_ticks(source, every):
+    """4 s before whole multiples of the interval, whenever a read ends; never twice in a fifth of it."""
+    worker = Worker(job(source, every_seconds=every))
+    worker.attempt()
+    for tenth in range(10 * every):
+        now = 1_795_604_400 + tenth / 10
+        wait = worker.wait_seconds(now)
+        assert every / 5 <= wait <= 1.2 * every + 0.001
+        assert (now + wait + 4) % every == pytest.approx(0, abs=1e-6) or (
+            now + wait + 4
+        ) % every == pytest.approx(every)
+
+
+def test_a_source_that_hangs_is_reported_while_it_hangs(source):
+    """After twice its timeout, with its last value's time unchanged; when it answers at last, all is well."""
+    worker = Worker(job(source, timeout_seconds=0.05))
+    worker.attempt()
+    source.gate.clear()
+    thread = threading.Thread(target=worker.attempt)
+    thread.start()
+    until(lambda: worker.seen().outcome.word == "failed", seconds=5)
+    assert worker.seen().outcome.reason.startswith("no answer for")
+    assert len(worker.seen().readings) == 1
+    source.gate.set()
+    thread.join()
+    assert worker.seen().outcome.word == "ok"
+
+
+# -------------------------------------------------------------------------------------- polling
+
+
+def polling(
+    tmp_path: Path, *sources: ScriptedSource, timeout_seconds: float = 0.2
+) -> tuple[Polling, threading.Thread, list[int]]:
+    """A running one over these sources, and where its exit code will be."""
+    jobs = [
+        job(each, f"scripted {number}", timeout_seconds=timeout_seconds)
+        for number, each in enumerate(sources)
+    ]
+    running = Polling(jobs, tmp_path / PUBLISHED_FILE, SystemClock())
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(running.run()), daemon=True)
+    thread.start()
+    return running, thread, codes
+
+
+def test_one_that_hangs_and_one_that_fails_stop_nobody(tmp_path):
+    """Three sources: the third is published, the second's point with it, and what is wrong with the others is said."""
+    first, second, third = ScriptedSource(POINT), ScriptedSource(OTHER), ScriptedSource()
+    third.points = (POINT._replace(domain="third"),)
+    first.gate.clear()
+    second.reading = RuntimeError("a defect")
+    running, thread, codes = polling(tmp_path, first, second, third)
+    until((tmp_path / PUBLISHED_FILE).exists)
+    running.stop()
+    thread.join(5)
+    assert codes == [0], "it ends although one thread still waits"
+    said = read_publication(str(tmp_path / PUBLISHED_FILE))
+    assert [point.domain for point in said.points] == ["desk", "printer", "third"]
+    assert [outcome.word for outcome in said.outcomes] == ["failed", "failed", "ok"]
+    assert said.outcomes[0].reason.startswith("no answer for")
+    assert [getattr(one.reading, "point", None) for one in said.readings] == [third.points[0]]
+    first.gate.set()
+
+
+def test_nothing_is_published_before_each_had_its_turn(tmp_path):
+    """Points that are only late would look as if they had just been bought; one that hangs is not waited for."""
+    slow, quick = ScriptedSource(POINT), ScriptedSource(OTHER)
+    slow.gate.clear()
+    running, thread, _ = polling(tmp_path, slow, quick, timeout_seconds=30)
+    until(lambda: quick.reads)
+    time.sleep(0.8)
+    assert not (tmp_path / PUBLISHED_FILE).exists()
+    slow.gate.set()
+    until((tmp_path / PUBLISHED_FILE).exists)
+    running.stop()
+    thread.join(5)
+
+
+def test_it_ends_where_nothing_can_ever_be_read(tmp_path):
+    """A BMC without rights: no process stays for it, but what is missing has been published for `doctor` and health."""
+    source = ScriptedSource()
+    source.opening = SourceUnavailable("no_permission", "cannot open it")
+    _, thread, codes = polling(tmp_path, source)
+    thread.join(5)
+    assert codes == [EXIT_NOTHING]
+    assert read_publication(str(tmp_path / PUBLISHED_FILE)).outcomes[0].word == "no_permission"
+
+
+def test_no_sources_at_all(tmp_path):
+    """The meters file went meanwhile."""
+    _, thread, codes = polling(tmp_path)
+    thread.join(5)
+    assert codes == [EXIT_NOTHING]
+
+
+def test_a_disk_that_is_full_is_said_once(tmp_path, caplog):
+    """And published as soon as there is room."""
+    running = Polling([job(ScriptedSource())], tmp_path / "nowhere" / PUBLISHED_FILE, SystemClock())
+    for worker in running._workers:
+        worker.attempt()
+    running._publish()
+    running._publish()
+    assert [record.message for record in caplog.records] == ["cannot publish"]
+    (tmp_path / "nowhere").mkdir()
+    running._publish()
+    assert (tmp_path / "nowhere" / PUBLISHED_FILE).exists()
+
+
+def test_the_same_point_twice_counts_once():
+    """Two meters of one name in two sources: the second is refused, with what to do."""
+    seen = []
+    for name in ("shelly_plug desk", "tasmota_plug desk"):
+        worker = Worker(job(ScriptedSource(), name))
+        worker.attempt()
+        seen.append(worker.seen())
+    said = compose(seen, "b")
+    assert len(said.readings) == len(said.points) == 1
+    assert [outcome.word for outcome in said.outcomes] == ["ok", "failed"]
+    assert "as shelly_plug desk does already" in said.outcomes[1].reason
+    assert said.boot_id == "b"
+
+
+def test_look_waits_for_nobody_for_ever(monkeypatch):
+    """`doctor` on a machine with a dead meter: twice its timeout, then it is told as failed."""
+    quick, slow = ScriptedSource(POINT), ScriptedSource(OTHER)
+    slow.gate.clear()
+    jobs = (
+        job(quick, "scripted quick", timeout_seconds=0.1),
+        job(slow, "scripted slow", timeout_seconds=0.1),
+    )
+    monkeypatch.setattr("veilleuse.agent.polling.jobs_of", lambda _: jobs)
+    began = time.monotonic()
+    first, second = look(AgentSettings())
+    assert time.monotonic() - began < 5
+    assert (first.outcome.word, quick.closed) == ("ok", 1)
+    assert (second.outcome.word, slow.closed) == ("failed", 0)
+    slow.gate.set()
+
+
+# ------------------------------------------------------------------------------- what is wanted
+
+
+def agent(folder: Path, *sources: str) -> AgentSettings:
+    """An agent on a tree of its own."""
+    paths = Paths(state=folder, sysfs=folder / "sys", procfs=folder / "proc", meters=folder / "meters.toml")
+    return AgentSettings(paths=paths, measure=Measure(sources=sources))
+
+
+PLUG = '[[meter]]\nname = "desk"\nsource = "shelly_plug"\naddress = "192.0.2.1:80"\n'
+
+
+@pytest.mark.parametrize(
+    ("sources", "there", "wanted", "names"),
+    [
+        ((), (), False, ["nvidia_nvml", "ipmi_dcmi"]),
+        ((), ("dev/nvidiactl",), True, ["nvidia_nvml", "ipmi_dcmi"]),
+        ((), ("dev/ipmi0",), True, ["nvidia_nvml", "ipmi_dcmi"]),
+        ((), ("meters.toml",), True, ["nvidia_nvml", "ipmi_dcmi", "shelly_plug desk"]),
+        (("linux_rapl",), ("dev/nvidiactl", "meters.toml"), False, []),
+        (
+            ("linux_rapl", "polled"),
+            ("meters.toml",),
+            True,
+            ["nvidia_nvml", "ipmi_dcmi", "shelly_plug desk"],
+        ),
+        (("nvidia_nvml",), ("dev/ipmi0",), False, ["nvidia_nvml"]),
+        (("shelly_plug",), ("meters.toml",), True, ["shelly_plug desk"]),
+        (("nut_ups",), ("meters.toml",), True, []),
+    ],
+)
+def test_what_is_polled(tmp_path, sources, there, wanted, names):
+    """A process is wanted where a file of meters or a device shows itself and measure.sources does not exclude it."""
+    (tmp_path / "dev").mkdir()
+    for file in there:
+        (tmp_path / file).write_text(PLUG if file == "meters.toml" else "")
+    settings = agent(tmp_path, *sources)
+    assert something_to_poll(settings, str(tmp_path / "dev")) is wanted
+    assert [each.name for each in jobs_of(settings)] == names
+
+
+# --------------------------------------------------------------------------------------- poller
+
+
+class Bench:
+    """A poller whose child is a little program."""
+
+    def __init__(self, folder: Path, code: str) -> None:
+        """`code` is run after the child has left its mark; what stands before a bar, before."""
+        before, _, after = code.rpartition("|")
+        self.clock = FakeClock()
+        self.mark = folder / "mark"
+        self.wanted = True
+        leave_mark = f"open({str(self.mark)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
+        program = f"import sys, signal; {before or 'pass'}; {leave_mark}; {after}"
+        self.poller = Poller(
+            folder, Path("/c.toml"), lambda: self.wanted, command=[sys.executable, "-c", program]
+        )
+
+    def step(self, milliseconds: int = 1) -> None:
+        self.clock.advance(milliseconds)
+        self.poller.step(self.clock.now())
+
+    def finish(self) -> None:
+        """Until the child has been seen to end."""
+
+        def ended() -> bool:
+            self.step()
+            return not self.poller.running
+
+        until(ended)
+
+    def starts(self) -> int:
+        return len(self.mark.read_text().splitlines()) if self.mark.exists() else 0
+
+
+@pytest.fixture
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """Its child's program is the parameter."""
+    made = Bench(tmp_path, request.param)
+    yield made
+    made.poller.stop()
+
+
+WAITS = "sys.stdin.buffer.read()"
+
+
+@pytest.mark.parametrize("bench", [WAITS], indirect=True)
+def test_started_when_wanted_and_kept(bench):
+    """Not before there is something; looked for once a minute; one, with the configuration and `--attached`."""
+    bench.wanted = False
+    bench.step()
+    bench.wanted = True
+    bench.step(30_000)
+    assert not bench.poller.running
+    bench.step(30_000)
+    assert bench.poller.running
+    until(bench.starts)
+    for _ in range(5):
+        bench.step(600_000)
+    assert bench.mark.read_text() == "--config /c.toml --attached\n"
+
+
+@pytest.mark.parametrize("bench", ["sys.exit(1)"], indirect=True)
+def test_restarted_with_back_off(bench):
+    """5 s, 10 s, 20 s … 15 min: a broken installation costs no processor time."""
+    waits = []
+    bench.step()
+    for _ in range(10):
+        bench.finish()
+        waited = 0
+        while not bench.poller.running:
+            bench.step(1_000)
+            waited += 1
+        waits.append(waited)
+    assert waits == [5, 10, 20, 40, 80, 160, 320, 640, 900, 900]
+
+
+@pytest.mark.parametrize("bench", [f"sys.exit({EXIT_NOTHING})"], indirect=True)
+def test_nothing_to_poll_is_asked_again_after_an_hour(bench):
+    """A BMC without rights costs one start an hour, and no warning."""
+    bench.step()
+    bench.finish()
+    bench.step(3_599_000)
+    assert not bench.poller.running
+    bench.step(1_000)
+    assert bench.poller.running
+
+
+@pytest.mark.parametrize("bench", [WAITS], indirect=True)
+def test_stopped(bench):
+    """It is gone when `stop` returns, and may be stopped twice."""
+    bench.step()
+    until(bench.starts)
+    bench.poller.stop()
+    bench.poller.stop()
+    assert not bench.poller.running
+
+
+@pytest.mark.parametrize("bench", [f"signal.signal(15, signal.SIG_IGN)|{WAITS}"], indirect=True)
+def test_the_pipe_alone_ends_it(bench):
+    """Deaf to SIGTERM, it sees its input end: as when its parent was killed."""
+    bench.step()
+    until(bench.starts)
+    child = bench.poller._child
+    assert child is not None
+    began = time.monotonic()
+    bench.poller.stop()
+    assert time.monotonic() - began < 3
+    assert child.returncode == 0
+
+
+def test_a_program_that_is_not_there(tmp_path):
+    """Said, and tried again later."""
+    poller = Poller(tmp_path, None, lambda: True, command=[str(tmp_path / "nothing")])
+    clock = FakeClock()
+    poller.step(clock.now())
+    assert not poller.running
+
+
+def test_health_tells_sources_not_meters(tmp_path):
+    """Successes and failures of all meters of a source together; unavailable only when all are; names of meters stay here."""
+    rows = health_rows(
+        (
+            Outcome("snmp_meter rack-a", "no_permission", "x", "y", 0, 3),
+            Outcome("snmp_meter rack-b", "ok", "", "", 7, 1),
+            Outcome("ipmi_dcmi", "no_device", "none", "", 0, 1),
+        )
+    )
+    assert [(r["name"], r["successes"], r["failures"], r["unavailable"]) for r in rows] == [
+        ("snmp_meter", 7, 4, None),
+        ("ipmi_dcmi", 0, 1, "no_device"),
+    ]
+    assert "rack" not in str(rows)
+    poller = Poller(tmp_path, None, lambda: False)
+    assert poller.health() == []
+    publish(tmp_path / PUBLISHED_FILE, Publication((), (), (Outcome("nut_ups u", "failed", "z"),)))
+    assert poller.health()[0]["unavailable"] is None
+    (tmp_path / PUBLISHED_FILE).write_bytes(os.urandom(50))
+    assert poller.health() == []
+
+
+def test_seen_is_what_it_says():
+    """A Seen of a worker that was never turned: failed, with no reading."""
+    seen = Worker(job(ScriptedSource())).seen()
+    assert isinstance(seen, Seen)
+    assert seen.outcome == Outcome("scripted desk", "failed", "not read yet")

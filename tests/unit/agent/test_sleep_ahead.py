@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Before a suspend and at a shutdown the agent says why it is silent from now on: real processes, real signals.
+
+A suspend itself cannot be had here; its clocks are the fake ones of test_state.py and test_dst_states.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import until
+from veilleuse.agent.__main__ import main
+from veilleuse.agent.locks import RUN_LOCK, holder
+from veilleuse.agent.service.systemd import SystemdNotifier
+from veilleuse.agent.spool import FILE_NAME
+
+ROOT = Path(__file__).parents[3]
+CONFIG = """
+[paths]
+state = "{state}"
+[measure]
+population = "server"
+tick_seconds = 60.0
+sources = ["fake"]
+fake_watts = 5.0
+"""
+
+
+class Service:
+    """A running agent that would write nothing for a minute."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config, self.state = folder / "agent.toml", folder / "state"
+        self.config.write_text(CONFIG.format(state=self.state))
+        path = os.pathsep.join(str(ROOT / root) for root in ("agent", "proto"))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "veilleuse.agent", "run", "--config", str(self.config)],
+            env={**os.environ, "PYTHONPATH": path},
+            stderr=subprocess.DEVNULL,
+        )
+        until(lambda: self.why() == "tick", "the agent did not begin")
+
+    def why(self) -> str:
+        """Of the sign of life."""
+        try:
+            with closing(sqlite3.connect(f"file:{self.state / FILE_NAME}?mode=ro", uri=True)) as db:
+                row = db.execute("SELECT value FROM control WHERE key = 'last_sign'").fetchone()
+        except sqlite3.Error:
+            return ""
+        return "" if row is None else str(json.loads(row[0])["why"])
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """Ended at the end, whatever state it is in."""
+    made = Service(tmp_path)
+    yield made
+    made.process.send_signal(signal.SIGCONT)
+    made.process.terminate()
+    made.process.wait(20)
+
+
+def test_the_sign_is_written_before_the_machine_sleeps(service):
+    """`before-sleep` comes back once the running agent has written `suspend`, long before its next tick; twice does no harm."""
+    for _ in range(2):
+        began = time.monotonic()
+        assert main(["before-sleep", "--config", str(service.config), "--timeout", "10"]) == 0
+        assert time.monotonic() - began < 5
+        assert service.why() == "suspend"
+    assert service.process.poll() is None
+
+
+def test_an_agent_that_does_not_answer_holds_nothing_up(service, capsys):
+    """Frozen: 1 and a line after the time given, and the machine sleeps all the same."""
+    service.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    assert main(["before-sleep", "--config", str(service.config), "--timeout", "0.3"]) == 1
+    assert 0.3 <= time.monotonic() - began < 3
+    assert "not written within 0.3 s" in capsys.readouterr().err
+
+
+def test_without_a_service_there_is_nothing_to_write(tmp_path, capsys):
+    """No state directory, an empty lock, the lock of a process that is gone: 0, and nothing is made."""
+    config = tmp_path / "agent.toml"
+    config.write_text(CONFIG.format(state=tmp_path / "state"))
+    command = ["before-sleep", "--config", str(config)]
+    assert main(command) == 0
+    assert not (tmp_path / "state").exists()
+    (tmp_path / "state").mkdir()
+    gone = subprocess.Popen(["/bin/true"])
+    gone.wait()
+    for text in ("", "x", f"{gone.pid}\n"):
+        (tmp_path / "state" / RUN_LOCK).write_text(text)
+        assert holder(tmp_path / "state", RUN_LOCK) is None
+        assert main(command) == 0
+    assert "no service runs here" in capsys.readouterr().out
+
+
+def test_the_signal_kills_nobody(tmp_path):
+    """A process that does not know it, as an agent that is just starting, goes on: SIGURG is ignored by default."""
+    (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    other = subprocess.Popen(["/bin/sleep", "20"])
+    try:
+        (tmp_path / "state" / RUN_LOCK).write_text(f"{other.pid}\n")
+        assert main(["before-sleep", "--config", str(tmp_path / "agent.toml"), "--timeout", "0.1"]) == 1
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "31", "nan", "x"])
+def test_the_wait_is_bounded(seconds, tmp_path):
+    """Anything but a time up to 30 s is wrong usage."""
+    assert main(["before-sleep", "--timeout", seconds]) == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "going_down"),
+    [
+        ("echo stopping; exit 1", True),
+        ("echo running", False),
+        ("echo degraded; exit 1", False),
+        ("exit 1", False),  # the bus is gone already
+    ],
+)
+def test_whose_end_it_is(tmp_path, monkeypatch, script, going_down):
+    """A fake systemctl at the system's edge: only `stopping` makes this stop the machine's own, all else claims nothing."""
+    program = tmp_path / "systemctl"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    notifier = SystemdNotifier({})
+    notifier._booted = True
+    assert notifier.machine_is_going_down() is going_down

@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What sources tell beside energy: displays, GPUs, units; unknown stays unknown, and a suspend or a failure invents nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.measuring import CounterSource, FakeClock, FakeLoad, GaugeSource
+from veilleuse.agent.errors import ReadFailed
+from veilleuse.agent.model import DisplaysReading, GpuBusyReading, Point, Reading, Tick, UnitReading
+from veilleuse.agent.ports import Source
+from veilleuse.agent.ticker import Ticker
+from veilleuse.wire.vocabulary import State, Supply
+
+TICK = 10_000
+
+
+class Telling:
+    """`ports.Source` without points, that tells what it is given; None = cannot be read."""
+
+    name = "linux_displays"
+
+    def __init__(self, *readings: Reading) -> None:
+        self.readings: tuple[Reading, ...] | None = readings
+
+    def open(self) -> tuple[Point, ...]:
+        return ()
+
+    def read(self) -> tuple[Reading, ...]:
+        if self.readings is None:
+            raise ReadFailed("nothing to read")
+        return self.readings
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Bench:
+    """A ticker over fakes, after its first poll."""
+
+    def __init__(self, *sources: Source) -> None:
+        self.clock, self.load = FakeClock(), FakeLoad()
+        self.ticker = Ticker(
+            self.clock,
+            tuple((source, source.open()) for source in sources),
+            self.load,
+            default_supply=Supply.AC,
+            tick_milliseconds=TICK,
+            usage=lambda: (0, 0),
+        )
+        self.ticker.tick()
+
+    def step(self, milliseconds: int = TICK, *, asleep: int = 0) -> tuple[Tick, ...]:
+        if asleep:
+            self.clock.advance(asleep, asleep=True)
+        self.clock.advance(milliseconds)
+        self.load.use(milliseconds, (0.5, 0.5))
+        return self.ticker.tick()[1]
+
+
+def test_displays_are_those_on_now():
+    """Any source may tell, the first that does is believed; none that could be read: not known."""
+    one, two = Telling(DisplaysReading((0, 1, 0, 0))), Telling(DisplaysReading((0, 0, 0, 2)))
+    bench = Bench(CounterSource(), one, two)
+    assert bench.step()[0].displays_on == (0, 1, 0, 0)
+    one.readings = None
+    assert bench.step()[0].displays_on == (0, 0, 0, 2)
+    two.readings = (DisplaysReading((0, 0, 0, 0)),)
+    assert bench.step()[0].displays_on == (0, 0, 0, 0)
+    two.readings = ()
+    assert bench.step()[0].displays_on is None
+
+
+@pytest.mark.parametrize("counts", [(), (1, 2, 3), (0, 0, 0, 33), (0, -1, 0, 0)])
+def test_what_no_desk_has_is_not_counted(counts):
+    """The collector would refuse the whole record."""
+    assert Bench(Telling(DisplaysReading(counts))).step()[0].displays_on is None
+
+
+def test_gpus_are_averaged():
+    """Over all sources that tell; a ratio is one, and not a number is not."""
+    one, two = Telling(GpuBusyReading(0.2)), Telling(GpuBusyReading(0.6))
+    bench = Bench(one, GaugeSource(), two)
+    assert bench.step()[0].gpu_busy_ratio == pytest.approx(0.4)
+    one.readings = (GpuBusyReading(1.0004),)
+    two.readings = (GpuBusyReading(float("nan")),)
+    assert bench.step()[0].gpu_busy_ratio == 1.0
+    one.readings = ()
+    assert bench.step()[0].gpu_busy_ratio is None
+
+
+def test_units_are_differences():
+    """From the second poll on; a poll that fails loses nothing; two sources are added."""
+    services, guests = Telling(UnitReading("unit:nginx", 5_000)), Telling(UnitReading("guest:7", 70))
+    bench = Bench(services, guests)
+    services.readings = (UnitReading("unit:nginx", 5_010), UnitReading("unit:ssh", 3))
+    assert dict(bench.step()[0].units) == {"unit:nginx": 10, "unit:ssh": 3}
+    services.readings = None
+    guests.readings = (UnitReading("guest:7", 80),)
+    assert dict(bench.step()[0].units) == {"guest:7": 10}
+    services.readings = (UnitReading("unit:nginx", 5_025),)
+    assert dict(bench.step()[0].units) == {"unit:nginx": 15}
+
+
+def test_units_are_not_followed_over_a_suspend():
+    """Counters are dropped, as those of energy are: nobody knows what they did. The sleep itself tells of nothing."""
+    services = Telling(UnitReading("unit:nginx", 5_000), DisplaysReading((1, 0, 0, 0)), GpuBusyReading(0.5))
+    bench = Bench(services)
+    services.readings = (UnitReading("unit:nginx", 5_900),)
+    asleep, awake = bench.step(asleep=60_000)
+    assert (asleep.state, asleep.displays_on, asleep.gpu_busy_ratio, asleep.units) == (
+        State.ASLEEP,
+        None,
+        None,
+        (),
+    )
+    assert awake.units == ()
+    services.readings = (UnitReading("unit:nginx", 5_901),)
+    assert bench.step()[0].units == (("unit:nginx", 1),)
+
+
+def test_processors_bound_what_a_new_unit_may_have_spent():
+    """Two processors of the load's: 20 s of them in 10 s, with slack; a unit that shows more was there before."""
+    services = Telling(UnitReading("unit:ssh", 0))
+    bench = Bench(services)
+    services.readings = (
+        UnitReading("unit:ssh", 0),
+        UnitReading("unit:db", 40_001),
+        UnitReading("unit:www", 20_000),
+    )
+    assert bench.step()[0].units == (("unit:www", 20_000),)

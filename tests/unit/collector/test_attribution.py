@@ -1,0 +1,283 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A server's energy between its services: every millijoule in one place, idle apart, nothing where nothing is known, no person."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.filled import METER, Filled, cell, clock
+from veilleuse.collector.attributed import Basis, HostHour, Share, Why
+from veilleuse.collector.cli.attribution import attribution_document
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.derive.attribution import attribution, idle_powers
+from veilleuse.collector.derive.priors import MILLION, STATE_POWERS
+from veilleuse.collector.derive.wall import wall_energy
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.figures import EnergySums
+from veilleuse.collector.model import Cell, MachineFacts
+from veilleuse.collector.report.attribution import document
+from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store.sqlite import host_hours as pages
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
+
+HOUR = 3_600_000
+SERVER = MachineFacts(DeviceClass.SERVER, cpu_model="Xeon", cpu_count=8)
+ACTIVE, IDLE = State.ON_ACTIVE, State.ON_IDLE
+METERED, MODELLED = Method.METERED, Method.LOAD_MODELLED
+
+
+def watts(power: float, milliseconds: int = HOUR) -> EnergySums:
+    """Energy of a power over a time; 5 % uncertain."""
+    energy = round(power * milliseconds)
+    return EnergySums(milliseconds, energy, energy // 20)
+
+
+def hour(
+    energies: dict[tuple[State, Method], EnergySums],
+    units: dict[str, int] | None = None,
+    *,
+    busy: float = 0.5,
+    covered: int | None = None,
+    start: int = 0,
+) -> HostHour:
+    """An hour on; `busy`: of all processors; `covered`: time with a known load, all by default."""
+    on = sum(sums.milliseconds for (state, _), sums in energies.items() if state in (ACTIVE, IDLE))
+    covered = on if covered is None else covered
+    return HostHour(start, energies, on, covered, round(covered * busy), units or {})
+
+
+def test_a_measured_server_that_rests_at_night():
+    """100 W on-idle at night, now 99 and now 101, 260 W by day at half load of 8 processors: 160 W are shared by CPU time, 100 W
+    are nobody's, and the noise of the night is no work."""
+    night = [hour({(IDLE, METERED): watts(power)}, {"unit:cron": 5_000}, busy=0.01) for power in (99, 101)]
+    day = hour({(ACTIVE, METERED): watts(260)}, {"unit:web": 3 * HOUR, "guest:7": HOUR // 2}, busy=0.5)
+    found = attribution([*night, day], SERVER)
+    assert found.energy_millijoules == 460 * HOUR
+    assert found.idle == {(METERED, Basis.OBSERVED): 300 * HOUR}
+    assert found.powers[METERED].microwatts == 100 * MILLION
+    assert found.units == {
+        "unit:cron": Share(10_000, 0),
+        "unit:web": Share(3 * HOUR, 120 * HOUR),
+        "guest:7": Share(HOUR // 2, 20 * HOUR),
+    }
+    assert found.rest == Share(HOUR // 2 + 2 * (8 * HOUR // 100 - 5_000), 20 * HOUR)
+    assert (found.not_on_millijoules, found.not_attributed) == (0, {})
+
+
+def test_one_hour_on_idle_is_asked_for():
+    """Less than an hour of on-idle time says nothing of a machine: its class's power stands in, never above what was measured."""
+    short = hour({(IDLE, METERED): watts(60, HOUR - 1), (ACTIVE, METERED): watts(250)}, {"unit:web": 5})
+    at_rest = STATE_POWERS[DeviceClass.SERVER].light_microwatts
+    found = attribution([short], SERVER)
+    assert found.powers[METERED].basis is Basis.CLASS
+    assert found.powers[METERED].microwatts == at_rest == 100 * MILLION
+    assert found.idle == {(METERED, Basis.CLASS): 60 * (HOUR - 1) + 100 * HOUR}
+    assert idle_powers([hour({(IDLE, METERED): watts(60)})], SERVER)[METERED].basis is Basis.OBSERVED
+
+
+def test_modelled_energy_has_its_models_idle_power():
+    """What the load model says of each bucket lies above its power at no load; on-idle time of it is not observed."""
+    buckets = (0, 0, 0, 0, 0, HOUR, *(0,) * 7)
+    one = Cell(Band.OPEN, ACTIVE, Supply.AC, HOUR, (), HOUR, HOUR // 4, buckets)
+    (part,) = wall_energy(one, SERVER)
+    assert part.method is MODELLED
+    sums = EnergySums(part.milliseconds, part.energy_millijoules, part.uncertainty_millijoules)
+    idle = hour({(IDLE, MODELLED): watts(103)}, {"unit:web": 5}, busy=0.01)
+    found = attribution([hour({(ACTIVE, MODELLED): sums}, {"unit:web": HOUR}, busy=0.25), idle], SERVER)
+    assert found.idle == {(MODELLED, Basis.MODEL): 200 * HOUR}
+    dynamic = found.rest.energy_millijoules + found.units["unit:web"].energy_millijoules
+    assert dynamic == part.energy_millijoules - 100 * HOUR + 3 * HOUR
+
+
+def test_a_virtual_machine_of_unknown_size_has_no_idle_power():
+    """Nobody can tell what is idle: nothing is shared, and why is said."""
+    found = attribution(
+        [hour({(ACTIVE, METERED): watts(9)}, {"unit:web": 5})], MachineFacts(DeviceClass.VIRTUAL_MACHINE)
+    )
+    assert found.not_attributed == {Why.NO_IDLE_POWER: 9 * HOUR}
+    assert (found.idle, found.powers) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("machine", "changes", "why"),
+    [
+        (SERVER, {"units": None}, Why.NO_UNITS),
+        (MachineFacts(DeviceClass.SERVER, cpu_model="Xeon"), {}, Why.NO_LOAD),
+        (SERVER, {"covered": HOUR // 2 - 1}, Why.NO_LOAD),
+        (SERVER, {"units": {"unit:web": 0}, "busy": 0.0}, Why.NO_WORK),
+    ],
+)
+def test_what_nobody_can_be_given_is_shown(machine, changes, why):
+    """No units told, no load, no number of processors: the dynamic part is nobody's, the idle part is still the idle part."""
+    rest = hour({(IDLE, METERED): watts(100)}, {"unit:web": 5}, busy=0.01)
+    missing = hour({(ACTIVE, METERED): watts(150)}, **({"units": {"unit:web": 60_000}} | changes))
+    found = attribution([rest, missing], machine)
+    assert found.not_attributed == {why: 50 * HOUR}
+    assert found.idle == {(METERED, Basis.OBSERVED): 200 * HOUR}
+    assert sum(share.energy_millijoules for share in found.units.values()) == 0
+    assert found.shared_milliseconds == (HOUR if machine.cpu_count else 0)
+
+
+def test_units_may_sum_to_more_than_the_load():
+    """Two clocks: the rest of the system is then 0, never less; a load known for a part of the hour stands for all of it."""
+    one = hour({(ACTIVE, METERED): watts(200)}, {"unit:web": 5 * HOUR}, busy=0.5)
+    assert attribution([one], SERVER).rest == Share(0, 0)
+    half = hour({(ACTIVE, METERED): watts(200)}, {"unit:web": HOUR}, busy=0.5, covered=HOUR // 2)
+    assert attribution([half], SERVER).rest.cpu_milliseconds == 3 * HOUR
+
+
+joules = st.integers(0, 10**9)
+lengths = st.integers(0, HOUR)
+sums = st.builds(EnergySums, lengths, joules, joules)
+hours = st.lists(
+    st.builds(
+        HostHour,
+        st.integers(0, 10**6),
+        st.dictionaries(st.tuples(st.sampled_from(State), st.sampled_from(Method)), sums, max_size=6),
+        lengths,
+        lengths,
+        lengths,
+        st.dictionaries(
+            st.sampled_from(["unit:a", "unit:b", "guest:1", "unit:other"]), st.integers(0, 10**7), max_size=4
+        ),
+    ),
+    max_size=6,
+)
+machines = st.builds(
+    MachineFacts,
+    st.sampled_from(DeviceClass),
+    cpu_model=st.sampled_from([None, "Xeon"]),
+    cpu_count=st.sampled_from([None, 1, 64]),
+)
+
+
+@given(hours, machines)
+def test_parts_sum_to_the_whole(given_hours, machine):
+    """To the millijoule, none of them negative, and to what was derived; no CPU time, no energy."""
+    found = attribution(given_hours, machine)
+    parts = [
+        found.not_on_millijoules,
+        *found.idle.values(),
+        *found.not_attributed.values(),
+        found.rest.energy_millijoules,
+        *(share.energy_millijoules for share in found.units.values()),
+    ]
+    assert sum(parts) == found.energy_millijoules
+    assert found.energy_millijoules == sum(
+        one.energy_millijoules for each in given_hours for one in each.energies.values()
+    )
+    assert all(part >= 0 for part in parts)
+    assert sum(found.methods.values()) == found.energy_millijoules
+    for share in (found.rest, *found.units.values()):
+        assert share.cpu_milliseconds or not share.energy_millijoules
+    rows = document(found, {"data": "real"}, memo=False).tables["rows"]
+    assert sum(int(str(row["energy_millijoules"])) for row in rows) == found.energy_millijoules
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), st.integers(0, HOUR), min_size=2), st.integers(1, 4 * HOUR))
+def test_more_cpu_time_is_never_less_energy(spent, more):
+    """Between the units of an hour, and for one that works more while all else stays; to the millijoule of rounding."""
+    units = {f"unit:{name}": milliseconds for name, milliseconds in spent.items()}
+    energies = {(ACTIVE, METERED): watts(400)}
+    before = attribution([hour(energies, units, busy=1.0)], SERVER).units
+    for one in before.values():
+        for other in before.values():
+            if one.cpu_milliseconds <= other.cpu_milliseconds:
+                assert one.energy_millijoules <= other.energy_millijoules + 1
+    name = min(units)
+    after = attribution([hour(energies, {**units, name: units[name] + more}, busy=1.0)], SERVER).units
+    assert after[name].energy_millijoules >= before[name].energy_millijoules - 1
+
+
+# ---------------------------------------------------------------------------------- the command
+
+
+DAY = 1_770_073_200_000
+"""2026-02-03, midnight in Paris."""
+
+
+def a_day(directory: Path) -> tuple[str, ...]:
+    """A day of a server: on-idle hours, active ones with units, one without, an hour off; a workstation beside. Their ids."""
+    with Filled(directory) as filled:
+        server = filled.add_host()
+        others = (
+            filled.add_host(Population.WORKSTATION, DeviceClass.SFF),
+            filled.add_host(Population.CLASSROOM),
+        )
+        other_server = filled.add_host()
+        for host in (server, other_server):
+            records = []
+            for number in range(20):
+                idle, off = number < 8, number == 19
+                state = State.OFF if off else IDLE if idle else ACTIVE
+                joules = None if off else (90 if idle else 210) * HOUR + number
+                one = cell(state, HOUR, energy_millijoules=joules, busy_ratio=None if off else 0.25)
+                if not off and number != 18:
+                    one.units.add(name="unit:web", cpu_milliseconds=HOUR + 1)
+                    one.units.add(name="guest:00ff", cpu_milliseconds=7 * number)
+                records.append((clock(DAY + number * HOUR, HOUR), [one]))
+            filled.push(host, records, METER)
+        filled.derive()
+        hosts = {host.host_id: host.agent_id.hex() for host in filled.store.registry.hosts()}
+    return tuple(hosts[host] for host in (server, *others))
+
+
+def test_the_report(tmp_path, capsysbinary, monkeypatch):
+    """Through the real store: parts sum to what the emissions report says of the day; other machines' units are not in it."""
+    server, *_ = a_day(tmp_path / "data")
+    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
+    words = ["report", "attribution", "--host", server[:8], "--from", "2026-02-03", "--to", "2026-02-04"]
+    assert run([*words, "--format", "json"]) == 0
+    made = json.loads(capsysbinary.readouterr().out)
+    rows = {(row["part"], row.get("name")): row for row in made["rows"]}
+    (total,) = made["totals"]
+    assert sum(row["energy_millijoules"] for row in made["rows"]) == total["energy_millijoules"]
+    measured = 90 * HOUR * 8 + 210 * HOUR * 11 + sum(range(19))
+    assert total["energy_millijoules"] == measured + 8 * HOUR, "and an hour off at 8 W"
+    idle = rows["idle", None]
+    assert (idle["basis"], idle["method"], idle["idle_power_watts"]) == ("observed", "metered", 90.000001)
+    assert rows["not_on", None]["energy_millijoules"] == 8 * HOUR
+    assert rows["not_attributed", None]["why"] == "no_units"
+    assert rows["service", "web"]["cpu_milliseconds"] == 18 * (HOUR + 1)
+    assert rows["guest", "00ff"]["cpu_milliseconds"] == 7 * sum(range(18))
+    assert rows["service", "web"]["share_of_dynamic"] == pytest.approx(0.5, abs=0.01), "of 2 busy processors"
+    assert made["report"]["coverage_units"] == pytest.approx(18 / 19)
+    assert made["report"]["coverage_energy"] == 1.0
+    assert "memo" not in made["report"]
+    assert run(words) == 0
+    lines = capsysbinary.readouterr().out.decode().splitlines()
+    assert lines[0].startswith("part,name,energy_millijoules,kwh,")
+    assert len(lines) == 1 + len(made["rows"]) + 1
+
+
+def test_hours_are_read_by_pages(tmp_path, monkeypatch):
+    """In order, none twice, none left out, those that begin in the period only; nothing is no hour."""
+    server, *_ = a_day(tmp_path / "data")
+    with closing(SqliteReader(tmp_path / "data")) as reader:
+        (host,) = [one for one in reader.hosts() if one.agent_id.hex() == server]
+        whole = tuple(reader.host_hours(host.host_id, DAY - HOUR, DAY + 24 * HOUR))
+        assert [one.start for one in whole] == [DAY + number * HOUR for number in range(20)]
+        monkeypatch.setattr(pages, "PAGE_HOURS", 3)
+        assert tuple(reader.host_hours(host.host_id, DAY - HOUR, DAY + 24 * HOUR)) == whole
+        assert tuple(reader.host_hours(host.host_id, DAY + 1, DAY + 3 * HOUR + 1)) == whole[1:4]
+        assert tuple(reader.host_hours(host.host_id, DAY + 1, DAY + 2)) == ()
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_people_are_refused(tmp_path, place):
+    """A workstation, a classroom PC: whoever asks, with the reason."""
+    agent_id = a_day(tmp_path / "data")[place]
+    with closing(SqliteReader(tmp_path / "data")) as reader:
+        with pytest.raises(AdminError, match="never of a machine that people sit at"):
+            attribution_document(reader, agent_id, date(2026, 2, 3), date(2026, 2, 4), 0)
+        with pytest.raises(UsageError, match="must be before"):
+            attribution_document(reader, agent_id, date(2026, 2, 4), date(2026, 2, 4), 0)

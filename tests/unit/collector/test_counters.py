@@ -1,0 +1,262 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Which points speak for the machine: one meter a kind, one kind of counters, disjoint parts alone."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.collector.test_wall import (
+    BATTERY,
+    CORE,
+    DRAM,
+    GPU,
+    HOUR,
+    METER,
+    PACKAGE,
+    PACKAGE_1,
+    PLUG,
+    PSYS,
+    cell,
+    machine,
+    only,
+    point,
+)
+from veilleuse.collector.calibrated import Calibration, Fit, Hardware
+from veilleuse.collector.derive.counters import (
+    METERS,
+    best_meter,
+    counter_signal,
+    psys_check,
+    psys_is_trusted,
+)
+from veilleuse.collector.derive.wall import wall_energy
+from veilleuse.collector.metering import PsysCheck
+from veilleuse.collector.model import MachineFacts, Point
+from veilleuse.wire.ladder import METER_KINDS, Method
+from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, State, Supply
+
+BMC = point(PointKind.BMC, "power", Boundary.WALL)
+FIT = Fit("wall:package+dram", 30_000_000, 1_100_000, 0, 0, 0, 1_000_000, 10_000, 10_000, 400_000)
+
+
+def emi(name: str, boundary: Boundary = Boundary.COMPONENT) -> Point:
+    """An instance of the Windows Energy Meter Interface."""
+    return Point(PointKind.EMI, name, boundary, "machine")
+
+
+def test_the_order_of_meters_is_the_ladder_s():
+    """plug > PDU > UPS > BMC > hwmon: METHOD.md §3; the store and derive read one list."""
+    assert sorted(METERS, key=lambda kind: METERS[kind][0]) == list(METER_KINDS)
+    assert METER_KINDS[:5] == (
+        PointKind.PLUG,
+        PointKind.PDU,
+        PointKind.UPS,
+        PointKind.BMC,
+        PointKind.HWMON,
+    )
+
+
+def test_the_best_meter_of_the_machine_itself():
+    """BMC before hwmon; a component or somebody else's meter is none; nothing is None."""
+    found = best_meter(cell((METER, 9, HOUR), (BMC, 8, HOUR), (GPU, 7, HOUR)))
+    assert found is not None
+    assert (found.kind, found.energy_millijoules) == (PointKind.BMC, 8)
+    assert best_meter(cell((PACKAGE, 9, HOUR))) is None
+
+
+def test_what_the_best_rung_leaves_goes_to_the_next_one():
+    """A plug for a quarter, the BMC for all: a quarter of the plug's, three quarters of the BMC's; metered, once."""
+    found = only(
+        wall_energy(
+            cell((PLUG, 100_000, HOUR // 4), (BMC, 800_000, HOUR), (PACKAGE, 5, HOUR)),
+            machine(DeviceClass.SERVER),
+        )
+    )
+    assert (found.method, found.energy_millijoules, found.milliseconds) == (Method.METERED, 700_000, HOUR)
+
+
+def test_what_a_meter_leaves_goes_to_the_counters_before_the_model():
+    """A plug for half, counters for all: half of each, and no load model."""
+    metered, counted = wall_energy(
+        cell((PLUG, 100_000, HOUR // 2), (PACKAGE, 3_600_000, HOUR)), machine(DeviceClass.SFF)
+    )
+    assert (metered.method, metered.milliseconds) == (Method.METERED, HOUR // 2)
+    assert (counted.method, counted.milliseconds) == (Method.COUNTER_MODELLED, HOUR // 2)
+    assert counted.energy_millijoules == (12 * HOUR + 1_250 * 3_600) // 2
+
+
+def test_two_kinds_of_counters_are_two_views_of_one_package():
+    """RAPL and EMI of one package: RAPL's alone, never their sum."""
+    signal = counter_signal(cell((emi("RAPL_Package0_PKG"), 9_000, HOUR), (PACKAGE, 8_000, HOUR)))
+    assert signal is not None
+    assert (signal.name, signal.energy_millijoules) == ("package", 8_000)
+
+
+@pytest.mark.parametrize(
+    ("energies", "name", "energy"),
+    [
+        ([("RAPL_Package0_PKG", 100), ("RAPL_Package0_PP0", 70), ("RAPL_Package0_DRAM", 20)], "package", 100),
+        ([("RAPL_Package0_PKG", 100), ("RAPL_Package1_PKG", 60)], "package", 160),
+        (
+            [("RAPL_Package0_PKG", 100), ("RAPL_Package0_Core0_CORE", 50), ("CPU_CLUSTER_0", 9)],
+            "package",
+            100,
+        ),
+        ([("package-0", 100), ("dram", 20)], "package", 100),
+        ([("CPU_CLUSTER_0", 40), ("CPU_CLUSTER_1", 30)], "package", 70),
+        ([("CPU_CLUSTER_0", 40), ("SYS", 300)], "psys", 300),
+        ([("SYS", 300)], None, 0),
+    ],
+)
+def test_the_energy_meter_interface_keeps_packages_only(
+    energies: list[tuple[str, int]], name: str | None, energy: int
+):
+    """SENSORS.md: any *_PKG and nothing else (naive code read 265 W for 154 W); without one, the processor's clusters."""
+    signal = counter_signal(cell(*((emi(domain), value, HOUR) for domain, value in energies)))
+    if name is None:
+        assert signal is None
+    else:
+        assert signal is not None
+        assert (signal.name, signal.energy_millijoules) == (name, energy)
+
+
+def test_the_signal_names_what_was_summed():
+    """Packages, DRAM and every discrete GPU; cores are inside the package; the time is what all of them cover."""
+    second = point(PointKind.GPU, "gpu-1")
+    signal = counter_signal(
+        cell(
+            (PACKAGE, 1_000, HOUR),
+            (PACKAGE_1, 500, HOUR),
+            (DRAM, 200, HOUR),
+            (GPU, 4_000, HOUR),
+            (second, 2_000, HOUR),
+            (CORE, 900, HOUR),
+        )
+    )
+    assert signal is not None
+    assert (signal.name, signal.energy_millijoules) == ("package+dram+gpu", 7_700)
+
+
+def test_a_gpu_that_was_hardly_seen_is_left_out_and_the_name_says_so():
+    """A minute of GPU in an hour of package must not take the hour away from the package."""
+    signal = counter_signal(cell((PACKAGE, 1_000, HOUR), (GPU, 4_000, HOUR // 60)))
+    assert signal is not None
+    assert (signal.name, signal.energy_millijoules, signal.covered_milliseconds) == ("package", 1_000, HOUR)
+
+
+def test_a_gpu_alone_comes_on_top_of_the_load_model():
+    """No package can be read, but the GPU counts 300 W: the machine draws more than one that idles."""
+    with_gpu = sum(
+        part.energy_millijoules
+        for part in wall_energy(cell((GPU, 300 * HOUR, HOUR)), machine(DeviceClass.TOWER))
+    )
+    without = sum(part.energy_millijoules for part in wall_energy(cell(), machine(DeviceClass.TOWER)))
+    assert with_gpu - without == pytest.approx(300 * HOUR / 0.88, rel=1e-6)
+
+
+def test_a_gpu_beside_a_package_is_counted_once():
+    """Package for half an hour, GPU for the hour: the counters have its half, the load model's half knows no GPU."""
+    hour = cell((PACKAGE, 0, HOUR // 2), (GPU, 300 * HOUR, HOUR))
+    counted, rest = wall_energy(hour, machine(DeviceClass.TOWER))
+    (bare,) = wall_energy(cell(milliseconds=HOUR // 2), machine(DeviceClass.TOWER))
+    assert counted.energy_millijoules == (20 * HOUR + 1.35 * 300 * HOUR) / 2
+    assert rest.energy_millijoules == bare.energy_millijoules
+
+
+def test_batteries_in_turn_and_together():
+    """Two batteries one after the other: their times add up. Both at once: the cell is covered once."""
+    second = point(PointKind.BATTERY_OUT, "BAT1", Boundary.MACHINE_DC)
+    laptop = machine(DeviceClass.LAPTOP)
+    turns = only(
+        wall_energy(
+            cell((BATTERY, 18_000, HOUR // 2), (second, 18_000, HOUR // 2), supply=Supply.BATTERY), laptop
+        )
+    )
+    both = only(
+        wall_energy(cell((BATTERY, 18_000, HOUR), (second, 18_000, HOUR), supply=Supply.BATTERY), laptop)
+    )
+    assert turns == both
+    assert turns.energy_millijoules == pytest.approx(36_000 / 0.84, rel=1e-4)
+    assert turns.milliseconds == HOUR
+
+
+def test_psys_against_the_battery():
+    """On battery with both: psys ≤ 1.2 × discharge is believed, more is not, less than 10 minutes says nothing."""
+    seen = psys_check(
+        cell((PACKAGE, 5_000, HOUR), (PSYS, 12_200, HOUR), (BATTERY, 9_300, HOUR), supply=Supply.BATTERY)
+    )
+    assert seen == PsysCheck(12_200, 9_300, HOUR)
+    assert not psys_is_trusted(seen)
+    assert psys_is_trusted(PsysCheck(11_160, 9_300, HOUR))
+    assert not psys_is_trusted(PsysCheck(11_161, 9_300, HOUR))
+    assert psys_is_trusted(PsysCheck(12_200, 9_300, 599_999))
+    assert psys_check(cell((PACKAGE, 5_000, HOUR), (PSYS, 12_200, HOUR), (BATTERY, 9_300, HOUR))) is None
+
+
+def test_a_psys_that_lied_on_battery_is_not_used_on_mains():
+    """The same hour on mains: psys where it is trusted, else package through the wall model."""
+    hour = cell((PACKAGE, 18_000_000, HOUR), (PSYS, 40_000_000, HOUR))
+    laptop = machine(DeviceClass.LAPTOP)
+    trusted = only(wall_energy(hour, laptop))
+    not_trusted = only(wall_energy(hour, laptop, trust_psys=False))
+    assert trusted.energy_millijoules == pytest.approx(40_000_000 / 0.88, rel=1e-6)
+    assert not_trusted.energy_millijoules == pytest.approx(3 * HOUR + 1.2 / 0.88 * 18_000_000, rel=1e-6)
+
+
+def test_a_calibration_serves_the_very_sum_it_was_fitted_on():
+    """Fitted on package+dram: it answers for package+dram, and the prior for a record without DRAM."""
+    calibration = Calibration(Hardware("dell", "r640", DeviceClass.SERVER), {FIT.quantity: FIT})
+    server = MachineFacts(DeviceClass.SERVER, hard_disks=8)
+    both = only(
+        wall_energy(
+            cell((PACKAGE, 3_600_000, HOUR), (DRAM, 3_600_000, HOUR)), server, calibration=calibration
+        )
+    )
+    assert (both.method, both.energy_millijoules) == (Method.COUNTER_CALIBRATED, 30 * HOUR + 7_920_000)
+    assert both.uncertainty_millijoules >= both.energy_millijoules // 100
+    alone = only(wall_energy(cell((PACKAGE, 3_600_000, HOUR)), server, calibration=calibration))
+    assert alone.method is Method.COUNTER_MODELLED
+
+
+def test_calibrated_standby_is_still_modelled():
+    """METHOD.md §7: off and sleep watts are modelled, whoever measured them once; a laptop's times the plugged share."""
+    off = Fit("off", 700_000, 0, 0, 0, 0, 1_000_000, 10_000, 10_000, 400_000)
+    calibration = Calibration(Hardware("dell", "x", DeviceClass.SFF), {"off": off})
+    found = only(wall_energy(cell(state=State.OFF), machine(DeviceClass.SFF), calibration=calibration))
+    assert (found.method, found.energy_millijoules) == (Method.LOAD_MODELLED, 700 * HOUR // 1000)
+    laptop = only(
+        wall_energy(
+            cell(state=State.OFF, supply=Supply.UNKNOWN), machine(DeviceClass.LAPTOP), calibration=calibration
+        )
+    )
+    assert laptop.energy_millijoules == 350 * HOUR // 1000
+    assert laptop.uncertainty_millijoules > found.uncertainty_millijoules
+
+
+@given(
+    st.sampled_from([PLUG, BMC, METER, BATTERY, PACKAGE, DRAM, GPU]),
+    st.integers(0, 10**10),
+    st.integers(0, 10**10),
+    st.integers(1, HOUR),
+    st.sampled_from(DeviceClass),
+    st.sampled_from(Supply),
+)
+def test_more_at_a_point_is_never_less_at_the_wall(
+    where: Point, energy: int, more: int, covered: int, device_class: DeviceClass, supply: Supply
+):
+    """Monotone in the energy of the rung that answers; u grows with it."""
+
+    def total(value: int) -> tuple[int, int]:
+        parts = wall_energy(
+            cell((PACKAGE_1, 1_000, covered), (where, value, covered), supply=supply), machine(device_class)
+        )
+        return sum(part.energy_millijoules for part in parts), sum(
+            part.uncertainty_millijoules for part in parts
+        )
+
+    before, after = total(energy), total(energy + more)
+    assert before[0] <= after[0]
+    assert before[1] <= after[1]

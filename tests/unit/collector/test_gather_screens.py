@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""External screens in a statement: a class of their own, once, and no machine more for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host
+from veilleuse.collector.account.gather import Question, gather
+from veilleuse.collector.account.statement import statement
+from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.figures import EmissionsRow
+from veilleuse.collector.model import DerivedCell, DerivedRow, Grain, HostId
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
+
+MONDAY = date(2026, 3, 2)
+FIRST, END = date(2026, 3, 1), date(2026, 4, 1)
+NOW = 1_775_000_000_000
+MACHINE, SCREEN = 300_000, 125_000
+
+
+def fleet(machines: int = 3, screens: int = 3, population: Population = Population.SERVER) -> MemoryReader:
+    """Machines on for a day; the first ones have a screen that is on for two hours."""
+    reader = MemoryReader([host(n, DeviceClass.SFF, population) for n in range(1, machines + 1)])
+    for number in range(1, machines + 1):
+        reader.state(number, MONDAY, Band.CLOSED, State.ON_IDLE, DAY)
+        reader.energy(number, MONDAY, Band.CLOSED, State.ON_IDLE, Method.LOAD_MODELLED, DAY, MACHINE, 60_000)
+        if number <= screens:
+            cell = DerivedCell(
+                Band.CLOSED, State.ON_IDLE, Supply.AC, Method.LOAD_MODELLED, 2 * HOUR, SCREEN, 25_000
+            )
+            reader.screen_rows.append(DerivedRow(HostId(number), Grain.DAY, MONDAY.toordinal(), cell))
+    return reader
+
+
+def rows(reader: MemoryReader, *dimensions: str, k: int = 1) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
+    """(rows, totals) of March."""
+    question = Question(FIRST, END, dimensions, k, NOW, screens=True)
+    made = statement(gather(reader, question), choose, data="real")
+    return list(made.rows), list(made.totals)
+
+
+def test_screens_have_a_row_of_their_own_and_the_total_both_once():
+    """Machines 900,000 mJ, screens 375,000 mJ; three machines, not six; coverage is the machines'."""
+    found, (total,) = rows(fleet(), "device_class")
+    energies = {row.device_class: row.energy_millijoules for row in found}
+    assert energies == {"sff": 3 * MACHINE, "monitor": 3 * SCREEN}
+    assert (total.energy_millijoules, total.n) == (3 * (MACHINE + SCREEN), 3)
+    monitor = next(row for row in found if row.device_class == "monitor")
+    assert (monitor.n, monitor.coverage_states, monitor.kwh_measured) == (3, None, 0)
+    (alone,), _ = rows(replace(fleet(), screen_rows=[]), "device_class")
+    assert total.coverage_energy == alone.coverage_energy
+
+
+def test_without_device_classes_they_are_inside_and_cover_nothing():
+    """One row: energy of both, time of machines alone."""
+    (row,), _ = rows(fleet())
+    (bare,), _ = rows(replace(fleet(), screen_rows=[]))
+    assert row.energy_millijoules == 3 * (MACHINE + SCREEN)
+    assert row.coverage_energy == bare.coverage_energy
+
+
+def test_indicators_never_see_them():
+    """A question that does not ask for screens is answered as if there were none."""
+    for dimensions in ((), ("device_class",)):
+        asked = Question(FIRST, END, dimensions, 1, NOW)
+        assert gather(fleet(), asked) == gather(replace(fleet(), screen_rows=[]), asked)
+
+
+@pytest.mark.parametrize(("screens", "shown"), [(12, {"sff", "monitor"}), (9, {"autres"})])
+def test_screens_of_few_machines_are_not_shown_alone(screens: int, shown: set[str]):
+    """k = 10: the screens of nine of thirty workstations would be those of few; they merge, nothing is lost."""
+    reader = fleet(30, screens, Population.WORKSTATION)
+    found, (total,) = rows(reader, "device_class", k=10)
+    assert {row.device_class for row in found} == shown
+    assert total.energy_millijoules == 30 * MACHINE + screens * SCREEN
+
+
+def test_a_week_on_the_edge_shares_its_screens_too():
+    """Week grain, cut by a month: the shares of both months sum to the week's screens exactly."""
+    reader = fleet(1, 0)
+    cell = DerivedCell(Band.OPEN, State.ON_ACTIVE, Supply.AC, Method.LOAD_MODELLED, HOUR, 1_000_001, 7)
+    monday = date(2026, 3, 30)
+    reader.screen_rows.append(DerivedRow(HostId(1), Grain.WEEK, monday.toordinal(), cell))
+    question = Question(FIRST, date(2026, 5, 1), ("device_class", "month"), 1, NOW + 40 * DAY, screens=True)
+    made = statement(gather(reader, question), choose, data="real")
+    monitors = [row for row in made.rows if row.device_class == "monitor"]
+    assert len(monitors) == 2
+    assert sum(row.energy_millijoules or 0 for row in monitors) == 1_000_001
+    assert all(row.apportioned for row in monitors)

@@ -1,0 +1,303 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse meters import|list|show`: all of a file or nothing of it, and the balance of a room."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machines import Served, served, settings_in
+from tests.pushes import HOUR, enrol
+from tests.unit.collector.memory import host as memory_host
+from veilleuse.collector.admin.meter_checks import check
+from veilleuse.collector.admin.meter_files import rows_of
+from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.metering import Metering, MeterReading
+from veilleuse.collector.model import AgentId, DirtyPeriod, Grain, HostId, HostStatus
+from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population
+
+Command = Callable[..., tuple[int, str, str]]
+MIDNIGHT = 1_772_406_000_000
+"""2026-03-01T23:00Z: 2 March begins in Lyon."""
+TREE = """\
+meter,site,room,boundary,parent,host,share,from
+ups,Lyon,DC1,ups_output,,,,
+pdu-1,Lyon,DC1,outlet,ups,{one},0.5,2026-01-01
+pdu-1,,,,,{two},0.25,2026-01-01
+"""
+
+
+class Place:
+    """A data directory with machines, and its commands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings: CollectorSettings = settings_in(folder)
+        initialise(self.settings, site="Lyon")
+        with open_collector(self.settings) as collector:
+            registry = collector.store.registry
+
+            def job() -> list[HostId]:
+                made = [enrol(registry, population, "Lyon") for population in Population]
+                virtual = pb.Facts(device_class=pb.DEVICE_CLASS_VIRTUAL_MACHINE).SerializeToString()
+                token = registry.tokens()[0].token_id
+                made.append(
+                    registry.insert_host(
+                        agent_id=AgentId(b"\xee" * 16),
+                        token_id=token,
+                        org_entity="DSI",
+                        site="Lyon",
+                        population=Population.SERVER,
+                        status=HostStatus.ACTIVE,
+                        enrolled_on=date(2026, 1, 1),
+                        facts_wire=virtual,
+                    )
+                )
+                return made
+
+            collector.writer.submit(job).result(5)
+            self.agents = {host.population: host.agent_id.hex() for host in registry.hosts()[:3]}
+            self.host_ids = {host.population: host.host_id for host in registry.hosts()[:3]}
+
+    def file(self, text: str, name: str = "meters.csv") -> str:
+        """Written down; {one} and {two} are a server and a classroom PC."""
+        path = self.folder / name
+        names = {
+            "one": self.agents[Population.SERVER],
+            "two": self.agents[Population.CLASSROOM],
+            "desk": self.agents[Population.WORKSTATION],
+        }
+        for key, value in names.items():
+            text = text.replace("{" + key + "}", value)
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    def read(self, meter: str, energy: int, hour: int = MIDNIGHT) -> None:
+        """An hour of a meter."""
+        with open_collector(self.settings) as collector:
+            period = DirtyPeriod(self.host_ids[Population.SERVER], Grain.HOUR, hour)
+            reading = MeterReading(meter, PointKind.PDU, energy, HOUR)
+            collector.writer.submit(lambda: collector.store.metering.put_readings(period, [reading])).result(
+                5
+            )
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """One of each population, and a virtual machine."""
+    made = Place(tmp_path)
+    for name, value in settings_environment(made.settings).items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+@pytest.fixture
+def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
+    """`veilleuse("meters", "list")` → (exit code, output, errors)."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = run(["meters", *words])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def listed(veilleuse: Command) -> list[dict[str, Any]]:
+    """What is declared."""
+    code, out, _ = veilleuse("list", "--json")
+    assert code == 0
+    found: list[dict[str, Any]] = json.loads(out)
+    return found
+
+
+def test_a_dry_run_then_the_import_then_again(place: Place, veilleuse: Command):
+    """The dry run says what would change and changes nothing; the import does; the same file again changes nothing."""
+    file = place.file(TREE)
+    code, out, _ = veilleuse("import", file, "--dry-run")
+    assert (code, "would change: ups, pdu-1" in out) == (0, True)
+    assert listed(veilleuse) == []
+    code, out, _ = veilleuse("import", file)
+    assert (code, "changed: ups, pdu-1" in out) == (0, True)
+    pdu, ups = listed(veilleuse)
+    assert (ups["boundary"], pdu["parent"]) == ("ups_output", "ups")
+    assert {(share["host"], share["share"], share["to"]) for share in pdu["shares"]} == {
+        (place.agents[Population.CLASSROOM], 0.25, None),
+        (place.agents[Population.SERVER], 0.5, None),
+    }
+    code, out, _ = veilleuse("import", file)
+    assert (code, "changed: nothing" in out) == (0, True)
+
+
+def test_one_refused_row_and_nothing_is_imported(place: Place, veilleuse: Command):
+    """Each refused row says where and why; the good ones stay out too."""
+    bad = TREE + "pdu-2,Lyon,DC1,outlet,nowhere,{desk},1,2026-01-01\npdu-1,,,,,{one},0.5,2026-02-30\n"
+    code, out, err = veilleuse("import", place.file(bad))
+    assert code == 1
+    assert "line 5: no meter 'nowhere' to hang below" in out
+    assert "line 5: a workstation sends days and weeks" in out
+    assert "line 6: 'from' 2026-02-30 is no date" in out
+    assert "3 rows of meters.csv refused: nothing was imported" in err
+    assert listed(veilleuse) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("m,Paris,R,outlet,,,,", "no site 'Paris'"),
+        ("m,Lyon,R,socket,,,,", "'boundary' socket: use"),
+        ("m,Lyon,R<,outlet,,,,", "no name of a room"),
+        ("m/1,Lyon,R,outlet,,,,", "no name of a meter"),
+        ("m,Lyon,R,outlet,m,,,", "it hangs below itself"),
+        ("m,Lyon,R,outlet,,{one},1.5,2026-01-01", "must be 0 to 1"),
+        ("m,Lyon,R,outlet,,{one},0.1234567,2026-01-01", "at most six decimals"),
+        ("m,Lyon,R,outlet,,{one},0,2026-01-01", "must be 0 to 1"),
+        ("m,Lyon,R,outlet,,{one},,2026-01-01", "'share' is missing"),
+        ("m,Lyon,R,outlet,,{one},1,", "'from' is missing"),
+        ("m,Lyon,R,outlet,,ffffff,1,2026-01-01", "no host 'ffffff'"),
+        ("m,Lyon,R,outlet,,eeee,1,2026-01-01", "a virtual machine has no outlet"),
+        ("m,Lyon,R,outlet,,{one},0.6,2026-01-01\nm,,,,,{two},0.5,2026-06-01", "more than 1 on 2026-06-01"),
+        (
+            "m,Lyon,R,outlet,,{one},0.1,2026-01-01\nm,,,,,{one},0.1,2026-06-01",
+            "two shares of m on 2026-06-01",
+        ),
+        ("m,Lyon,R,outlet,,,,\nm,Lyon,S,outlet,,,,", "'room' of m is 'R' on line 2"),
+        ("m,Lyon,R,outlet,,,,\nn,Lyon,S,outlet,m,,,", "m is in room R, not S"),
+        ("m,Lyon,R,outlet,,,,\nn,Lyon,R,ups_input,m,,,", "cannot hang below one at outlet"),
+    ],
+)
+def test_what_is_refused_and_why(line: str, why: str):
+    """In words of the person who wrote the file."""
+    hosts = [
+        memory_host(1, population=Population.SERVER),
+        memory_host(2, population=Population.CLASSROOM),
+        replace(
+            memory_host(3, DeviceClass.VIRTUAL_MACHINE, Population.SERVER), agent_id=AgentId(b"\xee" * 16)
+        ),
+    ]
+    for key, host in zip(("{one}", "{two}"), hosts, strict=False):
+        line = line.replace(key, host.agent_id.hex())
+    rows = rows_of("meter,site,room,boundary,parent,host,share,from\n" + line + "\n", "m.csv")
+    refused = check(rows, Metering(), hosts, frozenset({"Lyon"})).refused
+    assert any(why in reason for _, reason in refused), refused
+
+
+def test_shares_may_follow_each_other_and_fill_the_meter(place: Place, veilleuse: Command):
+    """Half each until May, all of it from June: at most 1 on any day is enough."""
+    text = (
+        "meter;site;room;host;share;from;to\n"
+        "m;Lyon;R;{one};0,5;2026-01-01;2026-05-31\n"
+        "m;Lyon;R;{two};0,5;2026-01-01;2026-05-31\n"
+        "m;Lyon;R;{two};1;2026-06-01;\n"
+    )
+    code, out, err = veilleuse("import", place.file(text))
+    assert (code, err) == (0, ""), out
+    assert len(listed(veilleuse)[0]["shares"]) == 3
+
+
+def test_a_toml_file_with_a_plug_and_a_pue(place: Place, veilleuse: Command):
+    """A plug shared with a screen, a UPS with its efficiency, the room's PUE."""
+    text = """
+[[meter]]
+meter = "ups"
+site = "Lyon"
+room = "DC1"
+boundary = "ups_output"
+efficiency = 0.94
+
+[[meter]]
+meter = "plug-7"
+site = "Lyon"
+room = "R7"
+share = [
+  { host = "{two}", share = 0.8, from = 2026-01-01 },
+  { host = "{two}", part = "monitor", share = 0.2, from = 2026-01-01 },
+]
+
+[[pue]]
+room = "DC1"
+pue = 1.4
+from = 2026-01-01
+to = 2026-12-31
+"""
+    code, out, _ = veilleuse("import", place.file(text, "meters.toml"))
+    assert code == 0, out
+    assert "2 meters, 2 shares, 1 PUEs; changed: ups, plug-7, DC1" in out
+    plug, ups = listed(veilleuse)
+    assert [share["part"] for share in plug["shares"]] == ["machine", "monitor"]
+    assert ups["efficiency"] == 0.94
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("m.txt", "x", "neither .csv nor .toml"),
+        ("m.csv", "meter,wat\n", "unknown column 'wat'"),
+        ("m.csv", "site\nLyon\n", "no column 'meter'"),
+        ("m.csv", "meter\n", "declares nothing"),
+        ("m.csv", "meter\na,b\n", "line 2 has more cells"),
+        ("m.toml", "meter = 1", "must be tables"),
+        ("m.toml", "[[meter]]\nwat = 1", "meter 1: unknown key 'wat'"),
+        ("m.toml", "[[meter", "no TOML"),
+        ("m.toml", "[[meters]]", "unknown table 'meters'"),
+    ],
+)
+def test_a_file_without_form(name: str, text: str, why: str):
+    """Wrong usage, before anything is looked at."""
+    with pytest.raises(UsageError, match=re.escape(why)):
+        rows_of(text, name)
+
+
+def test_the_balance_of_a_room(place: Place, veilleuse: Command):
+    """In millijoules and kWh, only the hours of the period; exit 3 where the children count too much."""
+    assert veilleuse("import", place.file(TREE))[0] == 0
+    for hour, energies in ((MIDNIGHT, (4_000, 3_000)), (MIDNIGHT - HOUR, (9_000, 1_000))):
+        place.read("ups", energies[0], hour)
+        place.read("pdu-1", energies[1], hour)
+    code, out, _ = veilleuse("show", "DC1", "--from", "2026-03-02", "--to", "2026-03-03", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["machines_millijoules"], found["other_room_millijoules"]) == (2_250, 1_750)
+    assert (found["overhead"], found["kwh_ups_loss"], found["kwh_overhead"]) == ("not_included", None, None)
+    assert found["notes"] == ["ups: the loss of the UPS is not known"]
+    place.read("pdu-1", 4_300, MIDNIGHT)
+    code, out, _ = veilleuse("show", "DC1", "--from", "2026-03-02", "--to", "2026-03-03")
+    assert code == 3
+    assert "ERROR: below -5 %" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("DC9", "--from", "2026-03-02", "--to", "2026-03-03"), "no room 'DC9': none is declared"),
+        (("DC1", "--from", "2026-03-02", "--to", "2026-03-02"), "must be before"),
+        (("DC1", "--from", "yesterday", "--to", "2026-03-02"), "is no date"),
+    ],
+)
+def test_what_cannot_be_shown(place: Place, veilleuse: Command, words: tuple[str, ...], why: str):
+    """Wrong usage, said in one line."""
+    code, _, err = veilleuse("show", *words)
+    assert (code, why in err) == (2, True)
+
+
+def test_a_long_file_through_the_running_collector(place: Place, veilleuse: Command):
+    """Three thousand meters: more than the socket took before; one job, and it is there."""
+    lines = [f"outlet-{number:04},Lyon,DC1,outlet,,,," for number in range(3_000)]
+    file = place.file("meter,site,room,boundary,parent,host,share,from\n" + "\n".join(lines) + "\n")
+    with served(place.settings) as running:
+        assert isinstance(running, Served)
+        code, out, err = veilleuse("import", file)
+    assert code == 0, err
+    assert "3000 meters" in out
+    assert len(listed(veilleuse)) == 3_000

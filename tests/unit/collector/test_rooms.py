@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The balance of a room: every joule of the highest meter once, in one class."""
+
+from __future__ import annotations
+
+import math
+from datetime import date
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veilleuse.collector.derive.rooms import RoomBalance, room_balance
+from veilleuse.collector.metering import (
+    FOR_EVER,
+    WHOLE_PPM,
+    DeclaredMeter,
+    MeterBoundary,
+    Metering,
+    MeterReading,
+    MeterShare,
+    Pue,
+    SharePart,
+)
+from veilleuse.collector.model import HostId
+from veilleuse.wire.vocabulary import PointKind
+
+HOUR = 3_600_000
+DAY = date(2026, 3, 2)
+FACILITY, ROOM, UPS_IN, UPS_OUT, OUTLET, OVERHEAD = MeterBoundary
+
+
+def meter(
+    name: str, boundary: MeterBoundary, parent: str | None = None, efficiency: int | None = None
+) -> DeclaredMeter:
+    """In room DC1."""
+    return DeclaredMeter(name, "lyon", "DC1", boundary, parent, efficiency)
+
+
+def share(of: str, ppm: int = WHOLE_PPM, host: int = 1) -> MeterShare:
+    """A machine's."""
+    return MeterShare(of, HostId(host), SharePart.MACHINE, ppm, date(2026, 1, 1), FOR_EVER)
+
+
+def balance(
+    meters: list[DeclaredMeter],
+    energies: dict[str, int],
+    shares: list[MeterShare] | None = None,
+    pues: list[Pue] | None = None,
+    covered: dict[str, int] | None = None,
+) -> RoomBalance:
+    """Of one hour."""
+    hours = {
+        name: {0: MeterReading(name, PointKind.PDU, energy, (covered or {}).get(name, HOUR))}
+        for name, energy in energies.items()
+    }
+    declared = Metering(tuple(meters), tuple(shares or ()), tuple(pues or ()))
+    return room_balance("DC1", declared, hours, {0: DAY.toordinal()})
+
+
+RACK = [
+    meter("room", ROOM),
+    meter("ups-in", UPS_IN, "room"),
+    meter("ups-out", UPS_OUT, "ups-in"),
+    meter("a", OUTLET, "ups-out"),
+    meter("b", OUTLET, "ups-out"),
+]
+READ = {"room": 1_100, "ups-in": 1_000, "ups-out": 940, "a": 500, "b": 400}
+
+
+def test_every_joule_of_the_room_once():
+    """1,100 = 500 of a machine + 60 lost in the UPS + the rest: 400 of an outlet nobody declared, 40 and 100 unmetered."""
+    found = balance(RACK, READ, [share("a")])
+    assert (found.machines_millijoules, found.ups_loss_millijoules) == (500, 60)
+    assert found.other_room_millijoules == 400 + 40 + 100
+    assert found.it_millijoules == 1_040
+    assert found.it_millijoules + 60 == READ["room"]
+    assert (found.overhead_millijoules, found.overhead) == (None, "not_included")
+    assert found.sensitivity_millijoules == 572
+    assert found.notes == ()
+
+
+def test_children_that_count_more_are_an_error_below_five_per_cent():
+    """−4 % is the meters' error, −6 % is somebody's: shown; the class other_room never takes energy away."""
+    near = balance(
+        [*RACK[3:], meter("ups-out", UPS_OUT, None, 950000)], {"ups-out": 1_000, "a": 600, "b": 440}
+    )
+    wrong = balance(
+        [*RACK[3:], meter("ups-out", UPS_OUT, None, 950000)], {"ups-out": 1_000, "a": 600, "b": 460}
+    )
+    assert [node.is_wrong for node in near.nodes] == [False, False, False]
+    assert [node.meter for node in wrong.nodes if node.is_wrong] == ["ups-out"]
+    assert any("more than 5 %" in note for note in wrong.notes)
+    assert wrong.other_room_millijoules == 1_060  # the outlets, of which nobody is declared; nothing negative
+
+
+def test_a_ups_says_its_output_unless_declared_and_its_loss_is_taken_out_of_the_room():
+    """Metered at the output, 94 % declared: 60 of the room's 200 left over are the UPS's, once."""
+    meters = [meter("room", ROOM), meter("ups", UPS_OUT, "room", 940_000)]
+    found = balance(meters, {"room": 1_140, "ups": 940}, [share("ups", 500_000)])
+    assert found.ups_loss_millijoules == 60
+    assert found.machines_millijoules == 470
+    assert found.other_room_millijoules == 470 + 140
+    assert found.it_millijoules + 60 == 1_140
+
+
+def test_a_ups_whose_loss_is_not_known_says_so():
+    """Without an efficiency and without a meter before it: None, never 0, and a note."""
+    found = balance([meter("ups", UPS_OUT)], {"ups": 940})
+    assert found.ups_loss_millijoules is None
+    assert found.notes == ("ups: the loss of the UPS is not known",)
+
+
+def test_a_ups_declared_at_its_input():
+    """Its loss by its efficiency; what is left over behind it is other_room."""
+    meters = [meter("ups", UPS_IN, None, 900_000), meter("a", OUTLET, "ups")]
+    found = balance(meters, {"ups": 1_000, "a": 850}, [share("a")])
+    assert (found.machines_millijoules, found.ups_loss_millijoules, found.other_room_millijoules) == (
+        850,
+        100,
+        50,
+    )
+
+
+def test_overhead_is_what_the_facility_has_beyond_its_machines():
+    """Facility − what hangs below it, the cooling's own meter included once."""
+    meters = [meter("site", FACILITY), meter("cold", OVERHEAD, "site"), meter("a", OUTLET, "site")]
+    found = balance(meters, {"site": 1_500, "cold": 300, "a": 1_000}, [share("a")])
+    assert (found.overhead_millijoules, found.overhead) == (500, "measured")
+    assert found.it_millijoules == 1_000
+
+
+def test_with_a_pue_the_ups_loss_is_inside_it():
+    """IT at the PUE's metering point, ups_loss 0, overhead (PUE − 1) × IT with GSD² 1.1."""
+    pue = Pue("DC1", DAY, DAY, 1_500_000, UPS_OUT)
+    found = balance(RACK, READ, [share("a")], [pue])
+    assert (found.it_millijoules, found.ups_loss_millijoules) == (940, 0)
+    assert (found.overhead_millijoules, found.overhead) == (470, "pue")
+    assert found.overhead_u_millijoules == round(470 * math.log(1.1) / 2)
+    assert found.sensitivity_millijoules is None
+    assert found.machines_millijoules + found.other_room_millijoules == found.it_millijoules
+
+
+def test_a_pue_of_other_days_says_nothing_of_these():
+    """The balance is as without one."""
+    pue = Pue("DC1", date(2025, 1, 1), date(2025, 12, 31), 1_500_000, UPS_OUT)
+    found = balance(RACK, READ, pues=[pue])
+    assert found.overhead == "not_included"
+    assert found.ups_loss_millijoules == 60
+    assert found.notes == ()
+
+
+def test_a_pue_whose_point_is_not_metered_says_so():
+    """Nothing is multiplied out of thin air."""
+    pue = Pue("DC1", DAY, DAY, 1_500_000, UPS_OUT)
+    found = balance([meter("a", OUTLET)], {"a": 500}, pues=[pue])
+    assert found.overhead == "not_included"
+    assert found.notes == ("no meter was read at the PUE's metering point",)
+
+
+def test_hours_are_compared_over_the_time_all_were_read():
+    """A child read for half the hour: half of the parent against it; a child not read at all: the hour is left out, and said."""
+    meters = [meter("ups-out", UPS_OUT, None, 950_000), meter("a", OUTLET, "ups-out")]
+    half = balance(meters, {"ups-out": 1_000, "a": 450}, covered={"a": HOUR // 2})
+    node = half.nodes[0]
+    assert (node.energy_millijoules, node.children_millijoules, node.residual_ppm) == (500, 450, 100_000)
+    none = balance(meters, {"ups-out": 1_000})
+    node = none.nodes[0]
+    assert (node.hours, node.hours_left_out) == (0, 1)
+    assert any("1 hours without" in note for note in none.notes)
+
+
+@given(
+    st.lists(st.integers(0, 10**9), min_size=2, max_size=6),
+    st.integers(0, 10**8),
+    st.integers(0, 10**8),
+    st.integers(0, 10**8),
+    st.lists(st.integers(1, WHOLE_PPM), min_size=6, max_size=6),
+)
+def test_the_classes_of_any_room_sum_to_its_meter(
+    outlets: list[int], lost: int, unmetered: int, beside: int, shares: list[int]
+):
+    """machines + other_room + UPS loss = the room's meter, to the millijoule, whatever the tree holds."""
+    meters, read = RACK[:3], {"ups-out": sum(outlets) + unmetered}
+    read |= {"ups-in": read["ups-out"] + lost}
+    read |= {"room": read["ups-in"] + beside}
+    names = [f"o{number}" for number in range(len(outlets))]
+    meters = meters + [meter(name, OUTLET, "ups-out") for name in names]
+    read |= dict(zip(names, outlets, strict=True))
+    declared = [share(name, ppm) for name, ppm in zip(names, shares, strict=False)]
+    found = balance(meters, read, declared)
+    assert found.ups_loss_millijoules == lost
+    assert found.machines_millijoules + found.other_room_millijoules + lost == read["room"]
+    assert found.machines_millijoules == sum(
+        energy * ppm // WHOLE_PPM for energy, ppm in zip(outlets, shares, strict=False)
+    )
+    assert not any(node.is_wrong for node in found.nodes)

@@ -1,0 +1,227 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Deriving with what others say: shared meters in either order, a psys that lied, screens apart. On a real store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.filled import Filled
+from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, cell, clock, measurement, rapl
+from veilleuse.collector.metering import FOR_EVER, DeclaredMeter, MeterBoundary, MeterShare, SharePart
+from veilleuse.collector.model import Grain, HostId
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+FIRST = date(2026, 1, 1)
+HALF = HOUR // 2
+PDU = pb.Point(kind=pb.POINT_KIND_PDU, domain="pdu-1", boundary=pb.BOUNDARY_WALL, subject="meter:pdu-1")
+PSYS = pb.Point(kind=pb.POINT_KIND_RAPL, domain="psys", boundary=pb.BOUNDARY_MACHINE_DC, subject="machine")
+BATTERY = pb.Point(
+    kind=pb.POINT_KIND_BATTERY_OUT, domain="BAT0", boundary=pb.BOUNDARY_MACHINE_DC, subject="machine"
+)
+DAY = date(2026, 3, 2).toordinal()
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Iterator[Filled]:
+    """A store that nobody fills yet."""
+    with Filled(tmp_path / "data", clock=lambda: NOW / 1000) as made:
+        yield made
+
+
+def plain(start: int = MONDAY_10H, milliseconds: int = HOUR) -> pb.Record:
+    """A server that counts its package."""
+    energies = [(0, 40 * milliseconds, milliseconds)]
+    return measurement(clock(start, milliseconds), [cell(milliseconds, energies=energies)], [rapl()])
+
+
+def polled(energy: int, start: int = MONDAY_10H) -> pb.Record:
+    """What an agent that polls the PDU sends of its own hour."""
+    return measurement(clock(start, HOUR), [cell(HOUR, energies=[(0, energy, HOUR)])], [PDU])
+
+
+def put_on(filled: Filled, *shares: tuple[HostId, int, SharePart]) -> None:
+    """Declare who is on the PDU."""
+    meter = DeclaredMeter("pdu-1", "lyon", "DC1", MeterBoundary.OUTLET)
+    made = [MeterShare("pdu-1", host, part, ppm, FIRST, FOR_EVER) for host, ppm, part in shares]
+    with filled.store.transaction():
+        filled.store.metering.declare([meter], made, [])
+
+
+def energies(filled: Filled, host: HostId, table: str = "derived") -> dict[tuple[Grain, Method], int]:
+    """(grain, method) → mJ."""
+    rows: Any = filled.store.data.connection.execute(
+        f"SELECT grain, method, sum(energy_millijoules) FROM {table} WHERE host_id = ? GROUP BY 1, 2", (host,)
+    )
+    return {(Grain(grain), Method(method)): energy for grain, method, energy in rows}
+
+
+def of_records(filled: Filled, host: HostId) -> int:
+    """Σ over its records."""
+    rows = filled.store.data.connection.execute(
+        "SELECT sum(derived_energy_millijoules) FROM records WHERE host_id = ? AND derived_energy_millijoules >= 0",
+        (host,),
+    )
+    return int(rows.fetchone()[0])
+
+
+@pytest.mark.parametrize("poller_first", [True, False])
+def test_either_order_ends_alike(filled: Filled, *, poller_first: bool):
+    """Who polls is late, or who is on the meter is: both machines end with the meter's energy, hour, day and records alike."""
+    poller, one, two = (filled.add_host() for _ in range(3))
+    put_on(filled, (one, 500_000, SharePart.MACHINE), (two, 499_999, SharePart.MACHINE))
+    pushes = [Stream(poller).send(polled(800_000_003)), *(Stream(host).send(plain()) for host in (one, two))]
+    for push in pushes if poller_first else reversed(pushes):
+        filled.store.ingest.append([push])
+        filled.derive()
+    total = 0
+    for host in (one, two):
+        found = energies(filled, host)
+        assert {method for _, method in found} == {Method.METERED}
+        assert (
+            found[Grain.HOUR, Method.METERED] == found[Grain.DAY, Method.METERED] == of_records(filled, host)
+        )
+        total += found[Grain.HOUR, Method.METERED]
+    assert total == 800_000_003 * 999_999 // 1_000_000
+    assert filled.store.derive.dirty(10) == ()
+
+
+def test_the_poller_of_its_own_meter_is_on_it_too(filled: Filled):
+    """One machine reads the meter that feeds it: derived once, not for ever."""
+    host = filled.add_host()
+    put_on(filled, (host, 1_000_000, SharePart.MACHINE))
+    filled.store.ingest.append([Stream(host).send(polled(360_000_001))])
+    assert filled.derive() == 1
+    assert energies(filled, host)[Grain.HOUR, Method.METERED] == 360_000_001
+
+
+def test_late_records_of_a_machine_share_its_hour_anew(filled: Filled):
+    """Half of its hour, then the other half: first half of the energy, then all of it, exactly."""
+    host, stream = filled.add_host(), None
+    put_on(filled, (host, 1_000_000, SharePart.MACHINE))
+    stream = Stream(host)
+    filled.store.ingest.append([Stream(filled.add_host()).send(polled(1_000_001))])
+    filled.store.ingest.append([stream.send(plain(milliseconds=HALF))])
+    filled.derive()
+    assert energies(filled, host)[Grain.HOUR, Method.METERED] == 500_000
+    filled.store.ingest.append([stream.send(plain(MONDAY_10H + HALF, HALF))])
+    filled.derive()
+    assert energies(filled, host) == {
+        (Grain.HOUR, Method.METERED): 1_000_001,
+        (Grain.DAY, Method.METERED): 1_000_001,
+    }
+    assert of_records(filled, host) == 1_000_001
+
+
+def test_a_virtual_machine_has_no_outlet(filled: Filled):
+    """Declared as a server once, a virtual machine now: its share is not used."""
+    host = filled.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
+    put_on(filled, (host, 1_000_000, SharePart.MACHINE))
+    filled.store.ingest.append([Stream(filled.add_host()).send(polled(1_000))])
+    filled.store.ingest.append([Stream(host).send(measurement(clock(duration=HOUR), [cell(HOUR)]))])
+    filled.derive()
+    assert Method.METERED not in {method for _, method in energies(filled, host)}
+
+
+def test_the_counters_advance_as_first_derived(filled: Filled):
+    """The machine first: modelled joules in the ledger, and its reports say metered later; the counter never moves back."""
+    poller, host = filled.add_host(), filled.add_host()
+    put_on(filled, (host, 1_000_000, SharePart.MACHINE))
+    filled.store.ingest.append([Stream(host).send(plain())])
+    filled.derive()
+    with closing(filled.reader()) as reader:
+        before = reader.ledger()
+    filled.store.ingest.append(
+        [Stream(poller).send(measurement(clock(duration=HOUR), [_asleep_polled()], [PDU]))]
+    )
+    filled.derive()
+    assert energies(filled, host)[Grain.HOUR, Method.METERED] == 77
+    with closing(filled.reader()) as reader:
+        assert reader.ledger() == before
+
+
+def _asleep_polled() -> pb.Cell:
+    return cell(HOUR, state=pb.STATE_UNKNOWN, energies=[(0, 77, HOUR)])
+
+
+def test_a_psys_that_lies_on_battery_is_found_out_for_the_past_too(filled: Filled):
+    """An hour on mains by psys; then twenty minutes on battery where psys says more than 1.2 × the discharge: the first hour is
+    derived again from the package."""
+    host = filled.add_host(Population.CLASSROOM, DeviceClass.LAPTOP)
+    stream = Stream(host)
+    points = [rapl(), PSYS, BATTERY]
+    mains = cell(HOUR, energies=[(0, 5 * HOUR, HOUR), (1, 11 * HOUR, HOUR)])
+    filled.store.ingest.append([stream.send(measurement(clock(duration=HOUR), [mains], points[:2]))])
+    filled.derive()
+    first = of_records(filled, host)
+    assert first == pytest.approx(11 * HOUR / 0.88, rel=1e-6)
+    twenty = 1_200_000
+    drained = cell(
+        twenty,
+        supply=pb.SUPPLY_BATTERY,
+        energies=[(0, 5 * twenty, twenty), (1, 12 * twenty, twenty), (2, 9 * twenty, twenty)],
+    )
+    filled.store.ingest.append([stream.send(measurement(clock(MONDAY_10H + HOUR, HOUR), [drained], points))])
+    filled.derive()
+    again = energies(filled, host)[Grain.HOUR, Method.COUNTER_MODELLED]
+    assert again == pytest.approx(3 * HOUR + 1.2 / 0.88 * 5 * HOUR, rel=1e-6)
+    assert filled.store.derive.dirty(10) == ()
+
+
+def test_screens_are_apart(filled: Filled):
+    """The machine's own energy is what it was without them; theirs is in their own table, hour and day."""
+    host = filled.add_host(Population.CLASSROOM, DeviceClass.SFF)
+    shown = [pb.DisplayTime(size=pb.DISPLAY_SIZE_22_TO_27, milliseconds=2 * HOUR)]
+    with_screens, without = cell(HOUR, displays=shown), cell(HOUR)
+    stream = Stream(host)
+    filled.store.ingest.append([stream.send(measurement(clock(duration=HOUR), [without]))])
+    filled.store.ingest.append([stream.send(measurement(clock(MONDAY_10H + HOUR, HOUR), [with_screens]))])
+    filled.derive()
+    rows: defaultdict[int, int] = defaultdict(int)
+    for start, energy in filled.store.data.connection.execute(
+        "SELECT start, energy_millijoules FROM derived WHERE host_id = ? AND grain = 1", (host,)
+    ):
+        rows[start] += energy
+    assert rows[MONDAY_10H] == rows[MONDAY_10H + HOUR]
+    assert energies(filled, host, "derived_screens") == {
+        (Grain.HOUR, Method.LOAD_MODELLED): 25 * HOUR,
+        (Grain.DAY, Method.LOAD_MODELLED): 25 * HOUR,
+    }
+    filled.store.derive.mark_all_dirty()
+    filled.derive()
+    assert energies(filled, host, "derived_screens")[Grain.DAY, Method.LOAD_MODELLED] == 25 * HOUR
+
+
+def test_a_virtual_machine_has_no_screen(filled: Filled):
+    """What it shows is a window on a screen that another machine counts."""
+    host = filled.add_host(Population.CLASSROOM, DeviceClass.VIRTUAL_MACHINE)
+    shown = [pb.DisplayTime(size=pb.DISPLAY_SIZE_22_TO_27, milliseconds=HOUR)]
+    filled.store.ingest.append(
+        [Stream(host).send(measurement(clock(duration=HOUR), [cell(HOUR, displays=shown)]))]
+    )
+    filled.derive()
+    assert energies(filled, host, "derived_screens") == {}
+
+
+def test_a_plug_shared_with_its_screen_is_split_and_nothing_modelled(filled: Filled):
+    """80 % the machine's, 20 % the screen's; the screen is not modelled beside it."""
+    host = filled.add_host(Population.CLASSROOM, DeviceClass.SFF)
+    put_on(filled, (host, 800_000, SharePart.MACHINE), (host, 200_000, SharePart.MONITOR))
+    shown = [pb.DisplayTime(size=pb.DISPLAY_SIZE_22_TO_27, milliseconds=HOUR)]
+    own = cell(HOUR, energies=[(0, 100_000, HOUR)], displays=shown)
+    filled.store.ingest.append([Stream(host).send(measurement(clock(duration=HOUR), [own], [PDU]))])
+    filled.derive()
+    assert energies(filled, host)[Grain.DAY, Method.METERED] == 80_000
+    assert energies(filled, host, "derived_screens") == {
+        (Grain.HOUR, Method.METERED): 20_000,
+        (Grain.DAY, Method.METERED): 20_000,
+    }

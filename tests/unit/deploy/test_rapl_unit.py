@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The unit of the RAPL helper: the one that is root, and may therefore do least (PROMISES.md S21, S22, P11)."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from tests.peers import peer
+from tests.unit.deploy.test_systemd import SYSTEMD, settings
+from veilleuse.agent.helper import EVERY_MILLISECONDS
+from veilleuse.agent.settings import Paths
+
+UNIT = "veilleuse-rapl.service"
+
+
+def test_exposure_is_at_most_0_7():
+    """systemd's own score; the threshold is ten times that. What remains is that it is root, 0.4."""
+    done = subprocess.run(
+        [
+            peer("systemd-analyze"),
+            "security",
+            "--offline=true",
+            "--threshold=7",
+            "--no-pager",
+            SYSTEMD / UNIT,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-200:] + done.stderr
+
+
+def test_systemd_understands_every_line(tmp_path):
+    """`systemd-analyze verify` has nothing to say, once the command exists."""
+    text = (SYSTEMD / UNIT).read_text(encoding="utf-8")
+    (tmp_path / UNIT).write_text(re.sub(r"^ExecStart=\S+.*", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+    done = subprocess.run(
+        [peer("systemd-analyze"), "verify", "--man=no", tmp_path / UNIT],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_root_with_nothing_of_roots():
+    """No capability, no network, no device, no setuid: the owner's right to read its files, and a folder to write in."""
+    told = settings(UNIT)
+    assert told["ExecStart"] == ["/opt/veilleuse/bin/veilleuse-agent rapl-helper"]
+    assert (told["User"], told["Group"]) == (["root"], ["veilleuse-rapl"])
+    assert told["CapabilityBoundingSet"] == told["AmbientCapabilities"] == [""]
+    for name in (
+        "NoNewPrivileges",
+        "PrivateNetwork",
+        "PrivateDevices",
+        "PrivateUsers",
+        "ProtectKernelTunables",
+    ):
+        assert told[name] == ["yes"], name
+    assert told["RestrictAddressFamilies"] == ["AF_UNIX"]
+    assert told["ProtectSystem"] == ["strict"]
+    assert "ReadWritePaths" not in told
+
+
+def test_the_group_reads_what_the_agent_looks_for():
+    """The folder is the default of paths.rapl_helper, 0750, of the group that sysusers.d makes the agent a member of."""
+    told = settings(UNIT)
+    assert Paths().rapl_helper.parent.as_posix() == f"/run/{told['RuntimeDirectory'][0]}"
+    assert told["RuntimeDirectoryMode"] == ["0750"]
+    members = (SYSTEMD / "sysusers.d/veilleuse-rapl.conf").read_text(encoding="utf-8")
+    assert re.search(rf"^m\s+veilleuse-agent\s+{told['Group'][0]}$", members, re.MULTILINE)
+
+
+def test_the_agent_finds_it_at_boot():
+    """Published before the agent looks; skipped where there is no counter; watched, without feeding the dog too late."""
+    told = settings(UNIT)
+    assert told["Before"] == ["veilleuse-agent.service"]
+    assert told["Type"] == ["notify"]
+    assert told["ConditionPathExistsGlob"] == ["/sys/class/powercap/intel-rapl*:*"]
+    (watchdog,) = told["WatchdogSec"]
+    assert int(watchdog.removesuffix("min")) * 60_000 >= 6 * EVERY_MILLISECONDS
