@@ -161,8 +161,8 @@ class FakeWindows:
 
     def interfaces(self, interface: str) -> tuple[str, ...]:
         """Paths of the devices of a kind."""
-        found = {emi.METER_INTERFACE: self.meters, battery.BATTERY_INTERFACE: self.batteries}[interface]
-        return tuple(reversed(list(found)))
+        found = {emi.METER_INTERFACE: [*self.meters], battery.BATTERY_INTERFACE: [*self.batteries]}[interface]
+        return tuple(reversed(found))
 
     def open(self, path: str, *, read: bool = True) -> int:
         """A handle."""

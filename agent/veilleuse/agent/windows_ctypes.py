@@ -13,12 +13,16 @@ import importlib
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from ctypes import byref, c_byte, c_longlong, c_size_t, c_ulonglong, c_void_p
-from ctypes.wintypes import DWORD, HANDLE, LPCWSTR, LPVOID, LPWSTR, ULONG
+from ctypes import byref, c_byte, c_longlong, c_size_t, c_uint32, c_ulonglong, c_void_p, c_wchar_p
 from typing import Any, Final
 
 from veilleuse.agent.errors import SourceUnavailable
 from veilleuse.agent.windows_calls import NO_ANSWER, CallFailed, CounterValue
+
+# Not those of ctypes.wintypes: a DWORD there is a C long, eight bytes wherever the tests run.
+DWORD = ULONG = c_uint32
+HANDLE = LPVOID = c_void_p
+LPCWSTR = LPWSTR = c_wchar_p
 
 _GENERIC_READ: Final = 0x80000000
 _SHARE_READ_WRITE: Final = 0x3

@@ -152,9 +152,10 @@ def polled_factory(name: str) -> SourceFactory:
 def _factory(name: str) -> SourceFactory:
     if (target := BUILTIN.get(name)) is not None:
         return cast("SourceFactory", _load_class(name, target))
-    if any(name in table for table in BY_SYSTEM.values()):
+    everywhere = {known for table in BY_SYSTEM.values() for known in table}
+    if name in everywhere:
         raise SourceUnavailable("no_device", f"{name} is a source of another operating system")
-    return _from_entry_points(name, ENTRY_POINT_GROUP, (*BUILTIN, *POLLED), "measure.sources")
+    return _from_entry_points(name, ENTRY_POINT_GROUP, (*BUILTIN, *POLLED, *everywhere), "measure.sources")
 
 
 def _load_class(name: str, target: str) -> object:

@@ -79,8 +79,7 @@ class MacosBattery:
         """The supply, and two gauges when flow and direction are known. Raises ReadFailed when nothing is."""
         now = self._now().boottime_milliseconds
         if self._battery is None or not 0 <= now - self._asked_at < EVERY_MILLISECONDS:
-            self._battery = None
-            self._battery = battery(self._ask())
+            self._battery = battery(self._ask())  # raises: asked again at the next read
             self._asked_at = now
         if self._battery is None:
             raise ReadFailed("ioreg shows no battery any more")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import combinations
 from typing import Final, NamedTuple, Protocol
 
@@ -39,8 +39,10 @@ _PACKAGE: Final = re.compile(r"(.+_)?PKG")
 _CLUSTER: Final = re.compile(r"CPU_CLUSTER_\d+")
 _SOCKET: Final = "CURRENT SOCKET POWER"
 """AMD's management unit on some laptops, whose VDDCR rails lie inside it: seen on a Ryzen 9 6900HS, documented nowhere."""
-_MACHINE: Final = ("SYS", "PSU_USB")
-"""Snapdragon: what the machine draws, and what comes in by USB (charging included)."""
+_MACHINE: Final = "SYS"
+"""Snapdragon: what the machine draws."""
+_USB: Final = "PSU_USB"
+"""Snapdragon: what comes in by USB, charging included; nothing on battery."""
 
 
 class Meters(Protocol):
@@ -52,6 +54,9 @@ class Meters(Protocol):
     def read(self) -> Mapping[object, EnergyValue]:
         """What can be read now. Raises ReadFailed; PointsChanged when `open` would find others."""
 
+    def keep(self, keys: Collection[object]) -> None:
+        """Read no more than these."""
+
     def close(self) -> None:
         """Give back."""
 
@@ -61,7 +66,7 @@ class _Channel(NamedTuple):
     point: Point
     ceiling_watts: float
     may_rest: bool
-    """A cluster of cores may be switched off; a package of a running machine cannot draw nothing."""
+    """A cluster of cores may be switched off, a plug pulled; a package and a machine that run cannot draw nothing."""
 
 
 class WindowsEmi:
@@ -102,6 +107,7 @@ class WindowsEmi:
                 said.append(reason)
                 meters.close()
                 continue
+            meters.keep([channel.key for channel in self._channels])
             self._meters = meters
             return tuple(channel.point for channel in self._channels)
         denied = next((one for one in said if one.denied), None)
@@ -157,9 +163,10 @@ class WindowsEmi:
             )
         else:
             clusters = [one for one in named if _CLUSTER.fullmatch(one[1])]
-            machine = [one for one in named if one[1] in _MACHINE]
+            machine, usb = ([one for one in named if one[1] == name] for name in (_MACHINE, _USB))
             found = _offered(clusters, Boundary.COMPONENT, CLUSTER_CEILING_WATTS, may_rest=True)
-            found += _offered(machine, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS, may_rest=True)
+            found += _offered(machine, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS)
+            found += _offered(usb, Boundary.MACHINE_DC, MACHINE_CEILING_WATTS, may_rest=True)
         if not found:
             seen = ", ".join(sorted({name for _, name in named if name})[:8])
             raise NothingThere(f"the energy meters tell no whole processor and no whole machine, only {seen}")

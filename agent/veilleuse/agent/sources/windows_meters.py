@@ -8,7 +8,7 @@ Sources: Windows documentation, Energy Meter Interface and emi.h; pdh.h. The cou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed
@@ -125,6 +125,13 @@ class Devices:
             raise ReadFailed(f"no energy meter answers: {trouble}")
         return values
 
+    def keep(self, keys: Collection[object]) -> None:
+        """Give back the devices that none of these channels is on: they would be read for nothing."""
+        wanted = {key[0] for key in keys if isinstance(key, tuple)}
+        for path in [path for path in self._open if path not in wanted]:
+            self._drop(path)
+            del self._open[path], self._described[path]
+
     def close(self) -> None:
         """Give all handles back."""
         for path in self._open:
@@ -190,6 +197,9 @@ class PerformanceCounters:
         except CallFailed as error:
             raise ReadFailed(f"no performance counter of energy: {error}") from error
         return {one.instance: EnergyValue(one.value, 0) for one in found if one.value >= 0}
+
+    def keep(self, keys: Collection[object]) -> None:
+        """One query reads them all."""
 
     def close(self) -> None:
         """Give the query back."""

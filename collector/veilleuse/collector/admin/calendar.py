@@ -32,7 +32,7 @@ from veilleuse.collector.enrolment.replay import site_facts
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model import Site
 from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod
-from veilleuse.wire.bands import Calendar
+from veilleuse.wire.bands import Calendar, CalendarError
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations
@@ -160,7 +160,11 @@ def renew(operations: Operations, today: date) -> list[str]:
         newest = known.versions[-1]
         if newest.declaration is None or newest.year >= calendar_year(today):
             continue
-        made = _version(known, known.declaration, today)
+        try:
+            made = _version(known, known.declaration, today)
+        except CalendarError as error:  # of another version's rules: one site never stops the others
+            log.error("calendar not renewed", extra={"site": site.site, "reason": str(error)})
+            continue
         _store(operations, known, replace(known, versions=_with(known, made)))
         if made.calendar != newest.calendar:
             renewed.append(site.site)

@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-from veilleuse.collector.admin import backup, ca, calendar, calibrate, configuration, hosts, meters, school_holidays
+from veilleuse.collector.admin import (
+    backup,
+    ca,
+    calendar,
+    calibrate,
+    configuration,
+    hosts,
+    meters,
+    school_holidays,
+)
 from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.calendars.default import default_calendar
 from veilleuse.collector.configuring import Configuring

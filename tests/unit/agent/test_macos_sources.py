@@ -1,0 +1,492 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""macOS: powermetrics through its helper, the battery by ioreg, facts by sysctl. A fake program prints, nothing here is a Mac."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.measuring import FakeClock
+from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
+from veilleuse.agent.macos_facts import machine_of
+from veilleuse.agent.macos_helper import COMMAND, PACKAGE, Accumulator, Helper
+from veilleuse.agent.macos_powermetrics import LARGEST_SAMPLE_BYTES, Sample, Stream, parsed, sample
+from veilleuse.agent.model import (
+    EnergyCounter,
+    GpuBusyReading,
+    Instant,
+    PowerGauge,
+    Reset,
+    SupplyReading,
+    difference,
+)
+from veilleuse.agent.ports import SourceContext
+from veilleuse.agent.publication import publish, read_publication
+from veilleuse.agent.sources.macos_battery import COMMAND as IOREG
+from veilleuse.agent.sources.macos_battery import EVERY_MILLISECONDS, MacosBattery, battery
+from veilleuse.agent.sources.macos_power import MacosPower
+from veilleuse.agent.ticker import Ticker
+from veilleuse.wire.vocabulary import DeviceClass, Supply
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "macos"
+CONTEXT = SourceContext("/nowhere", "/nowhere", "none")
+
+
+def fixture(name: str) -> bytes:
+    """A file of tests/fixtures/macos."""
+    return (FIXTURES / f"{name}.plist").read_bytes()
+
+
+# ----------------------------------------------------------------------------------- powermetrics
+
+
+@pytest.mark.parametrize(
+    ("name", "microjoules", "busy"),
+    [
+        ("powermetrics_apple_silicon", 32_520_799, 0.122657),
+        ("powermetrics_intel", 84_210_000, None),
+        ("powermetrics_macos11", 2_450_000, None),
+    ],
+)
+def test_energy_of_one_sample(name, microjoules, busy):
+    """Milliwatts over the sample's own time, joules, millijoules: each in its unit; GPU busy = 1 - idle."""
+    (found,) = Stream().feed(fixture(name))
+    assert found.energy_microjoules == pytest.approx(microjoules, abs=1)
+    assert found.gpu_busy_ratio == (None if busy is None else pytest.approx(busy))
+
+
+@given(st.data())
+def test_a_stream_in_pieces(data):
+    """However it is cut, with a NUL before each but the first, each list comes out once, as soon as its end is there."""
+    whole = b"\0".join([fixture("powermetrics_apple_silicon")] * 3)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=12)))
+    stream = Stream()
+    pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    assert sum(len(stream.feed(piece)) for piece in pieces) == 3
+
+
+def test_a_stream_without_an_end_is_given_up():
+    """A megabyte without the end of a list is something else."""
+    with pytest.raises(ValueError, match="no end"):
+        Stream().feed(b"x" * (LARGEST_SAMPLE_BYTES + 1))
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        {},
+        {"combined_power": 0},  # a running package does not draw nothing
+        {"combined_power": -1.0},
+        {"combined_power": float("nan")},
+        {"combined_power": float("inf")},
+        {"combined_power": 1_000_001},  # beyond 1,000 W
+        {"combined_power": "3000"},
+        {"combined_power": True},
+        {"package_joules": 10_001.0},
+    ],
+)
+def test_what_is_not_believable_is_absent(processor):
+    """No number, a negative, 0, or more than any package draws: no energy, never 0."""
+    assert sample({"elapsed_ns": 10**10, "processor": processor}).energy_microjoules is None
+
+
+@pytest.mark.parametrize("elapsed", [None, 0, -1, "1", 31 * 10**9, 2**70])
+def test_a_sample_over_an_unknown_time_is_absent(elapsed):
+    """Longer than three intervals there was a sleep in it."""
+    assert sample({"elapsed_ns": elapsed, "processor": {"combined_power": 1_000}}).energy_microjoules is None
+
+
+@given(
+    st.one_of(st.binary(max_size=300), st.integers(0, 1_500).map(lambda n: fixture("powermetrics_intel")[n:]))
+)
+def test_soup(soup):
+    """Any bytes are samples without invented energy, or a ValueError."""
+    try:
+        found = Stream().feed(soup + b"</plist>")
+    except ValueError:
+        return
+    assert all(one == Sample(None, None) for one in found)
+
+
+def test_no_entities():
+    """A property list that defines entities is refused, not expanded."""
+    bomb = b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "b">]><plist version="1.0"><string>&a;</string></plist>'
+    with pytest.raises(ValueError, match="no property list"):
+        parsed(bomb)
+
+
+# ----------------------------------------------------------------------------------------- helper
+
+
+def test_the_command_is_fixed():
+    """10 s and two samplers, neither of which names a process."""
+    assert COMMAND == (
+        "/usr/bin/powermetrics", "--samplers", "cpu_power,gpu_power", "-i", "10000", "-f", "plist",
+    )  # fmt: skip
+
+
+class Bench:
+    """Helper, source and ticker on one clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = FakeClock()
+        self.file = folder / "readings.json"
+        self.accumulator = Accumulator(self.clock.now())
+        self.sample()
+        self.source = MacosPower(CONTEXT._replace(helper=str(self.file)), self.clock.now)
+        sources = ((self.source, self.source.open()),)
+        self.ticker = Ticker(
+            self.clock,
+            sources,
+            None,
+            default_supply=Supply.AC,
+            tick_milliseconds=10_000,
+            usage=lambda: (0, 0),
+        )
+        self.millijoules = 0
+        self.ticker.tick()
+
+    def sample(self, joules: float | None = None) -> None:
+        """One sample of the program, published; None = one without energy."""
+        made = Sample(None if joules is None else round(joules * 1e6), 0.25)
+        publish(self.file, self.accumulator.publication(made, self.clock.now()))
+
+    def step(self, joules: float | None, *, tick: bool = True) -> None:
+        """Ten seconds, a sample, a poll."""
+        self.clock.advance(10_000)
+        self.sample(joules)
+        if tick:
+            self.tick()
+
+    def tick(self, *, last: bool = False) -> None:
+        """Poll."""
+        for one in self.ticker.tick(last=last)[1]:
+            self.millijoules += sum(energy.energy_millijoules for energy in one.energies)
+
+
+def test_every_joule_arrives_once(tmp_path):
+    """Samples become a counter; a sample without energy is a gap that the next one does not fill with invented joules."""
+    bench = Bench(tmp_path)
+    for joules in (30.0, 40.5, 12.25, None, 20.0):
+        bench.step(joules)
+    bench.tick(last=True)
+    # The first value cannot be subtracted from anything.
+    assert bench.millijoules == 40_500 + 12_250 + 20_000
+
+
+def test_a_helper_that_was_started_again_gives_no_joules_for_it(tmp_path):
+    """Its new counter begins above the ceiling's reach of the old one: a reset, whatever both had counted."""
+    bench = Bench(tmp_path)
+    for _ in range(3):
+        bench.step(100.0)
+    before = bench.millijoules
+    bench.clock.advance(2_000)
+    bench.accumulator = Accumulator(bench.clock.now())
+    bench.step(100.0)
+    bench.step(100.0)
+    bench.tick(last=True)
+    assert bench.millijoules - before in (0, 100_000)
+
+
+@given(st.data())
+def test_two_lives_of_the_helper_never_make_a_difference(data):
+    """Whenever they began, whatever they counted below the ceiling, even if the first values are missed: always a reset."""
+    began = data.draw(st.integers(0, 10**9))
+    samples, missed = data.draw(st.integers(1, 1_000)), data.draw(st.integers(1, 15))
+    last = began + samples * 10_000
+    again = last + data.draw(st.integers(0, 10**9))
+    spent = data.draw(st.integers(1, samples * 10_000_000_000))
+    since = data.draw(st.integers(1_000, missed * 10_000_000_000))
+    one, other = (
+        Accumulator(Instant(0, at, at))
+        .publication(Sample(energy, None), Instant(0, at, at))
+        .readings[0]
+        .reading
+        for at, energy in ((began, spent), (again, since))
+    )
+    assert isinstance(one, EnergyCounter)
+    assert isinstance(other, EnergyCounter)
+    assert isinstance(difference(one, other, again + missed * 10_000 - last), Reset)
+
+
+def program(folder: Path, body: str) -> list[str]:
+    """A fake powermetrics: a Python script."""
+    script = folder / "powermetrics.py"
+    script.write_text(body, encoding="utf-8")
+    return [sys.executable, "-S", str(script)]
+
+
+PRINTS = """
+import sys, time
+data = open({path!r}, "rb").read()
+for number in range({count}):
+    sys.stdout.buffer.write((b"\\0" if number else b"") + data)
+    sys.stdout.buffer.flush()
+{then}
+"""
+
+
+def test_a_program_that_prints_is_published(tmp_path):
+    """A real process and a real pipe: each sample replaces the file; the counter grows; the GPU is told."""
+    path = FIXTURES / "powermetrics_apple_silicon.plist"
+    command = program(tmp_path, PRINTS.format(path=str(path), count=3, then="time.sleep(0)"))
+    file = tmp_path / "readings.json"
+    helper = Helper(file, command)
+    seen = []
+    keep = helper._publish
+    helper._publish = lambda publication: (seen.append(publication), keep(publication))  # type: ignore[method-assign,assignment,func-returns-value]
+    helper.follow()
+    energies = [
+        one.reading.energy_microjoules
+        for publication in seen
+        for one in publication.readings
+        if isinstance(one.reading, EnergyCounter)
+    ]
+    assert len(energies) == 3
+    assert energies[2] - energies[0] == pytest.approx(2 * 32_520_799, abs=2_000)
+    assert all(energy % 1_000 == 0 for energy in energies)
+    assert isinstance(seen[0].readings[1].reading, GpuBusyReading)
+    last = read_publication(str(file))
+    assert (last.points, last.outcomes[0].word) == ((PACKAGE,), "failed")
+    assert "has ended" in last.outcomes[0].reason
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("import sys; sys.exit('powermetrics must be invoked as the superuser')", "as the superuser"),
+        (
+            "print('*** Sampled system activity ***</plist>', flush=True)\nimport time\ntime.sleep(60)",
+            "not understood",
+        ),
+        ("", "has ended"),
+    ],
+)
+def test_a_program_that_fails_is_said_with_its_reason(tmp_path, body, reason):
+    """Not root, another output, an early end: no reading, one line; a process that goes on is ended."""
+    file = tmp_path / "readings.json"
+    began = time.monotonic()
+    Helper(file, program(tmp_path, body)).follow()
+    (outcome,) = read_publication(str(file)).outcomes
+    assert outcome.word == "failed"
+    assert reason in outcome.reason
+    assert time.monotonic() - began < 10
+
+
+def test_no_program_and_no_folder(tmp_path):
+    """Where powermetrics is not (no Mac): said in the file; where the file cannot be written: an error with the remedy."""
+    file = tmp_path / "readings.json"
+    Helper(file, ["/nowhere/powermetrics"]).follow()
+    assert "cannot start /nowhere/powermetrics" in read_publication(str(file)).outcomes[0].reason
+    with pytest.raises(AgentError, match="launchd"):
+        Helper(tmp_path / "none" / "readings.json", ["/nowhere/powermetrics"]).follow()
+
+
+def test_the_command_ends_on_sigterm(tmp_path):
+    """The real command, here without powermetrics: it says so in the file, and ends with 0."""
+    file = tmp_path / "readings.json"
+    environment = {**os.environ, "VEILLEUSE_AGENT__PATHS__RAPL_HELPER": str(file)}
+    command = [sys.executable, "-P", "-m", "veilleuse.agent", "powermetrics-helper"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 20
+        while not file.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert file.exists()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_no_helper(tmp_path):
+    """no_permission with the remedy, in a virtual machine its own word; nothing of a publication of RAPL is taken."""
+    for context in (CONTEXT, CONTEXT._replace(helper=str(tmp_path / "none"))):
+        with pytest.raises(SourceUnavailable) as caught:
+            MacosPower(context).open()
+        assert (caught.value.word, bool(caught.value.remedy)) == ("no_permission", True)
+    with pytest.raises(SourceUnavailable) as caught:
+        MacosPower(CONTEXT._replace(virtualisation="unknown", helper="x")).open()
+    assert caught.value.word == "virtual_machine"
+
+
+def test_a_silent_helper_is_a_gap(tmp_path):
+    """Nothing recent: ReadFailed, never the last value again."""
+    bench = Bench(tmp_path)
+    bench.clock.advance(60_000)
+    with pytest.raises(ReadFailed, match="nothing recent"):
+        bench.source.read()
+
+
+# ---------------------------------------------------------------------------------------- battery
+
+
+def on(text: bytes) -> tuple[Supply | None, dict[str, int]]:
+    """(supply, kind → mW)."""
+    source = MacosBattery(CONTEXT, FakeClock().now, lambda: text)
+    source.open()
+    supply, found = None, {}
+    for reading in source.read():
+        if isinstance(reading, SupplyReading):
+            supply = reading.supply
+        elif isinstance(reading, PowerGauge):
+            found[str(reading.point.kind)] = reading.power_milliwatts
+    return supply, found
+
+
+def node(**keys: object) -> bytes:
+    """What ioreg prints of one battery."""
+    import plistlib
+
+    return plistlib.dumps([{"BatteryInstalled": True, "Voltage": 12_000, **keys}])
+
+
+def test_discharging_and_charging():
+    """The wrapped current is -587 mA; milliamperes times millivolts; no serial number in sight."""
+    assert on(fixture("ioreg_discharging")) == (Supply.BATTERY, {"battery_out": 7_098, "battery_in": 0})
+    assert on(fixture("ioreg_charging")) == (Supply.AC, {"battery_out": 0, "battery_in": 30_232})
+    assert "CANARY" not in repr(battery(fixture("ioreg_discharging")))
+
+
+@pytest.mark.parametrize("written", [-587, 2**64 - 587, 2**32 - 587, 2**16 - 587])
+def test_a_current_that_has_gone_round(written):
+    """Signed numbers of 16, 32 and 64 bits, written as if they had no sign."""
+    told = battery(node(InstantAmperage=written, ExternalConnected=False))
+    assert told is not None
+    assert told.current_milliamperes == -587
+
+
+@pytest.mark.parametrize(
+    ("keys", "supply", "flows"),
+    [
+        ({"InstantAmperage": -587, "ExternalConnected": True, "IsCharging": False}, Supply.AC, (7_044, 0)),
+        ({"InstantAmperage": 0, "ExternalConnected": True, "IsCharging": False}, Supply.AC, (0, 0)),
+        ({"InstantAmperage": 0, "ExternalConnected": False}, Supply.BATTERY, None),
+        ({"InstantAmperage": 500, "ExternalConnected": False}, Supply.BATTERY, None),
+        ({"InstantAmperage": -500, "ExternalConnected": True, "IsCharging": True}, Supply.AC, None),
+        ({"InstantAmperage": 10**6, "ExternalConnected": True}, Supply.AC, None),
+        ({"InstantAmperage": -29_000, "ExternalConnected": False, "Voltage": 29_999}, Supply.BATTERY, None),
+        ({"InstantAmperage": -500, "ExternalConnected": False, "Voltage": 0}, Supply.BATTERY, None),
+        ({"Amperage": -500, "ExternalConnected": False}, Supply.BATTERY, (6_000, 0)),
+        ({"ExternalConnected": True}, Supply.AC, None),
+    ],
+)
+def test_direction_and_absence(keys, supply, flows):
+    """Off the mains whatever flows, flows out; what contradicts itself or cannot be is absent."""
+    found = None if flows is None else {"battery_out": flows[0], "battery_in": flows[1]}
+    assert on(node(**keys)) == (supply, found or {})
+
+
+def test_asked_once_a_minute():
+    """In between the last answer holds; a failed question gives nothing, not the old answer."""
+    clock, asked = FakeClock(), []
+
+    def ask() -> bytes:
+        asked.append(clock.now())
+        if len(asked) == 3:
+            raise ReadFailed("ioreg has not ended within 3 s")
+        return fixture("ioreg_discharging")
+
+    source = MacosBattery(CONTEXT, clock.now, ask)
+    source.open()
+    for _ in range(6):
+        assert len(source.read()) == 3
+        clock.advance(EVERY_MILLISECONDS // 6)
+    assert len(asked) == 2
+    with pytest.raises(ReadFailed):
+        source.read()
+    assert len(source.read()) == 3
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\n", b"nonsense", node(BatteryInstalled=False), b"<plist><array/></plist>"]
+)
+def test_no_battery(text):
+    """A Mac mini: no_device."""
+    with pytest.raises(SourceUnavailable) as caught:
+        MacosBattery(CONTEXT, FakeClock().now, lambda: text).open()
+    assert caught.value.word == "no_device"
+
+
+def test_no_ioreg_here():
+    """On any other system: no_device, and nothing is left running."""
+    if Path(IOREG[0]).exists():
+        pytest.skip("this is a Mac")
+    with pytest.raises(SourceUnavailable, match="cannot start"):
+        MacosBattery(CONTEXT).open()
+
+
+@given(st.one_of(st.binary(max_size=300), st.integers(0, 900).map(lambda n: fixture("ioreg_charging")[:n])))
+def test_soup_of_ioreg(soup):
+    """Any bytes are a battery, none, or ReadFailed."""
+    with contextlib.suppress(ReadFailed):
+        assert battery(soup) is None or soup
+
+
+@given(st.integers(), st.integers(), st.booleans(), st.booleans())
+def test_no_flow_is_invented(current, voltage, external, charging):
+    """Whatever the numbers: never negative, never both ways, never more than a battery can."""
+    keys = {
+        "InstantAmperage": current,
+        "Voltage": voltage,
+        "ExternalConnected": external,
+        "IsCharging": charging,
+    }
+    try:
+        _, found = on(node(**keys))
+    except OverflowError:  # plistlib writes no wider integer
+        return
+    assert all(0 <= power <= 500_000 for power in found.values())
+    assert min(found.values(), default=0) == 0
+
+
+# ------------------------------------------------------------------------------------------ facts
+
+
+@pytest.mark.parametrize(
+    ("model", "battery_there", "virtual", "expected"),
+    [
+        ("MacBookPro18,3", True, "0", DeviceClass.LAPTOP),
+        ("Mac14,2", True, "0", DeviceClass.LAPTOP),
+        ("Mac16,10", False, "0", DeviceClass.MINI_PC),
+        ("Mac15,4", False, "0", DeviceClass.ALL_IN_ONE),
+        ("iMac21,1", False, "0", DeviceClass.ALL_IN_ONE),
+        ("Mac14,8", False, "0", DeviceClass.TOWER),
+        ("Mac99,1", False, "0", DeviceClass.UNKNOWN),
+        ("Mac14,2", True, "1", DeviceClass.VIRTUAL_MACHINE),
+        ("VirtualMac2,1", False, "1", DeviceClass.VIRTUAL_MACHINE),
+    ],
+)
+def test_the_form_of_a_mac(model, battery_there, virtual, expected):
+    """By its identifier, since 2022 by its battery or a table."""
+    told = machine_of(f"hw.model: {model}\nkern.hv_vmm_present: {virtual}\n", has_battery=battery_there)
+    assert told.device_class is expected
+
+
+def test_facts_of_a_mac():
+    """What sysctl prints, and nothing for what it does not."""
+    told = machine_of(
+        "hw.model: Mac14,2\nhw.memsize: 17179869184\nhw.logicalcpu: 8\nhw.packages: 1\nhw.optional.arm64: 1\n"
+        "machdep.cpu.brand_string: Apple M2\nkern.osproductversion: 14.5\nkern.uuid: CANARY\n",
+        has_battery=True,
+    )
+    assert (told.vendor, told.model, told.cpu_model) == ("Apple", "Mac14_2", "Apple M2")
+    assert (told.memory_bytes, told.cpu_count, told.cpu_sockets) == (17_179_869_184, 8, 1)
+    assert (told.os_type, told.os_version, told.host_arch) == ("darwin", "macOS 14.5", "arm64")
+    assert "CANARY" not in repr(told)
+    nothing = machine_of("sysctl: unknown oid\n\0\xff", has_battery=False)
+    assert (nothing.vendor, nothing.model, nothing.memory_bytes) == (None, None, None)
+    assert nothing.os_version == "macOS"

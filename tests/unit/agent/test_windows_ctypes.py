@@ -1,0 +1,267 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The real table of calls (windows_ctypes.py) over fake libraries that fill memory as Windows' do, and the tables of sources."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.fakes.windows import CONTEXT
+from veilleuse.agent.errors import ConfigurationError
+from veilleuse.agent.sources import BUILTIN, BY_SYSTEM, UNITS, open_all
+from veilleuse.agent.windows_calls import CallFailed
+from veilleuse.agent.windows_ctypes import RawCounterItem, WindowsCalls
+
+METER = "{45BD8344-7ED6-49cf-A440-C276C933B053}"
+
+
+class Library:
+    """One DLL: its functions as attributes."""
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Callable[..., Any]]]:
+    """Library → function → what it does; the loader of ctypes finds them there."""
+    libraries: dict[str, dict[str, Callable[..., Any]]] = {}
+
+    def load(name: str, use_last_error: bool) -> Library:
+        assert use_last_error
+        if name not in libraries:
+            raise OSError(f"no {name}")
+        library = Library()
+        for function, body in libraries[name].items():
+            setattr(library, function, lambda *given, body=body: body(*given))
+        return library
+
+    monkeypatch.setattr(ctypes, "WinDLL", load, raising=False)
+    monkeypatch.setattr(ctypes, "get_last_error", lambda: 1167, raising=False)
+    return libraries
+
+
+def put(reference: Any, value: int, answer: int = 0) -> int:
+    """Write through what byref made, and answer."""
+    reference._obj.value = value
+    return answer
+
+
+def note(kept: list[Any], value: object) -> int:
+    """Keep, and answer 0."""
+    kept.append(value)
+    return 0
+
+
+def test_a_list_of_devices_that_grows_while_it_is_asked_for(windows):
+    """Too small a buffer: asked again; the paths are those between the nulls; the GUID is in its own order of bytes."""
+    paths = "one\0another\0\0"
+    asked: list[bytes] = []
+
+    def measure(length: Any, guid: Any, _filter: object, _flags: int) -> int:
+        asked.append(bytes(guid._obj))
+        put(length, len(paths) if len(asked) > 1 else 3)
+        return 0
+
+    def fill(_guid: object, _filter: object, buffer: Any, length: int, _flags: int) -> int:
+        if length < len(paths):
+            return 0x1A
+        buffer[: len(paths)] = paths
+        return 0
+
+    windows["cfgmgr32"] = {
+        "CM_Get_Device_Interface_List_SizeW": measure,
+        "CM_Get_Device_Interface_ListW": fill,
+    }
+    assert WindowsCalls().interfaces(METER) == ("one", "another")
+    assert len(asked) == 2
+    assert asked[0].hex().startswith("4483bd45")
+
+
+def test_no_device_is_an_empty_list(windows):
+    """The size of an empty list is one null."""
+    windows["cfgmgr32"] = {
+        "CM_Get_Device_Interface_List_SizeW": lambda length, *_: put(length, 1),
+        "CM_Get_Device_Interface_ListW": lambda *_: 0,
+    }
+    assert WindowsCalls().interfaces(METER) == ()
+
+
+def test_a_list_that_never_fits_is_given_up(windows):
+    """Bounded: a CallFailed with the manager's code."""
+    windows["cfgmgr32"] = {
+        "CM_Get_Device_Interface_List_SizeW": lambda length, *_: put(length, 1),
+        "CM_Get_Device_Interface_ListW": lambda *_: 0x1A,
+    }
+    with pytest.raises(CallFailed) as caught:
+        WindowsCalls().interfaces(METER)
+    assert caught.value.code == 0x1A
+
+
+def test_a_control_code_and_its_failure(windows):
+    """The answer is as long as Windows says, never longer than was asked for; a failure has the system's code."""
+    handles: list[object] = []
+
+    def control(
+        _handle: int, code: int, given: Any, given_bytes: int, answer: Any, size: int, written: Any, _: object
+    ) -> int:
+        if code == 1:
+            return 0
+        answer[:size] = (given.raw if given_bytes else b"abcdef")[:size].ljust(size, b"\0")
+        put(written, 3 if code == 2 else 99)
+        return 1
+
+    windows["kernel32"] = {
+        "CreateFileW": lambda path, access, *_: (
+            77 if (path, access) == ("there", 0x80000000) else ctypes.c_void_p(-1).value
+        ),
+        "DeviceIoControl": control,
+        "CloseHandle": handles.append,
+    }
+    calls = WindowsCalls()
+    handle = calls.open("there")
+    assert calls.control(handle, 2, b"", 6) == b"abc"
+    assert calls.control(handle, 3, b"wxyz", 2) == b"wx"
+    for ask in (lambda: calls.control(handle, 1, b"", 2), lambda: calls.open("gone")):
+        with pytest.raises(CallFailed) as caught:
+            ask()
+        assert caught.value.code == 1167
+    calls.close(handle)
+    assert handles == [77]
+
+
+def test_performance_counters(windows):
+    """Names are followed by their pointers; instances whose data are not valid are left out; the query is closed once."""
+    names = [ctypes.create_unicode_buffer(name) for name in ("rapl_package0_pkg", "_Total")]
+    rows = (RawCounterItem * 2)()
+    for row, name, status, value in zip(
+        rows, names, (0, 0xC0000BBA), (2_200_000_000_000_000, 5), strict=True
+    ):
+        row.name = ctypes.cast(name, ctypes.c_wchar_p)
+        row.raw.status, row.raw.first = status, value
+    closed: list[int] = []
+
+    def fill(_counter: object, length: Any, count: Any, buffer: Any) -> int:
+        if length._obj.value < ctypes.sizeof(rows):
+            put(length, ctypes.sizeof(rows))
+            return 0x800007D2 - 2**32  # as a C int
+        put(count, 2)
+        ctypes.memmove(buffer, rows, ctypes.sizeof(rows))
+        return 0
+
+    windows["pdh"] = {
+        "PdhOpenQueryW": lambda _source, _user, query: put(query, 41),
+        "PdhAddEnglishCounterW": lambda _query, path, _user, counter: put(
+            counter, 42, 0 if "Energy" in path else 9
+        ),
+        "PdhCollectQueryData": lambda _query: 0,
+        "PdhGetRawCounterArrayW": lambda *given: fill(*given) & 0xFFFFFFFF,
+        "PdhCloseQuery": lambda query: note(closed, query),
+    }
+    calls = WindowsCalls()
+    query = calls.counter_open(r"\Energy Meter(*)\Energy")
+    assert calls.counter_read(query) == (("rapl_package0_pkg", 2_200_000_000_000_000),)
+    calls.counter_close(query)
+    calls.counter_close(query)
+    assert closed == [41]
+    with pytest.raises(CallFailed):
+        calls.counter_open("another")
+    assert closed == [41, 41]
+
+
+def test_the_power_plan_gives_its_scheme_back(windows):
+    """Also when the value cannot be read."""
+    freed: list[object] = []
+    values = {"00": 0}
+    windows["powrprof"] = {
+        "PowerGetActiveScheme": lambda _root, scheme: put(scheme, 4_096),
+        "PowerReadACValueIndex": lambda _root, _scheme, _group, _setting, value: put(
+            value, 600, values["00"]
+        ),
+    }
+    windows["kernel32"] = {"LocalFree": lambda memory: freed.append(memory.value)}
+    calls = WindowsCalls()
+    assert calls.plan_value(METER, METER) == 600
+    values["00"] = 2
+    with pytest.raises(CallFailed):
+        calls.plan_value(METER, METER)
+    assert freed == [4_096, 4_096]
+
+
+def test_clocks_status_firmware_and_events(windows):
+    """The rest of the table, each through its pointers."""
+    kept: list[Any] = []
+    table = b"\0\3\3\0\2\0\0\0ab"
+
+    def firmware(_provider: int, _id: int, buffer: Any, size: int) -> int:
+        if buffer is not None:
+            buffer[:size] = table
+        return len(table)
+
+    windows["kernelbase"] = {"QueryInterruptTime": lambda time: put(time, 20)}
+    windows["kernel32"] = {
+        "QueryUnbiasedInterruptTime": lambda time: put(time, 10, 1),
+        "GetSystemPowerStatus": lambda status: status.__setitem__(slice(0, 2), b"\x01\x80") or 1,
+        "GetSystemFirmwareTable": firmware,
+    }
+    windows["powrprof"] = {
+        "PowerRegisterSuspendResumeNotification": lambda _flags, given, _handle: note(kept, given._obj)
+    }
+    calls = WindowsCalls()
+    assert calls.interrupt_times() == (20, 10)
+    assert calls.power_status()[:2] == b"\x01\x80"
+    assert calls.firmware_table() == table
+    told: list[int] = []
+    calls.on_power_event(told.append)
+    assert kept[0].routine(None, 4, None) == 0
+    assert told == [4]
+
+
+# ----------------------------------------------------------------------------------- the tables
+
+
+def test_each_system_has_its_own_sources():
+    """Nothing of another system is built in; each class exists, under its own name; the names are unique over all."""
+    import importlib
+
+    names = [name for table in BY_SYSTEM.values() for name in table]
+    assert len(set(names)) == len(names)
+    elsewhere = {name for system, table in BY_SYSTEM.items() if system != sys.platform for name in table}
+    assert set(BY_SYSTEM[sys.platform]) <= set(BUILTIN)
+    assert not elsewhere & set(BUILTIN)
+    for table in BY_SYSTEM.values():
+        for name, target in table.items():
+            module, _, attribute = target.partition(":")
+            if not (sys.platform == "win32" and name.startswith("macos_")):  # docs/windows.md: the clocks
+                assert getattr(importlib.import_module(module), attribute).name == name
+
+
+def test_a_source_of_another_system_is_not_available_here():
+    """One configuration may serve several systems; a name that no system knows is still refused."""
+    elsewhere = [
+        name
+        for system, table in BY_SYSTEM.items()
+        if system != sys.platform
+        for name in table
+        if name != UNITS  # chosen by another setting
+    ]
+    found = open_all(elsewhere, CONTEXT)
+    assert {(one.name, one.word) for one in found.unavailable} >= {(name, "no_device") for name in elsewhere}
+    found.close()
+    with pytest.raises(ConfigurationError, match="nearest known one"):
+        open_all(["windows_emmi"], CONTEXT)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows' own modules are imported there")
+def test_nothing_of_another_system_is_imported():
+    """Opening all sources on this system loads no module of Windows or macOS."""
+    look = (
+        "import sys; from veilleuse.agent.sources import open_all; from veilleuse.agent.ports import SourceContext\n"
+        "open_all((), SourceContext('/sys', '/proc', 'none'))\n"
+        "print([name for name in sys.modules if 'windows' in name or 'macos' in name or name == 'plistlib'])"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

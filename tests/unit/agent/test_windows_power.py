@@ -1,0 +1,179 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Clocks, boot, suspend events and power plan of Windows, on a fake table of calls; and what the machine is."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+
+import pytest
+
+from tests.fakes.windows import Disk, FakeWindows, smbios
+from veilleuse.agent import windows_facts, windows_power
+from veilleuse.agent.powerplan import PowerPlan
+from veilleuse.agent.state import asleep_milliseconds
+from veilleuse.agent.windows_power import SuspendWatch
+from veilleuse.wire.vocabulary import DeviceClass
+
+SUSPEND, RESUME = 4, 7
+HOUR_100NS = 36_000_000_000
+
+
+def test_the_time_asleep_is_between_the_two_interrupt_times():
+    """Biased goes on, unbiased stands still: boottime and monotonic."""
+    windows = FakeWindows()
+    windows.times = (2 * HOUR_100NS, 2 * HOUR_100NS)
+    before = windows_power.instant_now(windows)
+    windows.times = (5 * HOUR_100NS, 3 * HOUR_100NS)
+    after = windows_power.instant_now(windows)
+    assert before.boottime_milliseconds == 7_200_000
+    assert asleep_milliseconds(before, after) == 7_200_000
+    assert abs(before.unix_milliseconds - time.time() * 1000) < 5_000
+
+
+@pytest.mark.parametrize(("told", "expected"), [(417, "windows-417"), (None, ""), ("417", ""), (0, "")])
+def test_boot_id(told, expected):
+    """The number of the boot; what is not one is not known."""
+    windows = FakeWindows()
+    if told is not None:
+        windows.keys[windows_power.BOOT_KEY, windows_power.BOOT_VALUE] = told
+    assert windows_power.boot_id(windows) == expected
+
+
+@pytest.mark.parametrize(
+    ("video", "standby", "hibernate", "expected"),
+    [
+        (600, 1_800, 0, PowerPlan(600, 1_800)),
+        (600, 1_800, 900, PowerPlan(600, 900)),
+        (0, 0, 0, PowerPlan(0, 0)),
+        (0xFFFFFFFF, 0, 10_800, PowerPlan(0, 10_800)),
+        (None, None, None, PowerPlan(None, None)),
+        (300, None, 0, PowerPlan(300, None)),
+    ],
+)
+def test_power_plan(video, standby, hibernate, expected):
+    """Seconds on mains, 0 is never; the sooner of standby and hibernation; what cannot be read is not known."""
+    windows = FakeWindows()
+    for key, value in (
+        ((windows_power.VIDEO, windows_power.VIDEO_IDLE), video),
+        ((windows_power.SLEEP, windows_power.STANDBY_IDLE), standby),
+        ((windows_power.SLEEP, windows_power.HIBERNATE_IDLE), hibernate),
+    ):
+        if value is not None:
+            windows.plan[key] = value
+    assert windows_power.power_plan(windows) == expected
+
+
+def test_a_suspend_waits_for_the_sign_of_life():
+    """The event is passed on, and Windows held up until it is written; a resume is not passed on."""
+    windows, announced = FakeWindows(), threading.Event()
+    watch = SuspendWatch(announced.set, answer_seconds=10)
+    watch.start(windows)
+    (told,) = windows.told
+    thread = threading.Thread(target=told, args=(SUSPEND,))
+    thread.start()
+    assert announced.wait(5)
+    thread.join(0.05)
+    assert thread.is_alive()
+    watch.written()
+    thread.join(5)
+    assert not thread.is_alive()
+    announced.clear()
+    told(RESUME)
+    assert not announced.is_set()
+
+
+def test_a_suspend_is_not_held_up_for_long():
+    """A resident that hangs cannot keep the machine awake."""
+    began = time.monotonic()
+    SuspendWatch(lambda: None, answer_seconds=0.05).told(SUSPEND)
+    assert 0.04 < time.monotonic() - began < 5
+
+
+# ------------------------------------------------------------------------------------------- facts
+
+
+def machine(**keys: str) -> FakeWindows:
+    """A PC with two disks of its own and a stick."""
+    windows = FakeWindows()
+    windows.table = smbios(
+        (0, struct.pack("<BBHB", 1, 2, 0, 3) + bytes(11), ("LENOVO", "M1", "03/02/2022")),
+        (
+            1,
+            struct.pack("<BBBB", 1, 2, 3, 4) + bytes(16) + b"\0\0\0",
+            ("LENOVO", "11JJS0AA00", "ThinkCentre M70q", "S3R1AL-CANARY"),
+        ),
+        (3, struct.pack("<BBBBB", 1, 35, 0, 2, 0), ("LENOVO", "CHASSIS-CANARY")),
+        (4, bytes(20) + b"\x41" + bytes(10), ()),
+        (17, bytes(8) + struct.pack("<HB", 8_192, 9) + bytes(10), ()),
+        (17, bytes(8) + struct.pack("<HB", 0, 9) + bytes(10), ()),
+    )
+    windows.on_mains(1, battery_flag=128)
+    windows.disks = {
+        r"\\.\PhysicalDrive0": Disk(spins=False, bus=17),
+        r"\\.\PhysicalDrive1": Disk(spins=True),
+        r"\\.\PhysicalDrive2": Disk(spins=False, bus=7),
+        r"\\.\PhysicalDrive4": Disk(spins=False, removable=True),
+    }
+    windows.keys = {
+        (windows_facts.PROCESSOR_KEY, "ProcessorNameString"): "Intel(R) Core(TM) i5-10400T CPU @ 2.00GHz",
+        (windows_facts.ENVIRONMENT_KEY, "PROCESSOR_ARCHITECTURE"): "AMD64",
+        (windows_facts.SYSTEM_KEY, "ProductName"): keys.get("product", "Windows 10 Pro"),
+        (windows_facts.SYSTEM_KEY, "CurrentBuildNumber"): keys.get("build", "22631"),
+        (windows_facts.SYSTEM_KEY, "DisplayVersion"): keys.get("release", "23H2"),
+    }
+    return windows
+
+
+def test_what_a_pc_is():
+    """Maker, name, form, processor, memory, disks inside it, year; no serial number anywhere."""
+    windows = machine()
+    found = windows_facts.detect(windows)
+    assert (found.vendor, found.model) == ("LENOVO", "ThinkCentre M70q")
+    assert found.device_class is DeviceClass.MINI_PC
+    assert (found.virtualisation, found.has_battery) == ("none", False)
+    assert found.cpu_model == "Intel_R_ Core_TM_ i5-10400T CPU _ 2.00GHz"
+    assert (found.cpu_sockets, found.firmware_year) == (1, 2022)
+    assert (found.hard_disks, found.solid_state_disks) == (1, 1)
+    assert (found.os_type, found.os_version, found.host_arch) == ("windows", "Windows 11 23H2", "amd64")
+    assert (found.memory_bytes or 0) > 2**28
+    assert windows_facts.memory_modules(windows) == 1
+    assert "CANARY" not in repr(found)
+    assert not windows.handles
+
+
+@pytest.mark.parametrize(
+    ("product", "build", "release", "expected"),
+    [
+        ("Windows 10 Enterprise", "19045", "22H2", "Windows 10 22H2"),
+        ("Windows 10 Éducation", "22000", "21H2", "Windows 11 21H2"),
+        ("Windows Server 2022 Standard", "20348", "21H2", "Windows Server 2022 21H2"),
+        ("", "", "", None),
+    ],
+)
+def test_os_version(product, build, release, expected):
+    """Without edition; the registry calls Windows 11 Windows 10."""
+    assert windows_facts.detect(machine(product=product, build=build, release=release)).os_version == expected
+
+
+def test_a_virtual_machine_has_no_disks_of_its_own():
+    """By the firmware's texts, as on Linux; a PC on which Hyper-V runs keeps its maker's."""
+    windows = machine()
+    windows.table = smbios(
+        (1, struct.pack("<BBBB", 1, 2, 0, 0) + bytes(19), ("Microsoft Corporation", "Virtual Machine"))
+    )
+    found = windows_facts.detect(windows)
+    assert (found.virtualisation, found.device_class) == ("hyperv", DeviceClass.VIRTUAL_MACHINE)
+    assert (found.hard_disks, found.solid_state_disks) == (None, None)
+
+
+def test_nothing_can_be_read():
+    """Every call refused: facts all the same, with nothing in them that was not told."""
+    windows = FakeWindows()
+    windows.status = b""
+    found = windows_facts.detect(windows)
+    assert (found.vendor, found.model, found.cpu_model, found.cpu_sockets) == (None, None, None, None)
+    assert found.device_class is DeviceClass.UNKNOWN
+    assert windows_facts.detect(windows, device_class="tower").device_class is DeviceClass.TOWER
