@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -250,4 +251,10 @@ async def live(agent: Agent, stop: asyncio.Event, pace: Pace) -> None:
         pause = pace.pause_seconds if not stop.is_set() else 0.0
         if failures:
             pause = min(pace.longest_retry_seconds, 0.05 * 2**failures)
-        await asyncio.sleep(chance.uniform(0, 2 * pause))
+        seconds = chance.uniform(0, 2 * pause)
+        if stop.is_set():
+            await asyncio.sleep(seconds)
+        else:  # at one push in a quarter of an hour nobody would be there at the end
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await stop.wait()

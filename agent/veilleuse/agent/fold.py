@@ -154,6 +154,11 @@ class Fold:
         self._since = self._end
         return records
 
+    @property
+    def end_unix_milliseconds(self) -> int:
+        """Up to where all was told; 0 = nothing yet, or a checkpoint of 0.1."""
+        return self._end
+
     # --------------------------------------------------------------------------------- calendars
 
     @property

@@ -254,7 +254,8 @@ class Resident:
                 span = ((None, silence.undated_milliseconds),)
                 self._queue.append(gap_row(Gap(GapReason.CLOCK_UNKNOWN, span, 1)))
             if self._last_sign is not None and not silence.undated_milliseconds:
-                self._timeline = Timeline(self._last_sign.instant.unix_milliseconds)
+                told = self._fold.end_unix_milliseconds
+                self._timeline = Timeline(told or self._last_sign.instant.unix_milliseconds)
             dated = (*silence.ticks, *dated)
         for tick in dated:
             whole, undated = self._timeline.continued(tick)

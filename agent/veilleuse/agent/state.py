@@ -17,6 +17,9 @@ from veilleuse.wire.vocabulary import State, Supply
 
 SHORTEST_SLEEP_MILLISECONDS: Final = 1_000
 """Below this the two clocks differ by the time between their two readings, not by a suspend."""
+ROUNDED_MILLISECONDS: Final = 1_000
+"""The wall clock and the boot-time clock, each read in whole milliseconds and one of them slewed, disagree by less over a restart."""
+_SILENT: Final = (State.ASLEEP, State.OFF, State.UNKNOWN)
 EARLIEST_UNIX_MILLISECONDS: Final = 1_704_067_200_000
 """2024-01-01: an agent of 2026 whose clock is before has no clock (empty battery, no network time yet)."""
 LATEST_UNIX_MILLISECONDS: Final = 4_102_444_800_000
@@ -209,9 +212,21 @@ class Timeline:
         self._end = end_unix_milliseconds if known else None
 
     def continued(self, tick: Tick) -> tuple[tuple[Tick, ...], int]:
-        """(the tick, and before it an unknown one over the hole; milliseconds of a hole too long to be cut into records)."""
+        """(the tick, and before it an unknown one over the hole; milliseconds of a hole too long to be cut into records).
+
+        A silence that begins in what was told already, because two clocks were rounded, loses that much: a period would
+        otherwise hold more than its length.
+        """
         end = self._end
-        self._end = tick.start_unix_milliseconds + tick.duration_milliseconds
+        tick_end = tick.start_unix_milliseconds + tick.duration_milliseconds
+        told = 0 if end is None else end - tick.start_unix_milliseconds
+        if end is not None and 0 < told <= ROUNDED_MILLISECONDS and tick.state in _SILENT:
+            if tick_end <= end:
+                return (), 0
+            tick = tick._replace(
+                start_unix_milliseconds=end, duration_milliseconds=tick.duration_milliseconds - told
+            )
+        self._end = tick_end
         hole = 0 if end is None else tick.start_unix_milliseconds - end
         if end is None or hole <= 0:
             return (tick,), 0

@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 GROUP_PUSHES: Final = 64
 """Most pushes of one commit: PROMISES.md §2.2."""
+GROUP_RECORDS: Final = 1_024
+"""Most records of one commit, unless one push has more: a tenth of a second or so. A Hello waits for the commit under way and its own:
+with 28 backlogs of 256 records in each that was a second and a half, and live data did not get through (R8)."""
 GROUP_JOBS: Final = 64
 """Most small jobs of one commit."""
 
@@ -164,7 +167,13 @@ class Writer:
         self._group([job for job in jobs if job.future.set_running_or_notify_cancel()], self._in_time(pushes))
 
     def _take_pushes(self) -> list[_Push]:
-        pushes = [self._pushes.popleft() for _ in range(min(GROUP_PUSHES, len(self._pushes)))]
+        pushes: list[_Push] = []
+        records = 0
+        while self._pushes and len(pushes) < GROUP_PUSHES:
+            records += len(self._pushes[0].push.records)
+            if pushes and records > GROUP_RECORDS:
+                break
+            pushes.append(self._pushes.popleft())
         self._health.queue(len(self._pushes))
         return pushes
 

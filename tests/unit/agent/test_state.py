@@ -293,3 +293,21 @@ def test_a_clock_set_forward_leaves_no_hole():
     assert line.continued(far) == ((far,), LONGEST_RECONSTRUCTION_MILLISECONDS + 1)
     assert Timeline(5_000).continued(first) == ((first,), 0)
     assert Timeline(now - 60_000).continued(first)[0][0].duration_milliseconds == 60_000
+
+
+def test_a_silence_that_begins_in_what_was_told_loses_the_rounding():
+    """A millisecond or two at a restart, because two clocks were rounded: the period keeps its length. More is a clock set back."""
+    now = 1_750_000_000_000
+    silence = Tick(now - 2, 1_500, State.UNKNOWN, Supply.AC)
+    line = Timeline(now)
+    assert line.continued(silence) == (
+        (silence._replace(start_unix_milliseconds=now, duration_milliseconds=1_498),),
+        0,
+    )
+    measured = Tick(now + 1_498, 1_000, State.ON_IDLE, Supply.AC)
+    assert line.continued(measured) == ((measured,), 0)
+    assert Timeline(now).continued(Tick(now - 2, 2, State.UNKNOWN, Supply.AC)) == ((), 0)
+    back = Tick(now - 3_600_000, 1_500, State.UNKNOWN, Supply.AC)
+    assert Timeline(now).continued(back) == ((back,), 0)
+    active = Tick(now - 2, 1_500, State.ON_ACTIVE, Supply.AC)
+    assert Timeline(now).continued(active) == ((active,), 0)

@@ -88,6 +88,22 @@ def test_what_waits_is_committed_together(bench):
     assert snapshot["queue_pushes"] == 0
 
 
+def test_a_commit_has_only_so_many_records_unless_one_push_has_more(bench, monkeypatch):
+    """With 100 at most, backlogs of 40, 60, 30 and 150 records take three commits: none fits beside the last two."""
+    monkeypatch.setattr("veilleuse.collector.writer.GROUP_RECORDS", 100)
+    streams = [Stream(enrol(bench.store.registry)) for _ in range(4)]
+    pushes = [
+        stream.send(*(realistic(MONDAY_10H + number * 300_000) for number in range(size)))
+        for stream, size in zip(streams, (40, 60, 30, 150), strict=True)
+    ]
+    bench.writer.start()
+    release = bench.hold()
+    futures = [bench.writer.append(push) for push in pushes]
+    release.set()
+    assert [future.result(20).mark for future in futures] == [40, 60, 30, 150]
+    assert bench.health.snapshot()["commits"] == 3
+
+
 def test_the_queue_is_bounded(bench):
     """One more than it may hold is told at once to come back."""
     stream = Stream(enrol(bench.store.registry))
