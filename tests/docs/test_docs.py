@@ -8,6 +8,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from tests.architecture.tree import ROOT
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.sources import BUILTIN
+from veilleuse.agent.sources import BY_SYSTEM, POLLED
 from veilleuse.collector.exposition.catalogue import CATALOGUE
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.settings_file import describe
@@ -76,12 +77,14 @@ def test_every_metric_is_documented():
         assert f"`{metric.name}`" in page
 
 
-@pytest.mark.parametrize("name", [*BUILTIN, "utilisation"])
+@pytest.mark.parametrize(
+    "name", sorted({*chain(*BY_SYSTEM.values()), *POLLED, "polled", "fake", "utilisation"})
+)
 def test_every_source_has_its_section(name):
-    """Requirements, Metrics, Configuration, in docs/sources.md."""
+    """Requirements, Metrics, Configuration, in docs/sources.md; then, if anything, traps and what was not run."""
     sections = re.split(r"^## ", text_of("sources.md"), flags=re.M)
     (section,) = [part for part in sections if part.splitlines()[:1] == [name]]
-    assert re.findall(r"^### (\w+)", section, re.M) == ["Requirements", "Metrics", "Configuration"]
+    assert re.findall(r"^### (\w+)", section, re.M)[:3] == ["Requirements", "Metrics", "Configuration"]
 
 
 @pytest.mark.parametrize("message", SENT, ids=lambda message: message.DESCRIPTOR.name)

@@ -187,7 +187,7 @@ def coarse_windows(pieces: tuple[Segment, ...]) -> tuple[Segment, ...]:
     """A day's segments without the update windows that would be a clock, where the grain is the day (open: the week).
 
     A collector that may declare windows could else ask whether a machine is on at any minute it likes. In the open band none is
-    told; in the others only those that leave no part, inside or outside, under MINIMUM_WINDOW_PART_MINUTES. docs/decisions/0031.
+    told; in the others only those that leave no part, inside or outside, under MINIMUM_WINDOW_PART_MINUTES. docs/decisions/0029.
     """
     lengths: dict[tuple[Band, bool | None], int] = {}
     for piece in pieces:

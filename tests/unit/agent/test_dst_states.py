@@ -70,7 +70,7 @@ class Machine:
         self.manager = Going()
         self.settings = AgentSettings(
             paths=Paths(state=state, sysfs=TREE / "sys", procfs=TREE / "proc"),
-            measure=Measure(population=population, period_seconds=3600, sources=("fake",), fake_watts=20.0),  # type: ignore[call-arg]
+            measure=Measure(population=population, period_seconds=3600, sources=("fake",), fake_watts=20.0),
         )
         self.begin()
 
@@ -217,18 +217,18 @@ def test_workstations_tell_whole_weeks(tmp_path_factory, change, life):
     with Machine(tmp_path_factory.mktemp("state"), "workstation", unix(monday)) as machine:
         live(machine, life, unix(monday + timedelta(days=7)) + HOUR)
     closed, told = machine.records(), states_of(machine.records(still_open=True))
-    days = [record for record in closed if isinstance(record.period, DatePeriod)]
+    days = {record.period.day: record for record in closed if isinstance(record.period, DatePeriod)}
     weeks = [record for record in closed if isinstance(record.period, WeekPeriod)]
-    in_week = [day for day in days if monday <= day.period.day <= change]
-    assert [day.period.day for day in in_week] == [monday + timedelta(days=number) for number in range(7)]
-    for record in in_week:
-        assert bands_of(record) == lengths(record.period.day, Band.CLOSED, Band.NIGHT), record.period
+    in_week = [day for day in days if monday <= day <= change]
+    assert in_week == [monday + timedelta(days=number) for number in range(7)]
+    for day in in_week:
+        assert bands_of(days[day]) == lengths(day, Band.CLOSED, Band.NIGHT), day
     week = weeks[0]
     expected: Counter[Band] = Counter()
     for number in range(7):
         expected += lengths(monday + timedelta(days=number), Band.OPEN)
     assert bands_of(week) == expected
-    total = sum(states_of([*in_week, week]).values())
+    total = sum(states_of([*(days[day] for day in in_week), week]).values())
     assert (
         total
         == unix(change + timedelta(days=1)) - unix(monday)
@@ -287,7 +287,7 @@ def test_time_on_battery_across_suspends(tmp_path):
     supplied(machine, "ac")
     machine.settings = AgentSettings(
         paths=Paths(state=tmp_path, sysfs=tmp_path / "tree", procfs=TREE / "proc"),
-        measure=Measure(population="server", period_seconds=3600, sources=("linux_battery",)),  # type: ignore[call-arg]
+        measure=Measure(population="server", period_seconds=3600, sources=("linux_battery",)),
     )
     machine.begin()
     told: Counter[Any] = Counter()

@@ -171,10 +171,9 @@ def test_locked_keys_are_those_of_dconf(tmp_path):
     environment = {"DCONF_PROFILE": str(profile), "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
 
     def said(*words: str) -> str:
-        command = [peer("dconf"), *words]
-        return subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        command = [str(peer("dconf")), *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return str(done.stdout.strip())
 
     found = locked_gnome(tmp_path)
     assert set(said("list-locks", "/").split()) == set(found) == set(LOCKS.split())
