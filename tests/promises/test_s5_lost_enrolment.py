@@ -24,7 +24,9 @@ def test_a_lost_enrolment_reply_does_not_burn_the_token(tmp_path, figure):
         with Proxy((host, int(port)), handshake_answers=1) as proxy:
             through = {"VEILLEUSE_AGENT__COLLECTOR__ENROLMENT_ADDRESS": proxy.address}
             codes = list[int]()
-            while not _hosts(stack):  # a handshake in two pieces is taken for the reply: nothing was asked yet then
+            while not _hosts(
+                stack
+            ):  # a handshake in two pieces is taken for the reply: nothing was asked yet then
                 assert len(codes) < 10
                 proxy.lose_next_answer()
                 codes.append(stack.run("veilleuse-agent", "enrol", "--keep", str(join), **through).returncode)
