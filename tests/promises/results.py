@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +21,16 @@ FILE: Final = Path(__file__).with_name("results.json")
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "promises.md"
 _FIGURE: Final = pytest.StashKey[list[str]]()
 
+Results = dict[str, dict[str, "Result"]]
+"""Promise → the test's id → what it reached. By test: one that is tried again replaces its own result alone."""
+
 
 @dataclass
 class Result:
-    """What the tests of one promise have reached in one run."""
+    """What one test has reached."""
 
     passed: bool = True
     figures: list[str] = field(default_factory=list)
-    tests: int = 0
     long: bool = False
     day: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
     machine: str = field(
@@ -43,10 +45,13 @@ class Promises:
 
     def __init__(self, config: pytest.Config) -> None:
         self._keep = bool(config.getoption("--promises"))
-        self._results: dict[str, Result] = {}
+        self._results: Results = {}
+        self._there: set[str] = set()
+        """Ids of all tests that were found, tried or not."""
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """`--only R16` runs the tests of that promise; `--resume` leaves out what passed today."""
+        self._there = {item.nodeid for item in items if names_of(item)}
         for item in items:
             for name in names_of(item):
                 if name not in BY_NAME:
@@ -69,16 +74,13 @@ class Promises:
         """Note the outcome of each phase of a promise's test."""
         report = yield
         for name in names_of(item):
-            result = self._results.setdefault(name, Result())
-            if report.when == "call":
-                result.tests += 1
-                said: list[str] = item.stash.get(_FIGURE, [])
-                result.figures += said
-                result.long |= item.get_closest_marker("long") is not None
-            if not report.passed:
-                result.passed = False
+            result = self._results.setdefault(name, {}).setdefault(item.nodeid, Result())
+            said: list[str] = item.stash.get(_FIGURE, [])
+            result.figures = list(said)
+            result.long = item.get_closest_marker("long") is not None
+            result.passed &= report.passed
         if report.when == "teardown" and self._keep and names_of(item):
-            keep(self._results)
+            keep(self._results, self._there)
         return report
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -95,13 +97,21 @@ def names_of(item: pytest.Item) -> list[str]:
     return [name for marker in item.iter_markers("promise") for name in marker.args]
 
 
-def line(name: str, result: Result | None) -> str:
+def line(name: str, results: dict[str, Result] | None) -> str:
     """`R1   pass  reached …  (promised: …)`."""
     promise = BY_NAME[name]
-    if result is None:
+    if not results:
         return f"{name:4} ----  {promise.not_run or 'not tried in this run'}  (promised: {promise.figure})"
-    reached = "; ".join(result.figures) or f"{result.tests} tests"
-    return f"{name:4} {'pass' if result.passed else 'FAIL'}  {reached}  (promised: {promise.figure})"
+    passed = all(result.passed for result in results.values())
+    return (
+        f"{name:4} {'pass' if passed else 'FAIL'}  {reached(results.values())}  (promised: {promise.figure})"
+    )
+
+
+def reached(results: Collection[Result]) -> str:
+    """What the tests of a promise said, once each; how many there were when none said anything."""
+    said = dict.fromkeys(figure for result in results for figure in result.figures)
+    return "; ".join(said) or f"{len(results)} tests"
 
 
 @pytest.fixture
@@ -118,23 +128,42 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
 # ------------------------------------------------------------------------------------- results.json
 
 
-def kept() -> dict[str, dict[str, Any]]:
-    """Results of the last long run of each promise."""
-    return dict(json.loads(FILE.read_text(encoding="utf-8"))) if FILE.exists() else {}
+def kept() -> Results:
+    """What each test reached when it was last run for this."""
+    raw = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    return {name: {test: Result(**values) for test, values in tests.items()} for name, tests in raw.items()}
 
 
-def keep(results: dict[str, Result]) -> None:
-    """Replace what was known of these promises; the others stay."""
-    everything = kept() | {name: asdict(result) for name, result in results.items() if result.tests}
-    ordered = {name: everything[name] for name in BY_NAME if name in everything}
+def keep(results: Results, there: Collection[str]) -> None:
+    """Replace what was known of these tests; what others reached stays, but for tests that are not there any more."""
+    everything = kept()
+    looked_into = {file_of(test) for test in there}
+    for name, tests in results.items():
+        former = everything.get(name, {}).items()
+        still = {test: one for test, one in former if test in there or file_of(test) not in looked_into}
+        everything[name] = still | tests
+    plain = {
+        name: {test: asdict(result) for test, result in sorted(everything[name].items())}
+        for name in BY_NAME
+        if name in everything
+    }
     draft = FILE.with_suffix(".new")
-    draft.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     draft.replace(FILE)
+
+
+def file_of(test: str) -> str:
+    """The file of a test's id."""
+    return test.partition("::")[0]
 
 
 def _passed_today() -> set[str]:
     today = datetime.now(UTC).date().isoformat()
-    return {name for name, result in kept().items() if result["passed"] and result["day"] == today}
+    return {
+        name
+        for name, tests in kept().items()
+        if all(result.passed and result.day == today for result in tests.values())
+    }
 
 
 # ------------------------------------------------------------------------------------ docs/promises.md
@@ -160,14 +189,14 @@ def document() -> str:
     return _PREAMBLE + "".join(_rows(kept()))
 
 
-def _rows(results: dict[str, dict[str, Any]]) -> Iterable[str]:
+def _rows(results: Results) -> Iterable[str]:
     for promise in PROMISES:
-        result = results.get(promise.name)
-        if result is None:
-            outcome, reached, measured = f"not run: {promise.not_run or 'not yet'}", "", ""
+        tests = results.get(promise.name, {}).values()
+        if not tests:
+            outcome, said, measured = f"not run: {promise.not_run or 'not yet'}", "", ""
         else:
-            outcome = "pass" if result["passed"] else "fail"
-            reached = "; ".join(result["figures"]) or f"{result['tests']} tests"
-            measured = f"{result['day']}, {result['machine']}"
-        cells = (promise.name, promise.text, promise.figure, outcome, reached, measured)
+            outcome = "pass" if all(result.passed for result in tests) else "fail"
+            said = reached(tests)
+            measured = "; ".join(sorted({f"{result.day}, {result.machine}" for result in tests}))
+        cells = (promise.name, promise.text, promise.figure, outcome, said, measured)
         yield f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"

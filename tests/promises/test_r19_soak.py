@@ -33,6 +33,8 @@ class Seen(NamedTuple):
     hours: float
     rss_bytes: int
     descriptors: int
+    """But for the connections of agents: these come, are idle for five minutes, and go."""
+    connections: int
     wal_bytes: int
 
 
@@ -55,14 +57,17 @@ def test_soak(tmp_path, figure):
         report = trial.end()
     slope, error = trend([at.hours for at in seen], [at.rss_bytes for at in seen])
     descriptors = [at.descriptors for at in seen]
+    connections = [at.connections for at in seen]
     wal = max(at.wal_bytes for at in seen)
     figure(
         f"over {SOAK_SECONDS // 60} min, not 24 h, after {WARM_SECONDS + SETTLE_SECONDS} s of warm-up: RSS {seen[-1].rss_bytes / 2**20:.0f} MiB, "
-        f"{slope / 2**20:+.2f} ± {error / 2**20:.2f} MiB/h; descriptors {min(descriptors)} to {max(descriptors)}; "
+        f"{slope / 2**20:+.2f} ± {error / 2**20:.2f} MiB/h; descriptors {min(descriptors)} to {max(descriptors)} and "
+        f"{min(connections)} to {max(connections)} connections of agents; "
         f"WAL ≤ {wal / 2**20:.1f} MiB beside {reading.times} snapshots of {READ_SECONDS} s; {report}"
     )
     assert slope < SLOPE_BYTES_PER_HOUR
     assert max(descriptors) - min(descriptors) <= AGENTS // 50
+    assert max(connections) <= AGENTS
     assert wal < WAL_BYTES
     assert reading.times >= SOAK_SECONDS // READS_EVERY_SECONDS
     assert report.sound, report.details
@@ -98,10 +103,16 @@ def soaked(pid: int, wal_file: Path) -> list[Seen]:
     """The process and its WAL, every few seconds."""
     process, began, seen = psutil.Process(pid), time.monotonic(), []
     while (now := time.monotonic()) < began + SOAK_SECONDS:
-        rss = process.memory_info().rss
-        seen.append(Seen((now - began) / 3600, rss, process.num_fds(), wal_file.stat().st_size))
+        rss, connections = process.memory_info().rss, connected(process)
+        descriptors = process.num_fds() - connections
+        seen.append(Seen((now - began) / 3600, rss, descriptors, connections, wal_file.stat().st_size))
         time.sleep(EVERY_SECONDS)
     return seen
+
+
+def connected(process: psutil.Process) -> int:
+    """TCP connections of the process."""
+    return sum(one.status != psutil.CONN_LISTEN for one in process.net_connections("tcp"))
 
 
 def trend(times: list[float], values: list[int]) -> tuple[float, float]:

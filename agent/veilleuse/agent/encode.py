@@ -96,33 +96,34 @@ class WireEncoder:
         return _serialised(pb.Record(gap=lost))
 
     def lost(self, reason: str, records: int, spans: Sequence[bytes] = ()) -> bytes:
-        """A gap in place of `records` ≥ 1 records over `spans`; without any its time is not known.
-
-        What was a gap itself, and says so in its `spans`, still stands for as many.
-        """
+        """A gap in place of `records` ≥ 1 records over `spans`; without any its time is not known."""
         gap = pb.Gap(reason=number(GapReason(reason)), records=records, gap_id=os.urandom(GAP_ID_BYTES))
         for text in spans:
             with suppress(DecodeError):
-                one = pb.Gap.FromString(text)
-                gap.records += max(0, one.records - 1)
-                for span in one.spans:
+                for span in pb.Gap.FromString(text).spans:
                     _add_span(gap, span)
         return _serialised(pb.Record(gap=gap))
 
     def spans(self, wire: bytes) -> bytes:
-        """When a record was, as `lost` takes it: a Gap with spans, and records when it was one; empty when it cannot be read."""
+        """When a record was, as `lost` takes it: a Gap with nothing but spans; empty when it cannot be read."""
         kept = pb.Gap()
         try:
             record = pb.Record.FromString(wire)
         except DecodeError:
             return b""
         if record.HasField("gap"):
-            kept.records = record.gap.records
             kept.spans.extend(record.gap.spans)
         elif record.measurement.HasField("period"):
             milliseconds = sum(cell.milliseconds for cell in record.measurement.cells)
             kept.spans.add(period=record.measurement.period, milliseconds=milliseconds)
         return kept.SerializeToString(deterministic=True)
+
+    def records(self, wire: bytes) -> int:
+        """How many records it stands for, ≥ 1: one, unless it is a gap that says more."""
+        try:
+            return max(1, pb.Record.FromString(wire).gap.records)
+        except DecodeError:
+            return 1
 
     def is_nameless_gap(self, wire: bytes) -> bool:
         """A gap of 0.1, without id or dates: two may be the very same bytes, so no collector knows one that comes again."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,17 @@ from veilleuse.agent.errors import SpoolDamaged
 from veilleuse.agent.model import Gap
 from veilleuse.agent.ports import ControlKey, Encoder, Numbered
 from veilleuse.agent.spool import counted, new_epoch, translated
+from veilleuse.agent.stream import (
+    control,
+    edge,
+    epoch_of,
+    former_epochs,
+    gaps_are_noted,
+    note_gaps,
+    records_between,
+    set_control,
+    set_former_epochs,
+)
 from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.limits import MAX_RECORD_BYTES
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -32,10 +42,6 @@ QUARANTINE_ROWS: Final = 256
 QUARANTINE_BYTES: Final = 2 * 1024 * 1024
 TRIMMED_ROWS: Final = 4_096
 """Of how many records that left the ring it is still known when they were: some 40 bytes each."""
-
-FORMER_EPOCHS: Final = 8
-"""Of how many epochs left it is still known how far they were delivered."""
-_EPOCH: Final = re.compile(r"[0-9a-f]{16}")
 
 _TRIMMED: Final = "CREATE TABLE IF NOT EXISTS trimmed (seq INTEGER PRIMARY KEY, spans BLOB NOT NULL) STRICT"
 """When the records were that left the ring: for the gap that a collector restored too far back is told. Since 0.2; 0.1 does
@@ -76,6 +82,7 @@ class Outbox:
                 return 0
             rows = db.execute("SELECT id, body FROM pending ORDER BY id LIMIT ?", (room,)).fetchall()
             drops: dict[str, int] = {}
+            numbered: list[tuple[int, bytes]] = []
             if rows:  # first, so that the file need not grow
                 db.execute("DELETE FROM pending WHERE id <= ?", (rows[-1][0],))
             for _, body in rows:
@@ -83,7 +90,9 @@ class Outbox:
                 wire = self._encoded(db, seq, body, drops)
                 chain = chain_next(chain, wire)
                 db.execute("INSERT INTO outbox (seq, wire, chain) VALUES (?, ?, ?)", (seq, wire, chain))
+                numbered.append((seq, wire))
             _add_drops(db, drops)
+            self._note(db, numbered)
         return len(rows)
 
     def unacknowledged(self, after_seq: int, limit: int, max_bytes: int) -> tuple[Numbered, ...]:
@@ -131,12 +140,11 @@ class Outbox:
             if row is None:
                 return
             self._quarantine(db, seq, row[0], reason)
-            why = GapReason.SPOOL_DAMAGED if damaged else GapReason.REFUSED
-            gap = self._encoder.lost(why, 1) if damaged else self._encoder.refused(row[0])
-            _add_drops(db, {why: 1})
+            gap = self._in_place_of_damaged(db, seq) if damaged else self._encoder.refused(row[0])
+            _add_drops(db, {GapReason.SPOOL_DAMAGED if damaged else GapReason.REFUSED: 1})
             before = db.execute("SELECT chain FROM outbox WHERE seq = ?", (seq - 1,)).fetchone()
             if before is not None or seq == 1:
-                self._chain_again(db, seq, gap, chain_start(_epoch(db)) if before is None else before[0])
+                self._chain_again(db, seq, gap, chain_start(epoch_of(db)) if before is None else before[0])
             else:  # the record before it left the ring: nothing to chain to but a new beginning
                 db.execute("UPDATE outbox SET wire = ? WHERE seq = ?", (gap, seq))
                 self._renumber(db, [wire for wire, _ in self._sound(db)], left_at=seq - 1)
@@ -157,16 +165,19 @@ class Outbox:
                 ]
                 self._renumber(db, wires, left_at=_oldest(db) - 1)
                 return
-            before, stands = _former(db), former or {}
-            first = sum(max(0, number - stands.get(epoch, number)) for epoch, number in before.items())
-            lost = max(0, _oldest(db) - 1 - lost_after)
-            spans = self._spans(db, lost_after + 1, lost_after + lost) if lost > 0 else []
+            before, stands = former_epochs(db), former or {}
+            first = sum(
+                records_between(db, epoch, stands.get(epoch, number) + 1, number)
+                for epoch, number in before.items()
+            )
+            lost = records_between(db, epoch_of(db), lost_after + 1, _oldest(db) - 1)
+            spans = self._spans(db, lost_after + 1, _oldest(db) - 1)
             wires = [wire for wire, _ in self._sound(db)]
             drops: dict[str, int] = {}
             if first + lost > 0:
                 wires.insert(0, self._encoder.lost(GapReason.RING_EXPIRED, first + lost, spans))
                 drops[GapReason.RING_EXPIRED] = first + lost
-            _set_former(
+            set_former_epochs(
                 db, {epoch: min(number, stands.get(epoch, number)) for epoch, number in before.items()}
             )
             self._renumber(db, wires, left_at=lost_after)
@@ -176,14 +187,14 @@ class Outbox:
         """Start a new epoch under another identity: what was delivered under the former one is not sent again."""
         with self._transaction() as db:
             self._renumber(db, [wire for wire, acknowledged in self._sound(db) if acknowledged is None])
-            _set_former(db, {})
+            set_former_epochs(db, {})
 
     # ------------------------------------------------------------------------------ state
 
     def epoch(self) -> bytes:
         """8 random bytes, made when the spool was created."""
         with self._reading() as db:
-            return _epoch(db)
+            return epoch_of(db)
 
     def last_seq(self) -> int:
         """Highest number given in this epoch, 0 when none."""
@@ -203,13 +214,13 @@ class Outbox:
     def former(self) -> dict[bytes, int]:
         """Epochs left → number of the last record in it that was delivered and is not kept any more."""
         with self._reading() as db:
-            return _former(db)
+            return former_epochs(db)
 
     def chain_at(self, seq: int) -> bytes | None:
         """The agent's own chain at `seq`, None when not kept any more."""
         with self._reading() as db:
             if seq == 0:
-                return chain_start(_epoch(db))
+                return chain_start(epoch_of(db))
             row = db.execute("SELECT chain FROM outbox WHERE seq = ?", (seq,)).fetchone()
             return None if row is None else bytes(row[0])
 
@@ -228,21 +239,21 @@ class Outbox:
     def control(self, key: str) -> str | None:
         """A control value."""
         with self._reading() as db:
-            return _control(db, key)
+            return control(db, key)
 
     def set_control(self, values: Mapping[str, str | None]) -> None:
         """Set control keys (None deletes) in one transaction."""
         with self._transaction() as db:
             for key, value in values.items():
-                _set_control(db, key, value)
+                set_control(db, key, value)
 
     def exchange(self, expected: Mapping[str, str | None], values: Mapping[str, str | None]) -> bool:
         """Set control keys if those of `expected` stand as told, in one transaction; whether they did."""
         with self._transaction() as db:
-            if any(_control(db, key) != value for key, value in expected.items()):
+            if any(control(db, key) != value for key, value in expected.items()):
                 return False
             for key, value in values.items():
-                _set_control(db, key, value)
+                set_control(db, key, value)
         return True
 
     # --------------------------------------------------------------------------- internals
@@ -270,7 +281,7 @@ class Outbox:
 
     def _tip(self, db: sqlite3.Connection) -> tuple[int, bytes]:
         row = db.execute("SELECT seq, chain FROM outbox ORDER BY seq DESC LIMIT 1").fetchone()
-        return (0, chain_start(_epoch(db))) if row is None else (row[0], bytes(row[1]))
+        return (0, chain_start(epoch_of(db))) if row is None else (row[0], bytes(row[1]))
 
     def _encoded(self, db: sqlite3.Connection, seq: int, body: str, drops: dict[str, int]) -> bytes:
         try:
@@ -319,7 +330,7 @@ class Outbox:
         )
         db.execute("DELETE FROM trimmed WHERE seq <= ?", (rows[-1][0] - TRIMMED_ROWS,))
         (chain,) = db.execute("SELECT hex(chain) FROM outbox WHERE seq = ?", (rows[-1][0],)).fetchone()
-        _set_control(db, ControlKey.EDGE, json.dumps([rows[-1][0], chain]))
+        set_control(db, ControlKey.EDGE, json.dumps([rows[-1][0], chain]))
         db.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq, _ in rows])
 
     def _chain_again(self, db: sqlite3.Connection, seq: int, gap: bytes, chain: bytes) -> None:
@@ -332,7 +343,7 @@ class Outbox:
             if number == seq:
                 wire = gap
             elif chain_next(former, wire) != own:
-                wire = self._encoder.lost(GapReason.SPOOL_DAMAGED, 1)
+                wire = self._in_place_of_damaged(db, number)
                 _add_drops(db, {GapReason.SPOOL_DAMAGED: 1})
             former, chain = own, chain_next(chain, wire)
             db.execute("UPDATE outbox SET wire = ?, chain = ? WHERE seq = ?", (wire, chain, number))
@@ -340,14 +351,25 @@ class Outbox:
     def _sound(self, db: sqlite3.Connection) -> list[tuple[bytes, int | None]]:
         """(bytes, when acknowledged) in order. In place of what the chain shows to be damaged is a gap."""
         found: list[tuple[bytes, int | None]] = []
-        before = _edge(db)
+        before = edge(db)
         rows = db.execute("SELECT seq, wire, chain, acknowledged_unix_milliseconds FROM outbox ORDER BY seq")
         for seq, wire, chain, acknowledged in rows.fetchall():
             if seq == before[0] + 1 and chain_next(before[1], wire) != chain:
-                wire = self._encoder.lost(GapReason.SPOOL_DAMAGED, 1)
+                wire = self._in_place_of_damaged(db, seq)
             found.append((wire, acknowledged))
             before = (seq, chain)
         return found
+
+    def _in_place_of_damaged(self, db: sqlite3.Connection, seq: int) -> bytes:
+        """A gap without dates, for as many records as were numbered there."""
+        return self._encoder.lost(GapReason.SPOOL_DAMAGED, records_between(db, epoch_of(db), seq, seq))
+
+    def _note(self, db: sqlite3.Connection, numbered: Sequence[tuple[int, bytes]]) -> None:
+        """How many records the gaps among these stand for: still known when they are damaged, or not kept any more."""
+        if not gaps_are_noted(db):
+            numbered = db.execute("SELECT seq, wire FROM outbox").fetchall()
+        told = [(seq, self._encoder.records(wire)) for seq, wire in numbered]
+        note_gaps(db, {seq: records for seq, records in told if records > 1})
 
     def _spans(self, db: sqlite3.Connection, first: int, last: int) -> list[bytes]:
         """When the records first … last were, as far as it is known."""
@@ -360,21 +382,23 @@ class Outbox:
 
         `left_at`: up to there the collector has this epoch, and what it has is not kept.
         """
-        _set_former(db, _former(db) | {_epoch(db): left_at})
+        left = former_epochs(db) | {epoch_of(db): left_at}
         epoch = new_epoch()
         db.execute("DELETE FROM outbox")
         db.execute(_TRIMMED)
         db.execute("DELETE FROM trimmed")
-        _set_control(db, ControlKey.EPOCH, epoch)
-        _set_control(db, ControlKey.DROPS, None)
-        _set_control(db, ControlKey.EDGE, None)
+        set_control(db, ControlKey.EPOCH, epoch)
+        set_former_epochs(db, left)
+        set_control(db, ControlKey.DROPS, None)
+        set_control(db, ControlKey.EDGE, None)
         chain = chain_start(bytes.fromhex(epoch))
         for seq, wire in enumerate(wires, start=1):
             chain = chain_next(chain, wire)
             db.execute("INSERT INTO outbox (seq, wire, chain) VALUES (?, ?, ?)", (seq, wire, chain))
+        self._note(db, list(enumerate(wires, start=1)))
 
     def _quarantine(self, db: sqlite3.Connection, seq: int, wire: bytes, reason: str) -> None:
-        epoch = _control(db, ControlKey.EPOCH) or ""
+        epoch = control(db, ControlKey.EPOCH) or ""
         sizes = db.execute("SELECT rowid, LENGTH(wire) FROM quarantine ORDER BY rowid DESC").fetchall()
         size = len(wire)
         for kept, (row, length) in enumerate(sizes, start=1):
@@ -424,22 +448,6 @@ def _used_bytes(db: sqlite3.Connection) -> int:
     return (pages - free) * size
 
 
-def _control(db: sqlite3.Connection, key: str) -> str | None:
-    row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
-    return None if row is None else str(row[0])
-
-
-def _set_control(db: sqlite3.Connection, key: str, value: str | None) -> None:
-    if value is None:
-        db.execute("DELETE FROM control WHERE key = ?", (key,))
-    else:
-        db.execute("INSERT OR REPLACE INTO control (key, value) VALUES (?, ?)", (key, value))
-
-
-def _epoch(db: sqlite3.Connection) -> bytes:
-    return bytes.fromhex(_control(db, ControlKey.EPOCH) or "")
-
-
 def _acknowledged(db: sqlite3.Connection) -> int:
     row = db.execute(
         "SELECT seq FROM outbox WHERE acknowledged_unix_milliseconds IS NOT NULL ORDER BY seq DESC LIMIT 1"
@@ -448,25 +456,6 @@ def _acknowledged(db: sqlite3.Connection) -> int:
         return int(row[0])
     first = db.execute("SELECT MIN(seq) FROM outbox").fetchone()[0]
     return 0 if first is None else int(first) - 1
-
-
-def _edge(db: sqlite3.Connection) -> tuple[int, bytes]:
-    """Number and chain of what came before the oldest record kept, as far as it is known; else the start of the epoch."""
-    try:
-        seq, chain = json.loads(_control(db, ControlKey.EDGE) or "[]")
-        return int(seq), bytes.fromhex(chain)
-    except (ValueError, TypeError):
-        return 0, chain_start(_epoch(db))
-
-
-def _former(db: sqlite3.Connection) -> dict[bytes, int]:
-    found = counted(_control(db, ControlKey.FORMER))
-    return {bytes.fromhex(epoch): number for epoch, number in found.items() if _EPOCH.fullmatch(epoch)}
-
-
-def _set_former(db: sqlite3.Connection, former: Mapping[bytes, int]) -> None:
-    kept = [(epoch.hex(), number) for epoch, number in former.items() if number > 0][-FORMER_EPOCHS:]
-    _set_control(db, ControlKey.FORMER, json.dumps(dict(kept)) if kept else None)
 
 
 def _inode(path: Path) -> int | None:
@@ -484,7 +473,7 @@ def _oldest(db: sqlite3.Connection) -> int:
 
 def _add_drops(db: sqlite3.Connection, drops: Mapping[str, int]) -> None:
     if drops:
-        totals = counted(_control(db, ControlKey.DROPS))
+        totals = counted(control(db, ControlKey.DROPS))
         for reason, records in drops.items():
             totals[reason] = totals.get(reason, 0) + records
-        _set_control(db, ControlKey.DROPS, json.dumps(totals, sort_keys=True))
+        set_control(db, ControlKey.DROPS, json.dumps(totals, sort_keys=True))

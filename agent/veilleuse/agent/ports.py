@@ -60,6 +60,8 @@ class ControlKey(StrEnum):
     """Both: JSON [number, chain] of the last record that left the ring: what the oldest one kept is checked with."""
     FORMER = "former"
     """Sender: JSON {epoch: number} of epochs left: the last record of each that was delivered and is not kept any more."""
+    GAPS = "gaps"
+    """Sender: JSON {epoch: {number: records}} of the gaps that stand for more than one record, in this epoch and those of FORMER."""
 
 
 class Clock(Protocol):
@@ -287,6 +289,9 @@ class Encoder(Protocol):
 
     def spans(self, wire: bytes) -> bytes:
         """What `lost` asks to know when a record was; empty when the record cannot be read."""
+
+    def records(self, wire: bytes) -> int:
+        """How many records it stands for: one, unless it is a gap that says more."""
 
     def is_nameless_gap(self, wire: bytes) -> bool:
         """Whether a collector could not tell that it has this record already, were it to come in another epoch."""

@@ -91,6 +91,8 @@ class Line(ThreadPoolExecutor):
         try:
             return next(requests)
         except StopIteration:
+            if time.monotonic() >= until:  # a call that is cancelled is seen to end, or to be cancelled
+                raise TimeoutError from None
             raise MalformedRequest("not_a_message", "a call without a message") from None
         except grpc.RpcError as error:
             raise TimeoutError from error

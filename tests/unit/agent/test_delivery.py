@@ -139,9 +139,8 @@ class Delivery(RuleBasedStateMachine):
         """Bytes of numbered rows change on the disk, and SQLite does not notice."""
         db = self.connections[0]
         numbered = db.execute("SELECT seq, wire FROM outbox ORDER BY seq").fetchall()
-        rows = [
-            row for row in numbered if not is_gap(row[1])
-        ]  # of a damaged gap nobody knows what it stood for
+        # A damaged gap is told again, undated: a loss could hide behind so many records. test_ring_expired.py has it.
+        rows = [row for row in numbered if not is_gap(row[1])]
         for place in which if rows and self.disk_free else ():
             seq, wire = rows[round(place * (len(rows) - 1))]
             changed = wire[:20] + bytes([wire[20] ^ 1]) + wire[21:] if len(wire) > 20 else wire

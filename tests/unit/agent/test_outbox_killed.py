@@ -23,7 +23,7 @@ from veilleuse.wire.chain import chain_next, chain_start
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 folder, name, arguments = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-parts = ("veilleuse/agent/outbox.py", "veilleuse/agent/spool.py", "veilleuse/agent/encode.py")
+parts = ("veilleuse/agent/outbox.py", "veilleuse/agent/stream.py", "veilleuse/agent/spool.py", "veilleuse/agent/encode.py")
 path, first = folder / "spool.db", folder / "first.db"
 
 def outbox(where):
@@ -55,7 +55,10 @@ def content(where):
             db.execute("SELECT body FROM pending ORDER BY id").fetchall(),
             [(row[0], unnamed(row[1]), row[3]) for row in rows],
             db.execute("SELECT seq, wire, reason FROM quarantine").fetchall(),
-            db.execute("SELECT key, value FROM control WHERE key <> 'epoch' ORDER BY key").fetchall(),
+            [
+                (key, value.replace(epoch, "this epoch"))  # random
+                for key, value in db.execute("SELECT key, value FROM control WHERE key <> 'epoch' ORDER BY key")
+            ],
         )
 
 with closing(outbox(first)._connection) as db:

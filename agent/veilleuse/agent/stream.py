@@ -1,0 +1,127 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the control table says of the stream: its epoch, its edge, the epochs left before, and what numbers stand for.
+
+A number is one record, unless a gap has it that stands for more. Once that gap is not kept any more, its number must still be
+told as all of them to a collector that was restored to before it: docs/decisions/0020.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Mapping
+from typing import Final
+
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.spool import counted
+from veilleuse.wire.chain import chain_start
+
+FORMER_EPOCHS: Final = 8
+"""Of how many epochs left it is still known how far they were delivered."""
+GAPS_KEPT: Final = 256
+"""Of one epoch: what older gaps stand for is told with the next one. Too much to a collector that stands between the two, never too little."""
+_EPOCH: Final = re.compile(r"[0-9a-f]{16}")
+
+
+def control(db: sqlite3.Connection, key: str) -> str | None:
+    """A control value."""
+    row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def set_control(db: sqlite3.Connection, key: str, value: str | None) -> None:
+    """Set a control value; None deletes it."""
+    if value is None:
+        db.execute("DELETE FROM control WHERE key = ?", (key,))
+    else:
+        db.execute("INSERT OR REPLACE INTO control (key, value) VALUES (?, ?)", (key, value))
+
+
+def epoch_of(db: sqlite3.Connection) -> bytes:
+    """8 random bytes."""
+    return bytes.fromhex(control(db, ControlKey.EPOCH) or "")
+
+
+def edge(db: sqlite3.Connection) -> tuple[int, bytes]:
+    """Number and chain of what came before the oldest record kept, as far as it is known; else the start of the epoch."""
+    try:
+        seq, chain = json.loads(control(db, ControlKey.EDGE) or "[]")
+        return int(seq), bytes.fromhex(chain)
+    except (ValueError, TypeError):
+        return 0, chain_start(epoch_of(db))
+
+
+def former_epochs(db: sqlite3.Connection) -> dict[bytes, int]:
+    """Epochs left → number of the last record in it that was delivered and is not kept any more."""
+    found = counted(control(db, ControlKey.FORMER))
+    return {bytes.fromhex(epoch): number for epoch, number in found.items() if _EPOCH.fullmatch(epoch)}
+
+
+def set_former_epochs(db: sqlite3.Connection, former: Mapping[bytes, int]) -> None:
+    """The newest of these; what those before them stand for is told with the first record of the oldest one kept."""
+    delivered = [(epoch, number) for epoch, number in former.items() if number > 0]
+    kept = delivered[-FORMER_EPOCHS:]
+    gaps = _gaps(db)
+    forgotten = sum(_records(gaps.get(epoch, {}), 1, number) for epoch, number in delivered[:-FORMER_EPOCHS])
+    if forgotten:
+        first = gaps.setdefault(kept[0][0], {})
+        first[1] = first.get(1, 1) + forgotten
+    names = {epoch.hex(): number for epoch, number in kept}
+    set_control(db, ControlKey.FORMER, json.dumps(names) if kept else None)
+    _set_gaps(db, {epoch: gaps[epoch] for epoch in (*dict(kept), epoch_of(db)) if epoch in gaps})
+
+
+def gaps_are_noted(db: sqlite3.Connection) -> bool:
+    """False in a spool of 0.1, which did not."""
+    return control(db, ControlKey.GAPS) is not None
+
+
+def note_gaps(db: sqlite3.Connection, records: Mapping[int, int]) -> None:
+    """How many records, > 1 each, the gaps at these numbers of the present epoch stand for."""
+    if not records and gaps_are_noted(db):
+        return
+    gaps = _gaps(db)
+    gaps[epoch_of(db)] = gaps.get(epoch_of(db), {}) | dict(records)
+    _set_gaps(db, gaps)
+
+
+def records_between(db: sqlite3.Connection, epoch: bytes, first: int, last: int) -> int:
+    """How many records the numbers `first` … `last` of that epoch stand for; 0 when there is none between them."""
+    return _records(_gaps(db).get(epoch, {}), first, last)
+
+
+def _records(gaps: Mapping[int, int], first: int, last: int) -> int:
+    more = sum(records - 1 for number, records in gaps.items() if first <= number <= last)
+    return max(0, last - first + 1) + more
+
+
+def _gaps(db: sqlite3.Connection) -> dict[bytes, dict[int, int]]:
+    try:
+        told = json.loads(control(db, ControlKey.GAPS) or "{}")
+        return {
+            bytes.fromhex(epoch): {
+                int(number): records for number, records in one.items() if _plausible(records)
+            }
+            for epoch, one in told.items()
+        }
+    except (ValueError, TypeError, AttributeError):  # damaged: each stands for one
+        return {}
+
+
+def _plausible(records: object) -> bool:
+    return type(records) is int and 0 < records < 1 << 31
+
+
+def _set_gaps(db: sqlite3.Connection, gaps: Mapping[bytes, Mapping[int, int]]) -> None:
+    told = {epoch.hex(): _newest(one) for epoch, one in gaps.items() if one}
+    set_control(db, ControlKey.GAPS, json.dumps(told))
+
+
+def _newest(gaps: Mapping[int, int]) -> dict[int, int]:
+    numbers = sorted(gaps)
+    kept = {number: gaps[number] for number in numbers[-GAPS_KEPT:]}
+    for number in numbers[:-GAPS_KEPT]:
+        kept[numbers[-GAPS_KEPT]] += gaps[number] - 1
+    return kept
