@@ -124,7 +124,7 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Balance of a room over a period: machines, losses, and what no meter sees."""
+    """Balance of a room over a period: its meters against its machines."""
     settings = settings_of(config)
     since, until = _day(first, "--from"), _day(end, "--to")
     if not since < until <= since + timedelta(days=_LONGEST_DAYS):
