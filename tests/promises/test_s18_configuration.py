@@ -370,8 +370,8 @@ def _any_message(message: bytes, own: AgentSettings) -> None:
     standing = look(control.get, Instant(0, 1_000, 1_000), "boot", accept=True)
     BYTES_SEEN["tried"] += standing.trial is not None
     population = Population(own.measure.population)
-    grain = grain_of(own, population, standing.in_use.configuration)
-    period = period_milliseconds(own, population)
+    grain = grain_of(own, population, standing.in_use.configuration, 0)
+    period = period_milliseconds(own, population, 0)
     assert period <= grain.period_milliseconds <= 3_600_000
     assert grain.tick_milliseconds >= min(own.measure.tick_seconds * 1000, period)
     assert grain.contact_seconds >= (own.collector.contact_seconds or CONTACT_SECONDS[population])

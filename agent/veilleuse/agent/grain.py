@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Final, NamedTuple
 
 from veilleuse.agent.errors import ConfigurationError
@@ -11,10 +12,11 @@ from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings
 from veilleuse.agent.trial import coarser
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.limits import HOUR_MILLISECONDS
-from veilleuse.wire.units import MILLISECONDS_PER_SECOND
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
 SHORTEST_PERIOD_SECONDS: Final = 10
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 DEFAULT_PERIOD_SECONDS: Final = {
     Population.SERVER: 300,
     Population.CLASSROOM: 3_600,
@@ -30,9 +32,11 @@ class Grain(NamedTuple):
     contact_seconds: int
 
 
-def grain_of(settings: AgentSettings, population: Population, remote: Configuration) -> Grain:
-    """The local file and the population are the ceiling: nothing gets shorter than they say. Raises ConfigurationError."""
-    period = period_milliseconds(settings, population)
+def grain_of(
+    settings: AgentSettings, population: Population, remote: Configuration, unix_milliseconds: int
+) -> Grain:
+    """The local file and the population are the ceiling: nothing gets shorter than they say, now. Raises ConfigurationError."""
+    period = period_milliseconds(settings, population, unix_milliseconds)
     if population is Population.SERVER:
         period = coarser(period, remote.period_milliseconds)
     tick = coarser(round(settings.measure.tick_seconds * MILLISECONDS_PER_SECOND), remote.tick_milliseconds)
@@ -41,13 +45,24 @@ def grain_of(settings: AgentSettings, population: Population, remote: Configurat
     return Grain(min(tick, period), period, rarer // MILLISECONDS_PER_SECOND)
 
 
-def period_milliseconds(settings: AgentSettings, population: Population) -> int:
-    """Length of a record. Raises ConfigurationError when the setting does not divide an hour, or is under 10 s."""
+def period_milliseconds(settings: AgentSettings, population: Population, unix_milliseconds: int) -> int:
+    """Length of a record, at that time. Raises ConfigurationError when the setting does not divide an hour, or is under 10 s."""
     seconds = settings.measure.period_seconds or DEFAULT_PERIOD_SECONDS[population]
     if seconds < SHORTEST_PERIOD_SECONDS or HOUR_MILLISECONDS % (seconds * MILLISECONDS_PER_SECOND):
         raise ConfigurationError(
             f"'measure.period_seconds' is {seconds}: use a divisor of 3600 from {SHORTEST_PERIOD_SECONDS} up, e.g. 60 or 300"
         )
-    if population is not Population.SERVER:
+    fine = seconds * MILLISECONDS_PER_SECOND < MILLISECONDS_PER_MINUTE
+    if population is not Population.SERVER or (
+        fine and _is_over(settings.measure.fine_until, unix_milliseconds)
+    ):
         seconds = DEFAULT_PERIOD_SECONDS[population]  # a classroom's hour is its finest grain
     return seconds * MILLISECONDS_PER_SECOND
+
+
+def _is_over(last_day: str, unix_milliseconds: int) -> bool:
+    """Whether a day given as YYYY-MM-DD has ended, in UTC; an empty one never does."""
+    if not last_day:
+        return False
+    today = unix_milliseconds // MILLISECONDS_PER_DAY + _EPOCH_DAY
+    return today > date.fromisoformat(last_day).toordinal()

@@ -136,10 +136,12 @@ class Resident:
         self._machine, self._sources = open_sources(settings)
         self._population = self._allowed_population()
         self._boot_id = clock.boot_id()
-        self._configured = self._look(clock.now())
+        now = clock.now()
+        self._configured = self._look(now)
         self._changes = self._configured.changes
         """Control values of a configuration that changed, not yet in the spool."""
-        grain = grain_of(settings, self._population, self._configured.in_use.configuration)
+        remote = self._configured.in_use.configuration
+        grain = grain_of(settings, self._population, remote, now.unix_milliseconds)
         self._period_milliseconds, self._tick_milliseconds = (
             grain.period_milliseconds,
             grain.tick_milliseconds,
@@ -283,13 +285,13 @@ class Resident:
             return
         except SpoolError:
             return  # at the next checkpoint
-        self._configure(population, configured)
+        self._configure(population, configured, self._unix(now))
         if calendar is not None and sha256 is not None and sha256 != self._fold.site.sha256:
             self._schedule(calendar, sha256, now)
 
-    def _configure(self, population: Population, configured: Standing) -> None:
+    def _configure(self, population: Population, configured: Standing, unix_milliseconds: int) -> None:
         """Go on as it says, from the end of the last tick on; what it changes is written with the records it closes."""
-        grain = grain_of(self._settings, population, configured.in_use.configuration)
+        grain = grain_of(self._settings, population, configured.in_use.configuration, unix_milliseconds)
         if (population, grain.period_milliseconds) != (self._population, self._period_milliseconds):
             log.info(
                 "grain changed",

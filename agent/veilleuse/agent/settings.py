@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -92,6 +93,12 @@ class Measure(Section):
         "Only this file can set less than 60. Workstations have days and weeks and ignore it.",
         minimum=0,
         maximum=3600,
+    )
+    fine_until: str = setting(
+        "",
+        "Last day, YYYY-MM-DD (UTC), on which period_seconds may be less than 60, for a reference unit that is being calibrated; "
+        "then the population's. Empty = no end.",
+        check=date.fromisoformat,
     )
     sources: tuple[str, ...] = setting(
         (), "Sources to use, by name; empty = all that this machine has, `fake` excepted."

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from veilleuse.agent.model import ClockPeriod, DatePeriod, Gap, Record, body_fro
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.resident import Resident
 from veilleuse.agent.service.systemd import SystemdNotifier
-from veilleuse.agent.settings import AgentSettings, Measure, Paths
+from veilleuse.agent.settings import AgentSettings, Measure, Paths, read_settings
 from veilleuse.agent.spool import FILE_NAME, connect
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.vocabulary import GapReason, Population, State
@@ -379,11 +380,25 @@ def test_the_period_setting(seconds, fine):
     """A divisor of the hour from 10 s up, or a configuration error that says so; classrooms have hours."""
     settings = AgentSettings(measure=Measure(period_seconds=seconds))
     if fine:
-        assert period_milliseconds(settings, Population.SERVER) == seconds * 1000
-        assert period_milliseconds(settings, Population.CLASSROOM) == 3_600_000
+        assert period_milliseconds(settings, Population.SERVER, 0) == seconds * 1000
+        assert period_milliseconds(settings, Population.CLASSROOM, 0) == 3_600_000
     else:
         with pytest.raises(ConfigurationError, match=r"measure\.period_seconds"):
-            period_milliseconds(settings, Population.SERVER)
+            period_milliseconds(settings, Population.SERVER, 0)
+
+
+def test_a_reference_unit_is_fine_until_its_last_day():
+    """Ten seconds while it is calibrated, the population's five minutes from the next UTC day on; a minute is not fine."""
+    last, after = (
+        datetime(2026, 3, day, hour, tzinfo=UTC).timestamp() * 1000 for day, hour in ((6, 23), (7, 0))
+    )
+    fine = AgentSettings(measure=Measure(period_seconds=10, fine_until="2026-03-06"))
+    assert period_milliseconds(fine, Population.SERVER, round(last)) == 10_000
+    assert period_milliseconds(fine, Population.SERVER, round(after)) == 300_000
+    minutes = AgentSettings(measure=Measure(period_seconds=60, fine_until="2026-03-06"))
+    assert period_milliseconds(minutes, Population.SERVER, round(after)) == 60_000
+    with pytest.raises(ConfigurationError, match=r"measure\.fine_until"):
+        read_settings(None, {"VEILLEUSE_AGENT__MEASURE__FINE_UNTIL": "tomorrow"})
 
 
 def test_once(life):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -129,7 +130,8 @@ def _configured(settings: AgentSettings, spool: SpoolView) -> Configuration:
 def _rows_per_day(settings: AgentSettings, population: Population, remote: Configuration) -> float:
     if population is Population.WORKSTATION:
         return 1 + 1 / 7  # a day, and the week's open hours
-    return MILLISECONDS_PER_DAY / grain_of(settings, population, remote).period_milliseconds
+    now = time.time_ns() // 1_000_000
+    return MILLISECONDS_PER_DAY / grain_of(settings, population, remote, now).period_milliseconds
 
 
 def _megabytes(size: int) -> str:
