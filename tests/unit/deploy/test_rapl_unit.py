@@ -7,15 +7,18 @@ from __future__ import annotations
 import re
 import subprocess
 
+import pytest
+
 from tests.peers import peer
-from tests.unit.deploy.test_systemd import SYSTEMD, settings
+from tests.unit.deploy.test_systemd import SYSTEMD, exposure, settings
 from veilleuse.agent.helper import EVERY_MILLISECONDS
 from veilleuse.agent.settings import Paths
 
 UNIT = "veilleuse-rapl.service"
 
 
-def test_exposure_is_at_most_0_7():
+@pytest.mark.promise("S21")
+def test_exposure_is_at_most_0_7(figure):
     """systemd's own score; the threshold is ten times that. What remains is that it is root, 0.4."""
     done = subprocess.run(
         [
@@ -30,6 +33,7 @@ def test_exposure_is_at_most_0_7():
         text=True,
         check=False,
     )
+    figure(exposure(UNIT, done.stdout))
     assert done.returncode == 0, done.stdout[-200:] + done.stderr
 
 
