@@ -111,13 +111,14 @@ def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
     The collector decides in the end: it alone knows meters shared by several machines and calibrations.
     """
     points = [point for one in sources.opened for point in one.points]
-    counters = [point for point in points if point.kind in _COUNTERS]
+    counters = [p for p in points if p.kind in _COUNTERS and p.boundary is not Boundary.WALL]
     battery = any(point.kind is PointKind.BATTERY_OUT for point in points)
     if counters:
         seen = ", ".join(f"{point.kind} {point.domain}" for point in counters)
-        counted = f"{seen}: the collector uses it once a machine of this model has been calibrated"
+        calibrated = f"{seen}: once machines of this model are calibrated on the collector"
+        counted = f"{seen}, and a model of the rest for its device class"
     else:
-        counted = _why_not(sources, ("linux_rapl", "linux_hwmon"))
+        calibrated = counted = _why_not(sources, ("linux_rapl", "linux_hwmon"))
     load = sources.load is not None
     load_reason = "utilisation and state are measured" if load else _why_not(sources, ("utilisation",))
     if load and machine.virtualisation not in ("none", "container"):
@@ -129,7 +130,7 @@ def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
             "no meter sees this machine at the wall",
         ),
         (Method.BATTERY, battery, _why_not(sources, ("linux_battery",))),
-        (Method.COUNTER_CALIBRATED, False, counted),
+        (Method.COUNTER_CALIBRATED, False, calibrated),
         (Method.COUNTER_MODELLED, bool(counters), counted),
         (Method.LOAD_MODELLED, load, load_reason),
         (Method.CLASS_DEFAULT, True, f"device class {machine.device_class}"),
