@@ -18,9 +18,10 @@ import pytest
 from tests.promises.trial import Trial
 
 AGENTS = 500
-WARM_SECONDS, SETTLE_SECONDS, SOAK_SECONDS, EVERY_SECONDS = 180, 120, 900, 5
-"""First faster than life, so that caches fill; then as 500 servers are: a push of 3 records each, every quarter of an hour."""
-PUSHES_PER_SECOND = 1.0
+WARM_SECONDS, SETTLE_SECONDS, SOAK_SECONDS, EVERY_SECONDS = 120, 240, 840, 5
+"""First much faster than life, so that caches fill; then a push of each every 100 s, so that all stay connected: at one in a quarter of
+an hour connections come and go, and the memory with them."""
+PUSHES_PER_SECOND = 5.0
 READS_EVERY_SECONDS, READ_SECONDS = 120, 30
 """Somebody holds a snapshot of the database so often and so long: longer than any page or report of ours does."""
 SLOPE_BYTES_PER_HOUR = 2**20
