@@ -19,9 +19,6 @@ AT_ONCE = 56
 """As many as the collector serves at once: what it then stores a second is its capacity."""
 PUSHES = {3: 80, 100: 20}
 """That each agent prepares, by the records of one."""
-LEAST_GOODPUT = {"obedient": 0.9, "stubborn": 0.8}
-"""The promise, for agents that come back when they are told to; and for those that call again at once, which ours do not: each such
-call costs both of its sides a message, on the processors that we share with them here."""
 RSS_BYTES = 512 * 2**20
 
 
@@ -89,10 +86,10 @@ def test_five_times_its_capacity(tmp_path, figure, records):
         f"RSS ≤ {largest.bytes / 2**20:.0f} MiB"
     )
     assert largest.bytes < RSS_BYTES
-    for manner, load in loads.items():
+    for load in loads.values():
         refused = sum(load["refused"].values())
         assert "the plan was too small" not in load["refused"]
-        assert load["goodput"] >= LEAST_GOODPUT[manner]
+        assert load["goodput"] >= 0.9
         assert load["p99_seconds"] < 5
         assert refused > 0
         assert (

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -23,7 +22,7 @@ AGENTS = 500
 WARM_BYTES, WARM_SECONDS = 96 * 2**20, 300
 """First much faster than life, until the database is half as large again as the 64 MiB of it that the writer keeps in memory: before
 that each push makes the process grow by what it writes (40 MiB an hour at 5 pushes a second, measured)."""
-SETTLE_SECONDS, SOAK_SECONDS, EVERY_SECONDS = 210, int(os.environ.get("SOAK_SECONDS", "840")), 5
+SETTLE_SECONDS, SOAK_SECONDS, EVERY_SECONDS = 210, 840, 5
 """Then a push of each every 100 s, so that all stay connected: at one in a quarter of an hour connections come and go, and the memory
 with them."""
 PUSHES_PER_SECOND = 5.0
