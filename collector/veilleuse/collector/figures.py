@@ -220,7 +220,7 @@ class IndicatorFigure:
 
 @dataclass(frozen=True, slots=True)
 class EmissionsRow:
-    """One row of the yearly export: the columns of METHOD.md §7 that exist so far. None = not there, never zero."""
+    """One row of the yearly export: METHOD.md §7's columns, in its order. None = not there, never zero."""
 
     period_from: str
     period_to: str
@@ -236,17 +236,41 @@ class EmissionsRow:
     """Grid zone; None of a total over several."""
     population: str | None = None
     device_class: str | None = None
+    power_context: str | None = None
+    """inventoried.PowerContext; None of a total over several."""
+    beges_item: str | None = None
+    """Item of the BEGES (décret 2022-982) that the use phase of the row belongs to, e.g. 2.1; of a split row the first."""
+    ghg_category: str | None = None
+    """Scope of the GHG Protocol likewise, e.g. 2."""
+    n_fleet: int | None = None
+    """METHOD.md's N: machines in service; without an inventory those enrolled."""
+    machine_days_fleet: float | None = None
     coverage_states: float | None = None
-    """Known state ÷ enrolled time, 0 to 1."""
+    """Known state ÷ the fleet's time, 0 to 1; I13."""
     coverage_energy: float | None = None
-    """Derived time ÷ enrolled time."""
+    """Derived time ÷ the fleet's time."""
+    representativeness: str | None = None
+    """"demonstrated", "not demonstrated" or "census"."""
     energy_millijoules: int | None = None
+    """Of the whole row: measured + modelled + imputed + extrapolated, exactly."""
+    measured_millijoules: int | None = None
+    """None, as all that tells methods apart, also when fewer than k machines stand behind a part."""
+    modelled_millijoules: int | None = None
+    imputed_millijoules: int | None = None
+    extrapolated_millijoules: int | None = None
     kwh_measured: float | None = None
-    """None, as kwh_modelled and method_mix, also when fewer than k machines stand behind a part."""
     kwh_modelled: float | None = None
+    kwh_imputed: float | None = None
+    kwh_extrapolated: float | None = None
     kwh_total: float | None = None
     kwh_lo95: float | None = None
     kwh_hi95: float | None = None
+    kwh_it: float | None = None
+    kwh_ups_loss: float | None = None
+    kwh_overhead: float | None = None
+    overhead: str | None = None
+    """"measured", "pue" or "not_included"."""
+    pue: float | None = None
     factor_id: str | None = None
     factor_series: str | None = None
     factor_source: str | None = None
@@ -259,17 +283,43 @@ class EmissionsRow:
     kgco2e_losses: float | None = None
     split_residual_kgco2e: float | None = None
     split_estimated: bool | None = None
+    kgco2e_market: float | None = None
+    """Market-based, from contracts that the user entered."""
     kgco2e_lo95: float | None = None
     kgco2e_hi95: float | None = None
+    u_sampling: float | None = None
     u_model: float | None = None
     u_factor: float | None = None
     gsd2: float | None = None
+    pedigree: str | None = None
+    """Scores of the activity data, as data/uncertainty_pedigree_abc.csv names them."""
+    data_type: str | None = None
+    """ABC: réelle, extrapolée, statistique or approchée."""
     method_mix: Mapping[str, float] | None = None
-    """Method → share of the energy."""
+    """Method → share of the energy; `imputed` and `extrapolated` beside the methods."""
+    imputed_share: float | None = None
+    estimated: bool | None = None
+    """True above 20 % imputed."""
+    basis: str | None = None
+    """census (every machine measured), sample, or class_default (inventory-only classes)."""
+    in_beges_energie: bool | None = None
+    in_bilan_numerique: bool | None = None
+    fleet_effect_kwh: float | None = None
+    mix_effect_kwh: float | None = None
+    hours_effect_kwh: float | None = None
+    watts_effect_kwh: float | None = None
+    factor_effect_kgco2e: float | None = None
+    top_down_kwh: float | None = None
     apportioned: bool | None = None
+    report_id: str | None = None
+    revision: int | None = None
+    state: str | None = None
+    """open, closed_provisional or closed_definitive."""
+    as_published_kgco2e: float | None = None
     data: str | None = None
     """real or simulated."""
     method_version: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

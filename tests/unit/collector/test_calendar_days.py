@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilleuse.collector.calendars.composing import calendar_year, compose, first_day, in_force
-from veilleuse.collector.calendars.day_types import DayType, day_type, open_milliseconds, week_types
+from veilleuse.collector.calendars.day_types import day_type, open_milliseconds, week_types
 from veilleuse.collector.calendars.public_holidays import public_holidays
 from veilleuse.collector.calendars.school import (
     SchoolHolidays,
@@ -31,6 +31,7 @@ from veilleuse.collector.timetable import (
     SchoolPeriod,
     SchoolZone,
 )
+from veilleuse.collector.vectors import DayType
 from veilleuse.wire.bands import DEFAULT_CALENDAR, OpenSpan
 from veilleuse.wire.vocabulary import Population
 

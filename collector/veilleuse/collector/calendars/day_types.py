@@ -11,22 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from enum import StrEnum
 
 from veilleuse.collector.calendars.school import SchoolHolidays
+from veilleuse.collector.vectors import DayType
 from veilleuse.wire.bands import Calendar, day_segments
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import Band
-
-
-class DayType(StrEnum):
-    """Of one civil day of a site."""
-
-    OPEN = "open"
-    SCHOOL_HOLIDAY = "school_holiday"
-    """Open, and pupils of the site's zone are on holiday."""
-    CLOSED = "closed"
-    """Nothing is open: a weekend, a public holiday, a closure; in the school holidays too."""
 
 
 @dataclass(frozen=True, slots=True)

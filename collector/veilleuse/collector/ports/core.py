@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every seam of the collector and its contract, on one page."""
+"""The seams of the way of the data: ingest, derive, registry, readers, factors, indicators."""
 
 from __future__ import annotations
 

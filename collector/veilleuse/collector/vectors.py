@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What is kept of one machine over a month: sums by day type and band. They add up, and every yearly figure is made of them.
+
+A table of columns, so that the store, the closing and the estimator name the same things. All integers ≥ 0; milliseconds,
+millijoules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, TypeAlias
+
+from veilleuse.collector.model import HostId
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.limits import BUCKETS, DISPLAY_BUCKETS
+from veilleuse.wire.vocabulary import Band, State, Supply, Word
+
+
+class DayType(Word):
+    """Of one civil day of a site. METHOD.md §5."""
+
+    OPEN = "open"
+    SCHOOL_HOLIDAY = "school_holiday"
+    """Open, and pupils of the site's zone are on holiday."""
+    CLOSED = "closed"
+    """Nothing is open: a weekend, a public holiday, a closure; in the school holidays too."""
+
+
+STATE_COLUMNS: Final = tuple(f"{state}_{supply}_milliseconds" for state in State for supply in Supply)
+IDLE_COLUMNS: Final = tuple(f"idle_beyond_{minutes}_minutes_milliseconds" for minutes in (15, 30, 60))
+CPU_COLUMNS: Final = tuple(
+    f"cpu_bucket_{n:02}_milliseconds" for n in range(BUCKETS["cpu_bucket_milliseconds"])
+)
+COUNTER_COLUMNS: Final = (
+    "counters_energy_millijoules",
+    "counters_covered_milliseconds",
+    "battery_out_energy_millijoules",
+)
+"""What a wall model multiplies (METHOD.md §3: package + dram + discrete GPU, on AC), for how long, and what the battery gave."""
+METHOD_COLUMNS: Final = tuple(
+    f"{method}_{what}"
+    for method in Method
+    for what in ("milliseconds", "energy_millijoules", "uncertainty_millijoules")
+)
+"""Derived wall energy; uncertainties are k = 1, added up linearly."""
+STATE_ENERGY_COLUMNS: Final = tuple(f"{state}_energy_millijoules" for state in State)
+"""The same energy by state."""
+SCREEN_COLUMNS: Final = (
+    *(f"display_{n}_milliseconds" for n in range(BUCKETS[DISPLAY_BUCKETS])),
+    "screens_milliseconds",
+    "screens_energy_millijoules",
+    "screens_uncertainty_millijoules",
+)
+IMPUTED_COLUMNS: Final = (
+    "imputed_milliseconds",
+    "imputed_energy_millijoules",
+    "unobserved_milliseconds",
+)
+"""METHOD.md §4: time without a known state that this machine's own history stands in for, the energy given to it, and time that
+nothing stands in for, between its first and its last day."""
+NIGHT_COLUMNS: Final = ("nights_on", "update_window_energy_millijoules")
+"""Nights on for more than 4 h (in the row of band `night`), I1; energy in declared update windows."""
+
+COLUMNS: Final = (
+    *STATE_COLUMNS,
+    *IDLE_COLUMNS,
+    *CPU_COLUMNS,
+    *COUNTER_COLUMNS,
+    *METHOD_COLUMNS,
+    *STATE_ENERGY_COLUMNS,
+    *SCREEN_COLUMNS,
+    *IMPUTED_COLUMNS,
+    *NIGHT_COLUMNS,
+)
+PLACE: Final = {name: place for place, name in enumerate(COLUMNS)}
+
+Vector: TypeAlias = tuple[int, ...]
+"""Values of COLUMNS, in their order. What a machine never measures is 0 here: which machines measure what, its facts say."""
+NOTHING: Final[Vector] = (0,) * len(COLUMNS)
+
+
+def added(one: Sequence[int], more: Sequence[int]) -> Vector:
+    """Column by column."""
+    return tuple(map(int.__add__, one, more))
+
+
+@dataclass(frozen=True, slots=True)
+class HostPeriod:
+    """One machine over some whole civil days of one day type, in one band."""
+
+    host_id: HostId
+    period_from: date
+    """First day of the month or of the stretch."""
+    day_type: DayType
+    band: Band
+    values: Vector
+    apportioned: bool = False
+    """A week was shared between days of several types, months or periods."""
+
+    def value(self, name: str) -> int:
+        """One of COLUMNS. Raises KeyError."""
+        return self.values[PLACE[name]]
