@@ -17,6 +17,7 @@ PACKAGES = {
     "edid-decode": "edid-decode",
     "faketime": "faketime",
     "fiu-run": "fiu-utils",
+    "fusioninventory-inventory": "fusioninventory-agent",
     "h2load": "nghttp2-client",
     "ip": "iproute2",
     "ipmi-dcmi": "freeipmi-tools",

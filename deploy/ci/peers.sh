@@ -26,6 +26,7 @@ declare -A package_of=(
   [sslscan]=sslscan
   [slowhttptest]=slowhttptest
   [h2load]=nghttp2-client
+  [fusioninventory-inventory]=fusioninventory-agent # writes an inventory of this machine to a file; its service stays off
   [strace]=strace
   [upsd]=nut-server        # with its driver dummy-ups
   [certutil]=libnss3-tools # the certificates of Debian's upsd live in an NSS database
@@ -71,7 +72,7 @@ rm -f "$log"
 
 # Nor shall the next boot start them.
 nut="nut.target nut-server nut-monitor nut-driver.target nut-driver-enumerator.path nut-driver-enumerator.service"
-declare -A units_of=([prometheus]=prometheus [prometheus-node-exporter]=prometheus-node-exporter [nut-server]=$nut [ipmitool]=ipmievd)
+declare -A units_of=([prometheus]=prometheus [prometheus-node-exporter]=prometheus-node-exporter [nut-server]=$nut [ipmitool]=ipmievd [fusioninventory-agent]=fusioninventory-agent)
 for package in "${!units_of[@]}"; do
   case " ${missing[*]} " in
     # shellcheck disable=SC2086 # several units

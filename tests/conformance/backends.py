@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -21,11 +21,14 @@ from veilleuse.collector.ports import (
     Calibrations,
     Configurations,
     DeriveStore,
+    Factors,
     Forgetting,
     IngestStore,
     MeteringStore,
     Reader,
     Registry,
+    RollReader,
+    RollStore,
 )
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.wire.vocabulary import (
@@ -50,6 +53,9 @@ class Backend:
     calibrations: Calibrations
     metering: MeteringStore
     forgetting: Forgetting
+    factors: Factors
+    rolls: RollStore = field(kw_only=True)
+    roll_reader: RollReader = field(kw_only=True)
 
 
 def _sqlite(directory: Path) -> Iterator[Backend]:
@@ -66,6 +72,9 @@ def _sqlite(directory: Path) -> Iterator[Backend]:
             store.calibrations,
             store.metering,
             store.forgetting,
+            store.factors,
+            rolls=store.rolls,
+            roll_reader=reader,
         )
 
 

@@ -137,7 +137,6 @@ PROMISES: Final = (
         "S13",
         "Readers see what their role allows",
         "every route × role",
-        not_run="roles come with the HTTP API (issue 5)",
     ),
     Promise(
         "S14",

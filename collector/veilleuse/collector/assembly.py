@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -31,11 +31,14 @@ from veilleuse.collector.enrolment.register import FILE as REGISTER_FILE
 from veilleuse.collector.enrolment.register import Register, register_file
 from veilleuse.collector.enrolment.replay import open_register, replay
 from veilleuse.collector.errors import DataDirectoryError
-from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.factors.choose import KnownFactors
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import AgentId, Site
 from veilleuse.collector.ports import Calendars, Calibrations, Forgetting, MeteringStore, Registry
 from veilleuse.collector.private_socket import DOOR_FILE, DOOR_INNER_FILE
+from veilleuse.collector.rolling.almanac import Almanac
+from veilleuse.collector.rolling.retention import Retention
+from veilleuse.collector.rolling.worker import RollWorker
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import (
     DirectoryLock,
@@ -93,6 +96,8 @@ class Collector:
     operations: Operations
     damaged: threading.Event
     """Set when the writer found a database damaged: the process should end."""
+    rolls: RollWorker = field(kw_only=True)
+    retention: Retention = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +177,11 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         writer.start()
         cleanup.callback(writer.stop)
         office = Office(authority, standings, store.registry, writer, register)
-        derive = _derive_worker(settings, store, writer, dirty)
+        known_factors = KnownFactors(store.factors.versions)
+        derive = _derive_worker(settings, store, writer, dirty, known_factors)
         cleanup.callback(derive.stop)
+        rolls = RollWorker(writer, store.rolls, store.derive, store.registry, _almanac(store))
+        cleanup.callback(rolls.stop)
         addresses = Addresses.from_settings(settings)
         operations = Operations(
             settings,
@@ -187,9 +195,25 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             Backups(data_dir, settings.store, store, writer),
             configuring,
             *_parts(store),
+            store.factors,
+            known_factors,
+            store.inventory,
+            rolls=rolls,
+            accounts=store.accounts,
         )
         yield Collector(
-            settings, simulated, health, store, writer, office, derive, addresses, operations, damaged
+            settings,
+            simulated,
+            health,
+            store,
+            writer,
+            office,
+            derive,
+            addresses,
+            operations,
+            damaged,
+            rolls=rolls,
+            retention=_retention(settings, store, writer),
         )
 
 
@@ -198,14 +222,27 @@ def _parts(store: SqliteStore) -> tuple[Forgetting, Calibrations, MeteringStore,
     return store.forgetting, store.calibrations, store.metering, store.calendars
 
 
+def _almanac(store: SqliteStore) -> Almanac:
+    """On the writer's connection."""
+    return Almanac(store.calendars.versions, store.calendars.school_periods)
+
+
+def _retention(settings: CollectorSettings, store: SqliteStore, writer: Writer) -> Retention:
+    return Retention(writer, store.rolls, store.registry, _almanac(store), settings.retention)
+
+
 def _derive_worker(
-    settings: CollectorSettings, store: SqliteStore, writer: Writer, dirty: threading.Event
+    settings: CollectorSettings,
+    store: SqliteStore,
+    writer: Writer,
+    dirty: threading.Event,
+    known_factors: KnownFactors,
 ) -> DeriveWorker:
     return DeriveWorker(
         writer,
         store.derive,
         store.registry,
-        choose,
+        known_factors.choose,
         plugged_share_ppm=round(settings.derive.laptop_plugged_share * 1_000_000),
         dirty=dirty,
         metering=store.metering,

@@ -168,6 +168,8 @@ def facts_from_wire(facts_wire: bytes) -> MachineFacts:
         virtualisation=known("virtualisation"),
         agent_version=known("agent_version"),
         points=tuple(point_from_message(point) for point in facts.points),
+        display_off_ac_seconds=known("display_off_ac_seconds"),
+        sleep_ac_seconds=known("sleep_ac_seconds"),
     )
 
 

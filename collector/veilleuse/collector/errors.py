@@ -16,7 +16,9 @@ CollectorError             everything below; `exit_code` is what the command end
 ├── NotAuthorised          this certificate may not do this; `reason` likewise
 ├── BackupUnusable         a backup that cannot be read, is damaged, or does not belong here
 ├── UnknownZone            no electricity factor for the zone and year
+├── QueryTooSlow           a question over HTTP that takes longer than one may
 ├── AdminError             the running collector answered no
+│   └── OvertakenImport    another import of the inventory came first; nothing was imported
 └── UsageError             exit code 2
 ConfigurationError         from veilleuse.wire.settings_file; exit code 2
 """
@@ -37,6 +39,8 @@ __all__ = [
     "EnrolmentRefused",
     "MalformedRequest",
     "NotAuthorised",
+    "OvertakenImport",
+    "QueryTooSlow",
     "QueueFull",
     "RecordRefused",
     "StoreDamaged",
@@ -131,8 +135,16 @@ class UnknownZone(CollectorError):
     """There is no factor; the world mean is never applied."""
 
 
+class QueryTooSlow(CollectorError):
+    """A question over HTTP that takes longer than one may; it was ended."""
+
+
 class AdminError(CollectorError):
     """The running collector refused an administration command."""
+
+
+class OvertakenImport(AdminError):
+    """Another import of the inventory came between this one's plan and its writing."""
 
 
 class UsageError(CollectorError):

@@ -7,6 +7,7 @@ Names and serial numbers are not here: they stay in identity.db.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -52,11 +53,15 @@ class ServerRole(Word):
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A node of the tree of organisational units."""
+    """A node of the tree of organisational units. What it does not say itself, the nearest one above it says."""
 
     name: str
     """Its own path from the root, parts joined by ' > ', as GLPI writes it: unique."""
     parent: str | None
+    site: str = ""
+    """Of assets whose site is not told; blank: as above it."""
+    power_context: PowerContext | None = None
+    population: Population | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class Asset:
     displays: int | None = None
     """External screens that hang on it; None = not said."""
     server_role: ServerRole | None = None
+    absent_since: date | None = None
+    """First import that no longer named it; it stays in service until a day says otherwise."""
 
     def placed(self, day: date) -> Placement:
         """Where it stands on a day; before the first, where it first stood."""
@@ -143,3 +150,153 @@ class Headcount:
 
 
 RETIREMENT_DESTINATIONS: Final = ("reuse", "recycling", "destruction", "return", "other")
+
+
+# --- the writer's side: both halves of what is kept
+
+
+@dataclass(frozen=True, slots=True)
+class AssetRecord:
+    """One asset as it is kept: what can name it (identity.db), and the rest (data.db). Blank or None: not said."""
+
+    asset_id: int
+    source: str
+    """Which inventory it came from; keys are unique in it."""
+    item: str
+    """Kind of list it came from (computer, monitor, …): what is missing from a list of monitors is no computer."""
+    key: str
+    name: str = ""
+    inventory_number: str = ""
+    chassis_pseudonym: bytes = b""
+    """Of the serial number: 32 bytes, or empty. PROMISES.md §2.6."""
+    smbios_pseudonym: bytes = b""
+    raw: str = ""
+    """The row it came from, as JSON: its recognised cells but the serial number and the UUID."""
+    device_class: str = "unknown"
+    population: Population | None = None
+    """As the row says; None: as its entity, else its class, says."""
+    power_context: PowerContext | None = None
+    vendor: str = ""
+    model: str = ""
+    in_service_on: date | None = None
+    out_of_service_on: date | None = None
+    refurbished: bool | None = None
+    displays: int | None = None
+    server_role: ServerRole | None = None
+    absent_since: date | None = None
+    is_duplicate: bool = False
+    """An operator said that another row is the same thing: counted no more."""
+    placements: tuple[Placement, ...] = ()
+    host_id: HostId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPurchase:
+    """With the inventory it came from."""
+
+    source: str
+    purchase: Purchase
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRetirement:
+    """Likewise."""
+
+    source: str
+    retirement: Retirement
+
+
+@dataclass(frozen=True, slots=True)
+class InventorySnapshot:
+    """All that is kept, at one moment."""
+
+    generation: int
+    """Goes up with every import that changed something; 0: none ever did."""
+    assets: tuple[AssetRecord, ...]
+    entities: tuple[Entity, ...]
+    purchases: tuple[KeptPurchase, ...]
+    retirements: tuple[KeptRetirement, ...]
+    headcounts: tuple[Headcount, ...]
+    next_asset_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryChange:
+    """What one import writes: whole rows, so that to write it twice is to write it once."""
+
+    generation: int
+    """One more than the snapshot's it was made from."""
+    day: date
+    assets: tuple[AssetRecord, ...] = ()
+    """Inserted or replaced; `host_id` is not theirs to change."""
+    entities: tuple[Entity, ...] = ()
+    purchases: tuple[KeptPurchase, ...] | None = None
+    """All there are from now on; None: as before."""
+    retirements: tuple[KeptRetirement, ...] | None = None
+    headcounts: tuple[Headcount, ...] = ()
+    """Inserted or replaced, by entity and day."""
+
+
+class DoubtKind(Word):
+    """Why an asset and a machine are not taken for one, or an asset is doubtful."""
+
+    SEVERAL_HOSTS = "several_hosts"
+    """Several machines have its pseudonym."""
+    SEVERAL_ASSETS = "several_assets"
+    """Several assets have one machine's pseudonym."""
+    PSEUDONYM_TWICE = "pseudonym_twice"
+    """Another asset has the same serial number or UUID: one thing listed twice, perhaps."""
+    IDS_DISAGREE = "ids_disagree"
+    """Its serial number is one machine's, its UUID another's."""
+    MODEL_DISAGREES = "model_disagrees"
+    CLASS_DISAGREES = "class_disagrees"
+    OUT_OF_SERVICE = "out_of_service"
+    """The inventory says it is out of service, and its machine is enrolled."""
+
+
+class Verdict(Word):
+    """What an operator said of an asset and a machine."""
+
+    MATCHED = "matched"
+    IGNORED = "ignored"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """One thing for an operator to look at."""
+
+    kind: DoubtKind
+    asset_id: int
+    host_id: HostId | None = None
+    other_asset_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Stands until another one on the same asset and machine."""
+
+    asset_id: int
+    host_id: HostId | None
+    """None: of whatever machine."""
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A machine, as far as an asset can be told to be it."""
+
+    host_id: HostId
+    chassis_pseudonym: bytes
+    smbios_pseudonym: bytes
+    device_class: str
+    model: str
+    """Blank when it did not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Who is who."""
+
+    links: Mapping[int, HostId]
+    """Asset → machine."""
+    doubts: tuple[Doubt, ...]

@@ -198,6 +198,10 @@ class MachineFacts:
     virtualisation: str | None = None
     agent_version: str | None = None
     points: tuple[Point, ...] = ()
+    display_off_ac_seconds: int | None = None
+    """Power plan on mains: until the display goes off; 0 = never."""
+    sleep_ac_seconds: int | None = None
+    """Power plan on mains: until it sleeps; 0 = never."""
 
 
 @dataclass(frozen=True, slots=True)

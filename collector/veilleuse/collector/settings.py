@@ -79,6 +79,12 @@ class Http(Section):
         "", "File with the bearer token /metrics asks for; required when not on loopback."
     )
     hosts_metrics: bool = setting(False, "Serve per-host series of servers on /metrics/hosts.")
+    api_requests_per_minute: int = setting(
+        120, "Most requests an account may make of /api/v1 in a minute.", minimum=1, maximum=60_000
+    )
+    api_answer_seconds: float = setting(
+        20.0, "Longest that one question over /api/v1 may take.", minimum=1, maximum=50
+    )
 
 
 class Pki(Section):
@@ -109,6 +115,28 @@ class Store(Section):
     free_ratio_minimum: float = setting(
         0.05, "The same as a share of the disk; the smaller of both counts.", minimum=0, maximum=0.5
     )
+
+
+class Retention(Section):
+    """How long rows of machines are kept. PC: workstation or classroom PC. What is older goes, every day."""
+
+    pc_daily_days: int = setting(
+        62,
+        "Days and weeks of a PC, the records they came in, and a classroom PC's hours; they go once their month is kept. Below 59 the "
+        "8 weeks of history that stand in for gaps are not whole.",
+        minimum=35,
+        maximum=62,
+    )
+    pc_monthly_months: int = setting(
+        18,
+        "Months of a PC; they go before that once their year is closed definitively.",
+        minimum=13,
+        maximum=18,
+    )
+    server_records_months: int = setting(
+        13, "Records and hours of a server, and readings of shared meters.", minimum=1, maximum=13
+    )
+    server_daily_months: int = setting(36, "Days and months of a server.", minimum=13, maximum=36)
 
 
 class Backup(Section):
@@ -164,6 +192,7 @@ class CollectorSettings(Section):
     http: Http = setting(Http(), "")
     pki: Pki = setting(Pki(), "")
     store: Store = setting(Store(), "")
+    retention: Retention = setting(Retention(), "")
     backup: Backup = setting(Backup(), "")
     reporting: Reporting = setting(Reporting(), "")
     derive: Derive = setting(Derive(), "")

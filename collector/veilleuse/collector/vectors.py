@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from veilleuse.collector.model import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import BUCKETS, DISPLAY_BUCKETS
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, State, Supply, Word
 
 
@@ -39,7 +40,8 @@ COUNTER_COLUMNS: Final = (
     "counters_covered_milliseconds",
     "battery_out_energy_millijoules",
 )
-"""What a wall model multiplies (METHOD.md §3: package + dram + discrete GPU, on AC), for how long, and what the battery gave."""
+"""What the wall model multiplied, for how long, and what the battery gave. In each cell one signal, as derive chose it: psys where it is
+trusted, else package + dram + discrete GPU, never both; over the time that a counter method answered for, so none where a meter did."""
 METHOD_COLUMNS: Final = tuple(
     f"{method}_{what}"
     for method in Method
@@ -59,10 +61,12 @@ IMPUTED_COLUMNS: Final = (
     "imputed_energy_millijoules",
     "unobserved_milliseconds",
 )
-"""METHOD.md §4: time without a known state that this machine's own history stands in for, the energy given to it, and time that
-nothing stands in for, between its first and its last day."""
+"""METHOD.md §4: time without a known state that this machine's own history stands in for, the energy given to it (and to time that was
+on without any), and time that nothing stands in for, between its first and its last day."""
 NIGHT_COLUMNS: Final = ("nights_on", "update_window_energy_millijoules")
-"""Nights on for more than 4 h (in the row of band `night`), I1; energy in declared update windows."""
+"""Nights on for more than 4 h (in the row of band `night`; none of servers), I1; wall energy in declared update windows."""
+NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
+"""METHOD.md §6, I1."""
 
 COLUMNS: Final = (
     *STATE_COLUMNS,
@@ -85,6 +89,14 @@ NOTHING: Final[Vector] = (0,) * len(COLUMNS)
 def added(one: Sequence[int], more: Sequence[int]) -> Vector:
     """Column by column."""
     return tuple(map(int.__add__, one, more))
+
+
+def without_imputed(values: Sequence[int]) -> Vector:
+    """What was measured alone: a machine's days add up to it."""
+    return tuple(0 if place in _IMPUTED_PLACES else value for place, value in enumerate(values))
+
+
+_IMPUTED_PLACES: Final = frozenset(PLACE[name] for name in IMPUTED_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.account.conversion import conversion, energy_kwh, rounded
+from veilleuse.collector.account.conversion import conversion, energy_kwh
+from veilleuse.collector.account.rounding import rounded
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factors.choose import choose
 

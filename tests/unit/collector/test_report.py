@@ -21,7 +21,7 @@ from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.figures import AUTRES, EmissionsStatement, Thresholds
 from veilleuse.collector.indicators import BUILTIN, load
 from veilleuse.collector.model import Grain
-from veilleuse.collector.report import FORMATS, Document, renderer
+from veilleuse.collector.report import Document, renderer
 from veilleuse.collector.report import csv as csv_format
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.report import indicators as indicators_report
@@ -278,7 +278,7 @@ def test_a_population_under_k_is_in_no_row_and_no_total():
     assert [row.device_class for row in stated.rows] == ["server"]
     assert stated.totals[0].energy_millijoules == 5
     assert [(one["population"], one["level"]) for one in stated.withheld] == [("workstation", "row")]
-    text = renderer("json")(emissions_report.document(stated, {}))
+    text = renderer("json")(emissions_report.document(stated, {})).decode()
     assert "too small to be shown" in text
 
 
@@ -312,7 +312,7 @@ def documents(reader: MemoryReader) -> tuple[Document, Document]:
     )
 
 
-@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize("name", ["csv", "json"])
 def test_the_reports_are_these(golden: Callable[[str, bytes | str], None], name: str):
     """Golden files: two servers, a virtual machine, a classroom of 11, real factors."""
     reader = servers()
@@ -343,7 +343,7 @@ def test_json_has_only_keys_that_exist():
     reader = servers()
     reader.derived_rows.clear()
     emissions, _ = documents(reader)
-    text = renderer("json")(emissions)
+    text = renderer("json")(emissions).decode()
     whole = json.loads(text)
     assert "null" not in text
     assert {"report", "rows", "totals", "memo", "factors", "assumptions"} <= whole.keys()
@@ -353,7 +353,7 @@ def test_json_has_only_keys_that_exist():
 def test_csv_is_rfc_4180_with_unrounded_numbers():
     """Read back by a stranger's reader: same numbers, one header, CRLF; columns nobody has are absent."""
     emissions, _ = documents(servers())
-    text = renderer("csv")(emissions)
+    text = renderer("csv")(emissions).decode()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert text.count("\r\n") == len(rows) + 1
     assert [row["level"] for row in rows] == ["row", "row", "total", "memo"]
@@ -365,7 +365,7 @@ def test_csv_is_rfc_4180_with_unrounded_numbers():
 
 def test_csv_of_nothing_is_its_header():
     """An empty report still says what it would have said."""
-    text = renderer("csv")(indicators_report.document([], [], {}))
+    text = renderer("csv")(indicators_report.document([], [], {})).decode()
     assert text.splitlines() == [",".join(indicators_report.COLUMNS)]
 
 
@@ -390,7 +390,7 @@ def test_no_cell_is_a_formula(name: str):
     assert csv_format.cell(name) == f"'{name}"
     reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER, entity=name, enrolled=date(2024, 1, 1))])
     emissions, _ = documents(reader)
-    rows = list(csv.reader(io.StringIO(renderer("csv")(emissions), newline="")))
+    rows = list(csv.reader(io.StringIO(renderer("csv")(emissions).decode(), newline="")))
     assert not [value for row in rows for value in row if value.startswith(("=", "+", "@", "\t", "\r"))]
 
 
@@ -401,7 +401,7 @@ def test_notes_say_what_was_assumed():
     reader.energy(1, monday, Band.OPEN, State.ON_IDLE, Method.METERED, HOUR, 5, grain=Grain.WEEK)
     gathered = gather(reader, Question(monday, date(2026, 3, 4), (), 10, NOW))
     document = emissions_report.document(statement(gathered, choose, data="simulated"), {})
-    notes = " ".join(document.assumptions)
+    notes = " ".join(map(str, document.assumptions))
     assert "provisional" in notes
     assert "apportioned" in notes
     assert document.tables["rows"][0]["data"] == "simulated"

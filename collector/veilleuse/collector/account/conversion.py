@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from fractions import Fraction
@@ -65,15 +64,6 @@ def conversion(kwh: Fraction, chosen: ChosenFactor, zone: str) -> Answer:
         "licence": factor.licence,
     }
     return {name: value for name, value in answer.items() if value is not None}
-
-
-def rounded(figure: tuple[float, float, float]) -> tuple[str, str, str]:
-    """(value, lower, upper end of its interval) for people: to two digits of the half-width, as METHOD.md §5 asks."""
-    _, low, high = figure
-    half_width = (high - low) / 2
-    digits = 1 - math.floor(math.log10(half_width)) if half_width > 0 else 0
-    value, low_text, high_text = (f"{round(one, digits):.{max(0, digits)}f}" for one in figure)
-    return value, low_text, high_text
 
 
 def _float(value: Fraction | None) -> float | None:

@@ -17,8 +17,6 @@ from typing import Final
 from veilleuse.collector.ports import ChosenFactor, Factor
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
 
-PROVISIONAL_U: Final = 0.108
-"""Log-scale uncertainty of standing in for a year not published yet: rms of the last yearly log steps, METHOD.md §2."""
 Z95: Final = 1.959964
 """Two-sided 95 % quantile of the normal law."""
 
@@ -95,8 +93,7 @@ def _sum(values: Iterable[Fraction | None]) -> Fraction:
 
 def factor_u(chosen: ChosenFactor) -> float:
     """Log-scale standard uncertainty of an applied factor: ln(1 + p)/2, and 0.108 in quadrature while provisional."""
-    published = math.log(1 + float(chosen.factor.uncertainty_percent) / 100) / 2
-    return math.hypot(published, PROVISIONAL_U) if chosen.provisional else published
+    return chosen.u
 
 
 def interval(value: float, u: float) -> tuple[float, float]:

@@ -13,15 +13,19 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from veilleuse.collector.admin import (
+    accounts,
     backup,
     ca,
     calendar,
     calibrate,
     configuration,
+    factors,
     hosts,
+    inventory,
     meters,
     school_holidays,
 )
+from veilleuse.collector.admin.uploads import Uploads
 from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.calendars.default import default_calendar
 from veilleuse.collector.configuring import Configuring
@@ -31,10 +35,21 @@ from veilleuse.collector.enrolment.register import ADMITTED, EXCLUDED, SITE, TOK
 from veilleuse.collector.enrolment.replay import site_facts, token_facts
 from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_token, token_sha256
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.factors.choose import KnownFactors, choose
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import Host, HostStatus, Site
-from veilleuse.collector.ports import Calendars, Calibrations, DeriveStore, Forgetting, MeteringStore
+from veilleuse.collector.ports import (
+    Accounts,
+    Calendars,
+    Calibrations,
+    ChosenFactor,
+    DeriveStore,
+    Factors,
+    Forgetting,
+    InventoryStore,
+    MeteringStore,
+)
+from veilleuse.collector.rolling.worker import RollWorker, ended_by
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.address import WILDCARDS, split_address
 from veilleuse.wire.bands import CalendarError
@@ -95,6 +110,16 @@ class Operations:
     metering: MeteringStore
     """Used inside jobs of the writer only."""
     calendars: Calendars
+    """Used inside jobs of the writer only."""
+    factors: Factors
+    """Used inside jobs of the writer only."""
+    known_factors: KnownFactors
+    """Used inside jobs of the writer only."""
+    inventory: InventoryStore
+    """Used inside jobs of the writer outside transactions only: `alone`."""
+    uploads: Uploads = field(default_factory=Uploads)
+    rolls: RollWorker = field(kw_only=True)
+    accounts: Accounts = field(kw_only=True)
     """Used inside jobs of the writer only."""
     started_unix_milliseconds: int = field(default_factory=lambda: round(time.time() * 1000))
 
@@ -277,6 +302,7 @@ class Operations:
                 site,
                 zone or (known.zone if known else None),
                 time_zone or (known.time_zone if known else None),
+                self.known_factors.choose,
             )
             if known is not None and known.time_zone == made.time_zone:
                 made = Site(site, made.zone, made.time_zone, known.calendar_json)
@@ -298,6 +324,11 @@ class Operations:
         periods = self.office.commit(self.derive_store.mark_all_dirty)
         self.derive.wake()
         return {"periods": periods}
+
+    def roll(self) -> dict[str, Any]:
+        """Keep the months that may be, in the background; what waits for it."""
+        self.rolls.wake()
+        return {"before": ended_by(self.office.now().date()).isoformat()}
 
     def flush(self, *, wait_seconds: float = FLUSH_SECONDS) -> dict[str, Any]:
         """Derive until nothing waits for it. Raises AdminError when that takes longer."""
@@ -341,7 +372,7 @@ class Operations:
     def _ensure_site(self, site: str, zone: str | None, time_zone: str | None, note: Notes) -> None:
         known = {known.site: known for known in self.office.registry.sites()}.get(site)
         if known is None:
-            made = new_site(self.settings, site, zone, time_zone)
+            made = new_site(self.settings, site, zone, time_zone, self.known_factors.choose)
             note(SITE, **site_facts(made))
             self.office.registry.put_site(made)
         elif (zone or known.zone, time_zone or known.time_zone) != (known.zone, known.time_zone):
@@ -366,11 +397,20 @@ class Operations:
         }
 
 
-def new_site(settings: CollectorSettings, site: str, zone: str | None, time_zone: str | None) -> Site:
-    """A site with the default timetable. Raises UsageError or UnknownZone for what cannot be one."""
+def new_site(
+    settings: CollectorSettings,
+    site: str,
+    zone: str | None,
+    time_zone: str | None,
+    choose_factor: Callable[[str, int], ChosenFactor] = choose,
+) -> Site:
+    """A site with the default timetable; `choose_factor`: of the shipped factors, unless others were imported.
+
+    Raises UsageError or UnknownZone for what cannot be one.
+    """
     zone, time_zone = zone or settings.reporting.zone, time_zone or settings.reporting.time_zone
     # By its code, however it was named. Raises, before records wait for a factor that never comes.
-    zone = choose(zone, datetime.now(UTC).year).factor.zone
+    zone = choose_factor(zone, datetime.now(UTC).year).factor.zone
     try:
         return Site(checked_name("site", site), zone, time_zone, default_calendar(time_zone).to_json())
     except CalendarError as error:
@@ -404,6 +444,7 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "host_identity": hosts.identity,
     "site_put": Operations.site_put,
     "derive_all": Operations.derive_all,
+    "roll": Operations.roll,
     "flush": Operations.flush,
     "ca_show": ca.show,
     "ca_rotate": ca.rotate,
@@ -423,6 +464,25 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "calibration_put": calibrate.put,
     "calibration_withdraw": calibrate.withdraw,
     "meters_import": meters.bring,
+    "inventory_part": inventory.part,
+    "inventory_import": inventory.bring,
+    "inventory_review": inventory.review,
+    "inventory_decide": inventory.decide,
+    "inventory_accept": inventory.accept,
+    "inventory_show": inventory.show,
+    "inventory_names": inventory.names,
+    "factors_import": factors.bring,
+    "factors_withdraw": factors.withdraw,
+    "factors_contract_add": factors.contract_add,
+    "factors_contract_withdraw": factors.contract_withdraw,
+    "factors_mapping_confirm": factors.mapping_confirm,
+    "account_create": accounts.create,
+    "account_list": accounts.list_all,
+    "account_show": accounts.show,
+    "account_revoke": accounts.revoke,
+    "account_journal": accounts.journal,
+    "account_access": accounts.note_access,
+    "account_use": accounts.note_use,
     "calendar_import": calendar.bring,
     "calendar_show": calendar.show,
     "calendar_export": calendar.export,

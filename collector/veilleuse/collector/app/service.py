@@ -104,6 +104,7 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
         cleanup.callback(AdminServer(settings.data_dir, collector.operations).close)
         telemetry.server.start()
         collector.derive.start()
+        collector.rolls.start()
         cleanup.enter_context(upkeep(collector))
         if web:
             cleanup.enter_context(_web(settings))

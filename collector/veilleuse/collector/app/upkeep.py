@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """What the running collector does once a day for itself: notes how large its databases are, for `veilleuse doctor`; gives sites
-the closures of a year that has turned.
+the closures of a year that has turned; matches machines and assets; takes out what is older than may be kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Final
 
+from veilleuse.collector.admin.accounts import expire as expire_accesses
 from veilleuse.collector.admin.calendar import renew
+from veilleuse.collector.admin.inventory import rematch
 from veilleuse.collector.assembly import Collector
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.store.sqlite.upkeep import note_size
@@ -38,7 +40,14 @@ def upkeep(
     def watch() -> None:
         noted: date | None = None
         while not stop.is_set():
-            if (day := today()) != noted and _note(collector, day) and _renew(collector, day):
+            day = today()
+            if (
+                day != noted
+                and _note(collector, day)
+                and _renew(collector, day)
+                and _rematch(collector)
+                and _expire(collector, day, stop)
+            ):
                 noted = day
             stop.wait(look_seconds)
 
@@ -69,3 +78,33 @@ def _renew(collector: Collector, day: date) -> bool:
         log.warning("calendars not renewed", extra={"error": str(error)})
         return False
     return True
+
+
+def _trim(collector: Collector) -> bool:
+    """Likewise: the access journal is kept for a year."""
+    try:
+        expire_accesses(collector.operations)
+    except CollectorError as error:
+        log.warning("access journal not trimmed", extra={"error": str(error)})
+        return False
+    return True
+
+
+def _rematch(collector: Collector) -> bool:
+    """Likewise: machines that enrolled since the inventory came."""
+    try:
+        rematch(collector.operations)
+    except (CollectorError, TimeoutError) as error:  # a backup may hold the writer for long
+        log.warning("inventory not matched", extra={"error": str(error)})
+        return False
+    return True
+
+
+def _expire(collector: Collector, day: date, stop: threading.Event) -> bool:
+    """Likewise: also while days wait for their month to be kept."""
+    try:
+        done = collector.retention.run(day, stop)
+    except CollectorError as error:
+        log.warning("old rows not removed", extra={"error": str(error)})
+        return False
+    return done.whole and not done.blocked

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse convert`: a quantity of energy into emissions. Needs no data directory."""
+"""`veilleuse convert`: a quantity of energy into emissions. Needs no data directory; imported factors count where there is one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from veilleuse.collector.account.conversion import Answer, conversion, energy_kwh, rounded
+from veilleuse.collector.account.conversion import Answer, conversion, energy_kwh
+from veilleuse.collector.account.rounding import rounded
+from veilleuse.collector.cli.factor_books import OnOption, book
 from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json, settings_of
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.factors.choose import factor_book
 from veilleuse.collector.ports import ChosenFactor
 
 app = typer.Typer(**APP)
@@ -29,20 +30,21 @@ def convert(
         int | None, typer.Option(min=1990, max=2200, help="year of the energy (default: this year)")
     ] = None,
     factor: Annotated[str | None, typer.Option(help="a factor by name, instead of --zone and --year")] = None,
+    on: OnOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Convert energy into kgCO2e with the official factor of a zone and a year."""
     kwh = energy_kwh(quantity, unit)
-    book = factor_book()
+    known = book(config, on)
     if factor is None:
         zone = zone or settings_of(config).reporting.zone
-        chosen = book.choose(zone, year or datetime.now(UTC).year)
-        zone = book.normalise(zone)
+        chosen = known.choose(zone, year or datetime.now(UTC).year)
+        zone = known.normalise(zone)
     else:
         if zone is not None or year is not None:
             raise UsageError("--factor names the zone and the year already: leave out --zone and --year")
-        named = book.named(factor)
+        named = known.named(factor)
         chosen = ChosenFactor(named, named.valid_from.year, provisional=False)
         zone = named.zone
     answer = conversion(kwh, chosen, zone)

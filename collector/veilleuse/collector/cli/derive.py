@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing
+from datetime import date
 from typing import Annotated, Final
 
 import typer
@@ -19,6 +20,8 @@ from veilleuse.collector.store.sqlite import SqliteReader
 app = typer.Typer(**APP)
 
 _LOOK_SECONDS: Final = 0.5
+_MONTH_LOOKS: Final = 20
+"""Without one month more."""
 _ROUNDS: Final = 2
 """Records mark periods, and deriving these may mark others; those mark none."""
 
@@ -31,7 +34,10 @@ def derive(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Derive wall energy, and wait until it is done. The exposed counters stay as first derived; reports follow."""
+    """Derive wall energy, keep the months that have ended, and wait until it is done.
+
+    The exposed counters stay as first derived; reports follow.
+    """
     settings = settings_of(config)
     try:
         periods = _in_the_collector(settings, everything)
@@ -52,6 +58,7 @@ def _in_the_collector(settings: CollectorSettings, everything: bool) -> int:
         for _ in range(_ROUNDS):
             _watch(settings, reader)
         _progress(0)
+        _watch_months(settings, reader)
         return periods
 
 
@@ -67,6 +74,17 @@ def _watch(settings: CollectorSettings, reader: SqliteReader) -> None:
         ask(settings.data_dir, "ping")  # raises when the collector has gone: nobody derives any more
 
 
+def _watch_months(settings: CollectorSettings, reader: SqliteReader) -> None:
+    """Until the months that may be kept are, or none more will be: one that derive holds up waits for the next time."""
+    before = date.fromisoformat(ask(settings.data_dir, "roll")["before"])
+    left, looks = reader.months_due(before), 0
+    while left and looks < _MONTH_LOOKS:
+        time.sleep(_LOOK_SECONDS)
+        ask(settings.data_dir, "roll")
+        now = reader.months_due(before)
+        left, looks = now, looks + 1 if now >= left else 0
+
+
 def _here(settings: CollectorSettings, everything: bool) -> int:
     """No collector runs: under the directory's lock, in this process."""
     from veilleuse.collector.assembly import open_collector  # only now: it brings the whole store along
@@ -74,7 +92,9 @@ def _here(settings: CollectorSettings, everything: bool) -> int:
     with open_collector(settings) as collector:
         if everything:
             collector.writer.submit(collector.store.derive.mark_all_dirty).result()
-        return collector.derive.drain()
+        periods = collector.derive.drain()
+        collector.rolls.drain()
+        return periods
 
 
 def _progress(waiting: int) -> None:

@@ -1,20 +1,47 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse factors list|show`: the emission factors and where they come from. Needs no data directory."""
+"""`veilleuse factors …`: emission factors, where they come from, and what ruled when. Reading needs no data directory."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import getpass
+import hashlib
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.cli.shared import APP, JsonOption, print_json
+from veilleuse.collector.cli import factor_contracts, factor_criteria, factor_mapping
+from veilleuse.collector.cli.factor_books import OnOption, book, versions_of
+from veilleuse.collector.cli.shared import (
+    APP,
+    ConfigOption,
+    JsonOption,
+    moment,
+    perform,
+    print_json,
+    print_table,
+    settings_of,
+)
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.factors.base_carbone import MAXIMUM_BYTES, Parsed, read_base_carbone
 from veilleuse.collector.factors.choose import FactorBook, factor_book
+from veilleuse.collector.factors.history import InForce, history
+from veilleuse.collector.factors.restating import factor_document
 from veilleuse.collector.ports import Factor
 
 app = typer.Typer(**APP)
+app.add_typer(factor_contracts.app, name="contract", help="Electricity contracts, for the market-based line.")
+app.add_typer(
+    factor_mapping.app, name="mapping", help="What energy is for the bilan carbone, by power context."
+)
+app.command("boavizta")(factor_criteria.boavizta)
 
-Described = dict[str, str | float | bool | dict[str, float]]
+Described = dict[str, Any]
+
+ADEME_LICENCE: Final = "Licence Ouverte (ADEME open data)"
+IMPORT_SECONDS: Final = 60.0
 
 
 @app.callback()
@@ -25,29 +52,36 @@ def factors() -> None:
 @app.command("list")
 def list_factors(
     zone: Annotated[str | None, typer.Option(help="only this zone, e.g. FR")] = None,
+    on: OnOption = None,
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """All factors, by zone and year; official = what reports apply."""
-    book = factor_book()
-    wanted = None if zone is None else book.choose(zone, 2200).factor.zone
-    found = [describe(book, factor) for factor in book.factors() if wanted in (None, factor.zone)]
+    known = book(config, on)
+    wanted = None if zone is None else known.choose(zone, 2200).factor.zone
+    found = [describe(known, factor) for factor in known.factors() if wanted in (None, factor.zone)]
     if as_json:
         print_json(found)
         return
     for one in found:
         mark = "official" if one["official"] else "not applied"
         value = f"{one['factor_kgco2e_per_kwh']:<9g}"
-        print(f"{one['zone']}  {one['valid_from']}  {value} kgCO2e/kWh  {one['factor_id']:<20} {mark}")
+        version = f"  imported, version {one['version']}" if one["version"] else ""
+        print(
+            f"{one['zone']}  {one['valid_from']}  {value} kgCO2e/kWh  {one['factor_id']:<20} {mark}{version}"
+        )
 
 
 @app.command("show")
 def show_factor(
     factor_id: Annotated[str, typer.Argument(help="name, e.g. ADEME-FR-2022-MOY")],
+    on: OnOption = None,
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """One factor, with its components, source and licence."""
-    book = factor_book()
-    one = describe(book, book.named(factor_id))
+    known = book(config, on)
+    one = describe(known, known.named(factor_id))
     if as_json:
         print_json(one)
         return
@@ -56,7 +90,112 @@ def show_factor(
         print(f"{name:<{width}}  {value}")
 
 
-def describe(book: FactorBook, factor: Factor) -> Described:
+@app.command("history")
+def show_history(
+    factor_id: Annotated[str | None, typer.Argument(help="only this one")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Restatement log. Every value a factor ever had here: from when until when, who imported it from what, and why."""
+    logged = history(factor_book().factors(), versions_of(config))
+    if factor_id is not None and factor_id not in logged:
+        book(config).named(factor_id)  # says what is near
+    # Without a name: what was ever imported. All that is shipped, in `list`.
+    names = [
+        name
+        for name, rows in logged.items()
+        if factor_id in (None, name) and (factor_id or any(row.version for row in rows))
+    ]
+    found = [_logged(row) for name in names for row in logged[name]]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {
+            "factor": one["factor_id"],
+            "kgCO2e/kWh": f"{one['factor_kgco2e_per_kwh']:g}",
+            "from": moment(one["from_unix_milliseconds"]) if one["from_unix_milliseconds"] else "shipped",
+            "until": moment(one["until_unix_milliseconds"]) if one["until_unix_milliseconds"] else "now",
+            "status": one["status"],
+            "who": one.get("who", ""),
+            "file": one.get("file_name", ""),
+            "why": one.get("why", ""),
+        }
+        for one in found
+    ]
+    print_table(rows, empty="no factor was ever imported: see 'veilleuse factors import --help'")
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="ADEME's Base Carbone, as its portal exports it")
+    ],
+    config: ConfigOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would change, and change nothing")
+    ] = False,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option("--leave-out", metavar="NUMBER", help="an element not to take; repeatable"),
+    ] = None,
+    licence: Annotated[str, typer.Option(help="of the file, as its publisher states it")] = ADEME_LICENCE,
+    why: Annotated[str, typer.Option(help="reason, for the restatement log")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Import electricity factors of France. All of the file, or nothing of it where a row is refused."""
+    raw = _bytes(file)
+    parsed = read_base_carbone(raw, licence, leave_out or ())
+    found: dict[str, Any] = {
+        "factors": len(parsed.factors),
+        "changed": [],
+        "imported": False,
+        "dry_run": dry_run,
+    }
+    if not parsed.refused:
+        found = perform(
+            settings_of(config),
+            "factors_import",
+            timeout_seconds=IMPORT_SECONDS,
+            factors=[factor_document(factor) for factor in parsed.factors],
+            file_name=file.name,
+            file_sha256=hashlib.sha256(raw).hexdigest(),
+            who=getpass.getuser(),
+            why=why or f"veilleuse factors import {file.name}",
+            dry_run=dry_run,
+        )
+    found["refused"] = [{"where": one.where, "why": one.why} for one in parsed.refused]
+    found["left"] = {reason: number for reason, number in sorted(parsed.left.items()) if number}
+    found["notes"] = parsed.notes
+    if as_json:
+        print_json(found)
+    else:
+        _print_import(file, parsed, found)
+    if parsed.refused:
+        number = len(parsed.refused)
+        raise AdminError(f"{number} row{'s' * (number > 1)} of {file.name} refused: nothing was imported")
+
+
+@app.command("withdraw")
+def withdraw(
+    factor_id: Annotated[str, typer.Argument(help="an imported factor")],
+    why: Annotated[str, typer.Option(help="reason, for the restatement log")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take an imported factor out of force. The one before rules again; both stay in the log."""
+    found = perform(
+        settings_of(config), "factors_withdraw", factor_id=factor_id, who=getpass.getuser(), why=why
+    )
+    if as_json:
+        print_json(found)
+    elif found["in_force"] is None:
+        print(f"{factor_id} withdrawn: no value is in force for its year")
+    else:
+        print(f"{factor_id} withdrawn: {found['in_force']['total_kgco2e_per_kwh']} kgCO2e/kWh rules again")
+
+
+def describe(known: FactorBook, factor: Factor) -> Described:
     """A factor as plain values; components and publication only where they exist."""
     one: Described = {
         "factor_id": factor.factor_id,
@@ -67,7 +206,11 @@ def describe(book: FactorBook, factor: Factor) -> Described:
         "factor_kgco2e_per_kwh": float(factor.total_kgco2e_per_kwh),
         "uncertainty_percent": float(factor.uncertainty_percent),
         "uncertainty_inherited": factor.uncertainty_inherited,
-        "official": book.is_official(factor),
+        "u_factor": factor.u,
+        "official": known.is_official(factor),
+        "basis": factor.basis.value,
+        "status": factor.status.value,
+        "version": factor.version,
         "factor_source": factor.source,
         "licence": factor.licence,
     }
@@ -75,4 +218,63 @@ def describe(book: FactorBook, factor: Factor) -> Described:
         one["factor_published"] = factor.published
     if factor.components:
         one["components_kgco2e_per_kwh"] = {name: float(value) for name, value in factor.components}
+        one["split_residual_kgco2e_per_kwh"] = float(factor.split_residual_kgco2e_per_kwh or 0)
     return one
+
+
+def _logged(row: InForce) -> Described:
+    one: Described = {
+        "factor_id": row.factor.factor_id,
+        "zone": row.factor.zone,
+        "factor_kgco2e_per_kwh": float(row.factor.total_kgco2e_per_kwh),
+        "uncertainty_percent": float(row.factor.uncertainty_percent),
+        "status": row.factor.status.value,
+        "version": row.factor.version,
+        "from_unix_milliseconds": row.from_unix_milliseconds,
+        "until_unix_milliseconds": row.until_unix_milliseconds,
+    }
+    if row.version is not None:
+        imported = row.version.imported
+        one |= {
+            "who": imported.who,
+            "why": imported.why,
+            "file_name": imported.file_name,
+            "file_sha256": imported.file_sha256,
+            "supersedes": row.version.supersedes,
+            "restores": row.version.restores,
+        }
+    return one
+
+
+def _print_import(file: Path, parsed: Parsed, found: Described) -> None:
+    for refused in parsed.refused:
+        print(f"{file.name}, {refused.where}: {refused.why}")
+    for note in parsed.notes:
+        print(f"note: {note}")
+    for one in found["changed"]:
+        print(f"{one['kind']:<10} {one['factor_id']:<24} {one['total_kgco2e_per_kwh']} kgCO2e/kWh{_was(one)}")
+    left = ", ".join(f"{number} {reason}" for reason, number in found["left"].items())
+    if left:
+        print(f"left: {left}")
+    if not parsed.refused:
+        would = "would change" if found["dry_run"] else "changed"
+        print(f"{found['factors']} factors in the file; {would}: {len(found['changed'])}")
+
+
+def _was(change: Described) -> str:
+    """What it takes the place of, in words."""
+    before = change["before_total_kgco2e_per_kwh"]
+    if before is None or change["kind"] != "restated":
+        return ""
+    same = Decimal(before) == Decimal(change["total_kgco2e_per_kwh"])
+    return ", as before: its split, uncertainty or origin is another" if same else f", was {before}"
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        size = file.stat().st_size
+        if size > MAXIMUM_BYTES:
+            raise UsageError(f"{file} has {size} bytes: at most {MAXIMUM_BYTES}")
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error

@@ -15,18 +15,21 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
+from veilleuse.collector.account.billing import METHOD_VERSION
 from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS, Gathered, Question, gather
-from veilleuse.collector.account.statement import METHOD_VERSION, statement, withheld
+from veilleuse.collector.account.statement import withheld
 from veilleuse.collector.cli.attribution import attribution_document
+from veilleuse.collector.cli.output import refuse_terminal, write_output
 from veilleuse.collector.cli.shared import APP, ConfigOption, settings_of
-from veilleuse.collector.errors import CollectorError, UsageError
-from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import Thresholds
 from veilleuse.collector.indicators import BUILTIN, load
 from veilleuse.collector.ports import Reader
-from veilleuse.collector.report import FORMATS, Document, Row, Value, renderer
-from veilleuse.collector.report import emissions as emissions_report
+from veilleuse.collector.report import BINARY, FORMATS, LANGUAGES, Document, Head, Row, Value, renderer
 from veilleuse.collector.report import indicators as indicators_report
+from veilleuse.collector.reporting.emissions import emissions_report_of, today
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.reporting.year import YearQuestion
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -40,11 +43,13 @@ Format = Annotated[str, typer.Option("--format", help=" or ".join(FORMATS))]
 Output = Annotated[
     str, typer.Option("-o", "--output", metavar="FILE", help="where to write; - is standard output")
 ]
+Language = Annotated[str, typer.Option(help=f"of html, pdf and xlsx: {' or '.join(LANGUAGES)}")]
 
 _GROUP_BY: Final = ",".join(DEFAULT_DIMENSIONS)
 
 _Head: TypeAlias = "dict[str, Value | list[str] | None]"
 _Make: TypeAlias = Callable[[Gathered, CollectorSettings, _Head], Document]
+_Write: TypeAlias = Callable[[Document], None]
 
 
 @app.callback()
@@ -59,10 +64,29 @@ def emissions(
     group_by: GroupBy = _GROUP_BY,
     form: Format = "csv",
     output: Output = "-",
+    language: Language = LANGUAGES[0],
+    tree: Annotated[
+        str, typer.Option(help="'then': machines where they stood; 'now', pro forma: where they stand now")
+    ] = "then",
     config: ConfigOption = None,
 ) -> None:
     """Energy and emissions of the use phase. With coverage, uncertainty, factor and method beside each figure."""
-    _report(emissions_document, (first, end, group_by), form, output, config)
+    settings = settings_of(config)
+    if tree not in ("then", "now"):
+        raise UsageError(f"--tree '{tree}' is neither 'then' nor 'now'")
+    question = YearQuestion(
+        _date("--from", first),
+        _date("--to", end),
+        _dimensions(group_by),
+        settings.reporting.k_anonymity,
+        today(),
+        current_tree=tree == "now",
+    )
+    write = _writer(form, language, output)
+    with opened(settings.data_dir) as sources:
+        made = emissions_report_of(sources, question)
+    write(made.document)
+    _warn(made.document.head, len(made.statement.withheld))
 
 
 @app.command("indicators")
@@ -72,10 +96,11 @@ def indicators(
     group_by: GroupBy = _GROUP_BY,
     form: Format = "csv",
     output: Output = "-",
+    language: Language = LANGUAGES[0],
     config: ConfigOption = None,
 ) -> None:
     """Sobriety indicators. On outside opening hours, idle while on, coverage."""
-    _report(indicators_document, (first, end, group_by), form, output, config)
+    _report(indicators_document, (first, end, group_by), _writer(form, language, output), config)
 
 
 @app.command("attribution")
@@ -85,32 +110,27 @@ def attribution(
     end: To,
     form: Format = "csv",
     output: Output = "-",
+    language: Language = LANGUAGES[0],
     config: ConfigOption = None,
 ) -> None:
     """A server's energy shared between its services and guests. By CPU time; what it draws idle is shown apart."""
     settings = settings_of(config)
-    render = _renderer(form)
+    write = _writer(form, language, output)
     since, until = _date("--from", first), _date("--to", end)
     with closing(SqliteReader(settings.data_dir)) as reader:
         document = attribution_document(reader, host, since, until, time.time_ns() // 1_000_000)
-    _write(render(document), output)
+    write(document)
 
 
-def _report(make: _Make, asked: tuple[str, str, str], form: str, output: str, config: Path | None) -> None:
+def _report(make: _Make, asked: tuple[str, str, str], write: _Write, config: Path | None) -> None:
     """Gather, make the document, write it; `asked`: --from, --to, --group-by as typed."""
     settings = settings_of(config)
-    question = replace(_question(settings, *asked), screens=make is emissions_document)
-    render = _renderer(form)
+    question = _question(settings, *asked)
     with closing(SqliteReader(settings.data_dir)) as reader:
         gathered = gather(reader, question)
         head = _head(reader, question)
-    _write(render(make(gathered, settings, head)), output)
+    write(make(gathered, settings, head))
     _warn(head, len(gathered.withheld))
-
-
-def emissions_document(gathered: Gathered, _settings: CollectorSettings, head: _Head) -> Document:
-    """The official ledger of every group. Raises UnknownZone."""
-    return emissions_report.document(statement(gathered, choose, data=str(head["data"])), head)
 
 
 def indicators_document(gathered: Gathered, settings: CollectorSettings, head: _Head) -> Document:
@@ -139,14 +159,17 @@ def indicators_document(gathered: Gathered, settings: CollectorSettings, head: _
 
 
 def _question(settings: CollectorSettings, first: str, end: str, group_by: str) -> Question:
-    dimensions = tuple(part.strip() for part in group_by.split(",") if part.strip())
     return Question(
         _date("--from", first),
         _date("--to", end),
-        dimensions,
+        _dimensions(group_by),
         settings.reporting.k_anonymity,
         time.time_ns() // 1_000_000,
     )
+
+
+def _dimensions(group_by: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in group_by.split(",") if part.strip())
 
 
 def _date(option: str, text: str) -> date:
@@ -156,10 +179,16 @@ def _date(option: str, text: str) -> date:
         raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
 
 
-def _renderer(form: str) -> Callable[[Document], str]:
+def _writer(form: str, language: str, output: str) -> _Write:
+    """What writes a document where it was asked for; what cannot be is told before anything is computed. Raises UsageError."""
     if form not in FORMATS:
         raise UsageError(f"unknown format '{form}': use {', '.join(FORMATS)}")
-    return renderer(form)
+    if language not in LANGUAGES:
+        raise UsageError(f"unknown language '{language}': use {', '.join(LANGUAGES)}")
+    binary = form in BINARY
+    refuse_terminal(output, binary=binary)
+    render = renderer(form)
+    return lambda document: write_output(render(replace(document, language=language)), output, binary=binary)
 
 
 def _head(reader: Reader, question: Question) -> _Head:
@@ -183,18 +212,7 @@ def _unexplained_milliseconds(reader: Reader, question: Question) -> int:
     return sum(row.unexplained_milliseconds for row in rows)
 
 
-def _write(text: str, output: str) -> None:
-    if output == "-":
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode())  # UTF-8 and its own line ends, whatever the terminal is set to
-        return
-    try:
-        Path(output).write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise CollectorError(f"cannot write '{output}': {error.strerror}; give another path to -o") from error
-
-
-def _warn(head: _Head, hidden: int) -> None:
+def _warn(head: Head, hidden: int) -> None:
     waiting = head["periods_not_derived"]
     if waiting:
         print(

@@ -39,8 +39,9 @@ NUMBER_NOTE: Final = "register_line"
 DONE: Final = "done"
 SITE, TOKEN, TOKEN_REVOKED = "site", "token", "token_revoked"
 HOST, ADMITTED, EXCLUDED, FORGOTTEN = "host", "admitted", "excluded", "forgotten"
+ACCOUNT_REVOKED: Final = "account_revoked"
 PERMISSIVE: Final = frozenset({SITE, TOKEN, HOST, ADMITTED})
-KINDS: Final = PERMISSIVE | {TOKEN_REVOKED, EXCLUDED, FORGOTTEN}
+KINDS: Final = PERMISSIVE | {TOKEN_REVOKED, EXCLUDED, FORGOTTEN, ACCOUNT_REVOKED}
 
 Line = Mapping[str, Any]
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from veilleuse.collector.enrolment.authorise import agent_id_sha256
 from veilleuse.collector.enrolment.register import (
+    ACCOUNT_REVOKED,
     ADMITTED,
     EXCLUDED,
     FORGOTTEN,
@@ -210,6 +211,7 @@ class _Replay:
             ADMITTED: self._status,
             EXCLUDED: self._status,
             FORGOTTEN: self._forget,
+            ACCOUNT_REVOKED: self._account_revoked,
         }
         believed = [line for line in lines if line["kind"] not in PERMISSIVE or line["n"] in done]
         self._result.doubtful = len(lines) - len(believed)
@@ -255,6 +257,11 @@ class _Replay:
         token = self._known_token(line["sha256"])
         self._result.changes += not token.revoked
         self._registry.revoke_token(token.token_id)
+
+    def _account_revoked(self, line: Line) -> None:
+        """One that was made after the backup is not there, and stays so."""
+        day = date.fromisoformat(line["day"]).toordinal()
+        self._result.changes += self._registry.revoke_account(bytes.fromhex(line["sha256"]), day)
 
     def _known_token(self, sha256: str) -> Token:
         token = self._registry.token_by_hash(bytes.fromhex(sha256))

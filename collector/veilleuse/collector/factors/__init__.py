@@ -15,6 +15,8 @@ BUILTIN: Final[Mapping[str, str]] = {
     "owid": "veilleuse.collector.factors.static:OwidFactors",
 }
 """Name → class, the one that rules first; nothing is imported until chosen. Entry points of veilleuse.factors join later."""
+IMPORTED_INTO: Final = "ademe"
+"""The source whose zones and years `veilleuse factors import` adds to and restates."""
 
 
 def load(name: str) -> FactorSource:

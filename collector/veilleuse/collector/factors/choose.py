@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import date
 from difflib import get_close_matches
 from functools import cache
 
-from veilleuse.collector.errors import UnknownZone, UsageError
-from veilleuse.collector.factors import BUILTIN, load
+from veilleuse.collector.errors import ConfigurationError, UnknownZone, UsageError
+from veilleuse.collector.factored import FactorVersion
+from veilleuse.collector.factors import BUILTIN, IMPORTED_INTO, load
+from veilleuse.collector.factors.history import in_force, known_on
 from veilleuse.collector.factors.static import zone_names
+from veilleuse.collector.factors.zones import APART, CODES, fold
 from veilleuse.collector.ports import ChosenFactor, Factor, FactorSource
 
 
@@ -28,6 +32,7 @@ class FactorBook:
         for source in sources:
             served: defaultdict[str, list[Factor]] = defaultdict(list)
             for factor in source.factors():
+                _require_origin(factor)
                 self._by_id[factor.factor_id] = factor
                 served[factor.zone].append(factor)
             for zone, factors in served.items():
@@ -37,7 +42,7 @@ class FactorBook:
         """The factor of a zone for a year: its own, else the last one before (`provisional`).
 
         Raises UnknownZone, naming the nearest zones, or when the first value is later than the year: the world mean is
-        never applied.
+        never applied, nor the mainland's to Corsica or overseas.
         """
         factors = self._by_zone.get(self.normalise(zone))
         if factors is None:
@@ -69,12 +74,19 @@ class FactorBook:
         return factor in self._by_zone.get(factor.zone, ())
 
     def normalise(self, zone: str) -> str:
-        """Two-letter code of a zone given as such, as three letters or in English; unchanged when not known."""
+        """Code of a zone given as such, as three letters, in English or, of French ones, in French; else unchanged."""
         text = zone.strip()
-        return text.upper() if text.upper() in self._by_zone else zone_names().get(text.lower(), text)
+        if text.upper() in self._by_zone or text.upper() in APART:
+            return text.upper()
+        return CODES.get(fold(text)) or zone_names().get(text.lower(), text)
 
     def _hint(self, zone: str) -> str:
-        words = {**{code.lower(): code for code in self._by_zone}, **zone_names()}
+        if (code := self.normalise(zone)) in APART:
+            return (
+                f": {code} has a grid and a factor of its own, which is not shipped: import ADEME's with "
+                "'veilleuse factors import FILE'; the mainland's is never applied there"
+            )
+        words = {**{code.lower(): code for code in self._by_zone}, **zone_names(), **CODES}
         near = get_close_matches(zone.strip().lower(), list(words), n=4, cutoff=0.5)
         codes = list(dict.fromkeys(words[word] for word in near))
         known = (
@@ -83,12 +95,67 @@ class FactorBook:
         return f": the nearest are {', '.join(codes)}" if codes else known
 
 
+def _require_origin(factor: Factor) -> None:
+    """Raises ConfigurationError: no figure without its origin."""
+    missing = [word for word in ("licence", "source") if not getattr(factor, word).strip()]
+    if missing:
+        raise ConfigurationError(
+            f"factor {factor.factor_id} has no {' and no '.join(missing)}: add it, a factor without origin is not loaded"
+        )
+
+
+class _Merged:
+    """A shipped source with the versions that were imported into it: of one name, the imported one is in force."""
+
+    def __init__(self, source: FactorSource, versions: Iterable[FactorVersion], day: date | None) -> None:
+        self.name = source.name
+        found = {one.factor_id: one for one in source.factors() if known_on(one, day)}
+        found.update((one.factor.factor_id, one.factor) for one in in_force(versions, day).values())
+        self._factors = tuple(found.values())
+
+    def factors(self) -> tuple[Factor, ...]:
+        """Of each name one."""
+        return self._factors
+
+
+def book_of(versions: Iterable[FactorVersion] = (), day: date | None = None) -> FactorBook:
+    """The shipped factors and these imported versions; `day`: as known at its end, UTC (None: now).
+
+    Raises ConfigurationError when a shipped table lacks its licence or cannot be read.
+    """
+    kept = tuple(versions)
+    return FactorBook(_Merged(load(name), kept if name == IMPORTED_INTO else (), day) for name in BUILTIN)
+
+
 @cache
 def factor_book() -> FactorBook:
-    """The built-in factors. Raises ConfigurationError."""
-    return FactorBook(map(load, BUILTIN))
+    """The shipped factors alone. Raises ConfigurationError."""
+    return book_of()
 
 
 def choose(zone: str, year: int) -> ChosenFactor:
-    """`FactorBook.choose` of the built-in factors."""
+    """`FactorBook.choose` of the shipped factors."""
     return factor_book().choose(zone, year)
+
+
+class KnownFactors:
+    """The factors of a data directory, read again after an import. For the thread that may call `versions`."""
+
+    def __init__(self, versions: Callable[[], tuple[FactorVersion, ...]]) -> None:
+        """`versions`: ports.FactorReader.versions."""
+        self._versions = versions
+        self._book: FactorBook | None = None
+
+    def book(self) -> FactorBook:
+        """As they are now. Raises StoreDamaged, ConfigurationError."""
+        if self._book is None:
+            self._book = book_of(self._versions())
+        return self._book
+
+    def choose(self, zone: str, year: int) -> ChosenFactor:
+        """FactorBook.choose."""
+        return self.book().choose(zone, year)
+
+    def forget(self) -> None:
+        """After an import: read them again when next asked."""
+        self._book = None

@@ -14,12 +14,10 @@ from decimal import Decimal
 from functools import cache
 from typing import Final
 
+from veilleuse.collector.factored import INHERITED_UNCERTAINTY_PERCENT
 from veilleuse.collector.ports import Factor
 from veilleuse.collector.tables import load_table
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM
-
-INHERITED_UNCERTAINTY_PERCENT: Final = Decimal(10)
-"""Where the source gives none: METHOD.md §2. Flagged `uncertainty_inherited`."""
 
 SHARES_2022: Final = (
     ("combustion", Decimal("0.650")),
@@ -96,6 +94,14 @@ def zone_names() -> dict[str, str]:
         names[row["iso3"].lower()] = row["iso2"]
         names[row["entity"].lower()] = row["iso2"]
     return names
+
+
+def alpha3_of(zone: str) -> str | None:
+    """ISO 3166-1 alpha-3 of a zone's code; None when it is no country."""
+    return next(
+        (row["iso3"] for row in load_table("electricity_factors_owid_ember").rows if row["iso2"] == zone),
+        None,
+    )
 
 
 def _percent(text: str) -> Decimal:

@@ -1,18 +1,17 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Every seam of the collector and its contract: `core` for the way of the data, `accounts` for the yearly figure."""
+"""Every seam of the collector and its contract: `core` for the way of the data, `factors`, `accounts` for the yearly figure."""
 
+from veilleuse.collector.factored import ChosenFactor, Factor
 from veilleuse.collector.ports.accounts import InventoryReader, PeriodReader
+from veilleuse.collector.ports.admitted import AccountReader, Accounts, BoundedReader
 from veilleuse.collector.ports.core import (
     Authoriser,
     Calendars,
     Calibrations,
-    ChosenFactor,
     Committer,
     Configurations,
     DeriveStore,
-    Factor,
-    FactorSource,
     Forgetting,
     Indicator,
     IngestStore,
@@ -21,9 +20,16 @@ from veilleuse.collector.ports.core import (
     Registry,
     Renewer,
 )
+from veilleuse.collector.ports.factors import FactorReader, Factors, FactorSource
+from veilleuse.collector.ports.intensities import HourReader, Intensities, IntensityReader
+from veilleuse.collector.ports.inventory import InventoryStore
+from veilleuse.collector.ports.months import RollReader, RollStore
 
 __all__ = [
+    "AccountReader",
+    "Accounts",
     "Authoriser",
+    "BoundedReader",
     "Calendars",
     "Calibrations",
     "ChosenFactor",
@@ -31,14 +37,22 @@ __all__ = [
     "Configurations",
     "DeriveStore",
     "Factor",
+    "FactorReader",
     "FactorSource",
+    "Factors",
     "Forgetting",
+    "HourReader",
     "Indicator",
     "IngestStore",
+    "Intensities",
+    "IntensityReader",
     "InventoryReader",
+    "InventoryStore",
     "MeteringStore",
     "PeriodReader",
     "Reader",
     "Registry",
     "Renewer",
+    "RollReader",
+    "RollStore",
 ]

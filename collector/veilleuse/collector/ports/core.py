@@ -1,14 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The seams of the way of the data: ingest, derive, registry, readers, factors, indicators."""
+"""The seams of the way of the data: ingest, derive, registry, readers, indicators."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from typing import Protocol, TypeVar
 
 from veilleuse.collector.calibrated import CalibrationBook, Hardware, KeptFit, StoredFit
@@ -227,6 +225,13 @@ class Registry(Protocol):
     def revoke_token(self, token_id: int) -> bool:
         """False when there is no such token."""
 
+    # --- accounts that read over HTTP: what the register has to know of them
+    def revoke_account(self, token_sha256: bytes, day: int) -> bool:
+        """As of a UTC day number; False when there is none with this token, or it had ended."""
+
+    def revoked_accounts(self) -> dict[bytes, int]:
+        """SHA-256 of their tokens → UTC day number."""
+
     # --- certificates
     def insert_certificate(self, certificate: Certificate) -> None: ...
     def trim_certificates(self, host_id: HostId, oldest_generation: int) -> None:
@@ -441,49 +446,6 @@ class Reader(Protocol):
     def dirty_count(self) -> int: ...
     def dirty_span(self) -> tuple[int, int] | None:
         """Numbers of the oldest and the newest mark waiting for derive; they begin again when none was left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Factor:
-    """Grams of CO2e per kWh of one zone over one validity. Source, licence and method are part of it."""
-
-    factor_id: str
-    zone: str
-    valid_from: date
-    valid_to: date
-    """Inclusive."""
-    series: str
-    """annual, smoothed-4y, …"""
-    total_kgco2e_per_kwh: Decimal
-    components: tuple[tuple[str, Decimal], ...]
-    """(combustion | upstream | losses, kgCO2e/kWh); empty when only the total is published."""
-    uncertainty_percent: Decimal
-    """95 % half-width; inherited 10 when the source gives none (then `uncertainty_inherited`)."""
-    uncertainty_inherited: bool
-    source: str
-    published: str
-    licence: str
-    estimated_shares: tuple[tuple[str, Decimal], ...] = ()
-    """(combustion | upstream | losses, share of the total), where the source's other years tell; used without components."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChosenFactor:
-    """A factor as applied to a year."""
-
-    factor: Factor
-    year: int
-    provisional: bool
-    """True when the year's own value is not published yet: the last published one stands in."""
-
-
-class FactorSource(Protocol):
-    """Where factors come from."""
-
-    name: str
-
-    def factors(self) -> Iterable[Factor]:
-        """All it has. Raises ConfigurationError when its table lacks licence metadata or cannot be read."""
 
 
 class Indicator(Protocol):

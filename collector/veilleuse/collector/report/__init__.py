@@ -2,44 +2,148 @@
 # SPDX-License-Identifier: EUPL-1.2
 """One file per report and one per format; no arithmetic here.
 
-A report is a Document: tables of plain values, None left out. A format turns a Document into text.
+A report is a Document: tables of plain values, None left out. A format turns a Document into bytes. What columns are called,
+in which unit and what they say is in columns.toml, for all formats; docs/decisions/0034.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Final, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, cast
 
-Value: TypeAlias = "str | int | float | bool | Mapping[str, float]"
+from veilleuse.collector.report.plain import plain
+
+Text: TypeAlias = "str | Mapping[str, str]"
+"""For people: one text, or language → text. A plain English one is put into French by locale/fr.toml, if it is there."""
+Value: TypeAlias = "str | int | float | bool | Mapping[str, float | str | Mapping[str, str]]"
 Row: TypeAlias = Mapping[str, Value]
+Head: TypeAlias = Mapping[str, "Value | Sequence[str] | None"]
+
+SHOWN: Final = "shown"
+"""Key of a row that is no column: column → Text, the figure as people read it, rounded once by the account.
+
+HTML and PDF show it in place of the number; CSV, JSON and XLSX hold the number unrounded and leave this out."""
+LANGUAGES: Final = ("fr", "en")
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawing of one table, as it is: one row a category. Nothing is summed for it."""
+
+    kind: Literal["bar", "stacked", "line"]
+    """Bars side by side, bars on top of each other, or a line over periods."""
+    table: str
+    """One of the document's tables; short: 40 rows can still be read."""
+    category: str
+    """Its column of names or periods."""
+    values: tuple[str, ...]
+    """Its columns of numbers, all of one unit; at most 8."""
+    title: Text
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """A report, ready to be written."""
 
-    head: Mapping[str, Value | Sequence[str] | None]
-    """What was asked, of what, when."""
+    head: Head
+    """What was asked, of what, when; `kind` names the report."""
     columns: tuple[str, ...]
     """Order of the columns of the tabular formats."""
     tables: Mapping[str, Sequence[Row]]
-    """rows, totals, memo …; a row lacks what does not exist."""
+    """rows, totals, memo …; a row lacks what does not exist, and may have SHOWN."""
     tabular: tuple[str, ...]
     """The tables a tabular format writes, one after the other."""
-    assumptions: tuple[str, ...] = ()
+    assumptions: tuple[Text, ...] = ()
+    method: tuple[Text, ...] = ()
+    """How the figures were made: paragraphs."""
+    charts: tuple[Chart, ...] = ()
+    title: Text | None = None
+    """By default what the locale calls a report of this kind."""
+    titles: Mapping[str, Text] = field(default_factory=dict)
+    """Table → its title; by default the locale's."""
+    language: str = LANGUAGES[0]
+    """Of what is written for people: one of LANGUAGES."""
+
+    def columns_of(self, table: str) -> tuple[str, ...]:
+        """The columns that any row of a table has: in the document's order, then in that of their appearance."""
+        rows = self.tables[table]
+        present = dict.fromkeys(name for row in rows for name in row if name != SHOWN)
+        known = [name for name in self.columns if name in present]
+        return (*known, *(name for name in present if name not in set(known)))
 
 
 FORMATS: Final[Mapping[str, str]] = {
     "csv": "veilleuse.collector.report.csv:render",
+    "xlsx": "veilleuse.collector.report.xlsx:render",
     "json": "veilleuse.collector.report.json:render",
+    "html": "veilleuse.collector.report.html:render",
+    "pdf": "veilleuse.collector.report.pdf:render",
 }
-"""Format → function (Document → text); nothing is imported until chosen."""
+"""Format → function (Document → bytes); nothing is imported until chosen."""
+MEDIA_TYPES: Final[Mapping[str, str]] = {
+    "csv": "text/csv; charset=utf-8; header=present",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "json": "application/json",
+    "html": "text/html; charset=utf-8",
+    "pdf": "application/pdf",
+}
+BINARY: Final = frozenset({"xlsx", "pdf"})
+"""Formats that a terminal cannot show."""
 
 
-def renderer(name: str) -> Callable[[Document], str]:
-    """The function of a format. Raises KeyError."""
+def renderer(name: str) -> Callable[[Document], bytes]:
+    """The function of a format: the same clean texts for all (PROMISES.md S14-S16). Raises KeyError.
+
+    The function raises UsageError when a format cannot be had here, or cannot hold so much.
+    """
     module, _, function = FORMATS[name].partition(":")
-    found = getattr(import_module(module), function)
-    return cast("Callable[[Document], str]", found)  # the table above is ours; tests hold it
+    found = cast(  # the table above is ours; tests hold it
+        "Callable[[Document], bytes]", getattr(import_module(module), function)
+    )
+    return lambda document: found(cleaned(document))
+
+
+def cleaned(document: Document) -> Document:
+    """The same document with every text made plain: no control, bidi or unencodable character, none endless."""
+    return Document(
+        head={name: _clean(value) for name, value in document.head.items()},
+        columns=document.columns,
+        tables={plain(table): [_clean_row(row) for row in rows] for table, rows in document.tables.items()},
+        tabular=tuple(map(plain, document.tabular)),
+        assumptions=tuple(map(_clean_text, document.assumptions)),
+        method=tuple(map(_clean_text, document.method)),
+        charts=document.charts,
+        title=None if document.title is None else _clean_text(document.title),
+        titles={plain(table): _clean_text(text) for table, text in document.titles.items()},
+        language=document.language,
+    )
+
+
+def _clean_row(row: Row) -> Row:
+    return {name: _clean_value(value) for name, value in row.items()}
+
+
+def _clean(value: Value | Sequence[str] | None) -> Value | Sequence[str] | None:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(one) for one in value]
+    return None if value is None else _clean_value(value)
+
+
+def _clean_value(value: Value) -> Value:
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return {plain(name): _clean_inner(one) for name, one in value.items()}
+    return value
+
+
+def _clean_inner(value: float | str | Mapping[str, str]) -> float | str | Mapping[str, str]:
+    return value if isinstance(value, (int, float)) else _clean_text(value)
+
+
+def _clean_text(text: Text) -> Text:
+    if isinstance(text, str):
+        return plain(text, whole=True)
+    return {language: plain(one, whole=True) for language, one in text.items()}

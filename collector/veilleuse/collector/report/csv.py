@@ -12,12 +12,12 @@ from typing import Final
 
 from veilleuse.collector.report import Document, Value
 
-_FORMULA: Final = re.compile(r"(^|[;,|\t\r\n])(\s*[=+\-@])|^(?=[\t\r])")
+_FORMULA: Final = re.compile(r"(^|[;,|\t\r\n])(\s*[=+\-@＝＋－＠])|^(?=[\t\r])")
 """Where a spreadsheet may begin a formula: a cell's start, or after what another country's spreadsheet takes for a border
-of cells (a French one cuts at `;`, and knows no quotes within a cell)."""
+of cells (a French one cuts at `;`, and knows no quotes within a cell). The wide forms are signs to East Asian ones."""
 
 
-def render(document: Document) -> str:
+def render(document: Document) -> bytes:
     """All tabular tables in one, with the columns any row has; a value that does not exist is an empty cell."""
     rows = [row for name in document.tabular for row in document.tables[name]]
     columns = [column for column in document.columns if any(column in row for row in rows)]
@@ -25,7 +25,7 @@ def render(document: Document) -> str:
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(columns or document.columns)
     writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
-    return text.getvalue()
+    return text.getvalue().encode()
 
 
 def cell(value: Value | None) -> str:
@@ -37,5 +37,5 @@ def cell(value: Value | None) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, Mapping):
-        return ";".join(f"{name}={share!r}" for name, share in value.items())
+        value = ";".join(f"{name}={share!r}" for name, share in value.items())
     return _FORMULA.sub(r"\1'\2", value)

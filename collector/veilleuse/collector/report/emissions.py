@@ -1,14 +1,15 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The emissions report: a statement as a Document, with METHOD.md §7's column names."""
+"""The emissions report: a statement as a Document, with METHOD.md §7's column names, in its order."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeAlias
 
 from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
-from veilleuse.collector.report import Document, Row, Value
+from veilleuse.collector.report import SHOWN, Chart, Document, Head, Row, Text
 
 COLUMNS: Final = tuple(column.name for column in dataclasses.fields(EmissionsRow))
 FIRST_COLUMNS: Final = (
@@ -19,52 +20,90 @@ FIRST_COLUMNS: Final = (
     "zone",
     "population",
     "device_class",
+    "power_context",
     "level",
     "n",
+    "n_fleet",
 )
+Texts: TypeAlias = Mapping[str, Mapping[str, str]]
+"""Column → language → text."""
+_ORDER: Final = (*FIRST_COLUMNS, *(name for name in COLUMNS if name not in FIRST_COLUMNS))
+MOST_BARS: Final = 40
 ASSUMPTIONS: Final = (
     "Use phase only, location-based, official ledger: one factor per zone and year; not additive to another energy line.",
     "Periods are half-open: period_to is the day after the last; a machine's days are the civil days of its site.",
-    "Energy at the socket by the best method available; kwh_total = measured + modelled, exactly, in millijoules.",
+    "Energy at the socket by the best method available.",
+    "kwh_total = measured + modelled + imputed + extrapolated, exactly, in millijoules.",
     "kwh_measured = metered + battery + counter_calibrated; kwh_modelled = every other method.",
+    "Imputed: short silences of a machine, from its own other days.",
+    "Extrapolated: machines and days of the fleet that nobody measured, from measured ones of their class, place and day type.",
+    "The fleet is the inventory's, machine-day by machine-day; without an inventory it is the machines that enrolled.",
     "Virtual machines are a memo line: the host that runs them carries their energy.",
-    "Coverage is observed over enrolled machine time, from the day of enrolment to the end of the period or to now.",
-    "Intervals hold the model's uncertainty (common to all that rests on the priors of a device class) and the factor's.",
-    "Nothing is extrapolated to machines without an agent.",
+    "Coverage is observed over fleet machine-time, up to today.",
+    "95 % intervals on the log scale hold sampling, models and, for emissions, the factor, which enters once, on the sum.",
     "Publish one grouping of a period: two of them can be subtracted, and show fewer machines than k.",
 )
 
 
-def document(statement: EmissionsStatement, head: dict[str, Value | list[str] | None]) -> Document:
-    """The report of a statement; `head` says what was asked."""
-    notes = list(ASSUMPTIONS)
-    if any(row.apportioned for row in (*statement.rows, *statement.memo)):
-        notes.append(
-            "Weeks were shared between their days in proportion to the calendar's open time (apportioned)."
-        )
-    if any(row.provisional for row in (*statement.rows, *statement.memo)):
-        notes.append(
-            "A factor is provisional: the year's own is not published, the last published one stands in."
-        )
-    if statement.withheld:
-        notes.append("Some populations are too small to be shown and are in no row or total (withheld).")
+def document(statement: EmissionsStatement, head: Head, shown: Iterable[Texts] = ()) -> Document:
+    """The report of a statement; `head` says what was asked; `shown`: for each row, total and memo in order, its texts for people."""
+    texts = iter(shown)
+    rows, totals, memo = (
+        [_row(row, next(texts, None)) for row in part]
+        for part in (statement.rows, statement.totals, statement.memo)
+    )
     return Document(
         head={"kind": "emissions", "ledger": "official", **head},
-        columns=(*FIRST_COLUMNS, *(name for name in COLUMNS if name not in FIRST_COLUMNS)),
+        columns=_ORDER,
         tables={
-            "rows": [_row(row) for row in statement.rows],
-            "totals": [_row(row) for row in statement.totals],
-            "memo": [_row(row) for row in statement.memo],
+            "rows": rows,
+            "totals": totals,
+            "memo": memo,
             "factors": list(statement.factors),
             "withheld": list(statement.withheld),
         },
         tabular=("rows", "totals", "memo"),
-        assumptions=tuple(notes),
+        assumptions=tuple(_notes(statement)),
+        charts=tuple(_charts(rows, totals)),
     )
 
 
-def _row(row: EmissionsRow) -> Row:
+def _notes(statement: EmissionsStatement) -> Iterable[Text]:
+    yield from ASSUMPTIONS
+    every = (*statement.rows, *statement.totals, *statement.memo)
+    if any(row.apportioned for row in every):
+        yield "Weeks were shared between their days in proportion to the calendar's open time (apportioned)."
+    if any(row.provisional for row in every):
+        yield "A factor is provisional: the year's own is not published, the last published one stands in."
+    if any(row.estimated for row in every):
+        yield "Above 20 % of a figure is imputed: it is estimated."
+    if any(row.representativeness == "not demonstrated" for row in every):
+        yield "The roll-out was not random: that measured machines stand for the others is not demonstrated."
+    if any(row.energy_millijoules is None for row in statement.rows):
+        yield "Some rows have machines and no energy: none of their class was measured, and nothing stands in for it."
+    if len({row.get("factor_series") for row in statement.factors}) > 1:
+        yield "Factors of several series: a change between them is the factor and ADEME's method together."
+    if any(row.fleet_effect_kwh is not None for row in every):
+        yield (
+            "The change from the year before is told by fleet, mix of classes, hours in state and watts in state, in that order;"
+            " the factor's effect stands apart."
+        )
+    if statement.withheld:
+        yield "Some populations are too small to be shown and are in no row or total (withheld)."
+
+
+def _charts(rows: list[Row], totals: list[Row]) -> Iterable[Chart]:
+    """Where they can be read: bars of a period's rows, a line over periods."""
+    if len(totals) > 1:
+        yield Chart("line", "totals", "period_from", ("kwh_total",), "Energy over the periods")
+    elif 1 < len(rows) <= MOST_BARS:
+        for name, title in (("entity", "Energy by entity"), ("device_class", "Energy by device class")):
+            values = [row.get(name) for row in rows]
+            if None not in values and len(set(values)) == len(rows):
+                yield Chart("bar", "rows", name, ("kwh_total",), title)
+
+
+def _row(row: EmissionsRow, shown: Texts | None) -> Row:
     """What exists of it, in the columns' order."""
-    values = {name: getattr(row, name) for name in COLUMNS}
-    order = (*FIRST_COLUMNS, *(name for name in COLUMNS if name not in FIRST_COLUMNS))
-    return {name: values[name] for name in order if values[name] is not None}
+    made = {name: value for name in _ORDER if (value := getattr(row, name)) is not None}
+    return {**made, SHOWN: dict(shown)} if shown else made

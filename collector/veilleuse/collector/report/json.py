@@ -5,15 +5,25 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from veilleuse.collector.report import Document
+from veilleuse.collector.report import SHOWN, Document, Text
 
 
-def render(document: Document) -> str:
-    """`{"report": …, "rows": […], "totals": […], "memo": […], …, "assumptions": […]}`."""
-    whole = {
+def render(document: Document) -> bytes:
+    """`{"report": …, "rows": […], "totals": […], "memo": […], …, "assumptions": […]}`, UTF-8."""
+    whole: dict[str, Any] = {
         "report": {name: value for name, value in document.head.items() if value is not None},
-        **{name: list(rows) for name, rows in document.tables.items()},
-        "assumptions": list(document.assumptions),
+        **{
+            name: [{column: value for column, value in row.items() if column != SHOWN} for row in rows]
+            for name, rows in document.tables.items()
+        },
+        "assumptions": [_in_one(text, document.language) for text in document.assumptions],
     }
-    return json.dumps(whole, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    if document.method:
+        whole["method"] = [_in_one(text, document.language) for text in document.method]
+    return (json.dumps(whole, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _in_one(text: Text, language: str) -> str:
+    return text if isinstance(text, str) else text.get(language, next(iter(text.values()), ""))

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import uvicorn
@@ -22,6 +23,7 @@ from veilleuse.collector.version import product_version
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door, open_door
 from veilleuse.collector.web.bound import series_bound
+from veilleuse.collector.web.desk import open_desk
 from veilleuse.collector.web.look import Outlook
 from veilleuse.collector.web.server import HastyProtocol, QuietServer
 
@@ -66,8 +68,10 @@ def _overrides(options: argparse.Namespace) -> dict[str, str]:
 def _serve(settings: CollectorSettings, door: Door) -> int:
     configure(settings)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its life cycle is ours to tell
-    reader = SqliteReader(settings.data_dir)
-    try:
+    with ExitStack() as cleanup:
+        reader = SqliteReader(settings.data_dir)
+        cleanup.callback(reader.close)
+        desk, admission = open_desk(settings, door, product_version(), cleanup)
         outlook = Outlook(reader, settings)
         bound = series_bound(outlook.look().fleet)
         listener = _listen(door)
@@ -75,7 +79,7 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
         log.info("web ready", extra={"host": host, "port": port, "series_bound": bound})
         server = QuietServer(
             uvicorn.Config(
-                make_app(outlook, settings, door, product_version()),
+                make_app(outlook, settings, door, product_version(), desk, admission),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -92,8 +96,6 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
             signal.signal(number, lambda *_: None)
         server.run(sockets=[listener])
         return 0 if server.started else 1
-    finally:
-        reader.close()
 
 
 def _listen(door: Door) -> socket.socket:

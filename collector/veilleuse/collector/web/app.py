@@ -33,13 +33,17 @@ from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import CONTENT_TYPE, render_registry
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.api.handlers import Desk
+from veilleuse.collector.web.api_page import api_page, api_words
 from veilleuse.collector.web.auth import Door
 from veilleuse.collector.web.bound import series_bound
 from veilleuse.collector.web.gate import ErrorPage, Gate
 from veilleuse.collector.web.look import Look, Outlook
 from veilleuse.collector.web.metrics import fleet_exposition, hosts_exposition
 from veilleuse.collector.web.pages import first_page
-from veilleuse.collector.web.words import Words, choose_language, words
+from veilleuse.collector.web.problems import of_status
+from veilleuse.collector.web.tokens import Admission
+from veilleuse.collector.web.words import Words, choose_language
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +67,15 @@ class Outlets:
         return await asyncio.get_running_loop().run_in_executor(self.reading, self.outlook.look)
 
 
-def make_app(outlook: Outlook, settings: CollectorSettings, door: Door, version: str) -> ASGIApp:
-    """The whole application, closed by `door`."""
+def make_app(
+    outlook: Outlook,
+    settings: CollectorSettings,
+    door: Door,
+    version: str,
+    desk: Desk | None = None,
+    admission: Admission | None = None,
+) -> ASGIApp:
+    """The whole application, closed by `door` and by `admission`'s accounts. `desk` None: without /api."""
     disable_created_metrics()  # type: ignore[no-untyped-call]  # the client leaves it untyped
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -85,6 +96,8 @@ def make_app(outlook: Outlook, settings: CollectorSettings, door: Door, version:
     ]
     if settings.http.hosts_metrics:
         routes.append(Route("/metrics/hosts", _hosts_metrics(outlets)))
+    if desk is not None:
+        routes += [Route("/api", _api(outlets)), *desk.routes()]
     app = Starlette(
         routes=routes,
         exception_handlers={
@@ -94,7 +107,7 @@ def make_app(outlook: Outlook, settings: CollectorSettings, door: Door, version:
         },
     )
     durations = Summary(c.HTTP_DURATION.name, c.HTTP_DURATION.help, c.HTTP_DURATION.labels, registry=registry)
-    return Gate(app, door, durations, _error_page(outlets))
+    return Gate(app, door, durations, _error_page(outlets), admission)
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -115,6 +128,15 @@ def _first(outlets: Outlets) -> Handler:
         )
 
     return first
+
+
+def _api(outlets: Outlets) -> Handler:
+    async def api(request: Request) -> Response:
+        """What programs may ask, in words."""
+        w = _words(request)
+        return _html(outlets, "api.html", w, page=api_page(w), here="/api", k=outlets.settings.reporting.k_anonymity)
+
+    return api
 
 
 def _metrics(outlets: Outlets) -> Handler:
@@ -180,7 +202,7 @@ def _templates() -> Environment:
 
 def _words(request: Request) -> Words:
     accept = request.headers.get("accept-language", "")
-    return words(choose_language(request.query_params.get("lang"), accept))
+    return api_words(choose_language(request.query_params.get("lang"), accept))
 
 
 def _html(outlets: Outlets, template: str, w: Words, code: int = 200, **values: object) -> Response:
@@ -196,9 +218,11 @@ def _html(outlets: Outlets, template: str, w: Words, code: int = 200, **values: 
 def _error_page(outlets: Outlets) -> ErrorPage:
     def page(request: Request, code: int) -> Response:
         w = _words(request)
-        key = f"error.{code}" if w.has(f"error.{code}") else "error.400"
+        if request.url.path.startswith("/api/"):
+            return of_status(code).response(request.url.path)
+        key = next((key for key in (f"error.{code}", f"api.error_{code}") if w.has(key)), "error.400")
         if request.url.path.startswith("/metrics"):
-            return PlainTextResponse(words("en")(key) + "\n", code)
+            return PlainTextResponse(api_words("en")(key) + "\n", code)
         return _html(outlets, "error.html", w, code, text=w(key))
 
     return page

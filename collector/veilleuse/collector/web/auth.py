@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Who may read: anyone on loopback, elsewhere whoever holds the token of `http.metrics_token_file`."""
+"""The door: open on loopback, elsewhere for whoever holds the token of `http.metrics_token_file`. Accounts: `tokens`."""
 
 from __future__ import annotations
 
@@ -36,13 +36,12 @@ class Door:
 
     def admits(self, authorization: str | None) -> bool:
         """True without a token, or with it as a bearer token or as the password of Basic (what browsers can send)."""
-        if self.token is None:
-            return True
-        scheme, _, rest = (authorization or "").partition(" ")
-        given = rest.strip() if scheme.lower() == "bearer" else None
-        if scheme.lower() == "basic":
-            given = _password(rest.strip())
-        return given is not None and hmac.compare_digest(given.encode(), self.token.encode())
+        given = secret_of(authorization)
+        return self.token is None or (given is not None and self.opens_to(given))
+
+    def opens_to(self, secret: str) -> bool:
+        """Whether there is a token, and it is this one."""
+        return self.token is not None and hmac.compare_digest(secret.encode(), self.token.encode())
 
     def knows_host(self, host_header: str) -> bool:
         """On loopback only loopback names: a foreign page cannot read ours through a name it points here."""
@@ -77,6 +76,14 @@ def read_token(path: Path) -> str:
             "make one with 'openssl rand -hex 32'"
         )
     return token
+
+
+def secret_of(authorization: str | None) -> str | None:
+    """The bearer token, or the password of Basic, that came along; None without any."""
+    scheme, _, rest = (authorization or "").partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip() or None
+    return _password(rest.strip()) if scheme.lower() == "basic" else None
 
 
 def is_loopback(host: str) -> bool:

@@ -19,8 +19,8 @@ from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 PROCESS_SERIES: Final = 48
 """process_* and python_* of the Prometheus client: one process, three generations of its garbage collector."""
-ROUTES, CODES = 6, 12
-"""Of the pages, `other` among them; and the status codes they answer."""
+ROUTES, CODES = 13, 16
+"""Of all there are, `other` among them; and the status codes they answer."""
 
 _VALUES: Final = {
     "method": len(Method) + 1,  # mixed

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What stands before every route: the Host header and the token; and after it: the security headers and the duration."""
+"""What stands before every route: the Host header and who may pass; and after it: the security headers and the duration."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Final
@@ -15,13 +16,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.roles import GUARDS, NOWHERE, STATE, UNNAMED, Guard
+from veilleuse.collector.web.tokens import Admission
+
+log = logging.getLogger(__name__)
 
 MOST_AT_ONCE: Final = 128
 """Requests answered at the same time; the next ones are told to come back. Silent connections do not count."""
-OPEN_ROUTES: Final = frozenset({"/healthz"})
-"""Answered without a token: it says ok or not, nothing else."""
 HEADERS: Final = (
     (
         b"content-security-policy",
@@ -43,11 +47,20 @@ ErrorPage = Callable[[Request, int], Response]
 
 
 class Gate:
-    """Before every route: the Host header, the token; after it: the security headers and the duration."""
+    """Before every route: the Host header, who may pass; after it: the security headers and the duration."""
 
-    def __init__(self, app: Starlette, door: Door, durations: Summary, page: ErrorPage) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        door: Door,
+        durations: Summary,
+        page: ErrorPage,
+        admission: Admission | None = None,
+    ) -> None:
+        """`admission` None: there are no accounts."""
         self._app = app
         self._door = door
+        self._admission = admission or Admission(door)
         self._durations = durations
         self._page = page
         self._running = 0
@@ -66,24 +79,43 @@ class Gate:
                 message["headers"] = [*message.get("headers", []), *HEADERS]
             await send(message)
 
-        refused = self._refuse(Request(scope))
+        busy = self._running >= MOST_AT_ONCE
         self._running += 1
         try:
+            refused = self._busy(Request(scope)) if busy else await self._refuse(Request(scope))
             await (refused or self._app)(scope, receive, send_with_headers)
         finally:
             self._running -= 1
             route = self._route(scope["path"])
             self._durations.labels(route, str(status)).observe(time.perf_counter() - began)
 
-    def _refuse(self, request: Request) -> Response | None:
-        if self._running >= MOST_AT_ONCE:
-            response = self._page(request, 503)
-            response.headers["retry-after"] = "5"
-            return response
+    def _busy(self, request: Request) -> Response:
+        response = self._page(request, 503)
+        response.headers["retry-after"] = "5"
+        return response
+
+    async def _refuse(self, request: Request) -> Response | None:
+        """None: they may pass."""
         if not self._door.knows_host(request.headers.get("host", "")):
             return self._page(request, 400)
-        if request.url.path in OPEN_ROUTES or self._door.admits(request.headers.get("authorization")):
+        route = self._route(request.url.path)
+        guard = NOWHERE if route == c.OTHER else GUARDS.get(route, UNNAMED)
+        if guard is Guard.OPEN:
             return None
+        try:
+            caller = await self._admission.caller(request)
+        except CollectorError as error:
+            log.error("accounts unreadable", extra={"reason": str(error)})
+            return self._page(request, 503)
+        request.scope.setdefault("state", {})[STATE] = caller
+        if caller.may(guard):
+            return None
+        if caller.account is not None:
+            return self._page(request, 403)
+        if caller.wrong_token and not self._admission.has_tries_left(request):
+            response = self._page(request, 429)
+            response.headers["retry-after"] = "60"
+            return response
         response = self._page(request, 401)
         for challenge in ('Basic realm="veilleuse", charset="UTF-8"', "Bearer"):
             response.headers.append("www-authenticate", challenge)

@@ -7,12 +7,14 @@ A chart never stands alone: the page puts a table with the same numbers beside i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from markupsafe import Markup, escape
+
+from veilleuse.collector.drawing import Series, nice_ticks
+
+__all__ = ["Series", "columns", "nice_ticks", "shares"]
 
 WIDTH: Final = 720
 HEIGHT: Final = 290
@@ -27,19 +29,6 @@ LABEL: Final = 30
 """Room for the label above a bar: its text is larger on narrow screens."""
 COLOURS: Final = 8
 """Classes c0 to c7 of the style sheet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One colour of a chart."""
-
-    name: str
-    values: tuple[float | None, ...]
-    """One per label; None = not known, nothing is drawn."""
-    colour: int
-    """0 to 7."""
-    hatched: bool = False
-    """Drawn with stripes: modelled, not measured."""
 
 
 def columns(
@@ -101,16 +90,6 @@ def shares(identifier: str, title: str, labels: Sequence[str], series: Sequence[
             x += width
     parts.append("</svg>")
     return Markup("".join(parts))
-
-
-def nice_ticks(maximum: float, count: int = 4) -> list[float]:
-    """0 to at least `maximum` in round steps (1, 2, 2.5 or 5 × 10ⁿ); 0 to 1 when there is nothing."""
-    if not (math.isfinite(maximum) and maximum > 0):
-        return [0.0, 1.0]
-    raw = maximum / count
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))
-    return [step * i for i in range(math.ceil(maximum / step - 1e-9) + 1)]
 
 
 def _open(identifier: str, title: str, height: int) -> str:

@@ -25,6 +25,7 @@ from veilleuse.collector.cli.doctor.fleet import (
     check_work,
 )
 from veilleuse.collector.cli.doctor.place import check_directory, check_disk, check_forecast, check_sqlite
+from veilleuse.collector.cli.doctor.retention import check_retention
 from veilleuse.collector.cli.doctor.service import check_service
 from veilleuse.collector.cli.shared import (
     APP,
@@ -54,6 +55,7 @@ INSIDE: Final[tuple[Check, ...]] = (
     check_forecast,
     check_backup,
     check_work,
+    check_retention,
     check_clock,
     check_balance,
     check_versions,

@@ -13,6 +13,7 @@ from typing import Final
 
 from veilleuse.collector import settings
 from veilleuse.collector.errors import CollectorError, DataDirectoryError
+from veilleuse.collector.store.sqlite.accounts import SqliteAccounts
 from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
 from veilleuse.collector.store.sqlite.calibrations import SqliteCalibrations
 from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
@@ -31,15 +32,29 @@ from veilleuse.collector.store.sqlite.directory import (
     Reserve,
     make_directory,
 )
+from veilleuse.collector.store.sqlite.factors import SqliteFactors, SqliteFactorsReader
 from veilleuse.collector.store.sqlite.forgetting import SqliteForgetting
 from veilleuse.collector.store.sqlite.gaps import fill
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
+from veilleuse.collector.store.sqlite.intensities import SqliteIntensities
+from veilleuse.collector.store.sqlite.inventory import SqliteInventory, SqliteInventoryReader
 from veilleuse.collector.store.sqlite.metering import SqliteMetering
 from veilleuse.collector.store.sqlite.migrations import migrate
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry
+from veilleuse.collector.store.sqlite.rolls import SqliteRolls
+from veilleuse.collector.store.sqlite.stale import StaleMonths
 
-__all__ = ["DirectoryLock", "SqliteReader", "SqliteStore", "create_store", "make_directory", "open_store"]
+__all__ = [
+    "DirectoryLock",
+    "SqliteFactorsReader",
+    "SqliteInventoryReader",
+    "SqliteReader",
+    "SqliteStore",
+    "create_store",
+    "make_directory",
+    "open_store",
+]
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +77,22 @@ class SqliteStore:
                 _check_sound(database)
                 migrate(database, kind)
             fill(self.data)
+            stale = StaleMonths(self.data)
             self.ingest = SqliteIngest(
-                self.data, Reserve(directory, limits.free_bytes_minimum, limits.free_ratio_minimum)
+                self.data, Reserve(directory, limits.free_bytes_minimum, limits.free_ratio_minimum), stale
             )
             self.registry = SqliteRegistry(self.data, self.identity)
-            self.derive = SqliteDerive(self.data)
+            self.derive = SqliteDerive(self.data, stale)
+            self.rolls = SqliteRolls(self.data, stale)
             self.forgetting = SqliteForgetting(self.data, self.identity)
             self.configurations = SqliteConfigurations(self.data)
             self.calendars = SqliteCalendars(self.data)
             self.calibrations = SqliteCalibrations(self.data)
             self.metering = SqliteMetering(self.data)
+            self.factors = SqliteFactors(self.data)
+            self.intensities = SqliteIntensities(self.data)
+            self.inventory = SqliteInventory(self.data, self.identity)
+            self.accounts = SqliteAccounts(self.data)
             try:
                 self.kind = self.registry.data_kind()
             except (sqlite3.Error, ValueError) as error:  # no meta table, or nonsense in it

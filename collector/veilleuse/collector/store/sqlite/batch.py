@@ -13,6 +13,7 @@ from veilleuse.collector.codec import number
 from veilleuse.collector.model import Cell, DecodedRecord, HostId, Point, RecordPeriod
 from veilleuse.collector.store.sqlite.bounds import HostUnits
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.stale import StaleMonths
 from veilleuse.wire.limits import BUCKETS, CELL_BUCKETS, CELL_SUMS, DISPLAY_BUCKETS
 from veilleuse.wire.vocabulary import Band, State, Supply
 
@@ -119,8 +120,11 @@ class Points:
 class Batch:
     """What a group adds. `flush` writes it into the open transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, points: Points, units: HostUnits) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, points: Points, units: HostUnits, stale: StaleMonths
+    ) -> None:
         self._connection = connection
+        self._stale = stale
         self._points = points
         self._units_of = units
         self._clear()
@@ -134,7 +138,7 @@ class Batch:
         bucket: int,
         keys: tuple[tuple[int, int], ...],
     ) -> None:
-        """A record, its sums under each of `keys` (grain, start), its sensor gaps and its dirty mark."""
+        """A record, its sums under each of `keys` (grain, start; the day or week last), its sensor gaps, its dirty and stale marks."""
         grain = int(period.grain)
         self._records.append(
             (
@@ -166,6 +170,7 @@ class Batch:
         for reason, _source, milliseconds in record.sensor_gaps:
             _add(self._gaps, (host_id, number(reason)), 0, milliseconds)
         self._dirty.add((host_id, grain, bucket))
+        self._days.add((host_id, keys[-1]))
 
     def _rarely(
         self,
@@ -243,6 +248,7 @@ class Batch:
             many(_STATE, [(*key, milliseconds) for key, milliseconds in self._states.items()])
         if self._dirty:
             many(_DIRTY, self._dirty)
+            self._stale.mark(self._days)
         if self._marks:
             many(_MARK, self._marks)
         self._clear()
@@ -276,6 +282,7 @@ class Batch:
         self._host_points: list[tuple[int, int]] = []
         self._states: defaultdict[tuple[int, int], int] = defaultdict(int)
         self._dirty: set[_Key] = set()
+        self._days: set[tuple[HostId, tuple[int, int]]] = set()
         self._marks: list[tuple[int, bytes, int]] = []
 
 

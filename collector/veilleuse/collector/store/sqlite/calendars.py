@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Collection, Sequence
 from datetime import date
 from typing import Any
 
 from veilleuse.collector.model import Site
 from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.stale import mark_kept
 from veilleuse.collector.timetable import CalendarVersion, Declaration, SchoolPeriod, SchoolZone
 from veilleuse.wire.bands import Calendar, CalendarError
 
@@ -38,6 +40,7 @@ class SqliteCalendars:
     def put(self, site: str, versions: Sequence[CalendarVersion]) -> None:
         """All of a site's, in place of what was there. The caller puts the last one into the site."""
         with self._data.transaction() as connection:
+            mark_kept(connection, site, self._changed_from(site, versions), date.max.toordinal())
             connection.execute("DELETE FROM calendars WHERE site = ?", (site,))
             connection.executemany(
                 "INSERT INTO calendars (site, from_day, calendar_json, declaration_json, year) VALUES (?, ?, ?, ?, ?)",
@@ -75,11 +78,40 @@ class SqliteCalendars:
     def replace_school_periods(self, periods: Sequence[SchoolPeriod]) -> None:
         """All of them, in place of what was there."""
         with self._data.transaction() as connection:
+            self._mark_schools(connection, set(periods) ^ set(self.school_periods()))
             connection.execute("DELETE FROM school_holidays")
             connection.executemany(
                 "INSERT INTO school_holidays (zone, first_day, last_day, name) VALUES (?, ?, ?, ?)",
                 [(one.zone.value, one.first.toordinal(), one.last.toordinal(), one.name) for one in periods],
             )
+
+    def _changed_from(self, site: str, versions: Sequence[CalendarVersion]) -> int:
+        """The first day that the new versions may say something else of than the stored ones, as text; day numbers."""
+        rows = self._data.connection.execute(
+            "SELECT from_day, calendar_json, coalesce(declaration_json, '') FROM calendars WHERE site = ?",
+            (site,),
+        )
+        new = {
+            (
+                version.from_day.toordinal(),
+                version.calendar.to_json(),
+                "" if version.declaration is None else version.declaration.to_json(),
+            )
+            for version in versions
+        }
+        return min((from_day for from_day, *_ in new ^ set(rows)), default=date.max.toordinal())
+
+    def _mark_schools(self, connection: sqlite3.Connection, changed: Collection[SchoolPeriod]) -> None:
+        """The months of the sites that follow a zone whose holidays change."""
+        rows = connection.execute(
+            "SELECT site, declaration_json FROM calendars WHERE declaration_json IS NOT NULL"
+        )
+        zones = {(site, Declaration.from_json(text).school_zone) for site, text in rows.fetchall()}
+        for zone in {period.zone for period in changed}:
+            mine = [period for period in changed if period.zone is zone]
+            first, last = min(one.first for one in mine), max(one.last for one in mine)
+            for site in sorted(site for site, of in zones if of is zone):
+                mark_kept(connection, site, first.toordinal(), last.toordinal())
 
 
 def _version(row: Any) -> CalendarVersion:

@@ -21,6 +21,7 @@ from veilleuse.collector.model import (
 )
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.days import civil_day
+from veilleuse.collector.store.sqlite.stale import StaleMonths
 
 NOT_DERIVABLE: Final = -1
 """records.derived_energy_millijoules of a record from which no energy could be derived; NULL = not yet tried."""
@@ -48,8 +49,9 @@ _LEDGER: Final = (
 class SqliteDerive:
     """Dirty periods in, derived cells and ledger out."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, stale: StaleMonths) -> None:
         self._database = database
+        self._stale = stale
 
     def dirty(self, limit: int) -> tuple[DirtyPeriod, ...]:
         """Oldest marks first."""
@@ -135,8 +137,12 @@ class SqliteDerive:
         connection.executemany(
             _CELL.format(table=table), [(*where, *key, *values) for key, values in new.items()]
         )
+        if old == new:
+            return
         if period.grain is Grain.HOUR:
             self._carry(table, period, old, new)
+        else:
+            self._stale.mark({(period.host_id, where[1:])})
 
     def _carry(
         self, table: str, period: DirtyPeriod, old: dict[_Key, _Values], new: dict[_Key, _Values]
@@ -147,6 +153,7 @@ class SqliteDerive:
             "SELECT time_zone FROM hosts JOIN sites USING (site) WHERE host_id = ?", (period.host_id,)
         ).fetchone()
         day = (period.host_id, int(Grain.DAY), civil_day(ZoneInfo(zone), period.start))
+        self._stale.mark({(period.host_id, day[1:])})
         nothing = (0, 0, 0)
         differences = [
             (*day, *key, *(n - o for n, o in zip(new.get(key, nothing), old.get(key, nothing), strict=True)))

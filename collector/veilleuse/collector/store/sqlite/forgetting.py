@@ -25,11 +25,23 @@ LAST_FORGOTTEN: Final = "last_forgotten_host_id"
 
 _BY_ROW: Final = {
     "dirty": "dirty_id",
+    "stale_months": "month, host_id",
     "derived": "grain, start, host_id, band, state, supply, method",
     "derived_screens": "grain, start, host_id, band, state, supply, method",
     "meter_hours": "meter, start, host_id",
+    "host_months": "month, host_id, day_type, band",
+    "host_years": "year, host_id, day_type, band",
+    "gone_days": "host_id, month, day_type, band",
 }
-_WHOLE: Final = ("gap_sums", "gap_periods", "state_totals", "psys_checks", "meter_shares")
+_WHOLE: Final = (
+    "inventory_decisions",
+    "inventory_doubts",
+    "gap_sums",
+    "gap_periods",
+    "state_totals",
+    "psys_checks",
+    "meter_shares",
+)
 """A few rows a machine."""
 _SEEN_POINTS: Final = (
     "INSERT INTO host_points SELECT DISTINCT host_id, point_id FROM point_sums"
@@ -84,6 +96,7 @@ class SqliteForgetting:
             for table in (*_WHOLE, "host_points", "host_units", "streams", "certificates"):
                 connection.execute(f"DELETE FROM {table} WHERE host_id = :host", of_host)
             connection.execute("UPDATE hosts SET copy_of = NULL WHERE copy_of = :host", of_host)
+            connection.execute("UPDATE inventory_assets SET host_id = NULL WHERE host_id = :host", of_host)
             connection.execute("DELETE FROM hosts WHERE host_id = :host", of_host)
             connection.execute(_HIGHEST, {"key": LAST_FORGOTTEN, **of_host})
             self._forget_names(host, agent_id_sha256)

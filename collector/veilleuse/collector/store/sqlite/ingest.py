@@ -29,6 +29,7 @@ from veilleuse.collector.store.sqlite.days import civil_day
 from veilleuse.collector.store.sqlite.directory import Reserve
 from veilleuse.collector.store.sqlite.gaps import periods_of
 from veilleuse.collector.store.sqlite.periods import Elsewhere, Fullness, bucket_of
+from veilleuse.collector.store.sqlite.stale import StaleMonths
 from veilleuse.collector.validate import Reason
 from veilleuse.wire.chain import chain_start
 
@@ -64,8 +65,11 @@ def _utc_day() -> int:
 class SqliteIngest:
     """Appends pushes. One caller at a time: the writer."""
 
-    def __init__(self, database: Database, reserve: Reserve, today: Callable[[], int] = _utc_day) -> None:
+    def __init__(
+        self, database: Database, reserve: Reserve, stale: StaleMonths, today: Callable[[], int] = _utc_day
+    ) -> None:
         """`today`: day number, UTC."""
+        self._stale = stale
         self._today = today
         self._database = database
         self._reserve = reserve
@@ -134,7 +138,7 @@ class SqliteIngest:
         """True when it is the record's own values that the database refuses; else it is stored."""
         try:
             with self._database.transaction():
-                batch = Batch(self._database.connection, self._points, self._units)
+                batch = Batch(self._database.connection, self._points, self._units, self._stale)
                 self._store(host_id, stream.stream_id, [record], batch)
                 batch.flush()
         except (sqlite3.DataError, OverflowError):
@@ -147,7 +151,7 @@ class SqliteIngest:
 
     def _apply(self, pushes: Sequence[ValidPush]) -> list[AppendOutcome]:
         """Everything of `pushes`, inside the open transaction."""
-        batch = Batch(self._database.connection, self._points, self._units)
+        batch = Batch(self._database.connection, self._points, self._units, self._stale)
         outcomes = []
         hosts: set[HostId] = set()
         for push in pushes:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -39,13 +39,17 @@ from veilleuse.collector.model import (
     SumRow,
     UnitSumRow,
 )
+from veilleuse.collector.ports.months import KeptRows, MonthSource, OldestKept
 from veilleuse.collector.rollout import Rollout
 from veilleuse.collector.store.sqlite.balance import balance
 from veilleuse.collector.store.sqlite.batch import VALUE_COLUMNS
+from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
 from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.host_hours import host_hours
+from veilleuse.collector.store.sqlite.host_periods import PeriodRows
+from veilleuse.collector.store.sqlite.hour_sums import hour_sums, oldest_hours
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.store.sqlite.rows import (
     HOST_COLUMNS,
@@ -54,6 +58,7 @@ from veilleuse.collector.store.sqlite.rows import (
     read_data_kind,
     site_from_row,
 )
+from veilleuse.collector.timetable import CalendarVersion, SchoolPeriod
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import BUCKETS, CELL_SUMS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -209,6 +214,14 @@ class SqliteReader:
         """What attribution asks of one machine: its hours with anything stored that begin in [start, end), Unix ms."""
         return host_hours(self._rows, host_id, start, end)
 
+    def hour_sums(self, labels: Mapping[int, int]) -> Iterator[tuple[HostId, int, EnergySums]]:
+        """(host, label, derived energy) of hours, Unix ms → label: ports.HourReader."""
+        return hour_sums(self._rows, labels)
+
+    def oldest_hours(self) -> dict[HostId, int]:
+        """Oldest hour with energy still kept of each host."""
+        return oldest_hours(self._rows)
+
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Totals since the data directory was made, per key, in key order."""
         rows = self._rows(
@@ -281,6 +294,36 @@ class SqliteReader:
         """Numbers of the oldest and the newest mark waiting for derive; they begin again when none was left."""
         ((oldest, newest),) = self._rows("SELECT min(dirty_id), max(dirty_id) FROM dirty")
         return None if oldest is None else (oldest, newest)
+
+    # --- months and years: ports.RollReader
+
+    def host_ids(self) -> tuple[HostId, ...]:
+        """All, in order."""
+        return tuple(HostId(row[0]) for row in self._rows("SELECT host_id FROM hosts ORDER BY host_id"))
+
+    def kept(self, years: Sequence[int], months: Sequence[date], after: HostId, upto: HostId) -> KeptRows:
+        """Months and years of the hosts after < id ≤ upto, as one state."""
+        return PeriodRows(self._database()).kept(years, months, after, upto)
+
+    def month_source(self, host: Host, site: Site, month: date) -> MonthSource:
+        """What a month of a machine is made of."""
+        return PeriodRows(self._database()).month_source(host, site, month)
+
+    def oldest(self, population: Population, ended_by: date) -> OldestKept:
+        """How old the oldest rows of a population are, and how many months that ended by then are not kept yet."""
+        return PeriodRows(self._database()).oldest(population, ended_by)
+
+    def months_due(self, before: date) -> int:
+        """Months of machines that ended by then (the 1st of one) and are not kept as they are."""
+        return int(self._rows("SELECT count(*) FROM stale_months WHERE month < ?", before.toordinal())[0][0])
+
+    def calendar_versions(self, site: Site) -> tuple[CalendarVersion, ...]:
+        """Calendars.versions."""
+        return SqliteCalendars(self._database()).versions(site)
+
+    def school_periods(self) -> tuple[SchoolPeriod, ...]:
+        """Calendars.school_periods."""
+        return SqliteCalendars(self._database()).school_periods()
 
     def close(self) -> None:
         """Close the connections of all threads."""

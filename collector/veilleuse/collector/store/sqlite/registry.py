@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any, Final
 
+from veilleuse.collector.admitted import day_number, first_moment
 from veilleuse.collector.codec import POPULATIONS, number
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.holders import INSTANCE_ID_BYTES, Holders
@@ -399,6 +400,25 @@ class SqliteRegistry:
                 (agent_id.hex(),),
             ).fetchall()
         return [dict(zip(keys, row, strict=True)) for row in rows]
+
+    def revoke_account(self, token_sha256: bytes, day: int) -> bool:
+        """As of a UTC day number; False when there is none with this token, or it had ended."""
+        with self._data.transaction() as connection:
+            return (
+                connection.execute(
+                    "UPDATE accounts SET revoked_unix_milliseconds = ?"
+                    " WHERE token_sha256 = ? AND revoked_unix_milliseconds IS NULL",
+                    (first_moment(day), token_sha256),
+                ).rowcount
+                == 1
+            )
+
+    def revoked_accounts(self) -> dict[bytes, int]:
+        """SHA-256 of their tokens → UTC day number."""
+        rows = self._rows(
+            "SELECT token_sha256, revoked_unix_milliseconds FROM accounts WHERE revoked_unix_milliseconds IS NOT NULL"
+        )
+        return {sha256: day_number(moment) for sha256, moment in rows}
 
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None:
         """One access to identity.db."""

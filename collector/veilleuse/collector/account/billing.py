@@ -1,0 +1,345 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Rows of a period × factors → the yearly export's rows (pure). METHOD.md §2, §5 and §7.
+
+The factor comes in once, on the row's or the total's own sum, and so does its uncertainty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Final
+
+from veilleuse.collector.account.bilan import DEFAULT_MAPPING
+from veilleuse.collector.account.decomposition import (
+    ClassYear,
+    Effects,
+    decompose,
+    factor_effect_kgco2e,
+)
+from veilleuse.collector.account.emissions import Emissions, emissions, kwh, sum_emissions
+from veilleuse.collector.account.market import Consumption, market
+from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.account.yearly_rows import FigureRow, RowKey
+from veilleuse.collector.factored import ChosenFactor, Contract
+from veilleuse.collector.factored import Mapping as BilanMapping
+from veilleuse.collector.figures import AUTRES, EmissionsRow, EmissionsStatement
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
+
+METHOD_VERSION: Final = "0.3"
+"""Of derivation and accounting together; raised when a figure of the same data would change."""
+ESTIMATED_ABOVE: Final = 0.20
+"""Imputed share above which a figure is labelled estimated. METHOD.md §4."""
+
+ChooseFactor = Callable[[str, int], ChosenFactor]
+"""(zone, year) → factor; raises UnknownZone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What rows are billed by."""
+
+    choose: ChooseFactor
+    data: str
+    """real or simulated."""
+    mapping: BilanMapping = DEFAULT_MAPPING
+    contracts: Sequence[Contract] = ()
+    before: Mapping[int, PeriodFigures] = field(default_factory=dict)
+    """Period by its place → the period it is compared with, under the same method and grouping."""
+
+
+def billed(periods: Sequence[PeriodFigures], terms: Terms) -> EmissionsStatement:
+    """Rows, one total per period, virtual machines as memo. Raises UnknownZone, also for a row whose site has no zone."""
+    rows: list[EmissionsRow] = []
+    totals: list[EmissionsRow] = []
+    memo: list[EmissionsRow] = []
+    applied: dict[tuple[str, int], ChosenFactor] = {}
+    for number, period in enumerate(periods):
+        bill = _Bill(period, terms, applied, terms.before.get(number))
+        rows += [bill.row(row, AUTRES if row.key.autres else "row") for row in period.rows]
+        if period.total is not None:
+            totals.append(bill.total(period.total))
+        memo += [bill.row(row, "memo") for row in period.memo]
+    return EmissionsStatement(
+        rows=tuple(rows),
+        totals=tuple(totals),
+        memo=tuple(memo),
+        factors=tuple(_told(year, chosen) for (_, year), chosen in sorted(applied.items())),
+        withheld=tuple(_withheld(period, key) for period in periods for key in period.withheld),
+    )
+
+
+class _Bill:
+    """One period."""
+
+    def __init__(
+        self,
+        period: PeriodFigures,
+        terms: Terms,
+        applied: dict[tuple[str, int], ChosenFactor],
+        before: PeriodFigures | None,
+    ) -> None:
+        self._period = period
+        self._terms = terms
+        self._applied = applied
+        self._before = before
+        self._market = self._by_contract()
+
+    def row(self, row: FigureRow, level: str) -> EmissionsRow:
+        key = row.key
+        line = self._terms.mapping.of(key.power_context)
+        made = replace(
+            self._row(row, level),
+            zone=key.zone or None,
+            entity=key.entity,
+            site=key.site,
+            population=str(key.population) if key.population else None,
+            device_class=key.device_class,
+            power_context=str(key.power_context),
+            beges_item=line.combustion.beges_item or None,
+            ghg_category=line.combustion.ghg_category or None,
+            in_beges_energie=line.in_beges_energie and level != "memo",
+            in_bilan_numerique=line.in_bilan_numerique and level != "memo",
+        )
+        shares = Counter({key.zone: row.estimate.energy_millijoules})
+        previous = None if self._before is None else _same(self._before.rows, key)
+        return self._with_emissions(made, row, shares, previous, self._market.get(key))
+
+    def total(self, row: FigureRow) -> EmissionsRow:
+        shares: Counter[str] = Counter()
+        for one in self._period.rows:
+            shares[one.key.zone] += one.estimate.energy_millijoules
+        made = replace(self._row(row, "total"), zone=row.key.zone or None)
+        by_contract = sum(self._market.values(), Fraction(0)) if self._market else None
+        previous = None if self._before is None else self._before.total
+        return self._with_emissions(made, row, shares, previous, by_contract)
+
+    def _row(self, row: FigureRow, level: str) -> EmissionsRow:
+        told, key = row.estimate, row.key
+        made = EmissionsRow(
+            period_from=self._period.first.isoformat(),
+            period_to=self._period.end.isoformat(),
+            level=level,
+            n=row.machines,
+            n_fleet=told.machines_fleet if not key.memo else None,
+            machine_days_observed=told.observed_milliseconds / MILLISECONDS_PER_DAY,
+            machine_days_fleet=told.fleet_milliseconds / MILLISECONDS_PER_DAY if not key.memo else None,
+            coverage_states=told.coverage_states if not key.memo else None,
+            coverage_energy=told.coverage_energy if not key.memo else None,
+            representativeness=str(told.representativeness) if not key.memo else None,
+            basis=str(told.basis) if not key.memo else None,
+            data_type=str(told.data_type),
+            apportioned=row.apportioned,
+            data=self._terms.data,
+            method_version=METHOD_VERSION,
+        )
+        return made if row.hides_methods else _with_parts(made, row)
+
+    def _with_emissions(
+        self,
+        made: EmissionsRow,
+        row: FigureRow,
+        shares: Counter[str],
+        before: FigureRow | None,
+        by_contract: Fraction | None,
+    ) -> EmissionsRow:
+        told = row.estimate
+        if not told.energy_millijoules and not told.derived_milliseconds:
+            return made
+        chosen = [(kwh(energy), self._factor(zone)) for zone, energy in shares.items() if energy] or [
+            (Fraction(0), self._factor(zone)) for zone in shares
+        ]
+        bill = sum_emissions(emissions(energy, one.factor) for energy, one in chosen)
+        u_factor = _factor_u(chosen)
+        low, high = told.bounds_millijoules
+        both = told.interval(u_factor)
+        total = float(bill.total_kgco2e)
+        made = replace(
+            made,
+            energy_millijoules=told.energy_millijoules,
+            kwh_total=float(kwh(told.energy_millijoules)),
+            kwh_lo95=low * float(kwh(1)),
+            kwh_hi95=high * float(kwh(1)),
+            kgco2e_lo95=total * both.low,
+            kgco2e_hi95=total * both.high,
+            u_sampling=told.u_sampling,
+            u_model=told.u_model,
+            u_factor=u_factor,
+            gsd2=both.gsd2,
+            kgco2e_market=None if by_contract is None else float(by_contract),
+        )
+        made = _with_factor(_with_split(made, bill), [one for _, one in chosen])
+        return self._with_effects(made, row, before, [one for _, one in chosen])
+
+    def _factor(self, zone: str) -> ChosenFactor:
+        year = self._period.first.year
+        if (zone, year) not in self._applied:
+            self._applied[zone, year] = self._terms.choose(zone, year)
+        return self._applied[zone, year]
+
+    def _with_effects(
+        self, made: EmissionsRow, row: FigureRow, before: FigureRow | None, chosen: Sequence[ChosenFactor]
+    ) -> EmissionsRow:
+        if before is None or self._before is None:
+            return made
+        effects: Effects | None = decompose(_classes(before), _classes(row))
+        if effects is None:
+            return made
+        made = replace(
+            made,
+            fleet_effect_kwh=float(effects.fleet_kwh),
+            mix_effect_kwh=float(effects.mix_kwh),
+            hours_effect_kwh=float(effects.hours_kwh),
+            watts_effect_kwh=float(effects.watts_kwh),
+        )
+        if len(chosen) != 1:
+            return made
+        old = self._terms.choose(chosen[0].factor.zone, self._before.first.year).factor
+        effect = factor_effect_kgco2e(
+            old.total_kgco2e_per_kwh,
+            chosen[0].factor.total_kgco2e_per_kwh,
+            kwh(row.estimate.energy_millijoules),
+        )
+        return replace(made, factor_effect_kgco2e=float(effect))
+
+    def _by_contract(self) -> dict[RowKey, Fraction]:
+        """Market-based kgCO2e of each row that stands in places; nothing without a contract that meets the period."""
+        found: dict[RowKey, Fraction] = {}
+        if not self._terms.contracts:
+            return found
+        consumptions: list[Consumption] = []
+        keys: list[RowKey] = []
+        for row in self._period.rows:
+            for place, energy in row.places:
+                consumptions.append(
+                    Consumption(
+                        place.entity,
+                        place.site,
+                        self._period.first,
+                        self._period.end,
+                        kwh(energy),
+                        self._factor(place.zone).factor,
+                    )
+                )
+                keys.append(row.key)
+        lines = market(consumptions, self._terms.contracts) if consumptions else None
+        for key, line in zip(keys, lines or (), strict=False):
+            found[key] = found.get(key, Fraction(0)) + line.kgco2e_market
+        return found
+
+
+def _with_parts(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
+    """How the energy is known; no shares of nothing."""
+    told, total = row.estimate, row.estimate.energy_millijoules
+    mix = {str(method): energy / total for method, energy in told.methods.items() if energy} if total else {}
+    for name, energy in (
+        ("imputed", told.imputed_millijoules),
+        ("extrapolated", told.extrapolated_millijoules),
+    ):
+        if energy:
+            mix[name] = energy / total
+    return replace(
+        made,
+        measured_millijoules=told.measured_millijoules,
+        modelled_millijoules=told.modelled_millijoules,
+        imputed_millijoules=told.imputed_millijoules,
+        extrapolated_millijoules=told.extrapolated_millijoules,
+        kwh_measured=float(kwh(told.measured_millijoules)),
+        kwh_modelled=float(kwh(told.modelled_millijoules)),
+        kwh_imputed=float(kwh(told.imputed_millijoules)),
+        kwh_extrapolated=float(kwh(told.extrapolated_millijoules)),
+        method_mix=mix or None,
+        imputed_share=told.imputed_millijoules / total if total else None,
+        estimated=told.imputed_millijoules > ESTIMATED_ABOVE * total if total else None,
+    )
+
+
+def _with_split(made: EmissionsRow, bill: Emissions) -> EmissionsRow:
+    return replace(
+        made,
+        kgco2e_total=float(bill.total_kgco2e),
+        kgco2e_combustion=_float(bill.combustion_kgco2e),
+        kgco2e_upstream=_float(bill.upstream_kgco2e),
+        kgco2e_losses=_float(bill.losses_kgco2e),
+        split_residual_kgco2e=_float(bill.split_residual_kgco2e),
+        split_estimated=bill.split_estimated,
+    )
+
+
+def _with_factor(made: EmissionsRow, applied: Sequence[ChosenFactor]) -> EmissionsRow:
+    """The factor's columns; a total over several has none but `provisional`."""
+    provisional = any(chosen.provisional for chosen in applied)
+    if len({chosen.factor.factor_id for chosen in applied}) != 1:
+        return replace(made, provisional=provisional)
+    factor = applied[0].factor
+    return replace(
+        made,
+        provisional=provisional,
+        factor_id=factor.factor_id,
+        factor_series=factor.series,
+        factor_source=factor.source,
+        factor_published=factor.published or None,
+        factor_kgco2e_per_kwh=float(factor.total_kgco2e_per_kwh),
+    )
+
+
+def _factor_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
+    """u of the factor on a sum over zones, independent between zones; of one zone it is the factor's own."""
+    if len(shares) == 1:
+        return shares[0][1].u
+    weights = [float(energy * Fraction(chosen.factor.total_kgco2e_per_kwh)) for energy, chosen in shares]
+    whole = sum(weights)
+    if not whole:
+        return 0.0
+    errors = [weight * chosen.u for weight, (_, chosen) in zip(weights, shares, strict=True)]
+    return math.hypot(*errors) / whole
+
+
+def _classes(row: FigureRow) -> dict[str, ClassYear]:
+    return {
+        name: ClassYear(time, energy, row.states.get(name, {}))
+        for name, (time, energy) in row.class_energies.items()
+    }
+
+
+def _same(rows: Iterable[FigureRow], key: RowKey) -> FigureRow | None:
+    return next((row for row in rows if row.key == key), None)
+
+
+def _told(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
+    """A factor that was applied, and where it comes from."""
+    factor = chosen.factor
+    return {
+        "factor_id": factor.factor_id,
+        "zone": factor.zone,
+        "year": year,
+        "factor_series": factor.series,
+        "factor_kgco2e_per_kwh": float(factor.total_kgco2e_per_kwh),
+        "provisional": chosen.provisional,
+        "uncertainty_percent": float(factor.uncertainty_percent),
+        "uncertainty_inherited": factor.uncertainty_inherited,
+        "u_factor": chosen.u,
+        "factor_source": factor.source,
+        "factor_published": factor.published,
+        "licence": factor.licence,
+    }
+
+
+def _withheld(period: PeriodFigures, key: RowKey) -> dict[str, str]:
+    """A population too small to be shown, as a row."""
+    return {
+        "period_from": period.first.isoformat(),
+        "period_to": period.end.isoformat(),
+        "zone": key.zone,
+        "population": str(key.population or ""),
+        "power_context": str(key.power_context),
+        "level": "memo" if key.memo else "row",
+    }
+
+
+def _float(value: Fraction | None) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,203 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The fleet: which machines were in service, where, on how many days of each type (pure). METHOD.md §5's M and N.
+
+With an inventory, its assets are the fleet; an agent's machine that no asset is matched with stands in for one of its class and
+entity, and counts on top only where the inventory has fewer than were measured. Without one, the fleet is what enrolled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.inventoried import Asset, PowerContext
+from veilleuse.collector.model import Host, HostId, HostStatus, Site
+from veilleuse.collector.vectors import DayType
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+DAYS_PER_YEAR: Final = 365.25
+DEFAULT_TIME_ZONE: Final = "Europe/Paris"
+"""Of assets whose site is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One device over a stretch in one place."""
+
+    from_day: date
+
+    host_id: HostId | None
+    """The agent's machine that it is; None of an asset without one."""
+    entity: str
+    site: str
+    zone: str
+    """Grid zone; blank: its site is not known."""
+    population: Population | None
+    """None of what only an inventory knows."""
+    device_class: str
+    power_context: PowerContext
+    model: str
+    """Vendor and model."""
+    age_years: float | None
+    """At the end of the stretch; None: its date of service is not known."""
+    refurbished: bool | None
+    milliseconds: Mapping[DayType, int]
+    """In service, whole civil days by type; their sum is > 0."""
+    inventoried: bool
+    """False: a machine that enrolled and that no asset is matched with."""
+
+
+class DayTypes:
+    """Lengths of the days of the sites over one period by their type, added up once."""
+
+    def __init__(
+        self,
+        first: date,
+        end: date,
+        time_zones: Mapping[str, str],
+        day_type: Callable[[str, Population | None, date], DayType],
+    ) -> None:
+        """[first, end); site → IANA zone; `day_type(site, population, day)` by the calendar in force then."""
+        self.first, self.end = first, end
+        self._time_zones = time_zones
+        self._day_type = day_type
+        self._sums: dict[tuple[str, Population | None], list[Counter[DayType]]] = {}
+
+    def between(self, site: str, population: Population | None, start: date, end: date) -> dict[DayType, int]:
+        """Milliseconds of each type in [start, end), cut to the period."""
+        start, end = max(start, self.first), min(end, self.end)
+        if start >= end:
+            return {}
+        sums = self._sums.get((site, population))
+        if sums is None:
+            sums = self._sums[site, population] = self._count(site, population)
+        low, high = sums[(start - self.first).days], sums[(end - self.first).days]
+        return {kind: high[kind] - low[kind] for kind in DayType if high[kind] > low[kind]}
+
+    def _count(self, site: str, population: Population | None) -> list[Counter[DayType]]:
+        time_zone = self._time_zones.get(site, DEFAULT_TIME_ZONE)
+        sums = [Counter[DayType]()]
+        day = self.first
+        while day < self.end:
+            following = day + timedelta(days=1)
+            length = day_start_unix_milliseconds(following, time_zone) - day_start_unix_milliseconds(
+                day, time_zone
+            )
+            sums.append(sums[-1] + Counter({self._day_type(site, population, day): length}))
+            day = following
+        return sums
+
+
+def default_context(population: Population | None) -> PowerContext:
+    """Of a machine that no inventory tells about: a college's PCs hang on the college's own contract."""
+    return PowerContext.EPLE if population is Population.CLASSROOM else PowerContext.OWN_SITE
+
+
+class Census:
+    """Devices in service over a period."""
+
+    def __init__(
+        self,
+        day_types: DayTypes,
+        sites: Iterable[Site],
+        *,
+        today: date,
+        current_tree: bool = False,
+    ) -> None:
+        """`today`: from it on nothing happened yet. `current_tree`: everything stood where it stands now."""
+        self._current_tree = current_tree
+        self._days = day_types
+        self._sites = {site.site: site for site in sites}
+        self._end = min(day_types.end, today)
+
+    def standings(self, assets: Iterable[Asset], hosts: Iterable[Host]) -> Iterator[Standing]:
+        """Of all assets, then of the machines that none is matched with. Virtual machines are no devices."""
+        fleet = {host.host_id: host for host in hosts}
+        matched: set[HostId] = set()
+        for asset in assets:
+            if asset.host_id is not None:
+                matched.add(asset.host_id)
+            yield from self._of_asset(asset, fleet.get(asset.host_id) if asset.host_id else None)
+        for host_id, host in fleet.items():
+            if host_id not in matched:
+                yield from self._of_host(host)
+
+    def _of_asset(self, asset: Asset, host: Host | None) -> Iterator[Standing]:
+        if asset.device_class == DeviceClass.VIRTUAL_MACHINE.value:
+            return
+        first = asset.in_service_on or (host.enrolled_on if host else self._days.first)
+        last = min(asset.out_of_service_on or self._end, self._end)
+        placements = asset.placements[-1:] if self._current_tree else asset.placements
+        for number, place in enumerate(placements):
+            start = max(first, place.from_day) if number else first
+            following = placements[number + 1 :]
+            end = min(last, following[0].from_day) if following else last
+            site = place.site or (host.site if host else "")
+            population = asset.population or (host.population if host else None)
+            length = self._days.between(site, population, start, end)
+            if length:
+                yield Standing(
+                    start,
+                    asset.host_id,
+                    place.entity,
+                    site,
+                    self._zone(site),
+                    population,
+                    asset.device_class,
+                    asset.power_context,
+                    " ".join(part for part in (asset.vendor, asset.model) if part),
+                    _age_years(asset.in_service_on, end),
+                    asset.refurbished,
+                    length,
+                    inventoried=True,
+                )
+
+    def _of_host(self, host: Host) -> Iterator[Standing]:
+        if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE or host.status is HostStatus.PENDING:
+            return
+        end = self._end
+        if host.status in (HostStatus.REVOKED, HostStatus.FORGOTTEN):
+            end = min(end, _after_contact(host))
+        length = self._days.between(host.site, host.population, host.enrolled_on, end)
+        if length:
+            yield replace(standing_of(host, self._sites), milliseconds=length)
+
+    def _zone(self, site: str) -> str:
+        known = self._sites.get(site)
+        return known.zone if known else ""
+
+
+def standing_of(host: Host, sites: Mapping[str, Site]) -> Standing:
+    """Where a machine stands by its enrolment, for no time yet."""
+    return Standing(
+        host.enrolled_on,
+        host.host_id,
+        host.org_entity,
+        host.site,
+        sites[host.site].zone if host.site in sites else "",
+        host.population,
+        host.facts.device_class.value,
+        default_context(host.population),
+        " ".join(part for part in (host.facts.vendor, host.facts.model) if part),
+        None,
+        None,
+        {},
+        inventoried=False,
+    )
+
+
+def _age_years(since: date | None, until: date) -> float | None:
+    return None if since is None else max(0, (until - since).days) / DAYS_PER_YEAR
+
+
+def _after_contact(host: Host) -> date:
+    """The day after the last contact of a machine that left; never enrolled for long when it never called."""
+    if host.last_contact_unix_milliseconds is None:
+        return host.enrolled_on
+    instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=host.last_contact_unix_milliseconds)
+    return instant.date() + timedelta(days=1)

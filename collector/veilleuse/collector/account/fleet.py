@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The fleet's figure: energy of all machines in service out of those that were observed, with its interval (pure).
+
+METHOD.md §5; what the page leaves open is in decision 0030. Energies are integer millijoules whose parts sum to the whole exactly; uncertainties
+are standard ones (k = 1) on the log scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from veilleuse.collector.account.fleet_composition import Composition, composition, is_balanced
+from veilleuse.collector.account.fleet_errors import ErrorModel, Errors
+from veilleuse.collector.account.fleet_estimate import Basis, Estimate, Representativeness, data_type
+from veilleuse.collector.account.fleet_inputs import (
+    CalibratedWall,
+    Days,
+    HardwareModel,
+    InService,
+    Machine,
+    Stratum,
+)
+from veilleuse.collector.account.fleet_pool import Pool, is_mixed
+from veilleuse.collector.account.fleet_prediction import Prediction, predict, with_errors
+from veilleuse.collector.account.fleet_strata import Known, Part, class_rates, parts
+from veilleuse.collector.account.fleet_variance import sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What is known beside machines and fleet."""
+
+    random_roll_out: bool = False
+    """Agents were installed on machines drawn at random within their strata, and somebody answers for it."""
+    class_microwatts: Mapping[str, Days] = field(default_factory=dict)
+    """Device class → mean power by day type of the class default; GSD² 2.0."""
+    calibrations: Mapping[HardwareModel, CalibratedWall] = field(default_factory=dict)
+
+
+class Fleet:
+    """Estimates of strata, of any group of them, and of all: their energies always sum up."""
+
+    def __init__(
+        self, machines: Iterable[Machine], in_service: Iterable[InService], assumptions: Assumptions | None = None
+    ) -> None:
+        """Raises ValueError when a stratum is there twice."""
+        self._known = assumptions or Assumptions()
+        self._parts = parts(machines, in_service)
+        self._models = ErrorModel(
+            (machine for part in self._parts.values() for machine in part.members), self._known.calibrations
+        )
+        self._pools: dict[str, Pool] = {}
+        self._compositions: dict[str, Composition] = {}
+        self._demonstrated: dict[str, bool] = {}
+        self._predictions: dict[Stratum, Prediction] = {}
+        for device_class, strata in groupby(self._parts.values(), lambda part: part.stratum.device_class):
+            self._predict(device_class, list(strata))
+        self._extrapolated = _whole(
+            {stratum: one.extrapolated + one.default for stratum, one in self._predictions.items()}
+        )
+
+    @property
+    def strata(self) -> tuple[Stratum, ...]:
+        """All, in order."""
+        return tuple(self._parts)
+
+    def total(self) -> Estimate:
+        """Of all strata."""
+        return self.of(self.strata)
+
+    def energy_millijoules(self, stratum: Stratum) -> int:
+        """The energy of one stratum alone, without its interval. Raises KeyError."""
+        return self._predictions[stratum].part.known.energy_millijoules + self._extrapolated[stratum]
+
+    def of(self, strata: Iterable[Stratum]) -> Estimate:
+        """Of some strata, each once. Raises KeyError for one that is not there."""
+        chosen = [self._predictions[stratum] for stratum in sorted(set(strata))]
+        known = sum((one.part.known for one in chosen), Known())
+        extrapolated = sum(self._extrapolated[one.part.stratum] for one in chosen)
+        default = sum(one.default for one in chosen)
+        energy = known.energy_millijoules + extrapolated
+        sampled = sampling(
+            [(self._pools[name], list(group)) for name, group in groupby(chosen, _class_of)],
+            self._compositions,
+        )
+        errors = Errors()
+        for one in chosen:
+            errors.add(one.errors)
+        modelled = errors.variance()
+        low, high = sampled.ends(modelled, energy)
+        return Estimate(
+            energy_millijoules=energy,
+            measured_millijoules=known.measured_millijoules,
+            modelled_millijoules=known.modelled_millijoules,
+            imputed_millijoules=known.imputed_millijoules,
+            extrapolated_millijoules=extrapolated,
+            default_millijoules=min(extrapolated, round(default)),
+            methods=dict(known.methods),
+            machines_fleet=sum(one.part.machines_fleet for one in chosen),
+            machines_sampled=known.machines,
+            fleet_milliseconds=sum(sum(one.part.fleet) for one in chosen),
+            observed_milliseconds=known.observed_milliseconds,
+            derived_milliseconds=known.derived_milliseconds,
+            sampling_variance=sampled.variance,
+            degrees_of_freedom=sampled.degrees_of_freedom,
+            u_sampling=math.sqrt(sampled.variance) / energy if energy else 0.0,
+            u_model=math.sqrt(modelled) / energy if energy else 0.0,
+            low_log=low,
+            high_log=high,
+            representativeness=self._representativeness(chosen),
+            basis=_basis(chosen),
+            data_type=data_type(known, extrapolated, default),
+            unestimated=tuple(one.part.stratum for one in chosen if one.unestimated),
+        )
+
+    def _predict(self, device_class: str, strata: list[Part]) -> None:
+        """One class: its composition, its pool, its strata."""
+        mixed = is_mixed(strata)
+        rates = class_rates(strata)
+        made = composition(strata, rates)
+        self._demonstrated[device_class] = self._known.random_roll_out and is_balanced(strata, made)
+        adjusted = not self._demonstrated[device_class] and any(part.cells for part in strata)
+        for part in strata:
+            if adjusted:
+                part.scale = made.unobserved_scale(part)
+            part.fill([made.scale(one.cell) if adjusted else 1.0 for one in part.members], mixed=mixed)
+        pool = self._pools[device_class] = Pool(device_class, strata, mixed=mixed)
+        if adjusted:
+            self._compositions[device_class] = made
+        errors = self._models.errors(machine for part in strata for machine in part.members)
+        energy = sum(part.known.energy_millijoules for part in strata)
+        watts = self._known.class_microwatts.get(device_class)
+        for part in strata:
+            one = predict(part, pool, watts, made if adjusted else None)
+            self._predictions[part.stratum] = with_errors(one, self._models, errors, energy)
+
+    def _representativeness(self, chosen: Sequence[Prediction]) -> Representativeness:
+        if _is_census(chosen):
+            return Representativeness.CENSUS
+        stand = [one for one in chosen if one.extrapolated]
+        if stand and all(self._demonstrated[_class_of(one)] and one.part.n for one in stand):
+            return Representativeness.DEMONSTRATED
+        return Representativeness.NOT_DEMONSTRATED
+
+
+def _class_of(one: Prediction) -> str:
+    return one.part.stratum.device_class
+
+
+def _is_census(chosen: Sequence[Prediction]) -> bool:
+    return any(one.part.n for one in chosen) and not any(any(one.part.missing) for one in chosen)
+
+
+def _basis(chosen: Sequence[Prediction]) -> Basis:
+    if _is_census(chosen):
+        return Basis.CENSUS
+    return Basis.SAMPLE if any(one.part.n or one.extrapolated for one in chosen) else Basis.CLASS_DEFAULT
+
+
+def _whole(values: Mapping[Stratum, float]) -> dict[Stratum, int]:
+    """Whole millijoules that sum to the rounded sum: the largest remainders are rounded up."""
+    found = {stratum: math.floor(value) for stratum, value in values.items()}
+    left = round(math.fsum(values.values())) - sum(found.values())
+    by_remainder = sorted(values, key=lambda stratum: (found[stratum] - values[stratum], stratum))
+    for stratum in by_remainder[:left]:
+        found[stratum] += 1
+    return found

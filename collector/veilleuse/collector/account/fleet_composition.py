@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What a class is made of, model × age, in the fleet and in the sample: post-stratification and its check (pure).
+
+METHOD.md §5. A machine of a cell that draws twice the class's mean power stands, halved, for the mean machine; the
+stratum's mean is then set to the composition that the inventory gives it. Cells with few machines are merged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from veilleuse.collector.account.fleet_inputs import Cell, Machine
+from veilleuse.collector.account.fleet_strata import Part, Rates
+from veilleuse.collector.quantiles import chi_square99
+
+FEWEST_OF_CELL: Final = 10
+"""Machines of a cell in the class's sample: METHOD.md's bound for a mean."""
+FEWEST_EXPECTED: Final = 5.0
+"""Of a cell, for the χ² law to hold: the usual rule."""
+_ANY: Final = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """Merged cells of one class."""
+
+    names: Mapping[Cell, Cell]
+    """Cell → the merged cell it belongs to."""
+    scales: Mapping[Cell, float]
+    """Merged cell → its mean power ÷ what the class's machines would draw on the same days."""
+    errors: Mapping[Cell, float]
+    """Merged cell → relative variance of that scale."""
+
+    def merged(self, cell: Cell) -> Cell:
+        """A cell that was never seen is the rest's."""
+        return self.names.get(cell, Cell(_ANY, _ANY))
+
+    def scale(self, cell: Cell) -> float:
+        """1 for what nothing is known of."""
+        return self.scales.get(self.merged(cell), 1.0)
+
+    def unobserved_scale(self, part: Part) -> float:
+        """Mean scale of a stratum's unobserved time; without the fleet's composition, of its sample; without that, 1."""
+        shares = unobserved_shares(self, part) or sample_shares(self, part)
+        return (
+            math.fsum(share * self.scales.get(cell, 1.0) for cell, share in shares.items()) if shares else 1.0
+        )
+
+
+def composition(strata: Sequence[Part], rates: Rates) -> Composition:
+    """Of one class, whose mean power per day type is `rates`."""
+    members = [machine for part in strata for machine in part.members]
+    names = _merge(members, {cell for part in strata for cell in part.cells})
+    groups: dict[Cell, list[Machine]] = {}
+    for machine in members:
+        groups.setdefault(names[machine.cell], []).append(machine)
+    scales, errors = {}, {}
+    for name, group in groups.items():
+        expected = [
+            math.fsum(
+                time * (rate or 0.0) for time, rate in zip(one.accounted_milliseconds, rates, strict=True)
+            )
+            for one in group
+        ]
+        energies = [sum(one.energy_millijoules) for one in group]
+        energy, whole = sum(energies), math.fsum(expected)
+        if energy and whole:
+            scale = scales[name] = energy / whole
+            n = len(group)
+            squares = math.fsum(
+                (one - scale * more) ** 2 for one, more in zip(energies, expected, strict=True)
+            )
+            errors[name] = squares / energy**2 * n / max(1, n - 1)
+    return Composition(names, scales, errors)
+
+
+def _merge(members: Sequence[Machine], said: set[Cell]) -> dict[Cell, Cell]:
+    """Each cell, else its model, else its age, else the rest: the first that ten machines of the sample are of."""
+    seen = Counter(machine.cell for machine in members)
+    names: dict[Cell, Cell] = {}
+    left = dict(seen)
+    steps = (
+        lambda cell: cell,
+        lambda cell: Cell(cell.hardware, _ANY),
+        lambda cell: Cell(_ANY, cell.age),
+    )
+    waiting = sorted(said | set(seen))
+    for step in steps:
+        counts: Counter[Cell] = Counter()
+        for cell, n in left.items():
+            counts[step(cell)] += n
+        for cell in waiting:
+            if counts[step(cell)] >= FEWEST_OF_CELL:
+                names[cell] = step(cell)
+        waiting = [cell for cell in waiting if cell not in names]
+        left = {cell: n for cell, n in left.items() if cell not in names}
+    return names | {cell: Cell(_ANY, _ANY) for cell in waiting}
+
+
+def fleet_shares(made: Composition, part: Part) -> dict[Cell, float]:
+    """Merged cell → share of a stratum's machines in service; empty: not known."""
+    return _shares(made, part.cells)
+
+
+def unobserved_shares(made: Composition, part: Part) -> dict[Cell, float]:
+    """Merged cell → share of a stratum's unobserved machine time; empty: not known, or nothing is unobserved."""
+    whole = sum(part.fleet)
+    seen: Counter[Cell] = Counter()
+    for machine in part.members:
+        seen[made.merged(machine.cell)] += sum(machine.accounted_milliseconds)
+    left = {cell: share * whole - seen[cell] for cell, share in fleet_shares(made, part).items()}
+    left = {cell: time for cell, time in left.items() if time > 0}
+    unobserved = sum(left.values())
+    return {cell: time / unobserved for cell, time in left.items()}
+
+
+def sample_shares(made: Composition, part: Part) -> dict[Cell, float]:
+    """Merged cell → share of a stratum's sample."""
+    return _shares(made, Counter(machine.cell for machine in part.members))
+
+
+def _shares(made: Composition, cells: Mapping[Cell, int]) -> dict[Cell, float]:
+    counts: Counter[Cell] = Counter()
+    for cell, n in sorted(cells.items()):
+        counts[made.merged(cell)] += n
+    whole = sum(counts.values())
+    return {cell: n / whole for cell, n in counts.items()} if whole else {}
+
+
+def is_balanced(strata: Sequence[Part], made: Composition) -> bool:
+    """The sample's composition may be a random draw from the fleet's: χ² of model × age, which chance exceeds in 1 % of draws.
+
+    Strata whose composition is not known say nothing.
+    """
+    expected: defaultdict[Cell, float] = defaultdict(float)
+    drawn: Counter[Cell] = Counter()
+    for part in strata:
+        for cell, share in fleet_shares(made, part).items():
+            expected[cell] += part.n * share
+        if part.cells:
+            drawn.update(made.merged(machine.cell) for machine in part.members)
+    rows = [(drawn[cell], more) for cell, more in sorted(expected.items()) if more >= FEWEST_EXPECTED]
+    rest = math.fsum(expected.values()) - math.fsum(more for _, more in rows)
+    if rest >= FEWEST_EXPECTED:
+        rows.append((drawn.total() - sum(one for one, _ in rows), rest))
+    if len(rows) < 2:
+        return True
+    distance = sum((one - more) ** 2 / more for one, more in rows)
+    return distance <= chi_square99(len(rows) - 1)

@@ -1,0 +1,158 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Errors that a larger sample does not lessen: priors, calibrations, meters (pure). METHOD.md §5.
+
+Prior errors correlate 1 within a hardware model, 0.5 between models of a class, 0 between classes. A calibration's is its
+model's own, gᵀΣg; the gain of its meter is common to all fits made with it. What a meter or a battery told has an error that is common to its class. No
+finite-population correction: a census made with a wrong model is as wrong as a sample. Standard uncertainties, millijoules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final, TypeAlias
+
+from veilleuse.collector.account.fleet_inputs import CalibratedWall, HardwareModel, Machine
+from veilleuse.wire.ladder import MEASURED, Method
+
+BETWEEN_MODELS: Final = 0.5
+"""Correlation of prior errors of two hardware models of a class. METHOD.md §5."""
+DEFAULT_U: Final = math.log(2.0) / 2
+"""Of a class default: GSD² 2.0, METHOD.md §3."""
+CLASS_DEFAULT: Final = ""
+"""Stands for the hardware model where a class default was taken."""
+
+
+class Origin(Enum):
+    """What an error comes from."""
+
+    PRIOR = auto()
+    SPREAD = auto()
+    """Of a calibration, without its meter."""
+    GAIN = auto()
+    READING = auto()
+    """Of what was metered, or told by a battery."""
+
+
+ErrorKey: TypeAlias = tuple[Origin, str, str]
+"""(origin, device class, hardware model); of a gain (GAIN, "", meter); of a reading (READING, device class, method)."""
+
+
+@dataclass(slots=True)
+class Errors:
+    """Standard uncertainties by what is common to them: within a key they add up linearly."""
+
+    u: dict[ErrorKey, float] = field(default_factory=dict)
+
+    def add(self, other: Errors, factor: float = 1.0) -> None:
+        """Add `factor` times what is of another part."""
+        for key, value in other.u.items():
+            self.u[key] = self.u.get(key, 0.0) + factor * value
+
+    def variance(self) -> float:
+        """mJ², of the sum of all that was added."""
+        linear: defaultdict[str, float] = defaultdict(float)
+        found = []
+        for (origin, device_class, _), value in sorted(
+            self.u.items(), key=lambda item: (item[0][0].value, *item[0][1:])
+        ):
+            if origin is Origin.PRIOR:
+                linear[device_class] += value
+                found.append((1 - BETWEEN_MODELS) * value**2)
+            else:
+                found.append(value**2)
+        found += [BETWEEN_MODELS * value**2 for value in linear.values()]
+        return math.fsum(found)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Of one hardware model, integers."""
+
+    prior_u: int = 0
+    calibrated: int = 0
+    calibrated_u: int = 0
+    readings_u: defaultdict[Method, int] = field(default_factory=lambda: defaultdict(int))
+    derived: int = 0
+    imputed: int = 0
+    counters_milliseconds: int = 0
+    counters_millijoules: int = 0
+
+    def add(self, machine: Machine) -> None:
+        for method, sums in machine.methods.items():
+            self.derived += sums.energy_millijoules
+            if method is Method.COUNTER_CALIBRATED:
+                self.calibrated += sums.energy_millijoules
+                self.calibrated_u += sums.uncertainty_millijoules
+            elif method in MEASURED:
+                self.readings_u[method] += sums.uncertainty_millijoules
+            else:
+                self.prior_u += sums.uncertainty_millijoules
+        self.imputed += machine.imputed_millijoules
+        self.counters_milliseconds += machine.counters_milliseconds
+        self.counters_millijoules += machine.counters_millijoules
+
+
+class ErrorModel:
+    """The calibrations of the whole sample: relative errors of each calibrated hardware model."""
+
+    def __init__(
+        self, machines: Iterable[Machine], calibrations: Mapping[HardwareModel, CalibratedWall]
+    ) -> None:
+        self._meters = {key: wall.meter for key, wall in calibrations.items()}
+        self._relative = {
+            key: _relative(sums, calibrations.get(key)) for key, sums in _by_model(machines).items()
+        }
+
+    def errors(self, machines: Iterable[Machine]) -> Errors:
+        """Of the energy of some machines of the sample. Imputed energy is as wrong as what it was made of."""
+        found: dict[ErrorKey, float] = {}
+        for (device_class, hardware), sums in sorted(_by_model(machines).items()):
+            if not sums.derived:
+                if sums.imputed:
+                    found[Origin.PRIOR, device_class, hardware] = sums.imputed * DEFAULT_U
+                continue
+            whole = 1 + sums.imputed / sums.derived
+            if sums.prior_u:
+                found[Origin.PRIOR, device_class, hardware] = sums.prior_u * whole
+            for method, u in sums.readings_u.items():
+                key = (Origin.READING, device_class, method.value)
+                found[key] = found.get(key, 0.0) + u * whole
+            if sums.calibrated:
+                spread, gain = self._relative[device_class, hardware]
+                found[Origin.SPREAD, device_class, hardware] = sums.calibrated * whole * spread
+                key = (Origin.GAIN, "", self._meters.get((device_class, hardware), ""))
+                found[key] = found.get(key, 0.0) + sums.calibrated * whole * gain
+        return Errors(found)
+
+
+def by_default(device_class: str, energy_millijoules: float) -> Errors:
+    """Of energy at the class default."""
+    return Errors({(Origin.PRIOR, device_class, CLASS_DEFAULT): energy_millijoules * DEFAULT_U})
+
+
+def _by_model(machines: Iterable[Machine]) -> dict[HardwareModel, _Sums]:
+    found: defaultdict[HardwareModel, _Sums] = defaultdict(_Sums)
+    for machine in machines:
+        found[machine.stratum.device_class, machine.hardware].add(machine)
+    return found
+
+
+def _relative(sums: _Sums, wall: CalibratedWall | None) -> tuple[float, float]:
+    """(own, its meter's gain) relative error of a model's calibrated energy: √gᵀΣg ÷ E, g over all its machines.
+
+    Within the floor and the ceiling of the fit. Without the fit: as derived, all of it the model's own.
+    """
+    if not sums.calibrated:
+        return 0.0, 0.0
+    energy, u = (
+        (0, 0) if wall is None else wall.fit.energy(sums.counters_millijoules, sums.counters_milliseconds)
+    )
+    if wall is None or not energy:
+        return sums.calibrated_u / sums.calibrated, 0.0
+    gain = min(u, energy * wall.fit.meter_u_ppm / 1_000_000)
+    return math.sqrt(u**2 - gain**2) / energy, gain / energy

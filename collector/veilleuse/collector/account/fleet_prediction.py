@@ -1,0 +1,259 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What a stratum's unobserved machine time draws, and what that rests on: terms that add up over strata (pure).
+
+METHOD.md §5: its own mean; the class's where it is thin; the class default where nothing was seen. Decision 0030.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from veilleuse.collector.account.fleet_composition import Composition, sample_shares, unobserved_shares
+from veilleuse.collector.account.fleet_errors import ErrorModel, Errors, by_default
+from veilleuse.collector.account.fleet_inputs import Cell, Days
+from veilleuse.collector.account.fleet_pool import FEWEST, THIN, Pool
+from veilleuse.collector.account.fleet_strata import ALWAYS_ON, ORDINARY, Part, merged
+
+MICROWATTS_PER_WATT = 1_000_000
+
+
+class Terms(NamedTuple):
+    """Sums over strata of one class, of which the variance of any group of them is made. Names as in decision 0030.
+
+    `own` and `pooled` are machine time × share of the kind, per kind, ms, scaled; energies in mJ.
+    """
+
+    noise_ordinary: float = 0.0
+    noise_always_on: float = 0.0
+    """Factor of the kind's variance between machines, ms²."""
+    own_ordinary: float = 0.0
+    own_always_on: float = 0.0
+    pooled_ordinary: float = 0.0
+    pooled_always_on: float = 0.0
+    between: float = 0.0
+    """Energy that rests on the class's mean; then its squares, and its products with the strata's shares of the sample."""
+    between_squares: float = 0.0
+    between_products: float = 0.0
+    share: float = 0.0
+    """Energy by which the stratum's figure grows were all machines always on; likewise."""
+    share_squares: float = 0.0
+    share_products: float = 0.0
+    own_share: float = 0.0
+    """The same energy, of strata whose share is their own."""
+    chance: float = 0.0
+    """Variance of how many of the unobserved are always on, mJ²."""
+    thick: float = 0.0
+    """Of strata that stand for themselves: variance, mJ²; Σ of variance² ÷ degrees of freedom; third cumulant, mJ³."""
+    thick_by_degrees: float = 0.0
+    thick_cubes: float = 0.0
+
+
+def total(terms: list[Terms]) -> Terms:
+    """Sum."""
+    return Terms(*map(sum, zip(*terms, strict=True)))
+
+
+@dataclass(slots=True)
+class Prediction:
+    """One stratum's unobserved time. Millijoules."""
+
+    part: Part
+    extrapolated: float = 0.0
+    """By the sample."""
+    default: float = 0.0
+    unestimated: bool = False
+    """There is unobserved time of which nothing is known."""
+    terms: Terms = field(default_factory=Terms)
+    composition: dict[Cell, float] = field(default_factory=dict)
+    """Merged cell → energy that its scale's relative error moves."""
+    stands: dict[Cell, float] = field(default_factory=dict)
+    """Merged cell → extrapolated energy that its machines of this stratum's sample, or its class's, stand for."""
+    errors: Errors = field(default_factory=Errors)
+    """Of all its energy, observed and not."""
+
+
+@dataclass(slots=True)
+class _Time:
+    """Unobserved time of one kind, ms, scaled."""
+
+    own: float = 0.0
+    pooled: float = 0.0
+    energy: float = 0.0
+    pooled_energy: float = 0.0
+
+    def shared(self, share: float) -> _Time:
+        """The part of it that a kind has."""
+        return _Time(*(share * value for value in (self.own, self.pooled, self.energy, self.pooled_energy)))
+
+
+def predict(part: Part, pool: Pool, watts: Days | None, made: Composition | None) -> Prediction:
+    """Without its errors of models: `with_errors`. `watts`: the class default, microwatts by day type, None = there is none."""
+    found = Prediction(part)
+    seen = _without_sample(found, pool, watts)
+    if not any(seen):
+        return found
+    if part.n >= THIN:
+        _thick(found, pool, seen)
+    else:
+        _thin(found, pool, seen)
+    if made is not None:
+        _composed(found, pool, made)
+    return found
+
+
+def _without_sample(found: Prediction, pool: Pool, watts: Days | None) -> Days:
+    """Take the default for day types the class was never seen on; what is left to estimate, ms."""
+    left = list(found.part.missing)
+    for g, time in enumerate(found.part.missing):
+        if time and pool.whole.rates[g] is None:
+            left[g] = 0
+            if watts is not None:
+                found.default += time * watts[g] / MICROWATTS_PER_WATT
+            elif pool.n:
+                found.default += time * pool.mean(ORDINARY)
+            else:
+                found.unestimated = True
+    return tuple(left)
+
+
+def _thick(found: Prediction, pool: Pool, left: Days) -> None:
+    """Its own mean and its own spread; of a day type it has not seen the class's mean."""
+    part = found.part
+    whole = merged(part.kinds)
+    time = _Time()
+    for g, missing in enumerate(left):
+        own = whole.rates[g]
+        rate = own if own is not None else (pool.whole.rates[g] or 0.0)
+        _add(time, part.scale * missing, rate, own=own is not None)
+    spread = whole.squares(part.fleet, whole.rates) / (part.n - 1)
+    length = part.scale * math.sqrt(sum(left) * sum(part.fleet))
+    variance = spread * length**2 / part.n
+    degrees, cube = _mixture(part, pool, spread)
+    weight = part.n / pool.n
+    always = part.kinds[ALWAYS_ON].n / part.n
+    found.extrapolated = time.energy
+    found.terms = Terms(
+        own_ordinary=time.own * (1 - always),
+        own_always_on=time.own * always,
+        pooled_ordinary=time.pooled * (1 - always),
+        pooled_always_on=time.pooled * always,
+        between=time.pooled_energy,
+        between_squares=time.pooled_energy**2,
+        between_products=time.pooled_energy * weight,
+        own_share=time.own * (pool.mean(ALWAYS_ON, part.fleet) - pool.mean(ORDINARY, part.fleet))
+        if pool.mixed
+        else 0.0,
+        thick=variance,
+        thick_by_degrees=variance**2 / degrees,
+        thick_cubes=cube * length**3 / part.n**2,
+    )
+
+
+def _mixture(part: Part, pool: Pool, spread: float) -> tuple[float, float]:
+    """(degrees of freedom of a stratum's own variance, third central moment of its machines' power, W³).
+
+    A few machines that are always on make the variance less sure than n − 1 tell, and the mean skew. Both by the class's share and
+    means: ν = 2 ÷ (excess kurtosis ÷ n + 2 ÷ (n − 1)).
+    """
+    if not pool.mixed or not spread:
+        return part.n - 1, 0.0
+    p, chance = pool.always_on_share, pool.chance
+    away = pool.mean(ALWAYS_ON, part.fleet) - pool.mean(ORDINARY, part.fleet)
+    ordinary, always = (one.variance for one in pool.spreads)
+    cube = chance * (1 - 2 * p) * away**3 + 3 * chance * away * (always - ordinary)
+    excess = chance * (1 - 6 * chance) * away**4 / spread**2
+    return min(part.n - 1, 2 / (max(0.0, excess) / part.n + 2 / (part.n - 1))), cube
+
+
+def _thin(found: Prediction, pool: Pool, left: Days) -> None:
+    """Kind by kind, by the class's share of it: its own mean of ten machines or more, else the class's; the class's spread."""
+    part = found.part
+    times, full = [], []
+    for kind, share in enumerate(pool.shares):
+        time, mine = _Time(), part.kinds[kind]
+        for g, missing in enumerate(left):
+            own = mine.rates[g] if mine.n >= FEWEST else None
+            rate = own if own is not None else (pool.rates[kind][g] or 0.0)
+            _add(time, part.scale * missing, rate, own=own is not None)
+        full.append(time.energy)
+        times.append(time.shared(share))
+    found.extrapolated = sum(time.energy for time in times)
+    pooled = sum(time.pooled_energy for time in times)
+    unobserved, length = part.scale * sum(left), part.scale * sum(part.fleet)
+    weight = part.n / pool.n
+    grows = full[ALWAYS_ON] - full[ORDINARY] if pool.mixed else 0.0
+    if pool.unseen_watts is not None:
+        grows = unobserved * pool.unseen_watts - found.extrapolated
+    ordinary, always = times
+    found.terms = Terms(
+        noise_ordinary=_noise(part, ordinary, part.kinds[ORDINARY].n, length),
+        noise_always_on=_noise(part, always, part.kinds[ALWAYS_ON].n, length),
+        own_ordinary=ordinary.own,
+        own_always_on=always.own,
+        pooled_ordinary=ordinary.pooled,
+        pooled_always_on=always.pooled if pool.mixed else unobserved,
+        between=pooled,
+        between_squares=pooled**2,
+        between_products=pooled * weight,
+        share=grows,
+        share_squares=grows**2,
+        share_products=grows * weight,
+        chance=pool.chance * length / part.machines_fleet * grows**2 / unobserved,
+    )
+
+
+def _noise(part: Part, time: _Time, n: int, length: float) -> float:
+    """Factor of the variance between machines, ms²: of the stratum's own mean, and of the machines not observed themselves.
+
+    With its own mean of all kinds it is METHOD.md's (1 − f)·M²/n, M scaled.
+    """
+    found = length * time.pooled / part.machines_fleet
+    if time.own:
+        observed = sum(part.accounted) / sum(part.fleet)
+        found += time.own**2 / n + length * time.own * observed / part.n
+    return found
+
+
+def _add(time: _Time, missing: float, rate: float, *, own: bool) -> None:
+    time.energy += missing * rate
+    if own:
+        time.own += missing
+    else:
+        time.pooled += missing
+        time.pooled_energy += missing * rate
+
+
+def _composed(found: Prediction, pool: Pool, made: Composition) -> None:
+    """How its figure moves with each cell's scale: by the cell's share of the unobserved energy less the sample's."""
+    part = found.part
+    stands = [part] if part.n >= FEWEST else pool.strata
+    counts: dict[Cell, float] = {}
+    for one in stands:
+        for cell, share in sample_shares(made, one).items():
+            counts[cell] = counts.get(cell, 0.0) + share * one.n
+    whole = sum(counts.values())
+    for cell, share in unobserved_shares(made, part).items():
+        found.composition[cell] = share * made.scales.get(cell, 1.0) / part.scale
+    for cell, n in counts.items():
+        found.composition[cell] = found.composition.get(cell, 0.0) - n / whole
+        found.stands[cell] = n / whole * found.extrapolated
+    for cell in found.composition:
+        found.composition[cell] *= found.extrapolated
+
+
+def with_errors(found: Prediction, model: ErrorModel, pool_errors: Errors, pool_energy: int) -> Prediction:
+    """Add the errors of models: the unobserved time's are those of what stands for it, in proportion."""
+    part = found.part
+    own = model.errors(part.members)
+    known = part.known.energy_millijoules
+    found.errors.add(own)
+    if part.n >= FEWEST and known:
+        found.errors.add(own, found.extrapolated / known)
+    elif pool_energy:
+        found.errors.add(pool_errors, found.extrapolated / pool_energy)
+    if found.default:
+        found.errors.add(by_default(part.stratum.device_class, found.default))
+    return found

@@ -1,0 +1,205 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Sums over the machines of one stratum: what was observed, and mean power per day type (pure). METHOD.md §5.
+
+Millijoules, milliseconds; mean power in millijoules per millisecond, which are watts. Floating point sums go through
+math.fsum, so that the order of machines does not matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from veilleuse.collector.account.fleet_inputs import (
+    DAY_TYPES,
+    Cell,
+    Days,
+    InService,
+    Machine,
+    Stratum,
+)
+from veilleuse.wire.ladder import Method
+
+Rates: TypeAlias = tuple[float | None, ...]
+"""Mean power per day type; None where nothing was observed."""
+ORDINARY: Final = 0
+ALWAYS_ON: Final = 1
+"""Kinds of machines; a class whose machines are all of one kind has but ORDINARY ones."""
+
+
+@dataclass(slots=True)
+class Kind:
+    """The machines of one kind in a stratum, or in a class."""
+
+    energies: list[tuple[float, ...]] = field(default_factory=list)
+    """Per machine and day type, as if it were of the mean composition (fleet_composition)."""
+    times: list[Days] = field(default_factory=list)
+    energy: tuple[float, ...] = (0.0,) * len(DAY_TYPES)
+    milliseconds: Days = (0,) * len(DAY_TYPES)
+    n: int = 0
+    _rates: Rates | None = None
+
+    def close(self) -> None:
+        """Add up, once all machines are in."""
+        self.n = len(self.times)
+        if self.n:
+            self.energy = tuple(map(math.fsum, zip(*self.energies, strict=True)))
+            self.milliseconds = tuple(map(sum, zip(*self.times, strict=True)))
+
+    @property
+    def rates(self) -> Rates:
+        """Mean power per day type."""
+        if self._rates is None:
+            self._rates = tuple(
+                energy / time if time else None
+                for energy, time in zip(self.energy, self.milliseconds, strict=True)
+            )
+        return self._rates
+
+    def squares(self, fleet: Days, around: Rates) -> float:
+        """Σ of squared deviations of the machines' mean power from `around`, in the fleet's mix of day types: Σ d², d = e·n/M.
+
+        A machine observed for longer than others weighs more, as in METHOD.md's e.
+        """
+        whole = sum(fleet)
+        use = [
+            (g, self.n * fleet[g] / (whole * self.milliseconds[g]), rate)
+            for g, rate in enumerate(around)
+            if rate is not None and self.milliseconds[g]
+        ]
+        deviations = [
+            sum([weight * (energies[g] - rate * times[g]) for g, weight, rate in use])
+            for energies, times in zip(self.energies, self.times, strict=True)
+        ]
+        return math.fsum([deviation * deviation for deviation in deviations])
+
+
+def merged(kinds: Iterable[Kind]) -> Kind:
+    """All machines of several."""
+    found = Kind()
+    for kind in kinds:
+        found.energies.extend(kind.energies)
+        found.times.extend(kind.times)
+    found.close()
+    return found
+
+
+@dataclass(slots=True)
+class Known:
+    """What was observed of a stratum, exactly."""
+
+    machines: int = 0
+    """METHOD.md's n."""
+    energy_millijoules: int = 0
+    measured_millijoules: int = 0
+    imputed_millijoules: int = 0
+    observed_milliseconds: int = 0
+    derived_milliseconds: int = 0
+    methods: Counter[Method] = field(default_factory=Counter)
+
+    def add(self, machine: Machine) -> None:
+        self.machines += machine.counts
+        self.energy_millijoules += sum(machine.energy_millijoules)
+        self.measured_millijoules += machine.measured_millijoules
+        self.imputed_millijoules += machine.imputed_millijoules
+        self.observed_milliseconds += machine.observed_milliseconds
+        self.derived_milliseconds += machine.derived_milliseconds
+        for method, sums in machine.methods.items():
+            self.methods[method] += sums.energy_millijoules
+
+    @property
+    def modelled_millijoules(self) -> int:
+        """Derived, not measured."""
+        return self.energy_millijoules - self.measured_millijoules - self.imputed_millijoules
+
+    def __add__(self, other: Known) -> Known:
+        return Known(
+            self.machines + other.machines,
+            self.energy_millijoules + other.energy_millijoules,
+            self.measured_millijoules + other.measured_millijoules,
+            self.imputed_millijoules + other.imputed_millijoules,
+            self.observed_milliseconds + other.observed_milliseconds,
+            self.derived_milliseconds + other.derived_milliseconds,
+            self.methods + other.methods,
+        )
+
+
+@dataclass(slots=True)
+class Part:
+    """One stratum: its fleet, its sample."""
+
+    stratum: Stratum
+    fleet: Days
+    """M, at least what was observed: a machine that was measured was there."""
+    machines_fleet: int
+    cells: Mapping[Cell, int]
+    members: list[Machine]
+    """Those that are of the sample."""
+    known: Known
+    accounted: Days
+    scale: float = 1.0
+    """Mean power of its fleet's composition ÷ the class's; 1 without post-stratification."""
+    kinds: tuple[Kind, Kind] = field(default_factory=lambda: (Kind(), Kind()))
+
+    @property
+    def n(self) -> int:
+        return len(self.members)
+
+    @property
+    def missing(self) -> Days:
+        """Machine time that nothing is known of."""
+        return tuple(fleet - seen for fleet, seen in zip(self.fleet, self.accounted, strict=True))
+
+    def fill(self, scales: Sequence[float], *, mixed: bool) -> None:
+        """Sort the machines by kind; `scales`: mean power of each one's cell ÷ the class's."""
+        for machine, scale in zip(self.members, scales, strict=True):
+            kind = self.kinds[ALWAYS_ON if mixed and machine.always_on else ORDINARY]
+            kind.energies.append(tuple([energy / scale for energy in machine.energy_millijoules]))
+            kind.times.append(machine.accounted_milliseconds)
+        for kind in self.kinds:
+            kind.close()
+
+
+def parts(machines: Iterable[Machine], fleet: Iterable[InService]) -> dict[Stratum, Part]:
+    """Strata in their order, those without fleet or sample too. Raises ValueError when the fleet names one twice."""
+    said: dict[Stratum, InService] = {}
+    for one in fleet:
+        if one.stratum in said:
+            raise ValueError(f"{one.stratum} is there twice")
+        said[one.stratum] = one
+    members: defaultdict[Stratum, list[Machine]] = defaultdict(list)
+    known: defaultdict[Stratum, Known] = defaultdict(Known)
+    for machine in machines:
+        known[machine.stratum].add(machine)
+        if machine.counts:
+            members[machine.stratum].append(machine)
+    found = {}
+    for stratum in sorted({*said, *known}):
+        there = said.get(stratum, InService(stratum, 0, (0,) * len(DAY_TYPES)))
+        seen = _columns([machine.accounted_milliseconds for machine in members[stratum]])
+        found[stratum] = Part(
+            stratum,
+            tuple(map(max, there.milliseconds, seen)),
+            max(there.machines, len(members[stratum]), any(there.milliseconds)),
+            there.cells,
+            members[stratum],
+            known[stratum],
+            seen,
+        )
+    return found
+
+
+def class_rates(strata: Iterable[Part]) -> Rates:
+    """Mean power per day type of a class's sample, as it is."""
+    members = [machine for part in strata for machine in part.members]
+    energies = _columns([machine.energy_millijoules for machine in members])
+    times = _columns([machine.accounted_milliseconds for machine in members])
+    return tuple(energy / time if time else None for energy, time in zip(energies, times, strict=True))
+
+
+def _columns(rows: Sequence[Days]) -> Days:
+    return tuple(map(sum, zip(*rows, strict=True))) if rows else (0,) * len(DAY_TYPES)

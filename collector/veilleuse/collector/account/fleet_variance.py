@@ -1,0 +1,155 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Terms of strata → variance of sampling, degrees of freedom and interval of a group of them (pure). METHOD.md §5, decision 0030."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from veilleuse.collector.account.fleet_composition import Composition
+from veilleuse.collector.account.fleet_inputs import Cell
+from veilleuse.collector.account.fleet_pool import CUT, DRAWS, Pool
+from veilleuse.collector.account.fleet_prediction import Prediction, Terms, total
+from veilleuse.collector.quantiles import Z95, quantile95
+
+_LEAST: Final = 1e-6
+"""Of the figure: no draw takes more."""
+_WIDEST: Final = 10.0
+"""Half-width on the log scale, a factor of 22,026: wider says no more, and would not be a number."""
+
+
+@dataclass(slots=True)
+class Sampling:
+    """Of one group of strata, mJ and mJ²."""
+
+    parts: list[tuple[float, float]] = field(default_factory=list)
+    """(variance, degrees of freedom) of what is about normal."""
+    deviations: list[float] | None = None
+    """By draw, of what depends on the share always on; None: nothing does."""
+    drawn_degrees: float = math.inf
+    """Of the draws' variance: machines of their classes, less one."""
+    cubes: float = 0.0
+    """Third cumulant of what is about normal, mJ³."""
+
+    @property
+    def normal_variance(self) -> float:
+        return max(0.0, math.fsum(variance for variance, _ in self.parts))
+
+    @property
+    def drawn_variance(self) -> float:
+        if self.deviations is None:
+            return 0.0
+        return math.fsum(one * one for one in self.deviations) / DRAWS
+
+    @property
+    def variance(self) -> float:
+        return self.normal_variance + self.drawn_variance
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Satterthwaite's."""
+        return _satterthwaite([*self.parts, (self.drawn_variance, self.drawn_degrees)])
+
+    def ends(self, modelled: float, energy: float) -> tuple[float, float]:
+        """Half-widths of the 95 % interval on the log scale, downward and upward; `modelled`: variance of models, mJ²."""
+        if not energy:
+            return 0.0, 0.0
+        degrees = _satterthwaite([*self.parts, (modelled, math.inf)])
+        variance = self.normal_variance + modelled
+        normal = min(_WIDEST, quantile95(degrees) * math.sqrt(variance) / energy)
+        shift = self._shift(variance, normal, energy)
+        if self.deviations is None:
+            return normal - shift, normal + shift
+        ordered = sorted(self.deviations)
+        low, high = ordered[CUT - 1 : CUT + 1], ordered[-CUT - 1 : DRAWS - CUT + 1]
+        down = -math.log(min(1.0, max(_LEAST, 1 + sum(low) / 2 / energy)))
+        up = math.log(max(1.0, 1 + sum(high) / 2 / energy))
+        return math.hypot(normal - shift, down), math.hypot(normal + shift, up)
+
+    def _shift(self, variance: float, normal: float, energy: float) -> float:
+        """By which both ends move up where the mean is more skew than a symmetric interval on the log scale already allows.
+
+        The first term of Edgeworth's expansion of a studentised mean, (2z² + 1)·γ/6 standard errors (Hall 1992); at most half the half-width.
+        """
+        if not variance:
+            return 0.0
+        wanted = (2 * Z95**2 + 1) / 6 * self.cubes / variance / energy
+        return min(max(0.0, wanted - normal**2 / 2), normal / 2)
+
+
+def sampling(
+    classes: Iterable[tuple[Pool, Sequence[Prediction]]], compositions: Mapping[str, Composition]
+) -> Sampling:
+    """Of strata, by class."""
+    found = Sampling()
+    drawn: list[float] = []
+    for pool, predictions in classes:
+        terms = total([prediction.terms for prediction in predictions])
+        found.parts += _normal(pool, terms)
+        found.cubes += terms.thick_cubes
+        if pool.draws is not None and (terms.share or terms.pooled_always_on):
+            means = (terms.pooled_ordinary if pool.mixed else 0.0, terms.pooled_always_on)
+            deviations = pool.draws.of(terms.share, means)
+            found.deviations = (
+                deviations
+                if found.deviations is None
+                else [one + more for one, more in zip(found.deviations, deviations, strict=True)]
+            )
+            drawn.append(pool.n - 1)
+        if (made := compositions.get(pool.device_class)) is not None:
+            found.parts.append((_composition(made, predictions), pool.n - 1))
+    found.drawn_degrees = max(1.0, sum(drawn)) if drawn else math.inf
+    return found
+
+
+def _normal(pool: Pool, terms: Terms) -> list[tuple[float, float]]:
+    """(variance, degrees of freedom) of one class's part."""
+    found = [(terms.thick, terms.thick**2 / terms.thick_by_degrees if terms.thick else math.inf)]
+    if not pool.n:
+        return found
+    kinds = (
+        (terms.noise_ordinary, terms.own_ordinary, terms.pooled_ordinary),
+        (terms.noise_always_on, terms.own_always_on, terms.pooled_always_on),
+    )
+    for kind, (noise, own, pooled) in enumerate(kinds[: 2 if pool.mixed else 1]):
+        spread, n = pool.spreads[kind], pool.kinds[kind].n
+        factor = noise + 2 * own * pooled / n
+        if not pool.mixed:  # else the mean of the class is among the draws
+            factor += pooled**2 / n
+        found.append((spread.variance * factor, spread.degrees_of_freedom))
+    crossed = (
+        (pool.between, terms.between, terms.between_squares, terms.between_products),
+        (pool.between_shares, terms.share, terms.share_squares, terms.share_products),
+    )
+    for spread, whole, squares, products in crossed:
+        factor = whole**2 * pool.concentration - 2 * whole * products + squares
+        found.append((spread.variance * max(0.0, factor), spread.degrees_of_freedom))
+    crossed_share = 2 * terms.share * terms.own_share * pool.chance / pool.n
+    found += [(terms.chance, math.inf), (crossed_share, pool.n - 1)]
+    return found
+
+
+def _composition(made: Composition, predictions: Sequence[Prediction]) -> float:
+    moved: defaultdict[Cell, float] = defaultdict(float)
+    stands: defaultdict[Cell, float] = defaultdict(float)
+    for prediction in predictions:
+        for cell, energy in prediction.composition.items():
+            moved[cell] += energy
+        for cell, energy in prediction.stands.items():
+            stands[cell] += energy
+    return math.fsum(
+        (energy**2 + 2 * energy * stands[cell]) * made.errors.get(cell, 0.0) for cell, energy in moved.items()
+    )
+
+
+def _satterthwaite(parts: Iterable[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of variances; math.inf of nothing."""
+    whole = below = 0.0
+    for variance, degrees in parts:
+        whole += variance
+        below += variance**2 / max(1.0, degrees)
+    return whole**2 / below if below else math.inf

@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The market-based line: what contracts cover at their factor, the rest at the grid's (pure). METHOD.md §2.
+
+GHG Protocol, Scope 2 Guidance (2015), asks for the residual mix where no contract covers; none is in our tables, so that the
+location factor stands in, and the result says so. Fractions: covered + rest = the energy, exactly.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from fractions import Fraction
+from itertools import pairwise
+from typing import Final
+
+from veilleuse.collector.factored import Contract
+from veilleuse.collector.ports import Factor
+
+ENTITY_SEPARATOR: Final = " > "
+"""Between the parts of an entity's path: inventoried.Entity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consumption:
+    """Energy of one place over one period."""
+
+    entity: str
+    site: str
+    period_from: date
+    period_to: date
+    """Exclusive."""
+    kwh: Fraction
+    factor: Factor
+    """Of the location: what is not covered goes at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarketLine:
+    """A consumption, market-based."""
+
+    kwh_covered: Fraction
+    kwh_rest: Fraction
+    """At the location's factor; covered + rest = the energy."""
+    kgco2e_market: Fraction
+    by_contract: tuple[tuple[int, Fraction], ...] = ()
+    """(contract, kWh it covers); they sum to `kwh_covered`."""
+
+    @property
+    def coverage(self) -> str:
+        """contract (all of it), mixed, or location (nothing is covered)."""
+        if not self.by_contract:
+            return "location"
+        return "mixed" if self.kwh_rest else "contract"
+
+
+@dataclass(slots=True)
+class _Open:
+    """What of a consumption is not covered yet."""
+
+    rest: Fraction
+    parts: dict[int, Fraction] = field(default_factory=dict)
+
+
+def market(
+    consumptions: Sequence[Consumption], contracts: Iterable[Contract]
+) -> tuple[MarketLine, ...] | None:
+    """One line per consumption, in their order; None without a contract that meets any of them in time and place.
+
+    A contract's kWh are even over its days; of a period it gives those of the days both share, to what it meets there in
+    proportion to the energy, and never twice. The narrowest contract gives first: site, then the deepest entity, then the
+    lowest number. What a contract has left over is nobody's. Raises ValueError for periods that overlap without being equal.
+    """
+    periods = _periods(consumptions)
+    opened = [_Open(one.kwh) for one in consumptions]
+    met = False
+    for contract in sorted(contracts, key=_narrowest_first):
+        for period, places in periods.items():
+            days = _common_days(contract, period)
+            mine = [place for place in places if _covers(contract, consumptions[place])]
+            if days and mine:
+                met = True
+                _give(contract, days, period, [opened[place] for place in mine], consumptions, mine)
+    if not met:
+        return None
+    known = {contract.contract_id: contract for contract in contracts}
+    return tuple(_line(one, state, known) for one, state in zip(consumptions, opened, strict=True))
+
+
+def _give(
+    contract: Contract,
+    days: int,
+    period: tuple[date, date],
+    states: Sequence[_Open],
+    consumptions: Sequence[Consumption],
+    mine: Sequence[int],
+) -> None:
+    """Spread a contract's kWh of one period over what is open in the days it covers."""
+    whole_days = (contract.valid_to - contract.valid_from).days
+    available = Fraction(contract.kwh) * Fraction(days, whole_days)
+    share = Fraction(days, (period[1] - period[0]).days)
+    wants = [
+        min(state.rest, consumptions[place].kwh * share) for state, place in zip(states, mine, strict=True)
+    ]
+    wanted = sum(wants, Fraction(0))
+    if not wanted or not available:
+        return
+    ratio = min(Fraction(1), available / wanted)
+    for state, want in zip(states, wants, strict=True):
+        if want:
+            given = want * ratio
+            state.rest -= given
+            state.parts[contract.contract_id] = given
+
+
+def _line(one: Consumption, state: _Open, contracts: Mapping[int, Contract]) -> MarketLine:
+    covered = sum(state.parts.values(), Fraction(0))
+    emitted = sum(
+        (kwh * Fraction(contracts[number].factor_kgco2e_per_kwh) for number, kwh in state.parts.items()),
+        state.rest * Fraction(one.factor.total_kgco2e_per_kwh),
+    )
+    return MarketLine(covered, state.rest, emitted, tuple(sorted(state.parts.items())))
+
+
+def _periods(consumptions: Sequence[Consumption]) -> dict[tuple[date, date], list[int]]:
+    found: defaultdict[tuple[date, date], list[int]] = defaultdict(list)
+    for place, one in enumerate(consumptions):
+        if one.kwh < 0 or one.period_to <= one.period_from:
+            raise ValueError(f"a consumption of {one.kwh} kWh from {one.period_from} to {one.period_to}")
+        found[one.period_from, one.period_to].append(place)
+    ordered = sorted(found)
+    for (_, end), (start, _) in pairwise(ordered):
+        if start < end:
+            raise ValueError(f"periods overlap at {start}: a contract would be counted twice")
+    return dict(found)
+
+
+def _common_days(contract: Contract, period: tuple[date, date]) -> int:
+    start, end = max(contract.valid_from, period[0]), min(contract.valid_to, period[1])
+    return max(0, (end - start).days)
+
+
+def _covers(contract: Contract, one: Consumption) -> bool:
+    if contract.site and contract.site != one.site:
+        return False
+    wanted = contract.entity
+    return not wanted or one.entity == wanted or one.entity.startswith(wanted + ENTITY_SEPARATOR)
+
+
+def _narrowest_first(contract: Contract) -> tuple[bool, int, int]:
+    depth = len(contract.entity.split(ENTITY_SEPARATOR)) if contract.entity else 0
+    return (not contract.site, -depth, contract.contract_id)

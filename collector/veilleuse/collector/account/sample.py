@@ -1,0 +1,219 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What machines did over a period, and the fleet they stand for, as the estimator takes them (pure). METHOD.md §5.
+
+Strata are device class × place: entity, site, population, power context. Any grouping of a report is a union of strata, so that
+all groupings of one period have one total.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from veilleuse.collector.account.census import Standing
+from veilleuse.collector.account.fleet_inputs import (
+    DAY_TYPES,
+    Cell,
+    Days,
+    InService,
+    Machine,
+    Stratum,
+    age_band,
+)
+from veilleuse.collector.figures import EnergyClass, EnergySums
+from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.model import HostId
+from veilleuse.collector.vectors import (
+    METHOD_COLUMNS,
+    PLACE,
+    SCREEN_COLUMNS,
+    STATE_COLUMNS,
+    STATE_ENERGY_COLUMNS,
+    HostPeriod,
+    Vector,
+    added,
+)
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import DeviceClass, Population, State, Supply
+
+_SEPARATOR: Final = "\x1f"
+MONITOR: Final = EnergyClass.MONITOR.value
+
+
+class Place(NamedTuple):
+    """Where a machine stands: what divides rows beside its class."""
+
+    entity: str
+    site: str
+    zone: str
+    population: Population | None
+    power_context: PowerContext
+
+    def stratum(self, device_class: str) -> Stratum:
+        """Of a class here."""
+        return Stratum(device_class, _SEPARATOR.join(str(part or "") for part in self))
+
+    @classmethod
+    def of(cls, stratum: Stratum) -> Place:
+        """Inverse of `stratum`."""
+        entity, site, zone, population, context = stratum.entity.split(_SEPARATOR)
+        return cls(entity, site, zone, Population(population) if population else None, PowerContext(context))
+
+
+@dataclass(slots=True)
+class Observed:
+    """One machine over the period, all bands together."""
+
+    host_id: HostId
+    by_day_type: dict[str, Vector] = field(default_factory=dict)
+    apportioned: bool = False
+
+    @property
+    def total(self) -> Vector:
+        """Over all day types."""
+        whole: Sequence[int] = ()
+        for vector in self.by_day_type.values():
+            whole = added(whole, vector) if whole else vector
+        return tuple(whole)
+
+
+def observed(periods: Iterable[HostPeriod]) -> Iterable[Observed]:
+    """Machine by machine; `periods` in host order."""
+    for host_id, rows in groupby(periods, lambda row: row.host_id):
+        one = Observed(host_id)
+        for row in rows:
+            standing = one.by_day_type.get(row.day_type)
+            one.by_day_type[row.day_type] = row.values if standing is None else added(standing, row.values)
+            one.apportioned |= row.apportioned
+        yield one
+
+
+_STATE_PLACES: Final = {
+    state: [STATE_COLUMNS.index(f"{state}_{supply}_milliseconds") for supply in Supply] for state in State
+}
+_METHOD_PLACES: Final = {
+    method: [
+        PLACE[f"{method}_{what}"]
+        for what in ("milliseconds", "energy_millijoules", "uncertainty_millijoules")
+    ]
+    for method in Method
+}
+_ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
+_IMPUTED_ENERGY: Final = PLACE["imputed_energy_millijoules"]
+_IMPUTED_TIME: Final = PLACE["imputed_milliseconds"]
+_METHOD_TIMES: Final = [places[0] for places in _METHOD_PLACES.values()]
+_METHOD_ENERGIES: Final = [places[1] for places in _METHOD_PLACES.values()]
+assert len(METHOD_COLUMNS) == 3 * len(_METHOD_PLACES), "one triple of columns per method"
+
+
+def state_milliseconds(vector: Vector, state: State) -> int:
+    """On all supplies."""
+    return sum([vector[place] for place in _STATE_PLACES[state]])
+
+
+def state_energies(vector: Vector) -> dict[State, tuple[int, int]]:
+    """State → (milliseconds, millijoules)."""
+    return {
+        state: (state_milliseconds(vector, state), vector[PLACE[column]])
+        for state, column in zip(State, STATE_ENERGY_COLUMNS, strict=True)
+    }
+
+
+def machine(one: Observed, total: Vector, stratum: Stratum, standing: Standing) -> Machine:
+    """As the estimator takes it."""
+    rows = [one.by_day_type.get(kind) for kind in DAY_TYPES]
+    return Machine(
+        stratum=stratum,
+        hardware=standing.model,
+        energy_millijoules=tuple(_energy(row) if row else 0 for row in rows),
+        accounted_milliseconds=tuple(_accounted(row) if row else 0 for row in rows),
+        methods=_methods(total),
+        imputed_millijoules=total[_IMPUTED_ENERGY],
+        observed_milliseconds=sum(
+            state_milliseconds(total, state) for state in State if state is not State.UNKNOWN
+        ),
+        on_milliseconds=sum(state_milliseconds(total, state) for state in _ON),
+        on_millijoules=sum(total[PLACE[f"{state}_energy_millijoules"]] for state in _ON),
+        counters_milliseconds=total[PLACE["counters_covered_milliseconds"]],
+        counters_millijoules=total[PLACE["counters_energy_millijoules"]],
+        age_years=standing.age_years,
+        refurbished=standing.refurbished,
+    )
+
+
+def screens(one: Observed, total: Vector, stratum: Stratum) -> Machine | None:
+    """The external screens of a machine, as a machine of class `monitor` whose time is display-time; None without any."""
+    time, energy, u = (total[PLACE[column]] for column in SCREEN_COLUMNS[-3:])
+    if not time and not energy:
+        return None
+    rows = [one.by_day_type.get(kind) for kind in DAY_TYPES]
+    method = Method.LOAD_MODELLED
+    return Machine(
+        stratum=stratum,
+        hardware="",
+        energy_millijoules=_screen_days(rows, "screens_energy_millijoules"),
+        accounted_milliseconds=_screen_days(rows, "screens_milliseconds"),
+        methods={method: EnergySums(time, energy, u)},
+        observed_milliseconds=time,
+        on_milliseconds=time,
+        on_millijoules=energy,
+    )
+
+
+def _screen_days(rows: Sequence[Vector | None], column: str) -> Days:
+    return tuple(row[PLACE[column]] if row else 0 for row in rows)
+
+
+def _energy(row: Vector) -> int:
+    return sum([row[place] for place in _METHOD_ENERGIES]) + row[_IMPUTED_ENERGY]
+
+
+def _accounted(row: Vector) -> int:
+    return sum([row[place] for place in _METHOD_TIMES]) + row[_IMPUTED_TIME]
+
+
+def _methods(total: Vector) -> dict[Method, EnergySums]:
+    return {
+        method: EnergySums(*(total[place] for place in places))
+        for method, places in _METHOD_PLACES.items()
+        if total[places[0]] or total[places[1]]
+    }
+
+
+@dataclass(slots=True)
+class FleetBook:
+    """The fleet by stratum, while it is counted."""
+
+    machines: Counter[Stratum] = field(default_factory=Counter)
+    times: defaultdict[Stratum, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    cells: defaultdict[Stratum, Counter[Cell]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def add(self, stratum: Stratum, standing: Standing) -> None:
+        """One device."""
+        self.machines[stratum] += 1
+        self.times[stratum].update(standing.milliseconds)
+        self.cells[stratum][Cell(standing.model, age_band(standing.age_years, standing.refurbished))] += 1
+
+    def at_least(self, stratum: Stratum, sampled: int, times: Mapping[str, int]) -> None:
+        """What was measured is there, whatever the inventory says: coverage is never above 1."""
+        self.machines[stratum] = max(self.machines[stratum], sampled)
+        standing = self.times[stratum]
+        for kind, milliseconds in times.items():
+            standing[kind] = max(standing[kind], milliseconds)
+
+    def in_service(self) -> Iterable[InService]:
+        """As the estimator takes it."""
+        for stratum, number in self.machines.items():
+            times = self.times[stratum]
+            yield InService(
+                stratum, number, tuple(times[kind] for kind in DAY_TYPES), dict(self.cells[stratum])
+            )
+
+
+def is_fleet(device_class: str) -> bool:
+    """Virtual machines never are: the host that runs them carries their energy."""
+    return device_class != DeviceClass.VIRTUAL_MACHINE.value

@@ -1,0 +1,66 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What people read of a row: rounded once, to no more digits than the half-width of its interval has (pure). METHOD.md §5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from veilleuse.collector.account.rounding import decimals
+from veilleuse.collector.figures import EmissionsRow
+
+_KWH: Final = (
+    "kwh_total",
+    "kwh_lo95",
+    "kwh_hi95",
+    "kwh_measured",
+    "kwh_modelled",
+    "kwh_imputed",
+    "kwh_extrapolated",
+    "kwh_it",
+    "kwh_ups_loss",
+    "kwh_overhead",
+    "top_down_kwh",
+    "fleet_effect_kwh",
+    "mix_effect_kwh",
+    "hours_effect_kwh",
+    "watts_effect_kwh",
+)
+_KGCO2E: Final = (
+    "kgco2e_total",
+    "kgco2e_lo95",
+    "kgco2e_hi95",
+    "kgco2e_combustion",
+    "kgco2e_upstream",
+    "kgco2e_losses",
+    "split_residual_kgco2e",
+    "kgco2e_market",
+    "factor_effect_kgco2e",
+    "as_published_kgco2e",
+)
+_FRENCH: Final = str.maketrans({",": "\u202f", ".": ","})
+"""Thousands apart by a narrow space that does not break; a decimal comma."""
+_ENGLISH: Final = str.maketrans({})
+
+
+def shown(row: EmissionsRow) -> dict[str, Mapping[str, str]]:
+    """Column → language → text, of what has an interval and of its parts; nothing of a row without energy."""
+    found: dict[str, Mapping[str, str]] = {}
+    for names in (_KWH, _KGCO2E):
+        low, high = getattr(row, names[1]), getattr(row, names[2])
+        if low is None or high is None:
+            continue
+        digits = decimals((high - low) / 2)
+        for name in names:
+            value = getattr(row, name)
+            if value is not None:
+                found[name] = written(value, digits)
+    return found
+
+
+def written(value: float, digits: int) -> dict[str, str]:
+    """A number to so many decimal places (negative: tens, hundreds), in both languages. 1124000, −3 → 1 124 000 and 1,124,000."""
+    rounded = round(value, digits) + 0.0  # no minus before a zero
+    text = f"{rounded:,.{max(0, digits)}f}"
+    return {"fr": text.translate(_FRENCH), "en": text.translate(_ENGLISH)}

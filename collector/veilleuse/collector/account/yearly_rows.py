@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""One row of the yearly figure: what it is of, and which machines stand behind which part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from veilleuse.collector.account.fleet_estimate import Estimate
+from veilleuse.collector.account.fleet_inputs import Machine, Stratum
+from veilleuse.collector.account.sample import MONITOR, Observed, Place, state_energies
+from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.model import HostId
+from veilleuse.collector.privacy import is_safe
+from veilleuse.collector.vectors import Vector
+from veilleuse.wire.vocabulary import Population, State
+
+DIMENSIONS: Final = ("entity", "site", "population", "device_class", "year", "month")
+"""What --group-by takes. Year, zone, population and power context always divide: a row has one factor, one item of the bilan
+carbone and one rule of disclosure."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowKey:
+    """What a row is of. A dimension that was not asked for is None."""
+
+    zone: str
+    population: Population | None
+    power_context: PowerContext
+    entity: str | None = None
+    site: str | None = None
+    device_class: str | None = None
+    autres: bool = False
+    """True of the row that holds the groups too small to be shown."""
+    memo: bool = False
+    """Virtual machines: in no total."""
+
+
+@dataclass(slots=True)
+class Gathering:
+    """One row while it grows: its strata, and what each machine puts into it."""
+
+    strata: set[Stratum] = field(default_factory=set)
+    observed: dict[HostId, int] = field(default_factory=dict)
+    energies: dict[HostId, int] = field(default_factory=dict)
+    measured: dict[HostId, int] = field(default_factory=dict)
+    apportioned: bool = False
+    states: dict[str, dict[State, tuple[int, int]]] = field(default_factory=dict)
+    """Device class → state → (ms, mJ) of its machines."""
+
+    def add(self, one: Observed, total: Vector, made: Machine) -> None:
+        """A machine, or its screens."""
+        self.strata.add(made.stratum)
+        _more(self.observed, one.host_id, made.observed_milliseconds)
+        _more(self.energies, one.host_id, sum(made.energy_millijoules))
+        _more(self.measured, one.host_id, made.measured_millijoules)
+        self.apportioned |= one.apportioned
+        if made.stratum.device_class != MONITOR:
+            states = self.states.setdefault(made.stratum.device_class, {})
+            for state, (time, energy) in state_energies(total).items():
+                before = states.get(state, (0, 0))
+                states[state] = (before[0] + time, before[1] + energy)
+
+    def merge(self, other: Gathering) -> None:
+        """All of another one."""
+        self.strata |= other.strata
+        self.apportioned |= other.apportioned
+        for mine, theirs in (
+            (self.observed, other.observed),
+            (self.energies, other.energies),
+            (self.measured, other.measured),
+        ):
+            for host_id, value in theirs.items():
+                _more(mine, host_id, value)
+        for name, states in other.states.items():
+            own = self.states.setdefault(name, {})
+            for state, (time, energy) in states.items():
+                before = own.get(state, (0, 0))
+                own[state] = (before[0] + time, before[1] + energy)
+
+    def hides_methods(self, k: int) -> bool:
+        """True when some machines stand behind the measured or the modelled part, but fewer than k, or one almost alone."""
+        modelled = {
+            host_id: energy - self.measured.get(host_id, 0) for host_id, energy in self.energies.items()
+        }
+        return any(any(part.values()) and not is_safe(part, k) for part in (self.measured, modelled))
+
+
+def _more(into: dict[HostId, int], host_id: HostId, value: int) -> None:
+    into[host_id] = into.get(host_id, 0) + value
+
+
+@dataclass(frozen=True, slots=True)
+class FigureRow:
+    """One row before factors: what it is of, its estimate, and what may be told of it."""
+
+    key: RowKey
+    estimate: Estimate
+    machines: int
+    """That were observed; a total counts none twice for its screens."""
+    apportioned: bool
+    hides_methods: bool
+    states: Mapping[str, Mapping[State, tuple[int, int]]]
+    class_energies: Mapping[str, tuple[int, int]]
+    """Device class → (fleet milliseconds, millijoules), screens apart: what a change is told by."""
+    places: tuple[tuple[Place, int], ...] = ()
+    """(where, millijoules) of its parts: what contracts are applied to."""

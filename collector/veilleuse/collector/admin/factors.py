@@ -1,0 +1,269 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Factors, contracts and the mapping, as an administrator brings them. Nothing is overwritten: METHOD.md §2."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping as Keyed
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, Final
+
+from veilleuse.collector.account.bilan import DEFAULT_MAPPING, ENTERED, with_eple, with_line
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.factored import (
+    INHERITED_UNCERTAINTY_PERCENT,
+    BilanItem,
+    ContextMapping,
+    Contract,
+    FactorImport,
+    FactorStatus,
+    Mapping,
+)
+from veilleuse.collector.factors.choose import factor_book
+from veilleuse.collector.factors.history import before_withdrawal, in_force
+from veilleuse.collector.factors.restating import (
+    MAXIMUM_FACTORS,
+    Change,
+    changes,
+    factor_document,
+    factor_from_document,
+)
+from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.ports import Factor
+
+if TYPE_CHECKING:
+    from veilleuse.collector.admin.operations import Operations
+
+log = logging.getLogger(__name__)
+
+_WHO: Final = 128
+_WHY: Final = 256
+_TEXT: Final = 200
+_HIGHEST_KGCO2E_PER_KWH: Final = 3
+_HIGHEST_KWH: Final = Decimal(10) ** 10
+
+
+def bring(
+    operations: Operations,
+    *,
+    factors: Sequence[Keyed[str, Any]],
+    file_name: str,
+    file_sha256: str,
+    who: str,
+    why: str = "",
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Put factors into force, in the place of those before; what is in force already is left. Raises UsageError."""
+    if not 0 < len(factors) <= MAXIMUM_FACTORS:
+        raise UsageError(f"{len(factors)} factors: from 1 to {MAXIMUM_FACTORS} at once")
+    if not re.fullmatch("[0-9a-f]{64}", file_sha256):
+        raise UsageError("no SHA-256 of the file")
+    brought = [factor_from_document(document) for document in factors]
+    if len({one.factor_id for one in brought}) < len(brought):
+        raise UsageError("a factor is brought twice")
+    imported = FactorImport(_line(file_name, _TEXT), file_sha256, _line(who, _WHO), _line(why, _WHY))
+
+    def job() -> tuple[Change, ...]:
+        found = changes(brought, _shipped(), in_force(operations.factors.versions()))
+        wanted = [one.factor for one in found if one.kind != "same"]
+        if wanted and not dry_run:
+            operations.factors.put(wanted, imported, operations.office.now_unix_milliseconds())
+        return found
+
+    found = operations.office.commit(job)
+    changed = [one for one in found if one.kind != "same"]
+    if changed and not dry_run:
+        operations.office.commit(operations.known_factors.forget)
+        log.info("factors imported", extra={"factors": len(brought), "changed": len(changed)})
+    return {
+        "factors": len(brought),
+        "changed": [_described(one) for one in changed],
+        "imported": bool(changed) and not dry_run,
+        "dry_run": dry_run,
+    }
+
+
+def withdraw(operations: Operations, *, factor_id: str, who: str, why: str) -> dict[str, Any]:
+    """Take the imported version out of force: the one before rules again, imported or shipped. Raises AdminError."""
+
+    def job() -> Factor:
+        versions = operations.factors.versions()
+        current = in_force(versions).get(factor_id)
+        if current is None:
+            raise AdminError(f"no imported factor '{factor_id}' is in force: see 'veilleuse factors history'")
+        before = before_withdrawal(versions, factor_id)
+        origin = FactorImport("", "", "", "") if before is None else before.imported
+        withdrawn = replace(current.factor, status=FactorStatus.WITHDRAWN)
+        factor = withdrawn if before is None else before.factor
+        operations.factors.put(
+            [factor],
+            replace(origin, who=_line(who, _WHO), why=_line(why, _WHY)),
+            operations.office.now_unix_milliseconds(),
+            restores=None if before is None else before.version,
+        )
+        return factor
+
+    factor = operations.office.commit(job)
+    operations.office.commit(operations.known_factors.forget)
+    log.info("factor withdrawn", extra={"factor_id": factor_id})
+    ruling = operations.office.commit(lambda: _ruling(operations, factor_id))
+    return {
+        "factor_id": factor_id,
+        "status": factor.status.value,
+        "in_force": None if ruling is None else factor_document(ruling),
+    }
+
+
+def contract_add(
+    operations: Operations, *, contract: Keyed[str, Any], who: str, why: str = ""
+) -> dict[str, Any]:
+    """Enter a contract. Raises UsageError for what can be none."""
+    made = _contract(contract)
+
+    def job() -> int:
+        known = [kept for kept in operations.factors.contracts() if kept.withdrawn_unix_milliseconds is None]
+        if same := [one for one in known if replace(one.contract, contract_id=0) == made]:
+            raise AdminError(f"this is contract {same[0].contract.contract_id}, entered already")
+        return operations.factors.enter(
+            made, _line(who, _WHO), _line(why, _WHY), operations.office.now_unix_milliseconds()
+        )
+
+    number = operations.office.commit(job)
+    log.info("contract entered", extra={"contract_id": number})
+    return {"contract_id": number}
+
+
+def contract_withdraw(operations: Operations, *, contract_id: int, who: str, why: str) -> dict[str, Any]:
+    """From now on it counts no more. Raises AdminError."""
+    now = operations.office.now_unix_milliseconds()
+    operations.office.commit(
+        lambda: operations.factors.withdraw_contract(contract_id, _line(who, _WHO), _line(why, _WHY), now)
+    )
+    return {"contract_id": contract_id}
+
+
+def mapping_confirm(
+    operations: Operations,
+    *,
+    who: str,
+    why: str = "",
+    eple: str = "",
+    items: Keyed[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Confirm the mapping in force, with `eple` (authority, or college with its item in `items`) and items as entered.
+
+    `items`: context → (BEGES item, GHG category). Raises UsageError.
+    """
+    entered = {
+        PowerContext(context): BilanItem(*(_item(text) for text in pair))
+        for context, pair in (items or {}).items()
+    }
+
+    def job() -> Mapping:
+        kept = operations.factors.mappings()
+        mapping = _entered(kept[-1] if kept else DEFAULT_MAPPING, eple, entered)
+        confirmed = replace(
+            mapping,
+            confirmed_unix_milliseconds=operations.office.now_unix_milliseconds(),
+            confirmed_by=_line(who, _WHO),
+            why=_line(why, _WHY),
+        )
+        if not kept or kept[-1].lines != confirmed.lines:
+            operations.factors.confirm(confirmed)
+            return confirmed
+        return kept[-1]
+
+    mapping = operations.office.commit(job)
+    log.info("mapping confirmed")
+    return {"contexts": len(mapping.lines), "confirmed_by": mapping.confirmed_by}
+
+
+def _entered(mapping: Mapping, eple: str, entered: Keyed[PowerContext, BilanItem]) -> Mapping:
+    """Raises UsageError when something is still to be said."""
+    for context, item in entered.items():
+        if context is PowerContext.OWN_SITE:
+            raise UsageError("own_site is split between 2.1 and 4.1 by the method: it cannot be entered")
+        if context is not PowerContext.EPLE:
+            mapping = with_line(mapping, ContextMapping(context, item, None, False, True, ENTERED))
+    if eple not in ("", "authority", "college"):
+        raise UsageError(f"--eple '{eple}': authority or college")
+    if eple:
+        try:
+            mapping = with_eple(mapping, eple == "authority", entered.get(PowerContext.EPLE))
+        except ValueError as error:
+            raise UsageError(f"{error}: --item eple=4.1/3.3, for instance") from error
+    elif not mapping.of(PowerContext.EPLE).combustion.beges_item:
+        raise UsageError(
+            "say whose the electricity contracts of colleges are: --eple authority or --eple college"
+        )
+    return mapping
+
+
+def _ruling(operations: Operations, factor_id: str) -> Factor | None:
+    return {one.factor_id: one for one in operations.known_factors.book().factors()}.get(factor_id)
+
+
+def _shipped() -> dict[str, Factor]:
+    return {one.factor_id: one for one in factor_book().factors()}
+
+
+def _described(change: Change) -> dict[str, Any]:
+    before = change.before
+    return {
+        "kind": change.kind,
+        **factor_document(change.factor),
+        "before_total_kgco2e_per_kwh": None if before is None else str(before.total_kgco2e_per_kwh),
+        "before_version": None if before is None else before.version,
+    }
+
+
+def _contract(document: Keyed[str, Any]) -> Contract:
+    try:
+        percent = document.get("uncertainty_percent")
+        made = Contract(
+            contract_id=0,
+            label=_line(document["label"], _TEXT),
+            supplier=_line(document["supplier"], _TEXT),
+            valid_from=date.fromisoformat(document["valid_from"]),
+            valid_to=date.fromisoformat(document["valid_to"]),
+            kwh=Decimal(document["kwh"]),
+            factor_kgco2e_per_kwh=Decimal(document["factor_kgco2e_per_kwh"]),
+            uncertainty_percent=INHERITED_UNCERTAINTY_PERCENT if percent is None else Decimal(percent),
+            uncertainty_inherited=percent is None,
+            guarantees_of_origin=_line(document.get("guarantees_of_origin", ""), _TEXT),
+            source=_line(document["source"], _TEXT),
+            entity=_line(document.get("entity", ""), _TEXT),
+            site=_line(document.get("site", ""), _TEXT),
+        )
+    except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+        raise UsageError(f"no contract: {error}") from error
+    if not made.supplier or not made.source:
+        raise UsageError("a contract has a supplier and a source")
+    if made.valid_to <= made.valid_from:
+        raise UsageError(f"it ends on {made.valid_to}, before it begins on {made.valid_from}")
+    if not made.kwh.is_finite() or not 0 < made.kwh <= _HIGHEST_KWH:
+        raise UsageError(f"{made.kwh} kWh: above 0 and at most {_HIGHEST_KWH:f}")
+    factor, uncertainty = made.factor_kgco2e_per_kwh, made.uncertainty_percent
+    if not factor.is_finite() or not 0 <= factor <= _HIGHEST_KGCO2E_PER_KWH:
+        raise UsageError(f"a factor of {factor} kgCO2e/kWh: from 0 to {_HIGHEST_KGCO2E_PER_KWH}")
+    if not uncertainty.is_finite() or not 0 < uncertainty <= 200:
+        raise UsageError(f"an uncertainty of {uncertainty} %")
+    return made
+
+
+def _item(text: Any) -> str:
+    if not isinstance(text, str) or not re.fullmatch(r"[1-6](\.[0-9]{1,2})?", text):
+        raise UsageError(f"'{text}' is no item: write it like 4.1, and a category like 3.8")
+    return text
+
+
+def _line(text: Any, characters: int) -> str:
+    """One printable line. Raises UsageError."""
+    if not isinstance(text, str) or not text.isprintable():
+        raise UsageError("a text with control characters")
+    return text.strip()[:characters]

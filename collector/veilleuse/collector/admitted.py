@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Who may read figures over HTTP: accounts, what each may see, and what the access journal keeps of it. No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.vocabulary import Word
+
+TOKEN_BYTES: Final = 32
+TOKEN_PREFIX: Final = "veilleuse_"
+"""So that a token left in a file is found by whoever looks for secrets, and junk is told apart without a query."""
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""Of a use ("grafana", "bilan-carbone"), never of a person: the journal shows it."""
+DEFAULT_DAYS: Final = 365
+MAX_DAYS: Final = 3 * 366
+MAX_ENTITIES: Final = 64
+JOURNAL_DAYS: Final = 365
+"""CNIL's recommendation 2021-122: six months to a year."""
+_EPOCH: Final = 719_163
+"""date(1970, 1, 1).toordinal()"""
+ENTITY_SEPARATOR: Final = " > "
+"""Between the parts of an entity's path: inventoried.Entity."""
+
+
+class Role(Word):
+    """What an account may do."""
+
+    READER = "reader"
+    """Released figures, of the whole fleet or of some entities."""
+    ADMIN = "admin"
+    """Any period and any grouping, as `veilleuse report` gives them, and series of single servers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who reads. Its token is stored nowhere, only the SHA-256 of it."""
+
+    account_id: int
+    name: str
+    role: Role
+    entities: tuple[str, ...]
+    """Those whose subtrees it sees; empty: the whole fleet."""
+    token_sha256: bytes
+    created_unix_milliseconds: int
+    expires_unix_milliseconds: int
+    revoked_unix_milliseconds: int | None = None
+    last_used_day: int | None = None
+    """UTC day number; None: never."""
+
+    def is_good(self, now_unix_milliseconds: int) -> bool:
+        """Neither revoked nor expired."""
+        return (
+            self.revoked_unix_milliseconds is None and now_unix_milliseconds < self.expires_unix_milliseconds
+        )
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether no entity bounds it."""
+        return not self.entities
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One line of the access journal: who read what. The same question within one hour is one line, counted."""
+
+    account_id: int
+    account: str
+    route: str
+    query: str
+    """Only what was understood, in a fixed order."""
+    status: int
+    """HTTP status of the answer."""
+    times: int
+    rows: int
+    """Rows of figures in the last answer."""
+    first_unix_milliseconds: int
+    last_unix_milliseconds: int
+
+
+def new_token() -> str:
+    """256 random bits, URL-safe, with our prefix."""
+    return TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def token_sha256(token: str) -> bytes:
+    """What is stored of a token; 32 bytes. A plain hash: 256 random bits cannot be guessed from it."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def is_within(entity: str | None, entities: Collection[str]) -> bool:
+    """Whether an entity is one of these or below one; without any, everything is."""
+    if not entities:
+        return True
+    return entity is not None and any(
+        entity == one or entity.startswith(one + ENTITY_SEPARATOR) for one in entities
+    )
+
+
+def day_number(unix_milliseconds: int) -> int:
+    """UTC day as in date.toordinal()."""
+    return unix_milliseconds // MILLISECONDS_PER_DAY + _EPOCH
+
+
+def first_moment(day: int) -> int:
+    """Unix milliseconds at which a UTC day begins; `day` as in date.toordinal()."""
+    return (day - _EPOCH) * MILLISECONDS_PER_DAY

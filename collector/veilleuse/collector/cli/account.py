@@ -1,0 +1,187 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse account create|list|show|revoke|journal`: who reads figures over HTTP, and what was read."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from veilleuse.collector.admitted import DEFAULT_DAYS, Role
+from veilleuse.collector.cli.shared import (
+    APP,
+    EXIT_WARNINGS,
+    ConfigOption,
+    JsonOption,
+    day,
+    moment,
+    perform,
+    print_json,
+    print_table,
+    settings_of,
+    write_new_private,
+)
+
+app = typer.Typer(**APP)
+
+NameArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="its name, or its number")]
+WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
+
+
+@app.callback()
+def account() -> None:
+    """Who reads figures over HTTP. One account a use, with a token, a role and an end."""
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="of a use, e.g. grafana; never of a person")],
+    config: ConfigOption = None,
+    role: Annotated[
+        Role, typer.Option(help="reader: released figures; admin: any period and grouping")
+    ] = Role.READER,
+    entity: Annotated[
+        list[str] | None,
+        typer.Option(help="a reader of this entity and those below it alone; repeatable (default: all)"),
+    ] = None,
+    days: Annotated[float, typer.Option(help="life in days; at most 1098")] = DEFAULT_DAYS,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="write the token there, mode 0600, not here")
+    ] = None,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make an account. Its token is shown this once and stored nowhere."""
+    settings = settings_of(config)
+    if output is not None:
+        write_new_private(output, "")  # before there is a token that nobody could read
+    try:
+        made = perform(
+            settings,
+            "account_create",
+            name=name,
+            role=role.value,
+            entities=entity or [],
+            days=days,
+            who=getpass.getuser(),
+            why=why or f"veilleuse account create {name}",
+        )
+        if output is not None:
+            output.write_text(made.pop("token") + "\n", encoding="ascii")
+    except BaseException:
+        if output is not None:
+            output.unlink(missing_ok=True)
+        raise
+    _print_made(made, output, as_json=as_json)
+    if made["warnings"]:
+        raise typer.Exit(EXIT_WARNINGS)
+
+
+def _print_made(made: dict[str, Any], output: Path | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**made, "output": None if output is None else str(output)})
+        return
+    print(
+        f"account {made['account_id']} '{made['name']}': {made['role']} of {_sees(made)}, "
+        f"good until {moment(made['expires_unix_milliseconds'])}"
+    )
+    for warning in made["warnings"]:
+        print(f"warning: {warning}")
+    print(f"token: {output}" if output is not None else f"token, shown this once: {made['token']}")
+
+
+@app.command(name="list")
+def list_accounts(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List accounts; never their tokens, which are stored nowhere."""
+    found = perform(settings_of(config), "account_list")
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {
+            "account": one["name"],
+            "number": str(one["account_id"]),
+            "state": one["state"],
+            "role": one["role"],
+            "sees": _sees(one),
+            "until": day(one["expires_unix_milliseconds"]),
+            "last used": one["last_used_on"] or "never",
+        }
+        for one in found
+    ]
+    print_table(rows, empty="no account yet: 'veilleuse account create NAME'")
+
+
+@app.command()
+def show(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show one account."""
+    one = perform(settings_of(config), "account_show", account=name)
+    if as_json:
+        print_json(one)
+        return
+    facts = {
+        "account": f"{one['name']} (number {one['account_id']})",
+        "state": one["state"],
+        "role": one["role"],
+        "sees": _sees(one),
+        "created": moment(one["created_unix_milliseconds"]),
+        "good until": moment(one["expires_unix_milliseconds"]),
+        "revoked": moment(one["revoked_unix_milliseconds"]),
+        "last used": one["last_used_on"] or "never",
+    }
+    for label, value in facts.items():
+        print(f"{label:<10}  {value}")
+
+
+@app.command()
+def revoke(
+    name: NameArgument, config: ConfigOption = None, why: WhyOption = "", as_json: JsonOption = False
+) -> None:
+    """End an account. Its next request is refused."""
+    done = perform(
+        settings_of(config),
+        "account_revoke",
+        account=name,
+        who=getpass.getuser(),
+        why=why or f"veilleuse account revoke {name}",
+    )
+    if as_json:
+        print_json(done)
+    else:
+        print(f"account {done['account_id']} '{done['name']}' revoked")
+
+
+@app.command()
+def journal(
+    config: ConfigOption = None,
+    name: Annotated[str | None, typer.Option("--account", metavar="ACCOUNT", help="only of this one")] = None,
+    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="first UTC day")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="DATE", help="day after the last")] = None,
+    limit: Annotated[int, typer.Option(help="most lines, the newest first")] = 1_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who read what. The same question within one hour is one line; lines go after a year."""
+    found = perform(settings_of(config), "account_journal", account=name, first=first, end=end, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {
+            "last": moment(line["last_unix_milliseconds"]),
+            "account": f"{line['account']} ({line['account_id']})",
+            "route": line["route"],
+            "query": line["query"],
+            "status": str(line["status"]),
+            "times": str(line["times"]),
+            "rows": str(line["rows"]),
+        }
+        for line in found
+    ]
+    print_table(rows, empty="nothing was read")
+
+
+def _sees(one: dict[str, Any]) -> str:
+    return ", ".join(one["entities"]) or "the whole fleet"

@@ -1,0 +1,153 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse factors contract add|list|withdraw`: electricity contracts, for the market-based line."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated, Any
+
+import typer
+
+from veilleuse.collector.cli.factor_books import day, factor_reader
+from veilleuse.collector.cli.shared import (
+    APP,
+    ConfigOption,
+    JsonOption,
+    perform,
+    print_json,
+    print_table,
+    settings_of,
+)
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.factored import KeptContract
+from veilleuse.collector.factors.numbers import french_decimal
+
+app = typer.Typer(**APP)
+
+
+@app.callback()
+def contract() -> None:
+    """Electricity contracts, for the market-based line; the official figure stays location-based."""
+
+
+@app.command("add")
+def add(
+    supplier: Annotated[str, typer.Option(help="who sells the electricity")],
+    kwh: Annotated[str, typer.Option(help="kWh covered over the whole period")],
+    factor: Annotated[str, typer.Option(help="kgCO2e/kWh of the supplier for this contract")],
+    first: Annotated[str, typer.Option("--from", metavar="DATE", help="first day")],
+    end: Annotated[str, typer.Option("--to", metavar="DATE", help="day after the last")],
+    source: Annotated[str, typer.Option(help="document that states the factor")],
+    label: Annotated[str, typer.Option(help="your name for it")] = "",
+    guarantees: Annotated[str, typer.Option(help="guarantees of origin that back it")] = "",
+    uncertainty: Annotated[
+        str | None, typer.Option(help="percent, 95 % half-width (default: 10, flagged as inherited)")
+    ] = None,
+    entity: Annotated[str, typer.Option(help="only this entity and those below it")] = "",
+    site: Annotated[str, typer.Option(help="only this site")] = "",
+    why: Annotated[str, typer.Option(help="reason, for the record")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Enter a contract. It is never changed: withdraw it and enter it anew."""
+    made: dict[str, Any] = {
+        "label": label or supplier,
+        "supplier": supplier,
+        "kwh": _amount("--kwh", kwh),
+        "factor_kgco2e_per_kwh": _amount("--factor", factor),
+        "valid_from": day("--from", first).isoformat(),
+        "valid_to": day("--to", end).isoformat(),
+        "source": source,
+        "guarantees_of_origin": guarantees,
+        "uncertainty_percent": None if uncertainty is None else _amount("--uncertainty", uncertainty),
+        "entity": entity,
+        "site": site,
+    }
+    found = perform(
+        settings_of(config), "factors_contract_add", contract=made, who=getpass.getuser(), why=why
+    )
+    if as_json:
+        print_json(found)
+    else:
+        print(f"contract {found['contract_id']} entered")
+
+
+@app.command("list")
+def list_contracts(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List contracts, withdrawn ones too."""
+    with factor_reader(settings_of(config)) as reader:
+        found = [_facts(kept) for kept in reader.contracts()]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {
+            "contract": str(one["contract_id"]),
+            "supplier": one["supplier"],
+            "from": one["from"],
+            "to": one["to"],
+            "kWh": f"{one['kwh']:g}",
+            "kgCO2e/kWh": f"{one['factor_kgco2e_per_kwh']:g}",
+            "where": " ".join(part for part in (one["entity"], one["site"]) if part) or "anywhere",
+            "guarantees": one["guarantees_of_origin"],
+            "": "withdrawn" if one["withdrawn"] else "",
+        }
+        for one in found
+    ]
+    print_table(rows, empty="no contract is entered: see 'veilleuse factors contract add --help'")
+
+
+@app.command("withdraw")
+def withdraw(
+    contract_id: Annotated[int, typer.Argument(help="its number in the list", min=1)],
+    why: Annotated[str, typer.Option(help="reason, for the record")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a contract count no more. It stays in the list."""
+    found = perform(
+        settings_of(config),
+        "factors_contract_withdraw",
+        contract_id=contract_id,
+        who=getpass.getuser(),
+        why=why,
+    )
+    if as_json:
+        print_json(found)
+    else:
+        print(f"contract {contract_id} withdrawn")
+
+
+def _amount(option: str, text: str) -> str:
+    try:
+        return str(french_decimal(text))
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+def _facts(kept: KeptContract) -> dict[str, Any]:
+    one = kept.contract
+    return {
+        "contract_id": one.contract_id,
+        "label": one.label,
+        "supplier": one.supplier,
+        "from": one.valid_from.isoformat(),
+        "to": one.valid_to.isoformat(),
+        "kwh": float(one.kwh),
+        "factor_kgco2e_per_kwh": float(one.factor_kgco2e_per_kwh),
+        "uncertainty_percent": float(one.uncertainty_percent),
+        "uncertainty_inherited": one.uncertainty_inherited,
+        "guarantees_of_origin": one.guarantees_of_origin,
+        "source": one.source,
+        "entity": one.entity,
+        "site": one.site,
+        "basis": "market",
+        "who": kept.who,
+        "why": kept.why,
+        "entered_unix_milliseconds": kept.entered_unix_milliseconds,
+        "withdrawn": kept.withdrawn_unix_milliseconds is not None,
+        "withdrawn_unix_milliseconds": kept.withdrawn_unix_milliseconds,
+        "withdrawn_by": kept.withdrawn_by,
+        "withdrawn_why": kept.withdrawn_why,
+    }

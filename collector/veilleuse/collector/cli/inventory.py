@@ -1,0 +1,413 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse inventory import|pull|show|export|template|review|match|ignore|…`: the fleet as its inventory has it.
+
+Files are parsed here, in the command's own process; the collector gets neutral rows.
+"""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import json
+import os
+import secrets
+import sys
+import zlib
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from veilleuse.collector.admin_client import CollectorNotRunning, ask
+from veilleuse.collector.cli.inventory_text import print_import
+from veilleuse.collector.cli.shared import (
+    APP,
+    EXIT_WARNINGS,
+    ConfigOption,
+    JsonOption,
+    perform,
+    print_json,
+    print_table,
+    settings_of,
+)
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.inventory import FORMATS, finished, glpi, read_files
+from veilleuse.collector.inventory.cells import CellRefused, entity_of, shown
+from veilleuse.collector.inventory.classes import ITEMS
+from veilleuse.collector.inventory.exporting import csv_of
+from veilleuse.collector.inventory.glpi_http import Wire, read_credentials
+from veilleuse.collector.inventory.glpi_rest import Glpi
+from veilleuse.collector.inventory.glpi_rest import pull as pull_glpi
+from veilleuse.collector.inventory.mapping import MAXIMUM_BYTES as MAPPING_BYTES
+from veilleuse.collector.inventory.mapping import Words, read_mapping
+from veilleuse.collector.inventory.plain_csv import KINDS
+from veilleuse.collector.inventory.plain_csv import template as template_of
+from veilleuse.collector.inventory.rows import Reading, to_document
+from veilleuse.collector.inventory.tables import MAXIMUM_BYTES
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite import SqliteInventoryReader, SqliteReader
+
+app = typer.Typer(**APP)
+review_app = typer.Typer(**APP)
+app.add_typer(review_app, name="review")
+
+SECONDS: Final = 120.0
+PIECE_BYTES: Final = 600_000
+"""Of an upload, before base64; a line of the socket has 1 MiB."""
+
+MappingOption = Annotated[
+    Path | None, typer.Option("--mapping", metavar="FILE", help="TOML: what your words mean")
+]
+EntityOption = Annotated[str, typer.Option("--entity", help="of rows that name none")]
+SourceOption = Annotated[
+    str | None, typer.Option("--source", help="name of this inventory (default: by format)")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would change, and change nothing")]
+RetireOption = Annotated[
+    bool,
+    typer.Option("--retire-absent", help="what a complete list no longer names goes out of service today"),
+]
+CorrectOption = Annotated[
+    bool, typer.Option("--correct", help="another entity or site is a correction of the past, not a move")
+]
+WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
+AssetArgument = Annotated[
+    str, typer.Argument(metavar="ASSET", help="its number, key, inventory number or name")
+]
+
+
+@app.callback()
+def inventory() -> None:
+    """Import the inventory; match it with machines; show and export it."""
+
+
+@review_app.callback()
+def review() -> None:
+    """Look at what is doubtful, and decide."""
+
+
+@app.command(name="import")
+def import_files(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="all of one format")],
+    config: ConfigOption = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help=f"{', '.join(FORMATS)} (default: by content)")
+    ] = None,
+    item: Annotated[str, typer.Option(help=f"what a list of GLPI is of: {', '.join(ITEMS)}")] = "computer",
+    mapping: MappingOption = None,
+    entity: EntityOption = "",
+    source: SourceOption = None,
+    dry_run: DryRunOption = False,
+    retire_absent: RetireOption = False,
+    correct: CorrectOption = False,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Import files of an inventory. Refused rows stay out; what is no longer named is listed."""
+    _require("--format", form, FORMATS)
+    _require("--item", item, ITEMS)
+    settings = settings_of(config)
+    words = _words(settings, mapping, entity)
+    read = [(shown(file.name), _bytes(file)) for file in files]
+    reading = read_files(read, words, form=form, item=item, source=_source(source))
+    reason = why or f"veilleuse inventory import {files[0].name}"
+    _bring(settings, reading, reason, as_json, dry_run=dry_run, retire_absent=retire_absent, correct=correct)
+
+
+@app.command()
+def pull(
+    credentials: Annotated[
+        Path,
+        typer.Option(
+            "--credentials", metavar="FILE", help="TOML, mode 0600: url, user_token, app_token, ca_file"
+        ),
+    ],
+    config: ConfigOption = None,
+    items: Annotated[
+        str, typer.Option("--items", help=f"comma-separated: {', '.join(glpi.ITEM_TYPES)}")
+    ] = "computer,monitor",
+    mapping: MappingOption = None,
+    entity: EntityOption = "",
+    dry_run: DryRunOption = False,
+    retire_absent: RetireOption = False,
+    correct: CorrectOption = False,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Import from GLPI's REST API. The same as an import of its lists, with their IDs."""
+    asked = [item.strip() for item in items.split(",") if item.strip()]
+    for item in asked or [""]:
+        _require("--items", item, tuple(glpi.ITEM_TYPES))
+    settings = settings_of(config)
+    words = _words(settings, mapping, entity)
+    who = read_credentials(credentials)
+    reading = Reading(glpi.SOURCE)
+    with Glpi(Wire(who), who.user_token) as session:
+        pull_glpi(reading, words, session, asked)
+    finished(reading, words)
+    reason = why or "veilleuse inventory pull"
+    _bring(settings, reading, reason, as_json, dry_run=dry_run, retire_absent=retire_absent, correct=correct)
+
+
+@app.command()
+def template(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=", ".join(KINDS))] = "assets",
+) -> None:
+    """Write an empty CSV file to fill in. With what each column means, to standard output."""
+    print(template_of(kind), end="")
+
+
+@app.command()
+def show(
+    asset: AssetArgument = "",
+    config: ConfigOption = None,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show how many of what there are, or one asset. Its names go to the access journal."""
+    settings = settings_of(config)
+    if asset:
+        found = perform(
+            settings, "inventory_show", timeout_seconds=SECONDS, asset=asset, who=getpass.getuser(), why=why
+        )
+        if as_json:
+            print_json(found)
+        else:
+            print_table([{"": name, "value": _shown(value)} for name, value in found.items()], empty="")
+        return
+    with closing(SqliteInventoryReader(settings.data_dir)) as reader:
+        assets, imported = reader.assets(), reader.inventory_imported_on()
+        doubts = len(reader.doubts())
+    counts: dict[tuple[str, str], list[int]] = {}
+    for one in assets:
+        count = counts.setdefault((one.placements[-1].entity, one.device_class), [0, 0, 0, 0])
+        for place, is_so in enumerate(
+            (True, one.out_of_service_on is None, one.host_id is not None, one.absent_since is not None)
+        ):
+            count[place] += is_so
+    names = ("assets", "in_service", "matched", "absent")
+    rows = [
+        {"entity": entity, "device_class": device_class, **dict(zip(names, count, strict=True))}
+        for (entity, device_class), count in sorted(counts.items())
+    ]
+    if as_json:
+        print_json({"imported_on": imported and imported.isoformat(), "doubts": doubts, "groups": rows})
+        return
+    print_table(
+        [{name: str(value) for name, value in row.items()} for row in rows],
+        empty="there is no inventory: see 'veilleuse inventory import --help'",
+    )
+    if rows:
+        print(f"last change {imported}; {doubts} to review", file=sys.stderr)
+
+
+@app.command()
+def export(
+    config: ConfigOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="new file (default: standard output)"),
+    ] = None,
+    names: Annotated[
+        bool,
+        typer.Option(
+            "--names", help="keys, names and inventory numbers too: for the access journal, say --why"
+        ),
+    ] = False,
+    why: WhyOption = "",
+) -> None:
+    """Write the assets as CSV. With --names, an import reads them back."""
+    settings = settings_of(config)
+    known: dict[str, list[str]] = {}
+    if names:
+        known = perform(settings, "inventory_names", timeout_seconds=SECONDS, who=getpass.getuser(), why=why)
+    with closing(SqliteInventoryReader(settings.data_dir)) as reader:
+        text = csv_of(reader.assets(), known)
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise AdminError(f"cannot write {output}: {error.strerror}; choose a new file") from error
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+@review_app.command(name="list")
+def list_doubts(config: ConfigOption = None, why: WhyOption = "", as_json: JsonOption = False) -> None:
+    """Match machines and assets again. List what is doubtful; its names go to the access journal."""
+    found = perform(
+        settings_of(config), "inventory_review", timeout_seconds=SECONDS, who=getpass.getuser(), why=why
+    )
+    if as_json:
+        print_json(found)
+    else:
+        rows = [
+            {
+                "asset": f"#{one['asset']['asset']}",
+                "name": one["asset"]["name"] or one["asset"]["key"],
+                "doubt": one["kind"],
+                "host": (one["host"] or "")[:12],
+                "other": f"#{one['other']['asset']} {one['other']['name']}" if one["other"] else "",
+            }
+            for one in found["review"]
+        ]
+        print_table(rows, empty=f"nothing to review: {found['matched']} machines matched")
+    if found["doubts"]:
+        raise typer.Exit(EXIT_WARNINGS)
+
+
+@review_app.command()
+def match(
+    asset: AssetArgument = "",
+    host: Annotated[str, typer.Argument(metavar="HOST", help="as 'veilleuse hosts list' shows it")] = "",
+    config: ConfigOption = None,
+    every: Annotated[
+        str,
+        typer.Option("--all", metavar="DOUBT", help="model_disagrees or class_disagrees: every pair of it"),
+    ] = "",
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Say that an asset is that machine."""
+    if bool(every) == bool(asset and host):
+        raise UsageError("name an asset and a host, or --all model_disagrees")
+    settings, who = settings_of(config), getpass.getuser()
+    if every:
+        found = perform(settings, "inventory_accept", timeout_seconds=SECONDS, kind=every, who=who, why=why)
+    else:
+        found = _decide(settings, asset, "matched", host, why)
+    _print_decision(found, as_json)
+
+
+@review_app.command()
+def ignore(
+    asset: AssetArgument,
+    host: Annotated[str, typer.Argument(metavar="[HOST]", help="that machine alone")] = "",
+    config: ConfigOption = None,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Say that an asset is not that machine. Or none at all: it is no longer doubtful, and still counts."""
+    _print_decision(_decide(settings_of(config), asset, "ignored", host or None, why), as_json)
+
+
+@review_app.command()
+def duplicate(
+    asset: AssetArgument, config: ConfigOption = None, why: WhyOption = "", as_json: JsonOption = False
+) -> None:
+    """Say that an asset is listed twice. It counts no more."""
+    _print_decision(_decide(settings_of(config), asset, "duplicate", None, why), as_json)
+
+
+def _decide(
+    settings: CollectorSettings, asset: str, verdict: str, host: str | None, why: str
+) -> dict[str, Any]:
+    found: dict[str, Any] = perform(
+        settings,
+        "inventory_decide",
+        timeout_seconds=SECONDS,
+        asset=asset,
+        verdict=verdict,
+        host=host,
+        who=getpass.getuser(),
+        why=why,
+    )
+    return found
+
+
+def _print_decision(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        print(f"{found['matched']} machines matched, {found['doubts']} doubts left")
+
+
+def _bring(settings: CollectorSettings, reading: Reading, why: str, as_json: bool, **options: bool) -> None:
+    """Send a reading and have it imported; through the running collector, else here, under the directory's lock."""
+    packed = zlib.compress(json.dumps(to_document(reading), ensure_ascii=False).encode(), 1)
+    pieces = [packed[start : start + PIECE_BYTES] for start in range(0, len(packed), PIECE_BYTES)]
+    upload = secrets.token_hex(16)
+    parts: list[dict[str, Any]] = [
+        {"upload": upload, "number": number, "data": base64.b64encode(piece).decode()}
+        for number, piece in enumerate(pieces)
+    ]
+    found = _perform_all(settings, parts, {"upload": upload, "who": getpass.getuser(), "why": why, **options})
+    if as_json:
+        print_json(found)
+    else:
+        print_import(found)
+    if found["refused"] or found["retire_refused"] or any(kind != "column" for kind in found["unknown"]):
+        raise typer.Exit(EXIT_WARNINGS)
+
+
+def _perform_all(settings: CollectorSettings, parts: list[dict[str, Any]], last: dict[str, Any]) -> Any:
+    """What one and the same collector answers to the import, after all its parts."""
+    try:
+        for part in parts:
+            ask(settings.data_dir, "inventory_part", timeout_seconds=SECONDS, **part)
+        return ask(settings.data_dir, "inventory_import", timeout_seconds=SECONDS, **last)
+    except CollectorNotRunning:
+        from veilleuse.collector.assembly import open_collector  # only now: it brings the whole store along
+
+        with open_collector(settings) as collector:
+            for part in parts:
+                collector.operations.perform("inventory_part", part)
+            return json.loads(json.dumps(collector.operations.perform("inventory_import", last)))
+
+
+def _words(settings: CollectorSettings, mapping: Path | None, entity: str) -> Words:
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        sites = [site.site for site in reader.sites()]
+    if mapping is None:
+        words = Words(sites=frozenset(sites))
+    else:
+        raw = _bytes(mapping)
+        if len(raw) > MAPPING_BYTES:
+            raise UsageError(f"{mapping} has {len(raw)} bytes: a mapping has at most {MAPPING_BYTES}")
+        try:
+            words = read_mapping(raw.decode("utf-8-sig"), mapping.name, sites)
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{mapping} is not UTF-8: save it as UTF-8") from error
+    if entity:
+        try:
+            words.default_entity = entity_of(entity)
+        except CellRefused as error:
+            raise UsageError(f"--entity: {error.what}: {error.remedy}") from error
+    return words
+
+
+def _bytes(file: Path) -> bytes:
+    """A file, or a refusal: no more is read of it than may be in it."""
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(MAXIMUM_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
+    if len(raw) > MAXIMUM_BYTES:
+        raise UsageError(f"{file} has more than {MAXIMUM_BYTES} bytes: import it in parts")
+    return raw
+
+
+def _source(source: str | None) -> str | None:
+    if source is not None and not (source.isprintable() and 0 < len(source) <= 64):
+        raise UsageError("--source is a name of 1 to 64 printable characters")
+    return source
+
+
+def _require(option: str, word: str | None, allowed: tuple[str, ...]) -> None:
+    if word is not None and word not in allowed:
+        raise UsageError(f"{option} '{word}': use {', '.join(allowed)}")
+
+
+def _shown(value: Any) -> str:
+    return (
+        json.dumps(value, ensure_ascii=False)
+        if isinstance(value, (dict, list))
+        else ""
+        if value is None
+        else str(value)
+    )

@@ -1,0 +1,241 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Electricity factors out of ADEME's Base Carbone, as its portal exports it (pure). METHOD.md §2.
+
+Requirements: the CSV as downloaded: Latin-1, `;`, decimal comma, one `Elément` row and a `Poste` row per component, 67
+columns found by name. UTF-8 and `,` are understood too. Taken: kgCO2e/kWh of Electricité, `mix moyen`, `consommation`, of
+mainland France, Corsica and overseas. All the rest, some 18,000 rows, is counted and left.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.factored import FactorStatus
+from veilleuse.collector.factors.base_carbone_rows import (
+    COLUMNS,
+    OPTIONAL,
+    Element,
+    Part,
+    Row,
+    RowRefused,
+    factor_of,
+)
+from veilleuse.collector.factors.zones import fold
+from veilleuse.collector.ports import Factor
+
+UNIT: Final = "kgco2e/kwh"
+MAXIMUM_BYTES: Final = 128 * 1024 * 1024
+"""Bytes of a file; V23 has some 30 million."""
+_CELL_CHARACTERS: Final = 131_072
+"""A cell longer than that is a quote that never closed."""
+_ELEMENT: Final = "element"
+_PART: Final = "poste"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that concerns us and cannot be taken."""
+
+    where: str
+    why: str
+
+
+@dataclass(slots=True)
+class Parsed:
+    """What a file holds for us."""
+
+    factors: tuple[Factor, ...] = ()
+    """By zone and year."""
+    refused: list[Refused] = field(default_factory=list)
+    left: Counter[str] = field(default_factory=Counter)
+    """Reason → elements that are none of ours."""
+    notes: list[str] = field(default_factory=list)
+
+
+def read_base_carbone(raw: bytes, licence: str, leave_out: Collection[str] = ()) -> Parsed:
+    """The factors of a file's bytes; `leave_out`: elements by number that the user does not want.
+
+    Raises UsageError when the file is none of ADEME's as a whole: encoding, columns, no electricity in it, no licence.
+    """
+    if not licence.strip():
+        raise UsageError("a factor without licence is not loaded: give --licence")
+    found = Parsed()
+    text = _decoded(raw, found)
+    rows = _rows(text, found)
+    unwanted = frozenset(leave_out)
+    elements, parts = _collect(rows, found, unwanted)
+    if not elements and not found.refused:
+        raise UsageError(
+            "no electricity factor (kgCO2e/kWh, 'mix moyen', 'consommation', a place in France) is in this file: is it the whole "
+            "Base Carbone?"
+        )
+    found.left["left out as asked"] += sum(one.element_id in unwanted for one in elements)
+    kept = _made([one for one in elements if one.element_id not in unwanted], parts, licence.strip(), found)
+    found.factors = tuple(sorted(kept, key=lambda one: (one.zone, one.valid_from)))
+    return found
+
+
+def _decoded(raw: bytes, found: Parsed) -> str:
+    """The text. A file of Latin-1 with accents is never valid UTF-8, so that both can be told apart."""
+    if len(raw) > MAXIMUM_BYTES:
+        raise UsageError(f"the file has {len(raw)} bytes: at most {MAXIMUM_BYTES}")
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in raw[:4096]:
+        raise UsageError("the file is UTF-16 or no text: give the CSV as ADEME's portal exports it")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        try:
+            return raw.decode("cp1252")  # Latin-1 with the quotes and the euro sign of Windows
+        except UnicodeDecodeError:
+            return raw.decode("latin-1")
+    if not text.isascii():
+        found.notes.append(
+            "the file is UTF-8, where ADEME's own is Latin-1: it was exported again by something"
+        )
+    return text
+
+
+def _rows(text: str, found: Parsed) -> Iterator[Row]:
+    """Every row with its line. Raises UsageError for a header that is not the Base Carbone's."""
+    header_line = text[: text.find("\n") if "\n" in text else None]
+    delimiter = ";" if header_line.count(";") >= header_line.count(",") else ","
+    csv.field_size_limit(_CELL_CHARACTERS)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise UsageError(f"the first line is no header of the Base Carbone: {error}") from error
+    places = _places(header)
+    width = len(header)
+    line = reader.line_num + 1
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            found.refused.append(
+                Refused(f"line {line}", f"{error}: a quote is not closed, or the file is cut")
+            )
+            return
+        if cells is None:
+            return
+        yield Row(line, cells, places, width)
+        line = reader.line_num + 1
+
+
+def _places(header: list[str]) -> Mapping[str, int]:
+    """Column → its place. Raises UsageError naming what is missing, and mojibake by its name."""
+    names = {fold(name.strip("\ufeff")): place for place, name in enumerate(header)}
+    places = {key: names[fold(name)] for key, name in {**COLUMNS, **OPTIONAL}.items() if fold(name) in names}
+    missing = [name for key, name in COLUMNS.items() if key not in places]
+    if not missing:
+        return places
+    whole = " ".join(header)
+    if "\ufffd" in whole or re.search("Ã.|Â.", whole):
+        raise UsageError(
+            "the accents of the header are broken (mojibake): the file was opened and saved with the wrong encoding; "
+            "download it again, and import it without opening it"
+        )
+    raise UsageError(
+        f"not the Base Carbone: no column {', '.join(repr(name) for name in missing[:4])}"
+        + (" …" if len(missing) > 4 else "")
+    )
+
+
+def _collect(
+    rows: Iterator[Row], found: Parsed, leave_out: frozenset[str]
+) -> tuple[list[Element], dict[str, list[Part]]]:
+    """Elements of electricity, and the parts of all that is per kWh, by element."""
+    elements: list[Element] = []
+    parts: dict[str, list[Part]] = {}
+    for row in rows:
+        if len(row.cells) != row.width:
+            _look_at_ragged(row, found, leave_out)
+            continue
+        if row.cells[row.places["unit"]].strip().lower() != UNIT:
+            found.left["other units and subjects"] += 1
+            continue
+        kind = fold(row["kind"])
+        if kind == _PART:
+            parts.setdefault(row["id"], []).append(Part.of(row))
+        elif kind == _ELEMENT:
+            _look_at_element(row, found, elements)
+        else:
+            found.refused.append(
+                Refused(row.where, f"a row is 'Elément' or 'Poste', not '{row['kind'][:20]}'")
+            )
+    return elements, parts
+
+
+def _look_at_ragged(row: Row, found: Parsed, leave_out: frozenset[str]) -> None:
+    """A row with too few or too many cells: refused, unless it clearly is of something else."""
+    if not any(cell.strip() for cell in row.cells):
+        return
+    if leave_out.intersection(row.cells[row.places["id"] :][:1]):
+        found.left["left out as asked"] += 1
+        return
+    base = row.places["base"]
+    name = fold(row.cells[base]) if len(row.cells) > base + 1 else ""  # the last cell may be cut itself
+    if name and not name.startswith("electricit"):
+        found.left["damaged rows of other subjects"] += 1
+        return
+    found.refused.append(Refused(row.where, f"the row is cut: {len(row.cells)} cells of {row.width}"))
+
+
+def _look_at_element(row: Row, found: Parsed, elements: list[Element]) -> None:
+    if not fold(row["base"]).startswith("electricit"):
+        found.left["other energies per kWh"] += 1
+    elif row.is_mojibake:
+        found.refused.append(Refused(row.where, "its accents are broken (mojibake): download the file again"))
+    elif fold(row["what"]).startswith("donnee"):
+        found.left["source data, no factor"] += 1
+    elif "mix moyen" not in fold(row["attribute"]) or fold(row["boundary"]) != "consommation":
+        found.left["electricity by use, by plant or at production"] += 1
+    elif row.is_foreign:
+        found.left["electricity of other countries"] += 1
+    else:
+        elements.append(Element(row))
+
+
+def _made(
+    elements: list[Element], parts: Mapping[str, list[Part]], licence: str, found: Parsed
+) -> list[Factor]:
+    """Each element as a factor; refused: twice the same number, two valid ones of a zone and year, what its row says wrong."""
+    numbers = Counter(one.element_id for one in elements)
+    made: dict[tuple[str, int], list[Factor]] = {}
+    for one in elements:
+        try:
+            if numbers[one.element_id] > 1:
+                raise RowRefused(f"element {one.element_id} is in the file {numbers[one.element_id]} times")
+            factor = factor_of(one, parts.get(one.element_id, []), licence, found.notes)
+        except RowRefused as error:
+            found.refused.append(Refused(one.where, str(error)))
+            continue
+        made.setdefault((factor.zone, factor.valid_from.year), []).append(factor)
+    return [factor for same in made.values() for factor in _one_of(same, found)]
+
+
+def _one_of(same: list[Factor], found: Parsed) -> list[Factor]:
+    """Of one zone and year the valid one; none where there are several."""
+    valid = [one for one in same if one.status is FactorStatus.VALID]
+    if len(valid) == 1:
+        found.left["archived, another one is valid"] += len(same) - 1
+        return valid
+    if len(same) == 1:
+        return same
+    numbers = ", ".join(one.element_id for one in same)
+    what = "are valid" if valid else "are archived and none is valid"
+    found.refused.append(
+        Refused(
+            f"elements {numbers}",
+            f"several factors of zone {same[0].zone} in {same[0].valid_from.year} {what}: choose with --leave-out NUMBER",
+        )
+    )
+    return []

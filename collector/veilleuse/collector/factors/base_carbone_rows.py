@@ -1,0 +1,258 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""One element of the Base Carbone with its parts → one factor (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Final
+
+from veilleuse.collector.factored import COMPONENTS, INHERITED_UNCERTAINTY_PERCENT, FactorStatus
+from veilleuse.collector.factors.numbers import french_decimal
+from veilleuse.collector.factors.static import SHARES_2022
+from veilleuse.collector.factors.zones import MAINLAND, fold, zones_named
+from veilleuse.collector.ports import Factor
+
+COLUMNS: Final[Mapping[str, str]] = {
+    "kind": "Type Ligne",
+    "id": "Identifiant de l'élément",
+    "status": "Statut de l'élément",
+    "base": "Nom base français",
+    "attribute": "Nom attribut français",
+    "boundary": "Nom frontière français",
+    "unit": "Unité français",
+    "place": "Localisation géographique",
+    "validity": "Période de validité",
+    "uncertainty": "Incertitude",
+    "part": "Type poste",
+    "total": "Total poste non décomposé",
+}
+"""Ours → the file's; it has to have them all."""
+OPTIONAL: Final[Mapping[str, str]] = {
+    "what": "Type de l'élément",
+    "category": "Code de la catégorie",
+    "subplace": "Sous-localisation géographique français",
+    "modified": "Date de modification",
+    "created": "Date de création",
+    "part_name": "Nom poste français",
+}
+
+_PARTS: Final[Mapping[str, str]] = {
+    "combustion a la centrale": "combustion",
+    "combustion": "combustion",
+    "amont": "upstream",
+    "transport et distribution": "losses",
+    "pertes": "losses",
+}
+_FRENCH: Final = ("france", "outre", "dom", "drom", "metropole", "collectivite")
+"""How the place of a French element begins, folded."""
+_ADDS_UP: Final = Decimal("0.02")
+"""Share of the total that components may miss it by: they are rounded to three digits each. ADEME's of 2022: 0.08 % [P]."""
+_CEILING_KGCO2E_PER_KWH: Final = 3
+"""No grid emits as much: an old lignite plant emits some 1.2 [P]."""
+_FIRST_SMOOTHED: Final = 2024
+"""Mainland: ADEME's value of 2024 is the first mean of four years. METHOD.md §2."""
+_YEAR: Final = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+_DATES: Final = ("%d/%m/%Y", "%Y-%m-%d")
+
+
+class RowRefused(ValueError):
+    """Why an element cannot be taken, in words for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row as written."""
+
+    line: int
+    cells: list[str]
+    places: Mapping[str, int]
+    width: int
+
+    def __getitem__(self, key: str) -> str:
+        """Text of one of our columns; blank where the file has no such column."""
+        place = self.places.get(key)
+        return "" if place is None else self.cells[place].strip()
+
+    @property
+    def where(self) -> str:
+        number = self.cells[self.places["id"]].strip() if len(self.cells) > self.places["id"] else ""
+        return f"line {self.line}" + (f", element {number[:20]}" if number else "")
+
+    @property
+    def is_mojibake(self) -> bool:
+        """Whether it was read once as another encoding than its own."""
+        whole = "".join(self.cells)
+        return any(mark in whole for mark in ("\ufffd", "Ã©", "Ã¨"))
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether its place is outside France; what cannot be told is not."""
+        place = fold(self["place"])
+        return not (not place or place.startswith(_FRENCH) or zones_named(self.naming))
+
+    @property
+    def naming(self) -> str:
+        """All that may name a place."""
+        return " ; ".join(self[key] for key in ("place", "subplace", "base", "attribute", "category"))
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One component of an element, as written."""
+
+    where: str
+    kind: str
+    name: str
+    total: str
+
+    @classmethod
+    def of(cls, row: Row) -> Part:
+        """From its row."""
+        return cls(row.where, row["part"], row["part_name"], row["total"])
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """An element of electricity."""
+
+    row: Row
+
+    @property
+    def element_id(self) -> str:
+        return self.row["id"]
+
+    @property
+    def where(self) -> str:
+        return self.row.where
+
+
+def factor_of(element: Element, parts: Sequence[Part], licence: str, notes: list[str]) -> Factor:
+    """The factor of an element. Raises RowRefused."""
+    row = element.row
+    if not re.fullmatch(r"\d{1,9}", element.element_id):
+        raise RowRefused(f"'{element.element_id[:20]}' is no number of an element")
+    zone, (year, smoothed) = _zone(row), _year(row)
+    total = _amount(row["total"], "the total")
+    if not 0 < total <= _CEILING_KGCO2E_PER_KWH:
+        raise RowRefused(
+            f"{total} kgCO2e/kWh is no factor of a grid: above 0 and at most {_CEILING_KGCO2E_PER_KWH}"
+        )
+    components = _components(parts, total)
+    percent = _percent(row["uncertainty"], element, notes)
+    mainland = zone == MAINLAND
+    return Factor(
+        factor_id=f"ADEME-{zone}-{year}-MOY",
+        zone=zone,
+        valid_from=date(year, 1, 1),
+        valid_to=date(year, 12, 31),
+        series="smoothed-4y" if smoothed or (mainland and year >= _FIRST_SMOOTHED) else "annual",
+        total_kgco2e_per_kwh=total,
+        components=components,
+        uncertainty_percent=INHERITED_UNCERTAINTY_PERCENT if percent is None else percent,
+        uncertainty_inherited=percent is None,
+        source=f"ADEME, Base Carbone, element {element.element_id}",
+        published=_day(row["modified"]) or _day(row["created"]),
+        licence=licence,
+        # The shares are the mainland's: an island burns something else.
+        estimated_shares=() if components or not mainland else SHARES_2022,
+        status=_status(row["status"]),
+        element_id=element.element_id,
+    )
+
+
+def _zone(row: Row) -> str:
+    """The grid zone; refused when the row names none, or two: Corsica and overseas are never the mainland."""
+    named = zones_named(row.naming)
+    if fold(row["place"]) == "france continentale":
+        named |= {MAINLAND}
+    if len(named) > 1:
+        raise RowRefused(f"its place is told in several ways: {', '.join(sorted(named))}")
+    for zone in named:
+        return zone
+    raise RowRefused(
+        f"the place '{row['place'][:40]}' '{row['subplace'][:40]}' is no grid zone known here; the mainland is "
+        "'France continentale'"
+    )
+
+
+def _year(row: Row) -> tuple[int, bool]:
+    """(year the factor is of, whether it is a mean of several)."""
+    years = [int(year) for year in _YEAR.findall(row["attribute"])]
+    validity = fold(row["validity"])
+    stated = int(validity[6:]) if re.fullmatch(r"annee (19|20)\d\d", validity) else None
+    if not years and stated is None:
+        raise RowRefused(f"no year in '{row['attribute'][:40]}' or '{row['validity'][:40]}'")
+    year = max(years) if years else stated
+    if year is None or (stated is not None and stated != year):
+        raise RowRefused(f"it is of {year} by its name, of {stated} by its validity")
+    return year, len(set(years)) > 1
+
+
+def _status(text: str) -> FactorStatus:
+    word = fold(text)
+    if word.startswith("valide"):
+        return FactorStatus.VALID
+    if word.startswith("archiv"):
+        return FactorStatus.ARCHIVED
+    raise RowRefused(f"the status '{text[:40]}' is neither valid nor archived")
+
+
+def _components(parts: Sequence[Part], total: Decimal) -> tuple[tuple[str, Decimal], ...]:
+    """Combustion, upstream and losses as published; empty where the file has no parts."""
+    if not parts:
+        return ()
+    if len(set(parts)) < len(parts) or len({(one.kind, one.name, one.total) for one in parts}) < len(parts):
+        raise RowRefused("a component is given twice")
+    sums: dict[str, Decimal] = {}
+    for part in parts:
+        name = _PARTS.get(fold(part.kind))
+        if name is None:
+            raise RowRefused(f"component '{part.kind[:40]}' ({part.where}) is not known")
+        value = _amount(part.total, f"component '{part.kind[:40]}'")
+        if value < 0:
+            raise RowRefused(f"component '{part.kind[:40]}' is below 0")
+        sums[name] = sums.get(name, Decimal(0)) + value
+    missing = [name for name in COMPONENTS if name not in sums]
+    if missing:
+        raise RowRefused(f"components are incomplete: no {', '.join(missing)}; is the file cut?")
+    residual = total - sum(sums.values())
+    if abs(residual) > total * _ADDS_UP:
+        raise RowRefused(f"components add up to {total - residual}, the total is {total}")
+    return tuple((name, sums[name]) for name in COMPONENTS)
+
+
+def _amount(text: str, what: str) -> Decimal:
+    if not text:
+        raise RowRefused(f"{what} is blank")
+    try:
+        return french_decimal(text)
+    except ValueError as error:
+        raise RowRefused(f"{what}: {error}") from error
+
+
+def _percent(text: str, element: Element, notes: list[str]) -> Decimal | None:
+    """95 % half-width; None: none published."""
+    if not text:
+        return None
+    value = _amount(text, "the uncertainty")
+    if not 0 <= value <= 200:
+        raise RowRefused(f"an uncertainty of {value} %")
+    if not value:
+        notes.append(f"{element.where}: an uncertainty of 0 % says nothing; 10 % is inherited, flagged")
+        return None
+    return value
+
+
+def _day(text: str) -> str:
+    """ISO date; blank when it is none, with or without a time behind it."""
+    for form in _DATES:
+        try:
+            return datetime.strptime(text[:10], form).date().isoformat()  # noqa: DTZ007 - a civil date
+        except ValueError:
+            continue
+    return ""

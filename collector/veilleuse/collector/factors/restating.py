@@ -1,0 +1,139 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What an import changes of the factors in force (pure), and a factor as JSON for the way to the collector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.factored import COMPONENTS, Basis, FactorStatus, FactorVersion
+from veilleuse.collector.ports import Factor
+
+MAXIMUM_FACTORS: Final = 1_000
+"""Of one import: some 15 zones and 30 years, and room."""
+_MAXIMUM_KGCO2E_PER_KWH: Final = 3
+_TEXTS: Final = ("factor_id", "zone", "series", "source", "published", "licence", "element_id")
+_TEXT_CHARACTERS: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One factor of an import against what is in force."""
+
+    kind: str
+    """new; confirmed (as shipped); restated (another value, uncertainty, split or origin); archived; same."""
+    factor: Factor
+    before: Factor | None
+
+
+def changes(
+    brought: Iterable[Factor], shipped: Mapping[str, Factor], current: Mapping[str, FactorVersion]
+) -> tuple[Change, ...]:
+    """Each brought factor against the version in force, else the shipped one. `same` is not to be written.
+
+    An archived factor enters only where it is in force already: archived by its source, it still serves its own year.
+    """
+    return tuple(_change(factor, shipped, current) for factor in brought)
+
+
+def _change(factor: Factor, shipped: Mapping[str, Factor], current: Mapping[str, FactorVersion]) -> Change:
+    version = current.get(factor.factor_id)
+    before = version.factor if version is not None else shipped.get(factor.factor_id)
+    if factor.status is FactorStatus.ARCHIVED and (version is None or version.factor.status is factor.status):
+        return Change("same", factor, before)
+    if before is None:
+        return Change("new", factor, None)
+    if version is not None and replace(before, version=0) == factor:
+        return Change("same", factor, before)
+    if _figures(before) != _figures(factor):
+        return Change("restated", factor, before)
+    if factor.status is FactorStatus.ARCHIVED:
+        return Change("archived", factor, before)
+    return Change("confirmed" if version is None else "restated", factor, before)
+
+
+def _figures(factor: Factor) -> tuple[object, ...]:
+    """What a report would show another number for."""
+    return (
+        factor.total_kgco2e_per_kwh,
+        factor.components,
+        factor.estimated_shares,
+        factor.uncertainty_percent,
+        factor.series,
+        factor.valid_from,
+        factor.valid_to,
+    )
+
+
+def factor_document(factor: Factor) -> dict[str, Any]:
+    """A factor as JSON: decimals and dates as text."""
+    return {
+        **{name: getattr(factor, name) for name in _TEXTS},
+        "valid_from": factor.valid_from.isoformat(),
+        "valid_to": factor.valid_to.isoformat(),
+        "total_kgco2e_per_kwh": str(factor.total_kgco2e_per_kwh),
+        "components": {name: str(value) for name, value in factor.components},
+        "estimated_shares": {name: str(value) for name, value in factor.estimated_shares},
+        "uncertainty_percent": str(factor.uncertainty_percent),
+        "uncertainty_inherited": factor.uncertainty_inherited,
+        "basis": factor.basis.value,
+        "status": factor.status.value,
+    }
+
+
+def factor_from_document(document: Mapping[str, Any]) -> Factor:
+    """The factor of `factor_document`. Raises UsageError for what can be none: out of range, without licence or source."""
+    try:
+        factor = Factor(
+            factor_id=_text(document["factor_id"]),
+            zone=_text(document["zone"]),
+            series=_text(document["series"]),
+            source=_text(document["source"]),
+            published=_text(document["published"]),
+            licence=_text(document["licence"]),
+            element_id=_text(document["element_id"]),
+            valid_from=date.fromisoformat(document["valid_from"]),
+            valid_to=date.fromisoformat(document["valid_to"]),
+            total_kgco2e_per_kwh=_amount(document["total_kgco2e_per_kwh"]),
+            components=_parts(document["components"]),
+            estimated_shares=_parts(document["estimated_shares"]),
+            uncertainty_percent=_amount(document["uncertainty_percent"]),
+            uncertainty_inherited=document["uncertainty_inherited"] is True,
+            basis=Basis(document["basis"]),
+            status=FactorStatus(document["status"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation) as error:
+        raise UsageError(f"no factor: {error}") from error
+    if not factor.licence.strip() or not factor.source.strip():
+        raise UsageError(f"factor {factor.factor_id} has no licence or no source: it is not loaded")
+    if not 0 < factor.total_kgco2e_per_kwh <= _MAXIMUM_KGCO2E_PER_KWH or not factor.factor_id:
+        raise UsageError(f"factor '{factor.factor_id}' of {factor.total_kgco2e_per_kwh} kgCO2e/kWh")
+    if not 0 < factor.uncertainty_percent <= 200 or factor.valid_to < factor.valid_from:
+        raise UsageError(f"factor {factor.factor_id}: its uncertainty or its validity cannot be")
+    return factor
+
+
+def _parts(document: Mapping[str, Any]) -> tuple[tuple[str, Decimal], ...]:
+    if not document:
+        return ()
+    if set(document) != set(COMPONENTS):
+        raise ValueError(f"components {', '.join(document)}")
+    return tuple((name, _amount(document[name])) for name in COMPONENTS)
+
+
+def _amount(text: Any) -> Decimal:
+    value = Decimal(text)
+    if not isinstance(text, str) or not value.is_finite() or value < 0:
+        raise ValueError(f"'{text}' is not an amount")
+    return value
+
+
+def _text(text: Any) -> str:
+    if not isinstance(text, str) or len(text) > _TEXT_CHARACTERS or not text.isprintable():
+        raise ValueError("a text that is none, too long or not printable")
+    return text

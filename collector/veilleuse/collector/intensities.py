@@ -1,0 +1,212 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Intensity of a grid over time, for the indicative ledger alone: what a value is, and which datasets make one series. No I/O.
+
+METHOD.md §1.2 and the end of §2. An intensity is never a factor: it is in no official figure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
+
+LABEL: Final = "indicatif, hors bilan"
+"""Beside every figure of this ledger, in every language: METHOD.md §1.2."""
+MILLIGRAMS_PER_GRAM: Final = 1_000
+HIGHEST_MILLIGRAMS_PER_KWH: Final = 3_000_000
+"""3 kgCO2e/kWh: above lignite with losses; what is higher is a slip of a unit."""
+MINUTES: Final = frozenset({5, 10, 15, 30, 60})
+"""Lengths a value may have: whole parts of an hour."""
+_SERIES: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
+_DATASET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_ZONE: Final = re.compile(r"[A-Z0-9]{2,3}(-[A-Z0-9]{1,8}){0,2}")
+
+
+class IntensityKind(StrEnum):
+    """What the grams are of."""
+
+    CONSUMPTION = "consumption"
+    """Of what is consumed in the zone, imports included."""
+    COMBUSTION = "combustion"
+    """Of the fuel burnt by the zone's power stations alone: neither upstream, nor losses, nor imports."""
+
+
+class IntensityStatus(StrEnum):
+    """How final a value is; the order is the rank: a value gives way to its own rank and to any higher one."""
+
+    ESTIMATED = "estimated"
+    """By its publisher, in place of what it could not read."""
+    REALTIME = "realtime"
+    CONSOLIDATED = "consolidated"
+
+    @property
+    def rank(self) -> int:
+        """0 to 2."""
+        return tuple(IntensityStatus).index(self)
+
+
+class Dataset(NamedTuple):
+    """A table of ODRÉ that we read."""
+
+    name: str
+    series: str
+    kind: IntensityKind
+    status: IntensityStatus
+    time_field: str
+    value_field: str
+
+
+ODRE_CONSUMPTION: Final = "odre_consumption"
+ECO2MIX_COMBUSTION: Final = "eco2mix_combustion"
+ELECTRICITY_MAPS: Final = "electricity_maps"
+PREFERRED: Final = (ODRE_CONSUMPTION, ECO2MIX_COMBUSTION, ELECTRICITY_MAPS)
+"""Series, best first: consumption is what METHOD.md §2 prefers."""
+DATASETS: Final = (
+    Dataset(
+        "part-enr-intensite-ges-conso-tr",
+        ODRE_CONSUMPTION,
+        IntensityKind.CONSUMPTION,
+        IntensityStatus.REALTIME,
+        "date_heure_utc",
+        "intensite_emissions_conso",
+    ),
+    Dataset(
+        "eco2mix-national-tr",
+        ECO2MIX_COMBUSTION,
+        IntensityKind.COMBUSTION,
+        IntensityStatus.REALTIME,
+        "date_heure",
+        "taux_co2",
+    ),
+    Dataset(
+        "eco2mix-national-cons-def",
+        ECO2MIX_COMBUSTION,
+        IntensityKind.COMBUSTION,
+        IntensityStatus.CONSOLIDATED,
+        "date_heure",
+        "taux_co2",
+    ),
+)
+"""Of ODRÉ. The last two are one quantity at two stages; the first is another quantity: never one series with them."""
+BY_DATASET: Final = {one.name: one for one in DATASETS}
+ODRE_ZONE: Final = "FR"
+
+
+class Intensity(NamedTuple):
+    """One published value. Checked by `checked`."""
+
+    zone: str
+    series: str
+    dataset: str
+    kind: IntensityKind
+    status: IntensityStatus
+    start_unix_milliseconds: int
+    """UTC, at a whole multiple of its length."""
+    minutes: int
+    """Its length; one of MINUTES."""
+    milligrams_per_kwh: int
+    """mgCO2e per kWh, > 0. Missing values are not there: absent is never zero."""
+
+    @property
+    def end_unix_milliseconds(self) -> int:
+        """Exclusive."""
+        return self.start_unix_milliseconds + self.minutes * MILLISECONDS_PER_MINUTE
+
+
+def checked(one: Intensity) -> Intensity:
+    """The same. Raises ValueError for what cannot be a value."""
+    if not _ZONE.fullmatch(one.zone):
+        raise ValueError(f"'{one.zone}' is no grid zone: FR, FR-COR …")
+    if not _SERIES.fullmatch(one.series) or not _DATASET.fullmatch(one.dataset):
+        raise ValueError(f"'{one.series}' of '{one.dataset}': a name of letters, digits, _ . and -")
+    if one.minutes not in MINUTES or one.start_unix_milliseconds % (one.minutes * MILLISECONDS_PER_MINUTE):
+        raise ValueError(
+            f"a value of {one.minutes} min at {one.start_unix_milliseconds}: not a whole part of its hour"
+        )
+    if not 0 < one.milligrams_per_kwh <= HIGHEST_MILLIGRAMS_PER_KWH:
+        raise ValueError(f"{one.milligrams_per_kwh} mg/kWh: above 0, at most {HIGHEST_MILLIGRAMS_PER_KWH}")
+    return one
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A value that another one took the place of."""
+
+    before: Intensity
+    fetched_unix_milliseconds: int
+    replaced_unix_milliseconds: int
+    by_dataset: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of values that were brought."""
+
+    new: int = 0
+    replacing: int = 0
+    """Values that took the place of at least one other."""
+    same: int = 0
+    outranked: int = 0
+    """Left out: a more final value stands there."""
+
+    def __add__(self, other: Stored) -> Stored:
+        """Sum."""
+        return Stored(
+            self.new + other.new,
+            self.replacing + other.replacing,
+            self.same + other.same,
+            self.outranked + other.outranked,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesState:
+    """How far a series goes."""
+
+    zone: str
+    series: str
+    kind: IntensityKind
+    dataset: str
+    status: IntensityStatus
+    oldest_unix_milliseconds: int
+    """Start of the oldest value of this status."""
+    newest_unix_milliseconds: int
+    """End of the newest one."""
+    newest_milligrams_per_kwh: int
+    fetched_unix_milliseconds: int
+    """When the newest one came."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollState:
+    """How the last poll of a connector went."""
+
+    connector: str
+    tried_unix_milliseconds: int
+    succeeded_unix_milliseconds: int | None
+    """None: never."""
+    failures: int
+    """In a row."""
+    outcome: str
+    """One of OUTCOMES."""
+    calls_this_month: int = 0
+    """Of the UTC month of the last try."""
+
+
+OUTCOMES: Final = (
+    "done",
+    "quota",
+    "timeout",
+    "unreachable",
+    "not_trusted",
+    "refused",
+    "too_long",
+    "not_understood",
+    "not_configured",
+)
+"""done; our own or their quota is used up; …; an answer that is no success; …; the token file is missing or open to others."""
+CONNECTORS: Final = ("odre", "electricity_maps")

@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Files of inventories → neutral rows. To add a format: one file here, one line in FORMATS.
+
+Parsing runs in the command's own process: the collector gets rows (rows.py), never somebody's bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.inventory import fusioninventory, glpi, glpi_csv, glpi_json, plain_csv
+from veilleuse.collector.inventory.building import add_entities
+from veilleuse.collector.inventory.mapping import Words
+from veilleuse.collector.inventory.rows import Reading
+from veilleuse.collector.inventory.tables import table_of
+
+FORMATS: Final = ("glpi_csv", "glpi_json", "fusioninventory", "csv")
+_SOURCES: Final = {
+    "glpi_csv": glpi.SOURCE,
+    "glpi_json": glpi.SOURCE,
+    "fusioninventory": fusioninventory.SOURCE,
+    "csv": plain_csv.SOURCE,
+}
+
+
+def read_files(
+    files: Iterable[tuple[str, bytes]],
+    words: Words,
+    *,
+    form: str | None = None,
+    item: str = "computer",
+    source: str | None = None,
+) -> Reading:
+    """(name, content) of files of one format → their reading; `form` None: told by the first. Raises UsageError.
+
+    `item`: what a list of GLPI is of; it does not say so itself. `source`: another inventory's name than the format's own.
+    """
+    reading: Reading | None = None
+    for name, data in files:
+        form = form or format_of(name, data, words)
+        reading = reading or Reading(source or _SOURCES[form])
+        match form:
+            case "glpi_csv":
+                glpi_csv.read(reading, words, data, name, item)
+            case "glpi_json":
+                glpi_json.read(reading, words, data, name, item)
+            case "fusioninventory":
+                fusioninventory.read(reading, words, data, name)
+            case _:
+                plain_csv.read(reading, words, data, name)
+    if reading is None:
+        raise UsageError("no file to import")
+    return finished(reading, words)
+
+
+def finished(reading: Reading, words: Words) -> Reading:
+    """With what the mapping says of the entities that were named."""
+    add_entities(reading, words)
+    return reading
+
+
+def format_of(name: str, data: bytes, words: Words) -> str:
+    """By content; the name decides nothing. Raises UsageError when it is none."""
+    if fusioninventory.looks_like(data):
+        return "fusioninventory"
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
+        return "glpi_json"
+    table = table_of(plain_csv.without_notes(data), name)
+    if plain_csv.kind_of(table) is not None:
+        return "csv"
+    if glpi_csv.fits(table, words.columns):
+        return "glpi_csv"
+    raise UsageError(
+        f"{name} has no heading that is known (a list of GLPI, or one of 'veilleuse inventory template'): "
+        f"say which with --format {'|'.join(FORMATS)}, or name its columns in a mapping"
+    )

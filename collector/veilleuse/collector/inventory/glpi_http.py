@@ -1,0 +1,229 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""How GLPI's REST API is spoken to: verified TLS, no redirects, no proxies, bounded in time and size; tokens in no message.
+
+Source: GLPI's apirest.md.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import ssl
+import stat
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+from veilleuse.collector.errors import CollectorError, UsageError
+
+MAXIMUM_ANSWER_BYTES: Final = 32 * 1024 * 1024
+TIMEOUT_SECONDS: Final = 30.0
+"""Of each read from the network."""
+WHOLE_SECONDS: Final = 1_800.0
+"""Of a whole pull."""
+_PAUSES_SECONDS: Final = (1.0, 2.0, 4.0)
+"""Between tries, where GLPI does not say how long."""
+LONGEST_WAIT_SECONDS: Final = 60.0
+MAXIMUM_FILE_BYTES: Final = 64 * 1024
+_PASSING: Final = frozenset({429, 500, 502, 503, 504})
+"""Worth another try."""
+
+
+class GlpiFailed(CollectorError):
+    """GLPI, or the way to it, said no. Nothing was imported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How to reach GLPI, and as whom."""
+
+    url: str
+    """Up to `apirest.php`."""
+    user_token: str = field(repr=False)
+    app_token: str = field(repr=False, default="")
+    ca_file: str = ""
+    """PEM of the authority of GLPI's certificate; blank: the system's authorities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What GLPI answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    document: Any
+    """JSON; None when it is none."""
+
+    @property
+    def error(self) -> str:
+        """GLPI's word for what is wrong; blank when it said none."""
+        said = self.document
+        return str(said[0]) if isinstance(said, list) and said and isinstance(said[0], str) else ""
+
+
+def read_credentials(path: Path) -> Credentials:
+    """A TOML file that its owner alone can read. Raises UsageError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode) or about.st_size > MAXIMUM_FILE_BYTES:
+                raise UsageError(f"{path} is no file of credentials: it has url, user_token and app_token")
+            if stat.S_IMODE(about.st_mode) & 0o077:
+                raise UsageError(
+                    f"{path} can be read by others: chmod 600 {path}, and change its tokens in GLPI"
+                )
+            document = tomllib.loads(file.read().decode("utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f'{path} is no TOML: write url = "https://…/apirest.php" and the tokens') from error
+    keys = ("url", "user_token", "app_token", "ca_file")
+    if unknown := [key for key in document if key not in keys]:
+        raise UsageError(f"{path}: unknown '{unknown[0][:64]}': use {', '.join(keys)}")
+    if any(not isinstance(value, str) for value in document.values()):
+        raise UsageError(f"{path}: every value is a text in quotes")
+    if not document.get("url") or not document.get("user_token"):
+        raise UsageError(f"{path}: url and user_token are needed")
+    tokens = (document["user_token"], document.get("app_token", ""))
+    if not all(token.isascii() and token.isprintable() and len(token) <= 512 for token in tokens):
+        raise UsageError(f"{path}: a token is letters, digits and signs, as GLPI shows it")
+    checked_url(document["url"])
+    return Credentials(**document)
+
+
+def checked_url(url: str) -> tuple[bool, str, int, str]:
+    """(is https, host, port, path). Plain http to this machine only: tokens would be read on the way. Raises UsageError."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise UsageError("the port of GLPI's url is no number from 1 to 65535") from error
+    host = parts.hostname or ""
+    if parts.scheme not in ("https", "http") or not host or parts.username or parts.query or parts.fragment:
+        raise UsageError("GLPI's url must be https://HOST/…/apirest.php")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise UsageError(
+            "GLPI's url must begin with https://: over http everybody on the way reads its tokens"
+        )
+    return parts.scheme == "https", host, port, parts.path.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Wire:
+    """Single GETs to one GLPI; a new connection each, so that nothing hangs on the last one."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+        whole_seconds: float = WHOLE_SECONDS,
+    ) -> None:
+        """Raises UsageError for a url or an authority that cannot be."""
+        self._credentials = credentials
+        self._https, self._host, self._port, self._path = checked_url(credentials.url)
+        self._timeout, self._sleep = timeout_seconds, sleep
+        self._end = time.monotonic() + whole_seconds
+        try:
+            self._context = ssl.create_default_context(cafile=credentials.ca_file or None)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"ca_file {credentials.ca_file} holds no certificates in PEM") from error
+
+    def get(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+        """One answer, whatever its status but what may pass: 429 and 5xx are tried again, as GLPI asks or ever later.
+
+        Raises GlpiFailed when there is none, when it is too large, or when time is up.
+        """
+        for wait in _PAUSES_SECONDS:
+            answer = self._once(path, query, headers)
+            if answer.status not in _PASSING or answer.error:
+                return answer
+            asked = answer.headers.get("retry-after", "")
+            pause = float(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else wait
+            if pause > LONGEST_WAIT_SECONDS or time.monotonic() + pause > self._end:
+                raise GlpiFailed(f"GLPI at {self._host} asks to come back in {pause:g} s: do so")
+            self._sleep(pause)
+        answer = self._once(path, query, headers)
+        if answer.status in _PASSING and not answer.error:
+            busy = "is asked too often" if answer.status == 429 else "has a fault"
+            tries = len(_PAUSES_SECONDS) + 1
+            raise GlpiFailed(
+                f"GLPI at {self._host} {busy} ({answer.status}, {tries} times): look at its logs, try later"
+            )
+        return answer
+
+    def _once(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+        if time.monotonic() > self._end:
+            raise GlpiFailed(
+                f"GLPI at {self._host} is too slow: nothing was imported; import an export of it"
+            )
+        target = f"{self._path}/{path}" + (f"?{urlencode(query)}" if query else "")
+        sent = {"Accept": "application/json", "Content-Type": "application/json", **headers}
+        if self._credentials.app_token:
+            sent["App-Token"] = self._credentials.app_token
+        connection = self._connection()
+        try:
+            connection.request("GET", target, headers=sent)
+            response = connection.getresponse()
+            body = self._body(response)
+            told = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, told, _json(body))
+        except ssl.SSLCertVerificationError as error:
+            raise GlpiFailed(
+                f"the certificate of {self._host} is not trusted ({error.verify_message}): set ca_file to the PEM of its authority"
+            ) from error
+        except TimeoutError as error:
+            raise GlpiFailed(
+                f"GLPI at {self._host} did not answer within {self._timeout:g} s: try later"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            what = getattr(error, "strerror", None) or type(error).__name__
+            raise GlpiFailed(
+                f"cannot reach GLPI at {self._host}:{self._port} ({what}): look at url and the network"
+            ) from error
+        finally:
+            connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._https:
+            return http.client.HTTPSConnection(
+                self._host, self._port, timeout=self._timeout, context=self._context
+            )
+        return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+
+    def _body(self, response: http.client.HTTPResponse) -> bytes:
+        """All of it, piece by piece: a peer that sends a byte from time to time is cut as well."""
+        end = time.monotonic() + 4 * self._timeout
+        received = bytearray()
+        while piece := response.read1(65_536):
+            received += piece
+            if len(received) > MAXIMUM_ANSWER_BYTES:
+                raise GlpiFailed(
+                    f"GLPI at {self._host} answers with more than {MAXIMUM_ANSWER_BYTES} bytes: this is none"
+                )
+            if time.monotonic() > end:
+                raise TimeoutError
+        return bytes(received)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

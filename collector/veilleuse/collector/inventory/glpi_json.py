@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""GLPI's items as JSON: what its API gives for a list with dropdowns expanded, or a list exported with its headings as keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.inventory import glpi
+from veilleuse.collector.inventory.building import Found, add_asset
+from veilleuse.collector.inventory.glpi_csv import keyed
+from veilleuse.collector.inventory.mapping import Words
+from veilleuse.collector.inventory.rows import Reading, Refusal
+from veilleuse.collector.inventory.tables import text_of
+
+
+def read(reading: Reading, words: Words, data: bytes, name: str, item: str) -> None:
+    """An array of items, `{"data": [...]}`, or one array per item type: `{"Computer": [...]}`. Raises UsageError."""
+    try:
+        document = json.loads(text_of(data, name))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{name} is no JSON: {str(error)[:120]}") from error
+    for kind, things in _lists(document, name, item):
+        reading.complete.add(kind)
+        for number, thing in enumerate(things, 1):
+            add_item(reading, words, thing, f"{name}, {glpi.ITEM_TYPES.get(kind, kind)} {number}", kind)
+
+
+def _lists(document: Any, name: str, item: str) -> Iterator[tuple[str, list[Any]]]:
+    if isinstance(document, dict) and isinstance(document.get("data"), list):
+        document = document["data"]
+    if isinstance(document, list):
+        yield item, document
+        return
+    ours = {theirs: kind for kind, theirs in glpi.ITEM_TYPES.items()}
+    if not isinstance(document, dict) or not any(key in ours for key in document):
+        raise UsageError(f'{name} holds no list of items: [...], {{"data": [...]}} or {{"Computer": [...]}}')
+    for key, things in document.items():
+        if key in ours:
+            if not isinstance(things, list):
+                raise UsageError(f"{name}: '{key}' must be an array of items")
+            yield ours[key], things
+
+
+def add_item(
+    reading: Reading,
+    words: Words,
+    thing: Any,
+    where: str,
+    item: str,
+    more: Mapping[str, str] | None = None,
+) -> None:
+    """One item into the reading; `more`: fields told elsewhere. Deleted ones and templates are none."""
+    if not isinstance(thing, dict):
+        reading.more(where)
+        reading.refuse(Refusal(where, "", "this is no item", "an object with its fields is needed"))
+        return
+    if _is_set(thing.get("is_deleted")) or _is_set(thing.get("is_template")):
+        return
+    cells: dict[str, str] = {}
+    headings: dict[str, str] = {"key": "id"}
+    for key, value in thing.items():
+        field = glpi.REST_FIELDS.get(key) or glpi.INFOCOM_FIELDS.get(key) or glpi.field_of(key, words.columns)
+        if field is None or field in cells or isinstance(value, (dict, list)):
+            continue
+        if key.endswith("_id") and isinstance(value, int) and value:
+            reading.more(where)
+            what = f"a number ({value}) where a name is needed"
+            reading.refuse(
+                Refusal(where, key, what, "export with expand_dropdowns=true", (_key(item, thing),))
+            )
+            return
+        cells[field], headings[field] = _text(key, value), key
+    cells.update(more or {})
+    add_asset(reading, words, Found(where, item, keyed(item, cells), headings))
+
+
+def _key(item: str, thing: Mapping[str, Any]) -> str:
+    return glpi.key_of(item, str(thing.get("id", "")))
+
+
+def _text(key: str, value: Any) -> str:
+    if value is None or (key.endswith("_id") and value == 0):  # a dropdown that says nothing
+        return ""
+    return glpi.plain(str(value))
+
+
+def _is_set(value: Any) -> bool:
+    return value in (1, True, "1")

@@ -1,0 +1,264 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What an organisation says of its own words: types, statuses, places, entities, columns. A TOML file, or nothing of it.
+
+date_format = "day_first"             # or month_first
+[defaults]
+entity = "Métropole"                  # of rows that name none
+[tags]
+"COL-012" = "Métropole > Collèges"    # TAG of FusionInventory → entity
+[columns]
+"Mise en prod" = "in_service_on"      # heading → field
+[statuses]
+in_service = ["Prêté"]
+out_of_service = ["Chez Emmaüs"]
+[[class]]                             # the first that fits; patterns with * and ?
+item = "computer"
+type = "UC*"
+model = "OptiPlex * Micro*"
+class = "mini_pc"
+[[site]]
+location = "Collège Jean Moulin*"
+site = "jean-moulin"
+[[entity]]                            # all that fit, the last one wins
+entity = "Métropole > Collèges*"
+power_context = "eple"
+population = "classroom"
+site = "lyon"
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import translate
+from typing import Any, Final
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.inventory.cells import CellRefused, entity_of, folded
+from veilleuse.collector.inventory.classes import (
+    DEVICE_CLASSES,
+    IN_SERVICE,
+    ITEMS,
+    OUT_OF_SERVICE,
+    class_of,
+)
+from veilleuse.collector.inventory.rows import FIELDS
+from veilleuse.wire.vocabulary import Population
+
+MAXIMUM_BYTES: Final = 512 * 1024
+MAXIMUM_RULES: Final = 2_000
+COLUMN_FIELDS: Final = (FIELDS - {"device_class", "is_out"}) | {
+    "key", "type", "status", "location", "device_class", "manufacturer", "vm",
+}  # fmt: skip
+"""What a column may be said to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    patterns: tuple[tuple[str, re.Pattern[str]], ...]
+    """(what of the row, pattern on its folded text)."""
+    gives: str
+
+    def fits(self, said: Mapping[str, str]) -> bool:
+        return all(pattern.match(said[what]) for what, pattern in self.patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class EntityRule:
+    """What an organisation says of a part of its tree."""
+
+    pattern: re.Pattern[str]
+    site: str | None
+    power_context: PowerContext | None
+    population: Population | None
+
+
+@dataclass(slots=True)
+class Words:
+    """How to read an organisation's inventory. Empty: the built-in tables alone."""
+
+    day_first: bool = True
+    default_entity: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """FusionInventory's tag → entity."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Folded heading → field."""
+    in_service: frozenset[str] = IN_SERVICE
+    out_of_service: frozenset[str] = OUT_OF_SERVICE
+    entities: tuple[EntityRule, ...] = ()
+    sites: frozenset[str] = frozenset()
+    """Those that the collector knows, for a location that is one's name."""
+    class_rules: tuple[_Rule, ...] = ()
+    site_rules: tuple[_Rule, ...] = ()
+    _classes: dict[tuple[str, str, str], tuple[str, bool]] = field(default_factory=dict)
+    _sites: dict[str, str | None] = field(default_factory=dict)
+    _folded: dict[str, str] = field(default_factory=dict)
+
+    def device_class(self, item: str, kind: str, model: str) -> tuple[str, bool]:
+        """(device class, whether something said so)."""
+        key = (item, kind, model)
+        if key not in self._classes:
+            said = {"item": folded(item), "type": folded(kind), "model": folded(model)}
+            rule = next((rule for rule in self.class_rules if rule.fits(said)), None)
+            self._classes[key] = (rule.gives, True) if rule else class_of(item, kind)
+        return self._classes[key]
+
+    def site(self, location: str) -> str | None:
+        """The site of a place: by a rule, else the known site that it, or the place it lies in, is named as. None: not known."""
+        if location not in self._sites:
+            said = {"location": folded(location)}
+            rule = next((rule for rule in self.site_rules if rule.fits(said)), None)
+            self._sites[location] = rule.gives if rule else self._named(location)
+        return self._sites[location]
+
+    def _named(self, location: str) -> str | None:
+        known = self._folded = self._folded or {folded(site): site for site in self.sites}
+        parts = [part.strip() for part in location.split(">")]
+        above = [" > ".join(parts[:length]) for length in range(len(parts), 0, -1)]
+        names = (folded(text) for text in (*above, *reversed(parts)))
+        return next((known[name] for name in names if name in known), None)
+
+    def is_out(self, status: str) -> bool | None:
+        """Whether a status says out of service; None: not known."""
+        word = folded(status)
+        if word in self.out_of_service:
+            return True
+        return False if word in self.in_service else None
+
+
+def read_mapping(text: str, name: str, sites: Iterable[str] = ()) -> Words:
+    """A mapping file. Raises UsageError for what it cannot say, with the nearest word it can."""
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{name} is no TOML: {error}") from error
+    allowed = {"date_format", "defaults", "tags", "columns", "statuses", "class", "site", "entity"}
+    _require_known(document, allowed, name)
+    if (order := document.get("date_format", "day_first")) not in ("day_first", "month_first"):
+        raise UsageError(f"{name}: date_format is day_first or month_first, not {order!r}")
+    _require_known(_table(document, "defaults", name), {"entity"}, f"{name}, [defaults]")
+    statuses = _table(document, "statuses", name)
+    _require_known(statuses, {"in_service", "out_of_service"}, f"{name}, [statuses]")
+    into, out = (_words(statuses, key, name) for key in ("in_service", "out_of_service"))
+    return Words(
+        day_first=order == "day_first",
+        default_entity=_entity_in(_table(document, "defaults", name), "entity", f"{name}, [defaults]"),
+        tags=_tags(document, name),
+        columns=_columns(document, name),
+        in_service=(IN_SERVICE | into) - out,
+        out_of_service=(OUT_OF_SERVICE | out) - into,
+        entities=tuple(_entity_rules(document, name)),
+        sites=frozenset(sites),
+        class_rules=tuple(_class_rules(document, name)),
+        site_rules=tuple(_rules(document, "site", ("location",), "site", name)),
+    )
+
+
+def _tags(document: Mapping[str, Any], name: str) -> dict[str, str]:
+    tags = _table(document, "tags", name)
+    return {tag: _entity_in(tags, tag, f"{name}, [tags]") for tag in tags}
+
+
+def _entity_in(table: Mapping[str, Any], key: str, where: str) -> str:
+    try:
+        return entity_of(_text(table, key, where))
+    except CellRefused as error:
+        raise UsageError(f"{where}, '{key[:64]}': {error.what}: {error.remedy}") from error
+
+
+def _columns(document: Mapping[str, Any], name: str) -> dict[str, str]:
+    columns = _table(document, "columns", name)
+    for heading in columns:
+        _require_known(
+            {_text(columns, heading, f"{name}, [columns]"): ""}, COLUMN_FIELDS, f"{name}, [columns]"
+        )
+    return {folded(heading): columns[heading] for heading in columns}
+
+
+def _class_rules(document: Mapping[str, Any], name: str) -> Iterable[_Rule]:
+    for rule in _rules(document, "class", ("item", "type", "model"), "class", name):
+        _require_known({rule.gives: ""}, DEVICE_CLASSES, f"{name}, [[class]]")
+        yield rule
+    for table in _tables(document, "class", name):
+        if "item" in table and not any(re.match(_pattern(table["item"]), folded(item)) for item in ITEMS):
+            raise UsageError(f"{name}, [[class]]: no item '{table['item']}': use {', '.join(ITEMS)}")
+
+
+def _rules(
+    document: Mapping[str, Any], key: str, conditions: tuple[str, ...], gives: str, name: str
+) -> Iterable[_Rule]:
+    for number, table in enumerate(_tables(document, key, name), 1):
+        where = f"{name}, [[{key}]] {number}"
+        _require_known(table, {*conditions, gives}, where)
+        given = _text(table, gives, where)
+        patterns = tuple((what, _pattern(_text(table, what, where))) for what in conditions if what in table)
+        if not given or not patterns:
+            raise UsageError(f"{where}: it needs '{gives}' and at least one of {', '.join(conditions)}")
+        yield _Rule(patterns, given)
+
+
+def _entity_rules(document: Mapping[str, Any], name: str) -> Iterable[EntityRule]:
+    for number, table in enumerate(_tables(document, "entity", name), 1):
+        where = f"{name}, [[entity]] {number}"
+        _require_known(table, {"entity", "site", "power_context", "population"}, where)
+        if len(table) < 2 or "entity" not in table:
+            raise UsageError(
+                f"{where}: it needs 'entity' and what to say of it: site, power_context or population"
+            )
+        for key, words in (("power_context", PowerContext), ("population", Population)):
+            if key in table:
+                _require_known({_text(table, key, where): ""}, {word.value for word in words}, where)
+        yield EntityRule(
+            _pattern(_text(table, "entity", where)),
+            table.get("site"),
+            PowerContext(table["power_context"]) if "power_context" in table else None,
+            Population(table["population"]) if "population" in table else None,
+        )
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(translate(folded(text)))
+
+
+def _tables(document: Mapping[str, Any], key: str, name: str) -> list[dict[str, Any]]:
+    found = document.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise UsageError(f"{name}: '{key}' must be tables: write [[{key}]]")
+    if len(found) > MAXIMUM_RULES:
+        raise UsageError(f"{name}: more than {MAXIMUM_RULES} [[{key}]]: use patterns with *")
+    return found
+
+
+def _table(document: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
+    found = document.get(key, {})
+    if not isinstance(found, dict):
+        raise UsageError(f"{name}: '{key}' must be a table: write [{key}]")
+    return found
+
+
+def _words(table: Mapping[str, Any], key: str, name: str) -> frozenset[str]:
+    found = table.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise UsageError(f'{name}, [statuses] {key} must be a list of texts: ["…", "…"]')
+    return frozenset(map(folded, found))
+
+
+def _text(table: Mapping[str, Any], key: str, where: str) -> str:
+    found = table.get(key, "")
+    if not isinstance(found, str) or len(found) > 512:
+        raise UsageError(f"{where}: '{key}' must be a text of at most 512 characters")
+    return found
+
+
+def _require_known(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
+    known = sorted(allowed)
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"use {', '.join(known)}"
+            raise UsageError(f"{where}: unknown '{key[:64]}': {hint}")

@@ -1,0 +1,373 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Plain CSV, for who has no GLPI, and for what no GLPI knows: assets, entities, purchases, retirements, headcounts.
+
+One file holds one kind, told by its heading. `veilleuse inventory template KIND` writes an empty one with its documentation.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Final, TypeVar
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.inventoried import (
+    RETIREMENT_DESTINATIONS,
+    Headcount,
+    PowerContext,
+    Purchase,
+    Retirement,
+)
+from veilleuse.collector.inventory.building import Found, add_asset
+from veilleuse.collector.inventory.cells import (
+    CellRefused,
+    boolean_of,
+    date_of,
+    decimal_of,
+    entity_of,
+    folded,
+    integer_of,
+    is_blank,
+    name_of,
+)
+from veilleuse.collector.inventory.classes import DEVICE_CLASSES, ITEMS
+from veilleuse.collector.inventory.glpi_csv import wrong_width
+from veilleuse.collector.inventory.mapping import Words
+from veilleuse.collector.inventory.rows import EntityRow, Reading, Refusal, RetirementRow
+from veilleuse.collector.inventory.tables import Table, table_of
+from veilleuse.wire.pseudonym import normalised_serial
+from veilleuse.wire.vocabulary import Population
+
+SOURCE: Final = "plain"
+TOLD: Final = frozenset({"asset", "source", "absent_since", "matched"})
+"""Columns of `veilleuse inventory export` that an import does not read."""
+MAXIMUM_UNITS: Final = 1_000_000
+FIRST_YEAR, LAST_YEAR = 1990, 2099
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of file."""
+
+    required: tuple[str, ...]
+    """Columns that make a file of this kind, together."""
+    columns: Mapping[str, str]
+    """Column → what to write there."""
+
+
+_POPULATIONS: Final = ", ".join(one.value for one in Population)
+_CONTEXTS: Final = ", ".join(one.value for one in PowerContext)
+KINDS: Final[Mapping[str, Kind]] = {
+    "assets": Kind(
+        ("key", "device_class"),
+        {
+            "key": "a number of yours that stays for life; what a second import recognises it by",
+            "item": f"kind of list: {', '.join(ITEMS)}; blank: computer, or what its class is",
+            "device_class": "laptop, mini_pc, sff, tower, all_in_one, thin_client, server, virtual_machine, monitor, switch, "
+            "wifi_access_point, storage, printer, ip_phone, projector, tablet, smartphone, other, unknown",
+            "entity": "path from the root: Métropole > Direction A",
+            "site": "as its machines were enrolled; blank: the entity's",
+            "population": f"{_POPULATIONS}; blank: the entity's, else by class",
+            "power_context": f"{_CONTEXTS}; blank: the entity's, else own_site",
+            "vendor": "maker",
+            "model": "as the maker calls it",
+            "in_service_on": "YYYY-MM-DD",
+            "out_of_service_on": "first day it was no longer in service",
+            "refurbished": "yes or no",
+            "displays": "external screens that hang on it",
+            "server_role": "standby, batch, licence or backup, of a server that may be idle",
+            "inventory_number": "kept in identity.db alone",
+            "name": "likewise",
+            "serial": "its pseudonym alone is kept, in identity.db: what an agent's machine is matched by",
+            "uuid": "SMBIOS UUID; likewise",
+        },
+    ),
+    "entities": Kind(
+        ("entity", "power_context"),
+        {
+            "entity": "path from the root: Métropole > Direction A",
+            "site": "of assets below it that name none",
+            "power_context": f"{_CONTEXTS}; blank: as the entity above",
+            "population": f"{_POPULATIONS}; blank: as the entity above",
+        },
+    ),
+    "purchases": Kind(
+        ("year", "category", "amount_excluding_vat_eur", "reused"),
+        {
+            "year": "of the order",
+            "category": "legal category (AGEC art. 58), as your table names it",
+            "amount_excluding_vat_eur": "euros excl. VAT: 1234.56 or 1 234,56",
+            "reused": "yes: reused, refurbished or with recycled parts, as the law counts",
+            "units": "how many",
+            "entity": "who bought",
+        },
+    ),
+    "retirements": Kind(
+        ("day", "destination"),
+        {
+            "day": "YYYY-MM-DD",
+            "device_class": "as for assets; blank: the asset's",
+            "units": "how many; blank: 1",
+            "destination": ", ".join(RETIREMENT_DESTINATIONS),
+            "reuse_committed": "yes: the taker committed to reuse it",
+            "proof": "reference of the slip or certificate",
+            "entity": "whose it was",
+            "asset": "its key, inventory number or serial number: it is then out of service from that day",
+            "age_years": "when it left",
+            "security_restricted": "yes: it may not be reused for security's sake",
+        },
+    ),
+    "headcounts": Kind(
+        ("entity", "users"),
+        {
+            "entity": "path from the root",
+            "from_day": "YYYY-MM-DD, from when",
+            "users": "people with equipment of the authority",
+            "telework_days_per_week": "declared days per user, 0 to 7: never told by a machine",
+        },
+    ),
+}
+
+
+def template(kind: str) -> str:
+    """A heading, and above it what to write in each column, as comments that the import skips. Raises UsageError."""
+    if kind not in KINDS:
+        raise UsageError(f"no template '{kind}': use {', '.join(KINDS)}")
+    columns = KINDS[kind].columns
+    notes = "".join(f"# {name}: {what}\n" for name, what in columns.items())
+    return f"# {kind}: remove what you do not need but {', '.join(KINDS[kind].required)}\n{notes}{';'.join(columns)}\n"
+
+
+def kind_of(table: Table) -> str | None:
+    """The kind whose columns are all there; None when it is none of ours."""
+    columns = {folded(column).replace(" ", "_") for column in table.columns}
+    return next((name for name, kind in KINDS.items() if columns >= set(kind.required)), None)
+
+
+def without_notes(data: bytes) -> bytes:
+    """The file without the template's comments; their lines stay, empty, so that the others keep their numbers."""
+    lines = data.split(b"\n")
+    for place, line in enumerate(lines):
+        if not line.removeprefix(b"\xef\xbb\xbf").startswith(b"#"):
+            break
+        lines[place] = b""
+    return b"\n".join(lines)
+
+
+def read(reading: Reading, words: Words, data: bytes, name: str) -> None:
+    """All rows of a file of one kind. Raises UsageError when its heading is none."""
+    table = table_of(without_notes(data), name)
+    kind = kind_of(table)
+    if kind is None:
+        raise UsageError(
+            f"{name} has a heading of none of {', '.join(KINDS)}: see 'veilleuse inventory template'"
+        )
+    columns = _columns(table, kind)
+    add = _ADD[kind]
+    if kind == "assets":
+        reading.complete.update(ITEMS)
+    for row in table.rows:
+        where = table.where(row)
+        if refusal := wrong_width(table, row):
+            reading.more(where)
+            reading.refuse(refusal)
+            continue
+        cells = {column: row.cells[place] for place, column in columns.items()}
+        add(reading, words, _Row(where, cells))
+
+
+def _columns(table: Table, kind: str) -> dict[int, str]:
+    known = KINDS[kind].columns
+    found: dict[int, str] = {}
+    for place, heading in enumerate(table.columns):
+        column = folded(heading).replace(" ", "_")
+        if kind == "assets" and column in TOLD:
+            continue
+        if column not in known or column in found.values():
+            near = difflib.get_close_matches(column, known, n=1)
+            hint = (
+                f"did you mean '{near[0]}'?"
+                if near and column not in known
+                else f"use each of {', '.join(known)} once"
+            )
+            raise UsageError(f"{table.name}: column '{heading[:64]}': {hint}")
+        found[place] = column
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    where: str
+    cells: Mapping[str, str]
+
+    def get(self, column: str, parse: Callable[[str], T], blank: T) -> T:
+        """A cell's value; `blank` where it says nothing or there is no such column."""
+        cell = self.cells.get(column, "")
+        if is_blank(cell):
+            return blank
+        try:
+            return parse(cell)
+        except CellRefused as error:
+            raise _BadCell(column, error.what, error.remedy) from error
+
+    def need(self, column: str, parse: Callable[[str], T]) -> T:
+        """The same of a cell that must be there."""
+        if is_blank(self.cells.get(column, "")):
+            raise _BadCell(column, "it is blank", "fill it in")
+        return self.get(column, parse, None)  # type: ignore[return-value]
+
+
+class _BadCell(Exception):
+    def __init__(self, column: str, what: str, remedy: str) -> None:
+        super().__init__(column)
+        self.column, self.what, self.remedy = column, what, remedy
+
+
+def _guarded(add: Callable[[Reading, Words, _Row], None]) -> Callable[[Reading, Words, _Row], None]:
+    def guarded(reading: Reading, words: Words, row: _Row) -> None:
+        reading.more(row.where)
+        try:
+            add(reading, words, row)
+        except _BadCell as bad:
+            reading.refuse(Refusal(row.where, bad.column, bad.what, bad.remedy))
+
+    return guarded
+
+
+_ITEM_OF_CLASS: Final = {
+    "monitor": "monitor",
+    "printer": "printer",
+    "switch": "network_equipment",
+    "wifi_access_point": "network_equipment",
+    "storage": "storage",
+    "ip_phone": "phone",
+    "smartphone": "phone",
+    "projector": "peripheral",
+    "other": "other",
+}
+
+
+def _asset(reading: Reading, words: Words, row: _Row) -> None:
+    cells = dict(row.cells)
+    item = folded(cells.pop("item", "")).replace(" ", "_")
+    device_class = folded(cells.get("device_class", "")).replace(" ", "_")
+    if item and item not in ITEMS:
+        reading.more(row.where)
+        remedy = f"use {', '.join(ITEMS)}"
+        reading.refuse(Refusal(row.where, "item", "no kind of list", remedy, (cells.get("key", ""),)))
+        return
+    found = Found(row.where, item or _ITEM_OF_CLASS.get(device_class, "computer"), cells, {})
+    add_asset(reading, words, found)
+
+
+def _entity(reading: Reading, words: Words, row: _Row) -> None:
+    site = row.get("site", name_of, "") if "site" in row.cells else None
+    if site and site not in words.sites:
+        reading.not_known("site", site)
+        site = None
+    context = row.get("power_context", lambda cell: _word(cell, PowerContext), None)
+    population = row.get("population", lambda cell: _word(cell, Population), None)
+    reading.entities.append(EntityRow(row.where, row.need("entity", entity_of), site, context, population))
+
+
+def _purchase(reading: Reading, words: Words, row: _Row) -> None:
+    amount = row.need("amount_excluding_vat_eur", decimal_of)
+    if not Decimal(0) <= amount < Decimal(10) ** 10 or amount != round(amount, 4):
+        raise _BadCell(
+            "amount_excluding_vat_eur", f"{amount} is no amount of euros", "write 0 or more, with cents"
+        )
+    reading.purchases.append(
+        Purchase(
+            year=row.need("year", _year),
+            category=row.need("category", name_of),
+            amount_excluding_vat_eur=amount,
+            reused=row.need("reused", boolean_of),
+            units=row.get("units", _units, None),
+            entity=row.get("entity", entity_of, ""),
+        )
+    )
+
+
+def _retired(reading: Reading, words: Words, row: _Row) -> None:
+    asset = row.get("asset", lambda cell: name_of(cell, 200), "")
+    age = row.get("age_years", decimal_of, None)
+    if age is not None and not 0 <= age <= 100:
+        raise _BadCell("age_years", f"{age} is no age in years", "write 0 to 100")
+    retirement = Retirement(
+        day=row.need("day", _day_of(words)),
+        device_class=row.get("device_class", lambda cell: _one_of(cell, DEVICE_CLASSES), ""),
+        units=row.get("units", _units, 1) or 1,
+        destination=row.need("destination", lambda cell: _one_of(cell, frozenset(RETIREMENT_DESTINATIONS))),
+        reuse_committed=row.get("reuse_committed", boolean_of, False),
+        proof=row.get("proof", name_of, ""),
+        entity=row.get("entity", entity_of, ""),
+        age_years=None if age is None else float(age),
+        security_restricted=row.get("security_restricted", boolean_of, False),
+    )
+    if not retirement.device_class and not asset:
+        raise _BadCell("device_class", "it is blank, and no asset is named", "say what was retired")
+    reading.retirements.append(RetirementRow(row.where, retirement, asset))
+
+
+def _headcount(reading: Reading, words: Words, row: _Row) -> None:
+    days = row.get("telework_days_per_week", decimal_of, None)
+    if days is not None and not 0 <= days <= 7:
+        raise _BadCell("telework_days_per_week", f"{days} days a week", "write 0 to 7")
+    from_day = row.need("from_day", _day_of(words))
+    users = row.need("users", _units)
+    reading.headcounts.append(Headcount(row.need("entity", entity_of), from_day, users, days))
+
+
+def _day_of(words: Words) -> Callable[[str], date]:
+    def parse(cell: str) -> date:
+        day = date_of(cell, day_first=words.day_first)
+        if day is None:
+            raise CellRefused("it is blank", "write YYYY-MM-DD")
+        return day
+
+    return parse
+
+
+def _units(cell: str) -> int:
+    return integer_of(cell, MAXIMUM_UNITS)
+
+
+def _year(cell: str) -> int:
+    year = integer_of(cell, LAST_YEAR)
+    if year < FIRST_YEAR:
+        raise CellRefused(f"{year} is no year of a purchase", f"write {FIRST_YEAR} to {LAST_YEAR}")
+    return year
+
+
+def _one_of(cell: str, allowed: frozenset[str]) -> str:
+    word = folded(cell).replace(" ", "_")
+    if word not in allowed:
+        raise CellRefused(
+            f"'{name_of(cell)}' is none of the words for it", f"use {', '.join(sorted(allowed))}"
+        )
+    return word
+
+
+def _word(cell: str, words: type[T]) -> T:
+    return words(_one_of(cell, frozenset(one.value for one in words)))  # type: ignore[attr-defined, call-arg]
+
+
+_ADD: Final[Mapping[str, Callable[[Reading, Words, _Row], None]]] = {
+    "assets": _asset,
+    "entities": _guarded(_entity),
+    "purchases": _guarded(_purchase),
+    "retirements": _guarded(_retired),
+    "headcounts": _guarded(_headcount),
+}
+
+
+def asset_key(text: str) -> tuple[str, ...]:
+    """What an asset may be known by, as a retirement names it: as it is, or as a serial number."""
+    serial = normalised_serial(text)
+    return (text, serial) if serial else (text,)

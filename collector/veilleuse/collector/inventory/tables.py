@@ -1,0 +1,106 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Bytes of somebody's CSV → columns and rows of text. Any of the usual encodings and separators; bounded, nothing executed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.inventory.cells import tidy
+
+MAXIMUM_BYTES: Final = 64 * 1024 * 1024
+MAXIMUM_COLUMNS: Final = 500
+SEPARATORS: Final = (";", ",", "\t", "|")
+"""Of columns; GLPI offers the first two, spreadsheets the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row, its cells as they are."""
+
+    line: int
+    """Of the file, counted from 1, where the row ends."""
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file with a heading."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def where(self, row: Row) -> str:
+        """For people."""
+        return f"{self.name}, line {row.line}"
+
+
+def text_of(data: bytes, name: str) -> str:
+    """The text of a file: UTF-8 with or without its mark, UTF-16 with it, else Windows-1252, of which Latin-1 is a part.
+
+    Raises UsageError when it is none, or too large.
+    """
+    if len(data) > MAXIMUM_BYTES:
+        raise UsageError(f"{name} has {len(data)} bytes, at most {MAXIMUM_BYTES}: import it in parts")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name} begins as UTF-16 and is none: save it as UTF-8") from error
+    if data.count(b"\0") * 10 > len(data):
+        raise UsageError(f"{name} is not text: export it as CSV, in UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass
+    try:
+        return data.decode("cp1252")
+    except (
+        UnicodeDecodeError
+    ):  # five of its bytes are nothing; in Latin-1 they are control characters, refused in a name
+        return data.decode("latin-1")
+
+
+def table_of(data: bytes, name: str) -> Table:
+    """All rows of a CSV file. Raises UsageError when it has no heading, or a quote is never closed."""
+    text = text_of(data, name)
+    rows = _rows(text, name)
+    heading = next(rows, None)
+    if heading is None:
+        raise UsageError(f"{name} is empty: export it with its columns' names in the first line")
+    columns = tuple(map(tidy, heading.cells))
+    while columns and not columns[-1]:  # GLPI ends its heading with a separator
+        columns = columns[:-1]
+    if not columns or len(columns) > MAXIMUM_COLUMNS:
+        raise UsageError(f"{name} has {len(columns)} columns: 1 to {MAXIMUM_COLUMNS} with names are needed")
+    return Table(name, columns, tuple(rows))
+
+
+def _rows(text: str, name: str) -> Iterator[Row]:
+    separator = _separator(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    before = csv.field_size_limit(MAXIMUM_BYTES)
+    try:
+        for cells in reader:
+            if any(map(str.strip, cells)):
+                yield Row(reader.line_num, tuple(cells))
+    except csv.Error as error:
+        raise UsageError(
+            f"{name}, after line {reader.line_num}: {error}: correct the quotes there"
+        ) from error
+    finally:
+        csv.field_size_limit(before)
+
+
+def _separator(text: str) -> str:
+    """The one that cuts the first line into most columns."""
+    head = re.split(r"[\r\n]", text.lstrip("\r\n")[:65_536], maxsplit=1)[0]
+    counts = {one: len(next(csv.reader([head], delimiter=one), [])) for one in SEPARATORS}
+    return max(SEPARATORS, key=lambda one: counts[one])

@@ -1,0 +1,133 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The catalogue of columns: what a name means, for every format and in both languages. The table itself is columns.toml."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from veilleuse.collector.report import Document, Value
+
+
+class Kind(StrEnum):
+    """How a value is written and read."""
+
+    TEXT = "text"
+    WORD = "word"
+    """One of a closed list: the locale has words for it."""
+    INTEGER = "integer"
+    NUMBER = "number"
+    RATIO = "ratio"
+    """0 to 1; people read percent."""
+    DATE = "date"
+    """ISO 8601 text in the document."""
+    TIME = "time"
+    """Unix milliseconds in the document."""
+    BOOLEAN = "boolean"
+    MIX = "mix"
+    """Name → share."""
+
+
+NUMERIC: Final = frozenset({Kind.INTEGER, Kind.NUMBER, Kind.RATIO})
+GROUPS: Final = (
+    "main",
+    "fleet",
+    "energy",
+    "room",
+    "emissions",
+    "factor",
+    "uncertainty",
+    "change",
+    "detail",
+    "status",
+)
+"""What pages show together, in this order; `key` columns stand before each, `machine` ones on no page."""
+KEY: Final = "key"
+MACHINE: Final = "machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `labels` and `sentences`: language → text."""
+
+    name: str
+    kind: Kind
+    group: str
+    labels: Mapping[str, str]
+    sentences: Mapping[str, str]
+    unit: str | None = None
+    unit_from: str | None = None
+    """The column that says the unit of each row."""
+    words: str | None = None
+    """The locale's list of words for a WORD, or for the names of a MIX."""
+    digits: int = 3
+    """Decimal places a spreadsheet shows."""
+    grouped: bool = True
+    """Whether thousands are set apart."""
+
+    def label(self, language: str) -> str:
+        """The label, with its unit."""
+        return f"{self.labels[language]} ({self.unit})" if self.unit else self.labels[language]
+
+
+@cache
+def catalogue() -> Mapping[str, Column]:
+    """Name → column, of all that columns.toml tells. Raises KeyError or ValueError on a column that is not whole."""
+    text = files("veilleuse.collector.report").joinpath("columns.toml").read_text("utf-8")
+    return {name: _column(name, entry) for name, entry in tomllib.loads(text).items()}
+
+
+def column(document: Document, table: str, name: str) -> Column:
+    """The catalogue's; for a name that is not in it, of the kind that its first value has."""
+    known = catalogue().get(name)
+    if known is not None:
+        return known
+    return _unknown(name, next((row[name] for row in document.tables[table] if name in row), ""))
+
+
+def _column(name: str, entry: Mapping[str, object]) -> Column:
+    group = str(entry["group"])
+    if group not in (*GROUPS, KEY, MACHINE):
+        raise ValueError(f"columns.toml: {name} is of the unknown group {group!r}")
+    texts = {language: [str(text) for text in _list(entry[language])] for language in ("fr", "en")}
+    return Column(
+        name,
+        Kind(str(entry["kind"])),
+        group,
+        {language: text[0] for language, text in texts.items()},
+        {language: text[1] for language, text in texts.items()},
+        unit=_optional(entry, "unit"),
+        unit_from=_optional(entry, "unit_from"),
+        words=_optional(entry, "words"),
+        digits=int(str(entry.get("digits", 3))),
+        grouped=bool(entry.get("grouped", True)),
+    )
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise ValueError(f"columns.toml: {value!r} is no list of label and sentence")
+    return value
+
+
+def _optional(entry: Mapping[str, object], key: str) -> str | None:
+    return str(entry[key]) if key in entry else None
+
+
+def _unknown(name: str, value: Value) -> Column:
+    kinds: tuple[tuple[type, Kind], ...] = (
+        (bool, Kind.BOOLEAN),
+        (int, Kind.INTEGER),
+        (float, Kind.NUMBER),
+        (Mapping, Kind.MIX),
+    )
+    kind = next((kind for type_, kind in kinds if isinstance(value, type_)), Kind.TEXT)
+    label = name.replace("_", " ")
+    group = MACHINE if name.endswith(("_millijoules", "_milliseconds")) else "detail"
+    return Column(name, kind, group, {"fr": label, "en": label}, {"fr": "", "en": ""})

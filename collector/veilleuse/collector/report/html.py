@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""HTML: one accessible file that needs nothing else. No script; a policy forbids it one, and forbids every fetch.
+
+Figures are as people read them; `<data value>` and `<time datetime>` hold the same ones unrounded.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from veilleuse.collector.report import Document, Text
+from veilleuse.collector.report.columns import column
+from veilleuse.collector.report.drawing import draw, legend, swatch
+from veilleuse.collector.report.view import (
+    Cell,
+    Grid,
+    chart_grid,
+    document_title,
+    drawn,
+    facts,
+    is_provisional,
+    key_figures,
+    sections,
+)
+from veilleuse.collector.report.words import Words, instant, words
+
+ONLY_ON_SCREEN: Final = ("screen.css",)
+ON_PAPER_TOO: Final = ("report.css",)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A chart of the page."""
+
+    title: str
+    drawing: Markup
+    legend: tuple[tuple[Markup, str], ...]
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A paragraph, and the language it is in where that is another one than the page's."""
+
+    text: str
+    language: str | None
+
+
+def render(document: Document) -> bytes:
+    """The file, UTF-8."""
+    return page(document, (*ON_PAPER_TOO, *ONLY_ON_SCREEN)).encode()
+
+
+def page(document: Document, styles: tuple[str, ...], *, paper: bool = False) -> str:
+    """The page with these style sheets inside; `paper`: without what serves on a screen only."""
+    w = words(document.language)
+    style = "".join(_style(name) for name in styles)
+    made = document.head.get("generated_unix_milliseconds")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            w=w,
+            paper=paper,
+            style=Markup(style),  # ours: it holds no value of the document
+            style_hash=digest,
+            title=document_title(document, w),
+            first=_day(document, "from", w),
+            end=_day(document, "to", w),
+            made=w.time(made) if isinstance(made, int) else None,
+            stamp=f"{instant(made):%Y-%m-%dT%H:%M:%SZ}" if isinstance(made, int) else None,
+            simulated=document.head.get("data") == "simulated",
+            provisional=is_provisional(document),
+            facts=list(facts(document, w)),
+            keys=key_figures(document, w),
+            pictures=[
+                Picture(
+                    w.text(chart.title)[0],
+                    draw(document, number, chart, w),
+                    tuple((swatch(colour), name) for colour, name in legend(document, chart, w)),
+                    chart_grid(document, chart, w),
+                )
+                for number, chart in enumerate(drawn(document), 1)
+            ],
+            sections=sections(document, w),
+            method=[_note(document, text, w) for text in document.method],
+            assumptions=[_note(document, text, w) for text in document.assumptions],
+            dictionary=dictionary(document, w),
+        )
+    )
+
+
+def dictionary(document: Document, w: Words) -> Grid:
+    """Every column of every table, once."""
+    found = {
+        name: column(document, table, name)
+        for table in document.tables
+        for name in document.columns_of(table)
+    }
+    rows = tuple(
+        (
+            Cell(name),
+            Cell(one.labels[w.language]),
+            Cell(one.unit or ""),
+            Cell(w(f"kinds.{one.kind.value}")),
+            Cell(one.sentences[w.language]),
+        )
+        for name, one in found.items()
+    )
+    heads = tuple(Cell(w(f"page.column_{name}")) for name in ("name", "label", "unit", "kind", "sentence"))
+    return Grid(w("page.columns_caption"), heads, 1, rows)
+
+
+def _note(document: Document, text: Text, w: Words) -> Note:
+    shown, language = w.text(text)
+    return Note(shown, None if language == document.language else language)
+
+
+def _day(document: Document, name: str, w: Words) -> str | None:
+    value = document.head.get(name)
+    return w.day(value) if isinstance(value, str) else None
+
+
+@cache
+def _style(name: str) -> str:
+    return files("veilleuse.collector.report").joinpath("templates", name).read_text("utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("veilleuse.collector.report", "templates"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

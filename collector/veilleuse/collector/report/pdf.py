@@ -1,0 +1,72 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""PDF: the page of html.py on A4, tagged for screen readers (PDF/UA-1), by WeasyPrint: the extra `pdf`, imported when asked for.
+
+Nothing is ever fetched for it, from the network or from a file: the page has no address, and the fetcher refuses all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final, NoReturn
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.report import Document
+from veilleuse.collector.report.html import ON_PAPER_TOO, page
+from veilleuse.collector.report.view import sections
+from veilleuse.collector.report.words import words
+
+MOST_CELLS: Final = 30_000
+"""A PDF is laid out whole, in memory: 0.5 ms and 22 KiB a cell (measured, WeasyPrint 70); this many take 700 MiB."""
+INSTALL: Final = "a PDF needs WeasyPrint: install veilleuse[pdf]"
+LIBRARY: Final = (
+    "a PDF needs the library Pango, which is not here: install Debian's libpango-1.0-0, libpangoft2-1.0-0 and "
+    "libharfbuzz-subset0"
+)
+_PAGE_NUMBERS: Final = (
+    '@page {{ @bottom-right {{ content: "{0}" counter(page) "{1}" counter(pages) "{2}"; '
+    'font: 8px "DejaVu Sans", sans-serif; color: #4a5666; }} }}'
+)
+
+
+def render(document: Document) -> bytes:
+    """The file. Raises UsageError when WeasyPrint or its library is not here, or the document is too large for a PDF."""
+    weasyprint = _weasyprint()
+    cells = _cells(document)
+    if cells > MOST_CELLS:
+        raise UsageError(
+            f"{cells:,} cells are too many for a PDF (at most {MOST_CELLS:,}): group by less, "
+            "or write html, xlsx or csv"
+        )
+    text = page(document, (*ON_PAPER_TOO, "paper.css"), paper=True)
+    before, between, after = words(document.language)("page.page_of").split("%s")
+    numbers = _PAGE_NUMBERS.format(before, between, after)
+    found: bytes = weasyprint.HTML(string=text, url_fetcher=_refuse, base_url=None).write_pdf(
+        stylesheets=[weasyprint.CSS(string=numbers, url_fetcher=_refuse)],
+        pdf_variant="pdf/ua-1",
+        pdf_identifier=hashlib.sha256(text.encode()).digest()[:16],
+    )
+    return found
+
+
+def _cells(document: Document) -> int:
+    return sum(
+        len(grid.heads) * len(grid.rows)
+        for section in sections(document, words(document.language))
+        for grid in section.grids
+    )
+
+
+def _refuse(url: str, *_: object, **__: object) -> NoReturn:
+    """A report has no address to fetch: whatever asks is not ours."""
+    raise ValueError(f"a report fetches nothing, and not {url[:100]!r}")
+
+
+def _weasyprint() -> Any:
+    try:
+        import weasyprint
+    except ImportError as error:
+        raise UsageError(INSTALL) from error
+    except OSError as error:  # its libraries are opened while it is imported
+        raise UsageError(LIBRARY) from error
+    return weasyprint

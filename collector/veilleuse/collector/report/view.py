@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A Document as people look at it: a table of seventy columns cut into tables that a page can hold. No arithmetic, no markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from veilleuse.collector.report import SHOWN, Chart, Document, Row, Value
+from veilleuse.collector.report.columns import GROUPS, KEY, MACHINE, NUMERIC, Column, Kind, column
+from veilleuse.collector.report.words import DASH, Words
+
+WIDEST: Final = 8
+"""Columns of figures beside each other: more do not fit on A4 across."""
+KEY_FIGURES: Final = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure, or a name."""
+
+    text: str
+    """As people read it."""
+    raw: str | None = None
+    """As machines do, unrounded: of numbers, dates and booleans; None of a text and of nothing."""
+    kind: str = "text"
+    """number, date or text."""
+    mark: str | None = None
+    """The column's name, of figures: one can be traced from a page to the files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table of a page."""
+
+    caption: str
+    heads: tuple[Cell, ...]
+    keys: int
+    """So many cells of a row, from the left, head it."""
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One of the document's tables."""
+
+    name: str
+    title: str
+    common_caption: str
+    common: tuple[tuple[str, Cell], ...]
+    """Label and value of columns that all rows have in common, said once: all columns of a lone row."""
+    grids: tuple[Grid, ...]
+    empty: bool
+
+
+def sections(document: Document, w: Words) -> list[Section]:
+    """Every table but those that a chart has shown whole; an empty one only if it is tabular."""
+    charted = {(chart.table, name) for chart in drawn(document) for name in (chart.category, *chart.values)}
+    return [
+        _section(document, table, w)
+        for table, rows in document.tables.items()
+        if table in document.tabular
+        or (rows and not charted.issuperset((table, name) for name in document.columns_of(table)))
+    ]
+
+
+def key_figures(document: Document, w: Words) -> Grid | None:
+    """Total by total, the first figures: what a reader looks for. None without totals."""
+    rows = document.tables.get("totals", ())
+    names = [one.name for one in _columns(document, "totals") if one.group == KEY_FIGURES] if rows else []
+    if not names:
+        return None
+    keys = [one for one in _columns(document, "totals") if one.group == KEY and one.name != "level"]
+    keys = [one for one in keys if len({str(row.get(one.name)) for row in rows}) > 1]
+    columns = [column(document, "totals", name) for name in names]
+    return _grid(w("page.keys_caption"), keys, columns, rows, w)
+
+
+def chart_grid(document: Document, chart: Chart, w: Words) -> Grid:
+    """The values of a chart: its alternative."""
+    title, _ = w.text(chart.title)
+    head, *columns = (column(document, chart.table, name) for name in (chart.category, *chart.values))
+    rows = document.tables[chart.table]
+    return _grid(w("page.chart_table", title=title), [head], columns, rows, w)
+
+
+def title_of(document: Document, table: str, w: Words) -> str:
+    """What a table is called."""
+    if table in document.titles:
+        return w.text(document.titles[table])[0]
+    return w.get("tables", table)
+
+
+def document_title(document: Document, w: Words) -> str:
+    """What the report is called."""
+    if document.title is not None:
+        return w.text(document.title)[0]
+    kind = str(document.head.get("kind", "report"))
+    titles: Mapping[str, str] = w.texts["titles"]
+    return titles.get(kind, titles["report"])
+
+
+def facts(document: Document, w: Words) -> Iterator[tuple[str, str]]:
+    """Label and text of what the head says."""
+    for name, value in document.head.items():
+        if value is not None:
+            yield w.get("head", name), w.head(name, value)
+
+
+def is_provisional(document: Document) -> bool:
+    """Whether any row rests on a provisional factor."""
+    return any(row.get("provisional") is True for rows in document.tables.values() for row in rows)
+
+
+def drawn(document: Document) -> list[Chart]:
+    """The charts that have something to draw."""
+    return [
+        chart
+        for chart in document.charts
+        if any(name in row for row in document.tables.get(chart.table, ()) for name in chart.values)
+    ]
+
+
+def _columns(document: Document, table: str) -> list[Column]:
+    found = (column(document, table, name) for name in document.columns_of(table))
+    return [one for one in found if one.group != MACHINE]
+
+
+def _section(document: Document, table: str, w: Words) -> Section:
+    rows = document.tables[table]
+    columns = _columns(document, table)
+    common = [one for one in columns if _same(rows, one.name)]
+    apart = [one for one in columns if one not in common]
+    keys = [one for one in apart if one.group == KEY] or apart[:1]
+    title = title_of(document, table, w)
+    grids = [
+        _grid(w("page.table_of_group", title=title, group=w(f"groups.{group}")), keys, part, rows, w)
+        for group in GROUPS
+        for part in _parts([one for one in apart if one.group == group and one not in keys])
+    ]
+    if not grids and keys and rows:
+        grids = [_grid(title, keys, [], rows, w)]
+    told = tuple((one.label(w.language), _cell(one, rows[0], w)) for one in common)
+    caption = w("page.common") if len(rows) > 1 else title
+    return Section(table, title, caption, told, tuple(grids), empty=not rows)
+
+
+def _parts(columns: Sequence[Column]) -> Iterator[Sequence[Column]]:
+    for start in range(0, len(columns), WIDEST):
+        yield columns[start : start + WIDEST]
+
+
+def _same(rows: Sequence[Row], name: str) -> bool:
+    first = _identity(rows[0], name)
+    return all(_identity(row, name) == first for row in rows)
+
+
+def _identity(row: Row, name: str) -> tuple[Value | None, object]:
+    shown = row.get(SHOWN)
+    return row.get(name), shown.get(name) if isinstance(shown, Mapping) else None
+
+
+def _grid(
+    caption: str, keys: Sequence[Column], columns: Sequence[Column], rows: Sequence[Row], w: Words
+) -> Grid:
+    every = (*keys, *columns)
+    heads = tuple(
+        Cell(
+            _label(one, rows, w),
+            kind="number" if one.kind in NUMERIC and one not in keys else "text",
+            mark=one.name,
+        )
+        for one in every
+    )
+    return Grid(caption, heads, len(keys), tuple(tuple(_cell(one, row, w) for one in every) for row in rows))
+
+
+def _label(one: Column, rows: Sequence[Row], w: Words) -> str:
+    """With the unit, but where a shown figure has its own."""
+    has_own = any(_identity(row, one.name)[1] is not None for row in rows)
+    return one.labels[w.language] if has_own else one.label(w.language)
+
+
+def _cell(one: Column, row: Row, w: Words) -> Cell:
+    value = row.get(one.name)
+    if value is None:
+        return Cell(DASH, kind="number" if one.kind in NUMERIC else "text")
+    text = w.value(one, value, row)
+    if isinstance(value, bool):
+        return Cell(text, "true" if value else "false", mark=one.name)
+    if isinstance(value, (int, float)):
+        return Cell(text, repr(value), "number", one.name)
+    if isinstance(value, str) and one.kind is Kind.DATE and text != value:
+        return Cell(text, value, "date", one.name)
+    return Cell(text, None, "text", one.name)

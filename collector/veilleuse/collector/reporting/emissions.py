@@ -1,0 +1,91 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The emissions report, as every outlet gives it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from veilleuse.collector.account.bilan import DEFAULT_MAPPING
+from veilleuse.collector.account.billing import METHOD_VERSION, Terms, billed
+from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.shown import shown
+from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.factors.choose import book_of
+from veilleuse.collector.figures import EmissionsStatement
+from veilleuse.collector.report import Document, Value
+from veilleuse.collector.report import emissions as emissions_report
+from veilleuse.collector.reporting.sources import Sources
+from veilleuse.collector.reporting.year import YearQuestion, before, year_figures
+
+
+@dataclass(frozen=True, slots=True)
+class Emissions:
+    """A report with what it was made of."""
+
+    statement: EmissionsStatement
+    periods: tuple[PeriodFigures, ...]
+    document: Document
+
+
+def emissions_report_of(sources: Sources, question: YearQuestion, *, compare: bool = True) -> Emissions:
+    """The official ledger of every group. `compare`: tell the change from the year before. Raises UnknownZone, UsageError."""
+    assumptions = Assumptions()
+    data = "simulated" if sources.reader.data_kind().simulated else "real"
+    book = book_of(sources.factors.versions())
+    periods = year_figures(sources, question, assumptions)
+    mappings = sources.factors.mappings()
+    terms = Terms(
+        book.choose,
+        data,
+        mappings[-1] if mappings else DEFAULT_MAPPING,
+        [kept.contract for kept in sources.factors.contracts() if kept.withdrawn_unix_milliseconds is None],
+        _before(sources, question, assumptions, len(periods)) if compare else {},
+    )
+    statement = billed(periods, terms)
+    texts = [shown(row) for row in (*statement.rows, *statement.totals, *statement.memo)]
+    document = emissions_report.document(statement, _head(sources, question, data), texts)
+    return Emissions(statement, periods, document)
+
+
+def _before(
+    sources: Sources, question: YearQuestion, assumptions: Assumptions, number: int
+) -> dict[int, PeriodFigures]:
+    """The same stretches a year before, under the same method, grouping and rule; only where machines were known then."""
+    earlier = before(question)
+    if earlier is None:
+        return {}
+    found = year_figures(sources, earlier, assumptions)
+    if len(found) != number:
+        return {}
+    return {
+        place: period
+        for place, period in enumerate(found)
+        if period.total is not None and period.total.estimate.energy_millijoules
+    }
+
+
+def _head(sources: Sources, question: YearQuestion, data: str) -> dict[str, Value | list[str] | None]:
+    rows = sources.reader.balance(question.first, question.end - timedelta(days=1), by_hour=False)
+    imported = sources.inventory.inventory_imported_on()
+    return {
+        "from": question.first.isoformat(),
+        "to": question.end.isoformat(),
+        "group_by": list(question.dimensions),
+        "k_anonymity": question.k_anonymity,
+        "tree": "current, pro forma" if question.current_tree else "as of then",
+        "inventory_imported_on": imported.isoformat() if imported else None,
+        "data": data,
+        "state": "open",
+        "method_version": METHOD_VERSION,
+        "periods_not_derived": sources.reader.dirty_count(),
+        "unexplained_milliseconds": sum(row.unexplained_milliseconds for row in rows),
+        "generated_unix_milliseconds": time.time_ns() // 1_000_000,
+    }
+
+
+def today() -> date:
+    """UTC: no day of a site that has not ended anywhere counts for more than an hour or two."""
+    return datetime.now(UTC).date()

@@ -1,0 +1,195 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The fleet's figure of any whole months: what is stored → PeriodFigures. METHOD.md §5."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from itertools import groupby
+
+from veilleuse.collector.account.census import Census, DayTypes, Standing, standing_of
+from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.perimeter import Slice, slices
+from veilleuse.collector.account.sample import Observed, Place, observed
+from veilleuse.collector.account.yearly import Displays, PeriodFigures, figures
+from veilleuse.collector.account.yearly_rows import DIMENSIONS
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.figures import EnergyClass
+from veilleuse.collector.inventoried import Asset
+from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.collector.ports import PeriodReader
+from veilleuse.collector.reporting.sources import Sources
+from veilleuse.collector.rolling.almanac import Almanac
+from veilleuse.collector.vectors import DayType
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+FIRST_YEAR, LAST_YEAR = 2000, 2200
+"""Years a period may lie in: outside, a date is a slip of the hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class YearQuestion:
+    """What is asked. Raises UsageError on an unknown dimension, and a period that is empty, lies nowhere or cuts a month."""
+
+    first: date
+    end: date
+    """Exclusive."""
+    dimensions: tuple[str, ...]
+    k_anonymity: int
+    """Fewest machines of a group that may be shown; 1 = the caller sees to that."""
+    today: date
+    current_tree: bool = False
+    """True: pro forma, everything where it stands now; False: the tree as of then."""
+    entities: frozenset[str] | None = None
+    """Only these and what is below them; None: all."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.dimensions if name not in DIMENSIONS]
+        if unknown:
+            raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
+        if self.first >= self.end:
+            raise UsageError(f"--from {self.first} must be before --to {self.end}, which is exclusive")
+        for option, day in (("--from", self.first), ("--to", self.end)):
+            if not FIRST_YEAR <= day.year <= LAST_YEAR:
+                raise UsageError(f"{option} {day} must be between the years {FIRST_YEAR} and {LAST_YEAR}")
+            if day.day != 1:
+                raise UsageError(
+                    f"{option} {day} must be the 1st of a month: what is kept of machines is kept by months"
+                )
+
+
+@dataclass(slots=True)
+class _Known:
+    """What does not depend on the stretch."""
+
+    sources: Sources
+    question: YearQuestion
+    assumptions: Assumptions
+    hosts: tuple[Host, ...] = ()
+    sites: dict[str, Site] = field(default_factory=dict)
+    assets: tuple[Asset, ...] = ()
+    almanac: Almanac = field(init=False)
+
+    def __post_init__(self) -> None:
+        rolls = self.sources.reader
+        self.hosts = rolls.hosts()
+        self.sites = {site.site: site for site in rolls.sites()}
+        self.assets = self.sources.inventory.assets()
+        self.almanac = Almanac(rolls.calendar_versions, rolls.school_periods)
+
+
+def year_figures(
+    sources: Sources, question: YearQuestion, assumptions: Assumptions
+) -> tuple[PeriodFigures, ...]:
+    """One for each stretch of the question: cut at every 1 January, or at every month when that is asked."""
+    known = _Known(sources, question, assumptions)
+    return tuple(
+        _stretch(known, part)
+        for part in slices(question.first, question.end, by_month="month" in question.dimensions)
+    )
+
+
+def _stretch(known: _Known, part: Slice) -> PeriodFigures:
+    question = known.question
+    standings = [one for one in _standings(known, part) if _asked(question.entities, one.entity)]
+    displays = [one for one in standings if one.device_class == EnergyClass.MONITOR]
+    machines = [one for one in standings if one.device_class != EnergyClass.MONITOR]
+    virtual = {
+        host.host_id: standing_of(host, known.sites)
+        for host in known.hosts
+        if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE
+        and _asked(question.entities, host.org_entity)
+    }
+    places: dict[HostId, list[Standing]] = defaultdict(list)
+    for standing in machines:
+        if standing.host_id is not None:
+            places[standing.host_id].append(standing)
+    return figures(
+        part.first,
+        part.end,
+        question.dimensions,
+        machines,
+        _placed(known.sources.periods, part, places),
+        assumptions=known.assumptions,
+        k_anonymity=question.k_anonymity,
+        virtual=_virtual(known.sources.periods, part, virtual),
+        displays=_displays(displays),
+    )
+
+
+def _standings(known: _Known, part: Slice) -> Iterable[Standing]:
+    def kind(site: str, population: Population | None, day: date) -> DayType:
+        found = known.sites.get(site)
+        if found is None:  # nothing is known of its days: METHOD.md's open days are Monday to Friday
+            return DayType.CLOSED if day.isoweekday() > 5 else DayType.OPEN
+        return known.almanac.days(found, population or Population.SERVER).of(day.toordinal()).day_type
+
+    zones = {name: site.time_zone for name, site in known.sites.items()}
+    census = Census(
+        DayTypes(part.first, part.end, zones, kind),
+        known.sites.values(),
+        today=known.question.today,
+        current_tree=known.question.current_tree,
+    )
+    return census.standings(known.assets, known.hosts)
+
+
+def _placed(
+    reader: PeriodReader, part: Slice, places: Mapping[HostId, Sequence[Standing]]
+) -> Iterator[tuple[Observed, Standing]]:
+    """Each machine where it stood; one that moved, month by month."""
+    moved: set[HostId] = set()
+    for one in observed(reader.host_periods(part.first, part.end)):
+        stood = places.get(one.host_id, ())
+        if len(stood) == 1:
+            yield one, stood[0]
+        elif stood:
+            moved.add(one.host_id)
+    if moved:
+        months = [row for row in reader.host_months(part.first, part.end) if row.host_id in moved]
+        months.sort(key=lambda row: row.host_id)
+        for host_id, rows in groupby(months, lambda row: row.host_id):
+            by_place = defaultdict(list)
+            for row in rows:
+                by_place[_stood(places[host_id], row.period_from)].append(row)
+            for number, own in by_place.items():
+                for one in observed(own):
+                    yield one, places[host_id][number]
+
+
+def _stood(stood: Sequence[Standing], day: date) -> int:
+    """Which of a machine's standings holds a day; before the first, the first."""
+    return max((number for number, one in enumerate(stood) if one.from_day <= day), default=0)
+
+
+def _virtual(
+    reader: PeriodReader, part: Slice, virtual: Mapping[HostId, Standing]
+) -> Iterator[tuple[Observed, Standing]]:
+    if virtual:
+        rows = (row for row in reader.host_periods(part.first, part.end) if row.host_id in virtual)
+        for one in observed(rows):
+            yield one, virtual[one.host_id]
+
+
+def _displays(standings: Iterable[Standing]) -> Displays:
+    """Display-time of the inventory's screens."""
+    found: dict[Place, Counter[str]] = defaultdict(Counter)
+    for one in standings:
+        place = Place(one.entity, one.site, one.zone, one.population, one.power_context)
+        found[place].update(one.milliseconds)
+    return found
+
+
+def _asked(entities: Collection[str] | None, entity: str) -> bool:
+    return entities is None or any(entity == one or entity.startswith(f"{one} > ") for one in entities)
+
+
+def before(question: YearQuestion) -> YearQuestion | None:
+    """The same stretch of the year before; None where that lies nowhere."""
+    if question.first.year - 1 < FIRST_YEAR:
+        return None
+    first, end = question.first, question.end
+    return replace(question, first=first.replace(year=first.year - 1), end=end.replace(year=end.year - 1))

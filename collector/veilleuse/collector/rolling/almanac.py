@@ -1,0 +1,139 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What a site's calendars say of its days: the day type, and how long each band is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, NamedTuple, TypeAlias
+
+from veilleuse.collector.calendars.composing import in_force
+from veilleuse.collector.calendars.day_types import day_type
+from veilleuse.collector.calendars.school import SchoolHolidays, holidays_of
+from veilleuse.collector.model import Site
+from veilleuse.collector.timetable import CalendarVersion, SchoolPeriod, SchoolZone
+from veilleuse.collector.vectors import DayType
+from veilleuse.wire.bands import day_segments
+from veilleuse.wire.sums import apportion
+from veilleuse.wire.vocabulary import Band, Population
+
+Part: TypeAlias = tuple[date, DayType]
+"""(1st of a month, day type)."""
+
+_KEPT_SITES: Final = 4_096
+
+
+class DayFacts(NamedTuple):
+    """Of one civil day."""
+
+    month: date
+    """Its 1st."""
+    day_type: DayType
+    """OPEN too where the table of the school zone does not reach the day: an import marks its month."""
+    milliseconds: dict[Band, int]
+    """By band, as the calendar has it; the civil day in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeekShares:
+    """The open band of an ISO week, between the months and day types it lies in: by the calendar's open time."""
+
+    parts: tuple[Part, ...]
+    weights: tuple[int, ...]
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is more than one."""
+        return len(self.parts) > 1
+
+    def share(self, value: int) -> list[int]:
+        """`value` ≥ 0, for each of `parts`; sums to it exactly."""
+        return apportion(value, self.weights)
+
+
+class SiteDays:
+    """Of one site and population. Remembers; pure otherwise."""
+
+    def __init__(
+        self, versions: tuple[CalendarVersion, ...], imported: Sequence[SchoolPeriod], population: Population
+    ) -> None:
+        """`versions`: oldest first, not empty. `imported`: school holidays beside the shipped ones."""
+        self._versions = versions
+        self._imported = imported
+        self.population = population
+        self._days: dict[int, DayFacts] = {}
+        self._weeks: dict[int, WeekShares] = {}
+        self._schools: dict[SchoolZone, SchoolHolidays] = {}
+
+    def of(self, day: int) -> DayFacts:
+        """Of a day number."""
+        found = self._days.get(day)
+        if found is None:
+            found = self._days[day] = self._look(date.fromordinal(day))
+        return found
+
+    def week(self, monday: int) -> WeekShares:
+        """A week without any open time is of its Monday, closed: the calendar tells nothing else of such a record."""
+        found = self._weeks.get(monday)
+        if found is None:
+            weights: dict[Part, int] = {}
+            for facts in map(self.of, range(monday, monday + 7)):
+                if length := facts.milliseconds.get(Band.OPEN, 0):
+                    part = facts.month, facts.day_type
+                    weights[part] = weights.get(part, 0) + length
+            weights = weights or {(self.of(monday).month, DayType.CLOSED): 1}
+            found = self._weeks[monday] = WeekShares(tuple(weights), tuple(weights.values()))
+        return found
+
+    def _look(self, day: date) -> DayFacts:
+        version = in_force(self._versions, day, self.population)
+        lengths: dict[Band, int] = {}
+        for piece in day_segments(version.calendar, day):
+            length = piece.end_unix_milliseconds - piece.start_unix_milliseconds
+            lengths[piece.band] = lengths.get(piece.band, 0) + length
+        kind = day_type(version.calendar, self._school(version), day) or DayType.OPEN
+        return DayFacts(day.replace(day=1), kind, lengths)
+
+    def _school(self, version: CalendarVersion) -> SchoolHolidays | None:
+        zone = version.declaration.school_zone if version.declaration else None
+        if zone is None:
+            return None
+        if zone not in self._schools:
+            self._schools[zone] = holidays_of(zone, self._imported)
+        return self._schools[zone]
+
+
+class Almanac:
+    """The days of every site, as declared now. `look_again` before each piece of work; what has not changed is kept."""
+
+    def __init__(
+        self,
+        versions: Callable[[Site], tuple[CalendarVersion, ...]],
+        school_periods: Callable[[], tuple[SchoolPeriod, ...]],
+    ) -> None:
+        self._versions = versions
+        self._school_periods = school_periods
+        self._kept: dict[tuple[str, Population], tuple[object, SiteDays]] = {}
+        self._seen: dict[str, tuple[CalendarVersion, ...]] = {}
+        self._periods: tuple[SchoolPeriod, ...] | None = None
+
+    def look_again(self) -> None:
+        """What is declared may have changed."""
+        self._seen.clear()
+        self._periods = None
+
+    def days(self, site: Site, population: Population) -> SiteDays:
+        """Raises StoreDamaged."""
+        if self._periods is None:
+            self._periods = self._school_periods()
+        if site.site not in self._seen:
+            self._seen[site.site] = self._versions(site)
+        said = (self._seen[site.site], self._periods)
+        kept = self._kept.get((site.site, population))
+        if kept is None or kept[0] != said:
+            if len(self._kept) >= _KEPT_SITES:
+                self._kept.clear()
+            kept = self._kept[site.site, population] = (said, SiteDays(*said, population))
+        return kept[1]

@@ -1,0 +1,249 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""METHOD.md §4 over a month of one machine (pure): what stands in for time without a known state, and what nothing stands in for.
+
+Missing is what the calendar has of a band and nobody told of, or told of as `unknown`. Silence of up to 72 h is split by the machine's
+own history: its mean power over all its states, of the same band and day type, over 8 weeks. A longer one stays unobserved. Days
+between the machine's first and last, both excluded: these are not whole. Time that was on without any energy (rule 1) gets the mean
+of its time on. Never a state.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final, TypeAlias
+
+from veilleuse.collector.derive.counters import scaled
+from veilleuse.collector.model import Grain
+from veilleuse.collector.ports.months import HISTORY_DAYS, Known, MonthSource
+from veilleuse.collector.rolling.almanac import SiteDays
+from veilleuse.collector.rolling.units import Key
+from veilleuse.wire.sums import apportion
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import Band, Population
+
+SILENCE_MILLISECONDS: Final = 72 * MILLISECONDS_PER_HOUR
+"""METHOD.md §4, rule 3."""
+
+Imputed: TypeAlias = tuple[int, int, int]
+"""vectors.IMPUTED_COLUMNS: milliseconds and millijoules that stand in, milliseconds for which nothing does."""
+
+
+@dataclass(slots=True)
+class _Mean:
+    """Sums of a band and day type over 8 weeks."""
+
+    derived_milliseconds: int = 0
+    energy_millijoules: int = 0
+    on_derived_milliseconds: int = 0
+    on_energy_millijoules: int = 0
+
+
+@dataclass(slots=True)
+class _Missing:
+    short: defaultdict[Key, int] = field(default_factory=lambda: defaultdict(int))
+    long: defaultdict[Key, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def imputed(source: MonthSource, days: SiteDays) -> dict[Key, Imputed]:
+    """Of each day type and band of the month where anything is missing."""
+    first, end = source.month.toordinal(), _end(source.month)
+    means = _means(source.known, days, end)
+    missing = _Silence(source, days).missing(first, end)
+    without = _on_without_energy(source.known, days, source.month)
+    found: dict[Key, Imputed] = {}
+    for key in {*missing.short, *missing.long, *without}:
+        mean = means.get(key, _Mean())
+        short, long = missing.short[key], missing.long[key]
+        energy = 0
+        if mean.derived_milliseconds:
+            energy = scaled(short * mean.energy_millijoules, mean.derived_milliseconds)
+        else:  # it never told of such time: nothing stands in
+            short, long = 0, long + short
+        if mean.on_derived_milliseconds:
+            energy += scaled(without.get(key, 0) * mean.on_energy_millijoules, mean.on_derived_milliseconds)
+        if short or long or energy:
+            found[key] = (short, energy, long)
+    return found
+
+
+def rescaled(before: Mapping[Key, Imputed], more_known: Mapping[Key, int]) -> dict[Key, Imputed]:
+    """Of a month some of whose days are gone: what comes in late takes the place of what stood in for it, in proportion.
+
+    `more_known`: milliseconds of known state that the month has more than before.
+    """
+    found: dict[Key, Imputed] = {}
+    for key, (short, energy, long) in before.items():
+        whole = short + long
+        left = min(whole, max(0, whole - more_known.get(key, 0)))
+        if left == whole:
+            found[key] = (short, energy, long)
+        elif left:
+            kept = scaled(short * left, whole)
+            found[key] = (kept, scaled(energy * left, whole), left - kept)
+    return found
+
+
+def _means(known: Iterable[Known], days: SiteDays, end: int) -> dict[Key, _Mean]:
+    means: defaultdict[Key, _Mean] = defaultdict(_Mean)
+    for one in known:
+        if not end - HISTORY_DAYS <= one.start < end:
+            continue
+        values = (
+            one.derived_milliseconds,
+            one.energy_millijoules,
+            one.on_derived_milliseconds,
+            one.on_energy_millijoules,
+        )
+        for (_, key), parts in _parts(one, days, values):
+            mean = means[key]
+            mean.derived_milliseconds += parts[0]
+            mean.energy_millijoules += parts[1]
+            mean.on_derived_milliseconds += parts[2]
+            mean.on_energy_millijoules += parts[3]
+    return means
+
+
+def _on_without_energy(known: Iterable[Known], days: SiteDays, month: date) -> dict[Key, int]:
+    found: defaultdict[Key, int] = defaultdict(int)
+    for one in known:
+        left = max(0, one.on_milliseconds - one.on_derived_milliseconds)
+        for (of, key), (part,) in _parts(one, days, (left,)) if left else ():
+            if of == month and part:
+                found[key] += part
+    return dict(found)
+
+
+def _parts(
+    one: Known, days: SiteDays, values: tuple[int, ...]
+) -> Iterable[tuple[tuple[date, Key], tuple[int, ...]]]:
+    """((month, key), its part of each value)."""
+    if one.grain is Grain.DAY:
+        facts = days.of(one.start)
+        return [((facts.month, (facts.day_type, one.band)), values)]
+    shares = days.week(one.start)
+    columns = [shares.share(value) for value in values]
+    return [
+        ((month, (kind, one.band)), tuple(column[place] for column in columns))
+        for place, (month, kind) in enumerate(shares.parts)
+    ]
+
+
+class _Silence:
+    """Which days a machine told nothing of, and for how long it was silent then."""
+
+    def __init__(self, source: MonthSource, days: SiteDays) -> None:
+        self._days = days
+        self._first = source.first_day
+        self._last = source.last_day
+        self._weekly = days.population is Population.WORKSTATION
+        """The open band comes by the week."""
+        self._by_day: defaultdict[int, dict[Band, int]] = defaultdict(dict)
+        self._by_week: defaultdict[int, int] = defaultdict(int)
+        for one in source.known:
+            if one.grain is Grain.DAY:
+                self._by_day[one.start][one.band] = one.known_milliseconds
+            else:
+                self._by_week[one.start] += one.known_milliseconds
+        self._long: dict[int, bool] = {}
+
+    def missing(self, first: int, end: int) -> _Missing:
+        """Over the days [first, end)."""
+        found = _Missing()
+        for day in range(first, end):
+            if not self._inside(day):
+                continue
+            kind = self._days.of(day).day_type
+            into = found.long if self._is_long(day) else found.short
+            for band, milliseconds in self._missing_bands(day).items():
+                into[kind, band] += milliseconds
+        if self._weekly:
+            for monday in range(first - (first - 1) % 7, end, 7):
+                for day, milliseconds in self._missing_open(monday).items():
+                    if first <= day < end:
+                        into = found.long if self._is_long(day) else found.short
+                        into[self._days.of(day).day_type, Band.OPEN] += milliseconds
+        return found
+
+    def _inside(self, day: int) -> bool:
+        return self._first is not None and self._last is not None and self._first < day < self._last
+
+    def _expected(self, day: int) -> dict[Band, int]:
+        """Of the bands that are told by the day."""
+        lengths = self._days.of(day).milliseconds
+        return {band: length for band, length in lengths.items() if not (self._weekly and band is Band.OPEN)}
+
+    def _missing_bands(self, day: int) -> dict[Band, int]:
+        """What is missing in all, where it is missing: a calendar that a machine used a little longer shifts bands, and no time."""
+        expected = self._expected(day)
+        known: dict[Band, int] = self._by_day.get(day, {})
+        whole = max(0, sum(expected.values()) - sum(known.values()))
+        deficits = {band: max(0, length - known.get(band, 0)) for band, length in expected.items()}
+        if not whole:
+            return {}
+        parts = apportion(min(whole, sum(deficits.values())), list(deficits.values()))
+        return {band: part for band, part in zip(deficits, parts, strict=True) if part}
+
+    def _is_silent(self, day: int) -> bool:
+        if not self._inside(day) or any(self._by_day.get(day, {}).values()):
+            return False
+        if self._expected(day):
+            return True
+        return not self._by_week.get(_monday(day), 0)  # all of it is open, and told by the week
+
+    def _is_long(self, day: int) -> bool:
+        """Whether what is missing of a day belongs to a silence of more than 72 h, as long as it can have been."""
+        found = self._long.get(day)
+        if found is None:
+            found = self._long[day] = any(
+                self._run_milliseconds(near) > SILENCE_MILLISECONDS for near in (day - 1, day, day + 1)
+            )
+        return found
+
+    def _run_milliseconds(self, day: int) -> int:
+        """Of the run of silent days around one, with what is missing on the day before and the day after; 0 of a day that is not."""
+        if not self._is_silent(day):
+            return 0
+        first = last = day
+        length = self._length(day)
+        for step in (-1, 1):
+            at = day + step
+            while length <= SILENCE_MILLISECONDS and self._is_silent(at):
+                length += self._length(at)
+                first, last = min(first, at), max(last, at)
+                at += step
+        for edge in (first - 1, last + 1):
+            if self._inside(edge) and not self._is_silent(edge):
+                length += sum(self._missing_bands(edge).values())
+        return length
+
+    def _length(self, day: int) -> int:
+        return sum(self._days.of(day).milliseconds.values())
+
+    def _missing_open(self, monday: int) -> dict[int, int]:
+        """Of a week that lies inside: first the open time of its silent days, then in proportion to the others'."""
+        if not (self._inside(monday) and self._inside(monday + 6)):
+            return {}
+        lengths = {
+            day: self._days.of(day).milliseconds.get(Band.OPEN, 0) for day in range(monday, monday + 7)
+        }
+        missing = max(0, sum(lengths.values()) - self._by_week.get(monday, 0))
+        silent = {day: length for day, length in lengths.items() if length and self._is_silent(day)}
+        others = {day: length for day, length in lengths.items() if length and day not in silent}
+        of_silent = min(missing, sum(silent.values()))
+        found: dict[int, int] = {}
+        for part, among in ((of_silent, silent), (missing - of_silent, others)):
+            if part:
+                found |= dict(zip(among, apportion(part, list(among.values())), strict=True))
+        return found
+
+
+def _monday(day: int) -> int:
+    return day - (day - 1) % 7
+
+
+def _end(month: date) -> int:
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1).toordinal()

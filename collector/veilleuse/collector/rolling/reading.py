@@ -1,0 +1,127 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What machines did, month by month: as kept, and made of their days where that is not true any more. Implements ports.PeriodReader.
+
+A year is read from its rows: one per machine, day type and band. Where one of its months is stale, what was kept of that month is
+taken out of the year and what it is now put in.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Final, TypeAlias
+
+from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.collector.ports.months import KeptRows, RollReader, StaleMonth
+from veilleuse.collector.rolling.almanac import Almanac
+from veilleuse.collector.rolling.month import month_rows
+from veilleuse.collector.rolling.units import Key
+from veilleuse.collector.vectors import DayType, HostPeriod, Vector, added
+from veilleuse.wire.vocabulary import Band
+
+PAGE_HOSTS: Final = 512
+"""Machines read as one state: the writer is never kept from its WAL for longer."""
+_ORDER: Final = tuple((kind, band) for kind in DayType for band in Band)
+
+
+class Periods:
+    """Over a reader; in one thread at a time. One that lives on sees what changes, but for who enrols: make a new one."""
+
+    def __init__(self, reader: RollReader) -> None:
+        self._reader = reader
+        self._almanac = Almanac(reader.calendar_versions, reader.school_periods)
+        self._fleet: dict[HostId, Host] | None = None
+        self._sites: dict[str, Site] = {}
+
+    def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
+        """See ports.PeriodReader. Raises ValueError, StoreDamaged."""
+        years, months = _cut(first, end)
+        self._almanac.look_again()
+        for after, upto in self._pages():
+            yield from self._page(first, self._reader.kept(years, months, after, upto))
+
+    def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
+        """See ports.PeriodReader. Raises ValueError, StoreDamaged."""
+        for month in _months(first, end):
+            self._almanac.look_again()
+            for after, upto in self._pages():
+                yield from self._page(month, self._reader.kept((), (month,), after, upto))
+
+    def _pages(self) -> Iterator[tuple[HostId, HostId]]:
+        hosts = self._reader.host_ids()
+        ends = [*hosts[PAGE_HOSTS - 1 :: PAGE_HOSTS], *hosts[-1:]]
+        return zip([HostId(-1), *ends], ends, strict=False)
+
+    def _page(self, first: date, kept: KeptRows) -> Iterator[HostPeriod]:
+        if not kept.stale and not (kept.years and kept.months):
+            only = kept.years or kept.months
+            if all(row.period_from == first for row in only):  # a year, or a month: as it is stored
+                yield from only
+                return
+        sums = self._summed(kept)
+        for host_id in sorted(sums):
+            for key in _ORDER:
+                found = sums[host_id].get(key)
+                if found is not None and any(found.values):
+                    yield replace(found, period_from=first)
+
+    def _summed(self, kept: KeptRows) -> _Sums:
+        """What is kept, with what stale months are now in the place of what they were."""
+        sums: _Sums = defaultdict(dict)
+        for row in kept.years:
+            _add(sums, row, row.values)
+        for row in kept.months:
+            if StaleMonth(row.host_id, row.period_from) not in kept.stale:
+                _add(sums, row, row.values)
+        years = {row.period_from.year for row in kept.years}
+        for row in kept.stale_rows:
+            if row.period_from.year in years:
+                _add(sums, row, tuple(-value for value in row.values))
+        for one in sorted(kept.stale):
+            for row in self._now(one):
+                _add(sums, row, row.values)
+        return sums
+
+    def _now(self, one: StaleMonth) -> Sequence[HostPeriod]:
+        """A month made of its days, while the report waits; none of a machine forgotten meanwhile."""
+        if self._fleet is None:
+            self._fleet = {host.host_id: host for host in self._reader.hosts()}
+            self._sites = {site.site: site for site in self._reader.sites()}
+        host = self._fleet.get(one.host_id)
+        if host is None:
+            return ()
+        site = self._sites[host.site]
+        source = self._reader.month_source(host, site, one.month)
+        return month_rows(source, self._almanac.days(site, host.population), site.time_zone)
+
+
+_Sums: TypeAlias = defaultdict[HostId, dict[Key, HostPeriod]]
+
+
+def _add(sums: _Sums, row: HostPeriod, values: Vector) -> None:
+    key = (row.day_type, row.band)
+    before = sums[row.host_id].get(key)
+    if before is not None:
+        values = added(before.values, values)
+    apportioned = row.apportioned or (before is not None and before.apportioned)
+    sums[row.host_id][key] = HostPeriod(
+        row.host_id, row.period_from, row.day_type, row.band, values, apportioned
+    )
+
+
+def _cut(first: date, end: date) -> tuple[list[int], list[date]]:
+    """Whole years of [first, end), and the months outside them."""
+    months = list(_months(first, end))
+    years = [month.year for month in months if month.month == 1 and date(month.year + 1, 1, 1) <= end]
+    return years, [month for month in months if month.year not in years]
+
+
+def _months(first: date, end: date) -> Iterator[date]:
+    if first.day != 1 or end.day != 1:
+        raise ValueError(f"{first} to {end}: both must be the 1st of a month")
+    while first < end:
+        yield first
+        first = date(first.year + first.month // 12, first.month % 12 + 1, 1)

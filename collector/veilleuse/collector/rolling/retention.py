@@ -1,0 +1,187 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What is too old goes, every day: PROMISES.md §3.2 and P7. In the writer's thread, in slices of at most 20 ms.
+
+Days go into their month first: never before that is kept, and true. What is deleted is overwritten, in the file by SQLite
+(secure_delete), in the WAL by `sweep`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import partial
+from typing import Final
+
+from veilleuse.collector import settings
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.collector.ports import Committer, Registry
+from veilleuse.collector.ports.months import Limits, RollStore
+from veilleuse.collector.rolling.almanac import Almanac
+from veilleuse.collector.rolling.units import contributions
+from veilleuse.wire.vocabulary import Population
+
+log = logging.getLogger(__name__)
+
+SLICE_SECONDS: Final = 0.020
+MOST_DAYS: Final = 8
+"""Of one machine at once: a step is then some milliseconds, after years without retention too."""
+_REST_SECONDS: Final = 0.010
+_SWEEPS: Final = 20
+_SWEEP_SECONDS: Final = 0.5
+
+
+def limits(
+    kept: settings.Retention,
+    population: Population,
+    time_zone: str,
+    today: date,
+    closed_years: frozenset[int] = frozenset(),
+) -> Limits:
+    """What is too old on a day, of a machine of a population."""
+    if population is Population.SERVER:
+        days = months_before(today, kept.server_daily_months)
+        fine = months_before(today, kept.server_records_months)
+        return Limits(
+            days.toordinal(),
+            day_start_unix_milliseconds(fine, time_zone),
+            fine.toordinal(),
+            days.toordinal(),
+        )
+    days = today - timedelta(days=kept.pc_daily_days)
+    return Limits(
+        days.toordinal(),
+        day_start_unix_milliseconds(days, time_zone),
+        days.toordinal(),
+        months_before(today, kept.pc_monthly_months).toordinal(),
+        closed_years,
+    )
+
+
+def months_before(day: date, months: int) -> date:
+    """The same day so many months earlier, or the last one of that month."""
+    index = day.year * 12 + day.month - 1 - months
+    for last in (day.day, 30, 29, 28):
+        try:
+            return date(index // 12, index % 12 + 1, min(day.day, last))
+        except ValueError:
+            continue
+    raise AssertionError("every month has 28 days")
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What a run did."""
+
+    steps: int
+    """That took something out."""
+    blocked: int
+    """Machines whose old days wait for their month to be kept."""
+    whole: bool
+    """It came to its end, and what it deleted is in no file any more."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """Under way."""
+
+    waiting: deque[HostId]
+    today: date
+    steps: int = 0
+    blocked: int = 0
+
+
+class Retention:
+    """`run` once a day, or whenever asked: what is done already costs a look."""
+
+    def __init__(
+        self,
+        writer: Committer,
+        store: RollStore,
+        registry: Registry,
+        almanac: Almanac,
+        kept: settings.Retention,
+        *,
+        closed_years: Callable[[], frozenset[int]] = frozenset,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`closed_years`: those closed definitively; asked in the writer's thread."""
+        self._writer = writer
+        self._store = store
+        self._registry = registry
+        self._almanac = almanac
+        self._kept = kept
+        self._closed_years = closed_years
+        self._clock = clock
+
+    def run(self, today: date, stop: threading.Event | None = None) -> Expired:
+        """Take out what is too old on this day. Raises what the store raises."""
+        stop = stop or threading.Event()
+        work = _Work(deque(self._writer.submit(self._hosts).result()), today)
+        while work.waiting and not stop.is_set():
+            self._writer.submit(partial(self._slice, work)).result()
+            stop.wait(_REST_SECONDS)
+        for population in Population:
+            while (
+                not stop.is_set()
+                and self._writer.submit(partial(self._population, population, today)).result()
+            ):
+                work.steps += 1
+        swept = self._sweep(stop) if work.steps else True
+        if work.steps or work.blocked:
+            facts = {"steps": work.steps, "machines_with_months_not_kept": work.blocked, "swept": swept}
+            log.info("old rows removed", extra=facts)
+        return Expired(work.steps, work.blocked, swept and not work.waiting)
+
+    def _hosts(self) -> list[HostId]:
+        return [host.host_id for host in self._registry.hosts()]
+
+    def _population(self, population: Population, today: date) -> int:
+        return self._store.expire_population(population, limits(self._kept, population, "UTC", today))
+
+    def _slice(self, work: _Work) -> None:
+        """Machines for at most 20 ms (one step of one at least)."""
+        until = self._clock() + SLICE_SECONDS
+        self._almanac.look_again()
+        closed = self._closed_years()
+        while work.waiting:
+            host = self._registry.host(work.waiting[0])
+            if host is not None and self._step(host, self._registry.site(host.site), work, closed):
+                work.steps += 1
+            else:
+                work.waiting.popleft()
+            if self._clock() >= until:
+                break
+
+    def _step(self, host: Host, site: Site, work: _Work, closed: frozenset[int]) -> bool:
+        """A few rows of one machine; False when none is left that may go."""
+        bounds = limits(self._kept, host.population, site.time_zone, work.today, closed)
+        units = self._store.expiring(host, site, bounds.days, MOST_DAYS)
+        if units is None:
+            if host.population is not Population.SERVER:  # its hours are needed until its days have gone
+                work.blocked += 1
+                return False
+        elif starts := units.starts:
+            psys = self._store.psys(host.host_id)
+            days = self._almanac.days(site, host.population)
+            gone = contributions(units, days, site.time_zone, psys)
+            self._store.move(
+                host.host_id, starts, {month: gone.rows(host.host_id, month) for month in gone.sums}
+            )
+            return True
+        return self._store.expire_rest(host.host_id, bounds) > 0
+
+    def _sweep(self, stop: threading.Event) -> bool:
+        """Until no reader needs the old state; the next day does it else."""
+        for _ in range(_SWEEPS):
+            if self._writer.submit(self._store.sweep, alone=True).result():
+                return True
+            if stop.wait(_SWEEP_SECONDS):
+                break
+        return False

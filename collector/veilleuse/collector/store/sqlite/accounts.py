@@ -1,0 +1,174 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Accounts that read over HTTP, and their access journal, in data.db. Implements ports.Accounts and ports.AccountReader."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.collector.admitted import Access, Account, Role, day_number
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+
+_COLUMNS: Final = (
+    "account_id, name, role, token_sha256, created_unix_milliseconds, expires_unix_milliseconds,"
+    " revoked_unix_milliseconds, last_used_day"
+)
+_BY_HASH: Final = f"SELECT {_COLUMNS} FROM accounts WHERE token_sha256 = ?"
+_ENTITIES: Final = "SELECT entity FROM account_entities WHERE account_id = ? ORDER BY entity"
+
+
+class SqliteAccounts:
+    """Short reads and writes; each write is a transaction, or part of the caller's."""
+
+    def __init__(self, data: Database) -> None:
+        """`data`: a writing connection."""
+        self._data = data
+
+    def insert_account(
+        self,
+        *,
+        name: str,
+        role: Role,
+        entities: Sequence[str],
+        token_sha256: bytes,
+        created_unix_milliseconds: int,
+        expires_unix_milliseconds: int,
+    ) -> Account:
+        """The account as it is stored. Raises sqlite3.IntegrityError when one of that name is in force."""
+        with self._data.transaction() as connection:
+            account_id = connection.execute(
+                "INSERT INTO accounts (name, role, token_sha256, created_unix_milliseconds, expires_unix_milliseconds)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (name, role.value, token_sha256, created_unix_milliseconds, expires_unix_milliseconds),
+            ).lastrowid
+            assert account_id is not None
+            connection.executemany(
+                "INSERT INTO account_entities (account_id, entity) VALUES (?, ?)",
+                [(account_id, entity) for entity in entities],
+            )
+            (made,) = _accounts(connection, " WHERE account_id = ?", account_id)
+            return made
+
+    def accounts(self) -> tuple[Account, ...]:
+        """All that ever were, in the order they were made."""
+        with self._data.translated():
+            return _accounts(self._data.connection, " ORDER BY account_id")
+
+    def account(self, account_id: int) -> Account | None:
+        """One of them."""
+        with self._data.translated():
+            found = _accounts(self._data.connection, " WHERE account_id = ?", account_id)
+        return found[0] if found else None
+
+    def revoke_account(self, token_sha256: bytes, now_unix_milliseconds: int) -> bool:
+        """End it; one that has ended keeps its moment. False when there is none with this token."""
+        with self._data.transaction() as connection:
+            done = connection.execute(
+                "UPDATE accounts SET revoked_unix_milliseconds = coalesce(revoked_unix_milliseconds, ?)"
+                " WHERE token_sha256 = ?",
+                (now_unix_milliseconds, token_sha256),
+            )
+            return done.rowcount == 1
+
+    def note_use(self, account_id: int, now_unix_milliseconds: int) -> None:
+        """It was used on this UTC day."""
+        with self._data.transaction() as connection:
+            connection.execute(
+                "UPDATE accounts SET last_used_day = max(coalesce(last_used_day, 0), ?) WHERE account_id = ?",
+                (day_number(now_unix_milliseconds), account_id),
+            )
+
+    def note_access(
+        self, account_id: int, now_unix_milliseconds: int, *, route: str, query: str, status: int, rows: int
+    ) -> None:
+        """One line of the journal, or one more on the line of this hour."""
+        with self._data.transaction() as connection:
+            self.note_use(account_id, now_unix_milliseconds)
+            connection.execute(
+                "INSERT INTO accesses (account_id, hour, route, query, status, times, rows, first_unix_milliseconds,"
+                " last_unix_milliseconds) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?)"
+                " ON CONFLICT (account_id, hour, route, query, status) DO UPDATE SET times = times + 1,"
+                " rows = excluded.rows, last_unix_milliseconds = excluded.last_unix_milliseconds",
+                (
+                    account_id,
+                    now_unix_milliseconds // MILLISECONDS_PER_HOUR,
+                    route,
+                    query,
+                    status,
+                    rows,
+                    now_unix_milliseconds,
+                    now_unix_milliseconds,
+                ),
+            )
+
+    def accesses(
+        self,
+        since_unix_milliseconds: int,
+        until_unix_milliseconds: int,
+        *,
+        account_id: int | None,
+        limit: int,
+    ) -> tuple[Access, ...]:
+        """Lines whose last access is in [since, until), the newest first."""
+        mine, values = ("", ()) if account_id is None else (" AND account_id = ?", (account_id,))
+        with self._data.translated():
+            rows = self._data.connection.execute(
+                "SELECT account_id, name, route, query, status, times, rows, first_unix_milliseconds,"
+                " last_unix_milliseconds FROM accesses JOIN accounts USING (account_id)"
+                f" WHERE last_unix_milliseconds >= ? AND last_unix_milliseconds < ?{mine}"
+                " ORDER BY last_unix_milliseconds DESC, access_id DESC LIMIT ?",
+                (since_unix_milliseconds, until_unix_milliseconds, *values, limit),
+            ).fetchall()
+        return tuple(Access(*row) for row in rows)
+
+    def expire_accesses(self, before_unix_milliseconds: int, limit: int) -> int:
+        """Delete lines that ended before; how many, at most `limit`."""
+        with self._data.transaction() as connection:
+            return connection.execute(
+                "DELETE FROM accesses WHERE access_id IN (SELECT access_id FROM accesses WHERE last_unix_milliseconds < ?"
+                " LIMIT ?)",
+                (before_unix_milliseconds, limit),
+            ).rowcount
+
+
+class SqliteAccountReader:
+    """Looks tokens up on a read-only connection of its own, in any process. For one thread at a time; closed from any."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
+        self._lock = threading.Lock()
+        self._data = Database(directory / DATA_FILE, writing=False)
+        try:
+            require_current(self._data, "data")
+        except BaseException:
+            self._data.close()
+            raise
+
+    def account_by_hash(self, token_sha256: bytes) -> Account | None:
+        """The account of a token, as it is this moment: revocations hold for the next call."""
+        with self._lock, self._data.translated():
+            row = self._data.connection.execute(_BY_HASH, (token_sha256,)).fetchone()
+            return None if row is None else _account(row, self._data.connection)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._data.close()
+
+
+def _accounts(connection: sqlite3.Connection, clause: str, *values: Any) -> tuple[Account, ...]:
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM accounts{clause}", values).fetchall()
+    return tuple(_account(row, connection) for row in rows)
+
+
+def _account(row: Any, connection: sqlite3.Connection) -> Account:
+    account_id, name, role, sha256, *moments = row
+    entities = tuple(str(one[0]) for one in connection.execute(_ENTITIES, (account_id,)))
+    return Account(account_id, name, Role(role), entities, sha256, *moments)

@@ -1,0 +1,59 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A reader whose queries end in time, for questions that strangers ask. Implements ports.BoundedReader."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from veilleuse.collector.errors import QueryTooSlow
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.reader import SqliteReader
+
+_STEPS: Final = 20_000
+"""Of SQLite's machine between two looks at the clock: some tenths of a millisecond."""
+
+
+class BoundedReader(SqliteReader):
+    """SqliteReader, with `within`."""
+
+    def __init__(self, directory: Path, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:
+        """As SqliteReader. `monotonic_seconds`: a clock that only goes forward."""
+        self._now = monotonic_seconds
+        super().__init__(directory)
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Queries of this thread that are not done by then are ended. Raises QueryTooSlow."""
+        self._local.deadline = self._now() + seconds
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_INTERRUPT:
+                raise
+            raise QueryTooSlow(
+                f"the question takes more than {seconds:g} s: ask for a shorter period"
+            ) from error
+        finally:
+            self._local.deadline = None
+
+    def check_time(self) -> None:
+        """Between two queries. Raises QueryTooSlow."""
+        if self._is_late():
+            raise QueryTooSlow("the question takes too long: ask for a shorter period")
+
+    def _database(self) -> Database:
+        database = super()._database()
+        if getattr(self._local, "bounded", None) is not database:
+            database.connection.set_progress_handler(self._is_late, _STEPS)
+            self._local.bounded = database
+        return database
+
+    def _is_late(self) -> bool:
+        deadline: float | None = getattr(self._local, "deadline", None)
+        return deadline is not None and self._now() > deadline

@@ -1,0 +1,133 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What retention deletes of one machine beside its days and months, some rows at a time: ≤ 20 ms a step. PROMISES.md §3.2, P7.
+
+Deleted content is overwritten by SQLite (secure_delete); its pages are used again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.codec import gap_spans, number
+from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.ports.months import Limits
+from veilleuse.collector.store.sqlite.days import civil_day
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Population
+
+SLICE_ROWS: Final = 400
+SLICE_HOURS: Final = 8
+"""Hours whose sums go at once: each may have 32 cells with 64 points."""
+_GAPS_LOOKED_AT: Final = 64
+_UTC: Final = ZoneInfo("UTC")
+
+_RECORDS: Final = (
+    "DELETE FROM records WHERE record_id IN (SELECT record_id FROM records WHERE host_id = ? AND grain = ? AND bucket < ?"
+    f" LIMIT {SLICE_ROWS})"
+)
+_COUNT: Final = "UPDATE totals SET value = value - ? WHERE name = 'records'"
+_OLDEST_RECORD: Final = "SELECT min(record_id) FROM records WHERE host_id = ? AND grain = ?"
+_OF_POPULATION: Final = "host_id IN (SELECT host_id FROM hosts WHERE population = ?)"
+_GAP_PERIODS: Final = (
+    "DELETE FROM gap_periods WHERE (grain, start, host_id, reason) IN (SELECT grain, start, host_id, reason FROM gap_periods"
+    f" WHERE {_OF_POPULATION} AND grain = ? AND start < ? LIMIT {SLICE_ROWS})"
+)
+_READINGS: Final = (
+    "DELETE FROM meter_hours WHERE (meter, start, host_id) IN (SELECT meter, start, host_id FROM meter_hours"
+    f" WHERE {_OF_POPULATION} AND start < ? LIMIT {SLICE_ROWS})"
+)
+_DATED: Final = (int(Grain.HOUR), int(Grain.DAY), int(Grain.WEEK))
+
+
+def expire_rest(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
+    """Some rows of one machine; how many, 0 when none is left."""
+    for step in _STEPS:
+        if done := step(connection, host_id, limits):
+            return done
+    return 0
+
+
+def expire_population(connection: sqlite3.Connection, population: Population, limits: Limits) -> int:
+    """Some rows of all its machines together: these tables lie in the order of time. Gaps stay beside the days that R18 accounts for."""
+    deleted = 0
+    for grain, bound in ((Grain.DAY, limits.days), (Grain.WEEK, limits.days - 6)):
+        deleted += connection.execute(_GAP_PERIODS, (number(population), grain, bound)).rowcount
+    return (
+        deleted + connection.execute(_READINGS, (number(population), limits.hours_unix_milliseconds)).rowcount
+    )
+
+
+def _records(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
+    deleted = 0
+    for grain, bound in (
+        (Grain.HOUR, limits.hours_unix_milliseconds),
+        (Grain.DAY, limits.records),
+        (Grain.WEEK, limits.records - 6),
+    ):
+        deleted += connection.execute(_RECORDS, (host_id, grain, bound)).rowcount
+    connection.execute(_COUNT, (deleted,))
+    return deleted
+
+
+def _hours(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
+    """Their days have them."""
+    rows = connection.execute(
+        f"SELECT DISTINCT start FROM sums WHERE host_id = ? AND grain = ? AND start < ? LIMIT {SLICE_HOURS}",
+        (host_id, Grain.HOUR, limits.hours_unix_milliseconds),
+    ).fetchall()
+    for (start,) in rows:
+        for table in ("point_sums", "unit_sums", "sums", "derived", "derived_screens"):
+            connection.execute(
+                f"DELETE FROM {table} WHERE grain = ? AND start = ? AND host_id = ?",
+                (Grain.HOUR, start, host_id),
+            )
+    return len(rows)
+
+
+def _gap_records(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
+    """A gap has its dates in its bytes, if at all. Undated: it is as old as what came after it, and goes before that."""
+    ids = [connection.execute(_OLDEST_RECORD, (host_id, grain)).fetchone()[0] for grain in _DATED]
+    oldest = min((one for one in ids if one is not None), default=None)
+    rows = connection.execute(
+        "SELECT record_id, wire FROM records WHERE host_id = ? AND grain = 0 AND record_id < ?"
+        f" ORDER BY record_id LIMIT {_GAPS_LOOKED_AT}",
+        (host_id, 2**62 if oldest is None else oldest),
+    ).fetchall()
+    limit = max(limits.records, civil_day(_UTC, limits.hours_unix_milliseconds))
+    gone = [(record_id,) for record_id, wire in rows if _ended_by(wire, limit, undated=oldest is not None)]
+    connection.executemany("DELETE FROM records WHERE record_id = ?", gone)
+    connection.execute(_COUNT, (len(gone),))
+    return len(gone)
+
+
+def _ended_by(wire: bytes, limit: int, *, undated: bool) -> bool:
+    ends = [
+        civil_day(_UTC, period.start + period.milliseconds) + 1
+        if period.grain is Grain.HOUR
+        else period.start + (7 if period.grain is Grain.WEEK else 1)
+        for period, _ in gap_spans(pb.Record.FromString(wire).gap)
+    ]
+    return max(ends) <= limit if ends else undated
+
+
+def _psys(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
+    """What old periods said is added up under no period: whether a machine's psys is trusted does not change by it."""
+    old = "host_id = :host AND (grain = 1 AND start < :hours OR grain = 2 AND start < :days OR grain = 3 AND start < :days - 6)"
+    values = {"host": host_id, "hours": limits.hours_unix_milliseconds, "days": limits.records}
+    connection.execute(
+        "INSERT INTO psys_checks SELECT host_id, 0, 0, sum(psys_millijoules), sum(discharge_millijoules), sum(milliseconds)"
+        f" FROM psys_checks WHERE {old} GROUP BY host_id ON CONFLICT DO UPDATE SET"
+        " psys_millijoules = psys_millijoules + excluded.psys_millijoules,"
+        " discharge_millijoules = discharge_millijoules + excluded.discharge_millijoules,"
+        " milliseconds = milliseconds + excluded.milliseconds",
+        values,
+    )
+    return connection.execute(f"DELETE FROM psys_checks WHERE {old}", values).rowcount
+
+
+_Step = Callable[[sqlite3.Connection, HostId, Limits], int]
+_STEPS: Final[tuple[_Step, ...]] = (_records, _hours, _gap_records, _psys)

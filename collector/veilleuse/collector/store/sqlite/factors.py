@@ -1,0 +1,287 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Imported factors, contracts, mappings: rows are added, never changed. Implements ports.Factors; the tables of data_0012."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping as Keyed
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.factored import (
+    Basis,
+    BilanItem,
+    ContextMapping,
+    Contract,
+    Factor,
+    FactorImport,
+    FactorStatus,
+    FactorVersion,
+    KeptContract,
+    Mapping,
+)
+from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.migrations import require_current
+
+_FACTOR: Final = (
+    "factor_id, zone, from_day, to_day, series, basis, status, total, components_json, shares_json, uncertainty_percent,"
+    " uncertainty_inherited, source, published, licence, element_id"
+)
+_VERSIONS: Final = (
+    f"SELECT version, supersedes, restores, unix_milliseconds, file_name, file_sha256, who, why, {_FACTOR} FROM factor_versions"
+    " JOIN factor_imports USING (import_id) ORDER BY version"
+)
+_CONTRACT: Final = (
+    "label, supplier, from_day, to_day, kwh, factor, uncertainty_percent, uncertainty_inherited, guarantees_of_origin,"
+    " source, entity, site"
+)
+_CONTRACTS: Final = (
+    f"SELECT contract_id, c.unix_milliseconds, c.who, c.why, w.unix_milliseconds, w.who, w.why, {_CONTRACT}"
+    " FROM factor_contracts c LEFT JOIN factor_contracts_withdrawn w USING (contract_id) ORDER BY contract_id"
+)
+
+
+class SqliteFactors:
+    """Short reads and writes; each write is a transaction, or part of the caller's."""
+
+    def __init__(self, data: Database) -> None:
+        """`data`: a writing connection, or for reading alone a reading one."""
+        self._data = data
+
+    def versions(self) -> tuple[FactorVersion, ...]:
+        """All that ever were, in the order they came. Raises StoreDamaged."""
+        return tuple(self._made(_version, row) for row in self._rows(_VERSIONS))
+
+    def contracts(self) -> tuple[KeptContract, ...]:
+        """All that ever were, withdrawn ones too. Raises StoreDamaged."""
+        return tuple(self._made(_contract, row) for row in self._rows(_CONTRACTS))
+
+    def mappings(self) -> tuple[Mapping, ...]:
+        """All that were ever confirmed, oldest first. Raises StoreDamaged."""
+        rows = self._rows(
+            "SELECT unix_milliseconds, who, why, lines_json FROM factor_mappings ORDER BY mapping_id"
+        )
+        return tuple(self._made(_mapping, row) for row in rows)
+
+    def put(
+        self,
+        factors: Sequence[Factor],
+        imported: FactorImport,
+        now_unix_milliseconds: int,
+        restores: int | None = None,
+    ) -> tuple[int, ...]:
+        """A version of each, in force from now on; their numbers. `restores`: an earlier version that they are."""
+        with self._data.transaction() as connection:
+            made = connection.execute(
+                "INSERT INTO factor_imports (unix_milliseconds, file_name, file_sha256, who, why) VALUES (?, ?, ?, ?, ?)",
+                (
+                    now_unix_milliseconds,
+                    imported.file_name,
+                    imported.file_sha256,
+                    imported.who,
+                    imported.why,
+                ),
+            ).lastrowid
+            numbers: list[int] = []
+            for factor in factors:
+                before = connection.execute(
+                    "SELECT max(version) FROM factor_versions WHERE factor_id = ?", (factor.factor_id,)
+                ).fetchone()[0]
+                number = connection.execute(
+                    f"INSERT INTO factor_versions (import_id, supersedes, restores, {_FACTOR})"
+                    f" VALUES ({', '.join('?' * 19)})",
+                    (made, before, restores, *_factor_values(factor)),
+                ).lastrowid
+                numbers.append(int(number or 0))
+        return tuple(numbers)
+
+    def enter(self, contract: Contract, who: str, why: str, now_unix_milliseconds: int) -> int:
+        """A new contract; its number."""
+        with self._data.transaction() as connection:
+            made = connection.execute(
+                f"INSERT INTO factor_contracts (unix_milliseconds, who, why, {_CONTRACT}) VALUES ({', '.join('?' * 15)})",
+                (
+                    now_unix_milliseconds,
+                    who,
+                    why,
+                    contract.label,
+                    contract.supplier,
+                    contract.valid_from.toordinal(),
+                    contract.valid_to.toordinal(),
+                    str(contract.kwh),
+                    str(contract.factor_kgco2e_per_kwh),
+                    str(contract.uncertainty_percent),
+                    contract.uncertainty_inherited,
+                    contract.guarantees_of_origin,
+                    contract.source,
+                    contract.entity,
+                    contract.site,
+                ),
+            ).lastrowid
+        return int(made or 0)
+
+    def withdraw_contract(self, contract_id: int, who: str, why: str, now_unix_milliseconds: int) -> None:
+        """From now on it counts no more. Raises AdminError when there is none, or it was withdrawn already."""
+        known = {kept.contract.contract_id: kept for kept in self.contracts()}.get(contract_id)
+        if known is None:
+            raise AdminError(f"no contract {contract_id}: see 'veilleuse factors contract list'")
+        if known.withdrawn_unix_milliseconds is not None:
+            raise AdminError(f"contract {contract_id} was withdrawn already")
+        with self._data.transaction() as connection:
+            connection.execute(
+                "INSERT INTO factor_contracts_withdrawn VALUES (?, ?, ?, ?)",
+                (contract_id, now_unix_milliseconds, who, why),
+            )
+
+    def confirm(self, mapping: Mapping) -> None:
+        """In force from now on."""
+        with self._data.transaction() as connection:
+            connection.execute(
+                "INSERT INTO factor_mappings (unix_milliseconds, who, why, lines_json) VALUES (?, ?, ?, ?)",
+                (
+                    mapping.confirmed_unix_milliseconds,
+                    mapping.confirmed_by,
+                    mapping.why,
+                    json.dumps([_line_document(line) for line in mapping.lines], ensure_ascii=False),
+                ),
+            )
+
+    def _rows(self, sql: str) -> list[Any]:
+        with self._data.translated():
+            return self._data.connection.execute(sql).fetchall()
+
+    def _made(self, make: Any, row: Any) -> Any:
+        try:
+            return make(row)
+        except (ValueError, TypeError, KeyError, InvalidOperation) as error:
+            raise damaged(self._data.path, f"a factor in it: {error}") from error
+
+
+class SqliteFactorsReader(SqliteFactors):
+    """The same on a reading connection of its own, beside the writer; for one thread."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
+        data = Database(directory / DATA_FILE, writing=False)
+        try:
+            require_current(data, "data")
+        except BaseException:
+            data.close()
+            raise
+        super().__init__(data)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._data.close()
+
+
+def _factor_values(factor: Factor) -> tuple[str | int, ...]:
+    return (
+        factor.factor_id,
+        factor.zone,
+        factor.valid_from.toordinal(),
+        factor.valid_to.toordinal(),
+        factor.series,
+        factor.basis.value,
+        factor.status.value,
+        str(factor.total_kgco2e_per_kwh),
+        json.dumps({name: str(value) for name, value in factor.components}),
+        json.dumps({name: str(value) for name, value in factor.estimated_shares}),
+        str(factor.uncertainty_percent),
+        int(factor.uncertainty_inherited),
+        factor.source,
+        factor.published,
+        factor.licence,
+        factor.element_id,
+    )
+
+
+def _version(row: Any) -> FactorVersion:
+    version, supersedes, restores, at, file_name, sha256, who, why, *values = row
+    (name, zone, first, last, series, basis, status, total, parts, shares, percent, inherited, *texts) = (
+        values
+    )
+    source, published, licence, element_id = texts
+    factor = Factor(
+        factor_id=name,
+        zone=zone,
+        valid_from=date.fromordinal(first),
+        valid_to=date.fromordinal(last),
+        series=series,
+        total_kgco2e_per_kwh=Decimal(total),
+        components=_parts(json.loads(parts)),
+        uncertainty_percent=Decimal(percent),
+        uncertainty_inherited=bool(inherited),
+        source=source,
+        published=published,
+        licence=licence,
+        estimated_shares=_parts(json.loads(shares)),
+        basis=Basis(basis),
+        status=FactorStatus(status),
+        version=version,
+        element_id=element_id,
+    )
+    return FactorVersion(version, factor, at, FactorImport(file_name, sha256, who, why), supersedes, restores)
+
+
+def _parts(document: Keyed[str, str]) -> tuple[tuple[str, Decimal], ...]:
+    return tuple((name, Decimal(value)) for name, value in document.items())
+
+
+def _contract(row: Any) -> KeptContract:
+    number, entered, who, why, withdrawn, withdrawn_by, withdrawn_why, *values = row
+    label, supplier, first, end, kwh, factor, percent, inherited, guarantees, source, entity, site = values
+    contract = Contract(
+        contract_id=number,
+        label=label,
+        supplier=supplier,
+        valid_from=date.fromordinal(first),
+        valid_to=date.fromordinal(end),
+        kwh=Decimal(kwh),
+        factor_kgco2e_per_kwh=Decimal(factor),
+        uncertainty_percent=Decimal(percent),
+        uncertainty_inherited=bool(inherited),
+        guarantees_of_origin=guarantees,
+        source=source,
+        entity=entity,
+        site=site,
+    )
+    return KeptContract(contract, entered, who, why, withdrawn, withdrawn_by or "", withdrawn_why or "")
+
+
+def _line_document(line: ContextMapping) -> dict[str, Any]:
+    return {
+        "context": line.context.value,
+        "combustion": [line.combustion.beges_item, line.combustion.ghg_category],
+        "rest": None if line.rest is None else [line.rest.beges_item, line.rest.ghg_category],
+        "in_beges_energie": line.in_beges_energie,
+        "in_bilan_numerique": line.in_bilan_numerique,
+        "origin": line.origin,
+    }
+
+
+def _mapping(row: Any) -> Mapping:
+    at, who, why, lines = row
+    return Mapping(
+        tuple(
+            ContextMapping(
+                PowerContext(line["context"]),
+                BilanItem(*line["combustion"]),
+                None if line["rest"] is None else BilanItem(*line["rest"]),
+                bool(line["in_beges_energie"]),
+                bool(line["in_bilan_numerique"]),
+                line["origin"],
+            )
+            for line in json.loads(lines)
+        ),
+        at,
+        who,
+        why,
+    )

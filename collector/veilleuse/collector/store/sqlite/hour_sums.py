@@ -1,0 +1,43 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Derived energy of all machines, by a label that the caller gives each hour: a year of hours is some hundred labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+from veilleuse.collector.figures import EnergySums
+from veilleuse.collector.model import Grain, HostId
+
+Ask: TypeAlias = Callable[..., list[Any]]
+"""(sql, *values) → rows."""
+
+PAGE_HOURS: Final = 31 * 24
+"""One statement, so one snapshot, and at most a month of a fleet's rows to sum."""
+_SUMS: Final = (
+    "WITH labels(hour, label) AS MATERIALIZED"
+    " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
+    " SELECT t.host_id, l.label, sum(t.milliseconds), sum(t.energy_millijoules), sum(t.uncertainty_millijoules)"
+    f" FROM labels l CROSS JOIN derived t ON t.grain = {Grain.HOUR:d} AND t.start = l.hour"
+    " GROUP BY t.host_id, l.label"
+)
+_OLDEST: Final = (
+    f"SELECT host_id, (SELECT min(start) FROM derived d WHERE d.host_id = h.host_id AND d.grain = {Grain.HOUR:d})"
+    " FROM hosts h"
+)
+
+
+def hour_sums(ask: Ask, labels: Mapping[int, int]) -> Iterator[tuple[HostId, int, EnergySums]]:
+    """(host, label, energy); a pair comes once for each page of hours that has it."""
+    hours = sorted(labels)
+    for first in range(0, len(hours), PAGE_HOURS):
+        page = json.dumps([[hour, labels[hour]] for hour in hours[first : first + PAGE_HOURS]])
+        for host_id, label, *sums in ask(_SUMS, page):
+            yield HostId(host_id), label, EnergySums(*sums)
+
+
+def oldest_hours(ask: Ask) -> dict[HostId, int]:
+    """Host → its oldest hour with energy, where there is one; an index seek each."""
+    return {HostId(host_id): start for host_id, start in ask(_OLDEST) if start is not None}

@@ -1,0 +1,341 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The inventory in both files. Implements ports.InventoryReader and ports.InventoryStore; decision 0032.
+
+An import is written in two commits: to identity.db the names *and* the rows that data.db is to get, then to data.db those rows.
+The first one decides. A process that dies between them leaves an import that the next opening ends; one that dies before the
+first leaves nothing of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from veilleuse.collector.codec import facts_from_wire
+from veilleuse.collector.errors import OvertakenImport, StoreFailing, StoreFull
+from veilleuse.collector.inventoried import (
+    Asset,
+    AssetRecord,
+    Candidate,
+    Decision,
+    Doubt,
+    DoubtKind,
+    Entity,
+    Headcount,
+    InventoryChange,
+    InventorySnapshot,
+    Matching,
+    PowerContext,
+    Purchase,
+    Retirement,
+    Verdict,
+)
+from veilleuse.collector.model import HostId, HostStatus
+from veilleuse.collector.store.sqlite import inventory_rows as rows
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+log = logging.getLogger(__name__)
+
+_MATCHED: Final = (HostStatus.ACTIVE.value, HostStatus.PENDING.value, HostStatus.SUSPENDED.value)
+_AGENTS: Final = frozenset(one.value for one in DeviceClass)
+
+
+class SqliteInventory:
+    """Both files on their writing connections, in the writer's thread, outside any transaction (`alone`)."""
+
+    def __init__(self, data: Database, identity: Database) -> None:
+        """Ends an import that was cut."""
+        self._data, self._identity = data, identity
+        self._end()
+
+    def snapshot(self) -> InventorySnapshot:
+        """All that is kept."""
+        self._end()
+        with self._data.translated(), self._identity.translated():
+            connection = self._data.connection
+            names = {
+                row[0]: row[1:]
+                for row in self._identity.connection.execute(
+                    f"SELECT {rows.NAME_COLUMNS} FROM inventory_names"
+                )
+            }
+            assets = tuple(
+                _named(one, names[one.asset_id])
+                for one in rows.read_assets(connection)
+                if one.asset_id in names
+            )
+            highest = connection.execute(
+                "SELECT coalesce(max(asset_id), 0) FROM inventory_assets"
+            ).fetchone()[0]
+            return InventorySnapshot(
+                rows.generation(connection),
+                assets,
+                rows.read_entities(connection),
+                rows.read_purchases(connection),
+                rows.read_retirements(connection),
+                rows.read_headcounts(connection),
+                max(highest, *names, 0) + 1,
+            )
+
+    def apply(self, change: InventoryChange) -> None:
+        """Write an import, whole. Raises OvertakenImport; StoreFull or StoreFailing."""
+        document = rows.document_of(change)
+        with self._identity.transaction() as connection:
+            if rows.generation(self._data.connection) != change.generation - 1:
+                raise OvertakenImport("another import came first: nothing was imported; try again")
+            rows.upsert_names(connection, change.assets)
+            connection.execute("DELETE FROM inventory_pending")
+            connection.execute("INSERT INTO inventory_pending VALUES (?, ?)", (change.generation, document))
+        try:
+            with self._data.transaction() as connection:
+                rows.write(connection, document)
+        except (StoreFull, StoreFailing) as error:
+            raise type(error)(
+                f"{error}; the import is written down, and ended by the next command or start once that is mended"
+            ) from error
+
+    def _end(self) -> None:
+        """Bring data.db what identity.db holds for it."""
+        with self._identity.translated():
+            waiting = self._identity.connection.execute(
+                "SELECT generation, document FROM inventory_pending"
+            ).fetchone()
+        if waiting is None:
+            return
+        generation, document = waiting
+        with self._data.translated():
+            reached = rows.generation(self._data.connection)
+        if reached == generation - 1:
+            with self._data.transaction() as connection:
+                rows.write(connection, document)
+            log.info("import of the inventory ended", extra={"generation": generation})
+        elif reached < generation:
+            with self._data.translated():
+                (last,) = self._data.connection.execute("SELECT max(asset_id) FROM inventory_assets").fetchone()
+            with self._identity.transaction() as connection:
+                connection.execute("DELETE FROM inventory_names WHERE asset_id > ?", (last or 0,))
+                connection.execute("DELETE FROM inventory_pending")
+            log.warning(
+                "inventory of an older backup: import it again",
+                extra={"generation": reached, "newest_generation": generation},
+            )
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The enrolled machines, with what they may be matched by."""
+        with self._identity.translated():
+            marks = {
+                row[0]: row[1:]
+                for row in self._identity.connection.execute(
+                    "SELECT agent_id, chassis_pseudonym, smbios_pseudonym FROM pseudonyms"
+                )
+            }
+        with self._data.translated():
+            found = self._data.connection.execute(
+                f"SELECT host_id, agent_id, facts FROM hosts WHERE status IN ({', '.join('?' * len(_MATCHED))})"
+                " ORDER BY host_id",
+                _MATCHED,
+            ).fetchall()
+        candidates = []
+        for host_id, agent_id, wire in found:
+            facts = facts_from_wire(wire or b"")
+            chassis, smbios = marks.get(agent_id, (b"", b""))
+            candidates.append(
+                Candidate(HostId(host_id), chassis, smbios, facts.device_class.value, facts.model or "")
+            )
+        return tuple(candidates)
+
+    def decisions(self) -> tuple[Decision, ...]:
+        """All that stand."""
+        with self._data.translated():
+            found = self._data.connection.execute(
+                "SELECT asset_id, host_id, verdict FROM inventory_decisions ORDER BY asset_id, host_id"
+            ).fetchall()
+        return tuple(
+            Decision(asset, HostId(host) if host else None, Verdict(word)) for asset, host, word in found
+        )
+
+    def decide(self, decisions: Iterable[Decision]) -> None:
+        """A match ends what stood of its asset and of its machine."""
+        with self._data.transaction() as connection:
+            for one in decisions:
+                host = one.host_id or 0
+                if one.verdict is Verdict.MATCHED:
+                    connection.execute(
+                        "DELETE FROM inventory_decisions WHERE asset_id = ? OR (host_id = ? AND verdict = ?)",
+                        (one.asset_id, host, Verdict.MATCHED.value),
+                    )
+                connection.execute(
+                    "INSERT INTO inventory_decisions VALUES (?, ?, ?)"
+                    " ON CONFLICT (asset_id, host_id) DO UPDATE SET verdict = excluded.verdict",
+                    (one.asset_id, host, one.verdict.value),
+                )
+
+    def put_matching(self, matching: Matching) -> int:
+        """In place of what was there; how many links changed."""
+        with self._data.transaction() as connection:
+            before = dict(
+                connection.execute("SELECT asset_id, host_id FROM inventory_assets WHERE host_id IS NOT NULL")
+            )
+            links = dict(matching.links)
+            changed = [
+                (links.get(asset_id), asset_id)
+                for asset_id in before.keys() | links.keys()
+                if before.get(asset_id) != links.get(asset_id)
+            ]
+            connection.executemany("UPDATE inventory_assets SET host_id = ? WHERE asset_id = ?", changed)
+            if _doubts(self._data) != matching.doubts:
+                connection.execute("DELETE FROM inventory_doubts")
+                connection.executemany(
+                    "INSERT INTO inventory_doubts (kind, asset_id, host_id, other_asset_id) VALUES (?, ?, ?, ?)",
+                    [
+                        (one.kind.value, one.asset_id, one.host_id, one.other_asset_id)
+                        for one in matching.doubts
+                    ],
+                )
+        return len(changed)
+
+
+class SqliteInventoryReader:
+    """Read-only, any process."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises DataDirectoryError, StoreDamaged."""
+        self._data = Database(directory / DATA_FILE, writing=False)
+        require_current(self._data, "data")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._data.close()
+
+    def assets(self) -> tuple[Asset, ...]:
+        """All but duplicates, in the order they came; what a row does not say, its entity says, then its class."""
+        with self._data.translated(), self._data.connection as connection:  # one moment of it all
+            connection.execute("BEGIN")
+            records = list(rows.read_assets(connection))
+            tree = _Tree(rows.read_entities(connection))
+        return tuple(tree.asset(one) for one in records if not one.is_duplicate)
+
+    def entities(self) -> tuple[Entity, ...]:
+        """Parents first."""
+        with self._data.translated():
+            return rows.read_entities(self._data.connection)
+
+    def purchases(self, year: int) -> tuple[Purchase, ...]:
+        """Of all inventories."""
+        with self._data.translated():
+            found = rows.read_purchases(self._data.connection, "WHERE year = ?", year)
+        return tuple(one.purchase for one in found)
+
+    def retirements(self, first: date, end: date) -> tuple[Retirement, ...]:
+        """On days of [first, end)."""
+        with self._data.translated():
+            found = rows.read_retirements(
+                self._data.connection, "WHERE day >= ? AND day < ?", first.toordinal(), end.toordinal()
+            )
+        return tuple(one.retirement for one in found)
+
+    def headcounts(self) -> tuple[Headcount, ...]:
+        """By entity and day."""
+        with self._data.translated():
+            return rows.read_headcounts(self._data.connection)
+
+    def inventory_imported_on(self) -> date | None:
+        """UTC date of the last import that changed anything."""
+        with self._data.translated():
+            return rows.imported_on(self._data.connection)
+
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What waits for an operator."""
+        return _doubts(self._data)
+
+    def duplicates(self) -> tuple[int, ...]:
+        """Assets that count no more."""
+        with self._data.translated():
+            found = self._data.connection.execute("SELECT asset_id FROM inventory_assets WHERE is_duplicate")
+            return tuple(row[0] for row in found)
+
+
+class _Tree:
+    """What entities say of the assets in them: the nearest one that says anything."""
+
+    def __init__(self, entities: Sequence[Entity]) -> None:
+        self._said: dict[str, tuple[str, PowerContext | None, Population | None]] = {}
+        for one in entities:  # parents first
+            above = self._said.get(one.parent or "", ("", None, None))
+            self._said[one.name] = (
+                one.site or above[0],
+                one.power_context or above[1],
+                one.population or above[2],
+            )
+
+    def asset(self, one: AssetRecord) -> Asset:
+        """As ports.InventoryReader gives it. Its power context and population are those of where it stands last."""
+        placements = tuple(
+            place if place.site else replace(place, site=self._of(place.entity)[0])
+            for place in one.placements
+        )
+        _, context, population = self._of(placements[-1].entity)
+        return Asset(
+            asset_id=one.asset_id,
+            device_class=one.device_class,
+            placements=placements,
+            population=_population(one, population),
+            power_context=one.power_context or context or PowerContext.OWN_SITE,
+            vendor=one.vendor,
+            model=one.model,
+            host_id=one.host_id,
+            in_service_on=one.in_service_on,
+            out_of_service_on=one.out_of_service_on,
+            refurbished=one.refurbished,
+            displays=one.displays,
+            server_role=one.server_role,
+            absent_since=one.absent_since,
+        )
+
+    def _of(self, entity: str) -> tuple[str, PowerContext | None, Population | None]:
+        return self._said.get(entity, ("", None, None))
+
+
+def _population(one: AssetRecord, of_entity: Population | None) -> Population | None:
+    """A server is one wherever it stands; who says nothing of a PC has it counted where privacy is strictest."""
+    if one.device_class not in _AGENTS:
+        return None
+    if one.population is not None:
+        return one.population
+    if one.device_class in (DeviceClass.SERVER.value, DeviceClass.VIRTUAL_MACHINE.value):
+        return Population.SERVER
+    return of_entity or Population.WORKSTATION
+
+
+def _doubts(database: Database) -> tuple[Doubt, ...]:
+    with database.translated():
+        found = database.connection.execute(
+            "SELECT kind, asset_id, host_id, other_asset_id FROM inventory_doubts ORDER BY doubt_id"
+        ).fetchall()
+    return tuple(
+        Doubt(DoubtKind(kind), asset, None if host is None else HostId(host), other)
+        for kind, asset, host, other in found
+    )
+
+
+def _named(one: AssetRecord, names: tuple[str, str, str, str, str, bytes, bytes, str]) -> AssetRecord:
+    source, item, key, name, number, chassis, smbios, raw = names
+    return replace(
+        one,
+        source=source,
+        item=item,
+        key=key,
+        name=name,
+        inventory_number=number,
+        chassis_pseudonym=chassis,
+        smbios_pseudonym=smbios,
+        raw=raw,
+    )

@@ -1,0 +1,298 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The inventory's rows in data.db ↔ its values, and the document in which an import waits between the two files."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Any, Final
+
+from veilleuse.collector.inventoried import (
+    AssetRecord,
+    Entity,
+    Headcount,
+    InventoryChange,
+    KeptPurchase,
+    KeptRetirement,
+    Placement,
+    PowerContext,
+    Purchase,
+    Retirement,
+    ServerRole,
+)
+from veilleuse.collector.model import HostId
+from veilleuse.wire.vocabulary import Population
+
+GENERATION: Final = "inventory_generation"
+IMPORTED_DAY: Final = "inventory_imported_day"
+"""Keys in the table meta."""
+
+ASSET_COLUMNS: Final = (
+    "asset_id, device_class, population, power_context, vendor, model, in_service_on, out_of_service_on, refurbished,"
+    " displays, server_role, absent_since, is_duplicate"
+)
+"""All but host_id, which an import leaves alone."""
+NAME_COLUMNS: Final = (
+    "asset_id, source, item, key, name, inventory_number, chassis_pseudonym, smbios_pseudonym, raw"
+)
+_ENTITY: Final = "entity, parent, site, power_context, population"
+_PURCHASE: Final = "source, year, category, amount_excluding_vat_eur, reused, units, entity"
+_RETIREMENT: Final = "source, day, device_class, units, destination, reuse_committed, proof, entity, asset_id, age_years, security_restricted"
+_HEADCOUNT: Final = "entity, from_day, users, telework_days_per_week"
+
+
+def document_of(change: InventoryChange) -> bytes:
+    """What data.db gets of a change: rows of SQL values, as compressed JSON. Nothing in it names a thing or a person."""
+    document = {
+        "generation": change.generation,
+        "day": change.day.toordinal(),
+        "assets": [_asset_row(one) for one in change.assets],
+        "placements": [
+            [one.asset_id, place.from_day.toordinal(), place.entity, place.site]
+            for one in change.assets
+            for place in one.placements
+        ],
+        "entities": [
+            [one.name, one.parent, one.site, _word(one.power_context), _word(one.population)]
+            for one in change.entities
+        ],
+        "purchases": None if change.purchases is None else [_purchase_row(one) for one in change.purchases],
+        "retirements": None
+        if change.retirements is None
+        else [_retirement_row(one) for one in change.retirements],
+        "headcounts": [
+            [one.entity, one.from_day.toordinal(), one.users, _decimal(one.telework_days_per_week)]
+            for one in change.headcounts
+        ],
+    }
+    return zlib.compress(json.dumps(document, ensure_ascii=False).encode(), 1)
+
+
+def write(connection: sqlite3.Connection, document: bytes) -> None:
+    """A change's rows into data.db, and its generation with them. Part of a transaction; twice is once."""
+    rows = json.loads(zlib.decompress(document))
+    _upsert(connection, "inventory_assets", ASSET_COLUMNS, "asset_id", rows["assets"])
+    connection.executemany(
+        "DELETE FROM inventory_placements WHERE asset_id = ?", [row[:1] for row in rows["assets"]]
+    )
+    connection.executemany("INSERT INTO inventory_placements VALUES (?, ?, ?, ?)", rows["placements"])
+    _upsert(connection, "inventory_entities", _ENTITY, "entity", rows["entities"])
+    _upsert(connection, "inventory_headcounts", _HEADCOUNT, "entity, from_day", rows["headcounts"])
+    for name, columns in (("purchases", _PURCHASE), ("retirements", _RETIREMENT)):
+        if rows[name] is not None:
+            connection.execute(f"DELETE FROM inventory_{name}")
+            _insert(connection, f"inventory_{name}", columns, rows[name])
+    _upsert(
+        connection,
+        "meta",
+        "key, value",
+        "key",
+        [[GENERATION, str(rows["generation"])], [IMPORTED_DAY, str(rows["day"])]],
+    )
+
+
+def generation(connection: sqlite3.Connection) -> int:
+    """Of data.db; 0 before the first import."""
+    return _meta(connection, GENERATION) or 0
+
+
+def imported_on(connection: sqlite3.Connection) -> date | None:
+    """UTC date of the last import that changed anything."""
+    day = _meta(connection, IMPORTED_DAY)
+    return None if day is None else date.fromordinal(day)
+
+
+def read_assets(connection: sqlite3.Connection) -> Iterator[AssetRecord]:
+    """All, oldest first, without what names them: source, item and key are blank."""
+    placements: defaultdict[int, list[Placement]] = defaultdict(list)
+    for asset_id, from_day, entity, site in connection.execute(
+        "SELECT asset_id, from_day, entity, site FROM inventory_placements ORDER BY asset_id, from_day"
+    ):
+        placements[asset_id].append(Placement(date.fromordinal(from_day), entity, site))
+    for row in connection.execute(f"SELECT {ASSET_COLUMNS}, host_id FROM inventory_assets ORDER BY asset_id"):
+        yield _asset(row, tuple(placements[row[0]]))
+
+
+def read_entities(connection: sqlite3.Connection) -> tuple[Entity, ...]:
+    """Parents first."""
+    rows = connection.execute(f"SELECT {_ENTITY} FROM inventory_entities").fetchall()
+    found = [
+        Entity(
+            name, parent, site, PowerContext(context) if context else None, Population(kind) if kind else None
+        )
+        for name, parent, site, context, kind in rows
+    ]
+    return tuple(sorted(found, key=lambda one: (one.name.count(" > "), one.name)))
+
+
+def read_purchases(connection: sqlite3.Connection, where: str = "", *values: Any) -> tuple[KeptPurchase, ...]:
+    """In the order of their file."""
+    rows = connection.execute(
+        f"SELECT {_PURCHASE} FROM inventory_purchases {where} ORDER BY purchase_id", values
+    )
+    return tuple(
+        KeptPurchase(source, Purchase(year, category, Decimal(amount), bool(reused), units, entity))
+        for source, year, category, amount, reused, units, entity in rows
+    )
+
+
+def read_retirements(
+    connection: sqlite3.Connection, where: str = "", *values: Any
+) -> tuple[KeptRetirement, ...]:
+    """Likewise."""
+    rows = connection.execute(
+        f"SELECT {_RETIREMENT} FROM inventory_retirements {where} ORDER BY retirement_id", values
+    )
+    return tuple(_kept_retirement(row) for row in rows)
+
+
+def read_headcounts(connection: sqlite3.Connection) -> tuple[Headcount, ...]:
+    """By entity and day."""
+    rows = connection.execute(f"SELECT {_HEADCOUNT} FROM inventory_headcounts ORDER BY entity, from_day")
+    return tuple(
+        Headcount(entity, date.fromordinal(day), users, None if telework is None else Decimal(telework))
+        for entity, day, users, telework in rows
+    )
+
+
+def upsert_names(connection: sqlite3.Connection, assets: Iterable[AssetRecord]) -> None:
+    """What names them, into identity.db. Part of a transaction."""
+    rows = [
+        (
+            one.asset_id,
+            one.source,
+            one.item,
+            one.key,
+            one.name,
+            one.inventory_number,
+            one.chassis_pseudonym,
+            one.smbios_pseudonym,
+            one.raw,
+        )
+        for one in assets
+    ]
+    _upsert(connection, "inventory_names", NAME_COLUMNS, "asset_id", rows)
+
+
+def _upsert(
+    connection: sqlite3.Connection, table: str, columns: str, key: str, rows: Sequence[Sequence[Any]]
+) -> None:
+    others = [column for column in columns.split(", ") if column not in key.split(", ")]
+    taken = ", ".join(f"{column} = excluded.{column}" for column in others)
+    marks = ", ".join("?" * len(columns.split(", ")))
+    connection.executemany(
+        f"INSERT INTO {table} ({columns}) VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {taken}", rows
+    )
+
+
+def _insert(connection: sqlite3.Connection, table: str, columns: str, rows: Sequence[Sequence[Any]]) -> None:
+    marks = ", ".join("?" * len(columns.split(", ")))
+    connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
+
+
+def _asset_row(one: AssetRecord) -> list[Any]:
+    return [
+        one.asset_id,
+        one.device_class,
+        _word(one.population),
+        _word(one.power_context),
+        one.vendor,
+        one.model,
+        _day(one.in_service_on),
+        _day(one.out_of_service_on),
+        None if one.refurbished is None else int(one.refurbished),
+        one.displays,
+        _word(one.server_role),
+        _day(one.absent_since),
+        int(one.is_duplicate),
+    ]
+
+
+def _asset(row: Any, placements: tuple[Placement, ...]) -> AssetRecord:
+    asset_id, device_class, population, context, vendor, model, into, out, *more = row
+    refurbished, displays, role, absent, is_duplicate, host_id = more
+    return AssetRecord(
+        asset_id=asset_id,
+        source="",
+        item="",
+        key="",
+        device_class=device_class,
+        population=Population(population) if population else None,
+        power_context=PowerContext(context) if context else None,
+        vendor=vendor,
+        model=model,
+        in_service_on=None if into is None else date.fromordinal(into),
+        out_of_service_on=None if out is None else date.fromordinal(out),
+        refurbished=None if refurbished is None else bool(refurbished),
+        displays=displays,
+        server_role=ServerRole(role) if role else None,
+        absent_since=None if absent is None else date.fromordinal(absent),
+        is_duplicate=bool(is_duplicate),
+        placements=placements,
+        host_id=None if host_id is None else HostId(host_id),
+    )
+
+
+def _purchase_row(kept: KeptPurchase) -> list[Any]:
+    one = kept.purchase
+    amount = str(one.amount_excluding_vat_eur)
+    return [kept.source, one.year, one.category, amount, int(one.reused), one.units, one.entity]
+
+
+def _retirement_row(kept: KeptRetirement) -> list[Any]:
+    one = kept.retirement
+    return [
+        kept.source,
+        one.day.toordinal(),
+        one.device_class,
+        one.units,
+        one.destination,
+        int(one.reuse_committed),
+        one.proof,
+        one.entity,
+        one.asset_id,
+        one.age_years,
+        int(one.security_restricted),
+    ]
+
+
+def _kept_retirement(row: Any) -> KeptRetirement:
+    source, day, device_class, units, destination, committed, proof, entity, asset_id, age, restricted = row
+    return KeptRetirement(
+        source,
+        Retirement(
+            date.fromordinal(day),
+            device_class,
+            units,
+            destination,
+            bool(committed),
+            proof,
+            entity,
+            asset_id,
+            age,
+            bool(restricted),
+        ),
+    )
+
+
+def _meta(connection: sqlite3.Connection, key: str) -> int | None:
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _day(day: date | None) -> int | None:
+    return None if day is None else day.toordinal()
+
+
+def _decimal(number: Decimal | None) -> str | None:
+    return None if number is None else str(number)
+
+
+def _word(word: object) -> str:
+    return "" if word is None else str(word)

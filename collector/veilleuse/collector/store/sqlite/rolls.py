@@ -1,0 +1,339 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Months and years of machines, kept, and their days taken out. Implements ports.RollStore; in the writer's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Any, Final
+
+from veilleuse.collector.codec import number
+from veilleuse.collector.metering import PsysCheck
+from veilleuse.collector.model import Grain, Host, HostId, Site
+from veilleuse.collector.ports.months import Limits, MonthSource, StaleMonth, Units
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.expiring import expire_population, expire_rest
+from veilleuse.collector.store.sqlite.month_sources import (
+    host_period,
+    kept_month,
+    month_source,
+    next_month,
+    psys_seen,
+    units,
+)
+from veilleuse.collector.store.sqlite.stale import StaleMonths, months_of
+from veilleuse.collector.store.sqlite.vector_rows import (
+    DAY_TYPE_NUMBERS,
+    ROW_ORDER,
+    Layouts,
+    packed,
+    packed_sparse,
+)
+from veilleuse.collector.vectors import NOTHING, HostPeriod, added, without_imputed
+from veilleuse.wire.vocabulary import Population
+
+_DUE: Final = (
+    "SELECT month, host_id FROM stale_months s WHERE month < ?"
+    " AND NOT EXISTS (SELECT 1 FROM dirty WHERE dirty.host_id = s.host_id) ORDER BY month, host_id LIMIT ?"
+)
+_WRITE_MONTH: Final = (
+    "INSERT INTO host_months (month, host_id, day_type, band, apportioned, days_gone, layout, sums)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_WRITE_GONE: Final = (
+    "INSERT OR REPLACE INTO gone_days (host_id, month, day_type, band, apportioned, layout, sums)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_WRITE_YEAR: Final = (
+    "INSERT OR REPLACE INTO host_years (year, host_id, day_type, band, apportioned, layout, sums)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_YEAR: Final = "SELECT host_id, ?, day_type, band, apportioned, layout, sums FROM host_years WHERE year = ? AND host_id = ?"
+_MONTH_BEFORE: Final = (
+    "SELECT month, days_gone FROM host_months WHERE host_id = ? AND month < ? ORDER BY month DESC LIMIT 1"
+)
+_LAST_DAY_BEFORE: Final = "SELECT max(start) FROM sums WHERE host_id = ? AND grain = ? AND start < ?"
+_OLDEST: Final = "SELECT min(start) FROM sums WHERE host_id = ? AND grain = ?"
+_MOST_MONTHS_BETWEEN: Final = 24
+
+
+class SqliteRolls:
+    """The tables of data_0010."""
+
+    def __init__(self, database: Database, marks: StaleMonths) -> None:
+        self._database = database
+        self._marks = marks
+        self._layouts = Layouts(database.connection)
+        database.on_forget(self._layouts.forget)
+
+    # --- months
+
+    def due(self, before: date, limit: int) -> tuple[StaleMonth, ...]:
+        """Stale months that ended by then, of machines of which nothing waits to be derived; oldest first."""
+        rows = self._ask(_DUE, before.toordinal(), limit)
+        return tuple(StaleMonth(HostId(host), date.fromordinal(month)) for month, host in rows)
+
+    def source(self, host: Host, site: Site, month: date) -> MonthSource:
+        """What it is made of, now."""
+        return month_source(self._ask, self._layouts, host, site, month)
+
+    def write_month(self, host_id: HostId, month: date, rows: Sequence[HostPeriod]) -> None:
+        """In place of what was kept of it; its year follows, its mark goes."""
+        first = month.toordinal()
+        with self._database.transaction() as connection:
+            old = kept_month(self._ask, self._layouts, "host_months", host_id, first)
+            if not old and rows:
+                self._mark_silence_before(host_id, month)
+            state = self._days_gone(host_id, first)
+            if state == 2:  # something came in late: from now on it is told apart again
+                self._write_gone(
+                    host_id, month, [replace(row, values=without_imputed(row.values)) for row in old]
+                )
+            self._replace_month(connection, host_id, month, old, rows, min(state, 1))
+            self._marks.clear(host_id, first)
+
+    def drop_mark(self, host_id: HostId, month: date) -> None:
+        """Of a machine that is no more."""
+        with self._database.transaction():
+            self._marks.clear(host_id, month.toordinal())
+
+    def _replace_month(
+        self,
+        connection: sqlite3.Connection,
+        host_id: HostId,
+        month: date,
+        old: Sequence[HostPeriod],
+        new: Sequence[HostPeriod],
+        days_gone: int,
+    ) -> None:
+        first, layout = month.toordinal(), self._layouts.present()
+        connection.execute("DELETE FROM host_months WHERE host_id = ? AND month = ?", (host_id, first))
+        connection.executemany(
+            _WRITE_MONTH,
+            [
+                (first, host_id, *_key(row), row.apportioned, days_gone, layout, packed_sparse(row.values))
+                for row in new
+            ],
+        )
+        self._carry_year(connection, host_id, month.year, old, new)
+
+    def _carry_year(
+        self,
+        connection: sqlite3.Connection,
+        host_id: HostId,
+        year: int,
+        old: Sequence[HostPeriod],
+        new: Sequence[HostPeriod],
+    ) -> None:
+        """Add new − old of a month to its year."""
+        january = date(year, 1, 1)
+        rows = {_of(row): row for row in self._year(host_id, january)}
+        for sign, periods in ((-1, old), (1, new)):
+            for period in periods:
+                before = rows.get(_of(period))
+                values = before.values if before is not None else NOTHING
+                rows[_of(period)] = replace(
+                    period,
+                    period_from=january,
+                    values=added(values, period.values if sign > 0 else [-value for value in period.values]),
+                    apportioned=period.apportioned or (before is not None and before.apportioned),
+                )
+        connection.execute("DELETE FROM host_years WHERE year = ? AND host_id = ?", (year, host_id))
+        layout = self._layouts.present()
+        connection.executemany(
+            _WRITE_YEAR,
+            [
+                (year, host_id, *_key(row), row.apportioned, layout, packed(row.values))
+                for _, row in sorted(rows.items(), key=lambda item: ROW_ORDER[item[0]])
+                if any(row.values)
+            ],
+        )
+
+    def _year(self, host_id: HostId, january: date) -> list[HostPeriod]:
+        rows = self._ask(_YEAR, january.toordinal(), january.year, host_id)
+        return [host_period(row, self._layouts, sparse=False) for row in rows]
+
+    def _days_gone(self, host_id: HostId, month: int) -> int:
+        rows = self._ask(
+            "SELECT max(days_gone) FROM host_months WHERE host_id = ? AND month = ?", host_id, month
+        )
+        if rows[0][0]:
+            return int(rows[0][0])
+        return len(
+            self._ask("SELECT 1 FROM gone_days WHERE host_id = ? AND month = ? LIMIT 1", host_id, month)
+        )
+
+    def _mark_silence_before(self, host_id: HostId, month: date) -> None:
+        """A machine that was silent has come back: its last month lasted longer than was known, and those between were silent."""
+        first = month.toordinal()
+        before = self._ask(_MONTH_BEFORE, host_id, first)
+        if not before or self._ask(_LAST_DAY_BEFORE, host_id, Grain.DAY, first)[0][0] == first - 1:
+            return
+        last, days_gone = date.fromordinal(before[0][0]), before[0][1]
+        between: set[tuple[int, HostId]] = set()
+        at = next_month(last)
+        while at < month and len(between) < _MOST_MONTHS_BETWEEN:
+            between.add((at.toordinal(), host_id))
+            at = next_month(at)
+        if not days_gone:
+            between.add((last.toordinal(), host_id))
+        self._marks.mark_months(between)
+
+    # --- retention
+
+    def expiring(self, host: Host, site: Site, limit: int, most_days: int) -> Units | None:
+        """Days and weeks that ended by `limit`, at most so many days (≥ 7) from the oldest on; None: one of their months is stale."""
+        day, monday = (self._ask(_OLDEST, host.host_id, grain)[0][0] for grain in (Grain.DAY, Grain.WEEK))
+        oldest = min((start for start in (day, monday) if start is not None), default=limit)
+        limit = min(limit, oldest + most_days)
+        spans = {Grain.DAY: (oldest, limit), Grain.WEEK: (oldest, limit - 6)}
+        starts = [
+            (grain, row[0])
+            for grain, (first, end) in spans.items()
+            for row in self._ask(
+                "SELECT DISTINCT start FROM sums WHERE host_id = ? AND grain = ? AND start >= ? AND start < ?",
+                host.host_id,
+                grain,
+                first,
+                end,
+            )
+        ]
+        if not starts:
+            return Units()
+        if self._any_stale(host.host_id, starts):
+            return None
+        return units(self._ask, host, site, spans[Grain.DAY], spans[Grain.WEEK])
+
+    def _any_stale(self, host_id: HostId, starts: Collection[tuple[Grain, int]]) -> bool:
+        months = {month for grain, start in starts for month in months_of(grain, start)}
+        return any(
+            self._ask("SELECT 1 FROM stale_months WHERE month = ? AND host_id = ?", month, host_id)
+            for month in months
+        )
+
+    def psys(self, host_id: HostId) -> PsysCheck:
+        """Its platform counter beside its battery's discharge."""
+        return psys_seen(self._ask, host_id)
+
+    def move(
+        self,
+        host_id: HostId,
+        starts: Collection[tuple[Grain, int]],
+        gone: Mapping[date, Sequence[HostPeriod]],
+    ) -> None:
+        """Take these days and weeks out of every table; their months keep what they had, as gone."""
+        with self._database.transaction() as connection:
+            for month, rows in gone.items():
+                first = month.toordinal()
+                standing = {
+                    _of(row): row for row in kept_month(self._ask, self._layouts, "gone_days", host_id, first)
+                }
+                if not standing and self._days_gone(host_id, first) == 2:
+                    raise AssertionError("days of a month that has none left: it was not made again")
+                self._write_gone(host_id, month, [_summed(row, standing.get(_of(row))) for row in rows])
+                connection.execute(
+                    "UPDATE host_months SET days_gone = 1 WHERE month = ? AND host_id = ? AND days_gone = 0",
+                    (first, host_id),
+                )
+            for grain, start in starts:
+                for table in _OF_A_UNIT:
+                    connection.execute(
+                        f"DELETE FROM {table} WHERE grain = ? AND start = ? AND host_id = ?",
+                        (grain, start, host_id),
+                    )
+
+    def _write_gone(self, host_id: HostId, month: date, rows: Sequence[HostPeriod]) -> None:
+        layout = self._layouts.present()
+        self._database.connection.executemany(
+            _WRITE_GONE,
+            [
+                (host_id, month.toordinal(), *_key(row), row.apportioned, layout, packed_sparse(row.values))
+                for row in rows
+            ],
+        )
+
+    def expire_rest(self, host_id: HostId, limits: Limits) -> int:
+        """Some rows of what is older than the limits but days and weeks; 0: none is left."""
+        with self._database.transaction() as connection:
+            done = expire_rest(connection, host_id, limits)
+            return (
+                done
+                or self._close_months(connection, host_id)
+                or self._expire_months(connection, host_id, limits)
+            )
+
+    def expire_population(self, population: Population, limits: Limits) -> int:
+        """Some rows that lie in the order of time: of its machines' declared gaps, and readings of shared meters."""
+        with self._database.transaction() as connection:
+            return expire_population(connection, population, limits)
+
+    def _close_months(self, connection: sqlite3.Connection, host_id: HostId) -> int:
+        """Months that have no day left: what is gone of them is what is kept of them, once."""
+        closed = 0
+        for (first,) in self._ask("SELECT DISTINCT month FROM gone_days WHERE host_id = ?", host_id):
+            month = date.fromordinal(first)
+            end = next_month(month).toordinal()
+            spans = ((Grain.DAY, first, end), (Grain.WEEK, first - 6, end))
+            left = any(
+                self._ask(
+                    "SELECT 1 FROM sums WHERE host_id = ? AND grain = ? AND start >= ? AND start < ? LIMIT 1",
+                    host_id,
+                    *span,
+                )
+                for span in spans
+            )
+            stale = self._ask("SELECT 1 FROM stale_months WHERE month = ? AND host_id = ?", first, host_id)
+            if left or stale:
+                continue
+            connection.execute("DELETE FROM gone_days WHERE host_id = ? AND month = ?", (host_id, first))
+            connection.execute(
+                "UPDATE host_months SET days_gone = 2 WHERE month = ? AND host_id = ?", (first, host_id)
+            )
+            closed += 1
+        return closed
+
+    def _expire_months(self, connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
+        for (first,) in self._ask(
+            "SELECT DISTINCT month FROM host_months WHERE host_id = ? ORDER BY month", host_id
+        ):
+            month = date.fromordinal(first)
+            if next_month(month).toordinal() <= limits.months or month.year in limits.closed_years:
+                old = kept_month(self._ask, self._layouts, "host_months", host_id, first)
+                self._replace_month(connection, host_id, month, old, (), 0)
+                connection.execute("DELETE FROM gone_days WHERE host_id = ? AND month = ?", (host_id, first))
+                return 1
+        return 0
+
+    def sweep(self) -> bool:
+        """Outside a transaction: what was deleted is in no file any more. False while a reader still needs the old state."""
+        with self._database.translated():
+            busy, _, _ = self._database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def _ask(self, sql: str, *values: Any) -> list[Any]:
+        with self._database.translated():
+            return self._database.connection.execute(sql, values).fetchall()
+
+
+_OF_A_UNIT: Final = ("point_sums", "unit_sums", "sums", "derived", "derived_screens")
+
+
+def _key(row: HostPeriod) -> tuple[int, int]:
+    return DAY_TYPE_NUMBERS[row.day_type], number(row.band)
+
+
+def _of(row: HostPeriod) -> Any:
+    return row.day_type, row.band
+
+
+def _summed(row: HostPeriod, standing: HostPeriod | None) -> HostPeriod:
+    if standing is None:
+        return row
+    return replace(
+        row,
+        values=added(row.values, standing.values),
+        apportioned=row.apportioned or standing.apportioned,
+    )

@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A request's query and headers → what is asked, or what is wrong with it (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from difflib import get_close_matches
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS
+from veilleuse.collector.web.api.resources import (
+    DEFAULT_LIMIT,
+    FORMATS,
+    MAX_DAYS,
+    Kind,
+    Parameter,
+    Resource,
+)
+from veilleuse.collector.web.problems import Problem
+
+_MEDIA: Final = {"application/json": "json", "text/csv": "csv"}
+_MOST_RANGES: Final = 20
+"""Of an Accept header that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that can be answered."""
+
+    kind: Kind
+    page: int
+    limit: int
+    form: str
+    """One of FORMATS."""
+    first: date = date.min
+    end: date = date.min
+    """Exclusive."""
+    dimensions: tuple[str, ...] = ()
+    zone: str | None = None
+    year: int | None = None
+
+    @property
+    def what(self) -> tuple[Any, ...]:
+        """The question without its page and format: pages of one answer share it."""
+        return (self.kind, self.first, self.end, self.dimensions, self.zone, self.year)
+
+    def query(self, page: int | None = None) -> str:
+        """In a fixed order, with what was left to its default; of another page when given."""
+        words: dict[str, str | int] = {}
+        if self.kind is Kind.FACTORS:
+            words |= {} if self.zone is None else {"zone": self.zone}
+            words |= {} if self.year is None else {"year": self.year}
+        else:
+            words = {
+                "from": self.first.isoformat(),
+                "to": self.end.isoformat(),
+                "group_by": ",".join(self.dimensions),
+            }
+        words |= {"page": self.page if page is None else page, "limit": self.limit, "format": self.form}
+        return urlencode(words, safe=",")
+
+
+def asked(resource: Resource, query: Sequence[tuple[str, str]], accept: str | None) -> Asked:
+    """What a request asks. Raises Problem: 400 what no description allows, 406, 422 what cannot be answered."""
+    values = _values(resource, query)
+    form = str(values.get("format") or _negotiated(accept))
+    page, limit = int(values.get("page", 1)), int(values.get("limit", DEFAULT_LIMIT))
+    if resource.kind is Kind.FACTORS:
+        year = values.get("year")
+        zone = values.get("zone")
+        return Asked(
+            resource.kind,
+            page,
+            limit,
+            form,
+            zone=zone and zone.upper(),
+            year=None if year is None else int(year),
+        )
+    first, end = _day("from", values["from"]), _day("to", values["to"])
+    if first >= end:
+        raise _unanswerable("to", f"from {first} must be before to {end}, which is exclusive")
+    if (end - first).days > MAX_DAYS:
+        raise _unanswerable("to", f"the period has {(end - first).days} days: ask for at most {MAX_DAYS}")
+    words = values.get("group_by", ",".join(DEFAULT_DIMENSIONS)).split(",")
+    return Asked(resource.kind, page, limit, form, first, end, tuple(dict.fromkeys(words)))
+
+
+def _values(resource: Resource, query: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    known = {parameter.name: parameter for parameter in resource.parameters}
+    found: dict[str, str] = {}
+    for name, value in query:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"use {', '.join(known)}"
+            raise _wrong(name, f"there is no parameter '{name[:64]}'", hint)
+        if name in found:
+            raise _wrong(
+                name, f"'{name}' is given twice", "give it once; words of group_by are separated by commas"
+            )
+        _check(known[name], value)
+        found[name] = value
+    for parameter in resource.parameters:
+        if parameter.required and parameter.name not in found:
+            raise _wrong(parameter.name, f"'{parameter.name}' is missing", parameter.doc)
+    return found
+
+
+def _check(parameter: Parameter, value: str) -> None:
+    """Against its JSON Schema, as far as it uses it. Raises Problem."""
+    schema = parameter.schema
+    good = True
+    if schema["type"] == "integer":
+        good = re.fullmatch("[0-9]{1,9}", value) is not None and (
+            schema["minimum"] <= int(value) <= schema["maximum"]
+        )
+        doc = f"a whole number from {schema['minimum']} to {schema['maximum']}"
+    elif "enum" in schema:
+        good, doc = value in schema["enum"], f"one of {', '.join(schema['enum'])}"
+    else:
+        good, doc = re.fullmatch(schema["pattern"][1:-1], value) is not None, parameter.doc
+    if not good:
+        raise _wrong(parameter.name, f"'{value[:64]}' is no value of '{parameter.name}'", f"give {doc}")
+
+
+def _day(name: str, text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:  # 2026-02-30
+        raise _unanswerable(name, f"there is no day {text}") from error
+
+
+def _negotiated(accept: str | None) -> str:
+    """The format of the best media range; JSON when all are welcome. Raises Problem."""
+    best, best_quality = "", 0.0
+    for position, part in enumerate((accept or "*/*").split(",")[:_MOST_RANGES]):
+        media, *parameters = (word.strip().lower() for word in part.split(";"))
+        form = _MEDIA.get(media) or {"*/*": "json", "application/*": "json", "text/*": "csv"}.get(media)
+        quality = _quality(parameters) - position * 1e-6  # of two equally welcome, the first
+        if form is not None and quality > best_quality:
+            best, best_quality = form, quality
+    if best not in FORMATS:
+        raise Problem(
+            406,
+            "not_acceptable",
+            f"nothing of Accept '{(accept or '')[:128]}' can be given",
+            where="header Accept",
+            remedy=f"accept {' or '.join(_MEDIA)}, or add format={' or format='.join(FORMATS)}",
+        )
+    return best
+
+
+def _quality(parameters: Sequence[str]) -> float:
+    for parameter in parameters:
+        if match := re.fullmatch(r"q\s*=\s*(0(\.[0-9]{0,3})?|1(\.0{0,3})?)", parameter):
+            return float(match[1])
+    return 1.0
+
+
+def _wrong(name: str, what: str, remedy: str) -> Problem:
+    return Problem(400, "malformed", what, where=f"query parameter {name[:64]}", remedy=remedy)
+
+
+def _unanswerable(name: str, what: str) -> Problem:
+    return Problem(
+        422, "unanswerable", what, where=f"query parameter {name}", remedy="ask for another period"
+    )

@@ -1,0 +1,277 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A question of an account → the Document that answers it. The one place of the API that knows how figures are made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Final, TypeAlias
+
+from veilleuse.collector.account.gather import Gathered, Question, gather
+from veilleuse.collector.account.statement import METHOD_VERSION, statement, withheld
+from veilleuse.collector.admitted import Account, Role, is_within
+from veilleuse.collector.factors.choose import FactorBook
+from veilleuse.collector.figures import EnergyClass, Group, Thresholds
+from veilleuse.collector.indicators import BUILTIN, load
+from veilleuse.collector.model import Host
+from veilleuse.collector.ports import BoundedReader, Factor
+from veilleuse.collector.privacy import EXEMPT
+from veilleuse.collector.report import Document, Row, Value
+from veilleuse.collector.report import emissions as emissions_report
+from veilleuse.collector.report import indicators as indicators_report
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.api.asking import Asked
+from veilleuse.collector.web.api.release import (
+    READERS_DIMENSIONS,
+    Releases,
+    not_shown,
+    shown,
+    under_the_rule,
+)
+from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Kind
+
+Head: TypeAlias = "dict[str, Value | list[str] | None]"
+
+READERS_NOTES: Final = (
+    "Workstations and classroom PCs are released by whole calendar months, some days after their end.",
+    "A group is shown in the months in which at least k machines stand behind it, else it is in autres.",
+    "autres is of the whole fleet: a reader of some entities does not see it.",
+    "n of several months is the most of one month.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Groups of an answer; `whole`: the same under the periods of the totals."""
+
+    rows: tuple[Group, ...]
+    whole: tuple[Group, ...]
+    withheld: list[dict[str, str]]
+    notes: tuple[str, ...] = ()
+
+
+class Figures:
+    """Makes answers. Safe from any thread."""
+
+    def __init__(
+        self,
+        reader: BoundedReader,
+        settings: CollectorSettings,
+        book: Callable[[], FactorBook],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`book`: the factors as they are now; `clock`: Unix seconds."""
+        self._reader = reader
+        self._settings = settings
+        self._book = book
+        self._clock = clock
+        reporting = settings.reporting
+        self._releases = Releases(reader, reporting.k_anonymity, reporting.time_zone, clock)
+
+    def document(self, asked: Asked, account: Account) -> Document:
+        """The answer, whole: pages are cut later. Raises QueryTooSlow, UnknownZone, what the store raises."""
+        if asked.kind is Kind.FACTORS:
+            return self._factors(asked)
+        with self._reader.within(self._settings.http.api_answer_seconds):
+            if account.role is Role.ADMIN:
+                answer = self._gathered(asked)
+            else:
+                answer = self._released(asked, account)
+            self._reader.check_time()
+            head = self._head(asked, account)
+            if asked.kind is Kind.INDICATORS:
+                return self._indicators(answer, head)
+            return self._emissions(asked.kind, answer, head)
+
+    # --- groups
+
+    def _question(self, asked: Asked) -> Question:
+        return Question(
+            asked.first,
+            asked.end,
+            asked.dimensions,
+            self._settings.reporting.k_anonymity,
+            round(self._clock() * 1000),
+            screens=asked.kind in (Kind.EMISSIONS, Kind.ENERGY),
+        )
+
+    def _gathered(self, asked: Asked) -> _Answer:
+        """As `veilleuse report` does."""
+        found = gather(self._reader, self._question(asked))
+        return _Answer(found.groups, found.groups, [withheld(key) for key in found.withheld])
+
+    def _released(self, asked: Asked, account: Account) -> _Answer:
+        """Machines that are nobody's as asked; the others from the release."""
+        hosts = self._reader.hosts()
+        live = self._gather_exempt(asked, account, hosts)
+        ruled = under_the_rule(hosts)
+        if not ruled:
+            return _Answer(live.groups, live.groups, [withheld(key) for key in live.withheld])
+        asked_for = (asked.first, asked.end, asked.dimensions, account.entities)
+        whole = self._releases.months(asked.first, asked.end)
+        may_group = set(asked.dimensions) <= READERS_DIMENSIONS
+        months = [self._releases.month(part) for part in whole] if may_group else []
+        found = shown(months, *asked_for)
+        with_screens = asked.kind in (Kind.EMISSIONS, Kind.ENERGY)
+        rows, totals = (
+            groups if with_screens else _without_screens(groups) for groups in (found.rows, found.whole)
+        )
+        return _Answer(
+            tuple(sorted((*live.groups, *rows), key=_order)),
+            (*live.groups, *totals),
+            not_shown(months, *asked_for, ruled),
+            READERS_NOTES,
+        )
+
+    def _gather_exempt(self, asked: Asked, account: Account, hosts: Iterable[Host]) -> Gathered:
+        mine = [
+            host
+            for host in hosts
+            if host.population in EXEMPT and is_within(host.org_entity, account.entities)
+        ]
+        return gather(self._reader, self._question(asked), mine)
+
+    # --- documents
+
+    def _emissions(self, kind: Kind, answer: _Answer, head: Head) -> Document:
+        data = str(head["data"])
+        choose = self._book().choose
+        made = statement(Gathered(answer.rows, ()), choose, data=data)
+        totals = statement(Gathered(answer.whole, ()), choose, data=data).totals
+        whole = replace(made, totals=totals, withheld=tuple(answer.withheld))
+        return self._told(_cut(emissions_report.document(whole, head), kind), answer)
+
+    def _indicators(self, answer: _Answer, head: Head) -> Document:
+        thresholds = Thresholds(self._settings.indicators.out_of_hours_target_ratio)
+        coverage = load("I13")
+        rows: list[Row] = []
+        for identifier in BUILTIN:
+            indicator = load(identifier)
+            for group in answer.rows:
+                figure = indicator.figure(group.key, group.sums)
+                covered = coverage.figure(group.key, group.sums)
+                if figure is not None and covered is not None:
+                    rows.append(
+                        indicators_report.row(
+                            indicator.meta,
+                            indicator.threshold(thresholds),
+                            group.key,
+                            group.sums.hosts,
+                            figure,
+                            coverage_states=covered.value,
+                            data=str(head["data"]),
+                        )
+                    )
+        return self._told(indicators_report.document(rows, answer.withheld, head), answer)
+
+    @staticmethod
+    def _told(document: Document, answer: _Answer) -> Document:
+        return replace(document, assumptions=(*document.assumptions, *answer.notes))
+
+    def _factors(self, asked: Asked) -> Document:
+        book = self._book()
+        zone = None if asked.zone is None else book.normalise(asked.zone)
+        rows = [
+            _factor(book, factor)
+            for factor in book.factors()
+            if zone in (None, factor.zone)
+            and (asked.year is None or factor.valid_from.year <= asked.year <= factor.valid_to.year)
+        ]
+        if zone is not None and not any(factor.zone == zone for factor in book.factors()):
+            book.choose(zone, date.max.year)  # raises UnknownZone, which names the nearest
+        return Document(
+            head={"kind": "factors", "zone": zone, "year": asked.year},
+            columns=tuple(FACTOR_COLUMNS),
+            tables={"rows": rows},
+            tabular=("rows",),
+        )
+
+    def _head(self, asked: Asked, account: Account) -> Head:
+        head: Head = {
+            "from": asked.first.isoformat(),
+            "to": asked.end.isoformat(),
+            "group_by": list(asked.dimensions),
+            "k_anonymity": self._settings.reporting.k_anonymity,
+            "data": "simulated" if self._reader.data_kind().simulated else "real",
+            "method_version": METHOD_VERSION,
+        }
+        if account.role is Role.ADMIN:
+            # Of all machines, as of now: a reader could see by them when one machine called.
+            head["periods_not_derived"] = self._reader.dirty_count()
+            last = asked.end - timedelta(days=1)
+            balance = self._reader.balance(asked.first, last, by_hour=False)
+            head["unexplained_milliseconds"] = sum(row.unexplained_milliseconds for row in balance)
+        head["role"] = account.role.value
+        head["entities"] = list(account.entities) or None
+        head["generated_unix_milliseconds"] = round(self._clock() * 1000)
+        return head
+
+
+def _cut(document: Document, kind: Kind) -> Document:
+    """The columns and tables of a kind."""
+    if kind is Kind.EMISSIONS:
+        return document
+    resource = BY_KIND[kind]
+    tables = {
+        name: [{column: row[column] for column in row if column in resource.columns} for row in rows]
+        if name != "withheld"
+        else rows
+        for name, rows in document.tables.items()
+        if name in resource.tables
+    }
+    head = {name: value for name, value in document.head.items() if name != "ledger"}
+    columns = tuple(name for name in document.columns if name in resource.columns)
+    return replace(document, head={**head, "kind": kind.value}, columns=columns, tables=tables)
+
+
+def _without_screens(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """As a question without `screens` has them: screens have no state, and no indicator counts them."""
+    return tuple(
+        Group(
+            group.key,
+            replace(
+                group.sums,
+                energies={
+                    key: sums
+                    for key, sums in group.sums.energies.items()
+                    if key[0] is not EnergyClass.MONITOR
+                },
+            ),
+        )
+        for group in groups
+        if group.key.device_class != EnergyClass.MONITOR.value
+    )
+
+
+def _factor(book: FactorBook, factor: Factor) -> Row:
+    one: dict[str, Value | None] = {
+        "factor_id": factor.factor_id,
+        "zone": factor.zone,
+        "valid_from": factor.valid_from.isoformat(),
+        "valid_to": factor.valid_to.isoformat(),
+        "factor_series": factor.series,
+        "factor_kgco2e_per_kwh": float(factor.total_kgco2e_per_kwh),
+        **{f"{name}_kgco2e_per_kwh": float(value) for name, value in factor.components},
+        "uncertainty_percent": float(factor.uncertainty_percent),
+        "uncertainty_inherited": factor.uncertainty_inherited,
+        "u_factor": factor.u,
+        "official": book.is_official(factor),
+        "basis": factor.basis.value,
+        "status": factor.status.value,
+        "factor_source": factor.source,
+        "factor_published": factor.published or None,
+        "licence": factor.licence,
+    }
+    residual = factor.split_residual_kgco2e_per_kwh
+    one["split_residual_kgco2e_per_kwh"] = None if residual is None else float(residual)
+    return {name: value for name, value in one.items() if value is not None}
+
+
+def _order(group: Group) -> tuple[date, str, str, str, str, str, bool, bool, date]:
+    """As gather sorts, then by the end of the period."""
+    key = group.key
+    words = (key.entity or "", key.site or "", key.population.value, key.device_class or "", key.zone)
+    return (key.period_from, *words, key.memo, key.autres, key.period_to)

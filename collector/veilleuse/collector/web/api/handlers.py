@@ -1,0 +1,160 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The routes of /api/v1 as Starlette knows them. Nothing is answered before it is noted in the access journal."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from veilleuse.collector.admitted import Account
+from veilleuse.collector.errors import AdminError, QueryTooSlow, UnknownZone
+from veilleuse.collector.report import MEDIA_TYPES, Document, renderer
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.api.asking import Asked, asked
+from veilleuse.collector.web.api.bounds import AT_ONCE, RETRY_SECONDS, Rate, Turns
+from veilleuse.collector.web.api.figures import Figures
+from veilleuse.collector.web.api.pages import Page, page_of
+from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Kind, Resource
+from veilleuse.collector.web.openapi import description
+from veilleuse.collector.web.problems import Problem
+from veilleuse.collector.web.roles import caller_of
+
+log = logging.getLogger(__name__)
+
+KEPT_ANSWERS: Final = 8
+KEEP_SECONDS: Final = 60.0
+"""An answer is kept for so long, so that its pages are cut from one."""
+PRIVATE: Final = "private, no-store"
+REVALIDATE: Final = "private, no-cache"
+
+NoteAccess = Callable[[int, str, str, int, int], None]
+"""(account_id, route, query, status, rows) → the access journal. Raises AdminError."""
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Desk:
+    """What the handlers of /api/v1 share."""
+
+    def __init__(
+        self, figures: Figures, settings: CollectorSettings, version: str, note_access: NoteAccess
+    ) -> None:
+        self._figures = figures
+        self._note_access = note_access
+        self._turns = Turns()
+        self._rate = Rate(settings.http.api_requests_per_minute)
+        self._working: Executor = ThreadPoolExecutor(AT_ONCE, "figures")
+        self._noting: Executor = ThreadPoolExecutor(1, "journal")
+        self._kept: OrderedDict[tuple[Any, ...], tuple[float, Document]] = OrderedDict()
+        self._description = json.dumps(description(version), ensure_ascii=False, indent=1).encode()
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        found = [Route(resource.path, self._handler(resource)) for resource in RESOURCES]
+        return [*found, Route(DESCRIPTION, self._describe)]
+
+    def _handler(self, resource: Resource) -> Handler:
+        async def handle(request: Request) -> Response:
+            """One resource."""
+            try:
+                return await self._answer(resource, request)
+            except Problem as problem:
+                return problem.response(request.url.path)
+
+        return handle
+
+    async def _describe(self, request: Request) -> Response:
+        """What there is, for programs."""
+        return _with_tag(request, self._description, "application/json", {})
+
+    async def _answer(self, resource: Resource, request: Request) -> Response:
+        account = caller_of(request).account
+        if account is None:  # the gate lets nobody else through
+            raise Problem(401, "no_token", "no good token came with the request")
+        self._rate.count(account)
+        question = asked(resource, request.query_params.multi_items(), request.headers.get("accept"))
+        page = page_of(await self._document(question, account), question)
+        body = await self._worked(lambda: renderer(question.form)(page.document))
+        await self._noted(account, resource, question, page.rows)
+        return self._response(request, question, page, body)
+
+    async def _document(self, question: Asked, account: Account) -> Document:
+        """Of a moment ago, or made now in this account's turn."""
+        key = (account.account_id, *question.what)
+        async with self._turns.turn(account):
+            kept = self._kept.get(key)
+            if kept is not None and time.monotonic() - kept[0] < KEEP_SECONDS:
+                return kept[1]
+            document: Document = await self._worked(lambda: self._figures.document(question, account))
+            self._kept[key] = (time.monotonic(), document)
+            self._kept.move_to_end(key)
+            while len(self._kept) > KEPT_ANSWERS:
+                self._kept.popitem(last=False)
+            return document
+
+    async def _worked(self, job: Callable[[], Any]) -> Any:
+        """In a thread of its own; what it raises, as a problem."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._working, job)
+        except QueryTooSlow as error:
+            raise Problem(
+                503,
+                "too_slow",
+                str(error),
+                where="query parameters from and to",
+                remedy="ask for a shorter period; of one that was ended in the middle, a part is ready now",
+                retry_after_seconds=RETRY_SECONDS,
+            ) from error
+        except UnknownZone as error:
+            raise Problem(
+                422, "unanswerable", str(error), remedy="see /api/v1/factors for the zones"
+            ) from error
+
+    async def _noted(self, account: Account, resource: Resource, question: Asked, rows: int) -> None:
+        """Raises Problem: no access without its line."""
+        loop = asyncio.get_running_loop()
+        line = (account.account_id, resource.path, question.query(), 200, rows)
+        try:
+            await loop.run_in_executor(self._noting, lambda: self._note_access(*line))
+        except AdminError as error:
+            log.warning("access not noted, nothing answered", extra={"reason": str(error)})
+            raise Problem(
+                503,
+                "no_journal",
+                "the collector could not note this access, and figures are given to nobody unnoted",
+                remedy="start 'veilleuse serve'; 'veilleuse doctor' says what is wrong",
+                retry_after_seconds=RETRY_SECONDS,
+            ) from error
+
+    @staticmethod
+    def _response(request: Request, question: Asked, page: Page, body: bytes) -> Response:
+        headers = {
+            "link": page.links(question, request.url.path),
+            "x-total-count": str(page.total),
+            "vary": "Accept, Authorization",
+        }
+        if question.kind is Kind.FACTORS:  # published tables: nothing of anybody
+            return _with_tag(request, body, MEDIA_TYPES[question.form], headers)
+        headers["cache-control"] = PRIVATE
+        return Response(body, 200, headers, media_type=MEDIA_TYPES[question.form])
+
+
+def _with_tag(request: Request, body: bytes, media_type: str, headers: dict[str, str]) -> Response:
+    """With a strong ETag: 304 when the client has it already."""
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {**headers, "etag": tag, "cache-control": REVALIDATE}
+    known = [word.strip().removeprefix("W/") for word in request.headers.get("if-none-match", "").split(",")]
+    if tag in known or "*" in known:
+        return Response(b"", 304, headers)
+    return Response(body, 200, headers, media_type=media_type)

@@ -1,0 +1,66 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""One page of a Document, and the headers that lead to the others (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from veilleuse.collector.report import Document, Row
+from veilleuse.collector.web.api.asking import Asked
+from veilleuse.collector.web.problems import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A cut of an answer."""
+
+    document: Document
+    """Its tabular tables hold this page's rows; the others are whole on every page."""
+    rows: int
+    """On this page."""
+    total: int
+    """Rows of the whole answer: all tabular tables, one after the other."""
+    pages: int
+    """At least 1."""
+
+    def links(self, asked: Asked, path: str) -> str:
+        """The header Link, RFC 8288: first, prev, next and last, where there are."""
+        wanted = {
+            "first": 1,
+            "prev": asked.page - 1 if asked.page > 1 else None,
+            "next": asked.page + 1 if asked.page < self.pages else None,
+            "last": self.pages,
+        }
+        return ", ".join(
+            f'<{path}?{asked.query(page)}>; rel="{word}"' for word, page in wanted.items() if page is not None
+        )
+
+
+def page_of(document: Document, asked: Asked) -> Page:
+    """The page that was asked for; says in the head which it is. Raises Problem: there is no such page."""
+    lines: list[tuple[str, Row]] = [
+        (table, row) for table in document.tabular for row in document.tables[table]
+    ]
+    pages = max(1, -(-len(lines) // asked.limit))
+    if asked.page > pages:
+        raise Problem(
+            422,
+            "unanswerable",
+            f"there is no page {asked.page}: the answer has {len(lines)} rows, {pages} pages of {asked.limit}",
+            where="query parameter page",
+            remedy="follow the links of the header Link",
+        )
+    here = lines[(asked.page - 1) * asked.limit : asked.page * asked.limit]
+    tables = {
+        table: [row for name, row in here if name == table] if table in document.tabular else rows
+        for table, rows in document.tables.items()
+    }
+    head = {
+        **document.head,
+        "page": asked.page,
+        "pages": pages,
+        "limit": asked.limit,
+        "total_rows": len(lines),
+    }
+    return Page(replace(document, head=head, tables=tables), len(here), len(lines), pages)

@@ -1,0 +1,250 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What readers see of workstations and classroom PCs: one release, of which every answer is made. docs/decisions/0035.
+
+Any number of readers may ask any number of questions and put the answers together. So there is one partition of the fleet,
+entity × device class × calendar month, made safe over the whole fleet once (veilleuse.collector.privacy); a reader of some
+entities is shown those of its cells that lie wholly inside; and every answer is a sum of shown cells, whatever its period
+and grouping. Any difference of answers, of one reader or of several, is then made of cells that each have k machines behind
+them. A month is released once it is over for so long that it is complete, and stays as it was first computed until the
+civil month in which that was is over, so that a late machine is no difference between two looks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from functools import partial, reduce
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.account.gather import Question, gather
+from veilleuse.collector.account.perimeter import Slice, slices
+from veilleuse.collector.admitted import is_within
+from veilleuse.collector.figures import (
+    AUTRES,
+    EnergyKey,
+    EnergySums,
+    Group,
+    GroupKey,
+    GroupSums,
+    StateSums,
+)
+from veilleuse.collector.model import Host
+from veilleuse.collector.ports import BoundedReader
+from veilleuse.collector.privacy import EXEMPT
+from veilleuse.collector.web.period import LAG_DAYS
+from veilleuse.wire.vocabulary import Band, Population, State
+
+PARTITION: Final = ("entity", "device_class", "month")
+READERS_DIMENSIONS: Final = frozenset({"entity", "device_class", "population", "year", "month"})
+"""What readers may group populations under the rule by: `site` would be a second partition."""
+LONGEST_LAG_DAYS: Final = max(LAG_DAYS.values())
+MONTHS_KEPT: Final = 63
+"""In memory: five years and some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """One released month."""
+
+    part: Slice
+    groups: tuple[Group, ...]
+    withheld: tuple[GroupKey, ...]
+
+
+class Releases:
+    """Released months, each computed once and kept. Safe from any thread."""
+
+    def __init__(
+        self, reader: BoundedReader, k_anonymity: int, time_zone: str, clock: Callable[[], float]
+    ) -> None:
+        """`time_zone`: of the reporting day; `clock`: Unix seconds."""
+        self._reader = reader
+        self._k = k_anonymity
+        self._zone = ZoneInfo(time_zone)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[date, date], Month] = {}
+
+    def today(self) -> date:
+        """The current civil day."""
+        return datetime.fromtimestamp(self._clock(), self._zone).date()
+
+    def months(self, first: date, end: date) -> tuple[Slice, ...]:
+        """The whole months of a period that are released."""
+        until = self.today() - timedelta(days=LONGEST_LAG_DAYS)
+        return tuple(
+            part for part in slices(first, end, by_month=True) if is_month(part) and part.end <= until
+        )
+
+    def month(self, part: Slice) -> Month:
+        """One of them. Raises QueryTooSlow, StoreDamaged."""
+        with self._lock:  # two computations might differ by a machine
+            key = (part.first, self.today().replace(day=1))
+            if key not in self._kept:
+                self._reader.check_time()
+                self._kept[key] = self._made(part)
+                while len(self._kept) > MONTHS_KEPT:
+                    self._kept.pop(next(iter(self._kept)))
+            return self._kept[key]
+
+    def _made(self, part: Slice) -> Month:
+        question = Question(
+            part.first, part.end, PARTITION, self._k, round(self._clock() * 1000), screens=True
+        )
+        gathered = gather(self._reader, question, under_the_rule(self._reader.hosts()))
+        return Month(part, gathered.groups, gathered.withheld)
+
+
+def under_the_rule(hosts: Iterable[Host]) -> list[Host]:
+    """Those of populations that only groups may be shown of."""
+    return [host for host in hosts if host.population not in EXEMPT]
+
+
+def is_month(part: Slice) -> bool:
+    """Whether it is a whole calendar month."""
+    return part.first.day == 1 and part.end.day == 1 and (part.end - part.first).days > 27
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Sums of released cells."""
+
+    rows: tuple[Group, ...]
+    """Each over consecutive months in all of which it is shown: `period_from` and `period_to` are its own."""
+    whole: tuple[Group, ...]
+    """The same groups under the period of their slice, for its total."""
+
+
+def shown(
+    months: Sequence[Month], first: date, end: date, dimensions: Collection[str], entities: Collection[str]
+) -> Shown:
+    """The cells of these months that lie inside `entities`, added up as asked (pure)."""
+    rows: list[Group] = []
+    whole: list[Group] = []
+    for part in slices(first, end, by_month="month" in dimensions):
+        runs: defaultdict[GroupKey, list[tuple[Slice, GroupSums]]] = defaultdict(list)
+        for month in months:
+            if part.first <= month.part.first and month.part.end <= part.end:
+                for key, sums in _of_month(month, dimensions, entities).items():
+                    _extend(runs[key], month.part, sums)
+        for key, found in runs.items():
+            rows += [
+                Group(replace(key, period_from=run.first, period_to=run.end), sums) for run, sums in found
+            ]
+            total = reduce(partial(added, same_time=False), (sums for _, sums in found))
+            whole.append(Group(replace(key, period_from=part.first, period_to=part.end), total))
+    return Shown(tuple(rows), tuple(whole))
+
+
+def _of_month(
+    month: Month, dimensions: Collection[str], entities: Collection[str]
+) -> Mapping[GroupKey, GroupSums]:
+    """Its cells by what was asked for; the key's period is blank."""
+    found: dict[GroupKey, GroupSums] = {}
+    for group in month.groups:
+        # What is merged may hold machines of others: it is of the whole fleet alone.
+        inside = not entities or (not group.key.autres and is_within(group.key.entity, entities))
+        if inside:
+            key = _coarse(group.key, dimensions)
+            found[key] = added(found[key], group.sums, same_time=True) if key in found else group.sums
+    return found
+
+
+def _coarse(key: GroupKey, dimensions: Collection[str]) -> GroupKey:
+    named = {"entity", "device_class"} & set(dimensions)
+    return replace(
+        key,
+        period_from=date.min,
+        period_to=date.max,
+        entity=key.entity if "entity" in dimensions else None,
+        device_class=key.device_class if "device_class" in dimensions else None,
+        autres=key.autres and bool(named),
+    )
+
+
+def _extend(runs: list[tuple[Slice, GroupSums]], part: Slice, sums: GroupSums) -> None:
+    """One more month at the end of the last run, or a new run after a hole."""
+    if runs and runs[-1][0].end == part.first:
+        run, before = runs[-1]
+        runs[-1] = (Slice(run.first, part.end), added(before, sums, same_time=False))
+    else:
+        runs.append((part, sums))
+
+
+def added(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
+    """Sums of both. `same_time`: of other machines in one month; else of a later month, and `hosts` is the most of a month."""
+    states: dict[tuple[Band, State], StateSums] = dict(one.states)
+    for state_key, state in other.states.items():
+        states[state_key] = states.get(state_key, StateSums()) + state
+    energies: dict[EnergyKey, EnergySums] = dict(one.energies)
+    for energy_key, energy in other.energies.items():
+        energies[energy_key] = energies.get(energy_key, EnergySums()) + energy
+    return GroupSums(
+        one.hosts + other.hosts if same_time else max(one.hosts, other.hosts),
+        one.enrolled_milliseconds + other.enrolled_milliseconds,
+        states,
+        energies,
+        None if one.nights is None or other.nights is None else one.nights + other.nights,
+        one.nights_are,
+        one.apportioned or other.apportioned,
+        one.withheld | other.withheld,
+    )
+
+
+def not_shown(
+    months: Sequence[Month],
+    first: date,
+    end: date,
+    dimensions: Collection[str],
+    entities: Collection[str],
+    hosts: Iterable[Host],
+) -> list[dict[str, str]]:
+    """Rows of `withheld`: what a reader's answer lacks, and why. `hosts`: those it may see that are under the rule."""
+    present = {host.population for host in hosts if is_within(host.org_entity, entities)}
+    found: list[dict[str, str]] = []
+    for population in sorted(present):
+        if not set(dimensions) <= READERS_DIMENSIONS:
+            found.append(_lack(Slice(first, end), population, "grouping"))
+            continue
+        found += [_lack(part, population, "period") for part in _holes(months, first, end)]
+        for month in months:
+            hidden = [key for key in month.withheld if key.population is population]
+            found += [_lack(month.part, population, "too_few", key) for key in hidden]
+            if entities and not hidden and not _has(month, population, entities):
+                found.append(_lack(month.part, population, "merged"))
+    return found
+
+
+def _holes(months: Sequence[Month], first: date, end: date) -> list[Slice]:
+    """What of the period no released month covers."""
+    found, at = [], first
+    for month in months:
+        if month.part.first > at:
+            found.append(Slice(at, month.part.first))
+        at = month.part.end
+    return [*found, Slice(at, end)] if at < end else found
+
+
+def _has(month: Month, population: Population, entities: Collection[str]) -> bool:
+    return any(
+        group.key.population is population
+        and not group.key.autres
+        and group.key.entity != AUTRES
+        and is_within(group.key.entity, entities)
+        for group in month.groups
+    )
+
+
+def _lack(part: Slice, population: Population, reason: str, key: GroupKey | None = None) -> dict[str, str]:
+    row = {
+        "period_from": part.first.isoformat(),
+        "period_to": part.end.isoformat(),
+        "population": population.value,
+        "reason": reason,
+    }
+    return row if key is None else {**row, "zone": key.zone, "level": "memo" if key.memo else "row"}

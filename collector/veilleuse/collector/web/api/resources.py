@@ -1,0 +1,258 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The table of what /api/v1 gives: routes, parameters, columns. Routes, reading of requests and openapi.json all come from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS
+from veilleuse.collector.figures import EmissionsRow
+from veilleuse.collector.report import indicators as indicators_report
+from veilleuse.wire.vocabulary import Word
+
+PREFIX: Final = "/api/v1"
+DESCRIPTION: Final = f"{PREFIX}/openapi.json"
+FORMATS: Final = ("json", "csv")
+DEFAULT_LIMIT: Final = 1_000
+MAX_LIMIT: Final = 10_000
+MAX_PAGE: Final = 1_000_000
+MAX_DAYS: Final = 1_827
+"""Five years, leap days included: the longest period of a question."""
+DATE: Final = r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+"""Years 2000 to 2099: outside, a date is a slip of the hand."""
+ZONE: Final = r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,4})?"
+
+Schema = Mapping[str, Any]
+
+
+class Kind(Word):
+    """What is asked for."""
+
+    EMISSIONS = "emissions"
+    ENERGY = "energy"
+    INDICATORS = "indicators"
+    COVERAGE = "coverage"
+    FACTORS = "factors"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One of the query."""
+
+    name: str
+    doc: str
+    schema: Schema
+    """JSON Schema of its value."""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One route."""
+
+    kind: Kind
+    summary: str
+    doc: str
+    parameters: tuple[Parameter, ...]
+    columns: Mapping[str, Schema]
+    """Of a row: name → JSON Schema. All may be absent: what does not exist is not there."""
+    tables: tuple[str, ...]
+    """Of the JSON answer."""
+
+    @property
+    def path(self) -> str:
+        """Its route."""
+        return f"{PREFIX}/{self.kind.value}"
+
+
+_FROM = Parameter(
+    "from", "First civil day, e.g. 2026-01-01.", {"type": "string", "pattern": f"^{DATE}$"}, required=True
+)
+_TO = Parameter(
+    "to",
+    f"Day after the last: periods are half-open. At most {MAX_DAYS} days after `from`.",
+    {"type": "string", "pattern": f"^{DATE}$"},
+    required=True,
+)
+_GROUP_BY = Parameter(
+    "group_by",
+    "What rows are of, separated by commas. Year and population always divide. `site` divides servers only, but for admins.",
+    {
+        "type": "string",
+        "pattern": f"^({'|'.join(DIMENSIONS)})(,({'|'.join(DIMENSIONS)})){{0,{len(DIMENSIONS) - 1}}}$",
+        "default": ",".join(DEFAULT_DIMENSIONS),
+    },
+)
+_PAGE = Parameter(
+    "page",
+    "Which page, from 1. `Link` says which is next.",
+    {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 1},
+)
+_LIMIT = Parameter(
+    "limit",
+    "Rows of a page.",
+    {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+)
+_FORMAT = Parameter(
+    "format",
+    "In place of the header `Accept`: json, or csv after RFC 4180.",
+    {"type": "string", "enum": list(FORMATS), "default": "json"},
+)
+_ZONE = Parameter("zone", "Only this grid zone, e.g. FR.", {"type": "string", "pattern": f"^{ZONE}$"})
+_YEAR = Parameter(
+    "year", "Only factors valid in this year.", {"type": "integer", "minimum": 2000, "maximum": 2099}
+)
+_PERIOD: Final = (_FROM, _TO, _GROUP_BY, _PAGE, _LIMIT, _FORMAT)
+
+_TEXT: Final[Schema] = {"type": "string"}
+_NUMBER: Final[Schema] = {"type": "number"}
+_INTEGER: Final[Schema] = {"type": "integer"}
+_FLAG: Final[Schema] = {"type": "boolean"}
+_SHARES: Final[Schema] = {"type": "object"}
+_TYPES: Final[Mapping[str, Schema]] = {
+    "str": _TEXT,
+    "int": _INTEGER,
+    "float": _NUMBER,
+    "bool": _FLAG,
+}
+
+
+def _column(annotation: str) -> Schema:
+    """Of a field of EmissionsRow, from its annotation."""
+    return _TYPES.get(annotation.removesuffix(" | None"), _SHARES)
+
+
+EMISSIONS_COLUMNS: Final[Mapping[str, Schema]] = {
+    field.name: _column(str(field.type)) for field in dataclasses.fields(EmissionsRow)
+}
+_KEY: Final = (
+    "period_from",
+    "period_to",
+    "entity",
+    "site",
+    "zone",
+    "population",
+    "device_class",
+    "level",
+    "n",
+)
+_FLEET: Final = ("n_fleet", "machine_days_fleet", "machine_days_observed", "representativeness")
+_LAST: Final = ("imputed_share", "estimated", "basis", "apportioned", "data", "method_version")
+ENERGY_COLUMNS: Final = (
+    *_KEY,
+    *_FLEET,
+    "coverage_energy",
+    "energy_millijoules",
+    "measured_millijoules",
+    "modelled_millijoules",
+    "imputed_millijoules",
+    "extrapolated_millijoules",
+    "kwh_measured",
+    "kwh_modelled",
+    "kwh_imputed",
+    "kwh_extrapolated",
+    "kwh_total",
+    "kwh_lo95",
+    "kwh_hi95",
+    "kwh_it",
+    "kwh_ups_loss",
+    "kwh_overhead",
+    "overhead",
+    "pue",
+    "u_sampling",
+    "u_model",
+    "method_mix",
+    "data_type",
+    *_LAST,
+)
+"""Of /energy: those of /emissions that need no factor."""
+COVERAGE_COLUMNS: Final = (*_KEY, *_FLEET, "coverage_states", "coverage_energy", *_LAST)
+"""Of /coverage: how much of the fleet's time the figures stand on."""
+_INDICATOR_TYPES: Final[Mapping[str, Schema]] = {
+    "value": _NUMBER,
+    "threshold": _NUMBER,
+    "n": _INTEGER,
+    "withheld": _FLAG,
+    "kwh": _NUMBER,
+    "nights_on": _INTEGER,
+    "coverage_energy": _NUMBER,
+    "coverage_states": _NUMBER,
+}
+FACTOR_COLUMNS: Final[Mapping[str, Schema]] = {
+    "factor_id": _TEXT,
+    "zone": _TEXT,
+    "valid_from": _TEXT,
+    "valid_to": _TEXT,
+    "factor_series": _TEXT,
+    "factor_kgco2e_per_kwh": _NUMBER,
+    "combustion_kgco2e_per_kwh": _NUMBER,
+    "upstream_kgco2e_per_kwh": _NUMBER,
+    "losses_kgco2e_per_kwh": _NUMBER,
+    "split_residual_kgco2e_per_kwh": _NUMBER,
+    "uncertainty_percent": _NUMBER,
+    "uncertainty_inherited": _FLAG,
+    "u_factor": _NUMBER,
+    "official": _FLAG,
+    "basis": _TEXT,
+    "status": _TEXT,
+    "factor_source": _TEXT,
+    "factor_published": _TEXT,
+    "licence": _TEXT,
+}
+
+
+def _indicator_columns() -> Mapping[str, Schema]:
+    numbers = ("_milliseconds", "_ratio")
+    return {
+        name: _INDICATOR_TYPES.get(name, _NUMBER if name.endswith(numbers) else _TEXT)
+        for name in indicators_report.COLUMNS
+    }
+
+
+RESOURCES: Final = (
+    Resource(
+        Kind.EMISSIONS,
+        "Energy and emissions of the use phase",
+        "The rows of `veilleuse report emissions`: official ledger, with factor, method, coverage and uncertainty beside each figure.",
+        _PERIOD,
+        EMISSIONS_COLUMNS,
+        ("rows", "totals", "memo", "factors", "withheld"),
+    ),
+    Resource(
+        Kind.ENERGY,
+        "Energy at the socket",
+        "The same rows without what a factor makes of them.",
+        _PERIOD,
+        {name: EMISSIONS_COLUMNS[name] for name in ENERGY_COLUMNS},
+        ("rows", "totals", "memo", "withheld"),
+    ),
+    Resource(
+        Kind.INDICATORS,
+        "Sobriety indicators",
+        "The rows of `veilleuse report indicators`: one per indicator and group.",
+        _PERIOD,
+        _indicator_columns(),
+        ("rows", "withheld"),
+    ),
+    Resource(
+        Kind.COVERAGE,
+        "How much of the fleet the figures stand on",
+        "I13: known state and known energy over the fleet's time. To be read before any other figure.",
+        _PERIOD,
+        {name: EMISSIONS_COLUMNS[name] for name in COVERAGE_COLUMNS},
+        ("rows", "totals", "memo", "withheld"),
+    ),
+    Resource(
+        Kind.FACTORS,
+        "Emission factors of electricity",
+        "With source, publication, uncertainty and licence; `official`: what reports may apply.",
+        (_ZONE, _YEAR, _PAGE, _LIMIT, _FORMAT),
+        FACTOR_COLUMNS,
+        ("rows",),
+    ),
+)
+BY_KIND: Final = {resource.kind: resource for resource in RESOURCES}

@@ -1,0 +1,77 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The page /api: what programs may ask, in words, in both languages. The same for everybody: it says nothing of the fleet."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES
+from veilleuse.collector.web.problems import TITLES
+from veilleuse.collector.web.words import Words, words
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Something with a name and a sentence."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiPage:
+    """What the template shows."""
+
+    description: str
+    """Path of openapi.json."""
+    routes: tuple[Told, ...]
+    parameters: tuple[Told, ...]
+    roles: tuple[Told, ...]
+    answers: tuple[Told, ...]
+    problems: tuple[Told, ...]
+    examples: tuple[Told, ...]
+
+
+@cache
+def api_words(language: str) -> Words:
+    """The words of every page, and under `api` those of this one."""
+    text = files("veilleuse.collector.web").joinpath("locale", f"api.{language}.toml").read_text("utf-8")
+    return Words({**words(language).texts, "api": tomllib.loads(text)})
+
+
+def api_page(w: Words) -> ApiPage:
+    """In the language of `w`, which are of `api_words`."""
+    names = dict.fromkeys(parameter.name for resource in RESOURCES for parameter in resource.parameters)
+    return ApiPage(
+        DESCRIPTION,
+        tuple(Told(one.path, w(f"api.routes.{one.kind.value}")) for one in RESOURCES),
+        tuple(Told(name, w(f"api.parameters.{name}")) for name in names),
+        tuple(
+            Told(w(f"api.roles.{role}_name"), w(f"api.roles.{role}"))
+            for role in ("entities", "reader", "admin")
+        ),
+        tuple(Told(name, w(f"api.answers.{key}")) for name, key in _ANSWERS),
+        tuple(Told(kind, w(f"api.problems.{kind}")) for kind in TITLES),
+        tuple(
+            Told(w(f"api.examples.{key}"), f'curl -H "Authorization: Bearer $TOKEN" "$VEILLEUSE{path}"')
+            for key, path in _EXAMPLES
+        ),
+    )
+
+
+_ANSWERS = (
+    ("Link", "link"),
+    ("X-Total-Count", "total"),
+    ("ETag", "etag"),
+    ("Cache-Control", "cache"),
+    ("Retry-After", "retry"),
+)
+_EXAMPLES = (
+    ("emissions", "/api/v1/emissions?from=2026-01-01&to=2027-01-01"),
+    ("csv", "/api/v1/energy?from=2026-01-01&to=2026-07-01&group_by=entity,month&format=csv"),
+    ("factors", "/api/v1/factors?zone=FR"),
+)

@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Puts /api together over a data directory: read-only connections of its own, and the way to the journal's writer."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from typing import Any
+
+from veilleuse.collector.admin_client import ask
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.factors.choose import FactorBook, book_of
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
+from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
+from veilleuse.collector.store.sqlite.factors import SqliteFactorsReader
+from veilleuse.collector.web.api.figures import Figures
+from veilleuse.collector.web.api.handlers import Desk
+from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.tokens import Admission
+
+
+def open_desk(
+    settings: CollectorSettings, door: Door, version: str, cleanup: ExitStack
+) -> tuple[Desk, Admission]:
+    """Both sides of /api; `cleanup` closes what is opened. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
+    reader = BoundedReader(settings.data_dir)
+    cleanup.callback(reader.close)
+    accounts = SqliteAccountReader(settings.data_dir)
+    cleanup.callback(accounts.close)
+    factors = _Books(settings)
+    cleanup.callback(factors.close)
+
+    def note_access(account_id: int, route: str, query: str, status: int, rows: int) -> None:
+        _told(
+            settings,
+            "account_access",
+            account_id=account_id,
+            route=route,
+            query=query,
+            status=status,
+            rows=rows,
+        )
+
+    def note_use(account_id: int) -> None:
+        _told(settings, "account_use", account_id=account_id)
+
+    desk = Desk(Figures(reader, settings, factors.book), settings, version, note_access)
+    return desk, Admission(door, accounts, note_use)
+
+
+def _told(settings: CollectorSettings, operation: str, **arguments: Any) -> None:
+    """To the running collector, which alone writes. Raises AdminError, whatever it answered."""
+    try:
+        ask(settings.data_dir, operation, **arguments)
+    except UsageError as error:
+        raise AdminError(str(error)) from error
+
+
+class _Books:
+    """The factors as they are now: one read of a small table for each question. Safe from any thread."""
+
+    def __init__(self, settings: CollectorSettings) -> None:
+        self._reader = SqliteFactorsReader(settings.data_dir)
+        self._lock = threading.Lock()
+
+    def book(self) -> FactorBook:
+        """Raises StoreDamaged, ConfigurationError."""
+        with self._lock:
+            return book_of(self._reader.versions())
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._reader.close()

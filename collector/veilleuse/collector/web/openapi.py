@@ -1,0 +1,199 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The OpenAPI 3.1 description of /api/v1, made of the table that the routes are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Kind, Parameter, Resource, Schema
+from veilleuse.collector.web.problems import MEDIA_TYPE, TITLES
+
+Json = dict[str, Any]
+
+_HEADERS: Final[Mapping[str, tuple[str, Schema]]] = {
+    "Link": ("first, prev, next, last page: RFC 8288", {"type": "string"}),
+    "X-Total-Count": ("rows of the whole answer", {"type": "integer", "minimum": 0}),
+    "Cache-Control": ("private, no-store; of /factors private, no-cache", {"type": "string"}),
+    "ETag": ("of /factors: send it back as If-None-Match", {"type": "string"}),
+    "Retry-After": ("seconds after which to ask again", {"type": "integer", "minimum": 1}),
+    "WWW-Authenticate": ("Basic and Bearer", {"type": "string"}),
+}
+_REFUSALS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
+    400: ("The request is not one: an unknown or repeated parameter, a value that none has.", ()),
+    401: ("No good token.", ("WWW-Authenticate",)),
+    403: ("The account may not see that.", ()),
+    406: ("Neither JSON nor CSV is accepted.", ()),
+    422: ("There is no answer: the period is empty or too long, the page or the zone is not there.", ()),
+    429: ("Too many requests, or wrong tokens; one question at a time per account.", ("Retry-After",)),
+    503: ("Too slow, too busy, or the access could not be noted.", ()),
+}
+_WHY_WITHHELD: Final = {
+    "too_few": "fewer than k machines, or one almost alone",
+    "period": "no whole calendar month, or one not released yet",
+    "grouping": "a grouping that is not the release's",
+    "merged": "all of it is in autres, which is of the whole fleet",
+}
+
+
+def description(version: str) -> Json:
+    """The document. `version`: of the product."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Veilleuse",
+            "version": version,
+            "summary": "Energy, emissions and sobriety of a computer fleet",
+            "description": "Every answer is noted in the access journal under the account's name. Absent is never zero: "
+            "what does not exist is not in a row. Figures are those of `veilleuse report`, unrounded.",
+            "license": {"name": "EUPL-1.2", "identifier": "EUPL-1.2"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}, {"basic": []}],
+        "paths": {
+            **{resource.path: {"get": _operation(resource)} for resource in RESOURCES},
+            DESCRIPTION: {"get": _itself()},
+        },
+        "components": {
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "`veilleuse account create`"},
+                "basic": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "the token as password, any name",
+                },
+            },
+            "headers": {
+                name: {"description": doc, "schema": dict(schema)} for name, (doc, schema) in _HEADERS.items()
+            },
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _operation(resource: Resource) -> Json:
+    headers = ["Link", "X-Total-Count", "Cache-Control"]
+    answers: Json = {
+        "200": {
+            "description": resource.doc,
+            "headers": _headers([*headers, "ETag"] if resource.kind is Kind.FACTORS else headers),
+            "content": {
+                "application/json": {"schema": {"$ref": f"#/components/schemas/{resource.kind.value}"}},
+                "text/csv": {"schema": {"type": "string"}},
+            },
+        },
+    }
+    if resource.kind is Kind.FACTORS:
+        answers["304"] = {"description": "Not changed.", "headers": _headers(["ETag"])}
+    return {
+        "operationId": resource.kind.value,
+        "summary": resource.summary,
+        "description": resource.doc,
+        "parameters": [_parameter(one) for one in resource.parameters],
+        "responses": answers | {str(status): _refusal(status) for status in _REFUSALS},
+    }
+
+
+def _itself() -> Json:
+    return {
+        "operationId": "openapi",
+        "summary": "This description",
+        "responses": {
+            "200": {
+                "description": "OpenAPI 3.1.",
+                "headers": _headers(["ETag", "Cache-Control"]),
+                "content": {"application/json": {"schema": {"type": "object", "required": ["openapi"]}}},
+            },
+            "304": {"description": "Not changed.", "headers": _headers(["ETag"])},
+            **{str(status): _refusal(status) for status in (401, 429, 503)},
+        },
+    }
+
+
+def _parameter(parameter: Parameter) -> Json:
+    return {
+        "name": parameter.name,
+        "in": "query",
+        "required": parameter.required,
+        "description": parameter.doc,
+        "schema": dict(parameter.schema),
+    }
+
+
+def _refusal(status: int) -> Json:
+    doc, headers = _REFUSALS[status]
+    return {
+        "description": doc,
+        "headers": _headers(headers),
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/problem"}}},
+    }
+
+
+def _headers(names: list[str] | tuple[str, ...]) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _schemas() -> Json:
+    schemas: Json = {
+        "problem": {
+            "type": "object",
+            "description": "RFC 9457.",
+            "required": ["type", "title", "status", "detail", "instance"],
+            "properties": {
+                "type": {"type": "string", "enum": [f"/api#{kind}" for kind in TITLES]},
+                "title": {"type": "string"},
+                "status": {"type": "integer", "minimum": 400, "maximum": 599},
+                "detail": {"type": "string", "description": "what"},
+                "instance": {"type": "string"},
+                "where": {"type": "string"},
+                "remedy": {"type": "string", "description": "what to do"},
+            },
+        },
+        "report": {
+            "type": "object",
+            "description": "What was asked, of what, when, and which page this is.",
+            "required": ["kind", "page", "pages", "limit", "total_rows"],
+            "properties": {
+                "kind": {"type": "string", "enum": [kind.value for kind in Kind]},
+                **{
+                    name: {"type": "integer", "minimum": 0}
+                    for name in ("page", "pages", "limit", "total_rows")
+                },
+            },
+        },
+        "withheld": {
+            "type": "object",
+            "description": "What the answer lacks, and why.",
+            "properties": {
+                "reason": {
+                    "type": "string",
+                    "description": "; ".join(f"{k}: {v}" for k, v in _WHY_WITHHELD.items()),
+                }
+            },
+        },
+    }
+    for resource in RESOURCES:
+        schemas[f"{resource.kind.value}_row"] = {
+            "type": "object",
+            "properties": {name: dict(schema) for name, schema in resource.columns.items()},
+        }
+        schemas[resource.kind.value] = _answer(resource)
+    return schemas
+
+
+def _answer(resource: Resource) -> Json:
+    rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{resource.kind.value}_row"}}
+    special = {
+        "withheld": {"type": "array", "items": {"$ref": "#/components/schemas/withheld"}},
+        "factors": {"type": "array", "items": {"type": "object"}},
+    }
+    return {
+        "type": "object",
+        "required": ["report", *resource.tables],
+        "properties": {
+            "report": {"$ref": "#/components/schemas/report"},
+            **{table: special.get(table, rows) for table in resource.tables},
+            "assumptions": {"type": "array", "items": {"type": "string"}},
+        },
+    }

@@ -1,0 +1,184 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What every store must do with months and years: ports.RollStore and ports.RollReader."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from tests.conformance.backends import MONDAY, Backend
+from tests.pushes import HOUR, MONDAY_10H, Stream, enrol, realistic
+from veilleuse.collector.model import DerivedCell, DirtyPeriod, Grain, HostId
+from veilleuse.collector.ports.months import Limits, StaleMonth
+from veilleuse.collector.vectors import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, added
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, Population, State, Supply
+
+MARCH, APRIL, MAY = (date(2026, month, 1) for month in (3, 4, 5))
+ALL = HostId(2**62)
+NEVER = Limits(0, 0, 0, 0)
+
+
+def row(
+    host_id: HostId, month: date, amount: int, kind: DayType = DayType.OPEN, band: Band = Band.OPEN
+) -> HostPeriod:
+    """One that has `amount` in two columns."""
+    values = list(NOTHING)
+    values[PLACE["on_active_ac_milliseconds"]] = amount
+    values[PLACE["imputed_milliseconds"]] = 2 * amount
+    return HostPeriod(host_id, month, kind, band, tuple(values))
+
+
+def pushed(store: Backend, *starts: int) -> Stream:
+    """A server with five minutes from each of these on, derived."""
+    stream = Stream(enrol(store.registry))
+    store.ingest.append([stream.send(*(realistic(start) for start in starts))])
+    derive(store)
+    return stream
+
+
+def derive(store: Backend, energy: int = 1_000) -> None:
+    """All that is dirty: so much an hour."""
+    while periods := store.derive.dirty(100):
+        for period in periods:
+            store.derive.write_derived(period, [derived(energy)], [], [])
+            store.derive.put_aside(period)
+
+
+def derived(energy: int) -> DerivedCell:
+    """Of a cell."""
+    return DerivedCell(Band.OPEN, State.ON_ACTIVE, Supply.AC, Method.CLASS_DEFAULT, 300_000, energy, 0)
+
+
+def kept(store: Backend, years: tuple[int, ...] = (), months: tuple[date, ...] = ()) -> list[HostPeriod]:
+    """Of all machines."""
+    found = store.roll_reader.kept(years, months, HostId(-1), ALL)
+    return [*found.years, *found.months]
+
+
+def test_a_record_marks_its_month_and_a_machine_with_work_waiting_is_not_due(store):
+    """In the transaction of the record; the mark stands until the month is written."""
+    stream = Stream(enrol(store.registry))
+    store.ingest.append([stream.send(realistic(MONDAY_10H))])
+    assert store.rolls.due(APRIL, 10) == ()
+    derive(store)
+    assert store.rolls.due(MARCH, 10) == ()
+    assert store.rolls.due(APRIL, 10) == (StaleMonth(stream.host_id, MARCH),)
+    store.rolls.write_month(stream.host_id, MARCH, [row(stream.host_id, MARCH, 5)])
+    assert store.rolls.due(APRIL, 10) == ()
+
+
+def test_deriving_differently_marks_and_deriving_the_same_does_not(store):
+    """A corrected model repairs the months too."""
+    stream = pushed(store, MONDAY_10H)
+    store.rolls.write_month(stream.host_id, MARCH, [])
+    period = DirtyPeriod(stream.host_id, Grain.HOUR, MONDAY_10H)
+    store.derive.write_derived(period, [derived(1_000)], [], [])
+    assert store.rolls.due(APRIL, 10) == ()
+    store.derive.write_derived(period, [derived(1_001)], [], [])
+    assert store.rolls.due(APRIL, 10) == (StaleMonth(stream.host_id, MARCH),)
+
+
+def test_a_year_is_always_the_sum_of_its_months(store):
+    """Written, written again, and taken out by retention: column by column."""
+    hosts = [pushed(store, MONDAY_10H).host_id for _ in range(2)]
+    for host_id in hosts:
+        store.rolls.write_month(
+            host_id, MARCH, [row(host_id, MARCH, 5), row(host_id, MARCH, 7, DayType.CLOSED, Band.NIGHT)]
+        )
+        store.rolls.write_month(host_id, APRIL, [row(host_id, APRIL, 11)])
+    store.rolls.write_month(hosts[0], MARCH, [row(hosts[0], MARCH, 6)])
+    for expired in (1, 0):
+        months = kept(store, months=(MARCH, APRIL))
+        for year in kept(store, years=(2026,)):
+            assert year.period_from == date(2026, 1, 1)
+            total = NOTHING
+            for month in months:
+                if (month.host_id, month.day_type, month.band) == (year.host_id, year.day_type, year.band):
+                    total = added(total, month.values)
+            assert year.values == total
+        assert store.rolls.expire_rest(hosts[1], Limits(0, 0, 0, APRIL.toordinal())) == expired
+    assert [one.value("on_active_ac_milliseconds") for one in kept(store, years=(2026,))] == [17, 11]
+
+
+def test_rows_come_in_order_and_by_machines_asked_for(store):
+    """(host, day type, band) within a year and within a month; after < id ≤ upto."""
+    hosts = [pushed(store, MONDAY_10H).host_id for _ in range(3)]
+    for host_id in reversed(hosts):
+        rows = [row(host_id, MARCH, 1, kind, band) for kind in DayType for band in Band]
+        store.rolls.write_month(host_id, MARCH, rows)
+        assert store.roll_reader.kept((), (MARCH,), HostId(host_id - 1), host_id).months == rows
+    expected = [(host_id, kind, band) for host_id in hosts for kind in DayType for band in Band]
+    assert [(one.host_id, one.day_type, one.band) for one in kept(store, years=(2026,))] == expected
+    assert store.roll_reader.host_ids() == tuple(hosts)
+
+
+def test_what_is_stale_is_told_with_what_was_kept_of_it(store):
+    """In the same state as the rows."""
+    stream = pushed(store, MONDAY_10H)
+    store.rolls.write_month(stream.host_id, MARCH, [row(stream.host_id, MARCH, 5)])
+    store.ingest.append([stream.send(realistic(MONDAY_10H + HOUR))])
+    found = store.roll_reader.kept((2026,), (), HostId(-1), ALL)
+    assert found.stale == {StaleMonth(stream.host_id, MARCH)}
+    assert found.stale_rows == [row(stream.host_id, MARCH, 5)]
+    assert len(found.years) == 1
+
+
+def test_a_source_is_the_same_for_the_writer_and_for_readers(store):
+    """Days with what was measured and derived, and how far the machine's days reach."""
+    stream = pushed(store, MONDAY_10H, MONDAY_10H + 24 * HOUR)
+    host = store.registry.host(stream.host_id)
+    assert host is not None
+    site = store.registry.site(host.site)
+    source = store.rolls.source(host, site, MARCH)
+    assert source == store.roll_reader.month_source(host, site, MARCH)
+    assert source.units.starts == {(Grain.DAY, MONDAY), (Grain.DAY, MONDAY + 1)}
+    assert (source.first_day, source.last_day) == (MONDAY, MONDAY + 1)
+    assert sum(one.energy_millijoules for one in source.units.energies) == 2_000
+    assert (
+        sum(one.milliseconds for one in source.units.sums)
+        == sum(one.known_milliseconds for one in source.known)
+        > 0
+    )
+    assert all(len(one.carried) == len(COLUMNS[15:31]) + 4 for one in source.units.sums)
+
+
+def test_days_are_moved_once_their_month_is_kept_and_counted_as_gone(store):
+    """Out of every table; the next source has them in `gone`, and when none is left, what was measured of the month."""
+    stream = pushed(store, MONDAY_10H, MONDAY_10H + 24 * HOUR)
+    host = store.registry.host(stream.host_id)
+    assert host is not None
+    site = store.registry.site(host.site)
+    assert store.rolls.expiring(host, site, MONDAY + 1, 8) is None
+    store.rolls.write_month(host.host_id, MARCH, [row(host.host_id, MARCH, 5)])
+    units = store.rolls.expiring(host, site, MONDAY + 1, 8)
+    assert units is not None
+    assert units.starts == {(Grain.DAY, MONDAY)}
+    for expected in (2, 4):
+        store.rolls.move(host.host_id, units.starts, {MARCH: [row(host.host_id, MARCH, 2)]})
+        assert store.rolls.source(host, site, MARCH).gone == (row(host.host_id, MARCH, expected),)
+    assert list(store.reader.sums(Grain.DAY, MONDAY, MONDAY + 1)) == []
+    assert list(store.reader.derived(Grain.DAY, MONDAY, MONDAY + 1)) == []
+    assert list(store.reader.point_sums(Grain.DAY, MONDAY, MONDAY + 1)) == []
+    assert store.rolls.expire_rest(host.host_id, NEVER) == 0
+    rest = store.rolls.expiring(host, site, MONDAY + 9, 8)
+    assert rest is not None
+    store.rolls.move(host.host_id, rest.starts, {MARCH: [row(host.host_id, MARCH, 2)]})
+    assert store.rolls.expire_rest(host.host_id, NEVER) == 1
+    (gone,) = store.rolls.source(host, site, MARCH).gone
+    assert (gone.value("on_active_ac_milliseconds"), gone.value("imputed_milliseconds")) == (5, 0)
+    assert kept(store, months=(MARCH,)) == [row(host.host_id, MARCH, 5)]
+
+
+def test_records_and_hours_expire_and_are_counted(store):
+    """Before a bound; the day stays."""
+    stream = pushed(store, MONDAY_10H, MONDAY_10H + 3 * HOUR)
+    limits = Limits(0, MONDAY_10H + HOUR, 0, 0)
+    steps = 0
+    while store.rolls.expire_rest(stream.host_id, limits):
+        steps += 1
+        assert steps < 10
+    assert store.reader.record_count() == 1
+    assert {one.start for one in store.reader.sums(Grain.HOUR, 0, 2**62)} == {MONDAY_10H + 3 * HOUR}
+    assert {one.start for one in store.reader.sums(Grain.DAY, 0, 2**62)} == {MONDAY}
+    assert store.rolls.expire_population(Population.SERVER, limits) == 0

@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Machines and strata as the fleet's estimator takes them, in kWh a year."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from veilleuse.collector.account.fleet_estimate import Estimate
+from veilleuse.collector.account.fleet_inputs import Cell, Days, InService, Machine, Stratum
+from veilleuse.collector.figures import EnergySums
+from veilleuse.wire.ladder import Method
+
+DAY = 86_400_000
+YEAR: Days = (143 * DAY, 117 * DAY, 105 * DAY)
+KWH = 3_600_000_000
+A = Stratum("sff", "A")
+B = Stratum("sff", "B")
+
+
+def machine(
+    stratum: Stratum,
+    energies: Sequence[float],
+    times: Days = YEAR,
+    *,
+    method: Method = Method.METERED,
+    u: float = 0.0,
+    hardware: str = "acme desk 7",
+    imputed: int = 0,
+    on_share: float = 0.3,
+    age_years: float | None = None,
+    counters: tuple[int, int] = (0, 0),
+) -> Machine:
+    """One machine whose energy, kWh by day type, comes from one method with relative uncertainty `u`."""
+    known = tuple(round(energy * KWH) for energy in energies)
+    derived = sum(known) - imputed
+    return Machine(
+        stratum,
+        hardware,
+        known,
+        times,
+        {method: EnergySums(sum(times), derived, round(derived * u))},
+        imputed_millijoules=imputed,
+        observed_milliseconds=sum(times),
+        on_milliseconds=round(on_share * sum(times)),
+        on_millijoules=round(0.9 * sum(known)),
+        counters_milliseconds=counters[0],
+        counters_millijoules=counters[1],
+        age_years=age_years,
+    )
+
+
+def in_service(stratum: Stratum, machines: int, cells: Mapping[Cell, int] | None = None) -> InService:
+    """Machines for the whole year."""
+    return InService(stratum, machines, tuple(machines * time for time in YEAR), cells or {})
+
+
+def kwh(estimate: Estimate) -> float:
+    """Of the energy."""
+    return estimate.energy_millijoules / KWH

@@ -1,0 +1,254 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S13: every route × everybody who may come, on a closed door and on loopback; and the calls of the agents' ports.
+
+The rows are held against the application's own routes and the contract's own calls: a new one without a row fails.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import pytest
+from starlette.routing import Route
+
+from tests.filled import Filled, cell, civil, clock
+from tests.machines import SECONDS, Machine, refused, served, settings_in
+from tests.reading import DOOR_TOKEN, Reading
+from veilleuse.collector.admitted import Role, new_token
+from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.v1 import telemetry_pb2_grpc as pb_grpc
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+NOW: Final = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
+MINE, OTHERS = "Lyon > Culture", "Lyon > Voirie"
+PERIOD: Final = "?from=2026-01-01&to=2027-01-01"
+
+WHO: Final = (
+    "nobody",
+    "wrong",
+    "expired",
+    "revoked",
+    "agent",
+    "door",
+    "reader of others",
+    "reader of mine",
+    "reader",
+    "admin",
+)
+"""Who comes: without a token, with one that is nobody's, with an agent's enrolment token, …"""
+_STRANGERS: Final = 5
+"""The first of them, who are let in nowhere."""
+
+Row = tuple[str, tuple[int, ...]]
+
+
+def row(url: str, door: int, others: int, mine: int, reader: int, admin: int, strangers: int = 401) -> Row:
+    """What a route answers to each of WHO."""
+    return url, (*[strangers] * _STRANGERS, door, others, mine, reader, admin)
+
+
+CLOSED: Final[dict[str, Row]] = {
+    "/healthz": row("/healthz", 200, 200, 200, 200, 200, strangers=200),
+    "/": row("/", 200, 403, 403, 200, 200),
+    "/metrics": row("/metrics", 200, 403, 403, 200, 200),
+    "/metrics/hosts": row("/metrics/hosts", 200, 403, 403, 403, 200),
+    "/static/{name}": row("/static/veilleuse.css", 200, 200, 200, 200, 200),
+    "/api": row("/api", 200, 200, 200, 200, 200),
+    "/api/v1/openapi.json": row("/api/v1/openapi.json", 200, 200, 200, 200, 200),
+    "/api/v1/emissions": row(f"/api/v1/emissions{PERIOD}", 401, 200, 200, 200, 200),
+    "/api/v1/energy": row(f"/api/v1/energy{PERIOD}", 401, 200, 200, 200, 200),
+    "/api/v1/indicators": row(f"/api/v1/indicators{PERIOD}", 401, 200, 200, 200, 200),
+    "/api/v1/coverage": row(f"/api/v1/coverage{PERIOD}", 401, 200, 200, 200, 200),
+    "/api/v1/factors": row("/api/v1/factors?zone=FR", 401, 200, 200, 200, 200),
+    "nowhere": row("/nothing", 404, 404, 404, 404, 404),
+    "nowhere in /api": row("/api/v1/nothing", 404, 404, 404, 404, 404),
+}
+"""Where http.metrics_token_file is set: the only way off loopback."""
+FIGURES: Final = [name for name in CLOSED if name.startswith("/api/v1/") and "openapi" not in name]
+FLEET: Final = ("/", "/metrics", "/metrics/hosts", *FIGURES)
+"""Routes that say something of the fleet."""
+
+
+def fill(data: Filled) -> None:
+    """Two entities that may be shown, and a third that may not; a server each."""
+    hour = 3_600_000
+    start = round(NOW.timestamp() * 1000) - 30 * hour
+    start -= start % hour
+    for entity, machines in ((MINE, 12), (OTHERS, 14), ("Lyon > Rare", 11)):
+        server = data.add_host(entity=entity)
+        data.push(server, [(clock(start, hour), [cell(State.ON_ACTIVE, hour, busy_ratio=0.4)])])
+        for _ in range(machines):
+            host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=entity)
+            days = [datetime(2026, 9, 1, tzinfo=UTC).date() + timedelta(days=n) for n in range(12)]
+            data.push(host, [(civil(day), [cell(State.ON_IDLE, 3_600_000, Band.NIGHT)]) for day in days])
+    data.derive()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    """A store with a month to show."""
+    with Filled(tmp_path_factory.mktemp("s13") / "data", clock=NOW.timestamp) as filled:
+        fill(filled)
+        yield filled
+
+
+@pytest.fixture(scope="module")
+def tokens(data: Filled) -> dict[str, str | None]:
+    """What each of WHO brings."""
+    with Reading(data, clock=NOW.timestamp) as reading:
+        found = {
+            "nobody": None,
+            "wrong": new_token(),
+            "expired": reading.account("expired", Role.ADMIN, days=-1),
+            "revoked": reading.account("revoked", Role.ADMIN),
+            "agent": enrolment_token(),
+            "door": DOOR_TOKEN,
+            "reader of others": reading.account("others", Role.READER, OTHERS),
+            "reader of mine": reading.account("mine", Role.READER, MINE),
+            "reader": reading.account("reader"),
+            "admin": reading.account("admin", Role.ADMIN),
+        }
+    (revoked,) = [one for one in data.store.accounts.accounts() if one.name == "revoked"]
+    data.store.accounts.revoke_account(revoked.token_sha256, round(NOW.timestamp() * 1000))
+    return found
+
+
+@pytest.fixture
+def closed(data: Filled) -> Iterator[Reading]:
+    """With the door's token set."""
+    with Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp, hosts_metrics=True) as reading:
+        yield reading
+
+
+@pytest.fixture
+def loopback(data: Filled) -> Iterator[Reading]:
+    """As it is by default."""
+    with Reading(data, clock=NOW.timestamp, hosts_metrics=True) as reading:
+        yield reading
+
+
+@pytest.mark.promise("S13")
+def test_every_route_for_everybody(closed, tokens, figure):
+    """Each answers with exactly its status; to strangers it tells nothing; and every answer with figures is in the journal."""
+    wrong = []
+    for name, (url, expected) in CLOSED.items():
+        for who, status in zip(WHO, expected, strict=True):
+            answer = closed.get(url, tokens[who])
+            if answer.status_code != status:
+                wrong.append(f"{name} × {who}: {answer.status_code}, not {status}")
+            if status != 200 and re.search("Lyon|veilleuse_|kwh", answer.text):
+                wrong.append(f"{name} × {who}: a refusal that tells something")
+    figure(f"{len(CLOSED)} routes × {len(WHO)}: {len(wrong)} answers that should not be")
+    assert wrong == []
+    noted = {(line.account, line.route) for line in _journal(closed)}
+    assert noted == {(who, route) for who in ("others", "mine", "reader", "admin") for route in FIGURES}
+
+
+@pytest.mark.promise("S13")
+def test_the_matrix_knows_every_route(closed):
+    """A route that the application has and the table has not, or the other way round."""
+    routes = {route.path for route in closed.app._app.routes if isinstance(route, Route)}  # type: ignore[attr-defined]
+    assert routes == {name for name in CLOSED if name.startswith("/")}
+
+
+@pytest.mark.promise("S13")
+def test_loopback_opens_pages_not_figures(loopback, tokens, figure):
+    """Who is on the machine reads pages and /metrics without a token, as before; figures of /api/v1 never."""
+    strangers = WHO[:_STRANGERS]
+    for name, (url, _) in CLOSED.items():
+        for who in strangers:
+            status = 404 if name.startswith("nowhere") else 401 if name in FIGURES else 200
+            assert loopback.get(url, tokens[who]).status_code == status, (name, who)
+    figure(f"loopback: {len(FIGURES)} routes with figures closed to {len(strangers)} strangers")
+
+
+@pytest.mark.promise("S13")
+@pytest.mark.parametrize("route", FLEET)
+def test_readers_of_an_entity_see_it_alone(closed, tokens, route):
+    """Neither a name nor a total of another entity, in JSON or CSV; the whole fleet is for who sees all of it."""
+    url = CLOSED[route][0]
+    for who, seen, hidden in (("reader of mine", MINE, OTHERS), ("reader of others", OTHERS, MINE)):
+        for accept in ("application/json", "text/csv"):
+            answer = closed.get(url, tokens[who], accept=accept)
+            assert hidden not in answer.text
+            assert "Rare" not in answer.text
+            assert "autres" not in re.sub(r'"assumptions".*', "", answer.text, flags=re.S)
+            if answer.status_code == 200 and "/factors" not in route:
+                assert seen in answer.text
+                assert not re.search(r'"n": (26|37|40)\b', answer.text)
+    if route in FIGURES and "/factors" not in route:
+        assert MINE in closed.get(url, tokens["reader"]).text
+        assert OTHERS in closed.get(url, tokens["reader"]).text
+
+
+@pytest.mark.promise("S13")
+def test_an_unknown_entity_is_as_silent_as_an_empty_one(closed, data):
+    """A reader of nothing gets answers without rows, and none that says what else there is."""
+    token = closed.account("nothing", Role.READER, "Lyon > Cult")
+    for route in FIGURES[:-1]:
+        answer = closed.get(CLOSED[route][0], token).json()
+        assert answer["rows"] == []
+        assert answer["withheld"] == []
+        assert answer.get("totals", []) == []
+
+
+@pytest.mark.promise("S13")
+def test_one_call_after_revocation(closed, data):
+    """An account that is revoked between two calls is refused at the second."""
+    token = closed.account("short")
+    url = CLOSED["/api/v1/factors"][0]
+    assert closed.get(url, token).status_code == 200
+    (account,) = [one for one in data.store.accounts.accounts() if one.name == "short"]
+    data.store.accounts.revoke_account(account.token_sha256, 1)
+    assert closed.get(url, token).status_code == 401
+
+
+CALLS: Final = {
+    "Hello": pb.HelloRequest(),
+    "Push": pb.PushRequest(),
+    "Renew": pb.RenewRequest(),
+    "Enrol": pb.EnrolRequest(),
+    "Challenge": pb.ChallengeRequest(),
+    "RenewExpired": pb.RenewExpiredRequest(),
+}
+"""Every call of the contract; what it is asked with."""
+
+
+@pytest.mark.promise("S13")
+def test_no_call_of_the_agents_is_for_a_reader(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """An admin's token opens no call: not of :8641, which asks for a certificate, nor of :8642, as what it is not; no reflection."""
+    services = pb.DESCRIPTOR.services_by_name.values()
+    assert {method.name for service in services for method in service.methods} == set(CALLS)
+    with served(settings_in(tmp_path)) as running:
+        token = running.collector.operations.perform("account_create", {"name": "a", "role": "admin"})["token"]
+        machine = Machine(running.token())
+        metadata = (("authorization", f"Bearer {token}"),)
+        said: dict[str, Any] = {}
+        bare = grpc.ssl_channel_credentials(machine.roots)
+        with grpc.secure_channel(machine.join["address"], bare) as channel:
+            stub = pb_grpc.TelemetryServiceStub(channel)
+            for name in ("Hello", "Push", "Renew"):
+                said[name] = refused(getattr(stub, name), CALLS[name], timeout=SECONDS, metadata=metadata)
+        with grpc.secure_channel(machine.join["enrolment_address"], bare) as channel:
+            enrolment = pb_grpc.EnrolmentServiceStub(channel)
+            for name in ("Enrol", "Challenge", "RenewExpired"):
+                said[name] = refused(getattr(enrolment, name), CALLS[name], timeout=SECONDS, metadata=metadata)
+            request = pb.EnrolRequest(token=token, certificate_request_der=machine.request())
+            said["as a join token"] = refused(enrolment.Enrol, request, timeout=SECONDS)
+            reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+            said["reflection"] = refused(channel.unary_unary(reflection), b"", timeout=SECONDS)
+    figure(f"{len(CALLS)} calls with an admin's token: {len(CALLS)} refused")
+    assert {said[name][0] for name in ("Hello", "Push", "Renew")} == {grpc.StatusCode.UNAVAILABLE}
+    assert said["as a join token"][1] == "unknown_token"
+    assert said["reflection"][0] is grpc.StatusCode.UNIMPLEMENTED
+
+
+def _journal(reading: Reading) -> Any:
+    return reading.data.store.accounts.accesses(0, 2**62, account_id=None, limit=1_000)

@@ -1,0 +1,129 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S14: no cell of an exported file is a formula or a link, whatever a name says; numbers stay numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.hostile import EVERYTHING, everywhere
+from tests.report_files import sheet_rows, workbook
+from tests.reported import attribution, everything
+from veilleuse.collector.report import Document, renderer
+from veilleuse.collector.report.plain import plain
+
+OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
+TYPE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}value-type"
+
+
+def all_at_once() -> Document:
+    """A table whose rows have one hostile name each, and a number beside it."""
+    rows = [
+        {"entity": name, "site": name, "device_class": name, "kwh_total": number + 0.25, "n": number}
+        for number, name in enumerate(EVERYTHING, 1)
+    ]
+    return Document(
+        head={"kind": "emissions", "entity": EVERYTHING[0]},
+        columns=("entity", "site", "device_class", "n", "kwh_total"),
+        tables={"rows": rows},
+        tabular=("rows",),
+        assumptions=EVERYTHING,
+        method=EVERYTHING,
+        titles={"rows": "=1+1"},
+        title="=1+1",
+    )
+
+
+@pytest.mark.promise("S14")
+@pytest.mark.parametrize("large", [False, True])
+def test_no_cell_of_a_workbook_is_a_formula(large, monkeypatch, figure):
+    """openpyxl: every hostile name is a string, unchanged but for signs nobody sees; no link, no defined name from a text."""
+    if large:
+        monkeypatch.setattr("veilleuse.collector.report.xlsx.LARGE", 1)
+    cells = 0
+    documents = [
+        all_at_once(),
+        attribution("=1+1", "@SUM(A1)"),
+        *(everything(everywhere(n)) for n in EVERYTHING),
+    ]
+    for document in documents:
+        book = workbook(renderer("xlsx")(document))
+        for sheet in book:
+            for row in sheet.iter_rows():
+                for cell in row:
+                    cells += cell.value is not None
+                    assert cell.data_type in ("n", "s", "b", "d", "inlineStr"), (sheet.title, cell.coordinate)
+                    assert cell.hyperlink is None
+        charts: Any = [chart for sheet in book for chart in getattr(sheet, "_charts", [])]
+        assert all(chart.title.tx.strRef is None for chart in charts if chart.title and chart.title.tx)
+    rows = sheet_rows(workbook(renderer("xlsx")(all_at_once()))["=1+1"])
+    assert [row.get("entity", "") for row in rows] == [plain(name) for name in EVERYTHING]
+    assert [(row["n"], row["kwh_total"]) for row in rows] == [
+        (number, number + 0.25) for number in range(1, len(EVERYTHING) + 1)
+    ]
+    figure(
+        f"0 formulas and links in {cells:,} cells of {len(documents)} workbooks{' (row by row)' if large else ''}"
+    )
+
+
+@pytest.mark.promise("S14")
+def test_no_cell_of_a_csv_begins_a_formula(figure):
+    """However a spreadsheet cuts it: at commas, at semicolons, at line ends; numbers are numbers."""
+    text = renderer("csv")(all_at_once()).decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [float(row["kwh_total"]) for row in rows] == [n + 0.25 for n in range(1, len(EVERYTHING) + 1)]
+    for separator in (",", ";", "\t", "|"):
+        for line in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+            for cell in line:
+                number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", cell)
+                assert number or not re.match(r"\s*[=+\-@＝]", cell), (separator, cell[:40])
+    figure(f"0 in CSV, cut four ways, {len(rows)} names")
+
+
+@pytest.mark.promise("S14")
+@pytest.mark.parametrize("name", ["csv", "xlsx", "html"])
+def test_libreoffice_counts_no_formula(name, tmp_path, figure):
+    """Converted by a real spreadsheet, where one is installed: 0 formula cells; the numbers are numbers."""
+    office = shutil.which("soffice")
+    if office is None:  # 600 MB: no peer that every machine must have; openpyxl has read the file above
+        figure("LibreOffice not installed where this ran")
+        return
+    (tmp_path / f"report.{name}").write_bytes(renderer(name)(all_at_once()))
+    convert(office, tmp_path, f"report.{name}")
+    root = ET.parse(tmp_path / "out" / "report.fods").getroot()
+    cells = [cell for cell in root.iter(f"{OFFICE}table-cell") if cell.get(TYPE)]
+    assert not [cell for cell in root.iter() if cell.get(f"{OFFICE}formula")]
+    numbers = [cell for cell in cells if cell.get(TYPE) == "float"]
+    assert len(numbers) >= 2 * len(EVERYTHING)
+    figure(f"LibreOffice reads 0 formulas in {len(cells)} cells of {name}")
+
+
+def convert(office: str, folder: Path, file: str) -> None:
+    """To OpenDocument, as XML, with a profile of its own."""
+    done = subprocess.run(
+        [
+            office,
+            f"-env:UserInstallation={(folder / 'profile').as_uri()}",
+            "--headless",
+            "--calc",
+            "--convert-to",
+            "fods",
+            "--outdir",
+            str(folder / "out"),
+            str(folder / file),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert (folder / "out" / "report.fods").exists(), done.stdout + done.stderr

@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S15: no name in a report opens a file: what is written lies where it was asked for, and nothing else is read or written."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hostile import combined, everywhere
+from tests.reported import everything
+from veilleuse.collector.cli.output import write_output
+from veilleuse.collector.report import BINARY, FORMATS, renderer
+
+_watching: list[list[tuple[str, str]]] = []
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    """Installed once: a hook of the interpreter cannot be taken away again."""
+    if not _watching:
+        return
+    if event == "open" and not isinstance(arguments[0], int):
+        writes = bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        _watching[-1].append((os.fsdecode(arguments[0]), "write" if writes else "read"))
+    elif event in ("os.rename", "os.remove", "os.mkdir", "os.link", "os.symlink"):
+        _watching[-1].append((os.fsdecode(arguments[0]), event))
+    elif event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "urllib.Request"):
+        _watching[-1].append((repr(arguments)[:200], event))
+
+
+sys.addaudithook(_hook)
+
+
+@contextmanager
+def watched() -> Iterator[list[tuple[str, str]]]:
+    """What is opened, renamed, deleted, connected to or started meanwhile."""
+    found: list[tuple[str, str]] = []
+    _watching.append(found)
+    try:
+        yield found
+    finally:
+        _watching.remove(found)
+
+
+@pytest.fixture
+def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of the exports; temporary files too; everything that is loaded once is loaded."""
+    for name in FORMATS:
+        renderer(name)(everything())
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.promise("S15")
+def test_500_hostile_names_open_nothing_elsewhere(exports, figure):
+    """Each name in every place of a report, in CSV, JSON, XLSX and HTML: one file is written, the one that was asked for."""
+    names = combined()
+    assert len(names) > 500
+    for number, name in enumerate(names):
+        document = everything(everywhere(name))
+        form = ("csv", "json", "xlsx", "html")[number % 4]
+        with watched() as seen:
+            write_output(renderer(form)(document), str(exports / f"out.{form}"), binary=form in BINARY)
+        assert elsewhere(seen, exports) == [], name
+        assert {one.name for one in exports.iterdir()} <= {f"out.{known}" for known in FORMATS}
+    figure(f"0 of {len(names)} names opened a file elsewhere")
+
+
+@pytest.mark.promise("S15")
+def test_a_pdf_fetches_nothing(exports, figure):
+    """WeasyPrint with hostile names: fonts are read, nothing is fetched, started or written elsewhere."""
+    names = combined()[::40]
+    for name in names:
+        with watched() as seen:
+            write_output(renderer("pdf")(everything(everywhere(name))), str(exports / "out.pdf"), binary=True)
+        fonts = [path for path, event in seen if event == "read" and "/etc/passwd" not in path]
+        assert [one for one in elsewhere(seen, exports) if one[0] not in fonts] == [], name
+    figure(f"0 of {len(names)} in PDF, nothing fetched")
+
+
+@pytest.mark.promise("S15")
+def test_the_watch_sees_a_file_elsewhere(exports, tmp_path):
+    """The hook itself works: a file beside the directory, a connection's address."""
+    with watched() as seen:
+        (tmp_path / "elsewhere").write_text("x")
+    assert elsewhere(seen, exports) == [(str(tmp_path / "elsewhere"), "write")]
+
+
+def elsewhere(seen: list[tuple[str, str]], exports: Path) -> list[tuple[str, str]]:
+    """What is neither below the directory (or the directory itself, synced) nor Python's own."""
+    own = (str(exports), sys.prefix, sys.base_prefix, "/usr/share/zoneinfo")
+    return [
+        (path, event)
+        for path, event in seen
+        if event not in ("read", "write", "os.rename", "os.remove")
+        or not os.path.realpath(path).startswith(own)
+        or (event != "read" and not os.path.realpath(path).startswith(str(exports)))
+    ]

@@ -1,0 +1,161 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S16: no name becomes markup or a script: the page's structure is what it is without it, and a real browser runs nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.hostile import EVERYTHING, MARKUP, everywhere
+from tests.peers import peer
+from tests.report_files import Page, bare, pdf_text, structure
+from tests.reported import attribution, everything
+from veilleuse.collector.report import SHOWN, Document, renderer
+from veilleuse.collector.report.plain import LONGEST, plain
+
+HARMLESS = "Collège d'Oullins (annexe)"
+
+
+def shape(content: bytes) -> tuple[Counter[str], set[str]]:
+    """How many elements of each kind, and which attributes there are."""
+    read = Page(content)
+    return Counter(tag for tag, _ in read.elements), {
+        n for _, attributes in read.elements for n in attributes
+    }
+
+
+@pytest.mark.promise("S16")
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_no_name_changes_the_structure_of_a_page(language, figure):
+    """With each name in every place of a page: the same elements and attributes, and the name is read as it is."""
+    expected = shape(renderer("html")(everything(everywhere(HARMLESS), language)))
+    names = [name for name in EVERYTHING if name]  # an empty name has no caption
+    for name in names:
+        content = renderer("html")(everything(everywhere(name), language))
+        assert shape(content) == expected, name
+        assert " ".join(plain(name)[:60].split()) in " ".join(Page(content).text.split()), name
+    figure(f"0 of {len(names)} names changed a page ({language})")
+
+
+@pytest.mark.promise("S16")
+def test_no_script_runs_in_a_browser(tmp_path: Path, figure):
+    """Chromium opens a page full of them, its policy taken off: the title is untouched, no element came in, nothing ran."""
+    content = renderer("html")(all_markup()).decode()
+    unguarded = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", content)
+    assert unguarded != content
+    for number, text in enumerate((content, unguarded)):
+        file = tmp_path / f"{number}.html"
+        file.write_text(text, encoding="utf-8")
+        found = dom(file, tmp_path)
+        assert "<title>Énergie et émissions" in found
+        assert "<title>hacked" not in found
+        assert not re.search(r"<(script|img|iframe|link|object)\b", found)
+        assert not re.search(r"<[^>]+\son\w+=", re.sub(r'"[^"]*"', '""', found))
+    figure(f"0 of {len(MARKUP)} ran in Chromium, without the page's policy too")
+
+
+@pytest.mark.promise("S16")
+def test_the_policy_stops_a_script_that_came_in(tmp_path: Path, figure):
+    """Even if one did: the same script, put in as markup on purpose, runs without the policy and not with it."""
+    content = renderer("html")(everything()).decode()
+    injected = content.replace("</main>", "<script>document.title = 'hacked'</script></main>")
+    unguarded = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", injected)
+    titles = []
+    for number, text in enumerate((injected, unguarded)):
+        file = tmp_path / f"{number}.html"
+        file.write_text(text, encoding="utf-8")
+        titles.append("<title>hacked</title>" in dom(file, tmp_path))
+    assert titles == [False, True]
+    figure("the page's policy stops an injected script")
+
+
+@pytest.mark.promise("S16")
+def test_json_and_pdf_hold_names_as_text(figure):
+    """JSON parses; a PDF has the tags it has without them, and no action, script or link."""
+    document = all_markup()
+    found = json.loads(renderer("json")(document))
+    assert [row["entity"] for row in found["rows"]] == [plain(name) for name in EVERYTHING]
+    content = renderer("pdf")(document)
+    for word in (b"/JavaScript", b"/JS ", b"/Launch", b"/URI", b"/SubmitForm", b"/EmbeddedFile"):
+        assert word not in content, word
+    kinds = {str(element.get("/S")) for element in structure(content)}
+    assert not {"/Link", "/Form"} & kinds
+    text = pdf_text(content)
+    for name in MARKUP:
+        assert bare(name) in text, name
+    figure("0 actions in PDF")
+
+
+@pytest.mark.promise("S16")
+def test_texts_are_made_plain_once_for_all_formats():
+    """Controls, bidi and lone surrogates are seen as U+FFFD; breaks become spaces; nothing is endless; names stay names."""
+    assert plain("a\x00b\u202ec\ud800d\ufffee") == "a\ufffdb\ufffdc\ufffdd\ufffde"
+    assert plain("a\tb\r\nc\u2028d") == "a b c d"
+    assert plain("x" * 10_240) == "x" * (LONGEST - 1) + "…"
+    for name in (
+        HARMLESS,
+        "\N{GRINNING FACE}\u200d\N{PERSONAL COMPUTER}",
+        "L’Œuvre\u202f: 12\u00a0%",
+        "ע",
+        "部",
+    ):
+        assert plain(name) == name
+    document = everything(everywhere("a\x00b"))
+    for form in ("csv", "json", "html"):
+        assert b"\x00" not in renderer(form)(document)
+
+
+@pytest.mark.promise("S16")
+def test_services_and_shown_texts_are_escaped_too():
+    """The names of services of an attribution, and the texts that the account has shown."""
+    hostile = MARKUP[0]
+    content = renderer("html")(attribution(hostile)).decode()
+    assert hostile not in content
+    assert "&lt;script&gt;" in content
+    shown = Document({}, ("n",), {"rows": [{"n": 1, SHOWN: {"n": hostile}}]}, ("rows",))
+    assert hostile not in renderer("html")(shown).decode()
+
+
+def all_markup() -> Document:
+    """All names in rows of one table, in notes, in the head and in the alternative of a chart."""
+    base = everything(everywhere(MARKUP[3]))
+    rows = [{"entity": name, "site": name, "device_class": name, "kwh_total": 1.5} for name in EVERYTHING]
+    return Document(
+        head={**base.head, "site": MARKUP[0]},
+        columns=base.columns,
+        tables={**base.tables, "rows": rows},
+        tabular=base.tabular,
+        assumptions=EVERYTHING,
+        method=MARKUP,
+        charts=base.charts,
+    )
+
+
+def dom(file: Path, folder: Path) -> str:
+    """The page after everything that wants to run has run."""
+    done = subprocess.run(
+        [
+            peer("chromium"),
+            "--headless",
+            "--no-sandbox",  # it opens nothing but this file, and root has no sandbox
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            f"--user-data-dir={folder / 'profile'}",
+            "--virtual-time-budget=3000",
+            "--dump-dom",
+            file.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert "<title>" in done.stdout, done.stderr[-2000:]
+    return done.stdout

@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The application with /api over a store under construction, and accounts that read it. For tests."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, Self
+
+import httpx
+from starlette.types import ASGIApp
+
+from tests.filled import Filled
+from veilleuse.collector.admitted import Role, new_token, token_sha256
+from veilleuse.collector.enrolment.tokens import FailureLimiter
+from veilleuse.collector.factors.choose import book_of
+from veilleuse.collector.settings import CollectorSettings, Http
+from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
+from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
+from veilleuse.collector.web.api.figures import Figures
+from veilleuse.collector.web.api.handlers import Desk
+from veilleuse.collector.web.app import make_app
+from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.tokens import Admission
+
+DAY = 86_400_000
+DOOR_TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+class Reading:
+    """Asks the application itself, without a socket. Its journal is the store's own. A context manager."""
+
+    def __init__(
+        self,
+        data: Filled,
+        *,
+        door_token: str | None = None,
+        clock: Callable[[], float] = time.time,
+        impatient: bool = False,
+        **http: Any,
+    ) -> None:
+        """`door_token`: as if not on loopback. `clock`: Unix seconds. `http`: settings.
+
+        Not `impatient`: wrong tokens come minutes apart."""
+        self.data = data
+        self.clock = clock
+        self._cleanup = ExitStack()
+        self._writing = threading.Lock()
+        self._ages = itertools.count(0, 1_000)
+        self.settings = CollectorSettings(data_dir=data.directory, http=Http(**http))
+        outlook_reader, self.reader = data.reader(), BoundedReader(data.directory)
+        accounts = SqliteAccountReader(data.directory)
+        for opened in (outlook_reader, self.reader, accounts):
+            self._cleanup.callback(opened.close)
+        door = Door("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token)
+        self.figures = Figures(self.reader, self.settings, book_of, clock)
+        self.desk = Desk(self.figures, self.settings, "0.1.0", self._note_access)
+        limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
+        admission = Admission(door, accounts, self._note_use, clock=clock, limiter=limiter)
+        self.app: ASGIApp = make_app(
+            Outlook(outlook_reader, self.settings), self.settings, door, "0.1.0", self.desk, admission
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    def account(
+        self, name: str = "grafana", role: Role = Role.READER, *entities: str, days: float = 1
+    ) -> str:
+        """Its token."""
+        token, now = new_token(), round(self.clock() * 1000)
+        self.data.store.accounts.insert_account(
+            name=name,
+            role=role,
+            entities=entities,
+            token_sha256=token_sha256(token),
+            created_unix_milliseconds=now,
+            expires_unix_milliseconds=now + round(days * DAY),
+        )
+        return token
+
+    def get(self, url: str, token: str | None = None, method: str = "GET", **headers: str) -> httpx.Response:
+        """The answer, whatever its status; `_` in a header's name for `-`."""
+        (answer,) = self.all([(url, token)], method, **headers)
+        return answer
+
+    def all(
+        self, asked: list[tuple[str, str | None]], method: str = "GET", **headers: str
+    ) -> list[httpx.Response]:
+        """All at once."""
+        return asyncio.run(self._ask(asked, method, {k.replace("_", "-"): v for k, v in headers.items()}))
+
+    async def _ask(
+        self, asked: list[tuple[str, str | None]], method: str, headers: dict[str, str]
+    ) -> list[httpx.Response]:
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8640") as client:
+            return await asyncio.gather(
+                *(
+                    client.request(
+                        method, url, headers=headers | ({"authorization": f"Bearer {token}"} if token else {})
+                    )
+                    for url, token in asked
+                )
+            )
+
+    def _note_access(self, account_id: int, route: str, query: str, status: int, rows: int) -> None:
+        now = round(self.clock() * 1000)
+        with self._writing:
+            self.data.store.accounts.note_access(
+                account_id, now, route=route, query=query, status=status, rows=rows
+            )
+
+    def _note_use(self, account_id: int) -> None:
+        with self._writing:
+            self.data.store.accounts.note_use(account_id, round(self.clock() * 1000))

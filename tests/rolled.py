@@ -1,0 +1,142 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Machines whose days become months: for the tests and benches of rolling. Everything goes through the real store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from tests.filled import RAPL, Filled, cell, civil, clock, week
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.calendars.composing import in_force
+from veilleuse.collector.model import HostId
+from veilleuse.collector.rolling.almanac import Almanac
+from veilleuse.collector.rolling.retention import Retention
+from veilleuse.collector.rolling.worker import RollWorker
+from veilleuse.collector.settings import Retention as Kept
+from veilleuse.collector.store.sqlite import SqliteStore
+from veilleuse.wire.bands import DEFAULT_CALENDAR
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
+
+HOUR = 3_600_000
+ZONE = DEFAULT_CALENDAR.time_zone
+
+__all__ = [
+    "HOUR",
+    "ZONE",
+    "almanac",
+    "days_of",
+    "in_force",
+    "retention",
+    "roll",
+    "server_day",
+    "workstation",
+    "workstation_days",
+]
+
+
+def almanac(store: SqliteStore) -> Almanac:
+    """Of what is declared in a store."""
+    return Almanac(store.calendars.versions, store.calendars.school_periods)
+
+
+def roll(filled: Filled, today: date) -> int:
+    """Keep what may be kept on that day; how many months."""
+    store = filled.store
+    worker = RollWorker(
+        filled.derive_worker._writer,
+        store.rolls,
+        store.derive,
+        store.registry,
+        almanac(store),
+        today=lambda: today,
+    )
+    return worker.drain()
+
+
+def retention(
+    filled: Filled, kept: Kept | None = None, closed_years: frozenset[int] = frozenset()
+) -> Retention:
+    """Over a store."""
+    store = filled.store
+    return Retention(
+        filled.derive_worker._writer,
+        store.rolls,
+        store.registry,
+        almanac(store),
+        kept or Kept(),
+        closed_years=lambda: closed_years,
+    )
+
+
+def workstation(filled: Filled, site: str = "lyon") -> HostId:
+    """A tower of an agent's."""
+    return filled.add_host(Population.WORKSTATION, DeviceClass.TOWER, site=site)
+
+
+def days_of(first: date, end: date) -> Iterator[date]:
+    """[first, end)."""
+    return (first + timedelta(days=offset) for offset in range((end - first).days))
+
+
+def _day_cells(day: date, watts: int, night_on: bool) -> list[Any]:
+    """Of the default timetable: 08:00 to 18:00 is open from Monday to Friday; 8 h night, the rest closed."""
+    closed = (6 if day.isoweekday() <= 5 else 16) * HOUR
+    night = 8 * HOUR + _change(day)
+    state = State.ON_IDLE if night_on else State.OFF
+    return [
+        cell(State.OFF, closed, Band.CLOSED),
+        cell(state, night, Band.NIGHT, energy_millijoules=watts * night if night_on else None),
+    ]
+
+
+def _change(day: date) -> int:
+    """The hour that a change of clocks adds to the night, or takes."""
+    length = day_start_unix_milliseconds(day + timedelta(days=1), ZONE) - day_start_unix_milliseconds(
+        day, ZONE
+    )
+    return length - 24 * HOUR
+
+
+def workstation_days(
+    filled: Filled,
+    host_id: HostId,
+    first: date,
+    end: date,
+    *,
+    without: Sequence[date] = (),
+    watts: int = 20,
+    night_on: bool = False,
+) -> None:
+    """Date records of [first, end) but `without`, and the week records of the weeks that end in it."""
+    records: list[tuple[Any, list[Any]]] = []
+    for day in days_of(first, end):
+        if day not in without:
+            records.append((civil(day), _day_cells(day, watts, night_on)))
+        monday = day - timedelta(days=6)
+        if day.isoweekday() == 7 and monday >= first:
+            seen = [one for one in days_of(monday, monday + timedelta(days=5)) if one not in without]
+            if seen:
+                active = cell(
+                    State.ON_ACTIVE, 7 * HOUR * len(seen), energy_millijoules=watts * 7 * HOUR * len(seen)
+                )
+                off = cell(State.OFF, 3 * HOUR * len(seen), supply=Supply.AC)
+                records.append((week(monday), [active, off]))
+    filled.push(host_id, records, RAPL)
+
+
+def server_day(
+    filled: Filled, host_id: HostId, day: date, *, hours: Sequence[int] = range(24), watts: int = 200
+) -> None:
+    """Clock records of an hour each, in the bands of the default timetable."""
+    midnight = day_start_unix_milliseconds(day, ZONE)
+    records = []
+    for hour in hours:
+        band = Band.NIGHT if hour < 6 or hour >= 22 else Band.CLOSED
+        if day.isoweekday() <= 5 and 8 <= hour < 18:
+            band = Band.OPEN
+        at = cell(State.ON_ACTIVE, HOUR, band, energy_millijoules=watts * HOUR)
+        records.append((clock(midnight + hour * HOUR, HOUR), [at]))
+    filled.push(host_id, records, RAPL)

@@ -1,0 +1,302 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""P5 over HTTP: whatever readers ask and put together, no difference of two answers is of fewer than k machines."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.filled import Filled, cell, civil
+from tests.reading import Reading
+from veilleuse.collector.account.anonymity import fit_to_show
+from veilleuse.collector.account.perimeter import Slice, slices
+from veilleuse.collector.account.tally import Tally
+from veilleuse.collector.admitted import is_within
+from veilleuse.collector.figures import Group, GroupKey, StateSums
+from veilleuse.collector.model import HostId
+from veilleuse.collector.web.api.release import Month, is_month, shown
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+K = 3
+MONTHS = slices(date(2026, 1, 1), date(2026, 4, 1), by_month=True)
+ENTITIES = ("A", "A > 1", "B", "B > 1", "B > 2")
+CLASSES = ("laptop", "tower")
+SCOPES = ((), ("A",), ("B",), ("B > 1",), ("A > 1", "B > 2"))
+GROUPINGS = [
+    tuple(words)
+    for size in range(4)
+    for words in itertools.combinations(("entity", "device_class", "month"), size)
+]
+UNIT = 1 << 60
+"""Milliseconds of each machine in each month, and a bit of its own: a sum tells whose it is of."""
+
+
+class Seen(NamedTuple):
+    """One machine in one month."""
+
+    host: int
+    month: int
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Where each machine stands, and the months in which it was measured."""
+
+    places: tuple[tuple[str, str], ...]
+    present: frozenset[Seen]
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> Fleet:
+    """Up to 14 machines, so that most groups are too small."""
+    places = draw(
+        st.lists(st.tuples(st.sampled_from(ENTITIES), st.sampled_from(CLASSES)), min_size=3, max_size=14)
+    )
+    everywhere = [Seen(host, month) for host in range(len(places)) for month in range(len(MONTHS))]
+    absent = draw(st.sets(st.sampled_from(everywhere), max_size=len(places)))
+    return Fleet(tuple(places), frozenset(everywhere) - absent)
+
+
+def key_of(place: tuple[str, str], part: Slice) -> GroupKey:
+    """The cell of the partition that a machine is in."""
+    return GroupKey(part.first, part.end, "FR", Population.WORKSTATION, False, place[0], None, place[1])
+
+
+def tallies(fleet: Fleet, month: int, entities: Sequence[str] = ()) -> dict[GroupKey, Tally]:
+    """Of one month; only of these entities when given."""
+    found: dict[GroupKey, Tally] = {}
+    for host, place in enumerate(fleet.places):
+        if Seen(host, month) in fleet.present and is_within(place[0], entities):
+            tally = found.setdefault(key_of(place, MONTHS[month]), Tally())
+            bit = 1 << (host * len(MONTHS) + month)
+            tally.add_state(HostId(host), (Band.OPEN, State.ON_ACTIVE), StateSums(UNIT + bit))
+            tally.enrolled_milliseconds += UNIT
+    return found
+
+
+def release(fleet: Fleet, entities: Sequence[str] = ()) -> list[Month]:
+    """As Releases makes it; with `entities`, as a naive one would: safe inside them alone."""
+    return [
+        Month(part, *fit_to_show(tallies(fleet, number, entities), K)) for number, part in enumerate(MONTHS)
+    ]
+
+
+def decoded(groups: Iterable[Group]) -> frozenset[Seen]:
+    """Which machines, in which months, a figure is of."""
+    total = sum(sums.milliseconds for group in groups for sums in group.sums.states.values())
+    bits = total % UNIT
+    return frozenset(
+        Seen(*divmod(position, len(MONTHS))) for position in range(bits.bit_length()) if bits >> position & 1
+    )
+
+
+def answers(months: Sequence[Month], entities: Sequence[str]) -> set[frozenset[Seen]]:
+    """Every row and total that a reader can get by any question."""
+    found: set[frozenset[Seen]] = set()
+    for first, last in itertools.combinations_with_replacement(MONTHS, 2):
+        for dimensions in GROUPINGS:
+            answer = shown(
+                [month for month in months if first.first <= month.part.first <= last.first],
+                first.first,
+                last.end,
+                dimensions,
+                entities,
+            )
+            found |= {decoded([group]) for group in answer.rows}
+            found.add(decoded(answer.rows))
+    return found - {frozenset()}
+
+
+def smallest(figures: Iterable[frozenset[Seen]]) -> int:
+    """Fewest machines that a month of any figure, or of one figure without another that is part of it, is of."""
+    known = list(figures)
+    parts = [*known, *(one - other for one in known for other in known if other < one)]
+    counts = [
+        len([seen for seen in part if seen.month == month]) for part in parts for month in range(len(MONTHS))
+    ]
+    return min((count for count in counts if count), default=K)
+
+
+@settings(max_examples=25)
+@given(fleets())
+def test_no_two_answers_leave_fewer_than_k(fleet):
+    """All periods × all groupings × all readers, each pair: in every month at least k machines, or none."""
+    months = release(fleet)
+    assert smallest(set().union(*(answers(months, scope) for scope in SCOPES))) >= K
+
+
+@pytest.mark.long
+@settings(max_examples=400)
+@given(fleets())
+def test_no_two_answers_leave_fewer_than_k_at_length(fleet):
+    """The same, of more fleets."""
+    months = release(fleet)
+    assert smallest(set().union(*(answers(months, scope) for scope in SCOPES))) >= K
+
+
+def test_the_check_finds_a_rule_applied_inside_an_entity():
+    """Three laptops of A, two of `A > 1`, three of B: safe inside A they merge, safe over the fleet A is told apart: two are left."""
+    places = (("A", "laptop"),) * 3 + (("A > 1", "laptop"),) * 2 + (("B", "laptop"),) * 3
+    everywhere = frozenset(Seen(host, month) for host in range(8) for month in range(3))
+    fleet = Fleet(places, everywhere)
+    whole = answers(release(fleet), ())
+    naive = {decoded(month.groups) for month in release(fleet, ("A",))}
+    assert smallest(whole) >= K
+    assert smallest(whole | naive) == 2
+
+
+def test_a_reader_of_an_entity_sees_whole_cells_inside_it_alone():
+    """Nothing of `autres`, nothing of others; totals are of what it sees."""
+    places = (("A", "laptop"),) * 4 + (("A > 1", "laptop"),) * 3 + (("B", "laptop"),) * 2 + (("B > 1", "tower"),) * 2
+    fleet = Fleet(places, frozenset(Seen(host, month) for host in range(11) for month in range(3)))
+    of_a = shown(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ("A",))
+    assert [(group.key.entity, group.sums.hosts) for group in of_a.rows] == [("A", 4), ("A > 1", 3)]
+    assert decoded(of_a.whole) == {Seen(host, month) for host in range(7) for month in range(3)}
+    assert shown(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ("B",)).rows == ()
+
+
+def test_a_group_that_grew_is_shown_from_the_month_in_which_it_may_be():
+    """Two machines in January, four from February on: its row begins in February, and January is in `autres` with B's."""
+    places = (("A", "laptop"),) * 4 + (("B", "laptop"),) * 2
+    present = frozenset(
+        Seen(host, month) for host in range(6) for month in range(3) if month > 0 or host not in (0, 1)
+    )
+    answer = shown(release(Fleet(places, present)), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ())
+    of_a = [group.key for group in answer.rows if group.key.entity == "A"]
+    others = [group for group in answer.rows if group.key.autres]
+    assert of_a == []  # B's two can only be hidden with A's
+    assert sum(len(decoded([group])) for group in others) == 16
+    places = (("A", "laptop"),) * 4 + (("B", "laptop"),) * 3 + (("B > 1", "laptop"),) * 3
+    present = frozenset(
+        Seen(host, month) for host in range(10) for month in range(3) if month > 0 or host not in (0, 1)
+    )
+    answer = shown(release(Fleet(places, present)), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ())
+    (of_a,) = [group.key for group in answer.rows if group.key.entity == "A"]
+    assert (of_a.period_from, of_a.period_to) == (date(2026, 2, 1), date(2026, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "whole"),
+    [
+        (date(2026, 1, 1), date(2026, 2, 1), True),
+        (date(2026, 2, 1), date(2026, 3, 1), True),
+        (date(2026, 12, 1), date(2027, 1, 1), True),
+        (date(2026, 1, 2), date(2026, 2, 1), False),
+        (date(2026, 1, 1), date(2026, 1, 31), False),
+    ],
+)
+def test_what_a_month_is(first, end, whole):
+    """From a first to the next."""
+    assert is_month(Slice(first, end)) is whole
+
+
+NOW = datetime(2026, 11, 3, 23, 30, tzinfo=UTC)
+
+
+def a_dozen(data: Filled, late: bool = False) -> list[HostId]:
+    """Twelve workstations with a month behind them; of the last one nothing came yet when `late`."""
+    hosts = [data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="A") for _ in range(12)]
+    for host in hosts[: 11 if late else 12]:
+        days = [date(2026, 10, 1) + timedelta(days=n) for n in range(5)]
+        data.push(host, [(civil(day), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)]) for day in days])
+    data.derive()
+    return hosts
+
+
+def rows(reading: Reading, token: str, query: str) -> list[dict[str, object]]:
+    """Of /coverage."""
+    found: list[dict[str, object]] = reading.get(f"/api/v1/coverage?{query}", token).json()["rows"]
+    return found
+
+
+OCTOBER = "from=2026-10-01&to=2026-11-01"
+
+
+def test_a_month_is_released_some_days_after_its_end(tmp_path):
+    """October on 3 November, civil time of the reports: not yet; on the 4th: there. November never while it lasts."""
+    moment = [NOW.timestamp() - 3_600]
+    with (
+        Filled(tmp_path / "data", clock=lambda: moment[0]) as data,
+        Reading(data, clock=lambda: moment[0]) as reading,
+    ):
+        a_dozen(data)
+        token = reading.account(days=30)
+        answer = reading.get(f"/api/v1/coverage?{OCTOBER}", token).json()
+        assert (answer["rows"], answer["withheld"][0]["reason"]) == ([], "period")
+        moment[0] += 100
+        assert rows(reading, token, "from=2026-10-01&to=2026-11-02") == []  # kept for a minute, still
+        moment[0] = NOW.timestamp()
+        answer = reading.get("/api/v1/coverage?from=2026-10-01&to=2026-11-03", token).json()
+        assert [row["n"] for row in answer["rows"]] == [12]
+        assert answer["withheld"] == [
+            {
+                "period_from": "2026-11-01",
+                "period_to": "2026-11-03",
+                "population": "workstation",
+                "reason": "period",
+            }
+        ]
+        cut = reading.get("/api/v1/coverage?from=2026-10-02&to=2026-11-01", token).json()
+        assert (cut["rows"], cut["withheld"][0]["reason"]) == ([], "period")
+        by_site = reading.get(f"/api/v1/coverage?{OCTOBER}&group_by=site", token).json()
+        assert (by_site["rows"], by_site["withheld"][0]["reason"]) == ([], "grouping")
+
+
+def test_a_released_month_stays_as_it_was(tmp_path):
+    """A machine whose October comes late is no difference between two looks, until the next civil month; an admin sees it at once."""
+    from veilleuse.collector.admitted import Role
+
+    moment = [NOW.timestamp()]
+    with (
+        Filled(tmp_path / "data", clock=lambda: moment[0]) as data,
+        Reading(data, clock=lambda: moment[0]) as reading,
+    ):
+        hosts = a_dozen(data, late=True)
+        reader, other, admin = (
+            reading.account("one", days=60),
+            reading.account("two", days=60),
+            reading.account("admin", Role.ADMIN, days=60),
+        )
+        assert [row["n"] for row in rows(reading, reader, OCTOBER)] == [11]
+        data.push(hosts[11], [(civil(date(2026, 10, 2)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
+        data.derive()
+        assert [row["n"] for row in rows(reading, other, OCTOBER)] == [11]
+        assert [row["n"] for row in rows(reading, admin, OCTOBER)] == [12]
+        moment[0] += 28 * 86_400
+        third = reading.account("three", days=60)
+        assert [row["n"] for row in rows(reading, third, OCTOBER)] == [12]
+
+
+def test_who_may_see_all_gets_the_report(tmp_path):
+    """An admin's rows are those of gather and statement, number by number."""
+    from veilleuse.collector.account.gather import Question, gather
+    from veilleuse.collector.account.statement import statement
+    from veilleuse.collector.admitted import Role
+    from veilleuse.collector.factors.choose import choose
+    from veilleuse.collector.report import emissions as emissions_report
+
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as data, Reading(data, clock=NOW.timestamp) as reading:
+        a_dozen(data)
+        question = Question(
+            date(2026, 1, 1),
+            date(2027, 1, 1),
+            k_anonymity=10,
+            now_unix_milliseconds=round(NOW.timestamp() * 1000),
+            screens=True,
+        )
+        made = statement(gather(reading.reader, question), choose, data="real")
+        expected = emissions_report.document(made, {}).tables
+        answer = reading.get(
+            "/api/v1/emissions?from=2026-01-01&to=2027-01-01", reading.account("a", Role.ADMIN)
+        ).json()
+        for table in ("rows", "totals", "memo"):
+            assert answer[table] == [dict(row) for row in expected[table]]
+        assert replace(question, screens=False) != question

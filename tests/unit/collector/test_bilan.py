@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What energy is for the bilan carbone: METHOD.md §2's mapping, the home share, what a change of factor is."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veilleuse.collector.account.bilan import (
+    DEFAULT_MAPPING,
+    METHOD_CHANGE,
+    bilan_lines,
+    factor_change,
+    home_share,
+    split_home,
+    unresolved,
+    with_eple,
+)
+from veilleuse.collector.account.emissions import emissions
+from veilleuse.collector.factored import BilanItem
+from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.inventoried import Headcount, PowerContext
+
+ADEME_2022 = emissions(Fraction(10_000), choose("FR", 2022).factor)
+JANUARY, NEXT = date(2026, 1, 1), date(2027, 1, 1)
+
+
+def test_ademe_2022_by_item():
+    """10,000 kWh on an own site: 338 kg in 2.1, 182.4 kg in 4.1, residual −0.4 beside them; 520 in all (METHOD.md §8)."""
+    found = bilan_lines(PowerContext.OWN_SITE, ADEME_2022, DEFAULT_MAPPING)
+    assert [(one.part, one.item.beges_item, one.item.ghg_category, one.kgco2e) for one in found] == [
+        ("combustion", "2.1", "2", 338),
+        ("upstream_and_losses", "4.1", "3.3", Fraction("182.4")),
+        ("split_residual", "4.1", "3.3", Fraction("-0.4")),
+    ]
+    assert sum(one.kgco2e for one in found) == 520
+    assert all(one.in_beges_energie and one.in_bilan_numerique for one in found)
+
+
+@pytest.mark.parametrize(
+    ("context", "item", "category"),
+    [
+        (PowerContext.LEASED_SITE, "4.4", "3.8"),
+        (PowerContext.HOSTED, "4.5", "3.1"),
+        (PowerContext.HOME, "3.3", "3.7"),
+        (PowerContext.EPLE, "", ""),
+    ],
+)
+def test_other_contexts_are_one_line(context: PowerContext, item: str, category: str):
+    """All of it, outside BEGES énergie, inside the bilan numérique; a college's item is not known until it is entered."""
+    (one,) = bilan_lines(context, ADEME_2022, DEFAULT_MAPPING)
+    assert (one.item, one.kgco2e) == (BilanItem(item, category), Fraction(520))
+    assert (one.in_beges_energie, one.in_bilan_numerique) == (False, True)
+
+
+def test_every_context_has_its_line():
+    """In the enumeration's order; the default is nobody's confirmation."""
+    assert [line.context for line in DEFAULT_MAPPING.lines] == list(PowerContext)
+    assert not DEFAULT_MAPPING.confirmed
+    assert unresolved(DEFAULT_MAPPING) == (PowerContext.EPLE,)
+
+
+def test_a_college_is_an_own_site_where_the_contract_is_the_authoritys():
+    """Split as there, and in both; with its own contract scope 3, as entered."""
+    own = with_eple(DEFAULT_MAPPING, True)
+    assert [one.item.beges_item for one in bilan_lines(PowerContext.EPLE, ADEME_2022, own)] == [
+        "2.1",
+        "4.1",
+        "4.1",
+    ]
+    assert own.of(PowerContext.EPLE).in_beges_energie
+    other = with_eple(DEFAULT_MAPPING, False, BilanItem("4.4", "3.15"))
+    (line,) = bilan_lines(PowerContext.EPLE, ADEME_2022, other)
+    assert (line.item, line.in_beges_energie) == (BilanItem("4.4", "3.15"), False)
+    assert unresolved(other) == ()
+    for entered in (None, BilanItem("", "3.1"), BilanItem("2.1", "2")):
+        with pytest.raises(ValueError, match="scope 3"):
+            with_eple(DEFAULT_MAPPING, False, entered)
+
+
+def test_without_components_nothing_is_split():
+    """OWID's Germany: all of it where combustion goes, never ADEME's shares."""
+    (one,) = bilan_lines(
+        PowerContext.OWN_SITE, emissions(Fraction(10), choose("DE", 2023).factor), DEFAULT_MAPPING
+    )
+    assert (one.part, one.item.beges_item) == ("total", "2.1")
+
+
+@given(st.integers(0, 10**12), st.sampled_from([2021, 2022, 2024, 2026]), st.sampled_from(list(PowerContext)))
+def test_the_lines_sum_to_the_total(kwh: int, year: int, context: PowerContext):
+    """Exactly, whatever the year and the context."""
+    billed = emissions(Fraction(kwh), choose("FR", year).factor)
+    found = bilan_lines(context, billed, with_eple(DEFAULT_MAPPING, True))
+    assert sum((one.kgco2e for one in found), Fraction(0)) == billed.total_kgco2e
+
+
+def telework(entity: str, day: date, days: str | None) -> Headcount:
+    """Declared from a day on."""
+    return Headcount(entity, day, 10, None if days is None else Decimal(days))
+
+
+def test_the_home_share_is_what_was_declared():
+    """Two days of five: 0.4. Nearest entity above; weighted by days where it changed; nobody's where nobody declared."""
+    whole = [telework("M", date(2025, 1, 1), "2")]
+    assert home_share(whole, "M > DSI > Réseau", JANUARY, NEXT) == Fraction(2, 5)
+    own = [*whole, telework("M > DSI", date(2025, 1, 1), "0")]
+    assert home_share(own, "M > DSI > Réseau", JANUARY, NEXT) == 0
+    changed = [*whole, telework("M", date(2026, 7, 2), "3")]
+    assert home_share(changed, "M", JANUARY, NEXT) == Fraction(182 * 2 + 183 * 3, 5 * 365)
+    assert home_share(whole, "N", JANUARY, NEXT) is None
+    assert home_share([telework("M", date(2025, 1, 1), None)], "M", JANUARY, NEXT) is None
+    assert home_share([telework("M", date(2026, 2, 1), "2")], "M", JANUARY, NEXT) is None
+    assert home_share([telework("M", date(2025, 1, 1), "7")], "M", JANUARY, NEXT) == 1
+
+
+@given(st.integers(0, 10**15), st.integers(0, 50))
+def test_home_and_site_sum_to_the_energy(energy: int, tenths: int):
+    """In integers."""
+    own, home = split_home(energy, Fraction(tenths, 50))
+    assert own + home == energy
+    assert min(own, home) >= 0
+
+
+def test_a_home_share_is_between_none_and_all():
+    """Anything else is a mistake upstream."""
+    with pytest.raises(ValueError, match="home share"):
+        split_home(10, Fraction(6, 5))
+
+
+@pytest.mark.parametrize(
+    ("zone", "before", "after", "note"),
+    [
+        ("FR", 2023, 2024, METHOD_CHANGE),
+        ("FR", 2021, 2025, METHOD_CHANGE),
+        ("FR", 2023, 2026, METHOD_CHANGE),
+        ("FR", 2021, 2022, "factor"),
+        ("FR", 2024, 2025, "factor"),
+        ("FR", 2025, 2026, None),
+        ("DE", 2023, 2024, "factor"),
+    ],
+)
+def test_across_2023_2024_it_is_the_method_too(zone: str, before: int, after: int, note: str | None):
+    """Two series: METHOD.md §2. A provisional year stands on the last value: nothing changed."""
+    assert factor_change(choose(zone, before), choose(zone, after)) == note

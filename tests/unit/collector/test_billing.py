@@ -1,0 +1,240 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Energy of a period × factors → METHOD.md §7's columns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+
+from tests.unit.collector.memory import host, site
+from tests.unit.collector.year import DAY, END, FIRST, census, worked, workstation
+from veilleuse.collector.account.billing import METHOD_VERSION, Terms, billed
+from veilleuse.collector.account.census import standing_of
+from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.yearly import PeriodFigures, figures
+from veilleuse.collector.errors import UnknownZone
+from veilleuse.collector.factored import Contract
+from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.figures import EmissionsRow
+from veilleuse.collector.model import Host
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+TERMS = Terms(choose, "real")
+
+
+def period(
+    hosts: list[Host], *, watts: int = 50, measured: int | None = None, imputed: int = 0, year: int = 2025
+) -> PeriodFigures:
+    """All of them in the fleet, the first `measured` in the sample."""
+    standings = census(*hosts)
+    sample = hosts[:measured]
+    by_host = {one.host_id: one for one in standings}
+    machines = [
+        (
+            worked(one, watts, imputed_energy_millijoules=imputed, imputed_milliseconds=imputed // 50),
+            by_host[one.host_id],
+        )
+        for one in sample
+    ]
+    made = figures(
+        FIRST, END, ("entity", "device_class"), standings, machines, assumptions=Assumptions(), k_anonymity=10
+    )
+    return replace(made, first=date(year, 1, 1), end=date(year + 1, 1, 1))
+
+
+def fleet(number: int = 20, entity: str = "E1", place: str = "hq") -> list[Host]:
+    """Workstations."""
+    return [workstation(n, entity, place=place) for n in range(1, number + 1)]
+
+
+def only(made: tuple[EmissionsRow, ...]) -> EmissionsRow:
+    """The one row."""
+    (row,) = made
+    return row
+
+
+def test_a_row_names_everything():
+    """Energy, its parts, its factor with source and date, emissions and their split, intervals, coverage, item, method version."""
+    made = billed([period(fleet())], TERMS)
+    row = only(made.rows)
+    energy = row.energy_millijoules
+    assert energy == 20 * 261 * DAY // 2 * 50
+    assert row.kwh_total == energy / MILLIJOULES_PER_KWH
+    factor = choose("FR", 2025).factor
+    assert row.factor_id == factor.factor_id
+    assert row.kgco2e_total == float(
+        Fraction(energy, MILLIJOULES_PER_KWH) * Fraction(factor.total_kgco2e_per_kwh)
+    )
+    parts = (row.kgco2e_combustion, row.kgco2e_upstream, row.kgco2e_losses, row.split_residual_kgco2e)
+    assert None not in parts
+    assert math.fsum(part for part in parts if part is not None) == pytest.approx(row.kgco2e_total)
+    assert row.split_estimated is True
+    assert (row.beges_item, row.ghg_category, row.in_beges_energie) == ("2.1", "2", True)
+    assert (row.n, row.n_fleet, row.level, row.data) == (20, 20, "row", "real")
+    assert row.method_version == METHOD_VERSION
+    assert row.kwh_lo95 < row.kwh_total < row.kwh_hi95
+    assert row.kgco2e_lo95 / row.kgco2e_total < row.kwh_lo95 / row.kwh_total
+    assert row.gsd2 == pytest.approx(math.exp(2 * math.hypot(row.u_sampling, row.u_model, row.u_factor)))
+    told = only(made.factors)
+    assert (told["licence"], told["factor_id"]) == (factor.licence, factor.factor_id)
+
+
+def test_parts_sum_to_the_total_in_millijoules():
+    """Measured + modelled + imputed + extrapolated; shares of the mix are of the whole and sum to 1."""
+    row = only(billed([period(fleet(), measured=12, imputed=5_000_000)], TERMS).rows)
+    parts = (
+        row.measured_millijoules,
+        row.modelled_millijoules,
+        row.imputed_millijoules,
+        row.extrapolated_millijoules,
+    )
+    assert sum(parts) == row.energy_millijoules
+    assert row.imputed_millijoules == 12 * 5_000_000
+    assert row.extrapolated_millijoules > 0
+    assert set(row.method_mix) == {"load_modelled", "imputed", "extrapolated"}
+    assert math.fsum(row.method_mix.values()) == pytest.approx(1)
+    assert row.estimated is False
+
+
+def test_much_imputed_is_labelled():
+    """Above 20 % imputed the figure says that it is estimated."""
+    seldom = [worked(one, days=10) for one in fleet()]
+    heavy = sum(sum(values) for one in seldom for values in one.by_day_type.values())
+    row = only(billed([period(fleet(), imputed=heavy)], TERMS).rows)
+    assert row.imputed_share > 0.2
+    assert row.estimated is True
+
+
+def test_few_metered_machines_hide_the_parts():
+    """Where one machine stands behind the measured part, the row keeps its total and says nothing of parts."""
+    hosts = fleet(30)
+    standings = census(*hosts)
+    by_host = {one.host_id: one for one in standings}
+    machines = [
+        (worked(one, method=Method.METERED if not number else Method.LOAD_MODELLED), by_host[one.host_id])
+        for number, one in enumerate(hosts)
+    ]
+    made = billed(
+        [figures(FIRST, END, (), standings, machines, assumptions=Assumptions(), k_anonymity=10)], TERMS
+    )
+    for row in (only(made.rows), only(made.totals)):
+        assert row.kwh_total is not None
+        assert (row.kwh_measured, row.measured_millijoules, row.method_mix, row.imputed_share) == (None,) * 4
+
+
+def test_a_fleet_that_nobody_measured():
+    """Ten PCs, none measured, no default: no energy, never 0, and a coverage of 0."""
+    made = billed([period(fleet(10), measured=0)], TERMS)
+    for row in (only(made.rows), only(made.totals)):
+        assert (row.energy_millijoules, row.kwh_total, row.kgco2e_total) == (None, None, None)
+        assert (row.coverage_energy, row.n_fleet, row.n) == (0, 10, 0)
+
+
+def test_the_factor_comes_in_once_on_a_total_over_zones():
+    """A site in Belgium beside Lyon: rows have their own factors, the total has none but their sum."""
+    standings = [
+        replace(one, zone="BE" if one.entity == "E2" else "FR")
+        for one in census(*fleet(20), *(workstation(100 + n, "E2") for n in range(20)))
+    ]
+    machines = [(worked(workstation(one.host_id or 0)), one) for one in standings]
+    made = billed(
+        [figures(FIRST, END, ("entity",), standings, machines, assumptions=Assumptions(), k_anonymity=10)],
+        TERMS,
+    )
+    total = only(made.totals)
+    assert {row.zone for row in made.rows} == {"FR", "BE"}
+    assert (total.zone, total.factor_id) == (None, None)
+    assert total.kgco2e_total == pytest.approx(sum(row.kgco2e_total for row in made.rows))
+    assert total.kgco2e_combustion is None  # Belgium's has no components
+    assert 0 < total.u_factor < max(row.u_factor for row in made.rows)
+    assert [told["zone"] for told in made.factors] == ["BE", "FR"]
+
+
+def test_a_site_without_a_zone_is_an_error():
+    """The world mean is never applied."""
+    standings = [replace(one, zone="") for one in census(*fleet())]
+    machines = [(worked(workstation(one.host_id or 0)), one) for one in standings]
+    made = figures(FIRST, END, (), standings, machines, assumptions=Assumptions(), k_anonymity=10)
+    with pytest.raises(UnknownZone):
+        billed([made], TERMS)
+
+
+def test_virtual_machines_are_in_no_ledger():
+    """A memo row has energy and emissions, and is in neither bilan."""
+    physical = host(1, DeviceClass.SERVER, Population.SERVER, enrolled=FIRST)
+    guest = host(2, DeviceClass.VIRTUAL_MACHINE, Population.SERVER, enrolled=FIRST)
+    (standing,) = census(physical)
+    made = figures(
+        FIRST,
+        END,
+        (),
+        [standing],
+        [(worked(physical), standing)],
+        assumptions=Assumptions(),
+        k_anonymity=10,
+        virtual=[(worked(guest), standing_of(guest, {"hq": site()}))],
+    )
+    row = only(billed([made], TERMS).memo)
+    assert (row.level, row.in_beges_energie, row.in_bilan_numerique, row.n_fleet) == (
+        "memo",
+        False,
+        False,
+        None,
+    )
+    assert row.kgco2e_total is not None
+
+
+def test_a_contract_gives_the_market_line():
+    """A contract of half the energy at 0: half of the location's emissions remain on the row, and on the total."""
+    made = period(fleet())
+    assert made.total is not None
+    kwh = Fraction(made.total.estimate.energy_millijoules, MILLIJOULES_PER_KWH)
+    half = Contract(
+        1,
+        "green",
+        "S",
+        FIRST,
+        END,
+        Decimal(kwh.numerator) / Decimal(2 * kwh.denominator),
+        Decimal(0),
+        Decimal(10),
+        True,
+        "GO",
+        "bill",
+    )
+    stated = billed([made], replace(TERMS, contracts=(half,)))
+    for row in (only(stated.rows), only(stated.totals)):
+        assert row.kgco2e_market == pytest.approx(row.kgco2e_total / 2)
+    elsewhere = replace(half, entity="Z")
+    without = billed([made], replace(TERMS, contracts=(elsewhere,)))
+    assert only(without.rows).kgco2e_market is None
+    assert only(without.totals).kgco2e_market is None
+    assert not billed([period([])], replace(TERMS, contracts=(half,))).rows
+
+
+def test_a_change_is_told_by_its_causes():
+    """Twice the watts of the year before: all of the change is watts; the factor's own fall stands apart."""
+    before, after = period(fleet(), watts=25, year=2024), period(fleet())
+    stated = billed([after], replace(TERMS, before={0: before}))
+    for row in (only(stated.rows), only(stated.totals)):
+        assert row.watts_effect_kwh == pytest.approx(row.kwh_total / 2)
+        assert (row.fleet_effect_kwh, row.mix_effect_kwh, row.hours_effect_kwh) == (0, 0, 0)
+        assert row.factor_effect_kgco2e == pytest.approx(row.kwh_total * (0.0461 - 0.0519))
+    nobody = billed([after], replace(TERMS, before={0: period([], year=2024)}))
+    assert only(nobody.totals).watts_effect_kwh is None
+    assert only(nobody.rows).factor_effect_kgco2e is None
+
+
+def test_a_population_too_small_is_named():
+    """What is withheld is said, with its period."""
+    made = billed([period(fleet(5))], TERMS)
+    assert not made.rows
+    assert [one["population"] for one in made.withheld] == ["workstation"]

@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The fleet: what was in service, where, and for how long. METHOD.md §5 and §7."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from tests.unit.collector.memory import host, site
+from tests.unit.collector.year import DAY, END, FIRST, asset, census, weekday, workstation
+from veilleuse.collector.account.census import Census, DayTypes
+from veilleuse.collector.inventoried import Placement, PowerContext
+from veilleuse.collector.model import HostId, HostStatus
+from veilleuse.collector.vectors import DayType
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+
+def days(standing) -> dict[str, float]:
+    """Its machine-days."""
+    return {str(kind): time / DAY for kind, time in standing.milliseconds.items()}
+
+
+def test_without_inventory_the_fleet_is_what_enrolled():
+    """A workstation that enrolled on New Year's Day: 261 weekdays and 104 days of weekends of 2025."""
+    (one,) = census(workstation(1))
+    assert days(one) == {"open": 261, "closed": 104}
+    assert (one.entity, one.zone, one.device_class, one.inventoried) == ("E1", "FR", "sff", False)
+    assert one.power_context is PowerContext.OWN_SITE
+
+
+def test_a_college_hangs_on_its_own_contract():
+    """A classroom PC that no inventory tells about is of context eple."""
+    (one,) = census(host(1, population=Population.CLASSROOM, enrolled=FIRST))
+    assert one.power_context is PowerContext.EPLE
+
+
+def test_what_is_no_device():
+    """Virtual machines, machines that wait for approval, and those of other times are not in the fleet."""
+    gone = host(
+        4, enrolled=date(2024, 1, 1), status=HostStatus.REVOKED, last_contact=stamp(date(2024, 12, 30))
+    )
+    never = host(5, enrolled=FIRST, status=HostStatus.FORGOTTEN)
+    assert not census(
+        host(1, DeviceClass.VIRTUAL_MACHINE, enrolled=FIRST),
+        host(2, enrolled=FIRST, status=HostStatus.PENDING),
+        host(3, enrolled=END),
+        gone,
+        never,
+        assets=(asset(9, device_class="virtual_machine"),),
+    )
+
+
+def stamp(day: date) -> int:
+    """Noon."""
+    return round(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
+
+
+def test_a_machine_that_left():
+    """One revoked counts to the day of its last contact."""
+    left = host(1, enrolled=FIRST, status=HostStatus.REVOKED, last_contact=stamp(date(2025, 1, 3)))
+    (one,) = census(left)
+    assert days(one) == {"open": 3}
+
+
+def test_nothing_has_happened_yet():
+    """From today on no day counts."""
+    (one,) = census(workstation(1), today=date(2025, 1, 3))
+    assert days(one) == {"open": 2}
+    assert not census(workstation(1), today=FIRST)
+
+
+def test_an_asset_is_in_service_between_its_dates():
+    """Bought on 1 March, retired on 1 April: March, and an age of a month at its end."""
+    (one,) = census(
+        assets=(asset(1, in_service_on=date(2025, 3, 1), out_of_service_on=date(2025, 4, 1), vendor="Dell"),)
+    )
+    assert days(one) == {"open": 21, "closed": 10}
+    assert one.age_years == pytest.approx(31 / 365.25)
+    assert (one.model, one.inventoried, one.host_id) == ("Dell", True, None)
+    assert not census(assets=(asset(1, in_service_on=END),))
+
+
+def test_a_matched_asset_is_one_machine():
+    """The asset and its agent's machine are one; where the inventory does not say when it came, the enrolment does."""
+    late = host(7, enrolled=date(2025, 12, 1))
+    (one,) = census(late, assets=(asset(1, host_id=HostId(7), placements=(Placement(FIRST, "E2", ""),)),))
+    assert (one.entity, one.site, one.host_id) == ("E2", "hq", HostId(7))
+    assert sum(days(one).values()) == 31
+
+
+def test_an_asset_of_an_unknown_machine_and_place():
+    """A host that was forgotten leaves its asset; a site nobody declared has no zone."""
+    (one,) = census(
+        assets=(
+            asset(
+                1, host_id=HostId(99), population=None, placements=(Placement(date(2020, 1, 1), "E", "moon"),)
+            ),
+        )
+    )
+    assert (one.zone, one.population) == ("", None)
+    assert sum(days(one).values()) == 365
+
+
+def test_moves():
+    """An asset that moved on 1 July stood in two places; pro forma it was always where it is now."""
+    moved = asset(
+        1,
+        placements=(
+            Placement(date(2020, 1, 1), "E1", "hq"),
+            Placement(date(2025, 7, 1), "E2", "annexe"),
+            Placement(date(2030, 1, 1), "E3", "hq"),
+        ),
+    )
+    before, after = census(assets=(moved,))
+    assert (before.entity, before.from_day, sum(days(before).values())) == ("E1", FIRST, 181)
+    assert (after.entity, after.site, sum(days(after).values())) == ("E2", "annexe", 184)
+    (now,) = census(assets=(moved,), current_tree=True)
+    assert (now.entity, sum(days(now).values())) == ("E3", 365)
+
+
+def test_days_have_their_own_lengths():
+    """The last Sunday of March of Lyon has 23 hours, that of October 25."""
+    sites = {"hq": "Europe/Paris"}
+    march, october = (
+        DayTypes(date(2025, month, day), date(2025, month, day + 1), sites, weekday)
+        for month, day in ((3, 30), (10, 26))
+    )
+    hour = DAY // 24
+    for known in ("hq", "nowhere"):
+        assert march.between(known, None, FIRST, END) == {DayType.CLOSED: 23 * hour}
+        assert october.between(known, None, FIRST, END) == {DayType.CLOSED: 25 * hour}
+    assert not march.between("hq", None, END, FIRST)
+
+
+def test_sites_are_looked_up_once():
+    """However many machines a site has, each of its days is asked for once per population."""
+    asked: list[date] = []
+
+    def kind(_site: str, _population: object, day: date) -> DayType:
+        asked.append(day)
+        return DayType.OPEN
+
+    fleet = [workstation(number) for number in range(1, 50)]
+    standings = list(Census(DayTypes(FIRST, END, {}, kind), (site(),), today=END).standings((), fleet))
+    assert len(standings) == 49
+    assert len(asked) == 365

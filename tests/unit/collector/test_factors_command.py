@@ -1,0 +1,299 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse factors …` as people use it: import, history, withdrawal, contracts, mapping; with and without a running collector."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machines import served, settings_in
+from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.factors.choose import factor_book
+from veilleuse.collector.factors.restating import factor_document
+from veilleuse.collector.settings import CollectorSettings, settings_environment
+
+FILE = Path(__file__).parents[2] / "fixtures" / "base_carbone" / "base_carbone.csv"
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
+    """A data directory, made."""
+    settings = settings_in(tmp_path)
+    initialise(settings, site="Lyon")
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    return settings
+
+
+@pytest.fixture
+def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
+    """`veilleuse("factors", "list")` → (exit code, output, errors)."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = run(words)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def told(veilleuse: Command, *words: str) -> Any:
+    """What it says as JSON."""
+    code, out, err = veilleuse(*words, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def written(tmp_path: Path, *changes: tuple[str, str]) -> str:
+    """The fixture with texts replaced, as a file of its own."""
+    text = FILE.read_bytes().decode("latin-1")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "changed.csv"
+    path.write_bytes(text.encode("latin-1"))
+    return str(path)
+
+
+def test_a_dry_run_then_the_import_then_again(place: CollectorSettings, veilleuse: Command):
+    """The dry run says what would change; the import does it; the same file again changes nothing and logs nothing."""
+    code, out, _ = veilleuse("factors", "import", str(FILE), "--dry-run")
+    assert code == 0
+    assert "new        ADEME-FR-20R-2022-MOY    0.5515 kgCO2e/kWh" in out
+    assert "7 factors in the file; would change: 7" in out
+    assert told(veilleuse, "factors", "history") == []
+    found = told(veilleuse, "factors", "import", str(FILE), "--why", "spring")
+    assert {one["factor_id"]: one["kind"] for one in found["changed"]} == {
+        "ADEME-FR-2021-MOY": "confirmed",
+        "ADEME-FR-2022-MOY": "confirmed",
+        "ADEME-FR-2023-MOY": "confirmed",
+        "ADEME-FR-2024-MOY": "restated",  # the file has its parts and its own uncertainty
+        "ADEME-FR-20R-2022-MOY": "new",
+        "ADEME-GP-2022-MOY": "new",
+        "ADEME-RE-2022-MOY": "new",
+    }
+    assert found["left"]["electricity of other countries"] == 1
+    code, out, _ = veilleuse("factors", "import", str(FILE))
+    assert (code, "changed: 0" in out) == (0, True)
+    logged = told(veilleuse, "factors", "history", "ADEME-FR-2022-MOY")
+    assert [one["version"] for one in logged] == [0, 2]
+    assert logged[1]["file_sha256"] == hashlib.sha256(FILE.read_bytes()).hexdigest()
+    assert (logged[1]["why"], logged[1]["file_name"], logged[1]["supersedes"]) == ("spring", FILE.name, None)
+    assert logged[0]["until_unix_milliseconds"] == logged[1]["from_unix_milliseconds"]
+
+
+def test_a_refused_row_refuses_the_file(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+    """Each with its line and reason, nothing imported, exit 1; left out by its number, the rest is taken."""
+    file = written(tmp_path, (";0,0580;", ";58,0;"))
+    code, out, err = veilleuse("factors", "import", file)
+    assert code == 1
+    assert "element 990023: 58.0 kgCO2e/kWh is no factor of a grid" in out
+    assert "1 row of changed.csv refused: nothing was imported" in err
+    assert told(veilleuse, "factors", "history") == []
+    assert veilleuse("factors", "import", file, "--leave-out", "990023")[0] == 0
+
+
+def test_a_restatement_and_what_was_known_before(
+    place: CollectorSettings, veilleuse: Command, tmp_path: Path
+):
+    """convert and show apply the new value from now on; as known yesterday the old one; both stay in the log."""
+    assert veilleuse("factors", "import", str(FILE))[0] == 0
+    file = written(tmp_path, (";0,052;", ";0,0521;"))
+    (changed,) = told(veilleuse, "factors", "import", file)["changed"]
+    assert (changed["kind"], changed["before_total_kgco2e_per_kwh"], changed["before_version"]) == (
+        "restated",
+        "0.052",
+        2,
+    )
+    ask = ("convert", "10000", "--zone", "FR", "--year", "2022")
+    assert told(veilleuse, *ask)["kgco2e_total"] == 521
+    assert told(veilleuse, *ask, "--on", "2020-01-01")["kgco2e_total"] == 520
+    shown = told(veilleuse, "factors", "show", "ADEME-FR-2022-MOY")
+    assert (shown["factor_kgco2e_per_kwh"], shown["version"], shown["official"]) == (0.0521, 8, True)
+    assert shown["split_residual_kgco2e_per_kwh"] == pytest.approx(0.00006)
+    code, out, _ = veilleuse("factors", "history", "ADEME-FR-2022-MOY")
+    assert code == 0
+    assert [line.split("\t")[1] for line in out.splitlines()] == ["kgCO2e/kWh", "0.052", "0.052", "0.0521"]
+
+
+def test_a_withdrawal_brings_the_one_before_back(
+    place: CollectorSettings, veilleuse: Command, tmp_path: Path
+):
+    """Imported, then shipped; a reason is asked for, nothing is deleted."""
+    assert veilleuse("factors", "import", str(FILE))[0] == 0
+    assert veilleuse("factors", "import", written(tmp_path, (";0,052;", ";0,0521;")))[0] == 0
+    name = "ADEME-FR-2022-MOY"
+    assert veilleuse("factors", "withdraw", name)[0] == 2
+    for rules, version in (("0.052", 9), ("0.052", 0)):
+        found = told(veilleuse, "factors", "withdraw", name, "--why", "wrong file")
+        assert float(found["in_force"]["total_kgco2e_per_kwh"]) == float(rules)
+        assert told(veilleuse, "factors", "show", name)["version"] == version
+    code, _, err = veilleuse("factors", "withdraw", name, "--why", "again")
+    assert (code, "no imported factor" in err) == (1, True)
+    assert len(told(veilleuse, "factors", "history", name)) == 5
+
+
+def test_through_the_running_collector(place: CollectorSettings, veilleuse: Command):
+    """Over admin.sock; a site in Corsica can then be made, and what is derived from then on takes the imported factor."""
+    with served(place) as collector:
+        operations = collector.collector.operations
+        before = operations.office.commit(lambda: operations.known_factors.choose("FR", 2024))
+        assert before.factor.version == 0
+        assert veilleuse("factors", "import", str(FILE))[0] == 0
+        made = operations.perform("site_put", {"site": "Bastia", "zone": "Corse"})
+        assert made["zone"] == "FR-20R"
+        chosen = operations.office.commit(lambda: operations.known_factors.choose("FR", 2024))
+        assert chosen.factor.version == 4
+        assert told(veilleuse, "factors", "list", "--zone", "FR-20R")[0]["version"] == 5
+
+
+def test_without_the_import_there_is_no_site_in_corsica(place: CollectorSettings, veilleuse: Command):
+    """The error says what to import, before records wait for a factor that never comes."""
+    with open_collector(place) as collector, pytest.raises(Exception, match="factors import"):
+        collector.operations.perform("site_put", {"site": "Bastia", "zone": "Corse"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"factors": []}, "from 1 to"),
+        ({"factors": [{}]}, "no factor"),
+        ({"file_sha256": "x"}, "SHA-256"),
+        ({"who": "a\nb"}, "control characters"),
+        ({"factors": 3}, "wrong arguments"),
+    ],
+)
+def test_the_socket_believes_nothing(place: CollectorSettings, arguments: dict[str, Any], why: str):
+    """Wrong arguments are one line, and nothing is stored."""
+    asked: dict[str, Any] = {"factors": [], "file_name": "f", "file_sha256": "ab" * 32, "who": "m"}
+    with open_collector(place) as collector:
+        asked["factors"] = [factor_document(factor_book().named("ADEME-FR-2022-MOY"))]
+        with pytest.raises(Exception, match=why):
+            collector.operations.perform("factors_import", asked | arguments)
+        assert collector.writer.submit(collector.store.factors.versions).result(5) == ()
+
+
+def test_a_file_that_cannot_be_read(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+    """One line, exit 2."""
+    for path in (tmp_path / "nowhere.csv", tmp_path):
+        code, _, err = veilleuse("factors", "import", str(path))
+        assert (code, "cannot read" in err) == (2, True)
+    code, _, err = veilleuse("factors", "import", str(FILE), "--licence", "")
+    assert (code, "licence" in err) == (2, True)
+
+
+ADD = (
+    *(
+        "factors",
+        "contract",
+        "add",
+        "--supplier",
+        "Énergie d'ici",
+        "--kwh",
+        "1 200 000,5",
+        "--factor",
+        "0,0123",
+    ),
+    *(
+        "--from",
+        "2026-01-01",
+        "--to",
+        "2027-01-01",
+        "--source",
+        "contract 2025-17",
+        "--guarantees",
+        "1200 GO",
+    ),
+)
+
+
+def test_contracts(place: CollectorSettings, veilleuse: Command):
+    """Entered with French numbers, listed, refused twice, withdrawn with a reason, entered anew."""
+    assert veilleuse("factors", "contract", "list")[2].startswith("no contract is entered")
+    assert told(veilleuse, *ADD) == {"contract_id": 1}
+    assert "this is contract 1" in veilleuse(*ADD)[2]
+    (one,) = told(veilleuse, "factors", "contract", "list")
+    assert (one["kwh"], one["factor_kgco2e_per_kwh"], one["basis"]) == (1_200_000.5, 0.0123, "market")
+    assert (one["uncertainty_percent"], one["uncertainty_inherited"]) == (10, True)
+    assert veilleuse("factors", "contract", "withdraw", "1", "--why", "typing error")[0] == 0
+    assert veilleuse("factors", "contract", "withdraw", "1", "--why", "again")[0] == 1
+    assert told(veilleuse, *ADD, "--uncertainty", "5") == {"contract_id": 2}
+    first, second = told(veilleuse, "factors", "contract", "list")
+    assert (first["withdrawn"], first["withdrawn_why"], second["withdrawn"]) == (True, "typing error", False)
+    assert "withdrawn" in veilleuse("factors", "contract", "list")[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (("--kwh", "0"), "above 0"),
+        (("--kwh", "-5"), "above 0"),
+        (("--kwh", "many"), "--kwh: 'many' is not a number"),
+        (("--factor", "12"), "from 0 to 3"),
+        (("--factor", "-0,1"), "from 0 to 3"),
+        (("--to", "2026-01-01"), "before it begins"),
+        (("--from", "1 January"), "not a date"),
+        (("--source", " "), "a supplier and a source"),
+        (("--uncertainty", "0"), "uncertainty"),
+    ],
+)
+def test_what_is_no_contract(place: CollectorSettings, veilleuse: Command, change: tuple[str, str], why: str):
+    """One line, exit 2, nothing entered."""
+    code, _, err = veilleuse(*ADD, *change)
+    assert (code, why in err) == (2, True), err
+    assert told(veilleuse, "factors", "contract", "list") == []
+
+
+def test_the_mapping_is_confirmed_once(place: CollectorSettings, veilleuse: Command):
+    """Shown as the default; refused while the colleges' contracts are not said; confirmed, and shown with who."""
+    shown = told(veilleuse, "factors", "mapping", "show")
+    assert (shown["confirmed"], shown["to_be_entered"]) == (False, ["eple"])
+    assert "not confirmed yet" in veilleuse("factors", "mapping", "show")[1]
+    code, _, err = veilleuse("factors", "mapping", "confirm")
+    assert (code, "--eple authority or --eple college" in err) == (2, True)
+    code, _, err = veilleuse("factors", "mapping", "confirm", "--eple", "college")
+    assert (code, "scope 3" in err) == (2, True)
+    confirmed = ("factors", "mapping", "confirm", "--eple", "authority", "--item", "hosted=4.5/3.1")
+    assert veilleuse(*confirmed, "--why", "comité du 3 mars")[0] == 0
+    shown = told(veilleuse, "factors", "mapping", "show")
+    lines = {one["power_context"]: one for one in shown["contexts"]}
+    assert (shown["confirmed"], shown["why"], shown["to_be_entered"]) == (True, "comité du 3 mars", [])
+    assert lines["eple"]["upstream_and_losses"] == {"beges_item": "4.1", "ghg_category": "3.3"}
+    assert (lines["hosted"]["beges_item"], lines["hosted"]["origin"]) == ("4.5", "entered")
+    assert veilleuse(*confirmed)[0] == 0  # the same again is no new confirmation
+    assert told(veilleuse, "factors", "mapping", "show")["why"] == "comité du 3 mars"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--item", "hosted"), "write it like"),
+        (("--item", "moon=4.5/3.1"), "write it like"),
+        (("--item", "hosted=9.9.9/3.1"), "is no item"),
+        (("--item", "own_site=4.5/3.1"), "cannot be entered"),
+        (("--eple", "nobody"), "authority or college"),
+    ],
+)
+def test_what_is_no_mapping(place: CollectorSettings, veilleuse: Command, words: tuple[str, str], why: str):
+    """One line, exit 2."""
+    code, _, err = veilleuse("factors", "mapping", "confirm", *words)
+    assert (code, why in err) == (2, True), err
+
+
+def test_without_a_data_directory(veilleuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Shipped factors and the default mapping are shown; nothing is made."""
+    for name, value in settings_environment(settings_in(tmp_path)).items():
+        monkeypatch.setenv(name, value)
+    assert told(veilleuse, "factors", "show", "ADEME-FR-2022-MOY")["version"] == 0
+    assert told(veilleuse, "factors", "history") == []
+    assert not told(veilleuse, "factors", "mapping", "show")["confirmed"]
+    assert not (tmp_path / "data").exists()
+    code, _, err = veilleuse("factors", "list", "--on", "yesterday")
+    assert (code, "is not a date" in err) == (2, True)

@@ -1,0 +1,143 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Machines that are always on: told apart, their share pooled and drawn, and what a small sample without any may hide."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from tests.fleet_machines import A, B, in_service, kwh, machine
+from veilleuse.collector.account.fleet import Fleet
+from veilleuse.collector.account.fleet_inputs import Machine, Stratum
+from veilleuse.collector.account.fleet_pool import DRAWS, PRIOR_SPREAD, PRIOR_STRATA, Pool, between
+from veilleuse.collector.account.fleet_strata import ALWAYS_ON, ORDINARY, parts
+
+
+def some(stratum: Stratum, n: int, always: int, seed: int = 1) -> list[Machine]:
+    """n machines of about 60 kWh, and as many of about 350 as are always on."""
+    chance = random.Random(seed)
+    return [
+        machine(stratum, (chance.uniform(20, 40), 20, 10))
+        if place >= always
+        else machine(stratum, (140, 110, chance.uniform(90, 110)), on_share=0.99)
+        for place in range(n)
+    ]
+
+
+def pool(machines: list[Machine], mixed: bool = True) -> Pool:
+    """Of one class, each stratum ten times as large as its sample."""
+    strata = sorted({one.stratum for one in machines})
+    there = [in_service(one, 10 * sum(m.stratum == one for m in machines)) for one in strata]
+    made = list(parts(machines, there).values())
+    for part in made:
+        part.fill([1.0] * part.n, mixed=mixed)
+    return Pool("sff", made, mixed=mixed)
+
+
+def test_the_share_is_the_class_s():
+    """A thin stratum without any takes the class's share: 3 of 60 machines, not 0 of 20; its own ordinary machines, the class's others."""
+    machines = some(A, 40, 3) + some(B, 20, 0, seed=2)
+    fleet = Fleet(machines, [in_service(A, 400), in_service(B, 200)])
+    own = sum(sum(one.energy_millijoules) for one in machines[40:]) / 20
+    always = sum(sum(one.energy_millijoules) for one in machines[:3]) / 3
+    typical = 0.95 * own + 0.05 * always
+    assert fleet.of([B]).extrapolated_millijoules == pytest.approx(180 * typical, rel=1e-9)
+
+
+def test_a_thick_stratum_stands_for_itself():
+    """Sixty machines and more: their own mean, always on or not; a skew one reaches further up than down."""
+    machines = some(A, 80, 4)
+    total = Fleet(machines, [in_service(A, 800)]).total()
+    assert kwh(total) == pytest.approx(10 * sum(sum(one.energy_millijoules) for one in machines) / 3.6e9)
+    assert total.high_log > total.low_log
+    assert total.degrees_of_freedom < 79
+
+
+def test_draws_are_the_same_every_time():
+    """Seeded by the class: 2,000 draws of p ~ Beta(n₁ + ½, n₀ + ½), whose mean is (n₁ + ½) ÷ (n + 1)."""
+    one, other = (pool(some(A, 40, 4)) for _ in range(2))
+    assert one.draws is not None
+    assert one.draws == other.draws
+    assert len(one.draws.share) == DRAWS
+    drawn = 0.1 + sum(one.draws.share) / DRAWS
+    assert drawn == pytest.approx(4.5 / 41, abs=0.004)
+    spread = math.sqrt(sum((0.1 + share - drawn) ** 2 for share in one.draws.share) / DRAWS)
+    assert spread == pytest.approx(math.sqrt(4.5 * 36.5 / 41**2 / 42), rel=0.06)
+
+
+def test_a_small_sample_without_any_may_hide_some():
+    """Twenty machines, none always on: the interval reaches up for those that nobody saw, as strong as others while on. Fifty: no more."""
+    small = Fleet(some(A, 20, 0), [in_service(A, 200)]).total()
+    assert small.high_log > small.low_log
+    large = Fleet(some(A, 50, 0), [in_service(A, 500)]).total()
+    assert large.high_log == large.low_log
+    machines = some(A, 20, 0)
+    unknown = [
+        Machine(one.stratum, one.hardware, one.energy_millijoules, one.accounted_milliseconds, one.methods)
+        for one in machines
+    ]
+    blind = Fleet(unknown, [in_service(A, 200)]).total()
+    assert blind.high_log == blind.low_log
+    assert Fleet(some(A, 20, 20), [in_service(A, 200)]).total().high_log == pytest.approx(
+        Fleet(some(A, 20, 20), [in_service(A, 200)]).total().low_log
+    )
+
+
+def test_two_classes_are_drawn_apart():
+    """The draws of two classes add up: a total's interval is narrower than the sum of its rows'."""
+    laptop = Stratum("laptop", "A")
+    machines = some(A, 30, 3) + some(laptop, 30, 3)
+    fleet = Fleet(machines, [in_service(A, 300), in_service(laptop, 300)])
+    total = fleet.total()
+    assert total.u_sampling < fleet.of([A]).u_sampling
+    assert total.u_sampling == pytest.approx(fleet.of([A]).u_sampling / math.sqrt(2), rel=0.05)
+
+
+def test_spread_of_a_class_that_few_tell():
+    """Few machines of a kind: the relative spread of all; one in each stratum: between strata; one alone: the prior."""
+    few = pool(some(A, 30, 2))
+    relative = few.spreads[ORDINARY].variance / few.mean(ORDINARY) ** 2
+    assert few.spreads[ALWAYS_ON].degrees_of_freedom == 28
+    assert few.spreads[ALWAYS_ON].variance / few.mean(ALWAYS_ON) ** 2 == pytest.approx(relative, rel=0.1)
+    many = pool(some(A, 60, 20))
+    assert many.spreads[ALWAYS_ON].degrees_of_freedom == 19
+    strata = [Stratum("sff", name) for name in "ABCD"]
+    each = pool(
+        [one for place, name in enumerate(strata) for one in some(name, 1, 0, seed=place)], mixed=False
+    )
+    assert each.spreads[ORDINARY].degrees_of_freedom == 3
+    assert each.between.variance == 0
+    alone = pool(some(A, 1, 0), mixed=False)
+    assert alone.spreads[ORDINARY].variance == pytest.approx((PRIOR_SPREAD * alone.mean(ORDINARY)) ** 2)
+    assert alone.between.variance == PRIOR_STRATA**2
+    nothing = pool([machine(A, (0, 0, 0)), machine(B, (0, 0, 0))], mixed=False)
+    assert nothing.between.variance == PRIOR_STRATA**2
+    assert nothing.spreads[ORDINARY].variance == 0
+
+
+def test_variance_between_strata():
+    """Paule and Mandel: without errors the plain variance; below them zero; between, the value that explains the rest."""
+    plain = between([1.0, 2.0, 3.0], [0.0, 0.0, 0.0])
+    assert plain.variance == pytest.approx(1.0)
+    assert plain.degrees_of_freedom == pytest.approx(2.0)
+    assert between([1.0, 2.0, 3.0], [4.0, 4.0, 4.0]).variance == 0
+    assert between([2.0, 2.0], [0.0, 0.0]).variance == 0
+    assert between([1.0, 2.0, 3.0], [0.5, 0.5, 0.5]).variance == pytest.approx(0.5)
+    values, errors = (0.0, 2.0, 1.0), (0.0, 0.1, 5.0)
+    weights = [1 / (between(values, errors).variance + error) for error in errors]
+    centre = sum(map(float.__mul__, weights, values)) / sum(weights)
+    explained = sum(weight * (value - centre) ** 2 for weight, value in zip(weights, values, strict=True))
+    assert explained == pytest.approx(2)
+
+
+def test_a_share_that_differs_is_told_less_sure():
+    """Three strata with 0, 5 and 10 of 20 always on: wider than three with 5 each."""
+    strata = [Stratum("sff", name) for name in "ABC"]
+    there = [in_service(one, 200) for one in strata]
+    unlike = [one for place, name in enumerate(strata) for one in some(name, 20, 5 * place, seed=place)]
+    alike = [one for place, name in enumerate(strata) for one in some(name, 20, 5, seed=place)]
+    wide, narrow = (Fleet(machines, there).of([strata[0]]).u_sampling for machines in (unlike, alike))
+    assert wide > 2 * narrow

@@ -1,0 +1,181 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Post-stratification on model × age, and what may be said of a sample: representativeness."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fleet_machines import YEAR, A, B, in_service, kwh, machine
+from veilleuse.collector.account.fleet import Assumptions, Fleet
+from veilleuse.collector.account.fleet_composition import composition, is_balanced
+from veilleuse.collector.account.fleet_estimate import Representativeness
+from veilleuse.collector.account.fleet_inputs import Cell, InService, Machine, Stratum, age_band
+from veilleuse.collector.account.fleet_strata import class_rates, parts
+from veilleuse.collector.figures import EnergySums
+from veilleuse.collector.quantiles import chi_square99
+from veilleuse.wire.ladder import Method
+
+RANDOM = Assumptions(random_roll_out=True)
+OLD, NEW = Cell("tower", "2"), Cell("mini", "0")
+
+
+def old(stratum: Stratum = A) -> Machine:
+    """120 kWh a year."""
+    return machine(stratum, (60, 40, 20), hardware="tower", age_years=6)
+
+
+def new(stratum: Stratum = A) -> Machine:
+    """30 kWh a year."""
+    return machine(stratum, (15, 10, 5), hardware="mini", age_years=1)
+
+
+def test_age_bands():
+    """Edges at 3, 5 and 8 years; unknown; a refurbished machine has a band of its own."""
+    assert [age_band(age, None) for age in (0, 2.9, 3, 5, 8, 20)] == ["0", "0", "1", "2", "3", "3"]
+    assert age_band(None, False) == "unknown"
+    assert age_band(2, True) == "refurbished"
+
+
+def test_the_old_ones_came_first():
+    """40 old machines of 50 and 10 new ones of 150 were observed: the figure is the inventory's mix, and representativeness is not demonstrated."""
+    machines = [old() for _ in range(40)] + [new() for _ in range(10)]
+    there = [in_service(A, 200, {OLD: 50, NEW: 150})]
+    total = Fleet(machines, there).total()
+    assert kwh(total) == pytest.approx(50 * 120 + 150 * 30)
+    assert total.representativeness is Representativeness.NOT_DEMONSTRATED
+    assert kwh(Fleet(machines, [in_service(A, 200)]).total()) == pytest.approx(
+        200 * (40 * 120 + 10 * 30) / 50
+    )
+
+
+def test_a_random_roll_out_is_held_against_the_inventory():
+    """Said to be random: demonstrated where model × age agree, else not, and post-stratified all the same."""
+    machines = [old() for _ in range(13)] + [new() for _ in range(37)]
+    assert (
+        Fleet(machines, [in_service(A, 200, {OLD: 50, NEW: 150})], RANDOM).total().representativeness
+        is Representativeness.DEMONSTRATED
+    )
+    skewed = Fleet(machines, [in_service(A, 200, {OLD: 150, NEW: 50})], RANDOM).total()
+    assert skewed.representativeness is Representativeness.NOT_DEMONSTRATED
+    assert kwh(skewed) == pytest.approx(150 * 120 + 50 * 30)
+    unknown = Fleet(machines, [in_service(A, 200)], RANDOM).total()
+    assert unknown.representativeness is Representativeness.DEMONSTRATED
+    assert kwh(unknown) == pytest.approx(200 * (13 * 120 + 37 * 30) / 50)
+
+
+def test_a_thin_stratum_takes_its_own_mix():
+    """Without a sample: the class's cells, in the stratum's composition; where that is not known, the class's mean."""
+    machines = [old() for _ in range(20)] + [new() for _ in range(20)]
+    new_ones, unknown = Stratum("sff", "C"), Stratum("sff", "D")
+    there = [
+        in_service(A, 80, {OLD: 40, NEW: 40}),
+        in_service(B, 10, {OLD: 10}),
+        in_service(new_ones, 10, {NEW: 10}),
+        in_service(unknown, 10),
+    ]
+    fleet = Fleet(machines, there)
+    assert [kwh(fleet.of([stratum])) for stratum in (B, new_ones, unknown)] == pytest.approx([1200, 300, 750])
+
+
+def test_an_entity_s_own_level_is_kept():
+    """Both models draw a half more here: post-stratification sets the mix, not the level."""
+    chance = [machine(B, (22.5, 15, 7.5), hardware="mini", age_years=1) for _ in range(8)]
+    chance += [machine(B, (90, 60, 30), hardware="tower", age_years=6) for _ in range(12)]
+    machines = [old() for _ in range(200)] + [new() for _ in range(200)] + chance
+    there = [in_service(A, 800, {OLD: 400, NEW: 400}), in_service(B, 100, {OLD: 20, NEW: 80})]
+    assert kwh(Fleet(machines, there).of([B])) == pytest.approx(1.5 * (20 * 120 + 80 * 30), rel=0.03)
+
+
+def test_few_are_merged():
+    """Cells of fewer than ten: into their model, then their age, then the rest; what was never seen is of the rest."""
+    machines = [old() for _ in range(12)]
+    machines += [
+        machine(A, (30, 20, 10), hardware="mini", age_years=age) for age in (1, 1, 4, 4, 6, 6, 9, 9, 4, 4)
+    ]
+    machines += [machine(A, (30, 20, 10), hardware=f"odd {n}", age_years=4) for n in range(10)]
+    machines += [machine(A, (30, 20, 10), hardware="odd", age_years=1) for _ in range(3)]
+    strata = list(
+        parts(machines, [in_service(A, 100, {Cell("new", "3"): 5, Cell("tower", "0"): 5})]).values()
+    )
+    made = composition(strata, class_rates(strata))
+    assert made.merged(Cell("tower", "2")) == Cell("tower", "2")
+    assert made.merged(Cell("tower", "0")) == Cell("*", "*")
+    assert made.merged(Cell("mini", "3")) == Cell("mini", "*")
+    assert made.merged(Cell("odd 3", "1")) == Cell("*", "1")
+    assert made.merged(Cell("odd", "0")) == Cell("*", "*")
+    assert made.merged(Cell("who", "knows")) == Cell("*", "*")
+    assert made.scale(Cell("who", "knows")) == made.scale(Cell("odd", "0"))
+
+
+def test_a_model_that_draws_nothing():
+    """No scale can be told of it: 1, and the figure is a number."""
+    machines = [machine(A, (0, 0, 0), hardware="tower", age_years=6) for _ in range(12)]
+    machines += [new() for _ in range(12)]
+    total = Fleet(machines, [in_service(A, 100, {OLD: 50, NEW: 50})]).total()
+    assert 0 < kwh(total) < 100 * 30
+
+
+def test_balance_by_chi_square():
+    """Rare cells are lumped; a stratum whose composition is not known says nothing; the bound is the 1 % one."""
+    assert chi_square99(1) == pytest.approx(6.635, rel=0.02)
+    assert chi_square99(10) == pytest.approx(23.209, rel=0.002)
+
+    def balanced(counts: tuple[int, int, int], fleet: tuple[int, int, int]) -> bool:
+        cells = [OLD, NEW, Cell("odd", "0")]
+        machines = [
+            machine(A, (1, 1, 1), hardware=cell.hardware, age_years=6 if cell == OLD else 1)
+            for cell, n in zip(cells, counts, strict=True)
+            for _ in range(n)
+        ]
+        machines += [old(B)] * 30
+        strata = list(
+            parts(
+                machines, [in_service(A, 100, dict(zip(cells, fleet, strict=True))), in_service(B, 60)]
+            ).values()
+        )
+        return is_balanced(strata, composition(strata, class_rates(strata)))
+
+    assert balanced((20, 20, 10), (40, 40, 20))
+    assert balanced((26, 14, 10), (40, 40, 20))
+    assert not balanced((35, 10, 5), (40, 40, 20))
+    assert not balanced((10, 20, 20), (47, 47, 6))
+
+
+def test_random_says_nothing_of_an_entity_without_a_sample():
+    """A row of a stratum where no agent is: not demonstrated, and so the total that holds it."""
+    fleet = Fleet([new() for _ in range(30)], [in_service(A, 300), in_service(B, 10)], RANDOM)
+    assert fleet.of([A]).representativeness is Representativeness.DEMONSTRATED
+    assert fleet.of([B]).representativeness is Representativeness.NOT_DEMONSTRATED
+    assert fleet.total().representativeness is Representativeness.NOT_DEMONSTRATED
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"energy_millijoules": (1, 2)}, "one value for each"),
+        ({"accounted_milliseconds": (1,)}, "one value for each"),
+        ({"energy_millijoules": (5, 0, 0)}, "5 mJ by day type"),
+        ({"accounted_milliseconds": (-1, 0, 0)}, "negative"),
+    ],
+)
+def test_a_machine_that_cannot_be(changed, said):
+    """Energy by day type is energy by method and imputed; three day types; nothing negative."""
+    good = {
+        "energy_millijoules": (3, 0, 0),
+        "accounted_milliseconds": (1, 1, 1),
+        "methods": {Method.METERED: EnergySums(3, 3, 0)},
+    }
+    assert Machine(A, "", **good).counts
+    with pytest.raises(ValueError, match=said):
+        Machine(A, "", **(good | changed))
+
+
+def test_a_fleet_that_cannot_be():
+    """Three day types, nothing negative, no stratum twice."""
+    with pytest.raises(ValueError, match="one value for each"):
+        InService(A, 1, (1, 2))
+    with pytest.raises(ValueError, match="negative"):
+        InService(A, -1, YEAR)
+    with pytest.raises(ValueError, match="there twice"):
+        Fleet([], [in_service(A, 1), in_service(A, 2)])

@@ -1,0 +1,417 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse inventory …`: files come in, names stay apart, machines are matched, the doubtful is decided, nothing comes in by half."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.glpi import APP_TOKEN, USER_TOKEN, computer, fake_glpi
+from tests.machines import served, settings_in
+from tests.pushes import NOW, enrol
+from veilleuse.collector.app.upkeep import upkeep
+from veilleuse.collector.assembly import initialise, open_collector, read_fleet_key
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.errors import OvertakenImport
+from veilleuse.collector.inventoried import Asset, Entity, InventoryChange, PowerContext
+from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.store.sqlite import SqliteInventoryReader
+from veilleuse.wire.pseudonym import pseudonym
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Population
+
+Command = Callable[..., tuple[int, str, str]]
+LIST = """\
+"Nom";"Entité";"Statut";"Fabricant";"Numéro de série";"Type";"Modèle";"Lieu";"Numéro d'inventaire";"ID";"Usager"
+"SRV-CANARI";"Métropole > DSI";"En service";"Dell Inc.";"SERIALCANARI1";"Serveur";"PowerEdge R650";"Lyon > Salle A";"INVCANARI1";"1";"dupont"
+"PC-CANARI";"Métropole > Collèges";"En service";"Dell Inc.";"SERIALCANARI2";"Mini Tower";"OptiPlex 7090";"Lyon > Salle B";"INVCANARI2";"2";"martin"
+"""
+CANARIES = ("CANARI", "dupont", "martin", "Salle")
+
+
+class Place:
+    """A data directory with one machine of each population, and what commands leave in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings: CollectorSettings = settings_in(folder)
+        initialise(self.settings, site="Lyon")
+        with open_collector(self.settings) as collector:
+            registry = collector.store.registry
+            made = collector.writer.submit(
+                lambda: [enrol(registry, one, "Lyon") for one in Population]
+            ).result(5)
+            hosts = {host.host_id: host for host in registry.hosts()}
+            self.hosts = {hosts[host_id].population: hosts[host_id] for host_id in made}
+
+    def gives_serial(self, population: Population, serial: str) -> None:
+        """As at enrolment, and that it is a server."""
+        key = bytes.fromhex(read_fleet_key(self.settings.data_dir))
+        host = self.hosts[population]
+        facts = pb.Facts(device_class=pb.DEVICE_CLASS_SERVER).SerializeToString()
+
+        def job() -> None:
+            registry.put_pseudonyms(host.agent_id, pseudonym(key, serial), b"")
+            registry.record_hello(host.host_id, facts_wire=facts, health_wire=None, now_unix_milliseconds=NOW)
+
+        with open_collector(self.settings) as collector:
+            registry = collector.store.registry
+            collector.writer.submit(job).result(5)
+
+    def file(self, text: str, name: str = "parc.csv") -> str:
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    def assets(self) -> tuple[Asset, ...]:
+        with closing(SqliteInventoryReader(self.settings.data_dir)) as reader:
+            return reader.assets()
+
+    def agent(self, population: Population) -> str:
+        return self.hosts[population].agent_id.hex()
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Its settings are the environment's."""
+    made = Place(tmp_path)
+    for name, value in settings_environment(made.settings).items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+@pytest.fixture
+def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
+    """`veilleuse("show")` → (exit code, output, errors)."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = run(["inventory", *words])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def asked(veilleuse: Command, *words: str, code: int = 0) -> Any:
+    """What a command says with --json."""
+    got, out, err = veilleuse(*words, "--json")
+    assert got == code, out + err
+    return json.loads(out)
+
+
+def test_dry_run_import_and_again(place: Place, veilleuse: Command):
+    """The dry run says all and writes nothing; the import does it; the second one changes nothing; both tell unread columns."""
+    file = place.file(LIST)
+    dry = asked(veilleuse, "import", file, "--dry-run")
+    assert (dry["added"], dry["written"], place.assets()) == (2, False, ())
+    made = asked(veilleuse, "import", file)
+    assert (made["added"], made["refused"], made["unknown"]) == (2, 0, {"column": {"Usager": 1}})
+    server, desk = place.assets()
+    assert (server.device_class, server.population, server.model) == (
+        "server",
+        Population.SERVER,
+        "PowerEdge R650",
+    )
+    assert (desk.population, desk.power_context) == (Population.WORKSTATION, PowerContext.OWN_SITE)
+    assert (desk.placements[0].entity, desk.placements[0].site) == ("Métropole > Collèges", "Lyon")
+    again = asked(veilleuse, "import", file)
+    assert (again["added"], again["changed"], again["unchanged"], again["written"]) == (0, 0, 2, False)
+
+
+def test_through_the_running_collector(place: Place, veilleuse: Command, monkeypatch: pytest.MonkeyPatch):
+    """The same over admin.sock, in pieces where a line of the socket would be too long."""
+    monkeypatch.setattr("veilleuse.collector.cli.inventory.PIECE_BYTES", 4_096)
+    rows = "".join(
+        f'"PC{n}";"A";"";"";"SN{n:05}{"X" * 90}";"Tower";"M{n}";"";"";"{n}";""\n' for n in range(3, 1_000)
+    )
+    with served(place.settings):
+        made = asked(veilleuse, "import", place.file(LIST + rows))
+        assert made["added"] == 999
+        assert asked(veilleuse, "review", "list")["assets"] == 999
+    assert len(place.assets()) == 999
+
+
+def test_names_stay_in_identity_db(place: Place, veilleuse: Command):
+    """P8: data.db has no name, serial, inventory number, room or user; identity.db has no serial and no user either."""
+    asked(veilleuse, "import", place.file(LIST))
+    data = b"".join(path.read_bytes() for path in place.settings.data_dir.glob("data.db*"))
+    identity = b"".join(path.read_bytes() for path in place.settings.data_dir.glob("identity.db*"))
+    assert [word for word in CANARIES if word.encode() in data] == []
+    assert b"INVCANARI1" in identity
+    for word in (b"SERIALCANARI", b"dupont", b"martin"):
+        assert word not in identity
+
+
+def test_refused_rows_are_told_and_the_rest_comes_in(place: Place, veilleuse: Command):
+    """File, line, column, what, what to do; exit code 3: done with warnings."""
+    bad = (
+        LIST
+        + '"X";"A";"";"";"S3";"Tower";"M";"";"";"3";""\n"Y\u202e";"A";"";"";"S4";"Tower";"M";"";"";"4";""\n"Z";"A"\n'
+    )
+    code, out, _ = veilleuse("import", place.file(bad))
+    assert code == 3
+    assert "parc.csv, line 5, Nom: a hidden character (U+202E: right-to-left override): take it out" in out
+    assert "parc.csv, line 6: 2 cells, and the heading has 11" in out
+    assert "5 rows: 3 added, 0 changed, 0 unchanged, 0 absent, 2 refused" in out
+    assert len(place.assets()) == 3
+
+
+def test_absent_ones(place: Place, veilleuse: Command):
+    """Listed with their names; retired where asked for; back again with the next list that names them."""
+    asked(veilleuse, "import", place.file(LIST))
+    shorter = place.file("\n".join(LIST.splitlines()[:2]) + "\n", "short.csv")
+    code, out, _ = veilleuse("import", shorter)
+    assert (code, "#2 PC-CANARI INVCANARI2" in out, "1 absent" in out) == (0, True, True)
+    assert [one.out_of_service_on for one in place.assets()] == [None, None]
+    assert place.assets()[1].absent_since is not None
+    assert asked(veilleuse, "import", shorter, "--retire-absent")["retired"] == 1
+    assert place.assets()[1].out_of_service_on is not None
+    asked(veilleuse, "import", place.file(LIST))
+    assert [(one.out_of_service_on, one.absent_since) for one in place.assets()] == [(None, None)] * 2
+
+
+def test_machines_are_matched_by_their_serial(
+    place: Place, veilleuse: Command, capsys: pytest.CaptureFixture[str]
+):
+    """PROMISES.md §2.6: the agent's pseudonym and the importer's are the same; forgotten machines are matched no more."""
+    place.gives_serial(Population.SERVER, "SERIALCANARI1")
+    made = asked(veilleuse, "import", place.file(LIST))
+    assert made["matching"] == {"matched": 1, "links_changed": 1, "doubts": 0, "assets": 2}
+    assert place.assets()[0].host_id == place.hosts[Population.SERVER].host_id
+    assert run(["hosts", "forget", place.agent(Population.SERVER), "--why", "test", "--yes"]) == 0
+    capsys.readouterr()
+    assert place.assets()[0].host_id is None
+    assert asked(veilleuse, "review", "list")["matched"] == 0
+
+
+def test_the_doubtful_is_reviewed(place: Place, veilleuse: Command):
+    """One machine, two assets: listed with exit code 3, decided, and it stays decided; a machine without pseudonyms by hand."""
+    place.gives_serial(Population.SERVER, "SERIALCANARI1")
+    asked(veilleuse, "import", place.file(LIST.replace("SERIALCANARI2", "SERIALCANARI1")))
+    listed = asked(veilleuse, "review", "list", code=3)
+    assert [(one["kind"], one["asset"]["name"]) for one in listed["review"]] == [
+        ("several_assets", "SRV-CANARI"),
+        ("several_assets", "PC-CANARI"),
+    ]
+    server, desk = place.agent(Population.SERVER), place.agent(Population.WORKSTATION)
+    assert veilleuse("review", "match", "INVCANARI1", server)[0] == 0
+    assert veilleuse("review", "match", "PC-CANARI", desk)[0] == 0
+    assert [one.host_id for one in place.assets()] == [
+        place.hosts[Population.SERVER].host_id,
+        place.hosts[Population.WORKSTATION].host_id,
+    ]
+    assert veilleuse("review", "ignore", "#2")[0] == 0
+    assert asked(veilleuse, "review", "list")["doubts"] == 0
+    assert (
+        asked(veilleuse, "import", place.file(LIST.replace("SERIALCANARI2", "SERIALCANARI1")))["matching"][
+            "matched"
+        ]
+        == 2
+    )
+
+
+def test_a_duplicate_counts_no_more(place: Place, veilleuse: Command):
+    """Not even after the next import."""
+    asked(veilleuse, "import", place.file(LIST))
+    assert veilleuse("review", "duplicate", "2")[0] == 0
+    assert [one.asset_id for one in place.assets()] == [1]
+    asked(veilleuse, "import", place.file(LIST))
+    assert [one.asset_id for one in place.assets()] == [1]
+
+
+def test_doubts_of_one_kind_are_accepted_together(place: Place, veilleuse: Command):
+    """Where the inventory names models its own way; what is worse needs a look at each."""
+    place.gives_serial(Population.SERVER, "SERIALCANARI1")
+    text = LIST.replace('"Serveur"', '"Portable"')
+    asked(veilleuse, "import", place.file(text))
+    assert asked(veilleuse, "review", "list", code=3)["review"][0]["kind"] == "class_disagrees"
+    assert veilleuse("review", "match", "--all", "several_hosts")[0] == 2
+    assert veilleuse("review", "match", "--all", "nonsense")[0] == 2
+    assert asked(veilleuse, "review", "match", "--all", "class_disagrees")["decided"] == 1
+    assert place.assets()[0].host_id is not None
+
+
+def test_show_and_the_journal(place: Place, veilleuse: Command):
+    """Counts need no name; one asset shows all, and who looked stands in the access journal."""
+    asked(veilleuse, "import", place.file(LIST))
+    groups = asked(veilleuse, "show")["groups"]
+    assert [(one["entity"], one["device_class"], one["assets"]) for one in groups] == [
+        ("Métropole > Collèges", "tower", 1),
+        ("Métropole > DSI", "server", 1),
+    ]
+    one = asked(veilleuse, "show", "Computer:2", "--why", "a question of the school")
+    assert (one["name"], one["has_serial"], one["row"]["Modèle"]) == ("PC-CANARI", True, "OptiPlex 7090")
+    assert "SERIALCANARI2" not in json.dumps(one)
+    with closing(sqlite3.connect(place.settings.data_dir / "identity.db")) as database:
+        journal = database.execute("SELECT what, why FROM journal ORDER BY journal_id").fetchall()
+    assert journal[-1] == ("asset 2", "a question of the school")
+    assert journal[0] == ("import of the inventory: 2 assets", "veilleuse inventory import parc.csv")
+    assert veilleuse("show", "nobody")[0] == 1
+
+
+def test_export_and_back(place: Place, veilleuse: Command):
+    """No name without a reason; no cell is a formula; what is exported with names comes in again and changes nothing."""
+    asked(veilleuse, "import", place.file(LIST.replace("PC-CANARI", '=HYPERLINK(""x"")')))
+    code, out, _ = veilleuse("export")
+    assert code == 0
+    assert "CANARI" not in out
+    assert veilleuse("export", "--names")[0] == 1
+    target = place.folder / "out.csv"
+    assert veilleuse("export", "--names", "--why", "audit", "-o", str(target))[0] == 0
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert veilleuse("export", "-o", str(target))[0] == 1
+    rows = list(csv.DictReader(io.StringIO(target.read_text(encoding="utf-8"))))
+    assert rows[1]["name"] == '\'=HYPERLINK("x")'
+    assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
+    again = asked(veilleuse, "import", str(target), "--source", "glpi")
+    assert (again["added"], again["absent"]) == (0, 0)
+    assert place.assets()[1].placements[0].site == "Lyon"
+
+
+def test_entities_tell_what_rows_do_not(place: Place, veilleuse: Command):
+    """Site, context and population of the tree, down to the nearest one that says anything; a server stays a server."""
+    text = LIST.replace("Lyon > Salle A", "").replace("Lyon > Salle B", "")
+    asked(veilleuse, "import", place.file(text))
+    tree = "entity;site;power_context;population\nMétropole;Lyon;leased_site;\nMétropole > Collèges;;eple;classroom\n"
+    made = asked(veilleuse, "import", place.file(tree, "tree.csv"))
+    assert made["other_rows"]["entities"] == {"new": 2, "gone": 0}
+    server, desk = place.assets()
+    assert (server.power_context, server.population, server.placements[0].site) == (
+        "leased_site",
+        "server",
+        "Lyon",
+    )
+    assert (desk.power_context, desk.population, desk.placements[0].site) == ("eple", "classroom", "Lyon")
+
+
+def test_the_other_kinds(place: Place, veilleuse: Command):
+    """Purchases, retirements, headcounts: exact amounts, and read back by year and day."""
+    asked(veilleuse, "import", place.file(LIST))
+    asked(
+        veilleuse,
+        "import",
+        place.file("year;category;amount_excluding_vat_eur;reused;units\n2025;PC;1 234,50;oui;3\n", "p.csv"),
+    )
+    asked(
+        veilleuse,
+        "import",
+        place.file("day;destination;asset;reuse_committed\n2025-06-30;reuse;INVCANARI2;yes\n", "r.csv"),
+        "--source",
+        "glpi",
+    )
+    asked(
+        veilleuse,
+        "import",
+        place.file("entity;users;from_day;telework_days_per_week\nMétropole;9000;2025-01-01;1,5\n", "h.csv"),
+    )
+    with closing(SqliteInventoryReader(place.settings.data_dir)) as reader:
+        assert [str(one.amount_excluding_vat_eur) for one in reader.purchases(2025)] == ["1234.50"]
+        assert reader.purchases(2024) == ()
+        (gone,) = reader.retirements(date(2025, 6, 30), date(2025, 7, 1))
+        assert (gone.asset_id, gone.device_class, gone.reuse_committed) == (2, "tower", True)
+        assert reader.retirements(date(2025, 7, 1), date(2026, 1, 1)) == ()
+        assert [(one.users, str(one.telework_days_per_week)) for one in reader.headcounts()] == [
+            (9000, "1.5")
+        ]
+        assert reader.inventory_imported_on() is not None
+        assert reader.entities()[0].name == "Métropole"
+    assert place.assets()[1].out_of_service_on == date(2025, 6, 30)
+
+
+def test_pull_is_the_import_of_its_lists(place: Place, veilleuse: Command):
+    """From a fake GLPI, with credentials of mode 0600; an export of the same things then changes no one into another."""
+    with fake_glpi() as fake:
+        fake.items["Computer"] = [computer(1, name="SRV-CANARI"), computer(2)]
+        fake.items["Monitor"] = []
+        secret = place.folder / "glpi.toml"
+        secret.write_text(f'url = "{fake.url}"\nuser_token = "{USER_TOKEN}"\napp_token = "{APP_TOKEN}"\n')
+        secret.chmod(0o600)
+        made = asked(veilleuse, "pull", "--credentials", str(secret))
+        assert made["added"] == 2
+        secret.chmod(0o644)
+        code, _, err = veilleuse("pull", "--credentials", str(secret))
+        assert (code, "chmod 600" in err, USER_TOKEN in err) == (2, True, False)
+    assert asked(veilleuse, "import", place.file(LIST))["added"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what"),
+    [
+        (("import", "/nowhere/parc.csv"), 2, "cannot read"),
+        (("import", "/"), 2, "cannot read"),
+        (("import", "{file}", "--format", "xlsx"), 2, "use glpi_csv"),
+        (("import", "{file}", "--item", "car"), 2, "use computer"),
+        (("import", "{file}", "--mapping", "{file}"), 2, "no TOML"),
+        (("import", "{file}", "--source", ""), 2, "--source"),
+        (("import", "{file}", "--entity", "a > > b"), 2, "--entity"),
+        (("pull", "--credentials", "{file}", "--items", "car"), 2, "use computer"),
+        (("template", "cars"), 2, "use assets"),
+        (("review", "match"), 2, "name an asset and a host"),
+        (("review", "match", "nobody", "ff"), 1, "no"),
+        (("review", "ignore", "nobody"), 1, "no asset 'nobody'"),
+    ],
+)
+def test_wrong_use(place: Place, veilleuse: Command, words: tuple[str, ...], code: int, what: str):
+    """One line, and the exit code of the house."""
+    file = place.file("x = \n", "x.csv")
+    got, _, err = veilleuse(*(word.replace("{file}", file) for word in words))
+    assert got == code
+    assert what in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_an_older_backup_of_one_file(place: Place, veilleuse: Command):
+    """data.db of two imports ago beside a newer identity.db: nothing is invented, and the import brings it up to date."""
+    data = place.settings.data_dir / "data.db"
+    asked(veilleuse, "import", place.file(LIST))
+    old = data.read_bytes()
+    for kind in ("Portable", "Tower"):
+        asked(
+            veilleuse,
+            "import",
+            place.file(
+                LIST.replace("Mini Tower", kind)
+                + f'"N";"A";"";"";"S{kind}";"{kind}";"";"";"";"{len(kind)}";""\n'
+            ),
+        )
+    data.write_bytes(old)
+    assert [one.device_class for one in place.assets()] == ["server", "tower"]
+    made = asked(veilleuse, "import", place.file(LIST))
+    assert (made["added"], made["refused"]) == (0, 0)
+    assert len(place.assets()) == 2
+
+
+def test_an_import_that_was_overtaken_writes_nothing(place: Place):
+    """A plan made of what is no longer kept is refused; what came first stays."""
+    with open_collector(place.settings) as collector:
+        store, operations = collector.store.inventory, collector.operations
+        kept = operations.alone(store.snapshot)
+        first, second = (
+            InventoryChange(kept.generation + 1, date(2026, 1, 1), entities=(Entity(name, None),))
+            for name in "AB"
+        )
+        operations.alone(lambda: store.apply(first))
+        with pytest.raises(OvertakenImport):
+            operations.alone(lambda: store.apply(second))
+        assert [one.name for one in operations.alone(store.snapshot).entities] == ["A"]
+
+
+def test_machines_that_enrol_later_are_matched_by_the_next_day(place: Place, veilleuse: Command):
+    """`serve` matches at its start and once a day."""
+    asked(veilleuse, "import", place.file(LIST))
+    place.gives_serial(Population.SERVER, "SERIALCANARI1")
+    with open_collector(place.settings) as collector, upkeep(collector, look_seconds=0.05):
+        end = time.monotonic() + 10
+        while place.assets()[0].host_id is None and time.monotonic() < end:
+            time.sleep(0.02)
+    assert place.assets()[0].host_id == place.hosts[Population.SERVER].host_id

@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Files of strangers: nothing executes, opens, fetches or grows, and every error is one clear line."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.inventories import read
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.inventory.cells import CellRefused, date_of, decimal_of, entity_of, name_of
+
+LAUGHS = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha">' + "".join(
+    f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(9)
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (
+            f"{LAUGHS}]><REQUEST><CONTENT><BIOS><SSN>&j;</SSN></BIOS></CONTENT></REQUEST>",
+            "document type or entities",
+        ),
+        ('<!DOCTYPE x SYSTEM "file:///etc/passwd"><REQUEST/>', "document type or entities"),
+        (
+            '<!DOCTYPE x [<!ENTITY % e SYSTEM "http://127.0.0.1:1/">%e;]><REQUEST/>',
+            "document type or entities",
+        ),
+        ("<REQUEST><CONTENT><BIOS>", "no XML"),
+        ("<html><body>login</body></html>", "no inventory of a machine"),
+        ("<a>" * 50, "too many elements"),
+        ("<REQUEST><CONTENT>" + "<X/>" * 500_001, "too many elements"),
+        ('<?xml version="1.0" encoding="klingon"?><REQUEST/>', "no XML"),
+        (gzip.compress(b"<REQUEST>" + b" " * (40 * 1024 * 1024)), "unpacks to more than"),
+        (gzip.compress(b"<REQUEST/>" * 100)[:-12], "is cut"),
+        (b"\x1f\x8b\x08\x00" + b"\xff" * 50, "is damaged"),
+    ],
+    ids=[
+        "laughs",
+        "external",
+        "parameter",
+        "cut",
+        "html",
+        "deep",
+        "many",
+        "encoding",
+        "bomb",
+        "cut gzip",
+        "damaged",
+    ],
+)
+def test_hostile_xml(data, why):
+    """Refused in one line, at once, with nothing opened, fetched or grown."""
+    with pytest.raises(UsageError, match=why):
+        read(data, form="fusioninventory")
+
+
+HOSTILE = {
+    "formula": ('=cmd|" /C calc"!A0', None),
+    "markup": ("<script>alert(1)</script>", None),
+    "path": ("../../etc/passwd", None),
+    "SQL": ("x'; DROP TABLE hosts; --", None),
+    "NUL": ("PC\0", "U+0000"),
+    "escape": ("PC\x1b[2J", "U+001B"),
+    "right-to-left": ("PC\u202egnp.exe", "U+202E"),
+    "zero width": ("PC\u200b1", "U+200B"),
+    "line break": ("PC\n1", "U+000A"),
+    "megabyte": ("A" * 1_000_000, "1000000 characters"),
+    "long": ("A" * 129, "129 characters"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(HOSTILE))
+def test_hostile_names(name):
+    """What is text stays text, to be guarded where it is written; hidden characters and endless cells are refused, in clear."""
+    cell, refusal = HOSTILE[name]
+    quoted = cell.replace('"', '""')
+    reading = read(f'ID;Nom;Entité;Numéro de série\n7;"{quoted}";A;SN1\n8;"PC8";A;SN2\n', form="glpi_csv")
+    assert any(row.values["name"] == "PC8" for row in reading.assets)
+    if refusal is None:
+        assert [row.values["name"] for row in reading.assets] == [cell, "PC8"]
+    else:
+        (refused,) = reading.refused
+        assert refusal in refused.what
+        assert refused.what.isprintable()
+        assert refused.keys == ("Computer:7", "SN1")
+
+
+def test_a_hostile_heading_never_reaches_the_terminal():
+    """Nor the kept row."""
+    reading = read("ID;\x1b]0;own\x07Nom;Entité;Num\u202ero\n1;x;A;y\n", form="glpi_csv")
+    assert all(text.isprintable() for found in reading.unknown.values() for text in found)
+    assert all(key.isprintable() for row in reading.assets for key in row.raw)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "is empty"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 500, "is not text"),
+        (b'ID;Nom\n1;"never closed\n2;x\n', "correct the quotes"),
+        (b"a;b\n1;2\n", "no heading that is known"),
+        (b";".join([b"c"] * 501) + b"\n", "501 columns"),
+        (b"\xff\xfea", "as UTF-16 and is none"),
+        (b'{"a": 1}', "no list of items"),
+        (b"[" * 100_000, "no JSON"),
+        (b"[1" + b"1" * 5_000 + b"]", "no JSON"),
+        (b"key;device_clas;key\nK;x;y\n", "no heading that is known"),
+        (b"key;device_class;colour\nK;x;y\n", "column 'colour'"),
+    ],
+)
+def test_files_that_are_none(data, why):
+    """One line that says what to do; never a traceback."""
+    with pytest.raises(UsageError, match=why):
+        read(data)
+
+
+def test_bounds():
+    """A file beyond 64 MiB and one of 200,001 rows are refused before they are taken apart or sent."""
+    with pytest.raises(UsageError, match="at most"):
+        read(b" " * (64 * 1024 * 1024 + 1), form="csv")
+    with pytest.raises(UsageError, match="more than 200000 rows"):
+        read("key;device_class\n" + "K\n" * 200_001)
+
+
+@given(st.text(max_size=300))
+def test_cells_never_break(text):
+    """Whatever is in a cell: a value, or a refusal with a remedy; a name that is taken is printable and short."""
+    for parse in (name_of, entity_of, date_of, decimal_of):
+        value, refusal = outcome(partial(parse, text), CellRefused)
+        assert refusal is None or all(refusal.args)
+        if parse is name_of and refusal is None:
+            assert value.isprintable()
+            assert len(value) <= 128
+
+
+@given(st.binary(max_size=400), st.sampled_from(["glpi_csv", "glpi_json", "fusioninventory", "csv"]))
+def test_files_never_break(data, form):
+    """Whatever is in a file: a reading, or one line."""
+    _, refusal = outcome(lambda: read(data, form=form), UsageError)
+    assert refusal is None or len(str(refusal).splitlines()) == 1
+
+
+def outcome(work: Callable[[], Any], refusal: type[Exception]) -> tuple[Any, Exception | None]:
+    """What it gave, or how it was refused; anything else is a failure."""
+    try:
+        return work(), None
+    except refusal as error:
+        return None, error
+
+
+def test_nothing_named_like_a_path_is_opened():
+    """S15: a cell or a file's name that looks like a path stays text."""
+    opened: list[str] = []
+    watching = [True]
+    sys.addaudithook(
+        lambda event, given: opened.append(str(given[0])) if event == "open" and watching else None
+    )
+    heading = "ID;Nom;Entité;Numéro de série\n"
+    read(f"{heading}1;../../etc/passwd;/etc > shadow;SN\n", name="../../etc/passwd", form="glpi_csv")
+    watching.clear()
+    assert [name for name in opened if "passwd" in name or "shadow" in name] == []

@@ -1,0 +1,191 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The catalogue of columns and the words of the reports are whole, in both languages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from tests.reported import everything
+from veilleuse.collector.drawing import COLOURS
+from veilleuse.collector.inventoried import InventoryClass, PowerContext
+from veilleuse.collector.report import (
+    FORMATS,
+    LANGUAGES,
+    SHOWN,
+    Document,
+    Value,
+    attribution,
+    cleaned,
+    emissions,
+    indicators,
+    renderer,
+)
+from veilleuse.collector.report.columns import NUMERIC, Kind, catalogue, column
+from veilleuse.collector.report.words import shown_interval, words
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+REPORTS = {
+    "emissions": emissions.COLUMNS,
+    "indicators": indicators.COLUMNS,
+    "attribution": attribution.COLUMNS,
+}
+LISTS: dict[str, Iterable[str]] = {
+    "device_class": [*DeviceClass, *InventoryClass, "monitor", "autres"],
+    "population": Population,
+    "power_context": PowerContext,
+    "method": [*Method, "imputed", "extrapolated"],
+    "level": ["row", "total", "autres", "memo"],
+    "state": ["open", "closed_provisional", "closed_definitive"],
+}
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_every_column_of_a_report_is_in_the_catalogue(report):
+    """A new column needs its kind, labels and sentences in columns.toml."""
+    assert [name for name in REPORTS[report] if name not in catalogue()] == []
+
+
+def test_every_column_says_what_it_is():
+    """A label and a sentence in both languages; units are the names' own."""
+    units = {"_millijoules": "mJ", "_milliseconds": "ms", "_watts": "W", "_percent": "%"}
+    for one in catalogue().values():
+        for language in LANGUAGES:
+            assert 1 < len(one.labels[language]) < 40, one.name
+            assert re.fullmatch(r"[A-ZÉ«“].*[.…]", one.sentences[language]), one.name
+        unit = next((unit for end, unit in units.items() if one.name.endswith(end)), None)
+        assert unit is None or one.unit == unit, one.name
+        if one.name.startswith("kwh") or one.name.endswith("_kwh"):
+            assert one.unit == "kgCO2e/kWh" if one.name.startswith("factor_kg") else one.unit == "kWh"
+        if one.name.startswith("kgco2e") or one.name.endswith("kgco2e"):
+            assert one.unit == "kgCO2e"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_word_of_a_list_has_its_word(language):
+    """What the model may say, a reader may read."""
+    w = words(language)
+    for name, values in LISTS.items():
+        known = w.texts["words"][name]
+        assert {str(getattr(value, "value", value)) for value in values} - known.keys() == set(), name
+    for one in catalogue().values():
+        assert one.words is None or one.words in w.texts["words"], one.name
+
+
+def test_both_languages_have_the_same_keys():
+    """Nothing is missing in one of them, but the notes, which are English."""
+    assert keys(words("fr").texts) == keys(words("en").texts)
+
+
+def keys(texts: Mapping[str, Any], above: str = "") -> set[str]:
+    """Dotted keys, those of the notes left out."""
+    return {
+        key
+        for name, value in texts.items()
+        if name != "notes"
+        for key in (keys(value, f"{above}{name}.") if isinstance(value, dict) else {above + name})
+    }
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [emissions.ASSUMPTIONS, indicators.ASSUMPTIONS, attribution.ASSUMPTIONS],
+    ids=["emissions", "indicators", "attribution"],
+)
+def test_every_note_is_in_french(notes):
+    """A note that is added in English needs its French in locale/fr.toml."""
+    assert [note for note in notes if words("fr").text(note)[1] != "fr"] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "french", "english"),
+    [
+        (0, "0", "0"),
+        (0.0, "0", "0"),
+        (1234567, "1\u202f234\u202f567", "1,234,567"),
+        (1234567.89, "1\u202f234\u202f568", "1,234,568"),
+        (12.3456, "12,3", "12.3"),
+        (0.0461, "0,0461", "0.0461"),
+        (-0.5, "−0,500", "−0.500"),
+        (-1234.5, "−1\u202f234", "−1,234"),
+        (1.5e-12, "1,50 × 10^-12", "1.50 × 10^-12"),
+    ],
+)
+def test_numbers_are_written_for_people(value, french, english):
+    """Three significant digits at least, the marks of the language."""
+    assert words("fr").number(value) == french
+    assert words("en").number(value) == english
+
+
+def test_an_interval_is_written_with_the_digits_it_was_given():
+    """Rounded by the account, not here: zeros stay."""
+    assert shown_interval(("12.30", "11.50", "1300.10"), "MWh") == {
+        "fr": "12,30\u00a0MWh (11,50 à 1\u202f300,10)",
+        "en": "12.30\u00a0MWh (11.50 to 1,300.10)",
+    }
+
+
+def test_values_are_written_by_their_kind():
+    """Percent, dates, yes and no, words of a list, mixes; the account's own text before all."""
+    w = words("fr")
+    told: dict[str, tuple[Value, str]] = {
+        "coverage_states": (0.666, "66,6\u00a0%"),
+        "period_from": ("2025-01-01", "1er janvier 2025"),
+        "factor_published": ("spring", "spring"),
+        "provisional": (True, "oui"),
+        "device_class": ("sff", "petits PC fixes"),
+        "method_mix": ({"metered": 0.25}, "mesure à la prise 25,0\u00a0%"),
+        "year": (2025, "2025"),
+    }
+    for name, (value, text) in told.items():
+        assert w.value(catalogue()[name], value, {}) == text
+    assert w.value(catalogue()["value"], 0.25, {"unit": "ratio"}) == "25,0\u00a0%"
+    assert w.value(catalogue()["value"], 0.25, {"unit": "years"}) == "0,250"
+    assert w.value(catalogue()["kwh_total"], 12.0, {SHOWN: {"kwh_total": "douze"}}) == "douze"
+
+
+def test_a_column_that_nobody_declared_is_read_from_its_values():
+    """A new report can be written before its columns are in the catalogue."""
+    document = Document(
+        {},
+        (),
+        {"rows": [{"shiny_new": 1.5, "flag": True, "count": 2, "text": "t", "mix": {"a": 1.0}}]},
+        ("rows",),
+    )
+    kinds = [column(document, "rows", name).kind for name in document.columns_of("rows")]
+    assert kinds == [Kind.NUMBER, Kind.BOOLEAN, Kind.INTEGER, Kind.TEXT, Kind.MIX]
+    assert column(document, "rows", "shiny_new").label("fr") == "shiny new"
+    assert all(renderer(name)(document) for name in FORMATS)
+
+
+def test_columns_come_in_the_documents_order():
+    """Those that rows have: the declared ones first, then as they appear; what is shown is none."""
+    document = Document(
+        {}, ("b", "a", "c"), {"rows": [{"x": 1, "a": 2}, {"b": 3, SHOWN: {"b": "drei"}}]}, ("rows",)
+    )
+    assert document.columns_of("rows") == ("b", "a", "x")
+
+
+def test_cleaning_loses_no_figure():
+    """A document of harmless texts is the same afterwards."""
+    assert cleaned(everything()) == everything()
+
+
+def test_the_colours_are_those_of_the_pages():
+    """One palette: c0 to c7 of the light style sheet; a report's dark ones are the pages' too."""
+    pages = files("veilleuse.collector.web").joinpath("static", "veilleuse.css").read_text("utf-8")
+    light, dark = re.findall(r"(?:--c\d: #[0-9a-f]{6};\s*)+", pages)
+    assert tuple(re.findall("#[0-9a-f]{6}", light)) == COLOURS
+    report = files("veilleuse.collector.report").joinpath("templates", "screen.css").read_text("utf-8")
+    assert re.findall(r"\.c\d \{ fill: (#[0-9a-f]{6})", report) == re.findall("#[0-9a-f]{6}", dark)
+
+
+def test_numbers_are_known_by_their_kind():
+    """What is added up by nobody here, but set to the right everywhere."""
+    assert {one.kind for one in catalogue().values() if one.unit} <= NUMERIC

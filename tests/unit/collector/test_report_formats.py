@@ -1,0 +1,351 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""One document in five formats: every figure is in each, equal to the last digit; each is what its format asks for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import re
+import sys
+import zipfile
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any
+
+import pypdf
+import pytest
+from openpyxl.utils import get_column_letter
+
+from tests.report_files import Page, bare, pdf_text, sheet_rows, structure, workbook
+from tests.reported import attribution, everything
+from tests.unit.collector.test_report import documents, servers
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.report import FORMATS, LANGUAGES, MEDIA_TYPES, SHOWN, Document, Row, renderer
+from veilleuse.collector.report import pdf as pdf_format
+from veilleuse.collector.report.columns import MACHINE, Kind, column
+from veilleuse.collector.report.html import ON_PAPER_TOO, page
+from veilleuse.collector.report.view import sections, title_of
+from veilleuse.collector.report.words import words
+from veilleuse.collector.report.xlsx import HEAD_ROWS, sheet_name
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, bytes]:
+    """The document in all formats."""
+    return {name: renderer(name)(everything()) for name in FORMATS}
+
+
+def plain_row(row: Row) -> dict[str, Any]:
+    """What a row holds, without what is shown of it; a mix as one key per name."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict) and name != SHOWN:
+            found.update({f"{name}.{part}": share for part, share in value.items()})
+        elif name != SHOWN:
+            found[name] = value
+    return found
+
+
+def test_every_format_has_a_media_type_and_gives_bytes(written):
+    """The table of formats is whole."""
+    assert MEDIA_TYPES.keys() == FORMATS.keys() == written.keys()
+    assert all(isinstance(content, bytes) and content for content in written.values())
+
+
+def test_json_holds_every_figure(written):
+    """The object's tables are the document's, `shown` left out."""
+    found = json.loads(written["json"])
+    for table, rows in everything().tables.items():
+        expected = [{name: value for name, value in row.items() if name != SHOWN} for row in rows]
+        assert found[table] == expected
+
+
+def test_csv_holds_every_figure_of_its_tables(written):
+    """Parsed by a stranger: every value, typed as the catalogue says, is that of the document."""
+    document = everything()
+    found = list(csv.DictReader(io.StringIO(written["csv"].decode(), newline="")))
+    expected = [row for table in document.tabular for row in document.tables[table]]
+    assert len(found) == len(expected)
+    for row, wanted in zip(found, expected, strict=True):
+        for name, value in wanted.items():
+            if name == SHOWN:
+                continue
+            if isinstance(value, dict):
+                parts = dict(re.findall("([^=;]+)=([^;]+)", row[name]))
+                assert {part: float(share) for part, share in parts.items()} == value
+            elif isinstance(value, bool):
+                assert row[name] == str(value).lower()
+            elif isinstance(value, (int, float, str)):
+                assert type(value)(row[name]) == value, name
+        assert not any(value for name, value in row.items() if name not in wanted)
+
+
+def test_xlsx_holds_every_figure_typed(written):
+    """openpyxl reads: integers and numbers exactly, dates as dates, booleans as booleans; nothing where nothing is."""
+    document, book = everything(), workbook(written["xlsx"])
+    for table in ("rows", "totals", "memo", "factors", "months", "by_class"):
+        found = sheet_rows(book[sheet_name(title_of(document, table, words("fr")), set())])
+        expected = [plain_row(row) for row in document.tables[table]]
+        assert len(found) == len(expected)
+        for row, wanted in zip(found, expected, strict=True):
+            assert row.keys() == wanted.keys()
+            for name, value in wanted.items():
+                if column(document, table, name).kind is Kind.DATE:
+                    assert isinstance(row[name], datetime)
+                    assert row[name].date() == date.fromisoformat(value)
+                else:
+                    assert type(row[name]) is type(value), name
+                    assert row[name] == value, name
+
+
+def test_html_holds_every_figure_for_people_and_for_machines(written):
+    """Each figure of each row stands on the page: unrounded in `<data>` or `<time>`, and as the account has shown it."""
+    document, read, w = everything(), Page(written["html"]), words("fr")
+    for number, section in enumerate(sections(document, w), 1):
+        rows = document.tables[section.name]
+        for row, wanted in zip(read.by_row(f"table-{number}", len(rows)), rows, strict=True):
+            for name, value in wanted.items():
+                one = column(document, section.name, name)
+                if name == SHOWN or one.group == MACHINE:
+                    continue
+                if isinstance(value, bool):
+                    assert row[name].raw == str(value).lower()
+                elif isinstance(value, (int, float)):
+                    assert type(value)(str(row[name].raw)) == value, name
+                elif one.kind is Kind.DATE:
+                    assert row[name].raw == value
+                assert row[name].text == w.value(one, value, wanted)
+            shown: Any = wanted.get(SHOWN, {})
+            assert all(row[name].text == texts["fr"] for name, texts in shown.items())
+
+
+def test_pdf_holds_every_row_of_the_page(written):
+    """Each row of each table of the page, as people read it, is in the PDF's text, cell behind cell."""
+    text = pdf_text(written["pdf"])
+    read = Page(page(everything(), ON_PAPER_TOO, paper=True).encode())
+    told = [row for tables in read.sections.values() for table in tables for row in table.texts]
+    assert len(told) > 150
+    missing = [row for row in told if bare("".join(row)) not in text]
+    assert missing == []
+    assert bare("3 635 kWh (3 272 à 3 999)") in text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize("kind", ["emissions", "indicators", "attribution"])
+def test_every_report_is_written_in_every_format(kind, name, language):
+    """As the account makes them: nothing is unknown to a format, in both languages."""
+    emissions, indicators = documents(servers())
+    known = {
+        "emissions": emissions,
+        "indicators": indicators,
+        "attribution": attribution("nginx.service", "backup.service"),
+    }
+    assert renderer(name)(replace(known[kind], language=language))
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_report_of_nothing_is_a_file(name):
+    """No row, no total: each format says so in its way."""
+    empty = Document(
+        head={"kind": "indicators"}, columns=("n", "kwh"), tables={"rows": []}, tabular=("rows",)
+    )
+    assert renderer(name)(empty)
+
+
+# --- XLSX
+
+
+def test_equal_documents_make_equal_files(written):
+    """Byte for byte; no moment of the writing is in a file."""
+    again = {name: renderer(name)(everything()) for name in FORMATS}
+    assert [name for name in FORMATS if again[name] != written[name]] == []
+    with zipfile.ZipFile(io.BytesIO(written["xlsx"])) as archive:
+        assert {info.date_time[0] for info in archive.infolist()} == {1980}
+
+
+def test_the_workbook_is_made_for_work(written):
+    """Sheets in French, labels and names, frozen and filtered, formats, charts over cells, properties, no formula or link."""
+    book = workbook(written["xlsx"])
+    assert book.sheetnames[:3] == ["Lisez-moi", "Lignes", "Totaux"]
+    assert {"Graphiques", "Méthode et hypothèses", "Dictionnaire des colonnes"} <= set(book.sheetnames)
+    sheet = book["Lignes"]
+    assert sheet.freeze_panes == "B3"
+    assert sheet.auto_filter.ref.startswith("A2:")
+    places = {cell.value: get_column_letter(cell.column) for cell in sheet[2] if cell.column}
+    assert sheet[f"{places['kwh_total']}1"].value == "Énergie (kWh)"
+    assert sheet[f"{places['kwh_total']}3"].number_format == "#,##0.000"
+    assert sheet[f"{places['coverage_states']}3"].number_format == "0.0%"
+    assert sheet[f"{places['period_from']}3"].is_date
+    assert sheet.column_dimensions[places["entity"]].width > 20
+    charts: Any = book["Graphiques"]
+    assert len(charts._charts) == 3
+    assert book.properties.title == "Énergie et émissions de la phase d’usage"
+    assert book.properties.created == datetime(2026, 3, 2, 8, 30)  # noqa: DTZ001 # as a workbook has it
+    assert not [cell for one in book for row in one.iter_rows() for cell in row if cell.data_type == "f"]
+    assert not [cell for one in book for row in one.iter_rows() for cell in row if cell.hyperlink]
+
+
+def test_a_large_workbook_is_written_row_by_row(monkeypatch, written):
+    """In constant memory: the same cells."""
+    monkeypatch.setattr("veilleuse.collector.report.xlsx.LARGE", 10)
+    large = workbook(renderer("xlsx")(everything()))
+    for sheet in workbook(written["xlsx"]):
+        assert list(sheet.values) == list(large[sheet.title].values)
+
+
+def test_all_digits_of_a_number_are_in_the_workbook():
+    """17 significant digits, and integers beyond 2⁵³: XlsxWriter alone would write 16."""
+    number, integer = 0.1 + 0.2, 9_007_199_254_740_993
+    document = Document({}, ("a", "b"), {"rows": [{"a": number, "b": integer}]}, ("rows",))
+    assert sheet_rows(workbook(renderer("xlsx")(document))["Lignes"]) == [{"a": number, "b": integer}]
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("a[b]:c*d?e/f\\g", "a b  c d e f g"),
+        ("'quoted'", "quoted"),
+        ("History", "History -"),
+        ("", "-"),
+        ("///", "-"),
+        ("x" * 50, "x" * 31),
+        ("\N{GRINNING FACE}" * 40, "\N{GRINNING FACE}" * 15),
+    ],
+    ids=range(7),
+)
+def test_a_sheet_has_a_name_that_spreadsheets_take(title, name):
+    """No forbidden sign, 31 UTF-16 units at most, none twice whatever the case."""
+    taken: set[str] = set()
+    assert sheet_name(title, taken) == name
+    second = sheet_name(title.upper(), taken)
+    assert second.casefold() != name.casefold()
+    assert len(second.encode("utf-16-le")) <= 62
+
+
+# --- HTML
+
+
+def test_the_page_is_one_file_without_script(written):
+    """Nothing is fetched, no script, no handler, no inline style; the policy would forbid it all."""
+    read = Page(written["html"])
+    assert not {"script", "link", "img", "iframe", "object", "form"} & {tag for tag, _ in read.elements}
+    names = {name for _, attributes in read.elements for name in attributes}
+    assert not {name for name in names if name.startswith("on") or name in ("src", "style")}
+    policy = next(str(a["content"]) for tag, a in read.elements if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert all(str(a["href"]).startswith("#") for tag, a in read.elements if tag == "a")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_is_in_its_language(language):
+    """`lang`, and no text in another one that does not say so."""
+    content = renderer("html")(everything(language=language))
+    read = Page(content)
+    assert read.elements[0] == ("html", {"lang": language})
+    assert "lang" not in {name for _, attributes in read.elements[1:] for name in attributes}
+
+
+def test_a_note_that_was_not_translated_says_its_language():
+    """A French page with an English note: marked, not hidden (WCAG 3.1.2)."""
+    document = replace(everything(), assumptions=("Nobody has translated this.",))
+    assert '<li lang="en">Nobody has translated this.</li>' in renderer("html")(document).decode()
+
+
+def test_tables_have_captions_and_headers(written):
+    """Each table has its caption and a column header per column; each row of several has a header."""
+    text = written["html"].decode()
+    tables = re.findall(r"<table.*?</table>", text, re.S)
+    assert len(tables) > 15
+    for table in tables:
+        assert re.search(r"<caption>[^<]+</caption>", table)
+        assert table.count('scope="col"') == len(
+            re.findall(r"<t[hd]\b", table.split("<tbody>")[1].split("</tr>")[0])
+        )
+
+
+def test_drawings_have_their_alternative(written):
+    """Three charts, each an image with a name and the same values in a table behind it; hidden swatches."""
+    read = Page(written["html"])
+    drawn = [a for tag, a in read.elements if tag == "svg" and a.get("role") == "img"]
+    assert [a["aria-labelledby"] for a in drawn] == ["chart-1", "chart-2", "chart-3"]
+    captions = [table.caption for table in read.sections["charts"]]
+    assert captions[2] == "Valeurs du graphique : Énergie par mois"
+    assert all(a.get("aria-hidden") == "true" for tag, a in read.elements if tag == "svg" and a not in drawn)
+
+
+# --- PDF
+
+
+def test_the_pdf_is_tagged(written):
+    """PDF/UA-1: marked, a tree of tags, language, title, bookmarks, headers of cells, alternatives of drawings."""
+    reader = pypdf.PdfReader(io.BytesIO(written["pdf"]))
+    root: Any = reader.trailer["/Root"]
+    assert root["/MarkInfo"]["/Marked"] == True  # noqa: E712 # a PDF boolean
+    assert root["/Lang"] == "fr"
+    assert root["/ViewerPreferences"]["/DisplayDocTitle"] == True  # noqa: E712
+    assert b"<pdfuaid:part>1</pdfuaid:part>" in bytes(root["/Metadata"].get_data()) or b'part="1"' in bytes(
+        root["/Metadata"].get_data()
+    )
+    assert reader.metadata is not None
+    assert str(reader.metadata.title).startswith("Énergie et émissions de la phase d’usage")
+    headings = [entry["/Title"] for entry in flat(reader.outline)]
+    assert headings[:3] == ["Énergie et émissions de la phase d’usage", "L’essentiel", "Graphiques"]
+    elements = list(structure(written["pdf"]))
+    kinds = [str(element.get("/S")) for element in elements]
+    read = Page(page(everything(), ON_PAPER_TOO, paper=True).encode())
+    assert kinds.count("/Table") >= sum(tag == "table" for tag, _ in read.elements)
+    assert kinds.count("/H2") == sum(tag == "h2" for tag, _ in read.elements)
+    figures = [element for element in elements if element.get("/S") == "/Figure" and "/Alt" in element]
+    assert len(figures) == 3
+    assert all("/Headers" in element["/A"] for element in elements if is_cell(element))
+    assert "Page1sur" in pdf_text(written["pdf"])
+
+
+def is_cell(element: Any) -> bool:
+    """A data cell with attributes."""
+    return element.get("/S") == "/TD" and "/A" in element
+
+
+def flat(outline: list[Any]) -> list[Any]:
+    """Bookmarks, the inner ones behind their own."""
+    return [one for entry in outline for one in (flat(entry) if isinstance(entry, list) else [entry])]
+
+
+def test_weasyprint_has_nothing_to_complain_about(caplog):
+    """No unknown property, no missing alternative, no failed load."""
+    with caplog.at_level(logging.WARNING):
+        renderer("pdf")(everything(language="en"))
+    assert [record.getMessage() for record in caplog.records if record.name == "weasyprint"] == []
+
+
+def test_a_missing_extra_is_one_clear_line(monkeypatch):
+    """Without WeasyPrint: what to install; exit code 2."""
+    monkeypatch.setitem(sys.modules, "weasyprint", None)
+    with pytest.raises(UsageError, match=r"install veilleuse\[pdf\]"):
+        renderer("pdf")(everything())
+    assert UsageError.exit_code == 2
+
+
+def test_a_missing_library_is_one_clear_line(monkeypatch, tmp_path):
+    """WeasyPrint is there, Pango is not: its import raises OSError."""
+    (tmp_path / "weasyprint.py").write_text("raise OSError('cannot load library libpango-1.0-0')")
+    monkeypatch.delitem(sys.modules, "weasyprint", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match=r"libpango-1\.0-0"):
+        renderer("pdf")(everything())
+
+
+def test_a_pdf_that_would_take_all_memory_is_refused(monkeypatch):
+    """Said before it is laid out."""
+    monkeypatch.setattr(pdf_format, "MOST_CELLS", 100)
+    with pytest.raises(UsageError, match="too many for a PDF"):
+        renderer("pdf")(everything())
+
+
+def test_rows_of_a_table_begin_below_its_two_lines():
+    """What charts refer to."""
+    assert HEAD_ROWS == 2

@@ -1,0 +1,404 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Months and years out of days, through the real store and derivation: exact, marked when they are no longer true."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.filled import METER, RAPL, Filled, cell, civil, clock, week
+from tests.rolled import (
+    HOUR,
+    ZONE,
+    almanac,
+    days_of,
+    roll,
+    server_day,
+    workstation,
+    workstation_days,
+)
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.calendars.composing import compose
+from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.rolling.reading import Periods
+from veilleuse.collector.rolling.worker import ended_by
+from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod, SchoolZone
+from veilleuse.collector.vectors import COLUMNS, DayType, HostPeriod
+from veilleuse.wire.bands import DEFAULT_CALENDAR
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
+
+YEAR = (date(2025, 1, 1), date(2026, 1, 1))
+AFTER = date(2026, 1, 8)
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Iterator[Filled]:
+    """An empty store with the site `lyon`."""
+    with Filled(tmp_path / "data") as made:
+        yield made
+
+
+def periods(filled: Filled, first: date, end: date) -> list[HostPeriod]:
+    """As a report reads them."""
+    with closing(filled.reader()) as reader:
+        return list(Periods(reader).host_periods(first, end))
+
+
+def months(filled: Filled, first: date, end: date) -> list[HostPeriod]:
+    """The same month by month."""
+    with closing(filled.reader()) as reader:
+        return list(Periods(reader).host_months(first, end))
+
+
+def total(rows: list[HostPeriod]) -> Counter[str]:
+    """All rows, column by column."""
+    found: Counter[str] = Counter()
+    for row in rows:
+        found.update({name: value for name, value in zip(COLUMNS, row.values, strict=True) if value})
+    return found
+
+
+def stored(filled: Filled, first: date, end: date) -> Counter[str]:
+    """The same out of the days and weeks themselves, all of which lie inside."""
+    found: Counter[str] = Counter()
+    with closing(filled.reader()) as reader:
+        for grain in (Grain.DAY, Grain.WEEK):
+            for row in reader.sums(grain, first.toordinal(), end.toordinal()):
+                found[f"{row.cell.state}_{row.cell.supply}_milliseconds"] += row.cell.milliseconds
+            for one in reader.derived(grain, first.toordinal(), end.toordinal()):
+                found[f"{one.cell.method}_milliseconds"] += one.cell.milliseconds
+                found[f"{one.cell.method}_energy_millijoules"] += one.cell.energy_millijoules
+                found[f"{one.cell.method}_uncertainty_millijoules"] += one.cell.uncertainty_millijoules
+                found[f"{one.cell.state}_energy_millijoules"] += one.cell.energy_millijoules
+    return found
+
+
+def stale(filled: Filled) -> list[tuple[date, HostId]]:
+    """Marks."""
+    rows = filled.store.data.connection.execute("SELECT month, host_id FROM stale_months ORDER BY 1, 2")
+    return [(date.fromordinal(month), host_id) for month, host_id in rows]
+
+
+def test_a_year_is_the_sum_of_its_days_kept_or_not(filled):
+    """Every column of time and energy of a year's rows is Σ of days and weeks, to the millijoule; kept rows say the same."""
+    host_id = workstation(filled)
+    # Monday 30 December 2024 to Sunday 4 January 2026: no week lies across an edge of the data.
+    workstation_days(filled, host_id, date(2024, 12, 30), date(2026, 1, 5), night_on=True)
+    server = filled.add_host()
+    for day in days_of(date(2025, 3, 29), date(2025, 4, 2)):
+        server_day(filled, server, day)
+    filled.derive()
+    whole = (date(2024, 12, 1), date(2026, 2, 1))
+    fresh, fresh_year = periods(filled, *whole), periods(filled, *YEAR)
+    sums = total(fresh)
+    for name in ("counters_energy_millijoules", "counters_covered_milliseconds", "nights_on"):
+        assert sums.pop(name)
+    assert sums == stored(filled, *whole)
+    assert roll(filled, AFTER) >= 13
+    assert periods(filled, *whole) == fresh
+    assert periods(filled, *YEAR) == fresh_year
+    assert total(months(filled, *YEAR)) == total(fresh_year)
+    assert [row.host_id for row in fresh_year] == sorted(row.host_id for row in fresh_year)
+    rows = filled.store.data.connection.execute("SELECT count(*) FROM host_years WHERE year = 2025")
+    assert rows.fetchone()[0] == len(fresh_year)
+
+
+def test_a_week_across_two_months_is_shared_by_open_time_and_sums_exactly(filled):
+    """30 June 2025 is a Monday: one of five open days is June's; the parts are whole numbers and lose nothing."""
+    host_id = workstation(filled)
+    filled.push(
+        host_id, [(week(date(2025, 6, 30)), [cell(State.ON_ACTIVE, 36_000_001, energy_millijoules=7)])], RAPL
+    )
+    filled.push(host_id, [(civil(date(2025, 6, 30)), [cell(State.OFF, HOUR, Band.NIGHT)])])
+    filled.derive()
+    parts = {
+        row.period_from.month: row
+        for row in months(filled, date(2025, 6, 1), date(2025, 8, 1))
+        if row.band is Band.OPEN
+    }
+    assert {month: row.value("on_active_ac_milliseconds") for month, row in parts.items()} == {
+        6: 7_200_000,
+        7: 28_800_001,
+    }
+    assert all(row.apportioned for row in parts.values())
+    assert sum(row.value("counters_energy_millijoules") for row in parts.values()) == 7
+
+
+def test_late_data_marks_its_month_and_the_year_follows(filled):
+    """What comes after a month was kept is in the next report at once, and in the kept rows after the next roll."""
+    host_id = workstation(filled)
+    workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 31), without=[date(2025, 3, 18)])
+    filled.derive()
+    roll(filled, date(2025, 4, 10))
+    assert stale(filled) == []
+    before = total(periods(filled, *YEAR))
+    assert before["off_ac_milliseconds"]
+    assert before["imputed_milliseconds"] == 14 * HOUR + 10 * HOUR
+    filled.push(host_id, [(civil(date(2025, 3, 18)), [cell(State.OFF, 14 * HOUR, Band.NIGHT)])])
+    assert stale(filled) == [(date(2025, 3, 1), host_id)]
+    filled.derive()
+    after = total(periods(filled, *YEAR))
+    assert after["off_ac_milliseconds"] - before["off_ac_milliseconds"] == 14 * HOUR
+    roll(filled, date(2025, 4, 10))
+    assert stale(filled) == []
+    assert total(periods(filled, *YEAR)) == after
+
+
+def test_a_month_is_kept_three_days_after_its_end_and_once_derived(filled):
+    """Not on the 3rd, on the 4th; and never while something of the machine waits to be derived."""
+    host_id = workstation(filled)
+    workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 4, 7))
+    assert ended_by(date(2025, 4, 3)) == date(2025, 3, 1)
+    assert ended_by(date(2025, 4, 4)) == date(2025, 4, 1)
+    assert roll(filled, date(2025, 5, 4)) == 0
+    filled.derive()
+    roll(filled, date(2025, 4, 3))
+    assert (date(2025, 3, 1), host_id) in stale(filled)
+    assert roll(filled, date(2025, 4, 4)) == 1
+    assert stale(filled) == [(date(2025, 4, 1), host_id)]  # of the week that lies across the edge
+
+
+def test_a_mark_that_was_rolled_back_is_set_again(filled):
+    """What is remembered of marks is forgotten with the transaction that set them."""
+    host_id = workstation(filled)
+
+    def undone() -> None:
+        with filled.store.transaction():
+            workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 4))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        undone()
+    filled._streams.clear()
+    assert stale(filled) == []
+    workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 4))
+    assert stale(filled) == [(date(2025, 3, 1), host_id)]
+
+
+def test_deriving_again_marks_only_what_changes(filled):
+    """`veilleuse derive --all` with the same models leaves every month true."""
+    host_id = workstation(filled)
+    workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 31))
+    filled.derive()
+    roll(filled, date(2025, 4, 10))
+    filled.store.derive.mark_all_dirty()
+    filled.derive()
+    assert stale(filled) == []
+    filled.derive_worker._plugged_share_ppm = 0
+    filled.store.data.connection.execute(
+        "UPDATE derived SET energy_millijoules = 1 WHERE start = ?", (date(2025, 3, 5).toordinal(),)
+    )
+    filled.store.derive.mark_all_dirty()
+    filled.derive()
+    assert stale(filled) == [(date(2025, 3, 1), host_id)]
+
+
+def test_a_machine_that_comes_back_after_a_silence_makes_its_last_month_longer(filled):
+    """Its silence was not known when March was kept: then nothing was missing after its last day. April was all silence."""
+    host_id = workstation(filled)
+    workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 17))
+    filled.derive()
+    roll(filled, date(2025, 4, 10))
+    assert total(periods(filled, *YEAR))["unobserved_milliseconds"] == 0
+    workstation_days(filled, host_id, date(2025, 5, 5), date(2025, 5, 26))
+    filled.derive()
+    roll(filled, date(2025, 6, 10))
+    lost = {row.period_from.month: 0 for row in months(filled, *YEAR)}
+    for row in months(filled, *YEAR):
+        lost[row.period_from.month] += row.value("unobserved_milliseconds")
+    hour = HOUR  # of the clocks going forward on 30 March
+    # Day bands of 17 to 31 March, and the open band of its two whole silent weeks and of Monday the 31st.
+    assert lost[3] == 15 * 24 * HOUR - hour
+    assert lost[4] == 30 * 24 * HOUR
+    assert total(periods(filled, *YEAR))["imputed_milliseconds"] == 0
+
+
+def test_day_types_follow_the_calendar_of_then(filled):
+    """Closures and school holidays of the site's zone; a change from May on leaves April as it was."""
+    host_id = workstation(filled)
+    site = filled.store.registry.site("lyon")
+    old = Declaration(DEFAULT_CALENDAR.open_spans, school_zone=SchoolZone.A)
+    new = Declaration(DEFAULT_CALENDAR.open_spans, public_holidays=True, school_zone=SchoolZone.A)
+    made = [
+        CalendarVersion(day, compose(one, ZONE, 2026), one, 2026)
+        for day, one in ((BEFORE_ALL, old), (date(2026, 5, 1), new))
+    ]
+    with filled.store.transaction():
+        filled.store.registry.put_site(replace(site, calendar_json=made[-1].calendar.to_json()))
+        filled.store.calendars.put("lyon", made)
+    days = almanac(filled.store).days(filled.store.registry.site("lyon"), Population.WORKSTATION)
+    expected = {
+        date(2025, 4, 21): DayType.OPEN,  # before the table of holidays begins
+        date(2026, 4, 3): DayType.OPEN,
+        date(2026, 4, 6): DayType.SCHOOL_HOLIDAY,  # Easter Monday, under the old calendar
+        date(2026, 4, 11): DayType.CLOSED,
+        date(2026, 5, 1): DayType.OPEN,  # a workstation's week has the calendar of its Monday
+        date(2026, 5, 8): DayType.CLOSED,
+        date(2026, 5, 15): DayType.SCHOOL_HOLIDAY,
+    }
+    assert {day: days.of(day.toordinal()).day_type for day in expected} == expected
+    workstation_days(filled, host_id, date(2026, 5, 11), date(2026, 5, 18))
+    filled.derive()
+    rows = months(filled, date(2026, 5, 1), date(2026, 6, 1))
+    opened = {row.day_type: row.value("on_active_ac_milliseconds") for row in rows if row.band is Band.OPEN}
+    assert opened == {DayType.OPEN: 35 * HOUR * 3 // 4, DayType.SCHOOL_HOLIDAY: 35 * HOUR // 4}
+
+
+def test_a_calendar_or_a_school_import_marks_the_months_it_changes(filled):
+    """From the day of the first calendar that differs; over the span of the holidays that differ, at sites of their zone."""
+    filled.add_site("paris")
+    here, there = workstation(filled), workstation(filled, "paris")
+    for host_id in (here, there):
+        workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 6, 2))
+    filled.derive()
+    roll(filled, date(2025, 7, 10))
+    assert stale(filled) == []
+    one = Declaration(DEFAULT_CALENDAR.open_spans, school_zone=SchoolZone.A)
+    first = CalendarVersion(BEFORE_ALL, DEFAULT_CALENDAR)
+    filled.store.calendars.put(
+        "lyon", [first, CalendarVersion(date(2025, 5, 1), compose(one, ZONE, 2025), one, 2025)]
+    )
+    # Of all months from the beginning on: the first version itself was never stored.
+    assert {host_id for _, host_id in stale(filled)} == {here}
+    roll(filled, date(2025, 7, 10))
+    two = Declaration(DEFAULT_CALENDAR.open_spans, public_holidays=True, school_zone=SchoolZone.A)
+    filled.store.calendars.put(
+        "lyon", [first, CalendarVersion(date(2025, 5, 1), compose(two, ZONE, 2025), two, 2025)]
+    )
+    assert stale(filled) == [(date(2025, 5, 1), here), (date(2025, 6, 1), here)]
+    roll(filled, date(2025, 7, 10))
+    holidays = SchoolPeriod(SchoolZone.A, date(2025, 4, 10), date(2025, 4, 20), "Printemps")
+    filled.store.calendars.replace_school_periods(
+        [holidays, SchoolPeriod(SchoolZone.B, date(2025, 3, 10), date(2025, 3, 20), "x")]
+    )
+    assert stale(filled) == [(date(2025, 4, 1), here)]
+
+
+def test_nights_of_workstations_are_dates_and_of_classrooms_evenings_and_servers_have_none(filled):
+    """On from 20:00 to 03:00: two dates with 2 and 3 h of night, and one evening of 5 h."""
+    hosts = {
+        population: filled.add_host(population, DeviceClass.TOWER)
+        for population in (Population.CLASSROOM, Population.SERVER)
+    }
+    for host_id in hosts.values():
+        server_day(filled, host_id, date(2025, 3, 31), hours=range(20, 24))
+        server_day(filled, host_id, date(2025, 4, 1), hours=range(3))
+    filled.derive()
+    nights = {
+        (row.host_id, row.period_from): row.value("nights_on")
+        for row in months(filled, date(2025, 3, 1), date(2025, 5, 1))
+        if row.band is Band.NIGHT
+    }
+    assert (
+        nights[hosts[Population.CLASSROOM], date(2025, 3, 1)] == 1
+    )  # dated by its evening, in the month before
+    assert sum(nights.values()) == 1
+
+
+def test_counters_are_what_the_wall_model_multiplied(filled):
+    """Under a meter nothing was: the counters of a machine count for the time that the meter did not see."""
+    metered, counted = (filled.add_host(Population.CLASSROOM, DeviceClass.TOWER) for _ in range(2))
+    start = day_start_unix_milliseconds(date(2025, 3, 3), ZONE) + 9 * HOUR
+    for host_id, point in ((metered, METER), (counted, RAPL)):
+        filled.push(
+            host_id,
+            [(clock(start, HOUR), [cell(State.ON_ACTIVE, HOUR, energy_millijoules=30 * HOUR)])],
+            point,
+        )
+    filled.derive()
+    rows = {row.host_id: row for row in periods(filled, date(2025, 3, 1), date(2025, 4, 1))}
+    assert rows[metered].value("metered_energy_millijoules") == 30 * HOUR
+    assert rows[metered].value("counters_energy_millijoules") == 0
+    assert rows[counted].value("counters_energy_millijoules") == 30 * HOUR
+    assert rows[counted].value("counters_covered_milliseconds") == HOUR
+
+
+def test_energy_in_update_windows_and_screens(filled):
+    """The wall energy of a cell in windows is as the measured part of it; screens in columns of their own."""
+    host_id = filled.add_host(Population.CLASSROOM, DeviceClass.LAPTOP)
+    start = day_start_unix_milliseconds(date(2025, 3, 3), ZONE) + 9 * HOUR
+    on = cell(State.ON_ACTIVE, HOUR)
+    on.update_window_milliseconds = HOUR // 4
+    on.displays.add(size=2, milliseconds=HOUR)
+    filled.push(host_id, [(clock(start, HOUR), [on])])
+    filled.derive()
+    (row,) = periods(filled, date(2025, 3, 1), date(2025, 4, 1))
+    on_energy = row.value("on_active_energy_millijoules")
+    assert on_energy > 0
+    assert abs(4 * row.value("update_window_energy_millijoules") - on_energy) < 4
+    assert row.value("display_1_milliseconds") == row.value("screens_milliseconds") == HOUR
+    assert row.value("screens_energy_millijoules") > 0
+
+
+def test_periods_are_asked_for_in_whole_months(filled):
+    """Anything else is a mistake of the caller's."""
+    with pytest.raises(ValueError, match="1st of a month"):
+        periods(filled, date(2025, 1, 2), date(2025, 2, 1))
+
+
+def test_years_and_months_together_are_as_all_their_months(filled):
+    """November 2024 to February 2026: two months, a year, a month, of which one is stale."""
+    host_id = workstation(filled)
+    workstation_days(filled, host_id, date(2024, 11, 4), date(2026, 2, 2), night_on=True)
+    filled.derive()
+    first, end = date(2024, 11, 1), date(2026, 2, 1)
+    fresh = periods(filled, first, end)
+    roll(filled, date(2026, 2, 10))
+    filled.store.data.connection.execute(
+        "INSERT INTO stale_months VALUES (?, ?)", (date(2025, 5, 1).toordinal(), host_id)
+    )
+    assert periods(filled, first, end) == fresh
+    assert {row.period_from for row in fresh} == {first}
+
+
+def test_a_machine_that_is_forgotten_takes_its_months_along(filled):
+    """Kept rows, years, marks; and it is no trouble to a reader that knew it."""
+    gone, here = workstation(filled), workstation(filled)
+    for host_id in (gone, here):
+        workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 31))
+    filled.derive()
+    with closing(filled.reader()) as reader:
+        reading = Periods(reader)
+        both = list(reading.host_periods(*YEAR))
+        while filled.store.forgetting.forget_slice(gone):
+            pass
+        host = filled.store.registry.host(gone)
+        assert filled.store.forgetting.forget_host(host, b"0" * 32)
+        assert list(reading.host_periods(*YEAR)) == [row for row in both if row.host_id == here]
+    assert stale(filled) == [(date(2025, 3, 1), here)]
+
+
+def test_supplies_and_states_have_columns_of_their_own(filled):
+    """Every state and supply that a cell can have."""
+    host_id = workstation(filled)
+    cells = [
+        cell(state, 1_000 + n, Band.CLOSED, supply)
+        for n, (state, supply) in enumerate((s, p) for s in State for p in Supply)
+    ]
+    filled.push(host_id, [(civil(date(2025, 3, 3)), cells)])
+    filled.derive()
+    (row,) = periods(filled, date(2025, 3, 1), date(2025, 4, 1))
+    assert [row.value(f"{s}_{p}_milliseconds") for s in State for p in Supply] == [
+        1_000 + n for n in range(15)
+    ]
+
+
+def test_the_day_after_is_not_yet_missing(filled):
+    """The first and the last day of a machine bound what can be missing of it."""
+    host_id = workstation(filled)
+    filled.push(
+        host_id,
+        [(civil(date(2025, 3, 4) + timedelta(days=n)), [cell(State.OFF, HOUR, Band.NIGHT)]) for n in (0, 2)],
+    )
+    filled.derive()
+    sums = total(periods(filled, date(2025, 3, 1), date(2025, 4, 1)))
+    # One day in between: 14 h of night and closed (the open band is told by the week); `off` of 1 h in 2 nights stands in for 8 h.
+    assert sums["imputed_milliseconds"] == 8 * HOUR
+    assert sums["unobserved_milliseconds"] == 6 * HOUR  # it never told of such a band

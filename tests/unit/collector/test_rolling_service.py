@@ -1,0 +1,142 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Months and retention in a running collector: by itself, by command, and as `veilleuse doctor` tells of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.filled import Filled
+from tests.machines import settings_in
+from tests.rolled import roll, workstation, workstation_days
+from tests.waiting import until
+from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.app.upkeep import upkeep
+from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.cli.derive import _here, _in_the_collector
+from veilleuse.collector.cli.doctor.retention import check_retention
+from veilleuse.collector.rolling.retention import months_before
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite import SqliteReader
+
+TODAY = datetime.now(UTC).date()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> CollectorSettings:
+    """A data directory with a workstation's days of 120 to 30 days ago, derived; no month is kept."""
+    found = settings_in(tmp_path)
+    initialise(found, site="lyon")
+    with Filled(found.data_dir) as filled:
+        monday = TODAY - timedelta(days=120 + TODAY.weekday())
+        workstation_days(filled, workstation(filled), monday, monday + timedelta(days=91))
+        filled.derive()
+    return found
+
+
+@contextmanager
+def rows(settings: CollectorSettings) -> Iterator[sqlite3.Connection]:
+    """A look into its database."""
+    with closing(
+        sqlite3.connect(f"{(settings.data_dir / 'data.db').as_uri()}?mode=ro", uri=True)
+    ) as connection:
+        yield connection
+
+
+def oldest(settings: CollectorSettings) -> date | None:
+    """First day that is there."""
+    with rows(settings) as connection:
+        (found,) = connection.execute("SELECT min(start) FROM sums WHERE grain = 2").fetchone()
+        return None if found is None else date.fromordinal(found)
+
+
+def test_a_collector_that_runs_keeps_months_and_removes_days(settings):
+    """In the background; the upkeep of the day takes out what then may go, and looks again until it could."""
+    assert oldest(settings) < TODAY - timedelta(days=62)
+    days = [TODAY]
+    with open_collector(settings) as collector:
+        collector.rolls.start()
+        with upkeep(collector, today=lambda: days[-1], look_seconds=0.05):
+            until(lambda: oldest(settings) == TODAY - timedelta(days=62))
+            days.append(TODAY + timedelta(days=10))
+            until(lambda: oldest(settings) == TODAY - timedelta(days=52))
+    with rows(settings) as connection:
+        assert connection.execute("SELECT count(*) FROM host_years").fetchone()[0] > 0
+
+
+def test_derive_keeps_months_here_and_in_the_collector(settings):
+    """`veilleuse derive` waits until it is done, with a collector and without."""
+    with rows(settings) as connection:
+        (waiting,) = connection.execute("SELECT count(*) FROM stale_months").fetchone()
+    assert waiting >= 3
+    with open_collector(settings) as collector, closing(AdminServer(settings.data_dir, collector.operations)):
+        collector.derive.start()
+        collector.rolls.start()
+        _in_the_collector(settings, everything=False)
+        before = collector.operations.roll()["before"]
+        with closing(SqliteReader(settings.data_dir)) as reader:
+            assert reader.months_due(date.fromisoformat(before)) == 0
+    with rows(settings) as connection:
+        months = connection.execute("SELECT count(*) FROM host_months").fetchone()[0]
+        assert months > 0
+    _here(settings, everything=True)
+    with rows(settings) as connection:
+        assert connection.execute("SELECT count(*) FROM host_months").fetchone()[0] == months
+
+
+def test_doctor_tells_what_is_too_old_and_what_it_waits_for(settings):
+    """Days past their limit are a warning: their month is not kept. Then all is well, with the oldest day named."""
+    (finding,) = check_retention(settings)
+    assert (finding.outcome, "days" in finding.text) == ("warning", True)
+    assert "veilleuse derive" in finding.remedy
+    _here(settings, everything=False)
+    (finding,) = check_retention(settings)
+    assert (finding.outcome, "veilleuse serve" in finding.remedy) == ("warning", True)
+    with open_collector(settings) as collector:
+        assert collector.retention.run(TODAY).whole
+    (finding,) = check_retention(settings)
+    assert finding.outcome == "good"
+    assert str(TODAY - timedelta(days=62)) in finding.text
+
+
+def test_doctor_says_when_there_is_nothing_yet(tmp_path):
+    """No machine: no line. A machine without a day: a good one."""
+    settings = settings_in(tmp_path)
+    initialise(settings, site="lyon")
+    assert list(check_retention(settings)) == []
+    with Filled(settings.data_dir) as filled:
+        workstation(filled)
+    (finding,) = check_retention(settings)
+    assert (finding.outcome, "no day" in finding.text) == ("good", True)
+
+
+def test_one_month_that_cannot_be_made_stops_no_other(tmp_path):
+    """A defect is logged once, its mark stays, the others are kept; the next command tries again."""
+    with Filled(tmp_path / "data") as filled:
+        one, two = workstation(filled), workstation(filled)
+        for host_id in (one, two):
+            workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 31))
+        filled.derive()
+        filled.store.data.connection.execute(
+            "UPDATE derived SET method = 'sorcery' WHERE host_id = ?", (one,)
+        )
+        roll(filled, date(2025, 5, 1))
+        left = filled.store.data.connection.execute("SELECT DISTINCT host_id FROM stale_months").fetchall()
+        assert left == [(one,)]
+        filled.store.data.connection.execute(
+            "UPDATE derived SET method = 'load_modelled' WHERE host_id = ?", (one,)
+        )
+        roll(filled, date(2025, 5, 1))
+        assert filled.store.data.connection.execute("SELECT count(*) FROM stale_months").fetchone()[0] == 0
+
+
+def test_months_before_a_day():
+    """Over a year's end."""
+    assert months_before(date(2026, 1, 31), 2) == date(2025, 11, 30)
+    assert months_before(date(2026, 5, 1), 18) == date(2024, 11, 1)

@@ -1,0 +1,46 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Figures as people read them: METHOD.md §5's rounding rule."""
+
+from __future__ import annotations
+
+from veilleuse.collector.account.shown import shown, written
+from veilleuse.collector.figures import EmissionsRow
+
+ROW = EmissionsRow("2025-01-01", "2026-01-01", "row", 10, 1.0)
+
+
+def test_no_more_digits_than_the_interval_has():
+    """1,124,000 ± 36,000: to the thousand, in French with a narrow space and in English with a comma; parts to the same place."""
+    row = EmissionsRow(
+        "2025-01-01",
+        "2026-01-01",
+        "row",
+        10,
+        1.0,
+        kwh_total=1_124_000.4,
+        kwh_lo95=1_088_520.4,
+        kwh_hi95=1_160_636.2,
+        kwh_measured=123_456.7,
+        kwh_imputed=-0.2,
+        kgco2e_total=12.3456,
+        kgco2e_lo95=11.3456,
+        kgco2e_hi95=13.3456,
+    )
+    texts = shown(row)
+    assert texts["kwh_total"] == {"fr": "1\u202f124\u202f000", "en": "1,124,000"}
+    assert texts["kwh_hi95"]["en"] == "1,161,000"
+    assert texts["kwh_measured"]["en"] == "123,000"
+    assert texts["kwh_imputed"]["en"] == "0"
+    assert texts["kgco2e_total"] == {"fr": "12,3", "en": "12.3"}
+    assert "kwh_modelled" not in texts
+
+
+def test_what_does_not_exist_is_not_shown():
+    """A row without energy has no texts."""
+    assert shown(ROW) == {}
+
+
+def test_exact_figures():
+    """An interval of no width cuts nothing but the fraction."""
+    assert written(7.0, 0)["fr"] == "7"

@@ -1,0 +1,234 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The rows of a period: whole, consistent between groupings, and silent about few machines. METHOD.md §5, DESIGN.md §7."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+
+from tests.unit.collector.memory import host
+from tests.unit.collector.year import DAY, END, FIRST, asset, census, vector, worked, workstation
+from veilleuse.collector.account.census import Standing, standing_of
+from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.sample import Observed, Place, observed
+from veilleuse.collector.account.yearly import PeriodFigures, figures
+from veilleuse.collector.inventoried import Placement, PowerContext
+from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.vectors import DayType, HostPeriod
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+ALL = ("entity", "site", "population", "device_class")
+
+
+def asked(
+    standings: list[Standing],
+    machines: list[Observed],
+    dimensions: tuple[str, ...] = ("entity", "device_class"),
+    *,
+    k: int = 10,
+    **more: object,
+) -> PeriodFigures:
+    """Figures of 2025."""
+    by_host = {one.host_id: one for one in standings}
+    placed = [(one, by_host[one.host_id]) for one in machines]
+    return figures(
+        FIRST,
+        END,
+        dimensions,
+        standings,
+        placed,
+        assumptions=Assumptions(),
+        k_anonymity=k,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def fleet(*sizes: int) -> list[Host]:
+    """So many workstations in E1, E2, …"""
+    return [
+        workstation(100 * entity + number, f"E{entity + 1}")
+        for entity, size in enumerate(sizes)
+        for number in range(1, size + 1)
+    ]
+
+
+def test_rows_sum_to_the_total_in_every_grouping():
+    """Whatever the grouping, there is one total, and its rows sum to it in millijoules."""
+    hosts = fleet(20, 30)
+    standings = census(*hosts)
+    machines = [worked(one, watts=40 + number) for number, one in enumerate(hosts[::2])]
+    totals = set()
+    for size in range(len(ALL) + 1):
+        for dimensions in combinations(ALL, size):
+            made = asked(standings, machines, dimensions)
+            assert made.total is not None
+            energy = made.total.estimate.energy_millijoules
+            assert sum(row.estimate.energy_millijoules for row in made.rows) == energy
+            totals.add(energy)
+    assert len(totals) == 1
+
+
+def test_half_of_the_fleet_stands_for_all():
+    """25 of 50 like machines measured on their open days: the other 25 draw as much, and are told apart."""
+    hosts = fleet(50)
+    made = asked(census(*hosts), [worked(one) for one in hosts[:25]])
+    (row,) = made.rows
+    told = row.estimate
+    assert (row.machines, told.machines_fleet) == (25, 50)
+    assert told.extrapolated_millijoules >= told.modelled_millijoules > 0
+    assert told.energy_millijoules == told.modelled_millijoules + told.extrapolated_millijoules
+    assert row.class_energies == {"sff": (told.fleet_milliseconds, told.energy_millijoules)}
+
+
+def test_few_machines_merge():
+    """Four machines in an entity are shown nowhere by themselves; the total holds them."""
+    hosts = fleet(4, 5, 30)
+    made = asked(census(*hosts), [worked(one) for one in hosts])
+    assert [(row.key.entity, row.key.autres, row.machines) for row in made.rows] == [
+        ("E3", False, 30),
+        ("autres", True, 9),
+    ] or [row.machines for row in made.rows] == [39]
+    assert made.total is not None
+    assert made.total.machines == 39
+    assert all(row.machines >= 10 for row in made.rows)
+
+
+def test_a_population_that_is_too_small_is_withheld():
+    """Nine workstations in all: no row and no total shows them; servers beside them stay."""
+    hosts = fleet(9)
+    server = host(900, DeviceClass.SERVER, Population.SERVER, entity="E1", enrolled=FIRST)
+    made = asked(census(*hosts, server), [worked(one) for one in (*hosts, server)])
+    assert [row.key.device_class for row in made.rows] == ["server"]
+    assert [key.population for key in made.withheld] == [Population.WORKSTATION]
+    assert made.total is not None
+    assert made.total.machines == 1
+    everything = asked(census(*hosts, server), [worked(one) for one in (*hosts, server)], k=1)
+    assert everything.total is not None
+    assert everything.total.machines == 10
+
+
+def test_one_metered_machine_is_not_told_apart():
+    """29 modelled and one metered: how much was measured would be that one machine's, in the row and in the total."""
+    hosts = fleet(30)
+    machines = [worked(hosts[0], method=Method.METERED), *(worked(one) for one in hosts[1:])]
+    made = asked(census(*hosts), machines)
+    assert [row.hides_methods for row in made.rows] == [True]
+    assert made.total is not None
+    assert made.total.hides_methods
+
+
+def test_an_unmatched_machine_is_one_of_the_inventory():
+    """Three assets, none matched, and two machines of their class and place: three; a fourth machine is one more."""
+    assets = tuple(
+        asset(number, device_class="sff", placements=(Placement(FIRST, "E1", "hq"),))
+        for number in range(1, 4)
+    )
+    for machines, expected in ((2, 3), (4, 4)):
+        hosts = fleet(machines)
+        standings = census(*hosts, assets=assets)
+        made = asked(standings, [worked(one) for one in hosts], k=1)
+        assert made.total is not None
+        assert made.total.estimate.machines_fleet == expected
+
+
+def test_coverage_is_never_above_one():
+    """A machine that told of more days than the inventory gives it was there on them."""
+    (one,) = fleet(1)
+    matched = asset(
+        1,
+        device_class="sff",
+        host_id=one.host_id,
+        in_service_on=FIRST,
+        out_of_service_on=FIRST.replace(month=2),
+    )
+    made = asked(census(one, assets=(matched,)), [worked(one)], k=1)
+    assert made.total is not None
+    assert made.total.estimate.coverage_energy == 1
+
+
+def test_virtual_machines_are_a_memo():
+    """A virtual machine is in no total; its row says what it drew."""
+    physical = host(1, DeviceClass.SERVER, Population.SERVER, enrolled=FIRST)
+    guest = host(2, DeviceClass.VIRTUAL_MACHINE, Population.SERVER, enrolled=FIRST)
+    (standing,) = census(physical, guest)
+    made = figures(
+        FIRST,
+        END,
+        ("device_class",),
+        [standing],
+        [(worked(physical), standing)],
+        assumptions=Assumptions(),
+        k_anonymity=10,
+        virtual=[(worked(guest), standing_of(guest, {}))],
+    )
+    assert made.total is not None
+    assert made.total.machines == 1
+    (memo,) = made.memo
+    assert (memo.key.device_class, memo.key.memo, memo.machines) == ("virtual_machine", True, 1)
+    assert memo.estimate.energy_millijoules == made.total.estimate.energy_millijoules
+
+
+def test_screens_are_rows_of_their_own():
+    """Screens seen on 20 machines: without an inventory those are all; with 40 screens of it, as much again."""
+    hosts = fleet(20)
+    seen = 100 * DAY
+    machines = [
+        worked(
+            one,
+            screens_milliseconds=seen,
+            screens_energy_millijoules=seen * 20,
+            screens_uncertainty_millijoules=seen,
+        )
+        for one in hosts
+    ]
+    made = asked(census(*hosts), machines)
+    by_class = {row.key.device_class: row for row in made.rows}
+    assert by_class["monitor"].estimate.energy_millijoules == 20 * seen * 20
+    assert by_class["monitor"].estimate.extrapolated_millijoules == 0
+    assert made.total is not None
+    assert made.total.machines == 20
+    assert set(made.total.class_energies) == {"sff", "monitor"}
+    place = Place("E1", "hq", "FR", Population.WORKSTATION, PowerContext.OWN_SITE)
+    more = asked(census(*hosts), machines, displays={place: {DayType.OPEN: 40 * seen}})
+    shown = {row.key.device_class: row for row in more.rows}["monitor"].estimate
+    assert shown.energy_millijoules == pytest.approx(40 * seen * 20)
+    # On days on which no screen was seen, nothing is known of them but the other days.
+    assert shown.extrapolated_millijoules == pytest.approx(20 * seen * 20)
+
+
+def test_states_of_a_row():
+    """What a change is told by: time and energy per state of the machines, class by class; screens have no states."""
+    hosts = fleet(10)
+    (row,) = asked(census(*hosts), [worked(one) for one in hosts], ()).rows
+    assert set(row.states) == {"sff"}
+    time, energy = row.states["sff"][State.ON_ACTIVE]
+    assert (time, energy) == (10 * 261 * DAY // 2, 10 * 261 * DAY // 2 * 50)
+
+
+def test_nobody_was_there():
+    """No fleet, no machine: no row and no total."""
+    made = asked([], [])
+    assert (made.rows, made.memo, made.total, made.withheld) == ((), (), None, ())
+
+
+def test_a_machine_is_its_periods_together():
+    """Bands of a day type are added up; months too; it is apportioned when any of it is."""
+    rows = [
+        HostPeriod(HostId(1), FIRST, DayType.OPEN, band, vector(nights_on=1), apportioned=band is Band.OPEN)
+        for band in (Band.OPEN, Band.NIGHT)
+    ]
+    rows.append(HostPeriod(HostId(1), FIRST, DayType.CLOSED, Band.CLOSED, vector(nights_on=5)))
+    rows.append(HostPeriod(HostId(2), FIRST, DayType.CLOSED, Band.CLOSED, vector(nights_on=9)))
+    first, second = observed(rows)
+    assert first.by_day_type == {DayType.OPEN: vector(nights_on=2), DayType.CLOSED: vector(nights_on=5)}
+    assert (first.total, first.apportioned, second.apportioned) == (vector(nights_on=7), True, False)
+
+
+def test_a_place_is_its_stratum():
+    """Written into a stratum and read back, whatever an entity is called."""
+    for population in (None, Population.CLASSROOM):
+        place = Place("A > B é", "", "FR", population, PowerContext.HOME)
+        assert Place.of(place.stratum("tower")) == place

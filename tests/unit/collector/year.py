@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Machines of a year, for the tests of the yearly figure."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from tests.unit.collector.memory import host, site
+from veilleuse.collector.account.census import Census, DayTypes, Standing
+from veilleuse.collector.account.sample import Observed
+from veilleuse.collector.inventoried import Asset, Placement
+from veilleuse.collector.model import Host
+from veilleuse.collector.vectors import COLUMNS, NOTHING, PLACE, DayType, Vector
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Population, State
+
+FIRST, END = date(2025, 1, 1), date(2026, 1, 1)
+DAY = 86_400_000
+WATT = 1
+"""Millijoules per millisecond."""
+
+
+def vector(**values: int) -> Vector:
+    """Of these columns, the others 0."""
+    made = list(NOTHING)
+    for name, value in values.items():
+        made[PLACE[name]] = value
+    assert len(made) == len(COLUMNS)
+    return tuple(made)
+
+
+def weekday(_site: str, _population: Population | None, day: date) -> DayType:
+    """Monday to Friday are open."""
+    return DayType.CLOSED if day.isoweekday() > 5 else DayType.OPEN
+
+
+def census(
+    *hosts: Host, assets: tuple[Asset, ...] = (), today: date = END, current_tree: bool = False
+) -> list[Standing]:
+    """The standings of a year, all in UTC so that a day is a day."""
+    sites = (site("hq"), site("annexe"))
+    days = DayTypes(FIRST, END, {"hq": "UTC", "annexe": "UTC"}, weekday)
+    return list(Census(days, sites, today=today, current_tree=current_tree).standings(assets, hosts))
+
+
+def asset(number: int, entity: str = "E1", **more: object) -> Asset:
+    """A tower."""
+    values: dict[str, object] = {
+        "device_class": "tower",
+        "placements": (Placement(date(2020, 1, 1), entity, "hq"),),
+        "population": Population.WORKSTATION,
+    }
+    return Asset(number, **(values | more))  # type: ignore[arg-type]
+
+
+def worked(
+    one: Host, watts: int = 50, method: Method = Method.LOAD_MODELLED, days: int = 261, **more: int
+) -> Observed:
+    """Open days of 2025, half on and half off, at so many watts while on; off on closed days, at none; u = 10 %."""
+    on = days * DAY // 2
+    energy = on * watts * WATT
+    values = {
+        "on_active_ac_milliseconds": on,
+        "off_ac_milliseconds": days * DAY - on,
+        f"{method}_milliseconds": days * DAY,
+        f"{method}_energy_millijoules": energy,
+        f"{method}_uncertainty_millijoules": energy // 10,
+        f"{State.ON_ACTIVE}_energy_millijoules": energy,
+    }
+    closed = 104 * DAY
+    off = {"off_ac_milliseconds": closed, f"{method}_milliseconds": closed}
+    return Observed(one.host_id, {DayType.OPEN: vector(**(values | more)), DayType.CLOSED: vector(**off)})
+
+
+def workstation(number: int, entity: str = "E1", **more: object) -> Host:
+    """One that enrolled on New Year's Day."""
+    return host(number, entity=entity, enrolled=FIRST, **more)  # type: ignore[arg-type]
