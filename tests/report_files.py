@@ -98,6 +98,7 @@ class Page(HTMLParser):
             self._cell = None
 
     def handle_data(self, data: str) -> None:
+        data = data.replace("\N{WORD JOINER}", "")  # report/html.py's guard
         if not self._open or self._open[-1] not in ("style", "title"):
             self.text += data
         if self._cell is not None:

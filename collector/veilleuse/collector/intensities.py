@@ -209,4 +209,7 @@ OUTCOMES: Final = (
     "not_configured",
 )
 """done; our own or their quota is used up; …; an answer that is no success; …; the token file is missing or open to others."""
-CONNECTORS: Final = ("odre", "electricity_maps")
+ODRE: Final = "odre"
+CONSOLIDATED: Final = "odre_consolidated"
+"""ODRÉ's consolidated table, asked once a day; its calls count as ODRÉ's."""
+CONNECTORS: Final = (ODRE, CONSOLIDATED, ELECTRICITY_MAPS)

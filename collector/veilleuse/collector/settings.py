@@ -5,12 +5,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from veilleuse.wire.address import check_reachable, is_host_name, split_address
+from veilleuse.wire.limits import (
+    CPU_BUCKET_EDGES_PERCENT,
+    IDLE_RUN_EDGES_MINUTES,
+    MEMORY_BUCKET_EDGES_PERCENT,
+    NETWORK_RATE_EDGES_BYTES_PER_SECOND,
+)
 from veilleuse.wire.settings_file import Section, describe, load, setting
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE"
@@ -170,12 +176,103 @@ class Derive(Section):
     )
 
 
+def check_reused_purchases(targets: tuple[str, ...]) -> None:
+    """Raises ValueError unless each is CATEGORY@YEAR=SHARE with a year and a share of 0 to 1."""
+    for target in targets:
+        _reused_purchase(target)
+
+
+def _reused_purchase(target: str) -> tuple[str, int, float]:
+    name, _, rest = target.rpartition("@")
+    year, _, share = rest.partition("=")
+    try:
+        found = name.strip(), int(year), float(share)
+    except ValueError as error:
+        raise ValueError(f"{target!r} is not CATEGORY@YEAR=SHARE, e.g. laptops@2027=0.25") from error
+    if not found[0] or not 2020 <= found[1] <= 2100 or not 0 <= found[2] <= 1:
+        raise ValueError(f"{target!r} is not CATEGORY@YEAR=SHARE with a share of 0 to 1")
+    return found
+
+
+def _edge(edges: tuple[int, ...]) -> Callable[[int], None]:
+    """A check: one of the edges that agents sort by."""
+
+    def check(value: int) -> None:
+        if value not in edges:
+            raise ValueError(
+                f"it must be one of {', '.join(map(str, edges))}, the edges of what agents count"
+            )
+
+    return check
+
+
 class Indicators(Section):
-    """Targets of the sobriety indicators."""
+    """Targets and tests of the sobriety indicators: docs/methodology.md, section 5."""
 
     out_of_hours_target_ratio: float = setting(
         0.05, "I1: highest share of the closed hours a machine should be on.", minimum=0, maximum=1
     )
+    display_off_minutes: int = setting(
+        15, "I3: longest wait until a display on mains goes off; ENERGY STAR.", minimum=1, maximum=240
+    )
+    sleep_minutes: int = setting(
+        30,
+        "I3: longest wait until a PC on mains sleeps; ENERGY STAR. I4: idle time beyond it is avoidable.",
+        check=_edge(IDLE_RUN_EDGES_MINUTES),
+    )
+    comatose_cpu_percent: int = setting(
+        5,
+        "I6: CPU below which a comatose server spends 95 % of its time on.",
+        check=_edge(CPU_BUCKET_EDGES_PERCENT),
+    )
+    comatose_network_bytes_per_second: int = setting(
+        1_000,
+        "I6: others' traffic below which it spends 95 % of that time.",
+        check=_edge(NETWORK_RATE_EDGES_BYTES_PER_SECOND),
+    )
+    underused_mean_cpu_ratio: float = setting(
+        0.10, "I7: mean CPU below which a server is under-used.", minimum=0, maximum=1
+    )
+    underused_cpu_percent: int = setting(
+        30,
+        "I7: CPU below which it spends 95 % of its time on.",
+        check=_edge(CPU_BUCKET_EDGES_PERCENT),
+    )
+    oversized_cpu_percent: int = setting(
+        20,
+        "I8: CPU below which an oversized server spends 95 % of its time on.",
+        check=_edge(CPU_BUCKET_EDGES_PERCENT),
+    )
+    oversized_memory_percent: int = setting(
+        40, "I8: memory in use, likewise.", check=_edge(MEMORY_BUCKET_EDGES_PERCENT)
+    )
+    oversized_core_ratio: float = setting(
+        0.01, "I8: highest share of its time on with a core at 80 % or more.", minimum=0, maximum=1
+    )
+    server_observed_ratio: float = setting(
+        0.9,
+        "I6 to I8: least share of their days that a server was observed, and of its time on that was measured, to be judged.",
+        minimum=0.5,
+        maximum=1,
+    )
+    lifetime_years: float = setting(8.0, "I9: age that equipment should reach.", minimum=0, maximum=50)
+    reused_purchases_targets: tuple[str, ...] = setting(
+        (),
+        "I10: least reused share of the euros of a legal category, from a year on: CATEGORY@YEAR=SHARE, e.g. laptops@2027=0.25; "
+        "empty = no target.",
+        check=check_reused_purchases,
+    )
+    reused_retirements_ratio: float = setting(
+        0.5,
+        "I11: least share of retired equipment to be reused; 0.5 from 2025, décret 2023-266.",
+        minimum=0,
+        maximum=1,
+    )
+
+    @property
+    def reused_purchases(self) -> tuple[tuple[str, int, float], ...]:
+        """(category, from which year, share)."""
+        return tuple(_reused_purchase(target) for target in self.reused_purchases_targets)
 
 
 class Log(Section):
@@ -197,6 +294,7 @@ class CollectorSettings(Section):
     reporting: Reporting = setting(Reporting(), "")
     derive: Derive = setting(Derive(), "")
     indicators: Indicators = setting(Indicators(), "")
+    intensity: Intensity = setting(Intensity(), "")
     log: Log = setting(Log(), "")
 
 

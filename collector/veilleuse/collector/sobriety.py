@@ -137,6 +137,9 @@ class PowerPlan(NamedTuple):
     sleep_seconds: int | None
 
 
+UNKNOWN_PLAN: Final = PowerPlan(None, None)
+
+
 class Load(NamedTuple):
     """How busy a server was while on, over its last days. Milliseconds; empty or 0 where nothing was measured."""
 
@@ -167,7 +170,7 @@ class Machine:
     site: str
     population: Population
     device_class: DeviceClass
-    power_plan: PowerPlan = PowerPlan(None, None)
+    power_plan: PowerPlan = UNKNOWN_PLAN
     off_microwatts: int | None = None
     """Off at the wall: calibrated for its model, else its class's."""
     sleep_microwatts: int | None = None
@@ -216,6 +219,38 @@ class Disposal:
     """Of year N, all."""
 
 
+class SiteEnergy(NamedTuple):
+    """Of one site, over the machines that were there before an action and after it. I14. Millijoules."""
+
+    site: str
+    frozen_millijoules: int
+    """Its energy per machine-day of before, by class and day type, times its machine-days of after."""
+    actual_millijoules: int
+    """After."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An action, and what it is compared with. I14."""
+
+    action_id: str
+    what: str
+    touched: tuple[SiteEnergy, ...]
+    untouched: tuple[SiteEnergy, ...]
+    weeks_before: float
+    weeks_after: float
+    machine_days: float
+    """Of touched machines, after."""
+    model_u: float
+    """Relative standard uncertainty of the energies themselves, common to before and after."""
+    touched_machines: Contributions
+    untouched_machines: Contributions
+    renewals: int = 0
+    """Machines of touched sites that came since: what they draw less is the renewal's."""
+    renewals_millijoules: int = 0
+    """Frozen - actual energy of these."""
+
+
 @dataclass(frozen=True, slots=True)
 class SobrietyGroup:
     """What one row of figures is made of."""
@@ -230,6 +265,7 @@ class SobrietyGroup:
     year: int | None = None
     """The civil year that the period is; None where it is none."""
     disposal: Disposal | None = None
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ def smallest(figures: Iterable[frozenset[Seen]]) -> int:
     return min((count for count in counts if count), default=K)
 
 
-@settings(max_examples=25)
+@settings(max_examples=60)
 @given(fleets())
 def test_no_two_answers_leave_fewer_than_k(fleet):
     """All periods × all groupings × all readers, each pair: in every month at least k machines, or none."""
@@ -143,9 +143,9 @@ def test_no_two_answers_leave_fewer_than_k_at_length(fleet):
 
 
 def test_the_check_finds_a_rule_applied_inside_an_entity():
-    """Three laptops of A, two of `A > 1`, three of B: safe inside A they merge, safe over the fleet A is told apart: two are left."""
-    places = (("A", "laptop"),) * 3 + (("A > 1", "laptop"),) * 2 + (("B", "laptop"),) * 3
-    everywhere = frozenset(Seen(host, month) for host in range(8) for month in range(3))
+    """Three of A, two of `A > 1`: inside A they merge; over the fleet the two merge with two of B, and A is told apart: two are left."""
+    places = (("A", "laptop"),) * 3 + (("A > 1", "laptop"),) * 2 + (("B", "laptop"),) * 2
+    everywhere = frozenset(Seen(host, month) for host in range(7) for month in range(3))
     fleet = Fleet(places, everywhere)
     whole = answers(release(fleet), ())
     naive = {decoded(month.groups) for month in release(fleet, ("A",))}
@@ -158,7 +158,7 @@ def test_a_reader_of_an_entity_sees_whole_cells_inside_it_alone():
     places = (("A", "laptop"),) * 4 + (("A > 1", "laptop"),) * 3 + (("B", "laptop"),) * 2 + (("B > 1", "tower"),) * 2
     fleet = Fleet(places, frozenset(Seen(host, month) for host in range(11) for month in range(3)))
     of_a = shown(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ("A",))
-    assert [(group.key.entity, group.sums.hosts) for group in of_a.rows] == [("A", 4), ("A > 1", 3)]
+    assert {(group.key.entity, group.sums.hosts) for group in of_a.rows} == {("A", 4), ("A > 1", 3)}
     assert decoded(of_a.whole) == {Seen(host, month) for host in range(7) for month in range(3)}
     assert shown(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ("B",)).rows == ()
 

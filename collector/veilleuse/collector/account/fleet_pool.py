@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 from veilleuse.collector.account.fleet_inputs import Days
@@ -29,6 +29,8 @@ PRIOR_SPREAD: Final = 0.5
 PRIOR_STRATA: Final = math.log(1.5) / 2
 """Relative spread between entities while a class was observed in one only: GSD² 1.5, ours."""
 _HALVINGS: Final = 40
+_LEAST_ROOT: Final = 0.05
+"""Of χ²/ν, cube root: at one degree of freedom the approximation may fall below zero."""
 UNSEEN_BELOW: Final = 45
 """Machines among which none was always on: of a fleet where a tenth is, that happens once in a hundred samples of 45."""
 UNSEEN_U: Final = math.log(1.5) / 2
@@ -191,8 +193,8 @@ class Pool:
         if self.mixed:
             p = self.always_on_share
             shares = [chance.betavariate(always + 0.5, self.n - always + 0.5) for _ in range(DRAWS)]
-            ordinary = self._deviations(ORDINARY, chance)
-            more = self._deviations(ALWAYS_ON, chance)
+            ordinary = self._deviations(ORDINARY)
+            more = self._deviations(ALWAYS_ON)
             return Draws(
                 tuple(share - p for share in shares),
                 (
@@ -209,15 +211,23 @@ class Pool:
             ((0.0,) * DRAWS, tuple(share * one for share, one in zip(shares, watts, strict=True))),
         )
 
-    def _deviations(self, kind: int, chance: random.Random) -> list[float]:
+    def _deviations(self, kind: int) -> list[float]:
         """Of a kind's class mean, W: Student's t, never below a mean of 0."""
         spread, typical = self.spreads[kind], self.mean(kind)
         error = math.sqrt(spread.variance / self.kinds[kind].n)
-        half = spread.degrees_of_freedom / 2
+        width = 2 / (9 * spread.degrees_of_freedom)
+        root, least = math.sqrt(width), -typical
         return [
-            max(-typical, error * chance.gauss(0, 1) / math.sqrt(chance.gammavariate(half, 1 / half)))
-            for _ in range(DRAWS)
+            max(least, error * one / max(_LEAST_ROOT, 1 - width + root * more) ** 1.5)
+            for one, more in _normals(self.device_class, kind)
         ]
+
+
+@lru_cache(maxsize=64)
+def _normals(device_class: str, kind: int) -> tuple[tuple[float, float], ...]:
+    """Pairs of standard normal draws: for a numerator, and for √(χ²/ν) by Wilson and Hilferty (1931)."""
+    chance = random.Random(f"veilleuse {device_class} {kind}")
+    return tuple((chance.gauss(0, 1), chance.gauss(0, 1)) for _ in range(DRAWS))
 
 
 def between(values: Sequence[float], variances: Sequence[float]) -> Spread:

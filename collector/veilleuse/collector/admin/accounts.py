@@ -104,7 +104,8 @@ def revoke(operations: Operations, *, account: str, who: str = "", why: str = ""
 
     def job(note: Notes) -> Account:
         found = _find(operations, account)
-        note(ACCOUNT_REVOKED, sha256=found.token_sha256.hex())
+        day = office.now().date().isoformat()
+        note(ACCOUNT_REVOKED, sha256=found.token_sha256.hex(), day=day)
         operations.accounts.revoke_account(found.token_sha256, now)
         _note(operations, who, f"account {found.account_id} '{found.name}' revoked", why)
         ended = operations.accounts.account(found.account_id)

@@ -45,6 +45,7 @@ def upkeep(
                 day != noted
                 and _note(collector, day)
                 and _renew(collector, day)
+                and _trim(collector)
                 and _rematch(collector)
                 and _expire(collector, day, stop)
             ):

@@ -46,6 +46,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "report": ("veilleuse.collector.cli.report", "write emissions and indicators to a file"),
     "convert": ("veilleuse.collector.cli.convert", "turn kWh into kilograms of CO2e"),
     "factors": ("veilleuse.collector.cli.factors", "list, import and restate emission factors"),
+    "check-method": ("veilleuse.collector.cli.check_method", "compute the method's worked answers"),
     "derive": ("veilleuse.collector.cli.derive", "derive energy again with the present models"),
     "calibrate": (
         "veilleuse.collector.cli.calibrate",

@@ -187,6 +187,12 @@ def _all_lines(registry: Registry) -> Iterator[Line]:
             "agent_id_sha256": sha256.hex(),
             "day": date.fromordinal(day).isoformat(),
         }
+    for sha256, day in registry.revoked_accounts().items():
+        yield {
+            "kind": ACCOUNT_REVOKED,
+            "sha256": sha256.hex(),
+            "day": date.fromordinal(day).isoformat(),
+        }
 
 
 class _Replay:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from veilleuse.collector.report import Document, Text
 from veilleuse.collector.report.columns import column
@@ -33,6 +34,9 @@ from veilleuse.collector.report.view import (
 )
 from veilleuse.collector.report.words import Words, instant, words
 
+_FORMULA: Final = re.compile(r"\s*[=+\-@＝＋－＠]")
+_WORD_JOINER: Final = "\N{WORD JOINER}"
+"""Before a text that a spreadsheet would take for a formula when the page is opened in it or copied into it: not seen, not read."""
 ONLY_ON_SCREEN: Final = ("screen.css",)
 ON_PAPER_TOO: Final = ("report.css",)
 
@@ -67,7 +71,7 @@ def page(document: Document, styles: tuple[str, ...], *, paper: bool = False) ->
     made = document.head.get("generated_unix_milliseconds")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
-        _environment()
+        _environment(paper)
         .get_template("report.html")
         .render(
             w=w,
@@ -136,12 +140,21 @@ def _style(name: str) -> str:
     return files("veilleuse.collector.report").joinpath("templates", name).read_text("utf-8")
 
 
+def _guarded(value: object) -> object:
+    if isinstance(value, str) and not isinstance(value, Markup) and _FORMULA.match(value):
+        return _WORD_JOINER + value
+    return value
+
+
 @cache
-def _environment() -> Environment:
-    return Environment(
+def _environment(paper: bool) -> Environment:
+    environment = Environment(
         loader=PackageLoader("veilleuse.collector.report", "templates"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=None if paper else _guarded,
     )
+    environment.filters["exact"] = escape  # of numbers and dates
+    return environment

@@ -8,9 +8,9 @@ import re
 from typing import Final
 
 LONGEST: Final = 1_024
-"""Characters of one value: an entity's path has 512 at most; a spreadsheet's cell holds 32,767."""
-LONGEST_TEXT: Final = 30_000
-"""Of a note."""
+"""Characters of one value: an entity's path has 512 at most; a spreadsheet's cell holds 32,767 UTF-16 units."""
+LONGEST_TEXT: Final = 16_000
+"""Of a note: at most 32,000 UTF-16 units."""
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 """Seen, so that nobody takes the name for another one."""
 

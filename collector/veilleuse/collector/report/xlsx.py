@@ -112,28 +112,28 @@ class _Book:
         sheet = self._sheet(w("page.readme"))
         sheet.set_column(0, 0, 42)
         sheet.set_column(1, 8, 32)
-        sheet.write_string(0, 0, document_title(document, w), self._format("title"))
+        self._string(sheet, 0, 0, document_title(document, w), self._format("title"))
         warnings = [
             *([w("page.simulated")] if document.head.get("data") == "simulated" else []),
             *([w("page.provisional")] if is_provisional(document) else []),
         ]
         line = 1
         for text in (w("page.product"), *warnings, w("page.unrounded"), w("page.absent")):
-            sheet.write_string(line, 0, text, self._format("strong" if text in warnings else "plain"))
+            self._string(sheet, line, 0, text, self._format("strong" if text in warnings else "plain"))
             line += 1
         line += 1
         for label, text in facts(document, w):
-            sheet.write_string(line, 0, label, self._format("strong"))
-            sheet.write_string(line, 1, text, self._format("wrap"))
+            self._string(sheet, line, 0, label, self._format("strong"))
+            self._string(sheet, line, 1, text, self._format("wrap"))
             line += 1
         keys = key_figures(document, w)
         if keys is not None:
-            sheet.write_string(line + 1, 0, keys.caption, self._format("title"))
+            self._string(sheet, line + 1, 0, keys.caption, self._format("title"))
             line += 2
             for i, head in enumerate(keys.heads):
-                sheet.write_string(line, 0, head.text, self._format("strong"))
+                self._string(sheet, line, 0, head.text, self._format("strong"))
                 for j, row in enumerate(keys.rows, 1):
-                    sheet.write_string(line, j, row[i].text, self._format("wrap"))
+                    self._string(sheet, line, j, row[i].text, self._format("wrap"))
                 line += 1
 
     def _table(self, table: str, rows: Sequence[Row]) -> None:
@@ -143,9 +143,9 @@ class _Book:
         self._columns[table] = {key: place for place, (_, key, _) in enumerate(columns)}
         for place, (one, key, label) in enumerate(columns):
             sheet.set_column(place, place, _width(one, key, label, rows))
-            sheet.write_string(0, place, label, self._format("head"))
+            self._string(sheet, 0, place, label, self._format("head"))
         for place, (_, key, _) in enumerate(columns):
-            sheet.write_string(1, place, key, self._format("name"))
+            self._string(sheet, 1, place, key, self._format("name"))
         for line, row in enumerate(rows, HEAD_ROWS):
             for place, (one, key, _) in enumerate(columns):
                 self._cell(sheet, line, place, one, _value(row, one, key))
@@ -203,7 +203,7 @@ class _Book:
         if not made.series:
             return None
         title, _ = self._w.text(chart.title)
-        made.set_title({"name": _no_reference(title), "name_font": {"size": 12}})
+        made.set_title({"name": _no_markup(_no_reference(title)), "name_font": {"size": 12}})
         made.set_legend({"position": "bottom"})
         if chart.kind != "line":
             made.set_y_axis({"reverse": True})  # the first row on top, as in the table
@@ -227,7 +227,7 @@ class _Book:
         sheet.set_column(4, 4, 100)
         for line, texts in enumerate(lines):
             for place, text in enumerate(texts):
-                sheet.write_string(line, place, text, self._format("head" if heads and not line else "wrap"))
+                self._string(sheet, line, place, text, self._format("head" if heads and not line else "wrap"))
         if heads:
             sheet.freeze_panes(1, 0)
             sheet.autofilter(0, 0, len(lines) - 1, len(lines[0]) - 1)
@@ -244,14 +244,17 @@ class _Book:
             if day is not None:
                 sheet.write_datetime(line, place, day, self._format("date"))
             else:
-                sheet.write_string(line, place, value)
+                self._string(sheet, line, place, value)
         elif isinstance(value, Mapping):
-            sheet.write_string(line, place, str(value))
+            self._string(sheet, line, place, str(value))
         elif one.kind is Kind.TIME:
             sheet.write_datetime(line, place, instant(int(value)).replace(tzinfo=None), self._format("time"))
         else:
             exact = ExactInteger(value) if isinstance(value, int) else ExactNumber(value)
             sheet.write_number(line, place, exact, self._format(_number_format(one)))
+
+    def _string(self, sheet: Worksheet, line: int, place: int, text: str, look: Format | None = None) -> None:
+        sheet.write_string(line, place, _no_markup(text), look)
 
     def _format(self, name: str) -> Format:
         if name not in self._formats:
@@ -308,6 +311,11 @@ def _first_units(text: str, units: int) -> str:
 
 def _comment(document: Document, w: Words) -> str:
     return "; ".join(f"{label}: {text}" for label, text in facts(document, w))[:500]
+
+
+def _no_markup(text: str) -> str:
+    """XlsxWriter puts a string that begins with <r> and ends with </r> into the file as XML: it takes it for its own."""
+    return f"{text} " if text.startswith("<r>") and text.endswith("</r>") else text
 
 
 def _no_reference(title: str) -> str:

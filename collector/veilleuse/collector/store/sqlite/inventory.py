@@ -119,7 +119,9 @@ class SqliteInventory:
             log.info("import of the inventory ended", extra={"generation": generation})
         elif reached < generation:
             with self._data.translated():
-                (last,) = self._data.connection.execute("SELECT max(asset_id) FROM inventory_assets").fetchone()
+                (last,) = self._data.connection.execute(
+                    "SELECT max(asset_id) FROM inventory_assets"
+                ).fetchone()
             with self._identity.transaction() as connection:
                 connection.execute("DELETE FROM inventory_names WHERE asset_id > ?", (last or 0,))
                 connection.execute("DELETE FROM inventory_pending")

@@ -1,0 +1,59 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse check-method`: the method's worked answers, asked of this version. Needs no data directory."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from veilleuse.collector.account.billing import METHOD_VERSION
+from veilleuse.collector.cli.shared import APP, JsonOption, print_json, print_table
+from veilleuse.collector.reporting.worked_answers import Answer, answers
+
+app = typer.Typer(**APP)
+
+
+@app.command("check-method")
+def check_method(as_json: JsonOption = False) -> None:
+    """Compute every worked answer of the method. With expected and got; exit code 1 when one differs."""
+    found = list(answers())
+    wrong = sum(not one.ok for one in found)
+    if as_json:
+        print_json(
+            {
+                "method_version": METHOD_VERSION,
+                "differences": wrong,
+                "answers": [_facts(one) for one in found],
+            }
+        )
+    else:
+        print_table([_row(one) for one in found], empty="no worked answer")
+        print(f"method {METHOD_VERSION}: {len(found)} answers, {wrong} differ", file=sys.stderr)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _row(one: Answer) -> dict[str, str]:
+    return {
+        "answer": one.what,
+        "§": one.section,
+        "inputs": one.inputs,
+        "expected": one.expected,
+        "got": f"{one.got:.17g}" if "." in one.expected and len(one.expected) > 12 else f"{one.got:.10g}",
+        "unit": one.unit,
+        "": "ok" if one.ok else "differs",
+    }
+
+
+def _facts(one: Answer) -> dict[str, str | float | bool]:
+    return {
+        "section": one.section,
+        "what": one.what,
+        "inputs": one.inputs,
+        "unit": one.unit,
+        "expected": one.expected,
+        "got": one.got,
+        "ok": one.ok,
+    }

@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I9: age in service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import median
+from typing import Final
+
+from veilleuse.collector.figures import IndicatorMeta
+from veilleuse.collector.sobriety import Contributions, Detail, Device, Figure, SobrietyGroup, Targets
+
+EDGES_YEARS: Final = (5, 6, 8, 10)
+"""5, 6 and 8: METHOD.md §6; 10: where the duty to have equipment reused stops (décret 2023-266)."""
+
+
+class AgeInService:
+    """I9, age in service.
+
+    Formula: median age of the equipment in service on the last day of the period, in years of 365.25 days since its day of service;
+    shares older than 5, 6, 8 and 10 years. Equipment whose day of service is not in the inventory is counted apart (not_known).
+    Period: its last day. Unit: years. Threshold: `indicators.lifetime_years`, 8 (the Métropole's own figure). Direction: higher is
+    better: kept for longer. Owner: purchasing and the system team.
+
+    Worked example: PCs of 2, 4, 6.5 and 9 years and one of unknown age: median (4 + 6.5) ÷ 2 = 5.25 years; older than 5: 2 ÷ 4 =
+    0.5; than 6: 0.5; than 8: 0.25; than 10: 0.
+    """
+
+    meta = IndicatorMeta("I9", "age in service", "years", "higher", "purchasing")
+
+    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+        """Of assets in service."""
+        if not group.devices:
+            return
+        ages = {one.asset_id: one.age_years for one in group.devices if one.age_years is not None}
+        details: dict[str, Detail] = {"not_known": len(group.devices) - len(ages)}
+        behind: dict[str, Contributions] = {}
+        for edge in EDGES_YEARS if ages else ():
+            older = {asset: 1 for asset, age in ages.items() if age > edge}
+            details[f"share_over_{edge}_years"] = len(older) / len(ages)
+            behind[f"share_over_{edge}_years"] = older
+        yield Figure(
+            median(ages.values()) if ages else None,
+            len(group.devices),
+            len(ages),
+            len(group.devices),
+            "assets",
+            details,
+            threshold=targets.lifetime_years,
+            behind=(dict.fromkeys(ages, 1),) if _of_people(group.devices) else (),
+            behind_details=behind if _of_people(group.devices) else {},
+        )
+
+
+def _of_people(devices: Iterable[Device]) -> bool:
+    """Whether any is a person's workplace: switches, servers and printers are nobody's."""
+    return any(one.population is not None for one in devices)

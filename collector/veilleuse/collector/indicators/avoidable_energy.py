@@ -1,0 +1,201 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I4: avoidable energy, by causes that never share a millisecond."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from veilleuse.collector.figures import IndicatorMeta
+from veilleuse.collector.indicators.comatose_server import verdict
+from veilleuse.collector.quantiles import Z95
+from veilleuse.collector.sobriety import (
+    PCS,
+    BandUse,
+    Contributions,
+    Detail,
+    Figure,
+    Machine,
+    SobrietyGroup,
+    Targets,
+    Verdict,
+    contributions,
+)
+from veilleuse.wire.limits import IDLE_RUN_EDGES_MINUTES
+from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population
+
+OUTSIDE: Final = (Band.NIGHT, Band.CLOSED)
+SCREEN_STANDBY_MICROWATTS: Final = 300_000
+"""0.3 W, METHOD.md §3; as derive.priors.SCREEN_STANDBY_MICROWATTS, which a test holds equal."""
+_MICROWATT_MILLISECONDS_PER_MILLIJOULE: Final = 1_000_000
+
+
+class Cause(NamedTuple):
+    """What one cause took of one machine over some of its bands, whole millijoules and milliseconds ≥ 0."""
+
+    name: str
+    bands: tuple[Band, ...]
+    millijoules: int
+    machine_milliseconds: int
+    """On-idle time of the machine that it claims; 0 for screens, whose time is their own."""
+    screen_milliseconds: int = 0
+
+
+class AvoidableEnergy:
+    """I4, avoidable energy.
+
+    Formula: Σ over disjoint causes, of each machine by what it drew itself (its on-idle energy by its best method: measured
+    where it was):
+    closed_bands: in the bands night and closed, on-idle energy - P·on-idle time, P = off (laptops: sleep), calibrated for the
+    model where it is, else the class's;
+    open_idle: in the band open, the on-idle energy of the time in idle runs beyond the plan's 30 minutes - P_sleep·that time;
+    screens: external screens' energy × (that idle time, less what a known display timeout darkens, ÷ on-time) - 0.3 W of standby;
+    comatose_servers: energy while on of servers that I6 calls comatose, nothing else of servers (what a smaller one would save,
+    I8, is not known in joules).
+    What was drawn in declared update windows is taken off the band's cause, whatever the state: never too much is claimed.
+    Energy of on-active time outside opening hours is listed (on_active_outside_kwh), not avoidable.
+    Period: the whole months inside the period asked. Unit: kWh. Threshold: none; the plan's timeout is `indicators.sleep_minutes`.
+    Direction: lower is better. Owner: system team. Interval: what is not known of the energies themselves, k = 1.96.
+
+    Worked example: a tower (off 0.8 W, sleep 2 W) draws 20 W on-idle: 100 h in the night and 40 h open, of which 10 h beyond 30
+    min; no screen, no window. closed_bands (20 - 0.8) W × 100 h = 1.92 kWh; open_idle (20 - 2) W × 10 h = 0.18 kWh; together
+    2.1 kWh.
+    """
+
+    meta = IndicatorMeta("I4", "avoidable energy", "kWh", "lower", "system team")
+
+    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+        """Of machines that carry their own energy."""
+        machines = [one for one in group.machines if not one.is_virtual and one.bands]
+        if not machines:
+            return
+        by_cause: dict[str, dict[int, int]] = {}
+        for machine in machines:
+            for cause in causes_of(machine, targets):
+                by_cause.setdefault(cause.name, {})[machine.host_id] = cause.millijoules
+        if not by_cause:
+            return  # of servers, none of which could be judged: not known
+        whole = contributions(
+            (one, sum(by.get(one.host_id, 0) for by in by_cause.values())) for one in machines
+        )
+        yield _figure(machines, whole, by_cause)
+
+
+def causes_of(machine: Machine, targets: Targets) -> list[Cause]:
+    """Of one machine; disjoint: each is of other bands, or of screens. Of a server that cannot be judged: none."""
+    if machine.population is Population.SERVER:
+        judged = verdict(machine, targets)
+        if judged in (Verdict.NOT_JUDGED, Verdict.EXCLUDED):
+            return []
+        use = machine.use()
+        taken = use.on_active_millijoules + use.on_idle_millijoules if judged is Verdict.COMATOSE else 0
+        return [Cause("comatose_servers", tuple(Band), taken, use.on_milliseconds if taken else 0)]
+    if machine.population not in PCS:
+        return []
+    closed, screens_closed = _closed_bands(machine)
+    idle, screens_open = _open_idle(machine, targets)
+    screens = Cause(
+        "screens",
+        tuple(Band),
+        screens_closed[0] + screens_open[0],
+        0,
+        screens_closed[1] + screens_open[1],
+    )
+    return [closed, idle, screens]
+
+
+def _closed_bands(machine: Machine) -> tuple[Cause, tuple[int, int]]:
+    """The cause, and (millijoules, display-milliseconds) of the screens meanwhile."""
+    low = machine.sleep_microwatts if machine.device_class is DeviceClass.LAPTOP else machine.off_microwatts
+    energy = time = screen_energy = screen_time = 0
+    for band in OUTSIDE:
+        use = machine.use(band)
+        saved, claimed = _saved(use, use.on_idle_milliseconds, low)
+        energy += saved
+        time += claimed
+        if claimed:
+            lit = _lit(use, use.on_idle_milliseconds, 0, machine.power_plan.display_off_seconds)
+            more = _screens(use, lit, saved, _before_windows(use, use.on_idle_milliseconds, low))
+            screen_energy += more[0]
+            screen_time += more[1]
+    return Cause("closed_bands", OUTSIDE, energy, time), (screen_energy, screen_time)
+
+
+def _open_idle(machine: Machine, targets: Targets) -> tuple[Cause, tuple[int, int]]:
+    use = machine.use(Band.OPEN)
+    beyond = use.beyond(targets.sleep_minutes)
+    saved, claimed = _saved(use, beyond, machine.sleep_microwatts)
+    screens = (0, 0)
+    if claimed:
+        lit = _lit(use, beyond, targets.sleep_minutes, machine.power_plan.display_off_seconds)
+        screens = _screens(use, lit, saved, _before_windows(use, beyond, machine.sleep_microwatts))
+    return Cause("open_idle", (Band.OPEN,), saved, claimed), screens
+
+
+def _before_windows(use: BandUse, time: int, low_microwatts: int | None) -> int:
+    """On-idle energy of `time` of the band's on-idle time above the lower state's, update windows not yet taken off."""
+    if low_microwatts is None or not time or not use.on_idle_milliseconds:
+        return 0
+    drawn = use.on_idle_millijoules * time // use.on_idle_milliseconds
+    return max(0, drawn - -(-low_microwatts * time // _MICROWATT_MILLISECONDS_PER_MILLIJOULE))
+
+
+def _saved(use: BandUse, time: int, low_microwatts: int | None) -> tuple[int, int]:
+    """(millijoules, milliseconds claimed)."""
+    saved = max(0, _before_windows(use, time, low_microwatts) - use.window_millijoules)
+    return saved, time if saved else 0
+
+
+def _lit(use: BandUse, time: int, beyond_minutes: int, display_off_seconds: int | None) -> int:
+    """Of idle time beyond so many minutes of its runs, what a screen can be on for: all of it but what its timeout darkens."""
+    if not display_off_seconds:
+        return time
+    edges = [edge for edge in IDLE_RUN_EDGES_MINUTES if edge * 60 >= display_off_seconds]
+    if not edges:
+        return time
+    return 0 if edges[0] <= beyond_minutes else max(0, time - use.beyond(edges[0]))
+
+
+def _screens(use: BandUse, lit: int, saved: int, before: int) -> tuple[int, int]:
+    """(millijoules, display-milliseconds): screens are taken to be on as often while idle as while active."""
+    if not use.on_milliseconds or not before:
+        return 0, 0
+    time = use.screens_milliseconds * lit * saved // (use.on_milliseconds * before)
+    energy = use.screens_millijoules * lit * saved // (use.on_milliseconds * before)
+    standby = -(-SCREEN_STANDBY_MICROWATTS * time // _MICROWATT_MILLISECONDS_PER_MILLIJOULE)
+    return max(0, energy - standby), time
+
+
+def _figure(machines: list[Machine], whole: Contributions, by_cause: dict[str, dict[int, int]]) -> Figure:
+    uses = [one.use() for one in machines]
+    derived = sum(use.derived_millijoules for use in uses)
+    total = derived + sum(use.screens_millijoules for use in uses)
+    saved = sum(whole.values())
+    u = sum(use.derived_uncertainty_millijoules for use in uses) / derived if derived else 0.0
+    value = saved / MILLIJOULES_PER_KWH
+    details: dict[str, Detail] = {
+        f"{name}_kwh": sum(by.values()) / MILLIJOULES_PER_KWH for name, by in by_cause.items()
+    }
+    behind: dict[str, Contributions] = {f"{name}_kwh": by for name, by in by_cause.items()}
+    active = contributions(
+        (one, one.use(*OUTSIDE).on_active_millijoules) for one in machines if one.population in PCS
+    )
+    if active:
+        details["on_active_outside_kwh"] = sum(active.values()) / MILLIJOULES_PER_KWH
+        behind["on_active_outside_kwh"] = active
+    if total:
+        details["share_of_energy"] = saved / total
+    return Figure(
+        value if total else None,
+        len(machines),
+        value,
+        total / MILLIJOULES_PER_KWH,
+        "kWh",
+        details,
+        (value * math.exp(-Z95 * u), value * math.exp(Z95 * u)) if total else None,
+        behind=(whole, contributions((one, one.use().derived_millijoules) for one in machines)),
+        behind_details=behind,
+    )

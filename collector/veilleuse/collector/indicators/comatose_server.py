@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I6: comatose servers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from veilleuse.collector.figures import IndicatorMeta
+from veilleuse.collector.indicators.server_loads import (
+    COMATOSE_DAYS,
+    SUSPECT_DAYS,
+    cpu_p95_below,
+    is_measured,
+    network_p95_below,
+    observed,
+)
+from veilleuse.collector.sobriety import Detail, Figure, Machine, SobrietyGroup, Targets, Verdict
+from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.vocabulary import Population
+
+_ALIVE: Final = frozenset({Verdict.IN_SERVICE, Verdict.SUSPECT, Verdict.COMATOSE})
+
+
+class ComatoseServer:
+    """I6, comatose servers: no useful service for six months.
+
+    Formula: servers of which, over the last 180 days, at least 95 % of the time on lies in CPU buckets below 5 % and at least 95 %
+    below 1 kB/s of others' traffic ÷ servers that could be judged. The same over 30 days alone makes a suspect, "owner to
+    confirm". Roles that may be idle (standby, batch, licence, backup, in the inventory) are excluded. Judged is a server that was
+    observed for 90 % of the days asked, with CPU and network measured for 90 % of its time on; one that was never on is not.
+    Period: the 180 and 30 days before the end of the period asked. Unit: ratio, 0 to 1. Threshold: none for the share; the test's own
+    are `indicators.comatose_cpu_percent`, `indicators.comatose_network_bytes_per_second` (edges of buckets) and
+    `indicators.server_observed_ratio`. Direction: lower is better. Owner: operations, with the service's owner. Koomey and Taylor
+    found some 30 % of servers comatose.
+
+    Worked example: four servers observed for 180 days: one at < 1 % CPU and < 1 kB/s all the time; one the same for the last 30 days
+    only; one busy; one idle in the role backup: 1 comatose of 3 judged = 0.3333333333333333, 1 suspect, 1 excluded.
+    """
+
+    meta = IndicatorMeta("I6", "comatose servers", "ratio", "lower", "operations")
+
+    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+        """Of servers, virtual machines in groups of their own."""
+        servers = [one for one in group.machines if one.population is Population.SERVER]
+        if not servers:
+            return
+        verdicts = {one.host_id: verdict(one, targets) for one in servers}
+        counts = Counter(verdicts.values())
+        judged = sum(counts[kind] for kind in _ALIVE)
+        details: dict[str, Detail] = {
+            "suspects": counts[Verdict.SUSPECT],
+            "excluded": counts[Verdict.EXCLUDED],
+            "not_judged": counts[Verdict.NOT_JUDGED],
+        }
+        drawn = [
+            one.use().derived_millijoules for one in servers if verdicts[one.host_id] is Verdict.COMATOSE
+        ]
+        if any(one.bands for one in servers):
+            details["kwh"] = sum(drawn) / MILLIJOULES_PER_KWH
+        yield Figure(
+            counts[Verdict.COMATOSE] / judged if judged else None,
+            len(servers),
+            counts[Verdict.COMATOSE],
+            judged,
+            details=details,
+        )
+
+
+def verdict(machine: Machine, targets: Targets) -> Verdict:
+    """Of one server."""
+    if machine.role is not None:
+        return Verdict.EXCLUDED
+    short = _asleep(machine, SUSPECT_DAYS, targets)
+    long = _asleep(machine, COMATOSE_DAYS, targets)
+    if long:
+        return Verdict.COMATOSE
+    if short:
+        return Verdict.SUSPECT
+    return Verdict.NOT_JUDGED if long is None and short is None else Verdict.IN_SERVICE
+
+
+def _asleep(machine: Machine, days: int, targets: Targets) -> bool | None:
+    """Whether it did nothing for others over so many days; None when that cannot be told."""
+    load = observed(machine, days, targets.observed_ratio)
+    if load is None or not is_measured(load.network_buckets, load, targets.observed_ratio):
+        return None
+    return cpu_p95_below(load, targets.comatose_cpu_percent) and network_p95_below(
+        load, targets.comatose_network_bytes_per_second
+    )

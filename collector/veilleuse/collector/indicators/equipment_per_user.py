@@ -1,0 +1,66 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I12: equipment and screens per user, and hours that screens are on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from veilleuse.collector.figures import EnergyClass, IndicatorMeta
+from veilleuse.collector.sobriety import (
+    PC_CLASSES,
+    Contributions,
+    Detail,
+    Figure,
+    SobrietyGroup,
+    Targets,
+    contributions,
+)
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+
+_DAY_MILLISECONDS = 24 * MILLISECONDS_PER_HOUR
+
+
+class EquipmentPerUser:
+    """I12, equipment and screens per user, screen-on hours.
+
+    Formula: PCs and thin clients of workstations in service on the last day ÷ headcount of their entity then (the nearest entity
+    at or above theirs that declares one); external screens likewise: the inventory's monitors, or where it lists none what its PCs
+    say hangs on them. Screen-on hours: display-hours of external screens ÷ observed machine-days, as agents saw them; an agent that
+    cannot see a display adds none.
+    Period: the last day; hours: the whole months inside the period asked. Unit: per user. Threshold: none. Direction: lower is
+    better. Owner: system team.
+
+    Worked example: 120 laptops, 30 towers, 90 monitors, 100 users: 150 ÷ 100 = 1.5 per user, 0.9 screens; 900 display-hours over 150
+    machine-days: 6 h.
+    """
+
+    meta = IndicatorMeta("I12", "equipment per user", "per user", "lower", "system team")
+
+    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+        """Of an entity whose headcount is known."""
+        if group.users is None:
+            return
+        pcs = [one for one in group.devices if one.device_class in PC_CLASSES]
+        monitors = sum(one.device_class == EnergyClass.MONITOR.value for one in group.devices)
+        said = [one.displays for one in pcs if one.displays is not None]
+        details: dict[str, Detail] = {"users": group.users}
+        screens = monitors if monitors or not said else sum(said)
+        if group.users and (monitors or said):
+            details["screens_per_user"] = screens / group.users
+        behind: dict[str, Contributions] = {}
+        days = sum(one.observed_milliseconds for one in group.machines) / _DAY_MILLISECONDS
+        if days:
+            time = contributions((one, one.use().screens_milliseconds) for one in group.machines)
+            details["screen_hours_per_machine_day"] = sum(time.values()) / MILLISECONDS_PER_HOUR / days
+            behind["screen_hours_per_machine_day"] = time
+        yield Figure(
+            len(pcs) / group.users if group.users else None,
+            len(pcs),
+            len(pcs),
+            group.users,
+            "devices, users",
+            details,
+            behind=(dict.fromkeys((one.asset_id for one in pcs), 1),),
+            behind_details=behind,
+        )

@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I5: night and weekend ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from veilleuse.collector.figures import IndicatorMeta
+from veilleuse.collector.sobriety import Figure, SobrietyGroup, Targets
+from veilleuse.wire.vocabulary import Band
+
+_MILLIJOULES_PER_MILLISECOND_WATT: Final = 1
+"""1 mJ in 1 ms is 1 W."""
+
+
+class NightRatio:
+    """I5, night and weekend ratio.
+
+    Formula: mean wall power of the bands night and closed ÷ mean wall power of the band open; power = derived energy ÷ the
+    milliseconds it is of, so that off and asleep count. The timetable opens from Monday to Friday unless a site's says
+    otherwise; weekends, public holidays and closures have no open band and lie in the numerator whole.
+    Period: the whole months inside the period asked. Unit: ratio, 0 upwards; 1 = the night draws as much as the day.
+    Threshold: none. Direction: lower is better. Owner: system team.
+
+    Worked example: 168 h of a week: 50 h open at 40 W mean, 118 h night and closed at 10 W mean: 10 ÷ 40 = 0.25.
+    """
+
+    meta = IndicatorMeta("I5", "night and weekend ratio", "ratio", "lower", "system team")
+
+    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+        """Of machines with derived energy, virtual ones in their own groups."""
+        outside = {one.host_id: one.use(Band.NIGHT, Band.CLOSED) for one in group.machines if one.bands}
+        inside = {one.host_id: one.use(Band.OPEN) for one in group.machines if one.bands}
+        if not outside:
+            return
+        watts = []
+        for uses in (outside, inside):
+            time = sum(use.derived_milliseconds for use in uses.values())
+            energy = sum(use.derived_millijoules for use in uses.values())
+            watts.append(energy / time / _MILLIJOULES_PER_MILLISECOND_WATT if time else None)
+        night, day = watts
+        yield Figure(
+            None if night is None or not day else night / day,
+            len(outside),
+            night,
+            day,
+            "W",
+            behind=tuple(
+                {host_id: use.derived_millijoules for host_id, use in uses.items()}
+                for uses in (outside, inside)
+            ),
+        )

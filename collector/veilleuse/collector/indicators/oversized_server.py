@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I8: oversized servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from veilleuse.collector.figures import IndicatorMeta
+from veilleuse.collector.indicators.server_loads import (
+    OVERSIZED_DAYS,
+    cpu_p95_below,
+    is_measured,
+    memory_p95_below,
+    observed,
+)
+from veilleuse.collector.sobriety import Figure, Machine, SobrietyGroup, Targets
+from veilleuse.wire.vocabulary import Population
+
+
+class OversizedServer:
+    """I8, oversized servers: the class below would do.
+
+    Formula: servers that over the last 90 days spent at least 95 % of their time on in CPU buckets below 20 % and in memory buckets
+    below 40 %, and no more than 1 % of it with any core at 80 % or more ÷ servers that could be judged (observed for 90 % of these
+    days; CPU, memory and cores measured for 90 % of their time on). It is evidence for a purchase, not a number of joules.
+    Period: the 90 days before the end of the period asked. Unit: ratio, 0 to 1. Threshold: none for the share; the test's own are
+    `indicators.oversized_cpu_percent`, `indicators.oversized_memory_percent` (edges of buckets) and
+    `indicators.oversized_core_ratio`, ours. Direction: lower is better. Owner: operations, at renewal the buyer.
+
+    Worked example: four servers, all with 96 % of the time below 20 % CPU and 40 % memory: one with 0.5 % of a busy core, one with
+    2 %, one with exactly 1 %, one whose memory was never measured: 2 ÷ 3 = 0.6666666666666666.
+    """
+
+    meta = IndicatorMeta("I8", "oversized servers", "ratio", "lower", "operations")
+
+    def figures(self, group: SobrietyGroup, targets: Targets) -> Iterable[Figure]:
+        """Of servers."""
+        servers = [one for one in group.machines if one.population is Population.SERVER]
+        if not servers:
+            return
+        verdicts = [is_oversized(one, targets) for one in servers]
+        judged = sum(one is not None for one in verdicts)
+        found = sum(one is True for one in verdicts)
+        yield Figure(
+            found / judged if judged else None,
+            len(servers),
+            found,
+            judged,
+            details={"not_judged": len(servers) - judged},
+        )
+
+
+def is_oversized(machine: Machine, targets: Targets) -> bool | None:
+    """Of one server; None when it cannot be judged."""
+    load = observed(machine, OVERSIZED_DAYS, targets.observed_ratio)
+    if load is None or load.any_core_busy_milliseconds is None:
+        return None
+    if not is_measured(load.memory_buckets, load, targets.observed_ratio):
+        return None
+    return (
+        cpu_p95_below(load, targets.oversized_cpu_percent)
+        and load.any_core_busy_milliseconds <= targets.oversized_core_ratio * load.on_milliseconds
+        and memory_p95_below(load, targets.oversized_memory_percent)
+    )

@@ -1,0 +1,88 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Electricity Maps v3, an optional connector: answers → values (pure). Its values are not ours to ship or to pass on.
+
+`/v3/carbon-intensity/history?zone=FR` (header `auth-token`): `{zone, history: [{zone, carbonIntensity, datetime, …, isEstimated}]}`,
+the last 24 hours, hourly; `/latest` is one such row. Life-cycle intensity of what is consumed. METHOD.md §2; samples of
+pluginsGLPI/carbon@cdca124.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from veilleuse.collector.intensities import ELECTRICITY_MAPS, Intensity, IntensityKind, IntensityStatus
+from veilleuse.collector.intensity.numbers import (
+    Read,
+    Unreadable,
+    current,
+    milligrams,
+    only_once,
+    step_minutes,
+    unix_milliseconds,
+)
+
+DATASET: Final = "electricity-maps-v3"
+TOKEN_HEADER: Final = "auth-token"
+_HOUR_MINUTES: Final = 60
+
+
+def history_path(zone: str) -> str:
+    """The last 24 hours: one call where `latest` would take 24, and a missed poll loses nothing."""
+    return f"/v3/carbon-intensity/history?{urlencode({'zone': zone})}"
+
+
+def read(zone: str, answer: Any, now_unix_milliseconds: int) -> Read:
+    """Values of an answer of `history` or `latest`. Raises Unreadable, also for another zone than asked."""
+    if not isinstance(answer, dict) or answer.get("zone") != zone:
+        raise Unreadable(f"it is no answer of Electricity Maps v3 about {zone}")
+    rows = answer.get("history", [answer] if "carbonIntensity" in answer else None)
+    if not isinstance(rows, list):
+        raise Unreadable("an answer without carbonIntensity")
+    left: Counter[str] = Counter()
+    by_status: dict[IntensityStatus, list[tuple[int, int | None]]] = {}
+    for status, start, value in _cells(zone, rows, left):
+        by_status.setdefault(status, []).append((start, value))
+    if rows and not by_status:
+        raise Unreadable("no row has datetime, carbonIntensity and isEstimated")
+    step = step_minutes((start for each in by_status.values() for start, _ in each), _HOUR_MINUTES)
+    values: list[Intensity] = []
+    for status, raw in by_status.items():
+        found = only_once(raw, left)
+        left["missing"] += sum(value is None for value in found.values())
+        values += (
+            Intensity(
+                zone,
+                ELECTRICITY_MAPS,
+                DATASET,
+                IntensityKind.CONSUMPTION,
+                status,
+                start,
+                step,
+                value,
+            )
+            for start, value in found.items()
+            if value is not None
+        )
+    left["missing"] -= left["conflicting"]
+    return Read(tuple(sorted(current(values, now_unix_milliseconds, left))), left)
+
+
+def _cells(
+    zone: str, rows: list[Any], left: Counter[str]
+) -> Iterator[tuple[IntensityStatus, int, int | None]]:
+    for row in rows:
+        try:
+            if not isinstance(row, dict) or row.get("zone", zone) != zone:
+                raise Unreadable("no row of the zone")
+            estimated = row["isEstimated"]
+            if not isinstance(estimated, bool):
+                raise Unreadable("isEstimated is neither true nor false")
+            start = unix_milliseconds(row["datetime"], naive_is_utc=False)
+            status = IntensityStatus.ESTIMATED if estimated else IntensityStatus.REALTIME
+            yield status, start, milligrams(row["carbonIntensity"])
+        except (KeyError, Unreadable):
+            left["unreadable"] += 1

@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""ODRÉ's answers → values (pure); and how it is asked: Opendatasoft Explore v2.1.
+
+Shapes: METHOD.md §2, and the client and the samples of pluginsGLPI/carbon@cdca124 (tests/fixtures/intensity/PROVENANCE.md).
+Traps: null or 0 is missing; some numbers are texts; rows lie in the future; the last hour is not whole; an instant comes
+twice when the clocks change; half of the consolidated rows (:15, :45) may hold nothing, because their step is 30 minutes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from veilleuse.collector.intensities import ODRE_ZONE, Dataset, Intensity, IntensityStatus
+from veilleuse.collector.intensity.numbers import (
+    Read,
+    Unreadable,
+    current,
+    milligrams,
+    only_once,
+    step_minutes,
+    unix_milliseconds,
+)
+
+PAGE_ROWS: Final = 100
+"""`limit` of /records; more is refused."""
+_STEP_MINUTES: Final = {IntensityStatus.REALTIME: 15, IntensityStatus.CONSOLIDATED: 30}
+"""Of an answer that does not show its own."""
+_PATH: Final = "/api/explore/v2.1/catalog/datasets/"
+
+
+def records_path(dataset: Dataset, start: int, end: int, offset: int) -> str:
+    """A page of the rows in [start, end), Unix ms."""
+    return _path(dataset, "records", start, end, {"limit": PAGE_ROWS, "offset": offset})
+
+
+def export_path(dataset: Dataset, start: int, end: int) -> str:
+    """All of them in one call: the bare array."""
+    return _path(dataset, "exports/json", start, end, {})
+
+
+def _path(dataset: Dataset, what: str, start: int, end: int, more: Mapping[str, int]) -> str:
+    name = dataset.time_field
+    query = {
+        "select": f"{name},{dataset.value_field}",
+        "where": f"{name} IN [date'{_iso(start)}' TO date'{_iso(end)}'[",
+        "order_by": f"{name} asc",
+        "timezone": "UTC",
+        **more,
+    }
+    return f"{_PATH}{quote(dataset.name)}/{what}?{urlencode(query)}"
+
+
+def _iso(unix: int) -> str:
+    return datetime.fromtimestamp(unix / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def page_of(answer: Any) -> tuple[Sequence[Any], int]:
+    """(rows, how many there are in all) of an answer of /records. Raises Unreadable."""
+    if not isinstance(answer, dict) or not isinstance(rows := answer.get("results"), list):
+        raise Unreadable(_told(answer))
+    total = answer.get("total_count")
+    if isinstance(total, bool) or not isinstance(total, int) or total < 0:
+        raise Unreadable("an answer without total_count")
+    return rows, total
+
+
+def rows_of(answer: Any) -> Sequence[Any]:
+    """Rows of an answer of /exports/json, or of a saved page of /records. Raises Unreadable."""
+    if isinstance(answer, list):
+        return answer
+    return page_of(answer)[0]
+
+
+def _told(answer: Any) -> str:
+    if isinstance(answer, dict) and isinstance(code := answer.get("error_code"), str):
+        return f"it says {code[:60]}"
+    return "it is no answer of Opendatasoft Explore v2.1"
+
+
+def read(dataset: Dataset, rows: Sequence[Any], now_unix_milliseconds: int) -> Read:
+    """Values of the rows, in any order. Raises Unreadable when none has the dataset's fields: then it is another table."""
+    left: Counter[str] = Counter()
+    raw = list(_cells(dataset, rows, left))
+    if rows and not raw:
+        raise Unreadable(f"no row has {dataset.time_field} and {dataset.value_field}")
+    found = only_once(raw, left)
+    known = {start: value for start, value in found.items() if value is not None}
+    left["missing"] += len(found) - len(known) - left["conflicting"]
+    # A consolidated value stands for the rows that follow it without any; a real-time row without one is a gap.
+    told = known if dataset.status is IntensityStatus.CONSOLIDATED else found
+    step = step_minutes(told, _STEP_MINUTES[dataset.status])
+    values = (
+        Intensity(ODRE_ZONE, dataset.series, dataset.name, dataset.kind, dataset.status, start, step, value)
+        for start, value in known.items()
+    )
+    return Read(tuple(current(values, now_unix_milliseconds, left)), left)
+
+
+def _cells(dataset: Dataset, rows: Sequence[Any], left: Counter[str]) -> Iterator[tuple[int, int | None]]:
+    for row in rows:
+        if not isinstance(row, dict) or dataset.time_field not in row or dataset.value_field not in row:
+            left["unreadable"] += 1
+            continue
+        try:
+            start = unix_milliseconds(
+                row[dataset.time_field], naive_is_utc=dataset.time_field.endswith("_utc")
+            )
+            yield start, milligrams(row[dataset.value_field])
+        except Unreadable:
+            left["unreadable"] += 1

@@ -1,0 +1,192 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""One poll: which connectors are due, what each asks, and what becomes of it. A connector that fails stops no other.
+
+Sobriety: a quarter-hourly series costs one call an hour and dataset; the consolidated table is asked once a day.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
+
+from veilleuse.collector.intensities import (
+    CONNECTORS,
+    CONSOLIDATED,
+    DATASETS,
+    ELECTRICITY_MAPS,
+    ODRE,
+    ODRE_ZONE,
+    Dataset,
+    Intensity,
+    IntensityStatus,
+    PollState,
+    SeriesState,
+    Stored,
+)
+from veilleuse.collector.intensity import electricity_maps, odre
+from veilleuse.collector.intensity.fetching import FetchFailed, Way, get_json, read_token
+from veilleuse.collector.intensity.numbers import Unreadable
+from veilleuse.collector.settings import Intensity as Settings
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+OVERLAP_MILLISECONDS: Final = 20 * MILLISECONDS_PER_HOUR
+"""Asked again at each poll: real time is corrected for some hours. With the new hour it is one page of 100 rows."""
+CHUNK_MILLISECONDS: Final = 31 * MILLISECONDS_PER_DAY
+CONSOLIDATED_MILLISECONDS: Final = 20 * MILLISECONDS_PER_HOUR
+LONGEST_WAIT_MILLISECONDS: Final = 24 * MILLISECONDS_PER_HOUR
+"""After failures in a row the wait doubles up to this."""
+_QUARTER: Final = 15 * MILLISECONDS_PER_MINUTE
+_MOST_PAGES: Final = 4
+
+
+class Ledger(Protocol):
+    """What a poll reads and writes, wherever it is."""
+
+    def states(self) -> Sequence[SeriesState]: ...
+    def polls(self) -> Sequence[PollState]: ...
+    def count_call(self, connector: str) -> bool:
+        """False when the month's are used up."""
+
+    def put(self, values: Sequence[Intensity]) -> Stored: ...
+    def note(self, connector: str, outcome: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What became of one connector."""
+
+    connector: str
+    outcome: str
+    text: str = ""
+    """Of a failure: one line."""
+    stored: Stored = field(default_factory=Stored)
+    left: Counter[str] = field(default_factory=Counter)
+
+
+Now = Callable[[], int]
+"""Unix milliseconds."""
+
+
+def enabled(settings: Settings) -> tuple[str, ...]:
+    """The connectors that are on."""
+    on = {ODRE: settings.odre, CONSOLIDATED: settings.odre, ELECTRICITY_MAPS: bool(settings.electricity_maps_token_file)}
+    return tuple(name for name in CONNECTORS if on[name])
+
+
+def due(state: PollState | None, connector: str, poll_minutes: int, now: int, jitter: float) -> bool:
+    """Whether it is time; `jitter`: 0 to 1, another at each question, so that collectors do not come together."""
+    if state is None or now < state.tried_unix_milliseconds:
+        return True  # never tried, or the clock was set back
+    if state.failures:
+        wait = poll_minutes * MILLISECONDS_PER_MINUTE * 2 ** min(state.failures, 12)
+        return now - state.tried_unix_milliseconds >= min(wait, LONGEST_WAIT_MILLISECONDS) * (0.75 + jitter / 2)
+    waits = CONSOLIDATED_MILLISECONDS if connector == CONSOLIDATED else 0
+    return now - state.tried_unix_milliseconds >= waits
+
+
+def poll(settings: Settings, ledger: Ledger, connectors: Sequence[str], now: Now) -> Iterator[Polled]:
+    """Ask each of them, and write down what came and how it went. Raises only what the ledger does."""
+    way = Way(settings.timeout_seconds, settings.proxy, settings.ca_file)
+    for connector in connectors:
+        if connector == ELECTRICITY_MAPS:
+            done = _electricity_maps(settings, way, ledger, now)
+        else:
+            of = IntensityStatus.CONSOLIDATED if connector == CONSOLIDATED else IntensityStatus.REALTIME
+            done = _odre(settings, way, ledger, connector, of, now)
+        ledger.note(connector, done.outcome)
+        yield done
+
+
+def window(dataset: Dataset, states: Sequence[SeriesState], backfill_days: int, now: int) -> tuple[int, int]:
+    """What to ask of a dataset of ODRÉ: [start, end), Unix ms, on quarter hours."""
+    own = {state.status: state for state in states if state.series == dataset.series and state.zone == ODRE_ZONE}
+    known = own.get(dataset.status)
+    if known is not None:
+        start = known.newest_unix_milliseconds - OVERLAP_MILLISECONDS
+    elif IntensityStatus.REALTIME in own:  # what waits to be consolidated
+        start = own[IntensityStatus.REALTIME].oldest_unix_milliseconds
+    else:
+        start = now - backfill_days * MILLISECONDS_PER_DAY
+    return start - start % _QUARTER, now - now % _QUARTER
+
+
+def _odre(
+    settings: Settings, way: Way, ledger: Ledger, connector: str, of: IntensityStatus, now: Now
+) -> Polled:
+    stored, left = Stored(), Counter[str]()
+    failed: FetchFailed | None = None
+    states = ledger.states()
+    for dataset in DATASETS:
+        if dataset.status is not of:
+            continue
+        try:
+            start, end = window(dataset, states, settings.backfill_days, now())
+            for first in range(start, end, CHUNK_MILLISECONDS):
+                rows = _rows(settings, way, ledger, dataset, first, min(end, first + CHUNK_MILLISECONDS))
+                found = _understood(odre.read, dataset, rows, now())
+                stored += ledger.put(found.values)
+                left += found.left
+        except FetchFailed as error:
+            log.warning("intensity not fetched", extra={"dataset": dataset.name, "error": str(error)})
+            failed = failed or error
+    if failed is None:
+        return Polled(connector, "done", "", stored, left)
+    return Polled(connector, failed.outcome, str(failed), stored, left)
+
+
+def _rows(
+    settings: Settings, way: Way, ledger: Ledger, dataset: Dataset, start: int, end: int
+) -> list[Any]:
+    """Of a short window page by page, of a longer one in one call."""
+    if end - start > odre.PAGE_ROWS * _QUARTER:
+        _count(ledger, ODRE)
+        answer = get_json(settings.odre_url, odre.export_path(dataset, start, end), way)
+        return list(_understood(odre.rows_of, answer))
+    rows: list[Any] = []
+    for _ in range(_MOST_PAGES):
+        _count(ledger, ODRE)
+        page = get_json(settings.odre_url, odre.records_path(dataset, start, end, len(rows)), way)
+        more, total = _understood(odre.page_of, page)
+        rows += more
+        if not more or len(rows) >= total:
+            return rows
+    raise FetchFailed("not_understood", f"{dataset.name} has more rows in a window than it can have")
+
+
+def _electricity_maps(settings: Settings, way: Way, ledger: Ledger, now: Now) -> Polled:
+    zone = settings.electricity_maps_zone
+    try:
+        token = read_token(settings.electricity_maps_token_file)
+        _count(ledger, ELECTRICITY_MAPS)
+        answer = get_json(
+            settings.electricity_maps_url,
+            electricity_maps.history_path(zone),
+            way,
+            {electricity_maps.TOKEN_HEADER: token},
+        )
+        found = _understood(electricity_maps.read, zone, answer, now())
+        return Polled(ELECTRICITY_MAPS, "done", "", ledger.put(found.values), found.left)
+    except FetchFailed as error:
+        log.warning("intensity not fetched", extra={"dataset": electricity_maps.DATASET, "error": str(error)})
+        return Polled(ELECTRICITY_MAPS, error.outcome, str(error))
+
+
+def _count(ledger: Ledger, connector: str) -> None:
+    if not ledger.count_call(connector):
+        raise FetchFailed("quota", f"the month's calls of {connector} are used up: it is left alone until the next")
+
+
+def _understood(read: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+    try:
+        return read(*values, **named)
+    except Unreadable as error:
+        raise FetchFailed("not_understood", str(error)) from error

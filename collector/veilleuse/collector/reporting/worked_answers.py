@@ -1,0 +1,306 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""METHOD.md's worked answers, asked of the product's own functions: those of §8, and what has numbers in §1, §2, §3 and §5.
+
+Expected values are written as the method writes them and come from outside this program; nothing here computes but through the
+functions that reports use. They are called by their modules, so that what a report would call is what is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final, TypeAlias
+
+from veilleuse.collector import quantiles
+from veilleuse.collector.account import emissions, fleet, pedigree, rounding
+from veilleuse.collector.account.fleet_estimate import Estimate
+from veilleuse.collector.account.fleet_inputs import DAY_TYPES, InService, Machine, Stratum
+from veilleuse.collector.derive import loadmodel, priors, tec, wall
+from veilleuse.collector.factors import choose
+from veilleuse.collector.figures import EnergySums
+from veilleuse.collector.model import Cell, MachineFacts, Point, WallEnergy
+from veilleuse.wire import units
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, State, Supply
+
+Value: TypeAlias = Fraction | float | int
+
+_ULPS: Final = 4
+"""Last bits in which two ways of adding up the same may differ."""
+_ZONE: Final = "FR"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One worked answer beside what this version says."""
+
+    section: str
+    """Of METHOD.md."""
+    what: str
+    inputs: str
+    unit: str
+    expected: str
+    """As the method writes it."""
+    got: float
+    """Unrounded."""
+    ok: bool
+
+
+def answers() -> Iterator[Answer]:
+    """All of them, section 8 first. Raises ConfigurationError for a damaged table, UnknownZone for a missing factor."""
+    yield from _energies_and_emissions()
+    yield from _tec()
+    yield from _pedigree()
+    yield from _stratified_mean()
+    yield from _factors()
+    yield from _walls()
+    yield from _uncertainty()
+    yield from _sober_about_size()
+
+
+def _answer(section: str, what: str, inputs: str, expected: str, got: Value, unit: str = "") -> Answer:
+    """Right when it is the expected value, to the digits that are written."""
+    return _within(section, what, inputs, expected, (*_written(expected), got), unit)
+
+
+def _exact(section: str, what: str, inputs: str, expected: str, got: Value, unit: str = "") -> Answer:
+    """Right when it is the expected value and nothing else."""
+    value = Fraction(Decimal(expected))
+    return _within(section, what, inputs, expected, (value, value, got), unit)
+
+
+def _within(
+    section: str, what: str, inputs: str, expected: str, bounds: tuple[Fraction, Fraction, Value], unit: str
+) -> Answer:
+    """`bounds`: lowest and highest that is right, and what was got."""
+    low, high, got = bounds
+    return Answer(section, what, inputs, unit, expected, float(got), low <= Fraction(got) <= high)
+
+
+def _written(expected: str) -> tuple[Fraction, Fraction]:
+    """What a written number may stand for: half a unit of its last digit to either side, or some bits of a float."""
+    number = Decimal(expected)
+    half = Fraction(Decimal(1).scaleb(int(number.as_tuple().exponent))) / 2
+    spread = max(half, _ULPS * Fraction(math.ulp(float(number))))
+    return Fraction(number) - spread, Fraction(number) + spread
+
+
+# --- §8
+
+
+def _energies_and_emissions() -> Iterator[Answer]:
+    energy = units.millijoules_from_watts(65, 900 * units.MILLISECONDS_PER_SECOND)
+    got = units.kwh_from_millijoules(round(energy))
+    yield _answer("8", "energy from power", "65 W for 900 s", "0.01625", got, "kWh")
+    book = choose.factor_book()
+    owid = emissions.emissions(Fraction(10), book.named("OWID-FRA-2023"))
+    yield _exact("8", "OWID table", "10 kWh, FR 2023", "0.55275", owid.total_kgco2e, "kgCO2e")
+    product = emissions.kgco2e(Fraction(10), Decimal("0.056039"))
+    yield _exact("8", "plain product", "10 kWh × 56.039 g", "0.56039", product, "kgCO2e")
+    bill = emissions.emissions(Fraction(10_000), book.choose(_ZONE, 2022).factor)
+    rest = (bill.upstream_kgco2e or Fraction(0)) + (bill.losses_kgco2e or Fraction(0))
+    for what, expected, part in (
+        ("total", "520", bill.total_kgco2e),
+        ("combustion", "338", bill.combustion_kgco2e),
+        ("upstream + losses", "182.4", rest),
+        ("residual", "-0.4", bill.split_residual_kgco2e),
+    ):
+        yield _exact("8", f"ADEME 2022, {what}", "10,000 kWh", expected, part or Fraction(0), "kgCO2e")
+    bill = emissions.emissions(Fraction(12_500), book.choose(_ZONE, 2021).factor)
+    yield _exact("8", "ADEME 2021", "12,500 kWh", "711.25", bill.total_kgco2e, "kgCO2e")
+
+
+def _tec() -> Iterator[Answer]:
+    duty = tec.duties()[tec.EU_617_2013, tec.NOTEBOOK]
+    got = tec.tec_kwh_per_year(duty, Decimal(1), Decimal("1.7"), Decimal(0), Decimal(10))
+    inputs = "off 1 W, sleep 1.7, idle 10; 0.60/0.10/0.30"
+    yield _exact("8", "TEC, notebook, EU 617/2013", inputs, "33.0252", got, "kWh/year")
+
+
+def _pedigree() -> Iterator[Answer]:
+    got = pedigree.gsd2({})
+    yield _answer("8", "pedigree, nothing known", "all scores null", "2.5163566012590954", got)
+
+
+_STRATA: Final = (
+    ("laptop", 4000, 200, 26.0, 9.5),
+    ("sff", 9000, 300, 88.0, 35.0),
+    ("server", 120, 100, 1900.0, 700.0),
+)
+"""Class, N, n, mean and sample standard deviation in kWh a year."""
+_YEAR_MILLISECONDS: Final = 365 * units.MILLISECONDS_PER_DAY
+
+
+def _stratified_mean() -> Iterator[Answer]:
+    total = _stratified_total()
+    kwh = Fraction(1, units.MILLIJOULES_PER_KWH)
+    error = math.sqrt(total.sampling_variance) * float(kwh)
+    low, high = (bound * float(kwh) for bound in total.bounds_millijoules)
+    inputs = "N 4000/9000/120, n 200/300/100, mean 26/88/1900, sd 9.5/35/700"
+    for what, expected, got, unit in (
+        ("", "1124000", total.energy_millijoules * kwh, "kWh"),
+        (", standard error", "18394.13", error, "kWh"),
+        (", half-width", "36051.8", error * quantiles.quantile95(total.degrees_of_freedom), "kWh"),
+        (", degrees of freedom", "333", total.degrees_of_freedom, ""),
+        (", u", "0.0163649", total.u_sampling, ""),
+        (", lower end", "1088520", low, "kWh"),
+        (", upper end", "1160636", high, "kWh"),
+    ):
+        yield _answer("8", f"stratified mean{what}", inputs, expected, got, unit)
+
+
+def _stratified_total() -> Estimate:
+    """Machines of exactly these means and deviations: half of them above, half below. All year, one day type."""
+    machines: list[Machine] = []
+    in_service: list[InService] = []
+    for name, number, observed, mean, deviation in _STRATA:
+        stratum = Stratum(name, "all")
+        away = deviation * math.sqrt((observed - 1) / observed)
+        machines += [_machine(stratum, mean + (away if one % 2 else -away)) for one in range(observed)]
+        in_service.append(InService(stratum, number, _days(number * _YEAR_MILLISECONDS)))
+    return fleet.Fleet(machines, in_service).total()
+
+
+def _machine(stratum: Stratum, kwh: float) -> Machine:
+    energy = round(kwh * units.MILLIJOULES_PER_KWH)
+    return Machine(
+        stratum,
+        "one model",
+        _days(energy),
+        _days(_YEAR_MILLISECONDS),
+        {Method.METERED: EnergySums(_YEAR_MILLISECONDS, energy, 0)},
+        observed_milliseconds=_YEAR_MILLISECONDS,
+    )
+
+
+def _days(value: int) -> tuple[int, ...]:
+    """All of it on days of the first type."""
+    return (value, *(0 for _ in DAY_TYPES[1:]))
+
+
+# --- §1 and §2
+
+
+_ADEME: Final = ((2021, "0.0569"), (2022, "0.0520"), (2023, "0.0580"), (2024, "0.0519"), (2025, "0.0461"))
+
+
+def _factors() -> Iterator[Answer]:
+    book = choose.factor_book()
+    for year, expected in _ADEME:
+        got = Fraction(book.choose(_ZONE, year).factor.total_kgco2e_per_kwh)
+        yield _exact("2", f"ADEME {year}", "mainland, average mix", expected, got, "kgCO2e/kWh")
+    old, new = (Fraction(book.choose(_ZONE, year).factor.total_kgco2e_per_kwh) for year in (2024, 2025))
+    yield _answer("1", "fall of the factor", "2024 to 2025", "11.2", 100 * (1 - new / old), "%")
+    of_2022 = book.choose(_ZONE, 2022).factor
+    parts = sum((Fraction(value) for _, value in of_2022.components), Fraction(0))
+    yield _exact("2", "ADEME 2022, sum of its parts", "as published", "0.05204", parts, "kgCO2e/kWh")
+    estimated = emissions.emissions(Fraction(1), book.choose(_ZONE, 2021).factor)
+    for name, expected, part in (
+        ("combustion", "65.0", estimated.combustion_kgco2e),
+        ("upstream", "25.9", estimated.upstream_kgco2e),
+        ("losses", "9.1", estimated.losses_kgco2e),
+    ):
+        got = 100 * (part or Fraction(0)) / estimated.total_kgco2e
+        yield _answer(
+            "2", f"share of {name}, estimated", "ADEME 2021, by the parts of 2022", expected, got, "%"
+        )
+    last = book.choose(_ZONE, 2025)
+    waiting = book.choose(_ZONE, last.factor.valid_to.year + 1)
+    added = math.sqrt(emissions.factor_u(waiting) ** 2 - emissions.factor_u(last) ** 2)
+    yield _answer("2", "u of a year not published yet", "added in quadrature", "0.108", added)
+
+
+# --- §3
+
+
+_HOUR: Final = units.MILLISECONDS_PER_HOUR
+_PACKAGE: Final = Point(PointKind.RAPL, "package-0", Boundary.COMPONENT, "machine")
+_BATTERY: Final = Point(PointKind.BATTERY_OUT, "BAT0", Boundary.MACHINE_DC, "machine")
+
+
+def _walls() -> Iterator[Answer]:
+    for device_class, watts, expected, disks, inputs in (
+        (DeviceClass.LAPTOP, 10, "16.64", (0, 0), "3 W + 1.20/0.88 × 10 W"),
+        (DeviceClass.MINI_PC, 10, "24.5", (0, 0), "12 W + 1.25 × 10 W"),
+        (DeviceClass.SFF, 10, "24.5", (0, 0), "12 W + 1.25 × 10 W"),
+        (DeviceClass.TOWER, 10, "33.5", (0, 0), "20 W + 1.35 × 10 W"),
+        (DeviceClass.SERVER, 100, "190", (1, 2), "10 W + 6 + 2 × 2 + 1.7 × 100 W"),
+    ):
+        cell = _on(Supply.AC, _PACKAGE, watts)
+        hard, solid = disks
+        facts = MachineFacts(device_class, hard_disks=hard, solid_state_disks=solid)
+        got = _watts(wall.wall_energy(cell, facts), Method.COUNTER_MODELLED)
+        yield _answer("3", f"wall model, {device_class}", inputs, expected, got, "W")
+    drained = wall.wall_energy(_on(Supply.BATTERY, _BATTERY, 8), MachineFacts(DeviceClass.LAPTOP))
+    yield _answer("3", "battery discharge", "8 W ÷ 0.84", "9.524", _watts(drained, Method.BATTERY), "W")
+    yield from _state_powers()
+
+
+def _state_powers() -> Iterator[Answer]:
+    duty = tec.duties()[tec.ENERGY_STAR_8, tec.DESKTOP]
+    inputs = "state powers at ENERGY STAR 8 duty"
+    found = {one: tec.tec_of(priors.STATE_POWERS[one], duty) for one in DeviceClass if one in _COMPARED}
+    for device_class in (DeviceClass.MINI_PC, DeviceClass.SFF):
+        bounds = (Fraction(28), Fraction(50), found[device_class])
+        yield _within("3", f"TEC, {device_class}", inputs, "28 to 50", bounds, "kWh/year")
+    yield _answer("3", "TEC, tower", inputs, "95", found[DeviceClass.TOWER], "kWh/year")
+    yield _answer("3", "TEC, all_in_one", inputs, "96", found[DeviceClass.ALL_IN_ONE], "kWh/year")
+    server = MachineFacts(DeviceClass.SERVER, cpu_model="known", cpu_count=16)
+    idle = loadmodel.rest_microwatts(server, State.ON_IDLE) or 0
+    full = priors.STATE_POWERS[DeviceClass.SERVER].active_microwatts
+    yield _answer("3", "server, idle over full load", "100 W, 475 W", "0.21", Fraction(idle, full))
+
+
+_COMPARED: Final = frozenset(
+    {DeviceClass.MINI_PC, DeviceClass.SFF, DeviceClass.TOWER, DeviceClass.ALL_IN_ONE}
+)
+
+
+def _on(supply: Supply, point: Point, watts: int) -> Cell:
+    """One hour on, idle, with one point."""
+    energy = round(units.millijoules_from_watts(watts, _HOUR))
+    return Cell(Band.OPEN, State.ON_IDLE, supply, _HOUR, ((point, energy, _HOUR),))
+
+
+def _watts(parts: tuple[WallEnergy, ...], method: Method) -> Fraction:
+    """Mean power of an hour that one method answers for whole; 0 where another did."""
+    energy = sum(one.energy_millijoules for one in parts if one.method is method)
+    return Fraction(energy, _HOUR)
+
+
+# --- §5
+
+
+def _uncertainty() -> Iterator[Answer]:
+    last = choose.factor_book().choose(_ZONE, 2022)
+    yield _answer("5", "u of a published ±p %", "ln(1.10)/2", "0.0476551", emissions.factor_u(last))
+    gsd2 = priors.u_ppm(1.5) / priors.MILLION
+    yield _answer("5", "u of a GSD²", "ln(1.5)/2", "0.202733", gsd2)
+    yield _answer("5", "quantile", "200 degrees of freedom or more", "1.959964", quantiles.quantile95(200))
+    yield _answer("5", "quantile", "9 degrees of freedom", "2.262157", quantiles.quantile95(9))
+    shown = rounding.rounded((1_124_000.0, 1_088_520.4, 1_160_636.2))
+    for what, expected, text in zip(
+        ("value", "lower end", "upper end"), ("1124000", "1089000", "1161000"), shown, strict=True
+    ):
+        yield _exact("5", f"rounded for people, {what}", "half-width 36,058", expected, int(text), "kWh")
+
+
+def _sober_about_size() -> Iterator[Answer]:
+    factor = choose.factor_book().choose(_ZONE, 2024).factor
+    fleet_kgco2e = emissions.emissions(Fraction(13_000 * 70), factor).total_kgco2e
+    inputs = "13,000 PCs × 70 kWh, 2024"
+    yield _answer("5", "sober about size", inputs, "47", fleet_kgco2e / 1_000, "tCO2e")
+    yield _answer("5", "sober about size, share", f"{inputs}; of 2,103 t", "2", fleet_kgco2e / 21_030, "%")
+    back = emissions.emissions(Fraction(40_500_000), factor).total_kgco2e / 1_000
+    yield _within(
+        "5",
+        "sober about size, back",
+        "40.5 GWh, 2024",
+        "2103",
+        (Fraction(2_100), Fraction(2_106), back),
+        "tCO2e",
+    )

@@ -1,0 +1,246 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse account …` on an open data directory: a token once, an end, a journal of a year; and a restored backup."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machines import settings_in
+from tests.pushes import enrol
+from tests.waiting import until
+from veilleuse.collector.admin.accounts import expire
+from veilleuse.collector.admitted import JOURNAL_DAYS, TOKEN_PREFIX, is_within, token_sha256
+from veilleuse.collector.app.upkeep import upkeep
+from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.settings import CollectorSettings, settings_environment
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> CollectorSettings:
+    """A data directory."""
+    found = settings_in(tmp_path)
+    initialise(found, site="Lyon")
+    return found
+
+
+@pytest.fixture
+def opened(settings: CollectorSettings) -> Iterator[Collector]:
+    """It, open."""
+    with open_collector(settings) as collector:
+        yield collector
+
+
+def perform(collector: Collector, operation: str, **arguments: Any) -> Any:
+    """As over the socket: through JSON."""
+    return json.loads(json.dumps(collector.operations.perform(operation, arguments)))
+
+
+def test_a_token_is_shown_once(opened):
+    """The answer to create has it; nothing else ever does; stored is its SHA-256."""
+    made = perform(opened, "account_create", name="grafana", days=30)
+    token = made.pop("token")
+    assert token.startswith(TOKEN_PREFIX)
+    assert (made["role"], made["entities"], made["state"], made["last_used_on"]) == ("reader", [], "good", None)
+    life = made["expires_unix_milliseconds"] - made["created_unix_milliseconds"]
+    assert life == 30 * 86_400_000
+    (stored,) = opened.office.commit(opened.store.accounts.accounts)
+    assert stored.token_sha256 == token_sha256(token)
+    for operation in ("account_list", "account_journal"):
+        assert token not in json.dumps(perform(opened, operation))
+    assert token not in json.dumps(perform(opened, "account_show", account="grafana"))
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ({"name": "Mme Durand"}, "must be 1 to 64 of"),
+        ({"name": ""}, "must be 1 to 64 of"),
+        ({"name": "a" * 65}, "must be 1 to 64 of"),
+        ({"name": "a", "role": "root"}, "root"),
+        ({"name": "a", "role": "admin", "entities": ["E"]}, "--entity is for readers"),
+        ({"name": "a", "entities": ["E\u202e"]}, "the entity must be"),
+        ({"name": "a", "entities": [f"E{n}" for n in range(65)]}, "65 entities: at most 64"),
+        ({"name": "a", "days": 0}, "--days must be"),
+        ({"name": "a", "days": 1099}, "--days must be"),
+        ({"name": "a", "days": float("nan")}, "--days must be"),
+    ],
+)
+def test_what_cannot_be_an_account(opened, order, said):
+    """One line each; nothing is made."""
+    with pytest.raises(UsageError, match=said):
+        opened.operations.perform("account_create", order)
+    assert perform(opened, "account_list") == []
+
+
+def test_one_of_a_name_at_a_time(opened):
+    """A second one is refused; after the first was revoked it may be: the name then means the one in force."""
+    first = perform(opened, "account_create", name="bilan")
+    with pytest.raises(UsageError, match="there is an account 'bilan'"):
+        perform(opened, "account_create", name="bilan")
+    ended = perform(opened, "account_revoke", account="bilan", who="root", why="lost")
+    assert ended["state"] == "revoked"
+    second = perform(opened, "account_create", name="bilan")
+    assert perform(opened, "account_show", account="bilan")["account_id"] == second["account_id"]
+    assert perform(opened, "account_show", account=str(first["account_id"]))["state"] == "revoked"
+    with pytest.raises(AdminError, match="no account 'nobody'"):
+        perform(opened, "account_revoke", account="nobody")
+    journal = opened.store.identity.connection.execute("SELECT who, what, why FROM journal").fetchall()
+    assert ("root", f"account {first['account_id']} 'bilan' revoked", "lost") in [tuple(row) for row in journal]
+
+
+def test_an_entity_nobody_is_of_is_a_warning(opened):
+    """It may come; the nearest name is told. One above an entity with machines is known."""
+    opened.office.commit(lambda: enrol(opened.store.registry, site_name="Lyon"))
+    (entity,) = {host.org_entity for host in opened.office.commit(opened.store.registry.hosts)}
+    made = perform(opened, "account_create", name="a", entities=[entity])
+    assert made["warnings"] == []
+    made = perform(opened, "account_create", name="b", entities=[entity + "x"])
+    assert made["warnings"] == [f"no machine is of '{entity}x' yet: did you mean '{entity}'?"]
+
+
+@pytest.mark.parametrize(
+    ("entity", "within"),
+    [
+        ("Lyon", True),
+        ("Lyon > DSI", True),
+        ("Lyon > DSI > Réseau", True),
+        ("Lyonnais", False),
+        ("Lyon>DSI", False),
+        ("Rhône > Lyon", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_what_is_below_an_entity(entity, within):
+    """By whole parts of the path."""
+    assert is_within(entity, ("Lyon",)) is within
+    assert is_within(entity, ())
+
+
+def test_the_journal(opened):
+    """Accesses are told newest first, of one account and period; an account that has ended cannot be noted."""
+    one = perform(opened, "account_create", name="one")["account_id"]
+    two = perform(opened, "account_create", name="two")["account_id"]
+    for account_id, query in ((one, "a"), (two, "b"), (one, "a"), (one, "c")):
+        perform(opened, "account_access", account_id=account_id, route="/api/v1/energy", query=query, status=200, rows=7)
+    lines = perform(opened, "account_journal")
+    assert {(line["account"], line["query"], line["times"]) for line in lines} == {
+        ("one", "a", 2),
+        ("two", "b", 1),
+        ("one", "c", 1),
+    }
+    assert [line["account"] for line in perform(opened, "account_journal", account="two")] == ["two"]
+    today = datetime.now(UTC).date()
+    assert perform(opened, "account_journal", first=(today + DAY).isoformat()) == []
+    assert perform(opened, "account_journal", end=today.isoformat()) == []
+    assert len(perform(opened, "account_journal", limit=2)) == 2
+    assert perform(opened, "account_show", account="one")["last_used_on"] == today.isoformat()
+    for wrong in ({"limit": 0}, {"first": "yesterday"}):
+        with pytest.raises(UsageError):
+            perform(opened, "account_journal", **wrong)
+    perform(opened, "account_revoke", account="two")
+    with pytest.raises(AdminError, match="not good any more"):
+        perform(opened, "account_access", account_id=two, route="/", query="", status=200, rows=0)
+
+
+def test_lines_go_after_a_year(opened):
+    """And not a day before; by the daily upkeep too."""
+    account_id = perform(opened, "account_create", name="old", days=1_000)["account_id"]
+    clock = [datetime.now(UTC)]
+    operations = replace(opened.operations, office=replace(opened.office, now=lambda: clock[0]))
+    operations.perform(
+        "account_access", {"account_id": account_id, "route": "/x", "query": "", "status": 200, "rows": 1}
+    )
+    clock[0] += timedelta(days=JOURNAL_DAYS - 1)
+    assert expire(operations) == 0
+    clock[0] += timedelta(days=1, seconds=1)
+    assert expire(operations) == 1
+    long_ago = round((clock[0] - timedelta(days=800)).timestamp() * 1000)
+    opened.office.commit(
+        lambda: opened.store.accounts.note_access(account_id, long_ago, route="/y", query="", status=200, rows=1)
+    )
+    with upkeep(opened, today=lambda: date(2026, 1, 2)):
+        until(lambda: perform(opened, "account_journal") == [], "the upkeep has trimmed the journal")
+
+
+def test_a_restored_backup_opens_no_revoked_account(settings):
+    """The register outside the backup remembers: also after it was written anew."""
+    with open_collector(settings) as collector:
+        perform(collector, "account_create", name="stolen")
+        perform(collector, "account_create", name="good")
+    backup = {path: path.read_bytes() for path in settings.data_dir.glob("*.db")}
+    with open_collector(settings) as collector:
+        perform(collector, "account_revoke", account="stolen")
+    for path, content in backup.items():
+        path.write_bytes(content)
+    with open_collector(settings) as collector:
+        states = {one["name"]: one["state"] for one in perform(collector, "account_list")}
+        assert states == {"stolen": "revoked", "good": "good"}
+    for path, content in backup.items():
+        path.write_bytes(content)
+    register = settings.data_dir / "register.jsonl"
+    lines = register.read_text().splitlines()
+    assert any('"account_revoked"' in line for line in lines)
+    assert "stolen" not in register.read_text()
+    register.write_text("\n".join(lines[-3:]) + "\n")
+    with open_collector(settings) as collector:
+        states = {one["name"]: one["state"] for one in perform(collector, "account_list")}
+        assert states["stolen"] == "revoked"
+
+
+# --- the command
+
+
+@pytest.fixture
+def veilleuse(settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """`veilleuse("account", "list")` → (exit code, output, errors)."""
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = run(words)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def test_the_commands(veilleuse, tmp_path):
+    """A life of an account, at the terminal."""
+    code, out, _ = veilleuse("account", "create", "grafana", "--days", "30")
+    assert code == 0
+    assert "reader of the whole fleet, good until" in out
+    assert "token, shown this once: veilleuse_" in out
+    file = tmp_path / "token"
+    code, out, _ = veilleuse("account", "create", "culture", "--entity", "Lyon > Culture", "-o", str(file))
+    assert code == 3
+    assert "warning: no machine is of 'Lyon > Culture' yet" in out
+    assert "veilleuse_" not in out
+    assert file.read_text().startswith("veilleuse_")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    code, _, err = veilleuse("account", "create", "third", "-o", str(file))
+    assert code == 1
+    assert "exists" in err
+    code, out, _ = veilleuse("account", "list")
+    assert code == 0
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["account", "grafana", "culture"]
+    code, out, _ = veilleuse("account", "show", "culture")
+    assert "Lyon > Culture" in out
+    assert veilleuse("account", "revoke", "culture", "--why", "a test")[1] == "account 2 'culture' revoked\n"
+    assert json.loads(veilleuse("account", "list", "--json")[1])[1]["state"] == "revoked"
+    assert veilleuse("account", "journal")[2] == "nothing was read\n"
+    assert veilleuse("account", "revoke", "nobody")[0] == 1
+    assert veilleuse("account", "create", "É")[0] == 2

@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The description is of what there is: routes, parameters, statuses, columns; and the page says the same in two languages."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from starlette.routing import Route
+
+from tests.filled import Filled
+from tests.reading import Reading
+from veilleuse.collector.figures import EmissionsRow
+from veilleuse.collector.web.api.resources import (
+    COVERAGE_COLUMNS,
+    ENERGY_COLUMNS,
+    PREFIX,
+    RESOURCES,
+    Kind,
+)
+from veilleuse.collector.web.api_page import api_words
+from veilleuse.collector.web.openapi import description
+from veilleuse.collector.web.problems import TITLES, of_status
+
+SPEC = description("0.1.0")
+
+
+def references(node: Any) -> Iterator[str]:
+    """Every $ref below a node."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref":
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def resolved(reference: str) -> Any:
+    """What a reference leads to."""
+    node: Any = SPEC
+    for part in reference.removeprefix("#/").split("/"):
+        node = node[part]
+    return node
+
+
+def test_paths_are_the_routes(tmp_path):
+    """Each route of the application below /api/v1, and no other."""
+    with Filled(tmp_path / "data") as data, Reading(data) as reading:
+        routes = {route.path for route in reading.app._app.routes if isinstance(route, Route)}
+    assert {path for path in routes if path.startswith(PREFIX)} == set(SPEC["paths"])
+
+
+def test_every_reference_leads_somewhere():
+    """And every schema is used."""
+    found = set(references(SPEC))
+    assert found
+    assert all(resolved(reference) for reference in found)
+    assert {f"#/components/schemas/{name}" for name in SPEC["components"]["schemas"]} == {
+        reference for reference in found if "/schemas/" in reference
+    }
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind.value)
+def test_parameters(resource):
+    """Required ones are said to be, in the order of the table; each has a sentence and a schema with its default."""
+    described = SPEC["paths"][resource.path]["get"]["parameters"]
+    assert [one["name"] for one in described] == [one.name for one in resource.parameters]
+    assert [one["required"] for one in described] == [one.required for one in resource.parameters]
+    assert all(one["description"].endswith(".") for one in described)
+
+
+def test_columns_are_those_of_the_statement():
+    """What is cut out for a kind exists; a column that the statement gets is described by itself."""
+    known = {field.name for field in dataclasses.fields(EmissionsRow)}
+    assert set(ENERGY_COLUMNS) <= known
+    assert set(COVERAGE_COLUMNS) <= known
+    described = SPEC["components"]["schemas"]["emissions_row"]["properties"]
+    assert set(described) == known
+    assert described["kwh_total"] == {"type": "number"}
+    assert described["n"] == described["n_fleet"] == {"type": "integer"}
+    assert described["provisional"] == {"type": "boolean"}
+    assert described["method_mix"] == {"type": "object"}
+    assert not [name for name in ENERGY_COLUMNS if "kgco2e" in name or name.startswith("factor")]
+
+
+def test_problems_have_their_titles():
+    """Of every status that is described, and of any other."""
+    for status in (400, 401, 403, 404, 405, 429, 500, 503, 599):
+        problem = of_status(status)
+        assert problem.kind in TITLES
+        assert problem.remedy
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_the_page_has_its_words(language):
+    """Every route, parameter, problem and role, and both languages the same keys."""
+    w = api_words(language)
+    for kind in Kind:
+        assert w(f"api.routes.{kind.value}")
+    for resource in RESOURCES:
+        for parameter in resource.parameters:
+            assert w(f"api.parameters.{parameter.name}")
+    for problem in TITLES:
+        assert w(f"api.problems.{problem}")
+    assert w("title")  # and those of every page
+    keys = [
+        set(leaves(tomllib.loads(files("veilleuse.collector.web").joinpath("locale", f"api.{one}.toml").read_text("utf-8"))))
+        for one in ("fr", "en")
+    ]
+    assert keys[0] == keys[1]
+
+
+def leaves(texts: dict[str, Any], path: str = "") -> Iterator[tuple[str, frozenset[str]]]:
+    """(dotted key, blanks to fill in)."""
+    for key, value in texts.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield path + key, frozenset(re.findall(r"\{(\w+)\}", value))
