@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,6 +18,7 @@ from veilleuse.collector.model import (
     Point,
 )
 from veilleuse.collector.ports import (
+    Calendars,
     Calibrations,
     Configurations,
     DeriveStore,
@@ -50,6 +51,8 @@ class Backend:
     calibrations: Calibrations
     metering: MeteringStore
     forgetting: Forgetting
+    calendars: Calendars
+    transaction: Callable[[], AbstractContextManager[None]]
 
 
 def _sqlite(directory: Path) -> Iterator[Backend]:
@@ -66,6 +69,8 @@ def _sqlite(directory: Path) -> Iterator[Backend]:
             store.calibrations,
             store.metering,
             store.forgetting,
+            store.calendars,
+            store.transaction,
         )
 
 

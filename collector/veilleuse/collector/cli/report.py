@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -18,7 +18,7 @@ import typer
 from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS, Gathered, Question, gather
 from veilleuse.collector.account.statement import METHOD_VERSION, statement, withheld
 from veilleuse.collector.cli.attribution import attribution_document
-from veilleuse.collector.cli.shared import APP, ConfigOption, settings_of
+from veilleuse.collector.cli.shared import APP, ConfigOption, date_of, settings_of
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.figures import Thresholds
@@ -90,7 +90,7 @@ def attribution(
     """A server's energy shared between its services and guests. By CPU time; what it draws idle is shown apart."""
     settings = settings_of(config)
     render = _renderer(form)
-    since, until = _date("--from", first), _date("--to", end)
+    since, until = date_of("--from", first), date_of("--to", end)
     with closing(SqliteReader(settings.data_dir)) as reader:
         document = attribution_document(reader, host, since, until, time.time_ns() // 1_000_000)
     _write(render(document), output)
@@ -141,19 +141,12 @@ def indicators_document(gathered: Gathered, settings: CollectorSettings, head: _
 def _question(settings: CollectorSettings, first: str, end: str, group_by: str) -> Question:
     dimensions = tuple(part.strip() for part in group_by.split(",") if part.strip())
     return Question(
-        _date("--from", first),
-        _date("--to", end),
+        date_of("--from", first),
+        date_of("--to", end),
         dimensions,
         settings.reporting.k_anonymity,
         time.time_ns() // 1_000_000,
     )
-
-
-def _date(option: str, text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
 
 
 def _renderer(form: str) -> Callable[[Document], str]:

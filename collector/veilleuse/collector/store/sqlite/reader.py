@@ -42,6 +42,7 @@ from veilleuse.collector.model import (
 from veilleuse.collector.rollout import Rollout
 from veilleuse.collector.store.sqlite.balance import balance
 from veilleuse.collector.store.sqlite.batch import VALUE_COLUMNS
+from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
 from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
@@ -54,6 +55,7 @@ from veilleuse.collector.store.sqlite.rows import (
     read_data_kind,
     site_from_row,
 )
+from veilleuse.collector.timetable import CalendarVersion
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import BUCKETS, CELL_SUMS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -100,6 +102,10 @@ class SqliteReader:
     def sites(self) -> tuple[Site, ...]:
         """All, by name."""
         return tuple(map(site_from_row, self._rows(f"SELECT {SITE_COLUMNS} FROM sites ORDER BY site")))
+
+    def calendars(self, site: Site) -> tuple[CalendarVersion, ...]:
+        """Those a site had, oldest first, never none. Raises StoreDamaged."""
+        return SqliteCalendars(self._database()).versions(site)
 
     def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
         """Sums with start ≤ key < end; keys as in Grain."""
