@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +16,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from tests import memory
 from tests.promises.results import Promises, figure
 
 __all__ = ["figure"]
@@ -38,9 +41,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--resume", action="store_true", help="leave out the promises that passed today")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest's own decides where temporary folders are
 def pytest_configure(config: pytest.Config) -> None:
-    """The promises' plug-in."""
+    """The promises' plug-in; temporary folders in memory."""
     config.pluginmanager.register(Promises(config), "promises")
+    if config.option.basetemp is None and (place := memory.place()) is not None:
+        config.option.basetemp = place
+        tempfile.tempdir = str(place.parent)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """What failed tests left stays for a look, until the next run."""
+    if exitstatus == 0 and tempfile.tempdir == str(memory.MEMORY):
+        shutil.rmtree(session.config.option.basetemp, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import itertools
-import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -13,23 +12,19 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from veilleuse.collector.codec import cells_from_measurement, number, record_period
+from tests.pushes import accepted, enrol, new_stream
+from veilleuse.collector.codec import number
 from veilleuse.collector.derive.priors import DEFAULT_PLUGGED_SHARE_PPM
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.model import (
-    AgentId,
     AppendResult,
-    DecodedRecord,
     HostId,
-    HostStatus,
     Site,
-    ValidPush,
 )
 from veilleuse.collector.settings import Store
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.wire.bands import DEFAULT_CALENDAR
-from veilleuse.wire.chain import chain_next, chain_start, record_hash
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Band,
@@ -92,7 +87,7 @@ def week(day: date) -> Any:
 
 def _said(
     device_class: DeviceClass, agent_version: str, sources: Sequence[tuple[str, int, int, str | None]]
-) -> tuple[bytes, bytes]:
+) -> tuple[pb.Facts, pb.Health]:
     """Facts and health of a Hello."""
     form: Any = number(device_class)
     facts = pb.Facts(device_class=form, cpu_count=8, agent_version=agent_version)
@@ -100,7 +95,7 @@ def _said(
     health.drops.add(reason=number(GapReason.SPOOL_CAP), records=2)
     for name, successes, failures, unavailable in sources:
         health.sources.add(name=name, successes=successes, failures=failures, unavailable=unavailable)
-    return facts.SerializeToString(), health.SerializeToString()
+    return facts, health
 
 
 class _Inline:
@@ -167,32 +162,20 @@ class Filled:
         facts, health = _said(device_class, agent_version, sources)
         now = int(self._clock() * 1000)
         with self.store.transaction():
-            token_id = registry.insert_token(
-                token_sha256=secrets.token_bytes(32),
-                created_unix_milliseconds=now,
-                expires_unix_milliseconds=now + 86_400_000,
-                max_uses=1,
-                networks=(),
-                org_entity=entity,
-                site=site,
-                population=population,
-                approve=False,
-            )
-            host_id = registry.insert_host(
-                agent_id=AgentId(secrets.token_bytes(16)),
-                token_id=token_id,
-                org_entity=entity,
-                site=site,
-                population=population,
-                status=HostStatus.ACTIVE,
+            host_id = enrol(
+                registry,
+                population,
+                site,
+                entity=entity,
+                facts=facts,
                 enrolled_on=enrolled_on,
-                facts_wire=facts,
+                now_unix_milliseconds=now,
             )
             if contact:
                 registry.record_hello(
                     host_id,
-                    facts_wire=facts,
-                    health_wire=health,
+                    facts_wire=facts.SerializeToString(),
+                    health_wire=health.SerializeToString(),
                     now_unix_milliseconds=now,
                 )
         return host_id
@@ -205,12 +188,7 @@ class Filled:
         sensor_gaps: tuple[tuple[GapReason, str, int], ...] = (),
     ) -> None:
         """Append (period, wire cells) as one run of the host's stream; `point` is index 0 of the cells' energies."""
-        epoch, seq, chain = self._streams.get(host_id) or (
-            (made := secrets.token_bytes(8)),
-            0,
-            chain_start(made),
-        )
-        before, first, decoded = chain, seq + 1, []
+        measurements = []
         for period, cells in records:
             measurement = pb.Measurement(period=period, idle_rule_version=1, cells=cells)
             if point is not None:
@@ -218,23 +196,11 @@ class Filled:
                 measurement.points.add(
                     kind=number(kind), domain=domain, boundary=number(boundary), subject="machine"
                 )
-            wire = pb.Record(measurement=measurement).SerializeToString()
-            seq, chain = seq + 1, chain_next(chain, wire)
-            whole = sum(one.milliseconds for one in cells)
-            decoded.append(
-                DecodedRecord(
-                    seq,
-                    wire,
-                    record_hash(wire),
-                    chain,
-                    record_period(period, whole),
-                    cells_from_measurement(measurement),
-                    sensor_gaps,
-                )
-            )
-        outcome = self.store.ingest.append([ValidPush(host_id, epoch, first, before, tuple(decoded))])[0]
+            measurements.append(measurement)
+        stream = self._streams.get(host_id) or new_stream()
+        push, self._streams[host_id] = accepted(host_id, stream, measurements, sensor_gaps)
+        (outcome,) = self.store.ingest.append([push])
         assert outcome.result is AppendResult.STORED, outcome
-        self._streams[host_id] = (epoch, seq, chain)
 
     def derive(self) -> int:
         """Derive all that is dirty; how many periods."""

@@ -22,17 +22,23 @@ def dies_at(line: int, parts: tuple[str, ...]) -> Callable[[], int]:
     The function it gives says how many have been executed.
     """
     seen = 0
+    ours: dict[str, bool] = {}
+
+    def call(frame: FrameType, event: str, _: Any) -> Any:
+        file = frame.f_code.co_filename
+        if (known := ours.get(file)) is None:  # a file has many functions, and they are called often
+            known = ours[file] = any(part in file for part in parts)
+        return trace if known else None
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal seen
-        if not any(part in frame.f_code.co_filename for part in parts):
-            return None
-        seen += event == "line"
-        if event == "line" and seen == line:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if event == "line":
+            seen += 1
+            if seen == line:
+                os.kill(os.getpid(), signal.SIGKILL)
         return trace
 
-    sys.settrace(trace)
+    sys.settrace(call)
     return lambda: seen
 
 

@@ -5,15 +5,15 @@
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from veilleuse.collector.codec import cells_from_measurement, number, record_period
-from veilleuse.collector.model import AgentId, AppendResult, DecodedRecord, HostId, HostStatus, ValidPush
+from tests import pushes
+from tests.pushes import clock
+from veilleuse.collector.codec import number
+from veilleuse.collector.model import AppendResult, HostId
 from veilleuse.collector.store.sqlite import SqliteStore
-from veilleuse.wire.chain import chain_next, chain_start, record_hash
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import (
     Band,
@@ -51,31 +51,19 @@ def enrol(
     site: str = "hq",
 ) -> HostId:
     """An active machine; its agent id is the number sixteen times."""
-    registry = store.registry
     facts = pb.Facts(vendor=model[0], model=model[1], cpu_count=8)
     words: Any = number(device_class)
     facts.device_class = words
     with store.transaction():
-        token_id = registry.insert_token(
-            token_sha256=secrets.token_bytes(32),
-            created_unix_milliseconds=0,
-            expires_unix_milliseconds=1,
-            max_uses=1,
-            networks=(),
-            org_entity="IT",
-            site=site,
-            population=population,
-            approve=False,
-        )
-        return registry.insert_host(
-            agent_id=AgentId(bytes([number_]) * 16),
-            token_id=token_id,
-            org_entity="IT",
-            site=site,
-            population=population,
-            status=HostStatus.ACTIVE,
+        return pushes.enrol(
+            store.registry,
+            population,
+            site,
+            entity="IT",
+            agent_id=bytes([number_]) * 16,
+            facts=facts,
             enrolled_on=date(2026, 1, 1),
-            facts_wire=facts.SerializeToString(),
+            now_unix_milliseconds=0,
         )
 
 
@@ -99,11 +87,6 @@ def cell(
     return made
 
 
-def clock(start: int, milliseconds: int = MINUTE) -> Any:
-    """A clock period."""
-    return pb.Period(clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=milliseconds))
-
-
 def push(
     store: SqliteStore,
     host_id: HostId,
@@ -111,29 +94,16 @@ def push(
     points: Sequence[PointOf] = (PACKAGE, PLUG),
 ) -> None:
     """Store (period, cells) as a stream of its own, through the store's own ingest."""
-    epoch = secrets.token_bytes(8)
-    chain = before = chain_start(epoch)
-    decoded = []
-    for seq, (period, cells) in enumerate(records, 1):
+    measurements = []
+    for period, cells in records:
         measurement = pb.Measurement(period=period, idle_rule_version=1, cells=cells)
         for kind, domain, boundary in points:
             measurement.points.add(
                 kind=number(kind), domain=domain, boundary=number(boundary), subject="machine"
             )
-        wire = pb.Record(measurement=measurement).SerializeToString()
-        chain = chain_next(chain, wire)
-        whole = sum(one.milliseconds for one in cells)
-        decoded.append(
-            DecodedRecord(
-                seq,
-                wire,
-                record_hash(wire),
-                chain,
-                record_period(period, whole),
-                cells_from_measurement(measurement),
-            )
-        )
-    (outcome,) = store.ingest.append([ValidPush(host_id, epoch, 1, before, tuple(decoded))])
+        measurements.append(measurement)
+    made, _ = pushes.accepted(host_id, pushes.new_stream(), measurements)
+    (outcome,) = store.ingest.append([made])
     assert outcome.result is AppendResult.STORED, outcome
 
 

@@ -5,18 +5,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from veilleuse.collector.model import AgentId, HostId, HostStatus, Site, ValidPush
+from veilleuse.collector.codec import cells_from_measurement, record_period
+from veilleuse.collector.model import AgentId, DecodedRecord, HostId, HostStatus, Site, ValidPush
 from veilleuse.collector.ports import Registry
 from veilleuse.collector.validate import Machine, check_push
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
-from veilleuse.wire.chain import chain_next, chain_start
+from veilleuse.wire.chain import chain_next, chain_start, record_hash
 from veilleuse.wire.v1 import telemetry_pb2 as pb
-from veilleuse.wire.vocabulary import DeviceClass, Population
+from veilleuse.wire.vocabulary import DeviceClass, GapReason, Population
 
 HOUR = 3_600_000
 MONDAY_10H = 1_772_445_600_000
@@ -174,26 +175,61 @@ def site(name: str = "lyon", time_zone: str = "Europe/Paris") -> Site:
     return Site(name, "FR", time_zone, calendar.to_json())
 
 
-def enrol(registry: Registry, population: Population = Population.SERVER, site_name: str = "lyon") -> HostId:
-    """A new active host; its site must exist."""
+def enrol(
+    registry: Registry,
+    population: Population = Population.SERVER,
+    site_name: str = "lyon",
+    *,
+    entity: str = "DSI",
+    agent_id: bytes | None = None,
+    facts: pb.Facts | None = None,
+    enrolled_on: date = date(2026, 3, 1),
+    now_unix_milliseconds: int = NOW,
+) -> HostId:
+    """A new active host, of a token of its own; its site must exist."""
     token_id = registry.insert_token(
         token_sha256=os.urandom(32),
-        created_unix_milliseconds=NOW,
-        expires_unix_milliseconds=NOW + HOUR,
+        created_unix_milliseconds=now_unix_milliseconds,
+        expires_unix_milliseconds=now_unix_milliseconds + HOUR,
         max_uses=1,
         networks=(),
-        org_entity="DSI",
+        org_entity=entity,
         site=site_name,
         population=population,
         approve=False,
     )
     return registry.insert_host(
-        agent_id=AgentId(os.urandom(16)),
+        agent_id=AgentId(os.urandom(16) if agent_id is None else agent_id),
         token_id=token_id,
-        org_entity="DSI",
+        org_entity=entity,
         site=site_name,
         population=population,
         status=HostStatus.ACTIVE,
-        enrolled_on=date(2026, 3, 1),
-        facts_wire=None,
+        enrolled_on=enrolled_on,
+        facts_wire=None if facts is None else facts.SerializeToString(),
     )
+
+
+def accepted(
+    host_id: HostId,
+    stream: tuple[bytes, int, bytes],
+    measurements: Iterable[pb.Measurement],
+    sensor_gaps: tuple[tuple[GapReason, str, int], ...] = (),
+) -> tuple[ValidPush, tuple[bytes, int, bytes]]:
+    """Measurements as the next run of a stream, past the validation; and the stream behind it. A stream: (epoch, seq, chain)."""
+    epoch, seq, chain = stream
+    decoded = []
+    for measurement in measurements:
+        wire = pb.Record(measurement=measurement).SerializeToString()
+        seq, chain = seq + 1, chain_next(chain, wire)
+        period = record_period(measurement.period, sum(one.milliseconds for one in measurement.cells))
+        cells = cells_from_measurement(measurement)
+        decoded.append(DecodedRecord(seq, wire, record_hash(wire), chain, period, cells, sensor_gaps))
+    push = ValidPush(host_id, epoch, stream[1] + 1, stream[2], tuple(decoded))
+    return push, (epoch, seq, chain)
+
+
+def new_stream() -> tuple[bytes, int, bytes]:
+    """Of a new epoch, before its first record."""
+    epoch = os.urandom(8)
+    return epoch, 0, chain_start(epoch)

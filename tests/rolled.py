@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.filled import RAPL, Filled, cell, civil, clock, week
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.calendars.composing import in_force
+from veilleuse.collector.timetable import in_force
 from veilleuse.collector.model import HostId
 from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.rolling.retention import Retention

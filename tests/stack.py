@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -121,7 +122,8 @@ class Stack:
 
     def start_collector(self, **environment: str) -> subprocess.Popen[bytes]:
         """Initialised if need be, and answering."""
-        self.must("veilleuse", "init", "--if-missing", **environment)
+        if not self.data.exists():
+            self.must("veilleuse", "init", **environment)
         process = self.start("veilleuse", "serve", **environment)
         self.wait_for(self._answers, f"the collector answers at {self.url}", process=process)
         return process
@@ -132,6 +134,22 @@ class Stack:
         where = ("--entity", "test", "--site", "test", "--population", population)
         self.must("veilleuse", "token", "create", *where, "--output", str(join))
         self.must("veilleuse-agent", "enrol", str(join))
+
+    def keep(self, folder: Path) -> None:
+        """A copy of both sides' files, for `put_back`; nothing may be running."""
+        shutil.copytree(self.data, folder / "collector")
+        shutil.copytree(self.state, folder / "agent")
+
+    def put_back(self, folder: Path) -> None:
+        """Both sides as they were kept, on the same paths and ports; what has run since is forgotten."""
+        for process in reversed(self.processes):
+            self.stop(process)
+        self.processes.clear()
+        for name, place in (("collector", self.data), ("agent", self.state)):
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(folder / name, place)
+        for log in self.folder.glob("*.log"):
+            log.unlink()
 
     def wait_for(
         self,

@@ -32,7 +32,8 @@ import sys
 sys.path[:0] = {roots!r}
 from veilleuse.agent.__main__ import parse
 parsed, command = parse(["run"])
-from veilleuse.agent import resident
+from veilleuse.agent import resident, system
+system.of("facts")
 from veilleuse.agent.service import systemd
 from veilleuse.agent.sources import UTILISATION, BUILTIN, NOT_BY_DEFAULT
 import importlib

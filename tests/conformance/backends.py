@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -18,6 +18,7 @@ from veilleuse.collector.model import (
     Point,
 )
 from veilleuse.collector.ports import (
+    Calendars,
     Calibrations,
     Configurations,
     DeriveStore,
@@ -53,6 +54,8 @@ class Backend:
     calibrations: Calibrations
     metering: MeteringStore
     forgetting: Forgetting
+    calendars: Calendars
+    transaction: Callable[[], AbstractContextManager[None]]
     factors: Factors
     rolls: RollStore = field(kw_only=True)
     roll_reader: RollReader = field(kw_only=True)
@@ -72,6 +75,8 @@ def _sqlite(directory: Path) -> Iterator[Backend]:
             store.calibrations,
             store.metering,
             store.forgetting,
+            store.calendars,
+            store.transaction,
             store.factors,
             rolls=store.rolls,
             roll_reader=reader,

@@ -76,6 +76,28 @@ def test_one_takes_the_place_of_the_one_before(store: Backend):
         store.calibrations.withdraw(99, NOW)
 
 
+def test_what_is_undone_was_never_in_force(store: Backend):
+    """The book that derive asks for follows what is put, what is withdrawn, and a job of the writer that fails after it."""
+    first = store.calibrations.put(kept(OFF), NOW)
+    before = store.calibrations.book().of(FACTS)
+
+    def job() -> None:
+        with store.transaction():
+            store.calibrations.withdraw(first, NOW)
+            store.calibrations.put(kept(LINE), NOW)
+            during = store.calibrations.book().of(FACTS)
+            assert during is not None
+            assert (during.standby(State.OFF), during.wall_for("package")) == (None, LINE)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        job()
+    after = store.calibrations.book().of(FACTS)
+    assert before == after
+    assert after is not None
+    assert after.standby(State.OFF) == OFF
+
+
 def test_all_periods_of_one_host_are_marked(store: Backend):
     """Those with measurements, once; another host's are not."""
     ours, others = Stream(enrol(store.registry)), Stream(enrol(store.registry))

@@ -112,6 +112,27 @@ def test_a_declaration_marks_who_was_and_who_is_on_the_meter(store: Backend):
     assert store.metering.shared(hour(after)).machine == SharedEnergy(PointKind.PDU, 5, HOUR, whole=True)
 
 
+def test_a_meter_between_two_others_that_moves_marks_the_machines_below(store: Backend):
+    """A machine on the UPS and on an outlet far below it: what stands between decides whether the UPS counts for it."""
+    host = enrol(store.registry)
+    store.ingest.append([Stream(host).send(realistic(MONDAY_10H))])
+    feeds = [share(host, 500_000, meter="ups"), share(host, meter="a")]
+    store.metering.declare([pdu("ups"), pdu("strip"), pdu("a", "strip")], feeds, [])
+    store.metering.put_readings(hour(host), [read(90, meter="ups"), read(40, meter="a")])
+    both = store.metering.shared(hour(host)).machine
+    assert both
+    assert both.energy_millijoules == 45 + 40
+    clean(store)
+    store.metering.declare([pdu("strip", "ups")], [], [])
+    assert store.derive.dirty(10) == (hour(host),)
+    below = store.metering.shared(hour(host)).machine
+    assert below
+    assert below.energy_millijoules == 40
+    clean(store)
+    store.metering.declare([pdu("strip")], [], [])
+    assert store.derive.dirty(10) == (hour(host),)
+
+
 def test_shares_hold_on_their_days_of_the_site(store: Backend):
     """valid_to inclusive, in the site's zone: 23:00 UTC on 1 March is 2 March in Lyon."""
     host = enrol(store.registry)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from tests.pushes import (
 )
 from veilleuse.collector.figures import EnergySums, StateSums
 from veilleuse.collector.model import DerivedCell, DerivedRecord, Grain
+from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration
+from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
@@ -149,6 +152,19 @@ def test_hours_on_at_night_of_one_population(store):
     )
     assert found == {(school.host_id, MONDAY_22H_PARIS): 120_000}
     assert not list(store.reader.night_hours(Population.CLASSROOM, 0, MONDAY_22H_PARIS))
+
+
+def test_the_calendars_of_a_site_are_read_as_they_were_put(store):
+    """Oldest first, the newest is the site's; a site without any has the one that machines are given, from the beginning."""
+    place = site()
+    (only,) = store.reader.calendars(place)
+    assert (only.from_day, only.calendar.to_json()) == (BEFORE_ALL, place.calendar_json)
+    old = CalendarVersion(BEFORE_ALL, DEFAULT_CALENDAR._replace(open_spans=()), Declaration(()), 2025)
+    new = CalendarVersion(date(2026, 4, 1), DEFAULT_CALENDAR, Declaration(DEFAULT_CALENDAR.open_spans), 2026)
+    store.registry.put_site(replace(place, calendar_json=new.calendar.to_json()))
+    store.calendars.put(place.site, [old, new])
+    (now,) = store.reader.sites()
+    assert store.reader.calendars(now) == store.calendars.versions(now) == (old, new)
 
 
 def test_marks_have_an_oldest_and_a_newest(store):

@@ -26,6 +26,9 @@ from veilleuse.agent.windows_facts import STORAGE_QUERY_PROPERTY
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "windows"
 PICOWATT_HOURS_PER_JOULE = 1e9 / 3.6
+ERROR_INVALID_PARAMETER = 87
+"""What OpenProcess says where there is no such process."""
+JOB = 90
 CONTEXT = SourceContext("/nowhere", "/nowhere", "none")
 
 
@@ -146,6 +149,16 @@ class FakeWindows:
         self.handles: dict[int, str] = {}
         self.queries: set[int] = set()
         self.reads = 0
+        self.console: list[Callable[[int], bool]] = []
+        self.processes: set[int] = set()
+        self.process_handles: dict[int, int] = {}
+        self.no_process = ERROR_INVALID_PARAMETER
+        """Error of a process that is not in `processes`."""
+        self.no_job = False
+        self.in_job: list[tuple[int, int]] = []
+        self.job_time_100ns = 0
+        self.usage = (0, 0)
+        self.room: tuple[int, int] | None = None
         self._next = 100
 
     @classmethod
@@ -190,7 +203,7 @@ class FakeWindows:
 
     def close(self, handle: int) -> None:
         """Each handle once."""
-        del self.handles[handle]
+        del (self.process_handles if handle in self.process_handles else self.handles)[handle]
 
     # ------------------------------------------------------------------------------ CounterCalls
 
@@ -236,6 +249,52 @@ class FakeWindows:
     def on_power_event(self, told: Callable[[int], None]) -> None:
         """Kept, for the test to call."""
         self.told.append(told)
+
+    # ------------------------------------------------------------------------------ ProcessCalls
+
+    def quiet_crashes(self) -> None:
+        """Nothing crashes here."""
+
+    def on_console_event(self, told: Callable[[int], bool]) -> Callable[[], None]:
+        """Kept, for the test to call; the one registered last is asked first."""
+        self.console.insert(0, told)
+        return lambda: self.console.remove(told)
+
+    def process(self, number: int) -> int:
+        """A handle of one of `processes`."""
+        if number not in self.processes:
+            raise CallFailed("OpenProcess", self.no_process)
+        self._next += 1
+        self.process_handles[self._next] = number
+        return self._next
+
+    def lives(self, handle: int) -> bool:
+        """While it is in `processes`."""
+        return self.process_handles[handle] in self.processes
+
+    def job(self) -> int:
+        """The one job."""
+        if self.no_job:
+            raise CallFailed("CreateJobObjectW", ERROR_ACCESS_DENIED)
+        return JOB
+
+    def job_add(self, job: int, process: int) -> None:
+        """Kept."""
+        self.in_job.append((job, process))
+
+    def job_times(self, job: int) -> int:
+        """Of the children."""
+        return self.job_time_100ns
+
+    def own_usage(self) -> tuple[int, int]:
+        """(CPU time, working set)."""
+        return self.usage
+
+    def disk_room(self, folder: str) -> tuple[int, int]:
+        """(All, free); a folder that is not there has no disk."""
+        if self.room is None:
+            raise CallFailed("GetDiskFreeSpaceExW", ERROR_FILE_NOT_FOUND)
+        return self.room
 
     # --------------------------------------------------------------------------------- FactCalls
 

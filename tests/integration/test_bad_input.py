@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -29,6 +30,37 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     """Nothing started yet."""
     with Stack(tmp_path) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `veilleuse init` makes."""
+    with Stack(tmp_path_factory.mktemp("made")) as made:
+        made.must("veilleuse", "init")
+        return made.data
+
+
+@pytest.fixture
+def initialised(stack: Stack, made_once: Path) -> Stack:
+    """With a data directory of its own."""
+    shutil.copytree(made_once, stack.data)
+    return stack
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A collector that serves, for what does it no harm."""
+    with Stack(tmp_path_factory.mktemp("serving")) as made:
+        made.start_collector()
+        yield made
+
+
+@pytest.fixture
+def newcomer(serving: Stack, tmp_path: Path) -> Stack:
+    """The same, and an agent of this test alone, without identity."""
+    serving.state = tmp_path / "agent"
+    serving.environment["VEILLEUSE_AGENT__PATHS__STATE"] = str(serving.state)
+    return serving
 
 
 def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
@@ -98,9 +130,9 @@ def test_wrong_usage(stack, words):
 # ---------------------------------------------------------------------------- data directory
 
 
-def test_a_port_in_use(stack):
+def test_a_port_in_use(initialised):
     """`serve` says which address, and ends with 1; whatever it had started is gone."""
-    stack.must("veilleuse", "init")
+    stack = initialised
     for setting in ("HTTP__ADDRESS", "GRPC__ADDRESS", "GRPC__ENROLMENT_ADDRESS"):
         address = stack.environment[f"VEILLEUSE__{setting}"]
         host, _, port = address.rpartition(":")
@@ -115,9 +147,9 @@ def test_serve_without_a_data_directory(stack):
     assert "veilleuse init" in last_line(stack.run("veilleuse", "serve"), FAILED)
 
 
-def test_init_twice(stack):
+def test_init_twice(initialised):
     """Never over an existing data directory, unless told that it is meant."""
-    stack.must("veilleuse", "init")
+    stack = initialised
     assert str(stack.data) in one_line(stack.run("veilleuse", "init"), FAILED)
     stack.must("veilleuse", "init", "--if-missing")
 
@@ -224,9 +256,9 @@ def _metrics(stack: Stack) -> str:
 
 
 @pytest.mark.parametrize("database", ["data.db", "identity.db"])
-def test_a_damaged_database(stack, database):
+def test_a_damaged_database(initialised, database):
     """The collector stops with one line that names the file and the way out; it does not touch the file."""
-    stack.must("veilleuse", "init")
+    stack = initialised
     file = stack.data / database
     content = bytearray(file.read_bytes())
     content[:64] = b"\xff" * 64
@@ -257,9 +289,9 @@ def _is_database(file: Path) -> bool:
 # ---------------------------------------------------------------------------------- enrolment
 
 
-def test_a_wrong_fingerprint(stack, tmp_path):
+def test_a_wrong_fingerprint(newcomer, tmp_path):
     """Exit code 1; nothing is sent to a collector whose CA is not the pinned one; no identity is made."""
-    stack.start_collector()
+    stack = newcomer
     join = _join_file(stack, tmp_path)
     line = one_line(
         stack.run("veilleuse-agent", "enrol", str(join), VEILLEUSE_AGENT__COLLECTOR__CA_SHA256="00" * 32),
@@ -271,9 +303,9 @@ def test_a_wrong_fingerprint(stack, tmp_path):
     stack.must("veilleuse-agent", "enrol", str(join))
 
 
-def test_a_used_token(stack, tmp_path):
+def test_a_used_token(newcomer, tmp_path):
     """A one-time token makes one machine; the second is told to ask for another."""
-    stack.start_collector()
+    stack = newcomer
     join = _join_file(stack, tmp_path)
     copy = tmp_path / "copy"
     copy.write_bytes(join.read_bytes())
@@ -285,9 +317,9 @@ def test_a_used_token(stack, tmp_path):
     assert "token" in line
 
 
-def test_an_expired_token(stack, tmp_path):
+def test_an_expired_token(newcomer, tmp_path):
     """The same for one whose time is over."""
-    stack.start_collector()
+    stack = newcomer
     join = _join_file(stack, tmp_path, "--hours", "0.0001")  # 0.36 s
     time.sleep(0.5)
     line = one_line(stack.run("veilleuse-agent", "enrol", str(join)), FAILED)
@@ -329,9 +361,10 @@ def test_a_second_agent_on_the_same_state(stack):
     assert first.poll() is None
 
 
-def test_a_second_collector_on_the_same_data(stack):
+def test_a_second_collector_on_the_same_data(serving):
     """The data directory's lock: the second exits with one clear line."""
-    first = stack.start_collector()
+    stack = serving
+    (first,) = stack.processes
     ports = dict.fromkeys(
         ("VEILLEUSE__HTTP__ADDRESS", "VEILLEUSE__GRPC__ADDRESS", "VEILLEUSE__GRPC__ENROLMENT_ADDRESS"),
         "127.0.0.1:0",

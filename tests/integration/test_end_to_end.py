@@ -24,14 +24,26 @@ PERIOD_MILLISECONDS = 10_000
 AN_HOUR = MILLISECONDS_PER_HOUR // PERIOD_MILLISECONDS
 
 
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    """A collector and an enrolled agent, both stopped."""
-    with Stack(tmp_path) as made:
+@pytest.fixture(scope="module")
+def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Path]]:
+    """A collector and an enrolled agent, both stopped, and a copy of their files: made once, because it takes six processes."""
+    folder = tmp_path_factory.mktemp("stack")
+    with Stack(folder) as made:
         collector = made.start_collector()
         made.enrol()
         assert made.stop(collector) == 0
-        yield made
+        made.keep(folder / "kept")
+        yield made, folder / "kept"
+
+
+@pytest.fixture
+def stack(enrolled: tuple[Stack, Path]) -> Iterator[Stack]:
+    """A collector and an enrolled agent, both stopped, that have done nothing yet."""
+    made, kept = enrolled
+    made.put_back(kept)
+    yield made
+    for process in reversed(made.processes):
+        made.stop(process)
 
 
 def fill(stack: Stack, count: int, seed: int) -> list[int]:

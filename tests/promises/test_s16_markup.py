@@ -16,7 +16,7 @@ import pytest
 from tests.hostile import EVERYTHING, MARKUP, everywhere
 from tests.peers import peer
 from tests.report_files import Page, bare, pdf_text, structure
-from tests.reported import attribution, everything
+from tests.reported import attribution, everything, small
 from veilleuse.collector.report import SHOWN, Document, Row, renderer
 from veilleuse.collector.report.plain import LONGEST, plain
 
@@ -35,10 +35,10 @@ def shape(content: bytes) -> tuple[Counter[str], set[str]]:
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_no_name_changes_the_structure_of_a_page(language, figure):
     """With each name in every place of a page: the same elements and attributes, and the name is read as it is."""
-    expected = shape(renderer("html")(everything(everywhere(HARMLESS), language)))
+    expected = shape(renderer("html")(small(everywhere(HARMLESS), language)))
     names = [name for name in EVERYTHING if name]  # an empty name has no caption
     for name in names:
-        content = renderer("html")(everything(everywhere(name), language))
+        content = renderer("html")(small(everywhere(name), language))
         assert shape(content) == expected, name
         assert " ".join(plain(name)[:60].split()) in " ".join(Page(content).text.split()), name
     figure(f"0 of {len(names)} names changed a page ({language})")
@@ -107,7 +107,7 @@ def test_texts_are_made_plain_once_for_all_formats():
         "部",
     ):
         assert plain(name) == name
-    document = everything(everywhere("a\x00b"))
+    document = small(everywhere("a\x00b"))
     for form in ("csv", "json", "html"):
         assert b"\x00" not in renderer(form)(document)
 
@@ -125,7 +125,7 @@ def test_services_and_shown_texts_are_escaped_too():
 
 def all_markup(names: Sequence[str]) -> Document:
     """The names in rows of one table, in notes, in the head and in the alternative of a chart."""
-    base = everything(everywhere(MARKUP[3]))
+    base = small(everywhere(MARKUP[3]))
     rows: list[Row] = [
         {"entity": name, "site": name, "device_class": name, "kwh_total": 1.5} for name in names
     ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from veilleuse.agent.errors import AgentError, ConfigurationError
 from veilleuse.agent.settings import AgentSettings, read_settings
+from veilleuse.agent.system import here
 
 if TYPE_CHECKING:
     import argparse
@@ -43,7 +44,7 @@ EXIT_INTERRUPTED: Final = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with warnings."""
-    _no_core_dump()
+    here.prepare_process()
     os.umask(0o077)  # whatever a command writes below the state directory is the agent's alone
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -99,7 +100,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, M
                 "--config",
                 type=Path,
                 metavar="FILE",
-                help="configuration (default: /etc/veilleuse/agent.toml if it exists)",
+                help=f"configuration (default: {here.CONFIGURATION} if it exists)",
             )
         if command == name:
             module = importlib.import_module(f"veilleuse.agent.commands.{command.replace('-', '_')}")
@@ -133,13 +134,6 @@ def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-
-
-def _no_core_dump() -> None:
-    """A crash leaves no key on the disk; children inherit it. PROMISES.md S19."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _leave(code: int) -> None:

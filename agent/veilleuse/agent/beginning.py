@@ -18,12 +18,13 @@ from typing import Final
 from veilleuse.agent.copied import CONFLICT, HARDWARE, Copies, Mark
 from veilleuse.agent.errors import AgentError, AlreadyRunning, IdentityError, SpoolBusy, SpoolError
 from veilleuse.agent.hardware import MACHINE_ID, Roots, hardware_ids, require_machine_id
-from veilleuse.agent.identity import IdentityStore, as_owner_of, sync
+from veilleuse.agent.identity import IdentityStore, as_owner_of
 from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 from veilleuse.agent.model import Gap
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.spool import FILE_NAME, connect, gap_row, translated
+from veilleuse.agent.system import here
 from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ def _spool_aside(state: Path, copies: Copies, mark: Mark, now: int) -> None:
             copies.mark(replace(mark, epoch=_make(fresh, path, mark)))
             _set_aside(path, now)
         fresh.rename(path)
-        sync(state)
+        here.sync_folder(state)
     except (SpoolError, OSError) as error:  # no room for another: this one goes all the same
         log.error("copied spool set aside, no gap says what was in it", extra={"reason": str(error)})
         _remove(fresh)

@@ -16,6 +16,7 @@ from veilleuse.agent.errors import SpoolError
 from veilleuse.agent.model import Instant
 from veilleuse.agent.ports import ControlKey, ResidentSpool
 from veilleuse.agent.settings import CONTACT_SECONDS
+from veilleuse.agent.system import here
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Population
 
@@ -120,7 +121,7 @@ class Contacts:
         """End the child and wait for it."""
         if self._child is None:
             return
-        self._child.terminate()
+        here.ask_to_end(self._child)
         try:
             self._child.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -177,11 +178,12 @@ class Contacts:
     def _start(self, now: Instant, hold: bool) -> None:
         command = [*self._command, "--hold", "--parent", str(os.getpid())] if hold else self._command
         try:
-            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, creationflags=here.CHILD_FLAGS)
         except OSError as error:
             log.error("sender not started", extra={"reason": str(error)})
             self._failed(now)
             return
+        here.keep_child(self._child)
         self._started = now.boottime_milliseconds
         self._hold = hold
         log.debug("sender started", extra={"pid": self._child.pid})

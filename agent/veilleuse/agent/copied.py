@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from veilleuse.agent.errors import IdentityError, NotEnrolled
-from veilleuse.agent.identity import DIRECTORY, Identity, IdentityStore, sync
+from veilleuse.agent.identity import DIRECTORY, Identity, IdentityStore
+from veilleuse.agent.system import here
 
 ORIGINAL: Final = "original"
 """Below `paths.state`: the identity this machine was copied with."""
@@ -146,7 +147,7 @@ class Copies:
                 directory.rename(
                     dropped
                 )  # before anything in it goes: a key must never lie beside other hardware's ids
-            sync(self._state)
+            here.sync_folder(self._state)
             shutil.rmtree(dropped, ignore_errors=True)
         except OSError as error:
             raise IdentityError(
@@ -168,4 +169,4 @@ class Copies:
             self._store.write(_LAST, (self._original / _LAST).read_bytes())
         shutil.rmtree(self._original, ignore_errors=True)
         with suppress(OSError):
-            sync(self._state)
+            here.sync_folder(self._state)

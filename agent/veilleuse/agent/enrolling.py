@@ -9,7 +9,6 @@ proof that this machine is a copy of an enrolled one.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -28,6 +27,7 @@ from veilleuse.agent.locks import SEND_LOCK, ProcessLock
 from veilleuse.agent.outbox import Outbox, Ring, adopt_identity
 from veilleuse.agent.settings import AgentSettings, join_file_path
 from veilleuse.agent.spool import FILE_NAME, connect
+from veilleuse.agent.system import here
 from veilleuse.agent.transport import EnrolmentCalls, open_channel
 from veilleuse.wire.pseudonym import pseudonym
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -106,7 +106,7 @@ def introduce(settings: AgentSettings, token: str, fleet_key: bytes, roots: Root
         facts=own_facts(settings, []),
         chassis_pseudonym=pseudonym(fleet_key, serial) if serial else b"",
         smbios_pseudonym=pseudonym(fleet_key, uuid) if uuid else b"",
-        host_name=os.uname().nodename if named else "",
+        host_name=here.host_name() if named else "",
     )
 
 

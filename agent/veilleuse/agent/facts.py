@@ -5,15 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, cast
 
-from veilleuse.agent.errors import ReadFailed, SourceUnavailable
-from veilleuse.agent.machine import Machine, detect, root_of
-from veilleuse.agent.parts import discrete_gpus, memory_modules
-from veilleuse.agent.ports import SourceContext
-from veilleuse.agent.powerplan import PowerPlan, power_plan
+from veilleuse.agent.machine import Machine, detect_here
+from veilleuse.agent.parts import Parts
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.sources.linux_displays import LinuxDisplays
+from veilleuse.agent.system import of
 from veilleuse.wire.limits import MAX_POINTS_PER_RECORD, fact_text
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.version import VERSION
@@ -36,36 +33,16 @@ _PLAIN: Final = (
 """Fields that Machine and Facts share by name and unit; None stays unset."""
 
 
-class Parts(NamedTuple):
-    """What is built in or plugged in, and the power plan; None = not known."""
-
-    memory_modules: int | None = None
-    gpus: int | None = None
-    """Discrete."""
-    displays_by_size: tuple[int, ...] = ()
-    """External ones attached, in the order of DISPLAY_SIZES; empty = not known."""
-    plan: PowerPlan = PowerPlan(None, None)
-
-
 def own_facts(settings: AgentSettings, points: Iterable[Sequence[str]]) -> pb.Facts:
     """The facts of this machine; `points` as in `host_facts`."""
     sysfs, procfs = str(settings.paths.sysfs), str(settings.paths.procfs)
-    machine = detect(sysfs, procfs, device_class=settings.measure.device_class)
-    return host_facts(machine, points, parts_of(machine, sysfs))
+    machine = detect_here(sysfs, procfs, device_class=settings.measure.device_class)
+    return host_facts(machine, points, parts_here(machine, sysfs))
 
 
-def parts_of(machine: Machine, sysfs: str) -> Parts:
-    """Read them. A virtual machine has no parts of its own: what its hypervisor shows says nothing about hardware."""
-    root = root_of(sysfs)
-    if machine.virtualisation != "none":
-        return Parts(plan=power_plan(root or "/"))
-    displays = LinuxDisplays(SourceContext(sysfs, "", machine.virtualisation))
-    try:
-        displays.open()
-        attached = displays.attached()
-    except (SourceUnavailable, ReadFailed):
-        attached = ()
-    return Parts(memory_modules(sysfs, root), discrete_gpus(sysfs), attached, power_plan(root or "/"))
+def parts_here(machine: Machine, sysfs: str) -> Parts:
+    """Of this very machine, as its system tells them; `sysfs` is Linux' own."""
+    return cast("Parts", of("facts").parts_here(machine, sysfs))
 
 
 _NOTHING: Final = Parts()

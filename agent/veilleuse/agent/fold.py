@@ -166,13 +166,18 @@ class Fold:
         """The calendar in use."""
         return self._site
 
+    @property
+    def awaited_sha256(self) -> str:
+        """Of the calendar that was scheduled last: the one that waits, else the one in use."""
+        return self._site.sha256 if self._next_site is None else self._next_site[0].sha256
+
     def schedule(self, site: SiteCalendar, today_unix_milliseconds: int) -> date:
         """Use another calendar, from a day on that slices neither a day nor, on workstations, a week; that day.
 
         DESIGN.md §3: from the next 1st of the month; on workstations from the first Monday on or after it, because a
         week's record names one calendar. The very first calendar, which replaces the built-in one, need not wait for
         a month: from tomorrow, on workstations from next Monday. One that waits for an earlier day is used first: call
-        again once it is. Raises CalendarError when it would cut a day of a workstation in two: the hours between the
+        again once it is. To go on with the one in use withdraws one that waits. Raises CalendarError when it would cut a day of a workstation in two: the hours between the
         midnights of two time zones (docs/decisions/0028).
         """
         if self._next_site is not None and self._next_site[0].sha256 == site.sha256:
@@ -194,7 +199,7 @@ class Fold:
             first += timedelta(days=-first.weekday() % 7)
         if self._next_site is not None and self._next_site[1] < first:
             return self._next_site[1]  # that one is used first: it was given in time
-        self._next_site = (site, first)
+        self._next_site = None if site.sha256 == self._site.sha256 else (site, first)
         return first
 
     def _switch(self, day: date) -> None:

@@ -17,6 +17,8 @@ from veilleuse.wire.vocabulary import Population
 
 SHORTEST_PERIOD_SECONDS: Final = 10
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_FIRST_DAY: Final = date(2024, 1, 1).toordinal()
+"""As state.EARLIEST_UNIX_MILLISECONDS: before it the clock is not set yet, and nobody knows whether a day is over."""
 DEFAULT_PERIOD_SECONDS: Final = {
     Population.SERVER: 300,
     Population.CLASSROOM: 3_600,
@@ -61,8 +63,8 @@ def period_milliseconds(settings: AgentSettings, population: Population, unix_mi
 
 
 def _is_over(last_day: str, unix_milliseconds: int) -> bool:
-    """Whether a day given as YYYY-MM-DD has ended, in UTC; an empty one never does."""
+    """Whether a day given as YYYY-MM-DD has ended, in UTC, or may have; an empty one never does."""
     if not last_day:
         return False
     today = unix_milliseconds // MILLISECONDS_PER_DAY + _EPOCH_DAY
-    return today > date.fromisoformat(last_day).toordinal()
+    return not _FIRST_DAY <= today <= date.fromisoformat(last_day).toordinal()

@@ -8,23 +8,22 @@ The ids whose change betrays a copy (`hardware_ids`), and the asset numbers whos
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from veilleuse.agent.errors import IdentityError
-from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
+from veilleuse.agent.system import of
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 """machine-id(5)."""
-_NOT_YET: Final = ("", "uninitialized")
+NOT_YET: Final = ("", "uninitialized")
 """What machine-id(5) holds until the first boot has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """Where to read."""
+    """Where to read on Linux; elsewhere the system itself is asked."""
 
     sysfs: Path = Path("/sys")
     machine_id: Path = MACHINE_ID
@@ -39,7 +38,7 @@ def require_machine_id(path: Path) -> str | None:
         text = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
         return None
-    if text in _NOT_YET:
+    if text in NOT_YET:
         raise IdentityError(
             f"{path} is {text or 'empty'}: this is an image that has not finished its first start; start it once"
         )
@@ -48,56 +47,9 @@ def require_machine_id(path: Path) -> str | None:
 
 def hardware_ids(roots: Roots) -> dict[str, str]:
     """What a copy does not share with its original, by name; only what can be read. Stays on the machine, under a salt."""
-    dmi = roots.sysfs / "class/dmi/id"
-    machine_id = _text(roots.machine_id)
-    found = {
-        "machine-id": "" if machine_id in _NOT_YET else machine_id,
-        "smbios-uuid": normalised_uuid(_text(dmi / "product_uuid")),
-        "board-serial": normalised_serial(_text(dmi / "board_serial")),
-        "disk-serial": _root_disk_serial(roots.sysfs),
-        "first-mac": _first_mac(roots.sysfs),
-    }
-    return {name: value for name, value in found.items() if value}
+    return cast("dict[str, str]", of("hardware").hardware_ids(roots))
 
 
 def asset_numbers(roots: Roots) -> tuple[str | None, str | None]:
-    """(normalised chassis serial, normalised SMBIOS UUID), None when not readable: both files are root's."""
-    dmi = roots.sysfs / "class/dmi/id"
-    return normalised_serial(_text(dmi / "chassis_serial")), normalised_uuid(_text(dmi / "product_uuid"))
-
-
-def _root_disk_serial(sysfs: Path) -> str:
-    device = os.stat("/").st_dev
-    node = sysfs / "dev/block" / f"{os.major(device)}:{os.minor(device)}"
-    if not node.exists():
-        return ""
-    disk = node.resolve()
-    if (disk / "partition").exists():
-        disk = disk.parent
-    names = ("device/serial", "serial", "device/wwid", "wwid")
-    return next((text for name in names if (text := _text(disk / name))), "")
-
-
-def _first_mac(sysfs: Path) -> str:
-    """Address of the physical interface with the lowest index, when it is the hardware's own."""
-    found = []
-    for interface in _children(sysfs / "class/net"):
-        index = _text(interface / "ifindex")
-        permanent = _text(interface / "addr_assign_type") == "0"  # kernel, sysfs-class-net
-        if permanent and index.isdigit() and (interface / "device").exists():
-            found.append((int(index), _text(interface / "address")))
-    return min(found)[1] if found else ""
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
+    """(normalised chassis serial, normalised SMBIOS UUID), None when not readable."""
+    return cast("tuple[str | None, str | None]", of("hardware").asset_numbers(roots))

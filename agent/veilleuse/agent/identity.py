@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.agent.errors import IdentityError, NotEnrolled
+from veilleuse.agent.system import here
 from veilleuse.wire.limits import AGENT_ID_BYTES
 
 DIRECTORY: Final = "id"
@@ -81,21 +82,13 @@ def as_owner_of(state: Path) -> Iterator[None]:
     """
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = os.stat(state)
+        state.stat()
     except OSError as error:
         raise IdentityError(
             f"cannot make {state} ({error.strerror}): run as root, or set paths.state"
         ) from error
-    if os.geteuid() != 0 or owner.st_uid == 0:
+    with here.acting_as_owner_of(state):
         yield
-        return
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
 
 
 class IdentityStore:
@@ -196,8 +189,8 @@ class IdentityStore:
             return
         if headers.get(b"key-sha256", b"").decode() == hashlib.sha256(pending).hexdigest():
             with suppress(FileNotFoundError):  # another process, `doctor` say, was faster
-                os.replace(self.directory / "pending-key.pem", self.directory / "key.pem")
-            sync(self.directory)
+                here.replace(self.directory / "pending-key.pem", self.directory / "key.pem")
+            here.sync_folder(self.directory)
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -210,21 +203,12 @@ def write_private(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(fresh, path)
-        sync(path.parent)
+        here.replace(fresh, path)
+        here.sync_folder(path.parent)
     except OSError as error:
         raise IdentityError(
             f"cannot write {path} ({error}): check its directory's owner and space"
         ) from error
-
-
-def sync(directory: Path) -> None:
-    """Make renames in a directory durable. Raises OSError."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _check(identity: Identity) -> None:

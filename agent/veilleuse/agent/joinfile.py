@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.agent.errors import IdentityError
+from veilleuse.agent.system import here
 from veilleuse.wire.address import check_reachable
 
 FORMAT_VERSION: Final = 1
@@ -42,7 +43,7 @@ class JoinFile:
     fleet_key: bytes = field(repr=False)
     """32 bytes."""
     readable_by_others: bool
-    """The file's mode lets its group or everyone read it."""
+    """The file's mode lets its group or everyone read it; never where modes say nothing."""
 
 
 def read_join_file(path: Path) -> JoinFile:
@@ -61,7 +62,9 @@ def read_join_file(path: Path) -> JoinFile:
         raw = json.loads(content) if len(content) <= MAX_BYTES else None
         if not isinstance(raw, dict):
             raise TypeError("it is not a small JSON object")
-        return _checked(raw, readable_by_others=bool(mode & (stat.S_IRWXG | stat.S_IRWXO)))
+        return _checked(
+            raw, readable_by_others=here.ACCESS_BY_MODE and bool(mode & (stat.S_IRWXG | stat.S_IRWXO))
+        )
     except KeyError as error:
         raise IdentityError(f"{path} is not a join file: {error} is missing; {_ANOTHER}") from error
     except json.JSONDecodeError as error:

@@ -4,20 +4,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from veilleuse.agent.errors import AgentError, AlreadyRunning
+from veilleuse.agent.system import here
 
 RUN_LOCK: Final = "run.lock"
 SEND_LOCK: Final = "send.lock"
 
 
 class ProcessLock:
-    """An flock on a file of the state directory, held until `release` or the end of the process."""
+    """A lock on a file of the state directory, held until `release` or the end of the process."""
 
     def __init__(self, state: Path, name: str, *, what: str) -> None:
         """Take the lock. `what` names the process in the message, e.g. `veilleuse-agent run`.
@@ -26,23 +26,19 @@ class ProcessLock:
         """
         self.path = state / name
         try:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = here.lock(self.path)
+        except BlockingIOError as error:
+            raise AlreadyRunning(
+                f"{what} is already running here (process {_text(self.path) or 'unknown'} holds {self.path}): "
+                "stop it first, or give this one another paths.state"
+            ) from error
         except OSError as error:
             raise AgentError(
                 f"cannot write {self.path}: {error.strerror}; check that paths.state exists and belongs to the agent"
             ) from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(self._descriptor, 16).decode("ascii", "replace").strip()
-            os.close(self._descriptor)
-            raise AlreadyRunning(
-                f"{what} is already running here (process {holder or 'unknown'} holds {self.path}): "
-                "stop it first, or give this one another paths.state"
-            ) from error
         with suppress(OSError):  # a full disk: the lock holds all the same, only its number is missing
             os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+            os.write(self._descriptor, f"{os.getpid()}\n".encode("ascii"))
 
     def release(self) -> None:
         """Let the lock go; may be called twice."""
@@ -63,8 +59,15 @@ def holder(state: Path, name: str) -> int | None:
     The lock itself is not tried: to hold it for a moment could stop a service that is just starting.
     """
     try:
-        number = int((state / name).read_text(encoding="ascii"))
-        os.kill(number, 0)
-    except (OSError, ValueError):
+        number = int(_text(state / name))
+    except ValueError:
         return None
-    return number
+    return number if here.is_running(number) else None
+
+
+def _text(path: Path) -> str:
+    """What the holder wrote; empty when it cannot be read."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""

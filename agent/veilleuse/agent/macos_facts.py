@@ -1,34 +1,24 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a Mac is: from `sysctl` alone. Never run on one: docs/sources.md, macos_power.
+"""What a Mac is (system.py): from `sysctl` and the battery alone. Never run on one: docs/macos.md.
 
-Not from `system_profiler` or the platform's registry entry: both give serial numbers beside the rest. Sources: sysctl(3), sysctl(8);
-Apple's pages on how to identify each model by its identifier.
+Not from `system_profiler` or the platform's registry entry: both give serial numbers beside the rest, and the first takes
+seconds. Sources: sysctl(3), sysctl(8); Apple's pages on how to identify each model by its identifier.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.machine import Machine
-from veilleuse.agent.sources.program import Program
+from veilleuse.agent.macos_calls import CallFailed, Calls, number, text
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
 
-NAMES: Final = (
-    "hw.model",
-    "hw.memsize",
-    "hw.logicalcpu",
-    "hw.packages",
-    "hw.optional.arm64",
-    "machdep.cpu.brand_string",
-    "kern.osproductversion",
-    "kern.hv_vmm_present",
-)
-COMMAND: Final = ("/usr/sbin/sysctl", *NAMES)
-"""Names that this Mac does not know are told on the other output, and left out."""
-_SECONDS: Final = 5.0
+if TYPE_CHECKING:
+    from veilleuse.agent.parts import Parts  # the sender's: not in the process that stays
+
 _BY_PREFIX: Final = (
     ("MacBook", DeviceClass.LAPTOP),
     ("Macmini", DeviceClass.MINI_PC),
@@ -45,42 +35,57 @@ _BY_IDENTIFIER: Final = {
 """Since 2022 the identifier does not say the form: Mac Studio (drawing as much as a small desktop), Mac mini, iMac, Mac Pro. Apple, 2025."""
 
 
-def detect(*, has_battery: bool, device_class: str = "", program: Program | None = None) -> Machine:
-    """Read the facts. `device_class` is the setting that overrules detection; empty = detect."""
+def detect_here(_sysfs: str, _procfs: str, *, device_class: str = "") -> Machine:
+    """As `machine.detect_here`; there is nothing to read in those folders."""
+    from veilleuse.agent.macos_system import real_calls
+
+    return machine_of(real_calls(), has_battery=_has_battery(), device_class=device_class)
+
+
+def parts_here(machine: Machine, _sysfs: str) -> Parts:
+    """The power plan. Memory is soldered or not told without a serial number beside it; so are graphics cards and displays."""
+    from veilleuse.agent.macos_powerplan import FOLDER, power_plan
+    from veilleuse.agent.macos_system import real_calls
+    from veilleuse.agent.parts import Parts
+
     try:
-        said = (program or Program()).run(COMMAND, {}, _SECONDS).output
-    except ReadFailed:
-        said = ""
-    return machine_of(said, has_battery=has_battery, device_class=device_class)
+        host = real_calls().host_uuid()
+    except CallFailed:
+        host = ""
+    return Parts(plan=power_plan(FOLDER, host))
 
 
-def machine_of(sysctl: str, *, has_battery: bool, device_class: str = "") -> Machine:
-    """The facts in what sysctl prints, `name: value` a line. Pure."""
-    told: dict[str, str] = {}
-    for line in sysctl.splitlines():
-        name, _, value = line.partition(":")
-        if name in NAMES:
-            told[name] = value.strip()
-    model = told.get("hw.model", "")
-    found = _class_of(model, virtual=told.get("kern.hv_vmm_present") == "1", has_battery=has_battery)
-    version = told.get("kern.osproductversion", "")
+def machine_of(calls: Calls, *, has_battery: bool, device_class: str = "") -> Machine:
+    """The facts in what the kernel says of itself; what it does not is not known."""
+    model = text(calls, "hw.model")
+    virtual = number(calls, "kern.hv_vmm_present") == 1
+    found = _class_of(model, virtual=virtual, has_battery=has_battery)
     return Machine(
         device_class=DeviceClass(device_class) if device_class else found,
         virtualisation="unknown" if found is DeviceClass.VIRTUAL_MACHINE else "none",
         has_battery=has_battery,
         vendor="Apple" if model else None,
         model=fact_text(model),
-        cpu_model=fact_text(told.get("machdep.cpu.brand_string", "")),
-        cpu_count=_count(told.get("hw.logicalcpu")),
-        cpu_sockets=_count(told.get("hw.packages")),
-        memory_bytes=_count(told.get("hw.memsize")),
+        cpu_model=fact_text(text(calls, "machdep.cpu.brand_string")),
+        cpu_count=_count(calls, "hw.logicalcpu"),
+        cpu_sockets=_count(calls, "hw.packages"),
+        memory_bytes=_count(calls, "hw.memsize"),
         hard_disks=None,
         solid_state_disks=None,
         firmware_year=None,
         os_type="darwin",
-        os_version=fact_text(f"macOS {version}"),
-        host_arch="arm64" if told.get("hw.optional.arm64") == "1" else "amd64",
+        os_version=fact_text(f"macOS {text(calls, 'kern.osproductversion')}"),
+        host_arch="arm64" if number(calls, "hw.optional.arm64") == 1 else "amd64",
     )
+
+
+def _has_battery() -> bool:
+    from veilleuse.agent.sources.macos_battery import battery_here
+
+    try:
+        return battery_here() is not None
+    except ReadFailed:
+        return False
 
 
 def _class_of(model: str, *, virtual: bool, has_battery: bool) -> DeviceClass:
@@ -94,5 +99,6 @@ def _class_of(model: str, *, virtual: bool, has_battery: bool) -> DeviceClass:
     return DeviceClass.LAPTOP if has_battery else DeviceClass.UNKNOWN
 
 
-def _count(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and 0 < int(text) < 2**63 else None
+def _count(calls: Calls, name: str) -> int | None:
+    found = number(calls, name)
+    return found if found is not None and found > 0 else None

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from veilleuse.agent.machine import Machine, detect
+from veilleuse.agent.machine import Machine, detect_here
 from veilleuse.agent.poller import PUBLISHED_FILE, something_to_poll
 from veilleuse.agent.ports import Clock, SourceContext
-from veilleuse.agent.selfmetrics import own_usage
 from veilleuse.agent.settings import AgentSettings, Measure
 from veilleuse.agent.sources import UNITS, Sources, Unavailable, open_all
+from veilleuse.agent.system import here
 from veilleuse.agent.ticker import Ticker
 from veilleuse.wire.vocabulary import Population, Supply
 
@@ -27,7 +27,7 @@ def default_supply(machine: Machine) -> Supply:
 def open_sources(settings: AgentSettings) -> tuple[Machine, Sources]:
     """What the machine is, and its sources, opened. Raises ConfigurationError on an unknown source."""
     sysfs, procfs = str(settings.paths.sysfs), str(settings.paths.procfs)
-    machine = detect(sysfs, procfs, device_class=settings.measure.device_class)
+    machine = detect_here(sysfs, procfs, device_class=settings.measure.device_class)
     refused = _refused_units(settings.measure)
     context = source_context(settings, machine.virtualisation)
     sources = open_all(settings.measure.sources, context, units=settings.measure.units and refused is None)
@@ -60,14 +60,6 @@ def source_context(settings: AgentSettings, virtualisation: str = "none") -> Sou
     return context._replace(published=str(settings.paths.state / PUBLISHED_FILE) if polled else "")
 
 
-def open_late(settings: AgentSettings, machine: Machine, sources: Sources, ticker: Ticker) -> Sources:
-    """With `polled`, once there is something to poll that was not there at the start: a driver loaded, meters configured."""
-    sources, late = sources.tried_again("polled", source_context(settings, machine.virtualisation))
-    if late is not None:
-        ticker.add(*late)
-    return sources
-
-
 def make_ticker(clock: Clock, machine: Machine, sources: Sources, tick_milliseconds: int) -> Ticker:
     """A ticker over opened sources."""
     return Ticker(
@@ -76,10 +68,5 @@ def make_ticker(clock: Clock, machine: Machine, sources: Sources, tick_milliseco
         sources.load,
         default_supply=default_supply(machine),
         tick_milliseconds=tick_milliseconds,
-        usage=_usage,
+        usage=here.usage,
     )
-
-
-def _usage() -> tuple[int, int]:
-    usage = own_usage()
-    return usage.cpu_milliseconds, usage.rss_bytes

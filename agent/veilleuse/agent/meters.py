@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
 from veilleuse.agent.ports import MeterSpec
+from veilleuse.agent.system import here
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import Boundary
 
@@ -69,17 +70,26 @@ def read_meters(path: Path, options_of: OptionsOf) -> tuple[MeterSpec, ...]:
     """
     try:
         with open(path, "rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             raw = tomllib.load(file)
     except FileNotFoundError:
         return ()
     except OSError as error:
         raise ConfigurationError(
-            f"cannot read {path}: {error.strerror}; give the agent's user the right to, or set paths.meters"
+            f"cannot read {path}: {error.strerror}; make it a file that the agent's user may read, or set paths.meters"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{path} is no text in UTF-8; write it anew, docs/sources.md tells how"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(
             f"{path} is not TOML: {error}; correct it, `veilleuse-agent poll --once` tries it"
         ) from error
+    if here.ACCESS_BY_MODE and mode & stat.S_IWOTH:
+        raise ConfigurationError(
+            f"{path} has mode {mode:04o}: everybody on this machine could have secrets sent elsewhere; chmod o-w {path}"
+        )
     for key in raw:
         if key != "meter":
             raise ConfigurationError(
@@ -137,7 +147,7 @@ def exposed(path: str) -> str:
     On Windows always empty: access lists say it there, and the installer sets them on the folder.
     """
     mode = stat.S_IMODE(os.stat(path).st_mode)
-    if os.name == "nt" or not mode & stat.S_IRWXO:
+    if not here.ACCESS_BY_MODE or not mode & stat.S_IRWXO:
         return ""
     return f"credentials_file {path} has mode {mode:04o}: everybody on this machine could use what is in it"
 

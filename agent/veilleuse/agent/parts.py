@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Final
+from typing import Final, NamedTuple
+
+from veilleuse.agent.powerplan import PowerPlan
 
 _LARGEST_BYTES: Final = 1 << 20
 _MEMORY_DEVICE: Final = 17
@@ -28,6 +30,17 @@ _DISPLAY_CLASSES: Final = ("0x0300", "0x0302", "0x0380")
 """VGA, 3D, other display controller."""
 _ACCELERATOR_CLASS: Final = "0x1200"
 """Only AMD's with ATI's vendor number are GPUs (Instinct); others are network and inference processors."""
+
+
+class Parts(NamedTuple):
+    """What is built in or plugged in, and the power plan; None = not known."""
+
+    memory_modules: int | None = None
+    gpus: int | None = None
+    """Discrete."""
+    displays_by_size: tuple[int, ...] = ()
+    """External ones attached, in the order of DISPLAY_SIZES; empty = not known."""
+    plan: PowerPlan = PowerPlan(None, None)
 
 
 # ------------------------------------------------------------------------------------------ memory

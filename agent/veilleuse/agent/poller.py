@@ -20,6 +20,7 @@ from veilleuse.agent.model import Instant
 from veilleuse.agent.publication import Outcome, read_publication
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import SELF_DETECTING, polls
+from veilleuse.agent.system import here
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class Poller:
             return
         assert child.stdin is not None
         child.stdin.close()
-        child.terminate()
+        here.ask_to_end(child)
         try:
             child.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -115,11 +116,14 @@ class Poller:
 
     def _start(self, now: Instant) -> None:
         try:
-            self._child = subprocess.Popen(self._command, stdin=subprocess.PIPE)
+            self._child = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, creationflags=here.CHILD_FLAGS
+            )
         except OSError as error:
             log.error("polling process not started", extra={"reason": str(error)})
             self._failed(now)
             return
+        here.keep_child(self._child)
         self._started = now.boottime_milliseconds
         log.debug("polling process started", extra={"pid": self._child.pid})
 

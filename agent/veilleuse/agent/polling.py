@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -21,14 +20,15 @@ from typing import Final
 from veilleuse.agent.clock import SystemClock
 from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
 from veilleuse.agent.locks import ProcessLock
-from veilleuse.agent.machine import detect
+from veilleuse.agent.machine import detect_here
 from veilleuse.agent.meters import read_meters
 from veilleuse.agent.poller import EXIT_NOTHING, POLL_LOCK, PUBLISHED_FILE
 from veilleuse.agent.pollworker import OWN_TIMEOUT_SECONDS, Job, Seen, Worker
 from veilleuse.agent.ports import MeterSpec, Source, SourceContext
 from veilleuse.agent.publication import Outcome, Publication, publish
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.sources import POLLED, SELF_DETECTING, polled_factory, polls
+from veilleuse.agent.sources import CONTROLLER, CONTROLLERS, POLLED, SELF_DETECTING, polled_factory, polls
+from veilleuse.agent.system import here
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ _HERE: Final = {"ok", "failed"}
 
 
 def poll(settings: AgentSettings, *, attached: bool) -> int:
-    """Poll and publish until SIGTERM, or with `attached` until standard input ends: our parent has it open while it lives.
+    """Poll and publish until asked to end, or with `attached` until standard input ends: our parent has it open while it lives.
 
     0; EXIT_NOTHING when nothing that could be polled is on this machine. Raises ConfigurationError or AgentError.
     """
@@ -60,8 +60,7 @@ def poll(settings: AgentSettings, *, attached: bool) -> int:
             raise
         threading.stack_size(_STACK_BYTES)
         polling = Polling(jobs, published, clock)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: polling.stop())
+        here.on_stop(polling.stop)
         if attached:
             threading.Thread(target=_when_input_ends, args=(polling.stop,), daemon=True).start()
         return polling.run()
@@ -164,19 +163,34 @@ def jobs_of(settings: AgentSettings) -> tuple[Job, ...]:
     if not chosen:
         return ()
     sysfs, procfs = str(settings.paths.sysfs), str(settings.paths.procfs)
-    machine = detect(sysfs, procfs, device_class=settings.measure.device_class)
+    machine = detect_here(sysfs, procfs, device_class=settings.measure.device_class)
     context = SourceContext(sysfs, procfs, machine.virtualisation)
-    own = [
-        Job(name, name, "", partial(_made, name, context), 0, OWN_TIMEOUT_SECONDS)
-        for name in chosen
-        if name in SELF_DETECTING
-    ]
     meters = [
-        _metered(context, meter)
+        meter
         for meter in read_meters(settings.paths.meters, options_of)
         if meter.source in chosen or (meter.source not in POLLED and set(chosen) == set(POLLED))
     ]
-    return (*own, *meters)
+    configured = _own_controller(settings.paths.meters, meters)
+    own = [
+        Job(name, name, "", partial(_made, name, context), 0, OWN_TIMEOUT_SECONDS)
+        for name in chosen
+        if name in SELF_DETECTING and not (configured and name == CONTROLLER)
+    ]
+    return (*own, *(_metered(context, meter) for meter in meters))
+
+
+def _own_controller(path: Path, meters: Iterable[MeterSpec]) -> bool:
+    """Whether the meters file names this machine's controller: that entry is then its one point, and none is looked for.
+
+    The entry is taken, not the one found: somebody has chosen its address, its ceiling, and whether it is an enclosure's.
+    Raises ConfigurationError when two entries ask the device of this machine.
+    """
+    local = [meter.meter for meter in meters if meter.source == CONTROLLER and not meter.address]
+    if len(local) > 1:
+        raise ConfigurationError(
+            f"{path} has {len(local)} meters of this machine's own controller ({', '.join(local)}): keep one of them"
+        )
+    return bool(local) or any(meter.source in CONTROLLERS and meter.subject == "machine" for meter in meters)
 
 
 def options_of(source: str) -> dict[str, type] | None:

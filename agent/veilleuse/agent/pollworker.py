@@ -79,11 +79,14 @@ class Worker:
         self._every = job.every_seconds or OWN_SECONDS
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._made: Source | None = None
         self._source: Source | None = None
+        """The same while it is open."""
         self._lock = threading.Lock()  # holds what is below together
         self._points: tuple[Point, ...] = ()
         self._readings: dict[Point | None, Published] = {}
         self._word, self._reason, self._remedy = "failed", "not read yet", ""
+        self._said = ""
         self._successes = self._failures = 0
         self._failed_reads = self._incomplete_reads = self._closed_attempts = 0
         self._busy_since: float | None = None
@@ -173,13 +176,17 @@ class Worker:
             self._readings |= {_key(one): Published(one, made, every) for one in readings}
             self._word, self._reason, self._remedy = "ok", "", ""
             self._successes += 1
+        if self._said not in ("", "ok") and self._thread is not None:
+            log.info("source reads again", extra={"source": self.job.name})
+        self._said = "ok"
         self._failed_reads = 0
         self._incomplete_reads = 0 if self._has_all(readings) else self._incomplete_reads + 1
         if self._incomplete_reads >= INCOMPLETE_READS:
             self.close()
 
     def _open(self) -> None:
-        source = self.job.make()
+        # One for good: it remembers who refused it, a program that cannot be killed, and whether it reads a counter or a gauge.
+        source = self._made = self._made or self.job.make()
         try:
             points = source.open()
         except BaseException:
@@ -198,11 +205,21 @@ class Worker:
             self._closed_attempts += 1
         elif self._failed_reads >= READS_BEFORE_OPENING or word != "failed":
             self.close()
-        level = logging.WARNING if (word, self._word) == ("failed", "ok") else logging.DEBUG
-        log.log(level, "source failed", extra={"source": self.job.name, "reason": reason})
+        self._say(word, reason, remedy)
         with self._lock:
             self._word, self._reason, self._remedy = word, reason, remedy
             self._failures += 1
+
+    def _say(self, word: str, reason: str, remedy: str) -> None:
+        """Once each time that it begins to fail: an administrator reads the log first. One look tells by itself."""
+        facts = {"source": self.job.name, "reason": reason, "remedy": remedy}
+        if word == self._said or self._thread is None:
+            log.debug("source failed", extra=facts)
+        elif word == "failed" or self.job.meter:
+            log.warning("source failed", extra=facts)
+        else:  # a GPU or BMC that is not there is no trouble
+            log.info("source not available here", extra=facts)
+        self._said = word
 
     def close(self) -> None:
         """Give the device back; only while no turn is going on."""

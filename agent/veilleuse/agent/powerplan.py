@@ -109,7 +109,7 @@ def _systemd_settings(root: Path, name: str, section: str) -> dict[str, str]:
     main = next((path for folder in _SYSTEMD if (path := root / folder / name).exists()), None)
     drop_ins: dict[str, Path] = {}
     for folder in _SYSTEMD:
-        for path in _files(root / folder / f"{name}.d", ".conf"):
+        for path in _files(root / folder / f"{name}.d", ".conf", or_hidden=True):
             drop_ins.setdefault(path.name, path)
     told: dict[str, str] = {}
     for path in (*((main,) if main is not None else ()), *(drop_ins[key] for key in sorted(drop_ins))):
@@ -243,9 +243,13 @@ def _assignments(text: str, comment: str) -> Iterator[tuple[str, str, str]]:
             yield section, key.strip(), value.strip()
 
 
-def _files(folder: Path, suffix: str) -> list[Path]:
+def _files(folder: Path, suffix: str, *, or_hidden: bool = False) -> list[Path]:
+    """`or_hidden`: also links to /dev/null, which hide a file of the same name in a later directory: systemd.conf(5)."""
     try:
-        return sorted(path for path in folder.iterdir() if path.name.endswith(suffix) and path.is_file())
+        found = sorted(path for path in folder.iterdir() if path.name.endswith(suffix))
+        return [
+            path for path in found if path.is_file() or (or_hidden and os.path.realpath(path) == os.devnull)
+        ]
     except OSError:
         return []
 

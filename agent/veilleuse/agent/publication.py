@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading
+from veilleuse.agent.system import here
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
@@ -90,7 +91,7 @@ def publish(path: Path, publication: Publication, *, mode: int = 0o600) -> None:
         if hasattr(os, "fchmod"):  # not on Windows before 3.13
             os.fchmod(descriptor, mode)
         file.write(text)
-    fresh.replace(path)
+    here.replace(fresh, path)
 
 
 def read_publication(path: str) -> Publication:

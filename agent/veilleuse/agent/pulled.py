@@ -106,7 +106,7 @@ def calendar_control(message: pb.Calendar) -> dict[str, str | None]:
             closures=tuple(sorted({date(day.year, day.month, day.day) for day in message.closures})),
             update_windows=spans(message.update_windows),
         )
-    except (CalendarError, ValueError) as error:
+    except (CalendarError, ValueError, OverflowError) as error:  # the last: of a year that date cannot hold
         log.error("calendar refused, the former one stays", extra={"reason": str(error)})
         return {ControlKey.CALENDAR_STATE: "failed"}
     text = calendar.to_json()

@@ -10,22 +10,21 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 from pathlib import Path
 from typing import Any, Final
 
-from veilleuse.agent.clock import SLEEP_AHEAD, SystemClock
+from veilleuse.agent.clock import SystemClock
 from veilleuse.agent.contacts import Contacts
 from veilleuse.agent.errors import AgentError, SpoolDamaged, SpoolError
 from veilleuse.agent.fold import Fold, SiteCalendar
 from veilleuse.agent.grain import grain_of
+from veilleuse.agent.late import LateSources
 from veilleuse.agent.locks import RUN_LOCK, ProcessLock
-from veilleuse.agent.measuring import default_supply, make_ticker, open_late, open_sources, source_context
+from veilleuse.agent.measuring import default_supply, make_ticker, open_sources, source_context
 from veilleuse.agent.model import Gap, Instant, Tick
 from veilleuse.agent.poller import Poller, something_to_poll
 from veilleuse.agent.ports import Clock, ControlKey, ServiceManager
 from veilleuse.agent.salvage import open_spool
-from veilleuse.agent.selfmetrics import own_usage
 from veilleuse.agent.settings import AgentSettings, allowed_population, join_file_path
 from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool, gap_over, gap_row
 from veilleuse.agent.state import (
@@ -38,6 +37,7 @@ from veilleuse.agent.state import (
     Timeline,
     reconstruct,
 )
+from veilleuse.agent.system import here
 from veilleuse.agent.trial import Standing, look
 from veilleuse.wire.bands import Calendar, CalendarError
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
@@ -56,7 +56,7 @@ AGAIN: Final = -1
 def run(
     settings: AgentSettings, config_file: Path | None = None, manager: ServiceManager | None = None
 ) -> int:
-    """Measure until SIGTERM or SIGINT, 0; or until the sender finds that this is a copy, AGAIN. Raises AgentError or ConfigurationError, in one line, when it cannot begin."""
+    """Measure until asked to end, 0; or until the sender finds that this is a copy, AGAIN. Raises AgentError or ConfigurationError, in one line, when it cannot begin."""
     os.umask(0o077)
     state = settings.paths.state
     _make_directory(state)
@@ -69,26 +69,26 @@ def run(
         poller = Poller(state, config_file, lambda: something_to_poll(settings, devfs))
         resident = Resident(settings, clock, contacts, manager or NoServiceManager(), poller)
 
-        def stop(*_: object) -> None:
+        def stop() -> None:
             resident.stopped = True
             clock.wake()
 
-        def sleep_ahead(*_: object) -> None:
+        def sleep_ahead() -> None:
             resident.sleep_announced = True
             clock.wake()
 
-        handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, **dict.fromkeys(SLEEP_AHEAD, sleep_ahead)}
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        no_stop, watch = here.on_stop(stop), here.on_sleep_ahead(sleep_ahead)
         try:
             resident.begin()
             while not resident.stopped and not resident.begins_again:
                 clock.sleep(resident.milliseconds_to_next_tick())
-                resident.step()
+                if resident.step():
+                    watch.written()
         finally:
             resident.end()
             clock.close()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            watch.close()
+            no_stop()
     return AGAIN if resident.begins_again and not resident.stopped else 0
 
 
@@ -134,6 +134,7 @@ class Resident:
         """Rows not yet in the spool."""
         self._spool = self._open_spool()
         self._machine, self._sources = open_sources(settings)
+        self._late = LateSources(lambda: source_context(settings, self._machine.virtualisation))
         self._population = self._allowed_population()
         self._boot_id = clock.boot_id()
         now = clock.now()
@@ -159,6 +160,8 @@ class Resident:
         self._checkpoint_due = 0  # boot-time, ms
         self._failing = False
         self._contact_ended = False
+        self._refused_calendar = ""
+        """SHA-256 of the last one that could not be used."""
 
     # ------------------------------------------------------------------------------------- steps
 
@@ -184,8 +187,8 @@ class Resident:
         )
         self._manager.ready()
 
-    def step(self) -> None:
-        """One tick: poll, fold, write what is complete, look after the sender."""
+    def step(self) -> bool:
+        """One tick: poll, fold, write what is complete, look after the sender. Whether it was told of a sleep ahead."""
         announced, self.sleep_announced = self.sleep_announced, False
         now, ticks = self._ticker.tick(last=announced)
         self._take(now, ticks)
@@ -193,7 +196,7 @@ class Resident:
         due = turned or now.boottime_milliseconds >= self._checkpoint_due
         trial = self._configured.trial
         if due:
-            self._sources = open_late(self._settings, self._machine, self._sources, self._ticker)
+            self._sources = self._late.look(self._sources, self._ticker, now.boottime_milliseconds)
         if due or self._contact_ended or (trial is not None and trial.is_over(now)):
             self._refresh(now)
         if due or self._queue or self._changes:
@@ -204,6 +207,7 @@ class Resident:
         if self._poller is not None:
             self._poller.step(now)
         self._manager.alive()
+        return announced
 
     @property
     def begins_again(self) -> bool:
@@ -286,7 +290,7 @@ class Resident:
         except SpoolError:
             return  # at the next checkpoint
         self._configure(population, configured, self._unix(now))
-        if calendar is not None and sha256 is not None and sha256 != self._fold.site.sha256:
+        if calendar is not None and sha256 is not None and sha256 != self._fold.awaited_sha256:
             self._schedule(calendar, sha256, now)
 
     def _configure(self, population: Population, configured: Standing, unix_milliseconds: int) -> None:
@@ -320,7 +324,9 @@ class Resident:
             site = SiteCalendar(Calendar.from_json(calendar), sha256)
             first_day = self._fold.schedule(site, self._unix(now))
         except CalendarError as error:
-            log.error("calendar not usable, the present one stays", extra={"reason": str(error)})
+            if sha256 != self._refused_calendar:  # once, not at every checkpoint
+                log.error("calendar not usable, the present one stays", extra={"reason": str(error)})
+            self._refused_calendar = sha256
             return
         log.debug("calendar scheduled", extra={"from": first_day.isoformat(), "sha256": sha256})
 
@@ -374,27 +380,25 @@ class Resident:
         A sender that runs goes first: through the file it has open it could still deliver rows that are taken over here.
         """
         self._contacts.stop()
+        self._spool.close()  # Windows renames nothing that is open; a closed one counts as damaged (spool.translate)
         try:
-            fresh = self._open_spool()
+            self._spool = self._open_spool()
         except SpoolError as error:
             log.error("no new spool", extra={"reason": str(error)})
-            return
-        self._spool.close()
-        self._spool = fresh
 
     def _open_spool(self) -> FileSpool:
         bounds = Bounds(self._settings.spool.max_bytes, self._settings.spool.disk_reserve_bytes)
         return open_spool(self._path, bounds, self._clock.now().unix_milliseconds)
 
     def _health(self) -> str:
-        usage = own_usage()
+        cpu_milliseconds, rss_bytes = here.usage()
         rows: list[dict[str, Any]] = self._ticker.health()
         rows += [] if self._poller is None else self._poller.health()
         for missing in self._sources.unavailable:
             outcome = {"successes": 0, "failures": 0, "unavailable": missing.word, "points": []}
             rows.append({"name": missing.name, "reason": missing.reason, "remedy": missing.remedy, **outcome})
         return json.dumps(
-            {"sources": rows, "cpu_milliseconds": usage.cpu_milliseconds, "rss_bytes": usage.rss_bytes},
+            {"sources": rows, "cpu_milliseconds": cpu_milliseconds, "rss_bytes": rss_bytes},
             separators=(",", ":"),
         )
 

@@ -30,6 +30,7 @@ from veilleuse.agent.spool import (
     gap_row,
     translate,
 )
+from veilleuse.agent.system import here
 from veilleuse.wire.vocabulary import GapReason
 
 log = logging.getLogger(__name__)
@@ -114,12 +115,8 @@ def _exchange(path: Path, fresh: Path, now_unix_milliseconds: int) -> Path:
         os.link(path, aside)
     except OSError:  # a file system without links
         path.rename(aside)
-    os.replace(fresh, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    here.replace(fresh, path)
+    here.sync_folder(path.parent)
     return aside
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +44,7 @@ from veilleuse.agent.sender import (
 )
 from veilleuse.agent.settings import CONTACT_SECONDS, AgentSettings, allowed_population, join_file_path
 from veilleuse.agent.spool import FILE_NAME, Bounds, connect, points_of, whole
+from veilleuse.agent.system import here
 from veilleuse.agent.transport import Channel, EnrolmentCalls, TelemetryCalls, open_channel
 from veilleuse.agent.trial import coarser, in_use, on_trial
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_SECOND
@@ -114,16 +114,16 @@ class Sending:
             return self._tried(connection.contact, self._succeeded)
 
     def hold(self, parent: int) -> int:
-        """Contacts on one connection until SIGTERM or the parent's death; exit code 0.
+        """Contacts on one connection until asked to end, or the parent's death; exit code 0.
 
         Told which parent: one that died while we were starting has left us to another by now.
         """
         stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        here.on_stop(stop.set)
+        parent_lives = here.parent_watch(parent)
         with Connection(self._settings, self._outbox, self._store, self._now) as connection:
             due = 0.0
-            while not (stop.is_set() or self._copied) and os.getppid() == parent:
+            while not (stop.is_set() or self._copied) and parent_lives():
                 try:
                     due = self._held(connection, due)
                 except SpoolBusy as error:  # the resident process writes: next look

@@ -10,12 +10,13 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
+from veilleuse.agent.system import here
 from veilleuse.wire.address import check_reachable
 from veilleuse.wire.settings_file import Section, load, setting
 from veilleuse.wire.vocabulary import Population
 
 ENVIRONMENT_PREFIX: Final = "VEILLEUSE_AGENT"
-DEFAULT_FILE: Final = Path("/etc/veilleuse/agent.toml")
+DEFAULT_FILE: Final = here.CONFIGURATION
 JOIN_FILE: Final = "join.json"
 """Inside `paths.state`."""
 CONTACT_SECONDS: Final = {Population.WORKSTATION: 86_400, Population.CLASSROOM: 3_600, Population.SERVER: 900}
@@ -27,9 +28,7 @@ _PRIVACY: Final = (Population.WORKSTATION, Population.CLASSROOM, Population.SERV
 class Paths(Section):
     """Where things are."""
 
-    state: Path = setting(
-        Path("/var/lib/veilleuse-agent"), "Directory of the identity, the spool and the locks; mode 0700."
-    )
+    state: Path = setting(here.STATE, "Directory of the identity, the spool and the locks; mode 0700.")
     sysfs: Path = setting(
         Path("/sys"), "Root of sysfs; another one for tests and `doctor` on a captured tree."
     )
@@ -37,11 +36,11 @@ class Paths(Section):
         Path("/proc"), "Root of procfs; another one for tests and `doctor` on a captured tree."
     )
     meters: Path = setting(
-        Path("/etc/veilleuse/meters.toml"),
+        here.METERS,
         "File of the meters outside this machine that it reads: UPS, PDU, plugs, a BMC by network. Needed by nobody else.",
     )
     rapl_helper: Path = setting(
-        Path("/run/veilleuse-rapl/readings.json"),
+        here.RAPL_HELPER,
         "File that the RAPL helper writes, and that is read where the processor's energy counters themselves may not be.",
     )
 

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 from veilleuse.agent.errors import SpoolBusy, SpoolDamaged, SpoolError, SpoolFull
 from veilleuse.agent.model import ClockPeriod, Gap, Period, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.system import here
 from veilleuse.wire.limits import GAP_ID_BYTES
 from veilleuse.wire.vocabulary import Boundary, GapReason, PointKind
 
@@ -72,6 +73,10 @@ def translated(path: Path) -> Iterator[None]:
 def translate(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
     """The error of ours that says what `error` means for the file at `path`."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
+    if isinstance(error, sqlite3.ProgrammingError) and not code:
+        return SpoolDamaged(
+            f"the spool {path} is closed: another is begun"
+        )  # resident._replace_spool did not end
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return SpoolBusy(f"the spool {path} is held by the other process: retried on the next tick")
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
@@ -109,6 +114,9 @@ def connect(path: Path, *, busy_timeout_milliseconds: int = BUSY_TIMEOUT_MILLISE
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode = DELETE")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(
+        "PRAGMA fullfsync = ON"
+    )  # macOS alone knows it: fsync leaves the drive's cache alone there
     connection.execute("PRAGMA cache_size = -256")  # KiB: the resident's memory is bounded
     if _version(connection) == 0:
         _create(connection)
@@ -268,9 +276,9 @@ class FileSpool:
     def _allowed_pages(self, db: sqlite3.Connection) -> int:
         """What the file may hold: its bound; or only what it has already when the disk is down to its reserve."""
         bound = (self._bounds.rows_bytes - self._aside_bytes) // self._page_bytes
-        disk = os.statvfs(self._path.parent)
-        reserve = min(self._bounds.disk_reserve_bytes, int(disk.f_blocks * disk.f_frsize * DISK_SHARE))
-        if disk.f_bavail * disk.f_frsize >= reserve + JOURNAL_BYTES:
+        disk_bytes, free_bytes = here.disk_room(self._path.parent)
+        reserve = min(self._bounds.disk_reserve_bytes, int(disk_bytes * DISK_SHARE))
+        if free_bytes >= reserve + JOURNAL_BYTES:
             return bound
         return min(bound, int(db.execute("PRAGMA page_count").fetchone()[0]))
 

@@ -301,8 +301,8 @@ class Ticker:
             for reading in polled.readings:
                 if isinstance(reading, EnergyCounter):
                     energy = self._counted(polled, reading, awake, now)
-                elif isinstance(reading, PowerGauge):  # 1 mW for 1 ms is 1 µJ
-                    energy = None if broken else self._whole(reading.point, reading.power_milliwatts * awake)
+                elif isinstance(reading, PowerGauge):
+                    energy = None if broken else self._integrated(polled, reading, awake)
                 else:
                     continue
                 if energy is not None:
@@ -311,6 +311,14 @@ class Ticker:
             if polled.points and not found:
                 gaps.append((polled.source.name, awake))
         return tuple(energies), tuple(gaps)
+
+    def _integrated(self, polled: Polled, reading: PowerGauge, awake: int) -> int | None:
+        """mJ of a gauge over the awake stretch; None when it cannot be: no device of ours gives energy back."""
+        # A counter of the same point that waits would count this stretch once more.
+        polled.counters.pop(reading.point, None)
+        if reading.power_milliwatts < 0:
+            return None
+        return self._whole(reading.point, reading.power_milliwatts * awake)  # 1 mW for 1 ms is 1 µJ
 
     def _counted(self, polled: Polled, reading: EnergyCounter, awake: int, now: int) -> int | None:
         """mJ of a counter over the awake stretch, None when it gives none; held stretches get theirs."""
@@ -321,7 +329,7 @@ class Ticker:
             polled.doubted.add(reading.point)
         if missed is None or not isinstance(outcome, (Delta, Wrapped)):
             return None
-        if missed and _may_turn(reading, now - read_at):
+        if _may_turn(reading, now - read_at):
             return None
         if outcome.energy_microjoules == 0 and reading.point.kind in NEVER_STILL:
             return None

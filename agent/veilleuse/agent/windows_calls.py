@@ -87,6 +87,37 @@ class PowerCalls(Protocol):
         """Call `told` with each suspend or resume event, in a thread of the system's, for the life of the process."""
 
 
+class ProcessCalls(Protocol):
+    """This process, others, and the console. All raise CallFailed."""
+
+    def quiet_crashes(self) -> None:
+        """No dialogue, no report: neither here nor in children."""
+
+    def on_console_event(self, told: Callable[[int], bool]) -> Callable[[], None]:
+        """Call `told` with each CTRL_…_EVENT, in a thread of the system's; it says whether that was handled. Gives what ends it."""
+
+    def process(self, number: int) -> int:
+        """A handle that tells whether it lives."""
+
+    def lives(self, handle: int) -> bool:
+        """Whether the process of a handle has not ended."""
+
+    def job(self) -> int:
+        """A new job object whose processes end when its last handle is closed."""
+
+    def job_add(self, job: int, process: int) -> None:
+        """Put the process of a handle, and what it will start, into the job."""
+
+    def job_times(self, job: int) -> int:
+        """CPU time of all that are or were in the job, 100 ns."""
+
+    def own_usage(self) -> tuple[int, int]:
+        """(CPU time in 100 ns, working set in bytes) of this process."""
+
+    def disk_room(self, folder: str) -> tuple[int, int]:
+        """(Bytes in all, bytes free for this account) of the disk that a folder is on."""
+
+
 class FactCalls(Protocol):
     """What the machine is. `firmware_table` raises CallFailed."""
 
@@ -97,5 +128,5 @@ class FactCalls(Protocol):
         """A text or number below HKEY_LOCAL_MACHINE, in the 64-bit view; None when there is none."""
 
 
-class Calls(DeviceCalls, CounterCalls, PowerCalls, FactCalls, Protocol):
+class Calls(DeviceCalls, CounterCalls, PowerCalls, ProcessCalls, FactCalls, Protocol):
     """All of them."""

@@ -42,6 +42,14 @@ _WOW64_64KEY: Final = 0x0100
 _INVALID_HANDLES: Final = (None, 0, c_void_p(-1).value)
 _CALLBACK: Any = getattr(ctypes, "WINFUNCTYPE", ctypes.CFUNCTYPE)
 _POWER_ROUTINE: Final = _CALLBACK(ULONG, c_void_p, ULONG, c_void_p)
+_CONSOLE_ROUTINE: Final = _CALLBACK(ctypes.c_int, DWORD)
+_NO_CRASH_DIALOGUE: Final = 0x0003
+"""SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX."""
+_SYNCHRONIZE: Final = 0x00100000
+_WAIT_TIMEOUT: Final = 0x102
+_ACCOUNTING, _EXTENDED_LIMITS = 1, 9
+"""JobObjectBasicAccountingInformation, JobObjectExtendedLimitInformation."""
+_KILL_ON_JOB_CLOSE: Final = 0x2000
 
 
 class Guid(ctypes.Structure):
@@ -77,6 +85,45 @@ class Subscription(ctypes.Structure):
     """DEVICE_NOTIFY_SUBSCRIBE_PARAMETERS. Source: powrprof.h."""
 
     _fields_ = (("routine", _POWER_ROUTINE), ("context", c_void_p))
+
+
+class JobLimits(ctypes.Structure):
+    """JOBOBJECT_EXTENDED_LIMIT_INFORMATION: 144 bytes in a 64-bit process. Source: winnt.h."""
+
+    _fields_ = (
+        ("times", c_longlong * 2),
+        ("flags", DWORD),
+        ("sizes", c_size_t * 2),
+        ("processes", DWORD),
+        ("affinity", c_size_t),
+        ("classes", DWORD * 2),
+        ("io", c_ulonglong * 6),
+        ("memory", c_size_t * 4),
+    )
+
+
+class JobAccounting(ctypes.Structure):
+    """JOBOBJECT_BASIC_ACCOUNTING_INFORMATION: 48 bytes. Source: winnt.h."""
+
+    _fields_ = (
+        ("user", c_longlong),
+        ("kernel", c_longlong),
+        ("period", c_longlong * 2),
+        ("counts", DWORD * 4),
+    )
+
+
+class ProcessMemory(ctypes.Structure):
+    """PROCESS_MEMORY_COUNTERS: 72 bytes in a 64-bit process. Source: psapi.h."""
+
+    _fields_ = (
+        ("size", DWORD),
+        ("faults", DWORD),
+        ("peak_working_set", c_size_t),
+        ("working_set", c_size_t),
+        ("quotas", c_size_t * 4),
+        ("pagefile", c_size_t * 2),
+    )
 
 
 class WindowsCalls:
@@ -245,9 +292,90 @@ class WindowsCalls:
 
         name = "PowerRegisterSuspendResumeNotification"
         register = self._function("powrprof", name, DWORD, LPVOID, LPVOID, result=DWORD)
-        subscription, handle = Subscription(_POWER_ROUTINE(routine), None), c_void_p()
+        pointer, handle = _POWER_ROUTINE(routine), c_void_p()
+        subscription = Subscription(pointer, None)
         _succeeded(name, register(_DEVICE_NOTIFY_CALLBACK, byref(subscription), byref(handle)))
-        self._kept.append(subscription)
+        self._kept += [pointer, subscription]
+
+    # --------------------------------------------------------------------------------- processes
+
+    def _kernel(self, name: str, *arguments: object) -> Callable[..., None]:
+        """A function of kernel32 that raises CallFailed unless it succeeds."""
+        function = self._function("kernel32", name, *arguments)
+
+        def call(*given: object) -> None:
+            if not function(*given):
+                raise CallFailed(name, _last_error())
+
+        return call
+
+    def quiet_crashes(self) -> None:
+        """`ProcessCalls.quiet_crashes`."""
+        self._function("kernel32", "SetErrorMode", DWORD, result=DWORD)(_NO_CRASH_DIALOGUE)
+
+    def on_console_event(self, told: Callable[[int], bool]) -> Callable[[], None]:
+        """`ProcessCalls.on_console_event`."""
+        routine = _CONSOLE_ROUTINE(lambda event: int(told(event)))
+        self._kept.append(routine)
+        change = self._kernel("SetConsoleCtrlHandler", _CONSOLE_ROUTINE, ctypes.c_int)
+        change(routine, 1)
+
+        def forget() -> None:
+            with suppress(CallFailed):
+                change(routine, 0)
+
+        return forget
+
+    def process(self, number: int) -> int:
+        """`ProcessCalls.process`."""
+        handle = self._function("kernel32", "OpenProcess", DWORD, ctypes.c_int, DWORD, result=HANDLE)(
+            _SYNCHRONIZE, 0, number
+        )
+        if handle in _INVALID_HANDLES:
+            raise CallFailed("OpenProcess", _last_error())
+        return int(handle)
+
+    def lives(self, handle: int) -> bool:
+        """`ProcessCalls.lives`."""
+        wait = self._function("kernel32", "WaitForSingleObject", HANDLE, DWORD, result=DWORD)
+        return bool(wait(handle, 0) == _WAIT_TIMEOUT)
+
+    def job(self) -> int:
+        """`ProcessCalls.job`."""
+        job = self._function("kernel32", "CreateJobObjectW", LPVOID, LPCWSTR, result=HANDLE)(None, None)
+        if job in _INVALID_HANDLES:
+            raise CallFailed("CreateJobObjectW", _last_error())
+        limits = JobLimits(flags=_KILL_ON_JOB_CLOSE)
+        change = self._kernel("SetInformationJobObject", HANDLE, ctypes.c_int, LPVOID, DWORD)
+        change(job, _EXTENDED_LIMITS, byref(limits), ctypes.sizeof(limits))
+        return int(job)
+
+    def job_add(self, job: int, process: int) -> None:
+        """`ProcessCalls.job_add`."""
+        self._kernel("AssignProcessToJobObject", HANDLE, HANDLE)(job, process)
+
+    def job_times(self, job: int) -> int:
+        """`ProcessCalls.job_times`."""
+        told = JobAccounting()
+        ask = self._kernel("QueryInformationJobObject", HANDLE, ctypes.c_int, LPVOID, DWORD, LPVOID)
+        ask(job, _ACCOUNTING, byref(told), ctypes.sizeof(told), None)
+        return int(told.user + told.kernel)
+
+    def own_usage(self) -> tuple[int, int]:
+        """`ProcessCalls.own_usage`."""
+        own = self._function("kernel32", "GetCurrentProcess", result=HANDLE)()
+        times = (c_ulonglong * 4)()  # FILETIME: created, ended, kernel, user
+        self._kernel("GetProcessTimes", HANDLE, *(LPVOID,) * 4)(own, *(byref(times, 8 * i) for i in range(4)))
+        memory = ProcessMemory(size=ctypes.sizeof(ProcessMemory))
+        self._kernel("K32GetProcessMemoryInfo", HANDLE, LPVOID, DWORD)(own, byref(memory), memory.size)
+        return int(times[2] + times[3]), int(memory.working_set)
+
+    def disk_room(self, folder: str) -> tuple[int, int]:
+        """`ProcessCalls.disk_room`."""
+        free, whole = c_ulonglong(), c_ulonglong()
+        ask = self._kernel("GetDiskFreeSpaceExW", LPCWSTR, LPVOID, LPVOID, LPVOID)
+        ask(folder, byref(free), byref(whole), None)
+        return int(whole.value), int(free.value)
 
     # ------------------------------------------------------------------------------------- facts
 

@@ -13,10 +13,11 @@ from contextlib import suppress
 from typing import Final
 
 from veilleuse.agent.machine import Machine, class_of, firmware_year, vendor_and_model
-from veilleuse.agent.parts import modules_of_table
+from veilleuse.agent.parts import Parts, modules_of_table
 from veilleuse.agent.smbios import dmi_texts, processor_sockets, table_of_windows
 from veilleuse.agent.virtual import by_texts
 from veilleuse.agent.windows_calls import CallFailed, Calls
+from veilleuse.agent.windows_power import power_plan
 from veilleuse.agent.windows_structures import (
     DISK_DESCRIPTOR_BYTES,
     SEEK_PENALTY_BYTES,
@@ -25,6 +26,7 @@ from veilleuse.agent.windows_structures import (
     property_request,
     seek_penalty,
 )
+from veilleuse.agent.windows_system import table
 from veilleuse.wire.limits import fact_text
 from veilleuse.wire.vocabulary import DeviceClass
 
@@ -41,6 +43,18 @@ MAX_DISKS: Final = 32
 _LARGEST_DESCRIPTOR_BYTES: Final = 1_024
 _ELSEWHERE: Final = frozenset({0x06, 0x07, 0x09, 0x0C, 0x0D, 0x0E, 0x0F, 0x10})
 """STORAGE_BUS_TYPE: Fibre Channel, USB, iSCSI, SD, MMC, virtual, file-backed, a pool of Storage Spaces."""
+
+
+def detect_here(sysfs: str, procfs: str, *, device_class: str = "", calls: Calls | None = None) -> Machine:
+    """As `machine.detect_here`."""
+    return detect(calls or table(), device_class=device_class)
+
+
+def parts_here(machine: Machine, sysfs: str, calls: Calls | None = None) -> Parts:
+    """As `facts.parts_here`. A virtual machine has no parts of its own: what its hypervisor shows says nothing about hardware."""
+    calls = calls or table()
+    plan = power_plan(calls)
+    return Parts(plan=plan) if machine.virtualisation != "none" else Parts(memory_modules(calls), plan=plan)
 
 
 def detect(calls: Calls, *, device_class: str = "") -> Machine:

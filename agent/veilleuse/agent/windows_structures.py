@@ -193,6 +193,15 @@ def disk(answer: bytes) -> Disk:
     return Disk(bool(answer[10]), struct.unpack_from("<L", answer, 28)[0])
 
 
+def disk_serial(answer: bytes) -> str:
+    """Of the whole description; empty where the disk has none. For what never leaves the machine. Raises ValueError."""
+    disk(answer)
+    (offset,) = struct.unpack_from("<L", answer, 24)
+    if not DISK_DESCRIPTOR_BYTES <= offset < len(answer):
+        return ""
+    return answer[offset:].partition(b"\0")[0].decode("ascii", "replace").strip()
+
+
 def seek_penalty(answer: bytes) -> bool:
     """Whether it rotates. Raises ValueError."""
     if len(answer) < SEEK_PENALTY_BYTES - 3:  # the last three are padding

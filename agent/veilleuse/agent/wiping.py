@@ -15,12 +15,13 @@ from pathlib import Path
 
 from veilleuse.agent.copied import DROPPED, ORIGINAL
 from veilleuse.agent.errors import AgentError, AlreadyRunning
-from veilleuse.agent.identity import DIRECTORY, as_owner_of, sync, write_private
+from veilleuse.agent.identity import DIRECTORY, as_owner_of, write_private
 from veilleuse.agent.joinfile import read_join_file
 from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 from veilleuse.agent.poller import POLL_LOCK, PUBLISHED_FILE
 from veilleuse.agent.settings import AgentSettings, join_file_path
 from veilleuse.agent.spool import FILE_NAME
+from veilleuse.agent.system import here
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def _remove(path: Path) -> Path:
             shutil.rmtree(path)
         else:
             path.unlink()
-        sync(path.parent)
+        here.sync_folder(path.parent)
     except OSError as error:
         raise AgentError(
             f"cannot remove {path}: {error.strerror}; run as root or as the agent's user, then the same command again"

@@ -200,6 +200,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             store.inventory,
             rolls=rolls,
             accounts=store.accounts,
+            intensities=store.intensities,
         )
         yield Collector(
             settings,

@@ -83,9 +83,9 @@ class Attribution:
     """Off, asleep, unknown."""
     idle: Mapping[tuple[Method, Basis], int]
     units: Mapping[str, Share]
-    """Services and guests; `unit:other` = those too small, or too many, to be told apart."""
+    """Services, guests, `unit:containers`; `unit:other` = those too small, too many, or not to be told apart by name."""
     rest: Share
-    """CPU time that no unit had: the kernel, sessions, containers, what lives outside the services."""
+    """CPU time that no unit had: the kernel, sessions, what lives outside the services."""
     not_attributed: Mapping[Why, int]
     powers: Mapping[Method, IdlePower]
     """While on-active."""

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from veilleuse.wire.bands import Calendar, CalendarError, OpenSpan
+from veilleuse.wire.vocabulary import Population
 
 BEFORE_ALL: Final = date.min
 """First day of a site's first calendar."""
@@ -104,6 +105,17 @@ class CalendarVersion:
     """None: nobody declared it, it is the default timetable."""
     year: int = 0
     """Calendar year it was made for (calendars.composing.calendar_year); 0 = none."""
+
+
+def in_force(versions: tuple[CalendarVersion, ...], day: date, population: Population) -> CalendarVersion:
+    """The one that sorted a civil day of the site; `versions` oldest first, not empty.
+
+    Workstations use a new calendar from the first Monday on or after its 1st: a week's record names one.
+    """
+    if population is Population.WORKSTATION:
+        day = date.fromordinal(day.toordinal() - day.weekday())
+    older = [version for version in versions if version.from_day <= day]
+    return older[-1] if older else versions[0]
 
 
 @dataclass(frozen=True, slots=True, order=True)

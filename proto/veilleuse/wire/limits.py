@@ -74,7 +74,9 @@ MAX_CPUS: Final = 4_096
 """A unit's CPU time in a cell is at most this many times the cell."""
 UNIT_PATTERN: Final = re.compile(r"(unit|guest):[A-Za-z0-9 ._-]{1,58}")
 OTHER_UNITS: Final = "unit:other"
-"""All units together that are too many, or too small, to be named."""
+"""All units together that are too many, too small, or whose name may be a person's, to be named."""
+CONTAINERS: Final = "unit:containers"
+"""All containers of a server together: which one, nobody asks."""
 
 HOUR_MILLISECONDS: Final = 3_600_000
 

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from veilleuse.agent.fold import Fold, SiteCalendar
 from veilleuse.agent.model import DatePeriod, Record, Tick, WeekPeriod
+from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.pulled import calendar_control
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar, CalendarError, OpenSpan
 from veilleuse.wire.limits import HOUR_MILLISECONDS as HOUR
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population, State, Supply
 
 ZONES = ("Europe/Paris", "America/Cayenne", "Pacific/Noumea", "America/St_Johns", "Australia/Lord_Howe")
@@ -121,6 +124,29 @@ def test_a_calendar_that_was_given_in_time_is_used():
     list(fold.add(Tick(monday, 1_000, State.OFF, Supply.AC)))
     assert fold.site == two
     assert fold.schedule(three, monday) == date(2027, 1, 4)
+
+
+def test_a_calendar_that_is_taken_back():
+    """The collector goes back to the calendar in use before the other one's day: that day brings nothing."""
+    one, two = (SiteCalendar(DEFAULT_CALENDAR, f"{number:02}" * 32) for number in (1, 2))
+    zone = ZoneInfo("Europe/Paris")
+    november, december = (
+        round(datetime(2026, m, d, tzinfo=zone).timestamp() * 1000) for m, d in ((11, 20), (12, 8))
+    )
+    for population in (Population.SERVER, Population.WORKSTATION):
+        fold = Fold(population, HOUR, one)
+        fold.schedule(two, november)
+        assert fold.awaited_sha256 == two.sha256
+        fold.schedule(one, november + 1)
+        assert fold.awaited_sha256 == one.sha256
+        list(fold.add(Tick(december, 1_000, State.OFF, Supply.AC)))
+        assert fold.site == one
+
+
+def test_a_year_that_no_calendar_has():
+    """A closure of the year 4294967295 is refused like any other nonsense; it does not end the sender."""
+    message = pb.Calendar(time_zone="Europe/Paris", closures=[pb.LocalDate(year=2**32 - 1, month=1, day=1)])
+    assert calendar_control(message) == {ControlKey.CALENDAR_STATE: "failed"}
 
 
 @pytest.mark.parametrize(

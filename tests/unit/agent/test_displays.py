@@ -166,6 +166,21 @@ def test_a_remote_console_is_no_display(drm):
     assert on(made) == (1, 0, 0, 0)
 
 
+def test_another_card_under_the_name_of_one_that_went(drm):
+    """An external card is pulled, a management controller's driver loaded: card1 is judged by what it is now."""
+    drm.plug("card0-eDP-1", SMALL)
+    drm.card("card1", "amdgpu")
+    drm.plug("card1-VGA-1")
+    made = source(drm)
+    assert on(made) == (0, 0, 0, 1)
+    for entry in (drm.root / "class/drm").glob("card1*"):
+        entry.rename(drm.root / entry.name)
+    assert on(made) == (0, 0, 0, 0)
+    drm.card("card1", "ast")
+    drm.plug("card1-VGA-1")
+    assert on(made) == (0, 0, 0, 0)
+
+
 def test_what_cannot_be_read_is_no_zero(drm):
     """Connected, but not whether it is on; nonsense; a driver that was unloaded: no reading, and not 0."""
     folder = drm.plug("card0-DP-1", OFFICE)

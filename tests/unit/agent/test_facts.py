@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.edids import NAME_TEXT, SERIAL_TEXT, make_edid
-from veilleuse.agent.facts import host_facts, own_facts, parts_of
+from veilleuse.agent.facts import host_facts, own_facts, parts_here
 from veilleuse.agent.hardware import Roots, asset_numbers, hardware_ids
 from veilleuse.agent.machine import detect
 from veilleuse.agent.parts import discrete_gpus, memory_modules, modules_of_table, modules_of_udev
@@ -87,7 +87,7 @@ def memory_device(mebibytes: int, form: int = 0x09, number: bytes = b"DIMM99CANA
 def facts_of(tree: Path, *points: list[str]) -> pb.Facts:
     """Facts of the captured machine."""
     machine = detect(str(tree / "sys"), str(tree / "proc"))
-    return host_facts(machine, points, parts_of(machine, str(tree / "sys")))
+    return host_facts(machine, points, parts_here(machine, str(tree / "sys")))
 
 
 def test_the_facts_are_what_the_machine_says(tree):

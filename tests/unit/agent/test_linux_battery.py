@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.trees import context, put
-from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import PowerGauge, SupplyReading
 from veilleuse.agent.sources.linux_battery import BATTERY_CEILING_MILLIWATTS, LinuxBattery
 from veilleuse.wire.vocabulary import PointKind, Supply
@@ -182,8 +182,14 @@ def test_pulled_out_and_put_back(tmp_path):
     battery(tmp_path, present=0)
     assert source.read() == (SupplyReading(Supply.AC),)
     shutil.rmtree(tmp_path / "sys/class/power_supply/BAT0")
+    with pytest.raises(PointsChanged):
+        source.read()
+    assert source.open() == points
     assert source.read() == (SupplyReading(Supply.AC),)
     battery(tmp_path, status="Charging", present=1, power_now=20_000_000)
+    with pytest.raises(PointsChanged):
+        source.read()
+    assert source.open() == points
     assert source.read()[1:] == (PowerGauge(points[0], 0), PowerGauge(points[1], 20_000))
 
 

@@ -22,8 +22,9 @@ from veilleuse.agent.model import UnitReading
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.settings import read_settings
 from veilleuse.agent.sources import linux_units
-from veilleuse.agent.sources.linux_units import LinuxUnits, unit_name
+from veilleuse.agent.sources.linux_units import LinuxUnits
 from veilleuse.agent.sources.pseudonyms import pseudonym, siphash
+from veilleuse.agent.sources.unit_names import people_of, unit_name
 from veilleuse.agent.unit_times import UnitTimes
 from veilleuse.wire.limits import UNIT_PATTERN
 
@@ -73,7 +74,8 @@ def values(source: LinuxUnits) -> dict[str, int]:
         ("openvpn-client@alice.service", "openvpn-client"),
         ("sshd@12-10.0.0.1:22-10.0.0.7:5122.service", "sshd"),
         ("user-runtime-dir@1000.service", "user-runtime-dir"),
-        (r"foo\x2dbar\x40baz.service", "foo-bar_baz"),
+        (r"foo\x2dbar.service", "foo-bar"),
+        (r"g\x2b\x2b\x20cache.service", "g_ cache"),
         ("run-r0f3a9c21d7a64d5e8b1f2a3c4d5e6f70.service", "run"),
         ("run-u4711.service", "run"),
         ("run-p4711-i4712.service", "run"),
@@ -87,6 +89,132 @@ def test_a_name_is_the_services_alone(folder, name):
     """No instance, no number that changes each time, the wire's letters."""
     assert unit_name(folder) == f"unit:{name}"
     assert UNIT_PATTERN.fullmatch(unit_name(folder))
+
+
+PASSWD = """\
+root:x:0:0:root:/root:/bin/bash
+postgres:x:115:120:PostgreSQL administrator,,,:/var/lib/postgresql:/bin/bash
+alice:x:1000:1000:Alice Marître-Dupont,room 12,,:/home/alice:/bin/bash
+b.martin:x:1001:1001::/home/b.martin:/bin/bash
+nobody:x:65534:65534:Nobody:/nonexistent:/usr/sbin/nologin
+broken
+odd:x:١٢٣٤:1:Odd:/:/bin/sh
+"""
+
+
+def test_words_of_people():
+    """Logins and full names of accounts from 1000 on: not the system's, nobody's, nor what is no account."""
+    assert people_of(PASSWD) == {"alice", "marître", "dupont", "b.martin", "martin"}
+    assert people_of("") == people_of(":x:1000:1::/:\n\0\0:::::") == frozenset()
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "alice.service",
+        "backup-of-alice.service",
+        "Backup_ALICE.service",
+        "rclone.alice.drive.service",
+        r"vnc\x2dalice.service",
+        "vnc-alice@:1.service",
+        "dupont-sync.service",
+        "sync-b.martin.service",
+        r"mail-zoe\x40example.org.service",
+        r"home-zo\xc3\xa9-bin-tool.service",
+        r"\x2fhome\x2fzoe.service",
+        r"odd\x2.service",
+        "\\",
+        "zoé.service",
+        "@alice.service",
+        ".service",
+        "containers.service",
+        "user@1000",
+        "65536.service",
+        "5f2b9c0d1e3a5f2b9c0d1e3a.service",
+        "10.31.4.5.service",
+        "52:54:00:12:34:56.service",
+    ],
+)
+def test_a_name_that_may_be_a_persons_is_not_told(folder):
+    """The part is `other`, or what is left of it: never the person, however the name hides it."""
+    told = unit_name(folder, people_of(PASSWD))
+    assert told in ("unit:other", "unit:user")
+    assert UNIT_PATTERN.fullmatch(told)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("malice.service", "malice"),
+        ("martinet.service", "martinet"),
+        ("php8.2-fpm.service", "php8.2-fpm"),
+        ("postgres.service", "postgres"),
+        ("tunnel-10.31.4.5.service", "tunnel"),
+        ("wake-52-54-00-ab-cd-ef.service", "wake"),
+        ("5f2b9c0d1e3a5f2b9c0d1e3a-4f2a.service", "4f2a"),
+        ("session-1000-keep.service", "session-_-keep"),
+        ("job-e1042.service", "job-e"),
+        ("deadbeef.service", "deadbeef"),
+    ],
+)
+def test_numbers_of_somebody_go_and_the_service_stays(folder, name):
+    """Ids, addresses and account numbers; versions stay, and words that only contain one of a person."""
+    assert unit_name(folder, people_of(PASSWD)) == f"unit:{name}"
+
+
+@given(
+    st.text(st.sampled_from("alice-_.@\\x240:5d "), max_size=40),
+    st.sampled_from(["alice", "dupont", "b.martin"]),
+)
+def test_no_account_is_ever_in_a_name(noise, person):
+    """Whatever stands around it, a login between signs that are no letters or digits never comes through."""
+    people = people_of(PASSWD)
+    for folder in (f"{noise}-{person}.service", f"{person}.{noise}.service", f"x-{person}-{noise}.service"):
+        told = unit_name(folder, people)
+        assert UNIT_PATTERN.fullmatch(told)
+        assert not {word for word in people if f"-{word}-" in f"-{told.partition(':')[2].lower()}-"}
+
+
+def test_people_of_this_machine_are_withheld(tmp_path):
+    """Accounts of the tree itself, also one that was made later; a list that vanishes is remembered."""
+    passwd = tmp_path / "etc/passwd"
+    passwd.parent.mkdir()
+    passwd.write_text(PASSWD)
+    group(tmp_path, "system.slice", 0)
+    group(tmp_path, "system.slice/nginx.service", 1_000)
+    group(tmp_path, "system.slice/sync-alice.service", 2_000)
+    source = opened(tmp_path)
+    assert values(source) == {"unit:nginx": 1, "unit:other": 2}
+    passwd.write_text(PASSWD + "carol:x:1002:1002::/home/carol:/bin/bash\n")
+    group(tmp_path, "system.slice/sync-carol.service", 4_000)
+    assert values(source) == {"unit:nginx": 1, "unit:other": 6}
+    passwd.unlink()
+    group(tmp_path, "system.slice/carol.service", 8_000)
+    assert values(source) == {"unit:nginx": 1, "unit:other": 14}
+
+
+def test_containers_are_one_part(tmp_path):
+    """Docker, Podman, Kubernetes, LXC, nspawn, by either cgroup driver: their sum, no name; a user's own are never read."""
+    group(tmp_path, "system.slice", 0)
+    group(tmp_path, "system.slice/docker.service", 1_000)
+    group(tmp_path, f"system.slice/docker-{'ab' * 32}.scope", 2_000)
+    group(tmp_path, "system.slice/nerdctl-12.scope", 4_000)
+    group(tmp_path, "system.slice/run-u12.scope", 500_000)
+    group(tmp_path, "system.slice/session-docker-3.scope", 500_000)
+    group(tmp_path, "machine.slice/libpod-0123.scope", 8_000)
+    group(tmp_path, "machine.slice/libpod-conmon-0123.scope", 16_000)
+    group(tmp_path, "machine.slice/machine-alice.scope", 32_000)
+    group(tmp_path, "kubepods.slice", 64_000)
+    group(tmp_path, "kubepods.slice/kubepods-pod1.slice/crio-1.scope", 60_000)
+    group(tmp_path, "lxc.payload.alice", 128_000)
+    group(tmp_path, "docker", 256_000)
+    group(tmp_path, "user.slice/user-1000.slice/libpod-9.scope", 500_000)
+    group(tmp_path, "dockerish", 500_000)
+    source = opened(tmp_path)
+    assert values(source) == {"unit:docker": 1, "unit:containers": 2 + 4 + 8 + 16 + 32 + 64 + 128 + 256}
+    aside(tmp_path / "sys/fs/cgroup/kubepods.slice")
+    group(tmp_path, f"system.slice/docker-{'cd' * 32}.scope", 1_000)
+    assert values(source)["unit:containers"] == 511, "what ended stays, what is new joins"
 
 
 def test_services_of_a_server(monkeypatch):
@@ -214,8 +342,7 @@ def test_guests_have_a_pseudonym(tmp_path):
     group(tmp_path, "system.slice", 0)
     group(tmp_path, "system.slice/libvirtd.service", 1_000)
     first = group(tmp_path, f"machine.slice/{GUEST.format(3)}", 70_000)
-    group(tmp_path, "machine.slice/machine-web.scope", 9_000)  # a container
-    group(tmp_path, "machine.slice/libpod-0123.scope", 9_000)
+    group(tmp_path, "machine.slice/web.scope", 9_000)  # no guest, and no container that is known
     source = opened(tmp_path)
     assert values(source) == {"unit:libvirtd": 1}, "no salt yet: with the rest of the system"
     (tmp_path / "salt").write_bytes(SALT)

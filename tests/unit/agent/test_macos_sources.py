@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from tests.fakes.measuring import FakeClock
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
-from veilleuse.agent.macos_facts import machine_of
 from veilleuse.agent.macos_helper import COMMAND, PACKAGE, Accumulator, Helper
 from veilleuse.agent.macos_powermetrics import LARGEST_SAMPLE_BYTES, Sample, Stream, parsed, sample
 from veilleuse.agent.model import (
@@ -36,7 +35,7 @@ from veilleuse.agent.sources.macos_battery import COMMAND as IOREG
 from veilleuse.agent.sources.macos_battery import EVERY_MILLISECONDS, MacosBattery, battery
 from veilleuse.agent.sources.macos_power import MacosPower
 from veilleuse.agent.ticker import Ticker
-from veilleuse.wire.vocabulary import DeviceClass, Supply
+from veilleuse.wire.vocabulary import Supply
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "macos"
 CONTEXT = SourceContext("/nowhere", "/nowhere", "none")
@@ -451,42 +450,3 @@ def test_no_flow_is_invented(current, voltage, external, charging):
         return
     assert all(0 <= power <= 500_000 for power in found.values())
     assert min(found.values(), default=0) == 0
-
-
-# ------------------------------------------------------------------------------------------ facts
-
-
-@pytest.mark.parametrize(
-    ("model", "battery_there", "virtual", "expected"),
-    [
-        ("MacBookPro18,3", True, "0", DeviceClass.LAPTOP),
-        ("Mac14,2", True, "0", DeviceClass.LAPTOP),
-        ("Mac16,10", False, "0", DeviceClass.MINI_PC),
-        ("Mac15,4", False, "0", DeviceClass.ALL_IN_ONE),
-        ("iMac21,1", False, "0", DeviceClass.ALL_IN_ONE),
-        ("Mac14,8", False, "0", DeviceClass.TOWER),
-        ("Mac99,1", False, "0", DeviceClass.UNKNOWN),
-        ("Mac14,2", True, "1", DeviceClass.VIRTUAL_MACHINE),
-        ("VirtualMac2,1", False, "1", DeviceClass.VIRTUAL_MACHINE),
-    ],
-)
-def test_the_form_of_a_mac(model, battery_there, virtual, expected):
-    """By its identifier, since 2022 by its battery or a table."""
-    told = machine_of(f"hw.model: {model}\nkern.hv_vmm_present: {virtual}\n", has_battery=battery_there)
-    assert told.device_class is expected
-
-
-def test_facts_of_a_mac():
-    """What sysctl prints, and nothing for what it does not."""
-    told = machine_of(
-        "hw.model: Mac14,2\nhw.memsize: 17179869184\nhw.logicalcpu: 8\nhw.packages: 1\nhw.optional.arm64: 1\n"
-        "machdep.cpu.brand_string: Apple M2\nkern.osproductversion: 14.5\nkern.uuid: CANARY\n",
-        has_battery=True,
-    )
-    assert (told.vendor, told.model, told.cpu_model) == ("Apple", "Mac14_2", "Apple M2")
-    assert (told.memory_bytes, told.cpu_count, told.cpu_sockets) == (17_179_869_184, 8, 1)
-    assert (told.os_type, told.os_version, told.host_arch) == ("darwin", "macOS 14.5", "arm64")
-    assert "CANARY" not in repr(told)
-    nothing = machine_of("sysctl: unknown oid\n\0\xff", has_battery=False)
-    assert (nothing.vendor, nothing.model, nothing.memory_bytes) == (None, None, None)
-    assert nothing.os_version == "macOS"

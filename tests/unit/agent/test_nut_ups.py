@@ -82,8 +82,8 @@ def test_the_watts_come_from_the_best_variable(variables, options, expected):
         ({"output.L1.realpower": "5", "output.L3.realpower": "5"}, {}, "upsc"),
         ({"ups.realpower": "5"}, {"outlet": 1}, "upsc"),
         ({"ups.realpower": "5"}, {"side": "input"}, "upsc"),
-        ({"ups.realpower": "5"}, {"side": "top"}, "options"),
-        ({"ups.realpower": "5"}, {"power_factor_percent": 0}, "options"),
+        ({"ups.realpower": "5"}, {"side": "top"}, "correct side"),
+        ({"ups.realpower": "5"}, {"power_factor_percent": 0}, "correct power_factor_percent"),
     ],
 )
 def test_no_watts_is_said_with_the_remedy(variables, options, remedy):

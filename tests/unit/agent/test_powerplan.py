@@ -148,6 +148,16 @@ def test_drop_ins_are_read_in_the_order_of_systemd(tmp_path):
     assert idle_action(tmp_path) == ("ignore", 1800)
 
 
+def test_a_drop_in_that_is_hidden(tmp_path):
+    """A link to /dev/null takes the vendor's file of the same name out of force, as systemd has it."""
+    write(tmp_path, {"usr/lib/systemd/logind.conf.d/50-vendor.conf": "[Login]\nIdleAction=suspend\n"})
+    assert idle_action(tmp_path)[0] == "suspend"
+    hidden = tmp_path / "etc/systemd/logind.conf.d/50-vendor.conf"
+    hidden.parent.mkdir(parents=True)
+    hidden.symlink_to("/dev/null")
+    assert idle_action(tmp_path)[0] == "ignore"
+
+
 @pytest.mark.parametrize("text", ["90", "20min", "1h 30min", "2h30m", "1.5h", "1w", "90000ms", "infinity"])
 def test_spans_are_those_of_systemd(text):
     """`systemd-analyze timespan` says the same number of microseconds."""

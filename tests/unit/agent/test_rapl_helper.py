@@ -346,6 +346,6 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     assert not loaded & set(heavy)
     ours = {name.removeprefix("veilleuse.agent.") for name in loaded if name.startswith("veilleuse.agent.")}
     assert ours <= {
-        "__main__", "clock", "commands", "commands.rapl_helper", "errors", "helper", "model", "ports", "publication",
-        "service", "service.systemd", "settings", "sources", "sources.files", "sources.linux_rapl",
+        "__main__", "clock", "commands", "commands.rapl_helper", "errors", "helper", "model", "ports",
+        "posix_system", "publication", "system", "service", "service.systemd", "settings", "sources", "sources.files", "sources.linux_rapl",
     }  # fmt: skip

@@ -395,6 +395,7 @@ def test_a_reference_unit_is_fine_until_its_last_day():
     fine = AgentSettings(measure=Measure(period_seconds=10, fine_until="2026-03-06"))
     assert period_milliseconds(fine, Population.SERVER, round(last)) == 10_000
     assert period_milliseconds(fine, Population.SERVER, round(after)) == 300_000
+    assert period_milliseconds(fine, Population.SERVER, 0) == 300_000, "without a clock it may be over"
     minutes = AgentSettings(measure=Measure(period_seconds=60, fine_until="2026-03-06"))
     assert period_milliseconds(minutes, Population.SERVER, round(after)) == 60_000
     with pytest.raises(ConfigurationError, match=r"measure\.fine_until"):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.measuring import METER, NOON, PACKAGE, RANGE, CounterSource, FakeClock, FakeLoad, GaugeSource
-from veilleuse.agent.model import Tick
+from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading, Tick
 from veilleuse.agent.ports import Source
 from veilleuse.agent.ticker import Ticker
 from veilleuse.wire.vocabulary import State, Supply
@@ -183,6 +183,66 @@ def test_two_counters_that_take_turns_do_not_hold_time_back_for_ever():
     for tick in ticks:
         points = [energy.point for energy in tick.energies]
         assert len(points) == len(set(points))
+
+
+def test_a_late_poll_may_hide_a_turn():
+    """65 kJ at 2 kW are 32 s: between two polls further apart a larger value may hide a turn, so it is not told either."""
+    source = CounterSource(ceiling_watts=2_000.0)
+    source.range = 65_532_610_987
+    bench = Bench(source)
+    source.spend(1_000_000)
+    (late,) = bench.step(33_000)
+    assert (late.energies, late.gaps) == ((), (("linux_rapl", 33_000),))
+    source.spend(1_000_000)
+    assert millijoules(bench.step()) == 1_000
+
+
+class Turncoat:
+    """`ports.Source` of one point that gives what it is told to."""
+
+    name = "turncoat"
+
+    def __init__(self) -> None:
+        self.readings: tuple[Reading, ...] = ()
+
+    def open(self) -> tuple[Point, ...]:
+        return (METER,)
+
+    def read(self) -> tuple[Reading, ...]:
+        return self.readings
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_gauge_between_two_values_of_a_counter_counts_once():
+    """A meter that loses its counter for a moment and shows its power: the counter's next value is a first one."""
+    source = Turncoat()
+    bench = Bench(source)
+    told: list[Tick] = []
+    for reading in (
+        EnergyCounter(METER, 1_000_000_000, None, 100.0),
+        PowerGauge(METER, 50_000),
+        EnergyCounter(METER, 2_000_000_000, None, 100.0),
+        EnergyCounter(METER, 2_500_000_000, None, 100.0),
+    ):
+        source.readings = (reading,)
+        told += bench.step()
+    assert [[each.energy_millijoules for each in tick.energies] for tick in told] == [
+        [],
+        [500_000],
+        [],
+        [500_000],
+    ]
+
+
+def test_a_gauge_below_zero_is_a_gap():
+    """Nothing here gives energy back: a source that says so has a defect."""
+    source = Turncoat()
+    source.readings = (PowerGauge(METER, -50_000),)
+    bench = Bench(source)
+    (tick,) = bench.step()
+    assert (tick.energies, tick.gaps) == ((), (("turncoat", TICK),))
 
 
 def test_a_counter_that_is_stuck_or_set_back_is_a_gap():

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -220,6 +221,83 @@ def test_clocks_status_firmware_and_events(windows):
     assert told == [4]
 
 
+def test_crashes_console_and_processes(windows):
+    """Each through its pointers: no dialogue; events are passed on until they are not wanted; a process lives or not."""
+    kept: list[Any] = []
+    given: list[Any] = []
+    windows["kernel32"] = {
+        "SetErrorMode": lambda mode: note(given, mode),
+        "SetConsoleCtrlHandler": lambda routine, add: note(kept, (routine, add)) or 1,
+        "OpenProcess": lambda access, _inherit, number: number if access == 0x100000 else 0,
+        "WaitForSingleObject": lambda handle, _: 0x102 if handle == 7 else 0,
+    }
+    calls = WindowsCalls()
+    calls.quiet_crashes()
+    assert given == [3]
+    told: list[int] = []
+    forget = calls.on_console_event(lambda event: not note(told, event))
+    assert kept[0][0](2) == 1
+    forget()
+    assert (told, kept[1]) == ([2], (kept[0][0], 0))
+    assert [calls.lives(calls.process(number)) for number in (7, 8)] == [True, False]
+    with pytest.raises(CallFailed, match="OpenProcess"):
+        calls.process(0)
+
+
+def test_the_job_of_the_children(windows):
+    """It ends its processes with its last handle; their times are told; a process that is not taken is a failure."""
+    given: list[Any] = []
+
+    def ask(job: int, kind: int, told: Any, size: int, _: object) -> int:
+        told._obj.user, told._obj.kernel = 30, 12
+        return int((job, kind, size) == (9, 1, 48))
+
+    windows["kernel32"] = {
+        "CreateJobObjectW": lambda *_: 9,
+        "SetInformationJobObject": lambda job, kind, limits, size: (
+            note(given, (job, kind, limits._obj.flags, size)) or 1
+        ),
+        "AssignProcessToJobObject": lambda job, process: int((job, process) == (9, 55)),
+        "QueryInformationJobObject": ask,
+    }
+    calls = WindowsCalls()
+    assert calls.job() == 9
+    assert given == [(9, 9, 0x2000, 144)]
+    calls.job_add(9, 55)
+    with pytest.raises(CallFailed, match="AssignProcessToJobObject"):
+        calls.job_add(9, 56)
+    assert calls.job_times(9) == 42
+
+
+def test_own_usage_and_the_disk(windows):
+    """Kernel and user time together, the working set; all and what is free for this account."""
+
+    def times(_own: int, _created: object, _ended: object, kernel: Any, user: Any) -> int:
+        ctypes.memmove(kernel, struct.pack("<Q", 5), 8)
+        ctypes.memmove(user, struct.pack("<Q", 6), 8)
+        return 1
+
+    def memory(_own: int, told: Any, size: int) -> int:
+        told._obj.working_set = 4_096
+        return int(size == told._obj.size == 72)
+
+    def room(folder: str, free: Any, whole: Any, _: object) -> int:
+        put(free, 300)
+        return put(whole, 1_000, int(folder == "C:\\x"))
+
+    windows["kernel32"] = {
+        "GetCurrentProcess": lambda: -1,
+        "GetProcessTimes": times,
+        "K32GetProcessMemoryInfo": memory,
+        "GetDiskFreeSpaceExW": room,
+    }
+    calls = WindowsCalls()
+    assert calls.own_usage() == (11, 4_096)
+    assert calls.disk_room("C:\\x") == (1_000, 300)
+    with pytest.raises(CallFailed, match="GetDiskFreeSpaceExW"):
+        calls.disk_room("Q:")
+
+
 # ----------------------------------------------------------------------------------- the tables
 
 
@@ -235,8 +313,7 @@ def test_each_system_has_its_own_sources():
     for table in BY_SYSTEM.values():
         for name, target in table.items():
             module, _, attribute = target.partition(":")
-            if not (sys.platform == "win32" and name.startswith("macos_")):  # docs/windows.md: the clocks
-                assert getattr(importlib.import_module(module), attribute).name == name
+            assert getattr(importlib.import_module(module), attribute).name == name
 
 
 def test_a_source_of_another_system_is_not_available_here():

@@ -11,10 +11,11 @@ import time
 import pytest
 
 from tests.fakes.windows import Disk, FakeWindows, smbios
-from veilleuse.agent import windows_facts, windows_power
+from veilleuse.agent import windows_clock, windows_facts, windows_power
+from veilleuse.agent.model import Instant
 from veilleuse.agent.powerplan import PowerPlan
 from veilleuse.agent.state import asleep_milliseconds
-from veilleuse.agent.windows_power import SuspendWatch
+from veilleuse.agent.windows_clock import SuspendWatch
 from veilleuse.wire.vocabulary import DeviceClass
 
 SUSPEND, RESUME = 4, 7
@@ -25,9 +26,9 @@ def test_the_time_asleep_is_between_the_two_interrupt_times():
     """Biased goes on, unbiased stands still: boottime and monotonic."""
     windows = FakeWindows()
     windows.times = (2 * HOUR_100NS, 2 * HOUR_100NS)
-    before = windows_power.instant_now(windows)
+    before = Instant(*windows_clock.clocks(windows))
     windows.times = (5 * HOUR_100NS, 3 * HOUR_100NS)
-    after = windows_power.instant_now(windows)
+    after = Instant(*windows_clock.clocks(windows))
     assert before.boottime_milliseconds == 7_200_000
     assert asleep_milliseconds(before, after) == 7_200_000
     assert abs(before.unix_milliseconds - time.time() * 1000) < 5_000
@@ -38,8 +39,8 @@ def test_boot_id(told, expected):
     """The number of the boot; what is not one is not known."""
     windows = FakeWindows()
     if told is not None:
-        windows.keys[windows_power.BOOT_KEY, windows_power.BOOT_VALUE] = told
-    assert windows_power.boot_id(windows) == expected
+        windows.keys[windows_clock.BOOT_KEY, windows_clock.BOOT_VALUE] = told
+    assert windows_clock.boot_id(windows) == expected
 
 
 @pytest.mark.parametrize(

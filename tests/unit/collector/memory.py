@@ -29,6 +29,7 @@ from veilleuse.collector.model import (
     UnitSumRow,
 )
 from veilleuse.collector.rollout import Rollout
+from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
@@ -78,6 +79,8 @@ class MemoryReader:
     derived_rows: list[DerivedRow] = field(default_factory=list)
     simulated: bool = False
     dirty: int = 0
+    versions: dict[str, tuple[CalendarVersion, ...]] = field(default_factory=dict)
+    """Site → the calendars it had; none: that of the site alone."""
 
     def state(
         self,
@@ -119,6 +122,10 @@ class MemoryReader:
 
     def sites(self) -> tuple[Site, ...]:
         return tuple(self.site_list)
+
+    def calendars(self, site: Site) -> tuple[CalendarVersion, ...]:
+        alone = (CalendarVersion(BEFORE_ALL, Calendar.from_json(site.calendar_json)),)
+        return self.versions.get(site.site, alone)
 
     def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
         return (row for row in self.sum_rows if row.grain is grain and start <= row.start < end)

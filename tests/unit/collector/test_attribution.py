@@ -183,6 +183,18 @@ def test_parts_sum_to_the_whole(given_hours, machine):
     assert sum(int(str(row["energy_millijoules"])) for row in rows) == found.energy_millijoules
 
 
+def test_containers_are_a_part_of_their_own():
+    """Neither a service nor the rest of the system, and in no other row."""
+    units = {"unit:docker": HOUR, "unit:containers": 2 * HOUR}
+    found = attribution([hour({(ACTIVE, METERED): watts(400)}, units)], SERVER)
+    rows = document(found, {"data": "real"}, memo=False).tables["rows"]
+    told = {(row["part"], row.get("name")): row.get("cpu_milliseconds") for row in rows}
+    assert told["containers", None] == 2 * HOUR
+    assert told["service", "docker"] == HOUR
+    assert told["rest_of_system", None] == HOUR
+    assert ("service", "containers") not in told
+
+
 @given(st.dictionaries(st.sampled_from("abcd"), st.integers(0, HOUR), min_size=2), st.integers(1, 4 * HOUR))
 def test_more_cpu_time_is_never_less_energy(spent, more):
     """Between the units of an hour, and for one that works more while all else stays; to the millijoule of rounding."""
@@ -257,6 +269,16 @@ def test_the_report(tmp_path, capsysbinary, monkeypatch):
     lines = capsysbinary.readouterr().out.decode().splitlines()
     assert lines[0].startswith("part,name,energy_millijoules,kwh,")
     assert len(lines) == 1 + len(made["rows"]) + 1
+
+
+def test_a_period_without_records_is_no_zero(tmp_path, capsys, monkeypatch):
+    """Absent is never zero: no report with a total of 0 kWh."""
+    server, *_ = a_day(tmp_path / "data")
+    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
+    words = ["report", "attribution", "--host", server[:8], "--from", "2025-02-03", "--to", "2025-02-04"]
+    assert run(words) == 1
+    out, err = capsys.readouterr()
+    assert (out, "has no record of 2025-02-03 to 2025-02-04: its energy is not known" in err) == ("", True)
 
 
 def test_hours_are_read_by_pages(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ from tests.backups import (
     tokens_in,
 )
 from tests.machines import settings_in
+from tests.promises.disks import MIB, fill, tmpfs
 from tests.pushes import enrol
 from veilleuse.collector.assembly import open_collector
 from veilleuse.collector.backup.destination import (
@@ -330,15 +331,17 @@ def test_copies_are_private_and_go_away(tmp_path):
 
 def test_no_room_for_a_copy_is_said_before(tmp_path):
     """The copy never takes the reserve that the collector needs to accept records."""
-    settings = directory(
-        tmp_path, overrides={"store.free_bytes_minimum": str(2**62), "store.free_ratio_minimum": "0.5"}
-    )
-    disk = os.statvfs(tmp_path)
-    if disk.f_bavail > disk.f_blocks * 0.5:
-        pytest.skip("more than half of this disk is free")
-    with open_collector(settings) as collector, pytest.raises(DataDirectoryError, match="free some space"):
-        collector.operations.perform("backup_copy", {})
-    assert not (settings.data_dir / "backup.work").exists()
+    with tmpfs(tmp_path / "disk", 16) as disk:
+        settings = directory(
+            disk, overrides={"store.free_bytes_minimum": str(2**62), "store.free_ratio_minimum": "0.5"}
+        )
+        fill(disk, 7 * MIB)
+        with (
+            open_collector(settings) as collector,
+            pytest.raises(DataDirectoryError, match="free some space"),
+        ):
+            collector.operations.perform("backup_copy", {})
+        assert not (settings.data_dir / "backup.work").exists()
 
 
 def test_copies_that_cannot_be_written_are_one_line(tmp_path):

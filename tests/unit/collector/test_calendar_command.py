@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.architecture.tree import ROOT
 from tests.machines import settings_in
 from tests.pushes import enrol
 from tests.waiting import until
@@ -173,7 +174,9 @@ def test_a_site_is_made_when_asked(desk):
     """With its zones; a mistyped name makes none. It survives a restart, and stands in the register."""
     with pytest.raises(UsageError, match="no site 'Lyonn': did you mean 'Lyon'"):
         desk.bring(site="Lyonn")
-    with pytest.raises(UsageError, match="no site 'Mâcon': add --create to make it"):
+    with pytest.raises(
+        UsageError, match="no site 'Mâcon': known: Lyon; 'veilleuse calendar import --create' makes one"
+    ):
         desk.bring(site="Mâcon")
     with pytest.raises(UsageError, match="add --create"):
         desk.bring(zone="FR")
@@ -183,6 +186,10 @@ def test_a_site_is_made_when_asked(desk):
     found = desk.bring(site="Saint-Denis", create=True, time_zone="Indian/Reunion")
     assert (found["created"], found["imported"], found["from"]) == (True, True, None)
     assert desk.given_out("Saint-Denis").time_zone == "Indian/Reunion"
+    with pytest.raises(
+        UsageError, match="is there already, with --time-zone Indian/Reunion: leave --time-zone out"
+    ):
+        desk.bring(site="Saint-Denis", create=True, time_zone="Europe/Paris")
     assert "Saint-Denis" in desk.office.register.path.read_text(encoding="utf-8")
 
 
@@ -211,6 +218,13 @@ def test_what_will_not_be_told_is_warned_of(desk):
         for day in ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
     )
     assert desk.bring(LYON + f"[updates]\n{nights}\n")["warnings"] == []
+
+
+def test_the_example_of_the_documentation_does_all_it_says(desk):
+    """Who copies docs/calendars.md gets no warning."""
+    page = (ROOT / "docs" / "calendars.md").read_text(encoding="utf-8")
+    found = desk.bring(page.split("```toml\n")[1].split("```")[0])
+    assert (found["changed"], found["warnings"]) == (True, [])
 
 
 def test_the_end_of_the_school_table_is_warned_of(desk):
@@ -347,7 +361,7 @@ def test_the_commands(settings, monkeypatch, tmp_path, capsys):
     school = tmp_path / "vacances.csv"
     school.write_text("zone,first,last,name\nA,2028-10-21,2028-11-05,Toussaint\n", encoding="utf-8")
     assert command(settings, monkeypatch, "school-holidays", str(school)) == 0
-    assert "1 periods, zone A from 2028-10-21 to 2028-11-05: imported" in capsys.readouterr().out
+    assert "1 period, zone A from 2028-10-21 to 2028-11-05: imported" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -355,7 +369,7 @@ def test_the_commands(settings, monkeypatch, tmp_path, capsys):
     [
         (None, "cannot read"),
         (b"\xff\xfe", "is not UTF-8: save it as UTF-8"),
-        (b"#" * 600_000, "bytes: at most"),
+        (b"#" * 600_000, "has more than 524,288 bytes: leave out what is past"),
     ],
 )
 def test_a_file_that_is_none(settings, monkeypatch, tmp_path, capsys, content, words):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.calendars.composing import calendar_year, compose, first_day, in_force
+from veilleuse.collector.calendars.composing import calendar_year, compose, first_day
 from veilleuse.collector.calendars.day_types import day_type, open_milliseconds, week_types
 from veilleuse.collector.calendars.public_holidays import public_holidays
 from veilleuse.collector.calendars.school import (
@@ -30,6 +30,7 @@ from veilleuse.collector.timetable import (
     Declaration,
     SchoolPeriod,
     SchoolZone,
+    in_force,
 )
 from veilleuse.collector.vectors import DayType
 from veilleuse.wire.bands import DEFAULT_CALENDAR, OpenSpan
@@ -129,6 +130,22 @@ def test_which_calendar_sorted_a_day():
 
 
 # --- school holidays
+
+
+def test_a_hole_in_the_table_is_not_known():
+    """The file of 2030 without that of 2029: a whole school year between two holidays is nobody's, not a year of lessons."""
+    later = SchoolPeriod(SchoolZone.A, date(2029, 10, 20), date(2029, 11, 4), "Vacances de la Toussaint")
+    table = holidays_of(SchoolZone.A, (later,))
+    assert table.known_to == later.last
+    assert table.name_on(shipped()[-1].last) is not None
+    assert table.name_on(date(2028, 12, 25)) is None
+    assert table.name_on(date(2029, 6, 1)) is None
+    assert table.name_on(later.first) == later.name
+    assert all(
+        holidays_of(zone).name_on(day) is not None
+        for zone in SchoolZone
+        for day in (date(2025, 7, 6) + timedelta(days=offset) for offset in range(1_100))
+    )
 
 
 def test_the_shipped_table_is_whole():

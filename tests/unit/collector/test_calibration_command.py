@@ -23,20 +23,20 @@ from tests.laboratory import (
     PLUG,
     START,
     cell,
-    clock,
     enrol,
     loads,
     minutes,
     push,
     wall,
 )
+from tests.pushes import clock
 from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.assembly import open_collector
 from veilleuse.collector.calibrated import Hardware, facts_of, from_facts
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model import Grain, HostId
-from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader, open_store
 from veilleuse.collector.store.sqlite.calibrations import ReferenceReader
 from veilleuse.wire.ladder import Method
@@ -46,16 +46,6 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supp
 PERIOD = ("--from", "2026-03-01", "--to", "2026-03-15")
 MANY = 480
 """Minutes: a day in the laboratory."""
-
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """An initialised data directory, also for the commands."""
-    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("VEILLEUSE__STORE__FREE_BYTES_MINIMUM", "0")
-    made = read_settings(None)
-    initialise(made, site="hq")
-    return made
 
 
 @pytest.fixture
@@ -168,6 +158,7 @@ def test_what_is_kept_is_listed_and_shown(laboratory, capsys):
     assert run(("calibrate", "show", "1")) == 0
     shown = capsys.readouterr().out
     assert "replaced by 2" in shown
+    assert "± 2.32 W (95 %)" in shown  # what the run that found it printed
     assert "3 units, 1,440 samples, 24 h, 2026-03-02 to 2026-03-02; 2.0 degrees of freedom" in shown
     assert answer(capsys, "show", "2")["ended_by"] is None
     assert "not in force any more" in complaint(capsys, "withdraw", "2", code=1)
@@ -324,7 +315,12 @@ def test_wrong_words_are_told(stock, capsys, tmp_path):
     assert "the file has no such unit" in complaint(capsys, "readings", file, *meter, "--unit", "x=0a")
     assert "0.1 to 20 percent" in complaint(capsys, "readings", file, *meter, "--accuracy", "nan")
     assert "like Europe/Paris" in complaint(capsys, "readings", file, *meter, "--time-zone", "../x")
-    assert "cannot read" in complaint(capsys, "readings", str(tmp_path / "none"), *meter, code=1)
+    assert "cannot read" in complaint(capsys, "readings", str(tmp_path / "none"), *meter)
+    assert "name a file in it" in complaint(capsys, "readings", str(tmp_path), *meter)
+    assert "'--accuracy': write a number; see" in complaint(
+        capsys, "readings", file, *meter, "--accuracy", "x"
+    )
+    assert "'ID': write a whole number; see" in complaint(capsys, "show", "x")
     assert "is not a date" in complaint(capsys, "meters", "--from", "monday")
     assert "is not before" in complaint(capsys, "meters", "--from", "2026-03-02", "--to", "2026-03-02")
     assert "no machine has its counters" in complaint(capsys, "meters", *PERIOD, code=1)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import tarfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 from tests.machines import Machine, free_port, served, settings_in
 from veilleuse.collector.cli.main import COMMANDS, run
+from veilleuse.collector.cli.shared import signed
 from veilleuse.collector.settings import settings_environment
 
 Run = Callable[..., tuple[int, str, str]]
@@ -285,3 +287,11 @@ def test_a_damaged_database_is_one_line(veilleuse, tmp_path):
     assert err.startswith("veilleuse: ")
     assert "data.db" in err
     assert err.count("\n") == 1
+
+
+def test_who_has_no_name_is_journaled_by_number(monkeypatch):
+    """A container's user need not stand in /etc/passwd: the command works, and the journal has its number."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_123_456)
+    assert signed("", "hosts forget") == {"who": "uid 4000123456", "why": "veilleuse hosts forget"}

@@ -25,6 +25,7 @@ from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import AUTRES, Detail, EnergySums, Group, GroupKey, StateSums
 from veilleuse.collector.model import Cell, Grain, HostId, HostStatus, SumRow
+from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
@@ -79,11 +80,32 @@ def test_a_week_is_shared_by_the_calendars_open_time():
 
 def test_a_week_without_open_time_goes_to_its_weekdays():
     """A calendar changed to closed after the fact leaves the energy somewhere."""
-    shares = WeekShares(DEFAULT_CALENDAR._replace(open_spans=()))
+    closed = DEFAULT_CALENDAR._replace(open_spans=())
+    shares = WeekShares((CalendarVersion(BEFORE_ALL, closed),))
     monday = MONDAY.toordinal()
     assert [shares.share(monday, day, day + 1, 10) for day in range(monday - 1, monday + 8)] == [
         *(0, 2, 2, 2, 2, 2, 0, 0, 0)
     ]
+
+
+def test_a_week_is_shared_by_the_calendar_of_that_time():
+    """A site that opens on Monday and Tuesday alone since April: the weeks of March keep the five days they were measured by.
+
+    Workstations use it from the first Monday on or after the 1st: the week of 30 March is still shared by the old one.
+    """
+    two_days = tuple(span for span in DEFAULT_CALENDAR.open_spans if span.iso_weekday <= 2)
+    now = DEFAULT_CALENDAR._replace(open_spans=two_days)
+    reader = MemoryReader([host(1, DeviceClass.SERVER, SERVER)], [site(calendar=now)])
+    april = CalendarVersion(date(2026, 4, 1), now)
+    reader.versions["hq"] = (CalendarVersion(BEFORE_ALL, DEFAULT_CALENDAR), april)
+    for monday in (date(2026, 3, 2), date(2026, 3, 30), date(2026, 4, 6)):
+        reader.energy(
+            1, monday, Band.OPEN, State.ON_ACTIVE, Method.METERED, 10 * HOUR, 1_000, grain=Grain.WEEK
+        )
+        (group,) = ask(reader, monday, date.fromordinal(monday.toordinal() + 2))
+        (sums,) = group.sums.energies.values()
+        assert sums.energy_millijoules == (1_000 if monday == date(2026, 4, 6) else 400), monday
+        assert sums.milliseconds == (10 if monday == date(2026, 4, 6) else 4) * HOUR
 
 
 def test_years_and_months_divide():

@@ -57,6 +57,19 @@ def test_screens_have_a_row_of_their_own_and_the_total_both_once():
     assert total.coverage_energy == alone.coverage_energy
 
 
+def test_screens_of_a_machine_that_enrolled_meanwhile_wait():
+    """As its own energy does; a week's part of no energy and no time leaves no trace of being shared."""
+    reader = fleet(screens=0)
+    cell = DerivedCell(Band.OPEN, State.ON_IDLE, Supply.AC, Method.LOAD_MODELLED, 0, 0, 0)
+    for number, grain, day in ((9, Grain.DAY, MONDAY), (1, Grain.WEEK, date(2026, 3, 30))):
+        energy = SCREEN if number == 9 else 0
+        row = DerivedRow(HostId(number), grain, day.toordinal(), replace(cell, energy_millijoules=energy))
+        reader.screen_rows.append(row)
+    found, (total,) = rows(reader, "device_class")
+    assert [(row.device_class, row.apportioned) for row in found] == [("sff", False)]
+    assert total.energy_millijoules == 3 * MACHINE
+
+
 def test_without_device_classes_they_are_inside_and_cover_nothing():
     """One row: energy of both, time of machines alone."""
     (row,), _ = rows(fleet())

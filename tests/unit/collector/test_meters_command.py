@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from tests.machines import Served, served, settings_in
 from tests.pushes import HOUR, enrol
 from tests.unit.collector.memory import host as memory_host
 from veilleuse.collector.admin.meter_checks import check
-from veilleuse.collector.admin.meter_files import rows_of
+from veilleuse.collector.admin.meter_files import Row, rows_of
 from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.metering import Metering, MeterReading
@@ -175,6 +177,15 @@ def test_one_refused_row_and_nothing_is_imported(place: Place, veilleuse: Comman
         ("m,Lyon,R,outlet,,,,\nm,Lyon,S,outlet,,,,", "'room' of m is 'R' on line 2"),
         ("m,Lyon,R,outlet,,,,\nn,Lyon,S,outlet,m,,,", "m is in room R, not S"),
         ("m,Lyon,R,outlet,,,,\nn,Lyon,R,ups_input,m,,,", "cannot hang below one at outlet"),
+        ("m,Lyon,R,outlet,,,,\nn,Oullins,R,outlet,,,,", "room R is at Lyon and at Oullins"),
+        ("m,Lyon,R,overhead,,{one},1,2026-01-01", "cooling and lighting alone: no machine has a share"),
+        ("m,Lyon,R,outlet,,{one},nan,2026-01-01", "'share' nan must be 0 to 1"),
+        ("m,Lyon,R,outlet,,{one},sNaN,2026-01-01", "'share' sNaN must be 0 to 1"),
+        ("m,Lyon,R,outlet,,{one},-inf,2026-01-01", "'share' -inf must be 0 to 1"),
+        ("m,Lyon,R,outlet,,{one},1e999999,2026-01-01", "'share' 1e999999 must be 0 to 1"),
+        ("m,Lyon,R,outlet,,{one},1e-999999,2026-01-01", "'share' 1e-999999 must be 0 to 1"),
+        ("m,Lyon,R,outlet,,{one},1,1999-12-31", "'from' 1999-12-31 is not between 2000-01-01 and"),
+        ("m,Lyon,R,outlet,,{one},1,9999-12-31", "'from' 9999-12-31 is not between 2000-01-01 and"),
     ],
 )
 def test_what_is_refused_and_why(line: str, why: str):
@@ -189,8 +200,38 @@ def test_what_is_refused_and_why(line: str, why: str):
     for key, host in zip(("{one}", "{two}"), hosts, strict=False):
         line = line.replace(key, host.agent_id.hex())
     rows = rows_of("meter,site,room,boundary,parent,host,share,from\n" + line + "\n", "m.csv")
-    refused = check(rows, Metering(), hosts, frozenset({"Lyon"})).refused
+    refused = check(rows, Metering(), hosts, frozenset({"Lyon", "Oullins"})).refused
     assert any(why in reason for _, reason in refused), refused
+
+
+def test_a_pue_that_is_refused_is_named_by_its_place_in_the_file():
+    """The second overlaps the third; the first, which has no room, does not move their numbers."""
+    text = "".join(
+        f'[[pue]]\nroom = "{room}"\npue = 1.4\nfrom = 2026-0{month}-01\nto = 2026-12-31\n'
+        for room, month in (("R<", 1), ("R", 1), ("R", 6))
+    )
+    refused = check(rows_of(text, "m.toml"), Metering(), [], frozenset({"Lyon"})).refused
+    assert [where for where, _ in refused] == ["pue 1", "pue 3"]
+    assert refused[1][1] == "R has two PUEs on 2026-06-01"
+
+
+def test_a_large_file_is_checked_in_seconds():
+    """Ten thousand shares of a fleet of thirteen thousand, half of them on one meter, and as many PUEs: the writer waits meanwhile."""
+    hosts = [memory_host(number, population=Population.SERVER) for number in range(13_000)]
+    lines = ["meter,site,room,boundary,parent,host,share,from,to"]
+    for number in range(10_000):
+        meter = "big" if number % 2 else f"m{number}"
+        day = date(2026, 1, 1) + timedelta(days=number // 2)
+        lines.append(f"{meter},Lyon,R,,,{hosts[number].agent_id.hex()},0.0001,{day},{day}")
+    rows = rows_of("\n".join(lines) + "\n", "m.csv")
+    first = date(2026, 1, 1)
+    for number in range(10_000):
+        text = (first + timedelta(days=number)).isoformat()
+        rows.append(Row("pue", f"pue {number}", {"room": "R", "pue": "1.4", "from": text, "to": text}))
+    began = time.process_time()
+    checked = check(rows, Metering(), hosts, frozenset({"Lyon"}))
+    assert time.process_time() - began < 3
+    assert (checked.refused, len(checked.shares), len(checked.pues)) == ([], 10_000, 10_000)
 
 
 def test_shares_may_follow_each_other_and_fill_the_meter(place: Place, veilleuse: Command):
@@ -246,7 +287,10 @@ to = 2026-12-31
         ("m.csv", "meter,wat\n", "unknown column 'wat'"),
         ("m.csv", "site\nLyon\n", "no column 'meter'"),
         ("m.csv", "meter\n", "declares nothing"),
-        ("m.csv", "meter\na,b\n", "line 2 has more cells"),
+        ("m.csv", "meter\na,b\n", "m.csv: line 2 has more cells than columns: a decimal comma needs ;"),
+        ("m.csv", " \n", "m.csv: it is empty"),
+        ("m.csv", "meter,from,to,from\n", "line 1: column 'from' stands there twice"),
+        ("m.csv", f"meter\n{'x' * 200_000}\n", "line 2: field larger than field limit"),
         ("m.toml", "meter = 1", "must be tables"),
         ("m.toml", "[[meter]]\nwat = 1", "meter 1: unknown key 'wat'"),
         ("m.toml", "[[meter", "no TOML"),
@@ -282,7 +326,7 @@ def test_the_balance_of_a_room(place: Place, veilleuse: Command):
     [
         (("DC9", "--from", "2026-03-02", "--to", "2026-03-03"), "no room 'DC9': none is declared"),
         (("DC1", "--from", "2026-03-02", "--to", "2026-03-02"), "must be before"),
-        (("DC1", "--from", "yesterday", "--to", "2026-03-02"), "is no date"),
+        (("DC1", "--from", "yesterday", "--to", "2026-03-02"), "is not a date"),
     ],
 )
 def test_what_cannot_be_shown(place: Place, veilleuse: Command, words: tuple[str, ...], why: str):
@@ -301,3 +345,69 @@ def test_a_long_file_through_the_running_collector(place: Place, veilleuse: Comm
     assert code == 0, err
     assert "3000 meters" in out
     assert len(listed(veilleuse)) == 3_000
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("meter,room\nm,Bâtiment\n".encode("latin-1"), "is not UTF-8: save it as UTF-8"),
+        ("meter,room\n".encode("utf-16"), "is not UTF-8"),
+        (b"\0\0\0", "holds a null character"),
+        (b"m" * 800_000, "has more than 786,432 bytes: import it in parts"),
+        (None, "Is a directory; name a file in it"),
+    ],
+)
+def test_what_is_no_file_of_meters(place: Place, veilleuse: Command, content: bytes | None, why: str):
+    """One line with the file and the remedy, exit 2, and nothing is imported."""
+    path = place.folder / "m.csv"
+    path.mkdir() if content is None else path.write_bytes(content)
+    code, out, err = veilleuse("import", str(path))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert str(path) in err
+    assert why in err
+    assert listed(veilleuse) == []
+
+
+def test_a_tab_between_the_columns(place: Place, veilleuse: Command):
+    """What a spreadsheet copies; a decimal comma is read then."""
+    text = "meter\tsite\troom\thost\tshare\tfrom\nm\tLyon\tR\t{one}\t0,5\t2026-01-01\n"
+    assert veilleuse("import", place.file(text))[0] == 0
+    assert listed(veilleuse)[0]["shares"][0]["share"] == 0.5
+
+
+def test_a_meter_that_nobody_declared_and_one_that_nobody_reads(place: Place, veilleuse: Command):
+    """A name typed in two ways: the list has both, and when each was read."""
+    assert veilleuse("import", place.file(TREE))[0] == 0
+    place.read("ups", 1)
+    place.read("pdu_1", 1)
+    assert {one["meter"]: one["last_read"] for one in listed(veilleuse)} == {
+        "ups": "2026-03-01T23:00:00+00:00",
+        "pdu-1": None,
+        "pdu_1": "2026-03-01T23:00:00+00:00",
+    }
+    _, out, _ = veilleuse("list")
+    assert "pdu_1\tnot declared\t\t\t2026-03-01T23:00\t\n" in out
+    found = list(check_meters(place.settings))
+    assert [one.outcome for one in found] == ["warning", "warning"]
+    assert "2 of 2 declared meter(s) not read for 2 days: pdu-1, ups" in found[0].text
+    assert "1 meter(s) are read, and nobody has declared them: pdu_1" in found[1].text
+    this_hour = time.time_ns() // 1_000_000 // HOUR * HOUR
+    for meter in ("ups", "pdu-1"):
+        place.read(meter, 1, this_hour)
+    assert next(check_meters(place.settings)).outcome == "good"
+
+
+def test_what_was_not_read_is_not_known(place: Place, veilleuse: Command):
+    """Absent is never zero: a meter without a reading has no energy, a room without any has no balance."""
+    assert veilleuse("import", place.file(TREE))[0] == 0
+    march = ("DC1", "--from", "2026-03-02", "--to", "2026-03-03")
+    code, out, err = veilleuse("show", *march)
+    assert (code, out) == (1, "")
+    assert "no meter of room 'DC1' was read from 2026-03-02 to 2026-03-03: see 'veilleuse meters list'" in err
+    place.read("pdu-1", 3_600_000)
+    _, out, _ = veilleuse("show", *march, "--json")
+    pdu, ups = json.loads(out)["meters"]
+    assert (pdu["energy_millijoules"], pdu["hours"]) == (3_600_000, 1)
+    assert (ups["energy_millijoules"], ups["residual_millijoules"], ups["hours"]) == (None, None, 0)
+    _, out, _ = veilleuse("show", *march)
+    assert "ups\tups_output\t0\tnot known\tnot known\tnot known\tnot known" in out

@@ -19,20 +19,17 @@ import pytest
 
 from tests.filled import Filled, cell, civil
 from tests.unit.collector.memory import HOUR
-from tests.unit.collector.test_worker import SECOND, START, Fleet
+from tests.unit.collector.test_worker import SECOND, START, Fleet, enrol_virtual
 from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.assembly import open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.model import (
-    AgentId,
     DirtyPeriod,
     Grain,
-    HostStatus,
     MachineFacts,
 )
-from veilleuse.collector.settings import CollectorSettings, read_settings
-from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 VIRTUAL_MACHINE = MachineFacts(DeviceClass.VIRTUAL_MACHINE, cpu_count=2)
@@ -40,46 +37,11 @@ PERIOD = ("--from", "2026-01-01", "--to", "2027-01-01")
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """Settings of an initialised data directory, also for the commands."""
-    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("VEILLEUSE__STORE__FREE_BYTES_MINIMUM", "0")
-    made = read_settings(None)
-    initialise(made, site="hq")
-    return made
-
-
-@pytest.fixture
 def expected_millijoules(settings: CollectorSettings) -> int:
     """Sixty pushed records of one virtual machine, not derived yet; what their cells come to, computed apart."""
     with open_collector(settings) as collector:
         registry = collector.store.registry
-
-        def enrol() -> Any:
-            token = registry.insert_token(
-                token_sha256=b"t" * 32,
-                created_unix_milliseconds=0,
-                expires_unix_milliseconds=1,
-                max_uses=1,
-                networks=(),
-                org_entity="IT",
-                site="hq",
-                population=Population.SERVER,
-                approve=False,
-            )
-            facts = pb.Facts(device_class=pb.DEVICE_CLASS_VIRTUAL_MACHINE, cpu_count=2)
-            return registry.insert_host(
-                agent_id=AgentId(b"a" * 16),
-                token_id=token,
-                org_entity="IT",
-                site="hq",
-                population=Population.SERVER,
-                status=HostStatus.ACTIVE,
-                enrolled_on=date(2026, 3, 1),
-                facts_wire=facts.SerializeToString(),
-            )
-
-        host_id = collector.writer.submit(enrol).result(5)
+        host_id = collector.writer.submit(lambda: enrol_virtual(registry)).result(5)
         fleet = Fleet(settings.data_dir, collector.store, collector.writer, collector.derive, host_id)
         for third in range(3):
             starts = (START + (third * 20 + offset) * 10 * SECOND for offset in range(20))
@@ -254,7 +216,7 @@ def test_a_terminal_of_another_alphabet(settings: CollectorSettings):
         return subprocess.run(command, env=environment, check=True, capture_output=True).stdout
 
     assert b"10 kWh ? 0.0569 kgCO2e/kWh = 0.569 kgCO2e" in output("convert", "10", "--year", "2021")
-    assert output("report", "indicators", *PERIOD).endswith(b",data\r\n")
+    assert output("report", "indicators", *PERIOD).endswith(b",data,method_version\r\n")
 
 
 def test_no_data_directory_is_one_line(

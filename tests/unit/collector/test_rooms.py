@@ -104,6 +104,14 @@ def test_a_ups_says_its_output_unless_declared_and_its_loss_is_taken_out_of_the_
     assert found.it_millijoules + 60 == 1_140
 
 
+def test_the_loss_of_a_ups_below_a_facility_is_no_overhead():
+    """1,500 = 940 behind the UPS + 60 that it lost + 500 of cooling."""
+    found = balance(
+        [meter("site", FACILITY), meter("ups", UPS_OUT, "site", 940_000)], {"site": 1_500, "ups": 940}
+    )
+    assert (found.it_millijoules, found.ups_loss_millijoules, found.overhead_millijoules) == (940, 60, 500)
+
+
 def test_a_ups_whose_loss_is_not_known_says_so():
     """Without an efficiency and without a meter before it: None, never 0, and a note."""
     found = balance([meter("ups", UPS_OUT)], {"ups": 940})
@@ -131,14 +139,42 @@ def test_overhead_is_what_the_facility_has_beyond_its_machines():
 
 
 def test_with_a_pue_the_ups_loss_is_inside_it():
-    """IT at the PUE's metering point, ups_loss 0, overhead (PUE − 1) × IT with GSD² 1.1."""
+    """IT at the PUE's metering point, ups_loss 0, overhead (PUE − 1) × IT. GSD² 1.1 is the PUE's: IT × PUE × u, not a
+    twentieth of what is left of it when 1 is taken away."""
     pue = Pue("DC1", DAY, DAY, 1_500_000, UPS_OUT)
     found = balance(RACK, READ, [share("a")], [pue])
     assert (found.it_millijoules, found.ups_loss_millijoules) == (940, 0)
     assert (found.overhead_millijoules, found.overhead) == (470, "pue")
-    assert found.overhead_u_millijoules == round(470 * math.log(1.1) / 2)
+    assert found.overhead_u_millijoules == round(940 * 1.5 * math.log(1.1) / 2)
     assert found.sensitivity_millijoules is None
     assert found.machines_millijoules + found.other_room_millijoules == found.it_millijoules
+
+
+def test_with_a_pue_of_some_days_the_balance_is_of_these_days():
+    """Two days, a PUE for the second: IT, machines, overhead and the rest are of it, and the other day's hours are told to be out."""
+    pue = Pue("DC1", date(2026, 3, 3), date(2026, 3, 3), 1_500_000, UPS_OUT)
+    hours = {
+        name: {at: MeterReading(name, PointKind.PDU, energy, HOUR) for at in (0, 24 * HOUR)}
+        for name, energy in READ.items()
+    }
+    days = {0: DAY.toordinal(), 24 * HOUR: DAY.toordinal() + 1}
+    found = room_balance("DC1", Metering(tuple(RACK), (share("a"),), (pue,)), hours, days)
+    assert (found.it_millijoules, found.machines_millijoules, found.overhead_millijoules) == (940, 500, 470)
+    assert found.machines_millijoules + found.other_room_millijoules == found.it_millijoules
+    assert found.notes == ("1 hours of the period have no PUE: they are not in it",)
+
+
+def test_the_input_of_a_ups_alone_says_that_its_loss_is_not_known():
+    """What is left over behind it holds the loss: never told to be 0, and a note."""
+    found = balance([meter("ups", UPS_IN), meter("a", OUTLET, "ups")], {"ups": 1_000, "a": 850}, [share("a")])
+    assert (found.ups_loss_millijoules, found.other_room_millijoules) == (None, 150)
+    assert found.notes == ("ups: the loss of the UPS is not known",)
+
+
+def test_a_share_of_the_cooling_is_no_overhead():
+    """No import lets that through; a store that has it counts no joule twice."""
+    found = balance([meter("cold", OVERHEAD)], {"cold": 300}, [share("cold", 500_000)])
+    assert (found.machines_millijoules, found.overhead_millijoules) == (150, 150)
 
 
 def test_a_pue_of_other_days_says_nothing_of_these():

@@ -53,6 +53,14 @@ def test_an_hour_is_split_as_the_model_has_it_and_sums_to_the_meter():
     assert {part.method for part in (*first, *second)} == {Method.METERED}
 
 
+def test_no_meter_changes_nothing():
+    """Nothing shared, and a meter that covered too little of the hour for a millisecond: what the other rungs say."""
+    one = cell((PACKAGE, 3_600_000, HOUR))
+    assert laid([one], None) == laid([replace(one)], shared(5, 0)) == [wall_energy(one, SERVER)]
+    nothing = Shared(None, shared(5, 0), monitor_declared=True)
+    assert screen_energies([screens(HOUR, 0, 0, 0)], nothing) == [None]
+
+
 def test_a_time_nobody_knows_gets_the_others_mean_power():
     """A meter speaks for unknown time too; a cell without a model has no weight of its own."""
     known = cell(state=State.OFF, milliseconds=HOUR // 2)
@@ -152,6 +160,13 @@ def test_readings_of_shared_meters():
         MeterReading("rack-1", PointKind.PDU, 11, 3_000),
         MeterReading("ups", PointKind.UPS, 8, 20),
     )
+
+
+def test_an_hour_that_was_told_twice_is_one_hour_of_the_meter():
+    """Who polls was put back to a snapshot and told the hour again: its mean power stays, and no energy is made."""
+    a = Point(PointKind.PDU, "rack-1", Boundary.WALL, "meter:rack-1")
+    (found,) = readings([record((a, 900_000, HOUR)), record((a, 600_000, HOUR // 2))])
+    assert found == MeterReading("rack-1", PointKind.PDU, 1_000_000, HOUR)
 
 
 # --- screens

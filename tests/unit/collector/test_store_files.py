@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pushes import MONDAY_10H, NOW, Stream, cell, clock, enrol, measurement, realistic, site
+from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, cell, clock, enrol, gap, measurement, realistic, site
 from veilleuse.collector import settings
 from veilleuse.collector.errors import DataDirectoryError, StoreDamaged, StoreFull, StoreTooNew
 from veilleuse.collector.model import Grain, ValidPush
@@ -203,6 +204,35 @@ def test_a_migration_that_fails_half_way_leaves_nothing_and_starts_again(tmp_pat
         assert database.connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     with closing(make(tmp_path)) as store:
         assert migrations.schema_version(store.data) == sound[-1].number
+
+
+def test_a_migration_is_announced_before_it_begins(tmp_path, caplog):
+    """It may take minutes on a large file: whoever looks at the log meanwhile reads what is being done, and to how much."""
+    make(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "veilleuse.collector.store.sqlite.migrations"):
+        make(tmp_path).close()
+    said = [(record.message, record.migration) for record in caplog.records if "migration" in record.message]
+    first = "data_0015_derive_again.sql"
+    assert said[:2] == [("migration begins", first), ("migration applied", first)]
+    (begins,) = (record for record in caplog.records if record.message == "migration begins")
+    assert begins.file_bytes >= 4096
+
+
+def test_what_an_earlier_method_derived_is_derived_again(tmp_path):
+    """Schema 9 may hold energies of method 0.1, and reports say 0.2: every period with a measurement waits, no gap does."""
+    with closing(make(tmp_path)) as store:
+        stream = Stream(enrol(store.registry))
+        store.ingest.append([stream.send(realistic(MONDAY_10H), realistic(MONDAY_10H + HOUR), gap())])
+        waiting = store.derive.dirty(10)
+        for period in waiting:
+            store.derive.put_aside(period)
+        store.data.connection.execute("PRAGMA user_version = 9")
+    with closing(make(tmp_path)) as store:
+        assert set(store.derive.dirty(10)) == set(waiting)
+        assert len(waiting) == 2
 
 
 def test_below_the_reserve_records_are_refused_and_the_registry_still_writes(tmp_path):

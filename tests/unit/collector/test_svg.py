@@ -64,6 +64,18 @@ def test_shares_fill_the_width(values):
     assert abs(float(last.get("x") or 0) + float(last.get("width") or 0) - 720) < 1
 
 
+def test_a_long_label_has_a_short_one_for_narrow_screens():
+    """Its first part goes; a label that fits stands once."""
+    long = "postes de travail · portables · heures de fermeture du 22/11/2026"
+    root = ET.fromstring(shares("s", "t", [long, "serveurs · aujourd’hui"], []))
+    texts = [(one.get("class"), one.text) for one in root.iter(f"{SVG}text")]
+    assert texts == [
+        ("axis long", long),
+        ("axis short", "portables · heures de fermeture du 22/11/2026"),
+        ("axis", "serveurs · aujourd’hui"),
+    ]
+
+
 @given(st.floats(1e-9, 1e12))
 def test_ticks_are_round_and_cover(maximum):
     """From zero to the maximum or a little more, in 2 to 6 steps."""

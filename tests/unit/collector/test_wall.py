@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from veilleuse.collector.calibrated import Calibration, Fit, Hardware
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.model import Cell, MachineFacts, Point, WallEnergy
@@ -268,6 +269,15 @@ def test_parts_never_overlap_and_are_whole(
     assert all(part.milliseconds > 0 for part in parts)
     assert all(part.energy_millijoules >= 0 and part.uncertainty_millijoules >= 0 for part in parts)
     assert all(isinstance(part.energy_millijoules, int) for part in parts)
+
+
+def test_a_calibration_of_other_counters_says_nothing_of_these():
+    """A thin client, which has no wall model, calibrated on psys: where its package alone is counted, the load model answers."""
+    fit = Fit("wall:psys", 5_000_000, 1_200_000, 0, 0, 0, 1_000_000, 9_901, 0, 202_733)
+    known = Calibration(Hardware("acme", "thin", DeviceClass.THIN_CLIENT), {fit.quantity: fit})
+    counted = cell((PACKAGE, 3_600_000, HOUR))
+    found = wall_energy(counted, machine(DeviceClass.THIN_CLIENT), calibration=known)
+    assert found == wall_energy(cell(), machine(DeviceClass.THIN_CLIENT))
 
 
 def test_every_prior_has_its_uncertainty():

@@ -203,7 +203,11 @@ def test_workstations_have_no_live_series(data, client):
     assert of(text, "veilleuse_day_hosts", entity="autres", population="workstation") == [12]
     assert of(text, "veilleuse_suppressed_groups", period="day", outcome="merged") == [2]
     assert http.get("/metrics/hosts").text == ""
-    assert "E0" not in http.get("/").text
+    page = http.get("/?lang=fr").text
+    assert "E0" not in page
+    # METHOD.md §1.4: the total of each group says how it is known.
+    assert "<td>estimation d’après la charge 100" in page
+    assert "Les écrans externes n’y sont pas" in page
 
 
 def test_nine_workstations_are_withheld(data, client):

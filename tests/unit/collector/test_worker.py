@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pushes import enrol
 from tests.unit.collector.memory import host as memory_host
 from tests.unit.collector.memory import site as memory_site
 from tests.waiting import until
@@ -25,25 +26,24 @@ from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import (
-    AgentId,
     Cell,
     DecodedRecord,
     DirtyPeriod,
     Grain,
     HostId,
-    HostStatus,
     MachineFacts,
     RecordCells,
     RecordPeriod,
     ValidPush,
 )
+from veilleuse.collector.ports import Registry
 from veilleuse.collector.settings import Store
 from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
 from veilleuse.collector.writer import Writer
 from veilleuse.wire.chain import chain_next, chain_start, record_hash
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.v1 import telemetry_pb2 as pb
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
+from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply
 
 SECOND = 1000
 HOUR = 3_600_000
@@ -110,28 +110,13 @@ def _wire(start: int, cell: Cell) -> bytes:
 def _enrol(store: SqliteStore, zone: str) -> HostId:
     with store.transaction():
         store.registry.put_site(memory_site(zone=zone))
-        token = store.registry.insert_token(
-            token_sha256=b"t" * 32,
-            created_unix_milliseconds=0,
-            expires_unix_milliseconds=1,
-            max_uses=1,
-            networks=(),
-            org_entity="IT",
-            site="hq",
-            population=Population.SERVER,
-            approve=False,
-        )
-        facts = pb.Facts(device_class=pb.DEVICE_CLASS_VIRTUAL_MACHINE, cpu_count=2)
-        return store.registry.insert_host(
-            agent_id=AgentId(b"a" * 16),
-            token_id=token,
-            org_entity="IT",
-            site="hq",
-            population=Population.SERVER,
-            status=HostStatus.ACTIVE,
-            enrolled_on=date(2026, 3, 1),
-            facts_wire=facts.SerializeToString(),
-        )
+        return enrol_virtual(store.registry)
+
+
+def enrol_virtual(registry: Registry) -> HostId:
+    """The machine of a Fleet: a virtual one with two processors, at hq."""
+    facts = pb.Facts(device_class=pb.DEVICE_CLASS_VIRTUAL_MACHINE, cpu_count=2)
+    return enrol(registry, site_name="hq", entity="IT", agent_id=b"a" * 16, facts=facts)
 
 
 @pytest.fixture

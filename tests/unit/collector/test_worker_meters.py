@@ -177,6 +177,31 @@ def test_a_psys_that_lies_on_battery_is_found_out_for_the_past_too(filled: Fille
     assert filled.store.derive.dirty(10) == ()
 
 
+def test_a_psys_that_agrees_with_the_battery_marks_nothing(filled: Filled):
+    """Twenty minutes on battery in which both say the same: the hour on mains stays as it is, and is not derived again."""
+    stream = Stream(filled.add_host(Population.CLASSROOM, DeviceClass.LAPTOP))
+    points, twenty = [rapl(), PSYS, BATTERY], 1_200_000
+    mains = cell(HOUR, energies=[(0, 5 * HOUR, HOUR), (1, 11 * HOUR, HOUR)])
+    drained = [(0, 5 * twenty, twenty), (1, 9 * twenty, twenty), (2, 9 * twenty, twenty)]
+    on_battery = cell(twenty, supply=pb.SUPPLY_BATTERY, energies=drained)
+    filled.store.ingest.append([stream.send(measurement(clock(duration=HOUR), [mains], points[:2]))])
+    assert filled.derive() == 1
+    later = measurement(clock(MONDAY_10H + HOUR, HOUR), [on_battery], points)
+    filled.store.ingest.append([stream.send(later)])
+    assert filled.derive() == 1
+
+
+def test_the_part_of_an_hour_without_screens_has_no_row_of_them(filled: Filled):
+    """One record with a screen on, one in which the machine slept: absent, not 0 J."""
+    host = filled.add_host(Population.CLASSROOM, DeviceClass.SFF)
+    shown = [pb.DisplayTime(size=pb.DISPLAY_SIZE_22_TO_27, milliseconds=HALF)]
+    own = [cell(HALF, displays=shown), cell(HALF, state=pb.STATE_ASLEEP)]
+    filled.store.ingest.append([Stream(host).send(measurement(clock(duration=HOUR), own))])
+    filled.derive()
+    rows = filled.store.data.connection.execute("SELECT state, energy_millijoules FROM derived_screens")
+    assert set(rows) == {(pb.STATE_ON_ACTIVE, 25 * HALF // 2)}
+
+
 def test_screens_are_apart(filled: Filled):
     """The machine's own energy is what it was without them; theirs is in their own table, hour and day."""
     host = filled.add_host(Population.CLASSROOM, DeviceClass.SFF)

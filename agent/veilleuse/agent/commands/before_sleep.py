@@ -9,7 +9,6 @@ Nothing here can stop the machine from sleeping. docs/decisions/0025.
 from __future__ import annotations
 
 import argparse
-import os
 import sqlite3
 import sys
 import time
@@ -17,12 +16,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from veilleuse.agent.clock import SLEEP_AHEAD, instant_now
+from veilleuse.agent.clock import instant_now
 from veilleuse.agent.locks import RUN_LOCK, holder
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.spool import FILE_NAME
 from veilleuse.agent.state import WHY_SUSPEND, LastSign
+from veilleuse.agent.system import here
 
 DEFAULT_TIMEOUT_SECONDS: Final = 3.0
 """A step and a durable write: some tens of milliseconds, seconds on a slow disk."""
@@ -49,8 +49,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         print("no service runs here: nothing to write")
         return 0
     try:
-        for each in SLEEP_AHEAD:
-            os.kill(number, each)
+        here.tell_sleep_ahead(number)
     except OSError as error:
         print(f"veilleuse-agent: cannot signal process {number}: {error.strerror}", file=sys.stderr)
         return 1

@@ -29,8 +29,13 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 EXIT_WARNINGS: Final = 3
+MACHINE: Final = "machine"
+"""Subject of what is this machine's alone; `meter:…` of what several share."""
 SILENCE_MILLISECONDS: Final = 15 * MILLISECONDS_PER_MINUTE
 """Three checkpoints of a PC (5 min): a service that runs has said something since."""
+COUNTER_SOURCES: Final = ("linux_rapl", "linux_hwmon", "windows_emi", "macos_power")
+BATTERY_SOURCES: Final = ("linux_battery", "windows_battery", "macos_battery")
+"""Of every system; those of another one are never tried."""
 _COUNTERS: Final = frozenset(
     {PointKind.RAPL, PointKind.EMI, PointKind.POWERMETRICS, PointKind.HWMON, PointKind.GPU}
 )
@@ -118,7 +123,7 @@ def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
         calibrated = f"{seen}: once machines of this model are calibrated on the collector"
         counted = f"{seen}, and a model of the rest for its device class"
     else:
-        calibrated = counted = _why_not(sources, ("linux_rapl", "linux_hwmon"))
+        calibrated = counted = _why_not(sources, COUNTER_SOURCES)
     load = sources.load is not None
     load_reason = "utilisation and state are measured" if load else _why_not(sources, ("utilisation",))
     if load and machine.virtualisation not in ("none", "container"):
@@ -126,10 +131,10 @@ def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
     rows = (
         (
             Method.METERED,
-            any(p.boundary is Boundary.WALL for p in points),
-            "no meter sees this machine at the wall",
+            any(p.boundary is Boundary.WALL and p.subject == MACHINE for p in points),
+            _no_meter([p for p in points if p.boundary is Boundary.WALL]),
         ),
-        (Method.BATTERY, battery, _why_not(sources, ("linux_battery",))),
+        (Method.BATTERY, battery, _why_not(sources, BATTERY_SOURCES)),
         (Method.COUNTER_CALIBRATED, False, calibrated),
         (Method.COUNTER_MODELLED, bool(counters), counted),
         (Method.LOAD_MODELLED, load, load_reason),
@@ -146,6 +151,14 @@ def ladder(sources: Sources, machine: Machine) -> list[dict[str, Any]]:
         }
         for method, allowed, reason in rows
     ]
+
+
+def _no_meter(wall: list[Point]) -> str:
+    """Why no meter sees this machine alone, given the shared ones."""
+    if not wall:
+        return "no meter sees this machine at the wall"
+    shared = ", ".join(point.domain for point in wall)
+    return f"shared with others: {shared}; the collector gives this machine its share, once it is told who shares"
 
 
 def _identity(settings: AgentSettings, identity: Identity | None, reason: str, now: int) -> dict[str, Any]:
@@ -275,14 +288,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield "Sources:"
-    for row in result["sources"]:
-        if row["available"]:
-            points = ", ".join(f"{p['kind']} {p['domain']} ({p['boundary']})" for p in row["points"])
-            yield f"  + {row['name']}: {points or 'works'}"
-        else:
-            yield f"  - {row['name']}: {row['reason']}"
-            if row["remedy"]:
-                yield f"      remedy: {row['remedy']}"
+    yield from _source_lines(result["sources"])
     if not any(row["points"] for row in result["sources"]):
         yield "  Energy is not measured on this machine; utilisation and state are what it sends."
     yield ""
@@ -301,6 +307,25 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"Warning: {warning}"
     if not result["warnings"]:
         yield "Nothing to do."
+
+
+def _source_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """One for each source; one for all those that are missing for the same reason."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["available"]:
+            points = ", ".join(
+                f"{p['kind']} {p['domain']} ({p['boundary']}{'' if p['subject'] == MACHINE else ', shared'})"
+                for p in row["points"]
+            )
+            now = "; ".join(filter(None, map(slow.watts_text, row.get("readings", ()))))
+            yield f"  + {row['name']}: {points or 'works'}" + (f", {now} now" if now else "")
+        else:
+            alike.setdefault((row["reason"], row["remedy"]), []).append(row["name"])
+    for (reason, remedy), names in alike.items():
+        yield f"  - {', '.join(names)}: {reason}"
+        if remedy:
+            yield f"      remedy: {remedy}"
 
 
 def _identity_lines(identity: dict[str, Any]) -> Iterator[str]:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from veilleuse.agent.grain import grain_of
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings, allowed_population
 from veilleuse.agent.spool import DISK_SHARE, Bounds
+from veilleuse.agent.system import here
 from veilleuse.agent.trial import NONE, Remote, Trial, in_use, readable
 from veilleuse.wire.configuration import Configuration
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
@@ -35,9 +35,8 @@ def room(settings: AgentSettings, spool: SpoolView) -> dict[str, Any]:
     bounds = Bounds(settings.spool.max_bytes, settings.spool.disk_reserve_bytes)
     population = allowed_population(settings, spool.control.get(ControlKey.POPULATION))
     per_day = _rows_per_day(settings, population, _configured(settings, spool))
-    disk = os.statvfs(spool.path.parent)
-    free = disk.f_bavail * disk.f_frsize
-    reserve = min(bounds.disk_reserve_bytes, int(disk.f_blocks * disk.f_frsize * DISK_SHARE))
+    disk_bytes, free = here.disk_room(spool.path.parent)
+    reserve = min(bounds.disk_reserve_bytes, int(disk_bytes * DISK_SHARE))
     growth = max(0, free - reserve)  # what the disk lets the files take beyond what they have
     left = min(bounds.rows_bytes - spool.unsent_bytes, growth + spool.files_bytes - spool.unsent_bytes)
     row = spool.row_bytes or TYPICAL_ROW_BYTES

@@ -8,12 +8,16 @@ ever. `--check` is that child, and says so to a person too.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from veilleuse.agent.settings import AgentSettings
+from veilleuse.agent.system import here
 
 if TYPE_CHECKING:
     import argparse  # not in the process that stays
+
+    from veilleuse.agent.ports import ServiceManager
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    """Measure until SIGTERM."""
+    """Measure until asked to end."""
     if getattr(parsed, "check", False):
         from veilleuse.agent.beginning import settle
 
@@ -34,13 +38,19 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         return 0
     from veilleuse.agent.resident import AGAIN
     from veilleuse.agent.resident import run as measure
-    from veilleuse.agent.service.systemd import SystemdNotifier
 
     while (code := _checked(parsed)) == 0 and (
-        code := measure(settings, parsed.config, SystemdNotifier())
+        code := measure(settings, parsed.config, service_manager())
     ) == AGAIN:
         pass
     return code
+
+
+def service_manager() -> ServiceManager | None:
+    """Of this system; None where none is known."""
+    module, _, name = here.SERVICE_MANAGER.partition(":")
+    manager: ServiceManager | None = getattr(importlib.import_module(module), name)() if name else None
+    return manager
 
 
 def _checked(parsed: argparse.Namespace) -> int:

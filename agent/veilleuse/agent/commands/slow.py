@@ -12,7 +12,7 @@ from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.polling import look
 from veilleuse.agent.pollworker import Seen
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.sources import POLLED, OpenedSource, Sources, Unavailable, polls
+from veilleuse.agent.sources import POLLED, SELF_DETECTING, OpenedSource, Sources, Unavailable, polls
 
 TAKES_THEM = "polled"
 """The resident's source: it offers the same points again, from what was published."""
@@ -25,15 +25,17 @@ class Slow(NamedTuple):
     chosen: tuple[str, ...]
     trouble: str
     """Why the meters file cannot be used; empty when it can, or is not there."""
+    meters: str
+    """The meters file."""
 
 
 def look_slowly(settings: AgentSettings) -> Slow:
     """Ask every device; takes as long as the slowest, 21 s at most with usual timeouts."""
-    chosen = polls(settings.measure.sources)
+    chosen, meters = polls(settings.measure.sources), str(settings.paths.meters)
     try:
-        return Slow(look(settings), chosen, "")
+        return Slow(look(settings), chosen, "", meters)
     except ConfigurationError as error:
-        return Slow((), chosen, str(error))
+        return Slow((), chosen, str(error), meters)
 
 
 def rows(slow: Slow) -> list[dict[str, Any]]:
@@ -44,7 +46,9 @@ def rows(slow: Slow) -> list[dict[str, Any]]:
         if name in tried:
             continue
         if name in slow.chosen:
-            word, reason = "not_configured", slow.trouble or "no meter of the meters file names it"
+            word, reason = "not_configured", slow.trouble or f"no meter in {slow.meters} names it"
+            if not slow.trouble and name in SELF_DETECTING:  # it is looked for everywhere else
+                reason = f"a meter in {slow.meters} asks this machine's controller already"
         else:
             word, reason = "not_chosen", "measure.sources does not name it"
         found.append({**_NONE, "name": name, "word": word, "reason": reason})
@@ -69,11 +73,17 @@ def joined(sources: Sources, slow: Slow) -> Sources:
 def warnings(slow: Slow) -> Iterator[str]:
     """What somebody can do something about; what is missing for want of rights or a library, `doctor` says of all alike."""
     if slow.trouble:
-        yield f"no meter is read: {slow.trouble}"
+        yield f"none of the polled sources is read: {slow.trouble}"
     for one in slow.seen:
         if one.outcome.word == "failed" or (one.job.meter and one.outcome.word == "no_device"):
             remedy = f"; {one.outcome.remedy}" if one.outcome.remedy else ""
             yield f"{one.job.name}: {one.outcome.reason}{remedy}"
+
+
+def watts_text(reading: dict[str, Any]) -> str:
+    """What a reading says for people, where it is a power: a counter tells nothing at one look."""
+    milliwatts = reading.get("power_milliwatts")
+    return "" if milliwatts is None else f"{milliwatts / 1_000:.1f} W"
 
 
 _NONE: dict[str, Any] = {"available": False, "points": [], "reason": "", "remedy": "", "word": ""}

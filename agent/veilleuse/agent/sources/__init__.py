@@ -52,11 +52,17 @@ SELF_DETECTING: Final = {
     "ipmi_dcmi": ("ipmi0", "ipmi/0", "ipmidev/0"),
 }
 """Of POLLED, those that need no entry in the meters file → files (below /dev), one of which must be there."""
+CONTROLLER: Final = "ipmi_dcmi"
+"""Of SELF_DETECTING, the one that asks this machine's management controller."""
+CONTROLLERS: Final = (CONTROLLER, "redfish")
+"""The ways to ask one and the same controller."""
 UTILISATION: Final = "veilleuse.agent.sources.utilisation:Utilisation"
 """Always on: without it no state can be told."""
 UNITS: Final = "linux_units"
 """`measure.units` alone chooses it (measuring.py)."""
 NOT_BY_DEFAULT: Final = frozenset({"fake", UNITS})
+_NOT_TRIED_AGAIN: Final = frozenset({UNITS, "utilisation"})
+"""Units may be missing because they were refused (measuring.py); the load is no `Source`."""
 ENTRY_POINT_GROUP: Final = "veilleuse.sources"
 POLLED_ENTRY_POINT_GROUP: Final = "veilleuse.polled_sources"
 
@@ -89,16 +95,18 @@ class Sources(NamedTuple):
     unavailable: tuple[Unavailable, ...]
 
     def tried_again(self, name: str, context: SourceContext) -> tuple[Sources, OpenedSource | None]:
-        """With a source that was not available until now; None when it still is not. Raises ConfigurationError."""
-        if name not in {missing.name for missing in self.unavailable}:
+        """With a source that was not available until now; None when it still is not, or is none to try (units, load)."""
+        if name not in {missing.name for missing in self.unavailable} - _NOT_TRIED_AGAIN:
             return self, None
         try:
-            source = _factory(name)(context)
-            late = OpenedSource(source, source.open())
-        except SourceUnavailable:
+            found = _opened(name, context)
+        except ConfigurationError:  # an entry point that was uninstalled meanwhile
             return self, None
+        if isinstance(found, Unavailable):  # perhaps for another reason by now
+            same = tuple(found if missing.name == name else missing for missing in self.unavailable)
+            return self._replace(unavailable=same), None
         others = tuple(missing for missing in self.unavailable if missing.name != name)
-        return self._replace(opened=(*self.opened, late), unavailable=others), late
+        return self._replace(opened=(*self.opened, found), unavailable=others), found
 
     def close(self) -> None:
         """Close every source."""
@@ -118,13 +126,28 @@ def open_all(names: Iterable[str], context: SourceContext, *, units: bool = Fals
     opened: list[OpenedSource] = []
     unavailable: list[Unavailable] = []
     for name in chosen:
-        try:
-            source = _factory(name)(context)
-            opened.append(OpenedSource(source, source.open()))
-        except SourceUnavailable as error:
-            unavailable.append(Unavailable(name, error.word, error.reason, error.remedy))
+        found = _opened(name, context)
+        if isinstance(found, Unavailable):
+            unavailable.append(found)
+        else:
+            opened.append(found)
     load = _open_load(context, unavailable)
     return Sources(tuple(opened), load, tuple(unavailable))
+
+
+def _opened(name: str, context: SourceContext) -> OpenedSource | Unavailable:
+    """Raises ConfigurationError on an unknown name, and nothing else."""
+    try:
+        source = _factory(name)(context)
+        return OpenedSource(source, source.open())
+    except SourceUnavailable as error:
+        return Unavailable(name, error.word, error.reason, error.remedy)
+    except ConfigurationError:
+        raise
+    except Exception as error:  # a source with a defect costs its own readings, nothing else
+        return Unavailable(
+            name, "no_device", f"a defect of the source: {type(error).__name__}: {error}", "report it"
+        )
 
 
 def _open_load(context: SourceContext, unavailable: list[Unavailable]) -> LoadSource | None:
@@ -176,7 +199,9 @@ def _from_entry_points(name: str, group: str, ours: Iterable[str], where: str) -
         from difflib import get_close_matches
 
         near = get_close_matches(name, [*ours, *known], n=1)
-        hint = f"; the nearest known one is '{near[0]}'" if near else ""
+        hint = (
+            f"; the nearest known one is '{near[0]}'" if near else f"; it knows {', '.join([*ours, *known])}"
+        )
         raise ConfigurationError(f"unknown source '{name}' in {where}{hint}")
     try:
         return cast("SourceFactory", known[name].load())

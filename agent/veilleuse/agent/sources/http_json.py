@@ -23,17 +23,16 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.ports import MeterSpec
+from veilleuse.agent.sources.metering import address_of, unreached
 
 LARGEST_ANSWER_BYTES: Final = 1024 * 1024
 """Headers and body. The largest resource read is a Redfish Power of some 100 kB."""
 MOST_REDIRECTIONS: Final = 2
 _LONGEST_NUMBER: Final = 40
-_ADDRESS = re.compile(
-    r"\[(?P<six>[0-9A-Fa-f:.]+)\](?::(?P<six_port>\d{1,5}))?"
-    r"|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*)(?::(?P<port>\d{1,5}))?"
-)
+_OTHER: Final = "is it the device that source names, and its own web port?"
+"""Asked where something answers, and not as such a device does."""
 _PATH = re.compile(r"/[!-~]*")
 _CHALLENGE = re.compile(r'(\w+)=(?:"([^"\\]*)"|([^\s,"]*))')
 
@@ -62,36 +61,27 @@ class _TooLarge(Exception):
     pass
 
 
-def split_address(address: str, default_port: int) -> tuple[str, int]:
-    """(host, port) of `host`, `host:port` or `[v6]:port`. Raises ValueError."""
-    match = _ADDRESS.fullmatch(address)
-    if match is None:
-        raise ValueError(f"'{address}' is no address: host:port")
-    port = int(match["six_port"] or match["port"] or default_port)
-    if not 0 < port < 65536:
-        raise ValueError(f"'{address}' has no possible port")
-    return match["six"] or match["host"], port
-
-
 def endpoint_of(meter: MeterSpec, default_port: int, tls: ssl.SSLContext | None = None) -> Endpoint:
     """Where a configured meter listens. Raises SourceUnavailable."""
-    try:
-        return Endpoint(*split_address(meter.address, default_port), tls)
-    except ValueError as error:
-        raise SourceUnavailable(
-            "no_device", f"meter {meter.meter}: {error}", "correct meters.toml"
-        ) from error
+    return Endpoint(*address_of(meter, default_port), tls)
 
 
-def document_of(exchange: Exchange, answer: Answer) -> dict[str, Any]:
-    """The JSON object of a success. Raises ReadFailed on any other answer."""
+def document_of(exchange: Exchange, answer: Answer, *, credentials: bool = False) -> dict[str, Any]:
+    """The JSON object of a success. Raises ReadFailed on any other answer; `credentials`: whether some were shown."""
     if answer.status in (401, 403):
-        raise ReadFailed(f"{exchange.endpoint} refuses the credentials, or wants some: see credentials_file")
+        raise ReadFailed(refusal(exchange.endpoint, credentials=credentials))
     if not 200 <= answer.status < 300:
-        raise ReadFailed(f"{exchange.endpoint} answers with HTTP status {answer.status}")
+        raise ReadFailed(f"{exchange.endpoint} answers with HTTP status {answer.status}; {_OTHER}")
     if not isinstance(answer.document, dict):
-        raise ReadFailed(f"{exchange.endpoint} answers without a JSON object")
+        raise ReadFailed(f"{exchange.endpoint} answers without a JSON object; {_OTHER}")
     return answer.document
+
+
+def refusal(endpoint: Endpoint, *, credentials: bool) -> str:
+    """Why a device lets us not: it refuses the credentials that it was shown, or wants some."""
+    if credentials:
+        return f"{endpoint} refuses the credentials; check name and secret in credentials_file"
+    return f"{endpoint} wants credentials; set credentials_file in meters.toml"
 
 
 def tls_context(*, verify: bool, ca_file: str) -> ssl.SSLContext:
@@ -143,12 +133,15 @@ class Exchange:
         try:
             return self._send(method, path, document, headers or {})
         except TimeoutError as error:
-            raise ReadFailed(f"{self.endpoint} has not answered within {self._seconds:g} s") from error
+            raise ReadFailed(
+                f"{self.endpoint} has not answered within {self._seconds:g} s; is it on, is the port right and open?"
+            ) from error
         except _TooLarge as error:
             raise ReadFailed(f"{self.endpoint} answers more than {LARGEST_ANSWER_BYTES} bytes") from error
         except ssl.SSLCertVerificationError as error:
             raise ReadFailed(
-                f"the certificate of {self.endpoint} is not trusted: {error.verify_message}"
+                f"the certificate of {self.endpoint} is not trusted: {error.verify_message}; "
+                "name its authority in ca_file, and the device as its certificate does"
             ) from error
         except ssl.SSLError as error:
             raise ReadFailed(f"{self.endpoint} fails at TLS: {error.reason or 'broken off'}") from error
@@ -156,10 +149,10 @@ class Exchange:
             raise ReadFailed(f"{self.endpoint} closes the connection without an answer") from error
         except (http.client.HTTPException, ValueError) as error:
             raise ReadFailed(
-                f"{self.endpoint} does not speak HTTP properly: {type(error).__name__}"
+                f"{self.endpoint} does not speak HTTP properly ({type(error).__name__}); {_OTHER}"
             ) from error
         except OSError as error:
-            raise ReadFailed(f"{self.endpoint} cannot be reached: {error.strerror or error}") from error
+            raise ReadFailed(f"{self.endpoint} cannot be reached: {unreached(error)}") from error
 
     def _send(self, method: str, path: str, document: object, headers: dict[str, str]) -> Answer:
         if _PATH.fullmatch(path) is None:
@@ -185,7 +178,7 @@ class Exchange:
         try:
             return json.loads(text, parse_float=_decimal, parse_int=_integer, parse_constant=_refuse)
         except (ValueError, RecursionError, ArithmeticError) as error:
-            raise ReadFailed(f"{self.endpoint} answers something that is not JSON") from error
+            raise ReadFailed(f"{self.endpoint} answers something that is not JSON; {_OTHER}") from error
 
     def _connected(self) -> _Bounded:
         """A fresh connection; the addresses of the name are tried in order, all within the deadline."""

@@ -25,7 +25,8 @@ from veilleuse.agent.sources.program import Finished, Program
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
 CEILING_WATTS: Final = 20_000.0
-"""Of this machine's own controller: above the largest server of 2025 (eight accelerators, 14.3 kW by its data sheet)."""
+"""Of this machine's own controller: a rounded choice of ours, above the largest server we know (eight accelerators, 14.3 kW:
+NVIDIA, DGX B200 User Guide, Power Specifications, 2025)."""
 TIMEOUT_SECONDS: Final = 10.0
 """Of the same; a controller answers in 0.1 to 3 s."""
 LAN_PORT: Final = 623
@@ -105,7 +106,10 @@ class IpmiDcmi:
     def _ask(self) -> tuple[Reading, ...]:
         if self._command is None:
             raise ReadFailed("not open")
-        finished = self._program.run(*self._command)
+        try:
+            finished = self._program.run(*self._command)
+        except ReadFailed as error:
+            raise self._explained(error) from error
         if _SAYS_NO_DCMI.search(finished.output + finished.errors):
             raise _NoDcmi("the management controller does not tell its power over DCMI")
         watts = power_watts(os.path.basename(self._command.arguments[0]), finished)
@@ -114,6 +118,16 @@ class IpmiDcmi:
         if watts > self._ceiling_watts:
             raise ReadFailed(f"the controller says {watts} W, above the ceiling of {self._ceiling_watts:g} W")
         return (PowerGauge(self._point, watts * MILLIWATTS_PER_WATT),)
+
+    def _explained(self, error: ReadFailed) -> ReadFailed:
+        """With where it was, and what to look at: over the network ipmitool tries in silence until its time is up."""
+        meter = self._context.meter
+        if meter is None or not meter.address:
+            return error
+        missing = "" if meter.credentials_file else ", does it want a credentials_file?"
+        return ReadFailed(
+            f"{meter.address}: {error}; is the controller up, is IPMI over LAN switched on there, is UDP open{missing or '?'}"
+        )
 
     def _of_this_machine(self, seconds: float) -> _Command:
         numbers = [
@@ -141,7 +155,9 @@ class IpmiDcmi:
         privilege = str(meter.options.get("privilege", "USER")).upper()
         if privilege not in _PRIVILEGES:
             raise SourceUnavailable(
-                "no_device", f"{meter.meter}: no such privilege", "USER, OPERATOR or ADMINISTRATOR"
+                "no_device",
+                f"{meter.meter}: there is no privilege {privilege}",
+                "set privilege to USER, OPERATOR or ADMINISTRATOR",
             )
         ipmitool = self._tool("ipmitool")
         if ipmitool is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge, Reading, SupplyReading
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.files import entries, int_or_none, text_or_none
@@ -53,39 +53,55 @@ class LinuxBattery:
         self._root = f"{context.sysfs}/class/power_supply"
         self._batteries: tuple[_Battery, ...] = ()
         self._adapters: tuple[_Adapter, ...] = ()
+        self._names: list[str] = []
+        """Of the folders at `open`: others mean that something was plugged in or pulled out."""
 
     def open(self) -> tuple[Point, ...]:
-        """Find batteries and mains. Raises SourceUnavailable when there is neither."""
-        batteries: list[_Battery] = []
+        """Find batteries and mains; a battery that was found before is missing, not forgotten. Raises SourceUnavailable.
+
+        USB ports alone are no evidence: those of a desktop say that they are off while it runs on mains.
+        """
+        batteries = list(self._batteries)
+        known = {battery.folder for battery in batteries}
         adapters: list[_Adapter] = []
-        for name in entries(self._root):
+        self._names = entries(self._root)
+        for name in self._names:
             folder = f"{self._root}/{name}"
             kind = text_or_none(f"{folder}/type") or ""
             if text_or_none(f"{folder}/scope") == _PERIPHERAL:
                 continue
-            if kind == "Battery":
+            if kind == "Battery" and folder not in known:
                 domain = fact_text(name) or "battery"
                 out, into = (_point(flow, domain) for flow in (PointKind.BATTERY_OUT, PointKind.BATTERY_IN))
                 batteries.append(_Battery(folder, out, into))
             elif kind in _MAINS_TYPES and int_or_none(f"{folder}/online") is not None:
                 adapters.append(_Adapter(folder, kind))
-        if not batteries and not adapters:
+        if not batteries and not any(adapter.kind == _MAINS for adapter in adapters):
             raise SourceUnavailable("no_device", f"no battery and no mains adapter under {self._root}")
         self._batteries, self._adapters = tuple(batteries), tuple(adapters)
         return tuple(point for battery in batteries for point in (battery.out, battery.into))
 
     def read(self) -> tuple[Reading, ...]:
-        """The supply, and two gauges per battery whose flow and direction are known. Raises ReadFailed when nothing is."""
+        """The supply, and two gauges per battery whose flow and direction are known.
+
+        Raises ReadFailed when nothing is; PointsChanged when a battery or an adapter came or went.
+        """
+        names = entries(self._root)
+        if names and names != self._names:
+            raise PointsChanged(f"{self._root} has other entries now")
         told = {adapter: int_or_none(f"{adapter.folder}/online") for adapter in self._adapters}
         online = {adapter: _ONLINE[value] for adapter, value in told.items() if value in _ONLINE}
         statuses = [_status(battery.folder) for battery in self._batteries]
         supply = _supply(online, [status for status in statuses if status is not None])
-        readings: list[Reading] = [SupplyReading(supply)]
+        gauges: list[PowerGauge] = []
         for battery, status in zip(self._batteries, statuses, strict=True):
-            readings += _gauges(battery, status, supply)
-        if supply is Supply.UNKNOWN and len(readings) == 1:
+            gauges += _gauges(battery, status, supply)
+        if supply is Supply.BATTERY and not any(gauge.power_milliwatts for gauge in gauges):
+            # A machine does not run on 0 W: just after the plug was pulled what is not known yet is told as 0 by some.
+            gauges = []
+        if supply is Supply.UNKNOWN and not gauges:
             raise ReadFailed(f"neither battery nor mains under {self._root} could be read")
-        return tuple(readings)
+        return SupplyReading(supply), *gauges
 
     def close(self) -> None:
         """Nothing is held."""
@@ -124,7 +140,7 @@ def _supply(online: dict[_Adapter, bool], statuses: list[str]) -> Supply:
     return Supply.UNKNOWN
 
 
-def _gauges(battery: _Battery, status: str | None, supply: Supply) -> list[Reading]:
+def _gauges(battery: _Battery, status: str | None, supply: Supply) -> list[PowerGauge]:
     """What flows out and in; nothing when the size or the direction cannot be told.
 
     Of two batteries one may rest while the other feeds the machine: off the mains nothing can flow into it.
@@ -134,7 +150,6 @@ def _gauges(battery: _Battery, status: str | None, supply: Supply) -> list[Readi
         return []
     out, into = PowerGauge(battery.out, power), PowerGauge(battery.into, power)
     if status == "Discharging":
-        # A machine does not run on 0 W: what is not known is told as 0 by some, just after the plug was pulled.
         return [] if power == 0 and supply is Supply.BATTERY else [out, _none(battery.into)]
     if status == "Charging":
         return [_none(battery.out), into]

@@ -141,6 +141,8 @@ class LinuxDisplays:
         if not any(_kind(name) in (*_EXTERNAL, *_INTERNAL) for name in names):
             raise ReadFailed(f"no connector under {root} any more")
         found = []
+        for gone in self._drivers.keys() - set(names):
+            del self._drivers[gone]  # another driver's card may take its name
         for name in names:
             if _kind(name) in _EXTERNAL:
                 card = name.partition("-")[0]

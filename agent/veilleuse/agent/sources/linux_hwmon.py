@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, Reading
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.files import entries, inode_or_none, int_or_none, is_still, text_or_none
@@ -76,27 +76,32 @@ class LinuxHwmon:
         self._root = f"{context.sysfs}/class/hwmon"
         self._virtualisation = context.virtualisation
         self._chips: tuple[_Chip, ...] = ()
+        self._names: list[str] = []
+        """Of the folders at the last look: others mean that a driver was loaded or unloaded."""
 
     def open(self) -> tuple[Point, ...]:
-        """Find the chips. Raises SourceUnavailable: virtual_machine or no_device."""
-        seen: dict[str, int] = {}
-        chips: list[_Chip] = []
+        """Find the chips; those that were known keep their points. Raises SourceUnavailable: virtual_machine or no_device."""
+        self._names = entries(self._root)
+        self._relocate()
+        known = {chip.device for chip in self._chips}
         for device, folder, name in self._known_chips():
-            role = ROLES[name]
-            file = _choose(folder, role)
-            if file is None:
-                continue
-            seen[name] = seen.get(name, 0) + 1
-            domain = name if seen[name] == 1 else f"{name}-{seen[name]}"
-            point = Point(role.kind, domain, role.boundary)
-            chips.append(_Chip(device, folder, inode_or_none(folder), role, point, file))
-        if not chips:
+            if device not in known and (file := _choose(folder, ROLES[name])) is not None:
+                role = ROLES[name]
+                point = Point(role.kind, self._free_domain(name), role.boundary)
+                chip = _Chip(device, folder, inode_or_none(folder), role, point, file)
+                self._chips = (*self._chips, chip)
+        if not self._chips:
             raise self._nothing_here()
-        self._chips = tuple(chips)
-        return tuple(chip.point for chip in chips)
+        return tuple(chip.point for chip in self._chips)
 
     def read(self) -> tuple[Reading, ...]:
-        """One reading per chip that answers. Raises ReadFailed when none does."""
+        """One reading per chip that answers. Raises ReadFailed when none does; PointsChanged when there is one more."""
+        names = entries(self._root)
+        if names != self._names and names:
+            self._names = names
+            known = {chip.device for chip in self._chips}
+            if any(device not in known for device, _, _ in self._known_chips()):
+                raise PointsChanged(f"{self._root} has other chips now")
         if not all(is_still(chip.folder, chip.inode) for chip in self._chips):
             self._relocate()
         readings = [reading for chip in self._chips if (reading := _read(chip)) is not None]
@@ -106,6 +111,12 @@ class LinuxHwmon:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _free_domain(self, name: str) -> str:
+        """The chip's name, numbered from the second one on."""
+        taken = {chip.point.domain for chip in self._chips}
+        numbered = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 2)))
+        return next(domain for domain in numbered if domain not in taken)
 
     def _known_chips(self) -> Iterator[tuple[str, str, str]]:
         """(device, folder, name) in the order of the devices: hwmon numbers change from boot to boot."""

@@ -15,7 +15,7 @@ import time
 from itertools import combinations
 from typing import Final, NamedTuple
 
-from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
 from veilleuse.agent.ports import Source, SourceContext
 from veilleuse.agent.sources.files import entries, inode_or_none, int_or_none, is_still, text_or_none
@@ -91,11 +91,13 @@ class LinuxRapl:
         )
 
     def read(self) -> tuple[Reading, ...]:
-        """One counter per zone that can be read now. Raises ReadFailed when none can."""
+        """One counter per zone that can be read now. Raises ReadFailed when none can; PointsChanged after an `open` that failed."""
         if self._helper is not None:
             return self._helper.read()
+        if not self._zones:
+            raise PointsChanged("it could not be opened again")
         readings = self._read_zones()
-        if len(readings) < len(self._zones) and self._relocate():
+        if len(readings) < len(self._zones) and self._is_one_gone() and self._relocate():
             readings = self._read_zones()
         if not readings:
             raise ReadFailed(f"no RAPL counter under {self._root} could be read")
@@ -120,9 +122,20 @@ class LinuxRapl:
                 readings.append(EnergyCounter(zone.point, energy, zone.range_microjoules, zone.ceiling_watts))
         return tuple(readings)
 
+    def _is_one_gone(self) -> bool:
+        """Not one that is there and cannot be read, or stays at 0: no search finds it anywhere else."""
+        return not all(is_still(zone.folder, zone.inode) for zone in self._zones)
+
     def _relocate(self) -> bool:
-        """Look for the zones by name again: a driver that was loaded again numbers them anew. Whether one has moved."""
-        folders = {one.key: one.folder for one in self._named_zones()}
+        """Look for the zones by name again: a driver that was loaded again numbers them anew. Whether one has moved.
+
+        Of several with one name (psys of two sockets) it is the first that counts, as at `open`.
+        """
+        folders: dict[tuple[str, str], str] = {}
+        for one in self._named_zones():
+            former = folders.setdefault(one.key, one.folder)
+            if former != one.folder and not _counts(former) and _counts(one.folder):
+                folders[one.key] = one.folder
         before = self._zones
         found = [folders.get(zone.key, zone.folder) for zone in before]
         self._zones = tuple(
@@ -198,6 +211,10 @@ class LinuxRapl:
 
 def _component(domain: str) -> Point:
     return Point(PointKind.RAPL, domain, Boundary.COMPONENT)
+
+
+def _counts(folder: str) -> bool:
+    return (int_or_none(f"{folder}/energy_uj") or 0) > 0
 
 
 def _readable(found: list[_Found]) -> list[_Zone]:

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""CPU time of systemd's services and of QEMU guests, from their control groups. Servers only, opt-in (`measure.units`).
+"""CPU time of systemd's services, QEMU guests and containers, from their control groups. Servers only, opt-in (`measure.units`).
 
-Read: `system.slice/**/*.service`, `machine.slice/**/machine-qemu*.scope`, `qemu.slice/*.scope`. Never `user.slice`: people.
-Source: kernel Documentation/admin-guide/cgroup-v2.rst (cpu.stat) and cgroup-v1/cpuacct.rst (cpuacct.usage, ns); systemd's
-docs/CONTROL_GROUP_INTERFACE.md; libvirt's docs/cgroups.rst. `qemu.slice` is Proxmox VE's, from memory.
+Read: `system.slice/**/*.service`, `machine.slice/**/machine-qemu*.scope`, `qemu.slice/*.scope`, and containers as one part.
+Never `user.slice`: people. Source: kernel Documentation/admin-guide/cgroup-v2.rst (cpu.stat) and cgroup-v1/cpuacct.rst
+(cpuacct.usage, ns); systemd's docs/CONTROL_GROUP_INTERFACE.md; libvirt's docs/cgroups.rst; Kubernetes' and Docker's pages on
+their cgroup drivers. `qemu.slice` (Proxmox VE) and the names of containers' groups are from memory.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, Reading, UnitReading
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.pseudonyms import KEY_BYTES, pseudonym
-from veilleuse.wire.limits import OTHER_UNITS, fact_text
+from veilleuse.agent.sources.unit_names import People, unit_name
+from veilleuse.wire.limits import CONTAINERS
 
 MOST_GROUPS: Final = 512
 """Control groups that are followed; those beyond it count in the rest of the system."""
@@ -42,13 +44,10 @@ _GUEST: Final = re.compile(r"machine-qemu\\x2d\d+\\x2d(.+)\.scope")
 """libvirt's name of a guest, behind the number of its start."""
 _NUMBERED_GUEST: Final = re.compile(r"(\d{1,9})\.scope")
 _GUESTS: Final = {"machine.slice": _GUEST, "qemu.slice": _NUMBERED_GUEST}
-_ESCAPED: Final = re.compile(r"\\x([0-9a-f]{2})")
-_TRANSIENT: Final = re.compile(r"run-[rup]?[0-9a-f]+(-i?\d+)?")
-"""Of systemd-run: another name each time."""
-_ACTIVATED: Final = re.compile(r"dbus-:\d+\.\d+-")
-"""Of the message bus: another number each time."""
-_LONGEST_NAME: Final = 58
-"""wire.limits.UNIT_PATTERN, without its prefix."""
+_CONTAINER: Final = re.compile(r"(docker|nerdctl|crio|cri-containerd|libpod|podman|machine)-.+\.scope")
+"""One container's group, or its monitor's; `machine-` is systemd-nspawn's, unless it is a guest."""
+_CONTAINERS: Final = re.compile(r"kubepods(\.slice)?|docker|lxc|lxc\.payload\..+|libpod_parent")
+"""At the root of the hierarchy: a group of nothing but containers, which counts as a whole."""
 
 
 class _Found(NamedTuple):
@@ -80,6 +79,7 @@ class LinuxUnits:
 
     def __init__(self, context: SourceContext) -> None:
         self._cgroups = f"{context.sysfs}/fs/cgroup"
+        self._people = People(f"{os.path.dirname(context.sysfs.rstrip('/')).rstrip('/')}/etc/passwd")
         self._salt = context.salt
         self._key = b""
         self._root = ""
@@ -156,19 +156,29 @@ class LinuxUnits:
         os.stat(f"{self._root}/{SERVICES}")  # gone, or not to be looked at, is no server without services
         for slice_name in (SERVICES, *_GUESTS):
             waiting = [f"{self._root}/{slice_name}"]
-            wanted = ".service" if slice_name == SERVICES else ".scope"
+            wanted = (".service", ".scope") if slice_name == SERVICES else (".scope",)
             while waiting:
                 folder = waiting.pop()
-                for entry, inode in _children(folder, wanted):
+                for entry, inode in _children(folder, (".slice", *wanted)):
                     path = f"{folder}/{entry}"
                     if entry.endswith(wanted):
                         yield path, _Found(inode, entry, slice_name)
                     else:
                         waiting.append(path)
+        for entry, inode in _children(self._root, None):
+            if _CONTAINERS.fullmatch(entry):
+                yield f"{self._root}/{entry}", _Found(inode, entry, "")
 
     def _name(self, found: _Found) -> str | None:
+        """None: it is in the rest of the system."""
+        if not found.slice_name:
+            return CONTAINERS
+        if found.folder.endswith(".service"):
+            return unit_name(found.folder, self._people.words())
+        if _CONTAINER.fullmatch(found.folder) and not _GUEST.fullmatch(found.folder):
+            return CONTAINERS
         if found.slice_name == SERVICES:
-            return unit_name(found.folder)
+            return None
         matched = _GUESTS[found.slice_name].fullmatch(found.folder)
         key = self._key or self._read_key()
         return f"guest:{pseudonym(key, matched[1])}" if matched and key else None
@@ -208,21 +218,11 @@ class LinuxUnits:
         return spent if spent <= _MOST_MICROSECONDS else None
 
 
-def unit_name(folder: str) -> str:
-    """`unit:<name>` of a service's control group: no instance (it may be a person, a host, a session), in the wire's letters."""
-    name = folder.removesuffix(".service").partition("@")[0]
-    name = _ESCAPED.sub(lambda escaped: chr(int(escaped[1], 16)), name)
-    if _TRANSIENT.fullmatch(name):
-        name = "run"
-    cleaned = fact_text(_ACTIVATED.sub("dbus-", name))
-    return f"unit:{cleaned[:_LONGEST_NAME].rstrip()}" if cleaned else OTHER_UNITS
-
-
-def _children(folder: str, wanted: str) -> list[tuple[str, int]]:
-    """(name, inode) of the slices and of what is wanted in it; none when it is gone. Raises OSError."""
+def _children(folder: str, wanted: tuple[str, ...] | None) -> list[tuple[str, int]]:
+    """(name, inode) of what is in it with such an end, None = all; none when it is gone. Raises OSError."""
     try:
         with os.scandir(folder) as found:
-            return [(one.name, one.inode()) for one in found if one.name.endswith((".slice", wanted))]
+            return [(one.name, one.inode()) for one in found if wanted is None or one.name.endswith(wanted)]
     except FileNotFoundError:
         return []
 

@@ -92,6 +92,11 @@ class MacosBattery:
         """Nothing is held."""
 
 
+def battery_here() -> Battery | None:
+    """Of this Mac, asked once; None when there is none. Raises ReadFailed."""
+    return battery(_Ioreg()())
+
+
 class _Ioreg:
     def __init__(self) -> None:
         self._program = Program()

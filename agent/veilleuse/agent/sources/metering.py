@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: EUPL-1.2
 """What a device says, checked: numbers become whole milliwatts and microjoules, everything else a ReadFailed with its reason.
 
-Also the two rules that polled meters share: one quantity per point for good, and no questions in quick succession.
+Also what polled meters share: how an address is written, what the network's errors mean, one quantity per point for good,
+and no questions in quick succession.
 """
 
 from __future__ import annotations
 
+import errno
+import re
+import socket
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -25,6 +29,11 @@ MICROJOULES_PER_WATT_MINUTE: Final = 60 * MICROJOULES_PER_JOULE
 MICROJOULES_PER_KILOWATT_HOUR: Final = 1_000 * MICROJOULES_PER_WATT_HOUR
 LARGEST_ENERGY_MICROJOULES: Final = 2**63 - 1
 """2.6 GWh: no meter of ours has counted that."""
+_ADDRESS: Final = re.compile(
+    r"\[(?P<six>[0-9A-Fa-f:.]+)\](?::(?P<six_port>\d{1,5}))?"
+    r"|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*)(?::(?P<port>\d{1,5}))?"
+)
+_NO_WAY: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 
 
 def meter_of(context: SourceContext, source: str) -> MeterSpec:
@@ -45,6 +54,38 @@ def meter_of(context: SourceContext, source: str) -> MeterSpec:
 def point_of(kind: PointKind, meter: MeterSpec) -> Point:
     """The one point of a meter."""
     return Point(kind, fact_text(meter.meter) or "meter", meter.boundary, meter.subject)
+
+
+def split_address(address: str, default_port: int) -> tuple[str, int]:
+    """(host, port) of `host`, `host:port` or `[v6]:port`. Raises ValueError."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise ValueError(f"'{address}' is no address: host:port")
+    port = int(match["six_port"] or match["port"] or default_port)
+    if not 0 < port < 65536:
+        raise ValueError(f"'{address}' has no possible port")
+    return match["six"] or match["host"], port
+
+
+def address_of(meter: MeterSpec, default_port: int) -> tuple[str, int]:
+    """(host, port) of a configured meter. Raises SourceUnavailable."""
+    try:
+        return split_address(meter.address, default_port)
+    except ValueError as error:
+        raise SourceUnavailable(
+            "no_device", f"meter {meter.meter}: {error}", "correct address in meters.toml"
+        ) from error
+
+
+def unreached(error: OSError) -> str:
+    """What the network's error means, and what to do about it."""
+    if isinstance(error, socket.gaierror):
+        return "its name is not known here; correct it in meters.toml, or give a numeric address"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens at this port (Connection refused); is the service up, is the port right?"
+    if error.errno in _NO_WAY:
+        return f"there is no way to it from here ({error.strerror}); check its address, the network and firewalls"
+    return str(error.strerror or error)
 
 
 def inside(document: Any, *keys: str | int) -> Any:

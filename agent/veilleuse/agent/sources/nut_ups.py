@@ -18,7 +18,7 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.meters import read_credentials
 from veilleuse.agent.model import Point, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
-from veilleuse.agent.sources.metering import MILLIWATTS_PER_WATT, meter_of, point_of
+from veilleuse.agent.sources.metering import MILLIWATTS_PER_WATT, address_of, meter_of, point_of, unreached
 from veilleuse.agent.sources.nut_protocol import DEFAULT_PORT, Conversation, NotUnderstood, Refused
 from veilleuse.wire.vocabulary import PointKind
 
@@ -118,28 +118,25 @@ class NutUps:
 def _checked(meter: MeterSpec) -> MeterSpec:
     """Raises SourceUnavailable on options that mean nothing."""
     if meter.options.get("side", "output") not in ("output", "input"):
-        raise SourceUnavailable("no_device", f"{meter.meter}: side is output or input", "correct its options")
+        raise SourceUnavailable(
+            "no_device", f"{meter.meter}: side is output or input", "correct side in meters.toml"
+        )
     if not 1 <= int(meter.options.get("power_factor_percent", _PERCENT)) <= _PERCENT:
         raise SourceUnavailable(
-            "no_device", f"{meter.meter}: power_factor_percent is 1 to 100", "correct its options"
+            "no_device",
+            f"{meter.meter}: power_factor_percent is 1 to 100",
+            "correct power_factor_percent in meters.toml",
         )
+    address_of(meter, DEFAULT_PORT)
     return meter
 
 
 # ------------------------------------------------------------------------------------- the server
 
 
-def _address(meter: MeterSpec) -> tuple[str, int]:
-    """`host`, `host:port`, `[v6]:port`. Raises ValueError."""
-    host, separator, port = meter.address.rpartition(":")
-    if not separator or meter.address.endswith("]"):
-        return meter.address.strip("[]"), DEFAULT_PORT
-    return host.strip("[]"), int(port)
-
-
 def _conversation(meter: MeterSpec) -> Conversation:
     """A connection, secured and logged in as the meter's options say."""
-    host, port = _address(meter)
+    host, port = address_of(meter, DEFAULT_PORT)
     credentials = read_credentials(meter.credentials_file) if meter.credentials_file else None
     tls = bool(meter.options.get("tls", False))
     if credentials and not tls and host not in _LOOPBACK:
@@ -186,7 +183,7 @@ def _chosen(upsd: Conversation, ups: str) -> str:
         return ups or names[0]
     known = ", ".join(sorted(names)[:20]) or "none"
     reason = f"the NUT server has no UPS named {ups}" if ups else f"the NUT server has {len(names)} UPS"
-    raise SourceUnavailable("no_device", f"{reason} (it has: {known})", "name one in the option ups")
+    raise SourceUnavailable("no_device", f"{reason} (it has: {known})", "set ups to one of them")
 
 
 # ---------------------------------------------------------------------------------------- the watts
@@ -234,7 +231,7 @@ def _no_watts(ups: str, missing: Iterable[str], variables: Mapping[str, str]) ->
     if "ups.load" in variables and "ups.power.nominal" in variables:
         remedy = "its load is known in % of volt-amperes: set power_factor_percent, if you know it, or meter it another way"
     return SourceUnavailable(
-        "no_device", f"the UPS {ups} tells no power ({', '.join(missing)} are not there)", remedy
+        "no_device", f"the UPS {ups} tells no power (it has no {', no '.join(missing)})", remedy
     )
 
 
@@ -280,7 +277,11 @@ def _failed(meter: MeterSpec, error: Exception) -> ReadFailed:
             return ReadFailed(
                 f"{where}: no answer within {meter.timeout_seconds:g} s; is upsd up, is the port open?"
             )
-    return ReadFailed(f"{where}: {error}; is upsd up, does it LISTEN on this address?")
+        case ConnectionRefusedError():
+            return ReadFailed(f"{where}: {error.strerror}; is upsd up, does it LISTEN on this address?")
+        case OSError():
+            return ReadFailed(f"{where}: {unreached(error)}")
+    return ReadFailed(f"{where}: {error}; see the log of upsd")
 
 
 def _unavailable(meter: MeterSpec, error: Exception) -> SourceUnavailable | ReadFailed:

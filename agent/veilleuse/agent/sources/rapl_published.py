@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from veilleuse.agent.clock import instant_now
-from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Instant, Point, Reading
 from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.publication import read_publication
@@ -46,7 +46,10 @@ class RaplPublished:
             raise SourceUnavailable("no_permission", f"the RAPL helper says: {told}", _REMEDY)
         try:
             look.read()
-        except ReadFailed as error:
+        except (
+            ReadFailed,
+            PointsChanged,
+        ) as error:  # replaced between two looks: asked again at the next one
             raise SourceUnavailable(
                 "no_permission", f"the RAPL helper has written nothing recent to {self._path}", _REMEDY
             ) from error

@@ -50,6 +50,8 @@ class Redfish:
         self._context = context
         self._meter: MeterSpec | None = None
         self._service: Service | None = None
+        """Another one at each `open`, so that corrected files count; the same while it is to be left in peace."""
+        self._credentials: tuple[str, str] | None = None
         self._seen: dict[str, dict[str, Any] | None] = {}
         self._chosen: tuple[Chosen, ...] = ()
         self._quantity: OneQuantity | None = None
@@ -62,8 +64,10 @@ class Redfish:
         What was looked up before a timeout is kept: a slow controller is looked through in several goes.
         """
         meter = meter_of(self._context, self.name)
-        if self._service is None:
-            self._service = self._connected_to(meter)
+        credentials = read_credentials(meter.credentials_file) if meter.credentials_file else None
+        if self._service is None or not self._service.resting or credentials != self._credentials:
+            self.close()
+            self._service, self._credentials = self._connected_to(meter, credentials), credentials
         self._meter = meter
         point = point_of(PointKind.BMC, meter)
         if self._quantity is None:  # kept over close and open: see OneQuantity
@@ -104,11 +108,11 @@ class Redfish:
             self._by_gauge, energy = True, None
         return (quantity.reading(energy, MICROJOULES_PER_KILOWATT_HOUR, power),)
 
-    def _connected_to(self, meter: MeterSpec) -> Service:
+    def _connected_to(self, meter: MeterSpec, credentials: tuple[str, str] | None) -> Service:
         auth = str(meter.options.get("auth", "session"))
         if auth not in ("session", "basic"):
             raise SourceUnavailable(
-                "no_device", f"{meter.meter}: no such auth", "set auth to session or basic"
+                "no_device", f"{meter.meter}: there is no auth {auth!r}", "set auth to session or basic"
             )
         ca_file = str(meter.options.get("ca_file", ""))
         try:
@@ -116,12 +120,12 @@ class Redfish:
         except OSError as error:
             raise SourceUnavailable(
                 "no_permission",
-                f"{meter.meter}: cannot use the authorities in {ca_file}",
-                "give a readable PEM file",
+                f"{meter.meter}: cannot use the authorities in {ca_file}: {error.strerror or error}",
+                "name a PEM file in ca_file that the agent's user may read",
             ) from error
         return Service(
             endpoint_of(meter, 443, tls),
-            read_credentials(meter.credentials_file) if meter.credentials_file else None,
+            credentials,
             sessions=auth == "session",
             timeout_seconds=meter.timeout_seconds,
         )

@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from veilleuse.agent.errors import ReadFailed
-from veilleuse.agent.sources.http_json import Answer, Endpoint, Exchange, basic, document_of
+from veilleuse.agent.sources.http_json import Answer, Endpoint, Exchange, basic, document_of, refusal
 from veilleuse.agent.sources.metering import inside
 
 ROOT: Final = "/redfish/v1/"
@@ -49,9 +49,14 @@ class Service:
         self._not_before = 0.0
         self._why_not = ""
 
+    @property
+    def resting(self) -> bool:
+        """Whether the service is to be left in peace for now."""
+        return time.monotonic() < self._not_before
+
     def exchange(self) -> Exchange:
         """For all the questions of one read. Raises ReadFailed when the service is to be left in peace for now."""
-        if time.monotonic() < self._not_before:
+        if self.resting:
             raise ReadFailed(self._why_not)
         return Exchange(self._endpoint, self._timeout_seconds)
 
@@ -100,9 +105,9 @@ class Service:
         self._sessions = bool(self._token)  # else it knows none: Basic from now on
 
     def _refused(self) -> ReadFailed:
-        why = f"{self._endpoint} refuses the credentials"
+        why = refusal(self._endpoint, credentials=self._credentials is not None)
         self._rest(
-            _REFUSED_SECONDS, f"{why}; not tried again for 5 minutes, so that the account is not locked"
+            _REFUSED_SECONDS, f"{why}: not tried again for 5 minutes, so that the account is not locked"
         )
         return ReadFailed(why)
 

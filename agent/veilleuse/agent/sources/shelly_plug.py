@@ -52,7 +52,9 @@ class ShellyPlug:
         self._credentials = read_credentials(meter.credentials_file) if meter.credentials_file else None
         if str(meter.options.get("component", "switch")) not in _COMPONENTS:
             raise SourceUnavailable(
-                "no_device", f"meter {meter.meter}: no such component", "set component to switch or pm1"
+                "no_device",
+                f"meter {meter.meter}: there is no component {meter.options['component']!r}",
+                "set component to switch or pm1",
             )
         self._meter = meter
         with Exchange(self._endpoint, meter.timeout_seconds) as exchange:
@@ -80,7 +82,7 @@ class ShellyPlug:
 
     def _generation_of(self, exchange: Exchange) -> int:
         """1, 2, 3, …: Gen1 says `type`, the later ones `gen`."""
-        known = document_of(exchange, exchange.get("/shelly"))
+        known = document_of(exchange, exchange.get("/shelly"), credentials=self._credentials is not None)
         generation = inside(known, "gen")
         if isinstance(generation, int) and not isinstance(generation, bool) and generation >= 2:
             return generation
@@ -88,12 +90,12 @@ class ShellyPlug:
             if inside(known, "num_meters") == 0:
                 raise SourceUnavailable("no_device", f"{exchange.endpoint} is a Shelly without a meter")
             return 1
-        raise ReadFailed(f"{exchange.endpoint} does not answer as a Shelly does")
+        raise ReadFailed(f"{exchange.endpoint} does not answer as a Shelly does; is the address right?")
 
     def _first_generation(self, exchange: Exchange, channel: int, quantity: OneQuantity) -> Reading:
         measured = inside(self._asked(exchange, "/status"), "meters", channel)
         if measured is None:
-            raise ReadFailed(f"{exchange.endpoint} has no meter {channel}")
+            raise ReadFailed(f"{exchange.endpoint} has no meter {channel}; correct channel, the first is 0")
         if inside(measured, "is_valid") is False:
             raise ReadFailed(f"{exchange.endpoint} says that its own reading is not valid")
         return quantity.reading(
@@ -113,4 +115,4 @@ class ShellyPlug:
             if headers is None:
                 raise ReadFailed(f"{exchange.endpoint} asks for an authentication that is not answered")
             answer = exchange.get(path, headers)
-        return document_of(exchange, answer)
+        return document_of(exchange, answer, credentials=self._credentials is not None)

@@ -21,8 +21,10 @@ from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.metering import (
     LARGEST_ENERGY_MICROJOULES,
     MICROJOULES_PER_JOULE,
+    address_of,
     meter_of,
     point_of,
+    unreached,
 )
 from veilleuse.agent.sources.snmp_profiles import MICROJOULES, MILLIWATTS, PROFILES, Objects, Place
 from veilleuse.wire.vocabulary import PointKind
@@ -127,7 +129,7 @@ class SnmpMeter:
             try:
                 _, step = _amount(client, meter, objects)
             except _Missing as error:
-                missing.append(str(error))
+                missing.append(error.reason)
                 continue
             if quantity == "power" or wanted or step <= _largest_step(meter):
                 return quantity == "energy"
@@ -136,13 +138,17 @@ class SnmpMeter:
             return True
         raise SourceUnavailable(
             "no_device",
-            "; ".join(missing) or f"{_where(meter)}: this place has no {wanted}",
+            f"{_where(meter)}: {'; '.join(missing) or f'this place has no {wanted}'}",
             "check profile, outlet and pdu against the device: snmpwalk shows what it has",
         )
 
 
 class _Missing(ReadFailed):
     """The device answers, but not with this quantity."""
+
+    def __init__(self, meter: MeterSpec, reason: str) -> None:
+        super().__init__(f"{_where(meter)}: {reason}")
+        self.reason = reason
 
 
 # ------------------------------------------------------------------------------------- what to ask
@@ -157,7 +163,8 @@ def _place(meter: MeterSpec) -> Place:
     if profile == GENERIC:
         return _generic(meter)
     if profile not in PROFILES:
-        _refuse(meter, f"profile is one of {', '.join((*PROFILES, GENERIC))}")
+        what = f"there is no profile {profile!r}: " if profile else ""
+        _refuse(meter, f"{what}profile is one of {', '.join((*PROFILES, GENERIC))}")
     name = "outlet" if "outlet" in options else "phase" if "phase" in options else "device"
     if options.get("side", "output") == "input":
         name = "input"
@@ -207,7 +214,7 @@ def _generic(meter: MeterSpec) -> Place:
 
 
 def _refuse(meter: MeterSpec, must: str) -> NoReturn:
-    raise SourceUnavailable("no_device", f"{meter.meter}: {must}", "correct its options in the meters file")
+    raise SourceUnavailable("no_device", f"{meter.meter}: {must}", "correct its options in meters.toml")
 
 
 # ---------------------------------------------------------------------------------------- the device
@@ -218,18 +225,13 @@ def _client(meter: MeterSpec) -> Client:
     try:
         from veilleuse.agent.sources.snmp_client import DEFAULT_PORT, Client
 
-        host, separator, port = meter.address.rpartition(":")
-        if not separator or meter.address.endswith("]"):
-            host, port = meter.address, str(DEFAULT_PORT)
-        return Client(host.strip("[]"), int(port), meter.timeout_seconds, _security(meter))
+        return Client(*address_of(meter, DEFAULT_PORT), meter.timeout_seconds, _security(meter))
     except ImportError as error:
         raise SourceUnavailable(
             "missing_library",
             f"snmp_meter needs pysnmp: {error}",
             "install the extra: pip install 'veilleuse[snmp]'",
         ) from error
-    except ValueError as error:
-        _refuse(meter, f"address is host or host:port, not {meter.address!r} ({error})")
 
 
 def _security(meter: MeterSpec) -> Community | User:
@@ -266,7 +268,7 @@ def _amount(client: Client, meter: MeterSpec, objects: Objects) -> tuple[Fractio
             raise ReadFailed(f"{_where(meter)}: it says that it has {count} lines")
     scale = objects.scale
     if objects.unit and (unit := _whole(meter, objects, told[objects.unit])) != objects.unit_is:
-        raise _Missing(f"{_where(meter)}: {objects.name} is in unit {unit}, not {objects.unit_is}")
+        raise _Missing(meter, f"{objects.name} is in unit {unit}, not {objects.unit_is}")
     if objects.digits:
         digits = _whole(meter, objects, told[objects.digits])
         if digits > _MOST_DIGITS:
@@ -279,11 +281,9 @@ def _whole(meter: MeterSpec, objects: Objects, value: object) -> int:
     """An integer ≥ 0. Raises _Missing: nothing there, another type, or negative, as makers say `not supported`."""
     number = getattr(value, "number", None)
     if number is None:
-        raise _Missing(
-            f"{_where(meter)}: {objects.name} is no integer but {getattr(value, 'problem', value)}"
-        )
+        raise _Missing(meter, f"{objects.name} is no integer but {getattr(value, 'problem', value)}")
     if number < 0:
-        raise _Missing(f"{_where(meter)}: {objects.name} is {number}: not measured by this device")
+        raise _Missing(meter, f"{objects.name} is {number}: not measured by this device")
     return int(number)
 
 
@@ -296,7 +296,8 @@ def _asked(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[obj
     except Silent as error:
         likeness = "a wrong privacy secret" if _is_v3(meter) else "a wrong community"
         raise ReadFailed(
-            f"{where}: no answer within {meter.timeout_seconds:g} s; {likeness} looks the same, and so does the device's access list"
+            f"{where}: no answer within {meter.timeout_seconds:g} s; is it on, is UDP open? {likeness} looks the same, "
+            "and so does the device's access list"
         ) from error
     except Rejected as error:
         raise SourceUnavailable(
@@ -304,7 +305,9 @@ def _asked(client: Client, meter: MeterSpec, oids: tuple[str, ...]) -> tuple[obj
             f"{where}: {error}",
             "check credentials_file, authentication, privacy and the device's user",
         ) from error
-    except (NotUnderstood, OSError) as error:
+    except OSError as error:
+        raise ReadFailed(f"{where}: {unreached(error)}") from error
+    except NotUnderstood as error:
         raise ReadFailed(f"{where}: {error}") from error
 
 

@@ -15,7 +15,7 @@ from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.meters import read_credentials
 from veilleuse.agent.model import Point, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
-from veilleuse.agent.sources.http_json import Endpoint, Exchange, basic, document_of, endpoint_of
+from veilleuse.agent.sources.http_json import Endpoint, Exchange, basic, document_of, endpoint_of, refusal
 from veilleuse.agent.sources.metering import (
     MICROJOULES_PER_KILOWATT_HOUR,
     OneQuantity,
@@ -61,23 +61,33 @@ class TasmotaPlug:
         if self._meter is None or self._endpoint is None or self._quantity is None:
             raise ReadFailed("not open")
         with Exchange(self._endpoint, self._meter.timeout_seconds) as exchange:
-            document = document_of(exchange, exchange.get(PATH, self._headers))
+            known = bool(self._headers)
+            document = document_of(exchange, exchange.get(PATH, self._headers), credentials=known)
         if "WARNING" in document:  # a success by status: the firmware asks for user and password so
-            raise ReadFailed(f"{self._endpoint} refuses the credentials, or wants some: set credentials_file")
+            raise ReadFailed(refusal(self._endpoint, credentials=known))
         measured = inside(document, "StatusSNS", "ENERGY")
         if measured is None:
             raise ReadFailed(
-                f"{self._endpoint} has no meter, or is no Tasmota: no StatusSNS.ENERGY in its status 8"
+                f"{self._endpoint} has no meter, or is no Tasmota: no StatusSNS.ENERGY in its status 8; "
+                "is the address right?"
             )
         channel = self._meter.options.get("channel")
         energy, power = inside(measured, "Total"), inside(measured, "Power")
         if channel is not None:
+            self._require(int(channel), energy, power)
             if not isinstance(energy, list) and isinstance(power, list):
                 energy = None  # the sum of all channels is not this one's
             energy, power = _channel(energy, int(channel)), _channel(power, int(channel))
         else:
             energy, power = _all(energy), _all(power)
         return (self._quantity.reading(energy, MICROJOULES_PER_KILOWATT_HOUR, power),)
+
+    def _require(self, channel: int, *values: Any) -> None:
+        """Raises ReadFailed on a channel that this device has not."""
+        channels = max(len(value) if isinstance(value, list) else 1 for value in values)
+        if not 0 <= channel < channels:
+            have = "one channel, 0" if channels == 1 else f"{channels} channels, from 0"
+            raise ReadFailed(f"{self._endpoint} has no channel {channel}; correct channel: it has {have}")
 
     def close(self) -> None:
         """Nothing is held between two reads."""

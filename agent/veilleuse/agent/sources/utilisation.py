@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Iterable
+from typing import Final
 
 import psutil
 
@@ -15,6 +18,14 @@ from veilleuse.agent.ports import SourceContext
 
 _ERRORS = (OSError, psutil.Error, RuntimeError, NotImplementedError, ValueError, IndexError, AttributeError)
 # psutil lets the parser's own errors through when a file of procfs is not as it expects.
+_WHOLE_DISKS: Final = sys.platform in ("darwin", "win32")
+"""Where psutil lists whole disks alone: drivers of storage on macOS, PhysicalDrive on Windows."""
+_NO_CARD: Final = re.compile(
+    r"lo\d*|(gif|stf|utun|ipsec|awdl|llw|ap|anpi|bridge|vmenet|feth)\d+|Loopback .*"
+    if sys.platform in ("darwin", "win32")
+    else "lo"
+)
+"""Interfaces that show no traffic of a cable or radio of their own. Where there is a sysfs, it tells more."""
 
 
 class Utilisation:
@@ -60,13 +71,14 @@ class Utilisation:
             return None, None
         if not counters:
             return None, None
-        whole = [counters[name] for name in self._backed(counters, "block", self._disks)]
+        names = counters if _WHOLE_DISKS else self._backed(counters, "block", self._disks)
+        whole = [counters[name] for name in names]
         if not whole:
             return None, None
         return sum(disk.read_bytes for disk in whole), sum(disk.write_bytes for disk in whole)
 
     def _network_bytes(self) -> tuple[int | None, int | None]:
-        """Interfaces with hardware behind them; where none has (containers), all but loopback.
+        """Interfaces with hardware behind them; where none has (containers), or nothing tells, all but loopback and the like.
 
         A bridge, a bond or a tunnel shows the bytes of the interface below it again.
         """
@@ -75,7 +87,7 @@ class Utilisation:
         except _ERRORS:
             return None, None
         names = self._backed(counters, "class/net", self._interfaces) or [
-            name for name in counters if name != "lo"
+            name for name in counters if not _NO_CARD.fullmatch(name)
         ]
         if not names:
             return None, None
@@ -83,8 +95,10 @@ class Utilisation:
         return sum(nic.bytes_recv for nic in chosen), sum(nic.bytes_sent for nic in chosen)
 
     def _backed(self, names: Iterable[str], folder: str, known: dict[str, bool]) -> list[str]:
-        """Names with a device link in sysfs; looked up once per name."""
+        """Names with a device link in sysfs; looked up once per name, and forgotten with it: containers bring new ones all day."""
         chosen = []
+        for gone in known.keys() - set(names):
+            del known[gone]
         for name in names:
             backed = known.get(name)
             if backed is None:
@@ -97,10 +111,11 @@ class Utilisation:
 def _milliseconds(cpu: object) -> tuple[int, int]:
     """(busy + idle, busy) of one logical CPU.
 
-    `guest` lies inside `user` already; iowait is idle; steal is the host's time: neither busy nor lost from the total.
+    `guest` lies inside `user` already, and Windows' `interrupt` and `dpc` inside `system` (its kernel time less its idle time);
+    iowait is idle; steal is the host's time: neither busy nor lost from the total.
     """
     idle = _field(cpu, "idle") + _field(cpu, "iowait") + _field(cpu, "steal")
-    busy = sum(_field(cpu, name) for name in ("user", "nice", "system", "irq", "softirq", "interrupt", "dpc"))
+    busy = sum(_field(cpu, name) for name in ("user", "nice", "system", "irq", "softirq"))
     return round((busy + idle) * 1000), round(busy * 1000)
 
 

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 from veilleuse.collector.account.anonymity import fit_to_show
@@ -30,7 +30,6 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import EnergyClass, EnergySums, Group, GroupKey, StateSums
 from veilleuse.collector.model import Grain, Host, HostId, Site
 from veilleuse.collector.ports import Reader
-from veilleuse.wire.bands import Calendar
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -79,13 +78,10 @@ class Gathered:
 
 
 def gather(reader: Reader, question: Question, hosts: Iterable[Host] | None = None) -> Gathered:
-    """Every group of the question, of these hosts only when given. Raises CalendarError on a damaged calendar of a site."""
+    """Every group of the question, of these hosts only when given. Raises CalendarError, or StoreDamaged, on a damaged calendar."""
     sites = {site.site: site for site in reader.sites()}
-    fleet = _Fleet(
-        {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)},
-        sites,
-        {name: WeekShares(Calendar.from_json(site.calendar_json)) for name, site in sites.items()},
-    )
+    chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
+    fleet = _Fleet(chosen, sites, cache(lambda name: WeekShares(reader.calendars(sites[name]))))
     tallies: dict[GroupKey, Tally] = {}
     for part in slices(question.first, question.end, by_month="month" in question.dimensions):
         tallies |= _Pass(reader, question, part, fleet).tallies()
@@ -99,7 +95,8 @@ class _Fleet:
 
     hosts: dict[HostId, Host]
     sites: dict[str, Site]
-    weeks: dict[str, WeekShares]
+    weeks: Callable[[str], WeekShares]
+    """Of a site; read when a week is first cut there."""
 
 
 class _Pass:
@@ -181,7 +178,7 @@ class _Pass:
         host = self._hosts.get(host_id)
         if host is None:
             return lambda _: 0
-        return partial(self._weeks[host.site].share, monday, *self._part.days)
+        return partial(self._weeks(host.site).share, monday, *self._part.days)
 
     def _apportioned(self, host_id: HostId) -> None:
         self._tallies[self._of[host_id]].apportioned = True

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.model import Host, HostStatus, Site
-from veilleuse.wire.bands import Calendar, day_segments
-from veilleuse.wire.sums import apportion
-from veilleuse.wire.vocabulary import Band
+from veilleuse.collector.timetable import CalendarVersion, in_force
+from veilleuse.wire.bands import day_segments
+from veilleuse.wire.vocabulary import Band, Population
 
 _WEEKDAYS: Final = (1, 1, 1, 1, 1, 0, 0)
 
@@ -91,28 +92,32 @@ def _end_of_contact(host: Host, site: Site) -> int:
 
 
 class WeekShares:
-    """Shares a week's sums between its days, in proportion to the calendar's open milliseconds."""
+    """Shares a week's sums between its days, in proportion to the open milliseconds of the calendar in force then."""
 
-    def __init__(self, calendar: Calendar) -> None:
-        self._calendar = calendar
-        self._weights: dict[int, tuple[int, ...]] = {}
+    def __init__(self, versions: tuple[CalendarVersion, ...]) -> None:
+        """`versions`: of one site, oldest first, not empty."""
+        self._versions = versions
+        self._reached: dict[int, tuple[int, ...]] = {}
+        """Monday → weights of the days before its first, second … day, and of all seven."""
 
     def share(self, monday: int, first: int, end: int, value: int) -> int:
-        """What falls on the days [first, end) of a value of the week from that Monday (day numbers).
+        """What falls on the days [first, end) of a value ≥ 0 of the week from that Monday (day numbers).
 
-        The shares of any cut of the week sum to `value`, exactly.
+        As `wire.sums.apportion` cuts it: the shares of any cut of the week sum to `value`, exactly.
         """
-        weights = self._weights.get(monday)
-        if weights is None:
-            weights = self._weights[monday] = self._open_milliseconds(monday)
-        return sum(apportion(value, weights)[max(0, first - monday) : max(0, end - monday)])
+        reached = self._reached.get(monday)
+        if reached is None:
+            reached = self._reached[monday] = (0, *accumulate(self._weights(monday)))
+        low, high = (min(max(day - monday, 0), 7) for day in (first, end))
+        return value * reached[high] // reached[7] - value * reached[low] // reached[7]
 
-    def _open_milliseconds(self, monday: int) -> tuple[int, ...]:
+    def _weights(self, monday: int) -> tuple[int, ...]:
         """Per day; Monday to Friday equally when the calendar has nothing open in that week."""
+        calendar = in_force(self._versions, date.fromordinal(monday), Population.WORKSTATION).calendar
         found = tuple(
             sum(
                 segment.end_unix_milliseconds - segment.start_unix_milliseconds
-                for segment in day_segments(self._calendar, date.fromordinal(monday + offset))
+                for segment in day_segments(calendar, date.fromordinal(monday + offset))
                 if segment.band is Band.OPEN
             )
             for offset in range(7)

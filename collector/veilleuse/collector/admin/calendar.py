@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAXIMUM_YEARS_AHEAD: Final = 20
+_NAMED: Final = 10
+"""Sites that an error names at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,12 @@ def bring(
     if not create and (zone or time_zone):
         raise UsageError("--zone and --time-zone are for a new site: add --create")
     known = _known(operations, site, create=create, zone=zone, time_zone=time_zone)
+    for option, given, has in (
+        ("--zone", zone, known.site.zone),
+        ("--time-zone", time_zone, known.site.time_zone),
+    ):
+        if given not in (None, has):
+            raise UsageError(f"site '{site}' is there already, with {option} {has}: leave {option} out")
     declaration = read_calendar(text, name, known.declaration)
     today = _today(operations, known.site)
     made = _version(known, declaration, today)
@@ -195,8 +203,9 @@ def _known(
             if create:
                 return None
             near = get_close_matches(name, sites, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else "add --create to make it"
-            raise UsageError(f"no site '{name}': {hint}")
+            known = ", ".join(sorted(sites)[:_NAMED]) or "none"
+            hint = f"did you mean '{near[0]}'?" if near else f"known: {known}"
+            raise UsageError(f"no site '{name}': {hint}; 'veilleuse calendar import --create' makes one")
         site = sites[name]
         calendars = operations.calendars
         return _Known(

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.collector.errors import UsageError
@@ -50,7 +51,7 @@ def put(operations: Operations, *, values: Sequence[Sequence[Any]]) -> dict[str,
     stored = Stored()
     for first in range(0, len(brought), _SLICE):
         part = brought[first : first + _SLICE]
-        stored += operations.office.commit(lambda part=part: operations.intensities.put(part, now))  # type: ignore[misc]
+        stored += operations.office.commit(partial(operations.intensities.put, part, now))
     log.info("intensities kept", extra=asdict(stored))
     return asdict(stored)
 
@@ -99,3 +100,12 @@ def _intensity(fields: Sequence[Any]) -> Intensity:
             milligrams,
         )
     )
+
+
+OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "intensity_state": state,
+    "intensity_put": put,
+    "intensity_call": call,
+    "intensity_note": note,
+}
+"""Name on the socket → what it does."""

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from heapq import heappop, heappush
+from itertools import groupby
 from typing import Final, TypeVar
 
 from veilleuse.collector.admin.meter_files import METER_KEYS, Row
@@ -26,13 +29,19 @@ from veilleuse.collector.metering import (
     Pue,
     SharePart,
 )
-from veilleuse.collector.model import Host
+from veilleuse.collector.model import Host, HostId
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 METER_PATTERN: Final = re.compile(r"[A-Za-z0-9 ._-]{1,58}")
 """What a subject `meter:<name>` may hold: veilleuse.collector.validate.cells."""
 MAXIMUM_PUE: Final = 10
+_AFTER_HEXADECIMAL: Final = "g"
+_FIRST_DAY: Final = date(2000, 1, 1)
+_LAST_DAY: Final = date(2999, 12, 31)
+"""Outside, a date is a slip of the hand."""
+_NAMED: Final = 10
+"""Sites that a refusal names at most."""
 PUE_POINTS: Final = (MeterBoundary.UPS_INPUT, MeterBoundary.UPS_OUTPUT, MeterBoundary.OUTLET)
 _PARENTS: Final = {
     MeterBoundary.FACILITY: (),
@@ -73,14 +82,17 @@ def check(rows: Sequence[Row], known: Metering, hosts: Sequence[Host], sites: fr
         _try(checked, where, lambda v=values, n=name: checked.meters.__setitem__(n, _meter(v, sites)))
     _check_tree(checked, written, {meter.meter: meter for meter in known.meters})
     places: list[tuple[str, MeterShare]] = []
+    pues: list[tuple[str, Pue]] = []
+    find = _Machines(hosts)
     for row in rows:
         if row.kind == "share":
-            _try(checked, row.where, lambda r=row: places.append((r.where, _share(r.values, hosts))))
+            _try(checked, row.where, lambda r=row: places.append((r.where, _share(r.values, find, checked))))
         elif row.kind == "pue":
-            _try(checked, row.where, lambda r=row: checked.pues.append(_pue(r.values)))
+            _try(checked, row.where, lambda r=row: pues.append((r.where, _pue(r.values))))
     _check_sums(checked, places)
-    _check_pues(checked)
+    _check_pues(checked, pues)
     checked.shares = [share for _, share in places]
+    checked.pues = [pue for _, pue in pues]
     return checked
 
 
@@ -97,7 +109,10 @@ def _gather(row: Row, written: dict[str, tuple[str, dict[str, str]]], checked: C
     name = row.values.get("meter", "")
     if not METER_PATTERN.fullmatch(name):
         checked.refused.append(
-            (row.where, f"'{name}' is no name of a meter: letters, digits, space . _ - up to 58")
+            (
+                row.where,
+                f"'{name}' is no name of a meter: letters without accents, digits, space . _ - up to 58",
+            )
         )
         return
     where, values = written.setdefault(name, (row.where, {}))
@@ -109,9 +124,12 @@ def _gather(row: Row, written: dict[str, tuple[str, dict[str, str]]], checked: C
 def _meter(values: Mapping[str, str], sites: frozenset[str]) -> DeclaredMeter:
     site, room = values.get("site", ""), values.get("room", "")
     if site not in sites:
-        raise _Refused(f"no site '{site}': declare it first")
+        known = ", ".join(sorted(sites)[:_NAMED]) or "none"
+        raise _Refused(f"no site '{site}': known: {known}; 'veilleuse calendar import --create' makes one")
     if not FACT_PATTERN.fullmatch(room):
-        raise _Refused(f"'{room}' is no name of a room: letters, digits, space . _ - up to 64")
+        raise _Refused(
+            f"'{room}' is no name of a room: letters without accents, digits, space . _ - up to 64"
+        )
     boundary = _word(MeterBoundary, values, "boundary", MeterBoundary.OUTLET)
     efficiency = None
     if "efficiency" in values:
@@ -124,13 +142,17 @@ def _meter(values: Mapping[str, str], sites: frozenset[str]) -> DeclaredMeter:
 def _check_tree(
     checked: Checked, written: Mapping[str, tuple[str, object]], known: Mapping[str, DeclaredMeter]
 ) -> None:
-    """Parents exist, in the same room, of a boundary that can feed it, and no meter hangs below itself."""
+    """Parents exist, in the same room, of a boundary that can feed it; no meter hangs below itself, and no room is in two places."""
     all_meters = {**known, **checked.meters}
+    places: dict[str, str] = {}
     for name, meter in all_meters.items():
         where = written[name][0] if name in written else f"meter {name}, declared before"
         parent = all_meters.get(meter.parent or "")
+        place = places.setdefault(meter.room, meter.site)
         why = None
-        if meter.parent is not None and parent is None:
+        if place != meter.site:
+            why = f"room {meter.room} is at {place} and at {meter.site}: its name must be of one site"
+        elif meter.parent is not None and parent is None:
             why = f"no meter '{meter.parent}' to hang below"
         elif parent is not None and parent.room != meter.room:
             why = f"{parent.meter} is in room {parent.room}, not {meter.room}"
@@ -152,14 +174,30 @@ def _hangs_below_itself(meter: DeclaredMeter, all_meters: Mapping[str, DeclaredM
     return False
 
 
-def _share(values: Mapping[str, str], hosts: Sequence[Host]) -> MeterShare:
-    host = one_host(hosts, values.get("host", ""))
+class _Machines:
+    """Machines in the order of their agent ids: a file may name ten thousand of a fleet."""
+
+    def __init__(self, hosts: Sequence[Host]) -> None:
+        self._hosts = sorted(hosts, key=lambda host: host.agent_id)
+        self._ids = [host.agent_id.hex() for host in self._hosts]
+
+    def beginning(self, text: str) -> Host:
+        """Raises AdminError unless one agent id begins like that."""
+        low, high = (bisect_left(self._ids, text.lower() + end) for end in ("", _AFTER_HEXADECIMAL))
+        return one_host(self._hosts[low:high], text)
+
+
+def _share(values: Mapping[str, str], find: _Machines, checked: Checked) -> MeterShare:
+    host = find.beginning(values.get("host", ""))
     if host.population is Population.WORKSTATION:
         raise _Refused(
             "a workstation sends days and weeks, which no meter can be shared over: give it a plug of its own, subject machine"
         )
     if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE:
         raise _Refused("a virtual machine has no outlet: its host carries the energy")
+    meter = checked.meters.get(values.get("meter", ""))
+    if meter is not None and meter.boundary is MeterBoundary.OVERHEAD:
+        raise _Refused(f"{meter.meter} sees cooling and lighting alone: no machine has a share of it")
     first, last = _span(values)
     part = _word(SharePart, values, "part", SharePart.MACHINE)
     share = _ppm(values.get("share", ""), "share", 0, 1)
@@ -169,7 +207,9 @@ def _share(values: Mapping[str, str], hosts: Sequence[Host]) -> MeterShare:
 def _pue(values: Mapping[str, str]) -> Pue:
     room = values.get("room", "")
     if not FACT_PATTERN.fullmatch(room):
-        raise _Refused(f"'{room}' is no name of a room: letters, digits, space . _ - up to 64")
+        raise _Refused(
+            f"'{room}' is no name of a room: letters without accents, digits, space . _ - up to 64"
+        )
     first, last = _span(values)
     point = _word(MeterBoundary, values, "point", MeterBoundary.UPS_OUTPUT)
     if point not in PUE_POINTS:
@@ -184,27 +224,47 @@ def _check_sums(checked: Checked, places: Sequence[tuple[str, MeterShare]]) -> N
     for where, share in places:
         of_meter[share.meter].append((where, share))
     for meter, shares in of_meter.items():
-        for where, share in shares:
-            day = share.valid_from
-            together = [
-                one for _, one in shares if one.valid_from <= day <= one.valid_to
-            ]  # a sum can only grow where one begins
-            if sum(one.share_ppm for one in together) > WHOLE_PPM:
-                checked.refused.append((where, f"the shares of {meter} are more than 1 on {day}"))
-            same = [one for one in together if (one.host_id, one.part) == (share.host_id, share.part)]
-            if len(same) > 1:
-                checked.refused.append((where, f"the same machine has two shares of {meter} on {day}"))
+        shares.sort(key=lambda one: one[1].valid_from)
+        held = _Held()
+        for day, beginning in groupby(shares, key=lambda one: one[1].valid_from):
+            rows = list(beginning)
+            held.end_before(day)
+            for _, share in rows:
+                held.begin(share)
+            for where, share in rows:  # a sum can only grow where a share begins
+                if held.sum_ppm > WHOLE_PPM:
+                    checked.refused.append((where, f"the shares of {meter} are more than 1 on {day}"))
+                if held.times[share.host_id, share.part] > 1:
+                    checked.refused.append((where, f"the same machine has two shares of {meter} on {day}"))
 
 
-def _check_pues(checked: Checked) -> None:
-    for place, pue in enumerate(checked.pues, 1):
-        if any(
-            other is not pue
-            and other.room == pue.room
-            and other.valid_from <= pue.valid_from <= other.valid_to
-            for other in checked.pues
-        ):
-            checked.refused.append((f"pue {place}", f"{pue.room} has two PUEs on {pue.valid_from}"))
+class _Held:
+    """The shares of one meter that hold on a day, day after day: a meter's shares are walked through once."""
+
+    def __init__(self) -> None:
+        self.sum_ppm = 0
+        self.times: Counter[tuple[HostId, SharePart]] = Counter()
+        self._ends: list[tuple[date, int, HostId, SharePart]] = []
+
+    def begin(self, share: MeterShare) -> None:
+        self.sum_ppm += share.share_ppm
+        self.times[share.host_id, share.part] += 1
+        heappush(self._ends, (share.valid_to, share.share_ppm, share.host_id, share.part))
+
+    def end_before(self, day: date) -> None:
+        while self._ends and self._ends[0][0] < day:
+            _, share_ppm, host_id, part = heappop(self._ends)
+            self.sum_ppm -= share_ppm
+            self.times[host_id, part] -= 1
+
+
+def _check_pues(checked: Checked, places: Sequence[tuple[str, Pue]]) -> None:
+    """One PUE of a room on any day."""
+    last: dict[str, date] = {}
+    for where, pue in sorted(places, key=lambda one: one[1].valid_from):
+        if pue.room in last and pue.valid_from <= last[pue.room]:
+            checked.refused.append((where, f"{pue.room} has two PUEs on {pue.valid_from}"))
+        last[pue.room] = max(last.get(pue.room, pue.valid_to), pue.valid_to)
 
 
 def _span(values: Mapping[str, str]) -> tuple[date, date]:
@@ -224,8 +284,8 @@ def _date(values: Mapping[str, str], key: str, default: date | None) -> date:
         found = date.fromisoformat(text)
     except ValueError as error:
         raise _Refused(f"'{key}' {text} is no date: write YYYY-MM-DD") from error
-    if not date(2000, 1, 1) <= found < FOR_EVER - timedelta(days=1):
-        raise _Refused(f"'{key}' {text} must be after the year 2000")
+    if not _FIRST_DAY <= found <= _LAST_DAY:
+        raise _Refused(f"'{key}' {text} is not between {_FIRST_DAY} and {_LAST_DAY}")
     return found
 
 
@@ -234,8 +294,8 @@ def _ppm(text: str, key: str, low: int, high: int) -> int:
         value = Decimal(text.replace(",", "."))
     except InvalidOperation as error:
         raise _Refused(f"'{key}' {text or 'is missing'}: write a number such as 0.25") from error
-    ppm = value * WHOLE_PPM if value.is_finite() else Decimal(-1)
-    if not low <= value <= high or ppm != int(ppm) or ppm <= 0:
+    ppm = value * WHOLE_PPM if value.is_finite() and low <= value <= high else Decimal(0)
+    if ppm != int(ppm) or ppm <= 0:
         raise _Refused(f"'{key}' {text} must be {low} to {high}, with at most six decimals")
     return int(ppm)
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The files of `veilleuse meters import` → rows of text. CSV (comma or semicolon) or TOML; nothing is checked but the form.
+"""The files of `veilleuse meters import` → rows of text. CSV (comma, semicolon or tab) or TOML; nothing is checked but the form.
 
 CSV: one line a share, the meter's own columns on its first line at least; a line without a host declares the meter alone.
 TOML: [[meter]] tables with `share = [{…}]`, and [[pue]] tables.
@@ -11,12 +11,15 @@ from __future__ import annotations
 import csv
 import io
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.collector.errors import UsageError
+
+if TYPE_CHECKING:
+    from _csv import Reader as CsvReader
 
 METER_KEYS: Final = ("meter", "site", "room", "boundary", "parent", "efficiency")
 SHARE_KEYS: Final = ("host", "part", "share", "from", "to")
@@ -38,12 +41,13 @@ class Row:
 
 def rows_of(text: str, name: str) -> list[Row]:
     """All rows of a file; its name tells the format. Raises UsageError when it has no form at all."""
-    if name.lower().endswith(".toml"):
-        found = list(_toml(text))
-    elif name.lower().endswith(".csv"):
-        found = list(_csv(text))
-    else:
+    form = next((form for ending, form in _FORMS.items() if name.lower().endswith(ending)), None)
+    if form is None:
         raise UsageError(f"{name} is neither .csv nor .toml: meters are declared in one of these")
+    try:
+        found = list(form(text))
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
     if len(found) > MAXIMUM_ROWS:
         raise UsageError(f"{name} has more than {MAXIMUM_ROWS} rows: import it in parts, meter by meter")
     if not found:
@@ -53,20 +57,32 @@ def rows_of(text: str, name: str) -> list[Row]:
 
 def _csv(text: str) -> Iterator[Row]:
     text = text.removeprefix("\ufeff")
-    head = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text), delimiter=";" if ";" in head else ",")
+    if not text.strip():
+        raise UsageError(f"it is empty: its first line names the columns, of {', '.join(COLUMNS)}")
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        yield from _lines(reader, delimiter)
+    except csv.Error as error:
+        raise UsageError(f"line {reader.line_num}: {error}") from error
+
+
+def _lines(reader: CsvReader, delimiter: str) -> Iterator[Row]:
     columns = [column.strip().lower() for column in next(reader, [])]
     unknown = [column for column in columns if column not in COLUMNS]
     if unknown or "meter" not in columns:
-        what = f"unknown column '{unknown[0]}'" if unknown else "no column 'meter'"
-        raise UsageError(f"{what}: use {', '.join(COLUMNS)}")
+        what = f"unknown column '{unknown[0][:40]}'" if unknown else "no column 'meter'"
+        raise UsageError(f"line 1: {what}: use {', '.join(COLUMNS)}")
+    if twice := [column for column in columns if columns.count(column) > 1]:
+        raise UsageError(f"line 1: column '{twice[0]}' stands there twice")
     for cells in reader:
         values = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if cell.strip()}
         where = f"line {reader.line_num}"
         if not values:
             continue
         if len(cells) > len(columns):
-            raise UsageError(f"{where} has more cells than columns")
+            hint = ": a decimal comma needs ; between the columns" if delimiter == "," else ""
+            raise UsageError(f"{where} has more cells than columns{hint}")
         yield Row("meter", where, {key: values[key] for key in METER_KEYS if key in values})
         share: dict[str, str] = {key: values[key] for key in ("meter", *SHARE_KEYS) if key in values}
         if len(share) > 1:
@@ -91,6 +107,9 @@ def _toml(text: str) -> Iterator[Row]:
             yield Row("share", here, name | _texts(share, SHARE_KEYS, here))
     for number, table in enumerate(_tables(document, "pue"), 1):
         yield Row("pue", f"pue {number}", _texts(table, PUE_KEYS, f"pue {number}"))
+
+
+_FORMS: Final[Mapping[str, Callable[[str], Iterator[Row]]]] = {".toml": _toml, ".csv": _csv}
 
 
 def _tables(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

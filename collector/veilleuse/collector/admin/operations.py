@@ -21,6 +21,7 @@ from veilleuse.collector.admin import (
     configuration,
     factors,
     hosts,
+    intensity,
     inventory,
     meters,
     school_holidays,
@@ -46,6 +47,7 @@ from veilleuse.collector.ports import (
     DeriveStore,
     Factors,
     Forgetting,
+    Intensities,
     InventoryStore,
     MeteringStore,
 )
@@ -120,6 +122,8 @@ class Operations:
     uploads: Uploads = field(default_factory=Uploads)
     rolls: RollWorker = field(kw_only=True)
     accounts: Accounts = field(kw_only=True)
+    """Used inside jobs of the writer only."""
+    intensities: Intensities = field(kw_only=True)
     """Used inside jobs of the writer only."""
     started_unix_milliseconds: int = field(default_factory=lambda: round(time.time() * 1000))
 
@@ -476,6 +480,7 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "factors_contract_add": factors.contract_add,
     "factors_contract_withdraw": factors.contract_withdraw,
     "factors_mapping_confirm": factors.mapping_confirm,
+    **intensity.OPERATIONS,
     "account_create": accounts.create,
     "account_list": accounts.list_all,
     "account_show": accounts.show,

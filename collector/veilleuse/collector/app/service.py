@@ -19,6 +19,7 @@ from veilleuse.collector.app.descriptors import raise_descriptor_limit
 from veilleuse.collector.app.doorway import doorway
 from veilleuse.collector.app.memory import bound_arenas
 from veilleuse.collector.app.options import GRACE_SECONDS
+from veilleuse.collector.app.polling import polling
 from veilleuse.collector.app.servers import Listener, listen, require_free
 from veilleuse.collector.app.service_manager import notify
 from veilleuse.collector.app.upkeep import upkeep
@@ -106,6 +107,7 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
         collector.derive.start()
         collector.rolls.start()
         cleanup.enter_context(upkeep(collector))
+        cleanup.enter_context(polling(settings))
         if web:
             cleanup.enter_context(_web(settings))
         yield {

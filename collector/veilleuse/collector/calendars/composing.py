@@ -13,9 +13,8 @@ from datetime import date
 from typing import Final
 
 from veilleuse.collector.calendars.public_holidays import public_holidays
-from veilleuse.collector.timetable import CalendarVersion, Declaration
+from veilleuse.collector.timetable import Declaration
 from veilleuse.wire.bands import Calendar
-from veilleuse.wire.vocabulary import Population
 
 YEAR_TURNS_IN_MONTH: Final = 10
 MAXIMUM_CLOSURE_DAYS: Final = 1_000
@@ -60,14 +59,3 @@ def compose(declaration: Declaration, time_zone: str, year: int) -> Calendar:
 def declared(calendar: Calendar) -> Declaration:
     """What the default timetable would have been declared as."""
     return Declaration(calendar.open_spans, calendar.update_windows)
-
-
-def in_force(versions: tuple[CalendarVersion, ...], day: date, population: Population) -> CalendarVersion:
-    """The one that sorted a civil day of the site; `versions` oldest first, not empty.
-
-    Workstations use a new calendar from the first Monday on or after its 1st: a week's record names one.
-    """
-    if population is Population.WORKSTATION:
-        day = date.fromordinal(day.toordinal() - day.weekday())
-    older = [version for version in versions if version.from_day <= day]
-    return older[-1] if older else versions[0]

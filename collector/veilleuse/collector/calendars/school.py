@@ -26,6 +26,9 @@ from veilleuse.collector.timetable import SchoolPeriod, SchoolZone
 
 TABLE: Final = "school_holidays_fr"
 MAXIMUM_PERIODS: Final = 5_000
+LONGEST_TERM_DAYS: Final = 100
+"""No two holidays lie further apart: eight weeks in the table, eleven without the bridge of Ascension. Beyond, the file of a year in
+between was not imported; ours."""
 _PARIS: Final = ZoneInfo("Europe/Paris")
 _SUMMER_BEGINS: Final = "début des vacances d'été"
 _SUMMER: Final = "Vacances d'été"
@@ -64,10 +67,14 @@ class SchoolHolidays:
         return self.periods[-1].last if self.periods else date.min
 
     def name_on(self, day: date) -> str | None:
-        """Of the holidays of a day; "" when pupils are at school, None when the table does not reach so far."""
-        if not self.known_from <= day <= self.known_to:
-            return None
-        return next((one.name for one in self.periods if one.first <= day <= one.last), "")
+        """Of the holidays of a day; "" when pupils are at school, None when the table does not reach so far or has a hole there."""
+        found = next((one.name for one in self.periods if one.first <= day <= one.last), None)
+        if found is not None:
+            return found
+        back = max((one.last for one in self.periods if one.last < day), default=None)
+        away = min((one.first for one in self.periods if one.first > day), default=None)
+        at_school = back is not None and away is not None and (away - back).days <= LONGEST_TERM_DAYS
+        return "" if at_school else None
 
 
 @cache

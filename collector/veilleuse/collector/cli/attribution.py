@@ -34,7 +34,12 @@ def attribution_document(
     _require_server(host)
     site = next(site for site in reader.sites() if site.site == host.site)
     since, until = (day_start_unix_milliseconds(day, site.time_zone) for day in (first, end))
-    found = attribution(tuple(reader.host_hours(host.host_id, since, until)), host.facts)
+    hours = tuple(reader.host_hours(host.host_id, since, until))
+    if not hours:
+        raise AdminError(
+            f"host {host.agent_id.hex()[:12]} has no record of {first} to {end}: its energy is not known; see 'veilleuse hosts show'"
+        )
+    found = attribution(hours, host.facts)
     return document(
         found,
         {

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import getpass
 import itertools
 import sys
 from collections.abc import Iterator
@@ -17,22 +16,24 @@ from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
     ConfigOption,
+    DryRunOption,
     JsonOption,
+    WhyOption,
     perform,
     print_json,
     print_table,
     settings_of,
+    signed,
+    text_of,
 )
-from veilleuse.collector.errors import UsageError
 
 app = typer.Typer(**APP)
 
 MAXIMUM_BYTES: Final = 512 * 1024
+TOO_LARGE: Final = "leave out what is past"
 IMPORT_SECONDS: Final = 60.0
 
 SiteOption = Annotated[str, typer.Option("--site", metavar="SITE", help="as its machines were enrolled")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would change, and change nothing")]
-WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
 
 
 @app.callback()
@@ -58,10 +59,9 @@ def import_file(
         "calendar_import",
         timeout_seconds=IMPORT_SECONDS,
         site=site,
-        text=_text(file),
+        text=text_of(file, MAXIMUM_BYTES, TOO_LARGE),
         name=file.name,
-        who=getpass.getuser(),
-        why=why or f"veilleuse calendar import {file.name}",
+        **signed(why, f"calendar import {file.name}"),
         dry_run=dry_run,
         create=create,
         zone=zone,
@@ -115,10 +115,9 @@ def school_holidays(
         settings_of(config),
         "calendar_school",
         timeout_seconds=IMPORT_SECONDS,
-        text=_text(file),
+        text=text_of(file, MAXIMUM_BYTES, TOO_LARGE),
         name=file.name,
-        who=getpass.getuser(),
-        why=why or f"veilleuse calendar school-holidays {file.name}",
+        **signed(why, f"calendar school-holidays {file.name}"),
         dry_run=dry_run,
     )
     if as_json:
@@ -126,19 +125,7 @@ def school_holidays(
         return
     zones = ", ".join(f"zone {one['zone']} from {one['from']} to {one['to']}" for one in found["zones"])
     word = "nothing changes" if not found["changed"] else "would be imported" if dry_run else "imported"
-    print(f"{found['periods']} periods, {zones}: {word}")
-
-
-def _text(file: Path) -> str:
-    try:
-        raw = file.read_bytes()
-        if len(raw) > MAXIMUM_BYTES:
-            raise UsageError(f"{file} has {len(raw)} bytes: at most {MAXIMUM_BYTES}")
-        return raw.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8: save it as UTF-8") from error
+    print(f"{found['periods']} period{'s' * (found['periods'] != 1)}, {zones}: {word}")
 
 
 def _print_import(found: dict[str, Any]) -> None:
@@ -153,7 +140,8 @@ def _print_import(found: dict[str, Any]) -> None:
             print(f"  {line}")
         if found["distributed"]:
             when = f"from {found['from']} on" if found["from"] else "from their first contact on"
-            print(f"  machines use it {when}: {found['closures']} closures, known until {found['known_to']}")
+            closures = f"{found['closures']} closure{'s' * (found['closures'] != 1)}"
+            print(f"  machines use it {when}: {closures}, known until {found['known_to']}")
         else:
             print("  nothing of it concerns machines: their calendar stays")
     for line in found["warnings"]:

@@ -7,14 +7,13 @@ Fits are made in this process, on read-only connections; what is to serve goes t
 
 from __future__ import annotations
 
-import getpass
 import math
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.calibrated import facts_of
+from veilleuse.collector.calibrated import WALL, facts_of
 from veilleuse.collector.cli.references import (
     Asked,
     from_battery,
@@ -28,11 +27,13 @@ from veilleuse.collector.cli.shared import (
     EXIT_WARNINGS,
     ConfigOption,
     JsonOption,
+    WhyOption,
     day,
     perform,
     print_json,
     print_table,
     settings_of,
+    signed,
 )
 from veilleuse.collector.derive.calibrating.judge import Outcome
 from veilleuse.collector.derive.calibrating.student import Z95
@@ -53,7 +54,6 @@ ApplyOption = Annotated[
 ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="battery hours may take the place of a metered calibration")
 ]
-WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
 ModelOption = Annotated[str, typer.Option(help="only models whose vendor and name hold this text")]
 FromOption = Annotated[
     str | None, typer.Option("--from", metavar="DATE", help="first day, UTC; default: 28 days before --to")
@@ -169,8 +169,10 @@ def show(calibration_id: IdArgument, config: ConfigOption = None, as_json: JsonO
     print(
         f"{found['vendor']} {found['model']} ({found['device_class']}): {found['quantity']}, {_state(found)}"
     )
-    print(f"  base       {found['base_microwatts'] / 1e6:.2f} W ± {_half(found, 'base_variance'):.2f} W")
-    print(f"  slope      {found['slope_ppm'] / 1e6:.3f} ± {_half(found, 'slope_variance'):.3f}")
+    base, slope = found["base_microwatts"], found["slope_ppm"]
+    print(f"  base       {base / 1e6:.2f} W ± {_half(found, base, 'base_variance'):.2f} W (95 %)")
+    if found["quantity"].startswith(WALL):
+        print(f"  slope      {slope / 1e6:.3f} ± {_half(found, slope, 'slope_variance'):.3f} (95 %)")
     print(f"  reference  {where['reference']}, {where['meter']}: {_amount(where)}")
     print(
         f"  error      {where['error_before_ppm'] / 1e4:.1f} % before, {where['error_after_ppm'] / 1e4:.1f} % after"
@@ -190,8 +192,7 @@ def withdraw(
         "calibration_withdraw",
         timeout_seconds=APPLY_SECONDS,
         calibration_id=calibration_id,
-        who=getpass.getuser(),
-        why=why or "veilleuse calibrate withdraw",
+        **signed(why, "calibrate withdraw"),
     )
     if as_json:
         print_json(done)
@@ -217,8 +218,7 @@ def _finish(
                 "calibration_put",
                 timeout_seconds=APPLY_SECONDS,
                 fit=facts_of(outcome.kept),
-                who=getpass.getuser(),
-                why=why or "veilleuse calibrate",
+                **signed(why, "calibrate"),
                 replace=replace,
             )
         if not as_json:
@@ -262,7 +262,7 @@ def _print(facts: dict[str, Any]) -> None:
     if where is not None:
         print(f"  reference  {where['reference']}, {where['meter']}: {_amount(where)}")
         print(f"  base       {facts['base_watts']:.2f} W ± {facts['base_watts_half_width']:.2f} W (95 %)")
-        if facts["quantity"].startswith("wall:"):
+        if facts["quantity"].startswith(WALL):
             print(f"  slope      {facts['slope']:.3f} ± {facts['slope_half_width']:.3f} (95 %)")
         before, after = where["error_before_ppm"] / 1e4, where["error_after_ppm"] / 1e4
         print(f"  error      {before:.1f} % before, {after:.1f} % after, on what the fit had not seen")
@@ -295,9 +295,10 @@ def _amount(where: dict[str, Any]) -> str:
     return f"{units}, {where['samples']:,} samples, {where['hours']:,} h, {where['first_day']} to {where['last_day']}; {known}"
 
 
-def _half(found: dict[str, Any], variance: str) -> float:
-    """95 % half-width, without the meter's gain."""
-    return float(Z95 * found["expansion_ppm"] / 1e12 * math.sqrt(found[variance]))
+def _half(found: dict[str, Any], value: int, variance: str) -> float:
+    """95 % half-width of a millionth of `value`, the meter's gain included: what the run that found it said."""
+    spread = Z95 * found["expansion_ppm"] / 1e12 * math.sqrt(found[variance])
+    return math.hypot(spread, Z95 * found["meter_u_ppm"] / 1e12 * value)
 
 
 def _state(one: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 from typing import Annotated, Any, Final
 
@@ -14,10 +13,12 @@ from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
     JsonOption,
+    WhyOption,
     moment,
     perform,
     print_json,
     settings_of,
+    signed,
 )
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.rollout import UNITS, duration
@@ -32,7 +33,6 @@ _VALUES: Final = {"tick": TICK_MILLISECONDS, "period": PERIOD_MILLISECONDS, "con
 """With the lowest and the highest that an agent accepts."""
 
 PopulationOption = Annotated[Population, typer.Option(help="whose machines")]
-WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
 ForceOption = Annotated[bool, typer.Option("--force", help="whatever the machines say")]
 
 
@@ -140,8 +140,7 @@ def _change(
         settings_of(config),
         operation,
         population=population.value,
-        who=getpass.getuser(),
-        why=why or f"veilleuse {operation.replace('_', ' ')}",
+        **signed(why, operation.replace("_", " ")),
         **arguments,
     )
     if as_json:

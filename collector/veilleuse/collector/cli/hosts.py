@@ -7,7 +7,6 @@ Of a workstation or a classroom PC only its health is shown, and the date of its
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from collections.abc import Sequence
@@ -21,12 +20,14 @@ from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
     JsonOption,
+    WhyOption,
     day,
     moment,
     perform,
     print_json,
     print_table,
     settings_of,
+    signed,
     write_new_private,
 )
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
@@ -110,7 +111,7 @@ def show(
     name: Annotated[
         bool, typer.Option("--name", help="show the name a server gave; noted in the access journal")
     ] = False,
-    why: Annotated[str, typer.Option(help="reason, for the access journal")] = "",
+    why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show one machine: where it belongs, and how its agent is doing."""
@@ -118,10 +119,8 @@ def show(
     hosts = _read(settings)
     facts = _facts(one_host(hosts, host), hosts)
     if name:
-        reason = why or "veilleuse hosts show --name"
-        facts["host_name"] = perform(
-            settings, "host_name", host=facts["agent_id"], who=getpass.getuser(), why=reason
-        )["host_name"]
+        asked = signed(why, "hosts show --name")
+        facts["host_name"] = perform(settings, "host_name", host=facts["agent_id"], **asked)["host_name"]
     if as_json:
         print_json(facts)
         return
@@ -162,7 +161,7 @@ def revoke(
 @app.command()
 def forget(
     host: HostArgument,
-    why: Annotated[str, typer.Option(help="reason, for the access journal")],
+    why: WhyOption,
     config: ConfigOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     as_json: JsonOption = False,
@@ -172,8 +171,8 @@ def forget(
     agent_id = one_host(_read(settings), host).agent_id.hex()
     if not yes and not _confirmed(f"Forget host {agent_id[:12]}, with all its records? [y/N] "):
         raise AdminError("nothing was deleted: say y, or give --yes")
-    arguments = {"host": agent_id, "who": getpass.getuser(), "why": why}
-    done = perform(settings, "host_forget", timeout_seconds=FORGET_SECONDS, **arguments)
+    asked = signed(why, "hosts forget")
+    done = perform(settings, "host_forget", timeout_seconds=FORGET_SECONDS, host=agent_id, **asked)
     kept = sorted(path.name for path in settings.data_dir.glob(f"{REPLACED_PREFIX}*"))
     if as_json:
         print_json({**done, "kept_in": kept})
@@ -192,7 +191,7 @@ def export(
     host: HostArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write, mode 0600")],
     config: ConfigOption = None,
-    why: Annotated[str, typer.Option(help="reason, for the access journal")] = "veilleuse hosts export",
+    why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Write everything held of one machine to a file. For whoever has a right to it."""
@@ -201,7 +200,7 @@ def export(
     agent_id = found.agent_id.hex()
     write_new_private(output, "")
     try:
-        identity = perform(settings, "host_identity", host=agent_id, who=getpass.getuser(), why=why)
+        identity = perform(settings, "host_identity", host=agent_id, **signed(why, "hosts export"))
         rows = _write_export(output, settings.data_dir, found, identity)
     except OSError as error:
         output.unlink(missing_ok=True)

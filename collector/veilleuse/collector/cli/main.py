@@ -70,6 +70,14 @@ _CLICK_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[
     2
 ]  # ClickException, wherever typer has it from
 _CLICK_USAGE: Final[type[Exception]] = typer.BadParameter.__mro__[1]
+_PLAIN_WORDS: Final = (
+    (r"\. Did you mean", ": did you mean"),
+    (r"Value error, ", ""),
+    (r"Input should be a valid integer\b.*", "write a whole number"),
+    (r"Input should be a valid number\b.*", "write a number"),
+    (r"Input should be ", "it must be "),
+)
+"""What the parser of options says → what a person says."""
 
 
 class _Commands(TyperGroup):
@@ -154,7 +162,8 @@ def _usage(error: Exception) -> int:
         print(error)
         return 2
     message = str(getattr(error, "format_message", lambda: error)()).rstrip(".")
-    message = re.sub(r"\. Did you mean", ": did you mean", message).replace("Value error, ", "")
+    for pattern, plain in _PLAIN_WORDS:
+        message = re.sub(pattern, plain, message)
     where = f"; see '{context.command_path} --help'" if context is not None else ""
     return _say(message[:1].lower() + message[1:] + where, 2 if isinstance(error, _CLICK_USAGE) else 1)
 

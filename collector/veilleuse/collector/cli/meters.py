@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-import getpass
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
@@ -21,11 +20,16 @@ from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
     ConfigOption,
+    DryRunOption,
     JsonOption,
+    WhyOption,
+    date_of,
     perform,
     print_json,
     print_table,
     settings_of,
+    signed,
+    text_of,
 )
 from veilleuse.collector.derive.rooms import NodeBalance, RoomBalance, room_balance
 from veilleuse.collector.errors import AdminError, UsageError
@@ -50,12 +54,10 @@ def meters() -> None:
 
 @app.command(name="import")
 def import_file(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or TOML")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or TOML; docs/sources.md, Shared meters")],
     config: ConfigOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="say what would change, and change nothing")
-    ] = False,
-    why: Annotated[str, typer.Option(help="reason, for the access journal")] = "",
+    dry_run: DryRunOption = False,
+    why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Declare meters, their shares and PUEs. All of the file, or nothing of it where a row is refused."""
@@ -63,17 +65,16 @@ def import_file(
         settings_of(config),
         "meters_import",
         timeout_seconds=IMPORT_SECONDS,
-        text=_text(file),
+        text=text_of(file, MAXIMUM_BYTES, "import it in parts"),
         name=file.name,
-        who=getpass.getuser(),
-        why=why or f"veilleuse meters import {file.name}",
+        **signed(why, f"meters import {file.name}"),
         dry_run=dry_run,
     )
     if as_json:
         print_json(found)
     else:
         for refused in found["refused"]:
-            print(f"{file.name}, {refused['where']}: {refused['why']}")
+            print(f"{file.name}, {refused['where']}: {' '.join(refused['why'].split())}")
     if found["refused"]:
         number = len(found["refused"])
         raise AdminError(f"{number} row{'s' * (number > 1)} of {file.name} refused: nothing was imported")
@@ -85,27 +86,32 @@ def import_file(
 
 @app.command(name="list")
 def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List meters, with what is declared of them."""
+    """List meters, with what is declared of them. And those that agents read but nobody has declared."""
     settings = settings_of(config)
     with (
         closing(SqliteMeteringReader(settings.data_dir)) as reader,
         closing(SqliteReader(settings.data_dir)) as hosts,
     ):
-        declared = reader.declared()
+        declared, read = reader.declared(), reader.last_read()
         agents = {host.host_id: host.agent_id.hex() for host in hosts.hosts()}
     shares: defaultdict[str, list[MeterShare]] = defaultdict(list)
     for share in declared.shares:
         shares[share.meter].append(share)
-    found = [_facts(meter, shares[meter.meter], agents) for meter in declared.meters]
+    found = [
+        {**_facts(meter, shares[meter.meter], agents), "last_read": _utc(read.pop(meter.meter, None))}
+        for meter in declared.meters
+    ]
+    found += [{"meter": name, "shares": [], "last_read": _utc(hour)} for name, hour in sorted(read.items())]
     if as_json:
         print_json(found)
         return
     rows = [
         {
             "meter": one["meter"],
-            "room": one["room"],
-            "boundary": one["boundary"],
-            "below": one["parent"] or "",
+            "room": one.get("room", "not declared"),
+            "boundary": one.get("boundary", ""),
+            "below": one.get("parent") or "",
+            "last read": (one["last_read"] or "never")[:16],
             "shares": ", ".join(
                 f"{share['host'][:12]} {share['part']} {share['share']:g} from {share['from']}"
                 for share in one["shares"]
@@ -119,14 +125,14 @@ def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 @app.command()
 def show(
     room: Annotated[str, typer.Argument(metavar="ROOM", help="as declared")],
-    first: Annotated[str, typer.Option("--from", metavar="D", help="first day")],
-    end: Annotated[str, typer.Option("--to", metavar="D", help="day after the last")],
+    first: Annotated[str, typer.Option("--from", metavar="DATE", help="first day, e.g. 2026-01-01")],
+    end: Annotated[str, typer.Option("--to", metavar="DATE", help="day after the last, e.g. 2026-02-01")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Balance of a room over a period: its meters against its machines."""
     settings = settings_of(config)
-    since, until = _day(first, "--from"), _day(end, "--to")
+    since, until = date_of("--from", first), date_of("--to", end)
     if not since < until <= since + timedelta(days=_LONGEST_DAYS):
         raise UsageError(f"--from {since} must be before --to {until}, by at most {_LONGEST_DAYS} days")
     with (
@@ -136,12 +142,16 @@ def show(
         declared = reader.declared()
         inside = [meter for meter in declared.meters if meter.room == room]
         if not inside:
-            rooms = ", ".join(sorted({meter.room for meter in declared.meters})) or "none is declared"
-            raise UsageError(f"no room '{room}': {rooms}")
+            rooms = ", ".join(sorted({meter.room for meter in declared.meters}))
+            raise UsageError(f"no room '{room}': {f'declared: {rooms}' if rooms else 'none is declared'}")
         zones = {site.site: site.time_zone for site in sites.sites()}
         zone = zones[inside[0].site]
         start, stop = (day_start_unix_milliseconds(day, zone) for day in (since, until))
         hours = reader.hours([meter.meter for meter in inside], start, stop)
+    if not any(hours.values()):
+        raise AdminError(
+            f"no meter of room '{room}' was read from {since} to {until}: see 'veilleuse meters list' for when each last was"
+        )
     balance = room_balance(room, declared, hours, _days_of(start, stop, zone))
     if as_json:
         print_json(_document(balance, since, until))
@@ -149,25 +159,6 @@ def show(
         _print(balance, since, until)
     if any(node.is_wrong for node in balance.nodes):
         raise typer.Exit(EXIT_WARNINGS)
-
-
-def _text(file: Path) -> str:
-    try:
-        raw = file.read_bytes()
-        if len(raw) > MAXIMUM_BYTES:
-            raise UsageError(f"{file} has {len(raw)} bytes: at most {MAXIMUM_BYTES}; import it in parts")
-        return raw.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8: save it as UTF-8") from error
-
-
-def _day(text: str, option: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"{option} '{text}' is no date: write YYYY-MM-DD") from error
 
 
 def _days_of(start: int, stop: int, zone: str) -> dict[int, int]:
@@ -219,10 +210,13 @@ def _document(balance: RoomBalance, since: date, until: date) -> dict[str, Any]:
 
 def _node(node: NodeBalance) -> dict[str, Any]:
     ppm = node.residual_ppm
+    sums = ("energy_millijoules", "children_millijoules", "machines_millijoules")
+    unknown = {} if node.hours else dict.fromkeys(sums)
     return {
         **asdict(node),
+        **unknown,
         "boundary": node.boundary.value,
-        "residual_millijoules": node.residual_millijoules,
+        "residual_millijoules": node.residual_millijoules if node.hours else None,
         "residual_ratio": None if ppm is None else ppm / WHOLE_PPM,
         "error": node.is_wrong,
     }
@@ -247,9 +241,11 @@ def _print(balance: RoomBalance, since: date, until: date) -> None:
         {
             "meter": node.meter,
             "boundary": node.boundary.value,
-            "kWh": _kwh(node.energy_millijoules),
-            "below": _kwh(node.children_millijoules),
-            "left": _kwh(node.residual_millijoules),
+            "hours": str(node.hours),
+            "kWh": _kwh(node.energy_millijoules if node.hours else None),
+            "below": _kwh(node.children_millijoules if node.hours else None),
+            "machines": _kwh(node.machines_millijoules if node.hours else None),
+            "left": _kwh(node.residual_millijoules if node.hours else None),
             "": "ERROR: below -5 %" if node.is_wrong else "",
         }
         for node in balance.nodes
@@ -257,6 +253,11 @@ def _print(balance: RoomBalance, since: date, until: date) -> None:
     print_table(rows, empty="")
     for note in balance.notes:
         print(f"  note: {note}")
+
+
+def _utc(hour: int | None) -> str | None:
+    """The beginning of an hour, in UTC."""
+    return None if hour is None else datetime.fromtimestamp(hour / 1000, UTC).isoformat()
 
 
 def _kwh(millijoules: int | None) -> str:

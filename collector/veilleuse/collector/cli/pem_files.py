@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from veilleuse.collector.cli.shared import content_of
 from veilleuse.collector.errors import UsageError
 
 MAX_BYTES: Final = 12 * 1024
@@ -25,13 +26,7 @@ MAX_BYTES: Final = 12 * 1024
 
 def read_pem(file: Path) -> str:
     """The text of a small PEM file. Raises UsageError."""
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
-    if len(content) > MAX_BYTES:
-        raise UsageError(f"{file} has more than {MAX_BYTES} bytes: give one chain or key, as PEM")
+    content = content_of(file, MAX_BYTES, "give one chain or key, as PEM")
     return content.decode("ascii", "replace")
 
 

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.calibrated import STANDBY, WALL, Hardware
+from veilleuse.collector.cli.shared import content_of, date_of
 from veilleuse.collector.derive.calibrating.judge import (
     Outcome,
     Reference,
@@ -37,7 +38,7 @@ from veilleuse.collector.derive.calibrating.samples import (
 from veilleuse.collector.derive.counters import METERS
 from veilleuse.collector.derive.priors import BATTERY_U_PPM, u_ppm_of_percent
 from veilleuse.collector.enrolment.tokens import checked_name
-from veilleuse.collector.errors import AdminError, CollectorError, UsageError
+from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model import Grain, Host
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
@@ -64,8 +65,8 @@ class Asked:
     def of(cls, model: str, first: str | None, end: str | None) -> Asked:
         """Raises UsageError for what is no date."""
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
-        last = tomorrow if end is None else _date("--to", end)
-        begin = last - timedelta(days=DEFAULT_DAYS) if first is None else _date("--from", first)
+        last = tomorrow if end is None else date_of("--to", end)
+        begin = last - timedelta(days=DEFAULT_DAYS) if first is None else date_of("--from", first)
         if begin >= last:
             raise UsageError(f"--from {begin} is not before --to {last}")
         return cls(model.casefold().strip(), begin, last)
@@ -133,7 +134,7 @@ def from_readings(
     meter = checked_name("meter", meter)
     if not _ACCURACY[0] <= accuracy_percent <= _ACCURACY[1]:
         raise UsageError(f"--accuracy {accuracy_percent:g}: use {_ACCURACY[0]} to {_ACCURACY[1]:g} percent")
-    content = _content(file)
+    content = content_of(file, MAX_BYTES, "cut it by unit or by day")
     samples = Samples()
     try:
         found = parse_readings(
@@ -273,26 +274,11 @@ def _units(
     return units
 
 
-def _content(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise CollectorError(f"cannot read {file}: {error.strerror}") from error
-
-
 def _zone(name: str | None) -> ZoneInfo | None:
     try:
         return None if name is None else ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise UsageError(f"--time-zone '{name}' is none: write it like Europe/Paris") from error
-
-
-def _date(option: str, text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
 
 
 def _name(host: Host) -> str:

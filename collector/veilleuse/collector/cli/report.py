@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -20,7 +20,7 @@ from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS, G
 from veilleuse.collector.account.statement import withheld
 from veilleuse.collector.cli.attribution import attribution_document
 from veilleuse.collector.cli.output import refuse_terminal, write_output
-from veilleuse.collector.cli.shared import APP, ConfigOption, settings_of
+from veilleuse.collector.cli.shared import APP, ConfigOption, date_of, settings_of
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import Thresholds
 from veilleuse.collector.indicators import BUILTIN, load
@@ -75,8 +75,8 @@ def emissions(
     if tree not in ("then", "now"):
         raise UsageError(f"--tree '{tree}' is neither 'then' nor 'now'")
     question = YearQuestion(
-        _date("--from", first),
-        _date("--to", end),
+        date_of("--from", first),
+        date_of("--to", end),
         _dimensions(group_by),
         settings.reporting.k_anonymity,
         today(),
@@ -116,7 +116,7 @@ def attribution(
     """A server's energy shared between its services and guests. By CPU time; what it draws idle is shown apart."""
     settings = settings_of(config)
     write = _writer(form, language, output)
-    since, until = _date("--from", first), _date("--to", end)
+    since, until = date_of("--from", first), date_of("--to", end)
     with closing(SqliteReader(settings.data_dir)) as reader:
         document = attribution_document(reader, host, since, until, time.time_ns() // 1_000_000)
     write(document)
@@ -160,8 +160,8 @@ def indicators_document(gathered: Gathered, settings: CollectorSettings, head: _
 
 def _question(settings: CollectorSettings, first: str, end: str, group_by: str) -> Question:
     return Question(
-        _date("--from", first),
-        _date("--to", end),
+        date_of("--from", first),
+        date_of("--to", end),
         _dimensions(group_by),
         settings.reporting.k_anonymity,
         time.time_ns() // 1_000_000,
@@ -170,13 +170,6 @@ def _question(settings: CollectorSettings, first: str, end: str, group_by: str) 
 
 def _dimensions(group_by: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in group_by.split(",") if part.strip())
-
-
-def _date(option: str, text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
 
 
 def _writer(form: str, language: str, output: str) -> _Write:

@@ -4,17 +4,18 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from veilleuse.collector.admin_client import TIMEOUT_SECONDS, CollectorNotRunning, ask
-from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.settings import CollectorSettings, read_settings
 
 APP: Final[dict[str, Any]] = {
@@ -36,6 +37,8 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would change, and change nothing")]
+WhyOption = Annotated[str, typer.Option(help="reason, for the access journal")]
 
 
 def perform(
@@ -57,6 +60,52 @@ def perform(
 def settings_of(config: Path | None) -> CollectorSettings:
     """The settings. Raises ConfigurationError."""
     return read_settings(config)
+
+
+def signed(why: str, command: str) -> dict[str, Any]:
+    """Who asks for an operation and why, for the access journal; without a reason the `command` stands for it."""
+    try:
+        who = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        who = f"uid {os.getuid()}"
+    return {"who": who, "why": why or f"veilleuse {command}"}
+
+
+def date_of(option: str, text: str) -> date:
+    """The civil date of an option. Raises UsageError."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
+
+
+def content_of(file: Path, maximum_bytes: int, remedy: str) -> bytes:
+    """A file that an operator names: read here, as this user, never by the service. Raises UsageError.
+
+    `remedy`: what to do where it has more than `maximum_bytes`.
+    """
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(maximum_bytes + 1)
+    except OSError as error:
+        hint = "name a file in it" if file.is_dir() else "look at its name and its rights"
+        raise UsageError(f"cannot read {file}: {error.strerror or error}; {hint}") from error
+    if len(content) > maximum_bytes:
+        raise UsageError(f"{file} has more than {maximum_bytes:,} bytes: {remedy}")
+    return content
+
+
+def text_of(file: Path, maximum_bytes: int, remedy: str) -> str:
+    """The same, as text without a byte order mark. Raises UsageError."""
+    try:
+        text = content_of(file, maximum_bytes, remedy).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{file} is not UTF-8: save it as UTF-8 (a spreadsheet calls it 'CSV UTF-8')"
+        ) from error
+    if "\0" in text:
+        raise UsageError(f"{file} holds a null character: it is no text")
+    return text
 
 
 def print_json(value: Any) -> None:

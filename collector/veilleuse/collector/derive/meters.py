@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.counters import METERS, best_meter
+from veilleuse.collector.derive.counters import METERS, best_meter, scaled
 from veilleuse.collector.derive.loadmodel import part
 from veilleuse.collector.derive.wall import merged, within
 from veilleuse.collector.metering import SUBJECT_PREFIX, MeterReading, SharedEnergy
@@ -42,7 +42,9 @@ def readings(records: Iterable[RecordCells]) -> tuple[MeterReading, ...]:
         name = point.subject.removeprefix(SUBJECT_PREFIX)
         if point.boundary is not Boundary.WALL or point.kind not in METERS or covered <= 0:
             continue
-        covered = min(covered, MILLISECONDS_PER_HOUR)
+        if covered > MILLISECONDS_PER_HOUR:
+            # Told twice, after a clock set back or a snapshot put back: an hour at its mean power.
+            energy, covered = scaled(energy * MILLISECONDS_PER_HOUR, covered), MILLISECONDS_PER_HOUR
         order = (point.domain != name, -covered, point.domain, point.kind.value)
         if name not in best or order < best[name][0]:
             best[name] = (order, MeterReading(name, point.kind, energy, covered))

@@ -29,6 +29,7 @@ Hours = Mapping[str, Mapping[int, MeterReading]]
 
 RESIDUAL_ERROR_PPM: Final = -50_000
 """Children that count 5 % more than what feeds them: METHOD.md §3."""
+_LOSS_NOT_KNOWN: Final = "{}: the loss of the UPS is not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class RoomBalance:
     overhead: str
     """measured, pue or not_included."""
     overhead_u_millijoules: int
-    """Standard uncertainty of the overhead by PUE."""
+    """Standard uncertainty of the overhead by PUE: IT × PUE × u, since GSD² 1.1 is of the PUE, not of PUE − 1."""
     sensitivity_millijoules: int | None
     """What the overhead would be at a PUE of 1.55, where it is not included."""
     nodes: tuple[NodeBalance, ...]
@@ -120,8 +121,7 @@ def room_balance(room: str, declared: Metering, hours: Hours, day_of: Mapping[in
     sums = _Sums()
     nodes = []
     for meter in tree.meters:
-        shares = {hour: tree.share_ppm(meter.meter, day_of[hour]) for hour in hours.get(meter.meter, {})}
-        node = node_balance(meter, tree.children(meter), hours, shares)
+        node = node_balance(meter, tree.children(meter), hours, tree.shares_ppm(meter.meter, hours, day_of))
         nodes.append(node)
         _book(tree, meter, node, sums)
     it = sums.machines + max(0, sums.other)
@@ -182,11 +182,26 @@ class _Tree:
     def children(self, meter: DeclaredMeter) -> list[DeclaredMeter]:
         return self._children[meter.meter]
 
-    def share_ppm(self, meter: str, day: int) -> int:
+    def shares_ppm(self, meter: str, hours: Hours, day_of: Mapping[int, int]) -> dict[int, int]:
+        """Hour in which it was read → what machines have of it."""
+        days = {day_of[hour] for hour in hours.get(meter, {})}
+        on = {
+            day: sum(
+                share.share_ppm
+                for share in self._shares[meter]
+                if share.valid_from.toordinal() <= day <= share.valid_to.toordinal()
+            )
+            for day in days
+        }
+        return {hour: on[day_of[hour]] for hour in hours.get(meter, {})}
+
+    def machines_millijoules(self, hours: Hours, day_of: Mapping[int, int]) -> int:
+        """Of those that declare a share, over these hours."""
         return sum(
-            share.share_ppm
-            for share in self._shares[meter]
-            if share.valid_from.toordinal() <= day <= share.valid_to.toordinal()
+            node_balance(
+                meter, self.children(meter), hours, self.shares_ppm(meter.meter, hours, day_of)
+            ).machines_millijoules
+            for meter in self.meters
         )
 
     def highest(self, boundary: MeterBoundary) -> list[DeclaredMeter]:
@@ -216,7 +231,7 @@ def _book(tree: _Tree, meter: DeclaredMeter, node: NodeBalance, sums: _Sums) -> 
         sums.notes.append(f"{meter.meter}: {node.hours_left_out} hours without all meters below it")
     left = max(0, node.residual_millijoules)
     if meter.boundary is MeterBoundary.OVERHEAD:
-        sums.cool(node.energy_millijoules)
+        sums.cool(left)
     elif meter.boundary is MeterBoundary.FACILITY:
         sums.cool(left) if children else sums.notes.append(f"{meter.meter}: nothing is declared below it")
     elif meter.boundary is MeterBoundary.UPS_INPUT and _is_ups(children):
@@ -227,6 +242,8 @@ def _book(tree: _Tree, meter: DeclaredMeter, node: NodeBalance, sums: _Sums) -> 
         sums.other += left - loss
     else:
         sums.other += left
+        if meter.boundary is MeterBoundary.UPS_INPUT:
+            sums.notes.append(_LOSS_NOT_KNOWN.format(meter.meter))
     if meter.boundary is MeterBoundary.UPS_OUTPUT:
         _book_output(tree, meter, node, sums)
 
@@ -237,7 +254,7 @@ def _book_output(tree: _Tree, meter: DeclaredMeter, node: NodeBalance, sums: _Su
     if above is not None and above.boundary is MeterBoundary.UPS_INPUT:
         return
     if meter.efficiency_ppm is None:
-        sums.notes.append(f"{meter.meter}: the loss of the UPS is not known")
+        sums.notes.append(_LOSS_NOT_KNOWN.format(meter.meter))
         return
     loss = scaled(node.energy_millijoules * WHOLE_PPM, meter.efficiency_ppm) - node.energy_millijoules
     sums.lose(loss)
@@ -254,11 +271,11 @@ def _is_ups(children: Sequence[DeclaredMeter]) -> bool:
 def _with_pue(
     balance: RoomBalance, tree: _Tree, hours: Hours, day_of: Mapping[int, int], pues: Sequence[Pue]
 ) -> RoomBalance:
-    """IT at the PUE's metering point, the UPS's loss inside the PUE, for the days it is declared for."""
-    it = overhead = without = 0
+    """IT at the PUE's metering point, the UPS's loss inside the PUE, all of it for the days it is declared for."""
+    it = overhead = machines = covered = at_the_socket = 0
     for pue in pues:
         first, last = pue.valid_from.toordinal(), pue.valid_to.toordinal()
-        inside = [hour for hour, day in day_of.items() if first <= day <= last]
+        inside = {hour for hour, day in day_of.items() if first <= day <= last}
         energy = sum(
             read.energy_millijoules
             for meter in tree.highest(pue.point)
@@ -267,21 +284,28 @@ def _with_pue(
         )
         it += energy
         overhead += _over(energy, pue.pue_ppm)
-        without += len(inside)
+        at_the_socket += scaled(energy * pue.pue_ppm)
+        covered += len(inside)
+        then = {
+            name: {hour: read for hour, read in seen.items() if hour in inside}
+            for name, seen in hours.items()
+        }
+        machines += tree.machines_millijoules(then, day_of)
     if not it:
         nothing = "no meter was read at the PUE's metering point"
         return replace(balance, notes=(*balance.notes, nothing))
     notes = balance.notes
-    if without < len(day_of):
-        notes += (f"{len(day_of) - without} hours of the period have no PUE: they are not in it",)
+    if covered < len(day_of):
+        notes += (f"{len(day_of) - covered} hours of the period have no PUE: they are not in it",)
     return replace(
         balance,
         it_millijoules=it,
-        other_room_millijoules=max(0, it - balance.machines_millijoules),
+        machines_millijoules=machines,
+        other_room_millijoules=max(0, it - machines),
         ups_loss_millijoules=0,
         overhead_millijoules=overhead,
         overhead="pue",
-        overhead_u_millijoules=scaled(overhead * priors.PUE_U_PPM),
+        overhead_u_millijoules=scaled(at_the_socket * priors.PUE_U_PPM),
         sensitivity_millijoules=None,
         notes=notes,
     )

@@ -19,7 +19,8 @@ from veilleuse.collector.exposition.catalogue import (
 )
 
 ORIGIN_TEXT: Final[Mapping[Origin, str]] = {
-    Origin.LEDGER: "the persisted ledger, as first derived; never restated",
+    Origin.LEDGER: "the persisted ledger, as first derived; never restated: an hour that was derived before its shared meter's reading, its "
+    "calibration or a correction of the method stays there as it was, and only day and week gauges and reports follow",
     Origin.RECORDS: "the newest derived record of each server",
     Origin.SUMS: "the sums of the store; energy as currently derived",
     Origin.INDICATORS: "the indicators (METHOD.md §6)",

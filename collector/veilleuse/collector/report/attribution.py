@@ -8,6 +8,7 @@ from typing import Final
 
 from veilleuse.collector.attributed import Attribution, Basis, Share, Why
 from veilleuse.collector.report import Document, Row, Value
+from veilleuse.wire.limits import CONTAINERS
 from veilleuse.wire.units import MICROWATTS_PER_MILLIWATT, MILLIJOULES_PER_KWH
 
 COLUMNS: Final = (
@@ -25,11 +26,12 @@ COLUMNS: Final = (
     "data",
 )
 ASSUMPTIONS: Final = (
-    "Parts sum to the total exactly, in millijoules: not_on + idle + services + guests + rest_of_system + not_attributed.",
+    "Parts sum to the total exactly, in mJ: not_on + idle + services + guests + containers + rest_of_system + not_attributed.",
     "The dynamic part of an hour is shared by the CPU time of that hour: a convention. Nothing meters a service.",
     "Memory, disks, network and GPUs are shared as if they followed the processors. No interval is given for a part.",
     "The idle part is nobody's: it is there whatever runs. A service that is taken away saves at most its dynamic part.",
-    "rest_of_system is CPU time of no service and no guest: the kernel, sessions, containers, other control groups.",
+    "containers is one part, of all of a server's containers together; a runtime's own service is a service.",
+    "rest_of_system is CPU time of none of these: the kernel, sessions and what runs in them, other control groups.",
     "Guests are seen from their host. What an agent inside a guest says is a memo line elsewhere, and is in no part here.",
     "No part is a person: services without their instance, guests under a pseudonym of this host, sessions never read.",
 )
@@ -85,8 +87,10 @@ def _rows(found: Attribution) -> list[Row]:
         rows += [
             _shared(found, share, part, name.partition(":")[2])
             for name, share in ordered
-            if name.startswith(f"{kind}:")
+            if name.startswith(f"{kind}:") and name != CONTAINERS
         ]
+    if (containers := found.units.get(CONTAINERS)) is not None:
+        rows.append(_shared(found, containers, "containers"))
     rows.append(_shared(found, found.rest, "rest_of_system"))
     rows += [
         {"part": "not_attributed", **_energy(found, energy), "why": why.value}

@@ -40,6 +40,7 @@ COLUMNS: Final = (
     "derived_milliseconds",
     "coverage_states",
     "data",
+    "method_version",
 )
 ASSUMPTIONS: Final = (
     "Ratios are of observed time only; coverage (I13) says how much of the enrolled time that is.",
@@ -89,11 +90,15 @@ def row(
 def document(
     rows: Iterable[Row], withheld: Iterable[Row], head: dict[str, Value | list[str] | None]
 ) -> Document:
-    """The report of its rows; `withheld`: populations too small to be shown."""
+    """The report of its rows; `withheld`: populations too small to be shown.
+
+    The head's `method_version` stands in each row too: a table without a head says all the same how its kWh were derived.
+    """
+    method: dict[str, Value] = {name: str(head[name]) for name in ("method_version",) if name in head}
     return Document(
         head={"kind": "indicators", **head},
         columns=COLUMNS,
-        tables={"rows": list(rows), "withheld": list(withheld)},
+        tables={"rows": [{**row, **method} for row in rows], "withheld": list(withheld)},
         tabular=("rows",),
         assumptions=ASSUMPTIONS,
     )

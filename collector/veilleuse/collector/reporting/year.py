@@ -78,7 +78,7 @@ class _Known:
         self.hosts = rolls.hosts()
         self.sites = {site.site: site for site in rolls.sites()}
         self.assets = self.sources.inventory.assets()
-        self.almanac = Almanac(rolls.calendar_versions, rolls.school_periods)
+        self.almanac = Almanac(rolls.calendars, rolls.school_periods)
 
 
 def year_figures(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.calendars.composing import in_force
+from veilleuse.collector.timetable import in_force
 from veilleuse.collector.calendars.day_types import day_type
 from veilleuse.collector.calendars.school import SchoolHolidays, holidays_of
 from veilleuse.collector.model import Site

@@ -32,7 +32,7 @@ class Periods:
 
     def __init__(self, reader: RollReader) -> None:
         self._reader = reader
-        self._almanac = Almanac(reader.calendar_versions, reader.school_periods)
+        self._almanac = Almanac(reader.calendars, reader.school_periods)
         self._fleet: dict[HostId, Host] | None = None
         self._sites: dict[str, Site] = {}
 

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.model import DerivedRow
+from veilleuse.collector.privacy import MIXED
 from veilleuse.collector.web.charts import (
     DASH,
     Chart,
@@ -27,6 +28,7 @@ from veilleuse.collector.web.charts import (
 from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.collector.web.look import Look, local_time
 from veilleuse.collector.web.metrics import energy_today, grams_of_figure
+from veilleuse.collector.web.period import Figure
 from veilleuse.collector.web.sobriety import DAY, TODAY, WEEK, Sobriety, millijoules
 from veilleuse.collector.web.words import Words
 from veilleuse.wire.ladder import Method
@@ -201,6 +203,7 @@ def _closed(look: Look, w: Words) -> Table | None:
                     period_name(period, w),
                     w.number(one.hosts),
                     DASH if energy is None else w.energy(energy),
+                    _mix(one.energies, w),
                     DASH if emitted is None else w.grams(emitted),
                 )
             )
@@ -208,9 +211,22 @@ def _closed(look: Look, w: Words) -> Table | None:
         return None
     heads = (
         w("states.group"),
-        *(w(f"closed.{k}") for k in ("entity", "site", "period", "machines", "energy", "emissions")),
+        *(w(f"closed.{k}") for k in ("entity", "site", "period", "machines", "energy")),
+        w("methods.method"),
+        w("closed.emissions"),
     )
     return Table(w("closed.caption"), heads, tuple(rows))
+
+
+def _mix(figures: Sequence[Figure], w: Words) -> str:
+    """By which methods the energy of a group is known, what is known best first. METHOD.md §1.4."""
+    sums: defaultdict[str, int] = defaultdict(int)
+    for figure in figures:
+        sums[figure.method or MIXED] += figure.amount
+    total = sum(sums.values())
+    ladder = (*(method.value for method in Method), MIXED)
+    shares = [f"{w(f'methods.{m}')} {w.percent(sums[m] / total)}" for m in ladder if total and m in sums]
+    return ", ".join(shares) or DASH
 
 
 def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:

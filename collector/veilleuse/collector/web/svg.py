@@ -27,6 +27,10 @@ BOTTOM: Final = 30
 BAR: Final = 34
 LABEL: Final = 30
 """Room for the label above a bar: its text is larger on narrow screens."""
+LONGEST: Final = 54
+"""Characters that fit above a bar on a narrow screen: 720 ÷ (24 × 0.55)."""
+SEPARATOR: Final = " · "
+"""Between the parts of a label."""
 COLOURS: Final = 8
 """Classes c0 to c7 of the style sheet."""
 
@@ -78,7 +82,9 @@ def shares(identifier: str, title: str, labels: Sequence[str], series: Sequence[
     parts = [_open(identifier, title, height), _patterns(identifier)]
     for i, label in enumerate(labels):
         top = TOP + i * (BAR + LABEL)
-        parts.append(f'<text class="axis" x="0" y="{top + 14}">{escape(label)}</text>')
+        parts += [
+            f'<text class="{kind}" x="0" y="{top + 14}">{escape(text)}</text>' for kind, text in _above(label)
+        ]
         total = sum(one.values[i] or 0.0 for one in series)
         x = 0.0
         for one in series:
@@ -90,6 +96,15 @@ def shares(identifier: str, title: str, labels: Sequence[str], series: Sequence[
             x += width
     parts.append("</svg>")
     return Markup("".join(parts))
+
+
+def _above(label: str) -> list[tuple[str, str]]:
+    """(class, text) of what stands above a bar. A long label has a shorter one for narrow screens, without its first part: the
+    table beside the chart has it whole."""
+    short = label.partition(SEPARATOR)[2]
+    if len(label) <= LONGEST or not short:
+        return [("axis", label)]
+    return [("axis long", label), ("axis short", short)]
 
 
 def _open(identifier: str, title: str, height: int) -> str:

@@ -24,6 +24,7 @@ from veilleuse.collector.cli.doctor.fleet import (
     check_versions,
     check_work,
 )
+from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.doctor.place import check_directory, check_disk, check_forecast, check_sqlite
 from veilleuse.collector.cli.doctor.retention import check_retention
 from veilleuse.collector.cli.doctor.service import check_service
@@ -62,6 +63,7 @@ INSIDE: Final[tuple[Check, ...]] = (
     check_renewals,
     check_identities,
     check_agents,
+    check_meters,
 )
 """These read it: only when check_sqlite found nothing against that."""
 CHECKS: Final = BESIDE + INSIDE

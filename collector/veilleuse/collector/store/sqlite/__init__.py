@@ -87,7 +87,7 @@ class SqliteStore:
             self.forgetting = SqliteForgetting(self.data, self.identity)
             self.configurations = SqliteConfigurations(self.data)
             self.calendars = SqliteCalendars(self.data)
-            self.calibrations = SqliteCalibrations(self.data)
+            self.calibrations = SqliteCalibrations(self.data, alone=True)
             self.metering = SqliteMetering(self.data)
             self.factors = SqliteFactors(self.data)
             self.intensities = SqliteIntensities(self.data)

@@ -48,6 +48,12 @@ _OF_METER: Final = (
     "SELECT host_id, part, share_ppm FROM meter_shares WHERE meter = ? AND from_day <= ? AND to_day >= ?"
     " ORDER BY host_id, part"
 )
+_LAST_READ: Final = (
+    "WITH RECURSIVE names (meter) AS (SELECT min(meter) FROM meter_hours UNION ALL"
+    " SELECT (SELECT min(meter) FROM meter_hours h WHERE h.meter > n.meter) FROM names n WHERE n.meter IS NOT NULL)"
+    " SELECT meter, (SELECT max(start) FROM meter_hours h WHERE h.meter = names.meter) FROM names WHERE meter IS NOT NULL"
+)
+"""From name to name along the key: some microseconds a meter, however many hours there are."""
 _HOUR: Final = int(Grain.HOUR)
 _HAS_RECORDS: Final = f"EXISTS (SELECT 1 FROM records r WHERE r.host_id = s.host_id AND r.grain = {_HOUR} AND r.bucket = {{hour}})"
 _MARK: Final = (
@@ -203,6 +209,7 @@ class SqliteMetering:
         One transaction. The caller has checked it.
         """
         with self._database.transaction() as connection:
+            moved = _moved(connection, meters)
             for one in meters:
                 connection.execute(_MARK_ALL, (one.meter,))
                 connection.execute("DELETE FROM meter_shares WHERE meter = ?", (one.meter,))
@@ -215,8 +222,8 @@ class SqliteMetering:
             connection.executemany(
                 "INSERT INTO meter_shares VALUES (?, ?, ?, ?, ?, ?)", [_share_row(one) for one in shares]
             )
-            for one in meters:
-                connection.execute(_MARK_ALL, (one.meter,))
+            for name in {one.meter for one in meters} | _below(connection, moved):
+                connection.execute(_MARK_ALL, (name,))
             for room in {pue.room for pue in pues}:
                 connection.execute("DELETE FROM room_pues WHERE room = ?", (room,))
             connection.executemany(
@@ -257,9 +264,34 @@ class SqliteMeteringReader:
                 }
         return found
 
+    def last_read(self) -> dict[str, int]:
+        """Every meter that an agent has read, declared or not → the newest hour of it (Unix ms)."""
+        with self._database.translated():
+            return dict(self._database.connection.execute(_LAST_READ).fetchall())
+
     def close(self) -> None:
         """Close."""
         self._database.close()
+
+
+def _moved(connection: sqlite3.Connection, meters: Sequence[DeclaredMeter]) -> set[str]:
+    """Those that hang below another meter than until now. One that is new has nothing below it yet that knows it."""
+    before = dict(connection.execute("SELECT meter, parent FROM meters"))
+    return {one.meter for one in meters if one.meter in before and before[one.meter] != one.parent}
+
+
+def _below(connection: sqlite3.Connection, meters: set[str]) -> set[str]:
+    """All that hangs below these: for a machine on one of them, what stands above has changed."""
+    children: dict[str, list[str]] = {}
+    for meter, parent in connection.execute("SELECT meter, parent FROM meters WHERE parent IS NOT NULL"):
+        children.setdefault(parent, []).append(meter)
+    found: set[str] = set()
+    waiting = list(meters)
+    while waiting:
+        new = [child for child in children.get(waiting.pop(), ()) if child not in found]
+        found.update(new)
+        waiting += new
+    return found
 
 
 def read_declared(connection: sqlite3.Connection) -> Metering:

@@ -23,7 +23,8 @@ MOST_MILLISECONDS: Final = {
     Grain.DAY: TIMES_OVER * (MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR),
     Grain.WEEK: TIMES_OVER * (7 * MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR),
 }
-_REMEMBERED: Final = 100_000
+_REMEMBERED: Final = 40_000
+"""Hosts × grains, some 250 bytes each; all are dropped when there are more."""
 
 _Key: TypeAlias = tuple[HostId, Grain, int]
 _Held: TypeAlias = tuple[int, int]
@@ -31,12 +32,16 @@ _Held: TypeAlias = tuple[int, int]
 
 
 class Fullness:
-    """How full the periods are, remembered from one push to the next."""
+    """How full the periods are. Of each host and grain the last one is remembered, which the next push may go on with.
+
+    Not more: what grows by each hour of each machine makes a process that runs for months grow with it (R19).
+    """
 
     def __init__(self, database: Database) -> None:
         self._connection = database.connection
-        self._held: dict[_Key, _Held] = {}
-        database.on_forget(self._held.clear)
+        self._last: dict[tuple[HostId, Grain], tuple[int, _Held]] = {}
+        """→ (bucket, what it holds)."""
+        database.on_forget(self._last.clear)
 
     def take(self, host_id: HostId, records: Iterable[DecodedRecord]) -> tuple[int, ...]:
         """Make room for all of `records`, or for none: then the seqs of those whose period is full."""
@@ -47,17 +52,25 @@ class Fullness:
             if period is None:
                 continue
             key = (host_id, period.grain, bucket_of(period))
-            held = taken.get(key) or self._held.get(key) or self._look(*key)
+            held = taken.get(key) or self._known(*key)
             more = (held[0] + 1, held[1] + sum([cell.milliseconds for cell in record.cells]))
             if more[0] > MOST_RECORDS or more[1] > MOST_MILLISECONDS[period.grain]:
                 refused.append(record.seq)
             else:
                 taken[key] = more
         if not refused:
-            if len(self._held) >= _REMEMBERED:
-                self._held.clear()
-            self._held.update(taken)
+            self._remember(taken)
         return tuple(refused)
+
+    def _remember(self, taken: dict[_Key, _Held]) -> None:
+        if len(self._last) >= _REMEMBERED:
+            self._last.clear()
+        for (host_id, grain, bucket), held in taken.items():
+            self._last[host_id, grain] = (bucket, held)
+
+    def _known(self, host_id: HostId, grain: Grain, bucket: int) -> _Held:
+        last = self._last.get((host_id, grain))
+        return last[1] if last and last[0] == bucket else self._look(host_id, grain, bucket)
 
     def _look(self, host_id: HostId, grain: Grain, bucket: int) -> _Held:
         ask = self._connection.execute

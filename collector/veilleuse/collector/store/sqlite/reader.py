@@ -106,6 +106,10 @@ class SqliteReader:
         """All, by name."""
         return tuple(map(site_from_row, self._rows(f"SELECT {SITE_COLUMNS} FROM sites ORDER BY site")))
 
+    def calendars(self, site: Site) -> tuple[CalendarVersion, ...]:
+        """Those a site had, oldest first, never none. Raises StoreDamaged."""
+        return SqliteCalendars(self._database()).versions(site)
+
     def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
         """Sums with start ≤ key < end; keys as in Grain."""
         columns = ", ".join(("band", "state", "supply", *VALUE_COLUMNS))
@@ -316,10 +320,6 @@ class SqliteReader:
     def months_due(self, before: date) -> int:
         """Months of machines that ended by then (the 1st of one) and are not kept as they are."""
         return int(self._rows("SELECT count(*) FROM stale_months WHERE month < ?", before.toordinal())[0][0])
-
-    def calendar_versions(self, site: Site) -> tuple[CalendarVersion, ...]:
-        """Calendars.versions."""
-        return SqliteCalendars(self._database()).versions(site)
 
     def school_periods(self) -> tuple[SchoolPeriod, ...]:
         """Calendars.school_periods."""

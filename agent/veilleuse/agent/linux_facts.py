@@ -1,0 +1,42 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What a Linux machine is and what is built into it (system.py): machine.py, parts.py and powerplan.py read the files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from veilleuse.agent.machine import Machine, detect, root_of
+
+if TYPE_CHECKING:
+    from veilleuse.agent.parts import Parts  # the sender's: not in the process that stays
+
+
+def detect_here(sysfs: str, procfs: str, *, device_class: str = "") -> Machine:
+    """As `machine.detect_here`."""
+    return detect(sysfs, procfs, device_class=device_class)
+
+
+def parts_here(machine: Machine, sysfs: str) -> Parts:
+    """Read them. A virtual machine has no parts of its own: what its hypervisor shows says nothing about hardware."""
+    from veilleuse.agent.parts import Parts, discrete_gpus, memory_modules
+    from veilleuse.agent.powerplan import power_plan
+
+    root = root_of(sysfs)
+    plan = power_plan(root or "/")
+    if machine.virtualisation != "none":
+        return Parts(plan=plan)
+    return Parts(memory_modules(sysfs, root), discrete_gpus(sysfs), _displays(sysfs), plan)
+
+
+def _displays(sysfs: str) -> tuple[int, ...]:
+    from veilleuse.agent.errors import ReadFailed, SourceUnavailable
+    from veilleuse.agent.ports import SourceContext
+    from veilleuse.agent.sources.linux_displays import LinuxDisplays
+
+    displays = LinuxDisplays(SourceContext(sysfs, "", "none"))
+    try:
+        displays.open()
+        return displays.attached()
+    except (SourceUnavailable, ReadFailed):
+        return ()

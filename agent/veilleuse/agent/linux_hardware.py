@@ -1,0 +1,68 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What tells one Linux machine from another (hardware.py): machine-id, the firmware's files, the disk of `/`, the first card."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from veilleuse.agent.hardware import NOT_YET, Roots
+from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
+
+
+def hardware_ids(roots: Roots) -> dict[str, str]:
+    """As `hardware.hardware_ids`."""
+    dmi = roots.sysfs / "class/dmi/id"
+    machine_id = _text(roots.machine_id)
+    found = {
+        "machine-id": "" if machine_id in NOT_YET else machine_id,
+        "smbios-uuid": normalised_uuid(_text(dmi / "product_uuid")),
+        "board-serial": normalised_serial(_text(dmi / "board_serial")),
+        "disk-serial": _root_disk_serial(roots.sysfs),
+        "first-mac": _first_mac(roots.sysfs),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def asset_numbers(roots: Roots) -> tuple[str | None, str | None]:
+    """As `hardware.asset_numbers`: both files are root's."""
+    dmi = roots.sysfs / "class/dmi/id"
+    return normalised_serial(_text(dmi / "chassis_serial")), normalised_uuid(_text(dmi / "product_uuid"))
+
+
+def _root_disk_serial(sysfs: Path) -> str:
+    device = os.stat("/").st_dev
+    node = sysfs / "dev/block" / f"{os.major(device)}:{os.minor(device)}"
+    if not node.exists():
+        return ""
+    disk = node.resolve()
+    if (disk / "partition").exists():
+        disk = disk.parent
+    names = ("device/serial", "serial", "device/wwid", "wwid")
+    return next((text for name in names if (text := _text(disk / name))), "")
+
+
+def _first_mac(sysfs: Path) -> str:
+    """Address of the physical interface with the lowest index, when it is the hardware's own."""
+    found = []
+    for interface in _children(sysfs / "class/net"):
+        index = _text(interface / "ifindex")
+        permanent = _text(interface / "addr_assign_type") == "0"  # kernel, sysfs-class-net
+        if permanent and index.isdigit() and (interface / "device").exists():
+            found.append((int(index), _text(interface / "address")))
+    return min(found)[1] if found else ""
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

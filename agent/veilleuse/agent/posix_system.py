@@ -1,0 +1,235 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`system.System` on Linux; macOS takes from here what it shares (macos_system.py).
+
+Sources: clock_gettime(2), proc(5), flock(2), getrusage(2), proc_pid_statm(5), statvfs(3), seteuid(2), setrlimit(2), signal(7).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import select
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+
+CONFIGURATION: Final = Path("/etc/veilleuse/agent.toml")
+STATE: Final = Path("/var/lib/veilleuse-agent")
+METERS: Final = Path("/etc/veilleuse/meters.toml")
+RAPL_HELPER: Final = Path("/run/veilleuse-rapl/readings.json")
+SERVICE_MANAGER: Final = "veilleuse.agent.service.systemd:SystemdNotifier"
+ACCESS_BY_MODE: Final = True
+CHILD_FLAGS: Final = 0
+
+_NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
+_BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while the machine sleeps."""
+SLEEP_AHEAD: Final = signal.SIGURG
+"""Tells the running agent that the machine is about to sleep. SIGURG: whoever does not expect it ignores it (signal(7)), so
+that an agent which has not begun yet, or an older one, is not killed by it."""
+_PAGE_BYTES: Final = resource.getpagesize()
+
+
+def prepare_process() -> None:
+    """No core dump; children inherit it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+# ------------------------------------------------------------------------------------------ clocks
+
+
+def clocks() -> tuple[int, int, int]:
+    """`System.clocks`: real time, boot-time, monotonic."""
+    return (
+        time.time_ns() // _NANOSECONDS_PER_MILLISECOND,
+        time.clock_gettime_ns(_BOOTTIME) // _NANOSECONDS_PER_MILLISECOND,
+        time.monotonic_ns() // _NANOSECONDS_PER_MILLISECOND,
+    )
+
+
+def boot_id(procfs: str) -> str:
+    """`System.boot_id`: the kernel's."""
+    try:
+        with open(f"{procfs}/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+class PipeSleeper:
+    """`system.Sleeper` on a pipe, which a signal handler may write to."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+
+    def sleep(self, milliseconds: int) -> None:
+        """`Sleeper.sleep`."""
+        ready, _, _ = select.select([self._reader], [], [], max(0, milliseconds) / 1000)
+        if ready:
+            os.read(self._reader, 64)
+
+    def wake(self) -> None:
+        """`Sleeper.wake`."""
+        try:
+            os.write(self._writer, b"w")
+        except BlockingIOError:
+            return  # enough wakes are waiting already
+
+    def close(self) -> None:
+        """Give the pipe back."""
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+sleeper = PipeSleeper
+
+
+# ----------------------------------------------------------------------------------------- signals
+
+
+def on_stop(stop: Callable[[], None]) -> Callable[[], None]:
+    """`System.on_stop`: SIGTERM and SIGINT."""
+    return _handled(stop, signal.SIGTERM, signal.SIGINT)
+
+
+class SignalWatch:
+    """`system.SleepWatch`: whoever signals looks into the spool himself (commands/before_sleep.py)."""
+
+    def __init__(self, announce: Callable[[], None]) -> None:
+        self._undo = _handled(announce, SLEEP_AHEAD)
+
+    def written(self) -> None:
+        """Nobody waits."""
+
+    def close(self) -> None:
+        """The handler that was there before."""
+        self._undo()
+
+
+on_sleep_ahead = SignalWatch
+
+
+def tell_sleep_ahead(process: int) -> None:
+    """`System.tell_sleep_ahead`."""
+    os.kill(process, SLEEP_AHEAD)
+
+
+def _handled(call: Callable[[], None], *numbers: signal.Signals) -> Callable[[], None]:
+    before = {number: signal.signal(number, lambda *_: call()) for number in numbers}
+
+    def undo() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return undo
+
+
+# --------------------------------------------------------------------------------------- processes
+
+
+def lock(path: Path) -> int:
+    """`System.lock`: flock."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_running(process: int) -> bool:
+    """`System.is_running`; a process of somebody else's is none of ours."""
+    try:
+        os.kill(process, 0)
+    except OSError:
+        return False
+    return True
+
+
+def parent_watch(process: int) -> Callable[[], bool]:
+    """`System.parent_watch`: an orphan gets another parent."""
+    return lambda: os.getppid() == process
+
+
+def keep_child(child: subprocess.Popen[bytes]) -> None:
+    """Nothing to do: getrusage counts it, and each child watches its parent."""
+
+
+def ask_to_end(child: subprocess.Popen[bytes]) -> None:
+    """SIGTERM."""
+    child.terminate()
+
+
+def usage() -> tuple[int, int]:
+    """`System.usage`. The finished children are the senders."""
+    mine = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = mine.ru_utime + mine.ru_stime + children.ru_utime + children.ru_stime
+    return round(seconds * 1000), _rss_bytes()
+
+
+def _rss_bytes() -> int:
+    # Not ru_maxrss: it starts at the peak of the process that forked us.
+    try:
+        descriptor = os.open("/proc/self/statm", os.O_RDONLY)
+    except OSError:
+        return 0
+    try:
+        return int(os.read(descriptor, 128).split()[1]) * _PAGE_BYTES
+    finally:
+        os.close(descriptor)
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def disk_room(folder: Path) -> tuple[int, int]:
+    """`System.disk_room`."""
+    disk = os.statvfs(folder)
+    return disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+
+
+def replace(fresh: Path, path: Path) -> None:
+    """`System.replace`."""
+    os.replace(fresh, path)
+
+
+def sync_folder(folder: Path) -> None:
+    """`System.sync_folder`: fsync of the directory."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def acting_as_owner_of(folder: Path) -> Iterator[None]:
+    """`System.acting_as_owner_of`: as root, its user and group; as anybody else nothing."""
+    owner = os.stat(folder)
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def host_name() -> str:
+    """`System.host_name`."""
+    return os.uname().nodename

@@ -1,0 +1,97 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Which name of a service may leave a server, and which may not: PROMISES.md §3, P2. Pure but for the list of accounts.
+
+Source: systemd.unit(5), String Escaping for Inclusion in Unit Names; passwd(5); login.defs(5), UID_MIN; systemd's
+docs/UIDS-GIDS.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+from veilleuse.wire.limits import CONTAINERS, OTHER_UNITS, fact_text
+
+FIRST_PERSON: Final = 1_000
+"""Accounts below are the system's: login.defs(5)."""
+NOBODY: Final = 65_534
+_TRANSIENT: Final = re.compile(r"run-[rup]?[0-9a-f]+(-i?\d+)?")
+"""Of systemd-run: another name each time."""
+_ACTIVATED: Final = re.compile(r"dbus-:\d+\.\d+-")
+"""Of the message bus: another number each time."""
+_ESCAPED: Final = re.compile(r"\\x(2d|2b|7e|20)")
+"""- + ~ and space. Whatever else was escaped (an @, a path, letters with accents) was no name of a service."""
+_NUMBERS: Final = re.compile(
+    r"(?<![0-9A-Za-z])(?:[0-9a-f]{12,}|\d{1,3}(?:[.-]\d{1,3}){3}|(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2})(?![0-9A-Za-z])"
+    r"|\d{4,}",
+    re.IGNORECASE,
+)
+"""What numbers a person, a machine or a container: hexadecimal ids, addresses of networks and cards, numbers of accounts."""
+_WORD: Final = re.compile(r"[^\W\d_]+\d*")
+_SHORTEST_WORD: Final = 3
+_LONGEST_NAME: Final = 58
+"""wire.limits.UNIT_PATTERN, without its prefix."""
+_LARGEST_BYTES: Final = 1 << 20
+
+
+class People:
+    """Words of this machine's accounts of people, read again when the list was changed. They are compared, and never kept elsewhere."""
+
+    def __init__(self, passwd: str) -> None:
+        self._passwd = passwd
+        self._stamp: tuple[int, int, int] | None = None
+        self._words: frozenset[str] = frozenset()
+
+    def words(self) -> frozenset[str]:
+        """In lower case. Empty when there is no list; what was read last when it cannot be read now."""
+        try:
+            status = os.stat(self._passwd)
+            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if stamp != self._stamp:
+                with open(self._passwd, "rb") as file:
+                    text = file.read(_LARGEST_BYTES).decode("utf-8", "replace")
+                self._words, self._stamp = people_of(text), stamp
+        except OSError:
+            pass
+        return self._words
+
+
+def people_of(passwd: str) -> frozenset[str]:
+    """Logins and the words of full names, of accounts from 1000 on, in a list as passwd(5) has it."""
+    words: set[str] = set()
+    for line in passwd.splitlines():
+        login, _, rest = line.partition(":")
+        fields = rest.split(":")
+        if len(fields) < 4 or not fields[1].isdecimal() or not fields[1].isascii():
+            continue
+        number = int(fields[1])
+        if number < FIRST_PERSON or number == NOBODY:
+            continue
+        found = _WORD.findall(f"{login} {fields[3].partition(',')[0]}".lower())
+        words |= {login.lower(), *(word for word in found if len(word) >= _SHORTEST_WORD)}
+    return frozenset(words - {""})
+
+
+def unit_name(folder: str, people: frozenset[str] = frozenset()) -> str:
+    """`unit:<name>` of a service's control group, in the wire's letters; OTHER_UNITS where the name may be a person's.
+
+    No instance (it may be a person, a host, a session), no number that is somebody's, no word of `people`.
+    """
+    name = folder.removesuffix(".service").partition("@")[0]
+    if not name.isascii() or "\\" in _ESCAPED.sub("", name):
+        return OTHER_UNITS
+    name = _ESCAPED.sub(lambda escaped: chr(int(escaped[1], 16)), name)
+    if _TRANSIENT.fullmatch(name):
+        name = "run"
+    if _names_somebody(name.lower(), people):
+        return OTHER_UNITS
+    cleaned = fact_text(_NUMBERS.sub("_", _ACTIVATED.sub("dbus-", name)))
+    told = f"unit:{cleaned.strip(' ._-')[:_LONGEST_NAME].rstrip()}" if cleaned else ""
+    return OTHER_UNITS if told in ("", "unit:", CONTAINERS) else told
+
+
+def _names_somebody(name: str, people: frozenset[str]) -> bool:
+    """Whether an account's word stands in the name, alone: `alice` in `backup-of-alice`, not in `malice`."""
+    return any(re.search(rf"(?<![a-z0-9]){re.escape(word)}(?![a-z0-9])", name) is not None for word in people)

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What tells one Windows machine from another (hardware.py): the registry, the firmware's table, the disk of the system.
+
+No network card: without rights none says whether its address is the hardware's own, and docks change which comes first.
+Sources: Windows documentation, GetSystemFirmwareTable, STORAGE_DEVICE_DESCRIPTOR (winioctl.h); SMBIOS 3.7, types 1 to 3.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Final
+
+from veilleuse.agent.hardware import Roots
+from veilleuse.agent.smbios import structures, table_of_windows
+from veilleuse.agent.windows_calls import CallFailed, Calls
+from veilleuse.agent.windows_structures import disk_serial, property_request
+from veilleuse.agent.windows_system import table
+from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
+
+MACHINE_GUID: Final = (r"SOFTWARE\Microsoft\Cryptography", "MachineGuid")
+"""Made when Windows is installed, and anew when an image is generalised (sysprep)."""
+SYSTEM_ROOT: Final = (r"SOFTWARE\Microsoft\Windows NT\CurrentVersion", "SystemRoot")
+STORAGE_QUERY_PROPERTY: Final = 0x2D1400
+_LARGEST_DESCRIPTOR_BYTES: Final = 1_024
+_SYSTEM, _BOARD, _CHASSIS = 1, 2, 3
+_SERIAL_OFFSET: Final = 7
+"""Of the number of the serial's text, in all three."""
+_UUID: Final = slice(8, 24)
+
+
+def hardware_ids(roots: Roots, calls: Calls | None = None) -> dict[str, str]:
+    """As `hardware.hardware_ids`; `roots` is Linux'."""
+    calls = calls or table()
+    firmware = _firmware(calls)
+    found = {
+        "machine-id": str(calls.registry(*MACHINE_GUID) or "").strip().lower(),
+        "smbios-uuid": _uuid(firmware),
+        "board-serial": _serial(firmware, _BOARD),
+        "disk-serial": _system_disk_serial(calls),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def asset_numbers(roots: Roots, calls: Calls | None = None) -> tuple[str | None, str | None]:
+    """As `hardware.asset_numbers`; no right is needed for it here."""
+    firmware = _firmware(calls or table())
+    return _serial(firmware, _CHASSIS), _uuid(firmware)
+
+
+def _firmware(calls: Calls) -> bytes:
+    try:
+        return table_of_windows(calls.firmware_table())
+    except CallFailed:
+        return b""
+
+
+def _serial(firmware: bytes, kind: int) -> str | None:
+    """Of the first structure of that kind which has one."""
+    return next((serial for text in _texts(firmware, kind) if (serial := normalised_serial(text))), None)
+
+
+def _texts(firmware: bytes, kind: int) -> Iterator[str]:
+    for one in structures(firmware):
+        number = one.data[_SERIAL_OFFSET] if len(one.data) > _SERIAL_OFFSET else 0
+        if one.kind == kind and 0 < number <= len(one.texts):
+            yield one.texts[number - 1].decode("utf-8", "replace")
+
+
+def _uuid(firmware: bytes) -> str | None:
+    """Its first three fields are little-endian (SMBIOS 7.2.1), as Windows' own tools show it."""
+    for one in structures(firmware):
+        if one.kind == _SYSTEM and len(data := one.data[_UUID]) == 16:
+            return normalised_uuid(str(uuid.UUID(bytes_le=data)))
+    return None
+
+
+def _system_disk_serial(calls: Calls) -> str:
+    """Of the disk under the system's volume; empty where the volume is on several, or the disk has none."""
+    drive = str(calls.registry(*SYSTEM_ROOT) or "C:")
+    try:
+        handle = calls.open(rf"\\.\{drive[:2]}", read=False)
+    except CallFailed:
+        return ""
+    try:
+        request = property_request(0)
+        return disk_serial(calls.control(handle, STORAGE_QUERY_PROPERTY, request, _LARGEST_DESCRIPTOR_BYTES))
+    except (CallFailed, ValueError):
+        return ""
+    finally:
+        calls.close(handle)

@@ -1,0 +1,43 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Shared meters: what is declared against what agents read. A name that is typed in two ways shows up here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Final
+
+from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.metering import SqliteMeteringReader
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
+
+SILENT_DAYS: Final = 2
+"""A meter that nobody has read for longer is worth a word: who polls it contacts the collector hourly at least."""
+_NAMED: Final = 3
+"""Meters named in a line; the others are counted."""
+
+
+def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
+    """Declared and not read: its machines fall down the ladder. Read and not declared: it counts for nobody."""
+    with closing(SqliteMeteringReader(settings.data_dir)) as reader:
+        declared, read = [meter.meter for meter in reader.declared().meters], reader.last_read()
+    since = time.time_ns() // 1_000_000 - SILENT_DAYS * MILLISECONDS_PER_DAY
+    silent = [meter for meter in declared if read.get(meter, 0) < since]
+    unknown = sorted(set(read) - set(declared))
+    if silent:
+        text = f"{len(silent)} of {len(declared)} declared meter(s) not read for {SILENT_DAYS} days: {_names(silent)}"
+        remedy = "its machines are modelled meanwhile; 'veilleuse-agent poll --once' where it is polled; is its name the same?"
+        yield Finding("meters", "warning", text, remedy)
+    elif declared:
+        yield Finding("meters", "good", f"{len(declared)} shared meter(s) declared, all of them read")
+    if unknown:
+        text = f"{len(unknown)} meter(s) are read, and nobody has declared them: {_names(unknown)}"
+        yield Finding("meters", "warning", text, "'veilleuse meters import': say whose they are")
+
+
+def _names(meters: Sequence[str]) -> str:
+    more = f" and {len(meters) - _NAMED} more" if len(meters) > _NAMED else ""
+    return ", ".join(meters[:_NAMED]) + more

@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A program: the measuring process as on a Mac, its kernel a fake one. It sleeps an hour, wakes, and is shut down; says what it saw.
+
+`sys.platform` says darwin before anything of ours is loaded, so that all is chosen as there. psutil stays Linux'.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import zoneinfo  # noqa: F401  (as psutil: loaded before the platform changes, for they are this system's)
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil  # noqa: F401
+
+if TYPE_CHECKING:
+    from tests.fakes.macos import FakeMacos
+
+ASLEEP_SECONDS = 3_600
+WITH_SLEEP = 4
+"""CLOCK_MONOTONIC_RAW."""
+WILL_SLEEP = 0xE0000280
+_STRANGE = re.compile(r"linux_|windows_|systemd")
+BOOT = "A1B2C3D4-0001-4002-8003-0123456789AB"
+
+
+def main(state: Path) -> int:
+    """Run it. 0 when it ended by itself."""
+    sys.platform = "darwin"
+    from tests.fakes.macos import FakeMacos
+    from veilleuse.agent import resident
+    from veilleuse.agent.service.launchd import Launchd
+    from veilleuse.agent.settings import read_settings
+    from veilleuse.agent.system import SYSTEM
+
+    assert SYSTEM == "macos"
+    kernel = FakeMacos({"kern.bootsessionuuid": BOOT, "hw.model": "Mac14,2", "hw.memsize": 2**34})
+    asleep = replace_kernel(kernel)
+    threading.Thread(target=a_night, args=(kernel, asleep, state / "spool.db"), daemon=True).start()
+    settings = {
+        "paths.state": str(state),
+        "measure.population": "server",
+        "measure.tick_seconds": "1.0",
+        "measure.sources": "fake,macos_power,macos_battery",
+        "measure.fake_watts": "5.0",
+    }
+    code = resident.run(read_settings(None, {}, settings), None, Launchd(kernel))
+    strange = [name for name in sys.modules if name.startswith("veilleuse.agent.") and _STRANGE.search(name)]
+    print(f"strange {' '.join(strange)}", flush=True)
+    return code
+
+
+def replace_kernel(kernel: FakeMacos) -> list[int]:
+    """Ours for the table of calls and the clocks; the nanoseconds asleep, which are 0 until somebody changes them."""
+    from veilleuse.agent import macos_system
+
+    asleep = [0]
+    true_time = time.time_ns
+
+    def read(clock: int) -> int:
+        return time.monotonic_ns() + (asleep[0] if clock == WITH_SLEEP else 0)
+
+    time.time_ns = lambda: true_time() + asleep[0]
+    macos_system.real_calls = lambda: kernel
+    macos_system.clocks.__defaults__ = (read,)
+    return asleep
+
+
+def a_night(kernel: FakeMacos, asleep: list[int], spool: Path) -> None:
+    """A second of work, a sleep, a second and a half, the end."""
+    while kernel.told is None or not spool.exists():
+        time.sleep(0.05)
+    time.sleep(1.0)
+    began = time.monotonic_ns()
+    kernel.told(WILL_SLEEP)
+    print(f"held {(time.monotonic_ns() - began) // 1_000_000}", flush=True)
+    asleep[0] = ASLEEP_SECONDS * 10**9
+    time.sleep(1.5)
+    kernel.values["kern.willshutdown"] = b"\1\0\0\0"
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))

@@ -1,0 +1,224 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""/api/v1 of a real `veilleuse serve` over a filled store: accounts by command, a journal, and schemathesis against all of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.filled import METER, Filled, cell, civil, minutes_of_server
+from tests.stack import Stack
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+CONFIGURATION = """
+[checks.positive_data_acceptance]
+# 422: a question as described that has no answer (from after to, a page that is not there, an unknown zone); no schema can say so.
+expected-statuses = [200, 304, 422]
+[checks.negative_data_rejection]
+# A header Accept or If-None-Match that is none is not looked at: RFC 9110.
+expected-statuses = [400, 401, 404, 405, 406, 422]
+"""
+CHECKS = "all"
+
+
+def fill(directory: Path) -> None:
+    """A server now, and twelve workstations over the last two whole months; two more of an entity too small to be shown."""
+    today = datetime.now(UTC).date()
+    with Filled(directory) as store:
+        store.push(store.add_host(entity="Lyon > DSI"), minutes_of_server(20, 15, 180.0), METER)
+        for number in range(14):
+            entity = "Lyon > Culture" if number < 12 else "Lyon > Voirie"
+            host = store.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=entity)
+            days = [today - timedelta(days=back) for back in range(75, 30, -9)]
+            store.push(host, [(civil(day), [cell(State.ON_IDLE, 9_000_000, Band.NIGHT)]) for day in days])
+        store.derive()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A collector, and a token of each role."""
+
+    stack: Stack
+    tokens: dict[str, str]
+
+    def get(self, path: str, who: str | None, **headers: str) -> tuple[int, dict[str, str], str]:
+        """(status, headers, body)."""
+        sent = {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}
+        request = urllib.request.Request(self.stack.url + path.lstrip("/"), headers=sent | headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, dict(answer.headers), answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, dict(error.headers), error.read().decode()
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Served]:
+    """`veilleuse init`, data, `veilleuse serve`, `veilleuse account create`."""
+    with Stack(folder, {"VEILLEUSE__HTTP__API_REQUESTS_PER_MINUTE": "60000"}) as stack:
+        stack.must("veilleuse", "init")
+        fill(stack.data)
+        stack.start_collector()
+        tokens = {
+            name: json.loads(stack.must("veilleuse", "account", "create", name, *words, "--json"))["token"]
+            for name, words in {
+                "reader": (),
+                "culture": ("--entity", "Lyon > Culture"),
+                "admin": ("--role", "admin"),
+            }.items()
+        }
+        yield Served(stack, tokens)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One for all: it is only read."""
+    with serving(tmp_path_factory.mktemp("api")) as made:
+        yield made
+
+
+def period() -> str:
+    """From four months ago on."""
+    today = datetime.now(UTC).date()
+    first = date(today.year - (today.month <= 4), (today.month - 5) % 12 + 1, 1)
+    return f"from={first}&to={today + timedelta(days=1)}"
+
+
+def test_roles_and_journal(served):
+    """Each sees its own; every answer is told by `account journal`; the day of use by `account list`."""
+    seen: dict[str, set[str]] = {}
+    for who in served.tokens:
+        status, headers, body = served.get(f"/api/v1/emissions?{period()}&group_by=entity", who)
+        assert (status, headers["Cache-Control"]) == (200, "private, no-store")
+        seen[who] = {row["entity"] for row in json.loads(body)["rows"]}
+    assert "Lyon > DSI" in seen["reader"]
+    assert {"Lyon > DSI", "autres"} <= seen["admin"]
+    assert not seen["culture"] & {"Lyon > DSI", "Lyon > Voirie", "autres"}
+    journal = json.loads(served.stack.must("veilleuse", "account", "journal", "--json"))
+    assert {line["account"] for line in journal} >= set(served.tokens)
+    assert all(line["query"].startswith("from=") for line in journal if line["route"] == "/api/v1/emissions")
+    used = {one["name"]: one["last_used_on"] for one in json.loads(served.stack.must("veilleuse", "account", "list", "--json"))}
+    assert used["reader"] == datetime.now(UTC).date().isoformat()
+    assert served.get(f"/api/v1/emissions?{period()}", None)[0] == 401
+
+
+def test_the_examples_of_the_page_work(served):
+    """Each address that /api shows is answered."""
+    page = served.get("/api?lang=en", None)[2]
+    shown = re.findall(r"\$VEILLEUSE(/api/v1/[^&]\S*?)&#34;", page)
+    assert len(shown) == 3
+    for path in shown:
+        assert served.get(path.replace("&amp;", "&"), "reader")[0] == 200, path
+
+
+def test_a_revoked_account_is_refused_at_its_next_call(served):
+    """On the running service, at once."""
+    made = json.loads(served.stack.must("veilleuse", "account", "create", "short", "--json"))
+    served.tokens["short"] = made["token"]
+    assert served.get("/api/v1/factors?zone=FR", "short")[0] == 200
+    served.stack.must("veilleuse", "account", "revoke", "short")
+    assert served.get("/api/v1/factors?zone=FR", "short")[0] == 401
+    del served.tokens["short"]
+
+
+def test_no_token_in_any_log(served):
+    """Nor in the command lines and the environment of the processes."""
+    logs = "".join(path.read_text(errors="replace") for path in served.stack.folder.glob("*.log"))
+    assert logs
+    assert not [name for name, token in served.tokens.items() if token in logs]
+
+
+def attacked(served: Served, who: str, examples: int, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What schemathesis finds, with every check it has."""
+    (folder / "schemathesis.toml").write_text(CONFIGURATION, encoding="utf-8")
+    command = (
+        "run",
+        f"{served.stack.url}api/v1/openapi.json",
+        "--header",
+        f"Authorization: Bearer {served.tokens[who]}",
+        "--checks",
+        CHECKS,
+        "--max-examples",
+        str(examples),
+        "--seed",
+        "5",
+        "--continue-on-failure",
+        "--no-color",
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=550,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def assert_clean(done: subprocess.CompletedProcess[str]) -> None:
+    """No failure and no error."""
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "No issues found" in done.stdout
+
+
+def test_schemathesis_finds_nothing(served, tmp_path):
+    """Some cases of each route: answers as described, refusals of what is not, no 5xx."""
+    assert_clean(attacked(served, "reader", 6, tmp_path))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("who", ["reader", "culture", "admin"])
+def test_schemathesis_finds_nothing_at_length(served, tmp_path, who):
+    """Many cases, as everybody."""
+    assert_clean(attacked(served, who, 300, tmp_path))
+
+
+def test_the_attack_finds_what_is_wrong(served, tmp_path):
+    """A description that promises another type for a column: told."""
+    spec: dict[str, Any] = json.loads(served.get("/api/v1/openapi.json", "reader")[2])
+    spec["components"]["schemas"]["factors_row"]["properties"]["zone"] = {"type": "integer"}
+    spec["paths"] = {"/api/v1/factors": spec["paths"]["/api/v1/factors"]}
+    (tmp_path / "wrong.json").write_text(json.dumps(spec), encoding="utf-8")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "run",
+            "wrong.json",
+            "--url",
+            served.stack.url,
+            "--header",
+            f"Authorization: Bearer {served.tokens['reader']}",
+            "--max-examples",
+            "3",
+            "--checks",
+            "response_schema_conformance",
+            "--phases",
+            "fuzzing",
+            "--mode",
+            "positive",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 1
+    assert "is not of type" in done.stdout

@@ -1,0 +1,77 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What a Mac is, over a fake kernel: its form, its numbers, and nothing where nothing is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.macos import FakeMacos
+from veilleuse.agent.macos_facts import machine_of
+from veilleuse.wire.vocabulary import DeviceClass
+
+
+@pytest.mark.parametrize(
+    ("model", "battery_there", "virtual", "expected"),
+    [
+        ("MacBookPro18,3", True, "0", DeviceClass.LAPTOP),
+        ("Mac14,2", True, "0", DeviceClass.LAPTOP),
+        ("Mac16,10", False, "0", DeviceClass.MINI_PC),
+        ("Mac15,4", False, "0", DeviceClass.ALL_IN_ONE),
+        ("iMac21,1", False, "0", DeviceClass.ALL_IN_ONE),
+        ("Mac14,8", False, "0", DeviceClass.TOWER),
+        ("Mac99,1", False, "0", DeviceClass.UNKNOWN),
+        ("Mac14,2", True, "1", DeviceClass.VIRTUAL_MACHINE),
+        ("VirtualMac2,1", False, "1", DeviceClass.VIRTUAL_MACHINE),
+    ],
+)
+def test_the_form_of_a_mac(model, battery_there, virtual, expected):
+    """By its identifier, since 2022 by its battery or a table."""
+    calls = FakeMacos({"hw.model": model, "kern.hv_vmm_present": int(virtual)})
+    told = machine_of(calls, has_battery=battery_there)
+    assert told.device_class is expected
+
+
+def test_facts_of_a_mac():
+    """What the kernel says, and nothing for what it does not."""
+    told = machine_of(
+        FakeMacos(
+            {
+                "hw.model": "Mac14,2",
+                "hw.memsize": 17_179_869_184,
+                "hw.logicalcpu": 8,
+                "hw.packages": 1,
+                "hw.optional.arm64": 1,
+                "machdep.cpu.brand_string": "Apple M2",
+                "kern.osproductversion": "14.5",
+                "kern.uuid": "CANARY",
+            }
+        ),
+        has_battery=True,
+    )
+    assert (told.vendor, told.model, told.cpu_model) == ("Apple", "Mac14_2", "Apple M2")
+    assert (told.memory_bytes, told.cpu_count, told.cpu_sockets) == (17_179_869_184, 8, 1)
+    assert (told.os_type, told.os_version, told.host_arch) == ("darwin", "macOS 14.5", "arm64")
+    assert (told.has_battery, told.hard_disks, told.firmware_year) == (True, None, None)
+    assert "CANARY" not in repr(told)
+    nothing = machine_of(FakeMacos(), has_battery=False)
+    assert (nothing.vendor, nothing.model, nothing.memory_bytes, nothing.cpu_count) == (
+        None,
+        None,
+        None,
+        None,
+    )
+    assert (nothing.device_class, nothing.os_version) == (DeviceClass.UNKNOWN, "macOS")
+
+
+def test_nonsense_of_the_kernel_is_no_fact():
+    """Numbers of another width, negative ones, bytes that are no text."""
+    calls = FakeMacos({"hw.logicalcpu": -4})
+    calls.values |= {
+        "hw.memsize": b"\1\2\3",
+        "hw.packages": b"",
+        "hw.model": b"\xff\xfe\0Mac",
+        "hw.physicalcpu": b"8",
+    }
+    told = machine_of(calls, has_battery=False)
+    assert (told.cpu_count, told.memory_bytes, told.cpu_sockets, told.model) == (None, None, None, None)

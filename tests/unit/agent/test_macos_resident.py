@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The measuring process as on a Mac, in a process of its own: real resident, real spool, a fake kernel (tests/fakes/mac_agent.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.mac_agent import ASLEEP_SECONDS, BOOT
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], Path]:
+    """It ran, was told of a sleep, slept an hour, was shut down: what it said, and its spool."""
+    state = tmp_path_factory.mktemp("mac") / "state"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fakes.mac_agent", str(state)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(("agent", "proto", "."))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
+    return said, state / "spool.db"
+
+
+def control(spool: Path, key: str) -> Any:
+    """A value that the process left."""
+    with closing(sqlite3.connect(spool)) as db:
+        return json.loads(db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()[0])
+
+
+def asleep_milliseconds(value: object) -> int:
+    """Of all cells in what is kept, however deep it stands."""
+    if isinstance(value, str) and value.startswith(("[", "{")):
+        return asleep_milliseconds(json.loads(value))
+    if isinstance(value, dict):
+        return sum(map(asleep_milliseconds, value.values()))
+    if isinstance(value, list):
+        if len(value) > 3 and value[1] == "asleep":
+            return int(value[3])
+        return sum(map(asleep_milliseconds, value))
+    return 0
+
+
+def test_nothing_of_another_system_is_loaded(night):
+    """Chosen by the platform alone, to the last module."""
+    said, _ = night
+    assert said["strange"] == ""
+
+
+def test_the_sign_of_life_is_written_before_the_sleep(night):
+    """The system's thread is held until the spool has it, far below the 3 s it may be."""
+    said, _ = night
+    assert int(said["held"]) < 2_500
+
+
+def test_the_hour_asleep_is_told_and_the_end_is_the_machines(night):
+    """From the two clocks; the kernel's boot session, and its word that the machine goes down."""
+    _, spool = night
+    sign = control(spool, "last_sign")
+    assert (sign["why"], sign["boot"]) == ("shutdown", BOOT.lower())
+    assert sign["boottime"] - sign["monotonic"] == ASLEEP_SECONDS * 1_000
+    with closing(sqlite3.connect(spool)) as db:
+        rows = [row for (row,) in db.execute("SELECT body FROM pending")]
+    told = sum(map(asleep_milliseconds, [*rows, control(spool, "open_fold")]))
+    assert abs(told - ASLEEP_SECONDS * 1_000) <= 1_000
+
+
+def test_what_is_not_there_is_said(night):
+    """No helper, no battery: each with its reason, and the load is measured."""
+    _, spool = night
+    sources = {one["name"]: one for one in control(spool, "sources")["sources"]}
+    assert sources["utilisation"]["successes"] > 2
+    assert sources["macos_power"]["unavailable"] == "no_permission"
+    assert sources["macos_battery"]["unavailable"] == "no_device"

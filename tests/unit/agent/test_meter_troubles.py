@@ -1,0 +1,247 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What an administrator reads when a meter does not work: in the log, in `doctor`, in one line with its remedy."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.authority import TestAuthority
+from tests.fakes.devices import FakeDevice, page, reply
+from tests.fakes.polled import ScriptedSource, job
+from tests.fakes.redfish import Service as FakeService
+from tests.fakes.redfish import context as redfish_context
+from tests.fakes.redfish import credentials_file, saved, tls
+from tests.metering import context_of, secret_file
+from tests.trees import TREES
+from tests.waiting import until
+from veilleuse.agent.commands.doctor import MACHINE, _no_meter, _source_lines, ladder
+from veilleuse.agent.commands.slow import Slow, rows
+from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
+from veilleuse.agent.machine import detect
+from veilleuse.agent.meters import read_meters
+from veilleuse.agent.model import Point
+from veilleuse.agent.pollworker import Job, Worker
+from veilleuse.agent.ports import Source
+from veilleuse.agent.sources import POLLED, OpenedSource, Sources, polled_factory
+from veilleuse.agent.sources.metering import unreached
+from veilleuse.agent.sources.nut_ups import NutUps
+from veilleuse.agent.sources.redfish import Redfish
+from veilleuse.agent.sources.shelly_plug import ShellyPlug
+from veilleuse.agent.sources.snmp_meter import SnmpMeter
+from veilleuse.agent.sources.tasmota_plug import TasmotaPlug
+from veilleuse.wire.vocabulary import Boundary, PointKind
+
+METER = '[[meter]]\nname = "ups-1"\nsource = "nut_ups"\naddress = "192.0.2.7"\n'
+STATUS_8 = Path(__file__).parents[2] / "fixtures" / "plugs" / "tasmota_status8.json"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+            "name is not known here; correct it",
+        ),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "is the service up, is the port"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "(No route to host); check its address"),
+        (OSError(errno.EPIPE, "Broken pipe"), "Broken pipe"),
+        (OSError("something"), "something"),
+    ],
+)
+def test_the_network_s_errors_are_words_with_a_remedy(error, told):
+    """No `[Errno 111]`: what it means, and what to do."""
+    assert told in unreached(error)
+    assert "Errno" not in unreached(error)
+
+
+def opened(source: Source) -> Source:
+    """Some meters ask when they are opened, others when they are read."""
+    source.open()
+    return source
+
+
+@pytest.mark.parametrize("source", [NutUps, SnmpMeter, ShellyPlug, TasmotaPlug])
+@pytest.mark.parametrize("address", ["rack:http", "http://rack/", "rack:", "rack:99999"])
+def test_an_address_that_is_none_is_said_as_such(source, address):
+    """All kinds of meters say it alike, before anything is asked; asking again is of no use."""
+    name = source.name
+    with pytest.raises(SourceUnavailable, match=r"rack.* (is no address|has no possible port)") as caught:
+        source(context_of(name, address, profile="apc_ups")).open()
+    assert (caught.value.word, caught.value.remedy) == ("no_device", "correct address in meters.toml")
+
+
+@pytest.mark.parametrize("factory", [ShellyPlug, TasmotaPlug])
+@pytest.mark.parametrize(
+    ("secret", "told"),
+    [("", "wants credentials; set credentials_file"), ("a:b", "refuses the credentials; check")],
+)
+def test_wrong_credentials_and_none_are_told_apart(tmp_path, factory, secret, told):
+    """The remedies differ: write a file, or correct it."""
+    file = secret_file(tmp_path / "secret", secret) if secret else ""
+    with FakeDevice(lambda asked: reply(401)) as device, pytest.raises(ReadFailed, match=told):
+        opened(factory(context_of(factory.name, device.address, credentials_file=file))).read()
+
+
+@pytest.mark.parametrize("channel", [1, 5, -1])
+def test_a_channel_that_the_plug_has_not(channel):
+    """Which ones it has is told, not only that there was no reading."""
+    with FakeDevice(page(STATUS_8.read_bytes())) as device:
+        one = TasmotaPlug(context_of("tasmota_plug", device.address, channel=channel))
+        one.open()
+        with pytest.raises(ReadFailed, match=f"no channel {channel}; .* one channel, 0"):
+            one.read()
+
+
+def test_an_unknown_source_without_a_near_one():
+    """Then all are named."""
+    with pytest.raises(ConfigurationError, match=r"unknown source 'wattmetre' .*it knows .*shelly_plug"):
+        polled_factory("wattmetre")
+
+
+# ---------------------------------------------------------------------------------------- meters.toml
+
+
+@pytest.mark.parametrize(("mode", "good"), [(0o644, True), (0o660, True), (0o646, False), (0o666, False)])
+def test_a_meters_file_that_everybody_may_write(tmp_path, mode, good):
+    """Whoever writes it has secrets sent to a machine of theirs: refused, with the remedy. Readable by all is fine."""
+    file = tmp_path / "meters.toml"
+    file.write_text(METER)
+    file.chmod(mode)
+    options: Callable[[str], dict[str, type]] = lambda source: {}  # noqa: E731
+    if good:
+        assert len(read_meters(file, options)) == 1
+    else:
+        with pytest.raises(ConfigurationError, match=f"chmod o-w {file}"):
+            read_meters(file, options)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", bytes(range(256))])
+def test_a_meters_file_of_rubbish(tmp_path, content):
+    """One line that names the file; nothing of a codec."""
+    file = tmp_path / "meters.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=rf"{file} is (no text|not TOML)") as caught:
+        read_meters(file, lambda source: {})
+    assert "codec" not in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------- the log
+
+
+def test_a_meter_that_fails_is_logged_once_and_its_return_too(caplog):
+    """From its first turn on, also when it never worked: who reads the log need not know of `doctor`."""
+    caplog.set_level(logging.INFO)
+    source = ScriptedSource()
+    source.opening = ReadFailed("no route")
+    worker = Worker(job(source)._replace(every_seconds=1))
+    worker.wait_seconds = lambda unix_seconds: 0.01  # type: ignore[method-assign]
+    worker.start()
+    until(lambda: worker.seen().outcome.failures > 5)
+    source.opening = SourceUnavailable("no_permission", "cannot read it", "chmod it")
+    until(lambda: worker.seen().outcome.word == "no_permission")
+    source.opening = None
+    until(lambda: worker.seen().outcome.successes > 5)
+    worker.stop(5)
+    told = [(one.levelname, one.message, vars(one).get("reason")) for one in caplog.records]
+    assert told == [
+        ("WARNING", "source failed", "no route"),
+        ("WARNING", "source failed", "cannot read it"),
+        ("INFO", "source reads again", None),
+    ]
+
+
+def test_what_is_not_on_this_machine_is_no_warning(caplog):
+    """A PC without a GPU is no trouble; `doctor` and a look say it by themselves and log nothing."""
+    caplog.set_level(logging.INFO)
+    source = ScriptedSource()
+    source.opening = SourceUnavailable("no_device", "no driver is loaded")
+    mine = job(source)._replace(meter="")
+    Worker(mine).attempt()
+    assert not caplog.records
+    worker = Worker(mine)
+    worker.start()
+    until(lambda: worker.tried)
+    worker.stop()
+    assert [(one.levelname, one.message) for one in caplog.records] == [("INFO", "source not available here")]
+
+
+# ------------------------------------------------------------------------------------- over and over
+
+
+def test_a_source_is_made_once():
+    """However often it is opened: what it remembers of its device must not be forgotten with each turn."""
+    made: list[ScriptedSource] = []
+
+    def make() -> ScriptedSource:
+        made.append(ScriptedSource())
+        made[-1].opening = ReadFailed("refused")
+        return made[-1]
+
+    worker = Worker(Job("scripted desk", "scripted", "desk", make, 10, 5.0))
+    for _ in range(4):
+        worker.attempt()
+    assert len(made) == 1
+    assert (made[0].opened, made[0].closed) == (4, 4)
+
+
+def test_the_polling_process_does_not_lock_an_account(tmp_path):
+    """Refused by a BMC: one login in five minutes, whatever the interval; a corrected file is tried at once."""
+    authority = TestAuthority()
+    service = FakeService(saved("environment"))
+    with FakeDevice(service, tls(tmp_path, authority, authority.server)) as device:
+        file = credentials_file(tmp_path, "wrong")
+        options: dict[str, str | int | bool] = {"ca_file": str(tmp_path / "root.pem")}
+        made = redfish_context(device, file, options)
+        worker = Worker(Job("redfish bmc-3", "redfish", "bmc-3", lambda: Redfish(made), 30, 5.0))
+        for _ in range(5):
+            worker.attempt()
+        assert service.logins == 1
+        assert "not tried again for 5 minutes" in worker.seen().outcome.reason
+        credentials_file(tmp_path)
+        worker.attempt()
+        assert (worker.seen().outcome.word, service.logins) == ("ok", 2)
+        worker.close()
+
+
+# --------------------------------------------------------------------------------------------- doctor
+
+
+def test_a_shared_meter_does_not_see_this_machine_whole():
+    """What several share is no rung of one of them: the collector knows who they are."""
+    room = Point(PointKind.PLUG, "room", Boundary.WALL, "meter:room")
+    assert _no_meter([room]).startswith("shared with others: room; the collector")
+    assert _no_meter([]) == "no meter sees this machine at the wall"
+    tower = detect(f"{TREES}/tower/sys", f"{TREES}/tower/proc")
+    for subject, whole in (("meter:room", False), (MACHINE, True)):
+        meter = OpenedSource(ScriptedSource(), (room._replace(subject=subject),))
+        metered = ladder(Sources((meter,), None, ()), tower)[0]
+        assert (metered["method"], metered["available"], metered["place"]) == ("metered", whole, whole)
+
+
+def test_doctor_says_the_same_reason_once():
+    """Five sources that nothing is configured for are one line, which names the file they would be in."""
+    slow = Slow((), tuple(POLLED), "", "/etc/veilleuse/meters.toml")
+    lines = list(_source_lines(rows(slow)))
+    (line,) = (line for line in lines if "snmp_meter" in line)
+    assert line == (
+        "  - redfish, nut_ups, snmp_meter, shelly_plug, tasmota_plug: no meter in /etc/veilleuse/meters.toml names it"
+    )
+
+
+def test_doctor_says_what_a_meter_reads_now():
+    """The first look at a new meter: is it the right outlet? And whether it is shared."""
+    point = {"kind": "pdu", "domain": "rack", "boundary": "wall", "subject": "meter:rack"}
+    row = {"name": "snmp_meter rack", "available": True, "points": [point], "reason": "", "remedy": ""}
+    row["readings"] = [{"domain": "rack", "power_milliwatts": 96_040}]
+    assert list(_source_lines([row])) == ["  + snmp_meter rack: pdu rack (wall, shared), 96.0 W now"]
+    row["readings"] = [{"domain": "rack", "energy_millijoules": 5}]
+    row["points"] = [point | {"subject": MACHINE}]
+    assert list(_source_lines([json.loads(json.dumps(row))])) == ["  + snmp_meter rack: pdu rack (wall)"]

@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What tells one Windows machine from another, and the facts of the seam, on a fake table of calls."""
+
+from __future__ import annotations
+
+import struct
+import uuid
+
+import pytest
+
+from tests.fakes.windows import Disk, FakeWindows, smbios
+from veilleuse.agent import windows_facts, windows_hardware, windows_power
+from veilleuse.agent.hardware import Roots
+from veilleuse.agent.powerplan import PowerPlan
+
+UUID = "4c4c4544-0042-3510-8052-b4c04f4a4e32"
+VOLUME = "\\\\.\\C:"
+
+
+def machine(*, system_uuid: str = UUID, board: str = "BOARD-7", chassis: str = "5CG-1234-XYZ") -> FakeWindows:
+    """A PC."""
+    made = FakeWindows()
+    made.keys = {
+        windows_hardware.MACHINE_GUID: "E08D2021-FBDD-6F89-4FDE-550C98AFF54D",
+        windows_hardware.SYSTEM_ROOT: r"C:\Windows",
+    }
+    made.table = smbios(
+        (0, struct.pack("<BBHB", 1, 0, 0, 0) + bytes(11), ("M1",)),
+        (1, bytes((1, 0, 0, 2)) + uuid.UUID(system_uuid).bytes_le + b"\0\0\0", ("LENOVO", "SYSTEM-CANARY")),
+        (2, bytes((1, 0, 0, 2)), ("LENOVO", "Default string")),
+        (2, bytes((1, 0, 0, 2)), ("LENOVO", board)),
+        (3, bytes((1, 3, 0, 2)), ("LENOVO", chassis)),
+        (17, bytes(8) + struct.pack("<HB", 8_192, 9) + bytes(10), ()),
+    )
+    made.disks = {VOLUME: Disk(spins=False, bus=17)}
+    return made
+
+
+def test_what_a_copy_does_not_share():
+    """Of the registry, the firmware and the system's disk; placeholders are passed by; the handle is given back."""
+    windows = machine()
+    assert windows_hardware.hardware_ids(Roots(), windows) == {
+        "machine-id": "e08d2021-fbdd-6f89-4fde-550c98aff54d",
+        "smbios-uuid": UUID.replace("-", ""),
+        "board-serial": "BOARD7",
+        "disk-serial": "S3R1AL-CANARY",
+    }
+    assert not windows.handles
+
+
+def test_what_cannot_be_read_is_left_out():
+    """No firmware table, no registry, no volume, a disk that is cut short: an id less, never an error."""
+    windows = FakeWindows()
+    assert windows_hardware.hardware_ids(Roots(), windows) == {}
+    assert windows_hardware.asset_numbers(Roots(), windows) == (None, None)
+    windows = machine(system_uuid="ffffffff-ffff-ffff-ffff-ffffffffffff", board="0")
+    windows.disks = {VOLUME: CutShort(spins=False)}
+    assert set(windows_hardware.hardware_ids(Roots(), windows)) == {"machine-id"}
+    windows.disks = {VOLUME: WithoutSerial(spins=False)}
+    assert set(windows_hardware.hardware_ids(Roots(), windows)) == {"machine-id"}
+
+
+class CutShort(Disk):
+    """Answers with half of the head."""
+
+    def answer(self, code: int, request: bytes) -> bytes:
+        """Cut."""
+        return super().answer(code, request)[:16]
+
+
+class WithoutSerial(Disk):
+    """As many virtual disks are."""
+
+    def answer(self, code: int, request: bytes) -> bytes:
+        """No offset of a serial."""
+        whole = super().answer(code, request)
+        return whole[:24] + bytes(4) + whole[28:]
+
+
+def test_asset_numbers_are_normalised():
+    """Chassis serial and UUID, in the form the inventory's pseudonyms are made of."""
+    assert windows_hardware.asset_numbers(Roots(), machine()) == ("5CG1234XYZ", UUID.replace("-", ""))
+
+
+@pytest.mark.parametrize(("vendor", "modules"), [("LENOVO", 1), ("QEMU", None)])
+def test_parts_of_a_pc_and_of_a_virtual_machine(vendor, modules):
+    """Memory modules of real hardware only; the power plan of both; cards and displays are not known."""
+    windows = machine()
+    windows.plan = {(windows_power.VIDEO, windows_power.VIDEO_IDLE): 600}
+    windows.table = smbios(
+        (1, bytes((1, 1, 0, 0)) + bytes(19), (vendor,)),
+        (17, bytes(8) + struct.pack("<HB", 8_192, 9) + bytes(10), ()),
+    )
+    found = windows_facts.detect_here("/nowhere", "/nowhere", calls=windows)
+    parts = windows_facts.parts_here(found, "/nowhere", windows)
+    assert (found.os_type, found.vendor) == ("windows", vendor)
+    assert (parts.memory_modules, parts.gpus, parts.displays_by_size) == (modules, None, ())
+    assert parts.plan == PowerPlan(600, None)

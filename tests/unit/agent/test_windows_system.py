@@ -1,0 +1,380 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The seam between systems, and the Windows half of it on a fake table of calls. docs/windows.md says what ran under Wine."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import importlib
+import inspect
+import io
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.fakes.windows import JOB, FakeWindows
+from veilleuse.agent import clock, resident, system, windows_clock, windows_system
+from veilleuse.agent.errors import AlreadyRunning, SpoolDamaged
+from veilleuse.agent.locks import RUN_LOCK, ProcessLock, holder
+from veilleuse.agent.ports import ControlKey, SourceContext
+from veilleuse.agent.settings import AgentSettings, Collector, Measure, Paths
+from veilleuse.agent.sources.utilisation import Utilisation
+from veilleuse.agent.spool import FILE_NAME, Bounds, FileSpool, connect
+from veilleuse.agent.state import LastSign
+from veilleuse.agent.windows_calls import ERROR_ACCESS_DENIED, SUSPEND
+
+CTRL_C, CTRL_CLOSE, CTRL_LOGOFF = 0, 2, 5
+
+
+def members() -> dict[str, list[str] | None]:
+    """Of the protocol System: name → parameters, None of what is no function."""
+    tree = ast.parse(Path(system.__file__).read_text(encoding="utf-8"))
+    (found,) = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "System")
+    wanted: dict[str, list[str] | None] = {}
+    for node in found.body:
+        if isinstance(node, ast.FunctionDef):
+            wanted[node.name] = [argument.arg for argument in node.args.args[1:]]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            wanted[node.target.id] = None
+    return wanted
+
+
+@pytest.mark.parametrize("module", ["posix_system", "macos_system", "windows_system"])
+def test_every_system_has_all_of_the_seam(module):
+    """Each member, with the parameters of the protocol; each module loads on any system that has its standard library."""
+    if sys.platform == "win32" and module != "windows_system":
+        pytest.skip("fcntl is not there")
+    one = importlib.import_module(f"veilleuse.agent.{module}")
+    wanted = members()
+    assert len(wanted) > 20
+    for name, parameters in wanted.items():
+        assert hasattr(one, name), name
+        if parameters is not None:
+            taken = list(inspect.signature(getattr(one, name)).parameters.values())
+            assert [each.name for each in taken[: len(parameters)]] == parameters, name
+            assert all(each.default is not each.empty for each in taken[len(parameters) :]), name
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWindows]:
+    """A machine whose calls the module makes."""
+    made = FakeWindows()
+    monkeypatch.setattr(windows_system, "table", lambda: made)
+    windows_system._job.cache_clear()
+    yield made
+    windows_system._job.cache_clear()
+
+
+SLEEPERS = [windows_system.EventSleeper]
+if sys.platform != "win32":
+    SLEEPERS += [importlib.import_module("veilleuse.agent.posix_system").PipeSleeper]
+
+
+@pytest.mark.parametrize("kind", SLEEPERS)
+def test_a_wake_ends_this_sleep_or_the_next(kind):
+    """From another thread, or before; once, and not the one after."""
+    sleeper = kind()
+    threading.Timer(0.05, sleeper.wake).start()
+    began = time.monotonic()
+    sleeper.sleep(10_000)
+    assert 0.04 < time.monotonic() - began < 5
+    sleeper.wake()
+    sleeper.sleep(10_000)
+    assert time.monotonic() - began < 5
+    began = time.monotonic()
+    sleeper.sleep(60)
+    assert time.monotonic() - began > 0.05
+    sleeper.close()
+
+
+# ------------------------------------------------------------------------------------------ events
+
+
+def test_the_console_stops_the_agent(windows):
+    """Ctrl+C is handled, so that nothing else ends the process; a log-off is handled and stops nothing; then nobody listens."""
+    stopped: list[int] = []
+    undo = windows_system.on_stop(lambda: stopped.append(1))
+    (told,) = windows.console
+    assert told(CTRL_LOGOFF)
+    assert not stopped
+    assert told(CTRL_C)
+    assert stopped
+    undo()
+    assert not windows.console
+
+
+def test_a_window_that_closes_waits_for_the_end(windows):
+    """Windows ends the process when the handler comes back: it does once everything is written, or before the 5 s are over."""
+    stopped = threading.Event()
+    undo = windows_system.on_stop(stopped.set)
+    thread = threading.Thread(target=windows.console[0], args=(CTRL_CLOSE,))
+    thread.start()
+    assert stopped.wait(5)
+    thread.join(0.05)
+    assert thread.is_alive()
+    undo()
+    thread.join(2)
+    assert not thread.is_alive()
+    assert windows_system.FORCED_SECONDS < 5
+
+
+def test_where_a_suspend_is_not_announced_measuring_goes_on(windows, monkeypatch, caplog):
+    """One warning; the clocks find the sleep."""
+
+    def refused(told: object) -> None:
+        from veilleuse.agent.windows_calls import CallFailed
+
+        raise CallFailed("PowerRegisterSuspendResumeNotification", 1)
+
+    monkeypatch.setattr(windows, "on_power_event", refused)
+    watch = windows_system.on_sleep_ahead(lambda: None)
+    watch.written()
+    watch.close()
+    assert "a suspend is not announced here" in caplog.text
+
+
+def test_a_watch_that_is_closed_holds_nothing_up(windows):
+    """Windows goes on calling: nobody is announced anything, and it is answered at once."""
+    announced: list[int] = []
+    watch = windows_system.on_sleep_ahead(lambda: announced.append(1))
+    watch.close()
+    began = time.monotonic()
+    windows.told[0](SUSPEND)
+    assert time.monotonic() - began < 1
+    assert not announced
+
+
+# --------------------------------------------------------------------------------------- processes
+
+
+def test_whether_a_process_runs(windows):
+    """By a handle, which is given back; never by a signal; one of another account that refuses it runs."""
+    windows.processes = {7}
+    assert windows_system.is_running(7)
+    assert not windows_system.is_running(8)
+    assert not windows.process_handles
+    windows.no_process = ERROR_ACCESS_DENIED
+    assert windows_system.is_running(8)
+
+
+def test_a_parent_that_is_gone_is_seen(windows):
+    """By a handle held from the start: its number may be another's by then. One that is gone already does not live."""
+    windows.processes = {7}
+    lives = windows_system.parent_watch(7)
+    assert lives()
+    windows.processes = set()
+    assert not lives()
+    assert not windows_system.parent_watch(7)()
+
+
+class Child:
+    """A started process as far as the seam knows it."""
+
+    def __init__(self, *, console: bool = True) -> None:
+        self._handle = 55
+        self.done: list[object] = []
+        self._console = console
+
+    def send_signal(self, number: int) -> None:
+        """Fails without a console in common."""
+        if not self._console:
+            raise OSError(errno.EINVAL, "no console")
+        self.done.append(number)
+
+    def terminate(self) -> None:
+        """At once."""
+        self.done.append("terminated")
+
+
+def test_children_are_in_one_job_and_counted(windows):
+    """One job for all; their time is added to ours, as getrusage does elsewhere. Without a job ours alone is told."""
+    windows.usage = (20_000_000, 12_345_678)
+    windows.job_time_100ns = 5_000_000
+    assert windows_system.usage() == (2_000, 12_345_678)
+    child: Any = Child()
+    for _ in range(2):
+        windows_system.keep_child(child)
+    assert windows.in_job == [(JOB, 55)] * 2
+    assert windows_system.usage() == (2_500, 12_345_678)
+    windows_system._job.cache_clear()
+    windows.no_job = True
+    windows_system.keep_child(child)
+    assert windows_system.usage() == (2_000, 12_345_678)
+
+
+@pytest.mark.parametrize(("console", "done"), [(True, [1]), (False, ["terminated"])])
+def test_a_child_is_asked_to_end(windows, console, done):
+    """By Ctrl+Break, which its own group gets; without a console it is ended."""
+    child: Any = Child(console=console)
+    windows_system.ask_to_end(child)
+    assert child.done == done
+    assert getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200) == windows_system.CHILD_FLAGS
+
+
+class Msvcrt:
+    """A fake msvcrt: one byte, locked once."""
+
+    LK_NBLCK = 2
+
+    def __init__(self) -> None:
+        self.locked: set[int] = set()
+
+    def locking(self, descriptor: int, _mode: int, count: int) -> None:
+        """At the descriptor's position."""
+        place = os.lseek(descriptor, 0, os.SEEK_CUR)
+        assert count == 1
+        if place in self.locked:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        self.locked.add(place)
+
+
+def test_a_lock_is_held_once(windows, monkeypatch, tmp_path):
+    """Far behind what is written, which others go on reading; the second is told who has it; another error is not that."""
+    monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt())
+    held = windows_system.lock(tmp_path / "run.lock")
+    with os.fdopen(held, "r+b") as file:
+        file.write(b"123\n")
+        file.flush()
+        assert (tmp_path / "run.lock").read_bytes() == b"123\n"
+        with pytest.raises(BlockingIOError):
+            windows_system.lock(tmp_path / "run.lock")
+    with pytest.raises(FileNotFoundError):
+        windows_system.lock(tmp_path / "nowhere" / "run.lock")
+
+
+def test_the_lock_of_this_very_system(tmp_path):
+    """The real one: who holds it is said, it is seen while it is held and after, and can be taken again when it was let go."""
+    with ProcessLock(tmp_path, RUN_LOCK, what="one"):
+        with pytest.raises(AlreadyRunning, match=f"process {os.getpid()} holds"):
+            ProcessLock(tmp_path, RUN_LOCK, what="another")
+        assert holder(tmp_path, RUN_LOCK) == os.getpid()
+    with ProcessLock(tmp_path, RUN_LOCK, what="a third"):
+        pass
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def test_room_on_the_disk(windows, tmp_path):
+    """(All, free); a disk that does not say is an OSError, as everywhere."""
+    windows.room = (1_000, 300)
+    assert windows_system.disk_room(tmp_path) == (1_000, 300)
+    windows.room = None
+    with pytest.raises(OSError, match="does not say its room"):
+        windows_system.disk_room(tmp_path)
+
+
+def test_a_file_that_is_read_just_now_is_replaced_a_moment_later(monkeypatch, tmp_path):
+    """Tried again while somebody has it open; given up after about half a second, with the system's error."""
+    tries: list[int] = []
+    real = os.replace
+
+    def replace(fresh: Path, path: Path) -> None:
+        tries.append(1)
+        if len(tries) < 4:
+            raise PermissionError(errno.EACCES, "in use")
+        real(fresh, path)
+
+    monkeypatch.setattr("os.replace", replace)
+    (tmp_path / "fresh").write_text("new")
+    (tmp_path / "file").write_text("old")
+    windows_system.replace(tmp_path / "fresh", tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "new"
+    monkeypatch.setattr(
+        "os.replace", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EACCES, "in use"))
+    )
+    monkeypatch.setattr(windows_system, "_RENAME_SECONDS", 0.0)
+    with pytest.raises(PermissionError):
+        windows_system.replace(tmp_path / "fresh", tmp_path / "file")
+
+
+def test_output_that_is_no_console_is_utf_8(windows, monkeypatch):
+    """A pipe or a file has the code page otherwise, and a µ would end the program; without a console there is no stream at all."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp437")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", None)
+    windows_system.prepare_process()
+    stream.write("2 µW ≥ 1 ↦")
+    stream.flush()
+    assert stream.buffer.getvalue().decode("utf-8") == "2 µW ≥ 1 ↦"
+
+
+# ------------------------------------------------------------------------------------ the resident
+
+
+def sign(state: Path) -> LastSign | None:
+    """The last sign of life in the spool; None while there is none."""
+    try:
+        with closing(sqlite3.connect(f"{(state / FILE_NAME).as_uri()}?mode=ro", uri=True)) as db:
+            row = db.execute("SELECT value FROM control WHERE key = ?", (ControlKey.LAST_SIGN,)).fetchone()
+    except sqlite3.Error:
+        return None
+    return LastSign.from_json(row[0]) if row else None
+
+
+def test_the_resident_on_windows_calls(windows, monkeypatch, tmp_path):
+    """A suspend is held up until the sign of life says so, then let go; Ctrl+C ends it with `stop` and Windows' boot id.
+
+    The locks and the disk are this system's own: the rest of the process asks the Windows half.
+    """
+    windows.keys[windows_clock.BOOT_KEY, windows_clock.BOOT_VALUE] = 417
+    windows.room = (10**12, 10**12)
+    ticks = lambda: (time.monotonic_ns() // 100,) * 2  # noqa: E731
+    monkeypatch.setattr(windows, "interrupt_times", ticks)
+    for module in (clock, resident):
+        monkeypatch.setattr(module, "here", windows_system)
+    settings = AgentSettings(
+        paths=Paths(state=tmp_path / "state", meters=tmp_path / "none"),
+        measure=Measure(tick_seconds=30.0, sources=("fake",), fake_watts=10.0),
+        collector=Collector(join_file=str(tmp_path / "none.json")),
+    )
+    seen = SimpleNamespace(why="", held_seconds=99.0)
+
+    def suspends_then_stops() -> None:
+        deadline = time.monotonic() + 20
+        while not (windows.told and sign(tmp_path / "state")) and time.monotonic() < deadline:
+            time.sleep(0.02)  # until `begin` has written its first sign
+        began = time.monotonic()
+        windows.told[0](SUSPEND)
+        seen.held_seconds = time.monotonic() - began
+        found = sign(tmp_path / "state")
+        seen.why = found.why if found else ""
+        windows.console[0](CTRL_C)
+
+    thread = threading.Thread(target=suspends_then_stops)
+    thread.start()
+    assert resident.run(settings) == 0
+    thread.join(10)
+    assert seen.why == "suspend"
+    assert seen.held_seconds < 1.4, "the suspend ran into the time that Windows gives"
+    last = sign(tmp_path / "state")
+    assert last is not None
+    assert (last.why, last.boot_id) == ("stop", "windows-417")
+    assert not windows.console
+
+
+def test_a_closed_spool_is_begun_anew(tmp_path):
+    """It is closed before another takes its place, since Windows renames nothing that is open; when that fails, it is tried again."""
+    spool = FileSpool(connect(tmp_path / FILE_NAME), tmp_path / FILE_NAME, Bounds(8 << 20, 0))
+    spool.close()
+    with pytest.raises(SpoolDamaged, match="another is begun"):
+        spool.append(("{}",), {})
+
+
+def test_interrupts_are_within_kernel_time(monkeypatch):
+    """Windows' five fields: `system` is all kernel time but the idle one, so that interrupts and deferred calls are in it already."""
+    times = SimpleNamespace(user=1.0, system=2.0, idle=5.0, interrupt=0.5, dpc=0.25)
+    monkeypatch.setattr("psutil.cpu_times", lambda percpu: [times])
+    counters = Utilisation(SourceContext("/nowhere", "/nowhere", "none")).read()
+    assert (counters.cpu_total_milliseconds, counters.cpu_busy_milliseconds) == ((8_000,), (3_000,))
