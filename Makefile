@@ -156,9 +156,17 @@ bench-ingest: $(VENV)/.dev ## durable pushes and records per second, on the disk
 bench-metrics: $(VENV)/.dev ## milliseconds of one scrape
 	@$(PY) tests/bench/metrics.py
 
+.PHONY: bench-months
+bench-months: $(VENV)/.dev ## size and reading of a year of months of 10,000 machines
+	@$(PY) tests/bench/months.py
+
 .PHONY: bench-report
 bench-report: $(VENV)/.dev ## seconds and memory of a year's emissions report
 	@$(PY) tests/bench/report.py
+
+.PHONY: bench-formats
+bench-formats: $(VENV)/.dev ## seconds and memory of a large report in each format
+	@$(PY) tests/bench/formats.py
 
 .PHONY: bench-backup
 bench-backup: $(VENV)/.dev ## how long agents wait for acknowledgements while a backup is being made
@@ -167,3 +175,7 @@ bench-backup: $(VENV)/.dev ## how long agents wait for acknowledgements while a 
 .PHONY: bench-calibration
 bench-calibration: $(VENV)/.dev ## how often a calibration's 95 % interval holds the truth, and its error before and after
 	@$(PY) tests/bench/calibration.py
+
+.PHONY: bench-estimator
+bench-estimator: $(VENV)/.dev ## how often the fleet's 95 % interval holds the truth, shape by shape; seconds of a total over 10,000 machines
+	@$(PY) tests/bench/estimator.py

@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from typing import Any, Self
 
 import httpx
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from tests.filled import Filled
 from veilleuse.collector.admitted import Role, new_token, token_sha256
@@ -26,6 +27,7 @@ from veilleuse.collector.web.api.figures import Figures
 from veilleuse.collector.web.api.handlers import Desk
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.gate import Gate
 from veilleuse.collector.web.look import Outlook
 from veilleuse.collector.web.tokens import Admission
 
@@ -63,7 +65,7 @@ class Reading:
         self.desk = Desk(self.figures, self.settings, "0.1.0", self._note_access)
         limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
         admission = Admission(door, accounts, self._note_use, clock=clock, limiter=limiter)
-        self.app: ASGIApp = make_app(
+        self.app = make_app(
             Outlook(outlook_reader, self.settings), self.settings, door, "0.1.0", self.desk, admission
         )
 
@@ -87,6 +89,16 @@ class Reading:
             expires_unix_milliseconds=now + round(days * DAY),
         )
         return token
+
+    @property
+    def routes(self) -> set[str]:
+        """Paths of the application, as it has them."""
+        return {route.path for route in self._starlette.routes if isinstance(route, Route)}
+
+    @property
+    def _starlette(self) -> Starlette:
+        assert isinstance(self.app, Gate)
+        return self.app.application
 
     def get(self, url: str, token: str | None = None, method: str = "GET", **headers: str) -> httpx.Response:
         """The answer, whatever its status; `_` in a header's name for `-`."""

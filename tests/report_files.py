@@ -53,6 +53,7 @@ class PageTable:
     rows: list[dict[str, Shown]] = field(default_factory=list)
     texts: list[list[str]] = field(default_factory=list)
     """Every cell of every row of its body."""
+    columns: list[str | None] = field(default_factory=list)
 
 
 class Page(HTMLParser):
@@ -66,6 +67,7 @@ class Page(HTMLParser):
         self._open: list[str] = []
         self._section = ""
         self._cell: Shown | None = None
+        self._fact: str | None = None
         self.feed(content.decode())
         self.close()
 
@@ -81,13 +83,24 @@ class Page(HTMLParser):
         elif tag == "tr" and "tbody" in self._open:
             self._table.rows.append({})
             self._table.texts.append([])
+        elif tag == "th" and "thead" in self._open:
+            self._table.columns.append(found.get("data-column"))
         elif tag in ("td", "th") and "tbody" in self._open:
-            self._cell = Shown()
-            self._table.texts[-1].append("")
-            if column := found.get("data-column"):
-                self._table.rows[-1][column] = self._cell
+            self._body_cell(tag, found.get("data-column"))
         elif self._cell is not None and tag in ("data", "time"):
             self._cell.raw = found.get("value") or found.get("datetime")
+
+    def _body_cell(self, tag: str, marked: str | None) -> None:
+        """A column is marked at its head; in a table of facts, each line at its own."""
+        table = self._table
+        self._cell = Shown()
+        column = table.columns[len(table.texts[-1])]
+        if tag == "td" and self._fact:
+            column = self._fact
+        self._fact = marked if tag == "th" else None
+        if column and not marked:
+            table.rows[-1][column] = self._cell
+        table.texts[-1].append("")
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
@@ -115,7 +128,7 @@ class Page(HTMLParser):
         """The cells of each of `count` rows of a section, by column: from all its tables, and from what rows have in common."""
         found: list[dict[str, Shown]] = [{} for _ in range(count)]
         for table in self.sections[section]:
-            facts = len(table.rows) != count or all(len(row) <= 1 for row in table.rows)
+            facts = not any(table.columns)
             for i, row in enumerate(table.rows):
                 for one in found if facts else [found[i]]:
                     one.update(row)

@@ -10,7 +10,6 @@ from typing import Any
 
 from tests.filled import RAPL, Filled, cell, civil, clock, week
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.timetable import in_force
 from veilleuse.collector.model import HostId
 from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.rolling.retention import Retention
@@ -22,19 +21,6 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supp
 
 HOUR = 3_600_000
 ZONE = DEFAULT_CALENDAR.time_zone
-
-__all__ = [
-    "HOUR",
-    "ZONE",
-    "almanac",
-    "days_of",
-    "in_force",
-    "retention",
-    "roll",
-    "server_day",
-    "workstation",
-    "workstation_days",
-]
 
 
 def almanac(store: SqliteStore) -> Almanac:

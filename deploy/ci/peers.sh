@@ -36,6 +36,16 @@ missing=()
 for program in "${!package_of[@]}"; do
   PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("${package_of[$program]}")
 done
+# Libraries that a Python package opens: WeasyPrint's, for the PDF of a report.
+declare -A package_of_library=(
+  [libpango-1.0.so.0]=libpango-1.0-0
+  [libpangoft2-1.0.so.0]=libpangoft2-1.0-0
+  [libharfbuzz-subset.so.0]=libharfbuzz-subset0
+)
+libraries=$(PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null || true)
+for library in "${!package_of_library[@]}"; do
+  [[ $libraries == *"$library"* ]] || missing+=("${package_of_library[$library]}")
+done
 [ ${#missing[@]} -gt 0 ] || exit 0
 mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
 

@@ -25,6 +25,7 @@ from veilleuse.collector.ports import (
     Factors,
     Forgetting,
     IngestStore,
+    Intensities,
     MeteringStore,
     Reader,
     Registry,
@@ -59,6 +60,7 @@ class Backend:
     factors: Factors
     rolls: RollStore = field(kw_only=True)
     roll_reader: RollReader = field(kw_only=True)
+    intensities: Intensities = field(kw_only=True)
 
 
 def _sqlite(directory: Path) -> Iterator[Backend]:
@@ -80,6 +82,7 @@ def _sqlite(directory: Path) -> Iterator[Backend]:
             store.factors,
             rolls=store.rolls,
             roll_reader=reader,
+            intensities=store.intensities,
         )
 
 

@@ -33,7 +33,7 @@ SENT = (
     wire.RenewExpiredRequest,
 )
 """All that an agent may say."""
-GROUPS = {"calendar", "factors", "hosts", "inventory", "meters", "report", "sites", "token"}
+GROUPS = {"account", "calendar", "factors", "hosts", "inventory", "meters", "report", "sites", "token"}
 """Commands of `veilleuse` that hold commands."""
 
 

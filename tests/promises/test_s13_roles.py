@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import grpc
 import pytest
-from starlette.routing import Route
 
 from tests.filled import Filled, cell, civil, clock
 from tests.machines import SECONDS, Machine, refused, served, settings_in
@@ -154,7 +153,7 @@ def test_every_route_for_everybody(closed, tokens, figure):
 @pytest.mark.promise("S13")
 def test_the_matrix_knows_every_route(closed):
     """A route that the application has and the table has not, or the other way round."""
-    routes = {route.path for route in closed.app._app.routes if isinstance(route, Route)}  # type: ignore[attr-defined]
+    routes = closed.routes
     assert routes == {name for name in CLOSED if name.startswith("/")}
 
 
@@ -227,7 +226,9 @@ def test_no_call_of_the_agents_is_for_a_reader(tmp_path: Path, figure: Callable[
     services = pb.DESCRIPTOR.services_by_name.values()
     assert {method.name for service in services for method in service.methods} == set(CALLS)
     with served(settings_in(tmp_path)) as running:
-        token = running.collector.operations.perform("account_create", {"name": "a", "role": "admin"})["token"]
+        token = running.collector.operations.perform("account_create", {"name": "a", "role": "admin"})[
+            "token"
+        ]
         machine = Machine(running.token())
         metadata = (("authorization", f"Bearer {token}"),)
         said: dict[str, Any] = {}
@@ -239,7 +240,9 @@ def test_no_call_of_the_agents_is_for_a_reader(tmp_path: Path, figure: Callable[
         with grpc.secure_channel(machine.join["enrolment_address"], bare) as channel:
             enrolment = pb_grpc.EnrolmentServiceStub(channel)
             for name in ("Enrol", "Challenge", "RenewExpired"):
-                said[name] = refused(getattr(enrolment, name), CALLS[name], timeout=SECONDS, metadata=metadata)
+                said[name] = refused(
+                    getattr(enrolment, name), CALLS[name], timeout=SECONDS, metadata=metadata
+                )
             request = pb.EnrolRequest(token=token, certificate_request_der=machine.request())
             said["as a join token"] = refused(enrolment.Enrol, request, timeout=SECONDS)
             reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"

@@ -166,15 +166,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         standings = Standings(_all_standings(store.registry), store.registry.forgotten())
         configuring = Configuring(store.configurations)
         health, damaged, dirty = Health(), threading.Event(), threading.Event()
-        writer = Writer(
-            store,
-            health,
-            queue_pushes=settings.grpc.admitted_pushes,
-            on_damage=lambda error: damaged.set(),
-            on_stored=dirty.set,
-        )
-        simulated = store.registry.data_kind().simulated
-        writer.start()
+        writer = _started(settings, store, health, damaged, dirty)
         cleanup.callback(writer.stop)
         office = Office(authority, standings, store.registry, writer, register)
         known_factors = KnownFactors(store.factors.versions)
@@ -182,7 +174,6 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
         cleanup.callback(derive.stop)
         rolls = RollWorker(writer, store.rolls, store.derive, store.registry, _almanac(store))
         cleanup.callback(rolls.stop)
-        addresses = Addresses.from_settings(settings)
         operations = Operations(
             settings,
             office,
@@ -191,7 +182,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             health,
             fleet_key,
             product_version(),
-            addresses,
+            Addresses.from_settings(settings),
             Backups(data_dir, settings.store, store, writer),
             configuring,
             *_parts(store),
@@ -199,23 +190,43 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             known_factors,
             store.inventory,
             rolls=rolls,
+            follows=store.follows,
             accounts=store.accounts,
             intensities=store.intensities,
         )
-        yield Collector(
+        told = operations.addresses
+        parts = (
             settings,
-            simulated,
+            store.kind.simulated,
             health,
             store,
             writer,
             office,
             derive,
-            addresses,
+            told,
             operations,
             damaged,
-            rolls=rolls,
-            retention=_retention(settings, store, writer),
         )
+        yield Collector(*parts, rolls=rolls, retention=_retention(settings, store, writer))
+
+
+def _started(
+    settings: CollectorSettings,
+    store: SqliteStore,
+    health: Health,
+    damaged: threading.Event,
+    dirty: threading.Event,
+) -> Writer:
+    """The writer, from now on the only one that uses the store."""
+    writer = Writer(
+        store,
+        health,
+        queue_pushes=settings.grpc.admitted_pushes,
+        on_damage=lambda error: damaged.set(),
+        on_stored=dirty.set,
+    )
+    writer.start()
+    return writer
 
 
 def _parts(store: SqliteStore) -> tuple[Forgetting, Calibrations, MeteringStore, Calendars]:

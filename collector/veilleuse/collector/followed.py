@@ -49,12 +49,14 @@ class FollowTable(Word):
     OBJECTIVES = "objectives"
     MEASURES = "measures"
     OTHER_ITEMS = "other_items"
+    RETIRED_STOCK = "retired_stock"
 
 
 KEYS: Final[Mapping[FollowTable, tuple[str, ...]]] = {
     FollowTable.OBJECTIVES: ("objective", "indicator", "population"),
     FollowTable.MEASURES: ("measure_id",),
     FollowTable.OTHER_ITEMS: ("year", "item"),
+    FollowTable.RETIRED_STOCK: ("year", "entity"),
 }
 """What a line is known by from one import to the next."""
 

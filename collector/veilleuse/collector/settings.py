@@ -275,6 +275,49 @@ class Indicators(Section):
         return tuple(_reused_purchase(target) for target in self.reused_purchases_targets)
 
 
+class Intensity(Section):
+    """Intensity of the grid over time, for the indicative ledger. Nothing is asked of anybody unless a connector is on."""
+
+    odre: bool = setting(
+        False, "Poll ODRÉ, the open data of France's networks (RTE's éCO2mix); no account is needed."
+    )
+    odre_url: str = setting(
+        "https://odre.opendatasoft.com", "Where ODRÉ answers; https, or http on this machine."
+    )
+    odre_calls_per_month: int = setting(
+        40_000,
+        "Calls after which ODRÉ is left alone until the next month; its own quota is 50,000.",
+        minimum=100,
+        maximum=50_000,
+    )
+    electricity_maps_token_file: str = setting(
+        "", "File with the token of Electricity Maps, mode 0600; empty = it is not polled."
+    )
+    electricity_maps_url: str = setting("https://api.electricitymaps.com", "Where Electricity Maps answers.")
+    electricity_maps_zone: str = setting("FR", "Its zone to ask for.")
+    electricity_maps_calls_per_month: int = setting(
+        10_000, "Calls after which Electricity Maps is left alone until the next month.", minimum=100
+    )
+    poll_minutes: int = setting(
+        60, "Time between two polls, give or take a tenth.", minimum=15, maximum=1_440
+    )
+    backfill_days: int = setting(30, "How far back the first poll of a series asks.", minimum=1, maximum=400)
+    proxy: str = setting("", "HTTP proxy to go through, e.g. http://proxy.example.org:3128; empty = none.")
+    ca_file: str = setting("", "Authorities to trust in place of the system's, PEM.")
+    timeout_seconds: float = setting(
+        20.0, "Longest that one call may take, all of it.", minimum=1, maximum=300
+    )
+    series: str = setting(
+        "odre_consumption",
+        "Series the indicative ledger is reckoned with; one alone, never a mixture: `veilleuse intensity show` lists them.",
+    )
+
+    @property
+    def polled(self) -> bool:
+        """Whether any connector is on."""
+        return self.odre or bool(self.electricity_maps_token_file)
+
+
 class Log(Section):
     """What the process says."""
 

@@ -116,14 +116,20 @@ def use_of(vector: Vector) -> BandUse:
     def total(places: Sequence[int]) -> int:
         return sum([vector[place] for place in places])
 
+    time, energy, uncertainty = (total(places) for places in _METHODS.values())
+    beyond_15, beyond_30, beyond_60 = (vector[PLACE[column]] for column in IDLE_COLUMNS)
     return BandUse(
         total(_STATES[State.ON_ACTIVE]),
         total(_STATES[State.ON_IDLE]),
         total(_KNOWN),
         vector[PLACE["on_active_energy_millijoules"]],
         vector[PLACE["on_idle_energy_millijoules"]],
-        *(total(places) for places in _METHODS.values()),
-        *(vector[PLACE[column]] for column in IDLE_COLUMNS),
+        time,
+        energy,
+        uncertainty,
+        beyond_15,
+        beyond_30,
+        beyond_60,
         vector[PLACE["screens_milliseconds"]],
         vector[PLACE["screens_energy_millijoules"]],
         vector[PLACE["update_window_energy_millijoules"]],

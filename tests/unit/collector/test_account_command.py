@@ -53,7 +53,12 @@ def test_a_token_is_shown_once(opened):
     made = perform(opened, "account_create", name="grafana", days=30)
     token = made.pop("token")
     assert token.startswith(TOKEN_PREFIX)
-    assert (made["role"], made["entities"], made["state"], made["last_used_on"]) == ("reader", [], "good", None)
+    assert (made["role"], made["entities"], made["state"], made["last_used_on"]) == (
+        "reader",
+        [],
+        "good",
+        None,
+    )
     life = made["expires_unix_milliseconds"] - made["created_unix_milliseconds"]
     assert life == 30 * 86_400_000
     (stored,) = opened.office.commit(opened.store.accounts.accounts)
@@ -98,7 +103,9 @@ def test_one_of_a_name_at_a_time(opened):
     with pytest.raises(AdminError, match="no account 'nobody'"):
         perform(opened, "account_revoke", account="nobody")
     journal = opened.store.identity.connection.execute("SELECT who, what, why FROM journal").fetchall()
-    assert ("root", f"account {first['account_id']} 'bilan' revoked", "lost") in [tuple(row) for row in journal]
+    assert ("root", f"account {first['account_id']} 'bilan' revoked", "lost") in [
+        tuple(row) for row in journal
+    ]
 
 
 def test_an_entity_nobody_is_of_is_a_warning(opened):
@@ -135,7 +142,15 @@ def test_the_journal(opened):
     one = perform(opened, "account_create", name="one")["account_id"]
     two = perform(opened, "account_create", name="two")["account_id"]
     for account_id, query in ((one, "a"), (two, "b"), (one, "a"), (one, "c")):
-        perform(opened, "account_access", account_id=account_id, route="/api/v1/energy", query=query, status=200, rows=7)
+        perform(
+            opened,
+            "account_access",
+            account_id=account_id,
+            route="/api/v1/energy",
+            query=query,
+            status=200,
+            rows=7,
+        )
     lines = perform(opened, "account_journal")
     assert {(line["account"], line["query"], line["times"]) for line in lines} == {
         ("one", "a", 2),
@@ -170,7 +185,9 @@ def test_lines_go_after_a_year(opened):
     assert expire(operations) == 1
     long_ago = round((clock[0] - timedelta(days=800)).timestamp() * 1000)
     opened.office.commit(
-        lambda: opened.store.accounts.note_access(account_id, long_ago, route="/y", query="", status=200, rows=1)
+        lambda: opened.store.accounts.note_access(
+            account_id, long_ago, route="/y", query="", status=200, rows=1
+        )
     )
     with upkeep(opened, today=lambda: date(2026, 1, 2)):
         until(lambda: perform(opened, "account_journal") == [], "the upkeep has trimmed the journal")
@@ -205,7 +222,9 @@ def test_a_restored_backup_opens_no_revoked_account(settings):
 
 
 @pytest.fixture
-def veilleuse(settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def veilleuse(
+    settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
     """`veilleuse("account", "list")` → (exit code, output, errors)."""
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)

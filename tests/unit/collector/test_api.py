@@ -18,6 +18,7 @@ import pytest
 
 from tests.filled import METER, Filled, cell, clock
 from tests.reading import DOOR_TOKEN, Reading
+from tests.waiting import until
 from veilleuse.collector.admitted import TOKEN_PREFIX, Role, new_token
 from veilleuse.collector.errors import AdminError, QueryTooSlow
 from veilleuse.collector.web.api.bounds import Rate, Turns
@@ -85,7 +86,11 @@ def test_pages_together_are_the_answer(reading, token):
         page = reading.get(url, token)
         body = page.json()
         pages += 1
-        assert (body["report"]["page"], body["report"]["pages"], page.headers["x-total-count"]) == (pages, 4, "7")
+        assert (body["report"]["page"], body["report"]["pages"], page.headers["x-total-count"]) == (
+            pages,
+            4,
+            "7",
+        )
         found += [*body["rows"], *body["totals"], *body["memo"]]
         url = links(page.headers["link"]).get("next", "")
     assert found == [*whole["rows"], *whole["totals"], *whole["memo"]]
@@ -243,18 +248,22 @@ def test_the_browser_s_way(reading, data):
         token = closed.account("browser")
         basic = base64.b64encode(f"anybody:{token}".encode()).decode()
         assert closed.get("/", authorization=f"Basic {basic}").status_code == 200
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            (account,) = [one for one in data.store.accounts.accounts() if one.name == "browser"]
-            if account.last_used_day is not None:
-                break
-            time.sleep(0.02)
-        assert account.last_used_day == NOW.date().toordinal()
+
+        def used_on() -> int | None:
+            days = {one.name: one.last_used_day for one in data.store.accounts.accounts()}
+            found: int | None = days["browser"]
+            return found
+
+        until(lambda: used_on() is not None)
+        assert used_on() == NOW.date().toordinal()
 
 
 def test_an_unreadable_store_lets_nobody_in(tmp_path):
     """Accounts cannot be looked up: 503, to who has a good token too."""
-    with Filled(tmp_path / "data", clock=NOW.timestamp) as data, Reading(data, clock=NOW.timestamp) as reading:
+    with (
+        Filled(tmp_path / "data", clock=NOW.timestamp) as data,
+        Reading(data, clock=NOW.timestamp) as reading,
+    ):
         token = reading.account()
         data.store.data.checkpoint()
         (data.directory / "data.db").write_bytes(b"not a database" * 40_000)
@@ -352,7 +361,9 @@ def test_a_question_that_takes_too_long_is_ended(data):
 
 def test_sqlite_itself_is_interrupted(reading):
     """A query that would take minutes ends at its deadline."""
-    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1e10) SELECT max(i) FROM n"
+    endless = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1e10) SELECT max(i) FROM n"
+    )
     began = time.monotonic()
     with pytest.raises(QueryTooSlow, match=r"more than 0\.2 s"), reading.reader.within(0.2):
         reading.reader._rows(endless)
@@ -370,7 +381,8 @@ def test_every_answer_is_in_the_journal(reading, data):
     reading.get(f"/api/v1/energy?{YEAR}&limit=3", token)
     reading.get(f"/api/v1/energy?{YEAR}&secret=x", token)
     lines = [
-        line for line in data.store.accounts.accesses(0, 2**62, account_id=None, limit=1000)
+        line
+        for line in data.store.accounts.accesses(0, 2**62, account_id=None, limit=1000)
         if line.account == "noted"
     ]
     (line,) = lines

@@ -22,7 +22,7 @@ from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.admitted import is_within
 from veilleuse.collector.figures import Group, GroupKey, StateSums
 from veilleuse.collector.model import HostId
-from veilleuse.collector.web.api.release import Month, is_month, shown
+from veilleuse.collector.web.api.release import Month, Shown, is_month, shown
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K = 3
@@ -155,7 +155,12 @@ def test_the_check_finds_a_rule_applied_inside_an_entity():
 
 def test_a_reader_of_an_entity_sees_whole_cells_inside_it_alone():
     """Nothing of `autres`, nothing of others; totals are of what it sees."""
-    places = (("A", "laptop"),) * 4 + (("A > 1", "laptop"),) * 3 + (("B", "laptop"),) * 2 + (("B > 1", "tower"),) * 2
+    places = (
+        (("A", "laptop"),) * 4
+        + (("A > 1", "laptop"),) * 3
+        + (("B", "laptop"),) * 2
+        + (("B > 1", "tower"),) * 2
+    )
     fleet = Fleet(places, frozenset(Seen(host, month) for host in range(11) for month in range(3)))
     of_a = shown(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ("A",))
     assert {(group.key.entity, group.sums.hosts) for group in of_a.rows} == {("A", 4), ("A > 1", 3)}
@@ -163,24 +168,28 @@ def test_a_reader_of_an_entity_sees_whole_cells_inside_it_alone():
     assert shown(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ("B",)).rows == ()
 
 
+def grown(*others: tuple[str, str]) -> Shown:
+    """The year's answer of four laptops of A, two of them from February on, beside others."""
+    fleet = Fleet(
+        (("A", "laptop"),) * 4 + others,
+        frozenset(
+            Seen(host, month)
+            for host in range(4 + len(others))
+            for month in range(3)
+            if month > 0 or host not in (0, 1)
+        ),
+    )
+    return shown(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ())
+
+
 def test_a_group_that_grew_is_shown_from_the_month_in_which_it_may_be():
-    """Two machines in January, four from February on: its row begins in February, and January is in `autres` with B's."""
-    places = (("A", "laptop"),) * 4 + (("B", "laptop"),) * 2
-    present = frozenset(
-        Seen(host, month) for host in range(6) for month in range(3) if month > 0 or host not in (0, 1)
-    )
-    answer = shown(release(Fleet(places, present)), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ())
-    of_a = [group.key for group in answer.rows if group.key.entity == "A"]
-    others = [group for group in answer.rows if group.key.autres]
-    assert of_a == []  # B's two can only be hidden with A's
-    assert sum(len(decoded([group])) for group in others) == 16
-    places = (("A", "laptop"),) * 4 + (("B", "laptop"),) * 3 + (("B > 1", "laptop"),) * 3
-    present = frozenset(
-        Seen(host, month) for host in range(10) for month in range(3) if month > 0 or host not in (0, 1)
-    )
-    answer = shown(release(Fleet(places, present)), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ())
+    """Its row begins in February, and January is in `autres`; beside two that can only be hidden with it, it is not shown at all."""
+    answer = grown(*(("B", "laptop"),) * 3, *(("B > 1", "laptop"),) * 3)
     (of_a,) = [group.key for group in answer.rows if group.key.entity == "A"]
     assert (of_a.period_from, of_a.period_to) == (date(2026, 2, 1), date(2026, 4, 1))
+    answer = grown(*(("B", "laptop"),) * 2)
+    assert {group.key.entity for group in answer.rows} == {"autres"}
+    assert sum(len(decoded([group])) for group in answer.rows) == 16
 
 
 @pytest.mark.parametrize(
@@ -283,7 +292,10 @@ def test_who_may_see_all_gets_the_report(tmp_path):
     from veilleuse.collector.factors.choose import choose
     from veilleuse.collector.report import emissions as emissions_report
 
-    with Filled(tmp_path / "data", clock=NOW.timestamp) as data, Reading(data, clock=NOW.timestamp) as reading:
+    with (
+        Filled(tmp_path / "data", clock=NOW.timestamp) as data,
+        Reading(data, clock=NOW.timestamp) as reading,
+    ):
         a_dozen(data)
         question = Question(
             date(2026, 1, 1),

@@ -33,7 +33,7 @@ def pool(machines: list[Machine], mixed: bool = True) -> Pool:
     there = [in_service(one, 10 * sum(m.stratum == one for m in machines)) for one in strata]
     made = list(parts(machines, there).values())
     for part in made:
-        part.fill([1.0] * part.n, mixed=mixed)
+        part.fill(lambda _: 1.0, mixed=mixed)
     return Pool("sff", made, mixed=mixed)
 
 

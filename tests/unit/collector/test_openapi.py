@@ -12,7 +12,6 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from starlette.routing import Route
 
 from tests.filled import Filled
 from tests.reading import Reading
@@ -55,7 +54,7 @@ def resolved(reference: str) -> Any:
 def test_paths_are_the_routes(tmp_path):
     """Each route of the application below /api/v1, and no other."""
     with Filled(tmp_path / "data") as data, Reading(data) as reading:
-        routes = {route.path for route in reading.app._app.routes if isinstance(route, Route)}
+        routes = reading.routes
     assert {path for path in routes if path.startswith(PREFIX)} == set(SPEC["paths"])
 
 
@@ -113,7 +112,13 @@ def test_the_page_has_its_words(language):
         assert w(f"api.problems.{problem}")
     assert w("title")  # and those of every page
     keys = [
-        set(leaves(tomllib.loads(files("veilleuse.collector.web").joinpath("locale", f"api.{one}.toml").read_text("utf-8"))))
+        set(
+            leaves(
+                tomllib.loads(
+                    files("veilleuse.collector.web").joinpath("locale", f"api.{one}.toml").read_text("utf-8")
+                )
+            )
+        )
         for one in ("fr", "en")
     ]
     assert keys[0] == keys[1]

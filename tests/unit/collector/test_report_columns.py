@@ -23,8 +23,11 @@ from veilleuse.collector.report import (
     attribution,
     cleaned,
     emissions,
+    indicative,
     indicators,
+    reen,
     renderer,
+    sobriety,
 )
 from veilleuse.collector.report.columns import NUMERIC, Kind, catalogue, column
 from veilleuse.collector.report.words import shown_interval, words
@@ -32,9 +35,13 @@ from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 REPORTS = {
-    "emissions": emissions.COLUMNS,
-    "indicators": indicators.COLUMNS,
-    "attribution": attribution.COLUMNS,
+    "emissions": (emissions.COLUMNS, emissions.ASSUMPTIONS),
+    "indicators": (indicators.COLUMNS, indicators.ASSUMPTIONS),
+    "attribution": (attribution.COLUMNS, attribution.ASSUMPTIONS),
+    "indicative": (indicative.COLUMNS, indicative.ASSUMPTIONS),
+    "sobriety": (sobriety.COLUMNS, sobriety.ASSUMPTIONS),
+    "servers": (sobriety.SERVER_COLUMNS, sobriety.SERVER_ASSUMPTIONS),
+    "reen": (reen.COLUMNS, reen.ASSUMPTIONS),
 }
 LISTS: dict[str, Iterable[str]] = {
     "device_class": [*DeviceClass, *InventoryClass, "monitor", "autres"],
@@ -49,7 +56,7 @@ LISTS: dict[str, Iterable[str]] = {
 @pytest.mark.parametrize("report", REPORTS)
 def test_every_column_of_a_report_is_in_the_catalogue(report):
     """A new column needs its kind, labels and sentences in columns.toml."""
-    assert [name for name in REPORTS[report] if name not in catalogue()] == []
+    assert [name for name in REPORTS[report][0] if name not in catalogue()] == []
 
 
 def test_every_column_says_what_it_is():
@@ -58,10 +65,12 @@ def test_every_column_says_what_it_is():
     for one in catalogue().values():
         for language in LANGUAGES:
             assert 1 < len(one.labels[language]) < 40, one.name
-            assert re.fullmatch(r"[A-ZÉ«“].*[.…]", one.sentences[language]), one.name
+            assert re.fullmatch(r"[A-ZÀÉ«“].*[.…]", one.sentences[language]), one.name
         unit = next((unit for end, unit in units.items() if one.name.endswith(end)), None)
         assert unit is None or one.unit == unit, one.name
-        if one.name.startswith("kwh") or one.name.endswith("_kwh"):
+        if one.name.endswith("_gco2e_per_kwh"):
+            assert one.unit == "gCO2e/kWh"
+        elif one.name.startswith("kwh") or one.name.endswith("_kwh"):
             assert one.unit == "kgCO2e/kWh" if one.name.startswith("factor_kg") else one.unit == "kWh"
         if one.name.startswith("kgco2e") or one.name.endswith("kgco2e"):
             assert one.unit == "kgCO2e"
@@ -93,14 +102,10 @@ def keys(texts: Mapping[str, Any], above: str = "") -> set[str]:
     }
 
 
-@pytest.mark.parametrize(
-    "notes",
-    [emissions.ASSUMPTIONS, indicators.ASSUMPTIONS, attribution.ASSUMPTIONS],
-    ids=["emissions", "indicators", "attribution"],
-)
-def test_every_note_is_in_french(notes):
+@pytest.mark.parametrize("report", REPORTS)
+def test_every_note_is_in_french(report):
     """A note that is added in English needs its French in locale/fr.toml."""
-    assert [note for note in notes if words("fr").text(note)[1] != "fr"] == []
+    assert [note for note in REPORTS[report][1] if words("fr").text(note)[1] != "fr"] == []
 
 
 @pytest.mark.parametrize(

@@ -129,9 +129,11 @@ def test_derive_does_not_wait_for_marks_made_since(
 
 
 def test_indicators_of_the_same_machine(expected_millijoules: int, capsys: pytest.CaptureFixture[str]):
-    """A server has I2 and I13; not I1."""
+    """A server has I2 and I13, not I1; and I5 to I8, of which nothing of one hour can be judged."""
     rows = report(capsys, "indicators", *PERIOD)["rows"]
-    assert [(row["indicator"], row["level"]) for row in rows] == [("I2", "memo"), ("I13", "memo")]
+    names = ["I2", "I13", "I5", "I6", "I7", "I8"]
+    assert [(row["indicator"], row["level"]) for row in rows] == [(name, "memo") for name in names]
+    assert not any("value" in row for row in rows[2:])
     assert rows[0]["value"] == 0.0
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from tests.rolled import (
     ZONE,
     almanac,
     days_of,
+    retention,
     roll,
     server_day,
     workstation,
@@ -26,13 +27,14 @@ from tests.rolled import (
 )
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.calendars.composing import compose
+from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model import Grain, HostId
 from veilleuse.collector.rolling.reading import Periods
 from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod, SchoolZone
 from veilleuse.collector.vectors import COLUMNS, DayType, HostPeriod
 from veilleuse.wire.bands import DEFAULT_CALENDAR
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 YEAR = (date(2025, 1, 1), date(2026, 1, 1))
 AFTER = date(2026, 1, 8)
@@ -337,68 +339,39 @@ def test_energy_in_update_windows_and_screens(filled):
     assert row.value("screens_energy_millijoules") > 0
 
 
-def test_periods_are_asked_for_in_whole_months(filled):
-    """Anything else is a mistake of the caller's."""
-    with pytest.raises(ValueError, match="1st of a month"):
-        periods(filled, date(2025, 1, 2), date(2025, 2, 1))
-
-
-def test_years_and_months_together_are_as_all_their_months(filled):
-    """November 2024 to February 2026: two months, a year, a month, of which one is stale."""
-    host_id = workstation(filled)
-    workstation_days(filled, host_id, date(2024, 11, 4), date(2026, 2, 2), night_on=True)
+@pytest.mark.parametrize(
+    "cut", [date(2025, 1, 2), date(2025, 1, 16), date(2025, 2, 1), date(2025, 2, 12), date(2025, 3, 9)]
+)
+def test_any_two_parts_of_a_period_are_the_whole(filled, cut):
+    """Whole months, parts of months, years or none: a cut at any day shares what there is, weeks to the unit of each share."""
+    first, end = date(2025, 1, 1), date(2025, 3, 10)
+    server = filled.add_host(Population.SERVER, DeviceClass.SERVER)
+    machine = workstation(filled)
+    for day in days_of(first, end):
+        server_day(filled, server, day, hours=range(24))
+    workstation_days(filled, machine, date(2024, 12, 30), date(2025, 3, 24))
     filled.derive()
-    first, end = date(2024, 11, 1), date(2026, 2, 1)
-    fresh = periods(filled, first, end)
-    roll(filled, date(2026, 2, 10))
-    filled.store.data.connection.execute(
-        "INSERT INTO stale_months VALUES (?, ?)", (date(2025, 5, 1).toordinal(), host_id)
-    )
-    assert periods(filled, first, end) == fresh
-    assert {row.period_from for row in fresh} == {first}
+    roll(filled, date(2025, 3, 20))
+
+    def sums(start: date, stop: date) -> dict[tuple[HostId, DayType, Band], list[int]]:
+        return {
+            (row.host_id, row.day_type, row.band): list(row.values) for row in periods(filled, start, stop)
+        }
+
+    whole, parts = sums(first, end), (sums(first, cut), sums(cut, end))
+    assert whole
+    nothing = [0] * len(COLUMNS)
+    for key, values in whole.items():
+        together = [one + more for one, more in zip(*(part.get(key, nothing) for part in parts), strict=True)]
+        assert max(abs(one - other) for one, other in zip(values, together, strict=True)) <= 40
 
 
-def test_a_machine_that_is_forgotten_takes_its_months_along(filled):
-    """Kept rows, years, marks; and it is no trouble to a reader that knew it."""
-    gone, here = workstation(filled), workstation(filled)
-    for host_id in (gone, here):
-        workstation_days(filled, host_id, date(2025, 3, 3), date(2025, 3, 31))
+def test_a_part_of_a_month_whose_days_are_gone(filled):
+    """What was kept of the month cannot be cut: the error says to ask for whole months."""
+    workstation_days(filled, workstation(filled), date(2025, 1, 1), date(2025, 3, 1))
     filled.derive()
-    with closing(filled.reader()) as reader:
-        reading = Periods(reader)
-        both = list(reading.host_periods(*YEAR))
-        while filled.store.forgetting.forget_slice(gone):
-            pass
-        host = filled.store.registry.host(gone)
-        assert filled.store.forgetting.forget_host(host, b"0" * 32)
-        assert list(reading.host_periods(*YEAR)) == [row for row in both if row.host_id == here]
-    assert stale(filled) == [(date(2025, 3, 1), here)]
-
-
-def test_supplies_and_states_have_columns_of_their_own(filled):
-    """Every state and supply that a cell can have."""
-    host_id = workstation(filled)
-    cells = [
-        cell(state, 1_000 + n, Band.CLOSED, supply)
-        for n, (state, supply) in enumerate((s, p) for s in State for p in Supply)
-    ]
-    filled.push(host_id, [(civil(date(2025, 3, 3)), cells)])
-    filled.derive()
-    (row,) = periods(filled, date(2025, 3, 1), date(2025, 4, 1))
-    assert [row.value(f"{s}_{p}_milliseconds") for s in State for p in Supply] == [
-        1_000 + n for n in range(15)
-    ]
-
-
-def test_the_day_after_is_not_yet_missing(filled):
-    """The first and the last day of a machine bound what can be missing of it."""
-    host_id = workstation(filled)
-    filled.push(
-        host_id,
-        [(civil(date(2025, 3, 4) + timedelta(days=n)), [cell(State.OFF, HOUR, Band.NIGHT)]) for n in (0, 2)],
-    )
-    filled.derive()
-    sums = total(periods(filled, date(2025, 3, 1), date(2025, 4, 1)))
-    # One day in between: 14 h of night and closed (the open band is told by the week); `off` of 1 h in 2 nights stands in for 8 h.
-    assert sums["imputed_milliseconds"] == 8 * HOUR
-    assert sums["unobserved_milliseconds"] == 6 * HOUR  # it never told of such a band
+    roll(filled, date(2025, 3, 20))
+    retention(filled).run(date(2025, 6, 1))
+    assert list(periods(filled, date(2025, 1, 1), date(2025, 2, 1)))
+    with pytest.raises(UsageError, match="1st of a month"):
+        list(periods(filled, date(2025, 1, 2), date(2025, 2, 1)))

@@ -210,7 +210,7 @@ def test_a_migration_is_announced_before_it_begins(tmp_path, caplog):
     """It may take minutes on a large file: whoever looks at the log meanwhile reads what is being done, and to how much."""
     make(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
-        connection.execute("PRAGMA user_version = 9")
+        connection.execute("PRAGMA user_version = 14")
     caplog.clear()
     with caplog.at_level(logging.INFO, "veilleuse.collector.store.sqlite.migrations"):
         make(tmp_path).close()
@@ -229,7 +229,7 @@ def test_what_an_earlier_method_derived_is_derived_again(tmp_path):
         waiting = store.derive.dirty(10)
         for period in waiting:
             store.derive.put_aside(period)
-        store.data.connection.execute("PRAGMA user_version = 9")
+        store.data.connection.execute("PRAGMA user_version = 14")
     with closing(make(tmp_path)) as store:
         assert set(store.derive.dirty(10)) == set(waiting)
         assert len(waiting) == 2

@@ -25,6 +25,7 @@ from veilleuse.collector.account.emissions import Emissions, emissions, kwh, sum
 from veilleuse.collector.account.market import Consumption, market
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rows import FigureRow, RowKey
+from veilleuse.collector.calibrated import MILLION
 from veilleuse.collector.factored import ChosenFactor, Contract
 from veilleuse.collector.factored import Mapping as BilanMapping
 from veilleuse.collector.figures import AUTRES, EmissionsRow, EmissionsStatement
@@ -148,7 +149,7 @@ class _Bill:
         by_contract: Fraction | None,
     ) -> EmissionsRow:
         told = row.estimate
-        if not told.energy_millijoules and not told.derived_milliseconds:
+        if not told.energy_millijoules and not told.derived_milliseconds and row.room is None:
             return made
         chosen = [(kwh(energy), self._factor(zone)) for zone, energy in shares.items() if energy] or [
             (Fraction(0), self._factor(zone)) for zone in shares
@@ -172,7 +173,7 @@ class _Bill:
             gsd2=both.gsd2,
             kgco2e_market=None if by_contract is None else float(by_contract),
         )
-        made = _with_factor(_with_split(made, bill), [one for _, one in chosen])
+        made = _with_factor(_with_split(_with_room(made, row), bill), [one for _, one in chosen])
         return self._with_effects(made, row, before, [one for _, one in chosen])
 
     def _factor(self, zone: str) -> ChosenFactor:
@@ -256,6 +257,25 @@ def _with_parts(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
         imputed_share=told.imputed_millijoules / total if total else None,
         estimated=told.imputed_millijoules > ESTIMATED_ABOVE * total if total else None,
     )
+
+
+def _with_room(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
+    room = row.room
+    if room is None:
+        return made
+    return replace(
+        made,
+        kwh_it=float(kwh(room.it_millijoules)),
+        kwh_ups_loss=_kwh(room.ups_loss_millijoules),
+        kwh_overhead=_kwh(room.overhead_millijoules),
+        overhead=room.overhead,
+        pue=None if room.pue_ppm is None else room.pue_ppm / MILLION,
+        top_down_kwh=float(kwh(room.top_down_millijoules)),
+    )
+
+
+def _kwh(millijoules: int | None) -> float | None:
+    return None if millijoules is None else float(kwh(millijoules))
 
 
 def _with_split(made: EmissionsRow, bill: Emissions) -> EmissionsRow:

@@ -18,6 +18,7 @@ from veilleuse.collector.account.fleet_errors import ErrorModel, Errors
 from veilleuse.collector.account.fleet_estimate import Basis, Estimate, Representativeness, data_type
 from veilleuse.collector.account.fleet_inputs import (
     CalibratedWall,
+    Cell,
     Days,
     HardwareModel,
     InService,
@@ -27,6 +28,7 @@ from veilleuse.collector.account.fleet_inputs import (
 from veilleuse.collector.account.fleet_pool import Pool, is_mixed
 from veilleuse.collector.account.fleet_prediction import Prediction, predict, with_errors
 from veilleuse.collector.account.fleet_strata import Known, Part, class_rates, parts
+from veilleuse.collector.account.fleet_sums import Sample
 from veilleuse.collector.account.fleet_variance import sampling
 
 
@@ -45,11 +47,16 @@ class Fleet:
     """Estimates of strata, of any group of them, and of all: their energies always sum up."""
 
     def __init__(
-        self, machines: Iterable[Machine], in_service: Iterable[InService], assumptions: Assumptions | None = None
+        self,
+        machines: Iterable[Machine] | Sample,
+        in_service: Iterable[InService],
+        assumptions: Assumptions | None = None,
     ) -> None:
         """Raises ValueError when a stratum is there twice."""
         self._known = assumptions or Assumptions()
-        self._parts = parts(machines, in_service)
+        sample = machines if isinstance(machines, Sample) else Sample.of(machines)
+        self._always_on = sample.always_on
+        self._parts = parts(sample, in_service)
         self._models = ErrorModel(
             (machine for part in self._parts.values() for machine in part.members), self._known.calibrations
         )
@@ -119,7 +126,8 @@ class Fleet:
 
     def _predict(self, device_class: str, strata: list[Part]) -> None:
         """One class: its composition, its pool, its strata."""
-        mixed = is_mixed(strata)
+        always_on = self._always_on.get(device_class)
+        mixed = is_mixed(strata) or always_on is not None
         rates = class_rates(strata)
         made = composition(strata, rates)
         self._demonstrated[device_class] = self._known.random_roll_out and is_balanced(strata, made)
@@ -127,8 +135,8 @@ class Fleet:
         for part in strata:
             if adjusted:
                 part.scale = made.unobserved_scale(part)
-            part.fill([made.scale(one.cell) if adjusted else 1.0 for one in part.members], mixed=mixed)
-        pool = self._pools[device_class] = Pool(device_class, strata, mixed=mixed)
+            part.fill(made.scale if adjusted else _as_it_is, mixed=mixed)
+        pool = self._pools[device_class] = Pool(device_class, strata, mixed=mixed, always_on=always_on)
         if adjusted:
             self._compositions[device_class] = made
         errors = self._models.errors(machine for part in strata for machine in part.members)
@@ -145,6 +153,10 @@ class Fleet:
         if stand and all(self._demonstrated[_class_of(one)] and one.part.n for one in stand):
             return Representativeness.DEMONSTRATED
         return Representativeness.NOT_DEMONSTRATED
+
+
+def _as_it_is(_: Cell) -> float:
+    return 1.0
 
 
 def _class_of(one: Prediction) -> str:

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.account.fleet_inputs import Cell, Machine
+from veilleuse.collector.account.fleet_inputs import DAY_TYPES, Cell
 from veilleuse.collector.account.fleet_strata import Part, Rates
+from veilleuse.collector.account.fleet_sums import Alike, summed
 from veilleuse.collector.quantiles import chi_square99
 
 FEWEST_OF_CELL: Final = 10
@@ -54,34 +55,35 @@ class Composition:
 
 def composition(strata: Sequence[Part], rates: Rates) -> Composition:
     """Of one class, whose mean power per day type is `rates`."""
-    members = [machine for part in strata for machine in part.members]
-    names = _merge(members, {cell for part in strata for cell in part.cells})
-    groups: dict[Cell, list[Machine]] = {}
-    for machine in members:
-        groups.setdefault(names[machine.cell], []).append(machine)
+    names = _merge(_counts(strata), {cell for part in strata for cell in part.cells})
+    groups: defaultdict[Cell, list[Alike]] = defaultdict(list)
+    for part in strata:
+        for key, group in part.members:
+            groups[names[key.cell]].append(group)
     scales, errors = {}, {}
-    for name, group in groups.items():
-        expected = [
-            math.fsum(
-                time * (rate or 0.0) for time, rate in zip(one.accounted_milliseconds, rates, strict=True)
-            )
-            for one in group
-        ]
-        energies = [sum(one.energy_millijoules) for one in group]
-        energy, whole = sum(energies), math.fsum(expected)
-        if energy and whole:
-            scale = scales[name] = energy / whole
-            n = len(group)
-            squares = math.fsum(
-                (one - scale * more) ** 2 for one, more in zip(energies, expected, strict=True)
-            )
-            errors[name] = squares / energy**2 * n / max(1, n - 1)
+    at_rates = [rate or 0.0 for rate in rates]
+    for name, alike in groups.items():
+        whole = summed(alike)
+        energy = sum(whole.energies)
+        expected = math.fsum(time * rate for time, rate in zip(whole.times, at_rates, strict=True))
+        if energy and expected:
+            scale = scales[name] = energy / expected
+            squares = whole.squares((1.0,) * len(DAY_TYPES), [-scale * rate for rate in at_rates])
+            errors[name] = squares / energy**2 * whole.n / max(1, whole.n - 1)
     return Composition(names, scales, errors)
 
 
-def _merge(members: Sequence[Machine], said: set[Cell]) -> dict[Cell, Cell]:
+def _counts(strata: Sequence[Part]) -> Counter[Cell]:
+    """Machines of the sample by cell."""
+    seen: Counter[Cell] = Counter()
+    for part in strata:
+        for key, group in part.members:
+            seen[key.cell] += group.n
+    return seen
+
+
+def _merge(seen: Counter[Cell], said: set[Cell]) -> dict[Cell, Cell]:
     """Each cell, else its model, else its age, else the rest: the first that ten machines of the sample are of."""
-    seen = Counter(machine.cell for machine in members)
     names: dict[Cell, Cell] = {}
     left = dict(seen)
     steps = (
@@ -111,8 +113,8 @@ def unobserved_shares(made: Composition, part: Part) -> dict[Cell, float]:
     """Merged cell → share of a stratum's unobserved machine time; empty: not known, or nothing is unobserved."""
     whole = sum(part.fleet)
     seen: Counter[Cell] = Counter()
-    for machine in part.members:
-        seen[made.merged(machine.cell)] += sum(machine.accounted_milliseconds)
+    for key, group in part.members:
+        seen[made.merged(key.cell)] += sum(group.times)
     left = {cell: share * whole - seen[cell] for cell, share in fleet_shares(made, part).items()}
     left = {cell: time for cell, time in left.items() if time > 0}
     unobserved = sum(left.values())
@@ -121,7 +123,7 @@ def unobserved_shares(made: Composition, part: Part) -> dict[Cell, float]:
 
 def sample_shares(made: Composition, part: Part) -> dict[Cell, float]:
     """Merged cell → share of a stratum's sample."""
-    return _shares(made, Counter(machine.cell for machine in part.members))
+    return _shares(made, _counts([part]))
 
 
 def _shares(made: Composition, cells: Mapping[Cell, int]) -> dict[Cell, float]:
@@ -143,7 +145,8 @@ def is_balanced(strata: Sequence[Part], made: Composition) -> bool:
         for cell, share in fleet_shares(made, part).items():
             expected[cell] += part.n * share
         if part.cells:
-            drawn.update(made.merged(machine.cell) for machine in part.members)
+            for cell, n in _counts([part]).items():
+                drawn[made.merged(cell)] += n
     rows = [(drawn[cell], more) for cell, more in sorted(expected.items()) if more >= FEWEST_EXPECTED]
     rest = math.fsum(expected.values()) - math.fsum(more for _, more in rows)
     if rest >= FEWEST_EXPECTED:

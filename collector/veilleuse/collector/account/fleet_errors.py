@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
-from veilleuse.collector.account.fleet_inputs import CalibratedWall, HardwareModel, Machine
+from veilleuse.collector.account.fleet_inputs import CalibratedWall, HardwareModel
+from veilleuse.collector.account.fleet_sums import Alike, Key
 from veilleuse.wire.ladder import MEASURED, Method
 
 BETWEEN_MODELS: Final = 0.5
@@ -82,8 +83,8 @@ class _Sums:
     counters_milliseconds: int = 0
     counters_millijoules: int = 0
 
-    def add(self, machine: Machine) -> None:
-        for method, sums in machine.methods.items():
+    def add(self, group: Alike) -> None:
+        for method, sums in group.methods.items():
             self.derived += sums.energy_millijoules
             if method is Method.COUNTER_CALIBRATED:
                 self.calibrated += sums.energy_millijoules
@@ -92,23 +93,23 @@ class _Sums:
                 self.readings_u[method] += sums.uncertainty_millijoules
             else:
                 self.prior_u += sums.uncertainty_millijoules
-        self.imputed += machine.imputed_millijoules
-        self.counters_milliseconds += machine.counters_milliseconds
-        self.counters_millijoules += machine.counters_millijoules
+        self.imputed += group.imputed_millijoules
+        self.counters_milliseconds += group.counters_milliseconds
+        self.counters_millijoules += group.counters_millijoules
 
 
 class ErrorModel:
     """The calibrations of the whole sample: relative errors of each calibrated hardware model."""
 
     def __init__(
-        self, machines: Iterable[Machine], calibrations: Mapping[HardwareModel, CalibratedWall]
+        self, machines: Iterable[tuple[Key, Alike]], calibrations: Mapping[HardwareModel, CalibratedWall]
     ) -> None:
         self._meters = {key: wall.meter for key, wall in calibrations.items()}
         self._relative = {
             key: _relative(sums, calibrations.get(key)) for key, sums in _by_model(machines).items()
         }
 
-    def errors(self, machines: Iterable[Machine]) -> Errors:
+    def errors(self, machines: Iterable[tuple[Key, Alike]]) -> Errors:
         """Of the energy of some machines of the sample. Imputed energy is as wrong as what it was made of."""
         found: dict[ErrorKey, float] = {}
         for (device_class, hardware), sums in sorted(_by_model(machines).items()):
@@ -135,10 +136,10 @@ def by_default(device_class: str, energy_millijoules: float) -> Errors:
     return Errors({(Origin.PRIOR, device_class, CLASS_DEFAULT): energy_millijoules * DEFAULT_U})
 
 
-def _by_model(machines: Iterable[Machine]) -> dict[HardwareModel, _Sums]:
+def _by_model(machines: Iterable[tuple[Key, Alike]]) -> dict[HardwareModel, _Sums]:
     found: defaultdict[HardwareModel, _Sums] = defaultdict(_Sums)
-    for machine in machines:
-        found[machine.stratum.device_class, machine.hardware].add(machine)
+    for key, group in machines:
+        found[key.stratum.device_class, key.cell.hardware].add(group)
     return found
 
 

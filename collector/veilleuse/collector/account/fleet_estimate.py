@@ -15,7 +15,6 @@ from veilleuse.collector.account.fleet_strata import Known
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 
-
 ESTIMATED_ABOVE: Final = 0.2
 """Share of imputed energy."""
 

@@ -15,7 +15,8 @@ from functools import cached_property, lru_cache
 from typing import Final
 
 from veilleuse.collector.account.fleet_inputs import Days
-from veilleuse.collector.account.fleet_strata import ALWAYS_ON, ORDINARY, Part, Rates, merged
+from veilleuse.collector.account.fleet_strata import ALWAYS_ON, ORDINARY, Kind, Part, Rates, merged
+from veilleuse.collector.account.fleet_sums import Alike, summed
 
 THIN: Final = 60
 """Below this many machines a stratum's spread is its class's. METHOD.md §5."""
@@ -64,17 +65,36 @@ class Draws:
 class Pool:
     """A device class."""
 
-    def __init__(self, device_class: str, strata: Sequence[Part], *, mixed: bool) -> None:
-        """`mixed`: machines that are always on are told from ordinary ones; `strata` are filled, in their order."""
+    def __init__(
+        self, device_class: str, strata: Sequence[Part], *, mixed: bool, always_on: Alike | None = None
+    ) -> None:
+        """`mixed`: machines that are always on are told from ordinary ones; `strata` are filled, in their order.
+
+        `always_on`: those of the class, where its strata do not tell them apart.
+        """
         self.device_class = device_class
         self.strata = [part for part in strata if part.n]
         self.mixed = mixed
         self.fleet: Days = tuple(map(sum, zip(*(part.fleet for part in strata), strict=True)))
-        self.kinds = tuple(merged(part.kinds[kind] for part in self.strata) for kind in (ORDINARY, ALWAYS_ON))
-        self.whole = merged(self.kinds)
+        own = tuple(merged(part.kinds[kind] for part in self.strata) for kind in (ORDINARY, ALWAYS_ON))
+        self.whole = merged(own)
         self.n = self.whole.n
+        self.tells_apart = always_on is None
+        """False: a stratum's machines are of both kinds, and only the class's are told apart."""
+        self.kinds = own if always_on is None else self._apart(always_on)
         self.always_on_share = self.kinds[ALWAYS_ON].n / self.n if mixed else 0.0
         self.shares = (1 - self.always_on_share, self.always_on_share)
+
+    def _apart(self, always_on: Alike) -> tuple[Kind, Kind]:
+        """The class's two kinds; as one where energies are those of the mean composition."""
+        groups = [group for _, group in self.whole.groups]
+        everyone = summed(groups)
+        energy = math.fsum(self.whole.energy)
+        scale = sum(everyone.energies) / energy if energy else 1.0
+        kinds = Kind([(scale, everyone.without(always_on))]), Kind([(scale, always_on)])
+        for kind in kinds:
+            kind.close()
+        return kinds
 
     @cached_property
     def rates(self) -> tuple[Rates, Rates]:
@@ -115,7 +135,12 @@ class Pool:
 
     @cached_property
     def _squares(self) -> tuple[tuple[float, int], tuple[float, int]]:
-        """(Σ of squares about the strata's own means, degrees of freedom) by kind."""
+        """(Σ of squares about the strata's own means, degrees of freedom) by kind; about the class's where only that is known."""
+        if not self.tells_apart:
+            ordinary, always = (
+                (kind.squares(self.fleet, kind.rates), max(0, kind.n - 1)) for kind in self.kinds
+            )
+            return ordinary, always
         ordinary, always = (
             (
                 math.fsum(
@@ -133,33 +158,43 @@ class Pool:
     def between(self) -> Spread:
         """Relative variance between strata of the mean power of the more numerous kind."""
         kind = ORDINARY if self.kinds[ORDINARY].n >= self.kinds[ALWAYS_ON].n else ALWAYS_ON
-        typical = self.mean(kind)
+        typical, spread = self.mean(kind), self.spreads[kind]
+        if not self.tells_apart:
+            kind, typical, spread = ORDINARY, mean(self.whole.rates, self.fleet), self.spread
         seen = [part for part in self.strata if part.kinds[kind].n]
         if len(seen) < 2 or not typical:
             return Spread(PRIOR_STRATA**2, math.inf)
-        within = self.spreads[kind].variance / typical**2
+        within = spread.variance / typical**2
         return between(
             [self._relative(part, kind) for part in seen], [within / part.kinds[kind].n for part in seen]
         )
 
     def _relative(self, part: Part, kind: int) -> float:
         """A stratum's own mean power ÷ the class's, both in the stratum's mix."""
+        rates = self.rates[kind] if self.tells_apart else self.whole.rates
         own = tuple(
             mine if mine is not None else all_
-            for mine, all_ in zip(part.kinds[kind].rates, self.rates[kind], strict=True)
+            for mine, all_ in zip(part.kinds[kind].rates, rates, strict=True)
         )
-        theirs = self.mean(kind, part.fleet)
+        theirs = mean(rates, part.fleet)
         return mean(own, part.fleet) / theirs if theirs else 1.0
 
     @cached_property
     def between_shares(self) -> Spread:
-        """Variance between strata of the share always on, beyond chance."""
-        if not self.mixed or len(self.strata) < 2:
+        """Variance between strata of the share always on, beyond chance; within `between` where strata do not tell."""
+        if not self.mixed or not self.tells_apart or len(self.strata) < 2:
             return Spread(0.0, math.inf)
         return between(
             [part.kinds[ALWAYS_ON].n / part.n for part in self.strata],
             [self.chance / part.n for part in self.strata],
         )
+
+    @cached_property
+    def spread(self) -> Spread:
+        """Variance between machines of one stratum, whatever their kind."""
+        away = self.mean(ALWAYS_ON) - self.mean(ORDINARY) if self.mixed else 0.0
+        within = sum(share * one.variance for share, one in zip(self.shares, self.spreads, strict=True))
+        return Spread(within + self.chance * away**2, max(1, self.n - 1))
 
     @property
     def chance(self) -> float:
@@ -176,11 +211,11 @@ class Pool:
         """What a machine that is always on would draw, where a small sample holds none: as others while on. None: not needed, or not known."""
         if self.mixed or not 0 < self.n < UNSEEN_BELOW:
             return None
-        members = [machine for part in self.strata for machine in part.members]
-        time = sum(machine.on_milliseconds for machine in members)
-        if not time or any(machine.always_on for machine in members):
+        members = [member for part in self.strata for member in part.members]
+        time = sum(group.on_milliseconds for _, group in members)
+        if not time or any(key.always_on for key, _ in members):
             return None
-        return sum(machine.on_millijoules for machine in members) / time
+        return sum(group.on_millijoules for _, group in members) / time
 
     @cached_property
     def draws(self) -> Draws | None:
@@ -266,4 +301,4 @@ def mean(rates: Rates, fleet: Days) -> float:
 
 def is_mixed(strata: Sequence[Part]) -> bool:
     """Machines of both kinds are in a class's sample."""
-    return len({machine.always_on for part in strata for machine in part.members}) == 2
+    return len({key.always_on for part in strata for key, _ in part.members}) == 2

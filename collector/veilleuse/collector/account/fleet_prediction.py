@@ -14,7 +14,7 @@ from typing import NamedTuple
 from veilleuse.collector.account.fleet_composition import Composition, sample_shares, unobserved_shares
 from veilleuse.collector.account.fleet_errors import ErrorModel, Errors, by_default
 from veilleuse.collector.account.fleet_inputs import Cell, Days
-from veilleuse.collector.account.fleet_pool import FEWEST, THIN, Pool
+from veilleuse.collector.account.fleet_pool import FEWEST, THIN, Pool, Spread
 from veilleuse.collector.account.fleet_strata import ALWAYS_ON, ORDINARY, Part, merged
 
 MICROWATTS_PER_WATT = 1_000_000
@@ -96,7 +96,11 @@ def predict(part: Part, pool: Pool, watts: Days | None, made: Composition | None
     if not any(seen):
         return found
     if part.n >= THIN:
-        _thick(found, pool, seen)
+        whole = merged(part.kinds)
+        own = Spread(whole.squares(part.fleet, whole.rates) / (part.n - 1), part.n - 1)
+        _thick(found, pool, seen, own)
+    elif part.n >= FEWEST and not pool.tells_apart:
+        _thick(found, pool, seen, pool.spread)
     else:
         _thin(found, pool, seen)
     if made is not None:
@@ -119,8 +123,8 @@ def _without_sample(found: Prediction, pool: Pool, watts: Days | None) -> Days:
     return tuple(left)
 
 
-def _thick(found: Prediction, pool: Pool, left: Days) -> None:
-    """Its own mean and its own spread; of a day type it has not seen the class's mean."""
+def _thick(found: Prediction, pool: Pool, left: Days, spread: Spread) -> None:
+    """Its own mean, of both kinds; of a day type it has not seen the class's mean. `spread`: its own, or its class's."""
     part = found.part
     whole = merged(part.kinds)
     time = _Time()
@@ -128,9 +132,8 @@ def _thick(found: Prediction, pool: Pool, left: Days) -> None:
         own = whole.rates[g]
         rate = own if own is not None else (pool.whole.rates[g] or 0.0)
         _add(time, part.scale * missing, rate, own=own is not None)
-    spread = whole.squares(part.fleet, whole.rates) / (part.n - 1)
     length = part.scale * math.sqrt(sum(left) * sum(part.fleet))
-    variance = spread * length**2 / part.n
+    variance = spread.variance * length**2 / part.n
     degrees, cube = _mixture(part, pool, spread)
     weight = part.n / pool.n
     always = part.kinds[ALWAYS_ON].n / part.n
@@ -152,20 +155,21 @@ def _thick(found: Prediction, pool: Pool, left: Days) -> None:
     )
 
 
-def _mixture(part: Part, pool: Pool, spread: float) -> tuple[float, float]:
-    """(degrees of freedom of a stratum's own variance, third central moment of its machines' power, W³).
+def _mixture(part: Part, pool: Pool, spread: Spread) -> tuple[float, float]:
+    """(degrees of freedom of a stratum's variance, third central moment of its machines' power, W³).
 
     A few machines that are always on make the variance less sure than n − 1 tell, and the mean skew. Both by the class's share and
     means: ν = 2 ÷ (excess kurtosis ÷ n + 2 ÷ (n − 1)).
     """
-    if not pool.mixed or not spread:
-        return part.n - 1, 0.0
+    if not pool.mixed or not spread.variance:
+        return spread.degrees_of_freedom, 0.0
     p, chance = pool.always_on_share, pool.chance
     away = pool.mean(ALWAYS_ON, part.fleet) - pool.mean(ORDINARY, part.fleet)
     ordinary, always = (one.variance for one in pool.spreads)
     cube = chance * (1 - 2 * p) * away**3 + 3 * chance * away * (always - ordinary)
-    excess = chance * (1 - 6 * chance) * away**4 / spread**2
-    return min(part.n - 1, 2 / (max(0.0, excess) / part.n + 2 / (part.n - 1))), cube
+    excess = max(0.0, chance * (1 - 6 * chance) * away**4 / spread.variance**2)
+    n_less_one = spread.degrees_of_freedom
+    return min(n_less_one, 2 / (excess / (n_less_one + 1) + 2 / n_less_one)), cube
 
 
 def _thin(found: Prediction, pool: Pool, left: Days) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -22,6 +22,7 @@ from veilleuse.collector.account.fleet_inputs import (
     Machine,
     Stratum,
 )
+from veilleuse.collector.account.fleet_sums import Alike, Key, Sample
 from veilleuse.wire.ladder import Method
 
 Rates: TypeAlias = tuple[float | None, ...]
@@ -35,9 +36,8 @@ ALWAYS_ON: Final = 1
 class Kind:
     """The machines of one kind in a stratum, or in a class."""
 
-    energies: list[tuple[float, ...]] = field(default_factory=list)
-    """Per machine and day type, as if it were of the mean composition (fleet_composition)."""
-    times: list[Days] = field(default_factory=list)
+    groups: list[tuple[float, Alike]] = field(default_factory=list)
+    """(scale, machines): their energies ÷ the scale are what they would draw if of the mean composition (fleet_composition)."""
     energy: tuple[float, ...] = (0.0,) * len(DAY_TYPES)
     milliseconds: Days = (0,) * len(DAY_TYPES)
     n: int = 0
@@ -45,10 +45,11 @@ class Kind:
 
     def close(self) -> None:
         """Add up, once all machines are in."""
-        self.n = len(self.times)
+        self.n = sum(group.n for _, group in self.groups)
         if self.n:
-            self.energy = tuple(map(math.fsum, zip(*self.energies, strict=True)))
-            self.milliseconds = tuple(map(sum, zip(*self.times, strict=True)))
+            scaled = [[energy / scale for energy in group.energies] for scale, group in self.groups]
+            self.energy = tuple(map(math.fsum, zip(*scaled, strict=True)))
+            self.milliseconds = _columns([group.times for _, group in self.groups])
 
     @property
     def rates(self) -> Rates:
@@ -66,24 +67,23 @@ class Kind:
         A machine observed for longer than others weighs more, as in METHOD.md's e.
         """
         whole = sum(fleet)
-        use = [
-            (g, self.n * fleet[g] / (whole * self.milliseconds[g]), rate)
-            for g, rate in enumerate(around)
+        weights = [
+            self.n * fleet[g] / (whole * self.milliseconds[g])
             if rate is not None and self.milliseconds[g]
+            else 0.0
+            for g, rate in enumerate(around)
         ]
-        deviations = [
-            sum([weight * (energies[g] - rate * times[g]) for g, weight, rate in use])
-            for energies, times in zip(self.energies, self.times, strict=True)
-        ]
-        return math.fsum([deviation * deviation for deviation in deviations])
+        times = [-weight * (rate or 0.0) for weight, rate in zip(weights, around, strict=True)]
+        return math.fsum(
+            group.squares([weight / scale for weight in weights], times) for scale, group in self.groups
+        )
 
 
 def merged(kinds: Iterable[Kind]) -> Kind:
     """All machines of several."""
     found = Kind()
     for kind in kinds:
-        found.energies.extend(kind.energies)
-        found.times.extend(kind.times)
+        found.groups.extend(kind.groups)
     found.close()
     return found
 
@@ -101,14 +101,14 @@ class Known:
     derived_milliseconds: int = 0
     methods: Counter[Method] = field(default_factory=Counter)
 
-    def add(self, machine: Machine) -> None:
-        self.machines += machine.counts
-        self.energy_millijoules += sum(machine.energy_millijoules)
-        self.measured_millijoules += machine.measured_millijoules
-        self.imputed_millijoules += machine.imputed_millijoules
-        self.observed_milliseconds += machine.observed_milliseconds
-        self.derived_milliseconds += machine.derived_milliseconds
-        for method, sums in machine.methods.items():
+    def add(self, group: Alike) -> None:
+        self.machines += group.n
+        self.energy_millijoules += group.energy_millijoules
+        self.measured_millijoules += group.measured_millijoules
+        self.imputed_millijoules += group.imputed_millijoules
+        self.observed_milliseconds += group.observed_milliseconds
+        self.derived_milliseconds += group.derived_milliseconds
+        for method, sums in group.methods.items():
             self.methods[method] += sums.energy_millijoules
 
     @property
@@ -137,8 +137,8 @@ class Part:
     """M, at least what was observed: a machine that was measured was there."""
     machines_fleet: int
     cells: Mapping[Cell, int]
-    members: list[Machine]
-    """Those that are of the sample."""
+    members: list[tuple[Key, Alike]]
+    """Those that are of the sample, by what they have in common."""
     known: Known
     accounted: Days
     scale: float = 1.0
@@ -147,44 +147,44 @@ class Part:
 
     @property
     def n(self) -> int:
-        return len(self.members)
+        return self.known.machines
 
     @property
     def missing(self) -> Days:
         """Machine time that nothing is known of."""
         return tuple(fleet - seen for fleet, seen in zip(self.fleet, self.accounted, strict=True))
 
-    def fill(self, scales: Sequence[float], *, mixed: bool) -> None:
-        """Sort the machines by kind; `scales`: mean power of each one's cell ÷ the class's."""
-        for machine, scale in zip(self.members, scales, strict=True):
-            kind = self.kinds[ALWAYS_ON if mixed and machine.always_on else ORDINARY]
-            kind.energies.append(tuple([energy / scale for energy in machine.energy_millijoules]))
-            kind.times.append(machine.accounted_milliseconds)
-        for kind in self.kinds:
-            kind.close()
+    def fill(self, scale: Callable[[Cell], float], *, mixed: bool) -> None:
+        """Sort the machines by kind; `scale`: mean power of a cell ÷ the class's."""
+        for key, group in self.members:
+            kind = self.kinds[ALWAYS_ON if mixed and key.always_on else ORDINARY]
+            kind.groups.append((scale(key.cell), group))
+        for each in self.kinds:
+            each.close()
 
 
-def parts(machines: Iterable[Machine], fleet: Iterable[InService]) -> dict[Stratum, Part]:
+def parts(machines: Iterable[Machine] | Sample, fleet: Iterable[InService]) -> dict[Stratum, Part]:
     """Strata in their order, those without fleet or sample too. Raises ValueError when the fleet names one twice."""
     said: dict[Stratum, InService] = {}
     for one in fleet:
         if one.stratum in said:
             raise ValueError(f"{one.stratum} is there twice")
         said[one.stratum] = one
-    members: defaultdict[Stratum, list[Machine]] = defaultdict(list)
+    sample = machines if isinstance(machines, Sample) else Sample.of(machines)
+    members: defaultdict[Stratum, list[tuple[Key, Alike]]] = defaultdict(list)
     known: defaultdict[Stratum, Known] = defaultdict(Known)
-    for machine in machines:
-        known[machine.stratum].add(machine)
-        if machine.counts:
-            members[machine.stratum].append(machine)
+    for key, group in sorted(sample.groups.items(), key=lambda item: item[0]):
+        known[key.stratum].add(group)
+        if group.n:
+            members[key.stratum].append((key, group))
     found = {}
     for stratum in sorted({*said, *known}):
         there = said.get(stratum, InService(stratum, 0, (0,) * len(DAY_TYPES)))
-        seen = _columns([machine.accounted_milliseconds for machine in members[stratum]])
+        seen = _columns([group.times for _, group in members[stratum]])
         found[stratum] = Part(
             stratum,
             tuple(map(max, there.milliseconds, seen)),
-            max(there.machines, len(members[stratum]), any(there.milliseconds)),
+            max(there.machines, known[stratum].machines, any(there.milliseconds)),
             there.cells,
             members[stratum],
             known[stratum],
@@ -195,9 +195,9 @@ def parts(machines: Iterable[Machine], fleet: Iterable[InService]) -> dict[Strat
 
 def class_rates(strata: Iterable[Part]) -> Rates:
     """Mean power per day type of a class's sample, as it is."""
-    members = [machine for part in strata for machine in part.members]
-    energies = _columns([machine.energy_millijoules for machine in members])
-    times = _columns([machine.accounted_milliseconds for machine in members])
+    groups = [group for part in strata for _, group in part.members]
+    energies = _columns([group.energies for group in groups])
+    times = _columns([group.times for group in groups])
     return tuple(energy / time if time else None for energy, time in zip(energies, times, strict=True))
 
 

@@ -24,6 +24,7 @@ from veilleuse.collector.account.fleet_inputs import (
     Stratum,
     age_band,
 )
+from veilleuse.collector.account.fleet_sums import Sample
 from veilleuse.collector.figures import EnergyClass, EnergySums
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.model import HostId
@@ -58,6 +59,11 @@ class Place(NamedTuple):
         return Stratum(device_class, _SEPARATOR.join(str(part or "") for part in self))
 
     @classmethod
+    def at(cls, standing: Standing) -> Place:
+        """Of a device."""
+        return cls(standing.entity, standing.site, standing.zone, standing.population, standing.power_context)
+
+    @classmethod
     def of(cls, stratum: Stratum) -> Place:
         """Inverse of `stratum`."""
         entity, site, zone, population, context = stratum.entity.split(_SEPARATOR)
@@ -71,6 +77,8 @@ class Observed:
     host_id: HostId
     by_day_type: dict[str, Vector] = field(default_factory=dict)
     apportioned: bool = False
+    rows: list[HostPeriod] = field(default_factory=list)
+    """What it was made of, band by band."""
 
     @property
     def total(self) -> Vector:
@@ -89,6 +97,7 @@ def observed(periods: Iterable[HostPeriod]) -> Iterable[Observed]:
             standing = one.by_day_type.get(row.day_type)
             one.by_day_type[row.day_type] = row.values if standing is None else added(standing, row.values)
             one.apportioned |= row.apportioned
+            one.rows.append(row)
         yield one
 
 
@@ -191,6 +200,37 @@ class FleetBook:
     machines: Counter[Stratum] = field(default_factory=Counter)
     times: defaultdict[Stratum, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     cells: defaultdict[Stratum, Counter[Cell]] = field(default_factory=lambda: defaultdict(Counter))
+    unmatched: list[tuple[Stratum, Standing]] = field(default_factory=list)
+    """Machines without an asset, until `settle`."""
+    spare: Counter[Stratum] = field(default_factory=Counter)
+    """Assets that no agent's machine is matched with."""
+
+    def stands(self, stratum: Stratum, standing: Standing) -> None:
+        """One device, of the inventory or not."""
+        if standing.inventoried:
+            self.add(stratum, standing)
+            self.spare[stratum] += standing.host_id is None
+        else:
+            self.unmatched.append((stratum, standing))
+
+    def settle(self) -> None:
+        """Once all stand: a machine without an asset is an asset of its stratum that nobody has recognised yet, while there are such."""
+        for stratum, standing in self.unmatched:
+            if self.spare[stratum] > 0:
+                self.spare[stratum] -= 1
+            else:
+                self.add(stratum, standing)
+        self.unmatched.clear()
+
+    def holds(self, sample: Sample) -> None:
+        """What was measured is there."""
+        sampled: Counter[Stratum] = Counter()
+        times: defaultdict[Stratum, Counter[str]] = defaultdict(Counter)
+        for key, group in sample.groups.items():
+            sampled[key.stratum] += group.n
+            times[key.stratum].update(dict(zip(DAY_TYPES, group.times, strict=True)))
+        for stratum, number in sampled.items():
+            self.at_least(stratum, number, times[stratum])
 
     def add(self, stratum: Stratum, standing: Standing) -> None:
         """One device."""

@@ -41,7 +41,6 @@ _KGCO2E: Final = (
 )
 _FRENCH: Final = str.maketrans({",": "\u202f", ".": ","})
 """Thousands apart by a narrow space that does not break; a decimal comma."""
-_ENGLISH: Final = str.maketrans({})
 
 
 def shown(row: EmissionsRow) -> dict[str, Mapping[str, str]]:
@@ -63,4 +62,4 @@ def written(value: float, digits: int) -> dict[str, str]:
     """A number to so many decimal places (negative: tens, hundreds), in both languages. 1124000, −3 → 1 124 000 and 1,124,000."""
     rounded = round(value, digits) + 0.0  # no minus before a zero
     text = f"{rounded:,.{max(0, digits)}f}"
-    return {"fr": text.translate(_FRENCH), "en": text.translate(_ENGLISH)}
+    return {"fr": text.translate(_FRENCH), "en": text}

@@ -80,6 +80,11 @@ class Gathering:
                 before = own.get(state, (0, 0))
                 own[state] = (before[0] + time, before[1] + energy)
 
+    @property
+    def machines(self) -> int:
+        """That were observed: none twice for its screens."""
+        return sum(1 for host_id in self.observed if self.observed[host_id] or self.energies.get(host_id))
+
     def hides_methods(self, k: int) -> bool:
         """True when some machines stand behind the measured or the modelled part, but fewer than k, or one almost alone."""
         modelled = {
@@ -90,6 +95,20 @@ class Gathering:
 
 def _more(into: dict[HostId, int], host_id: HostId, value: int) -> None:
     into[host_id] = into.get(host_id, 0) + value
+
+
+@dataclass(frozen=True, slots=True)
+class RoomParts:
+    """What a row has of server rooms, millijoules; None = not known."""
+
+    it_millijoules: int
+    ups_loss_millijoules: int | None
+    overhead_millijoules: int | None
+    overhead: str
+    """measured, pue or not_included."""
+    pue_ppm: int | None
+    top_down_millijoules: int
+    """All IT that the rooms' meters saw: to be held against the servers' rows and the room's together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +126,4 @@ class FigureRow:
     """Device class → (fleet milliseconds, millijoules), screens apart: what a change is told by."""
     places: tuple[tuple[Place, int], ...] = ()
     """(where, millijoules) of its parts: what contracts are applied to."""
+    room: RoomParts | None = None

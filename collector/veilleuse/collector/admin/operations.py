@@ -20,6 +20,7 @@ from veilleuse.collector.admin import (
     calibrate,
     configuration,
     factors,
+    following,
     hosts,
     intensity,
     inventory,
@@ -46,6 +47,7 @@ from veilleuse.collector.ports import (
     ChosenFactor,
     DeriveStore,
     Factors,
+    Follows,
     Forgetting,
     Intensities,
     InventoryStore,
@@ -121,6 +123,7 @@ class Operations:
     """Used inside jobs of the writer outside transactions only: `alone`."""
     uploads: Uploads = field(default_factory=Uploads)
     rolls: RollWorker = field(kw_only=True)
+    follows: Follows = field(kw_only=True)
     accounts: Accounts = field(kw_only=True)
     """Used inside jobs of the writer only."""
     intensities: Intensities = field(kw_only=True)
@@ -481,6 +484,7 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "factors_contract_withdraw": factors.contract_withdraw,
     "factors_mapping_confirm": factors.mapping_confirm,
     **intensity.OPERATIONS,
+    **following.OPERATIONS,
     "account_create": accounts.create,
     "account_list": accounts.list_all,
     "account_show": accounts.show,

@@ -66,7 +66,9 @@ class Polling:
         wait = self._first
         while not self._stop.wait(wait):
             self._once()
-            wait = self._interval * random.uniform(1 - _SPREAD, 1 + _SPREAD)  # no secret: it spreads collectors
+            wait = self._interval * random.uniform(
+                1 - _SPREAD, 1 + _SPREAD
+            )  # no secret: it spreads collectors
 
     def _once(self) -> None:
         with self._lock:

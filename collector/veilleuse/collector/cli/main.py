@@ -46,13 +46,20 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "report": ("veilleuse.collector.cli.report", "write emissions and indicators to a file"),
     "convert": ("veilleuse.collector.cli.convert", "turn kWh into kilograms of CO2e"),
     "factors": ("veilleuse.collector.cli.factors", "list, import and restate emission factors"),
+    "simulate": ("veilleuse.collector.cli.simulate", "fill a directory with a made-up fleet"),
     "check-method": ("veilleuse.collector.cli.check_method", "compute the method's worked answers"),
+    "intensity": (
+        "veilleuse.collector.cli.intensity",
+        "poll, import and show the grid's intensity, for the indicative ledger",
+    ),
     "derive": ("veilleuse.collector.cli.derive", "derive energy again with the present models"),
     "calibrate": (
         "veilleuse.collector.cli.calibrate",
         "find what machines draw at the wall, per hardware model",
     ),
     "meters": ("veilleuse.collector.cli.meters", "declare shared meters; show the balance of a room"),
+    "action": ("veilleuse.collector.cli.action", "enter what was done, so that its saving is measured"),
+    "reen": ("veilleuse.collector.cli.reen", "import what the REEN follow-up sheet holds and is not measured"),
     "inventory": (
         "veilleuse.collector.cli.inventory",
         "import the inventory, match it with machines, show it",

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse report emissions|indicators|attribution`: figures of any period, read beside the running collector."""
+"""`veilleuse report emissions|indicators|indicative|attribution`: figures of any period, read beside the running collector."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ import typer
 
 from veilleuse.collector.account.billing import METHOD_VERSION
 from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS, Gathered, Question, gather
+from veilleuse.collector.account.hours import DIMENSIONS as HOURLY
+from veilleuse.collector.account.hours import HourlyQuestion
 from veilleuse.collector.account.statement import withheld
 from veilleuse.collector.cli.attribution import attribution_document
 from veilleuse.collector.cli.output import refuse_terminal, write_output
 from veilleuse.collector.cli.shared import APP, ConfigOption, date_of, settings_of
+from veilleuse.collector.cli.sobriety import reen_sheet, servers_of, with_sobriety
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import Thresholds
 from veilleuse.collector.indicators import BUILTIN, load
@@ -28,10 +31,12 @@ from veilleuse.collector.ports import Reader
 from veilleuse.collector.report import BINARY, FORMATS, LANGUAGES, Document, Head, Row, Value, renderer
 from veilleuse.collector.report import indicators as indicators_report
 from veilleuse.collector.reporting.emissions import emissions_report_of, today
+from veilleuse.collector.reporting.indicative import indicative_report_of
 from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.reporting.year import YearQuestion
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store.sqlite.intensities import SqliteIntensitiesReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 app = typer.Typer(**APP)
@@ -97,10 +102,63 @@ def indicators(
     form: Format = "csv",
     output: Output = "-",
     language: Language = LANGUAGES[0],
+    servers: Annotated[
+        bool,
+        typer.Option("--servers", help="I6, I7 and I8 server by server: for operations, not to be published"),
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Sobriety indicators. On outside opening hours, idle while on, coverage."""
-    _report(indicators_document, (first, end, group_by), _writer(form, language, output), config)
+    """Sobriety indicators, I1 to I14. With thresholds, coverage, and who acts on each."""
+    write, settings = _writer(form, language, output), settings_of(config)
+    finish = servers_of if servers else with_sobriety
+    _report(indicators_document, (first, end, group_by), lambda made: write(finish(made, settings)), config)
+
+
+@app.command("reen")
+def reen(
+    first: From,
+    end: To,
+    form: Format = "csv",
+    output: Output = "-",
+    language: Language = LANGUAGES[0],
+    config: ConfigOption = None,
+) -> None:
+    """The follow-up sheet of the REEN strategy. Objectives 1° to 6°, measures, and the use phase beside the whole bilan."""
+    settings, write = settings_of(config), _writer(form, language, output)
+    made = reen_sheet(settings, date_of("--from", first), date_of("--to", end))
+    write(made)
+    _warn(made.head, 0)
+
+
+@app.command("indicative")
+def indicative(
+    first: From,
+    end: To,
+    group_by: Annotated[str, typer.Option(help=f"comma-separated: {', '.join(HOURLY)}")] = _GROUP_BY,
+    series: Annotated[str | None, typer.Option(help="of the grid (default: intensity.series)")] = None,
+    form: Format = "csv",
+    output: Output = "-",
+    language: Language = LANGUAGES[0],
+    config: ConfigOption = None,
+) -> None:
+    """Emissions hour by hour with the grid's intensity. Indicatif, hors bilan: servers and classrooms alone."""
+    settings = settings_of(config)
+    question = HourlyQuestion(
+        date_of("--from", first),
+        date_of("--to", end),
+        _dimensions(group_by),
+        settings.reporting.k_anonymity,
+        series or settings.intensity.series,
+        time.time_ns() // 1_000_000,
+    )
+    write = _writer(form, language, output)
+    with (
+        closing(SqliteReader(settings.data_dir)) as reader,
+        closing(SqliteIntensitiesReader(settings.data_dir)) as grid,
+    ):
+        found, document = indicative_report_of(reader, grid, question)
+    write(document)
+    _warn(document.head, len(found.ledger.withheld))
 
 
 @app.command("attribution")
@@ -212,7 +270,7 @@ def _warn(head: Head, hidden: int) -> None:
             f"note: {waiting} periods wait to be derived and are not in the figures yet ('veilleuse derive')",
             file=sys.stderr,
         )
-    unexplained = head["unexplained_milliseconds"]
+    unexplained = head.get("unexplained_milliseconds")
     if isinstance(unexplained, int) and unexplained > 0:
         print(
             f"note: {unexplained / MILLISECONDS_PER_HOUR:,.1f} h of machines are neither stored nor declared lost; "

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Final, cast
 
-from veilleuse.collector.ports import Indicator
-from veilleuse.collector.ports.sobriety import SobrietyIndicator
+from veilleuse.collector.ports import Indicator, SobrietyIndicator
 
 BUILTIN: Final[Mapping[str, str]] = {
     "I1": "veilleuse.collector.indicators.out_of_hours:OutOfHours",

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Final
 
 from veilleuse.collector.figures import IndicatorMeta
-from veilleuse.collector.sobriety import Contributions, Detail, Device, Figure, SobrietyGroup, Targets
+from veilleuse.collector.sobriety import Detail, Device, Figure, SobrietyGroup, Targets
 
 EDGES_YEARS: Final = (5, 6, 8, 10)
 """5, 6 and 8: METHOD.md §6; 10: where the duty to have equipment reused stops (décret 2023-266)."""
@@ -35,11 +35,8 @@ class AgeInService:
             return
         ages = {one.asset_id: one.age_years for one in group.devices if one.age_years is not None}
         details: dict[str, Detail] = {"not_known": len(group.devices) - len(ages)}
-        behind: dict[str, Contributions] = {}
         for edge in EDGES_YEARS if ages else ():
-            older = {asset: 1 for asset, age in ages.items() if age > edge}
-            details[f"share_over_{edge}_years"] = len(older) / len(ages)
-            behind[f"share_over_{edge}_years"] = older
+            details[f"share_over_{edge}_years"] = sum(age > edge for age in ages.values()) / len(ages)
         yield Figure(
             median(ages.values()) if ages else None,
             len(group.devices),
@@ -49,7 +46,6 @@ class AgeInService:
             details,
             threshold=targets.lifetime_years,
             behind=(dict.fromkeys(ages, 1),) if _of_people(group.devices) else (),
-            behind_details=behind if _of_people(group.devices) else {},
         )
 
 

@@ -187,7 +187,7 @@ def _figure(machines: list[Machine], whole: Contributions, by_cause: dict[str, d
         details["on_active_outside_kwh"] = sum(active.values()) / MILLIJOULES_PER_KWH
         behind["on_active_outside_kwh"] = active
     if total:
-        details["share_of_energy"] = saved / total
+        details["avoidable_share"] = saved / total
     return Figure(
         value if total else None,
         len(machines),

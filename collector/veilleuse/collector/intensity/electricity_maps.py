@@ -68,7 +68,11 @@ def read(zone: str, answer: Any, now_unix_milliseconds: int) -> Read:
             if value is not None
         )
     left["missing"] -= left["conflicting"]
-    return Read(tuple(sorted(current(values, now_unix_milliseconds, left))), left)
+    found = sorted(
+        current(values, now_unix_milliseconds, left),
+        key=lambda one: (one.start_unix_milliseconds, one.status.rank),
+    )
+    return Read(tuple(found), left)
 
 
 def _cells(

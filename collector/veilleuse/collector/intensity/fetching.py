@@ -53,7 +53,9 @@ def get_json(base: str, path: str, way: Way, headers: Mapping[str, str] | None =
     if proxy is not None and proxy.scheme != "http":
         raise FetchFailed("not_configured", "intensity.proxy: write it like http://proxy.example.org:3128")
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        raise FetchFailed("not_configured", f"{base}: http only to this machine; use https for {parts.hostname}")
+        raise FetchFailed(
+            "not_configured", f"{base}: http only to this machine; use https for {parts.hostname}"
+        )
     found: list[Any] = []
     failed: list[FetchFailed] = []
 
@@ -84,10 +86,14 @@ def read_token(path: str) -> str:
     except OSError as error:
         raise FetchFailed("not_configured", f"cannot read {path}: {error.strerror or error}") from error
     if mode & 0o077:
-        raise FetchFailed("not_configured", f"{path} has mode {mode:04o}: others can read it; chmod 600 {path}")
+        raise FetchFailed(
+            "not_configured", f"{path} has mode {mode:04o}: others can read it; chmod 600 {path}"
+        )
     token = raw.strip().decode("ascii", "replace")
     if not token or len(raw) > _TOKEN_BYTES or not token.isprintable() or " " in token or "\ufffd" in token:
-        raise FetchFailed("not_configured", f"{path} does not hold a token: one line of ASCII, without spaces")
+        raise FetchFailed(
+            "not_configured", f"{path} does not hold a token: one line of ASCII, without spaces"
+        )
     return token
 
 
@@ -122,7 +128,12 @@ def _asked(
         connection.request(
             "GET",
             parts.path.rstrip("/") + path,
-            headers={"Accept": "application/json", "Connection": "close", "User-Agent": "veilleuse", **headers},
+            headers={
+                "Accept": "application/json",
+                "Connection": "close",
+                "User-Agent": "veilleuse",
+                **headers,
+            },
         )
         with closing(
             connection.getresponse()
@@ -138,14 +149,14 @@ def _asked(
         raise FetchFailed("not_trusted", f"{parts.netloc} is not trusted: {error.reason or error}") from error
     except (OSError, http.client.HTTPException) as error:
         text = "".join(letter for letter in str(error) if letter.isprintable())[:200]
-        raise FetchFailed("unreachable", f"cannot ask {parts.netloc}: {text or type(error).__name__}") from error
+        raise FetchFailed(
+            "unreachable", f"cannot ask {parts.netloc}: {text or type(error).__name__}"
+        ) from error
     finally:
         connection.close()
 
 
-def _connection(
-    parts: SplitResult, way: Way, proxy: SplitResult | None
-) -> http.client.HTTPConnection:
+def _connection(parts: SplitResult, way: Way, proxy: SplitResult | None) -> http.client.HTTPConnection:
     host, port = parts.hostname or "", parts.port
     if parts.scheme == "http":  # to this machine: never through a proxy
         return http.client.HTTPConnection(host, port, timeout=way.timeout_seconds)

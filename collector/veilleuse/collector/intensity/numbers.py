@@ -98,7 +98,9 @@ def step_minutes(starts: Iterable[int], otherwise: int) -> int:
     return step
 
 
-def current(values: Iterable[Intensity], now_unix_milliseconds: int, left: Counter[str]) -> Iterator[Intensity]:
+def current(
+    values: Iterable[Intensity], now_unix_milliseconds: int, left: Counter[str]
+) -> Iterator[Intensity]:
     """Those whose time is over: what lies ahead is a forecast, and the running one is not whole."""
     for one in values:
         if one.end_unix_milliseconds <= now_unix_milliseconds:

@@ -78,7 +78,11 @@ Now = Callable[[], int]
 
 def enabled(settings: Settings) -> tuple[str, ...]:
     """The connectors that are on."""
-    on = {ODRE: settings.odre, CONSOLIDATED: settings.odre, ELECTRICITY_MAPS: bool(settings.electricity_maps_token_file)}
+    on = {
+        ODRE: settings.odre,
+        CONSOLIDATED: settings.odre,
+        ELECTRICITY_MAPS: bool(settings.electricity_maps_token_file),
+    }
     return tuple(name for name in CONNECTORS if on[name])
 
 
@@ -87,8 +91,10 @@ def due(state: PollState | None, connector: str, poll_minutes: int, now: int, ji
     if state is None or now < state.tried_unix_milliseconds:
         return True  # never tried, or the clock was set back
     if state.failures:
-        wait = poll_minutes * MILLISECONDS_PER_MINUTE * 2 ** min(state.failures, 12)
-        return now - state.tried_unix_milliseconds >= min(wait, LONGEST_WAIT_MILLISECONDS) * (0.75 + jitter / 2)
+        wait = poll_minutes * MILLISECONDS_PER_MINUTE << min(state.failures, 12)
+        return now - state.tried_unix_milliseconds >= min(wait, LONGEST_WAIT_MILLISECONDS) * (
+            0.75 + jitter / 2
+        )
     waits = CONSOLIDATED_MILLISECONDS if connector == CONSOLIDATED else 0
     return now - state.tried_unix_milliseconds >= waits
 
@@ -108,7 +114,9 @@ def poll(settings: Settings, ledger: Ledger, connectors: Sequence[str], now: Now
 
 def window(dataset: Dataset, states: Sequence[SeriesState], backfill_days: int, now: int) -> tuple[int, int]:
     """What to ask of a dataset of ODRÉ: [start, end), Unix ms, on quarter hours."""
-    own = {state.status: state for state in states if state.series == dataset.series and state.zone == ODRE_ZONE}
+    own = {
+        state.status: state for state in states if state.series == dataset.series and state.zone == ODRE_ZONE
+    }
     known = own.get(dataset.status)
     if known is not None:
         start = known.newest_unix_milliseconds - OVERLAP_MILLISECONDS
@@ -143,9 +151,7 @@ def _odre(
     return Polled(connector, failed.outcome, str(failed), stored, left)
 
 
-def _rows(
-    settings: Settings, way: Way, ledger: Ledger, dataset: Dataset, start: int, end: int
-) -> list[Any]:
+def _rows(settings: Settings, way: Way, ledger: Ledger, dataset: Dataset, start: int, end: int) -> list[Any]:
     """Of a short window page by page, of a longer one in one call."""
     if end - start > odre.PAGE_ROWS * _QUARTER:
         _count(ledger, ODRE)
@@ -182,7 +188,9 @@ def _electricity_maps(settings: Settings, way: Way, ledger: Ledger, now: Now) ->
 
 def _count(ledger: Ledger, connector: str) -> None:
     if not ledger.count_call(connector):
-        raise FetchFailed("quota", f"the month's calls of {connector} are used up: it is left alone until the next")
+        raise FetchFailed(
+            "quota", f"the month's calls of {connector} are used up: it is left alone until the next"
+        )
 
 
 def _understood(read: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:

@@ -24,6 +24,7 @@ from veilleuse.collector.ports.factors import FactorReader, Factors, FactorSourc
 from veilleuse.collector.ports.intensities import HourReader, Intensities, IntensityReader
 from veilleuse.collector.ports.inventory import InventoryStore
 from veilleuse.collector.ports.months import RollReader, RollStore
+from veilleuse.collector.ports.sobriety import FollowReader, Follows, LoadReader, SobrietyIndicator
 
 __all__ = [
     "AccountReader",
@@ -40,6 +41,8 @@ __all__ = [
     "FactorReader",
     "FactorSource",
     "Factors",
+    "FollowReader",
+    "Follows",
     "Forgetting",
     "HourReader",
     "Indicator",
@@ -48,6 +51,7 @@ __all__ = [
     "IntensityReader",
     "InventoryReader",
     "InventoryStore",
+    "LoadReader",
     "MeteringStore",
     "PeriodReader",
     "Reader",
@@ -55,4 +59,5 @@ __all__ = [
     "Renewer",
     "RollReader",
     "RollStore",
+    "SobrietyIndicator",
 ]

@@ -16,14 +16,15 @@ class PeriodReader(Protocol):
     """What machines did, month by month; read-only, any process."""
 
     def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """Of every host, each day type and band of [first, end), added up over it: `period_from` is `first`.
+        """Of every host, each day type and band of the civil days [first, end), added up over it: `period_from` is `first`.
 
-        Both are firsts of a month (ValueError otherwise); whole calendar years cost one row per host, day type and band.
-        Months not kept yet, or no longer true, are made of their days. In host order.
+        Whole calendar years cost one row per host, day type and band. Months not kept yet, no longer true, or not whole are made
+        of their days: UsageError where these are gone. In host order.
         """
 
     def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """The same, month by month: `period_from` is the month's first day. In (month, host) order."""
+        """The same, month by month: `period_from` is the month's first day. Both are firsts of a month (ValueError otherwise). In (month, host)
+        order."""
 
 
 class InventoryReader(Protocol):

@@ -38,10 +38,10 @@ class FollowReader(Protocol):
     """Actions, and imported lines of the REEN sheet."""
 
     def actions(self) -> tuple[KeptAction, ...]:
-        """All that ever were, withdrawn ones too, in the order they came."""
+        """All that ever were, withdrawn and replaced ones too, in the order they came. Raises StoreDamaged."""
 
     def lines(self, table: FollowTable) -> tuple[Line, ...]:
-        """Those in force, in the order of their keys."""
+        """Those in force, in the order of their keys. Raises StoreDamaged."""
 
 
 class Follows(FollowReader, Protocol):

@@ -17,7 +17,8 @@ from veilleuse.collector.report.view import sections
 from veilleuse.collector.report.words import words
 
 MOST_CELLS: Final = 30_000
-"""A PDF is laid out whole, in memory: 0.5 ms and 22 KiB a cell (measured, WeasyPrint 70); this many take 700 MiB."""
+"""A PDF is laid out whole, in memory: 0.5 to 0.9 ms of processor and 23 KiB a cell (`make bench-formats`, WeasyPrint 70).
+So many take half a minute and 700 MiB; 2,000 rows of all 76 columns would be 250,000, and 6 GiB."""
 INSTALL: Final = "a PDF needs WeasyPrint: install veilleuse[pdf]"
 LIBRARY: Final = (
     "a PDF needs the library Pango, which is not here: install Debian's libpango-1.0-0, libpangoft2-1.0-0 and "

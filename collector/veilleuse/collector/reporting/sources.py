@@ -12,6 +12,7 @@ from pathlib import Path
 from veilleuse.collector.ports import FactorReader, InventoryReader, PeriodReader
 from veilleuse.collector.rolling.reading import Periods
 from veilleuse.collector.store.sqlite import SqliteFactorsReader, SqliteInventoryReader, SqliteReader
+from veilleuse.collector.store.sqlite.metering import SqliteMeteringReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Sources:
     periods: PeriodReader
     inventory: InventoryReader
     factors: FactorReader
+    metering: SqliteMeteringReader
 
 
 @contextmanager
@@ -31,5 +33,6 @@ def opened(directory: Path) -> Iterator[Sources]:
         closing(SqliteReader(directory)) as reader,
         closing(SqliteInventoryReader(directory)) as inventory,
         closing(SqliteFactorsReader(directory)) as factors,
+        closing(SqliteMeteringReader(directory)) as metering,
     ):
-        yield Sources(reader, Periods(reader), inventory, factors)
+        yield Sources(reader, Periods(reader), inventory, factors, metering)

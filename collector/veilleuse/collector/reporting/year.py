@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The fleet's figure of any whole months: what is stored → PeriodFigures. METHOD.md §5."""
+"""The fleet's figure of any period: what is stored → PeriodFigures. METHOD.md §5."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.perimeter import Slice, slices
 from veilleuse.collector.account.sample import Observed, Place, observed
 from veilleuse.collector.account.yearly import Displays, PeriodFigures, figures
+from veilleuse.collector.account.yearly_rooms import with_rooms
 from veilleuse.collector.account.yearly_rows import DIMENSIONS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import EnergyClass
 from veilleuse.collector.inventoried import Asset
 from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.ports import PeriodReader
+from veilleuse.collector.reporting.rooms import rooms
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.vectors import DayType
@@ -32,7 +34,7 @@ FIRST_YEAR, LAST_YEAR = 2000, 2200
 
 @dataclass(frozen=True, slots=True)
 class YearQuestion:
-    """What is asked. Raises UsageError on an unknown dimension, and a period that is empty, lies nowhere or cuts a month."""
+    """What is asked. Raises UsageError on an unknown dimension, and a period that is empty or lies nowhere."""
 
     first: date
     end: date
@@ -55,10 +57,6 @@ class YearQuestion:
         for option, day in (("--from", self.first), ("--to", self.end)):
             if not FIRST_YEAR <= day.year <= LAST_YEAR:
                 raise UsageError(f"{option} {day} must be between the years {FIRST_YEAR} and {LAST_YEAR}")
-            if day.day != 1:
-                raise UsageError(
-                    f"{option} {day} must be the 1st of a month: what is kept of machines is kept by months"
-                )
 
 
 @dataclass(slots=True)
@@ -107,7 +105,7 @@ def _stretch(known: _Known, part: Slice) -> PeriodFigures:
     for standing in machines:
         if standing.host_id is not None:
             places[standing.host_id].append(standing)
-    return figures(
+    made = figures(
         part.first,
         part.end,
         question.dimensions,
@@ -118,6 +116,9 @@ def _stretch(known: _Known, part: Slice) -> PeriodFigures:
         virtual=_virtual(known.sources.periods, part, virtual),
         displays=_displays(displays),
     )
+    if question.entities is not None:  # a room is a site's, no entity's
+        return made
+    return with_rooms(made, rooms(known.sources, part.first, part.end), question.dimensions)
 
 
 def _standings(known: _Known, part: Slice) -> Iterable[Standing]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.timetable import in_force
 from veilleuse.collector.calendars.day_types import day_type
 from veilleuse.collector.calendars.school import SchoolHolidays, holidays_of
 from veilleuse.collector.model import Site
-from veilleuse.collector.timetable import CalendarVersion, SchoolPeriod, SchoolZone
+from veilleuse.collector.timetable import CalendarVersion, SchoolPeriod, SchoolZone, in_force
 from veilleuse.collector.vectors import DayType
 from veilleuse.wire.bands import day_segments
 from veilleuse.wire.sums import apportion
@@ -23,6 +22,8 @@ Part: TypeAlias = tuple[date, DayType]
 """(1st of a month, day type)."""
 
 _KEPT_SITES: Final = 4_096
+OUTSIDE: Final = date.min
+"""The month of a day that is not asked for."""
 
 
 class DayFacts(NamedTuple):
@@ -66,6 +67,13 @@ class SiteDays:
         self._days: dict[int, DayFacts] = {}
         self._weeks: dict[int, WeekShares] = {}
         self._schools: dict[SchoolZone, SchoolHolidays] = {}
+        self._window = (date.min, date.max)
+
+    def within(self, first: date, end: date) -> SiteDays:
+        """The same, where a day outside [first, end) is of no month: for a stretch that is not whole months."""
+        made = SiteDays(self._versions, self._imported, self.population)
+        made._window = (first, end)
+        return made
 
     def of(self, day: int) -> DayFacts:
         """Of a day number."""
@@ -94,7 +102,8 @@ class SiteDays:
             length = piece.end_unix_milliseconds - piece.start_unix_milliseconds
             lengths[piece.band] = lengths.get(piece.band, 0) + length
         kind = day_type(version.calendar, self._school(version), day) or DayType.OPEN
-        return DayFacts(day.replace(day=1), kind, lengths)
+        month = day.replace(day=1) if self._window[0] <= day < self._window[1] else OUTSIDE
+        return DayFacts(month, kind, lengths)
 
     def _school(self, version: CalendarVersion) -> SchoolHolidays | None:
         zone = version.declaration.school_zone if version.declaration else None

@@ -137,6 +137,7 @@ class _Silence:
 
     def __init__(self, source: MonthSource, days: SiteDays) -> None:
         self._days = days
+        self._month = source.month
         self._first = source.first_day
         self._last = source.last_day
         self._weekly = days.population is Population.WORKSTATION
@@ -154,7 +155,7 @@ class _Silence:
         """Over the days [first, end)."""
         found = _Missing()
         for day in range(first, end):
-            if not self._inside(day):
+            if not self._inside(day) or self._days.of(day).month != self._month:
                 continue
             kind = self._days.of(day).day_type
             into = found.long if self._is_long(day) else found.short
@@ -163,7 +164,7 @@ class _Silence:
         if self._weekly:
             for monday in range(first - (first - 1) % 7, end, 7):
                 for day, milliseconds in self._missing_open(monday).items():
-                    if first <= day < end:
+                    if first <= day < end and self._days.of(day).month == self._month:
                         into = found.long if self._is_long(day) else found.short
                         into[self._days.of(day).day_type, Band.OPEN] += milliseconds
         return found

@@ -14,13 +14,15 @@ from dataclasses import replace
 from datetime import date
 from typing import Final, TypeAlias
 
+from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.errors import UsageError
 from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.ports.months import KeptRows, RollReader, StaleMonth
-from veilleuse.collector.rolling.almanac import Almanac
+from veilleuse.collector.rolling.almanac import Almanac, SiteDays
 from veilleuse.collector.rolling.month import month_rows
 from veilleuse.collector.rolling.units import Key
 from veilleuse.collector.vectors import DayType, HostPeriod, Vector, added
-from veilleuse.wire.vocabulary import Band
+from veilleuse.wire.vocabulary import Band, Population
 
 PAGE_HOSTS: Final = 512
 """Machines read as one state: the writer is never kept from its WAL for longer."""
@@ -35,13 +37,17 @@ class Periods:
         self._almanac = Almanac(reader.calendars, reader.school_periods)
         self._fleet: dict[HostId, Host] | None = None
         self._sites: dict[str, Site] = {}
+        self._windows: dict[tuple[str, Population, Slice], SiteDays] = {}
 
     def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """See ports.PeriodReader. Raises ValueError, StoreDamaged."""
-        years, months = _cut(first, end)
+        """See ports.PeriodReader. Raises StoreDamaged; UsageError where the period cuts a month whose days are gone."""
+        edges, inside = _edges(first, end)
+        years, months = _cut(inside.first, inside.end) if inside else ([], [])
         self._almanac.look_again()
+        self._windows.clear()
         for after, upto in self._pages():
-            yield from self._page(first, self._reader.kept(years, months, after, upto))
+            rows = self._page(first, self._reader.kept(years, months, after, upto))
+            yield from self._with_edges(rows, first, edges, (after, upto)) if edges else rows
 
     def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
         """See ports.PeriodReader. Raises ValueError, StoreDamaged."""
@@ -61,12 +67,7 @@ class Periods:
             if all(row.period_from == first for row in only):  # a year, or a month: as it is stored
                 yield from only
                 return
-        sums = self._summed(kept)
-        for host_id in sorted(sums):
-            for key in _ORDER:
-                found = sums[host_id].get(key)
-                if found is not None and any(found.values):
-                    yield replace(found, period_from=first)
+        yield from _ordered(self._summed(kept), first)
 
     def _summed(self, kept: KeptRows) -> _Sums:
         """What is kept, with what stale months are now in the place of what they were."""
@@ -87,15 +88,45 @@ class Periods:
 
     def _now(self, one: StaleMonth) -> Sequence[HostPeriod]:
         """A month made of its days, while the report waits; none of a machine forgotten meanwhile."""
-        if self._fleet is None:
-            self._fleet = {host.host_id: host for host in self._reader.hosts()}
-            self._sites = {site.site: site for site in self._reader.sites()}
-        host = self._fleet.get(one.host_id)
+        host = self._hosts().get(one.host_id)
         if host is None:
             return ()
         site = self._sites[host.site]
         source = self._reader.month_source(host, site, one.month)
         return month_rows(source, self._almanac.days(site, host.population), site.time_zone)
+
+    def _hosts(self) -> dict[HostId, Host]:
+        if self._fleet is None:
+            self._fleet = {host.host_id: host for host in self._reader.hosts()}
+            self._sites = {site.site: site for site in self._reader.sites()}
+        return self._fleet
+
+    def _with_edges(
+        self, rows: Iterator[HostPeriod], first: date, edges: Sequence[Slice], hosts: tuple[HostId, HostId]
+    ) -> Iterator[HostPeriod]:
+        """Whole months, and parts of months made of their days."""
+        sums: _Sums = defaultdict(dict)
+        for row in rows:
+            _add(sums, row, row.values)
+        for host_id, host in self._hosts().items():
+            if hosts[0] < host_id <= hosts[1]:
+                for edge in edges:
+                    for row in self._part(host, edge):
+                        _add(sums, row, row.values)
+        yield from _ordered(sums, first)
+
+    def _part(self, host: Host, part: Slice) -> Sequence[HostPeriod]:
+        """Of a stretch within one month."""
+        site = self._sites[host.site]
+        key = (site.site, host.population, part)
+        if key not in self._windows:
+            self._windows[key] = self._almanac.days(site, host.population).within(part.first, part.end)
+        source = self._reader.month_source(host, site, part.first.replace(day=1))
+        if source.gone:
+            raise UsageError(
+                f"days of {part.first:%Y-%m} are gone, only the month is kept: let --from and --to be the 1st of a month"
+            )
+        return month_rows(source, self._windows[key], site.time_zone)
 
 
 _Sums: TypeAlias = defaultdict[HostId, dict[Key, HostPeriod]]
@@ -112,6 +143,27 @@ def _add(sums: _Sums, row: HostPeriod, values: Vector) -> None:
     )
 
 
+def _ordered(sums: _Sums, first: date) -> Iterator[HostPeriod]:
+    for host_id in sorted(sums):
+        for key in _ORDER:
+            found = sums[host_id].get(key)
+            if found is not None and any(found.values):
+                yield replace(found, period_from=first)
+
+
+def _edges(first: date, end: date) -> tuple[list[Slice], Slice | None]:
+    """The parts of [first, end) that are no whole months, and the whole months between them."""
+    low, high = _next_month(first) if first.day > 1 else first, end.replace(day=1)
+    if low > high:  # within one month
+        return [Slice(first, end)], None
+    parts = [Slice(first, low), Slice(high, end)]
+    return [part for part in parts if part.first < part.end], Slice(low, high) if low < high else None
+
+
+def _next_month(day: date) -> date:
+    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+
+
 def _cut(first: date, end: date) -> tuple[list[int], list[date]]:
     """Whole years of [first, end), and the months outside them."""
     months = list(_months(first, end))
@@ -124,4 +176,4 @@ def _months(first: date, end: date) -> Iterator[date]:
         raise ValueError(f"{first} to {end}: both must be the 1st of a month")
     while first < end:
         yield first
-        first = date(first.year + first.month // 12, first.month % 12 + 1, 1)
+        first = _next_month(first)

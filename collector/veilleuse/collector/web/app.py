@@ -134,7 +134,9 @@ def _api(outlets: Outlets) -> Handler:
     async def api(request: Request) -> Response:
         """What programs may ask, in words."""
         w = _words(request)
-        return _html(outlets, "api.html", w, page=api_page(w), here="/api", k=outlets.settings.reporting.k_anonymity)
+        return _html(
+            outlets, "api.html", w, page=api_page(w), here="/api", k=outlets.settings.reporting.k_anonymity
+        )
 
     return api
 

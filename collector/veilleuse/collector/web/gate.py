@@ -66,6 +66,11 @@ class Gate:
         self._running = 0
         self._routes = {route.path for route in app.routes if isinstance(route, Route)}
 
+    @property
+    def application(self) -> Starlette:
+        """What is behind it."""
+        return self._app
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] != "http":

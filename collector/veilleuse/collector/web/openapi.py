@@ -118,6 +118,7 @@ def _parameter(parameter: Parameter) -> Json:
         "required": parameter.required,
         "description": parameter.doc,
         "schema": dict(parameter.schema),
+        "example": parameter.example,
     }
 
 

@@ -33,6 +33,7 @@ from veilleuse.collector.store.sqlite.directory import (
     make_directory,
 )
 from veilleuse.collector.store.sqlite.factors import SqliteFactors, SqliteFactorsReader
+from veilleuse.collector.store.sqlite.following import SqliteFollowReader, SqliteFollows
 from veilleuse.collector.store.sqlite.forgetting import SqliteForgetting
 from veilleuse.collector.store.sqlite.gaps import fill
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
@@ -43,12 +44,15 @@ from veilleuse.collector.store.sqlite.migrations import migrate
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry
 from veilleuse.collector.store.sqlite.rolls import SqliteRolls
+from veilleuse.collector.store.sqlite.server_loads import SqliteLoadReader
 from veilleuse.collector.store.sqlite.stale import StaleMonths
 
 __all__ = [
     "DirectoryLock",
     "SqliteFactorsReader",
+    "SqliteFollowReader",
     "SqliteInventoryReader",
+    "SqliteLoadReader",
     "SqliteReader",
     "SqliteStore",
     "create_store",
@@ -93,6 +97,7 @@ class SqliteStore:
             self.intensities = SqliteIntensities(self.data)
             self.inventory = SqliteInventory(self.data, self.identity)
             self.accounts = SqliteAccounts(self.data)
+            self.follows = SqliteFollows(self.data)
             try:
                 self.kind = self.registry.data_kind()
             except (sqlite3.Error, ValueError) as error:  # no meta table, or nonsense in it

@@ -62,7 +62,9 @@ class SqliteIntensities:
         """
         found = Stored()
         with self._data.transaction() as connection:
-            for place in dict.fromkeys((one.zone, one.series, one.status, one.dataset, one.kind) for one in values):
+            for place in dict.fromkeys(
+                (one.zone, one.series, one.status, one.dataset, one.kind) for one in values
+            ):
                 _claim(connection, *place)
             for one in values:
                 found += _put(connection, checked(one), now_unix_milliseconds)
@@ -99,7 +101,9 @@ class SqliteIntensities:
 
     def calls(self, connector: str, month: int) -> int:
         """Calls counted of a UTC month (year × 12 + month − 1)."""
-        rows = self._rows("SELECT calls FROM intensity_calls WHERE connector = ? AND month = ?", connector, month)
+        rows = self._rows(
+            "SELECT calls FROM intensity_calls WHERE connector = ? AND month = ?", connector, month
+        )
         return int(rows[0][0]) if rows else 0
 
     def count_call(self, connector: str, month: int, at_most: int) -> bool:
@@ -203,15 +207,23 @@ def _claim(
     """A series is of one kind, and a status of it of one dataset, for ever. Raises AdminError."""
     ours = BY_DATASET.get(dataset)
     if ours is not None and (series, kind, status) != (ours.series, ours.kind, ours.status):
-        raise AdminError(f"{dataset} is {ours.status} {ours.kind} of the series {ours.series}, and of no other")
+        raise AdminError(
+            f"{dataset} is {ours.status} {ours.kind} of the series {ours.series}, and of no other"
+        )
     if any(one.series == series for one in BY_DATASET.values()) and ours is None:
-        raise AdminError(f"the series {series} is made of ODRÉ's own datasets: give '{dataset}' a series of its own")
-    known = connection.execute(f"SELECT status, dataset, kind FROM intensity_series WHERE {_OF}", (zone, series))
+        raise AdminError(
+            f"the series {series} is made of ODRÉ's own datasets: give '{dataset}' a series of its own"
+        )
+    known = connection.execute(
+        f"SELECT status, dataset, kind FROM intensity_series WHERE {_OF}", (zone, series)
+    )
     for of, by, what in known.fetchall():
         if what != kind:
             raise AdminError(f"the series {series} of {zone} is {what}: {kind} is another series")
         if of == status and by != dataset:
-            raise AdminError(f"{of} values of the series {series} of {zone} come from {by}: {dataset} is another series")
+            raise AdminError(
+                f"{of} values of the series {series} of {zone} come from {by}: {dataset} is another series"
+            )
     connection.execute(
         "INSERT INTO intensity_series VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (zone, series, status.value, dataset, kind.value),
@@ -240,7 +252,9 @@ def _put(connection: sqlite3.Connection, one: Intensity, now: int) -> Stored:
             " (SELECT dataset FROM intensity_series WHERE zone = ? AND series = ? AND status = ?), ?, ?)",
             (one.zone, one.series, *row, one.zone, one.series, row[3], now, one.dataset),
         )
-        connection.execute(f"DELETE FROM intensities WHERE {_OF} AND start = ?", (one.zone, one.series, row[0]))
+        connection.execute(
+            f"DELETE FROM intensities WHERE {_OF} AND start = ?", (one.zone, one.series, row[0])
+        )
     connection.execute(
         "INSERT INTO intensities VALUES (?, ?, ?, ?, ?, ?, ?)",
         (one.zone, one.series, start, one.minutes, one.milligrams_per_kwh, one.status.value, now),

@@ -132,7 +132,8 @@ class Figures:
             for host in hosts
             if host.population in EXEMPT and is_within(host.org_entity, account.entities)
         ]
-        return gather(self._reader, self._question(asked), mine)
+        # Without any, gather would read all rows of the others for nothing.
+        return gather(self._reader, self._question(asked), mine) if mine else Gathered((), ())
 
     # --- documents
 

@@ -47,6 +47,7 @@ class Parameter:
     doc: str
     schema: Schema
     """JSON Schema of its value."""
+    example: str | int
     required: bool = False
 
 
@@ -70,12 +71,17 @@ class Resource:
 
 
 _FROM = Parameter(
-    "from", "First civil day, e.g. 2026-01-01.", {"type": "string", "pattern": f"^{DATE}$"}, required=True
+    "from",
+    "First civil day, e.g. 2026-01-01.",
+    {"type": "string", "pattern": f"^{DATE}$"},
+    "2026-01-01",
+    required=True,
 )
 _TO = Parameter(
     "to",
     f"Day after the last: periods are half-open. At most {MAX_DAYS} days after `from`.",
     {"type": "string", "pattern": f"^{DATE}$"},
+    "2027-01-01",
     required=True,
 )
 _GROUP_BY = Parameter(
@@ -86,25 +92,29 @@ _GROUP_BY = Parameter(
         "pattern": f"^({'|'.join(DIMENSIONS)})(,({'|'.join(DIMENSIONS)})){{0,{len(DIMENSIONS) - 1}}}$",
         "default": ",".join(DEFAULT_DIMENSIONS),
     },
+    "entity,month",
 )
 _PAGE = Parameter(
     "page",
     "Which page, from 1. `Link` says which is next.",
     {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 1},
+    1,
 )
 _LIMIT = Parameter(
     "limit",
     "Rows of a page.",
     {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    100,
 )
 _FORMAT = Parameter(
     "format",
     "In place of the header `Accept`: json, or csv after RFC 4180.",
     {"type": "string", "enum": list(FORMATS), "default": "json"},
+    "csv",
 )
-_ZONE = Parameter("zone", "Only this grid zone, e.g. FR.", {"type": "string", "pattern": f"^{ZONE}$"})
+_ZONE = Parameter("zone", "Only this grid zone, e.g. FR.", {"type": "string", "pattern": f"^{ZONE}$"}, "FR")
 _YEAR = Parameter(
-    "year", "Only factors valid in this year.", {"type": "integer", "minimum": 2000, "maximum": 2099}
+    "year", "Only factors valid in this year.", {"type": "integer", "minimum": 2000, "maximum": 2099}, 2025
 )
 _PERIOD: Final = (_FROM, _TO, _GROUP_BY, _PAGE, _LIMIT, _FORMAT)
 

@@ -1,0 +1,89 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What else emits as much as a figure: at most three, each with its source and date (pure but for the shipped table).
+
+For people alone: nothing is computed with an equivalent. Source: ADEME, Impact CO2, 2026-06-09 (data/equivalences_impactco2.csv).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
+from functools import cache
+from typing import Final
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.tables import load_table
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM
+
+MOST: Final = 3
+DEFAULT: Final = ("voiturethermique", "tgv-paris-marseille", "ordinateurportable")
+"""A road, a rail, and the making of what the figure is about, which is most of its footprint: ours [P]."""
+PUBLISHED: Final = "2026-06-09"
+"""Date of the commit the table was read at; also in its schema."""
+SIGNIFICANT: Final = 2
+"""Digits of a shown number: an equivalent has no more."""
+FEWEST: Final = 1
+"""Below one unit it says nothing."""
+_NOT_OFFERED: Final = frozenset({"francais"})
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalence:
+    """One of them."""
+
+    slug: str
+    number: float
+    """Units, unrounded."""
+    shown: str
+    """The same with SIGNIFICANT digits, as Python writes numbers: `12000`."""
+    unit: Mapping[str, str]
+    """fr, en."""
+    gco2e_per_unit: Decimal
+    source: str
+    published: str
+    """ISO date."""
+
+
+def equivalences(kgco2e: Fraction | float, slugs: Sequence[str] = DEFAULT) -> tuple[Equivalence, ...]:
+    """Of a figure ≥ 0, in the order asked; those below one unit are left out. Raises UsageError: an unknown one, more than three."""
+    if len(slugs) > MOST or len(set(slugs)) < len(slugs):
+        raise UsageError(f"at most {MOST} equivalents, each once")
+    known = _known()
+    unknown = [slug for slug in slugs if slug not in known]
+    if unknown:
+        raise UsageError(f"unknown equivalent '{unknown[0]}': one of {', '.join(known)}")
+    if kgco2e < 0:
+        raise ValueError(f"{kgco2e} kgCO2e: an equivalent is of a figure ≥ 0")
+    found: list[Equivalence] = []
+    for slug in slugs:
+        grams, unit = known[slug]
+        number = Fraction(kgco2e) * GRAMS_PER_KILOGRAM / Fraction(grams)
+        if number >= FEWEST:
+            found.append(
+                Equivalence(
+                    slug, float(number), _rounded(number), unit, grams, "ADEME, Impact CO2", PUBLISHED
+                )
+            )
+    return tuple(found)
+
+
+def _rounded(number: Fraction) -> str:
+    whole = Decimal(number.numerator) / Decimal(number.denominator)
+    step = Decimal(1).scaleb(whole.adjusted() - SIGNIFICANT + 1)
+    rounded = (whole / step).quantize(Decimal(1), ROUND_HALF_UP) * step
+    return (
+        f"{rounded:f}".rstrip("0").rstrip(".") if rounded != rounded.to_integral_value() else f"{rounded:.0f}"
+    )
+
+
+@cache
+def _known() -> Mapping[str, tuple[Decimal, Mapping[str, str]]]:
+    """slug → (gCO2e per unit, unit by language). Raises ConfigurationError."""
+    return {
+        row["slug"]: (Decimal(row["gco2e_per_unit"]), {"fr": row["unit_fr"], "en": row["unit_en"]})
+        for row in load_table("equivalences_impactco2").rows
+        if row["slug"] not in _NOT_OFFERED
+    }

@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What a row adds up, and the fleet's estimate → the row (pure): of an open year and of a closed one alike."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from veilleuse.collector.account.fleet import Assumptions, Fleet
+from veilleuse.collector.account.fleet_inputs import Stratum
+from veilleuse.collector.account.fleet_sums import Sample
+from veilleuse.collector.account.sample import FleetBook, Place
+from veilleuse.collector.account.yearly_rows import FigureRow, RowKey
+from veilleuse.wire.vocabulary import State
+
+
+@dataclass(frozen=True, slots=True)
+class RowSums:
+    """Of one row, beside its estimate."""
+
+    strata: Collection[Stratum]
+    machines: int
+    """That were observed."""
+    states: Mapping[str, Mapping[State, tuple[int, int]]]
+    """Device class → state → (ms, mJ)."""
+    apportioned: bool
+    hides_methods: bool
+
+
+def fleet_of(sample: Sample, book: FleetBook, assumptions: Assumptions) -> Fleet:
+    """The estimator of what was observed and of what there is, which is at least that."""
+    book.holds(sample)
+    return Fleet(sample, book.in_service(), assumptions)
+
+
+def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> RowKey:
+    """The row that a stratum is of."""
+    return RowKey(
+        place.zone,
+        place.population,
+        place.power_context,
+        entity=place.entity if "entity" in dimensions else None,
+        site=place.site if "site" in dimensions else None,
+        device_class=device_class if "device_class" in dimensions else None,
+    )
+
+
+def total_key(strata: Iterable[Stratum]) -> RowKey:
+    """Of a total: its zone where there is but one."""
+    places = [Place.of(stratum) for stratum in strata]
+    zones, contexts = {place.zone for place in places}, {place.power_context for place in places}
+    return RowKey(min(zones) if len(zones) == 1 else "", None, min(contexts))
+
+
+def figure_row(key: RowKey, sums: RowSums, fleet: Fleet) -> FigureRow:
+    """Raises KeyError for a stratum that the fleet has not."""
+    by_class: defaultdict[str, list[Stratum]] = defaultdict(list)
+    for stratum in sums.strata:
+        by_class[stratum.device_class].append(stratum)
+    of_classes = {name: fleet.of(strata) for name, strata in sorted(by_class.items()) if len(by_class) > 1}
+    whole = fleet.of(sums.strata)
+    of_classes = of_classes or dict.fromkeys(by_class, whole)
+    return FigureRow(
+        key,
+        whole,
+        sums.machines,
+        sums.apportioned,
+        sums.hides_methods,
+        sums.states,
+        {
+            name: (estimate.fleet_milliseconds, estimate.energy_millijoules)
+            for name, estimate in of_classes.items()
+        },
+        tuple((Place.of(stratum), fleet.energy_millijoules(stratum)) for stratum in sorted(sums.strata)),
+    )
+
+
+def row_order(row: FigureRow) -> tuple[str, str, str, str, str, str, bool]:
+    """By what a row is of."""
+    key = row.key
+    words = (key.entity or "", key.site or "", str(key.population or ""), key.device_class or "")
+    return (*words, key.zone, key.power_context, key.autres)

@@ -1,0 +1,170 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Sums over machines that are alike: all that the fleet's figure needs of them (pure). METHOD.md §5, DESIGN.md §6.
+
+x is what one machine did over the period, by day type: its energies, then the times they are of. Kept are n, Σx and Σxxᵀ, exactly, so
+that an open year, made of machines, and a closed one, made of what was kept of them, are one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import add, sub
+from typing import Final, NamedTuple
+
+from veilleuse.collector.account.fleet_inputs import DAY_TYPES, Cell, Days, Machine, Stratum
+from veilleuse.collector.figures import EnergySums
+from veilleuse.wire.ladder import MEASURED, Method
+
+DAY_TYPE_COUNT: Final = len(DAY_TYPES)
+WIDTH: Final = 2 * DAY_TYPE_COUNT
+PAIRS: Final = tuple((i, j) for i in range(WIDTH) for j in range(i, WIDTH))
+"""Places of Σxxᵀ: its upper triangle, row by row."""
+
+
+class Key(NamedTuple):
+    """What machines that are alike have in common."""
+
+    stratum: Stratum
+    cell: Cell
+    always_on: bool
+
+
+@dataclass(slots=True)
+class Alike:
+    """Of them. Integers: machines, millijoules, milliseconds, and their products."""
+
+    n: int = 0
+    """Of the sample: with energy for some time."""
+    sums: list[int] = field(default_factory=lambda: [0] * WIDTH)
+    """Σx of these."""
+    products: list[int] = field(default_factory=lambda: [0] * len(PAIRS))
+    """Σxxᵀ of these."""
+    energy_millijoules: int = 0
+    """Of all, with those that are not of the sample; so is what follows."""
+    methods: dict[Method, EnergySums] = field(default_factory=dict)
+    imputed_millijoules: int = 0
+    observed_milliseconds: int = 0
+    on_milliseconds: int = 0
+    on_millijoules: int = 0
+    counters_milliseconds: int = 0
+    counters_millijoules: int = 0
+
+    def add(self, machine: Machine) -> None:
+        """One machine."""
+        if machine.counts:
+            x = (*machine.energy_millijoules, *machine.accounted_milliseconds)
+            self.n += 1
+            self.sums = list(map(add, self.sums, x))
+            self.products = [
+                product + x[i] * x[j] for product, (i, j) in zip(self.products, PAIRS, strict=True)
+            ]
+        self.add_known(machine)
+
+    def add_known(self, machine: Machine) -> None:
+        """All of it but its part in the sample; or of several at once."""
+        self.energy_millijoules += sum(machine.energy_millijoules)
+        self._more_methods(machine.methods)
+        self.imputed_millijoules += machine.imputed_millijoules
+        self.observed_milliseconds += machine.observed_milliseconds
+        self.on_milliseconds += machine.on_milliseconds
+        self.on_millijoules += machine.on_millijoules
+        self.counters_milliseconds += machine.counters_milliseconds
+        self.counters_millijoules += machine.counters_millijoules
+
+    def merge(self, other: Alike) -> None:
+        """All of another one."""
+        self.n += other.n
+        self.sums = list(map(add, self.sums, other.sums))
+        self.products = list(map(add, self.products, other.products))
+        self.energy_millijoules += other.energy_millijoules
+        self._more_methods(other.methods)
+        self.imputed_millijoules += other.imputed_millijoules
+        self.observed_milliseconds += other.observed_milliseconds
+        self.on_milliseconds += other.on_milliseconds
+        self.on_millijoules += other.on_millijoules
+        self.counters_milliseconds += other.counters_milliseconds
+        self.counters_millijoules += other.counters_millijoules
+
+    def without(self, other: Alike) -> Alike:
+        """The sample less some machines of it: n and both sums alone."""
+        return Alike(
+            self.n - other.n,
+            list(map(sub, self.sums, other.sums)),
+            list(map(sub, self.products, other.products)),
+        )
+
+    @property
+    def energies(self) -> Days:
+        """Σ of energy by day type, of the sample."""
+        return tuple(self.sums[:DAY_TYPE_COUNT])
+
+    @property
+    def times(self) -> Days:
+        """Σ of accounted time by day type."""
+        return tuple(self.sums[DAY_TYPE_COUNT:])
+
+    @property
+    def derived_milliseconds(self) -> int:
+        """Time with derived energy."""
+        return sum(sums.milliseconds for sums in self.methods.values())
+
+    @property
+    def measured_millijoules(self) -> int:
+        """Metered, battery and counter_calibrated."""
+        return sum(sums.energy_millijoules for method, sums in self.methods.items() if method in MEASURED)
+
+    def squares(self, energies: Sequence[float], times: Sequence[float]) -> float:
+        """Σ over the sample of (energies·E + times·t)², ≥ 0: coefficients by day type.
+
+        Whole numbers throughout: such a sum is a small difference of large ones. Rounded once.
+        """
+        ratios = [value.as_integer_ratio() for value in (*energies, *times)]
+        below = max(denominator for _, denominator in ratios)  # powers of two, all of them
+        weights = [numerator * (below // denominator) for numerator, denominator in ratios]
+        whole = sum(
+            weights[i] * weights[j] * product * (1 if i == j else 2)
+            for product, (i, j) in zip(self.products, PAIRS, strict=True)
+            if product
+        )
+        return whole / (below * below)
+
+    def _more_methods(self, methods: Mapping[Method, EnergySums]) -> None:
+        for method, sums in methods.items():
+            before = self.methods.get(method)
+            self.methods[method] = sums if before is None else before + sums
+
+
+@dataclass(slots=True)
+class Sample:
+    """The machines that were observed."""
+
+    groups: dict[Key, Alike] = field(default_factory=dict)
+    always_on: dict[str, Alike | None] = field(default_factory=dict)
+    """Of a class whose groups do not tell machines that are always on from others (none of them is called so), because fewer than k
+    stand somewhere: those of the whole class that are; None where they are too few to be told at all."""
+
+    @classmethod
+    def of(cls, machines: Iterable[Machine]) -> Sample:
+        """Each in the group of those that are like it."""
+        found = cls()
+        for machine in machines:
+            found.add(machine)
+        return found
+
+    def add(self, machine: Machine) -> None:
+        """One more."""
+        key = Key(machine.stratum, machine.cell, machine.always_on)
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = Alike()
+        group.add(machine)
+
+
+def summed(groups: Iterable[Alike]) -> Alike:
+    """All of several."""
+    found = Alike()
+    for group in groups:
+        found.merge(group)
+    return found

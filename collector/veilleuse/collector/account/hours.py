@@ -1,0 +1,144 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What is stored of hours and of the grid → the indicative ledger of a period. Servers and classrooms: workstations send no hours."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from veilleuse.collector.account.indicative import by_hour, ledger
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.figures import EnergySums, GroupKey
+from veilleuse.collector.hourly import NOTHING, HourIntensity, Hourly
+from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.collector.ports import HourReader, IntensityReader
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+POPULATIONS: Final = frozenset({Population.SERVER, Population.CLASSROOM})
+DIMENSIONS: Final = ("entity", "site", "population", "device_class")
+"""`population` and the grid zone part rows in any case."""
+FIRST_YEAR, LAST_YEAR = 2000, 2200
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyQuestion:
+    """What is asked. Raises UsageError on an unknown dimension or an empty period."""
+
+    first: date
+    end: date
+    """Exclusive; civil dates of each site."""
+    dimensions: tuple[str, ...]
+    k_anonymity: int
+    series: str
+    now_unix_milliseconds: int
+    populations: frozenset[Population] = POPULATIONS
+    entities: frozenset[str] | None = None
+    """Only these and what is below them; None: all."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.dimensions if name not in DIMENSIONS]
+        if unknown:
+            raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
+        if self.first >= self.end:
+            raise UsageError(f"--from {self.first} must be before --to {self.end}, which is exclusive")
+        for option, day in (("--from", self.first), ("--to", self.end)):
+            if not FIRST_YEAR <= day.year <= LAST_YEAR:
+                raise UsageError(f"{option} {day} must be between the years {FIRST_YEAR} and {LAST_YEAR}")
+
+
+def indicative(reader: HourReader, grid: IntensityReader, question: HourlyQuestion) -> Hourly:
+    """Of every machine that has hours. Raises UsageError."""
+    sites = {site.site: site for site in reader.sites()}
+    hosts = {
+        host.host_id: host
+        for host in reader.hosts()
+        if host.population in question.populations
+        and host.site in sites
+        and _asked(question, host.org_entity)
+    }
+    keys = {host.host_id: _key(host, sites[host.site], question) for host in hosts.values()}
+    states = grid.states()
+    zones = {sites[host.site].zone for host in hosts.values()}
+    return Hourly(
+        ledger(_hours(reader, grid, question, hosts, sites), keys, question.k_anonymity),
+        tuple(one for one in states if one.series == question.series and one.zone in zones),
+        _hours_from(reader, hosts),
+    )
+
+
+def _asked(question: HourlyQuestion, entity: str) -> bool:
+    wanted = question.entities
+    return wanted is None or any(entity == one or entity.startswith(f"{one} > ") for one in wanted)
+
+
+def _key(host: Host, site: Site, question: HourlyQuestion) -> GroupKey:
+    asked = question.dimensions
+    return GroupKey(
+        question.first,
+        question.end,
+        site.zone,
+        host.population,
+        host.facts.device_class is DeviceClass.VIRTUAL_MACHINE,
+        entity=host.org_entity if "entity" in asked else None,
+        site=host.site if "site" in asked else None,
+        device_class=host.facts.device_class.value if "device_class" in asked else None,
+    )
+
+
+def _hours(
+    reader: HourReader,
+    grid: IntensityReader,
+    question: HourlyQuestion,
+    hosts: Mapping[HostId, Host],
+    sites: Mapping[str, Site],
+) -> Iterator[tuple[HostId, HourIntensity, EnergySums]]:
+    """Place by place: a site's days are those of its time zone, its intensity that of its grid."""
+    members: defaultdict[tuple[str, str], set[HostId]] = defaultdict(set)
+    for host in hosts.values():
+        site = sites[host.site]
+        members[site.zone, site.time_zone].add(host.host_id)
+    for (zone, time_zone), own in sorted(members.items()):
+        start = _whole_hour(day_start_unix_milliseconds(question.first, time_zone))
+        end = _whole_hour(day_start_unix_milliseconds(question.end, time_zone))
+        end = min(end, _whole_hour(question.now_unix_milliseconds))
+        known = by_hour(grid.values(zone, question.series, start, end))
+        labels, kinds = _labels(range(start, end, MILLISECONDS_PER_HOUR), known)
+        for host_id, label, sums in reader.hour_sums(labels):
+            if host_id in own:
+                yield host_id, kinds[label], sums
+
+
+def _whole_hour(unix_milliseconds: int) -> int:
+    """The hour that begins then or next, as the store files hours under civil days."""
+    return unix_milliseconds + -unix_milliseconds % MILLISECONDS_PER_HOUR
+
+
+def _labels(
+    hours: Sequence[int], known: Mapping[int, HourIntensity]
+) -> tuple[dict[int, int], list[HourIntensity]]:
+    """(hour → number, number → intensity): hours of equal intensity share a number, so that the store may add them up."""
+    kinds: list[HourIntensity] = [NOTHING]
+    numbers: dict[HourIntensity, int] = {NOTHING: 0}
+    labels: dict[int, int] = {}
+    for hour in hours:
+        found = known.get(hour, NOTHING)
+        if found not in numbers:
+            numbers[found] = len(kinds)
+            kinds.append(found)
+        labels[hour] = numbers[found]
+    return labels, kinds
+
+
+def _hours_from(reader: HourReader, hosts: Mapping[HostId, Host]) -> dict[Population, int]:
+    found: dict[Population, int] = {}
+    for host_id, start in reader.oldest_hours().items():
+        host = hosts.get(host_id)
+        if host is not None:
+            found[host.population] = min(start, found.get(host.population, start))
+    return found

@@ -1,0 +1,196 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Server rooms in the yearly figure: what meters count beside the machines, the UPS's loss and the overhead (pure). METHOD.md §3.
+
+A row of class `other_room`: its energy is what no machine accounts for (network, storage), the loss and the overhead, each also
+in a column of its own. What is not known is absent, and the row says that the overhead is not included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from veilleuse.collector.account.fleet_estimate import Basis, DataType, Estimate, Representativeness
+from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.account.yearly_rows import FigureRow, RoomParts, RowKey
+from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.quantiles import Z95
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Population
+
+OTHER_ROOM: Final = "other_room"
+METERED_U: Final = 0.01
+"""Standard uncertainty, log scale, of what room meters count: class 2 of EN 50470-3 is ± 2 % at 95 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomFigure:
+    """One room over one stretch, millijoules ≥ 0; None = not known."""
+
+    room: str
+    site: str
+    zone: str
+    it_millijoules: int
+    """All that its meters see of machines, at the PUE's metering point where one is declared."""
+    other_millijoules: int
+    """Of it, what no machine accounts for."""
+    ups_loss_millijoules: int | None
+    overhead_millijoules: int | None
+    overhead: str
+    """measured, pue or not_included."""
+    overhead_u_millijoules: int
+    pue_ppm: int | None = None
+    """Of the whole stretch; None: none, or several."""
+
+
+def with_rooms(
+    period: PeriodFigures, rooms: Iterable[RoomFigure], dimensions: Collection[str]
+) -> PeriodFigures:
+    """The period with a row for the rooms of each zone (and site, where it is asked for), and all of them in the total."""
+    groups: defaultdict[RowKey, list[RoomFigure]] = defaultdict(list)
+    for room in rooms:
+        groups[_key(room, dimensions)].append(room)
+    if not groups:
+        return period
+    made = [_row(key, group) for key, group in sorted(groups.items(), key=lambda one: one[0].site or "")]
+    total = period.total or replace(
+        made[0], estimate=_nothing(made[0].estimate), room=None, class_energies={}
+    )
+    parts = RoomParts(*_summed(made, total.estimate.energy_millijoules))
+    whole = total.estimate
+    for row in made:
+        whole = _plus(whole, row.estimate)
+    energies = {**total.class_energies, OTHER_ROOM: (0, sum(row.estimate.energy_millijoules for row in made))}
+    total = replace(
+        total,
+        key=_total_key(total.key, made, whole=period.total is not None),
+        estimate=whole,
+        room=parts,
+        class_energies=energies,
+    )
+    return replace(period, rows=(*period.rows, *made), total=total)
+
+
+def _key(room: RoomFigure, dimensions: Collection[str]) -> RowKey:
+    return RowKey(
+        room.zone,
+        Population.SERVER,
+        PowerContext.OWN_SITE,
+        site=room.site if "site" in dimensions else None,
+        device_class=OTHER_ROOM if "device_class" in dimensions else None,
+    )
+
+
+def _total_key(key: RowKey, rows: Sequence[FigureRow], *, whole: bool) -> RowKey:
+    zones = {row.key.zone for row in rows} | ({key.zone} if whole else set())
+    return RowKey(zones.pop() if len(zones) == 1 else "", None, key.power_context)
+
+
+def _row(key: RowKey, rooms: Sequence[RoomFigure]) -> FigureRow:
+    loss, overhead = (
+        _known([room.ups_loss_millijoules for room in rooms]),
+        _known([room.overhead_millijoules for room in rooms]),
+    )
+    modelled = sum(room.overhead_millijoules or 0 for room in rooms if room.overhead == "pue")
+    it = sum(room.other_millijoules for room in rooms)
+    energy = it + (loss or 0) + (overhead or 0)
+    errors = [METERED_U * (energy - modelled), *(room.overhead_u_millijoules for room in rooms)]
+    u = math.hypot(*errors) / energy if energy else 0.0
+    words = {room.overhead for room in rooms}
+    pues = {room.pue_ppm for room in rooms}
+    parts = RoomParts(
+        it,
+        loss,
+        overhead,
+        words.pop() if len(words) == 1 else "not_included",
+        pues.pop() if len(pues) == 1 else None,
+        sum(room.it_millijoules for room in rooms),
+    )
+    estimate = Estimate(
+        energy_millijoules=energy,
+        measured_millijoules=energy - modelled,
+        modelled_millijoules=modelled,
+        imputed_millijoules=0,
+        extrapolated_millijoules=0,
+        default_millijoules=0,
+        methods={Method.METERED: energy - modelled, Method.CLASS_DEFAULT: modelled},
+        machines_fleet=0,
+        machines_sampled=0,
+        fleet_milliseconds=0,
+        observed_milliseconds=0,
+        derived_milliseconds=0,
+        sampling_variance=0.0,
+        degrees_of_freedom=math.inf,
+        u_sampling=0.0,
+        u_model=u,
+        low_log=Z95 * u,
+        high_log=Z95 * u,
+        representativeness=Representativeness.CENSUS,
+        basis=Basis.CENSUS,
+        data_type=DataType.REAL,
+        unestimated=(),
+    )
+    return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (0, energy)}, (), parts)
+
+
+def _known(values: Iterable[int | None]) -> int | None:
+    """Their sum; None where none is known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _summed(
+    rows: Sequence[FigureRow], machines_millijoules: int
+) -> tuple[int, int | None, int | None, str, int | None, int]:
+    """Of the total: machines are IT too."""
+    parts = [row.room for row in rows if row.room is not None]
+    words = {part.overhead for part in parts}
+    pues = {part.pue_ppm for part in parts}
+    return (
+        machines_millijoules + sum(part.it_millijoules for part in parts),
+        _known([part.ups_loss_millijoules for part in parts]),
+        _known([part.overhead_millijoules for part in parts]),
+        words.pop() if len(words) == 1 else "not_included",
+        pues.pop() if len(pues) == 1 else None,
+        sum(part.top_down_millijoules for part in parts),
+    )
+
+
+def _plus(one: Estimate, room: Estimate) -> Estimate:
+    """Independent errors: what a room's meters count has nothing of a machine's model."""
+    energy = one.energy_millijoules + room.energy_millijoules
+    if not energy:
+        return one
+    methods = dict(one.methods)
+    for method, more in room.methods.items():
+        methods[method] = methods.get(method, 0) + more
+    first, second = one.energy_millijoules / energy, room.energy_millijoules / energy
+    return replace(
+        one,
+        energy_millijoules=energy,
+        measured_millijoules=one.measured_millijoules + room.measured_millijoules,
+        modelled_millijoules=one.modelled_millijoules + room.modelled_millijoules,
+        methods=methods,
+        u_sampling=one.u_sampling * first,
+        u_model=math.hypot(one.u_model * first, room.u_model * second),
+        low_log=math.hypot(one.low_log * first, room.low_log * second),
+        high_log=math.hypot(one.high_log * first, room.high_log * second),
+    )
+
+
+def _nothing(like: Estimate) -> Estimate:
+    """Of no machine."""
+    return replace(
+        like,
+        energy_millijoules=0,
+        measured_millijoules=0,
+        modelled_millijoules=0,
+        methods={},
+        u_model=0.0,
+        low_log=0.0,
+        high_log=0.0,
+    )

@@ -1,0 +1,153 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Actions and lines of the REEN sheet, as an administrator brings them. Nothing is overwritten: decision 0037."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.followed import FollowTable, Line, LineChange
+from veilleuse.collector.inventory.follow_csv import ACTIONS, KINDS, MAXIMUM_LINES, action_of, checked
+
+if TYPE_CHECKING:
+    from veilleuse.collector.admin.operations import Operations
+
+log = logging.getLogger(__name__)
+
+_WHO: Final = 128
+_WHY: Final = 256
+
+
+def bring(
+    operations: Operations,
+    *,
+    kind: str,
+    lines: Sequence[Mapping[str, str]],
+    name: str,
+    who: str,
+    why: str = "",
+    replace: bool = False,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Bring the lines of a file of one kind into force; what is in force already is left. Raises UsageError.
+
+    `replace`: keys that the lines do not name are no longer in force; without it they stay, and are told.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"no file '{str(kind)[:64]}': use {', '.join(KINDS)}")
+    if len(lines) > MAXIMUM_LINES:
+        raise UsageError(f"{len(lines)} lines: at most {MAXIMUM_LINES} at once")
+    brought = {line.key: line for line in (checked(kind, cells) for cells in lines)}
+    if len(brought) < len(lines):
+        raise UsageError("a line is brought twice")
+    said = (_text(name, _WHY), _text(who, _WHO), _text(why, _WHY))
+    if kind == ACTIONS:
+        return _actions(operations, brought, said, replace=replace, dry_run=dry_run)
+    table = FollowTable(kind)
+
+    def job() -> tuple[list[LineChange], dict[str, Line]]:
+        known = {line.key: line for line in operations.follows.lines(table)}
+        changes = [
+            LineChange(key, line.cells)
+            for key, line in brought.items()
+            if key not in known or known[key].cells != line.cells
+        ]
+        if replace:
+            changes += [LineChange(key, None) for key in known if key not in brought]
+        if changes and not dry_run:
+            operations.follows.put(table, changes, *said, operations.office.now_unix_milliseconds())
+        return changes, known
+
+    changes, known = operations.office.commit(job)
+    if changes and not dry_run:
+        log.info("lines imported", extra={"table": table.value, "changed": len(changes)})
+    gone = [one.key for one in changes if one.cells is None]
+    return _answer(kind, brought, known, [one.key for one in changes if one.cells is not None], gone, dry_run)
+
+
+def _actions(
+    operations: Operations,
+    brought: Mapping[str, Line],
+    said: tuple[str, str, str],
+    *,
+    replace: bool,
+    dry_run: bool,
+) -> dict[str, Any]:
+    _, who, why = said
+    made = {key: action_of(line.cells) for key, line in brought.items()}
+
+    def job() -> tuple[dict[str, Any], list[str], list[str]]:
+        sites = {site.site for site in operations.office.registry.sites()}
+        for action in made.values():
+            if unknown := [site for site in action.sites if site not in sites]:
+                raise UsageError(
+                    f"action '{action.action_id}': no site '{unknown[0]}': use {', '.join(sorted(sites)[:20])}"
+                )
+        known = {
+            kept.action.action_id: kept.action
+            for kept in operations.follows.actions()
+            if kept.withdrawn_unix_milliseconds is None
+        }
+        changed = [key for key, action in made.items() if known.get(key) != action]
+        gone = [key for key in known if replace and key not in made]
+        now = operations.office.now_unix_milliseconds()
+        if not dry_run:
+            operations.follows.enter([made[key] for key in changed], who, why, now)
+            for key in gone:
+                operations.follows.withdraw(key, who, why, now)
+        return known, changed, gone
+
+    known, changed, gone = operations.office.commit(job)
+    if (changed or gone) and not dry_run:
+        log.info("actions entered", extra={"changed": len(changed), "withdrawn": len(gone)})
+    return _answer(ACTIONS, brought, known, changed, gone, dry_run)
+
+
+def _answer(
+    kind: str,
+    brought: Mapping[str, Line],
+    known: Mapping[str, Any],
+    changed: Sequence[str],
+    gone: Sequence[str],
+    dry_run: bool,
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "lines": len(brought),
+        "new": [_shown(key) for key in changed if key not in known],
+        "changed": [_shown(key) for key in changed if key in known],
+        "gone": [_shown(key) for key in gone],
+        "not_named": [_shown(key) for key in known if key not in brought and key not in gone],
+        "dry_run": dry_run,
+    }
+
+
+def action_withdraw(operations: Operations, *, action_id: str, who: str, why: str) -> dict[str, Any]:
+    """From now on it counts no more. Raises AdminError."""
+    now = operations.office.now_unix_milliseconds()
+    operations.office.commit(
+        lambda: operations.follows.withdraw(action_id, _text(who, _WHO), _text(why, _WHY), now)
+    )
+    log.info("action withdrawn")
+    return {"action_id": action_id}
+
+
+def _shown(key: str) -> str:
+    return ", ".join(part for part in key.split("\x1f") if part)
+
+
+def _text(text: Any, characters: int) -> str:
+    """One printable line. Raises UsageError."""
+    if not isinstance(text, str) or not text.isprintable():
+        raise UsageError("a text with control characters")
+    return text.strip()[:characters]
+
+
+OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "follow_import": bring,
+    "action_withdraw": action_withdraw,
+}
+"""Name on the socket → what it does."""

@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse action add|list|withdraw`: what was done, where and from when, so that its saving can be measured (I14)."""
+
+from __future__ import annotations
+
+import getpass
+from contextlib import closing
+from typing import Annotated, Any
+
+import typer
+
+from veilleuse.collector.cli.shared import (
+    APP,
+    ConfigOption,
+    JsonOption,
+    day,
+    perform,
+    print_json,
+    print_table,
+    settings_of,
+)
+from veilleuse.collector.followed import KeptAction
+from veilleuse.collector.inventory.follow_csv import ACTIONS, SITES_SEPARATOR, checked
+from veilleuse.collector.store.sqlite import SqliteFollowReader
+
+app = typer.Typer(**APP)
+
+WhyOption = Annotated[str, typer.Option(help="reason, for the record")]
+
+
+@app.callback()
+def action() -> None:
+    """Actions: what was done at which sites, so that `report indicators` measures what it saved (I14)."""
+
+
+@app.command()
+def add(
+    action_id: Annotated[str, typer.Argument(metavar="ID", help="a name of yours that stays")],
+    site: Annotated[list[str], typer.Option("--site", help="site touched; once for each")],
+    first: Annotated[str, typer.Option("--from", metavar="DATE", help="first day it holds")],
+    what: Annotated[str, typer.Option(help="what was done")],
+    config: ConfigOption = None,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Enter an action, or a new version of one: the version before stays on record. Many: `veilleuse reen import actions.csv`."""
+    cells = {"action_id": action_id, "sites": SITES_SEPARATOR.join(site), "from_day": first, "what": what}
+    line = checked(ACTIONS, cells)
+    found = perform(
+        settings_of(config),
+        "follow_import",
+        kind=ACTIONS,
+        lines=[dict(line.cells)],
+        name="",
+        who=getpass.getuser(),
+        why=why,
+    )
+    if as_json:
+        print_json(found)
+        return
+    word = "entered" if found["new"] else "entered anew" if found["changed"] else "is known already"
+    print(f"action {action_id} {word}")
+
+
+@app.command(name="list")
+def list_actions(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List actions, withdrawn and replaced ones too."""
+    with closing(SqliteFollowReader(settings_of(config).data_dir)) as reader:
+        found = [_facts(kept) for kept in reader.actions()]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {
+            "action": one["action_id"],
+            "from": one["from_day"],
+            "sites": ", ".join(one["sites"]),
+            "what": one["what"],
+            "entered": day(one["entered_unix_milliseconds"]),
+            "": "withdrawn" if one["withdrawn"] else "",
+        }
+        for one in found
+    ]
+    print_table(rows, empty="no action is entered: see 'veilleuse action add --help'")
+
+
+@app.command()
+def withdraw(
+    action_id: Annotated[str, typer.Argument(metavar="ID")],
+    why: WhyOption,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let an action count no more. It stays in the list."""
+    found = perform(
+        settings_of(config), "action_withdraw", action_id=action_id, who=getpass.getuser(), why=why
+    )
+    if as_json:
+        print_json(found)
+    else:
+        print(f"action {action_id} withdrawn")
+
+
+def _facts(kept: KeptAction) -> dict[str, Any]:
+    one = kept.action
+    return {
+        "action_id": one.action_id,
+        "sites": list(one.sites),
+        "from_day": one.from_day.isoformat(),
+        "what": one.what,
+        "entered_unix_milliseconds": kept.entered_unix_milliseconds,
+        "who": kept.who,
+        "why": kept.why,
+        "withdrawn": kept.withdrawn_unix_milliseconds is not None,
+        "withdrawn_unix_milliseconds": kept.withdrawn_unix_milliseconds,
+        "withdrawn_by": kept.withdrawn_by,
+        "withdrawn_why": kept.withdrawn_why,
+    }

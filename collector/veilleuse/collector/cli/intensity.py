@@ -1,0 +1,231 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse intensity …`: intensity of the grid over time, for the indicative ledger."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from veilleuse.collector.cli.factor_books import day
+from veilleuse.collector.cli.shared import (
+    APP,
+    EXIT_WARNINGS,
+    ConfigOption,
+    JsonOption,
+    moment,
+    perform,
+    print_json,
+    print_table,
+    settings_of,
+)
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.intensities import (
+    LABEL,
+    MILLIGRAMS_PER_GRAM,
+    Intensity,
+    IntensityKind,
+    IntensityStatus,
+    Stored,
+)
+from veilleuse.collector.intensity.beside import LedgerBeside
+from veilleuse.collector.intensity.files import MAXIMUM_BYTES, Plain, read_file
+from veilleuse.collector.intensity.polling import enabled
+from veilleuse.collector.intensity.polling import poll as poll_all
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.intensities import SqliteIntensitiesReader
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
+
+app = typer.Typer(**APP)
+
+_SECONDS: Final = 60.0
+
+
+@app.callback()
+def intensity() -> None:
+    """Intensity of the grid over time. Indicative, no part of the bilan: servers and classrooms alone are reckoned with it."""
+
+
+@app.command("poll")
+def poll(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Ask the connectors that are on, now. The running collector does so by itself."""
+    settings = settings_of(config)
+    connectors = enabled(settings.intensity)
+    if not connectors:
+        raise UsageError(
+            "no connector is on: set intensity.odre = true, or intensity.electricity_maps_token_file; or import a file"
+        )
+    done = list(poll_all(settings.intensity, _ledger(settings), connectors, _now))
+    if as_json:
+        print_json([asdict(one) for one in done])
+    else:
+        for one in done:
+            print(f"{one.connector:<18} {one.outcome:<14} {one.text or _told(one.stored, one.left)}")
+    if any(one.outcome != "done" for one in done):
+        raise typer.Exit(EXIT_WARNINGS)
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="ODRÉ's export, CSV or JSON; or a plain table")
+    ],
+    dataset: Annotated[
+        str | None, typer.Option(help="ODRÉ's dataset, where the file does not tell which it is")
+    ] = None,
+    series: Annotated[str | None, typer.Option(help="of a plain table: a name of your own")] = None,
+    zone: Annotated[str | None, typer.Option(help="of a plain table, e.g. FR-COR")] = None,
+    kind: Annotated[str, typer.Option(help="of a plain table: consumption or combustion")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import what was downloaded elsewhere. For places without Internet; the same rules as for a poll."""
+    settings = settings_of(config)
+    plain = None
+    if series is not None or zone is not None or kind:
+        plain = _plain(series, zone, kind)
+    found = read_file(_bytes(file), _now(), dataset=dataset, plain=plain)
+    ledger = _ledger(settings)
+    rows = [(one.values[0].dataset if one.values else "", ledger.put(one.values), one.left) for one in found]
+    if as_json:
+        print_json([{"dataset": name, **asdict(stored), "left": left} for name, stored, left in rows])
+        return
+    for name, stored, left in rows:
+        print(f"{name or file.name:<32} {_told(stored, left)}")
+
+
+@app.command("show")
+def show(
+    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="first UTC day")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="DATE", help="UTC day after the last")] = None,
+    series: Annotated[str | None, typer.Option(help="which (default: intensity.series)")] = None,
+    zone: Annotated[str | None, typer.Option(help="grid zone (default: reporting.zone)")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Which series there are; with --from and --to, each day of one: its values, its gaps, what was replaced."""
+    settings = settings_of(config)
+    with closing(SqliteIntensitiesReader(settings.data_dir)) as reader:
+        if first is None and end is None:
+            _show_series(reader, as_json)
+            return
+        if first is None or end is None:
+            raise UsageError("give both --from and --to")
+        days = (day("--from", first), day("--to", end))
+        if days[0] >= days[1]:
+            raise UsageError(f"--from {first} must be before --to {end}, which is exclusive")
+        name, where = series or settings.intensity.series, zone or settings.reporting.zone
+        found = list(_days(reader, where, name, *days))
+    if as_json:
+        print_json({"label": LABEL, "zone": where, "series": name, "days": found})
+        return
+    print(f"{name}, {where}: {LABEL}; an unweighted mean is no basis for emissions")
+    print_table(
+        [{key: "–" if value is None else str(value) for key, value in one.items()} for one in found],
+        empty="no day",
+    )
+
+
+def _show_series(reader: SqliteIntensitiesReader, as_json: bool) -> None:
+    states, polls = reader.states(), reader.polls()
+    if as_json:
+        print_json(
+            {
+                "label": LABEL,
+                "series": [asdict(one) for one in states],
+                "polls": [asdict(one) for one in polls],
+            }
+        )
+        return
+    rows = [
+        {
+            "series": one.series,
+            "zone": one.zone,
+            "kind": one.kind.value,
+            "status": one.status.value,
+            "dataset": one.dataset,
+            "from": moment(one.oldest_unix_milliseconds),
+            "to": moment(one.newest_unix_milliseconds),
+            "newest g/kWh": f"{one.newest_milligrams_per_kwh / MILLIGRAMS_PER_GRAM:g}",
+        }
+        for one in states
+    ]
+    print_table(
+        rows, empty="no intensity is kept: see 'veilleuse intensity poll --help' and 'intensity import'"
+    )
+    for one in polls:
+        print(
+            f"{one.connector}: last try {moment(one.tried_unix_milliseconds)}, {one.outcome}; last success"
+            f" {moment(one.succeeded_unix_milliseconds)}; {one.calls_this_month} calls this month"
+        )
+
+
+def _days(
+    reader: SqliteIntensitiesReader, zone: str, series: str, first: date, end: date
+) -> Iterator[dict[str, Any]]:
+    while first < end:
+        start = round(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * 1000)
+        values = list(reader.values(zone, series, start, start + MILLISECONDS_PER_DAY))
+        covered = sum(one.minutes for one in values)
+        grams = [one.milligrams_per_kwh / MILLIGRAMS_PER_GRAM for one in values]
+        statuses = Counter(one.status.value for one in values)
+        yield {
+            "day": first.isoformat(),
+            "mean": round(_mean(values), 1) if values else None,
+            "lowest": min(grams, default=None),
+            "highest": max(grams, default=None),
+            "minutes_without": MILLISECONDS_PER_DAY // MILLISECONDS_PER_MINUTE - covered,
+            **{status.value: statuses[status.value] for status in IntensityStatus},
+            "replaced": sum(1 for _ in reader.replaced(zone, series, start, start + MILLISECONDS_PER_DAY)),
+        }
+        first += timedelta(days=1)
+
+
+def _mean(values: list[Intensity]) -> float:
+    minutes = sum(one.minutes for one in values)
+    return sum(one.milligrams_per_kwh * one.minutes for one in values) / minutes / MILLIGRAMS_PER_GRAM
+
+
+def _plain(series: str | None, zone: str | None, kind: str) -> Plain:
+    if not series or not zone or kind not in tuple(IntensityKind):
+        raise UsageError(
+            "a plain table needs --series NAME, --zone ZONE and --kind consumption or combustion"
+        )
+    return Plain(zone, series, series, IntensityKind(kind), IntensityStatus.CONSOLIDATED)
+
+
+def _ledger(settings: CollectorSettings) -> LedgerBeside:
+    return LedgerBeside(
+        lambda operation, **arguments: perform(settings, operation, timeout_seconds=_SECONDS, **arguments)
+    )
+
+
+def _told(stored: Stored, left: Counter[str]) -> str:
+    parts = [(stored.new, "new"), (stored.replacing, "replacing others"), (stored.same, "as before")]
+    parts += [
+        (stored.outranked, "behind a more final value"),
+        *((number, why) for why, number in left.items()),
+    ]
+    return ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing"
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        size = file.stat().st_size
+        if size > MAXIMUM_BYTES:
+            raise UsageError(f"{file} has {size} bytes: at most {MAXIMUM_BYTES}")
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error

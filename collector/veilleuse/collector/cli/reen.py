@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse reen import|template|list`: what the REEN follow-up sheet holds beside what is computed."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from veilleuse.collector.cli.shared import (
+    APP,
+    EXIT_WARNINGS,
+    ConfigOption,
+    JsonOption,
+    perform,
+    print_json,
+    print_table,
+    settings_of,
+)
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.followed import FollowTable
+from veilleuse.collector.inventory.cells import shown
+from veilleuse.collector.inventory.follow_csv import KINDS, Read, read
+from veilleuse.collector.inventory.follow_csv import template as template_of
+from veilleuse.collector.store.sqlite import SqliteFollowReader
+
+app = typer.Typer(**APP)
+
+MAXIMUM_BYTES: Final = 512 * 1024
+IMPORT_SECONDS: Final = 60.0
+EXIT_REFUSED: Final = 1
+
+
+@app.callback()
+def reen() -> None:
+    """Objectives, measures, other items of the bilan and retired stock: what is entered for `veilleuse report reen`."""
+
+
+@app.command(name="import")
+def import_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=f"CSV of one kind: {', '.join(KINDS)}")],
+    config: ConfigOption = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="what the file no longer names is no longer in force")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would change, and change nothing")
+    ] = False,
+    why: Annotated[str, typer.Option(help="reason, for the record")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Import a file: all of it, or nothing where a row is refused. The same file again changes nothing."""
+    found = read(_bytes(file), shown(file.name))
+    if found.refusals:
+        _refuse(found, as_json)
+    answer = perform(
+        settings_of(config),
+        "follow_import",
+        timeout_seconds=IMPORT_SECONDS,
+        kind=found.kind,
+        lines=[dict(line.cells) for line in found.lines],
+        name=shown(file.name),
+        who=getpass.getuser(),
+        why=why,
+        replace=replace,
+        dry_run=dry_run,
+    )
+    if as_json:
+        print_json({**answer, "refused": []})
+    else:
+        _print_import(answer)
+    if answer["not_named"] and not replace:
+        raise typer.Exit(EXIT_WARNINGS)
+
+
+@app.command()
+def template(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(KINDS))],
+) -> None:
+    """Write an empty CSV file to fill in, with what each column means, to standard output."""
+    print(template_of(name), end="")
+
+
+@app.command(name="list")
+def list_lines(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(FollowTable))],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the lines of one kind in force. Actions: `veilleuse action list`."""
+    if name not in set(FollowTable):
+        raise UsageError(f"no lines '{name}': use {', '.join(FollowTable)}")
+    with closing(SqliteFollowReader(settings_of(config).data_dir)) as reader:
+        lines = [dict(line.cells) for line in reader.lines(FollowTable(name))]
+    if as_json:
+        print_json(lines)
+        return
+    columns = [column for column in KINDS[name] if any(column in cells for cells in lines)]
+    print_table(
+        [{column: cells.get(column, "") for column in columns} for cells in lines],
+        empty=f"nothing is entered: see 'veilleuse reen template {name}'",
+    )
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
+    if len(raw) > MAXIMUM_BYTES:
+        raise UsageError(f"{file} has {len(raw)} bytes: at most {MAXIMUM_BYTES}")
+    return raw
+
+
+def _refuse(found: Read, as_json: bool) -> None:
+    told = [
+        {"where": one.where, "column": one.column, "what": one.what, "remedy": one.remedy}
+        for one in found.refusals
+    ]
+    if as_json:
+        print_json({"kind": found.kind, "lines": len(found.lines), "refused": told})
+    for one in () if as_json else told:
+        column = f", {one['column']}" if one["column"] else ""
+        print(f"{one['where']}{column}: {one['what']}: {one['remedy']}", file=sys.stderr)
+    if not as_json:
+        print(f"nothing was imported: {len(told)} rows of {found.kind} are refused", file=sys.stderr)
+    raise typer.Exit(EXIT_REFUSED)
+
+
+def _print_import(answer: dict[str, Any]) -> None:
+    would = "would be " if answer["dry_run"] else ""
+    print(
+        f"{answer['kind']}: {answer['lines']} lines; {would}new {len(answer['new'])}, "
+        f"{would}changed {len(answer['changed'])}, {would}gone {len(answer['gone'])}"
+    )
+    for word in ("new", "changed", "gone"):
+        for key in answer[word]:
+            print(f"  {word:8} {key}")
+    for key in answer["not_named"]:
+        print(f"note: in force and not in the file: {key} (--replace ends it)", file=sys.stderr)

@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse simulate`: a made-up fleet in a data directory of its own, and what it truly used in a file beside."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, date_of, print_json, settings_of
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.simulate.filling import simulate as fill
+from veilleuse.collector.simulate.fleet import Order
+
+app = typer.Typer(**APP)
+
+
+@app.command()
+def simulate(
+    first: Annotated[str, typer.Option("--from", metavar="DATE", help="first day, e.g. 2025-09-01")],
+    hosts: Annotated[int, typer.Option(help="machines with an agent; the fleet has more")] = 60,
+    days: Annotated[int, typer.Option(help="how many days; all of them over")] = 365,
+    seed: Annotated[int, typer.Option(help="the same seed makes the same figures")] = 1,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="where to write what the whole fleet used (default: <data_dir>-truth.json)"
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fill an empty simulated data directory with a made-up fleet. Three colleges, two directions, a server room."""
+    settings = settings_of(config)
+    order = Order(hosts, date_of("--from", first), days, seed)
+    path = truth or settings.data_dir.with_name(f"{settings.data_dir.name}-truth.json")
+    _require_new(path)
+    known = fill(settings, order, _progress)
+    _write(path, known.text())
+    told = known.document()
+    facts = {
+        "data_dir": str(settings.data_dir),
+        "truth": str(path),
+        **{name: told[name] for name in ("data", "seed", "from", "to", "hosts", "machines", "kwh_total")},
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print("\n".join(f"{name:<10} {value}" for name, value in facts.items()))
+
+
+def _require_new(path: Path) -> None:
+    """Before minutes of work. Raises UsageError."""
+    if path.exists():
+        raise UsageError(f"{path} exists: remove it, or choose another file with --truth")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no directory {path.parent}: make it, or choose another file with --truth")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}; choose another file with --truth"
+        ) from error
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _progress(what: str, done: int, whole: int) -> None:
+    """On a terminal only."""
+    if sys.stderr.isatty():
+        end = "\n" if what == "done" else ""
+        print(f"\r{what} {done}/{whole}        ", end=end, file=sys.stderr, flush=True)

@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What `veilleuse report indicators` and `veilleuse report reen` share: the sobriety indicators, read beside the collector."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+from veilleuse.collector.figures import Thresholds
+from veilleuse.collector.report import Document
+from veilleuse.collector.report.sobriety import row, servers_document, with_rows, withheld_row
+from veilleuse.collector.reporting.emissions import today
+from veilleuse.collector.reporting.reen import reen_document
+from veilleuse.collector.reporting.servers import server_rows
+from veilleuse.collector.reporting.sobriety import SobrietyQuestion, sobriety_of
+from veilleuse.collector.reporting.sobriety_sources import opened_for_sobriety, targets_of
+from veilleuse.collector.settings import CollectorSettings
+
+
+def with_sobriety(document: Document, settings: CollectorSettings) -> Document:
+    """The indicators report of I1, I2 and I13 with the others; what was asked stands in its head."""
+    with opened_for_sobriety(settings.data_dir) as sources:
+        found = sobriety_of(sources, _question(document, settings), targets_of(settings.indicators))
+    data = str(document.head["data"])
+    rows = [row(one.meta, one.scope, one.figure, data=data) for one in found.found]
+    return with_rows(document, rows, [withheld_row(scope) for scope in found.withheld])
+
+
+def servers_of(document: Document, settings: CollectorSettings) -> Document:
+    """The same question, server by server."""
+    with opened_for_sobriety(settings.data_dir) as sources:
+        targets = targets_of(settings.indicators)
+        found = sobriety_of(sources, _question(document, settings), targets)
+    rows = server_rows(found.machines, targets, data=str(document.head["data"]))
+    left_out = ("kind", "group_by", "k_anonymity")
+    return servers_document(
+        rows, {name: value for name, value in document.head.items() if name not in left_out}
+    )
+
+
+def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
+    """The follow-up sheet. Raises UsageError, UnknownZone."""
+    with opened_for_sobriety(settings.data_dir) as sources:
+        return reen_document(
+            sources,
+            first,
+            end,
+            settings.reporting.k_anonymity,
+            today(),
+            targets_of(settings.indicators),
+            Thresholds(settings.indicators.out_of_hours_target_ratio),
+        )
+
+
+def _question(document: Document, settings: CollectorSettings) -> SobrietyQuestion:
+    head = document.head
+    asked = head["group_by"]
+    assert not isinstance(asked, str)
+    return replace(
+        SobrietyQuestion(
+            date.fromisoformat(str(head["from"])),
+            date.fromisoformat(str(head["to"])),
+            (),
+            settings.reporting.k_anonymity,
+            today(),
+        ),
+        dimensions=tuple(map(str, asked or ())),  # type: ignore[arg-type]
+    )

@@ -1,0 +1,356 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""CSV of what is followed and not measured: objectives, measures, other items of the bilan, retired stock; and actions.
+
+One file holds one kind, told by its heading. All of a file, or nothing where a row is refused: they are short, and read by people.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.followed import KEYS, OBJECTIVES, Action, Cells, FollowTable, Line, key_of
+from veilleuse.collector.inventory.cells import (
+    CellRefused,
+    boolean_of,
+    date_of,
+    decimal_of,
+    entity_of,
+    folded,
+    integer_of,
+    is_blank,
+    name_of,
+)
+from veilleuse.collector.inventory.plain_csv import without_notes
+from veilleuse.collector.inventory.rows import Refusal
+from veilleuse.collector.inventory.tables import table_of
+from veilleuse.wire.vocabulary import Population
+
+ACTIONS: Final = "actions"
+MEASURED: Final = (*(f"I{number}" for number in range(1, 14)), "server_kwh", "use_phase_kgco2e")
+"""Indicators that the product computes: their current value is never entered."""
+STATUSES: Final = ("planned", "under_way", "done", "late", "stopped")
+PARTS: Final = ("whole", "use", "manufacture", "network", "cloud", "end_of_life", "other")
+SITES_SEPARATOR: Final = "|"
+MAXIMUM_LINES: Final = 2_000
+FIRST_YEAR, LAST_YEAR = 1990, 2099
+_LARGEST: Final = Decimal(10) ** 12
+_TEXT: Final = 200
+
+
+class Column(NamedTuple):
+    """One column of a file."""
+
+    doc: str
+    parse: Callable[[str], str]
+    """The cell as it is kept. Raises CellRefused."""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A file as read."""
+
+    kind: str
+    """One of KINDS."""
+    lines: tuple[Line, ...]
+    refusals: tuple[Refusal, ...]
+
+
+def _text(cell: str) -> str:
+    return name_of(cell, _TEXT)
+
+
+def _year(cell: str) -> str:
+    year = integer_of(cell, LAST_YEAR)
+    if year < FIRST_YEAR:
+        raise CellRefused(f"{year} is no year here", f"write {FIRST_YEAR} to {LAST_YEAR}")
+    return str(year)
+
+
+def _number(cell: str) -> str:
+    found = decimal_of(cell)
+    if abs(found) > _LARGEST:
+        raise CellRefused(f"{found} is too large", f"write at most {_LARGEST}")
+    return f"{found:f}"
+
+
+def _positive(cell: str) -> str:
+    text = _number(cell)
+    if Decimal(text) < 0:
+        raise CellRefused(f"{text} is below 0", "write 0 or more")
+    return text
+
+
+def _ratio(cell: str) -> str:
+    text = _positive(cell)
+    if Decimal(text) > 1:
+        raise CellRefused(f"{text} is above 1", "write a share as 0 to 1")
+    return text
+
+
+def _units(cell: str) -> str:
+    return str(integer_of(cell, 10_000_000))
+
+
+def _day(cell: str) -> str:
+    found = date_of(cell)
+    if found is None:
+        raise CellRefused("it is blank", "write YYYY-MM-DD")
+    return found.isoformat()
+
+
+def _boolean(cell: str) -> str:
+    return "yes" if boolean_of(cell) else "no"
+
+
+def _word(*words: str) -> Callable[[str], str]:
+    def parse(cell: str) -> str:
+        word = folded(cell).replace(" ", "_")
+        if word not in words:
+            raise CellRefused(f"'{name_of(cell)}' is none of the words for it", f"use {', '.join(words)}")
+        return word
+
+    return parse
+
+
+def _objective(cell: str) -> str:
+    text = name_of(cell).removesuffix("°").strip()
+    if text not in OBJECTIVES:
+        raise CellRefused(f"'{text}' is no objective", f"write {', '.join(OBJECTIVES)}")
+    return text
+
+
+def _sites(cell: str) -> str:
+    found = sorted({name for part in cell.split(SITES_SEPARATOR) if (name := name_of(part))})
+    if not found:
+        raise CellRefused("no site", f"name at least one; several are separated by {SITES_SEPARATOR}")
+    return SITES_SEPARATOR.join(found)
+
+
+_MEANS: Final = {
+    "pilot": Column("who leads it: a department, no person", _text),
+    "means_eur": Column("euros, all years together", _positive),
+    "means_fte": Column("full-time equivalents", _positive),
+    "status": Column(", ".join(STATUSES), _word(*STATUSES)),
+    "comment": Column("anything else", _text),
+}
+KINDS: Final[Mapping[str, Mapping[str, Column]]] = {
+    FollowTable.OBJECTIVES.value: {
+        "objective": Column("1 to 6: CGCT D.2311-15-1", _objective, required=True),
+        "indicator": Column(
+            f"{MEASURED[0]} to I13, server_kwh or use_phase_kgco2e: computed; any other name: yours",
+            _text,
+            required=True,
+        ),
+        "population": Column(
+            "workstation, classroom or server; blank: all that the indicator is of",
+            _word(*(one.value for one in Population)),
+        ),
+        "unit": Column("of yours", _text),
+        "direction": Column("lower or higher is better, of yours", _word("lower", "higher")),
+        "baseline_year": Column("year that progress is counted from", _year),
+        "baseline_value": Column("as published then; in the indicator's unit, a share as 0 to 1", _number),
+        "target_year": Column("by when", _year),
+        "target_value": Column("in the indicator's unit", _number),
+        "current_year": Column("of yours alone: year of the value", _year),
+        "current_value": Column("of yours alone: what is computed is never entered", _number),
+        "current_lo95": Column("of yours: 95 % interval, if it is known", _number),
+        "current_hi95": Column("likewise", _number),
+        "coverage": Column("of yours: 0 to 1", _ratio),
+        "source": Column("where a value of yours comes from", _text),
+        "measure": Column("what is done for it, in a few words", _text),
+        **_MEANS,
+    },
+    FollowTable.MEASURES.value: {
+        "measure_id": Column("a name of yours that stays", _text, required=True),
+        "objective": Column("1 to 6", _objective, required=True),
+        "what": Column("what is done", _text, required=True),
+        "indicator": Column("that it is meant to move", _text),
+        "action": Column("id of an action whose saving is measured (veilleuse action list)", _text),
+        "from_day": Column("YYYY-MM-DD", _day),
+        "to_day": Column("YYYY-MM-DD, the day after the last", _day),
+        **_MEANS,
+    },
+    FollowTable.OTHER_ITEMS.value: {
+        "year": Column("of the emissions", _year, required=True),
+        "item": Column("what it is, e.g. Fabrication des équipements", _text, required=True),
+        "part": Column(
+            "whole: the whole bilan; use, manufacture, network, cloud, end_of_life, other",
+            _word(*PARTS),
+            required=True,
+        ),
+        "tco2e": Column("tonnes of CO2 equivalent, as published", _positive, required=True),
+        "uncertainty_percent": Column("95 % half-width, if it is known", _positive),
+        "in_whole": Column("yes: it is a part of the line 'whole' of its year", _boolean),
+        "source": Column("study or report it comes from", _text, required=True),
+        "comment": Column("anything else", _text),
+    },
+    FollowTable.RETIRED_STOCK.value: {
+        "year": Column("the stock is that of 1 January of this year", _year, required=True),
+        "entity": Column("path from the root; blank: all of it", entity_of),
+        "units": Column(
+            "retired equipment in stock, less than ten years old when retired, none that security keeps from reuse",
+            _units,
+            required=True,
+        ),
+        "source": Column("where the count comes from", _text),
+    },
+    ACTIONS: {
+        "action_id": Column("a name of yours that stays", _text, required=True),
+        "sites": Column(
+            f"sites touched, separated by {SITES_SEPARATOR}, as machines were enrolled", _sites, required=True
+        ),
+        "from_day": Column("YYYY-MM-DD: first day it holds", _day, required=True),
+        "what": Column("what was done", _text, required=True),
+    },
+}
+
+
+def template(kind: str) -> str:
+    """A heading, and above it what to write in each column, as comments that the import skips. Raises UsageError."""
+    columns = _columns_of(kind)
+    needed = ", ".join(name for name, column in columns.items() if column.required)
+    notes = "".join(f"# {name}: {column.doc}\n" for name, column in columns.items())
+    return f"# {kind}: needed are {needed}; remove other columns as you like\n{notes}{';'.join(columns)}\n"
+
+
+def read(data: bytes, name: str) -> Read:
+    """All rows of a file of one kind. Raises UsageError when its heading is none."""
+    table = table_of(without_notes(data), name)
+    headings = [folded(column).replace(" ", "_") for column in table.columns]
+    kind = _kind_of(headings, name)
+    if len(table.rows) > MAXIMUM_LINES:
+        raise UsageError(f"{name} has {len(table.rows)} rows: at most {MAXIMUM_LINES}")
+    lines: dict[str, Line] = {}
+    refusals: list[Refusal] = []
+    for row in table.rows:
+        where = table.where(row)
+        if len(row.cells) < len(headings) or any(cell.strip() for cell in row.cells[len(headings) :]):
+            what = f"{len(row.cells)} cells under {len(headings)} columns"
+            refusals.append(
+                Refusal(where, "", what, "one cell a column; quote a cell that holds a separator")
+            )
+            continue
+        try:
+            line = _line(kind, dict(zip(headings, row.cells, strict=False)))
+        except _Refused as bad:
+            refusals.append(Refusal(where, bad.column, bad.what, bad.remedy))
+            continue
+        if line.key in lines:
+            column = ", ".join(_key_columns(kind))
+            refusals.append(Refusal(where, column, "a row before has the same", "name each once"))
+            continue
+        lines[line.key] = line
+    return Read(kind, tuple(lines.values()), tuple(refusals))
+
+
+def checked(kind: str, cells: Mapping[str, str]) -> Line:
+    """A line that was read elsewhere, read again. Raises UsageError."""
+    columns = _columns_of(kind)
+    if unknown := [name for name in cells if name not in columns]:
+        raise UsageError(f"{kind} has no column '{unknown[0][:64]}'")
+    try:
+        return _line(kind, cells)
+    except _Refused as bad:
+        raise UsageError(f"{kind}, {bad.column}: {bad.what}: {bad.remedy}") from bad
+
+
+def action_of(cells: Cells) -> Action:
+    """Of a line of ACTIONS."""
+    return Action(
+        cells["action_id"],
+        tuple(cells["sites"].split(SITES_SEPARATOR)),
+        date.fromisoformat(cells["from_day"]),
+        cells["what"],
+    )
+
+
+def _kind_of(headings: Sequence[str], name: str) -> str:
+    found = [
+        kind
+        for kind, columns in KINDS.items()
+        if {one for one, column in columns.items() if column.required} <= set(headings)
+    ]
+    kind = max(found, key=lambda one: len(set(headings) & KINDS[one].keys()), default=None)
+    if kind is None:
+        raise UsageError(
+            f"{name} has a heading of none of {', '.join(KINDS)}: see 'veilleuse reen template {next(iter(KINDS))}'"
+        )
+    for place, heading in enumerate(headings):
+        if heading not in KINDS[kind] or heading in headings[:place]:
+            near = difflib.get_close_matches(heading, KINDS[kind], n=1)
+            hint = (
+                f"did you mean '{near[0]}'?"
+                if near and heading not in KINDS[kind]
+                else "use each of ours once"
+            )
+            raise UsageError(f"{name}, a file of {kind}: column '{heading[:64]}': {hint}")
+    return kind
+
+
+class _Refused(Exception):
+    def __init__(self, column: str, what: str, remedy: str) -> None:
+        super().__init__(column, what, remedy)
+        self.column, self.what, self.remedy = column, what, remedy
+
+
+def _line(kind: str, cells: Mapping[str, str]) -> Line:
+    found: dict[str, str] = {}
+    for name, column in KINDS[kind].items():
+        cell = cells.get(name, "")
+        if is_blank(cell):
+            if column.required:
+                raise _Refused(name, "it is blank", "fill it in")
+            continue
+        try:
+            found[name] = column.parse(cell)
+        except CellRefused as error:
+            raise _Refused(name, error.what, error.remedy) from error
+    if kind == FollowTable.OBJECTIVES:
+        _check_objective(found)
+    return Line(_key(kind, found), found)
+
+
+def _check_objective(found: Mapping[str, str]) -> None:
+    if found["indicator"] in MEASURED:
+        for name in (
+            "current_year",
+            "current_value",
+            "current_lo95",
+            "current_hi95",
+            "coverage",
+            "unit",
+            "direction",
+        ):
+            if name in found:
+                raise _Refused(name, f"{found['indicator']} is computed", "leave it blank")
+    elif "current_value" in found and ("current_year" not in found or "source" not in found):
+        raise _Refused(
+            "current_value", "a value of yours has a year and a source", "fill in current_year and source"
+        )
+    for value, year in (("baseline_value", "baseline_year"), ("target_value", "target_year")):
+        if (value in found) != (year in found):
+            raise _Refused(
+                value if year in found else year, "one of the two is blank", f"fill in {value} and {year}"
+            )
+
+
+def _key_columns(kind: str) -> tuple[str, ...]:
+    return ("action_id",) if kind == ACTIONS else KEYS[FollowTable(kind)]
+
+
+def _key(kind: str, cells: Cells) -> str:
+    return cells["action_id"] if kind == ACTIONS else key_of(FollowTable(kind), cells)
+
+
+def _columns_of(kind: str) -> Mapping[str, Column]:
+    if kind not in KINDS:
+        raise UsageError(f"no file '{kind}': use {', '.join(KINDS)}")
+    return KINDS[kind]

@@ -1,0 +1,153 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The inventory → what I9 to I12 are made of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Final
+
+from veilleuse.collector.account.census import DAYS_PER_YEAR
+from veilleuse.collector.followed import FollowTable
+from veilleuse.collector.inventoried import Asset, Headcount, Retirement
+from veilleuse.collector.ports import FollowReader, InventoryReader
+from veilleuse.collector.sobriety import Device, Disposal, Machine, Scope, SobrietyGroup
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+SEPARATOR: Final = " > "
+
+
+def devices_of(assets: Iterable[Asset], day: date) -> tuple[Device, ...]:
+    """Those in service on a day, where they stood then. Virtual machines are no devices."""
+    found = []
+    for asset in assets:
+        since, until = asset.in_service_on, asset.out_of_service_on
+        if asset.device_class == DeviceClass.VIRTUAL_MACHINE.value:
+            continue
+        if (since is not None and since > day) or (until is not None and until <= day):
+            continue
+        placed = asset.placed(day)
+        age = None if since is None else (day - since).days / DAYS_PER_YEAR
+        found.append(
+            Device(
+                asset.asset_id,
+                placed.entity,
+                placed.site,
+                asset.population,
+                asset.device_class,
+                age,
+                asset.displays,
+            )
+        )
+    return tuple(found)
+
+
+def fleet_groups(
+    inventory: InventoryReader, follows: FollowReader, scope: Scope, *, by_entity: bool
+) -> Iterator[SobrietyGroup]:
+    """Purchases and retirements of the civil year that the scope is; none where it is none."""
+    year = year_of(scope)
+    if year is None:
+        return
+    purchases = inventory.purchases(year)
+    retirements = _aged(inventory, scope)
+    stocks = _stocks(follows, year)
+    entities = {one.entity for one in purchases} | {one.entity for one in retirements} | stocks.keys()
+    for entity in sorted(entities) if by_entity else (None,):
+        bought = tuple(one for one in purchases if entity in (None, one.entity))
+        left = tuple(one for one in retirements if entity in (None, one.entity))
+        stock = stocks.get(entity) if entity is not None else _whole(stocks)
+        yield SobrietyGroup(
+            replace(scope, entity=entity or None),
+            purchases=bought,
+            year=year,
+            disposal=Disposal(year, stock, left),
+        )
+
+
+def year_of(scope: Scope) -> int | None:
+    """The civil year that a period is."""
+    first, end = scope.period_from, scope.period_to
+    whole = first == date(first.year, 1, 1) and end == date(first.year + 1, 1, 1)
+    return first.year if whole else None
+
+
+def _stocks(follows: FollowReader, year: int) -> Mapping[str, int]:
+    """Entity → retired stock on 1 January; blank: of all."""
+    return {
+        line.cells.get("entity", ""): int(line.cells["units"])
+        for line in follows.lines(FollowTable.RETIRED_STOCK)
+        if int(line.cells["year"]) == year
+    }
+
+
+def _whole(stocks: Mapping[str, int]) -> int | None:
+    """The line of all; else the sum of the entities'."""
+    return stocks.get("", sum(stocks.values())) if stocks else None
+
+
+def _aged(inventory: InventoryReader, scope: Scope) -> tuple[Retirement, ...]:
+    """With the age that the asset's day of service tells, where the row says none."""
+    since = {asset.asset_id: asset.in_service_on for asset in inventory.assets()}
+    found = []
+    for one in inventory.retirements(scope.period_from, scope.period_to):
+        begun = since.get(one.asset_id) if one.asset_id is not None else None
+        if one.age_years is None and begun is not None:
+            one = replace(one, age_years=max(0, (one.day - begun).days) / DAYS_PER_YEAR)
+        found.append(one)
+    return tuple(found)
+
+
+def user_groups(
+    inventory: InventoryReader,
+    devices: Sequence[Device],
+    machines: Sequence[Machine],
+    scope: Scope,
+    dimensions: Collection[str],
+    last_day: date,
+) -> Iterator[SobrietyGroup]:
+    """One per entity with a headcount, or all of them together; what stands at no such entity is in none."""
+    users = _users(inventory.headcounts(), last_day)
+    if not users:
+        return
+    at: defaultdict[str, tuple[list[Device], list[Machine]]] = defaultdict(lambda: ([], []))
+    for device in devices:
+        if device.population in (None, Population.WORKSTATION):
+            at[_nearest(users, device.entity)][0].append(device)
+    for machine in machines:
+        if machine.population is Population.WORKSTATION and not machine.is_virtual:
+            at[_nearest(users, machine.entity)][1].append(machine)
+    if "entity" in dimensions:
+        for entity, number in sorted(users.items()):
+            mine = at[entity]
+            yield SobrietyGroup(replace(scope, entity=entity), tuple(mine[1]), tuple(mine[0]), number)
+        return
+    known = [at[entity] for entity in sorted(users)]
+    yield SobrietyGroup(
+        scope,
+        tuple(one for _, mine in known for one in mine),
+        tuple(one for mine, _ in known for one in mine),
+        sum(users.values()),
+    )
+
+
+def _users(headcounts: Iterable[Headcount], day: date) -> dict[str, int]:
+    """Entity → its users on a day. An entity's own, without those of the entities below it that declare some."""
+    newest: dict[str, Headcount] = {}
+    for one in headcounts:
+        if one.from_day <= day and (one.entity not in newest or newest[one.entity].from_day <= one.from_day):
+            newest[one.entity] = one
+    return {entity: one.users for entity, one in newest.items()}
+
+
+def _nearest(users: Mapping[str, int], entity: str) -> str:
+    """The entity itself, or the nearest above it, that declares a headcount; blank: none."""
+    parts = entity.split(SEPARATOR)
+    for depth in range(len(parts), 0, -1):
+        path = SEPARATOR.join(parts[:depth])
+        if path in users:
+            return path
+    return ""

@@ -1,0 +1,307 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The follow-up sheet of the REEN strategy: what is computed and what is entered, objective by objective."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Final
+
+from veilleuse.collector.account.billing import METHOD_VERSION
+from veilleuse.collector.figures import EmissionsRow, Thresholds
+from veilleuse.collector.followed import OBJECTIVES, Cells, FollowTable
+from veilleuse.collector.report import Document, Head, Row
+from veilleuse.collector.report import Value as Shown
+from veilleuse.collector.report import reen as sheet
+from veilleuse.collector.reporting.emissions import emissions_report_of
+from veilleuse.collector.reporting.reen_bilan import bilan_rows, number_of, tidy
+from veilleuse.collector.reporting.reen_values import Value, YearValues, year_values
+from veilleuse.collector.reporting.savings import moved
+from veilleuse.collector.reporting.sobriety import SobrietyQuestion, action_groups, disclosed, figures_of
+from veilleuse.collector.reporting.sobriety_sources import SobrietySources
+from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.sobriety import Targets
+from veilleuse.wire.vocabulary import Population
+
+SERVES: Final[Mapping[str, tuple[str, ...]]] = {
+    "1": ("I8", "I10"),
+    "2": ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I9", "I11"),
+    "3": ("server_kwh",),
+    "4": (),
+    "5": (),
+    "6": (),
+}
+"""METHOD.md §6: objective → indicators; 3°, eco-design, is read from what servers draw."""
+assert tuple(SERVES) == OBJECTIVES
+NO_HISTORY: Final = frozenset({"I3"})
+"""As machines say now: nothing of it can be restated."""
+SUMS: Final = frozenset({"I4", "server_kwh", "use_phase_kgco2e"})
+"""Of a whole period: comparable only with one of as many months."""
+_NUMBERS: Final = (
+    "baseline_value",
+    "target_value",
+    "means_eur",
+    "means_fte",
+)
+_YEARS: Final = ("baseline_year", "target_year")
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """The sheet while it is made."""
+
+    sources: SobrietySources
+    question: YearQuestion
+    targets: Targets
+    thresholds: Thresholds
+    now: YearValues
+    data: str
+    _years: dict[int, YearValues | None]
+
+    def restated(self, year: int) -> YearValues | None:
+        """The same figures of an earlier year, by today's method; None where its months are not all kept."""
+        if year not in self._years:
+            self._years[year] = self._restate(year)
+        return self._years[year]
+
+    def _restate(self, year: int) -> YearValues | None:
+        first, end = date(year, 1, 1), date(year + 1, 1, 1)
+        if end > self.question.first or not _has_months(self.sources, first, end):
+            return None
+        return _values(
+            self.sources, replace(self.question, first=first, end=end), self.targets, self.thresholds
+        )
+
+
+def reen_document(
+    sources: SobrietySources,
+    first: date,
+    end: date,
+    k_anonymity: int,
+    today: date,
+    targets: Targets,
+    thresholds: Thresholds,
+) -> Document:
+    """The sheet of a period of whole months. Raises UsageError, UnknownZone."""
+    question = YearQuestion(first, end, ("population",), k_anonymity, today)
+    now = _values(sources, question, targets, thresholds)
+    data = "simulated" if sources.base.reader.data_kind().simulated else "real"
+    made = _Sheet(sources, question, targets, thresholds, now, data, {})
+    head: Head = {
+        "from": first.isoformat(),
+        "to": end.isoformat(),
+        "k_anonymity": k_anonymity,
+        "data": data,
+        "method_version": METHOD_VERSION,
+        "periods_not_derived": sources.base.reader.dirty_count(),
+        "generated_unix_milliseconds": time.time_ns() // 1_000_000,
+    }
+    return sheet.document(
+        [{**row, "data": data} for row in _objectives(made)],
+        [{**row, "data": data} for row in _measures(made)],
+        [{**row, "data": data} for row in bilan_rows(*_items(made))],
+        head,
+    )
+
+
+def _values(
+    sources: SobrietySources, question: YearQuestion, targets: Targets, thresholds: Thresholds
+) -> YearValues:
+    statement = emissions_report_of(sources.base, question, compare=False).statement
+    asked = SobrietyQuestion(question.first, question.end, (), question.k_anonymity, question.today)
+    total = statement.totals[0] if len(statement.totals) == 1 else None
+    return year_values(sources, asked, targets, thresholds, statement.rows, total)
+
+
+def _has_months(sources: SobrietySources, first: date, end: date) -> bool:
+    """Whether anything is kept of every month: what retention took cannot be restated."""
+    month = first
+    while month < end:
+        following = moved(month, 1)
+        if next(iter(sources.base.periods.host_months(month, following)), None) is None:
+            return False
+        month = following
+    return True
+
+
+# --- objectives
+
+
+def _objectives(made: _Sheet) -> Iterator[Row]:
+    """Objective by objective: each indicator that serves it, as lines ask for it, then the lines of the user's own."""
+    lines = [line.cells for line in made.sources.follows.lines(FollowTable.OBJECTIVES)]
+    for objective in OBJECTIVES:
+        mine = [cells for cells in lines if cells["objective"] == objective]
+        named = {cells["indicator"] for cells in mine}
+        asked: list[Cells] = [
+            {"objective": objective, "indicator": indicator}
+            for indicator in SERVES[objective]
+            if indicator not in named
+        ]
+        found = [row for cells in (*asked, *mine) for row in _rows(made, cells)]
+        yield from sorted(found, key=lambda row: _place(objective, str(row["indicator"])))
+        if not found:
+            yield {"objective": objective, "origin": "missing"}
+
+
+def _place(objective: str, indicator: str) -> int:
+    known = SERVES[objective]
+    return known.index(indicator) if indicator in known else len(known)
+
+
+def _rows(made: _Sheet, cells: Cells) -> Iterator[Row]:
+    population = Population(cells["population"]) if "population" in cells else None
+    values = made.now.of(cells["indicator"], population)
+    if "current_value" in cells or (not values and cells["indicator"] not in _COMPUTED):
+        yield _entered(cells)
+    elif values:
+        for value in values:
+            yield _computed(made, cells, population, value)
+    elif len(cells) > 2:  # a target is set for what cannot be told: not known, and said so
+        yield tidy({**_common(cells), "origin": "computed", "indicator": cells["indicator"]})
+
+
+def _computed(made: _Sheet, cells: Cells, population: Population | None, value: Value) -> Row:
+    indicator = cells["indicator"]
+    low, high = value.interval or (None, None)
+    year = int(cells["baseline_year"]) if "baseline_year" in cells else None
+    restated = None if year is None else _restated(made, indicator, population, value, year)
+    baseline = number_of(cells, "baseline_value")
+    target = number_of(cells, "target_value")
+    goal = target if target is not None else value.threshold
+    return tidy(
+        {
+            **_common(cells),
+            "indicator": indicator,
+            "name": value.name,
+            "category": value.category,
+            "origin": "computed",
+            "unit": value.unit,
+            "direction": value.direction,
+            "restated_baseline_value": restated,
+            "current_year": made.question.first.year
+            if made.question.end.year - 1 == made.question.first.year
+            else None,
+            "value": value.value,
+            "value_lo95": low,
+            "value_hi95": high,
+            "coverage_states": value.coverage_states,
+            "trend_ratio": _trend(value.value, baseline),
+            "restated_trend_ratio": _trend(value.value, restated),
+            "threshold": value.threshold,
+            "reached": _reached(value.value, goal, value.direction),
+            "withheld": True if value.withheld else None,
+        }
+    )
+
+
+def _restated(
+    made: _Sheet, indicator: str, population: Population | None, value: Value, year: int
+) -> float | None:
+    months = made.now.question.stretch.months
+    whole = (months[1].year - months[0].year) * 12 + months[1].month - months[0].month == 12
+    if indicator in NO_HISTORY or (indicator in SUMS and not whole):
+        return None
+    earlier = made.restated(year)
+    found = () if earlier is None else earlier.of(indicator, population)
+    return next((one.value for one in found if one.category == value.category), None)
+
+
+def _entered(cells: Cells) -> Row:
+    value, target = number_of(cells, "current_value"), number_of(cells, "target_value")
+    return tidy(
+        {
+            **_common(cells),
+            "indicator": cells["indicator"],
+            "origin": "entered",
+            "unit": cells.get("unit"),
+            "direction": cells.get("direction"),
+            "current_year": int(cells["current_year"]) if "current_year" in cells else None,
+            "value": value,
+            "value_lo95": number_of(cells, "current_lo95"),
+            "value_hi95": number_of(cells, "current_hi95"),
+            "coverage_states": number_of(cells, "coverage"),
+            "trend_ratio": _trend(value, number_of(cells, "baseline_value")),
+            "reached": _reached(value, target, cells.get("direction")),
+        }
+    )
+
+
+def _common(cells: Cells) -> dict[str, Shown | None]:
+    """What a line says beside its value."""
+    texts = ("objective", "population", "measure", "pilot", "status", "source", "comment")
+    return {
+        **{name: cells.get(name) for name in texts},
+        **{name: number_of(cells, name) for name in _NUMBERS},
+        **{name: int(cells[name]) if name in cells else None for name in _YEARS},
+    }
+
+
+def _trend(value: float | None, baseline: float | None) -> float | None:
+    return (value - baseline) / abs(baseline) if value is not None and baseline else None
+
+
+def _reached(value: float | None, goal: float | None, direction: str | None) -> bool | None:
+    if value is None or goal is None or direction is None:
+        return None
+    return value <= goal if direction == "lower" else value >= goal
+
+
+# --- measures
+
+
+def _measures(made: _Sheet) -> Iterator[Row]:
+    """Lines as entered, each with the saving of its action; then actions that no line names."""
+    savings = dict(_savings(made))
+    named: set[str] = set()
+    for line in made.sources.follows.lines(FollowTable.MEASURES):
+        cells = line.cells
+        texts = ("measure_id", "what", "indicator", "action", "from_day", "to_day")
+        named.add(cells.get("action", ""))
+        yield tidy(
+            {
+                **_common(cells),
+                **{name: cells.get(name) for name in texts},
+                **savings.get(cells.get("action", ""), {}),
+            }
+        )
+    for action, saving in savings.items():
+        if action not in named:
+            yield tidy({"action": action, **saving})
+
+
+def _savings(made: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
+    asked = made.now.question
+    for group in action_groups(made.sources, asked, made.sources.base.reader.hosts()):
+        for one in figures_of(("I14",), group, made.targets):
+            figure = disclosed(one.figure, one.scope, asked.k_anonymity)
+            low, high = figure.interval or (None, None)
+            yield (
+                str(figure.details["action"]),
+                {
+                    "what": str(figure.details["what"]),
+                    "saving_kwh": figure.value,
+                    "saving_lo95_kwh": low,
+                    "saving_hi95_kwh": high,
+                    "claimed": str(figure.details["claimed"]) if not figure.withheld else None,
+                    "withheld": True if figure.withheld else None,
+                },
+            )
+
+
+def _items(made: _Sheet) -> tuple[list[Cells], int | None, EmissionsRow | None]:
+    """Lines of the user's file; the civil year that the sheet is of, and its total."""
+    first, end = made.question.first, made.question.end
+    is_year = first == date(first.year, 1, 1) and end == date(first.year + 1, 1, 1)
+    lines = [line.cells for line in made.sources.follows.lines(FollowTable.OTHER_ITEMS)]
+    return lines, first.year if is_year else None, made.now.total
+
+
+_COMPUTED: Final = frozenset({one for many in SERVES.values() for one in many}) | {
+    "I12",
+    "I13",
+    "use_phase_kgco2e",
+}

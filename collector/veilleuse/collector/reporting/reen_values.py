@@ -1,0 +1,291 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Every indicator of the REEN sheet over one year: value, interval, coverage; of the machines of some populations together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from veilleuse.collector.figures import EmissionsRow, GroupKey, GroupSums, StateSums, Thresholds
+from veilleuse.collector.indicators import load
+from veilleuse.collector.indicators.comatose_server import verdict
+from veilleuse.collector.indicators.oversized_server import is_oversized
+from veilleuse.collector.indicators.power_plan import complies
+from veilleuse.collector.indicators.underused_server import is_underused
+from veilleuse.collector.model import HostId
+from veilleuse.collector.privacy import is_safe
+from veilleuse.collector.quantiles import quantile95
+from veilleuse.collector.reporting.inventoried_groups import devices_of, fleet_groups
+from veilleuse.collector.reporting.machines import machines_of
+from veilleuse.collector.reporting.sobriety import SobrietyQuestion, disclosed, figures_of
+from veilleuse.collector.reporting.sobriety_sources import SobrietySources
+from veilleuse.collector.sobriety import PCS, BandUse, Device, Machine, SobrietyGroup, Targets, Verdict
+from veilleuse.wire.vocabulary import Band, Population, State
+
+SERVERS: Final = frozenset({Population.SERVER})
+POPULATIONS: Final = {
+    **dict.fromkeys(("I1", "I2", "I3", "I4", "I5", "I13"), PCS),
+    **dict.fromkeys(("I6", "I7", "I8", "server_kwh"), SERVERS),
+}
+"""What each is of unless a line says otherwise; the others are of the whole inventory or fleet."""
+_OF_ALL: Final = frozenset({"I2", "I4", "I5", "I9", "I13"})
+"""Those that a line may ask of any population."""
+_OUTSIDE: Final = (Band.NIGHT, Band.CLOSED)
+Pair = tuple[float, float]
+"""Of one machine: (part, whole) of a ratio of sums."""
+
+
+class Value(NamedTuple):
+    """One figure of the sheet."""
+
+    name: str
+    unit: str
+    direction: str
+    value: float | None
+    interval: tuple[float, float] | None = None
+    coverage_states: float | None = None
+    threshold: float | None = None
+    withheld: bool = False
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class YearValues:
+    """What the sheet's figures of one period are made of."""
+
+    question: SobrietyQuestion
+    targets: Targets
+    thresholds: Thresholds
+    machines: tuple[Machine, ...]
+    devices: tuple[Device, ...]
+    groups: tuple[SobrietyGroup, ...]
+    """Purchases and retirements."""
+    emissions: tuple[EmissionsRow, ...] = ()
+    """Of the estimator, by population."""
+    total: EmissionsRow | None = None
+    cache: dict[tuple[str, str], tuple[Value, ...]] = field(default_factory=dict)
+
+    def of(self, indicator: str, population: Population | None = None) -> tuple[Value, ...]:
+        """Its figures: none where there is nothing to say, one a category of I10."""
+        key = (indicator, population.value if population else "")
+        if key not in self.cache:
+            self.cache[key] = tuple(self._of(indicator, population))
+        return self.cache[key]
+
+    def _of(self, indicator: str, population: Population | None) -> Iterable[Value]:
+        if indicator == "server_kwh":
+            return _energy(self.emissions)
+        if indicator == "use_phase_kgco2e":
+            return _emitted(self.total)
+        if indicator in ("I10", "I11"):
+            return [
+                Value(
+                    one.meta.name,
+                    one.meta.unit,
+                    one.meta.direction,
+                    one.figure.value,
+                    threshold=one.figure.threshold,
+                    category=_text(one.figure.details.get("category")),
+                )
+                for group in self.groups
+                for one in figures_of((indicator,), group, self.targets)
+            ]
+        wanted = POPULATIONS.get(indicator, frozenset(Population))
+        if population is not None:
+            wanted = frozenset({population}) & (frozenset(Population) if indicator in _OF_ALL else wanted)
+        machines = [one for one in self.machines if one.population in wanted and not one.is_virtual]
+        if indicator in ("I1", "I2", "I13"):
+            return self._of_sums(indicator, machines, wanted)
+        return self._of_group(indicator, machines, wanted, population)
+
+    def _of_group(
+        self,
+        indicator: str,
+        machines: Sequence[Machine],
+        wanted: Collection[Population],
+        population: Population | None,
+    ) -> Iterable[Value]:
+        devices = self.devices if indicator == "I9" else ()
+        if population is not None:
+            devices = tuple(one for one in devices if one.population is population)
+        scope = replace(self.question.scope, population=Population.SERVER if wanted == SERVERS else None)
+        group = SobrietyGroup(scope, tuple(machines), devices)
+        for one in figures_of((indicator,), group, self.targets):
+            figure = disclosed(one.figure, scope, self.question.k_anonymity)
+            if self._is_told_apart(wanted):
+                figure = replace(figure, value=None, interval=None, withheld=True)
+            interval = figure.interval
+            pairs = _PAIRS.get(indicator)
+            covered = self.coverage(wanted) if machines else None
+            if pairs and figure.value is not None and interval is None:
+                interval = ratio_interval([pairs(one, self.targets) for one in machines], covered)
+            yield Value(
+                one.meta.name,
+                one.meta.unit,
+                one.meta.direction,
+                figure.value,
+                interval if figure.value is not None else None,
+                covered,
+                figure.threshold,
+                figure.withheld,
+            )
+
+    def _of_sums(
+        self, indicator: str, machines: Sequence[Machine], wanted: Collection[Population]
+    ) -> Iterable[Value]:
+        made, covered = load(indicator), self.coverage(wanted)
+        meta = made.meta
+        if indicator == "I13":
+            if covered is not None:
+                yield Value(meta.name, meta.unit, meta.direction, covered, coverage_states=covered)
+            return
+        seen = [one for one in machines if one.bands]
+        if not seen:
+            return
+        question = self.question
+        key = GroupKey(question.first, question.end, "", Population.WORKSTATION, memo=False)
+        figure = made.figure(key, GroupSums(len(seen), 0, _states(seen)))
+        pairs = [_OF_SUMS[indicator](one) for one in seen]
+        behind = {one.host_id: round(part) for one, (part, _) in zip(seen, pairs, strict=True)}
+        if not self._may_show(seen, behind) or self._is_told_apart(wanted):
+            yield Value(meta.name, meta.unit, meta.direction, None, withheld=True)
+        elif figure is not None and figure.value is not None:
+            interval = ratio_interval(pairs, covered)
+            threshold = made.threshold(self.thresholds)
+            yield Value(meta.name, meta.unit, meta.direction, figure.value, interval, covered, threshold)
+
+    def _may_show(self, machines: Sequence[Machine], behind: dict[HostId, int]) -> bool:
+        known = {one.host_id: one.observed_milliseconds for one in machines}
+        k = self.question.k_anonymity
+        return is_safe(known, k) and (not any(behind.values()) or is_safe(behind, k))
+
+    def _is_told_apart(self, wanted: Collection[Population]) -> bool:
+        """Some population of PCs is so small that what another one shows, taken from what both show, would show it."""
+        if wanted == SERVERS or set(wanted) >= PCS:
+            return False
+        sizes = [sum(one.population is kind for one in self.machines) for kind in PCS]
+        return any(0 < size < self.question.k_anonymity for size in sizes)
+
+    def coverage(self, wanted: Collection[Population]) -> float | None:
+        """Observed ÷ the fleet's machine-days of these populations; None where the estimator tells none."""
+        rows = [one for one in self.emissions if one.population in wanted and one.machine_days_fleet]
+        fleet = sum(one.machine_days_fleet or 0.0 for one in rows)
+        return min(1.0, sum(one.machine_days_observed for one in rows) / fleet) if fleet else None
+
+
+def year_values(
+    sources: SobrietySources,
+    question: SobrietyQuestion,
+    targets: Targets,
+    thresholds: Thresholds,
+    emissions: Sequence[EmissionsRow] = (),
+    total: EmissionsRow | None = None,
+) -> YearValues:
+    """All of a period. `emissions`: its rows by population."""
+    base, stretch = sources.base, question.stretch
+    assets = base.inventory.assets()
+    return YearValues(
+        question,
+        targets,
+        thresholds,
+        machines_of(sources, stretch, base.reader.hosts(), assets),
+        devices_of(assets, stretch.last_day),
+        tuple(fleet_groups(base.inventory, sources.follows, question.scope, by_entity=False)),
+        tuple(emissions),
+        total,
+    )
+
+
+def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float, float] | None:
+    """95 % of Σ part ÷ Σ whole over machines as drawn from the fleet, linearised; `sampled`: observed share of the fleet.
+
+    None for fewer than 2 machines, or where the share is not known. METHOD.md §5, without pooling.
+    """
+    pairs = [one for one in pairs if one[1] > 0]
+    whole, count = sum(one[1] for one in pairs), len(pairs)
+    if count < 2 or sampled is None:
+        return None
+    ratio = sum(one[0] for one in pairs) / whole
+    errors = math.fsum((part - ratio * of) ** 2 for part, of in pairs)
+    variance = max(0.0, 1 - sampled) * count / (count - 1) * errors / whole**2
+    spread = quantile95(count - 1) * math.sqrt(variance)
+    return max(0.0, ratio - spread), min(1.0, ratio + spread)
+
+
+def _outside(one: Machine) -> Pair:
+    use = one.use(*_OUTSIDE)
+    return use.on_milliseconds, use.known_milliseconds
+
+
+def _idle(one: Machine) -> Pair:
+    use = one.use()
+    return use.on_idle_milliseconds, use.on_milliseconds
+
+
+def _judged(verdict_of: bool | None) -> Pair:
+    return (0.0, 0.0) if verdict_of is None else (float(verdict_of), 1.0)
+
+
+def _comatose(one: Machine, targets: Targets) -> Pair:
+    found = verdict(one, targets)
+    known = None if found in (Verdict.NOT_JUDGED, Verdict.EXCLUDED) else found is Verdict.COMATOSE
+    return _judged(known)
+
+
+_OF_SUMS: Final[dict[str, Callable[[Machine], Pair]]] = {"I1": _outside, "I2": _idle}
+_PAIRS: Final[dict[str, Callable[[Machine, Targets], Pair]]] = {
+    "I3": lambda one, targets: _judged(complies(one, targets)),
+    "I6": _comatose,
+    "I7": lambda one, targets: _judged(is_underused(one, targets)),
+    "I8": lambda one, targets: _judged(is_oversized(one, targets)),
+}
+
+
+def _states(machines: Iterable[Machine]) -> dict[tuple[Band, State], StateSums]:
+    """As `account.gather` has them; off and asleep together."""
+    found: dict[tuple[Band, State], StateSums] = {}
+
+    def add(band: Band, state: State, more: StateSums) -> None:
+        found[band, state] = found.get((band, state), StateSums()) + more
+
+    for machine in machines:
+        for band, use in machine.bands.items():
+            add(band, State.ON_ACTIVE, StateSums(use.on_active_milliseconds))
+            add(band, State.ON_IDLE, StateSums(use.on_idle_milliseconds, *_beyond(use)))
+            add(band, State.OFF, StateSums(max(0, use.known_milliseconds - use.on_milliseconds)))
+    return found
+
+
+def _beyond(use: BandUse) -> tuple[int, int, int]:
+    return use.beyond(15), use.beyond(30), use.beyond(60)
+
+
+def _energy(rows: Iterable[EmissionsRow]) -> Iterable[Value]:
+    for one in rows:
+        if one.population == Population.SERVER.value and one.kwh_total is not None:
+            yield Value(
+                "energy of servers",
+                "kWh",
+                "lower",
+                one.kwh_total,
+                _pair(one.kwh_lo95, one.kwh_hi95),
+                one.coverage_states,
+            )
+
+
+def _emitted(total: EmissionsRow | None) -> Iterable[Value]:
+    if total is not None and total.kgco2e_total is not None:
+        interval = _pair(total.kgco2e_lo95, total.kgco2e_hi95)
+        name = "emissions of the use phase"
+        yield Value(name, "kgCO2e", "lower", total.kgco2e_total, interval, total.coverage_states)
+
+
+def _pair(low: float | None, high: float | None) -> tuple[float, float] | None:
+    return None if low is None or high is None else (low, high)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

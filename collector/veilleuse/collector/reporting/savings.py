@@ -1,0 +1,188 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Actions → what each is compared with: months of machines before and after, by site. The formula is the indicator's (I14)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final, TypeAlias
+
+from veilleuse.collector.followed import Action, KeptAction
+from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.ports import PeriodReader
+from veilleuse.collector.sobriety import Comparison, SiteEnergy, use_of
+from veilleuse.collector.vectors import DayType
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+
+MOST_MONTHS: Final = 12
+"""Of each side: a longer one would compare other fleets."""
+_DAY_MILLISECONDS: Final = 24 * MILLISECONDS_PER_HOUR
+_DAYS_PER_WEEK: Final = 7
+
+_Cell: TypeAlias = tuple[str, DayType]
+"""Device class, day type."""
+
+
+@dataclass(slots=True)
+class _Side:
+    """One machine, before or after."""
+
+    energy: Counter[DayType] = field(default_factory=Counter)
+    time: Counter[DayType] = field(default_factory=Counter)
+    uncertainty: int = 0
+
+    @property
+    def is_seen(self) -> bool:
+        return any(self.time.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Whole months before and after an action; ends exclusive."""
+
+    before: date
+    action_month: date
+    after: date
+    end: date
+
+
+def windows(action: Action, end: date) -> Windows | None:
+    """None where no whole month lies between the action and `end` (the 1st of a month)."""
+    month = action.from_day.replace(day=1)
+    after = month if action.from_day.day == 1 else moved(month, 1)
+    last = min(end, moved(after, MOST_MONTHS))
+    return Windows(moved(month, -MOST_MONTHS), month, after, last) if after < last else None
+
+
+def moved(month: date, months: int) -> date:
+    """The 1st of the month so many months later."""
+    number = month.year * 12 + month.month - 1 + months
+    return date(number // 12, number % 12 + 1, 1)
+
+
+def in_force(kept: Sequence[KeptAction]) -> list[Action]:
+    """Those neither taken back nor replaced."""
+    return [one.action for one in kept if one.withdrawn_unix_milliseconds is None]
+
+
+def comparisons(
+    periods: PeriodReader, hosts: Sequence[Host], actions: Sequence[Action], end: date
+) -> Iterator[tuple[Action, Windows, Comparison]]:
+    """Of each action with months after it. `end`: the 1st of a month, up to which months are looked at."""
+    fleet = {host.host_id: host for host in hosts if host.facts.device_class.value != "virtual_machine"}
+    for action in actions:
+        found = windows(action, end)
+        if found is None:
+            continue
+        others = {
+            site
+            for one in actions
+            if one.action_id != action.action_id and one.from_day < found.end
+            for site in one.sites
+        }
+        yield action, found, _compared(periods, fleet, action, found, others)
+
+
+def _compared(
+    periods: PeriodReader,
+    fleet: Mapping[HostId, Host],
+    action: Action,
+    found: Windows,
+    elsewhere: Collection[str],
+) -> Comparison:
+    before, months_before = _sides(periods, fleet, found.before, found.action_month)
+    after, months_after = _sides(periods, fleet, found.after, found.end)
+    panel = [host_id for host_id, side in before.items() if side.is_seen and after[host_id].is_seen]
+    touched = [one for one in panel if fleet[one].site in action.sites]
+    untouched = [
+        one for one in panel if fleet[one].site not in action.sites and fleet[one].site not in elsewhere
+    ]
+    rates = _Rates(fleet, before, [*touched, *untouched])
+    came = [
+        host_id
+        for host_id, side in after.items()
+        if side.is_seen and not before[host_id].is_seen and fleet[host_id].site in action.sites
+    ]
+    renewals = [rates.frozen_and_actual(host_id, after[host_id]) for host_id in came]
+    energy = sum(sum(after[one].energy.values()) for one in touched)
+    return Comparison(
+        action.action_id,
+        action.what,
+        _sites(fleet, touched, rates, after),
+        _sites(fleet, untouched, rates, after),
+        _weeks(months_before),
+        _weeks(months_after),
+        sum(sum(after[one].time.values()) for one in touched) / _DAY_MILLISECONDS,
+        sum(after[one].uncertainty for one in touched) / energy if energy else 0.0,
+        {one: sum(after[one].energy.values()) for one in touched},
+        {one: sum(after[one].energy.values()) for one in untouched},
+        len(came),
+        sum(frozen - actual for frozen, actual in renewals),
+    )
+
+
+def _sides(
+    periods: PeriodReader, fleet: Mapping[HostId, Host], first: date, end: date
+) -> tuple[defaultdict[HostId, _Side], set[date]]:
+    """Of each machine, and the months in which any was seen."""
+    found: defaultdict[HostId, _Side] = defaultdict(_Side)
+    months: set[date] = set()
+    for row in periods.host_months(first, end):
+        use = use_of(row.values)
+        if row.host_id in fleet and use.derived_milliseconds:
+            side = found[row.host_id]
+            side.energy[row.day_type] += use.derived_millijoules
+            side.time[row.day_type] += use.derived_milliseconds
+            side.uncertainty += use.derived_uncertainty_millijoules
+            months.add(row.period_from)
+    return found, months
+
+
+def _weeks(months: Collection[date]) -> float:
+    return sum((moved(month, 1) - month).days for month in months) / _DAYS_PER_WEEK
+
+
+class _Rates:
+    """Energy per time of before, by class and day type: the site's own, else of all sites compared."""
+
+    def __init__(
+        self, fleet: Mapping[HostId, Host], before: Mapping[HostId, _Side], panel: Sequence[HostId]
+    ) -> None:
+        self._fleet = fleet
+        self._own: defaultdict[tuple[str, _Cell], list[int]] = defaultdict(lambda: [0, 0])
+        self._all: defaultdict[_Cell, list[int]] = defaultdict(lambda: [0, 0])
+        for host_id in panel:
+            for kind, time in before[host_id].time.items():
+                cell = (fleet[host_id].facts.device_class.value, kind)
+                for sums in (self._own[fleet[host_id].site, cell], self._all[cell]):
+                    sums[0] += before[host_id].energy[kind]
+                    sums[1] += time
+
+    def frozen_and_actual(self, host_id: HostId, after: _Side) -> tuple[int, int]:
+        """Millijoules, over the day types of which something is known of before: the others are in neither."""
+        frozen = actual = 0
+        host = self._fleet[host_id]
+        for kind, time in after.time.items():
+            cell = (host.facts.device_class.value, kind)
+            energy, length = self._own.get((host.site, cell)) or self._all.get(cell) or (0, 0)
+            if length:
+                frozen += energy * time // length
+                actual += after.energy[kind]
+        return frozen, actual
+
+
+def _sites(
+    fleet: Mapping[HostId, Host],
+    machines: Sequence[HostId],
+    rates: _Rates,
+    after: Mapping[HostId, _Side],
+) -> tuple[SiteEnergy, ...]:
+    sums: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for host_id in machines:
+        frozen, actual = rates.frozen_and_actual(host_id, after[host_id])
+        sums[fleet[host_id].site][0] += frozen
+        sums[fleet[host_id].site][1] += actual
+    return tuple(SiteEnergy(site, *both) for site, both in sorted(sums.items()))

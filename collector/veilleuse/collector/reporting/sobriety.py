@@ -1,0 +1,253 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I3 to I12 and I14 of any period, as every outlet gives them: what is stored → groups → figures that may be shown."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Final, NamedTuple
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.figures import AUTRES, IndicatorMeta
+from veilleuse.collector.indicators import SOBRIETY, load_sobriety
+from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.privacy import EXEMPT, Cell, is_safe, publish
+from veilleuse.collector.reporting.inventoried_groups import devices_of, fleet_groups, user_groups
+from veilleuse.collector.reporting.machines import Stretch, machines_of
+from veilleuse.collector.reporting.savings import comparisons, in_force, moved
+from veilleuse.collector.reporting.sobriety_sources import SobrietySources
+from veilleuse.collector.sobriety import (
+    Contributions,
+    Device,
+    Figure,
+    Machine,
+    Scope,
+    SobrietyGroup,
+    Targets,
+)
+
+DIMENSIONS: Final = ("entity", "site", "device_class")
+"""Of those of a report, what these figures are divided by; population always divides, months and years never."""
+OF_MACHINES: Final = ("I3", "I4", "I5", "I6", "I7", "I8")
+OF_DEVICES: Final = ("I9",)
+OF_FLEET: Final = ("I10", "I11")
+OF_USERS: Final = ("I12",)
+OF_ACTIONS: Final = ("I14",)
+assert {*OF_MACHINES, *OF_DEVICES, *OF_FLEET, *OF_USERS, *OF_ACTIONS} == SOBRIETY.keys()
+
+
+@dataclass(frozen=True, slots=True)
+class SobrietyQuestion:
+    """What is asked. Raises UsageError on an empty period."""
+
+    first: date
+    end: date
+    """Exclusive."""
+    dimensions: tuple[str, ...]
+    """Those of DIMENSIONS count."""
+    k_anonymity: int
+    today: date
+
+    def __post_init__(self) -> None:
+        if self.first >= self.end:
+            raise UsageError(f"--from {self.first} must be before --to {self.end}, which is exclusive")
+
+    @property
+    def stretch(self) -> Stretch:
+        """The whole months inside that have ended, and the last day that has begun."""
+        first = self.first if self.first.day == 1 else moved(self.first.replace(day=1), 1)
+        end = min(self.end, self.today).replace(day=1)
+        last = max(self.first, min(self.end - timedelta(days=1), self.today))
+        return Stretch((first, max(first, end)), min(self.end, self.today), last)
+
+    @property
+    def scope(self) -> Scope:
+        """Of the whole."""
+        return Scope(self.first, self.end)
+
+
+class Found(NamedTuple):
+    """One figure of one group."""
+
+    meta: IndicatorMeta
+    scope: Scope
+    figure: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Sobriety:
+    """All of a question, as it may be shown."""
+
+    found: tuple[Found, ...]
+    withheld: tuple[Scope, ...]
+    """Populations too small to be shown."""
+    machines: tuple[Machine, ...]
+    """For operations alone: nothing of the rule was applied to them."""
+
+
+def sobriety_of(sources: SobrietySources, question: SobrietyQuestion, targets: Targets) -> Sobriety:
+    """Every figure of every group."""
+    base, k = sources.base, question.k_anonymity
+    hosts, assets, stretch = base.reader.hosts(), base.inventory.assets(), question.stretch
+    machines = machines_of(sources, stretch, hosts, assets)
+    devices = devices_of(assets, stretch.last_day)
+    groups: list[tuple[Sequence[str], SobrietyGroup]] = []
+    withheld: list[Scope] = []
+    for identifiers, cells in (
+        (OF_MACHINES, _by_scope(question, machines, ())),
+        (OF_DEVICES, _by_scope(question, (), devices)),
+    ):
+        kept, hidden = fit_to_show(cells, k)
+        groups += [(identifiers, group) for group in kept]
+        withheld += [scope for scope in hidden if scope not in withheld]
+    by_entity = "entity" in question.dimensions
+    bought = fleet_groups(base.inventory, sources.follows, question.scope, by_entity=by_entity)
+    groups += [(OF_FLEET, group) for group in bought]
+    used = user_groups(
+        base.inventory, devices, machines, question.scope, question.dimensions, stretch.last_day
+    )
+    groups += [(OF_USERS, group) for group in used]
+    groups += [(OF_ACTIONS, group) for group in action_groups(sources, question, hosts)]
+    found = (one for identifiers, group in groups for one in figures_of(identifiers, group, targets))
+    order = {identifier: place for place, identifier in enumerate(SOBRIETY)}
+    return Sobriety(
+        tuple(
+            sorted(
+                (one._replace(figure=disclosed(one.figure, one.scope, k)) for one in found),
+                key=lambda one: order[one.meta.indicator],
+            )
+        ),
+        tuple(withheld),
+        machines,
+    )
+
+
+def figures_of(identifiers: Iterable[str], group: SobrietyGroup, targets: Targets) -> Iterator[Found]:
+    """Of one group, before the rule of disclosure."""
+    for identifier in identifiers:
+        indicator = load_sobriety(identifier)
+        for figure in indicator.figures(group, targets):
+            yield Found(indicator.meta, group.scope, figure)
+
+
+def action_groups(
+    sources: SobrietySources, question: SobrietyQuestion, hosts: Sequence[Host]
+) -> Iterator[SobrietyGroup]:
+    """One per action in force that has whole months after it."""
+    actions = in_force(sources.follows.actions())
+    end = question.stretch.months[1]
+    for _, windows, comparison in comparisons(sources.base.periods, hosts, actions, end):
+        yield SobrietyGroup(Scope(windows.after, windows.end), comparison=comparison)
+
+
+# --- the rule of disclosure
+
+
+def fit_to_show(groups: Mapping[Scope, SobrietyGroup], k: int) -> tuple[list[SobrietyGroup], list[Scope]]:
+    """(groups as they may be shown, populations withheld whole): as account.anonymity does with sums."""
+    shown: list[SobrietyGroup] = []
+    withheld: list[Scope] = []
+    families: defaultdict[Scope, dict[Scope, SobrietyGroup]] = defaultdict(dict)
+    for scope, group in groups.items():
+        if k == 1 or scope.population is None or scope.population in EXEMPT:
+            shown.append(group)
+        else:
+            family = replace(scope, entity=None, site=None, device_class=None)
+            families[family][scope] = group
+    for family, members in families.items():
+        level = publish([_cell(scope, group) for scope, group in members.items()], k)
+        if level.withheld_keys:
+            withheld.append(family)
+            continue
+        shown += [members[cell.key] for cell in level.kept]
+        if level.merged_keys:
+            shown.append(_merged([members[scope] for scope in level.merged_keys]))
+    return sorted(shown, key=_order), withheld
+
+
+def disclosed(figure: Figure, scope: Scope, k: int) -> Figure:
+    """Without what fewer than k machines or assets of people stand behind: PROMISES.md P4, P5.
+
+    Details that are parts of one sum fall together: what is left would tell the one that was taken out.
+    """
+    if k == 1 or scope.population in EXEMPT:
+        return figure
+    if any(not _may_show(one, k) for one in figure.behind):
+        return replace(
+            figure,
+            value=None,
+            numerator=None,
+            denominator=None,
+            details={name: one for name, one in figure.details.items() if isinstance(one, str)},
+            interval=None,
+            withheld=True,
+        )
+    if any(not _may_show(one, k) for one in figure.behind_details.values()):
+        kept = {name: one for name, one in figure.details.items() if name not in figure.behind_details}
+        return replace(figure, details=kept)
+    return figure
+
+
+def _may_show(behind: Contributions, k: int) -> bool:
+    """Nobody is behind it, or enough are."""
+    mine = {HostId(key): value for key, value in behind.items()}
+    return not any(mine.values()) or is_safe(mine, k)
+
+
+def _cell(scope: Scope, group: SobrietyGroup) -> Cell[Scope]:
+    members = {HostId(one.host_id): 1 for one in group.machines} or {
+        HostId(one.asset_id): 1 for one in group.devices
+    }
+    energies = {one.host_id: one.use().derived_millijoules for one in group.machines}
+    return Cell(scope, members, (energies,))
+
+
+def _merged(groups: Sequence[SobrietyGroup]) -> SobrietyGroup:
+    """`autres` in every dimension that was asked for, blank in the others."""
+    scope = groups[0].scope
+    named = replace(
+        scope,
+        entity=scope.entity and AUTRES,
+        site=scope.site and AUTRES,
+        device_class=scope.device_class and AUTRES,
+        autres=True,
+    )
+    return SobrietyGroup(
+        named,
+        tuple(one for group in groups for one in group.machines),
+        tuple(one for group in groups for one in group.devices),
+    )
+
+
+def _by_scope(
+    question: SobrietyQuestion, machines: Iterable[Machine], devices: Iterable[Device]
+) -> dict[Scope, SobrietyGroup]:
+    found: defaultdict[Scope, tuple[list[Machine], list[Device]]] = defaultdict(lambda: ([], []))
+    for machine in machines:
+        scope = _scope_of(question, machine, machine.device_class.value, memo=machine.is_virtual)
+        found[scope][0].append(machine)
+    for device in devices:
+        found[_scope_of(question, device, device.device_class, memo=False)][1].append(device)
+    return {scope: SobrietyGroup(scope, tuple(ms), tuple(ds)) for scope, (ms, ds) in found.items()}
+
+
+def _scope_of(question: SobrietyQuestion, one: Machine | Device, device_class: str, *, memo: bool) -> Scope:
+    asked = question.dimensions
+    return replace(
+        question.scope,
+        entity=one.entity if "entity" in asked else None,
+        site=one.site if "site" in asked else None,
+        population=one.population,
+        device_class=device_class if "device_class" in asked else None,
+        memo=memo,
+    )
+
+
+def _order(group: SobrietyGroup) -> tuple[str, str, str, str, bool, bool]:
+    scope = group.scope
+    population = scope.population.value if scope.population else ""
+    words = (scope.entity or "", scope.site or "", population, scope.device_class or "")
+    return (*words, scope.memo, scope.autres)

@@ -1,0 +1,204 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A simulated fleet → a data directory, by the way of all records: validated, written, derived, kept by months; and the truth."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import zlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from veilleuse.collector.assembly import Collector, initialise, is_initialised, open_collector
+from veilleuse.collector.calibrated import facts_of
+from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
+from veilleuse.collector.inventory import read_files
+from veilleuse.collector.inventory.mapping import Words
+from veilleuse.collector.inventory.rows import to_document
+from veilleuse.collector.model import HostId
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.simulate import listing
+from veilleuse.collector.simulate.enrolling import agent_id_of, enrol, put_sites
+from veilleuse.collector.simulate.fleet import PLACES, ROOM, Device, Order, Place, devices
+from veilleuse.collector.simulate.physics import Physics
+from veilleuse.collector.simulate.records import Pushes, Stream
+from veilleuse.collector.simulate.room import METERS, ServerRoom, mean_watts
+from veilleuse.collector.simulate.routines import Span, routine_of
+from veilleuse.collector.simulate.telling import Agent, Powers
+from veilleuse.collector.simulate.timetables import Timetable, days, period_of
+from veilleuse.collector.simulate.truth import Truth
+from veilleuse.collector.validate import Machine
+from veilleuse.wire.limits import EPOCH_BYTES
+
+WHO: Final = "veilleuse simulate"
+Progress = Callable[[str, int, int], None]
+"""(what is being done, how much of it, of how much)."""
+_PERIODS_PER_JOB: Final = 2_048
+"""Nobody else waits for the writer here."""
+_RECORDS_BETWEEN: Final = 8_192
+_PART_BYTES: Final = 600_000
+
+
+def simulate(settings: CollectorSettings, order: Order, progress: Progress) -> Truth:
+    """Fill an empty simulated data directory, made here where there is none. Raises UsageError, CollectorError."""
+    if order.end > datetime.now(UTC).date():
+        raise UsageError(
+            f"--from {order.first} and --days {order.days} end on {order.end}: that is yet to come"
+        )
+    if not is_initialised(settings.data_dir):
+        initialise(settings, simulated=True)
+    with open_collector(settings) as collector:
+        _require_empty(collector)
+        return _Filling(collector, order, progress).fill()
+
+
+def _require_empty(collector: Collector) -> None:
+    where = collector.settings.data_dir
+    if not collector.simulated:
+        raise DataDirectoryError(
+            f"{where} is for real data, and is never both: set data_dir to a new directory, or "
+            "make one with 'veilleuse init --simulated'"
+        )
+    if collector.operations.office.commit(collector.store.registry.hosts):
+        raise DataDirectoryError(f"{where} holds a fleet already: set data_dir to a new directory")
+
+
+class _Filling:
+    """One run."""
+
+    def __init__(self, collector: Collector, order: Order, progress: Progress) -> None:
+        self._collector, self._order, self._progress = collector, order, progress
+        self._fleet = devices(order)
+        self._physics = Physics(order)
+        counts = {place: sum(one.place is place for one in self._fleet) for place in PLACES}
+        self._timetables: dict[Place, Timetable] = {
+            place: Timetable(order, place, period_of(place.population, order, counts[place]))
+            for place in PLACES
+        }
+        self._room = ServerRoom(order, self._fleet, self._timetables[ROOM], self._physics)
+        self._truth = Truth(order, len(self._fleet))
+        now = round(datetime.now(UTC).timestamp() * 1000)
+        self._pushes = Pushes(collector.writer, now, collector.settings.grpc.admitted_pushes)
+
+    def fill(self) -> Truth:
+        """Declare, enrol, tell, derive, keep."""
+        operations = self._collector.operations
+        put_sites(operations, self._timetables)
+        hosts = enrol(operations, self._order, self._fleet, self._room.poller)
+        self._declare()
+        # The room first: who shares a meter is then derived once, after what the meter read is known.
+        derived = 0
+        ordered = sorted(self._fleet, key=lambda one: (one.place is not ROOM, one is not self._room.poller))
+        for done, device in enumerate(ordered):
+            self._progress("machines", done, len(ordered))
+            if device.place is not ROOM and self._pushes.records >= derived + _RECORDS_BETWEEN:
+                derived = self._derive()
+            self._tell(device, hosts.get(device.number))
+        self._derive()
+        self._import_inventory()
+        self._progress("months", 0, 1)
+        self._collector.rolls.drain()
+        self._progress("done", 1, 1)
+        return self._truth
+
+    def _declare(self) -> None:
+        """What an operator would: shared meters, a calibration."""
+        perform = self._collector.operations.perform
+        if self._room.poller is not None:
+            ids = {one.number: agent_id_of(self._order, one).hex() for one in self._room.on_pdu}
+            found = perform(
+                "meters_import", {"text": self._room.declaration(ids), "name": "simulated.toml", "who": WHO}
+            )
+            if found["refused"]:
+                raise CollectorError(
+                    f"simulated meters were refused: {found['refused'][0]}: this is a defect"
+                )
+        for model in dict.fromkeys(one.model for one in self._fleet if one.model.calibrated):
+            perform("calibration_put", {"fit": facts_of(self._physics.calibration(model)), "who": WHO})
+
+    # --- machines
+
+    def _tell(self, device: Device, host_id: HostId | None) -> None:
+        """All its days: into the truth, and from its first day on into the store."""
+        timetable = self._timetables[device.place]
+        routine, machine = routine_of(device, self._order.seed), self._physics.machine(device)
+        agent, stream = (None, None) if host_id is None else self._agent(device, host_id)
+        for day in days(self._order.first, self._order.end):
+            slots = timetable.slots(day)
+            if not device.in_service(day):
+                continue
+            spans = routine.spans(day, timetable.day_type(day), slots[0].start, slots[-1].end)
+            powers = [machine.powers(span) for span in spans]
+            self._truth.add(device, day, _energy(spans, powers), self._screens(device, spans))
+            if agent is not None and stream is not None and device.agent_from and day >= device.agent_from:
+                stream.add(agent.day(day, spans, powers))
+        if stream is not None:
+            stream.flush()
+
+    def _agent(self, device: Device, host_id: HostId) -> tuple[Agent, Stream]:
+        polls = device is self._room.poller
+        agent = Agent(
+            device,
+            self._timetables[device.place],
+            self._physics,
+            self._order.seed,
+            METERS if polls else None,
+            self._room.shared_watts if polls else None,
+        )
+        epoch = random.Random(f"{self._order.seed}/{device.number}/epoch").randbytes(EPOCH_BYTES)
+        machine = Machine(device.place.population, device.model.device_class, allow_fake=False)
+        return agent, Stream(self._pushes, host_id, machine, epoch)
+
+    def _screens(self, device: Device, spans: Sequence[Span]) -> float:
+        """Energy of its external screens, mJ: on while they are needed, else in standby."""
+        if not device.screens:
+            return 0.0
+        return sum(
+            self._physics.screens_watts(device.screens, span.screens) * (span.end - span.start)
+            for span in spans
+        )
+
+    # --- what follows
+
+    def _derive(self) -> int:
+        """All that waits, while its pages are still at hand; how many records were told by then."""
+        self._pushes.wait()
+        worker, writer = self._collector.derive, self._collector.writer
+
+        def job() -> int:
+            done = 0
+            while done < _PERIODS_PER_JOB and (some := worker.run_slice()):
+                done += some
+            return done
+
+        while writer.submit(job).result():
+            pass
+        return self._pushes.records
+
+    def _import_inventory(self) -> None:
+        """The way of `veilleuse inventory import`: the fleet, then what left it."""
+        for number, files in enumerate(listing.imports(self._order, self._fleet)):
+            words = Words(sites=frozenset(place.site for place in PLACES))
+            reading = read_files(files, words, form="csv", source=listing.SOURCE)
+            packed = zlib.compress(json.dumps(to_document(reading), ensure_ascii=False).encode(), 1)
+            upload = random.Random(f"{self._order.seed}/upload/{number}").randbytes(16).hex()
+            perform = self._collector.operations.perform
+            for part in range(0, len(packed), _PART_BYTES):
+                data = base64.b64encode(packed[part : part + _PART_BYTES]).decode()
+                perform("inventory_part", {"upload": upload, "number": part // _PART_BYTES, "data": data})
+            found: dict[str, Any] = perform("inventory_import", {"upload": upload, "who": WHO})
+            if found["refused"]:
+                raise CollectorError(
+                    f"rows of the simulated inventory were refused: {found['refused_rows'][0]}: this is a defect"
+                )
+
+
+def _energy(spans: Sequence[Span], powers: Powers) -> float:
+    """At the socket, mJ."""
+    return sum(
+        mean_watts(span, active.wall, idle.wall) * (span.end - span.start)
+        for span, (active, idle) in zip(spans, powers, strict=True)
+    )

@@ -1,0 +1,237 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Who is in the simulated fleet: three colleges, two directions, one server room, and on which of their machines an agent runs (pure).
+
+Every draw comes from the seed: the same seed is the same fleet.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Final
+
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.simulate.models import (
+    COLLEGE_MODELS,
+    DIRECTION_MODELS,
+    ROOM_MODELS,
+    VIRTUAL,
+    Model,
+)
+from veilleuse.wire.vocabulary import DeviceClass, GapReason, Population
+
+LEAST_HOSTS: Final = 10
+MOST_HOSTS: Final = 20_000
+LEAST_DAYS: Final = 7
+MOST_DAYS: Final = 1_100
+SERVER_SHARE: Final = 0.05
+CLASSROOM_SHARE: Final = 0.2
+ROOM_MACHINES: Final = 10
+"""Fewest classroom PCs of a college: DESIGN.md §3."""
+VIRTUAL_FROM: Final = 4
+"""Servers from which on one of them is a virtual machine."""
+ALWAYS_ON: Final = 0.1
+"""Of the machines that are not carried home: METHOD.md §5."""
+SERIAL: Final = "SIMULATED{:06}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An entity with its site."""
+
+    entity: str
+    site: str
+    population: Population
+    power_context: PowerContext
+    school: bool = False
+
+
+COLLEGES: Final = tuple(
+    Place(
+        f"Métropole > Collèges > Collège {name}",
+        f"college-{site}",
+        Population.CLASSROOM,
+        PowerContext.EPLE,
+        school=True,
+    )
+    for name, site in (("des Terreaux", "terreaux"), ("de la Saône", "saone"), ("du Parc", "parc"))
+)
+DIRECTIONS: Final = (
+    Place("Métropole > Direction de l'eau", "hotel", Population.WORKSTATION, PowerContext.OWN_SITE),
+    Place("Métropole > Direction des mobilités", "tour", Population.WORKSTATION, PowerContext.OWN_SITE),
+)
+ROOM: Final = Place(
+    "Métropole > DSI > Salle serveurs", "salle-serveurs", Population.SERVER, PowerContext.OWN_SITE
+)
+PLACES: Final = (*COLLEGES, *DIRECTIONS, ROOM)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What keeps an agent from telling for some days; its machine goes on."""
+
+    reason: GapReason | None
+    """None: the agent itself was not running, and tells so afterwards (state unknown)."""
+    first: date
+    end: date
+    """Exclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One machine of the fleet."""
+
+    number: int
+    """From 1."""
+    place: Place
+    model: Model
+    screens: int
+    """External ones that hang on it."""
+    always_on: bool
+    in_service_on: date
+    out_of_service_on: date | None = None
+    refurbished: bool = False
+    agent_from: date | None = None
+    """First day an agent tells of it; None: the inventory alone knows it."""
+    trouble: Trouble | None = None
+
+    @property
+    def serial(self) -> str:
+        """What agent and inventory know it by."""
+        return SERIAL.format(self.number)
+
+    def in_service(self, day: date) -> bool:
+        """On a day."""
+        return self.in_service_on <= day and (self.out_of_service_on is None or day < self.out_of_service_on)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be simulated. Raises UsageError."""
+
+    hosts: int
+    """Machines with an agent; the fleet has more."""
+    first: date
+    days: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not LEAST_HOSTS <= self.hosts <= MOST_HOSTS:
+            raise UsageError(f"--hosts {self.hosts}: use {LEAST_HOSTS} to {MOST_HOSTS}")
+        if not LEAST_DAYS <= self.days <= MOST_DAYS:
+            raise UsageError(f"--days {self.days}: use {LEAST_DAYS} to {MOST_DAYS}")
+        if self.first.year < 2021:
+            raise UsageError(f"--from {self.first}: use 2021-01-01 or later, where factors begin")
+
+    @property
+    def end(self) -> date:
+        """Exclusive."""
+        return self.first + timedelta(days=self.days)
+
+
+def devices(order: Order) -> tuple[Device, ...]:
+    """The whole fleet, place by place."""
+    draw = random.Random(f"{order.seed}/fleet")
+    found: list[Device] = []
+    for place, agents, machines in _sizes(order.hosts):
+        found += _of_place(order, draw, place, agents, machines, len(found))
+    told = [one for one in found if one.agent_from is not None]
+    troubles = dict(zip((one.number for one in told), _troubles(order, draw, told), strict=True))
+    return tuple(replace(one, trouble=troubles.get(one.number)) for one in found)
+
+
+def _sizes(hosts: int) -> Iterator[tuple[Place, int, int]]:
+    """(place, machines with an agent, machines)."""
+    servers = max(2, round(SERVER_SHARE * hosts))
+    classrooms = max(len(COLLEGES), round(CLASSROOM_SHARE * hosts))
+    for place, agents in zip(COLLEGES, _shared(classrooms, len(COLLEGES)), strict=True):
+        yield place, agents, max(ROOM_MACHINES, 2 * agents)
+    for place, agents in zip(DIRECTIONS, _shared(hosts - servers - classrooms, len(DIRECTIONS)), strict=True):
+        yield place, agents, -(-agents * 5 // 3)
+    yield ROOM, servers, servers + max(1, servers // 4)
+
+
+def _shared(number: int, parts: int) -> list[int]:
+    return [(number + place) // parts for place in range(parts)]
+
+
+def _of_place(
+    order: Order, draw: random.Random, place: Place, agents: int, machines: int, before: int
+) -> list[Device]:
+    ranks = list(range(machines))
+    if place is not ROOM:
+        draw.shuffle(ranks)
+    found = []
+    for index, rank in enumerate(ranks):
+        model = _model(place, rank, agents)
+        with_agent = rank < agents
+        begun = _in_service_on(order, draw, new=place is not ROOM and draw.random() < 0.08)
+        gone = None
+        if not with_agent and place is not ROOM and draw.random() < 0.1:
+            gone = order.first + timedelta(days=draw.randrange(order.days // 3, order.days))
+        found.append(
+            Device(
+                number=before + index + 1,
+                place=place,
+                model=model,
+                screens=_screens(draw, place, model),
+                always_on=place is ROOM
+                or (model.device_class is not DeviceClass.LAPTOP and draw.random() < ALWAYS_ON),
+                in_service_on=begun,
+                out_of_service_on=gone if gone is not None and gone > begun else None,
+                refurbished=place.school and draw.random() < 0.2,
+                agent_from=_agent_from(order, place, rank, agents, begun) if with_agent else None,
+            )
+        )
+    return found
+
+
+def _model(place: Place, rank: int, agents: int) -> Model:
+    """By the rank in the roll-out, so that machines with and without an agent are alike, and no model is without an agent."""
+    if place is ROOM and agents >= VIRTUAL_FROM and rank == agents - 1:
+        return VIRTUAL
+    models = ROOM_MODELS if place is ROOM else COLLEGE_MODELS if place.school else DIRECTION_MODELS
+    return models[rank % min(len(models), agents)]
+
+
+def _in_service_on(order: Order, draw: random.Random, *, new: bool) -> date:
+    if new:
+        return order.first + timedelta(days=draw.randrange(order.days // 4, order.days // 2))
+    return order.first - timedelta(days=draw.randrange(100, 3_000))
+
+
+def _agent_from(order: Order, place: Place, rank: int, agents: int, begun: date) -> date:
+    """Half of them from the first day on, the other half from the middle of the time: a roll-out by lot. Servers at once."""
+    late = place is not ROOM and rank >= (agents + 1) // 2
+    return max(begun, order.first + timedelta(days=order.days // 2 if late else 0))
+
+
+def _screens(draw: random.Random, place: Place, model: Model) -> int:
+    if model.device_class in (DeviceClass.ALL_IN_ONE, DeviceClass.SERVER, DeviceClass.VIRTUAL_MACHINE):
+        return 0
+    if place.school:
+        return 1
+    return 1 + (draw.random() < 0.3)
+
+
+_KINDS: Final = (None, *(reason for reason in GapReason), None)
+"""Of trouble, one after the other: an agent that was not running, each reason of a gap, and none."""
+
+
+def _troubles(order: Order, draw: random.Random, agents: Sequence[Device]) -> Iterator[Trouble | None]:
+    """Every second machine has one: some for a day, some for up to a week, which is more than METHOD.md §4 lets stand in for."""
+    for index, device in enumerate(agents):
+        first = device.agent_from or order.first
+        room = (order.end - first).days
+        kind = index // 2 % len(_KINDS)
+        length = draw.choice((1, 2, 2, 3, 5, 7))
+        at = draw.randrange(max(1, room - length - 1)) + 1
+        if index % 2 or kind == len(_KINDS) - 1 or room < length + 3:
+            yield None
+        else:
+            begun = first + timedelta(days=at)
+            yield Trouble(_KINDS[kind], begun, begun + timedelta(days=length))

@@ -1,0 +1,192 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What simulated machines truly draw, and what their sensors see of it (pure).
+
+Truth = the models that derivation begins with × errors that are drawn once, of the size and with the correlations that METHOD.md §5
+says these models have: common to a hardware model, half common within a class. So a report's interval should hold the truth in
+95 of 100 simulations. Where a meter or the battery tells, the sensor has the error and the truth none.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Final, NamedTuple
+
+from veilleuse.collector.calibrated import WALL, Fit, Hardware, KeptFit, Provenance
+from veilleuse.collector.derive import priors
+from veilleuse.collector.simulate.fleet import Device, Order
+from veilleuse.collector.simulate.models import VENDOR, Model
+from veilleuse.collector.simulate.routines import IDLE_LOAD, Span
+from veilleuse.wire.vocabulary import DeviceClass, State, Supply
+
+_MILLION: Final = priors.MILLION
+_HALF: Final = math.sqrt(0.5)
+"""Correlation 0.5 between two models of a class: METHOD.md §5."""
+CALIBRATED_U: Final = 0.03
+"""Relative standard uncertainty of the simulated calibration."""
+UNIT_U: Final = 0.06
+"""Units of one model differ by as much."""
+_SCREEN_WATTS: Final = priors.SCREEN_MICROWATTS[1] / _MILLION
+_STANDBY_WATTS: Final = priors.SCREEN_STANDBY_MICROWATTS / _MILLION
+_DC_SHARE: Final = 0.88
+"""Of what a laptop draws at the wall: its adapter, as in priors."""
+
+
+class Watts(NamedTuple):
+    """Mean powers of one state."""
+
+    wall: float
+    """True, at the socket; what was drawn from a battery, as the socket gave it back."""
+    package: float = 0.0
+    dram: float = 0.0
+    battery: float = 0.0
+    """Out of the battery."""
+
+
+class Physics:
+    """Of one simulation: the errors are drawn when first asked for, each from its own name."""
+
+    def __init__(self, order: Order) -> None:
+        self._seed = order.seed
+        self._errors: dict[str, float] = {}
+
+    def machine(self, device: Device) -> Machine:
+        """One of the fleet."""
+        return Machine(device, self)
+
+    def screens_watts(self, screens: int, on: int) -> float:
+        """Of some screens, some of them on."""
+        error = self._error("screens", priors.SCREEN_U_PPM[1])
+        return on * _SCREEN_WATTS * error + (screens - on) * _STANDBY_WATTS
+
+    def meter_gain(self, fine: bool) -> float:
+        """Reading ÷ truth of PDUs (`fine`) or of BMCs and UPS."""
+        u = priors.METER_U_PPM if fine else priors.MACHINE_METER_U_PPM
+        return self._error(f"meter/{fine}", u)
+
+    def calibration(self, model: Model) -> KeptFit:
+        """What a few units of a model beside a meter would have told: near its truth, as near as it says."""
+        prior = priors.WALL_PRIORS[model.device_class]
+        scale = self.of_model(model, "wall", prior.u_ppm) * math.exp(
+            CALIBRATED_U * self._normal(f"fit/{model.name}")
+        )
+        base, slope = round(prior.base_microwatts * scale), round(prior.slope_ppm * scale)
+        u = round(CALIBRATED_U * _MILLION)
+        fit = Fit(
+            f"{WALL}package+dram",
+            base,
+            slope,
+            base_variance=round((base * CALIBRATED_U) ** 2),
+            covariance=round(base * slope * CALIBRATED_U**2),
+            slope_variance=round((slope * CALIBRATED_U) ** 2),
+            expansion_ppm=_MILLION,
+            meter_u_ppm=0,
+            floor_u_ppm=u // 2,
+            ceiling_u_ppm=prior.u_ppm,
+        )
+        told = Provenance(
+            "readings", "simulated meter", 4, 4_000, 96, "2021-01-01", "2021-01-05", 3_000, 200_000, u
+        )
+        return KeptFit(Hardware(VENDOR.casefold(), model.name.casefold(), model.device_class), fit, told)
+
+    def unit(self, device: Device) -> float:
+        """How much more than others of its model this one draws."""
+        return math.exp(UNIT_U * self._normal(f"unit/{device.number}"))
+
+    def of_model(self, model: Model, what: str, u_ppm: int) -> float:
+        """exp of an error that is 0.5 correlated with that of other models of its class."""
+        own = self._normal(f"{what}/{model.name}")
+        common = self._normal(f"{what}/class/{model.device_class}")
+        return math.exp(u_ppm / _MILLION * _HALF * (own + common))
+
+    def _error(self, name: str, u_ppm: int) -> float:
+        return math.exp(u_ppm / _MILLION * self._normal(name))
+
+    def _normal(self, name: str) -> float:
+        """One draw of the normal law for each name."""
+        found = self._errors.get(name)
+        if found is None:
+            found = self._errors[name] = random.Random(f"{self._seed}/{name}").gauss(0, 1)
+        return found
+
+
+class Machine:
+    """True powers of one machine in any state."""
+
+    def __init__(self, device: Device, physics: Physics) -> None:
+        model = device.model
+        self._model = model
+        self._unit = physics.unit(device)
+        self._prior = priors.WALL_PRIORS.get(model.device_class) if model.has_counters else None
+        self._powers = priors.STATE_POWERS.get(model.device_class)
+        self._disks = _disks_microwatts(model)
+        u = priors.STATE_POWER_U_PPM if self._powers else priors.THREAD_U_PPM
+        self._wall = self._unit * (
+            physics.of_model(model, "wall", self._prior.u_ppm)
+            if self._prior
+            else physics.of_model(model, "load", u)
+        )
+        self._battery = physics.of_model(model, "battery", priors.BATTERY_U_PPM)
+        at_rest = "standby" if self._prior else "load"
+        standby = physics.of_model(model, at_rest, priors.STATE_POWER_U_PPM)
+        plugged = 1.0
+        if model.device_class is DeviceClass.LAPTOP:
+            share = priors.DEFAULT_PLUGGED_SHARE_PPM / _MILLION
+            plugged = min(1.0, share * physics.of_model(model, "plugged", priors.PLUGGED_SHARE_U_PPM))
+        self._standby = {
+            (state, supply): Watts(
+                self._rest_watts(state) * standby * (1 if supply is Supply.AC else plugged)
+            )
+            for state in (State.OFF, State.ASLEEP)
+            for supply in (Supply.AC, Supply.UNKNOWN)
+        }
+
+    def powers(self, span: Span) -> tuple[Watts, Watts]:
+        """(while active, while idle); both the same where it is neither."""
+        if span.state is State.ON_ACTIVE:
+            return self._on(span.load, State.ON_ACTIVE, span.supply), self._on(
+                IDLE_LOAD, State.ON_IDLE, span.supply
+            )
+        if span.state is State.ON_IDLE:
+            idle = self._on(IDLE_LOAD, State.ON_IDLE, span.supply)
+            return idle, idle
+        at_rest = self._standby[span.state, span.supply]
+        return at_rest, at_rest
+
+    def _on(self, load: float, state: State, supply: Supply) -> Watts:
+        if self._prior is None:
+            return Watts(self._modelled(load, state) * self._wall)
+        model = self._model
+        share = priors.curve_ppm(round(load * _MILLION)) / _MILLION
+        package = model.package_idle_watts + (model.package_full_watts - model.package_idle_watts) * share
+        counted = package + model.dram_watts
+        prior = self._prior
+        wall = (prior.base_microwatts + self._disks + prior.slope_ppm * counted) / _MILLION * self._wall
+        if supply is not Supply.BATTERY:
+            return Watts(wall, package, model.dram_watts)
+        drained = wall * _DC_SHARE
+        again = drained * priors.BATTERY_TO_WALL_PPM / _MILLION * self._battery
+        return Watts(again, package, model.dram_watts, drained)
+
+    def _modelled(self, load: float, state: State) -> float:
+        """Without counters: the load model's own curve."""
+        if self._powers is None:
+            low, high = priors.thread_microwatts()
+            return self._model.cpu_count * (low + (high - low) * load) / _MILLION
+        rest = self._powers.idle_microwatts if state is State.ON_IDLE else self._powers.light_microwatts
+        share = priors.curve_ppm(round(load * _MILLION)) / _MILLION
+        return (rest + (self._powers.active_microwatts - rest) * share) / _MILLION
+
+    def _rest_watts(self, state: State) -> float:
+        if self._powers is None:
+            return 0.0
+        microwatts = self._powers.off_microwatts if state is State.OFF else self._powers.sleep_microwatts or 0
+        return microwatts / _MILLION
+
+
+def _disks_microwatts(model: Model) -> int:
+    if model.device_class is not DeviceClass.SERVER:
+        return 0
+    hard = model.hard_disks * priors.HARD_DISK_MICROWATTS
+    return hard + model.solid_state_disks * priors.SOLID_STATE_DISK_MICROWATTS

@@ -1,0 +1,112 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The server room: what its shared meters read hour by hour, and how they are declared (pure)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from math import exp
+from typing import Final
+
+from veilleuse.collector.derive.priors import MILLION, SHARE_U_PPM
+from veilleuse.collector.simulate.fleet import ROOM, Device, Order
+from veilleuse.collector.simulate.models import VIRTUAL
+from veilleuse.collector.simulate.physics import Physics
+from veilleuse.collector.simulate.routines import Span, routine_of
+from veilleuse.collector.simulate.timetables import Timetable, days
+from veilleuse.wire.sums import apportion
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import PointKind
+
+UPS: Final = "UPS-1"
+PDU: Final = "PDU-A"
+METERS: Final[Mapping[str, PointKind]] = {UPS: PointKind.UPS, PDU: PointKind.PDU}
+NAME: Final = "Salle serveurs"
+NETWORK_WATTS: Final = 180.0
+"""Switches and storage that no agent runs on: between the UPS and its PDUs."""
+UPS_EFFICIENCY: Final = "0.94"
+PUE: Final = 1.45
+"""Declared, and true."""
+
+
+class ServerRoom:
+    """Its machines' true power, hour by hour."""
+
+    def __init__(self, order: Order, fleet: Sequence[Device], timetable: Timetable, physics: Physics) -> None:
+        self._order = order
+        self.devices = [one for one in fleet if one.place is ROOM]
+        self.on_pdu = [one for one in self.devices if one.model.shared_meter and one.agent_from is not None]
+        self.poller = self.on_pdu[0] if self.on_pdu else None
+        """Its agent reads the room's meters."""
+        self._gains = (physics.meter_gain(fine=False), physics.meter_gain(fine=True))
+        self._begun = timetable.slots(order.first)[0].start
+        self._ups: list[float] = []
+        self._pdu: list[float] = []
+        self._shares: dict[int, float] = {}
+        for device in self.devices:
+            if device.model is not VIRTUAL:  # it draws what its host draws
+                self._add(device, timetable, physics)
+
+    def _add(self, device: Device, timetable: Timetable, physics: Physics) -> None:
+        routine, machine = routine_of(device, self._order.seed), physics.machine(device)
+        watts: list[float] = []
+        for day in days(self._order.first, self._order.end):
+            slots = timetable.slots(day)
+            for span in routine.spans(day, timetable.day_type(day), slots[0].start, slots[-1].end):
+                active, idle = machine.powers(span)
+                watts.append(mean_watts(span, active.wall, idle.wall))
+        hours = self._ups or [NETWORK_WATTS] * len(watts)
+        self._ups = [one + more for one, more in zip(hours, watts, strict=True)]
+        if device in self.on_pdu:
+            hours = self._pdu or [0.0] * len(watts)
+            self._pdu = [one + more for one, more in zip(hours, watts, strict=True)]
+            self._shares[device.number] = sum(watts)
+
+    def shared_watts(self, start: int) -> Sequence[float]:
+        """What METERS read over the clock period that begins then."""
+        hour = (start - self._begun) // MILLISECONDS_PER_HOUR
+        return self._gains[0] * self._ups[hour], self._gains[1] * self._pdu[hour]
+
+    def declaration(self, agent_ids: Mapping[int, str]) -> str:
+        """As `veilleuse meters import` takes it: shares that somebody once estimated, as well as METHOD.md thinks they are."""
+        draw = random.Random(f"{self._order.seed}/shares")
+        u = SHARE_U_PPM / MILLION
+        weights = [round(self._shares[one.number] * exp(u * draw.gauss(0, 1))) for one in self.on_pdu]
+        last = self._order.end - timedelta(days=1)
+        lines = [
+            _meter(UPS, "ups_output"),
+            f'efficiency = "{UPS_EFFICIENCY}"',
+            _meter(PDU, "outlet"),
+            f'parent = "{UPS}"',
+        ]
+        for device, share in zip(self.on_pdu, apportion(MILLION, weights), strict=True):
+            lines += [
+                "[[meter.share]]",
+                f'host = "{agent_ids[device.number]}"',
+                f'share = "{share / MILLION:.6f}"',
+                f"from = {_day(self._order.first)}",
+            ]
+        lines += [
+            "[[pue]]",
+            f'room = "{NAME}"',
+            f'pue = "{PUE}"',
+            'point = "ups_output"',
+            f"from = {_day(self._order.first)}",
+            f"to = {_day(last)}",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def mean_watts(span: Span, active: float, idle: float) -> float:
+    """Of a span, by how much of it is active."""
+    return span.active * active + (1 - span.active) * idle
+
+
+def _meter(name: str, boundary: str) -> str:
+    return f'[[meter]]\nmeter = "{name}"\nsite = "{ROOM.site}"\nroom = "{NAME}"\nboundary = "{boundary}"'
+
+
+def _day(day: date) -> str:
+    return day.isoformat()

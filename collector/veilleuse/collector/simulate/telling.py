@@ -1,0 +1,207 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the agent of one simulated machine sends over all its time: encoded records and gaps, in the order of its stream."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, Final, TypeAlias
+
+from veilleuse.collector.codec import number
+from veilleuse.collector.simulate.cells import (
+    UNTOLD,
+    Cells,
+    CellSums,
+    Sensors,
+    add_piece,
+    cell_message,
+    pieces,
+)
+from veilleuse.collector.simulate.fleet import Device
+from veilleuse.collector.simulate.physics import Physics, Watts
+from veilleuse.collector.simulate.routines import Span
+from veilleuse.collector.simulate.timetables import Slot, Timetable
+from veilleuse.wire.limits import GAP_ID_BYTES, IDLE_RULE_VERSION
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, GapReason, PointKind, Population, State
+
+MACHINE: Final = "machine"
+_POINTS: Final = {
+    "package": (PointKind.RAPL, "package-0", Boundary.COMPONENT),
+    "dram": (PointKind.RAPL, "dram", Boundary.COMPONENT),
+    "wall": (PointKind.BMC, "bmc", Boundary.WALL),
+    "battery": (PointKind.BATTERY_OUT, "BAT0", Boundary.MACHINE_DC),
+}
+_RAPL_SOURCE: Final = "linux_rapl"
+_SUNDAY: Final = 7
+
+Powers: TypeAlias = Sequence[tuple[Watts, Watts]]
+"""Of each span: while active, while idle."""
+SharedWatts: TypeAlias = Callable[[int], Sequence[float]]
+"""Start of a clock period → mean power of each shared meter over it."""
+
+
+def points_of(device: Device, meters: Mapping[str, PointKind]) -> tuple[list[Any], dict[str, int]]:
+    """(points of its records, name → index); `meters`: shared ones that its agent polls."""
+    names = []
+    if device.model.has_counters:
+        names += ["package", "dram"]
+    if device.model.own_meter:
+        names.append("wall")
+    if device.model.device_class is DeviceClass.LAPTOP:
+        names.append("battery")
+    points = [_point(*_POINTS[name], MACHINE) for name in names]
+    for meter, kind in meters.items():
+        points.append(_point(kind, meter, Boundary.WALL, f"meter:{meter}"))
+        names.append(meter)
+    return points, {name: index for index, name in enumerate(names)}
+
+
+def _point(kind: PointKind, domain: str, boundary: Boundary, subject: str) -> Any:
+    words: dict[str, Any] = {"kind": number(kind), "boundary": number(boundary)}
+    return pb.Point(domain=domain, subject=subject, **words)
+
+
+@dataclass(frozen=True, slots=True)
+class _Into:
+    """How one day's spans become cells."""
+
+    spans: Sequence[Span]
+    powers: Powers
+    sensors: Sensors | None
+    gain: float
+    silent: bool
+    """The agent was not running: it says later that it does not know."""
+
+    def add(self, cells: Cells, slot: Slot, place: int, start: int, end: int) -> None:
+        """A stretch of the span at `place`."""
+        if self.silent:
+            sums = cells.setdefault((slot.band, UNTOLD.state, UNTOLD.supply), CellSums())
+            sums.milliseconds += end - start
+        else:
+            piece = (start, end)
+            add_piece(cells, slot.band, self.spans[place], piece, self.powers[place], self.sensors, self.gain)
+
+
+class Agent:
+    """One machine's: given its days in order, says what it sends."""
+
+    def __init__(
+        self,
+        device: Device,
+        timetable: Timetable,
+        physics: Physics,
+        seed: int,
+        meters: Mapping[str, PointKind] | None = None,
+        shared_watts: SharedWatts | None = None,
+    ) -> None:
+        """`meters` and `shared_watts`: of shared meters that it polls; servers only."""
+        self._device, self._timetable = device, timetable
+        self._draw = random.Random(f"{seed}/{device.number}/gaps")
+        self._points, indexes = points_of(device, meters or {})
+        self._meters = [indexes[name] for name in meters or {}]
+        self._shared_watts = shared_watts
+        self._sensors = Sensors(indexes)
+        self._gain = physics.meter_gain(fine=False)
+        self._population = device.place.population
+        self._week: Cells = {}
+        self._lost: list[tuple[Any, int]] = []
+        """(period, milliseconds) of records that never come."""
+
+    def day(self, day: date, spans: Sequence[Span], powers: Powers) -> Iterator[bytes]:
+        """The records that this day ends; what trouble takes comes as a gap once it is over."""
+        trouble = self._device.trouble
+        inside = trouble is not None and trouble.first <= day < trouble.end
+        reason = trouble.reason if trouble is not None and inside else None
+        silent = inside and reason is None
+        lost = inside and reason not in (None, GapReason.SENSOR_LOST)
+        sensors = None if reason is GapReason.SENSOR_LOST else self._sensors
+        into = _Into(spans, powers, sensors, self._gain, silent)
+        weekly = self._population is Population.WORKSTATION
+        records = self._by_day(day, into) if weekly else self._by_clock(day, into)
+        for period, cells in records:
+            length = sum(sums.milliseconds for sums in cells.values())
+            if lost:
+                self._lost.append((period, length))
+            else:
+                yield self._record(day, period, cells, length, sensors_lost=sensors is None)
+        if trouble is not None and day + timedelta(days=1) == trouble.end and self._lost:
+            yield self._gap(trouble.reason)
+
+    # --- periods
+
+    def _by_clock(self, day: date, into: _Into) -> Iterator[tuple[Any, Cells]]:
+        begun, cells = 0, Cells()
+        for slot, place, start, end in pieces(into.spans, self._timetable.slots(day)):
+            if slot.period_start != begun:
+                if cells:
+                    yield self._clock(begun, cells), cells
+                begun, cells = slot.period_start, Cells()
+            into.add(cells, slot, place, start, end)
+        yield self._clock(begun, cells), cells
+
+    def _clock(self, start: int, cells: Cells) -> Any:
+        if self._shared_watts is not None:
+            for index, watts in zip(self._meters, self._shared_watts(start), strict=True):
+                for sums in cells.values():
+                    sums.energies[index] = watts * sums.milliseconds
+        length = sum(sums.milliseconds for sums in cells.values())
+        return pb.Period(clock=pb.ClockPeriod(start_unix_milliseconds=start, duration_milliseconds=length))
+
+    def _by_day(self, day: date, into: _Into) -> Iterator[tuple[Any, Cells]]:
+        cells: Cells = {}
+        for slot, place, start, end in pieces(into.spans, self._timetable.slots(day)):
+            into.add(self._week if slot.band is Band.OPEN else cells, slot, place, start, end)
+        if cells:
+            yield pb.Period(date=pb.LocalDate(year=day.year, month=day.month, day=day.day)), cells
+        if day.isoweekday() == _SUNDAY and self._week:
+            year, week, _ = day.isocalendar()
+            yield pb.Period(week=pb.IsoWeek(year=year, week=week)), self._week
+            self._week = {}
+
+    # --- messages
+
+    def _record(self, day: date, period: Any, cells: Cells, length: int, *, sensors_lost: bool) -> bytes:
+        measurement = pb.Measurement(
+            period=period,
+            calendar_sha256=self._timetable.sha256(day),
+            idle_rule_version=IDLE_RULE_VERSION,
+            points=self._points,
+            cells=[
+                cell_message(key, sums, self._population, self._device.screens) for key, sums in cells.items()
+            ],
+        )
+        if sensors_lost and self._points and any(state is not State.OFF for _, state, _ in cells):
+            reason: Any = number(GapReason.SENSOR_LOST)
+            measurement.gaps.add(reason=reason, milliseconds=length, source=_RAPL_SOURCE)
+        return pb.Record(measurement=measurement).SerializeToString(deterministic=True)
+
+    def _gap(self, reason: GapReason | None) -> bytes:
+        """What stands for the records that were lost; nobody knows when, where the clock was not to be trusted."""
+        word: Any = number(reason or GapReason.DISABLED)
+        gap = pb.Gap(reason=word, records=len(self._lost), gap_id=self._draw.randbytes(GAP_ID_BYTES))
+        if reason is GapReason.CLOCK_UNKNOWN:
+            gap.spans.add(milliseconds=sum(milliseconds for _, milliseconds in self._lost))
+        else:
+            for period, milliseconds in _merged(self._lost):
+                gap.spans.add(period=period, milliseconds=milliseconds)
+        self._lost = []
+        return pb.Record(gap=gap).SerializeToString(deterministic=True)
+
+
+def _merged(lost: Sequence[tuple[Any, int]]) -> list[tuple[Any, int]]:
+    """Clock periods that touch are one span; days and weeks are told one by one."""
+    found: list[tuple[Any, int]] = []
+    for period, milliseconds in lost:
+        if found and period.HasField("clock") and found[-1][0].HasField("clock"):
+            before = found[-1][0].clock
+            end = before.start_unix_milliseconds + before.duration_milliseconds
+            if end == period.clock.start_unix_milliseconds:
+                before.duration_milliseconds += period.clock.duration_milliseconds
+                found[-1] = (found[-1][0], found[-1][1] + milliseconds)
+                continue
+        found.append((period, milliseconds))
+    return found

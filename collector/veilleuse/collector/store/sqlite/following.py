@@ -1,0 +1,164 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Actions and imported lines of the REEN sheet: rows are added, never changed. Implements ports.sobriety.Follows; data_0016."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.followed import Action, FollowTable, KeptAction, Line, LineChange
+from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.migrations import require_current
+
+T = TypeVar("T")
+
+_ADD_ACTION: Final = (
+    "INSERT INTO actions (action_id, unix_milliseconds, who, why, sites_json, from_day, what)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_ACTIONS: Final = (
+    "SELECT action_id, unix_milliseconds, who, why, sites_json, from_day, what FROM actions ORDER BY row_id"
+)
+_LINES: Final = (
+    "SELECT key, cells_json FROM follow_lines WHERE line_id IN"
+    " (SELECT max(line_id) FROM follow_lines WHERE kind = ? GROUP BY key) AND cells_json IS NOT NULL ORDER BY key"
+)
+
+
+class SqliteFollows:
+    """Short reads and writes; each write is a transaction, or part of the caller's."""
+
+    def __init__(self, data: Database) -> None:
+        """`data`: a writing connection, or for reading alone a reading one."""
+        self._data = data
+
+    def actions(self) -> tuple[KeptAction, ...]:
+        """All that ever were: a later row of the same id ended the one before."""
+        found: list[KeptAction] = []
+        standing: dict[str, int] = {}
+        for name, at, who, why, sites, from_day, what in self._rows(_ACTIONS):
+            before = standing.pop(name, None)
+            if before is not None:
+                found[before] = replace(
+                    found[before],
+                    withdrawn_unix_milliseconds=at,
+                    withdrawn_by=who,
+                    withdrawn_why=why,
+                )
+            touched = self._made(_sites, sites)
+            if touched:
+                standing[name] = len(found)
+                found.append(
+                    KeptAction(Action(name, touched, date.fromordinal(from_day), what), at, who, why)
+                )
+        return tuple(found)
+
+    def lines(self, table: FollowTable) -> tuple[Line, ...]:
+        """Those in force, in the order of their keys."""
+        return tuple(Line(key, self._made(_cells, cells)) for key, cells in self._rows(_LINES, table.value))
+
+    def enter(self, actions: Sequence[Action], who: str, why: str, now_unix_milliseconds: int) -> None:
+        """New ones, or new versions of those that are known."""
+        rows = [
+            (
+                one.action_id,
+                now_unix_milliseconds,
+                who,
+                why,
+                json.dumps(one.sites, ensure_ascii=False),
+                one.from_day.toordinal(),
+                one.what,
+            )
+            for one in actions
+        ]
+        with self._data.transaction() as connection:
+            connection.executemany(_ADD_ACTION, rows)
+
+    def withdraw(self, action_id: str, who: str, why: str, now_unix_milliseconds: int) -> None:
+        """From now on it counts no more. Raises AdminError when there is none in force."""
+        kept = next(
+            (
+                one
+                for one in self.actions()
+                if one.action.action_id == action_id and one.withdrawn_unix_milliseconds is None
+            ),
+            None,
+        )
+        if kept is None:
+            raise AdminError(f"no action '{action_id}' is in force: see 'veilleuse action list'")
+        values = (action_id, now_unix_milliseconds, who, why, "[]", kept.action.from_day.toordinal(), "")
+        with self._data.transaction() as connection:
+            connection.execute(_ADD_ACTION, values)
+
+    def put(
+        self,
+        table: FollowTable,
+        changes: Sequence[LineChange],
+        file_name: str,
+        who: str,
+        why: str,
+        now_unix_milliseconds: int,
+    ) -> None:
+        """Lines in force from now on, and keys that no longer are."""
+        with self._data.transaction() as connection:
+            made = connection.execute(
+                "INSERT INTO follow_imports (unix_milliseconds, file_name, who, why) VALUES (?, ?, ?, ?)",
+                (now_unix_milliseconds, file_name, who, why),
+            ).lastrowid
+            connection.executemany(
+                "INSERT INTO follow_lines (import_id, kind, key, cells_json) VALUES (?, ?, ?, ?)",
+                [
+                    (
+                        made,
+                        table.value,
+                        one.key,
+                        None
+                        if one.cells is None
+                        else json.dumps(dict(one.cells), ensure_ascii=False, sort_keys=True),
+                    )
+                    for one in changes
+                ],
+            )
+
+    def _rows(self, sql: str, *values: Any) -> list[Any]:
+        with self._data.translated():
+            return self._data.connection.execute(sql, values).fetchall()
+
+    def _made(self, make: Callable[[str], T], text: str) -> T:
+        try:
+            return make(text)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise damaged(self._data.path, f"an action or a line in it: {error}") from error
+
+
+class SqliteFollowReader(SqliteFollows):
+    """The same on a reading connection of its own, beside the writer; for one thread."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
+        data = Database(directory / DATA_FILE, writing=False)
+        try:
+            require_current(data, "data")
+        except BaseException:
+            data.close()
+            raise
+        super().__init__(data)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._data.close()
+
+
+def _sites(text: str) -> tuple[str, ...]:
+    return tuple(map(str, json.loads(text)))
+
+
+def _cells(text: str) -> dict[str, str]:
+    return {str(name): str(cell) for name, cell in json.loads(text).items()}

@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""How busy servers were over their last days, added up by the database; read-only. Implements ports.sobriety.LoadReader."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.collector.calibrated import CalibrationBook
+from veilleuse.collector.codec import STATES, number
+from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.sobriety import Load
+from veilleuse.collector.store.sqlite.batch import bucket_columns
+from veilleuse.collector.store.sqlite.calibrations import SqliteCalibrations
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.wire.limits import CELL_BUCKETS
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import Population, State
+
+_DAY_MILLISECONDS: Final = 24 * MILLISECONDS_PER_HOUR
+_ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
+_SINGLE: Final = (
+    "milliseconds",
+    "cpu_covered_milliseconds",
+    "cpu_busy_milliseconds",
+    "any_core_busy_milliseconds",
+)
+_LISTS: Final = tuple(CELL_BUCKETS)
+_SUMS: Final = ", ".join(
+    f"sum({column})" for column in (*_SINGLE, *(name for one in _LISTS for name in bucket_columns(one)))
+)
+_OF_SERVERS: Final = (
+    f"SELECT s.host_id, s.state, {_SUMS} FROM hosts h JOIN sums s ON s.host_id = h.host_id"
+    f" WHERE h.population = {number(Population.SERVER)} AND s.grain = {Grain.DAY:d} AND s.start >= ? AND s.start < ?"
+    " GROUP BY s.host_id, s.state"
+)
+
+
+class SqliteLoadReader:
+    """On a connection of its own; for one thread."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
+        self._data = Database(directory / DATA_FILE, writing=False)
+        try:
+            require_current(self._data, "data")
+        except BaseException:
+            self._data.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._data.close()
+
+    def book(self) -> CalibrationBook:
+        """The calibrations in force."""
+        return SqliteCalibrations(self._data).book()
+
+    def server_loads(self, end: date, days: Sequence[int]) -> Mapping[HostId, Mapping[int, Load]]:
+        """Server → days → load over the last so many civil days before `end`. Each day is read once."""
+        last, standing = end.toordinal(), dict[HostId, dict[tuple[State, int], int]]()
+        found: defaultdict[HostId, dict[int, Load]] = defaultdict(dict)
+        for shorter, longer in pairwise((0, *sorted(days))):
+            for host_id, state, *values in self._rows(last - longer, last - shorter):
+                sums = standing.setdefault(HostId(host_id), {})
+                for place, value in enumerate(values):
+                    if value is not None:
+                        key = (STATES[state], place)
+                        sums[key] = sums.get(key, 0) + value
+            for host_id, sums in standing.items():
+                found[host_id][longer] = _load(sums, longer * _DAY_MILLISECONDS)
+        return found
+
+    def _rows(self, first: int, end: int) -> list[Any]:
+        with self._data.translated():
+            return self._data.connection.execute(_OF_SERVERS, (first, end)).fetchall()
+
+
+def _load(sums: Mapping[tuple[State, int], int], window_milliseconds: int) -> Load:
+    def on(place: int) -> int:
+        return sum(sums.get((state, place), 0) for state in _ON)
+
+    known = sum(value for (state, place), value in sums.items() if place == 0 and state is not State.UNKNOWN)
+    buckets: dict[str, tuple[int, ...]] = {}
+    place = len(_SINGLE)
+    for name in _LISTS:
+        size = CELL_BUCKETS[name]
+        buckets[name] = tuple(on(at) for at in range(place, place + size))
+        place += size
+    any_core = on(3) if any((state, 3) in sums for state in _ON) else None
+    return Load(
+        window_milliseconds,
+        known,
+        on(0),
+        on(1),
+        on(2),
+        buckets["cpu_bucket_milliseconds"],
+        buckets["memory_bucket_milliseconds"],
+        buckets["network_rate_milliseconds"],
+        any_core,
+    )

@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Seconds, bytes and memory of each format of a large report: `python tests/bench/formats.py [--rows 2000]`.
+
+All of the export's columns have a value that differs from row to row, but the period's and the factor's. Each format is written
+in a process of its own, so that its memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.reported import HEAD
+from veilleuse.collector.report import FORMATS, Document, Row, renderer
+from veilleuse.collector.report import pdf as pdf_format
+from veilleuse.collector.report.columns import Column, Kind, catalogue
+from veilleuse.collector.report.emissions import COLUMNS, FIRST_COLUMNS
+
+SAME = ("period_from", "period_to", "zone", "data", "method_version")
+
+
+def document(count: int) -> Document:
+    """So many rows of all columns of the yearly export."""
+    columns = tuple(dict.fromkeys((*FIRST_COLUMNS, *COLUMNS)))
+    rows: list[Row] = [
+        {name: value(catalogue()[name], number) for name in columns} for number in range(count)
+    ]
+    return Document(head=HEAD, columns=columns, tables={"rows": rows}, tabular=("rows",))
+
+
+def value(column: Column, number: int) -> Any:
+    """Of the column's kind."""
+    if column.name in SAME:
+        number = 1
+    known: dict[Kind, Any] = {
+        Kind.TEXT: f"{column.name} {number}",
+        Kind.WORD: f"word {number % 7}",
+        Kind.INTEGER: number * 1_234_567_891,
+        Kind.NUMBER: number / 7 + 0.001,
+        Kind.RATIO: (number % 997) / 997,
+        Kind.DATE: f"2025-{number % 12 + 1:02}-{number % 28 + 1:02}",
+        Kind.BOOLEAN: number % 2 == 0,
+        Kind.MIX: {"metered": 1 / (number + 2), "load_modelled": 1 - 1 / (number + 2)},
+    }
+    return known[column.kind]
+
+
+def measure(name: str, count: int) -> str:
+    """One line."""
+    made = document(count)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began, worked = time.perf_counter(), time.process_time()
+    content = renderer(name)(made)
+    seconds, worked = time.perf_counter() - began, time.process_time() - worked
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (
+        f"{name:5} {count:6,} rows x {len(made.columns)} columns: {seconds:7.2f} s ({worked:.2f} s of processor), {len(content):12,} bytes, "
+        f"{(after - before) / 1024:6.0f} MiB more"
+    )
+
+
+def child(name: str, count: int, everything: bool) -> None:
+    """In a process of its own."""
+    if everything:
+        pdf_format.MOST_CELLS = 10**9  # type: ignore[misc] # to see what the bound keeps away
+    print(measure(name, count), flush=True)
+
+
+def main() -> None:
+    """Print one line a format; PDF with as many rows as it takes, and with all of them if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=2_000)
+    parser.add_argument("--whole-pdf", action="store_true", help="beyond its bound: minutes, gigabytes")
+    options = parser.parse_args()
+    columns = len(document(1).columns)
+    within = min(options.rows, pdf_format.MOST_CELLS // (2 * columns))
+    for name in FORMATS:
+        count = options.rows if name != "pdf" or options.whole_pdf else within
+        process = multiprocessing.get_context("spawn").Process(
+            target=child, args=(name, count, options.whole_pdf)
+        )
+        process.start()
+        process.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What every store must do with intensities of grids: consolidated replaces real time, and what it replaced is kept. ports.Intensities."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance.backends import Backend
+from tests.pushes import HOUR, NOW
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.intensities import Intensity, IntensityKind, IntensityStatus, Stored
+
+START = NOW - NOW % HOUR
+QUARTER = 15 * 60_000
+SERIES = "eco2mix_combustion"
+
+
+def quarter(number: int, milligrams: int, minutes: int = 15, **other: object) -> Intensity:
+    """A real-time value of éCO2mix, so many quarters behind START."""
+    made = Intensity(
+        "FR",
+        SERIES,
+        "eco2mix-national-tr",
+        IntensityKind.COMBUSTION,
+        IntensityStatus.REALTIME,
+        START + number * QUARTER,
+        minutes,
+        milligrams,
+    )
+    return made._replace(**other)
+
+
+def consolidated(number: int, milligrams: int, minutes: int = 30) -> Intensity:
+    """The same, consolidated."""
+    return quarter(
+        number, milligrams, minutes, dataset="eco2mix-national-cons-def", status=IntensityStatus.CONSOLIDATED
+    )
+
+
+def kept(store: Backend) -> list[tuple[int, int, int, str]]:
+    """(quarter, minutes, mg, status) of all."""
+    found = store.intensities.values("FR", SERIES, 0, 2**60)
+    return [
+        ((one.start_unix_milliseconds - START) // QUARTER, one.minutes, *one[7:], one.status.value)
+        for one in found
+    ]
+
+
+def test_values_come_back_and_a_gap_stays_one(store: Backend):
+    """Only what was published is there; the same again changes nothing."""
+    values = [quarter(0, 13_000), quarter(1, 13_500), quarter(3, 14_000)]
+    assert store.intensities.put(values, NOW) == Stored(new=3)
+    assert store.intensities.put(values, NOW + 1) == Stored(same=3)
+    assert kept(store) == [
+        (0, 15, 13_000, "realtime"),
+        (1, 15, 13_500, "realtime"),
+        (3, 15, 14_000, "realtime"),
+    ]
+    window = store.intensities.values("FR", SERIES, START + QUARTER, START + 2 * QUARTER)
+    assert list(window) == [quarter(1, 13_500)]
+    assert list(store.intensities.values("DE", SERIES, 0, 2**60)) == []
+    (state,) = store.intensities.states()
+    assert (state.oldest_unix_milliseconds, state.newest_unix_milliseconds) == (START, START + 4 * QUARTER)
+    assert (state.newest_milligrams_per_kwh, state.fetched_unix_milliseconds) == (14_000, NOW)
+
+
+def test_consolidated_replaces_real_time_and_never_the_other_way(store: Backend):
+    """Half an hour takes the place of its quarters, which go to the log; real time that comes late is left out."""
+    store.intensities.put([quarter(0, 13_000), quarter(1, 13_500), quarter(2, 15_000)], NOW)
+    assert store.intensities.put([consolidated(0, 20_000)], NOW + 5) == Stored(replacing=1)
+    assert kept(store) == [(0, 30, 20_000, "consolidated"), (2, 15, 15_000, "realtime")]
+    assert store.intensities.put([quarter(1, 9_000), quarter(2, 15_000)], NOW + 6) == Stored(
+        outranked=1, same=1
+    )
+    log = list(store.intensities.replaced("FR", SERIES, 0, 2**60))
+    assert [(one.before, one.by_dataset, one.replaced_unix_milliseconds) for one in log] == [
+        (quarter(0, 13_000), "eco2mix-national-cons-def", NOW + 5),
+        (quarter(1, 13_500), "eco2mix-national-cons-def", NOW + 5),
+    ]
+    assert {one.fetched_unix_milliseconds for one in log} == {NOW}
+
+
+def test_a_restated_value_is_logged_too(store: Backend):
+    """Real time that was corrected, and a consolidated value that was."""
+    store.intensities.put([quarter(0, 13_000)], NOW)
+    assert store.intensities.put([quarter(0, 13_100)], NOW) == Stored(replacing=1)
+    store.intensities.put([consolidated(0, 20_000)], NOW)
+    assert store.intensities.put([consolidated(0, 21_000)], NOW) == Stored(replacing=1)
+    log = store.intensities.replaced("FR", SERIES, START, START + 1)
+    assert [one.before.milligrams_per_kwh for one in log] == [13_000, 13_100, 20_000]
+    assert kept(store) == [(0, 30, 21_000, "consolidated")]
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        quarter(1, 9_000, dataset="part-enr-intensite-ges-conso-tr"),
+        quarter(1, 9_000, kind=IntensityKind.CONSUMPTION),
+        quarter(1, 9_000, dataset="somebody-else"),
+        consolidated(2, 9_000)._replace(dataset="eco2mix-national-tr"),
+        quarter(1, 9_000, series="odre_consumption"),
+    ],
+)
+def test_a_series_is_never_made_of_two_datasets(store: Backend, mixed: Intensity):
+    """Neither of two quantities; nothing of what was brought is kept then."""
+    store.intensities.put([quarter(0, 13_000)], NOW)
+    with pytest.raises(AdminError):
+        store.intensities.put([quarter(5, 13_000), mixed], NOW)
+    assert kept(store) == [(0, 15, 13_000, "realtime")]
+
+
+def test_a_series_of_ones_own_has_one_dataset(store: Backend):
+    """The first that came."""
+    own = quarter(0, 580_000, zone="FR-COR", series="edf", dataset="a", kind=IntensityKind.CONSUMPTION)
+    store.intensities.put([own], NOW)
+    with pytest.raises(AdminError, match="come from a"):
+        store.intensities.put([own._replace(dataset="b")], NOW)
+    with pytest.raises(AdminError, match="is consumption"):
+        store.intensities.put(
+            [own._replace(kind=IntensityKind.COMBUSTION, status=IntensityStatus.ESTIMATED)], NOW
+        )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [quarter(0, 0), quarter(0, 10**7), quarter(0, 9, 20), quarter(0, 9, start_unix_milliseconds=START + 1)],
+)
+def test_what_is_no_value_is_not_kept(store: Backend, wrong: Intensity):
+    """0, a slip of a unit, a length that is no part of an hour, a start off its grid."""
+    with pytest.raises(ValueError, match=r"mg/kWh|min"):
+        store.intensities.put([quarter(1, 13_000), wrong], NOW)
+    assert kept(store) == []
+
+
+def test_calls_are_counted_and_stop(store: Backend):
+    """Per connector and month; the one above is not counted."""
+    assert [store.intensities.count_call("odre", 24_314, 2) for _ in range(3)] == [True, True, False]
+    assert store.intensities.count_call("odre", 24_315, 2)
+    assert store.intensities.count_call("electricity_maps", 24_314, 2)
+    assert (store.intensities.calls("odre", 24_314), store.intensities.calls("odre", 1)) == (2, 0)
+
+
+def test_polls_are_noted(store: Backend):
+    """Failures in a row; the last success stays known."""
+    assert store.intensities.polls() == ()
+    for moment, outcome in enumerate(("done", "timeout", "quota")):
+        store.intensities.note("odre", outcome, NOW + moment)
+    (poll,) = store.intensities.polls()
+    assert (poll.tried_unix_milliseconds, poll.succeeded_unix_milliseconds) == (NOW + 2, NOW)
+    assert (poll.failures, poll.outcome) == (2, "quota")
+    store.intensities.note("odre", "done", NOW + 3)
+    assert store.intensities.polls()[0].failures == 0

@@ -1,0 +1,345 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The indicative ledger: weighted by energy, with its gaps, its rule of disclosure, and its label."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, date, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.filled import METER, Filled, cell, clock
+from veilleuse.collector.account.hours import HourlyQuestion
+from veilleuse.collector.account.indicative import by_hour, ledger
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.figures import EnergySums, GroupKey
+from veilleuse.collector.hourly import HourIntensity, Hourly, Sums
+from veilleuse.collector.intensities import LABEL, Intensity, IntensityKind, IntensityStatus
+from veilleuse.collector.model import HostId
+from veilleuse.collector.report import FORMATS, Document, renderer
+from veilleuse.collector.report.columns import catalogue
+from veilleuse.collector.reporting.indicative import indicative_report_of
+from veilleuse.collector.store.sqlite.intensities import SqliteIntensitiesReader
+from veilleuse.wire.vocabulary import DeviceClass, Population, State
+
+HOUR = 3_600_000
+KWH = 3_600_000_000
+"""Millijoules."""
+START = round(datetime(2026, 3, 2, tzinfo=UTC).timestamp() * 1000)
+NOW = START + 30 * 24 * HOUR
+
+
+def value(minute: int, grams: float, minutes: int = 15, **other: Any) -> Intensity:
+    """Of the consumption series, so many minutes after START."""
+    made = Intensity(
+        "FR",
+        "odre_consumption",
+        "part-enr-intensite-ges-conso-tr",
+        IntensityKind.CONSUMPTION,
+        IntensityStatus.REALTIME,
+        START + minute * 60_000,
+        minutes,
+        round(grams * 1000),
+    )
+    return made._replace(**other)
+
+
+def key(population: Population = Population.SERVER, **other: Any) -> GroupKey:
+    """A group of the day."""
+    return GroupKey(date(2026, 3, 2), date(2026, 3, 3), "FR", population, False, **other)
+
+
+def hour(grams: float, minutes: int = 60) -> HourIntensity:
+    """So many minutes of it known, real time."""
+    return HourIntensity(round(grams * 1000) * minutes, (0, minutes, 0))
+
+
+# --------------------------------------------------------------------------------- by hand
+
+
+def test_a_kilowatt_hour():
+    """1 kWh in an hour of 20, 20, 40 and 40 g: 30 g."""
+    hours = by_hour([value(0, 20), value(15, 20), value(30, 40), value(45, 40)])
+    (of,) = hours.values()
+    sums = Sums()
+    sums.add(KWH, of)
+    assert (sums.kgco2e, sums.gco2e_per_kwh, sums.coverage) == (Fraction(30, 1000), 30, 1)
+    assert sums.status_mix == {"realtime": 1.0}
+    assert by_hour([value(0, 20, 30), value(30, 40, 30)]) == hours
+
+
+def test_averaging_first_is_eight_per_cent_too_high():
+    """METHOD.md §2's sample-day difference, on an invented day: machines run by day, when this grid emits least."""
+    grams = [*[62.0] * 7, *[50.0] * 11, *[62.0] * 6]
+    kwh = [*[0.2] * 7, *[1.0] * 11, *[0.2] * 6]
+    sums = Sums()
+    for one, energy in zip(grams, kwh, strict=True):
+        sums.add(round(energy * KWH), hour(one))
+    averaged_first = sum(kwh) * sum(grams) / 24 / 1000
+    assert sums.kgco2e is not None
+    assert sums.kgco2e == Fraction(
+        sum(round(e * 10) * round(g) for e, g in zip(kwh, grams, strict=True)), 10_000
+    )
+    assert averaged_first / float(sums.kgco2e) == pytest.approx(1.08, abs=0.005)
+
+
+def test_an_hour_without_intensity_is_a_gap_with_its_energy():
+    """Two hours of 1 kWh, the second without a value, a third half known: never filled, by nothing."""
+    sums = Sums()
+    sums.add(KWH, hour(50))
+    sums.add(KWH, HourIntensity(0, (0, 0, 0)))
+    sums.add(2 * KWH, hour(30, 30))
+    assert sums.kwh == 4
+    assert sums.gap_kwh == 2
+    assert sums.coverage == Fraction(1, 2)
+    assert sums.kgco2e == Fraction(50 + 30, 1000)
+    assert sums.gco2e_per_kwh == 40
+    nothing = Sums()
+    nothing.add(KWH, HourIntensity(0, (0, 0, 0)))
+    assert (nothing.kgco2e, nothing.gco2e_per_kwh, nothing.coverage) == (None, None, 0)
+    assert Sums().coverage is None
+
+
+def test_two_series_are_never_one():
+    """Neither two series, nor two zones; nor values that overlap."""
+    with pytest.raises(ValueError, match="one series"):
+        by_hour([value(0, 20), value(15, 20, series="eco2mix_combustion")])
+    with pytest.raises(ValueError, match="one series"):
+        by_hour([value(0, 20), value(15, 20, zone="DE")])
+    with pytest.raises(ValueError, match="overlap"):
+        by_hour([value(0, 20, 60), value(15, 20)])
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 10**12), st.integers(1, 900_000), st.integers(0, 60)),
+        min_size=1,
+        max_size=30,
+    ),
+    st.integers(0, 30),
+)
+def test_parts_sum_to_the_whole(told: list[tuple[int, int, int]], cut: int):
+    """Energy with and without an intensity, and any two parts of a group, exactly; the mean lies between its values."""
+    whole, one, other = Sums(), Sums(), Sums()
+    for number, (energy, milligrams, minutes) in enumerate(told):
+        of = HourIntensity(milligrams * minutes, (0, minutes, 0))
+        whole.add(energy, of)
+        (one if number < cut else other).add(energy, of)
+    one += other
+    assert one == whole
+    assert whole.kwh == whole.gap_kwh + Fraction(whole.known_energy_minutes, KWH * 60)
+    if whole.gco2e_per_kwh is not None:
+        known = [mg for energy, mg, minutes in told if energy and minutes]
+        assert min(known) <= whole.gco2e_per_kwh * 1000 <= max(known)
+        assert whole.kgco2e == whole.gco2e_per_kwh / 1000 * (whole.kwh - whole.gap_kwh)
+
+
+def hours_of(
+    machines: int, first: int = 0, energy: int = KWH
+) -> Iterator[tuple[HostId, HourIntensity, EnergySums]]:
+    """One hour of each."""
+    for number in range(machines):
+        yield HostId(first + number), hour(50), EnergySums(HOUR, energy, 0)
+
+
+def test_classrooms_keep_the_rule():
+    """9 machines of one college join 12 of another; alone they are withheld; servers are exempt."""
+    small, large = key(Population.CLASSROOM, site="A"), key(Population.CLASSROOM, site="B")
+    third = key(Population.CLASSROOM, site="C")
+    server = key(Population.SERVER, site="A")
+    told = [*hours_of(9), *hours_of(12, 100), *hours_of(30, 200), *hours_of(1, 300)]
+    keys = {
+        host: small if host < 100 else large if host < 200 else third if host < 300 else server
+        for host, _, _ in told
+    }
+    found = ledger(told, keys, 10)
+    assert [(line.key.site, line.machines, line.sums.kwh) for line in found.lines] == [
+        ("C", 30, 30),
+        ("autres", 21, 21),
+        ("A", 1, 1),
+    ]
+    assert (found.total().kwh, found.machines, found.withheld) == (52, 52, ())
+    alone = ledger(hours_of(9), dict.fromkeys(range(9), small), 10)
+    assert (alone.lines, len(alone.withheld)) == ((), 1)
+    assert len(ledger(hours_of(9), dict.fromkeys(range(9), small), 1).lines) == 1
+
+
+def test_a_gap_is_a_figure_of_its_own():
+    """Ten machines, one of which alone ran while there was no intensity: the gap would be that machine's hour."""
+    told = [*hours_of(10), (HostId(0), HourIntensity(0, (0, 0, 0)), EnergySums(HOUR, KWH, 0))]
+    found = ledger(told, dict.fromkeys(range(10), key(Population.CLASSROOM, site="A")), 10)
+    assert found.lines == ()
+
+
+# --------------------------------------------------------------------------------- over a store
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Filled]:
+    """Two servers (100 W, one of them virtual), a college of 12 PCs, a workstation; intensities of the first day's 20 hours."""
+    with Filled(tmp_path / "data") as made:
+        made.add_site("college")
+        servers = [made.add_host(), made.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)]
+        pcs = [
+            made.add_host(Population.CLASSROOM, DeviceClass.SFF, entity="Colleges", site="college")
+            for _ in range(12)
+        ]
+        for host in (*servers, *pcs):
+            made.push(host, [hour_of(n) for n in range(26)], METER)
+        made.derive()
+        made.store.intensities.put(
+            [value(minute, 40 if minute < 600 else 80) for minute in range(0, 20 * 60, 15)], NOW
+        )
+        yield made
+
+
+def hour_of(number: int) -> tuple[Any, list[Any]]:
+    """0.1 kWh."""
+    return clock(START + number * HOUR, HOUR), [cell(State.ON_ACTIVE, HOUR, energy_millijoules=KWH // 10)]
+
+
+def question(**other: Any) -> HourlyQuestion:
+    """The first two days of March in UTC's neighbourhood; rows by entity."""
+    asked: dict[str, Any] = {
+        "first": date(2026, 3, 2),
+        "end": date(2026, 3, 4),
+        "dimensions": ("entity",),
+        "k_anonymity": 10,
+        "series": "odre_consumption",
+        "now_unix_milliseconds": NOW,
+    }
+    return HourlyQuestion(**{**asked, **other})
+
+
+def answered(place: Filled, **other: Any) -> tuple[Hourly, Document]:
+    """Ledger and document."""
+    with closing(place.reader()) as reader, closing(SqliteIntensitiesReader(place.directory)) as grid:
+        return indicative_report_of(reader, grid, question(**other))
+
+
+def test_a_ledger_of_two_days(place: Filled):
+    """26 hours of 0.1 kWh: 10 at 40 g, 10 at 80 g, 6 without. Servers, classrooms; the virtual machine is a memo line."""
+    found, document = answered(place)
+    rows = {
+        (row["population"], row["level"]): row for row in (*document.tables["rows"], *document.tables["memo"])
+    }
+    assert set(rows) == {("server", "row"), ("classroom", "row"), ("server", "memo")}
+    server, classroom = rows["server", "row"], rows["classroom", "row"]
+    assert (server["n"], classroom["n"], classroom["entity"]) == (1, 12, "Colleges")
+    assert server["kwh_total"] == pytest.approx(2.6)
+    assert server["kgco2e_indicative"] == pytest.approx(0.12)
+    assert server["intensity_gco2e_per_kwh"] == pytest.approx(60)
+    assert server["coverage_intensity"] == pytest.approx(20 / 26)
+    assert server["kwh_without_intensity"] == pytest.approx(0.6)
+    (total,) = document.tables["totals"]
+    assert total["energy_millijoules"] == 13 * 26 * KWH // 10
+    assert total["kgco2e_indicative"] == pytest.approx(13 * 0.12)
+    assert {row["ledger"] for row in (*document.tables["rows"], total)} == {LABEL}
+    assert found.hours_from == {Population.SERVER: START, Population.CLASSROOM: START}
+
+
+def test_workstations_are_never_in_it(place: Filled):
+    """They send no hours; should one have some, it is left all the same."""
+    host = place.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="Somebody")
+    with place.store.data.transaction() as connection:
+        connection.execute(
+            "INSERT INTO derived SELECT ?, grain, start, band, state, supply, method, milliseconds, energy_millijoules,"
+            " uncertainty_millijoules FROM derived WHERE host_id = 1",
+            (host,),
+        )
+    _, document = answered(place)
+    assert "Somebody" not in json.dumps(document.tables["rows"])
+    assert document.tables["totals"][0]["n"] == 13
+
+
+def test_consolidated_changes_it(place: Filled):
+    """A day later the same question has another answer, and says which share is final."""
+    realtime = answered(place, series="eco2mix_combustion")[1].tables["totals"][0]
+    assert "kgco2e_indicative" not in realtime
+    assert realtime["coverage_intensity"] == 0
+    combustion = {
+        "series": "eco2mix_combustion",
+        "dataset": "eco2mix-national-tr",
+        "kind": IntensityKind.COMBUSTION,
+    }
+    final = {**combustion, "dataset": "eco2mix-national-cons-def", "status": IntensityStatus.CONSOLIDATED}
+    place.store.intensities.put([value(minute, 20, **combustion) for minute in range(0, 120, 15)], NOW)
+    before = answered(place, series="eco2mix_combustion")[1].tables["totals"][0]
+    place.store.intensities.put([value(minute, 30, 30, **final) for minute in (0, 30)], NOW)
+    after = answered(place, series="eco2mix_combustion")[1].tables["totals"][0]
+    assert after["kgco2e_indicative"] == pytest.approx(before["kgco2e_indicative"] * 1.25)
+    assert after["intensity_status_mix"] == {"realtime": 0.5, "consolidated": 0.5}
+    assert after["intensity_kind"] == "combustion"
+
+
+def test_days_are_those_of_the_site(place: Filled):
+    """The first civil day in Lyon ends at 23:00 UTC; the two days are the whole."""
+    parts = [
+        answered(place, first=date(2026, 3, day), end=date(2026, 3, day + 1))[0].ledger.total()
+        for day in (2, 3)
+    ]
+    assert parts[0].energy_millijoules == 13 * 23 * KWH // 10
+    parts[0] += parts[1]
+    assert parts[0] == answered(place)[0].ledger.total()
+
+
+def test_every_format_says_what_it_is(place: Filled):
+    """The label, in words, in all; the same figures; each column known to the catalogue, in both languages."""
+    _, document = answered(place)
+    assert LABEL == "indicatif, hors bilan"
+    rows = [row for table in document.tables.values() for row in table]
+    assert [name for row in rows for name in row if name not in catalogue()] == []
+    told = json.loads(renderer("json")(document))
+    assert told["report"]["label"] == LABEL
+    lines = list(csv.DictReader(io.StringIO(renderer("csv")(document).decode("utf-8-sig"))))
+    assert {line["ledger"] for line in lines} == {LABEL}
+    page = renderer("html")(document).decode()
+    assert page.count(LABEL) >= 2
+    assert "jamais le facteur annuel" in page
+    english = renderer("html")(Document(**{**_fields(document), "language": "en"})).decode()
+    assert "the yearly factor never fills it" in english
+    for form in FORMATS:
+        assert renderer(form)(document)
+
+
+def _fields(document: Document) -> dict[str, Any]:
+    return {name: getattr(document, name) for name in Document.__slots__}
+
+
+def test_a_small_college_is_withheld(tmp_path: Path):
+    """Nine machines: no row, no total, but it is said."""
+    with Filled(tmp_path / "data") as made:
+        for _ in range(9):
+            host = made.add_host(Population.CLASSROOM, DeviceClass.SFF)
+            made.push(host, [hour_of(0)], METER)
+        made.derive()
+        found, document = answered(made)
+    assert document.tables["rows"] == document.tables["totals"] == []
+    assert [row["population"] for row in document.tables["withheld"]] == ["classroom"]
+    assert found.states == ()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"dimensions": ("month",)}, {"end": date(2026, 3, 2)}, {"first": date(1026, 3, 2)}],
+)
+def test_questions_that_are_none(asked: dict[str, Any]):
+    """Refused in one line."""
+    with pytest.raises(UsageError):
+        question(**asked)
+
+
+def test_one_entity_and_what_is_below(place: Filled):
+    """Of a reader who may see some entities only."""
+    _, document = answered(place, entities=frozenset({"DSI"}))
+    assert {row["entity"] for row in document.tables["rows"]} == {"DSI"}

@@ -1,0 +1,414 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Polls of a fake ODRÉ and a fake Electricity Maps into a real store: what is asked, what fails, and that it stops nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.authority import TestAuthority
+from tests.fakes.devices import FakeDevice, dripping, endless, reply
+from tests.fakes.grid import TOKEN, FakeGrid
+from tests.machines import served, settings_in
+from veilleuse.collector.app.polling import Polling
+from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.intensities import BY_DATASET, CONNECTORS, PollState
+from veilleuse.collector.intensity.beside import LedgerBeside
+from veilleuse.collector.intensity.fetching import FetchFailed, Way, get_json, read_token
+from veilleuse.collector.intensity.polling import Polled, due, enabled, poll, window
+from veilleuse.collector.settings import CollectorSettings, Intensity, child_environment
+
+NOON = datetime(2026, 3, 10, 12, 7, tzinfo=UTC)
+NOW = round(NOON.timestamp() * 1000)
+HOUR = 3_600_000
+DAY = 24 * HOUR
+PATHS = ("part-enr-intensite-ges-conso-tr", "eco2mix-national-tr", "eco2mix-national-cons-def")
+
+
+def quarters(since: datetime, until: datetime, value: Any, minutes: int = 15) -> list[tuple[str, Any]]:
+    """Rows as published."""
+    number = (until - since) // timedelta(minutes=minutes)
+    return [((since + timedelta(minutes=minutes * n)).isoformat(), value) for n in range(number)]
+
+
+@pytest.fixture
+def grid() -> FakeGrid:
+    """Two days of both real-time tables up to 11:45, and rows ahead without values."""
+    made = FakeGrid()
+    since = NOON.replace(minute=0) - timedelta(days=2)
+    for name, value in ((PATHS[0], 50), (PATHS[1], "20")):
+        made.rows[name] = quarters(since, NOON.replace(minute=0), value)
+        made.rows[name] += quarters(NOON.replace(minute=0), NOON.replace(hour=20, minute=0), None)
+    made.history = [
+        {
+            "zone": "FR",
+            "carbonIntensity": 61,
+            "datetime": f"2026-03-10T{hour:02}:00:00.000Z",
+            "isEstimated": hour == 10,
+        }
+        for hour in range(11)
+    ]
+    return made
+
+
+@pytest.fixture
+def device(grid: FakeGrid) -> Iterator[FakeDevice]:
+    """Both, on a port of this machine."""
+    with FakeDevice(grid) as made:
+        yield made
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    """A file with the token."""
+    path = tmp_path / "token"
+    path.write_text(f"{TOKEN}\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path, device: FakeDevice, token: Path) -> CollectorSettings:
+    """A data directory, and both connectors on."""
+    url = f"http://{device.address}"
+    settings = settings_in(
+        tmp_path,
+        **{
+            "intensity.odre": "true",
+            "intensity.odre_url": url,
+            "intensity.electricity_maps_token_file": str(token),
+            "intensity.electricity_maps_url": url,
+            "intensity.timeout_seconds": "2",
+        },
+    )
+    initialise(settings, site="Lyon")
+    return settings
+
+
+@pytest.fixture
+def collector(place: CollectorSettings) -> Iterator[Collector]:
+    """It, open."""
+    with open_collector(place) as made:
+        yield made
+
+
+def ledger(collector: Collector) -> LedgerBeside:
+    """Over the operations, through JSON as over the socket."""
+
+    def ask(operation: str, **arguments: Any) -> Any:
+        said = json.loads(json.dumps(arguments))
+        return json.loads(json.dumps(collector.operations.perform(operation, said)))
+
+    return LedgerBeside(ask)
+
+
+def polled(
+    collector: Collector, now: int = NOW, settings: Intensity | None = None, *connectors: str
+) -> dict[str, Polled]:
+    """One poll, by connector."""
+    of = settings or collector.settings.intensity
+    found = poll(of, ledger(collector), connectors or CONNECTORS, lambda: now)
+    return {one.connector: one for one in found}
+
+
+def test_a_first_poll(collector: Collector, device: FakeDevice):
+    """Each dataset once; what has no value is a gap, what lies ahead is left; each connector notes how it went."""
+    done = polled(collector)
+    assert {name: one.outcome for name, one in done.items()} == dict.fromkeys(CONNECTORS, "done")
+    assert done["odre"].stored.new == 2 * 2 * 96
+    assert done["electricity_maps"].stored.new == 11
+    states = {(one.series, one.status.value): one for one in ledger(collector).states()}
+    assert set(states) == {
+        ("odre_consumption", "realtime"),
+        ("eco2mix_combustion", "realtime"),
+        ("electricity_maps", "realtime"),
+        ("electricity_maps", "estimated"),
+    }
+    assert states["odre_consumption", "realtime"].newest_unix_milliseconds == NOW - 7 * 60_000
+    assert states["eco2mix_combustion", "realtime"].newest_milligrams_per_kwh == 20_000
+    polls = {one.connector: one for one in ledger(collector).polls()}
+    assert {name: one.failures for name, one in polls.items()} == dict.fromkeys(CONNECTORS, 0)
+    assert (
+        polls["odre"].calls_this_month == len([one for one in device.asked if "/datasets/" in one.path]) == 3
+    )
+    assert all("exports/json" in one.path for one in device.asked if "/datasets/" in one.path)
+
+
+def test_the_next_poll_asks_for_one_page(collector: Collector, device: FakeDevice, grid: FakeGrid):
+    """The new hour and the last 20, at most 100 rows: one call a dataset. A value that was corrected replaces."""
+    polled(collector)
+    hour = NOON.replace(minute=0)
+    grid.rows[PATHS[0]] = [row for row in grid.rows[PATHS[0]] if row[1]] + quarters(
+        hour, hour + timedelta(hours=1), 55
+    )
+    grid.rows[PATHS[0]][-5] = (grid.rows[PATHS[0]][-5][0], 51)
+    device.asked.clear()
+    done = polled(collector, NOW + HOUR, None, "odre")
+    assert (done["odre"].stored.new, done["odre"].stored.replacing) == (4, 1)
+    assert [("records" in one.path, "offset=0" in one.path) for one in device.asked] == [(True, True)] * 2
+    assert done["odre"].stored.same == 2 * 80 - 1
+
+
+def test_more_rows_than_a_page(collector: Collector, device: FakeDevice, grid: FakeGrid):
+    """A table with more rows than quarters: the second page is asked for; without end it is not understood."""
+    polled(collector)
+    grid.rows[PATHS[0]] += grid.rows[PATHS[0]]
+    device.asked.clear()
+    done = polled(collector, NOW + HOUR, None, "odre")
+    assert done["odre"].outcome == "done"
+    assert [one.path for one in device.asked if "offset=100" in one.path]
+    grid.rows[PATHS[0]] *= 4
+    assert polled(collector, NOW + HOUR, None, "odre")["odre"].outcome == "not_understood"
+
+
+def test_consolidated_comes_later(collector: Collector, grid: FakeGrid):
+    """It replaces real time from where that began; combustion alone: the other series never is."""
+    polled(collector)
+    since = NOON.replace(minute=0) - timedelta(days=2)
+    grid.rows[PATHS[2]] = quarters(since, since + timedelta(hours=12), 30, 30)
+    done = polled(collector, NOW + DAY, None, "odre_consolidated")
+    assert done["odre_consolidated"].stored.replacing == 24
+    (state,) = [one for one in ledger(collector).states() if one.status == "consolidated"]
+    assert (state.series, state.newest_milligrams_per_kwh) == ("eco2mix_combustion", 30_000)
+    first = round(since.timestamp() * 1000)
+    replaced = list(collector.store.intensities.replaced("FR", "eco2mix_combustion", first, NOW))
+    assert len(replaced) == 48
+    assert not list(collector.store.intensities.replaced("FR", "odre_consumption", 0, NOW))
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (reply(500, {"error_code": "x"}), "refused"),
+        (reply(302, {}, {"Location": "http://127.0.0.1:1/"}), "refused"),
+        (reply(429, {"error_code": "QuotaError"}), "quota"),
+        (reply(200, text=b"<html>"), "not_understood"),
+        (reply(200, {"error_code": "ODSQLError"}), "not_understood"),
+        (reply(200, [{"date_heure": 3}]), "not_understood"),
+        (reply(200, text=b"[" * 100_000), "not_understood"),
+        (b"", "unreachable"),
+    ],
+)
+def test_a_failing_dataset_stops_no_other(collector: Collector, grid: FakeGrid, answer: bytes, outcome: str):
+    """The other table of the same connector, and the other connectors, are kept all the same."""
+    grid.failing[PATHS[1]] = answer
+    done = polled(collector)
+    assert done["odre"].outcome == outcome
+    assert done["odre"].stored.new == 2 * 96
+    assert done["electricity_maps"].outcome == "done"
+    assert {one.series for one in ledger(collector).states()} == {"odre_consumption", "electricity_maps"}
+    (state,) = [one for one in ledger(collector).polls() if one.connector == "odre"]
+    assert (state.failures, state.outcome, state.succeeded_unix_milliseconds) == (1, outcome, None)
+
+
+def test_the_months_calls_are_bounded(collector: Collector, device: FakeDevice):
+    """At the bound nothing is asked any more, and it is said; the bound of a connector is its own."""
+    settings = collector.settings.intensity
+    months = datetime.now(UTC)
+    for _ in range(99):
+        assert collector.store.intensities.count_call("odre", months.year * 12 + months.month - 1, 100)
+    object.__setattr__(settings, "odre_calls_per_month", 100)
+    done = polled(collector)
+    assert (done["odre"].outcome, done["odre_consolidated"].outcome) == ("quota", "quota")
+    assert "until the next" in done["odre"].text
+    assert len([one for one in device.asked if "/datasets/" in one.path]) == 1
+    assert done["electricity_maps"].outcome == "done"
+
+
+def test_electricity_maps_token(collector: Collector, token: Path, device: FakeDevice):
+    """From a file that its owner alone can read; it goes to nobody but Electricity Maps, and is in no error."""
+    polled(collector)
+    assert [TOKEN in str(one) for one in device.asked] == ["/v3/" in one.path for one in device.asked]
+    token.chmod(0o640)
+    done = polled(collector, NOW, None, "electricity_maps")["electricity_maps"]
+    assert (done.outcome, "chmod 600" in done.text, TOKEN in done.text) == ("not_configured", True, False)
+    token.chmod(0o600)
+    token.write_text("another")
+    done = polled(collector, NOW, None, "electricity_maps")["electricity_maps"]
+    assert (done.outcome, "another" in done.text) == ("refused", False)
+    for text in ("", "two words", "é", "x" * 5000):
+        token.write_text(text)
+        with pytest.raises(FetchFailed, match="does not hold a token"):
+            read_token(str(token))
+
+
+def test_answers_that_never_end(grid: FakeGrid):
+    """Bounded in bytes and in seconds, whatever comes."""
+    with FakeDevice(endless) as device, pytest.raises(FetchFailed, match="longer than") as failed:
+        get_json(f"http://{device.address}", "/", Way(5))
+    assert failed.value.outcome == "too_long"
+    for handler in (dripping, lambda asked: None):
+        with FakeDevice(handler) as device:
+            began = time.monotonic()
+            with pytest.raises(FetchFailed) as failed:
+                get_json(f"http://{device.address}", "/", Way(0.3))
+            assert failed.value.outcome == "timeout"
+            assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("http://odre.example.org", ""),
+        ("ftp://127.0.0.1", ""),
+        ("https://user:word@example.org", ""),
+        ("https://example.org", "https://proxy.example.org"),
+        ("https://example.org", "proxy:3128"),
+    ],
+)
+def test_addresses_that_are_not_asked(url: str, proxy: str):
+    """Plain HTTP beyond this machine, users in addresses, proxies of another kind."""
+    with pytest.raises(FetchFailed) as failed:
+        get_json(url, "/", Way(1, proxy))
+    assert failed.value.outcome == "not_configured"
+
+
+def tls(signed: Any, authority: TestAuthority, folder: Path) -> ssl.SSLContext:
+    """A server's side."""
+    chain = folder / "chain.pem"
+    chain.write_bytes(signed.pem + authority.intermediate.pem + signed.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    return context
+
+
+class Proxy:
+    """A fake forward proxy: knows CONNECT, and remembers what it was asked for."""
+
+    def __init__(self, target: int) -> None:
+        self.asked: list[str] = []
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Until what went through it has ended."""
+        self._thread.join(10)
+
+    def _serve(self) -> None:
+        client, _ = self._listener.accept()
+        self._listener.close()
+        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
+            self.asked.append(client.recv(4096).split(b"\r\n")[0].decode())
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=self._pump, args=(server, client))
+            back.start()
+            self._pump(client, server)
+            back.join()
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                sink.sendall(piece)
+            sink.shutdown(socket.SHUT_WR)
+
+
+def test_tls_is_checked_also_through_a_proxy(tmp_path: Path, grid: FakeGrid, authority: TestAuthority):
+    """Of the authority given: taken; of a stranger: refused before anything is said. The proxy sees a name, and no path."""
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(authority.root.pem + authority.intermediate.pem)
+    stranger = TestAuthority("stranger")
+    with FakeDevice(grid, tls(stranger.server, stranger, tmp_path)) as device:
+        with pytest.raises(FetchFailed) as failed:
+            get_json(f"https://127.0.0.1:{device.port}", "/", Way(5, "", str(ca)))
+        assert (failed.value.outcome, device.asked) == ("not_trusted", [])
+    with FakeDevice(
+        lambda asked: reply(200, {"fine": True}), tls(authority.server, authority, tmp_path)
+    ) as device:
+        proxy = Proxy(device.port)
+        answer = get_json(f"https://localhost:{device.port}", "/v3/x", Way(5, proxy.url, str(ca)))
+        proxy.join()
+        assert answer == {"fine": True}
+        assert proxy.asked == [f"CONNECT localhost:{device.port} HTTP/1.1"]
+
+
+def test_when_it_is_due():
+    """Each time, the consolidated table once a day; after failures ever more rarely, up to a day, and never all at once."""
+    minute = 60_000
+    fine, failing = PollState("odre", NOW, NOW, 0, "done"), PollState("odre", NOW, None, 2, "timeout")
+    assert due(None, "odre", 60, NOW, 0)
+    assert due(fine, "odre", 60, NOW + minute, 0)
+    assert not due(fine, "odre_consolidated", 60, NOW + 19 * HOUR, 0)
+    assert due(fine, "odre_consolidated", 60, NOW + 20 * HOUR, 0)
+    assert [due(failing, "odre", 60, NOW + hours * HOUR, 0) for hours in (2, 3)] == [False, True]
+    assert [due(failing, "odre", 60, NOW + hours * HOUR, 1) for hours in (4, 5)] == [False, True]
+    assert due(replace(failing, failures=40), "odre", 60, NOW + 24 * HOUR, 0.4)
+    assert not due(replace(failing, failures=40), "odre", 60, NOW + 17 * HOUR, 0)
+    assert due(fine, "odre_consolidated", 60, NOW - 5 * DAY, 0), "a clock that was set back"
+
+
+def test_windows(collector: Collector):
+    """Whole quarters; from the last value less 20 hours, else from so many days back; consolidated from the oldest real time."""
+    realtime, late = BY_DATASET[PATHS[1]], BY_DATASET[PATHS[2]]
+    end = NOW - 7 * 60_000
+    assert window(realtime, [], 30, NOW) == (end - 30 * DAY, end)
+    polled(collector, NOW, None, "odre")
+    states = ledger(collector).states()
+    assert window(realtime, states, 30, NOW + HOUR) == (end - 20 * HOUR, end + HOUR)
+    assert window(late, states, 1, NOW) == (end - 2 * DAY, end)
+
+
+def test_off_by_default(tmp_path: Path):
+    """Nothing is asked of anybody unless somebody wants it."""
+    assert not settings_in(tmp_path).intensity.polled
+    assert enabled(Intensity()) == ()
+
+
+def test_the_process_that_polls(place: CollectorSettings, device: FakeDevice):
+    """As the running collector starts it: over the socket; a second one at once finds only real time due."""
+    command = [sys.executable, "-m", "veilleuse.collector.intensity"]
+    with served(place) as one:
+        for _ in range(2):
+            done = subprocess.run(
+                command, env=child_environment(place), capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+        asked = [path for path in PATHS for said in device.asked if path in said.path]
+        assert asked.count(PATHS[2]) == 1
+        assert asked.count(PATHS[1]) >= 2
+        device.refuse()
+        done = subprocess.run(
+            command, env=child_environment(place), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 3
+        assert one.collector.operations.perform("ping", {})["pid"]
+    done = subprocess.run(command, env=child_environment(place), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no collector runs" in done.stderr
+
+
+def test_the_thread_that_starts_it(tmp_path: Path):
+    """Now and then, whatever the process does; ended when it hangs, and with us."""
+    log = tmp_path / "log"
+    text = f"import time; open({str(log)!r}, 'a').write('x'); time.sleep(60)"
+    made = Polling(
+        [sys.executable, "-c", text], {}, interval_seconds=0.05, first_seconds=0.0, longest_seconds=0.4
+    )
+    made.start()
+    end = time.monotonic() + 10
+    while (not log.exists() or len(log.read_text()) < 2) and time.monotonic() < end:
+        time.sleep(0.02)
+    began = time.monotonic()
+    made.stop()
+    assert time.monotonic() - began < 5
+    assert len(log.read_text()) >= 2
+    missing = Polling([str(tmp_path / "none")], {}, interval_seconds=60, first_seconds=0.0)
+    missing.start()
+    missing.stop()

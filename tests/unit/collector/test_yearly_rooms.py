@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Server rooms in the yearly figure: METHOD.md §3 and §7."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.collector.memory import host
+from tests.unit.collector.test_billing import TERMS, fleet, only, period
+from tests.unit.collector.year import FIRST
+from veilleuse.collector.account.billing import billed
+from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.account.yearly_rooms import RoomFigure, with_rooms
+from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+ROOM = RoomFigure("R1", "hq", "FR", 100 * KWH, 30 * KWH, 5 * KWH, 20 * KWH, "measured", 0)
+DIMENSIONS = ("site", "device_class")
+
+
+def servers() -> PeriodFigures:
+    """Twenty servers."""
+    return period(
+        [host(n, DeviceClass.SERVER, Population.SERVER, entity="E1", enrolled=FIRST) for n in range(1, 21)]
+    )
+
+
+def test_a_room_is_a_row_of_its_own():
+    """What no machine accounts for, the loss and the overhead; each in its column, together in the total."""
+    stated = billed([with_rooms(servers(), [ROOM], DIMENSIONS)], TERMS)
+    machines, room = list[Any](stated.rows)
+    assert (room.device_class, room.site, room.n) == ("other_room", "hq", 0)
+    assert (room.kwh_it, room.kwh_ups_loss, room.kwh_overhead, room.overhead) == (30, 5, 20, "measured")
+    assert (room.kwh_total, room.kwh_measured, room.top_down_kwh) == (55, 55, 100)
+    assert room.kgco2e_total == pytest.approx(55 * 0.0461)
+    total = only(stated.totals)
+    assert total.energy_millijoules == machines.energy_millijoules + room.energy_millijoules
+    assert total.kwh_it == pytest.approx(machines.kwh_total + 30)
+    assert total.kwh_total == pytest.approx(total.kwh_it + 25)
+    assert total.kwh_lo95 < total.kwh_total < total.kwh_hi95
+    assert total.n == 20
+
+
+def test_what_is_not_known_is_absent():
+    """A loss and an overhead that nobody knows: no 0, and the total says that the overhead is not included."""
+    unknown = replace(ROOM, ups_loss_millijoules=None, overhead_millijoules=None, overhead="not_included")
+    stated = billed([with_rooms(servers(), [unknown], DIMENSIONS)], TERMS)
+    for row in (stated.rows[-1], only(stated.totals)):
+        assert (row.kwh_ups_loss, row.kwh_overhead, row.overhead) == (None, None, "not_included")
+    mixed = billed(
+        [with_rooms(servers(), [ROOM, replace(unknown, room="R2", site="annexe")], DIMENSIONS)], TERMS
+    )
+    assert [row.site for row in mixed.rows[1:]] == ["annexe", "hq"]
+    assert only(mixed.totals).overhead == "not_included"
+    assert only(mixed.totals).kwh_overhead == 20
+
+
+def test_overhead_by_pue_is_modelled():
+    """GSD² 1.1 is the PUE's: its uncertainty is in the row's, and the PUE is told."""
+    pue = replace(
+        ROOM, ups_loss_millijoules=0, overhead="pue", overhead_u_millijoules=8 * KWH, pue_ppm=1_550_000
+    )
+    row = billed([with_rooms(servers(), [pue], ())], TERMS).rows[-1]
+    assert (row.pue, row.kwh_modelled, row.kwh_measured, row.kwh_ups_loss) == (1.55, 20, 30, 0)
+    assert row.u_model == pytest.approx((8**2 + 0.3**2) ** 0.5 / 50)
+    assert (row.site, row.device_class) == (None, None)
+
+
+def test_a_room_without_machines():
+    """A room whose machines have no agent is the whole figure; two zones give a total without one."""
+    stated = billed([with_rooms(period([]), [ROOM], DIMENSIONS)], TERMS)
+    total = only(stated.totals)
+    assert (total.kwh_total, total.kwh_it, total.zone, total.n) == (55, 30, "FR", 0)
+    abroad = billed([with_rooms(period([]), [ROOM, replace(ROOM, zone="BE")], DIMENSIONS)], TERMS)
+    assert (only(abroad.totals).zone, only(abroad.totals).kwh_total) == (None, 110)
+
+
+def test_no_room_changes_nothing():
+    """Without rooms, and with one that counted nothing."""
+    made = period(fleet())
+    assert with_rooms(made, [], DIMENSIONS) is made
+    idle = replace(
+        ROOM, it_millijoules=0, other_millijoules=0, ups_loss_millijoules=None, overhead_millijoules=None
+    )
+    row = billed([with_rooms(period([]), [idle], DIMENSIONS)], TERMS).rows[-1]
+    assert row.kwh_total == 0
