@@ -76,11 +76,11 @@ FLEET: Final = ("/", "/metrics", "/metrics/hosts", *FIGURES)
 
 
 def fill(data: Filled) -> None:
-    """Two entities that may be shown, and a third that may not; a server each."""
+    """Two entities that may be shown, and two that may not but together; a server each."""
     hour = 3_600_000
     start = round(NOW.timestamp() * 1000) - 30 * hour
     start -= start % hour
-    for entity, machines in ((MINE, 12), (OTHERS, 14), ("Lyon > Rare", 11)):
+    for entity, machines in ((MINE, 12), (OTHERS, 14), ("Lyon > Rare 1", 6), ("Lyon > Rare 2", 6)):
         server = data.add_host(entity=entity)
         data.push(server, [(clock(start, hour), [cell(State.ON_ACTIVE, hour, busy_ratio=0.4)])])
         for _ in range(machines):
@@ -181,10 +181,11 @@ def test_readers_of_an_entity_see_it_alone(closed, tokens, route):
             assert "autres" not in re.sub(r'"assumptions".*', "", answer.text, flags=re.S)
             if answer.status_code == 200 and "/factors" not in route:
                 assert seen in answer.text
-                assert not re.search(r'"n": (26|37|40)\b', answer.text)
+                assert not re.search(r'"n": (24|26|38|42)\b', answer.text)
     if route in FIGURES and "/factors" not in route:
         assert MINE in closed.get(url, tokens["reader"]).text
         assert OTHERS in closed.get(url, tokens["reader"]).text
+        assert "autres" in closed.get(url, tokens["reader"], accept="text/csv").text
 
 
 @pytest.mark.promise("S13")

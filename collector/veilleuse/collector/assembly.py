@@ -194,20 +194,9 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             accounts=store.accounts,
             intensities=store.intensities,
         )
-        told = operations.addresses
-        parts = (
-            settings,
-            store.kind.simulated,
-            health,
-            store,
-            writer,
-            office,
-            derive,
-            told,
-            operations,
-            damaged,
-        )
-        yield Collector(*parts, rolls=rolls, retention=_retention(settings, store, writer))
+        parts = (settings, store.kind.simulated, health, store, writer, office, derive)
+        rest = (operations.addresses, operations, damaged)
+        yield Collector(*parts, *rest, rolls=rolls, retention=_retention(settings, store, writer))
 
 
 def _started(

@@ -166,6 +166,11 @@ class Reporting(Section):
     k_anonymity: int = setting(
         10, "Fewest workstations or classroom PCs in a published cell.", minimum=10, maximum=1000
     )
+    random_roll_out: bool = setting(
+        False,
+        "Agents were installed on machines drawn at random within class and entity, and somebody answers for it: reports then say "
+        "that the sample's representativeness is demonstrated, unless model and age contradict it.",
+    )
 
 
 class Derive(Section):

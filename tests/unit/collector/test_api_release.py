@@ -192,6 +192,18 @@ def test_a_group_that_grew_is_shown_from_the_month_in_which_it_may_be():
     assert sum(len(decoded([group])) for group in answer.rows) == 16
 
 
+def test_a_month_in_which_a_group_may_not_be_shown_is_a_hole():
+    """Shown in January and in March: two rows with dates of their own, none over February; the total is of all three months."""
+    places = (("A", "laptop"),) * 4 + (("B > 1", "laptop"),) * 2 + (("B > 2", "laptop"),) * 2
+    everywhere = frozenset(Seen(host, month) for host in range(8) for month in range(3))
+    fleet = Fleet(places, everywhere - {Seen(0, 1), Seen(1, 1)})
+    answer = shown(release(fleet), date(2026, 1, 1), date(2026, 4, 1), ("entity",), ())
+    of_a = [group for group in answer.rows if group.key.entity == "A"]
+    assert [(group.key.period_from.month, group.key.period_to.month) for group in of_a] == [(1, 2), (3, 4)]
+    assert {seen.month for group in of_a for seen in decoded([group])} == {0, 2}
+    assert decoded(answer.whole) == decoded(answer.rows) == fleet.present
+
+
 @pytest.mark.parametrize(
     ("first", "end", "whole"),
     [

@@ -29,7 +29,6 @@ from veilleuse.collector.model import HostId
 from veilleuse.collector.report import FORMATS, Document, renderer
 from veilleuse.collector.report.columns import catalogue
 from veilleuse.collector.reporting.indicative import indicative_report_of
-from veilleuse.collector.store.sqlite.intensities import SqliteIntensitiesReader
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 HOUR = 3_600_000
@@ -223,8 +222,8 @@ def question(**other: Any) -> HourlyQuestion:
 
 def answered(place: Filled, **other: Any) -> tuple[Hourly, Document]:
     """Ledger and document."""
-    with closing(place.reader()) as reader, closing(SqliteIntensitiesReader(place.directory)) as grid:
-        return indicative_report_of(reader, grid, question(**other))
+    with closing(place.reader()) as reader:
+        return indicative_report_of(reader, question(**other))
 
 
 def test_a_ledger_of_two_days(place: Filled):

@@ -23,6 +23,7 @@ from veilleuse.collector.account.decomposition import (
 )
 from veilleuse.collector.account.emissions import Emissions, emissions, kwh, sum_emissions
 from veilleuse.collector.account.market import Consumption, market
+from veilleuse.collector.account.pedigree import written
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rows import FigureRow, RowKey
 from veilleuse.collector.calibrated import MILLION
@@ -35,6 +36,9 @@ METHOD_VERSION: Final = "0.3"
 """Of derivation and accounting together; raised when a figure of the same data would change."""
 ESTIMATED_ABOVE: Final = 0.20
 """Imputed share above which a figure is labelled estimated. METHOD.md §4."""
+
+_COMPLETE: Final = (0.3, 0.6, 0.9)
+"""Coverage of energy from which completeness scores 3, 4 and 5."""
 
 ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone."""
@@ -134,6 +138,7 @@ class _Bill:
             representativeness=str(told.representativeness) if not key.memo else None,
             basis=str(told.basis) if not key.memo else None,
             data_type=str(told.data_type),
+            pedigree=_pedigree(row),
             apportioned=row.apportioned,
             data=self._terms.data,
             method_version=METHOD_VERSION,
@@ -256,6 +261,22 @@ def _with_parts(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
         method_mix=mix or None,
         imputed_share=told.imputed_millijoules / total if total else None,
         estimated=told.imputed_millijoules > ESTIMATED_ABOVE * total if total else None,
+    )
+
+
+def _pedigree(row: FigureRow) -> str:
+    """Scores of the activity data, after ABC; which one a figure gets is ours [P]. Year and place are always the figure's own."""
+    told = row.estimate
+    measured = told.measured_millijoules >= told.energy_millijoules / 2
+    coverage = told.coverage_energy if told.fleet_milliseconds else 1.0
+    return written(
+        {
+            "reliability": 5 if measured else 3,
+            "technicalRepresentativeness": 5 if measured else 4,
+            "geographicRepresentativeness": 5,
+            "temporalRepresentativeness": 5,
+            "completeness": 2 + sum((coverage or 0.0) >= edge for edge in _COMPLETE),
+        }
     )
 
 

@@ -254,13 +254,13 @@ class Pool:
         root, least = math.sqrt(width), -typical
         return [
             max(least, error * one / max(_LEAST_ROOT, 1 - width + root * more) ** 1.5)
-            for one, more in _normals(self.device_class, kind)
+            for one, more in normals(self.device_class, kind)
         ]
 
 
 @lru_cache(maxsize=64)
-def _normals(device_class: str, kind: int) -> tuple[tuple[float, float], ...]:
-    """Pairs of standard normal draws: for a numerator, and for √(χ²/ν) by Wilson and Hilferty (1931)."""
+def normals(device_class: str, kind: int) -> tuple[tuple[float, float], ...]:
+    """Pairs of standard normal draws, always the same: for a numerator, and for √(χ²/ν) by Wilson and Hilferty (1931)."""
     chance = random.Random(f"veilleuse {device_class} {kind}")
     return tuple((chance.gauss(0, 1), chance.gauss(0, 1)) for _ in range(DRAWS))
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from veilleuse.collector.account.fleet_composition import Composition
 from veilleuse.collector.account.fleet_inputs import Cell
-from veilleuse.collector.account.fleet_pool import CUT, DRAWS, Pool
+from veilleuse.collector.account.fleet_pool import CUT, DRAWS, Pool, normals
 from veilleuse.collector.account.fleet_prediction import Prediction, Terms, total
 from veilleuse.collector.quantiles import Z95, quantile95
 
@@ -58,17 +58,25 @@ class Sampling:
         """Half-widths of the 95 % interval on the log scale, downward and upward; `modelled`: variance of models, mJ²."""
         if not energy:
             return 0.0, 0.0
-        degrees = _satterthwaite([*self.parts, (modelled, math.inf)])
-        variance = self.normal_variance + modelled
-        normal = min(_WIDEST, quantile95(degrees) * math.sqrt(variance) / energy)
-        shift = self._shift(variance, normal, energy)
         if self.deviations is None:
+            variance = self.normal_variance + modelled
+            normal = _half_width([*self.parts, (modelled, math.inf)], variance, energy)
+            shift = self._shift(variance, normal, energy)
             return normal - shift, normal + shift
-        ordered = sorted(self.deviations)
-        low, high = ordered[CUT - 1 : CUT + 1], ordered[-CUT - 1 : DRAWS - CUT + 1]
-        down = -math.log(min(1.0, max(_LEAST, 1 + sum(low) / 2 / energy)))
-        up = math.log(max(1.0, 1 + sum(high) / 2 / energy))
-        return math.hypot(normal - shift, down), math.hypot(normal + shift, up)
+        normal = _half_width(self.parts, self.normal_variance, energy)
+        error = normal * energy / Z95
+        drawn = sorted(
+            [
+                one + error * chance
+                for one, (chance, _) in zip(self.deviations, normals("all", 0), strict=True)
+            ]
+        )
+        low, high = drawn[CUT - 1 : CUT + 1], drawn[-CUT - 1 : DRAWS - CUT + 1]
+        shift = self._shift(self.normal_variance, normal, energy)
+        down = -math.log(max(_LEAST, 1 + sum(low) / 2 / energy)) - shift
+        up = math.log(max(1.0, 1 + sum(high) / 2 / energy)) + shift
+        more = Z95 * math.sqrt(modelled) / energy
+        return math.hypot(max(0.0, down), more), math.hypot(up, more)
 
     def _shift(self, variance: float, normal: float, energy: float) -> float:
         """By which both ends move up where the mean is more skew than a symmetric interval on the log scale already allows.
@@ -131,6 +139,11 @@ def _normal(pool: Pool, terms: Terms) -> list[tuple[float, float]]:
     crossed_share = 2 * terms.share * terms.own_share * pool.chance / pool.n
     found += [(terms.chance, math.inf), (crossed_share, pool.n - 1)]
     return found
+
+
+def _half_width(parts: Iterable[tuple[float, float]], variance: float, energy: float) -> float:
+    """t·u, log scale."""
+    return min(_WIDEST, quantile95(_satterthwaite(parts)) * math.sqrt(variance) / energy)
 
 
 def _composition(made: Composition, predictions: Sequence[Prediction]) -> float:

@@ -52,7 +52,7 @@ class HourlyQuestion:
                 raise UsageError(f"{option} {day} must be between the years {FIRST_YEAR} and {LAST_YEAR}")
 
 
-def indicative(reader: HourReader, grid: IntensityReader, question: HourlyQuestion) -> Hourly:
+def indicative(reader: HourReader, question: HourlyQuestion) -> Hourly:
     """Of every machine that has hours. Raises UsageError."""
     sites = {site.site: site for site in reader.sites()}
     hosts = {
@@ -63,11 +63,11 @@ def indicative(reader: HourReader, grid: IntensityReader, question: HourlyQuesti
         and _asked(question, host.org_entity)
     }
     keys = {host.host_id: _key(host, sites[host.site], question) for host in hosts.values()}
-    states = grid.states()
+    grid = reader.intensities()
     zones = {sites[host.site].zone for host in hosts.values()}
     return Hourly(
         ledger(_hours(reader, grid, question, hosts, sites), keys, question.k_anonymity),
-        tuple(one for one in states if one.series == question.series and one.zone in zones),
+        tuple(one for one in grid.states() if one.series == question.series and one.zone in zones),
         _hours_from(reader, hosts),
     )
 

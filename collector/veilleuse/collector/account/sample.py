@@ -39,7 +39,7 @@ from veilleuse.collector.vectors import (
     added,
 )
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import DeviceClass, Population, State, Supply
+from veilleuse.wire.vocabulary import Population, State, Supply
 
 _SEPARATOR: Final = "\x1f"
 MONITOR: Final = EnergyClass.MONITOR.value
@@ -132,12 +132,12 @@ def state_energies(vector: Vector) -> dict[State, tuple[int, int]]:
     }
 
 
-def machine(one: Observed, total: Vector, stratum: Stratum, standing: Standing) -> Machine:
-    """As the estimator takes it."""
+def machine(one: Observed, total: Vector, stratum: Stratum, standing: Standing | None = None) -> Machine:
+    """As the estimator takes it; of several machines at once, whose hardware and age nobody asks for, without a standing."""
     rows = [one.by_day_type.get(kind) for kind in DAY_TYPES]
     return Machine(
         stratum=stratum,
-        hardware=standing.model,
+        hardware=hardware_name(standing.model),
         energy_millijoules=tuple(_energy(row) if row else 0 for row in rows),
         accounted_milliseconds=tuple(_accounted(row) if row else 0 for row in rows),
         methods=_methods(total),
@@ -149,8 +149,8 @@ def machine(one: Observed, total: Vector, stratum: Stratum, standing: Standing) 
         on_millijoules=sum(total[PLACE[f"{state}_energy_millijoules"]] for state in _ON),
         counters_milliseconds=total[PLACE["counters_covered_milliseconds"]],
         counters_millijoules=total[PLACE["counters_energy_millijoules"]],
-        age_years=standing.age_years,
-        refurbished=standing.refurbished,
+        age_years=standing.age_years if standing else None,
+        refurbished=standing.refurbished if standing else None,
     )
 
 
@@ -236,7 +236,9 @@ class FleetBook:
         """One device."""
         self.machines[stratum] += 1
         self.times[stratum].update(standing.milliseconds)
-        self.cells[stratum][Cell(standing.model, age_band(standing.age_years, standing.refurbished))] += 1
+        self.cells[stratum][
+            Cell(hardware_name(standing.model), age_band(standing.age_years, standing.refurbished))
+        ] += 1
 
     def at_least(self, stratum: Stratum, sampled: int, times: Mapping[str, int]) -> None:
         """What was measured is there, whatever the inventory says: coverage is never above 1."""
@@ -247,13 +249,16 @@ class FleetBook:
 
     def in_service(self) -> Iterable[InService]:
         """As the estimator takes it."""
-        for stratum, number in self.machines.items():
+        for stratum in {**self.machines, **self.times}:
             times = self.times[stratum]
             yield InService(
-                stratum, number, tuple(times[kind] for kind in DAY_TYPES), dict(self.cells[stratum])
+                stratum,
+                self.machines[stratum],
+                tuple(times[kind] for kind in DAY_TYPES),
+                dict(self.cells[stratum]),
             )
 
 
-def is_fleet(device_class: str) -> bool:
-    """Virtual machines never are: the host that runs them carries their energy."""
-    return device_class != DeviceClass.VIRTUAL_MACHINE.value
+def hardware_name(text: str) -> str:
+    """Vendor and model as two machines are told to be of the same: without case and doubled spaces, as calibrations have them."""
+    return " ".join(text.casefold().split())

@@ -40,8 +40,9 @@ from veilleuse.collector.intensity.beside import LedgerBeside
 from veilleuse.collector.intensity.files import MAXIMUM_BYTES, Plain, read_file
 from veilleuse.collector.intensity.polling import enabled
 from veilleuse.collector.intensity.polling import poll as poll_all
+from veilleuse.collector.ports import IntensityReader
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.store.sqlite.intensities import SqliteIntensitiesReader
+from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
 
 app = typer.Typer(**APP)
@@ -113,7 +114,8 @@ def show(
 ) -> None:
     """Which series there are; with --from and --to, each day of one: its values, its gaps, what was replaced."""
     settings = settings_of(config)
-    with closing(SqliteIntensitiesReader(settings.data_dir)) as reader:
+    with closing(SqliteReader(settings.data_dir)) as store:
+        reader = store.intensities()
         if first is None and end is None:
             _show_series(reader, as_json)
             return
@@ -134,7 +136,7 @@ def show(
     )
 
 
-def _show_series(reader: SqliteIntensitiesReader, as_json: bool) -> None:
+def _show_series(reader: IntensityReader, as_json: bool) -> None:
     states, polls = reader.states(), reader.polls()
     if as_json:
         print_json(
@@ -169,7 +171,7 @@ def _show_series(reader: SqliteIntensitiesReader, as_json: bool) -> None:
 
 
 def _days(
-    reader: SqliteIntensitiesReader, zone: str, series: str, first: date, end: date
+    reader: IntensityReader, zone: str, series: str, first: date, end: date
 ) -> Iterator[dict[str, Any]]:
     while first < end:
         start = round(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp() * 1000)

@@ -36,7 +36,6 @@ from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.reporting.year import YearQuestion
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.store.sqlite.intensities import SqliteIntensitiesReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 app = typer.Typer(**APP)
@@ -89,7 +88,7 @@ def emissions(
     )
     write = _writer(form, language, output)
     with opened(settings.data_dir) as sources:
-        made = emissions_report_of(sources, question)
+        made = emissions_report_of(sources, question, random_roll_out=settings.reporting.random_roll_out)
     write(made.document)
     _warn(made.document.head, len(made.statement.withheld))
 
@@ -152,11 +151,8 @@ def indicative(
         time.time_ns() // 1_000_000,
     )
     write = _writer(form, language, output)
-    with (
-        closing(SqliteReader(settings.data_dir)) as reader,
-        closing(SqliteIntensitiesReader(settings.data_dir)) as grid,
-    ):
-        found, document = indicative_report_of(reader, grid, question)
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        found, document = indicative_report_of(reader, question)
     write(document)
     _warn(document.head, len(found.ledger.withheld))
 

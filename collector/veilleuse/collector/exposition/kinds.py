@@ -28,6 +28,7 @@ class Origin(StrEnum):
     SUMS = "sums"
     INDICATORS = "indicators"
     FACTORS = "factors"
+    INTENSITIES = "intensities"
     REGISTRY = "registry"
     COLLECTOR = "collector"
     WEB = "web"

@@ -48,7 +48,7 @@ class Intensities(IntensityReader, Protocol):
 
 
 class HourReader(Protocol):
-    """Hours of machines, for the indicative ledger; read-only, any process."""
+    """Hours of machines beside the grid, for the indicative ledger; read-only, any process."""
 
     def hosts(self) -> tuple[Host, ...]: ...
     def sites(self) -> tuple[Site, ...]: ...
@@ -57,3 +57,6 @@ class HourReader(Protocol):
 
     def oldest_hours(self) -> dict[HostId, int]:
         """Start of the oldest hour with energy still kept of each host, Unix ms. Machines without hours are not there."""
+
+    def intensities(self) -> IntensityReader:
+        """The same store's; for the thread that asks."""

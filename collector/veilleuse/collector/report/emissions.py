@@ -45,8 +45,14 @@ ASSUMPTIONS: Final = (
 )
 
 
-def document(statement: EmissionsStatement, head: Head, shown: Iterable[Texts] = ()) -> Document:
-    """The report of a statement; `head` says what was asked; `shown`: for each row, total and memo in order, its texts for people."""
+def document(
+    statement: EmissionsStatement,
+    head: Head,
+    shown: Iterable[Texts] = (),
+    equivalents: Iterable[Row] = (),
+) -> Document:
+    """The report of a statement; `head` says what was asked; `shown`: for each row, total and memo in order, its texts for people;
+    `equivalents`: what else emits as much as the total, at most three."""
     texts = iter(shown)
     rows, totals, memo = (
         [_row(row, next(texts, None)) for row in part]
@@ -60,6 +66,7 @@ def document(statement: EmissionsStatement, head: Head, shown: Iterable[Texts] =
             "totals": totals,
             "memo": memo,
             "factors": list(statement.factors),
+            "equivalents": list(equivalents),
             "withheld": list(statement.withheld),
         },
         tabular=("rows", "totals", "memo"),

@@ -18,7 +18,7 @@ from xlsxwriter import Workbook
 
 from veilleuse.collector.drawing import COLOURS
 from veilleuse.collector.report import Chart, Document, Row, Value
-from veilleuse.collector.report.columns import NUMERIC, Column, Kind, column
+from veilleuse.collector.report.columns import KEY, NUMERIC, Column, Kind, column
 from veilleuse.collector.report.html import dictionary
 from veilleuse.collector.report.view import (
     document_title,
@@ -44,6 +44,8 @@ NARROW, WIDE = 10, 48
 """Characters of a column."""
 SAMPLED: Final = 200
 """Rows that a column's width is taken from."""
+PRINTED: Final = 14
+"""Columns that fit beside each other on A4 across."""
 HEAD_ROWS: Final = 2
 """Labels for people, then the names that files of other formats use."""
 EPOCH: Final = datetime(2000, 1, 1)  # noqa: DTZ001 # a spreadsheet knows no zone; for documents without a moment
@@ -153,15 +155,15 @@ class _Book:
         if columns and rows:
             sheet.autofilter(HEAD_ROWS - 1, 0, HEAD_ROWS - 1 + len(rows), len(columns) - 1)
         sheet.repeat_rows(0, HEAD_ROWS - 1)
-        sheet.set_landscape()
-        sheet.set_paper(9)  # A4
-        sheet.fit_to_pages(1, 0)
+        if len(columns) > PRINTED:
+            sheet.fit_to_pages(0, 0)  # nobody could read them on one page
 
     def _spread(self, table: str, rows: Sequence[Row]) -> Iterator[tuple[Column, str, str]]:
         """(column, key, label) of each column of the sheet: a mix has as many as it has names."""
         w = self._w
-        for name in self._document.columns_of(table):
-            one = column(self._document, table, name)
+        columns = [column(self._document, table, name) for name in self._document.columns_of(table)]
+        for one in sorted(columns, key=lambda each: each.group != KEY):  # what a row is of stands first
+            name = one.name
             if one.kind is not Kind.MIX:
                 yield one, name, one.label(w.language)
                 continue
@@ -206,7 +208,8 @@ class _Book:
         made.set_title({"name": _no_markup(_no_reference(title)), "name_font": {"size": 12}})
         made.set_legend({"position": "bottom"})
         if chart.kind != "line":
-            made.set_y_axis({"reverse": True})  # the first row on top, as in the table
+            # The first row on top, as in the table; names left of negative bars.
+            made.set_y_axis({"reverse": True, "label_position": "low"})
         made.set_size({"width": 900, "height": 420})
         return made
 
@@ -262,7 +265,11 @@ class _Book:
         return self._formats[name]
 
     def _sheet(self, title: str) -> Worksheet:
-        return self._workbook.add_worksheet(sheet_name(title, self._names))
+        sheet = self._workbook.add_worksheet(sheet_name(title, self._names))
+        sheet.set_landscape()
+        sheet.set_paper(9)  # A4
+        sheet.fit_to_pages(1, 0)
+        return sheet
 
     def _properties(self) -> None:
         document, w = self._document, self._w

@@ -5,20 +5,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Final
 
 from veilleuse.collector.account.bilan import DEFAULT_MAPPING
 from veilleuse.collector.account.billing import METHOD_VERSION, Terms, billed
+from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.shown import shown
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.factors.choose import book_of
 from veilleuse.collector.figures import EmissionsStatement
-from veilleuse.collector.report import Document, Value
+from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Row, Value
 from veilleuse.collector.report import emissions as emissions_report
+from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.reporting.year import YearQuestion, before, year_figures
+
+MOST_DAYS_BALANCED: Final = timedelta(days=62)
+"""Longest period whose days are looked at one by one: workstations' days are kept for as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,34 +37,38 @@ class Emissions:
     document: Document
 
 
-def emissions_report_of(sources: Sources, question: YearQuestion, *, compare: bool = True) -> Emissions:
+def emissions_report_of(
+    sources: Sources, question: YearQuestion, *, compare: bool = True, random_roll_out: bool = False
+) -> Emissions:
     """The official ledger of every group. `compare`: tell the change from the year before. Raises UnknownZone, UsageError."""
-    assumptions = Assumptions()
+    known = assumptions(sources, random_roll_out=random_roll_out)
     data = "simulated" if sources.reader.data_kind().simulated else "real"
     book = book_of(sources.factors.versions())
-    periods = year_figures(sources, question, assumptions)
+    periods = year_figures(sources, question, known)
     mappings = sources.factors.mappings()
     terms = Terms(
         book.choose,
         data,
         mappings[-1] if mappings else DEFAULT_MAPPING,
         [kept.contract for kept in sources.factors.contracts() if kept.withdrawn_unix_milliseconds is None],
-        _before(sources, question, assumptions, len(periods)) if compare else {},
+        _before(sources, question, known, len(periods)) if compare else {},
     )
     statement = billed(periods, terms)
     texts = [shown(row) for row in (*statement.rows, *statement.totals, *statement.memo)]
-    document = emissions_report.document(statement, _head(sources, question, data), texts)
+    document = emissions_report.document(
+        statement, _head(sources, question, data), texts, _equivalents(statement)
+    )
     return Emissions(statement, periods, document)
 
 
 def _before(
-    sources: Sources, question: YearQuestion, assumptions: Assumptions, number: int
+    sources: Sources, question: YearQuestion, known: Assumptions, number: int
 ) -> dict[int, PeriodFigures]:
     """The same stretches a year before, under the same method, grouping and rule; only where machines were known then."""
     earlier = before(question)
     if earlier is None:
         return {}
-    found = year_figures(sources, earlier, assumptions)
+    found = year_figures(sources, earlier, known)
     if len(found) != number:
         return {}
     return {
@@ -68,7 +79,6 @@ def _before(
 
 
 def _head(sources: Sources, question: YearQuestion, data: str) -> dict[str, Value | list[str] | None]:
-    rows = sources.reader.balance(question.first, question.end - timedelta(days=1), by_hour=False)
     imported = sources.inventory.inventory_imported_on()
     return {
         "from": question.first.isoformat(),
@@ -81,9 +91,33 @@ def _head(sources: Sources, question: YearQuestion, data: str) -> dict[str, Valu
         "state": "open",
         "method_version": METHOD_VERSION,
         "periods_not_derived": sources.reader.dirty_count(),
-        "unexplained_milliseconds": sum(row.unexplained_milliseconds for row in rows),
+        "unexplained_milliseconds": _unexplained_milliseconds(sources, question),
         "generated_unix_milliseconds": time.time_ns() // 1_000_000,
     }
+
+
+def _equivalents(statement: EmissionsStatement) -> Iterator[Row]:
+    """Of the one total of a year or a part of it; several totals are compared with each other."""
+    if len(statement.totals) == 1 and statement.totals[0].kgco2e_total:
+        for one in equivalences(statement.totals[0].kgco2e_total):
+            yield {
+                "equivalent": one.slug,
+                "number": one.number,
+                "source": one.source,
+                "published": one.published,
+                SHOWN: {
+                    "number": one.shown,
+                    "equivalent": {language: one.unit[language] for language in LANGUAGES},
+                },
+            }
+
+
+def _unexplained_milliseconds(sources: Sources, question: YearQuestion) -> int | None:
+    """R18, while the days are there: neither stored nor declared lost. None for longer: the coverage tells."""
+    if question.end - question.first > MOST_DAYS_BALANCED:
+        return None
+    rows = sources.reader.balance(question.first, question.end - timedelta(days=1), by_hour=False)
+    return sum(row.unexplained_milliseconds for row in rows)
 
 
 def today() -> date:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from veilleuse.collector.account.hours import HourlyQuestion, indicative
 from veilleuse.collector.hourly import Hourly
-from veilleuse.collector.ports import HourReader, IntensityReader, Reader
+from veilleuse.collector.ports import HourReader, Reader
 from veilleuse.collector.report import Document, Head
 from veilleuse.collector.report import indicative as indicative_report
 
@@ -17,11 +17,9 @@ class MachineReader(Reader, HourReader, Protocol):
     """What the report reads of machines."""
 
 
-def indicative_report_of(
-    reader: MachineReader, grid: IntensityReader, question: HourlyQuestion
-) -> tuple[Hourly, Document]:
+def indicative_report_of(reader: MachineReader, question: HourlyQuestion) -> tuple[Hourly, Document]:
     """The ledger of the question, and its document. Raises UsageError."""
-    found = indicative(reader, grid, question)
+    found = indicative(reader, question)
     data = "simulated" if reader.data_kind().simulated else "real"
     head: Head = {
         "from": question.first.isoformat(),

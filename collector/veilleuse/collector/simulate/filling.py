@@ -98,6 +98,7 @@ class _Filling:
                 derived = self._derive()
             self._tell(device, hosts.get(device.number))
         self._derive()
+        self._tell_of_the_room()
         self._import_inventory()
         self._progress("months", 0, 1)
         self._collector.rolls.drain()
@@ -137,6 +138,12 @@ class _Filling:
                 stream.add(agent.day(day, spans, powers))
         if stream is not None:
             stream.flush()
+
+    def _tell_of_the_room(self) -> None:
+        timetable = self._timetables[ROOM]
+        for day in days(self._order.first, self._order.end):
+            slots = timetable.slots(day)
+            self._truth.add_room(day, self._room.beside(slots[0].start, slots[-1].end))
 
     def _agent(self, device: Device, host_id: HostId) -> tuple[Agent, Stream]:
         polls = device is self._room.poller

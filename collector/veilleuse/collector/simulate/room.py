@@ -12,7 +12,6 @@ from typing import Final
 
 from veilleuse.collector.derive.priors import MILLION, SHARE_U_PPM
 from veilleuse.collector.simulate.fleet import ROOM, Device, Order
-from veilleuse.collector.simulate.models import VIRTUAL
 from veilleuse.collector.simulate.physics import Physics
 from veilleuse.collector.simulate.routines import Span, routine_of
 from veilleuse.collector.simulate.timetables import Timetable, days
@@ -25,29 +24,30 @@ PDU: Final = "PDU-A"
 METERS: Final[Mapping[str, PointKind]] = {UPS: PointKind.UPS, PDU: PointKind.PDU}
 NAME: Final = "Salle serveurs"
 NETWORK_WATTS: Final = 180.0
-"""Switches and storage that no agent runs on: between the UPS and its PDUs."""
+"""Switches and storage that no agent runs on: they hang on the UPS beside its PDU, and nothing else does."""
 UPS_EFFICIENCY: Final = "0.94"
 PUE: Final = 1.45
 """Declared, and true."""
 
 
 class ServerRoom:
-    """Its machines' true power, hour by hour."""
+    """The machines on its PDU: their true power, hour by hour."""
 
     def __init__(self, order: Order, fleet: Sequence[Device], timetable: Timetable, physics: Physics) -> None:
         self._order = order
-        self.devices = [one for one in fleet if one.place is ROOM]
-        self.on_pdu = [one for one in self.devices if one.model.shared_meter and one.agent_from is not None]
+        self.on_pdu = [
+            one
+            for one in fleet
+            if one.place is ROOM and one.model.shared_meter and one.agent_from is not None
+        ]
         self.poller = self.on_pdu[0] if self.on_pdu else None
         """Its agent reads the room's meters."""
         self._gains = (physics.meter_gain(fine=False), physics.meter_gain(fine=True))
         self._begun = timetable.slots(order.first)[0].start
-        self._ups: list[float] = []
         self._pdu: list[float] = []
         self._shares: dict[int, float] = {}
-        for device in self.devices:
-            if device.model is not VIRTUAL:  # it draws what its host draws
-                self._add(device, timetable, physics)
+        for device in self.on_pdu:
+            self._add(device, timetable, physics)
 
     def _add(self, device: Device, timetable: Timetable, physics: Physics) -> None:
         routine, machine = routine_of(device, self._order.seed), physics.machine(device)
@@ -57,17 +57,21 @@ class ServerRoom:
             for span in routine.spans(day, timetable.day_type(day), slots[0].start, slots[-1].end):
                 active, idle = machine.powers(span)
                 watts.append(mean_watts(span, active.wall, idle.wall))
-        hours = self._ups or [NETWORK_WATTS] * len(watts)
-        self._ups = [one + more for one, more in zip(hours, watts, strict=True)]
-        if device in self.on_pdu:
-            hours = self._pdu or [0.0] * len(watts)
-            self._pdu = [one + more for one, more in zip(hours, watts, strict=True)]
-            self._shares[device.number] = sum(watts)
+        hours = self._pdu or [0.0] * len(watts)
+        self._pdu = [one + more for one, more in zip(hours, watts, strict=True)]
+        self._shares[device.number] = sum(watts)
 
     def shared_watts(self, start: int) -> Sequence[float]:
         """What METERS read over the clock period that begins then."""
         hour = (start - self._begun) // MILLISECONDS_PER_HOUR
-        return self._gains[0] * self._ups[hour], self._gains[1] * self._pdu[hour]
+        pdu = self._pdu[hour]
+        return self._gains[0] * (pdu + NETWORK_WATTS), self._gains[1] * pdu
+
+    def beside(self, start: int, end: int) -> float:
+        """True energy of what no machine accounts for over whole hours [start, end), mJ: network, and the room's overhead."""
+        first, last = ((at - self._begun) // MILLISECONDS_PER_HOUR for at in (start, end))
+        watts = sum(NETWORK_WATTS + (PUE - 1) * (pdu + NETWORK_WATTS) for pdu in self._pdu[first:last])
+        return watts * MILLISECONDS_PER_HOUR
 
     def declaration(self, agent_ids: Mapping[int, str]) -> str:
         """As `veilleuse meters import` takes it: shares that somebody once estimated, as well as METHOD.md thinks they are."""

@@ -11,12 +11,14 @@ from datetime import date
 from typing import Any, Final
 
 from veilleuse.collector.figures import EnergyClass
-from veilleuse.collector.simulate.fleet import Device, Order
+from veilleuse.collector.simulate.fleet import ROOM, Device, Order
 from veilleuse.collector.simulate.models import VIRTUAL
 from veilleuse.wire.units import kwh_from_millijoules
 
 _Key = tuple[str, str, str, str, str]
 MONITOR: Final = EnergyClass.MONITOR.value
+OTHER_ROOM: Final = "other_room"
+"""Device class of what a room's meters see beside machines."""
 
 
 class Truth:
@@ -34,6 +36,12 @@ class Truth:
         self._sums[_key(device, day, device.model.device_class.value)] += millijoules
         if screens_millijoules:
             self._sums[_key(device, day, MONITOR)] += screens_millijoules
+
+    def add_room(self, day: date, millijoules: float) -> None:
+        """What a room used beside its machines: network, overhead."""
+        place = ROOM
+        key = (f"{day:%Y-%m}", place.entity, place.site, place.population.value, OTHER_ROOM)
+        self._sums[key] += millijoules
 
     def kwh(self, first: date, end: date, **where: str) -> float:
         """Of whole months [first, end); `where`: entity, site, population or device_class."""

@@ -10,6 +10,7 @@ from typing import Final
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.kinds import Kind, Metric
 from veilleuse.collector.health import COMMIT_BUCKETS_SECONDS
+from veilleuse.collector.intensities import CONNECTORS
 from veilleuse.collector.model import HostStatus
 from veilleuse.collector.rollout import HostState
 from veilleuse.collector.web.fleet import FleetView
@@ -39,6 +40,7 @@ _VALUES: Final = {
     "name": MAXIMUM_LABELS + 1,
     "route": ROUTES,
     "code": CODES,
+    "connector": len(CONNECTORS),
 }
 """Label → how many values it has: closed lists of ours, and lists cut to a length."""
 _SAMPLES: Final = {
@@ -48,6 +50,7 @@ _SAMPLES: Final = {
     Kind.HISTOGRAM: len(COMMIT_BUCKETS_SECONDS) + 3,
 }
 _OF_A_ZONE: Final = {c.FACTOR, c.FACTOR_INFO}
+_OF_THE_GRID: Final = {c.INTENSITY, c.INTENSITY_NEWEST}
 _ALONE: Final = {c.BUILD_INFO}
 
 
@@ -68,6 +71,8 @@ def _most(metric: Metric, places: int, zones: int) -> int:
         return 1
     if metric in _OF_A_ZONE:
         return zones
+    if metric in _OF_THE_GRID:
+        return c.GRID_SERIES
     labels = [label for label in metric.labels if label not in c.GROUP]
     group = 1
     if "entity" in metric.labels:

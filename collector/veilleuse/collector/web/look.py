@@ -11,18 +11,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.admin_client import ask
 from veilleuse.collector.errors import AdminError, UnknownZone
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.model import Grain
-from veilleuse.collector.ports import ChosenFactor, Reader
+from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.accounts import Account, Accounts
 from veilleuse.collector.web.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
+from veilleuse.collector.web.grid import Grid, GridView
 from veilleuse.collector.web.period import LAG_DAYS, Period, Periods, frozen_members, last_closed
 from veilleuse.collector.web.sobriety import DAY, TODAY, WEEK, Sobriety, sobriety
 from veilleuse.wire.vocabulary import Population
@@ -57,6 +58,8 @@ class Look:
     """The first look of the day: what is shown of workstations' agents. Live, it would tell when one of them called."""
     accounts: tuple[Account, ...]
     """R18, per population that has whole periods."""
+    grid: GridView
+    """The indicative ledger, and the grid's intensity."""
 
     @property
     def today(self) -> date:
@@ -74,11 +77,15 @@ class Look:
         return [(zone, one) for (zone, of), one in sorted(self.factors.items()) if of == year]
 
 
+class LookReader(Reader, HourReader, Protocol):
+    """What a look reads."""
+
+
 class Outlook:
     """Takes looks, one at a time, and keeps the last one for a moment. Safe from any thread."""
 
     def __init__(
-        self, reader: Reader, settings: CollectorSettings, clock: Callable[[], float] = time.time
+        self, reader: LookReader, settings: CollectorSettings, clock: Callable[[], float] = time.time
     ) -> None:
         """`clock`: Unix seconds."""
         self._settings = settings
@@ -87,6 +94,7 @@ class Outlook:
         self._clock = clock
         self._fleet = Fleet(reader, settings.reporting.time_zone, clock)
         self._accounts = Accounts(reader, clock)
+        self._grid = Grid(reader, settings, clock)
         self._periods = Periods(reader, settings.reporting.k_anonymity)
         self._closed_figures: dict[tuple[Population, str, date], tuple[Sobriety, ...]] = {}
         self._yesterday: tuple[float, date, tuple[Sobriety, ...]] | None = None
@@ -115,6 +123,7 @@ class Outlook:
             disk_of(self._settings),
             self._day_start,
             self._accounts.look(fleet.hosts, fleet.today.day),
+            self._grid.look(),
         )
 
     def _sobriety(self, fleet: FleetView) -> tuple[Sobriety, ...]:

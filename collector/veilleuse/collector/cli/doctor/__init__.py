@@ -25,6 +25,7 @@ from veilleuse.collector.cli.doctor.fleet import (
     check_work,
 )
 from veilleuse.collector.cli.doctor.meters import check_meters
+from veilleuse.collector.cli.doctor.intensity import check_intensity
 from veilleuse.collector.cli.doctor.place import check_directory, check_disk, check_forecast, check_sqlite
 from veilleuse.collector.cli.doctor.retention import check_retention
 from veilleuse.collector.cli.doctor.service import check_service
@@ -57,6 +58,7 @@ INSIDE: Final[tuple[Check, ...]] = (
     check_backup,
     check_work,
     check_retention,
+    check_intensity,
     check_clock,
     check_balance,
     check_versions,

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.errors import AdminError
@@ -23,8 +22,6 @@ from veilleuse.collector.intensities import (
     checked,
 )
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.wire.units import MILLISECONDS_PER_MINUTE
 
 _LONGEST: Final = max(MINUTES) * MILLISECONDS_PER_MINUTE
@@ -176,24 +173,6 @@ class SqliteIntensities:
     def _rows(self, sql: str, *values: Any) -> list[Any]:
         with self._data.translated():
             return self._data.connection.execute(sql, values).fetchall()
-
-
-class SqliteIntensitiesReader(SqliteIntensities):
-    """The same on a reading connection of its own, beside the writer; for one thread."""
-
-    def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
-        data = Database(directory / DATA_FILE, writing=False)
-        try:
-            require_current(data, "data")
-        except BaseException:
-            data.close()
-            raise
-        super().__init__(data)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._data.close()
 
 
 def _claim(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.attributed import HostHour
+from veilleuse.collector.calibrated import StoredFit
 from veilleuse.collector.codec import (
     BANDS,
     BOUNDARIES,
@@ -44,12 +45,14 @@ from veilleuse.collector.rollout import Rollout
 from veilleuse.collector.store.sqlite.balance import balance
 from veilleuse.collector.store.sqlite.batch import VALUE_COLUMNS
 from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
+from veilleuse.collector.store.sqlite.calibrations import SqliteCalibrations
 from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.host_hours import host_hours
 from veilleuse.collector.store.sqlite.host_periods import PeriodRows
 from veilleuse.collector.store.sqlite.hour_sums import hour_sums, oldest_hours
+from veilleuse.collector.store.sqlite.intensities import SqliteIntensities
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.store.sqlite.rows import (
     HOST_COLUMNS,
@@ -222,6 +225,10 @@ class SqliteReader:
         """(host, label, derived energy) of hours, Unix ms → label: ports.HourReader."""
         return hour_sums(self._rows, labels)
 
+    def intensities(self) -> SqliteIntensities:
+        """What was published of grids, on this thread's connection: ports.GridReader."""
+        return SqliteIntensities(self._database())
+
     def oldest_hours(self) -> dict[HostId, int]:
         """Oldest hour with energy still kept of each host."""
         return oldest_hours(self._rows)
@@ -320,6 +327,10 @@ class SqliteReader:
     def months_due(self, before: date) -> int:
         """Months of machines that ended by then (the 1st of one) and are not kept as they are."""
         return int(self._rows("SELECT count(*) FROM stale_months WHERE month < ?", before.toordinal())[0][0])
+
+    def calibrations(self) -> tuple[StoredFit, ...]:
+        """Calibrations.stored."""
+        return SqliteCalibrations(self._database()).stored()
 
     def school_periods(self) -> tuple[SchoolPeriod, ...]:
         """Calendars.school_periods."""

@@ -1,0 +1,219 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Which strata and cells are kept as one, so that none stands on fewer than k machines (pure). DESIGN.md §6 and §7.
+
+What is too small goes with its siblings: first the sites of an entity, then the entities of a class, then the classes of a population,
+then the populations of a zone; the rule of veilleuse.collector.privacy at each step. Nothing is dropped, but in a zone with fewer than k
+machines in all. Servers are exempt.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, TypeVar
+
+from veilleuse.collector.account.fleet_inputs import Cell, Stratum
+from veilleuse.collector.account.sample import Place
+from veilleuse.collector.figures import AUTRES
+from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.model import HostId
+from veilleuse.collector.privacy import EXEMPT, is_safe, publish
+from veilleuse.collector.privacy import Cell as Figure
+from veilleuse.wire.vocabulary import Population
+
+ANY: Final = "*"
+"""Hardware or age of a cell that several were merged into; as fleet_composition has it."""
+
+
+@dataclass(slots=True)
+class Share:
+    """What each machine puts into something; ≥ 0."""
+
+    observed: Counter[HostId] = field(default_factory=Counter)
+    """Milliseconds of known state."""
+    energies: Counter[HostId] = field(default_factory=Counter)
+    measured: Counter[HostId] = field(default_factory=Counter)
+
+    def add(self, host_id: HostId, observed: int, energy: int, measured: int) -> None:
+        """One machine's, or its screens'."""
+        self.observed[host_id] += observed
+        self.energies[host_id] += energy
+        self.measured[host_id] += measured
+
+    def merge(self, other: Share) -> None:
+        """All of another."""
+        for mine, theirs in zip(self.parts, other.parts, strict=True):
+            mine.update(theirs)
+
+    @property
+    def parts(self) -> tuple[Counter[HostId], Counter[HostId], Counter[HostId]]:
+        """All three."""
+        return self.observed, self.energies, self.measured
+
+    @property
+    def modelled(self) -> dict[HostId, int]:
+        """Energy that no method measured, or none at all."""
+        return {host_id: energy - self.measured[host_id] for host_id, energy in self.energies.items()}
+
+    @property
+    def machines(self) -> int:
+        """That were observed."""
+        return sum(1 for host_id in self.observed if self.observed[host_id] or self.energies[host_id])
+
+    def shows_methods(self, k: int) -> bool:
+        """Enough machines stand behind either part, or none does."""
+        return all(is_safe(part, k) or not any(part.values()) for part in (self.measured, self.modelled))
+
+    def is_safe(self, k: int) -> bool:
+        """Enough machines stand behind its time and its energy."""
+        return is_safe(self.observed, k) and (is_safe(self.energies, k) or not any(self.energies.values()))
+
+
+_T = TypeVar("_T")
+_Unit: TypeAlias = tuple[Stratum, ...]
+"""Strata that stay together."""
+
+
+def merged_strata(shares: Mapping[Stratum, Share], k: int) -> dict[Stratum, Stratum | None]:
+    """Each stratum with machines that were observed → the one that it is kept in; None: a zone with fewer than k."""
+    found: dict[Stratum, Stratum | None] = {stratum: stratum for stratum in shares}
+    zones: defaultdict[str, list[Stratum]] = defaultdict(list)
+    for stratum in sorted(shares):
+        if Place.of(stratum).population not in EXEMPT:
+            zones[Place.of(stratum).zone].append(stratum)
+    if k > 1:
+        for zone, strata in zones.items():
+            _Zone(shares, k, found).merge(zone, strata)
+    return found
+
+
+class _Zone:
+    """One zone's strata, but servers'."""
+
+    def __init__(self, shares: Mapping[Stratum, Share], k: int, found: dict[Stratum, Stratum | None]) -> None:
+        self._shares, self._k, self._found = shares, k, found
+
+    def merge(self, zone: str, strata: Sequence[Stratum]) -> None:
+        families = _grouped(strata, lambda stratum: Place.of(stratum)[2:])
+        units, unsafe = self._each(families, self._family)
+        context = self._largest_context(strata)
+        place = Place(AUTRES, AUTRES, zone, None, context)
+        _, left = self._settle(units, unsafe, lambda _: place.stratum(AUTRES))
+        for stratum in left:
+            self._found[stratum] = None
+
+    def _family(self, strata: Sequence[Stratum]) -> tuple[list[_Unit], _Unit]:
+        """Of one population and power context."""
+        classes = _grouped(strata, lambda stratum: stratum.device_class)
+        return self._settle(*self._each(classes, self._class), lambda one: _elsewhere(one).stratum(AUTRES))
+
+    def _class(self, strata: Sequence[Stratum]) -> tuple[list[_Unit], _Unit]:
+        entities = _grouped(strata, lambda stratum: Place.of(stratum).entity)
+        return self._settle(
+            *self._each(entities, self._entity), lambda one: _elsewhere(one).stratum(one.device_class)
+        )
+
+    def _entity(self, strata: Sequence[Stratum]) -> tuple[list[_Unit], _Unit]:
+        units = [(stratum,) for stratum in strata]
+        return self._settle(
+            units, (), lambda one: Place.of(one)._replace(site=AUTRES).stratum(one.device_class)
+        )
+
+    def _each(
+        self,
+        groups: Iterable[Sequence[Stratum]],
+        step: Callable[[Sequence[Stratum]], tuple[list[_Unit], _Unit]],
+    ) -> tuple[list[_Unit], _Unit]:
+        units: list[_Unit] = []
+        unsafe: list[Stratum] = []
+        for group in groups:
+            safe, left = step(group)
+            units += safe
+            if left:
+                unsafe += left
+        return units, tuple(unsafe)
+
+    def _settle(
+        self, units: Sequence[_Unit], unsafe: _Unit, into: Callable[[Stratum], Stratum]
+    ) -> tuple[list[_Unit], _Unit]:
+        """(safe units, what stays unsafe): those that are unsafe, and the smallest others until that is safe, become one."""
+        every = [*units, *([unsafe] if unsafe else [])]
+        figures = {unit: self._figure(unit) for unit in every}
+        level = publish(list(figures.values()), self._k)
+        if level.withheld_keys:
+            return [], tuple(stratum for unit in every for stratum in unit)
+        merged = tuple(sorted(stratum for unit in level.merged_keys for stratum in unit))
+        for stratum in merged:
+            self._found[stratum] = into(stratum)
+        kept = [unit for unit in every if unit not in set(level.merged_keys)]
+        return [*kept, *([merged] if merged else [])], ()
+
+    def _figure(self, unit: _Unit) -> Figure[_Unit]:
+        whole = Share()
+        for stratum in unit:
+            whole.merge(self._shares[stratum])
+        return Figure(unit, whole.observed, (whole.energies,))
+
+    def _largest_context(self, strata: Sequence[Stratum]) -> PowerContext:
+        energies: Counter[PowerContext] = Counter()
+        for stratum in strata:
+            energies[Place.of(stratum).power_context] += self._shares[stratum].energies.total()
+        return max(sorted(energies), key=lambda context: energies[context])
+
+
+def merged_cells(shares: Mapping[Cell, Share], k: int) -> dict[Cell, Cell]:
+    """Each cell of one safe stratum → the one that it is kept in: the ages of a hardware model first, then models.
+
+    The parts by method count too, where those of the stratum are safe.
+    """
+    whole = Share()
+    for share in shares.values():
+        whole.merge(share)
+    by_method = whole.shows_methods(k)
+    found: dict[Cell, Cell] = {cell: cell for cell in shares}
+    rest: list[tuple[Cell, ...]] = []
+    for group in _grouped(sorted(shares), lambda cell: cell.hardware):
+        level = publish([_cell_figure((cell,), shares, by_method) for cell in group], k)
+        if level.withheld_keys:
+            rest.append(tuple(group))
+            continue
+        merged = tuple(cell for unit in level.merged_keys for cell in unit)
+        rest += [(cell,) for cell in group if cell not in merged]
+        if merged:
+            rest.append(merged)
+        for cell in merged:
+            found[cell] = Cell(cell.hardware, ANY)
+    level = publish([_cell_figure(unit, shares, by_method) for unit in rest], k)
+    for unit in (*level.merged_keys, *level.withheld_keys):
+        for cell in unit:
+            found[cell] = Cell(ANY, ANY)
+    return found
+
+
+def _cell_figure(
+    unit: tuple[Cell, ...], shares: Mapping[Cell, Share], by_method: bool
+) -> Figure[tuple[Cell, ...]]:
+    whole = Share()
+    for cell in unit:
+        whole.merge(shares[cell])
+    beside = (whole.energies, whole.measured, whole.modelled) if by_method else (whole.energies,)
+    return Figure(unit, whole.observed, beside)
+
+
+def _elsewhere(stratum: Stratum) -> Place:
+    return Place.of(stratum)._replace(entity=AUTRES, site=AUTRES)
+
+
+def _grouped(items: Iterable[_T], key: Callable[[_T], object]) -> list[list[_T]]:
+    found: defaultdict[object, list[_T]] = defaultdict(list)
+    for item in items:
+        found[key(item)].append(item)
+    return list(found.values())
+
+
+def is_exempt(stratum: Stratum) -> bool:
+    """Of machines that are nobody's."""
+    population: Population | None = Place.of(stratum).population
+    return population in EXEMPT

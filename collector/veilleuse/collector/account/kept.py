@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What is kept of a closed year for ever: sums over ten machines or more, and no machine (pure). DESIGN.md §6; decision 0039.
+
+Of each cell (place, class, hardware, age): n; Σv by day type and band, v the columns of vectors; Σwwᵀ, w being one machine's year
+stacked by day type. Wall and load models are linear in w, so that the year and its variance can be derived again under another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final, NamedTuple
+
+from veilleuse.collector.account.fleet_inputs import Cell, InService, Stratum
+from veilleuse.collector.account.fleet_sums import Alike
+from veilleuse.collector.vectors import COLUMNS, PLACE, SCREEN_COLUMNS, DayType, Vector
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, State, Supply
+
+_MAINS: Final = (Supply.AC, Supply.UNKNOWN)
+_BY_COUNTERS: Final = (Method.COUNTER_CALIBRATED, Method.COUNTER_MODELLED)
+_BY_LOAD: Final = (Method.LOAD_MODELLED, Method.CLASS_DEFAULT)
+
+
+def _time(state: State, supplies: Sequence[Supply]) -> tuple[str, ...]:
+    return tuple(f"{state}_{supply}_milliseconds" for supply in supplies)
+
+
+W_OF_MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
+    "energy_millijoules": (
+        *(f"{method}_energy_millijoules" for method in Method),
+        "imputed_energy_millijoules",
+    ),
+    "accounted_milliseconds": (*(f"{method}_milliseconds" for method in Method), "imputed_milliseconds"),
+    "counters_energy_millijoules": ("counters_energy_millijoules",),
+    "counters_covered_milliseconds": ("counters_covered_milliseconds",),
+    "by_counters_energy_millijoules": tuple(f"{method}_energy_millijoules" for method in _BY_COUNTERS),
+    "by_load_energy_millijoules": tuple(f"{method}_energy_millijoules" for method in _BY_LOAD),
+    "imputed_energy_millijoules": ("imputed_energy_millijoules",),
+    "on_active_mains_milliseconds": _time(State.ON_ACTIVE, _MAINS),
+    "on_idle_mains_milliseconds": _time(State.ON_IDLE, _MAINS),
+    "on_active_battery_milliseconds": _time(State.ON_ACTIVE, (Supply.BATTERY,)),
+    "on_idle_battery_milliseconds": _time(State.ON_IDLE, (Supply.BATTERY,)),
+    "asleep_milliseconds": _time(State.ASLEEP, tuple(Supply)),
+    "off_milliseconds": _time(State.OFF, tuple(Supply)),
+}
+"""Component of w → the columns it is the sum of, over all bands. What was metered, or came from a battery, is the rest of the energy."""
+W: Final = tuple(W_OF_MACHINES)
+W_OF_SCREENS: Final[Mapping[str, tuple[str, ...]]] = {name: () for name in W} | {
+    "energy_millijoules": ("screens_energy_millijoules",),
+    "accounted_milliseconds": ("screens_milliseconds",),
+    "by_load_energy_millijoules": ("screens_energy_millijoules",),
+}
+"""Of the external screens of a machine."""
+DAY_TYPES: Final = tuple(DayType)
+STACKED: Final = len(W) * len(DAY_TYPES)
+"""Length of w: day type by day type."""
+SCREENS: Final = (PLACE[SCREEN_COLUMNS[0]], PLACE[SCREEN_COLUMNS[-1]] + 1)
+"""Places of the columns of screens: [first, end)."""
+assert COLUMNS[slice(*SCREENS)] == SCREEN_COLUMNS, "they stand together"
+_X: Final = ("energy_millijoules", "accounted_milliseconds")
+_X_PLACES: Final = tuple(at * len(W) + W.index(name) for name in _X for at in range(len(DAY_TYPES)))
+_X_COLUMNS: Final = tuple(
+    tuple(PLACE[column] for column in (*W_OF_MACHINES[name], *W_OF_SCREENS[name])) for name in _X
+)
+"""Of machines and of screens: neither has the other's columns."""
+
+
+def triangle(i: int, j: int) -> int:
+    """Place of the product of the components i ≤ j in the upper triangle, row by row."""
+    return i * STACKED - i * (i - 1) // 2 + j - i
+
+
+TRIANGLE: Final = triangle(STACKED - 1, STACKED - 1) + 1
+
+
+def sample_of(n: int, sums: Mapping[tuple[DayType, Band], Vector], products: Mapping[int, int]) -> Alike:
+    """What the estimator takes of a cell's sample: x of w, as fleet_sums has it."""
+    found = Alike(n)
+    found.sums = [
+        sum(vector[place] for (at, _), vector in sums.items() if at == kind for place in columns)
+        for columns in _X_COLUMNS
+        for kind in DAY_TYPES
+    ]
+    found.products = [
+        products.get(triangle(*sorted((_X_PLACES[i], _X_PLACES[j]))), 0)
+        for i in range(len(_X_PLACES))
+        for j in range(i, len(_X_PLACES))
+    ]
+    return found
+
+
+class Withheld(NamedTuple):
+    """A zone with fewer machines than may be kept together: their data are not kept, their number is in the fleet."""
+
+    zone: str
+    memo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCell:
+    """Machines, k or more unless they are servers, of one cell."""
+
+    stratum: Stratum
+    cell: Cell
+    always_on: bool
+    memo: bool
+    """Virtual machines."""
+    machines: int
+    """That were observed."""
+    n: int
+    """Of the sample: with energy for some time."""
+    apportioned: bool
+    methods_hidden: bool
+    """Fewer than k stand behind what was measured or modelled: all methods are added up as one."""
+    sums: Mapping[tuple[DayType, Band], Vector]
+    """Σv."""
+    products: Mapping[int, int]
+    """Σwwᵀ of the sample: place in the triangle → value; 0 where none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """All of a year."""
+
+    first: date
+    end: date
+    """Exclusive."""
+    k: int
+    cells: tuple[KeptCell, ...]
+    fleet: tuple[InService, ...]
+    always_on: Mapping[str, Alike | None] = field(default_factory=dict)
+    """Of classes whose cells do not tell machines that are always on apart; see fleet_sums.Sample."""
+    withheld: tuple[Withheld, ...] = ()

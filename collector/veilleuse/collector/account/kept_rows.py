@@ -1,0 +1,159 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What was kept of a year → its rows, in energy (pure): the same estimator as of an open year. DESIGN.md §6, METHOD.md §5 and §7.
+
+Every cell stands on k machines or more, so that any union of cells may be shown, and any difference of two unions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from veilleuse.collector.account.figure_rows import RowSums, figure_row, row_key, row_order, total_key
+from veilleuse.collector.account.fleet import Assumptions, Fleet
+from veilleuse.collector.account.fleet_inputs import InService, Stratum
+from veilleuse.collector.account.fleet_sums import Alike, Key, Sample
+from veilleuse.collector.account.kept import Kept, KeptCell, sample_of
+from veilleuse.collector.account.sample import MONITOR, Observed, Place, machine, screens, state_energies
+from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.account.yearly_rows import RowKey
+from veilleuse.collector.figures import AUTRES
+from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.model import HostId
+from veilleuse.collector.vectors import added
+from veilleuse.wire.vocabulary import State
+
+
+@dataclass(slots=True)
+class _Row:
+    strata: set[Stratum] = field(default_factory=set)
+    machines: int = 0
+    screens: int = 0
+    apportioned: bool = False
+    hides_methods: bool = False
+    states: dict[str, dict[State, tuple[int, int]]] = field(default_factory=dict)
+
+    def add(self, cell: KeptCell) -> None:
+        self.strata.add(cell.stratum)
+        self.apportioned |= cell.apportioned
+        self.hides_methods |= cell.methods_hidden
+        if cell.stratum.device_class == MONITOR:
+            self.screens += cell.machines
+            return
+        self.machines += cell.machines
+        states = self.states.setdefault(cell.stratum.device_class, {})
+        for state, (time, energy) in state_energies(_observed(cell).total).items():
+            before = states.get(state, (0, 0))
+            states[state] = (before[0] + time, before[1] + energy)
+
+    def sums(self) -> RowSums:
+        """Screens hang on machines that are counted already, unless the row is of screens alone."""
+        return RowSums(
+            self.strata, self.machines or self.screens, self.states, self.apportioned, self.hides_methods
+        )
+
+
+def kept_figures(
+    kept: Kept,
+    dimensions: Collection[str],
+    assumptions: Assumptions,
+    asked: Callable[[str], bool] = lambda _: True,
+) -> PeriodFigures:
+    """Rows of the year; `asked`: entities to be shown, which changes no figure of theirs."""
+    fleet = estimator(kept, assumptions)
+    virtual = _estimator([cell for cell in kept.cells if cell.memo], (), {}, Assumptions())
+    rows = _rows(kept, dimensions, asked, memo=False)
+    for one in kept.fleet:
+        place = Place.of(one.stratum)
+        if asked(place.entity) and one.stratum in fleet.strata:
+            rows[_key(one.stratum, place, dimensions)].strata.add(one.stratum)
+    shown = [figure_row(key, row.sums(), fleet) for key, row in rows.items()]
+    total = None
+    if shown:
+        whole = _whole(rows.values())
+        total = figure_row(total_key(whole.strata), whole, fleet)
+    memo = _rows(kept, dimensions, asked, memo=True)
+    return PeriodFigures(
+        kept.first,
+        kept.end,
+        tuple(sorted(shown, key=row_order)),
+        tuple(
+            sorted(
+                (figure_row(replace(key, memo=True), row.sums(), virtual) for key, row in memo.items()),
+                key=row_order,
+            )
+        ),
+        total,
+        tuple(RowKey(one.zone, None, min(PowerContext), autres=True, memo=one.memo) for one in kept.withheld),
+    )
+
+
+def estimator(kept: Kept, assumptions: Assumptions) -> Fleet:
+    """Of all but virtual machines."""
+    cells = [cell for cell in kept.cells if not cell.memo]
+    return _estimator(cells, kept.fleet, kept.always_on, assumptions)
+
+
+def _estimator(
+    cells: Iterable[KeptCell],
+    fleet: Iterable[InService],
+    always_on: Mapping[str, Alike | None],
+    assumptions: Assumptions,
+) -> Fleet:
+    sample = Sample(always_on=dict(always_on))
+    for cell in cells:
+        sample.groups[Key(cell.stratum, cell.cell, cell.always_on)] = _alike(cell)
+    return Fleet(sample, fleet, assumptions)
+
+
+def _alike(cell: KeptCell) -> Alike:
+    found = sample_of(cell.n, cell.sums, cell.products)
+    one = _observed(cell)
+    seen = screens if cell.stratum.device_class == MONITOR else machine
+    made = seen(one, one.total, cell.stratum)
+    if made is not None:
+        found.add_known(made)
+    return found
+
+
+def _observed(cell: KeptCell) -> Observed:
+    """All its machines as one, bands together."""
+    one = Observed(HostId(0))
+    for (kind, _), vector in cell.sums.items():
+        before = one.by_day_type.get(kind)
+        one.by_day_type[kind] = vector if before is None else added(before, vector)
+    return one
+
+
+def _rows(
+    kept: Kept, dimensions: Collection[str], asked: Callable[[str], bool], *, memo: bool
+) -> defaultdict[RowKey, _Row]:
+    rows: defaultdict[RowKey, _Row] = defaultdict(_Row)
+    for cell in kept.cells:
+        place = Place.of(cell.stratum)
+        if cell.memo is memo and asked(place.entity):
+            rows[_key(cell.stratum, place, dimensions)].add(cell)
+    return rows
+
+
+def _key(stratum: Stratum, place: Place, dimensions: Collection[str]) -> RowKey:
+    key = row_key(place, stratum.device_class, dimensions)
+    return replace(key, autres=AUTRES in (key.entity, key.site, key.device_class))
+
+
+def _whole(rows: Iterable[_Row]) -> RowSums:
+    whole = _Row()
+    for row in rows:
+        whole.strata |= row.strata
+        whole.machines += row.machines
+        whole.screens += row.screens
+        whole.apportioned |= row.apportioned
+        whole.hides_methods |= row.hides_methods
+        for name, states in row.states.items():
+            own = whole.states.setdefault(name, {})
+            for state, (time, energy) in states.items():
+                before = own.get(state, (0, 0))
+                own[state] = (before[0] + time, before[1] + energy)
+    return whole.sums()

@@ -1,0 +1,96 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Whether the grid's intensity still comes, for the indicative ledger: how old the newest value is, how the polls went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Final
+
+from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.intensities import (
+    CONSOLIDATED,
+    ELECTRICITY_MAPS,
+    ODRE,
+    IntensityStatus,
+    PollState,
+    SeriesState,
+)
+from veilleuse.collector.intensity.fetching import FetchFailed, read_token
+from veilleuse.collector.intensity.polling import enabled
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+
+LATE_HOURS: Final = 6
+"""ODRÉ's real time lags some two hours, and a poll is missed now and then."""
+FAILURES: Final = 3
+_NEARLY: Final = 0.9
+
+
+def check_intensity(settings: CollectorSettings) -> Iterator[Finding]:
+    """Each series that is kept, and each connector that is on."""
+    now = time.time_ns() // 1_000_000
+    on = enabled(settings.intensity)
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        grid = reader.intensities()
+        states, polls = grid.states(), {poll.connector: poll for poll in grid.polls()}
+    if not on and not states:
+        yield Finding("intensity", "good", "the grid's intensity is not polled: no indicative ledger")
+        return
+    yield from _series(settings, states, now, polled=bool(on))
+    for connector in on:
+        yield from _connector(settings, connector, polls.get(connector))
+
+
+def _series(
+    settings: CollectorSettings, states: tuple[SeriesState, ...], now: int, *, polled: bool
+) -> Iterator[Finding]:
+    own = [one for one in states if one.series == settings.intensity.series]
+    if not own:
+        known = ", ".join(sorted({one.series for one in states})) or "none"
+        yield Finding(
+            "intensity",
+            "warning",
+            f"the indicative ledger asks for the series {settings.intensity.series}, which has no value (kept: {known})",
+            "'veilleuse intensity poll' or 'import'; or set intensity.series",
+        )
+    for one in states:
+        hours = (now - one.newest_unix_milliseconds) / MILLISECONDS_PER_HOUR
+        text = f"{one.series} of {one.zone}, {one.status}: the newest value is {hours:.1f} h old"
+        late = polled and one.status is IntensityStatus.REALTIME and hours > LATE_HOURS
+        if late:
+            yield Finding("intensity", "warning", text, "look at the connector below, and at its publisher")
+        else:
+            yield Finding("intensity", "good", text)
+
+
+def _connector(settings: CollectorSettings, connector: str, poll: PollState | None) -> Iterator[Finding]:
+    if connector == ELECTRICITY_MAPS:
+        try:
+            read_token(settings.intensity.electricity_maps_token_file)
+        except FetchFailed as error:
+            yield Finding("intensity", "warning", f"{connector}: {error}", "mend the file, or leave it out")
+            return
+    if poll is None:
+        yield Finding("intensity", "warning", f"{connector}: never polled", "let 'veilleuse serve' run")
+        return
+    at_most = {
+        ODRE: settings.intensity.odre_calls_per_month,
+        CONSOLIDATED: None,
+        ELECTRICITY_MAPS: settings.intensity.electricity_maps_calls_per_month,
+    }[connector]
+    calls = "" if at_most is None else f", {poll.calls_this_month} of {at_most} calls this month"
+    if poll.failures >= FAILURES:
+        yield Finding(
+            "intensity",
+            "warning",
+            f"{connector}: {poll.failures} polls failed in a row, the last one: {poll.outcome}{calls}",
+            "'veilleuse intensity poll' says why; the log too",
+        )
+    elif at_most is not None and poll.calls_this_month >= at_most * _NEARLY:
+        yield Finding("intensity", "warning", f"{connector}: {poll.outcome}{calls}", "poll more rarely")
+    else:
+        yield Finding("intensity", "good", f"{connector}: {poll.outcome}{calls}")

@@ -1,0 +1,103 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The indicative ledger and the grid's intensity, as /metrics shows them: servers alone, of the last closed civil day."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.account.hours import DIMENSIONS, HourlyQuestion, indicative
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.prometheus import Exposition
+from veilleuse.collector.hourly import Line, Sums
+from veilleuse.collector.intensities import CONSOLIDATED, MILLIGRAMS_PER_GRAM, PollState, SeriesState
+from veilleuse.collector.ports import HourReader
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLISECONDS_PER_SECOND
+from veilleuse.wire.vocabulary import Population
+
+KEEP_SECONDS: Final = 60.0
+"""How long a look is kept: values come by the hour."""
+INDICATIVE: Final = "indicative"
+
+
+@dataclass(frozen=True, slots=True)
+class GridView:
+    """What is shown."""
+
+    states: tuple[SeriesState, ...] = ()
+    polls: tuple[PollState, ...] = ()
+    lines: tuple[Line, ...] = ()
+    """Of yesterday, servers; virtual ones are memo lines."""
+
+
+class Grid:
+    """Looks, and keeps the look for a moment. Not thread-safe: one at a time."""
+
+    def __init__(
+        self,
+        reader: HourReader,
+        settings: CollectorSettings,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`clock`: Unix seconds."""
+        self._reader, self._settings, self._clock = reader, settings, clock
+        self._kept: tuple[float, date, GridView] | None = None
+
+    def look(self) -> GridView:
+        """As of now, or of at most a minute ago. Raises what the store does."""
+        now = self._clock()
+        today = datetime.fromtimestamp(now, ZoneInfo(self._settings.reporting.time_zone)).date()
+        if self._kept is None or now >= self._kept[0] or today != self._kept[1]:
+            self._kept = (now + KEEP_SECONDS, today, self._take(now, today))
+        return self._kept[2]
+
+    def _take(self, now: float, today: date) -> GridView:
+        grid = self._reader.intensities()
+        states, polls = grid.states(), grid.polls()
+        if not states:
+            return GridView((), polls)
+        question = HourlyQuestion(
+            today - timedelta(days=1),
+            today,
+            DIMENSIONS,
+            self._settings.reporting.k_anonymity,
+            self._settings.intensity.series,
+            int(now * MILLISECONDS_PER_SECOND),
+            frozenset({Population.SERVER}),
+        )
+        found = indicative(self._reader, question)
+        return GridView(states, polls, found.ledger.lines)
+
+
+def add_grid(out: Exposition, view: GridView) -> None:
+    """Its samples. What has no intensity has no grams: absent is not zero."""
+    total = Sums()
+    for line in view.lines:
+        key, kilograms = line.key, line.sums.kgco2e
+        if kilograms is not None:
+            labels = (
+                key.entity or "",
+                key.site or "",
+                key.population.value,
+                key.device_class or "",
+                INDICATIVE,
+            )
+            out.add(c.INDICATIVE_DAY_EMISSIONS, labels, float(kilograms * GRAMS_PER_KILOGRAM))
+        if not key.memo:
+            total += line.sums
+    if total.coverage is not None:
+        out.add(c.INDICATIVE_DAY_COVERAGE, (Population.SERVER.value,), float(total.coverage))
+    for state in view.states[: c.GRID_SERIES]:
+        where = (state.zone, state.series, state.status.value)
+        out.add(c.INTENSITY, where, state.newest_milligrams_per_kwh / MILLIGRAMS_PER_GRAM)
+        out.add(c.INTENSITY_NEWEST, where, state.newest_unix_milliseconds / MILLISECONDS_PER_SECOND)
+    for poll in view.polls:
+        out.add(c.INTENSITY_FAILURES, (poll.connector,), poll.failures)
+        if poll.connector != CONSOLIDATED:  # its calls are ODRÉ's
+            out.add(c.INTENSITY_CALLS, (poll.connector,), poll.calls_this_month)

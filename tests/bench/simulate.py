@@ -1,0 +1,103 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Seconds and memory of a simulated fleet, and how often a report's 95 % interval holds what the whole fleet truly used.
+
+`python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1]`: the records go through validation, writer,
+derivation and rolling, as those of real agents do; then the report of the whole months. With several seeds: for each device class, in how
+many simulations the truth lies inside. A handful of simulations says little: 95 % of 20 is 16 to 20.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import resource
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from datetime import date, timedelta
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from veilleuse.collector.reporting.emissions import emissions_report_of, today
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.simulate.filling import simulate
+from veilleuse.collector.simulate.fleet import Order
+from veilleuse.collector.simulate.truth import Truth
+
+Intervals = dict[str, tuple[float, float, float]]
+"""Device class → (low, kWh, high); "total" too."""
+
+
+def intervals(directory: Path, first: date, end: date) -> Intervals:
+    """By device class, of whole months."""
+    question = YearQuestion(first, end, ("device_class",), 1, today())
+    with opened(directory) as sources:
+        statement = emissions_report_of(sources, question, compare=False).statement
+    return {
+        row.device_class or "total": (row.kwh_lo95 or 0.0, row.kwh_total or 0.0, row.kwh_hi95 or 0.0)
+        for row in (*statement.rows, *statement.totals)
+        if row.kwh_total is not None
+    }
+
+
+def whole_months(order: Order) -> tuple[date, date]:
+    """Within one calendar year, the last that has most of them."""
+    first = order.first if order.first.day == 1 else _next_month(order.first)
+    end = order.end.replace(day=1)
+    if first.year < end.year:
+        turn = date(end.year, 1, 1)
+        first, end = (turn, end) if end - turn >= turn - first else (first, turn)
+    return first, end
+
+
+def _next_month(day: date) -> date:
+    return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+def one(order: Order, directory: Path) -> tuple[float, Truth]:
+    """Simulate; seconds, and the truth."""
+    began = time.perf_counter()
+    truth = simulate(CollectorSettings(data_dir=directory), order, lambda what, done, whole: None)
+    return time.perf_counter() - began, truth
+
+
+def main() -> None:
+    """Print a line per seed, then how often the truth was inside."""
+    logging.disable(logging.WARNING)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hosts", type=int, default=60)
+    parser.add_argument("--days", type=int, default=400)
+    parser.add_argument("--from", dest="first", type=date.fromisoformat, default=date(2025, 9, 1))
+    parser.add_argument("--seeds", type=int, default=1)
+    options = parser.parse_args()
+    inside: defaultdict[str, list[bool]] = defaultdict(list)
+    for seed in range(1, options.seeds + 1):
+        order = Order(options.hosts, options.first, options.days, seed)
+        with tempfile.TemporaryDirectory() as folder:
+            directory = Path(folder) / "data"
+            seconds, truth = one(order, directory)
+            size = (directory / "data.db").stat().st_size / 2**20
+            first, end = whole_months(order)
+            began = time.perf_counter()
+            found = intervals(directory, first, end)
+            reported = time.perf_counter() - began
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"seed {seed}: {order.hosts} hosts, {order.days} days: {seconds:.1f} s (processor {time.process_time():.1f} s so far), "
+            f"{size:.0f} MiB, peak memory {memory:.0f} MiB; report of {first} to {end} {reported:.2f} s"
+        )
+        for name, (low, kwh, high) in sorted(found.items()):
+            true = truth.kwh(first, end) if name == "total" else truth.kwh(first, end, device_class=name)
+            inside[name].append(low <= true <= high)
+            print(f"  {name:<16} {low:10.1f} {kwh:10.1f} {high:10.1f}   truth {true:10.1f} {'' if inside[name][-1] else 'OUTSIDE'}")
+    for name, hits in sorted(inside.items()):
+        print(f"{name:<16} truth inside {sum(hits)} of {len(hits)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse intensity …`, `report indicative`, /metrics and `doctor`, as people and Prometheus see the indicative ledger."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.filled import METER, Filled, cell, clock
+from tests.machines import served, settings_in
+from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.cli.doctor.intensity import check_intensity
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.exposition.prometheus import Exposition
+from veilleuse.collector.intensities import LABEL, Intensity, IntensityKind, IntensityStatus
+from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.web.grid import Grid, add_grid
+from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.metrics import fleet_exposition
+from veilleuse.wire.vocabulary import State
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "intensity"
+Command = Callable[..., tuple[int, str, str]]
+HOUR = 3_600_000
+NOW = datetime(2026, 3, 10, 10, tzinfo=UTC)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
+    """A data directory, made; no connector is on."""
+    settings = settings_in(tmp_path)
+    initialise(settings, site="Lyon")
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    return settings
+
+
+@pytest.fixture
+def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
+    """`veilleuse("intensity", "show")` → (exit code, output, errors)."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = run(words)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_import_and_show(place: CollectorSettings, veilleuse: Command):
+    """Both stages of a file; again changes nothing; days show gaps and what was replaced; with and without a running collector."""
+    file = str(FIXTURES / "eco2mix_export.csv")
+    code, out, _ = veilleuse("intensity", "import", file)
+    assert code == 0
+    assert "eco2mix-national-cons-def        2 new, 2 missing" in out
+    assert "eco2mix-national-tr              3 new, 1 missing" in out
+    with served(place):
+        assert "3 as before" in veilleuse("intensity", "import", file)[1]
+        days = (
+            "--from",
+            "2026-03-01",
+            "--to",
+            "2026-03-03",
+            "--series",
+            "eco2mix_combustion",
+            "--zone",
+            "FR",
+            "--json",
+        )
+        told = json.loads(veilleuse("intensity", "show", *days)[1])
+    assert told["label"] == LABEL
+    assert told["days"][0] == {
+        "day": "2026-03-01",
+        "mean": 42.0,
+        "lowest": 41.0,
+        "highest": 43.0,
+        "minutes_without": 1380,
+        "estimated": 0,
+        "realtime": 0,
+        "consolidated": 2,
+        "replaced": 0,
+    }
+    assert (told["days"][1]["minutes_without"], told["days"][1]["realtime"]) == (1440 - 45, 3)
+    code, out, _ = veilleuse("intensity", "show")
+    assert "eco2mix_combustion\tFR\tcombustion\tconsolidated" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("poll",), "no connector is on"),
+        (("import", "/nowhere"), "cannot read"),
+        (("import", str(FIXTURES / "PROVENANCE.md")), "neither"),
+        (("import", str(FIXTURES / "consumption.json"), "--dataset", "x"), "unknown dataset"),
+        (("import", str(FIXTURES / "consumption.json"), "--series", "x"), "--kind"),
+        (("show", "--from", "2026-03-02"), "both"),
+        (("show", "--from", "2026-03-02", "--to", "2026-03-02"), "before"),
+    ],
+)
+def test_wrong_words(place: CollectorSettings, veilleuse: Command, words: tuple[str, ...], told: str):
+    """One line, exit code 2."""
+    code, out, err = veilleuse("intensity", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert told in err
+
+
+def test_a_table_may_not_pass_for_odres(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+    """A plain table has a series of its own."""
+    file = tmp_path / "plain.csv"
+    file.write_text("start,minutes,gco2e_per_kwh\n2026-03-02T00:00:00+00:00,60,580.5\n")
+    asked = ("intensity", "import", str(file), "--zone", "FR-COR", "--kind", "consumption", "--series")
+    assert veilleuse(*asked, "edf_corse")[0] == 0
+    code, _, err = veilleuse(*asked, "odre_consumption")
+    assert code == 1
+    assert "series of its own" in err
+
+
+def filled(settings: CollectorSettings, made: Filled) -> None:
+    """A server of 100 W all of 9 March, and half of its hours with 50 g."""
+    midnight = round(datetime(2026, 3, 8, 23, tzinfo=UTC).timestamp() * 1000)
+    records = [
+        (clock(midnight + n * HOUR, HOUR), [cell(State.ON_ACTIVE, HOUR, energy_millijoules=360_000_000)])
+        for n in range(24)
+    ]
+    made.push(made.add_host(), records, METER)
+    made.derive()
+    made.store.intensities.put(
+        [
+            Intensity(
+                "FR",
+                "odre_consumption",
+                "part-enr-intensite-ges-conso-tr",
+                IntensityKind.CONSUMPTION,
+                IntensityStatus.REALTIME,
+                midnight + n * HOUR,
+                60,
+                50_000,
+            )
+            for n in range(12)
+        ],
+        midnight,
+    )
+
+
+def test_the_report(tmp_path: Path, veilleuse: Command, monkeypatch: pytest.MonkeyPatch):
+    """2.4 kWh, half with 50 g: 60 g; each row labelled; the official report knows nothing of it."""
+    with Filled(tmp_path / "data") as made:
+        filled(CollectorSettings(data_dir=made.directory), made)
+    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
+    asked = ("--from", "2026-03-09", "--to", "2026-03-10")
+    code, out, err = veilleuse("report", "indicative", *asked, "--group-by", "population")
+    assert code == 0, err
+    row, total = csv.DictReader(io.StringIO(out))
+    assert float(row["kgco2e_indicative"]) == pytest.approx(0.06)
+    assert float(row["coverage_intensity"]) == pytest.approx(0.5)
+    assert {row["ledger"], total["ledger"]} == {LABEL}
+    code, out, _ = veilleuse(
+        "report", "emissions", "--from", "2026-03-01", "--to", "2026-04-01", "--format", "json"
+    )
+    assert "indicati" not in out
+    assert "odre" not in out
+
+
+def test_metrics(tmp_path: Path):
+    """Yesterday's grams under a name and a label of their own; the newest value with its time; the official gauge has no other ledger."""
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as made:
+        settings = CollectorSettings(data_dir=made.directory)
+        reader = made.reader()
+        empty = Exposition()
+        add_grid(empty, Grid(reader, settings, NOW.timestamp).look())
+        assert "intensity" not in empty.render()
+        filled(settings, made)
+        made.store.intensities.note("odre", "timeout", 5)
+        assert made.store.intensities.count_call("odre", 1, 9)
+        made.store.intensities.note("odre_consolidated", "done", 5)
+        text = fleet_exposition(Outlook(reader, settings, NOW.timestamp).look(), "0", 10).render()
+        reader.close()
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#")
+    group = 'entity="DSI",site="lyon",population="server",device_class="server"'
+    assert float(
+        samples[f'veilleuse_indicative_day_emissions_grams{{{group},ledger="indicative"}}']
+    ) == pytest.approx(60)
+    assert float(samples['veilleuse_indicative_day_coverage_ratio{population="server"}']) == 0.5
+    where = 'zone="FR",intensity_series="odre_consumption",status="realtime"'
+    assert float(samples[f"veilleuse_intensity_gco2e_per_kwh{{{where}}}"]) == 50
+    newest = float(samples[f"veilleuse_intensity_newest_timestamp_seconds{{{where}}}"])
+    assert NOW.timestamp() - newest == 23 * 3600
+    assert samples['veilleuse_intensity_failures{connector="odre"}'] == "1"
+    assert samples['veilleuse_intensity_calls{connector="odre"}'] == "1"
+    assert 'veilleuse_intensity_calls{connector="odre_consolidated"}' not in samples
+    official = [name for name in samples if name.startswith("veilleuse_day_emissions_grams")]
+    assert official
+    assert all('ledger="official"' in name for name in official)
+
+
+def told(settings: CollectorSettings) -> list[tuple[str, str]]:
+    """(outcome, text with the remedy)."""
+    return [(one.outcome, f"{one.text}; {one.remedy}") for one in check_intensity(settings)]
+
+
+def test_doctor(place: CollectorSettings, tmp_path: Path):
+    """Quiet where nothing is wanted; says how old the newest value is; warns of what is late, failing, missing or open to others."""
+    assert told(place) == [("good", "the grid's intensity is not polled: no indicative ledger; ")]
+    token = tmp_path / "token"
+    token.write_text("secret")
+    token.chmod(0o644)
+    on = settings_in(
+        tmp_path, **{"intensity.odre": "true", "intensity.electricity_maps_token_file": str(token)}
+    )
+    lines = [text for outcome, text in told(on) if outcome == "warning"]
+    assert any("has no value" in text for text in lines)
+    assert sum("never polled" in text for text in lines) == 2
+    assert any("chmod 600" in text for text in lines)
+    now = time.time_ns() // 1_000_000
+    start = now - now % HOUR - 2 * HOUR
+    with open_collector(place) as collector:
+        put = collector.operations.intensities.put
+        of = ("FR", "odre_consumption", "part-enr-intensite-ges-conso-tr", IntensityKind.CONSUMPTION)
+        collector.office.commit(
+            lambda: put([Intensity(*of, IntensityStatus.REALTIME, start, 60, 50_000)], now)
+        )
+        for connector, outcome in (
+            ("odre", "done"),
+            ("odre_consolidated", "done"),
+            ("electricity_maps", "done"),
+        ):
+            collector.operations.perform("intensity_note", {"connector": connector, "outcome": outcome})
+    token.chmod(0o600)
+    assert {outcome for outcome, _ in told(on)} == {"good"}
+    assert any("odre_consumption of FR, realtime: the newest value is 1." in text for _, text in told(on))
+    with open_collector(place) as collector:
+        for _ in range(3):
+            collector.operations.perform("intensity_note", {"connector": "odre", "outcome": "timeout"})
+    assert [text for outcome, text in told(on) if outcome == "warning"] == [
+        "odre: 3 polls failed in a row, the last one: timeout, 0 of 40000 calls this month; 'veilleuse intensity poll' says why; the log too"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("intensity_put", {"values": [["FR", "x", "y", "consumption", "realtime", "0", 15, 3]]}),
+        ("intensity_put", {"values": [["FR", "xx", "y", "consumption", "realtime", 0, 15]]}),
+        ("intensity_put", {"values": [["FR", "xx", "y", "production", "realtime", 0, 15, 3]]}),
+        ("intensity_put", {"values": [["FR", "xx", "y", "consumption", "realtime", 0, 15, 0]]}),
+        ("intensity_put", {"values": [[]] * 5000}),
+        ("intensity_call", {"connector": "odre_consolidated"}),
+        ("intensity_note", {"connector": "x", "outcome": "done"}),
+        ("intensity_note", {"connector": "odre", "outcome": "x"}),
+    ],
+)
+def test_operations_that_cannot_be_asked(place: CollectorSettings, operation: str, arguments: dict[str, Any]):
+    """Refused, in one line, with nothing kept."""
+    with open_collector(place) as collector:
+        with pytest.raises(Exception, match=r"wrong arguments|unknown|at most|a value is"):
+            collector.operations.perform(operation, arguments)
+        assert collector.operations.perform("intensity_state", {}) == {"series": [], "polls": []}

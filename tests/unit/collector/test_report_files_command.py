@@ -1,0 +1,75 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse report … --format F --language L -o FILE`, through the command line, on a real data directory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.report_files import Page, workbook
+from veilleuse.collector.assembly import initialise
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.report import FORMATS
+from veilleuse.collector.settings import read_settings
+
+PERIOD = ("--from", "2026-01-01", "--to", "2027-01-01")
+BEGINNINGS = {"csv": b"", "xlsx": b"PK", "json": b"{", "html": b"<!doctype html>", "pdf": b"%PDF-1.7"}
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An initialised data directory without machines."""
+    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("VEILLEUSE__STORE__FREE_BYTES_MINIMUM", "0")
+    initialise(read_settings(None), site="hq")
+    return tmp_path
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_each_format_is_written_to_a_file(form: str, directory: Path):
+    """Of an empty collector too: the file is what its name says."""
+    file = directory / f"report.{form}"
+    assert run(["report", "emissions", *PERIOD, "--format", form, "-o", str(file)]) == 0
+    assert file.read_bytes().startswith(BEGINNINGS[form])
+
+
+def test_the_language_is_asked_for(directory: Path):
+    """French unless said."""
+    for language, sheet in (("fr", "Lisez-moi"), ("en", "Read me")):
+        for form in ("html", "xlsx"):
+            file = directory / f"{language}.{form}"
+            arguments = ["report", "emissions", *PERIOD, "--format", form, "--language", language]
+            assert run([*arguments, "-o", str(file)]) == 0
+        assert Page((directory / f"{language}.html").read_bytes()).elements[0][1] == {"lang": language}
+        assert workbook((directory / f"{language}.xlsx").read_bytes()).sheetnames[0] == sheet
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--language", "de"], "unknown language 'de': use fr, en"),
+        (["--format", "ods"], "unknown format 'ods'"),
+        (["--format", "html", "-o", "/tmp"], "is a directory"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]):
+    """Exit code 2."""
+    assert run(["report", "emissions", *PERIOD, *arguments]) == 2
+    said = capsys.readouterr()
+    assert line in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+
+
+def test_a_pdf_without_weasyprint_is_one_line(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """What to install; exit code 2, no file."""
+    monkeypatch.setitem(sys.modules, "weasyprint", None)
+    file = directory / "report.pdf"
+    assert run(["report", "emissions", *PERIOD, "--format", "pdf", "-o", str(file)]) == 2
+    assert "install veilleuse[pdf]" in capsys.readouterr().err
+    assert not file.exists()

@@ -1,0 +1,498 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I3 to I12: each worked example is the one of its docstring; I4's causes are disjoint; few machines show nothing."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from tests.unit.collector.year import vector
+from veilleuse.collector.derive import priors
+from veilleuse.collector.indicators import SOBRIETY, load_sobriety, server_loads
+from veilleuse.collector.indicators.avoidable_energy import SCREEN_STANDBY_MICROWATTS, causes_of
+from veilleuse.collector.indicators.comatose_server import verdict
+from veilleuse.collector.inventoried import Purchase, Retirement, ServerRole
+from veilleuse.collector.model import HostId
+from veilleuse.collector.reporting.sobriety import disclosed, fit_to_show
+from veilleuse.collector.sobriety import (
+    BandUse,
+    Device,
+    Disposal,
+    Figure,
+    Load,
+    Machine,
+    PowerPlan,
+    Scope,
+    SobrietyGroup,
+    Targets,
+    Verdict,
+    use_of,
+)
+from veilleuse.wire.limits import CPU_BUCKET_EDGES_PERCENT, MEMORY_BUCKET_EDGES_PERCENT
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
+WATT = 1
+"""Millijoules per millisecond."""
+TARGETS = Targets()
+SCOPE = Scope(date(2026, 1, 1), date(2027, 1, 1))
+
+
+def machine(number: int = 1, device_class: DeviceClass = DeviceClass.TOWER, **more: Any) -> Machine:
+    """A tower of 0.8 W off and 2 W asleep."""
+    values: dict[str, Any] = {
+        "population": Population.WORKSTATION,
+        "off_microwatts": 800_000,
+        "sleep_microwatts": 2_000_000,
+    } | more
+    return Machine(HostId(number), f"{number:012x}", "E1", "hq", device_class=device_class, **values)
+
+
+def server(number: int = 1, **more: Any) -> Machine:
+    """A server."""
+    return machine(number, DeviceClass.SERVER, population=Population.SERVER, **more)
+
+
+def the(identifier: str, group: SobrietyGroup, targets: Targets = TARGETS) -> Figure:
+    """Its only figure."""
+    (figure,) = load_sobriety(identifier).figures(group, targets)
+    return figure
+
+
+def of(*machines: Machine) -> SobrietyGroup:
+    """A group of machines."""
+    return SobrietyGroup(SCOPE, machines)
+
+
+def load(days: int = 180, **more: Any) -> Load:
+    """On all the time, always below 1 % CPU, 20 % memory and 1 kB/s."""
+    time = days * DAY
+    values: dict[str, Any] = {
+        "window_milliseconds": time,
+        "known_milliseconds": time,
+        "on_milliseconds": time,
+        "cpu_covered_milliseconds": time,
+        "cpu_busy_milliseconds": time // 200,
+        "cpu_buckets": (time, *(0,) * 12),
+        "memory_buckets": (time, 0, 0, 0, 0),
+        "network_buckets": (time, 0, 0, 0),
+        "any_core_busy_milliseconds": 0,
+    } | more
+    return Load(**values)
+
+
+def below(percent: int, share: float, days: int) -> tuple[int, ...]:
+    """CPU buckets with that share of the time just below an edge, the rest in the highest."""
+    buckets = [0] * 13
+    buckets[CPU_BUCKET_EDGES_PERCENT.index(percent)] = round(share * days * DAY)
+    buckets[-1] = days * DAY - sum(buckets)
+    return tuple(buckets)
+
+
+def test_power_plans():
+    """1 of 4: never is no wait, and who is not known is in neither."""
+    plans = [(600, 1800), (900, 0), (0, 1800), (300, None), (1200, None), (None, None)]
+    figure = the("I3", of(*(machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans))))
+    assert (figure.value, figure.numerator, figure.denominator) == (0.25, 1, 4)
+    assert figure.details == {"not_known": 2}
+    assert list(load_sobriety("I3").figures(of(server()), TARGETS)) == []
+
+
+def test_avoidable_energy():
+    """1.92 kWh at night and 0.18 kWh in open hours."""
+    night = BandUse(
+        on_idle_milliseconds=100 * HOUR,
+        on_idle_millijoules=20 * 100 * HOUR,
+        derived_millijoules=20 * 100 * HOUR,
+    )
+    opened = BandUse(
+        on_idle_milliseconds=40 * HOUR,
+        on_idle_millijoules=20 * 40 * HOUR,
+        derived_millijoules=20 * 40 * HOUR,
+        beyond_15_minutes_milliseconds=20 * HOUR,
+        beyond_30_minutes_milliseconds=10 * HOUR,
+    )
+    figure = the("I4", of(machine(bands={Band.NIGHT: night, Band.OPEN: opened})))
+    assert figure.value == pytest.approx(2.1)
+    assert figure.details["closed_bands_kwh"] == pytest.approx(1.92)
+    assert figure.details["open_idle_kwh"] == pytest.approx(0.18)
+    assert figure.details["screens_kwh"] == 0
+    assert figure.denominator == pytest.approx(2.8)
+
+
+def test_a_laptop_is_compared_with_sleep_and_windows_are_not_claimed():
+    """(20 - 2) W × 100 h, less 0.5 kWh drawn in update windows."""
+    night = BandUse(
+        on_idle_milliseconds=100 * HOUR,
+        on_idle_millijoules=20 * 100 * HOUR,
+        derived_millijoules=20 * 100 * HOUR,
+        window_millijoules=500 * HOUR,
+    )
+    figure = the("I4", of(machine(device_class=DeviceClass.LAPTOP, bands={Band.CLOSED: night})))
+    assert figure.value == pytest.approx(1.8 - 0.5)
+
+
+def test_screens_are_dark_after_their_timeout():
+    """10 W of screen over 100 h idle and 100 h active: half of it meanwhile, and none beyond a timeout that holds."""
+    night = BandUse(
+        on_active_milliseconds=100 * HOUR,
+        on_idle_milliseconds=100 * HOUR,
+        on_idle_millijoules=20 * 100 * HOUR,
+        derived_millijoules=20 * 200 * HOUR,
+        beyond_15_minutes_milliseconds=100 * HOUR,
+        screens_milliseconds=200 * HOUR,
+        screens_millijoules=10 * 200 * HOUR,
+    )
+    bands = {Band.NIGHT: night}
+    assert the("I4", of(machine(bands=bands))).details["screens_kwh"] == pytest.approx((10 - 0.3) * 0.1)
+    dark = machine(bands=bands, power_plan=PowerPlan(900, None))
+    assert the("I4", of(dark)).details["screens_kwh"] == 0
+
+
+def test_a_comatose_server_is_avoidable_and_one_that_cannot_be_judged_is_not_known():
+    """All it drew while on; nothing of a server in service: a zero that was measured."""
+    use = BandUse(on_idle_millijoules=100 * HOUR, derived_millijoules=120 * HOUR, on_idle_milliseconds=HOUR)
+    loads = {30: load(30), 180: load()}
+    figure = the("I4", of(server(bands={Band.NIGHT: use}, loads=loads)))
+    assert figure.value == pytest.approx(0.1)
+    busy = {30: load(30, cpu_buckets=below(90, 1, 30)), 180: load(cpu_buckets=below(90, 1, 180))}
+    assert the("I4", of(server(bands={Band.NIGHT: use}, loads=busy))).value == 0
+    assert list(load_sobriety("I4").figures(of(server(bands={Band.NIGHT: use})), TARGETS)) == []
+
+
+milliseconds = some.integers(0, 40 * DAY)
+
+
+@some.composite
+def uses(draw: Any) -> BandUse:
+    """What a band can be: idle runs are of idle time, energies sum, windows are inside."""
+    idle, active = draw(milliseconds), draw(milliseconds)
+    idle_energy, active_energy, rest = (draw(some.integers(0, 10**11)) for _ in range(3))
+    beyond = sorted((draw(some.integers(0, idle)) for _ in range(3)), reverse=True)
+    energy = idle_energy + active_energy + rest
+    return BandUse(
+        active,
+        idle,
+        active + idle + draw(milliseconds),
+        active_energy,
+        idle_energy,
+        idle + active,
+        energy,
+        energy // 5,
+        beyond[0],
+        beyond[1],
+        beyond[2],
+        draw(some.integers(0, 10**10)),
+        draw(some.integers(0, 10**11)),
+        draw(some.integers(0, energy)),
+    )
+
+
+@given(
+    some.dictionaries(some.sampled_from(Band), uses()),
+    some.sampled_from([one for one in DeviceClass if one is not DeviceClass.VIRTUAL_MACHINE]),
+    some.sampled_from([15, 30, 60]),
+    some.sampled_from([None, 0, 300, 1200, 7200]),
+)
+def test_causes_are_disjoint_and_within_the_energy(bands, device_class, minutes, timeout):
+    """No millisecond is claimed twice, none that was not idle, and no joule that was not drawn."""
+    one = machine(device_class=device_class, bands=bands, power_plan=PowerPlan(timeout, None))
+    causes = causes_of(one, Targets(sleep_minutes=minutes))
+    for band in Band:
+        idle = one.use(band).on_idle_milliseconds
+        claims = [cause for cause in causes if cause.machine_milliseconds and band in cause.bands]
+        assert len(claims) <= 1
+        assert sum(cause.machine_milliseconds for cause in claims if cause.bands == (band,)) <= idle
+    outside = one.use(Band.NIGHT, Band.CLOSED)
+    assert causes[0].machine_milliseconds <= outside.on_idle_milliseconds
+    assert sum(cause.machine_milliseconds for cause in causes) <= one.use().on_idle_milliseconds
+    assert causes[0].millijoules <= outside.on_idle_millijoules
+    machines = sum(cause.millijoules for cause in causes if cause.name != "screens")
+    assert machines <= one.use().derived_millijoules
+    assert sum(cause.millijoules for cause in causes) <= (
+        one.use().derived_millijoules + one.use().screens_millijoules
+    )
+    assert causes[2].screen_milliseconds <= one.use().screens_milliseconds
+    assert min(cause.millijoules for cause in causes) >= 0
+    for cause in causes[:2]:
+        outside_windows = (
+            max(0, one.use(band).on_idle_millijoules - one.use(band).window_millijoules)
+            for band in cause.bands
+        )
+        assert cause.millijoules <= sum(outside_windows)
+
+
+def test_the_standby_of_a_screen_is_the_priors():
+    """One constant, told twice: the indicators do not know the derivation."""
+    assert SCREEN_STANDBY_MICROWATTS == priors.SCREEN_STANDBY_MICROWATTS
+
+
+def test_the_night_against_the_day():
+    """10 W ÷ 40 W."""
+    day = BandUse(derived_milliseconds=50 * HOUR, derived_millijoules=50 * HOUR * 40)
+    night = BandUse(derived_milliseconds=68 * HOUR, derived_millijoules=68 * HOUR * 10)
+    closed = BandUse(derived_milliseconds=50 * HOUR, derived_millijoules=50 * HOUR * 10)
+    figure = the("I5", of(machine(bands={Band.OPEN: day, Band.NIGHT: night, Band.CLOSED: closed})))
+    assert (figure.value, figure.numerator, figure.denominator) == (0.25, 10, 40)
+    assert the("I5", of(machine(bands={Band.NIGHT: night}))).value is None
+
+
+def test_comatose_servers():
+    """1 of 3, a suspect, one excluded by its role."""
+    asleep = {30: load(30), 180: load()}
+    lately = {30: load(30), 180: load(cpu_buckets=below(90, 0.5, 180))}
+    busy = {30: load(30, cpu_buckets=below(90, 1, 30)), 180: load(cpu_buckets=below(90, 1, 180))}
+    group = of(
+        server(1, loads=asleep),
+        server(2, loads=lately),
+        server(3, loads=busy),
+        server(4, loads=asleep, role=ServerRole.BACKUP),
+        server(5),
+    )
+    figure = the("I6", group)
+    assert (figure.value, figure.numerator, figure.denominator) == (0.3333333333333333, 1, 3)
+    assert figure.details == {"suspects": 1, "excluded": 1, "not_judged": 1}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"known_milliseconds": 161 * DAY},
+        {"cpu_buckets": (161 * DAY, *(0,) * 12)},
+        {"network_buckets": (0, 0, 0, 0)},
+        {"on_milliseconds": 0},
+    ],
+    ids=["seldom observed", "CPU not measured", "network never measured", "never on"],
+)
+def test_a_server_that_was_not_seen_is_not_judged(more):
+    """Absent is never zero: less than 90 % is no verdict, neither good nor bad."""
+    assert verdict(server(loads={180: load(**more)}), TARGETS) is Verdict.NOT_JUDGED
+
+
+def test_traffic_keeps_a_server_in_service():
+    """6 % of the time above 1 kB/s: somebody calls it."""
+    time = 180 * DAY
+    loads = {180: load(network_buckets=(time * 94 // 100, time * 6 // 100, 0, 0))}
+    assert verdict(server(loads=loads), TARGETS) is Verdict.IN_SERVICE
+
+
+def test_underused_servers():
+    """1 of 3: mean 4 % and 97 % below; 94 % below; mean 12 %."""
+    time = 30 * DAY
+    one = load(30, cpu_buckets=below(30, 0.97, 30), cpu_busy_milliseconds=time * 4 // 100)
+    two = load(30, cpu_buckets=below(30, 0.94, 30), cpu_busy_milliseconds=time * 4 // 100)
+    three = load(30, cpu_buckets=below(30, 1, 30), cpu_busy_milliseconds=time * 12 // 100)
+    figure = the("I7", of(*(server(n, loads={30: each}) for n, each in enumerate((one, two, three)))))
+    assert figure.value == 0.3333333333333333
+
+
+def test_oversized_servers():
+    """2 of 3: exactly 1 % of a busy core still is; memory never measured is not judged."""
+    time = 90 * DAY
+    buckets = {
+        "cpu_buckets": below(20, 0.96, 90),
+        "memory_buckets": (0, time * 96 // 100, time * 4 // 100, 0, 0),
+    }
+    loads = [
+        load(90, any_core_busy_milliseconds=time // 200, **buckets),
+        load(90, any_core_busy_milliseconds=time // 50, **buckets),
+        load(90, any_core_busy_milliseconds=time // 100, **buckets),
+        load(90, any_core_busy_milliseconds=0, **(buckets | {"memory_buckets": (0,) * 5})),
+    ]
+    figure = the("I8", of(*(server(n, loads={90: each}) for n, each in enumerate(loads))))
+    assert (figure.value, figure.details) == (0.6666666666666666, {"not_judged": 1})
+
+
+def test_p95_is_read_from_the_edges():
+    """95 % exactly is below; an edge that no bucket has is an error, not a guess."""
+    assert server_loads.is_p95_below((0, 95, 5, 0, 0), MEMORY_BUCKET_EDGES_PERCENT, 40)
+    assert not server_loads.is_p95_below((0, 94, 6, 0, 0), MEMORY_BUCKET_EDGES_PERCENT, 40)
+    assert server_loads.p95_edge((0, 94, 6, 0, 0), MEMORY_BUCKET_EDGES_PERCENT) == 60
+    assert server_loads.p95_edge((0, 0, 0, 0, 0), MEMORY_BUCKET_EDGES_PERCENT) is None
+    with pytest.raises(ValueError, match="tuple"):
+        server_loads.is_p95_below((1, 0, 0, 0, 0), MEMORY_BUCKET_EDGES_PERCENT, 41)
+
+
+def device(number: int, device_class: str = "laptop", age: float | None = None, **more: Any) -> Device:
+    """An asset of a workstation."""
+    return Device(number, "E1", "hq", Population.WORKSTATION, device_class, age, **more)
+
+
+def test_ages():
+    """Median 5.25; the one of unknown age is counted apart."""
+    group = SobrietyGroup(
+        SCOPE, devices=tuple(device(n, age=age) for n, age in enumerate((2, 4, 6.5, 9, None)))
+    )
+    figure = the("I9", group)
+    assert (figure.value, figure.threshold, figure.n) == (5.25, 8.0, 5)
+    assert figure.details == {
+        "not_known": 1,
+        "share_over_5_years": 0.5,
+        "share_over_6_years": 0.5,
+        "share_over_8_years": 0.25,
+        "share_over_10_years": 0.0,
+    }
+    assert the("I9", SobrietyGroup(SCOPE, devices=(device(1),))).value is None
+
+
+def test_purchases():
+    """40 % of the euros, 57 % of the units; a threshold only once it is entered, and from its year on."""
+    bought = (
+        Purchase(2026, "laptops", Decimal("60000.00"), reused=True, units=200),
+        Purchase(2026, "laptops", Decimal(90000), reused=False, units=150),
+        Purchase(2026, "screens", Decimal(0), reused=False),
+    )
+    group = SobrietyGroup(SCOPE, purchases=bought, year=2026)
+    first, second = load_sobriety("I10").figures(group, TARGETS)
+    assert (first.value, first.threshold) == (0.4, None)
+    assert first.details == {"category": "laptops", "units_ratio": 0.5714285714285714}
+    assert (second.value, second.details) == (None, {"category": "screens"})
+    entered = Targets(
+        reused_purchases=(("laptops", 2025, 0.2), ("laptops", 2026, 0.3), ("laptops", 2027, 0.4))
+    )
+    first, second = load_sobriety("I10").figures(group, entered)
+    assert (first.threshold, second.threshold) == (0.3, None)
+
+
+def retired(
+    units: int, destination: str, *, committed: bool = False, age: float | None = 6, secret: bool = False
+) -> Retirement:
+    """What left."""
+    return Retirement(
+        date(2026, 5, 1), "laptop", units, destination, committed, age_years=age, security_restricted=secret
+    )
+
+
+def test_retirements():
+    """230 ÷ 400 of the stock; 230 ÷ 340 of what left."""
+    left = (
+        retired(230, "reuse", committed=True),
+        retired(20, "reuse"),
+        retired(90, "recycling"),
+        retired(15, "recycling", age=12),
+        retired(7, "reuse", committed=True, secret=True),
+        retired(3, "reuse", committed=True, age=None),
+    )
+    figure = the("I11", SobrietyGroup(SCOPE, disposal=Disposal(2026, 400, left)))
+    assert (figure.value, figure.threshold) == (0.575, 0.5)
+    assert figure.details == {"age_not_known": 3, "share_of_departures": 0.6764705882352942}
+    assert the("I11", SobrietyGroup(SCOPE, disposal=Disposal(2026, None, left))).value is None
+
+
+def test_equipment_per_user():
+    """1.5 devices, 0.9 screens, 6 hours."""
+    devices = [device(n) for n in range(120)] + [device(200 + n, "tower") for n in range(30)]
+    devices += [Device(400 + n, "E1", "hq", None, "monitor", None) for n in range(90)]
+    use = {Band.OPEN: BandUse(screens_milliseconds=60 * HOUR)}
+    machines = tuple(machine(n, bands=use, observed_milliseconds=10 * DAY) for n in range(15))
+    figure = the("I12", SobrietyGroup(SCOPE, machines, tuple(devices), users=100))
+    assert (figure.value, figure.details["screens_per_user"]) == (1.5, 0.9)
+    assert figure.details["screen_hours_per_machine_day"] == 6.0
+    assert list(load_sobriety("I12").figures(SobrietyGroup(SCOPE, devices=tuple(devices)), TARGETS)) == []
+
+
+def test_screens_that_hang_on_pcs_stand_in_for_a_list_of_monitors():
+    """Only where the inventory lists none."""
+    figure = the("I12", SobrietyGroup(SCOPE, devices=(device(1, displays=2), device(2)), users=1))
+    assert figure.details["screens_per_user"] == 2.0
+
+
+@pytest.mark.parametrize("name", sorted(SOBRIETY))
+def test_an_indicator_says_what_it_is(name):
+    """Id, formula, period, unit, threshold, direction, owner and a worked example stand in the docstring."""
+    indicator = load_sobriety(name)
+    text = type(indicator).__doc__ or ""
+    assert indicator.meta.indicator == name
+    assert indicator.meta.direction in ("lower", "higher")
+    for word in ("Formula:", "Period:", "Unit:", "Threshold:", "Direction:", "Owner:", "Worked example:"):
+        assert word in " ".join(text.split()), word
+    assert indicator.meta.unit in text
+
+
+# --- the rule of disclosure
+
+
+def test_fewer_than_k_on_either_side_show_nothing():
+    """Nine that comply of 50, or nine that do not: who they are could be told. None at all harms nobody."""
+    for good, shown in ((9, False), (41, False), (10, True), (50, True), (0, True)):
+        plans = [(600, 600)] * good + [(0, 0)] * (50 - good)
+        figure = the("I3", of(*(machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans))))
+        found = disclosed(figure, SCOPE, 10)
+        assert (found.value is not None, found.withheld) == (shown, not shown), good
+        assert found.details == (figure.details if shown else {})
+
+
+def test_causes_fall_together():
+    """One cause of three machines: the sum less the others would tell it."""
+    idle = BandUse(on_idle_milliseconds=HOUR, on_idle_millijoules=20 * HOUR, derived_millijoules=20 * HOUR)
+    beyond = idle._replace(beyond_30_minutes_milliseconds=HOUR)
+    machines = [machine(n, bands={Band.NIGHT: idle}) for n in range(20)]
+    machines += [machine(100 + n, bands={Band.NIGHT: idle, Band.OPEN: beyond}) for n in range(3)]
+    found = disclosed(the("I4", of(*machines)), SCOPE, 10)
+    assert found.value is not None
+    assert [name for name in found.details if name.endswith("_kwh")] == []
+    assert disclosed(the("I4", of(*machines)), Scope(*SCOPE_DAYS, population=Population.SERVER), 10).details
+
+
+SCOPE_DAYS = (SCOPE.period_from, SCOPE.period_to)
+
+
+def test_small_groups_merge_and_a_small_population_is_withheld():
+    """Three of E1 join the ten of E2; three classroom PCs alone are nowhere; servers are shown."""
+    use = {Band.NIGHT: BandUse(derived_millijoules=HOUR)}
+
+    def group(entity: str, population: Population, count: int, first: int) -> tuple[Scope, SobrietyGroup]:
+        scope = Scope(*SCOPE_DAYS, entity=entity, population=population)
+        ones = tuple(machine(first + n, population=population, bands=use) for n in range(count))
+        return scope, SobrietyGroup(scope, ones)
+
+    groups = dict(
+        [
+            group("E1", Population.WORKSTATION, 3, 0),
+            group("E2", Population.WORKSTATION, 10, 10),
+            group("E3", Population.WORKSTATION, 20, 30),
+            group("C", Population.CLASSROOM, 3, 60),
+            group("S", Population.SERVER, 1, 70),
+        ]
+    )
+    kept, withheld = fit_to_show(groups, 10)
+    assert {(one.scope.entity, len(one.machines)) for one in kept} == {("autres", 13), ("E3", 20), ("S", 1)}
+    assert withheld == [Scope(*SCOPE_DAYS, population=Population.CLASSROOM)]
+
+
+def test_a_vector_is_read_into_its_band():
+    """Imputed time and energy stay out; supplies and methods are added up."""
+    use = use_of(
+        vector(
+            on_idle_ac_milliseconds=5,
+            on_idle_battery_milliseconds=2,
+            on_active_ac_milliseconds=10,
+            off_ac_milliseconds=100,
+            unknown_ac_milliseconds=1000,
+            on_idle_energy_millijoules=70,
+            load_modelled_milliseconds=11,
+            load_modelled_energy_millijoules=80,
+            load_modelled_uncertainty_millijoules=8,
+            metered_milliseconds=4,
+            metered_energy_millijoules=20,
+            idle_beyond_30_minutes_milliseconds=6,
+            imputed_milliseconds=9,
+            imputed_energy_millijoules=99,
+            screens_energy_millijoules=3,
+            update_window_energy_millijoules=2,
+        )
+    )
+    assert (use.on_idle_milliseconds, use.on_milliseconds, use.known_milliseconds) == (7, 17, 117)
+    assert (use.derived_milliseconds, use.derived_millijoules, use.derived_uncertainty_millijoules) == (
+        15,
+        100,
+        8,
+    )
+    assert (use.beyond(30), use.beyond(15), use.screens_millijoules, use.window_millijoules) == (6, 0, 3, 2)
