@@ -161,12 +161,16 @@ bench-months: $(VENV)/.dev ## size and reading of a year of months of 10,000 mac
 	@$(PY) tests/bench/months.py
 
 .PHONY: bench-report
-bench-report: $(VENV)/.dev ## seconds and memory of a year's emissions report
+bench-report: $(VENV)/.dev ## seconds and memory of a year's emissions report over 10,000 hosts
 	@$(PY) tests/bench/report.py
 
 .PHONY: bench-formats
 bench-formats: $(VENV)/.dev ## seconds and memory of a large report in each format
 	@$(PY) tests/bench/formats.py
+
+.PHONY: bench-simulate
+bench-simulate: $(VENV)/.dev ## seconds and memory of a simulated year, and whether its report holds the truth
+	@$(PY) tests/bench/simulate.py
 
 .PHONY: bench-backup
 bench-backup: $(VENV)/.dev ## how long agents wait for acknowledgements while a backup is being made

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from veilleuse.collector.account.fleet import Assumptions, Fleet
 from veilleuse.collector.account.fleet_inputs import Cell, InService, Machine, Stratum, age_band
+from veilleuse.collector.account.fleet_sums import Alike, Sample, summed
 from veilleuse.collector.figures import EnergySums
 from veilleuse.wire.ladder import Method
 
@@ -57,6 +58,8 @@ class Shape:
     prior_u: float = 0.0
     """Of derived energy, log scale: 1 within a hardware model, 0.5 between models."""
     random_roll_out: bool = True
+    told_apart: bool = True
+    """False: as a closed year is kept where fewer than k machines of a kind stand somewhere, DESIGN.md §6."""
 
 
 @dataclass
@@ -64,13 +67,29 @@ class Simulated:
     """One fleet."""
 
     random_roll_out: bool
+    told_apart: bool
     machines: list[Machine] = field(default_factory=list)
     in_service: list[InService] = field(default_factory=list)
     truth: dict[Stratum, float] = field(default_factory=dict)
     """Millijoules."""
 
     def estimate(self) -> Fleet:
-        return Fleet(self.machines, self.in_service, Assumptions(random_roll_out=self.random_roll_out))
+        sample = Sample.of(self.machines)
+        if not self.told_apart:
+            sample = together(sample)
+        return Fleet(sample, self.in_service, Assumptions(random_roll_out=self.random_roll_out))
+
+
+def together(sample: Sample) -> Sample:
+    """The kinds of every class told apart for the whole class alone."""
+    found = Sample()
+    of_class: defaultdict[str, list[Alike]] = defaultdict(list)
+    for key, group in sample.groups.items():
+        found.groups.setdefault(key._replace(always_on=False), Alike()).merge(group)
+        if key.always_on:
+            of_class[key.stratum.device_class].append(group)
+    found.always_on.update({name: summed(groups) for name, groups in of_class.items()})
+    return found
 
 
 @dataclass(slots=True)
@@ -88,7 +107,7 @@ class _Unit:
 
 def simulated(shape: Shape, chance: random.Random) -> Simulated:
     """One fleet and its sample."""
-    found = Simulated(shape.random_roll_out)
+    found = Simulated(shape.random_roll_out, shape.told_apart)
     common = chance.gauss(0, math.sqrt(0.5))
     errors = {
         hardware: math.exp(shape.prior_u * (common + chance.gauss(0, math.sqrt(0.5))))

@@ -40,6 +40,12 @@ FLEETS = {
     "always on, more here than there: 12 entities": Shape(
         ((100, 10), (200, 30), (500, 80)) * 4, always_on=0.12, between_shares=0.5
     ),
+    "10 % always on, told for the class alone: 8 entities of n = 10": Shape(
+        ((150, 10),) * 8, always_on=0.1, told_apart=False
+    ),
+    "10 % always on, told for the class alone: 4 entities of n = 5 to 80": Shape(
+        ((100, 5), (300, 20), (400, 40), (600, 80)), always_on=0.1, told_apart=False
+    ),
     "thin: 30 entities of n = 0 to 9, which differ by 20 %": Shape(
         ((60, 0), (80, 3), (60, 5), (100, 9), (40, 7)) * 6, between=0.2
     ),

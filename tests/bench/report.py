@@ -1,122 +1,293 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rows, seconds and memory of the emissions report on a synthetic store.
+"""Rows, seconds and memory of a year's emissions report over many machines. The goal: 10,000 hosts in under 1 s.
 
-`python tests/bench/report.py [--hosts 500] [--days 365]`: derived days and state sums written straight into the tables, as
-servers of twenty entities; then gather + statement + CSV, as `veilleuse report emissions` does.
+`python tests/bench/report.py [--hosts 10000] [--before] [--rounds 3] [--profile]`: months and years of machines are written into the
+tables as rolling leaves them, an inventory of 1.3 times as many assets through the store; then the report of the year by entity and
+device class, as `veilleuse report emissions` makes it, in a process that has just begun and in one that goes on. `--before`: the year
+before has as many machines, and the change from it is told too.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import cProfile
+import os
+import pstats
+import random
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from veilleuse.collector.account.gather import Question, gather
-from veilleuse.collector.account.statement import statement
-from veilleuse.collector.codec import number
-from veilleuse.collector.factors.choose import choose
-from veilleuse.collector.model import AgentId, Grain, HostStatus, Site
-from veilleuse.collector.report import emissions, renderer
+from veilleuse.collector.inventoried import (
+    AssetRecord,
+    Entity,
+    InventoryChange,
+    Matching,
+    Placement,
+    PowerContext,
+)
+from veilleuse.collector.model import AgentId, HostId, HostStatus, Site
+from veilleuse.collector.report import renderer
+from veilleuse.collector.reporting.emissions import emissions_report_of
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.reporting.year import YearQuestion
 from veilleuse.collector.settings import Store
-from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
+from veilleuse.collector.store.sqlite import SqliteStore, create_store
+from veilleuse.collector.store.sqlite.vector_rows import DAY_TYPE_NUMBERS, Layouts, packed, packed_sparse
+from veilleuse.collector.vectors import COLUMNS, PLACE, DayType, Vector
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
-from veilleuse.wire.vocabulary import Band, Population, State, Supply
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Supply
 
-FIRST = date(2025, 1, 1)
-CELLS = (
-    (Band.OPEN, State.ON_ACTIVE, 30_000_000),
-    (Band.OPEN, State.ON_IDLE, 6_000_000),
-    (Band.NIGHT, State.ON_IDLE, 28_800_000),
-    (Band.CLOSED, State.ON_IDLE, 21_600_000),
+YEAR = 2025
+ENTITIES = tuple(f"Métropole > Direction {number:02}" for number in range(20))
+CLASSES = (
+    (DeviceClass.LAPTOP, Population.WORKSTATION, 40, 6.0),
+    (DeviceClass.SFF, Population.WORKSTATION, 30, 22.0),
+    (DeviceClass.SFF, Population.CLASSROOM, 20, 22.0),
+    (DeviceClass.ALL_IN_ONE, Population.CLASSROOM, 7, 28.0),
+    (DeviceClass.SERVER, Population.SERVER, 3, 180.0),
 )
+"""Class, population, how many of a hundred, watts while on."""
+MODELS = 12
+"""Hardware models per class."""
+HOURS = {DayType.OPEN: 3_400, DayType.SCHOOL_HOLIDAY: 2_600, DayType.CLOSED: 2_760}
+"""Of a year, about."""
+BAND_SHARES = {Band.OPEN: 0.4, Band.NIGHT: 0.33, Band.CLOSED: 0.27}
+VECTORS = 400
+"""Different machines of a class; more would only take longer to make."""
+OTHER_MONTHS = tuple(range(1, 13))
 
 
-def fill(store: SqliteStore, hosts: int, days: int) -> int:
-    """Enrol and write; how many derived rows."""
+def kinds(number: int) -> Iterator[tuple[DeviceClass, Population, float]]:
+    """Of so many machines, in the proportions of CLASSES."""
+    line = [one for one in CLASSES for _ in range(one[2])]
+    for place in range(number):
+        device_class, population, _, watts = line[place * 37 % len(line)]
+        yield device_class, population, watts
+
+
+def vector(draw: random.Random, population: Population, watts: float, hours: float, band: Band) -> Vector:
+    """A machine's sums of one day type and band."""
+    whole = round(hours * MILLISECONDS_PER_HOUR)
+    on = (
+        1.0
+        if population is Population.SERVER
+        else draw.uniform(0.4, 0.9)
+        if band is Band.OPEN
+        else draw.choice((0.0, 0.02, 0.9))
+    )
+    on_time = round(whole * on)
+    values = [0] * len(COLUMNS)
+    values[PLACE[f"{State.ON_ACTIVE}_{Supply.AC}_milliseconds"]] = on_time // 2
+    values[PLACE[f"{State.ON_IDLE}_{Supply.AC}_milliseconds"]] = on_time - on_time // 2
+    values[PLACE[f"{State.OFF}_{Supply.AC}_milliseconds"]] = whole - on_time
+    energy, rest = round(on_time * watts * draw.uniform(0.7, 1.3)), (whole - on_time) // 2
+    for method, time_of, of in (
+        (Method.COUNTER_MODELLED, on_time, energy),
+        (Method.LOAD_MODELLED, whole - on_time, rest),
+    ):
+        values[PLACE[f"{method}_milliseconds"]] = time_of
+        values[PLACE[f"{method}_energy_millijoules"]] = of
+        values[PLACE[f"{method}_uncertainty_millijoules"]] = of // 5
+    values[PLACE[f"{State.ON_ACTIVE}_energy_millijoules"]] = energy // 2
+    values[PLACE[f"{State.ON_IDLE}_energy_millijoules"]] = energy - energy // 2
+    values[PLACE[f"{State.OFF}_energy_millijoules"]] = rest
+    values[PLACE["counters_covered_milliseconds"]], values[PLACE["counters_energy_millijoules"]] = (
+        on_time,
+        energy // 2,
+    )
+    values[PLACE["cpu_bucket_03_milliseconds"]] = on_time
+    return tuple(values)
+
+
+def fill(store: SqliteStore, hosts: int, years: Iterable[int]) -> int:
+    """Sites, hosts, months and years of machines, inventory; how many rows of months and years."""
     with store.transaction():
         store.registry.put_site(Site("hq", "FR", DEFAULT_CALENDAR.time_zone, DEFAULT_CALENDAR.to_json()))
-        for entity in range(20):
-            store.registry.insert_token(
-                token_sha256=bytes([entity]) * 32,
+        tokens = {
+            (entity, population): store.registry.insert_token(
+                token_sha256=os.urandom(32),
                 created_unix_milliseconds=0,
                 expires_unix_milliseconds=1,
                 max_uses=1,
                 networks=(),
-                org_entity=f"E{entity}",
+                org_entity=entity,
                 site="hq",
-                population=Population.SERVER,
+                population=population,
                 approve=False,
             )
-        facts = pb.Facts(device_class=pb.DEVICE_CLASS_SERVER, cpu_model="Xeon").SerializeToString()
-        ids = [
-            store.registry.insert_host(
-                agent_id=AgentId(host.to_bytes(16, "big")),
-                token_id=1 + host % 20,
-                org_entity=f"E{host % 20}",
-                site="hq",
-                population=Population.SERVER,
-                status=HostStatus.ACTIVE,
-                enrolled_on=FIRST,
-                facts_wire=facts,
-            )
-            for host in range(hosts)
-        ]
-        keys = [
-            (host, int(Grain.DAY), (FIRST + timedelta(days=day)).toordinal(), number(band), number(state))
-            for day in range(days)
-            for host in ids
-            for band, state, _ in CELLS
-        ]
-        lengths = [length for _ in range(days * hosts) for _, _, length in CELLS]
-        supply = number(Supply.AC)
-        store.data.connection.executemany(
-            "INSERT INTO sums (host_id, grain, start, band, state, supply, milliseconds) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((*key, supply, length) for key, length in zip(keys, lengths, strict=True)),
-        )
-        store.data.connection.executemany(
-            "INSERT INTO derived VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (*key, supply, Method.LOAD_MODELLED.value, length, length * 120, length * 24)
-                for key, length in zip(keys, lengths, strict=True)
+            for entity in ENTITIES
+            for population in Population
+        }
+        ids = [enrol(store, tokens, place, *kind[:2]) for place, kind in enumerate(kinds(hosts))]
+        rows = sum(write_year(store, ids, year) for year in years)
+    inventory(store, ids)
+    return rows
+
+
+def model(place: int) -> str:
+    """Of a machine."""
+    return f"Model {place // 3 % MODELS}"
+
+
+def enrol(
+    store: SqliteStore,
+    tokens: dict[tuple[str, Population], int],
+    place: int,
+    device_class: DeviceClass,
+    population: Population,
+) -> HostId:
+    """One machine."""
+    entity = ENTITIES[place % len(ENTITIES)]
+    form = pb.DeviceClass.Value(f"DEVICE_CLASS_{device_class.name}")
+    facts = pb.Facts(device_class=form, vendor="Acme", model=model(place), cpu_count=8)
+    return store.registry.insert_host(
+        agent_id=AgentId(place.to_bytes(16, "big")),
+        token_id=tokens[entity, population],
+        org_entity=entity,
+        site="hq",
+        population=population,
+        status=HostStatus.ACTIVE,
+        enrolled_on=date(YEAR - 1, 1, 1),
+        facts_wire=facts.SerializeToString(),
+    )
+
+
+def write_year(store: SqliteStore, ids: list[HostId], year: int) -> int:
+    """Twelve months of each machine and their sum, as rolling keeps them."""
+    draw = random.Random(year)
+    connection = store.data.connection
+    layout = Layouts(connection).present()
+    made: dict[tuple[float, int], list[tuple[int, int, bytes, bytes]]] = {}
+    months, sums = [], []
+    for place, (host_id, (_, population, watts)) in enumerate(zip(ids, kinds(len(ids)), strict=True)):
+        key = (watts, place % VECTORS)
+        if key not in made:
+            made[key] = list(bands(draw, population, watts))
+        for kind, band, of_month, of_year in made[key]:
+            sums.append((year, host_id, kind, band, 0, layout, of_year))
+            months += [
+                (date(year, month, 1).toordinal(), host_id, kind, band, 0, 0, layout, of_month)
+                for month in OTHER_MONTHS
+            ]
+    connection.executemany("INSERT INTO host_years VALUES (?, ?, ?, ?, ?, ?, ?)", sums)
+    connection.executemany("INSERT INTO host_months VALUES (?, ?, ?, ?, ?, ?, ?, ?)", sorted(months))
+    return len(sums) + len(months)
+
+
+def bands(
+    draw: random.Random, population: Population, watts: float
+) -> Iterator[tuple[int, int, bytes, bytes]]:
+    """(day type, band, a month's bytes, a year's) of one machine."""
+    for kind, hours in HOURS.items():
+        for number, band in enumerate(Band, 1):
+            if kind is DayType.CLOSED and band is Band.OPEN:
+                continue
+            month = vector(draw, population, watts, hours * BAND_SHARES[band] / 12, band)
+            year = tuple(12 * value for value in month)
+            yield DAY_TYPE_NUMBERS[kind], number, packed_sparse(month), packed(year)
+
+
+def inventory(store: SqliteStore, ids: list[HostId]) -> None:
+    """1.3 times as many assets as machines: every machine's, and others like them."""
+    number = len(ids) * 13 // 10
+    assets = [
+        AssetRecord(
+            asset_id=place + 1,
+            source="bench",
+            item="computer",
+            key=str(place),
+            device_class=device_class.value,
+            population=population,
+            power_context=PowerContext.OWN_SITE,
+            vendor="Acme",
+            model=model(place),
+            in_service_on=date(YEAR - 1 - place % 7, 1 + place % 12, 1),
+            placements=(
+                Placement(
+                    date(YEAR - 1 - place % 7, 1 + place % 12, 1), ENTITIES[place % len(ENTITIES)], "hq"
+                ),
             ),
         )
-    return len(keys)
+        for place, (device_class, population, _) in enumerate(kinds(number))
+    ]
+    entities = (Entity("Métropole", None), *(Entity(name, "Métropole", "hq") for name in ENTITIES))
+    store.inventory.apply(InventoryChange(1, date(YEAR + 1, 1, 5), tuple(assets), entities))
+    store.inventory.put_matching(Matching({place + 1: host_id for place, host_id in enumerate(ids)}, ()))
+
+
+def report(directory: Path) -> tuple[float, float, int, int]:
+    """(seconds of the figures, of the CSV, rows, bytes)."""
+    question = YearQuestion(
+        date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity", "device_class"), 10, date(YEAR + 1, 2, 1)
+    )
+    began = time.perf_counter()
+    with opened(directory) as sources:
+        made = emissions_report_of(sources, question)
+    figured = time.perf_counter()
+    text = renderer("csv")(made.document)
+    return figured - began, time.perf_counter() - figured, len(made.statement.rows), len(text)
+
+
+def peak_mebibytes() -> float:
+    """Largest resident set so far. Not ru_maxrss: that one is inherited from who started the process."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def one_process(directory: Path, rounds: int, *, profile: bool) -> None:
+    """Print what each round took, and what the process took of memory."""
+    before = peak_mebibytes()
+    for number in range(rounds):
+        processor = time.process_time()
+        figures, csv, rows, size = report(directory)
+        print(
+            f"  {'first' if number == 0 else 'again'}: {figures + csv:.2f} s (figures {figures:.2f}, CSV {csv:.2f}; processor "
+            f"{time.process_time() - processor:.2f}) -> {rows} report rows, {size} bytes"
+        )
+    after = peak_mebibytes()
+    print(f"  peak memory {after:.0f} MiB (the report's part {after - before:.0f} MiB)", flush=True)
+    if profile:
+        watched = cProfile.Profile()
+        watched.runcall(report, directory)
+        pstats.Stats(watched).sort_stats("tottime").print_stats(25)
 
 
 def main() -> None:
-    """Print one line."""
+    """Fill, then report in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hosts", type=int, default=500)
-    parser.add_argument("--days", type=int, default=365)
+    parser.add_argument("--hosts", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--before", action="store_true", help="the year before too")
+    parser.add_argument("--profile", action="store_true", help="where the report spends its time")
+    parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.directory is not None:
+        one_process(options.directory, options.rounds, profile=options.profile)
+        return
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "data"
         with closing(create_store(directory, Store(), simulated=True, now_unix_milliseconds=1)) as store:
-            rows = fill(store, options.hosts, options.days)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        began = time.perf_counter()
-        with closing(SqliteReader(directory)) as reader:
-            end = FIRST + timedelta(days=options.days)
-            gathered = gather(reader, Question(FIRST, end, now_unix_milliseconds=round(time.time() * 1000)))
-            stated = statement(gathered, choose, data="simulated")
-            text = renderer("csv")(emissions.document(stated, {}))
-        seconds = time.perf_counter() - began
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        f"{options.hosts} hosts, {options.days} days: {rows} state rows + {rows} derived rows -> {len(stated.rows)} report rows, "
-        f"{len(text)} bytes, {seconds:.2f} s ({2 * rows / seconds:,.0f} rows/s), peak memory {after / 1024:.0f} MiB "
-        f"(the report's part {(after - before) / 1024:.0f} MiB)"
-    )
+            rows = fill(store, options.hosts, range(YEAR - options.before, YEAR + 1))
+        size = sum(file.stat().st_size for file in directory.iterdir() if file.is_file()) / 2**20
+        print(
+            f"{options.hosts} hosts, {options.hosts * 13 // 10} assets, {1 + options.before} year(s): {rows} rows of months and years, "
+            f"{size:.0f} MiB",
+            flush=True,
+        )
+        command = [sys.executable, __file__, "--directory", str(directory), "--rounds", str(options.rounds)]
+        subprocess.run([*command, *["--profile"][: options.profile]], check=True)
 
 
 if __name__ == "__main__":

@@ -29,20 +29,30 @@ from veilleuse.collector.simulate.filling import simulate
 from veilleuse.collector.simulate.fleet import Order
 from veilleuse.collector.simulate.truth import Truth
 
-Intervals = dict[str, tuple[float, float, float]]
-"""Device class → (low, kWh, high); "total" too."""
+Interval = tuple[float, float, float]
+"""Low, kWh, high."""
 
 
-def intervals(directory: Path, first: date, end: date) -> Intervals:
-    """By device class, of whole months."""
+def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], Interval]:
+    """(population, device class) → what the report of whole months says; the total under two blanks."""
     question = YearQuestion(first, end, ("device_class",), 1, today())
     with opened(directory) as sources:
         statement = emissions_report_of(sources, question, compare=False).statement
     return {
-        row.device_class or "total": (row.kwh_lo95 or 0.0, row.kwh_total or 0.0, row.kwh_hi95 or 0.0)
+        (row.population or "", row.device_class or ""): (
+            row.kwh_lo95 or 0.0,
+            row.kwh_total,
+            row.kwh_hi95 or 0.0,
+        )
         for row in (*statement.rows, *statement.totals)
         if row.kwh_total is not None
     }
+
+
+def true_kwh(truth: Truth, first: date, end: date, population: str, device_class: str) -> float:
+    """What such a row should say."""
+    asked = {"population": population, "device_class": device_class}
+    return truth.kwh(first, end, **{name: value for name, value in asked.items() if value})
 
 
 def whole_months(order: Order) -> tuple[date, date]:
@@ -75,7 +85,7 @@ def main() -> None:
     parser.add_argument("--from", dest="first", type=date.fromisoformat, default=date(2025, 9, 1))
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
-    inside: defaultdict[str, list[bool]] = defaultdict(list)
+    inside: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
     for seed in range(1, options.seeds + 1):
         order = Order(options.hosts, options.first, options.days, seed)
         with tempfile.TemporaryDirectory() as folder:
@@ -92,11 +102,14 @@ def main() -> None:
             f"{size:.0f} MiB, peak memory {memory:.0f} MiB; report of {first} to {end} {reported:.2f} s"
         )
         for name, (low, kwh, high) in sorted(found.items()):
-            true = truth.kwh(first, end) if name == "total" else truth.kwh(first, end, device_class=name)
+            true = true_kwh(truth, first, end, *name)
             inside[name].append(low <= true <= high)
-            print(f"  {name:<16} {low:10.1f} {kwh:10.1f} {high:10.1f}   truth {true:10.1f} {'' if inside[name][-1] else 'OUTSIDE'}")
+            print(
+                f"  {' '.join(name) or 'total':<28} {low:10.1f} {kwh:10.1f} {high:10.1f}   truth {true:10.1f}"
+                + ("" if inside[name][-1] else " OUTSIDE")
+            )
     for name, hits in sorted(inside.items()):
-        print(f"{name:<16} truth inside {sum(hits)} of {len(hits)}")
+        print(f"{' '.join(name) or 'total':<28} truth inside {sum(hits)} of {len(hits)}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.conformance.backends import Backend
@@ -16,7 +18,7 @@ QUARTER = 15 * 60_000
 SERIES = "eco2mix_combustion"
 
 
-def quarter(number: int, milligrams: int, minutes: int = 15, **other: object) -> Intensity:
+def quarter(number: int, milligrams: int, minutes: int = 15, **other: Any) -> Intensity:
     """A real-time value of éCO2mix, so many quarters behind START."""
     made = Intensity(
         "FR",

@@ -33,7 +33,20 @@ SENT = (
     wire.RenewExpiredRequest,
 )
 """All that an agent may say."""
-GROUPS = {"account", "calendar", "factors", "hosts", "inventory", "meters", "report", "sites", "token"}
+GROUPS = {
+    "account",
+    "action",
+    "calendar",
+    "factors",
+    "hosts",
+    "intensity",
+    "inventory",
+    "meters",
+    "reen",
+    "report",
+    "sites",
+    "token",
+}
 """Commands of `veilleuse` that hold commands."""
 
 

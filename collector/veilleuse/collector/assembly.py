@@ -19,6 +19,7 @@ from veilleuse.collector.admin.backup import Backups
 from veilleuse.collector.admin.hosts import forget_left
 from veilleuse.collector.admin.operations import Addresses, Operations, new_site
 from veilleuse.collector.admin_client import SOCKET_FILE
+from veilleuse.collector.closing.exporting import FOLDER as CLOSED_FOLDER
 from veilleuse.collector.configuring import Configuring
 from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment import authority as certificate_authority
@@ -71,6 +72,7 @@ _OURS: Final = frozenset(
         certificate_authority.FOLDER,
         certificate_authority.DRAFT,
         RESTORE_UNPACKED,
+        CLOSED_FOLDER,
         "lost+found",
     }
 )
@@ -192,6 +194,7 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             rolls=rolls,
             follows=store.follows,
             accounts=store.accounts,
+            closings=store.closings,
             intensities=store.intensities,
         )
         parts = (settings, store.kind.simulated, health, store, writer, office, derive)
@@ -229,7 +232,14 @@ def _almanac(store: SqliteStore) -> Almanac:
 
 
 def _retention(settings: CollectorSettings, store: SqliteStore, writer: Writer) -> Retention:
-    return Retention(writer, store.rolls, store.registry, _almanac(store), settings.retention)
+    return Retention(
+        writer,
+        store.rolls,
+        store.registry,
+        _almanac(store),
+        settings.retention,
+        closed_years=store.closings.definitive_years,
+    )
 
 
 def _derive_worker(

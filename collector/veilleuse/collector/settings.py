@@ -173,6 +173,17 @@ class Reporting(Section):
     )
 
 
+class Closing(Section):
+    """When a year may be closed definitively: `veilleuse close`."""
+
+    coverage_minimum_ratio: float = setting(
+        0.5,
+        "Least share of the machines' time, of classes that agents run on, whose state is known, and whose energy is derived.",
+        minimum=0,
+        maximum=1,
+    )
+
+
 class Derive(Section):
     """How energy is derived where it is not measured."""
 
@@ -340,6 +351,7 @@ class CollectorSettings(Section):
     retention: Retention = setting(Retention(), "")
     backup: Backup = setting(Backup(), "")
     reporting: Reporting = setting(Reporting(), "")
+    closing: Closing = setting(Closing(), "")
     derive: Derive = setting(Derive(), "")
     indicators: Indicators = setting(Indicators(), "")
     intensity: Intensity = setting(Intensity(), "")

@@ -97,11 +97,13 @@ def test_two_classes_are_drawn_apart():
 
 
 def test_spread_of_a_class_that_few_tell():
-    """Few machines of a kind: the relative spread of all; one in each stratum: between strata; one alone: the prior."""
+    """Few machines of a kind: its own, and the relative spread of all, counted as two machines more; one in each stratum: between strata;
+    one alone: the prior."""
     few = pool(some(A, 30, 2))
     relative = few.spreads[ORDINARY].variance / few.mean(ORDINARY) ** 2
     assert few.spreads[ALWAYS_ON].degrees_of_freedom == 28
-    assert few.spreads[ALWAYS_ON].variance / few.mean(ALWAYS_ON) ** 2 == pytest.approx(relative, rel=0.1)
+    told = few.spreads[ALWAYS_ON].variance / few.mean(ALWAYS_ON) ** 2
+    assert relative / 2 < told < relative
     many = pool(some(A, 60, 20))
     assert many.spreads[ALWAYS_ON].degrees_of_freedom == 19
     strata = [Stratum("sff", name) for name in "ABCD"]

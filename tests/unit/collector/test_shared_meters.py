@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.collector.test_wall import HOUR, PACKAGE, PLUG, cell, machine, point
 from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.meters import laid_over, readings, u_ppm
-from veilleuse.collector.derive.screens import screen_energies, standby_millijoules
+from veilleuse.collector.derive.screens import screen_energies
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.collector.metering import NOT_SHARED, MeterReading, Shared, SharedEnergy
 from veilleuse.collector.model import Cell, Point, RecordCells, WallEnergy
@@ -223,9 +223,3 @@ def test_a_screen_on_a_declared_plug_is_metered_never_modelled():
     assert found[0]
     assert found[0].method is Method.METERED
     assert screen_energies(cells, Shared(monitor_declared=True)) == [None, None]
-
-
-def test_standby_of_known_screens():
-    """0.3 W × the rest of their time: the seam for the inventory."""
-    assert standby_millijoules(2 * HOUR, HOUR) == 300 * HOUR // 1000
-    assert standby_millijoules(HOUR, 2 * HOUR) == 0

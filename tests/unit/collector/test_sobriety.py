@@ -12,14 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tests.unit.collector.year import vector
 from veilleuse.collector.derive import priors
 from veilleuse.collector.indicators import SOBRIETY, load_sobriety, server_loads
 from veilleuse.collector.indicators.avoidable_energy import SCREEN_STANDBY_MICROWATTS, causes_of
 from veilleuse.collector.indicators.comatose_server import verdict
 from veilleuse.collector.inventoried import Purchase, Retirement, ServerRole
 from veilleuse.collector.model import HostId
-from veilleuse.collector.reporting.sobriety import disclosed, fit_to_show
 from veilleuse.collector.sobriety import (
     BandUse,
     Device,
@@ -32,7 +30,6 @@ from veilleuse.collector.sobriety import (
     SobrietyGroup,
     Targets,
     Verdict,
-    use_of,
 )
 from veilleuse.wire.limits import CPU_BUCKET_EDGES_PERCENT, MEMORY_BUCKET_EDGES_PERCENT
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
@@ -414,85 +411,3 @@ def test_an_indicator_says_what_it_is(name):
     for word in ("Formula:", "Period:", "Unit:", "Threshold:", "Direction:", "Owner:", "Worked example:"):
         assert word in " ".join(text.split()), word
     assert indicator.meta.unit in text
-
-
-# --- the rule of disclosure
-
-
-def test_fewer_than_k_on_either_side_show_nothing():
-    """Nine that comply of 50, or nine that do not: who they are could be told. None at all harms nobody."""
-    for good, shown in ((9, False), (41, False), (10, True), (50, True), (0, True)):
-        plans = [(600, 600)] * good + [(0, 0)] * (50 - good)
-        figure = the("I3", of(*(machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans))))
-        found = disclosed(figure, SCOPE, 10)
-        assert (found.value is not None, found.withheld) == (shown, not shown), good
-        assert found.details == (figure.details if shown else {})
-
-
-def test_causes_fall_together():
-    """One cause of three machines: the sum less the others would tell it."""
-    idle = BandUse(on_idle_milliseconds=HOUR, on_idle_millijoules=20 * HOUR, derived_millijoules=20 * HOUR)
-    beyond = idle._replace(beyond_30_minutes_milliseconds=HOUR)
-    machines = [machine(n, bands={Band.NIGHT: idle}) for n in range(20)]
-    machines += [machine(100 + n, bands={Band.NIGHT: idle, Band.OPEN: beyond}) for n in range(3)]
-    found = disclosed(the("I4", of(*machines)), SCOPE, 10)
-    assert found.value is not None
-    assert [name for name in found.details if name.endswith("_kwh")] == []
-    assert disclosed(the("I4", of(*machines)), Scope(*SCOPE_DAYS, population=Population.SERVER), 10).details
-
-
-SCOPE_DAYS = (SCOPE.period_from, SCOPE.period_to)
-
-
-def test_small_groups_merge_and_a_small_population_is_withheld():
-    """Three of E1 join the ten of E2; three classroom PCs alone are nowhere; servers are shown."""
-    use = {Band.NIGHT: BandUse(derived_millijoules=HOUR)}
-
-    def group(entity: str, population: Population, count: int, first: int) -> tuple[Scope, SobrietyGroup]:
-        scope = Scope(*SCOPE_DAYS, entity=entity, population=population)
-        ones = tuple(machine(first + n, population=population, bands=use) for n in range(count))
-        return scope, SobrietyGroup(scope, ones)
-
-    groups = dict(
-        [
-            group("E1", Population.WORKSTATION, 3, 0),
-            group("E2", Population.WORKSTATION, 10, 10),
-            group("E3", Population.WORKSTATION, 20, 30),
-            group("C", Population.CLASSROOM, 3, 60),
-            group("S", Population.SERVER, 1, 70),
-        ]
-    )
-    kept, withheld = fit_to_show(groups, 10)
-    assert {(one.scope.entity, len(one.machines)) for one in kept} == {("autres", 13), ("E3", 20), ("S", 1)}
-    assert withheld == [Scope(*SCOPE_DAYS, population=Population.CLASSROOM)]
-
-
-def test_a_vector_is_read_into_its_band():
-    """Imputed time and energy stay out; supplies and methods are added up."""
-    use = use_of(
-        vector(
-            on_idle_ac_milliseconds=5,
-            on_idle_battery_milliseconds=2,
-            on_active_ac_milliseconds=10,
-            off_ac_milliseconds=100,
-            unknown_ac_milliseconds=1000,
-            on_idle_energy_millijoules=70,
-            load_modelled_milliseconds=11,
-            load_modelled_energy_millijoules=80,
-            load_modelled_uncertainty_millijoules=8,
-            metered_milliseconds=4,
-            metered_energy_millijoules=20,
-            idle_beyond_30_minutes_milliseconds=6,
-            imputed_milliseconds=9,
-            imputed_energy_millijoules=99,
-            screens_energy_millijoules=3,
-            update_window_energy_millijoules=2,
-        )
-    )
-    assert (use.on_idle_milliseconds, use.on_milliseconds, use.known_milliseconds) == (7, 17, 117)
-    assert (use.derived_milliseconds, use.derived_millijoules, use.derived_uncertainty_millijoules) == (
-        15,
-        100,
-        8,
-    )
-    assert (use.beyond(30), use.beyond(15), use.screens_millijoules, use.window_millijoules) == (6, 0, 3, 2)

@@ -172,8 +172,8 @@ def test_virtual_machines_are_a_memo():
 
 
 def test_screens_are_rows_of_their_own():
-    """Screens seen on 20 machines: without an inventory those are all; with 40 screens of it, as much again."""
-    hosts = fleet(20)
+    """Screens of 20 measured machines are all there are; with 20 machines more that nobody measured, as much again."""
+    hosts = fleet(40)
     seen = 100 * DAY
     machines = [
         worked(
@@ -182,21 +182,34 @@ def test_screens_are_rows_of_their_own():
             screens_energy_millijoules=seen * 20,
             screens_uncertainty_millijoules=seen,
         )
-        for one in hosts
+        for one in hosts[:20]
     ]
-    made = asked(census(*hosts), machines)
+    made = asked(census(*hosts[:20]), machines)
     by_class = {row.key.device_class: row for row in made.rows}
     assert by_class["monitor"].estimate.energy_millijoules == 20 * seen * 20
     assert by_class["monitor"].estimate.extrapolated_millijoules == 0
     assert made.total is not None
     assert made.total.machines == 20
     assert set(made.total.class_energies) == {"sff", "monitor"}
-    place = Place("E1", "hq", "FR", Population.WORKSTATION, PowerContext.OWN_SITE)
-    more = asked(census(*hosts), machines, displays={place: {DayType.OPEN: 40 * seen}})
+    more = asked(census(*hosts), machines)
     shown = {row.key.device_class: row for row in more.rows}["monitor"].estimate
-    assert shown.energy_millijoules == pytest.approx(40 * seen * 20)
-    # On days on which no screen was seen, nothing is known of them but the other days.
+    assert shown.energy_millijoules == pytest.approx(2 * 20 * seen * 20)
     assert shown.extrapolated_millijoules == pytest.approx(20 * seen * 20)
+
+
+def test_screens_of_a_place_where_nobody_was_measured():
+    """An entity without agents has screens as the others have, to the time of its PCs; its servers have none."""
+    hosts = fleet(20, 10)
+    server = host(900, DeviceClass.SERVER, Population.SERVER, entity="E3", enrolled=FIRST)
+    seen = 100 * DAY
+    machines = [
+        worked(one, screens_milliseconds=seen, screens_energy_millijoules=seen * 20) for one in hosts[:20]
+    ]
+    made = asked(census(*hosts, server), machines)
+    screens = {row.key.entity: row.estimate for row in made.rows if row.key.device_class == "monitor"}
+    assert set(screens) == {"E1", "E2"}
+    assert screens["E2"].energy_millijoules == pytest.approx(10 * seen * 20)
+    assert screens["E2"].measured_millijoules == screens["E2"].modelled_millijoules == 0
 
 
 def test_states_of_a_row():

@@ -72,7 +72,7 @@ def decompose(before: Mapping[str, ClassYear], after: Mapping[str, ClassYear]) -
         return None
     old, new = _rates(before), _rates(after)
     fleet = mix = hours = watts = Fraction(0)
-    for name in {**before, **after}:
+    for name in {**old, **new}:
         share0, share1 = _time(before, name), _time(after, name)
         # A class that is only in one of the two has no rates in the other: its coming or going is mix, nothing else.
         rates0 = old.get(name) or new[name]

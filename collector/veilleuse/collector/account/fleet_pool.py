@@ -27,6 +27,8 @@ CUT: Final = DRAWS // 40
 """Draws beyond either end of a 95 % interval."""
 PRIOR_SPREAD: Final = 0.5
 """Relative spread between machines of a class of which one alone was observed: ours; 0.37 to 0.40 in METHOD.md §8."""
+LENT: Final = 2
+"""Degrees of freedom that the relative spread of all kinds lends to a kind of which fewer than ten machines were observed: ours."""
 PRIOR_STRATA: Final = math.log(1.5) / 2
 """Relative spread between entities while a class was observed in one only: GSD² 1.5, ours."""
 _HALVINGS: Final = 40
@@ -120,13 +122,13 @@ class Pool:
 
     def _within(self, kind: int) -> Spread:
         squares, degrees = self._squares[kind]
-        if self.kinds[kind].n < FEWEST:  # a few machines tell no spread: relative, as that of both kinds
-            relative, degrees = 0.0, 0
-            for each, (some, more) in enumerate(self._squares):
-                if more and self.mean(each):
-                    relative += some / self.mean(each) ** 2
-                    degrees += more
-            squares = relative * self.mean(kind) ** 2
+        if self.kinds[kind].n < FEWEST and (all_degrees := sum(more for _, more in self._squares)):
+            means = [self.mean(each) for each in (ORDINARY, ALWAYS_ON)]
+            relative = sum(
+                some / typical**2 for (some, _), typical in zip(self._squares, means, strict=True) if typical
+            )
+            lent = LENT * relative / all_degrees * means[kind] ** 2
+            return Spread((squares + lent) / (degrees + LENT), all_degrees)
         if degrees:
             return Spread(squares / degrees, degrees)
         if self.n > 1:  # one machine in each stratum: between strata is all there is

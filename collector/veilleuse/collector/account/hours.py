@@ -99,6 +99,7 @@ def _hours(
     sites: Mapping[str, Site],
 ) -> Iterator[tuple[HostId, HourIntensity, EnergySums]]:
     """Place by place: a site's days are those of its time zone, its intensity that of its grid."""
+    only = next(iter(question.populations)) if len(question.populations) == 1 else None
     members: defaultdict[tuple[str, str], set[HostId]] = defaultdict(set)
     for host in hosts.values():
         site = sites[host.site]
@@ -109,7 +110,7 @@ def _hours(
         end = min(end, _whole_hour(question.now_unix_milliseconds))
         known = by_hour(grid.values(zone, question.series, start, end))
         labels, kinds = _labels(range(start, end, MILLISECONDS_PER_HOUR), known)
-        for host_id, label, sums in reader.hour_sums(labels):
+        for host_id, label, sums in reader.hour_sums(labels, only):
             if host_id in own:
                 yield host_id, kinds[label], sums
 

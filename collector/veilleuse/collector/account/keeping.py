@@ -34,7 +34,6 @@ from veilleuse.collector.account.kept import (
     triangle,
 )
 from veilleuse.collector.account.sample import MONITOR, FleetBook, Observed, Place, machine, screens
-from veilleuse.collector.account.yearly import Displays
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.privacy import is_safe
 from veilleuse.collector.vectors import NOTHING, PLACE, DayType, Vector, added
@@ -99,11 +98,6 @@ class Keeper:
         """A device in service."""
         self._book.stands(Place.at(standing).stratum(standing.device_class), standing)
 
-    def displays(self, displays: Displays) -> None:
-        """The inventory's screens."""
-        for place, times in displays.items():
-            self._book.times[place.stratum(MONITOR)].update(times)
-
     def measured(self, one: Observed, standing: Standing) -> None:
         """A machine, with its screens."""
         total, place = one.total, Place.at(standing)
@@ -127,8 +121,7 @@ class Keeper:
     def kept(self) -> Kept:
         """All of it; the pass is over."""
         self._book.settle()
-        for stratum, number in self._sampled.items():
-            self._book.at_least(stratum, number, self._times[stratum])
+        self._book.seen(self._sampled, self._times)
         machines = _Merged(self._machines, self._k)
         virtual = _Merged(self._virtual, self._k)
         withheld = sorted(
@@ -144,7 +137,7 @@ class Keeper:
             (*machines.cells(memo=False), *virtual.cells(memo=True)),
             tuple(_fleet(self._book, machines, self._k)),
             machines.always_on,
-            tuple(withheld),
+            withheld=tuple(withheld),
         )
 
 

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.account.fleet_inputs import Cell, InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike
+from veilleuse.collector.account.yearly_rooms import RoomFigure
 from veilleuse.collector.vectors import COLUMNS, PLACE, SCREEN_COLUMNS, DayType, Vector
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, State, Supply
@@ -48,7 +49,7 @@ W_OF_MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Component of w → the columns it is the sum of, over all bands. What was metered, or came from a battery, is the rest of the energy."""
 W: Final = tuple(W_OF_MACHINES)
-W_OF_SCREENS: Final[Mapping[str, tuple[str, ...]]] = {name: () for name in W} | {
+W_OF_SCREENS: Final[Mapping[str, tuple[str, ...]]] = dict.fromkeys(W, ()) | {
     "energy_millijoules": ("screens_energy_millijoules",),
     "accounted_milliseconds": ("screens_milliseconds",),
     "by_load_energy_millijoules": ("screens_energy_millijoules",),
@@ -133,4 +134,5 @@ class Kept:
     fleet: tuple[InService, ...]
     always_on: Mapping[str, Alike | None] = field(default_factory=dict)
     """Of classes whose cells do not tell machines that are always on apart; see fleet_sums.Sample."""
+    rooms: tuple[RoomFigure, ...] = ()
     withheld: tuple[Withheld, ...] = ()

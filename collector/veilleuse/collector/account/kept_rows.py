@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from veilleuse.collector.account.figure_rows import RowSums, figure_row, row_key, row_order, total_key
 from veilleuse.collector.account.fleet import Assumptions, Fleet
@@ -18,6 +19,7 @@ from veilleuse.collector.account.fleet_sums import Alike, Key, Sample
 from veilleuse.collector.account.kept import Kept, KeptCell, sample_of
 from veilleuse.collector.account.sample import MONITOR, Observed, Place, machine, screens, state_energies
 from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.account.yearly_rooms import with_rooms
 from veilleuse.collector.account.yearly_rows import RowKey
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.inventoried import PowerContext
@@ -59,9 +61,16 @@ def kept_figures(
     kept: Kept,
     dimensions: Collection[str],
     assumptions: Assumptions,
-    asked: Callable[[str], bool] = lambda _: True,
+    asked: Callable[[str], bool] | None = None,
 ) -> PeriodFigures:
-    """Rows of the year; `asked`: entities to be shown, which changes no figure of theirs."""
+    """Rows of the year; `asked`: entities to be shown, which changes no figure of theirs. None: all, and rooms, which are no entity's."""
+    made = _of_machines(kept, dimensions, assumptions, asked or (lambda _: True))
+    return with_rooms(made, kept.rooms, dimensions) if asked is None else made
+
+
+def _of_machines(
+    kept: Kept, dimensions: Collection[str], assumptions: Assumptions, asked: Callable[[str], bool]
+) -> PeriodFigures:
     fleet = estimator(kept, assumptions)
     virtual = _estimator([cell for cell in kept.cells if cell.memo], (), {}, Assumptions())
     rows = _rows(kept, dimensions, asked, memo=False)
@@ -87,6 +96,26 @@ def kept_figures(
         ),
         total,
         tuple(RowKey(one.zone, None, min(PowerContext), autres=True, memo=one.memo) for one in kept.withheld),
+    )
+
+
+class Covered(NamedTuple):
+    """Machine time of some classes, milliseconds."""
+
+    fleet: int
+    states: int
+    """Of known state."""
+    energy: int
+    """With derived energy."""
+
+
+def covered(kept: Kept, classes: Collection[str]) -> Covered:
+    """Of these device classes, virtual machines apart."""
+    cells = [_alike(cell) for cell in kept.cells if not cell.memo and cell.stratum.device_class in classes]
+    return Covered(
+        sum(sum(one.milliseconds) for one in kept.fleet if one.stratum.device_class in classes),
+        sum(cell.observed_milliseconds for cell in cells),
+        sum(cell.derived_milliseconds for cell in cells),
     )
 
 

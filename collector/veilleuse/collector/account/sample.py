@@ -39,10 +39,16 @@ from veilleuse.collector.vectors import (
     added,
 )
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Population, State, Supply
+from veilleuse.wire.vocabulary import DeviceClass, Population, State, Supply
 
 _SEPARATOR: Final = "\x1f"
 MONITOR: Final = EnergyClass.MONITOR.value
+PCS: Final = frozenset(
+    one.value
+    for one in DeviceClass
+    if one not in (DeviceClass.SERVER, DeviceClass.VIRTUAL_MACHINE, DeviceClass.UNKNOWN)
+)
+"""What external screens hang on."""
 
 
 class Place(NamedTuple):
@@ -137,7 +143,7 @@ def machine(one: Observed, total: Vector, stratum: Stratum, standing: Standing |
     rows = [one.by_day_type.get(kind) for kind in DAY_TYPES]
     return Machine(
         stratum=stratum,
-        hardware=hardware_name(standing.model),
+        hardware=hardware_name(standing.model) if standing else "",
         energy_millijoules=tuple(_energy(row) if row else 0 for row in rows),
         accounted_milliseconds=tuple(_accounted(row) if row else 0 for row in rows),
         methods=_methods(total),
@@ -229,8 +235,33 @@ class FleetBook:
         for key, group in sample.groups.items():
             sampled[key.stratum] += group.n
             times[key.stratum].update(dict(zip(DAY_TYPES, group.times, strict=True)))
+        self.seen(sampled, times)
+
+    def seen(self, sampled: Mapping[Stratum, int], times: Mapping[Stratum, Mapping[str, int]]) -> None:
+        """Machines of each stratum, and their accounted time by day type: what was measured is there, and others have screens too."""
         for stratum, number in sampled.items():
             self.at_least(stratum, number, times[stratum])
+        self._screens(times)
+
+    def _screens(self, times: Mapping[Stratum, Mapping[str, int]]) -> None:
+        """PCs that nobody measured have as much screen-time to their time as those that were measured: of their place, else of all.
+
+        Not the inventory's screens: what is told is the time that screens are on, and an inventory has no hours.
+        """
+        lit, used = _by_place(times, screens=True), _by_place(times, screens=False)
+        all_lit, all_used = Counter[str](), Counter[str]()
+        for place, of in lit.items():
+            all_lit.update(of)
+            all_used.update(used.get(place, {}))
+        for place, fleet in _by_place(self.times, screens=False).items():
+            own = place in lit and any(used.get(place, {}).values())
+            on, time = (lit[place], used[place]) if own else (all_lit, all_used)
+            stratum = place.stratum(MONITOR)
+            for kind, milliseconds in fleet.items():
+                if time[kind] and on[kind]:
+                    self.times[stratum][kind] = max(
+                        self.times[stratum][kind], on[kind] * milliseconds // time[kind]
+                    )
 
     def add(self, stratum: Stratum, standing: Standing) -> None:
         """One device."""
@@ -257,6 +288,16 @@ class FleetBook:
                 tuple(times[kind] for kind in DAY_TYPES),
                 dict(self.cells[stratum]),
             )
+
+
+def _by_place(times: Mapping[Stratum, Mapping[str, int]], *, screens: bool) -> dict[Place, Counter[str]]:
+    """Time by day type of the screens, or of the machines that screens hang on, of each place."""
+    found: dict[Place, Counter[str]] = {}
+    for stratum, of in times.items():
+        is_screen, is_pc = stratum.device_class == MONITOR, stratum.device_class in PCS
+        if is_screen if screens else is_pc:
+            found.setdefault(Place.of(stratum), Counter()).update(of)
+    return found
 
 
 def hardware_name(text: str) -> str:

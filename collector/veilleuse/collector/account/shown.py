@@ -46,7 +46,7 @@ _FRENCH: Final = str.maketrans({",": "\u202f", ".": ","})
 def shown(row: EmissionsRow) -> dict[str, Mapping[str, str]]:
     """Column → language → text, of what has an interval and of its parts; nothing of a row without energy."""
     found: dict[str, Mapping[str, str]] = {}
-    for names in (_KWH, _KGCO2E):
+    for names, unit in ((_KWH, "kWh"), (_KGCO2E, "kgCO2e")):
         low, high = getattr(row, names[1]), getattr(row, names[2])
         if low is None or high is None:
             continue
@@ -55,7 +55,19 @@ def shown(row: EmissionsRow) -> dict[str, Mapping[str, str]]:
             value = getattr(row, name)
             if value is not None:
                 found[name] = written(value, digits)
+        if names[0] in found:
+            found[names[0]] = _with_interval(*(found[name] for name in names[:3]), unit)
     return found
+
+
+def _with_interval(
+    value: Mapping[str, str], low: Mapping[str, str], high: Mapping[str, str], unit: str
+) -> dict[str, str]:
+    to = {"fr": "à", "en": "to"}
+    return {
+        language: f"{text} {unit} ({low[language]} {to[language]} {high[language]})"
+        for language, text in value.items()
+    }
 
 
 def written(value: float, digits: int) -> dict[str, str]:

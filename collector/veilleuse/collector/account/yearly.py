@@ -29,9 +29,6 @@ from veilleuse.collector.account.yearly_rows import FigureRow, Gathering, RowKey
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.privacy import EXEMPT, Cell, publish
 
-Displays = Mapping[Place, Mapping[str, int]]
-"""Place → day type → display-milliseconds in service, as the inventory has them."""
-
 
 @dataclass(frozen=True, slots=True)
 class PeriodFigures:
@@ -57,10 +54,8 @@ def figures(
     assumptions: Assumptions,
     k_anonymity: int,
     virtual: Iterable[tuple[Observed, Standing]] = (),
-    displays: Displays | None = None,
 ) -> PeriodFigures:
-    """Rows of [first, end): machines, each with one of `standings`; `virtual`: virtual machines likewise, which are not among these.
-    Without `displays`, the screens that were seen are all there are."""
+    """Rows of [first, end): machines, each with one of `standings`; `virtual`: virtual machines likewise, which are not among these."""
     made = _Made(dimensions, k_anonymity)
     for standing in standings:
         made.stands(standing)
@@ -68,8 +63,6 @@ def figures(
         made.measured(one, standing)
     for one, standing in virtual:
         made.virtual(one, standing)
-    for place, times in (displays or {}).items():
-        made.displays(place, times)
     return made.result(first, end, assumptions)
 
 
@@ -110,15 +103,14 @@ class _Made:
         key = replace(self._key(place, standing.device_class), memo=True)
         self._memo[key].add(one, total, made)
 
-    def displays(self, place: Place, times: Mapping[str, int]) -> None:
-        stratum = place.stratum(MONITOR)
-        self._rows[self._key(place, MONITOR)].strata.add(stratum)
-        self._book.times[stratum].update(times)
-
     def result(self, first: date, end: date, assumptions: Assumptions) -> PeriodFigures:
+        self._book.settle()
+        self._book.holds(self._sample)
+        for stratum in self._book.times:
+            if stratum.device_class == MONITOR:  # of PCs that nobody measured, too
+                self._rows[self._key(Place.of(stratum), MONITOR)].strata.add(stratum)
         rows, withheld = self._fit_to_show(self._rows)
         memo, no_memo = self._fit_to_show(self._memo)
-        self._book.settle()
         fleet = fleet_of(self._sample, self._book, assumptions)
         virtual = fleet_of(self._virtual, FleetBook(), Assumptions())
         shown = [figure_row(key, self._sums(key, one), fleet) for key, one in rows if one.strata]

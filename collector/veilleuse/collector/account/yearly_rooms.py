@@ -20,6 +20,7 @@ from veilleuse.collector.account.yearly_rows import FigureRow, RoomParts, RowKey
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population
 
 OTHER_ROOM: Final = "other_room"
@@ -56,7 +57,10 @@ def with_rooms(
         groups[_key(room, dimensions)].append(room)
     if not groups:
         return period
-    made = [_row(key, group) for key, group in sorted(groups.items(), key=lambda one: one[0].site or "")]
+    length = (period.end - period.first).days * MILLISECONDS_PER_DAY
+    made = [
+        _row(key, group, length) for key, group in sorted(groups.items(), key=lambda one: one[0].site or "")
+    ]
     total = period.total or replace(
         made[0], estimate=_nothing(made[0].estimate), room=None, class_energies={}
     )
@@ -64,7 +68,10 @@ def with_rooms(
     whole = total.estimate
     for row in made:
         whole = _plus(whole, row.estimate)
-    energies = {**total.class_energies, OTHER_ROOM: (0, sum(row.estimate.energy_millijoules for row in made))}
+    time, energy = (
+        sum(values) for values in zip(*(row.class_energies[OTHER_ROOM] for row in made), strict=True)
+    )
+    energies = {**total.class_energies, OTHER_ROOM: (time, energy)}
     total = replace(
         total,
         key=_total_key(total.key, made, whole=period.total is not None),
@@ -90,7 +97,7 @@ def _total_key(key: RowKey, rows: Sequence[FigureRow], *, whole: bool) -> RowKey
     return RowKey(zones.pop() if len(zones) == 1 else "", None, key.power_context)
 
 
-def _row(key: RowKey, rooms: Sequence[RoomFigure]) -> FigureRow:
+def _row(key: RowKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> FigureRow:
     loss, overhead = (
         _known([room.ups_loss_millijoules for room in rooms]),
         _known([room.overhead_millijoules for room in rooms]),
@@ -134,7 +141,10 @@ def _row(key: RowKey, rooms: Sequence[RoomFigure]) -> FigureRow:
         data_type=DataType.REAL,
         unestimated=(),
     )
-    return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (0, energy)}, (), parts)
+    time = length_milliseconds * len(
+        rooms
+    )  # for what changes from year to year, a room is there all the time
+    return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (time, energy)}, (), parts)
 
 
 def _known(values: Iterable[int | None]) -> int | None:

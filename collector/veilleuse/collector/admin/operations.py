@@ -18,6 +18,7 @@ from veilleuse.collector.admin import (
     ca,
     calendar,
     calibrate,
+    closing,
     configuration,
     factors,
     following,
@@ -53,6 +54,7 @@ from veilleuse.collector.ports import (
     InventoryStore,
     MeteringStore,
 )
+from veilleuse.collector.ports.closing import ClosedYears
 from veilleuse.collector.rolling.worker import RollWorker, ended_by
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.address import WILDCARDS, split_address
@@ -125,6 +127,8 @@ class Operations:
     rolls: RollWorker = field(kw_only=True)
     follows: Follows = field(kw_only=True)
     accounts: Accounts = field(kw_only=True)
+    """Used inside jobs of the writer only."""
+    closings: ClosedYears = field(kw_only=True)
     """Used inside jobs of the writer only."""
     intensities: Intensities = field(kw_only=True)
     """Used inside jobs of the writer only."""
@@ -485,6 +489,9 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "factors_mapping_confirm": factors.mapping_confirm,
     **intensity.OPERATIONS,
     **following.OPERATIONS,
+    "close_part": closing.part,
+    "close_put": closing.put,
+    "close_key": closing.key,
     "account_create": accounts.create,
     "account_list": accounts.list_all,
     "account_show": accounts.show,

@@ -44,6 +44,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "account": ("veilleuse.collector.cli.account", "say who reads figures over HTTP, and see what was read"),
     "top": ("veilleuse.collector.cli.top", "watch the collector live"),
     "report": ("veilleuse.collector.cli.report", "write emissions and indicators to a file"),
+    "close": ("veilleuse.collector.cli.close", "close a year: freeze, sign and keep its figures"),
+    "verify": ("veilleuse.collector.cli.verify", "check a closed year, from its file alone too"),
     "convert": ("veilleuse.collector.cli.convert", "turn kWh into kilograms of CO2e"),
     "factors": ("veilleuse.collector.cli.factors", "list, import and restate emission factors"),
     "simulate": ("veilleuse.collector.cli.simulate", "fill a directory with a made-up fleet"),
@@ -59,7 +61,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "meters": ("veilleuse.collector.cli.meters", "declare shared meters; show the balance of a room"),
     "action": ("veilleuse.collector.cli.action", "enter what was done, so that its saving is measured"),
-    "reen": ("veilleuse.collector.cli.reen", "import what the REEN follow-up sheet holds and is not measured"),
+    "reen": ("veilleuse.collector.cli.reen", "import objectives and measures of the REEN sheet"),
     "inventory": (
         "veilleuse.collector.cli.inventory",
         "import the inventory, match it with machines, show it",

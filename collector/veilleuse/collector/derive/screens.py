@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Energy of external screens, apart from the machine's (pure). METHOD.md §3; internal panels are the machine's own.
 
-Only what agents count is derived: the time screens are on. What they draw while they are off or asleep comes with the
-inventory, which says how many there are: `standby_millijoules` waits for it.
+Only what agents count is derived: the time screens are on. What they draw while they are off or asleep (0.3 W, some 2 kWh a year
+each) is in no figure: no agent sees a screen that is off, and the inventory does not say where it is plugged in.
 """
 
 from __future__ import annotations
@@ -42,11 +42,6 @@ def screen_energies(cells: Sequence[Cell], shared: Shared) -> list[WallEnergy | 
         part(Method.METERED, one, u, time) if one or time else None
         for one, time in zip(energies, times, strict=True)
     ]
-
-
-def standby_millijoules(screen_milliseconds: int, on_milliseconds: int) -> int:
-    """Σ over known screens of their time not on × standby power; both sums over the same screens, ms ≥ 0."""
-    return scaled(max(0, screen_milliseconds - on_milliseconds) * priors.SCREEN_STANDBY_MICROWATTS)
 
 
 def _modelled(cell: Cell) -> WallEnergy | None:

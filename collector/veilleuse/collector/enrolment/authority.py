@@ -25,6 +25,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -58,6 +59,8 @@ from veilleuse.wire.vocabulary import Population
 FOLDER: Final = "ca"
 DRAFT: Final = "ca.new"
 SERVER_LIFE: Final = timedelta(days=90)
+DOCUMENT_SIGNING: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")
+"""id-kp-documentSigning, RFC 9336: no TLS peer takes it for its own."""
 SERVER_RENEWAL: Final = timedelta(days=30)
 """The collector's own certificate is made again when less than this is left."""
 
@@ -256,6 +259,19 @@ class Authority:
         certificate = builder.sign(held.key, digest(held.key))
         return Issued(certificate.public_bytes(Encoding.DER), read_certificate(certificate))
 
+    def document_chain(self, key: Ed25519PublicKey) -> tuple[x509.Certificate, ...]:
+        """A certificate for the key that signs closed years, what hangs it on its root, and that root. Good for documents alone.
+
+        Raises DataDirectoryError when nobody would accept it now.
+        """
+        held, now = self.holdings, self._now()
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Veilleuse closed years")])
+        validity = (now - CLOCK_SKEW, held.current.not_after)
+        certificate = self._leaf(held, subject, key, validity, DOCUMENT_SIGNING).sign(
+            held.key, digest(held.key)
+        )
+        return (certificate, *held.current.chain, held.current.root)
+
     def recognise(self, certificate: bytes) -> AgentCertificate:
         """What a certificate (PEM or DER) signed by this authority says, expired or not, of an earlier intermediate too.
 
@@ -312,7 +328,7 @@ class Authority:
         self,
         held: Holdings,
         subject: x509.Name,
-        key: ec.EllipticCurvePublicKey,
+        key: ec.EllipticCurvePublicKey | Ed25519PublicKey,
         validity: tuple[datetime, datetime],
         usage: x509.ObjectIdentifier,
     ) -> x509.CertificateBuilder:

@@ -38,7 +38,8 @@ class MeasuredSavings:
     share of an arm = Σ(frozen - actual) ÷ Σ frozen; saving = frozen of the touched sites × (their share - the share of the untouched
     sites), over the same months and so the same school weeks: what would have happened anyway is taken off. Machines that were there
     on both sides only: what came since is a renewal, and apart (renewals_kwh). Variance: jackknife over sites, in both arms, with
-    Student's t after Satterthwaite; the energies' own uncertainty in quadrature.
+    Student's t after Satterthwaite; that of the touched arm × (what the untouched kept of their energy ÷ what the touched did)² where
+    that is more than 1, since a site drifts by a share of what it would have drawn; the energies' own uncertainty in quadrature.
     Claimed (claimed = yes) only if the lower 95 % bound is above 0, with at least 8 weeks before and after and 2 sites in each arm.
     Never subtracted from the inventory's figure: the meter has seen it already.
     Period: up to 12 whole months before the month of the action, and the whole months after it up to the end of the period asked. Unit:
@@ -46,7 +47,8 @@ class MeasuredSavings:
 
     Worked example: touched sites, frozen and actual kWh (100, 78) and (200, 162); untouched (100, 97) and (300, 295): shares
     60 ÷ 300 = 0.2 and 8 ÷ 400 = 0.02; saving 300 × (0.2 - 0.02) = 54 kWh. Jackknife: touched shares without one site 0.19 and
-    0.22, s² = 0.5 × (2 × 0.015²) = 0.000225; untouched 0.0166667 and 0.03, s² = 0.0000444; t at 1.38 degrees of freedom.
+    0.22, s² = 0.5 × (2 × 0.015²) = 0.000225, × (0.98 ÷ 0.8)² = 0.000338; untouched 0.0166667 and 0.03, s² = 0.0000444; t at 1.26
+    degrees of freedom.
     """
 
     meta = IndicatorMeta("I14", "measured savings", "kWh", "higher", "leader of the action")
@@ -115,12 +117,17 @@ def _interval(
     frozen_kwh: float, value: float, touched: Arm, untouched: Arm, model_u: float
 ) -> tuple[float, float] | None:
     """95 %; None where an arm has too few sites."""
-    variance = touched.variance + untouched.variance
-    if math.isinf(variance):
+    kept = 1 - touched.share
+    drift = max(1.0, (1 - untouched.share) / kept) if kept > 0 else math.inf
+    parts = (
+        (touched.variance * drift**2, touched.degrees_of_freedom),
+        (untouched.variance, untouched.degrees_of_freedom),
+    )
+    variance = sum(part for part, _ in parts)
+    if not math.isfinite(variance):
         return None
     freedom = math.inf
     if variance > 0:
-        parts = (arm.variance**2 / arm.degrees_of_freedom for arm in (touched, untouched))
-        freedom = variance**2 / sum(parts)
+        freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     spread = math.hypot(frozen_kwh * math.sqrt(variance) * quantile95(freedom), Z95 * value * model_u)
     return value - spread, value + spread

@@ -68,11 +68,11 @@ def read(zone: str, answer: Any, now_unix_milliseconds: int) -> Read:
             if value is not None
         )
     left["missing"] -= left["conflicting"]
-    found = sorted(
+    ended = sorted(
         current(values, now_unix_milliseconds, left),
         key=lambda one: (one.start_unix_milliseconds, one.status.rank),
     )
-    return Read(tuple(found), left)
+    return Read(tuple(ended), left)
 
 
 def _cells(

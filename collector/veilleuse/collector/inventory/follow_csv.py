@@ -37,6 +37,20 @@ MEASURED: Final = (*(f"I{number}" for number in range(1, 14)), "server_kwh", "us
 """Indicators that the product computes: their current value is never entered."""
 STATUSES: Final = ("planned", "under_way", "done", "late", "stopped")
 PARTS: Final = ("whole", "use", "manufacture", "network", "cloud", "end_of_life", "other")
+_IN_FRENCH: Final = {
+    "prevu": "planned",
+    "en_cours": "under_way",
+    "fait": "done",
+    "en_retard": "late",
+    "arrete": "stopped",
+    "bilan_entier": "whole",
+    "usage": "use",
+    "fabrication": "manufacture",
+    "reseaux": "network",
+    "fin_de_vie": "end_of_life",
+    "autre": "other",
+}
+"""What a French file may say for a word of ours."""
 SITES_SEPARATOR: Final = "|"
 MAXIMUM_LINES: Final = 2_000
 FIRST_YEAR, LAST_YEAR = 1990, 2099
@@ -113,6 +127,7 @@ def _boolean(cell: str) -> str:
 def _word(*words: str) -> Callable[[str], str]:
     def parse(cell: str) -> str:
         word = folded(cell).replace(" ", "_")
+        word = _IN_FRENCH.get(word, word)
         if word not in words:
             raise CellRefused(f"'{name_of(cell)}' is none of the words for it", f"use {', '.join(words)}")
         return word

@@ -10,6 +10,7 @@ from typing import Protocol
 from veilleuse.collector.figures import EnergySums
 from veilleuse.collector.intensities import Intensity, PollState, Replaced, SeriesState, Stored
 from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.wire.vocabulary import Population
 
 
 class IntensityReader(Protocol):
@@ -52,8 +53,13 @@ class HourReader(Protocol):
 
     def hosts(self) -> tuple[Host, ...]: ...
     def sites(self) -> tuple[Site, ...]: ...
-    def hour_sums(self, labels: Mapping[int, int]) -> Iterator[tuple[HostId, int, EnergySums]]:
-        """(host, label, derived energy) of the hours given: hour, Unix ms → label. Hours of one label are added up."""
+    def hour_sums(
+        self, labels: Mapping[int, int], population: Population | None = None
+    ) -> Iterator[tuple[HostId, int, EnergySums]]:
+        """(host, label, derived energy) of the hours given: hour, Unix ms → label. Hours of one label are added up.
+
+        Of one population alone, or of all machines; the same pair may come more than once.
+        """
 
     def oldest_hours(self) -> dict[HostId, int]:
         """Start of the oldest hour with energy still kept of each host, Unix ms. Machines without hours are not there."""

@@ -72,6 +72,12 @@ def document(
         tabular=("rows", "totals", "memo"),
         assumptions=tuple(_notes(statement)),
         charts=tuple(_charts(rows, totals)),
+        titles={
+            "equivalents": {
+                "fr": "Équivalences (ordre de grandeur)",
+                "en": "Equivalents (order of magnitude)",
+            }
+        },
     )
 
 

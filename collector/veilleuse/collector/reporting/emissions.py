@@ -21,8 +21,10 @@ from veilleuse.collector.figures import EmissionsStatement
 from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Row, Value
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.reporting.assumptions import assumptions
+from veilleuse.collector.reporting.closed_report import closed_figures, require_shown
+from veilleuse.collector.reporting.frozen import Compared
 from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.reporting.year import YearQuestion, before, year_figures
+from veilleuse.collector.reporting.year import YearQuestion, before, is_whole_year, year_figures
 
 MOST_DAYS_BALANCED: Final = timedelta(days=62)
 """Longest period whose days are looked at one by one: workstations' days are kept for as long."""
@@ -42,6 +44,8 @@ def emissions_report_of(
 ) -> Emissions:
     """The official ledger of every group. `compare`: tell the change from the year before. Raises UnknownZone, UsageError."""
     known = assumptions(sources, random_roll_out=random_roll_out)
+    if is_whole_year(question) and sources.closings.revisions(question.first.year):
+        return _of_closed_year(sources, question, known, compare=compare)
     data = "simulated" if sources.reader.data_kind().simulated else "real"
     book = book_of(sources.factors.versions())
     periods = year_figures(sources, question, known)
@@ -59,6 +63,45 @@ def emissions_report_of(
         statement, _head(sources, question, data), texts, _equivalents(statement)
     )
     return Emissions(statement, periods, document)
+
+
+def _of_closed_year(
+    sources: Sources, question: YearQuestion, known: Assumptions, *, compare: bool
+) -> Emissions:
+    """As it was frozen, whatever has become of factors and machines since."""
+    found = closed_figures(
+        sources.closings,
+        question.first.year,
+        question.dimensions,
+        question.asked,
+        Compared(_before(sources, question, known, 1), book_of(sources.factors.versions()).choose)
+        if compare
+        else None,
+    )
+    assert found is not None, "there are revisions, and none is ever removed"
+    require_shown(
+        found.closed,
+        k=question.k_anonymity,
+        current_tree=question.current_tree,
+        dimensions=question.dimensions,
+    )
+    statement, told = found.statement, found.closed.told
+    head = {
+        **_head(sources, question, found.closed.terms.data),
+        "inventory_imported_on": found.closed.report["inventory_imported_on"],
+        "k_anonymity": found.closed.kept.k,
+        "state": told.state.value,
+        "report_id": told.report_id,
+        "revision": told.revision,
+        "sha256": told.sha256,
+        "closed_unix_milliseconds": told.closed_unix_milliseconds,
+        "method_version": found.closed.report["method_version"],
+        "periods_not_derived": 0,
+        "unexplained_milliseconds": None,
+    }
+    texts = [shown(row) for row in (*statement.rows, *statement.totals, *statement.memo)]
+    document = emissions_report.document(statement, head, texts, _equivalents(statement))
+    return Emissions(statement, found.periods, document)
 
 
 def _before(

@@ -11,6 +11,7 @@ from datetime import date
 from typing import Final
 
 from veilleuse.collector.account.billing import METHOD_VERSION
+from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import EmissionsRow, Thresholds
 from veilleuse.collector.followed import OBJECTIVES, Cells, FollowTable
 from veilleuse.collector.report import Document, Head, Row
@@ -86,6 +87,9 @@ def reen_document(
     thresholds: Thresholds,
 ) -> Document:
     """The sheet of a period of whole months. Raises UsageError, UnknownZone."""
+    for option, day in (("--from", first), ("--to", end)):
+        if day.day != 1:
+            raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
     question = YearQuestion(first, end, ("population",), k_anonymity, today)
     now = _values(sources, question, targets, thresholds)
     data = "simulated" if sources.base.reader.data_kind().simulated else "real"
@@ -154,8 +158,9 @@ def _place(objective: str, indicator: str) -> int:
 
 def _rows(made: _Sheet, cells: Cells) -> Iterator[Row]:
     population = Population(cells["population"]) if "population" in cells else None
-    values = made.now.of(cells["indicator"], population)
-    if "current_value" in cells or (not values and cells["indicator"] not in _COMPUTED):
+    is_ours = cells["indicator"] in _COMPUTED
+    values = made.now.of(cells["indicator"], population) if is_ours else ()
+    if not is_ours:
         yield _entered(cells)
     elif values:
         for value in values:

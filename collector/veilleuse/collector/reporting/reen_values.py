@@ -18,9 +18,9 @@ from veilleuse.collector.indicators.underused_server import is_underused
 from veilleuse.collector.model import HostId
 from veilleuse.collector.privacy import is_safe
 from veilleuse.collector.quantiles import quantile95
-from veilleuse.collector.reporting.inventoried_groups import devices_of, fleet_groups
+from veilleuse.collector.reporting.inventoried_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reporting.machines import machines_of
-from veilleuse.collector.reporting.sobriety import SobrietyQuestion, disclosed, figures_of
+from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion, disclosed, figures_of
 from veilleuse.collector.reporting.sobriety_sources import SobrietySources
 from veilleuse.collector.sobriety import PCS, BandUse, Device, Machine, SobrietyGroup, Targets, Verdict
 from veilleuse.wire.vocabulary import Band, Population, State
@@ -63,6 +63,7 @@ class YearValues:
     devices: tuple[Device, ...]
     groups: tuple[SobrietyGroup, ...]
     """Purchases and retirements."""
+    users: tuple[SobrietyGroup, ...]
     emissions: tuple[EmissionsRow, ...] = ()
     """Of the estimator, by population."""
     total: EmissionsRow | None = None
@@ -80,19 +81,10 @@ class YearValues:
             return _energy(self.emissions)
         if indicator == "use_phase_kgco2e":
             return _emitted(self.total)
-        if indicator in ("I10", "I11"):
-            return [
-                Value(
-                    one.meta.name,
-                    one.meta.unit,
-                    one.meta.direction,
-                    one.figure.value,
-                    threshold=one.figure.threshold,
-                    category=_text(one.figure.details.get("category")),
-                )
-                for group in self.groups
-                for one in figures_of((indicator,), group, self.targets)
-            ]
+        if indicator in ("I10", "I11", "I12"):
+            groups = self.users if indicator == "I12" else self.groups
+            found = [one for group in groups for one in figures_of((indicator,), group, self.targets)]
+            return [_of_inventory(one, self.question.k_anonymity) for one in found]
         wanted = POPULATIONS.get(indicator, frozenset(Population))
         if population is not None:
             wanted = frozenset({population}) & (frozenset(Population) if indicator in _OF_ALL else wanted)
@@ -187,15 +179,32 @@ def year_values(
     """All of a period. `emissions`: its rows by population."""
     base, stretch = sources.base, question.stretch
     assets = base.inventory.assets()
+    machines = machines_of(sources, stretch, base.reader.hosts(), assets)
+    devices = devices_of(assets, stretch.last_day)
+    users = user_groups(base.inventory, devices, machines, question.scope, (), stretch.last_day)
     return YearValues(
         question,
         targets,
         thresholds,
-        machines_of(sources, stretch, base.reader.hosts(), assets),
-        devices_of(assets, stretch.last_day),
+        machines,
+        devices,
         tuple(fleet_groups(base.inventory, sources.follows, question.scope, by_entity=False)),
+        tuple(users),
         tuple(emissions),
         total,
+    )
+
+
+def _of_inventory(one: Found, k: int) -> Value:
+    figure = disclosed(one.figure, one.scope, k)
+    return Value(
+        one.meta.name,
+        one.meta.unit,
+        one.meta.direction,
+        figure.value,
+        threshold=figure.threshold,
+        withheld=figure.withheld,
+        category=_text(figure.details.get("category")),
     )
 
 

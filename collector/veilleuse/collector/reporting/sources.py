@@ -9,9 +9,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from veilleuse.collector.ports import FactorReader, InventoryReader, PeriodReader
+from veilleuse.collector.ports import FactorReader, PeriodReader
+from veilleuse.collector.ports.closing import ClosedYearReader
 from veilleuse.collector.rolling.reading import Periods
 from veilleuse.collector.store.sqlite import SqliteFactorsReader, SqliteInventoryReader, SqliteReader
+from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
 from veilleuse.collector.store.sqlite.metering import SqliteMeteringReader
 
 
@@ -21,9 +23,10 @@ class Sources:
 
     reader: SqliteReader
     periods: PeriodReader
-    inventory: InventoryReader
+    inventory: SqliteInventoryReader
     factors: FactorReader
     metering: SqliteMeteringReader
+    closings: ClosedYearReader
 
 
 @contextmanager
@@ -34,5 +37,6 @@ def opened(directory: Path) -> Iterator[Sources]:
         closing(SqliteInventoryReader(directory)) as inventory,
         closing(SqliteFactorsReader(directory)) as factors,
         closing(SqliteMeteringReader(directory)) as metering,
+        closing(SqliteClosingsReader(directory)) as closings,
     ):
-        yield Sources(reader, Periods(reader), inventory, factors, metering)
+        yield Sources(reader, Periods(reader), inventory, factors, metering, closings)

@@ -4,24 +4,27 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
 
 from veilleuse.collector.account.census import Census, DayTypes, Standing, standing_of
 from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.perimeter import Slice, slices
-from veilleuse.collector.account.sample import Observed, Place, observed
-from veilleuse.collector.account.yearly import Displays, PeriodFigures, figures
+from veilleuse.collector.account.sample import Observed, observed
+from veilleuse.collector.account.yearly import PeriodFigures, figures
 from veilleuse.collector.account.yearly_rooms import with_rooms
 from veilleuse.collector.account.yearly_rows import DIMENSIONS
+from veilleuse.collector.closed import ClosedYear, YearState
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import EnergyClass
 from veilleuse.collector.inventoried import Asset
 from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.ports import PeriodReader
+from veilleuse.collector.reporting.closed_report import load_closed, require_shown
 from veilleuse.collector.reporting.rooms import rooms
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.rolling.almanac import Almanac
@@ -47,6 +50,13 @@ class YearQuestion:
     """True: pro forma, everything where it stands now; False: the tree as of then."""
     entities: frozenset[str] | None = None
     """Only these and what is below them; None: all."""
+
+    @property
+    def asked(self) -> Callable[[str], bool] | None:
+        """Whether an entity is; None: all are."""
+        if self.entities is None:
+            return None
+        return lambda entity: _asked(self.entities, entity)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]
@@ -84,16 +94,51 @@ def year_figures(
 ) -> tuple[PeriodFigures, ...]:
     """One for each stretch of the question: cut at every 1 January, or at every month when that is asked."""
     known = _Known(sources, question, assumptions)
+    definitive = {
+        told.year: told for told in sources.closings.revisions() if told.state is YearState.CLOSED_DEFINITIVE
+    }
     return tuple(
-        _stretch(known, part)
+        _closed_stretch(known, part, definitive[part.first.year])
+        if part.first.year in definitive
+        else _stretch(known, part)
         for part in slices(question.first, question.end, by_month="month" in question.dimensions)
     )
 
 
-def _stretch(known: _Known, part: Slice) -> PeriodFigures:
+def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigures:
+    """Out of what was kept: machines' months are gone. Raises UsageError for less than the year."""
+    question = known.question
+    closed = load_closed(known.sources.closings, told)
+    require_shown(
+        closed,
+        k=question.k_anonymity,
+        current_tree=question.current_tree,
+        dimensions=question.dimensions,
+    )
+    if (part.first, part.end) != (closed.kept.first, closed.kept.end):
+        raise UsageError(
+            f"{told.year} is closed: what is kept of it is the whole year, not {part.first} to {part.end}"
+        )
+    return kept_figures(closed.kept, question.dimensions, known.assumptions, question.asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What one stretch is made of."""
+
+    machines: list[Standing]
+    measured: Iterator[tuple[Observed, Standing]]
+    virtual: Iterator[tuple[Observed, Standing]]
+
+
+def year_stretch(sources: Sources, question: YearQuestion, assumptions: Assumptions) -> Stretch:
+    """Of the whole question, which is one year: for what is kept of it."""
+    return _inputs(_Known(sources, question, assumptions), Slice(question.first, question.end))
+
+
+def _inputs(known: _Known, part: Slice) -> Stretch:
     question = known.question
     standings = [one for one in _standings(known, part) if _asked(question.entities, one.entity)]
-    displays = [one for one in standings if one.device_class == EnergyClass.MONITOR]
     machines = [one for one in standings if one.device_class != EnergyClass.MONITOR]
     virtual = {
         host.host_id: standing_of(host, known.sites)
@@ -105,16 +150,24 @@ def _stretch(known: _Known, part: Slice) -> PeriodFigures:
     for standing in machines:
         if standing.host_id is not None:
             places[standing.host_id].append(standing)
+    return Stretch(
+        machines,
+        _placed(known.sources.periods, part, places),
+        _virtual(known.sources.periods, part, virtual),
+    )
+
+
+def _stretch(known: _Known, part: Slice) -> PeriodFigures:
+    question, found = known.question, _inputs(known, part)
     made = figures(
         part.first,
         part.end,
         question.dimensions,
-        machines,
-        _placed(known.sources.periods, part, places),
+        found.machines,
+        found.measured,
         assumptions=known.assumptions,
         k_anonymity=question.k_anonymity,
-        virtual=_virtual(known.sources.periods, part, virtual),
-        displays=_displays(displays),
+        virtual=found.virtual,
     )
     if question.entities is not None:  # a room is a site's, no entity's
         return made
@@ -175,17 +228,14 @@ def _virtual(
             yield one, virtual[one.host_id]
 
 
-def _displays(standings: Iterable[Standing]) -> Displays:
-    """Display-time of the inventory's screens."""
-    found: dict[Place, Counter[str]] = defaultdict(Counter)
-    for one in standings:
-        place = Place(one.entity, one.site, one.zone, one.population, one.power_context)
-        found[place].update(one.milliseconds)
-    return found
-
-
 def _asked(entities: Collection[str] | None, entity: str) -> bool:
     return entities is None or any(entity == one or entity.startswith(f"{one} > ") for one in entities)
+
+
+def is_whole_year(question: YearQuestion) -> bool:
+    """Exactly one calendar year."""
+    first, end = question.first, question.end
+    return (first.month, first.day) == (1, 1) and end == first.replace(year=first.year + 1)
 
 
 def before(question: YearQuestion) -> YearQuestion | None:

@@ -22,21 +22,21 @@ from veilleuse.collector.model import HostId
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.simulate import listing
 from veilleuse.collector.simulate.enrolling import agent_id_of, enrol, put_sites
-from veilleuse.collector.simulate.fleet import PLACES, ROOM, Device, Order, Place, devices
+from veilleuse.collector.simulate.fleet import COLLEGES, PLACES, ROOM, Device, Order, Place, devices
 from veilleuse.collector.simulate.physics import Physics
 from veilleuse.collector.simulate.records import Pushes, Stream
 from veilleuse.collector.simulate.room import METERS, ServerRoom, mean_watts
 from veilleuse.collector.simulate.routines import Span, routine_of
 from veilleuse.collector.simulate.telling import Agent, Powers
 from veilleuse.collector.simulate.timetables import Timetable, days, period_of
-from veilleuse.collector.simulate.truth import Truth
+from veilleuse.collector.simulate.truth import OTHER_ROOM, Truth
 from veilleuse.collector.validate import Machine
 from veilleuse.wire.limits import EPOCH_BYTES
 
 WHO: Final = "veilleuse simulate"
 Progress = Callable[[str, int, int], None]
 """(what is being done, how much of it, of how much)."""
-_PERIODS_PER_JOB: Final = 2_048
+_PERIODS_PER_JOB: Final = 128
 """Nobody else waits for the writer here."""
 _RECORDS_BETWEEN: Final = 8_192
 _PART_BYTES: Final = 600_000
@@ -98,7 +98,7 @@ class _Filling:
                 derived = self._derive()
             self._tell(device, hosts.get(device.number))
         self._derive()
-        self._tell_of_the_room()
+        self._tell_of_the_rest()
         self._import_inventory()
         self._progress("months", 0, 1)
         self._collector.rolls.drain()
@@ -139,11 +139,18 @@ class _Filling:
         if stream is not None:
             stream.flush()
 
-    def _tell_of_the_room(self) -> None:
-        timetable = self._timetables[ROOM]
+    def _tell_of_the_rest(self) -> None:
+        """Into the truth: what no agent runs on."""
         for day in days(self._order.first, self._order.end):
-            slots = timetable.slots(day)
-            self._truth.add_room(day, self._room.beside(slots[0].start, slots[-1].end))
+            slots = self._timetables[ROOM].slots(day)
+            beside = self._room.beside(slots[0].start, slots[-1].end)
+            self._truth.add_beside(ROOM, day, OTHER_ROOM, beside)
+            for place in COLLEGES:
+                kind = self._timetables[place].day_type(day)
+                length = slots[-1].end - slots[0].start
+                for device_class, number in listing.BESIDE:
+                    watts = self._physics.beside_watts(device_class.value, kind)
+                    self._truth.add_beside(place, day, device_class.value, number * watts * length)
 
     def _agent(self, device: Device, host_id: HostId) -> tuple[Agent, Stream]:
         polls = device is self._room.poller

@@ -29,7 +29,7 @@ MOST_HOSTS: Final = 20_000
 LEAST_DAYS: Final = 7
 MOST_DAYS: Final = 1_100
 SERVER_SHARE: Final = 0.05
-CLASSROOM_SHARE: Final = 0.2
+CLASSROOM_SHARE: Final = 0.17
 ROOM_MACHINES: Final = 10
 """Fewest classroom PCs of a college: DESIGN.md §3."""
 VIRTUAL_FROM: Final = 4

@@ -24,13 +24,13 @@ _PURCHASES: Final = ("year", "category", "amount_excluding_vat_eur", "reused", "
 _RETIREMENTS: Final = ("day", "destination", "asset", "reuse_committed", "entity")
 SOURCE: Final = "simulated"
 """Name of this inventory."""
-_BESIDE: Final = (
+BESIDE: Final = (
     (InventoryClass.SWITCH, 2),
     (InventoryClass.WIFI_ACCESS_POINT, 4),
     (InventoryClass.PRINTER, 1),
     (InventoryClass.PROJECTOR, 3),
 )
-"""Of each college: what no agent runs on, and nothing is simulated of."""
+"""Of each college: what no agent runs on, and how many."""
 _TELEWORK_DAYS: Final = "1.2"
 """Declared, per user and week: 0.6 of those with a laptop on 2 days."""
 _REUSED_SHARE: Final = 0.3
@@ -86,9 +86,9 @@ def _assets(order: Order, fleet: Sequence[Device]) -> Iterator[Sequence[object]]
 
 
 def _beside(order: Order, place: Place) -> Iterator[Sequence[object]]:
-    since = date(order.first.year - 4, 9, 1)
+    since = date(order.first.year - 4, 9, 1)  # before all the time that is simulated
     items = {InventoryClass.PRINTER: "printer", InventoryClass.PROJECTOR: "peripheral"}
-    for kind, number in _BESIDE:
+    for kind, number in BESIDE:
         for one in range(number):
             name = f"SIM-{place.site}-{kind.value}-{one + 1}"
             yield (

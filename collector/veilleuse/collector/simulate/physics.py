@@ -13,11 +13,14 @@ import math
 import random
 from typing import Final, NamedTuple
 
+from veilleuse.collector.account.class_defaults import class_defaults
+from veilleuse.collector.account.fleet_inputs import DAY_TYPES
 from veilleuse.collector.calibrated import WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.derive import priors
 from veilleuse.collector.simulate.fleet import Device, Order
 from veilleuse.collector.simulate.models import VENDOR, Model
 from veilleuse.collector.simulate.routines import IDLE_LOAD, Span
+from veilleuse.collector.vectors import DayType
 from veilleuse.wire.vocabulary import DeviceClass, State, Supply
 
 _MILLION: Final = priors.MILLION
@@ -59,6 +62,12 @@ class Physics:
         """Of some screens, some of them on."""
         error = self._error("screens", priors.SCREEN_U_PPM[1])
         return on * _SCREEN_WATTS * error + (screens - on) * _STANDBY_WATTS
+
+    def beside_watts(self, kind: str, day_type: DayType) -> float:
+        """One device of a class that only an inventory knows: its class default, and the error of that."""
+        default = class_defaults()[kind]
+        watts = default.microwatts[DAY_TYPES.index(day_type)] / _MILLION
+        return watts * self._error(f"default/{kind}", priors.u_ppm(default.gsd2))
 
     def meter_gain(self, fine: bool) -> float:
         """Reading ÷ truth of PDUs (`fine`) or of BMCs and UPS."""

@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any, Final
 
 from veilleuse.collector.figures import EnergyClass
-from veilleuse.collector.simulate.fleet import ROOM, Device, Order
+from veilleuse.collector.simulate.fleet import Device, Order, Place
 from veilleuse.collector.simulate.models import VIRTUAL
 from veilleuse.wire.units import kwh_from_millijoules
 
@@ -33,15 +33,13 @@ class Truth:
         """One machine's day with its external screens'."""
         if device.model is VIRTUAL:
             return
-        self._sums[_key(device, day, device.model.device_class.value)] += millijoules
+        self._sums[_key(device.place, day, device.model.device_class.value)] += millijoules
         if screens_millijoules:
-            self._sums[_key(device, day, MONITOR)] += screens_millijoules
+            self._sums[_key(device.place, day, MONITOR)] += screens_millijoules
 
-    def add_room(self, day: date, millijoules: float) -> None:
-        """What a room used beside its machines: network, overhead."""
-        place = ROOM
-        key = (f"{day:%Y-%m}", place.entity, place.site, place.population.value, OTHER_ROOM)
-        self._sums[key] += millijoules
+    def add_beside(self, place: Place, day: date, device_class: str, millijoules: float) -> None:
+        """What no agent runs on: network, overhead, and what an inventory alone knows."""
+        self._sums[_key(place, day, device_class)] += millijoules
 
     def kwh(self, first: date, end: date, **where: str) -> float:
         """Of whole months [first, end); `where`: entity, site, population or device_class."""
@@ -85,6 +83,5 @@ class Truth:
         return json.dumps(self.document(), ensure_ascii=False, indent=1) + "\n"
 
 
-def _key(device: Device, day: date, device_class: str) -> _Key:
-    place = device.place
+def _key(place: Place, day: date, device_class: str) -> _Key:
     return f"{day:%Y-%m}", place.entity, place.site, place.population.value, device_class

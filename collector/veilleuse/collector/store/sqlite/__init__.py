@@ -16,6 +16,7 @@ from veilleuse.collector.errors import CollectorError, DataDirectoryError
 from veilleuse.collector.store.sqlite.accounts import SqliteAccounts
 from veilleuse.collector.store.sqlite.calendars import SqliteCalendars
 from veilleuse.collector.store.sqlite.calibrations import SqliteCalibrations
+from veilleuse.collector.store.sqlite.closings import SqliteClosings
 from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
 from veilleuse.collector.store.sqlite.connection import (
     Database,
@@ -97,6 +98,7 @@ class SqliteStore:
             self.intensities = SqliteIntensities(self.data)
             self.inventory = SqliteInventory(self.data, self.identity)
             self.accounts = SqliteAccounts(self.data)
+            self.closings = SqliteClosings(self.data)
             self.follows = SqliteFollows(self.data)
             try:
                 self.kind = self.registry.data_kind()

@@ -8,20 +8,27 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
+from veilleuse.collector.codec import number
 from veilleuse.collector.figures import EnergySums
 from veilleuse.collector.model import Grain, HostId
+from veilleuse.wire.vocabulary import Population
 
 Ask: TypeAlias = Callable[..., list[Any]]
 """(sql, *values) → rows."""
 
 PAGE_HOURS: Final = 31 * 24
 """One statement, so one snapshot, and at most a month of a fleet's rows to sum."""
-_SUMS: Final = (
+_LABELS: Final = (
     "WITH labels(hour, label) AS MATERIALIZED"
     " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
     " SELECT t.host_id, l.label, sum(t.milliseconds), sum(t.energy_millijoules), sum(t.uncertainty_millijoules)"
-    f" FROM labels l CROSS JOIN derived t ON t.grain = {Grain.HOUR:d} AND t.start = l.hour"
-    " GROUP BY t.host_id, l.label"
+)
+_HOUR: Final = f"derived t ON t.grain = {Grain.HOUR:d} AND t.start = l.hour"
+_SUMS: Final = f"{_LABELS} FROM labels l CROSS JOIN {_HOUR} GROUP BY t.host_id, l.label"
+# Some machines among many: a seek for each of their hours, not a scan of everybody's.
+_SUMS_OF: Final = (
+    f"{_LABELS} FROM hosts h CROSS JOIN labels l CROSS JOIN {_HOUR} AND t.host_id = h.host_id"
+    " WHERE h.population = ? GROUP BY t.host_id, l.label"
 )
 _OLDEST: Final = (
     f"SELECT host_id, (SELECT min(start) FROM derived d WHERE d.host_id = h.host_id AND d.grain = {Grain.HOUR:d})"
@@ -29,12 +36,15 @@ _OLDEST: Final = (
 )
 
 
-def hour_sums(ask: Ask, labels: Mapping[int, int]) -> Iterator[tuple[HostId, int, EnergySums]]:
-    """(host, label, energy); a pair comes once for each page of hours that has it."""
+def hour_sums(
+    ask: Ask, labels: Mapping[int, int], population: Population | None = None
+) -> Iterator[tuple[HostId, int, EnergySums]]:
+    """(host, label, energy), of one population or all; a pair comes once for each page of hours that has it."""
     hours = sorted(labels)
     for first in range(0, len(hours), PAGE_HOURS):
         page = json.dumps([[hour, labels[hour]] for hour in hours[first : first + PAGE_HOURS]])
-        for host_id, label, *sums in ask(_SUMS, page):
+        rows = ask(_SUMS, page) if population is None else ask(_SUMS_OF, page, number(population))
+        for host_id, label, *sums in rows:
             yield HostId(host_id), label, EnergySums(*sums)
 
 

@@ -221,9 +221,11 @@ class SqliteReader:
         """What attribution asks of one machine: its hours with anything stored that begin in [start, end), Unix ms."""
         return host_hours(self._rows, host_id, start, end)
 
-    def hour_sums(self, labels: Mapping[int, int]) -> Iterator[tuple[HostId, int, EnergySums]]:
+    def hour_sums(
+        self, labels: Mapping[int, int], population: Population | None = None
+    ) -> Iterator[tuple[HostId, int, EnergySums]]:
         """(host, label, derived energy) of hours, Unix ms → label: ports.HourReader."""
-        return hour_sums(self._rows, labels)
+        return hour_sums(self._rows, labels, population)
 
     def intensities(self) -> SqliteIntensities:
         """What was published of grids, on this thread's connection: ports.GridReader."""

@@ -37,10 +37,12 @@ _SUMS: Final = ", ".join(
     f"sum({column})" for column in (*_SINGLE, *(name for one in _LISTS for name in bucket_columns(one)))
 )
 _OF_SERVERS: Final = (
-    f"SELECT s.host_id, s.state, {_SUMS} FROM hosts h JOIN sums s ON s.host_id = h.host_id"
+    f"SELECT s.host_id, s.state, {_SUMS} FROM hosts h CROSS JOIN sums s INDEXED BY sums_by_host ON s.host_id = h.host_id"
     f" WHERE h.population = {number(Population.SERVER)} AND s.grain = {Grain.DAY:d} AND s.start >= ? AND s.start < ?"
     " GROUP BY s.host_id, s.state"
 )
+"""By server, so that a report over few of them does not read the days of thousands of PCs: 500 servers, 180 days, 1.8 s; without the
+index named, SQLite walks the time once per server: 50 s."""
 
 
 class SqliteLoadReader:

@@ -1,0 +1,104 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Closing a year in the running collector: it signs and stores what the command has computed, after looking at it again."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from veilleuse.collector.closed import ClosedFile, PackedFile, YearState, sha256
+from veilleuse.collector.closing.exporting import FOLDER, export
+from veilleuse.collector.closing.signing import public_hex, sign, signing_key
+from veilleuse.collector.errors import AdminError, CollectorError, UsageError
+from veilleuse.collector.reporting.closed_years import NotAClosedYear, read_report
+
+if TYPE_CHECKING:
+    from veilleuse.collector.admin.operations import Operations
+
+log = logging.getLogger(__name__)
+
+MAXIMUM_UPLOAD_BYTES: Final = 64 * 1024 * 1024
+"""Compressed."""
+
+
+def part(operations: Operations, *, upload: str, number: int, data: str) -> dict[str, Any]:
+    """One piece of what is sent, base64."""
+    return {"bytes": operations.uploads.add(upload, number, data, MAXIMUM_UPLOAD_BYTES)}
+
+
+def put(operations: Operations, *, upload: str, report_bytes: int) -> dict[str, Any]:
+    """Sign and store what was sent before (`close_part`): the report, `report_bytes` long, then the statistics, each under zlib.
+
+    It is then exported to `closed/` of the data directory. Raises UsageError for what is no closed year, AdminError when another
+    revision came first.
+    """
+    sent = operations.uploads.take(upload)
+    packed = PackedFile(sent[:report_bytes], sent[report_bytes:])
+    try:
+        file = packed.unpacked()
+        told, report = read_report(file.report, sha256(file.statistics), sha256(file.content))
+    except (NotAClosedYear, ValueError) as error:
+        raise UsageError(f"no closed year: {error}") from error
+    now = operations.office.now_unix_milliseconds()
+    if told.state is YearState.CLOSED_DEFINITIVE and any(
+        one["provisional"] for one in report["terms"]["factors"]
+    ):
+        raise AdminError("a factor is provisional: the year cannot be closed definitively")
+    if abs(now - told.closed_unix_milliseconds) > _MOST_MILLISECONDS_AGO:
+        raise AdminError("the clocks of the command and of the collector differ: set them, then close again")
+    data_dir = operations.settings.data_dir
+    key = signing_key(data_dir)
+    signature = sign(file.content, key, operations.office.authority)
+
+    def job() -> None:
+        _require_next(operations, told.year, report["previous_sha256"], told.state)
+        operations.closings.put(told, replace(packed, signature=signature))
+
+    operations.office.commit(job)
+    log.info(
+        "year closed",
+        extra={"year": told.year, "revision": told.revision, "state": told.state.value},
+    )
+    signed = ClosedFile(file.report, file.statistics, signature)
+    try:
+        exported = str(export(data_dir / FOLDER, told, signed, public_hex(key.public_key())))
+    except CollectorError as error:  # it is stored: `veilleuse close --export` writes it elsewhere
+        log.warning("closed year not exported", extra={"reason": str(error)})
+        exported = ""
+    return {
+        "report_id": told.report_id,
+        "sha256": told.sha256,
+        "public_key": public_hex(key.public_key()),
+        "root_sha256": operations.office.authority.root_sha256,
+        "exported": exported,
+    }
+
+
+_MOST_MILLISECONDS_AGO: Final = 600_000
+
+
+def _require_next(operations: Operations, year: int, previous: str | None, state: YearState) -> None:
+    """In the writer: nothing came between, and a definitive year stays one."""
+    revisions = operations.closings.revisions(year)
+    if (revisions[-1].sha256 if revisions else None) != previous:
+        raise AdminError(f"another revision of {year} was made meanwhile: close it again")
+    if (
+        revisions
+        and revisions[-1].state is YearState.CLOSED_DEFINITIVE
+        and state is not YearState.CLOSED_DEFINITIVE
+    ):
+        raise AdminError(f"{year} is closed definitively: a revision of it is definitive too")
+
+
+def key(operations: Operations) -> dict[str, Any]:
+    """The public half of the key that signs closed years; made when there is none."""
+    made = signing_key(operations.settings.data_dir)
+    until = operations.office.authority.document_chain(made.public_key())[0].not_valid_after_utc
+    return {
+        "public_key": public_hex(made.public_key()),
+        "root_sha256": operations.office.authority.root_sha256,
+        "certified_until": datetime.fromtimestamp(until.timestamp(), UTC).date().isoformat(),
+    }

@@ -1,0 +1,227 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse close YEAR`: a year is computed here, in the command's process, and signed and stored by the collector."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import json
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from veilleuse.collector.admin_client import CollectorNotRunning, ask
+from veilleuse.collector.cli.shared import (
+    APP,
+    EXIT_WARNINGS,
+    ConfigOption,
+    JsonOption,
+    moment,
+    perform,
+    print_json,
+    print_table,
+    settings_of,
+)
+from veilleuse.collector.closed import ClosedYear, YearState, packed
+from veilleuse.collector.closing.exporting import export
+from veilleuse.collector.closing.making import Order, Proposal, propose
+from veilleuse.collector.closing.signing import known_public_key
+from veilleuse.collector.errors import AdminError, CollectorError, UsageError
+from veilleuse.collector.reporting.closed_years import NotAClosedYear
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
+
+app = typer.Typer(**APP)
+
+SECONDS: Final = 120.0
+PIECE_BYTES: Final = 600_000
+_TEXT: Final = 256
+
+
+@app.command()
+def close(
+    year: Annotated[int | None, typer.Argument(metavar="YEAR", help="a calendar year that is over")] = None,
+    definitive: Annotated[
+        bool,
+        typer.Option("--definitive", help="for good: machines' months may then go, revisions stay possible"),
+    ] = False,
+    why: Annotated[str, typer.Option(metavar="TEXT", help="reason; needed for a revision")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="compute and tell, write nothing")] = False,
+    show: Annotated[bool, typer.Option("--list", help="list what is closed")] = False,
+    key: Annotated[
+        bool, typer.Option("--key", help="print the public key that closed years are signed by")
+    ] = False,
+    to: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="FOLDER", help="write what is closed there, with signatures"),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Close a year. Its figures are frozen, signed, and kept with the sums they are made of, without any machine."""
+    settings = settings_of(config)
+    if show or to is not None:
+        _show(settings, year, to, as_json)
+    elif key:
+        _show_key(settings, as_json)
+    elif year is None:
+        raise UsageError("name the year: veilleuse close 2026; --list shows what is closed")
+    else:
+        _close(settings, _order(year, definitive, why), dry_run, as_json)
+
+
+def _order(year: int, definitive: bool, why: str) -> Order:
+    why = why.strip()
+    if not 2000 <= year <= 2200:
+        raise UsageError(f"{year} must be between the years 2000 and 2200")
+    if not why.isprintable() or len(why) > _TEXT:
+        raise UsageError(f"--why is one line of at most {_TEXT} characters")
+    now = time.time_ns() // 1_000_000
+    today = datetime.fromtimestamp(now / 1000, UTC).date()
+    return Order(year, definitive, getpass.getuser()[:128], why, now, today)
+
+
+def _close(settings: CollectorSettings, order: Order, dry_run: bool, as_json: bool) -> None:
+    try:
+        with opened(settings.data_dir) as sources:
+            made = propose(sources, settings, order)
+    except NotAClosedYear as error:
+        raise AdminError(
+            f"the last revision of {order.year} is damaged: {error}; see 'veilleuse verify {order.year}'"
+        ) from error
+    refused = made.told.state is YearState.CLOSED_DEFINITIVE and bool(made.refused)
+    written: Mapping[str, Any] = {}
+    if made.changed and not refused and not dry_run:
+        if made.before is not None and not order.why:
+            raise UsageError(
+                f"{order.year} is closed already ({made.before.told.report_id}): say why it is revised with --why"
+            )
+        written = _send(settings, made)
+    found = _told(made, dry_run, refused, written)
+    if as_json:
+        print_json(found)
+    else:
+        _print(made, found)
+    if refused:
+        raise AdminError(f"{order.year} cannot be closed definitively: {len(made.refused)} reasons")
+    if made.refused:
+        raise typer.Exit(EXIT_WARNINGS)
+
+
+def _send(settings: CollectorSettings, made: Proposal) -> Any:
+    """Through the running collector, else here, under the directory's lock."""
+    small = packed(made.file)
+    whole = small.report + small.statistics
+    upload = secrets.token_hex(16)
+    parts: list[dict[str, Any]] = [
+        {"upload": upload, "number": number, "data": base64.b64encode(whole[at : at + PIECE_BYTES]).decode()}
+        for number, at in enumerate(range(0, len(whole), PIECE_BYTES))
+    ]
+    last = {"upload": upload, "report_bytes": len(small.report)}
+    try:
+        for part in parts:
+            ask(settings.data_dir, "close_part", timeout_seconds=SECONDS, **part)
+        return ask(settings.data_dir, "close_put", timeout_seconds=SECONDS, **last)
+    except CollectorNotRunning:
+        from veilleuse.collector.assembly import open_collector  # only now: it brings the whole store along
+
+        with open_collector(settings) as collector:
+            for part in parts:
+                collector.operations.perform("close_part", part)
+            return json.loads(json.dumps(collector.operations.perform("close_put", last)))
+
+
+def _told(made: Proposal, dry_run: bool, refused: bool, written: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **_row(made.told),
+        "changed": made.changed,
+        "written": bool(written),
+        "dry_run": dry_run,
+        "refused": refused,
+        "open_points": list(made.refused),
+        "totals": made.report["figures"]["totals"],
+        "cells": made.file.statistics.count(b'"methods_hidden":'),
+        "statistics_bytes": len(made.file.statistics),
+        "difference": made.report["difference"] if made.changed else None,
+        **written,
+    }
+
+
+def _row(told: ClosedYear) -> dict[str, Any]:
+    return {
+        "year": told.year,
+        "revision": told.revision,
+        "report_id": told.report_id,
+        "state": told.state.value,
+        "closed_unix_milliseconds": told.closed_unix_milliseconds,
+        "sha256": told.sha256,
+    }
+
+
+def _print(made: Proposal, found: Mapping[str, Any]) -> None:
+    for reason in made.refused:
+        print(f"{'refused' if found['refused'] else 'open'}: {reason}", file=sys.stderr)
+    for total in found["totals"]:
+        kilograms = total.get("kgco2e_total")
+        print(
+            f"{total['period_from'][:4]}: {float(total.get('kwh_total', 0)):,.0f} kWh"
+            + (f", {float(kilograms):,.0f} kgCO2e" if kilograms else "")
+        )
+    difference = found["difference"]
+    if difference is not None:
+        for cause in difference["order"]:
+            energy, kilograms = difference["kwh"][cause]["about"], difference["kgco2e"][cause]["about"]
+            print(f"  {cause:<10} {float(energy):+,.3f} kWh {float(kilograms):+,.3f} kgCO2e")
+    if not made.changed:
+        assert made.before is not None
+        print(f"nothing differs from {made.before.told.report_id}: no revision is made")
+    elif found["written"]:
+        print(f"{found['report_id']} {found['state']}, sha256 {found['sha256']}")
+        print(f"signed by key {found['public_key']}; {found['exported'] or 'not exported: see --export'}")
+    elif not found["refused"]:
+        print(f"would be {found['report_id']} {found['state']}; nothing was written")
+
+
+def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_json: bool) -> None:
+    with closing(SqliteClosingsReader(settings.data_dir)) as reader:
+        revisions = reader.revisions(year)
+        if to is not None:
+            public_key = known_public_key(settings.data_dir)
+            if not revisions or public_key is None:
+                raise CollectorError("nothing is closed: there is nothing to export")
+            for told in revisions:
+                print(export(to, told, reader.file(told), public_key), file=sys.stderr)
+    if as_json:
+        print_json([_row(told) for told in revisions])
+        return
+    print_table(
+        [
+            {
+                "revision": told.report_id,
+                "state": told.state.value,
+                "closed": moment(told.closed_unix_milliseconds),
+                "sha256": told.sha256,
+            }
+            for told in revisions
+        ],
+        empty="no year is closed",
+    )
+
+
+def _show_key(settings: CollectorSettings, as_json: bool) -> None:
+    found = perform(settings, "close_key")
+    if as_json:
+        print_json(found)
+    else:
+        print(
+            f"{found['public_key']}\ncertified by the root {found['root_sha256']}, until {found['certified_until']}"
+        )

@@ -1,0 +1,88 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse verify FILE|YEAR`: nothing but the file, its .sig and the public key is needed; a data directory only for a year."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilleuse.collector.cli.shared import (
+    APP,
+    EXIT_WARNINGS,
+    ConfigOption,
+    JsonOption,
+    print_json,
+    settings_of,
+)
+from veilleuse.collector.closing.signing import parse_public_key
+from veilleuse.collector.closing.verifying import Verdict, verify_file, verify_year
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
+
+app = typer.Typer(**APP)
+
+
+@app.command()
+def verify(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|YEAR",
+            help="closed/2026-r1.json, its .sig beside it; or 2026, in the data directory",
+        ),
+    ],
+    key: Annotated[
+        str,
+        typer.Option(metavar="KEY", help="the public key: 64 hexadecimal digits, or a file with it in PEM"),
+    ] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that a closed year is what was signed. And that its figures are those of what was kept of the machines, computed again."""
+    if what.isdecimal() and len(what) == 4 and not Path(what).exists():
+        if key:
+            raise UsageError("--key is for a file: a year is held against the key of its data directory")
+        settings = settings_of(config)
+        with closing(SqliteClosingsReader(settings.data_dir)) as reader:
+            found = verify_year(reader, settings.data_dir, int(what))
+    else:
+        found = [verify_file(Path(what), _key(key) if key else None)]
+    if as_json:
+        print_json([one.document() for one in found])
+    else:
+        for one in found:
+            _print(one)
+    wrong = [one for one in found if one.wrong]
+    if wrong:
+        raise AdminError(f"{wrong[0].name} does not verify: {wrong[0].wrong[0]}")
+    if any(one.notes for one in found):
+        raise typer.Exit(EXIT_WARNINGS)
+
+
+def _key(text: str) -> str:
+    path = Path(text)
+    if path.is_file():
+        try:
+            text = path.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read {path}: {error}") from error
+    return parse_public_key(text)
+
+
+def _print(one: Verdict) -> None:
+    for reason in one.wrong:
+        print(f"{one.name}: WRONG: {reason}")
+    for note in one.notes:
+        print(f"{one.name}: note: {note}")
+    if one.closed is None or one.wrong:
+        return
+    told = one.closed.told
+    print(f"{one.name}: verified: {told.report_id} {told.state}, sha256 {told.sha256}")
+    for total in one.closed.report["figures"]["totals"]:
+        print(
+            f"  {total['period_from'][:4]}: {total.get('kwh_total', '')} kWh, {total.get('kgco2e_total', '')} kgCO2e"
+        )

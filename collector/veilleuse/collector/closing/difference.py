@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Why a revision differs from the one before, by cause: method, perimeter, late data, factor (pure, exact). METHOD.md §7.
+
+In that order, each step derived again at what the steps before it made: the old machines under the new method and assumptions; the new
+fleet at the old mean power; the new mean power; the new factor. The effects sum to the difference, exactly, in mJ and kgCO2e.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final, TypeAlias
+
+from veilleuse.collector.account.emissions import kwh
+from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.kept import Kept
+from veilleuse.collector.account.kept_rows import estimator
+from veilleuse.collector.account.sample import Place
+from veilleuse.collector.account.yearly_rooms import OTHER_ROOM, with_rooms
+from veilleuse.collector.reporting.closed_terms import FrozenTerms
+from veilleuse.collector.reporting.closed_years import Closed
+from veilleuse.collector.reporting.frozen import EXACT, decimal
+
+CAUSES: Final = ("method", "perimeter", "late_data", "factor")
+_Key: TypeAlias = tuple[str, str]
+"""(zone, device class and whose it is)."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """Of one class in one place of the bilan."""
+
+    fleet_milliseconds: int = 0
+    energy_millijoules: int = 0
+
+
+def difference(before: Closed, kept: Kept, terms: FrozenTerms) -> dict[str, Any]:
+    """Ready for closed.canonical."""
+    published = _published(before)
+    again, now = _parts(before.kept, terms.assumptions), _parts(kept, terms.assumptions)
+    millijoules: dict[str, Fraction] = dict.fromkeys(CAUSES, Fraction(0))
+    kilograms: dict[str, Fraction] = dict.fromkeys(CAUSES, Fraction(0))
+
+    def add(cause: str, zone: str, energy: Fraction | int) -> None:
+        millijoules[cause] += energy
+        kilograms[cause] += kwh(1) * energy * _factor(zone, before.terms, terms)
+
+    for zone in {*published, *(zone for zone, _ in again)}:
+        add("method", zone, _of_zone(again, zone) - published.get(zone, 0))
+    for key in {**again, **now}:
+        old, new = again.get(key, _Part()), now.get(key, _Part())
+        moved = _perimeter(old, new)
+        add("perimeter", key[0], moved)
+        add("late_data", key[0], new.energy_millijoules - old.energy_millijoules - moved)
+    for zone in {zone for zone, _ in now}:
+        change = _factor(zone, terms, terms) - _factor(zone, before.terms, terms)
+        kilograms["factor"] += change * kwh(_of_zone(now, zone))
+    # What the published kilograms were beyond published energy × factor is how they were computed.
+    kilograms["method"] += sum(
+        (kwh(energy) * _factor(zone, before.terms, terms) for zone, energy in published.items()),
+        Fraction(0),
+    ) - _published_kilograms(before)
+    return {
+        "from_revision": before.told.revision,
+        "order": list(CAUSES),
+        "kwh": {cause: _told(kwh(1) * effect) for cause, effect in millijoules.items()},
+        "kgco2e": {cause: _told(effect) for cause, effect in kilograms.items()},
+    }
+
+
+def _perimeter(old: _Part, new: _Part) -> Fraction:
+    """What more or less machine time makes, at the old mean power; all of a class that is new, or no more."""
+    if not old.fleet_milliseconds or not new.fleet_milliseconds:
+        changed = old.fleet_milliseconds != new.fleet_milliseconds
+        return Fraction(new.energy_millijoules - old.energy_millijoules if changed else 0)
+    more = new.fleet_milliseconds - old.fleet_milliseconds
+    return more * Fraction(old.energy_millijoules, old.fleet_milliseconds)
+
+
+def _parts(kept: Kept, assumptions: Assumptions) -> dict[_Key, _Part]:
+    found: defaultdict[_Key, _Part] = defaultdict(_Part)
+    fleet = estimator(kept, assumptions)
+    for stratum in fleet.strata:
+        place, told = Place.of(stratum), fleet.of((stratum,))
+        whose = f"{stratum.device_class} {place.population or ''} {place.power_context}"
+        part = found[place.zone, whose]
+        part.fleet_milliseconds += told.fleet_milliseconds
+        part.energy_millijoules += told.energy_millijoules
+    for row in _rooms(kept):
+        found[row[0], OTHER_ROOM].energy_millijoules += row[1]
+    return dict(found)
+
+
+def _rooms(kept: Kept) -> list[tuple[str, int]]:
+    from veilleuse.collector.account.yearly import PeriodFigures
+
+    nothing = PeriodFigures(kept.first, kept.end, (), (), None, ())
+    made = with_rooms(nothing, kept.rooms, ("site",))
+    return [(row.key.zone, row.estimate.energy_millijoules) for row in made.rows]
+
+
+def _published(before: Closed) -> dict[str, int]:
+    """Zone → millijoules, as frozen."""
+    found: defaultdict[str, int] = defaultdict(int)
+    for row in before.report["figures"]["rows"]:
+        found[row.get("zone", "")] += row.get("energy_millijoules", 0)
+    return dict(found)
+
+
+def _published_kilograms(before: Closed) -> Fraction:
+    return sum((Fraction(row.get(EXACT, "0")) for row in before.report["figures"]["rows"]), Fraction(0))
+
+
+def _of_zone(parts: Mapping[_Key, _Part], zone: str) -> int:
+    return sum(part.energy_millijoules for (where, _), part in parts.items() if where == zone)
+
+
+def _factor(zone: str, terms: FrozenTerms, otherwise: FrozenTerms) -> Fraction:
+    """kgCO2e/kWh; a zone that is new has had no other factor."""
+    chosen = terms.factors.get(zone) or otherwise.factors.get(zone)
+    return Fraction(chosen.factor.total_kgco2e_per_kwh) if chosen else Fraction(0)
+
+
+def _told(value: Fraction) -> dict[str, str]:
+    return {"exact": f"{value.numerator}/{value.denominator}", "about": decimal(float(value))}

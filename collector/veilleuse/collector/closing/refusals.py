@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Why a year cannot be closed, or not definitively; each says what to do. METHOD.md §7."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import date
+from typing import Final
+
+from veilleuse.collector.account.bilan import unresolved
+from veilleuse.collector.account.kept import Kept
+from veilleuse.collector.account.kept_rows import covered
+from veilleuse.collector.account.sample import Place
+from veilleuse.collector.figures import AUTRES
+from veilleuse.collector.inventoried import Asset
+from veilleuse.collector.ports.closing import Waiting
+from veilleuse.collector.reporting.closed_terms import FrozenTerms
+from veilleuse.collector.rolling.worker import ended_by
+from veilleuse.wire.vocabulary import DeviceClass
+
+MEASURABLE: Final = frozenset(one.value for one in DeviceClass) - {
+    DeviceClass.UNKNOWN.value,
+    DeviceClass.VIRTUAL_MACHINE.value,
+}
+"""Classes that agents run on: coverage is asked of these alone."""
+
+
+def not_over(year: int, today: date) -> str | None:
+    """Why it is too early, whatever the state."""
+    end = date(year + 1, 1, 1)
+    if ended_by(today) < end:
+        return f"{year} is not over: its last month is kept 3 days after it has ended, close it from {end.replace(day=4)} on"
+    return None
+
+
+def of_data(year: int, waiting: Waiting) -> Iterator[str]:
+    """Of what came in."""
+    if waiting.periods:
+        yield f"{waiting.periods} periods of {year} wait to be derived: run 'veilleuse derive', then close again"
+    if waiting.months:
+        yield (
+            f"{waiting.months} months of machines are not kept yet, or no longer true: 'veilleuse serve' keeps them in the "
+            "background; run 'veilleuse derive', wait a little, then close again"
+        )
+
+
+def of_inventory(doubts: int, assets: Iterable[Asset], year: int) -> Iterator[str]:
+    """Of rows that nobody has resolved."""
+    if doubts:
+        yield f"{doubts} rows of the inventory are in doubt: look at 'veilleuse inventory review' and decide"
+    end = date(year + 1, 1, 1)
+    unknown = sum(
+        1
+        for asset in assets
+        if asset.device_class == DeviceClass.UNKNOWN.value
+        and (asset.in_service_on is None or asset.in_service_on < end)
+        and (asset.out_of_service_on is None or asset.out_of_service_on > date(year, 1, 1))
+    )
+    if unknown:
+        yield (
+            f"{unknown} assets in service in {year} are of no known device class: name their class in the inventory or map their "
+            "type, and import it again"
+        )
+
+
+def of_terms(terms: FrozenTerms, kept: Kept) -> Iterator[str]:
+    """Of factors and of the mapping."""
+    for zone, chosen in sorted(terms.factors.items()):
+        if chosen.provisional:
+            yield (
+                f"the factor of {zone} for {chosen.year} is provisional, {chosen.factor.factor_id} stands in: import the year's own "
+                "once it is published (spring of the next year) with 'veilleuse factors import FILE'"
+            )
+    in_use = {Place.of(one.stratum).power_context for one in kept.fleet}
+    in_use |= {Place.of(cell.stratum).power_context for cell in kept.cells if not cell.memo}
+    for context in unresolved(terms.mapping):
+        if context in in_use:
+            yield (
+                f"the item of the bilan carbone is not entered for {context}: run 'veilleuse factors mapping confirm' with it"
+            )
+
+
+def of_coverage(kept: Kept, minimum_ratio: float) -> Iterator[str]:
+    """Observed ÷ fleet machine time of the classes that agents run on: of states and of energy."""
+    seen = covered(kept, MEASURABLE | {AUTRES})
+    for name, milliseconds in (("states", seen.states), ("energy", seen.energy)):
+        if seen.fleet and milliseconds < minimum_ratio * seen.fleet:
+            yield (
+                f"coverage of {name} is {milliseconds / seen.fleet:.1%} of the machines' time, below "
+                f"closing.coverage_minimum_ratio ({minimum_ratio:.0%}): install more agents, or lower the setting and say so in --why"
+            )

@@ -1,0 +1,194 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Whether a closed year is what was signed, and its figures are those of its statistics. From a file alone, or from the store."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.collector.account.billing import METHOD_VERSION
+from veilleuse.collector.closed import ClosedFile, ClosedYear, file_parts, sha256
+from veilleuse.collector.closing.exporting import FILE_NAME, FOLDER, signature_path
+from veilleuse.collector.closing.signing import SignatureWrong, Signed, check, known_public_key
+from veilleuse.collector.errors import CollectorError, UsageError
+from veilleuse.collector.ports.closing import ClosedYearReader
+from veilleuse.collector.reporting.closed_years import Closed, NotAClosedYear, closed_of, read_closed
+from veilleuse.collector.reporting.frozen import frozen_documents, is_same
+
+MOST_BYTES: Final = 1 << 30
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Of one revision."""
+
+    name: str
+    wrong: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What could not be looked at, or should be known."""
+    closed: Closed | None = None
+    signed: Signed | None = None
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        found: dict[str, Any] = {"name": self.name, "verified": not self.wrong, "wrong": self.wrong}
+        found["notes"] = self.notes
+        if self.closed is not None and not self.wrong:
+            told = self.closed.told
+            found |= {
+                "year": told.year,
+                "revision": told.revision,
+                "state": told.state.value,
+                "sha256": told.sha256,
+                "totals": self.closed.report["figures"]["totals"],
+            }
+        if self.signed is not None:
+            found |= {"public_key": self.signed.public_key, "root_sha256": self.signed.root_sha256}
+        return found
+
+
+def verify_file(path: Path, key: str | None) -> Verdict:
+    """A file beside its .sig file; `key`: the public key it must be of, None = not known here. Raises UsageError without such files."""
+    content, signature = _read(path), _read(signature_path(path))
+    verdict = _verify(str(path), content, signature, key)
+    if verdict.closed is None:
+        return verdict
+    told = verdict.closed.told
+    if (match := FILE_NAME.fullmatch(path.name)) is None:
+        verdict.notes.append("the file's name is not YEAR-rN.json: its year and revision are those it tells")
+    elif (int(match["year"]), int(match["revision"])) != (told.year, told.revision):
+        verdict.wrong.append(f"it is {told.report_id}, and lies under the name of another")
+    _look_beside(path.parent, verdict, told)
+    return verdict
+
+
+def verify_year(reader: ClosedYearReader, data_dir: Path, year: int) -> list[Verdict]:
+    """Every revision of the store, and what was exported of it. Raises UsageError when there is none."""
+    revisions = reader.revisions(year)
+    if not revisions:
+        raise UsageError(f"{year} was never closed: see 'veilleuse close --list'")
+    key = known_public_key(data_dir)
+    found: list[Verdict] = []
+    previous: str | None = None
+    for number, told in enumerate(revisions, 1):
+        verdict = _of_store(reader, told, key)
+        closed = verdict.closed
+        if told.revision != number:
+            verdict.wrong.append(f"revision {number} is missing before it")
+        if closed is not None and closed.report["previous_sha256"] != previous:
+            verdict.wrong.append("it does not follow the revision before it")
+        previous = told.sha256
+        _compare_export(data_dir / FOLDER, verdict, told)
+        found.append(verdict)
+    _later_export(data_dir / FOLDER, found[-1], revisions)
+    return found
+
+
+def _of_store(reader: ClosedYearReader, told: ClosedYear, key: str | None) -> Verdict:
+    try:
+        file = reader.file(told)
+    except CollectorError as error:
+        return Verdict(told.report_id, [str(error)])
+    verdict = _verify(told.report_id, file.content, file.signature, key)
+    if verdict.closed is not None:
+        try:
+            closed_of(told, file)
+        except NotAClosedYear as error:
+            verdict.wrong.append(str(error))
+    return verdict
+
+
+def _verify(name: str, content: bytes, signature: bytes, key: str | None) -> Verdict:
+    verdict = Verdict(name)
+    try:
+        report, statistics = file_parts(content)
+        closed = read_closed(report, statistics, sha256(content))
+        if ClosedFile(report, statistics, b"").content != content:
+            raise NotAClosedYear("it is not written as this program writes it")
+        moment = datetime.fromtimestamp(closed.told.closed_unix_milliseconds / 1000, UTC)
+        verdict.signed = check(content, signature, moment)
+    except (NotAClosedYear, SignatureWrong, ValueError, OverflowError, OSError) as error:
+        verdict.wrong.append(str(error))
+        return verdict
+    verdict.closed = closed
+    if key is None:
+        verdict.notes.append(
+            f"signed by key {verdict.signed.public_key}: compare it with what 'veilleuse close --key' prints, or give it with --key"
+        )
+    elif key != verdict.signed.public_key:
+        verdict.wrong.append(f"it is signed by another key, {verdict.signed.public_key}")
+    _recompute(verdict, closed)
+    return verdict
+
+
+def _recompute(verdict: Verdict, closed: Closed) -> None:
+    made_by = closed.report["method_version"]
+    if made_by != METHOD_VERSION:
+        verdict.notes.append(
+            f"its figures are of method {made_by}, this program computes {METHOD_VERSION}: the signature holds, figures were not computed again"
+        )
+        return
+    try:
+        again = json.loads(json.dumps(frozen_documents(closed.kept, closed.terms)))
+    except (CollectorError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+        verdict.wrong.append(f"its figures cannot be computed from its statistics ({error})")
+        return
+    if not is_same(again, closed.report["figures"]):
+        verdict.wrong.append("its figures are not those of its statistics")
+
+
+def _look_beside(folder: Path, verdict: Verdict, told: ClosedYear) -> None:
+    """The revision before it, and later ones, where they lie in the same folder."""
+    assert verdict.closed is not None
+    before = folder / f"{told.year}-r{told.revision - 1}.json"
+    if (
+        told.revision > 1
+        and before.is_file()
+        and sha256(_read(before)) != verdict.closed.report["previous_sha256"]
+    ):
+        verdict.wrong.append(f"it does not follow {before.name}, which lies beside it")
+    later = [number for number in _exported(folder, told.year) if number > told.revision]
+    if later:
+        verdict.notes.append(f"it is superseded: revision {max(later)} lies beside it")
+
+
+def _compare_export(folder: Path, verdict: Verdict, told: ClosedYear) -> None:
+    path = folder / f"{told.report_id}.json"
+    if not path.is_file():
+        return
+    if sha256(_read(path)) != told.sha256:
+        verdict.wrong.append(f"{path} is not what is stored: it was changed")
+
+
+def _later_export(folder: Path, verdict: Verdict, revisions: Sequence[ClosedYear]) -> None:
+    last = revisions[-1]
+    later = [number for number in _exported(folder, last.year) if number > last.revision]
+    if later:
+        verdict.wrong.append(
+            f"{folder} has revision {max(later)}, the store has {last.revision} at most: it is of an older backup, or a revision was removed"
+        )
+
+
+def _exported(folder: Path, year: int) -> list[int]:
+    found = []
+    if folder.is_dir():
+        for path in folder.iterdir():
+            match = re.fullmatch(FILE_NAME, path.name)
+            if match is not None and int(match["year"]) == year:
+                found.append(int(match["revision"]))
+    return sorted(found)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise UsageError(f"{path} is too large for a closed year")
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error

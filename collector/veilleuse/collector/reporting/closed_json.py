@@ -1,0 +1,167 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What is kept of a year, as JSON and back. Integers throughout: mJ, ms, their products, machines. docs/closing.md has the format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import date
+from typing import Any, Final
+
+from veilleuse.collector.account.fleet_inputs import Cell, InService, Stratum
+from veilleuse.collector.account.fleet_sums import Alike
+from veilleuse.collector.account.kept import DAY_TYPES, STACKED, Kept, KeptCell, W, Withheld, triangle
+from veilleuse.collector.account.sample import Place
+from veilleuse.collector.account.yearly_rooms import RoomFigure
+from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.vectors import COLUMNS, NOTHING, PLACE, DayType, Vector
+from veilleuse.wire.vocabulary import Band, Population
+
+_NAMES: Final = tuple(f"{kind}.{name}" for kind in DAY_TYPES for name in W)
+"""Components of w."""
+_NUMBERS: Final = {name: number for number, name in enumerate(_NAMES)}
+
+
+def kept_document(kept: Kept) -> dict[str, Any]:
+    """Ready for closed.canonical."""
+    return {
+        "from": kept.first.isoformat(),
+        "to": kept.end.isoformat(),
+        "k": kept.k,
+        "cells": [_cell_document(cell) for cell in kept.cells],
+        "fleet": [_fleet_document(one) for one in kept.fleet],
+        "always_on": {
+            name: None if alike is None else {"n": alike.n, "sums": alike.sums, "products": alike.products}
+            for name, alike in kept.always_on.items()
+        },
+        "rooms": [asdict(room) for room in kept.rooms],
+        "withheld": [one._asdict() for one in kept.withheld],
+    }
+
+
+def kept_from_document(document: Mapping[str, Any]) -> Kept:
+    """Inverse of `kept_document`. Raises ValueError, KeyError or TypeError for what is none."""
+    return Kept(
+        date.fromisoformat(document["from"]),
+        date.fromisoformat(document["to"]),
+        int(document["k"]),
+        tuple(map(_cell, document["cells"])),
+        tuple(map(_fleet, document["fleet"])),
+        {
+            name: None if one is None else Alike(one["n"], list(one["sums"]), list(one["products"]))
+            for name, one in document["always_on"].items()
+        },
+        tuple(RoomFigure(**room) for room in document["rooms"]),
+        tuple(Withheld(one["zone"], one["memo"]) for one in document["withheld"]),
+    )
+
+
+def _cell_document(cell: KeptCell) -> dict[str, Any]:
+    return {
+        "stratum": _stratum_document(cell.stratum),
+        "hardware": cell.cell.hardware,
+        "age": cell.cell.age,
+        "always_on": cell.always_on,
+        "memo": cell.memo,
+        "machines": cell.machines,
+        "n": cell.n,
+        "apportioned": cell.apportioned,
+        "methods_hidden": cell.methods_hidden,
+        "sums": _sums_document(cell.sums),
+        "products": _products_document(cell.products),
+    }
+
+
+def _cell(document: Mapping[str, Any]) -> KeptCell:
+    return KeptCell(
+        _stratum(document["stratum"]),
+        Cell(document["hardware"], document["age"]),
+        document["always_on"] is True,
+        document["memo"] is True,
+        document["machines"],
+        document["n"],
+        document["apportioned"] is True,
+        document["methods_hidden"] is True,
+        _sums(document["sums"]),
+        _products(document["products"]),
+    )
+
+
+def _stratum_document(stratum: Stratum) -> dict[str, str]:
+    place = Place.of(stratum)
+    return {
+        "device_class": stratum.device_class,
+        "entity": place.entity,
+        "site": place.site,
+        "zone": place.zone,
+        "population": place.population.value if place.population else "",
+        "power_context": place.power_context.value,
+    }
+
+
+def _stratum(document: Mapping[str, Any]) -> Stratum:
+    population = document["population"]
+    place = Place(
+        document["entity"],
+        document["site"],
+        document["zone"],
+        Population(population) if population else None,
+        PowerContext(document["power_context"]),
+    )
+    return place.stratum(document["device_class"])
+
+
+def _sums_document(sums: Mapping[tuple[DayType, Band], Vector]) -> dict[str, dict[str, dict[str, int]]]:
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for (kind, band), vector in sums.items():
+        found.setdefault(kind.value, {})[band.value] = {
+            name: value for name, value in zip(COLUMNS, vector, strict=True) if value
+        }
+    return found
+
+
+def _sums(document: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[tuple[DayType, Band], Vector]:
+    found = {}
+    for kind in DayType:
+        for band in Band:
+            values = document.get(kind.value, {}).get(band.value)
+            if values is not None:
+                vector = list(NOTHING)
+                for name, value in values.items():
+                    vector[PLACE[name]] = value
+                found[kind, band] = tuple(vector)
+    return found
+
+
+def _products_document(products: Mapping[int, int]) -> dict[str, Any]:
+    """The components that are not 0 in all machines, and the upper triangle over these, row by row."""
+    used = [number for number in range(STACKED) if triangle(number, number) in products]
+    return {
+        "w": [_NAMES[number] for number in used],
+        "values": [products.get(triangle(i, j), 0) for at, i in enumerate(used) for j in used[at:]],
+    }
+
+
+def _products(document: Mapping[str, Sequence[Any]]) -> dict[int, int]:
+    used = [_NUMBERS[name] for name in document["w"]]
+    places = [triangle(i, j) for at, i in enumerate(used) for j in used[at:]]
+    return {place: value for place, value in zip(places, document["values"], strict=True) if value}
+
+
+def _fleet_document(one: InService) -> dict[str, Any]:
+    return {
+        "stratum": _stratum_document(one.stratum),
+        "machines": one.machines,
+        "milliseconds": dict(zip(DAY_TYPES, one.milliseconds, strict=True)),
+        "cells": [[*cell, number] for cell, number in sorted(one.cells.items())],
+    }
+
+
+def _fleet(document: Mapping[str, Any]) -> InService:
+    return InService(
+        _stratum(document["stratum"]),
+        document["machines"],
+        tuple(document["milliseconds"][kind] for kind in DAY_TYPES),
+        {Cell(hardware, age): number for hardware, age, number in document["cells"]},
+    )

@@ -1,0 +1,161 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Closed years in reports: a year alone as it was frozen, with what was first published beside; among others, its kept sums."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from veilleuse.collector.account.billing import METHOD_VERSION
+from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.closed import ClosedYear
+from veilleuse.collector.errors import StoreDamaged, UsageError
+from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.ports.closing import ClosedYearReader
+from veilleuse.collector.reporting.closed_years import Closed, NotAClosedYear, closed_of
+from veilleuse.collector.reporting.frozen import GROUPING, Compared, frozen_figures, frozen_statement
+
+Asked = Callable[[str], bool]
+"""Whether an entity may be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedFigures:
+    """The last revision of a year."""
+
+    closed: Closed
+    statement: EmissionsStatement
+    periods: tuple[PeriodFigures, ...]
+
+
+def load_closed(reader: ClosedYearReader, told: ClosedYear) -> Closed:
+    """Raises StoreDamaged for one that contradicts itself."""
+    try:
+        return closed_of(told, reader.file(told))
+    except NotAClosedYear as error:
+        raise StoreDamaged(
+            f"closed year {told.report_id}: {error}; run 'veilleuse verify {told.year}', and restore a backup"
+        ) from error
+
+
+def require_shown(closed: Closed, *, k: int, current_tree: bool, dimensions: Iterable[str]) -> None:
+    """Raises UsageError for what a closed year cannot tell any more."""
+    told = closed.told
+    if current_tree:
+        raise UsageError(f"{told.year} is closed: machines stand where they stood then, leave out --tree now")
+    if k > closed.kept.k:
+        raise UsageError(
+            f"{told.year} was closed with cells of {closed.kept.k} machines or more: reporting.k_anonymity {k} cannot be shown of it"
+        )
+    if "month" in dimensions:
+        raise UsageError(f"{told.year} is closed: what is kept of it is the year, leave out 'month'")
+
+
+def closed_figures(
+    reader: ClosedYearReader,
+    year: int,
+    dimensions: tuple[str, ...],
+    asked: Asked | None,
+    compared: Compared | None,
+) -> ClosedFigures | None:
+    """As frozen; None of a year that is open. Raises UsageError, StoreDamaged."""
+    revisions = reader.revisions(year)
+    if not revisions:
+        return None
+    last = load_closed(reader, revisions[-1])
+    statement, periods = _stated(last, dimensions, asked, compared)
+    first = last
+    if len(revisions) > 1:
+        first = load_closed(reader, revisions[0])
+    published = statement if first is last else _stated(first, dimensions, asked, None)[0]
+    return ClosedFigures(last, _marked(statement, last, published), periods)
+
+
+def _stated(
+    closed: Closed, dimensions: tuple[str, ...], asked: Asked | None, compared: Compared | None
+) -> tuple[EmissionsStatement, tuple[PeriodFigures, ...]]:
+    if closed.report["method_version"] == METHOD_VERSION:
+        period = frozen_figures(closed.kept, closed.terms, dimensions, asked)
+        return frozen_statement(period, closed.terms, compared), (period,)
+    if tuple(sorted(dimensions)) != tuple(sorted(GROUPING)) or asked is not None:
+        raise UsageError(
+            f"{closed.told.report_id} is of method {closed.report['method_version']}, this program computes {METHOD_VERSION}: "
+            f"only what was frozen can be shown of it, --group-by {','.join(GROUPING)}"
+        )
+    return _as_written(closed), ()
+
+
+def _as_written(closed: Closed) -> EmissionsStatement:
+    figures = closed.report["figures"]
+    rows, totals, memo = (tuple(map(_row, figures[name])) for name in ("rows", "totals", "memo"))
+    return EmissionsStatement(rows, totals, memo, (), tuple(figures["withheld"]))
+
+
+def _row(document: Mapping[str, Any]) -> EmissionsRow:
+    values: dict[str, Any] = {}
+    for name, value in document.items():
+        if name in _floats():
+            value = float(value)
+        elif isinstance(value, dict):
+            value = {key: float(one) for key, one in value.items()}
+        if name in _columns():
+            values[name] = value
+    return EmissionsRow(**values)
+
+
+@cache
+def _columns() -> frozenset[str]:
+    return frozenset(column.name for column in dataclasses.fields(EmissionsRow))
+
+
+@cache
+def _floats() -> frozenset[str]:
+    """Columns that hold a float."""
+    found = set()
+    for name, hint in get_type_hints(EmissionsRow).items():
+        kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if float in kinds:
+            found.add(name)
+    return frozenset(found)
+
+
+def _marked(
+    statement: EmissionsStatement, closed: Closed, published: EmissionsStatement
+) -> EmissionsStatement:
+    before = {_name(row): row.kgco2e_total for row in (*published.rows, *published.totals, *published.memo)}
+    told = closed.told
+
+    def mark(row: EmissionsRow) -> EmissionsRow:
+        return replace(
+            row,
+            report_id=told.report_id,
+            revision=told.revision,
+            state=told.state.value,
+            as_published_kgco2e=before.get(_name(row)),
+            method_version=closed.report["method_version"],
+            sha256=told.sha256,
+        )
+
+    return replace(
+        statement,
+        rows=tuple(map(mark, statement.rows)),
+        totals=tuple(map(mark, statement.totals)),
+        memo=tuple(map(mark, statement.memo)),
+    )
+
+
+def _name(row: EmissionsRow) -> tuple[str | None, ...]:
+    return (
+        row.level,
+        row.zone,
+        row.entity,
+        row.site,
+        row.population,
+        row.device_class,
+        row.power_context,
+    )

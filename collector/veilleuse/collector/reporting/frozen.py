@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The figures of a closed year: out of what was kept, and as they are written down.
+
+Integers stay integers, what is exact is a fraction, the rest (intervals, uncertainties) is a decimal of twelve digits: exponentials and
+logarithms may differ in the sixteenth between machines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+from veilleuse.collector.account.billing import ChooseFactor, Terms, billed
+from veilleuse.collector.account.emissions import kwh
+from veilleuse.collector.account.kept import Kept
+from veilleuse.collector.account.kept_rows import kept_figures
+from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.factored import ChosenFactor
+from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.reporting.closed_terms import FrozenTerms
+
+GROUPING: Final = ("entity", "device_class")
+"""Of the frozen rows: METHOD.md §7."""
+DIGITS: Final = 12
+_LAST_DIGIT: Final = 1.5e-11
+"""Relative: one unit of the twelfth digit, at most."""
+EXACT: Final = "kgco2e_total_exact"
+"""kgCO2e as a fraction, of whatever has a factor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a year is compared with."""
+
+    before: Mapping[int, PeriodFigures]
+    """Empty: nothing is known of the year before."""
+    choose: ChooseFactor
+    """Of the year before."""
+
+
+def frozen_figures(
+    kept: Kept,
+    terms: FrozenTerms,
+    dimensions: Sequence[str] = GROUPING,
+    asked: Callable[[str], bool] | None = None,
+) -> PeriodFigures:
+    """In energy."""
+    return kept_figures(kept, dimensions, terms.assumptions, asked)
+
+
+def frozen_statement(
+    period: PeriodFigures, terms: FrozenTerms, compared: Compared | None = None
+) -> EmissionsStatement:
+    """With the year's own factors."""
+
+    def choose(zone: str, year: int) -> ChosenFactor:
+        own = year == period.first.year or compared is None
+        return terms.choose(zone, year) if own or compared is None else compared.choose(zone, year)
+
+    before = {} if compared is None else compared.before
+    return billed([period], Terms(choose, terms.data, terms.mapping, terms.contracts, before))
+
+
+def frozen_documents(kept: Kept, terms: FrozenTerms) -> dict[str, Any]:
+    """Rows, totals, memo and what is withheld, ready for closed.canonical. Raises UnknownZone."""
+    statement = frozen_statement(frozen_figures(kept, terms), terms)
+    exact = [_exact(row, terms) for row in statement.rows]
+    return {
+        "rows": [_document(row, kilograms) for row, kilograms in zip(statement.rows, exact, strict=True)],
+        "totals": [_document(row, sum(exact, Fraction(0))) for row in statement.totals],
+        "memo": [_document(row, _exact(row, terms)) for row in statement.memo],
+        "withheld": [dict(one) for one in statement.withheld],
+    }
+
+
+def _exact(row: EmissionsRow, terms: FrozenTerms) -> Fraction:
+    if row.zone is None or not row.energy_millijoules:
+        return Fraction(0)
+    return kwh(row.energy_millijoules) * Fraction(terms.factors[row.zone].factor.total_kgco2e_per_kwh)
+
+
+def _document(row: EmissionsRow, exact: Fraction) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for column in dataclasses.fields(row):
+        value = getattr(row, column.name)
+        if isinstance(value, Mapping):
+            found[column.name] = {name: decimal(one) for name, one in value.items()}
+        elif value is not None:
+            found[column.name] = decimal(value) if isinstance(value, float) else value
+    if row.kgco2e_total is not None:
+        found[EXACT] = f"{exact.numerator}/{exact.denominator}"
+    return found
+
+
+def decimal(value: float) -> str:
+    """Twelve significant digits."""
+    return f"{value:.{DIGITS}g}"
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two documents tell the same: to the last digit, but for the twelfth of a decimal, which may be rounded otherwise."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    if one == other:
+        return bool(type(one) is type(other))
+    if not isinstance(one, str) or not isinstance(other, str) or "/" in one:
+        return False
+    try:
+        first, second = float(one), float(other)
+    except ValueError:
+        return False
+    return abs(first - second) <= _LAST_DIGIT * max(abs(first), abs(second))

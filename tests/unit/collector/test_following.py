@@ -1,0 +1,160 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Actions and lines of the REEN sheet in the store: added, never changed; and loads of servers, added up by the database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from tests.filled import Filled, cell, civil, clock
+from veilleuse.collector.errors import AdminError, StoreDamaged
+from veilleuse.collector.followed import Action, FollowTable, Line, LineChange
+from veilleuse.collector.model import Grain
+from veilleuse.collector.sobriety import Load
+from veilleuse.collector.store.sqlite import (
+    SqliteFollowReader,
+    SqliteLoadReader,
+    SqliteReader,
+    SqliteStore,
+    create_store,
+)
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+HOUR = 3_600_000
+ACTION = Action("a", ("s1", "s2"), date(2026, 1, 1), "Extinction à 20 h")
+OBJECTIVES, ITEMS = FollowTable.OBJECTIVES, FollowTable.OTHER_ITEMS
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Of the data directory."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def store(place: Path) -> Iterator[SqliteStore]:
+    """An empty one."""
+    from veilleuse.collector.settings import Store
+
+    with closing(
+        create_store(place, Store(free_bytes_minimum=0), simulated=False, now_unix_milliseconds=1)
+    ) as made:
+        yield made
+
+
+def test_an_action_is_replaced_and_withdrawn_and_stays(store: SqliteStore, place: Path):
+    """Each version is listed with who ended it; only the last is in force."""
+    later = Action("a", ("s1",), date(2026, 2, 1), "Extinction à 19 h")
+    store.follows.enter([ACTION], "ada", "plan", 10)
+    store.follows.enter([later], "bob", "site s2 refused", 20)
+    with pytest.raises(AdminError, match="no action 'b' is in force"):
+        store.follows.withdraw("b", "bob", "", 25)
+    store.follows.withdraw("a", "eve", "given up", 30)
+    with pytest.raises(AdminError, match="no action 'a' is in force"):
+        store.follows.withdraw("a", "eve", "", 35)
+    with closing(SqliteFollowReader(place)) as reader:
+        first, second = reader.actions()
+    assert (first.action, first.withdrawn_unix_milliseconds, first.withdrawn_by) == (ACTION, 20, "bob")
+    assert (second.action, second.withdrawn_unix_milliseconds, second.withdrawn_why) == (
+        later,
+        30,
+        "given up",
+    )
+    store.follows.enter([ACTION], "ada", "again", 40)
+    assert [one.withdrawn_unix_milliseconds for one in store.follows.actions()] == [20, 30, None]
+
+
+def test_lines_in_force_are_the_newest_of_their_keys(store: SqliteStore, place: Path):
+    """A later line replaces, a NULL ends; tables do not see each other."""
+    store.follows.put(
+        OBJECTIVES, [LineChange("1", {"a": "x"}), LineChange("2", {"a": "y"})], "o.csv", "ada", "", 10
+    )
+    store.follows.put(
+        OBJECTIVES, [LineChange("1", {"a": "z"}), LineChange("2", None)], "o.csv", "ada", "", 20
+    )
+    store.follows.put(ITEMS, [LineChange("1", {"b": "é"})], "i.csv", "ada", "", 30)
+    with closing(SqliteFollowReader(place)) as reader:
+        assert reader.lines(OBJECTIVES) == (Line("1", {"a": "z"}),)
+        assert reader.lines(ITEMS) == (Line("1", {"b": "é"}),)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE actions SET what = 'x'",
+        "DELETE FROM actions",
+        "UPDATE follow_lines SET cells_json = NULL",
+        "DELETE FROM follow_lines",
+        "UPDATE follow_imports SET who = 'x'",
+        "DELETE FROM follow_imports",
+    ],
+)
+def test_the_database_itself_refuses_changes(store: SqliteStore, sql: str):
+    """Whatever program tries."""
+    store.follows.enter([ACTION], "ada", "", 10)
+    store.follows.put(ITEMS, [LineChange("1", {"b": "c"})], "i.csv", "ada", "", 30)
+    with pytest.raises(sqlite3.IntegrityError, match="never"), store.data.transaction() as connection:
+        connection.execute(sql)
+
+
+def test_a_damaged_line_is_told(store: SqliteStore):
+    """Never read as nothing."""
+    with store.data.transaction() as connection:
+        connection.execute("INSERT INTO follow_imports VALUES (1, 1, '', '', '')")
+        connection.execute("INSERT INTO follow_lines VALUES (1, 1, 'objectives', 'k', '[')")
+    with pytest.raises(StoreDamaged):
+        store.follows.lines(OBJECTIVES)
+
+
+def _loaded(hours: int, *, busy: float, state: State = State.ON_ACTIVE) -> object:
+    """A cell of so many hours with buckets."""
+    time = hours * HOUR
+    made = cell(state, time, busy_ratio=busy)
+    made.cpu_bucket_milliseconds.extend([time, *(0,) * 12])
+    made.memory_bucket_milliseconds.extend([0, time, 0, 0, 0])
+    made.network_rate_milliseconds.extend([time, 0, 0, 0])
+    made.any_core_busy_milliseconds = time // 100
+    return made
+
+
+def test_loads_are_of_the_last_days_of_servers(tmp_path: Path):
+    """Each window has what lies in it; time off is known and not on; workstations are not asked; nothing is 0 that was not."""
+    with Filled(tmp_path / "data") as filled:
+        one = filled.add_host(Population.SERVER, DeviceClass.SERVER)
+        bare = filled.add_host(Population.SERVER, DeviceClass.SERVER)
+        pc = filled.add_host(Population.WORKSTATION, DeviceClass.TOWER)
+        noon = 1_772_449_200_000  # 2 March 2026, 12:00 in Paris
+        day = 24 * HOUR
+        for days_ago, busy in ((1, 0.02), (20, 0.5), (40, 0.1)):
+            start = noon - days_ago * day
+            filled.push(one, [(clock(start, HOUR), [_loaded(1, busy=busy)])])
+            filled.push(one, [(clock(start + HOUR, HOUR), [cell(State.OFF, HOUR)])])
+        filled.push(bare, [(clock(noon - day, HOUR), [cell(State.ON_IDLE, HOUR)])])
+        filled.push(pc, [(civil(date(2026, 2, 28)), [cell(State.OFF, HOUR, Band.NIGHT)])])
+        filled.derive()
+    with closing(SqliteLoadReader(tmp_path / "data")) as reader:
+        found = reader.server_loads(date(2026, 3, 2), (30, 90))
+        assert reader.book().of is not None
+    with closing(SqliteReader(tmp_path / "data")) as reader_of_sums:
+        assert any(reader_of_sums.sums(Grain.DAY, 0, 800_000))
+    assert set(found) == {one, bare}
+    short, long = found[one][30], found[one][90]
+    assert short == Load(
+        30 * day,
+        4 * HOUR,
+        2 * HOUR,
+        2 * HOUR,
+        round(0.52 * HOUR),
+        (2 * HOUR, *(0,) * 12),
+        (0, 2 * HOUR, 0, 0, 0),
+        (2 * HOUR, 0, 0, 0),
+        2 * HOUR // 100,
+    )
+    assert (long.known_milliseconds, long.cpu_busy_milliseconds) == (6 * HOUR, round(0.62 * HOUR))
+    assert (found[bare][30].any_core_busy_milliseconds, sum(found[bare][30].cpu_buckets)) == (None, 0)

@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the sobriety indicators are made of, and what few machines stand behind: groups, settings, vectors, facts, headcounts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date
+
+import pytest
+
+from tests.unit.collector.test_sobriety import HOUR, SCOPE, device, machine, of, the
+from tests.unit.collector.year import vector
+from veilleuse.collector.codec import facts_from_wire
+from veilleuse.collector.inventoried import Headcount
+from veilleuse.collector.reporting.inventoried_groups import user_groups
+from veilleuse.collector.reporting.sobriety import disclosed, fit_to_show
+from veilleuse.collector.reporting.sobriety_sources import targets_of
+from veilleuse.collector.settings import read_settings
+from veilleuse.collector.sobriety import BandUse, PowerPlan, Scope, SobrietyGroup, Targets, use_of
+from veilleuse.wire.settings_file import ConfigurationError
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Band, Population
+
+
+def test_fewer_than_k_on_either_side_show_nothing():
+    """Nine that comply of 50, or nine that do not: who they are could be told. None at all harms nobody."""
+    for good, shown in ((9, False), (41, False), (10, True), (50, True), (0, True)):
+        plans = [(600, 600)] * good + [(0, 0)] * (50 - good)
+        figure = the("I3", of(*(machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans))))
+        found = disclosed(figure, SCOPE, 10)
+        assert (found.value is not None, found.withheld) == (shown, not shown), good
+        assert found.details == (figure.details if shown else {})
+
+
+def test_causes_fall_together():
+    """One cause of three machines: the sum less the others would tell it."""
+    idle = BandUse(on_idle_milliseconds=HOUR, on_idle_millijoules=20 * HOUR, derived_millijoules=20 * HOUR)
+    beyond = idle._replace(beyond_30_minutes_milliseconds=HOUR)
+    machines = [machine(n, bands={Band.NIGHT: idle}) for n in range(20)]
+    machines += [machine(100 + n, bands={Band.NIGHT: idle, Band.OPEN: beyond}) for n in range(3)]
+    found = disclosed(the("I4", of(*machines)), SCOPE, 10)
+    assert found.value is not None
+    assert [name for name in found.details if name.endswith("_kwh")] == []
+    assert disclosed(the("I4", of(*machines)), Scope(*SCOPE_DAYS, population=Population.SERVER), 10).details
+
+
+SCOPE_DAYS = (SCOPE.period_from, SCOPE.period_to)
+
+
+def test_small_groups_merge_and_a_small_population_is_withheld():
+    """Three of E1 join the ten of E2; three classroom PCs alone are nowhere; servers are shown."""
+    use = {Band.NIGHT: BandUse(derived_millijoules=HOUR)}
+
+    def group(entity: str, population: Population, count: int, first: int) -> tuple[Scope, SobrietyGroup]:
+        scope = Scope(*SCOPE_DAYS, entity=entity, population=population)
+        ones = tuple(machine(first + n, population=population, bands=use) for n in range(count))
+        return scope, SobrietyGroup(scope, ones)
+
+    groups = dict(
+        [
+            group("E1", Population.WORKSTATION, 3, 0),
+            group("E2", Population.WORKSTATION, 10, 10),
+            group("E3", Population.WORKSTATION, 20, 30),
+            group("C", Population.CLASSROOM, 3, 60),
+            group("S", Population.SERVER, 1, 70),
+        ]
+    )
+    kept, withheld = fit_to_show(groups, 10)
+    assert {(one.scope.entity, len(one.machines)) for one in kept} == {("autres", 13), ("E3", 20), ("S", 1)}
+    assert withheld == [Scope(*SCOPE_DAYS, population=Population.CLASSROOM)]
+
+
+def test_a_vector_is_read_into_its_band():
+    """Imputed time and energy stay out; supplies and methods are added up."""
+    use = use_of(
+        vector(
+            on_idle_ac_milliseconds=5,
+            on_idle_battery_milliseconds=2,
+            on_active_ac_milliseconds=10,
+            off_ac_milliseconds=100,
+            unknown_ac_milliseconds=1000,
+            on_idle_energy_millijoules=70,
+            load_modelled_milliseconds=11,
+            load_modelled_energy_millijoules=80,
+            load_modelled_uncertainty_millijoules=8,
+            metered_milliseconds=4,
+            metered_energy_millijoules=20,
+            idle_beyond_30_minutes_milliseconds=6,
+            imputed_milliseconds=9,
+            imputed_energy_millijoules=99,
+            screens_energy_millijoules=3,
+            update_window_energy_millijoules=2,
+        )
+    )
+    assert (use.on_idle_milliseconds, use.on_milliseconds, use.known_milliseconds) == (7, 17, 117)
+    assert (use.derived_milliseconds, use.derived_millijoules, use.derived_uncertainty_millijoules) == (
+        15,
+        100,
+        8,
+    )
+    assert (use.beyond(30), use.beyond(15), use.screens_millijoules, use.window_millijoules) == (6, 0, 3, 2)
+
+
+def test_settings_become_targets():
+    """Each by its own name; edges that no bucket has, and targets nobody can read, are refused at the start."""
+    made = read_settings(
+        None,
+        {},
+        {
+            "indicators.sleep_minutes": "60",
+            "indicators.oversized_memory_percent": "60",
+            "indicators.reused_purchases_targets": "laptops@2027=0.25,screens@2027=0.2",
+        },
+    ).indicators
+    assert targets_of(made) == Targets(
+        sleep_minutes=60,
+        oversized_memory_percent=60,
+        reused_purchases=(("laptops", 2027, 0.25), ("screens", 2027, 0.2)),
+    )
+    assert targets_of(read_settings(None, {}).indicators) == Targets()
+    for name, value in (
+        ("sleep_minutes", "20"),
+        ("comatose_cpu_percent", "6"),
+        ("reused_purchases_targets", "laptops=0.25"),
+        ("reused_purchases_targets", "laptops@2027=25"),
+    ):
+        with pytest.raises(ConfigurationError, match=name):
+            read_settings(None, {}, {f"indicators.{name}": value})
+
+
+def test_power_plans_come_with_the_facts():
+    """0 is never; what the agent did not tell is not known."""
+    told = pb.Facts(device_class=pb.DEVICE_CLASS_SFF, sleep_ac_seconds=0)
+    facts = facts_from_wire(told.SerializeToString())
+    assert (facts.display_off_ac_seconds, facts.sleep_ac_seconds) == (None, 0)
+
+
+def test_users_are_of_the_nearest_entity_that_declares_them():
+    """What stands below an entity counts for it, unless an entity between declares its own; a later headcount replaces."""
+    counts = (
+        Headcount("M", date(2025, 1, 1), 100),
+        Headcount("M > A", date(2025, 1, 1), 10),
+        Headcount("M > A", date(2026, 6, 1), 12),
+        Headcount("M > A", date(2027, 6, 1), 99),
+    )
+    devices = tuple(
+        replace(device(n), entity=name) for n, name in enumerate(("M", "M > A > B", "M > C", "X"))
+    )
+    inventory = Counted(counts)
+    day = date(2026, 12, 31)
+    groups = list(user_groups(inventory, devices, (), SCOPE, ("entity",), day))  # type: ignore[arg-type]
+    assert [(one.scope.entity, one.users, len(one.devices)) for one in groups] == [
+        ("M", 100, 2),
+        ("M > A", 12, 1),
+    ]
+    (whole,) = user_groups(inventory, devices, (), SCOPE, (), day)  # type: ignore[arg-type]
+    assert (whole.users, len(whole.devices)) == (112, 3)
+
+
+@dataclass
+class Counted:
+    """An inventory of headcounts alone."""
+
+    counts: tuple[Headcount, ...]
+
+    def headcounts(self) -> tuple[Headcount, ...]:
+        return self.counts
