@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from veilleuse.collector.admin.backup import Backups
 from veilleuse.collector.admin.hosts import forget_left
@@ -192,14 +192,21 @@ def open_collector(settings: CollectorSettings) -> Iterator[Collector]:
             known_factors,
             store.inventory,
             rolls=rolls,
-            follows=store.follows,
-            accounts=store.accounts,
-            closings=store.closings,
-            intensities=store.intensities,
+            **_kept(store),
         )
         parts = (settings, store.kind.simulated, health, store, writer, office, derive)
-        rest = (operations.addresses, operations, damaged)
-        yield Collector(*parts, *rest, rolls=rolls, retention=_retention(settings, store, writer))
+        kept = _retention(settings, store, writer)
+        yield Collector(*parts, operations.addresses, operations, damaged, rolls=rolls, retention=kept)
+
+
+def _kept(store: SqliteStore) -> dict[str, Any]:
+    """What operations add rows to, by the name of their argument."""
+    return {
+        "follows": store.follows,
+        "accounts": store.accounts,
+        "closings": store.closings,
+        "intensities": store.intensities,
+    }
 
 
 def _started(

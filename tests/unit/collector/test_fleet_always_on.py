@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from tests.fleet_machines import A, B, in_service, kwh, machine
+from tests.fleet_machines import KWH, A, B, in_service, kwh, machine
 from veilleuse.collector.account.fleet import Fleet
 from veilleuse.collector.account.fleet_inputs import Machine, Stratum
 from veilleuse.collector.account.fleet_pool import DRAWS, PRIOR_SPREAD, PRIOR_STRATA, Pool, between
@@ -143,3 +143,32 @@ def test_a_share_that_differs_is_told_less_sure():
     alike = [one for place, name in enumerate(strata) for one in some(name, 20, 5, seed=place)]
     wide, narrow = (Fleet(machines, there).of([strata[0]]).u_sampling for machines in (unlike, alike))
     assert wide > 2 * narrow
+
+
+def alike(stratum: Stratum, n: int, always: int) -> list[Machine]:
+    """n machines of 60 kWh exactly, `always` of them of 360."""
+    return [
+        machine(stratum, (360, 0, 0), on_share=0.99) if place < always else machine(stratum, (60, 0, 0))
+        for place in range(n)
+    ]
+
+
+def test_variance_of_the_share():
+    """Nothing differs but who is always on: 20 of 40 machines unobserved, 300 kWh apart: the drawn share's variance for all of them, and
+    p(1 − p) for each."""
+    machines = alike(A, 20, 4)
+    total = Fleet(machines, [in_service(A, 40)]).total()
+    draws = pool(machines).draws
+    assert draws is not None
+    drawn = sum(share * share for share in draws.share) / DRAWS
+    wanted = (20 * 300) ** 2 * drawn + 20 * 0.2 * 0.8 * 300**2
+    assert total.sampling_variance / KWH**2 == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_share_that_two_strata_rest_on():
+    """A thick stratum's own share is most of the class's, which a thin one takes: their errors go together, 2·cov, cov = 720·80·Δ²·p(1 − p)/100."""
+    machines = alike(A, 80, 8) + alike(B, 20, 2)
+    fleet = Fleet(machines, [in_service(A, 800), in_service(B, 100)])
+    apart = fleet.of([A]).sampling_variance + fleet.of([B]).sampling_variance
+    together = (fleet.total().sampling_variance - apart) / KWH**2
+    assert together == pytest.approx(2 * 720 * 80 * 300**2 * 0.09 / 100, rel=1e-6)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.fleet_machines import YEAR, A, B, in_service, kwh, machine
@@ -142,6 +144,22 @@ def test_balance_by_chi_square():
     assert not balanced((10, 20, 20), (47, 47, 6))
 
 
+def test_rare_models_are_lumped_for_the_balance():
+    """Three models of 4 % each in the fleet, four expected of each, a dozen of each in the sample: together they are too many."""
+    rare = [f"rare {n}" for n in range(3)]
+    cells = {Cell("mini", "0"): 88, **{Cell(name, "0"): 4 for name in rare}}
+
+    def said(of_each: int, common: int) -> Representativeness:
+        machines = [new() for _ in range(common)]
+        machines += [
+            machine(A, (15, 10, 5), hardware=name, age_years=1) for name in rare for _ in range(of_each)
+        ]
+        return Fleet(machines, [in_service(A, 1000, cells)], RANDOM).total().representativeness
+
+    assert said(12, 64) is Representativeness.NOT_DEMONSTRATED
+    assert said(4, 88) is Representativeness.DEMONSTRATED
+
+
 def test_random_says_nothing_of_an_entity_without_a_sample():
     """A row of a stratum where no agent is: not demonstrated, and so the total that holds it."""
     fleet = Fleet([new() for _ in range(30)], [in_service(A, 300), in_service(B, 10)], RANDOM)
@@ -161,7 +179,7 @@ def test_random_says_nothing_of_an_entity_without_a_sample():
 )
 def test_a_machine_that_cannot_be(changed, said):
     """Energy by day type is energy by method and imputed; three day types; nothing negative."""
-    good = {
+    good: dict[str, Any] = {
         "energy_millijoules": (3, 0, 0),
         "accounted_milliseconds": (1, 1, 1),
         "methods": {Method.METERED: EnergySums(3, 3, 0)},

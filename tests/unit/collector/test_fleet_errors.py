@@ -58,6 +58,15 @@ def test_the_unobserved_are_as_wrong_as_what_stands_for_them():
         assert fleet.of(strata).u_model == pytest.approx(0.2)
 
 
+def test_what_stands_for_the_unobserved():
+    """A stratum of ten has its own machines' errors, a thinner one its class's: here half of the energy is modelled."""
+    machines = [machine(A, (60, 0, 0), method=PRIOR, u=0.2) for _ in range(10)]
+    machines += [machine(B, (60, 0, 0)) for _ in range(10)]
+    never = Stratum("sff", "C")
+    fleet = Fleet(machines, [in_service(stratum, 100) for stratum in (A, B, never)])
+    assert [fleet.of([one]).u_model for one in (A, B, never)] == pytest.approx([0.2, 0.0, 0.1])
+
+
 def test_imputed_energy_is_as_wrong_as_its_machine():
     """Half imputed: still 0.2. Imputed alone, of nothing known: a class default's."""
     half = machine(A, (60, 0, 0), method=PRIOR, u=0.2, imputed=30 * 3_600_000_000)

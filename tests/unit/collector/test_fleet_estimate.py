@@ -142,6 +142,49 @@ def test_thin_strata_borrow():
     assert c.basis is Basis.SAMPLE
 
 
+def test_variance_of_strata_that_share_their_spread():
+    """10 to 59 machines: N²·(1 − f)·s²/n each, with s² over both, of 48 degrees of freedom."""
+    machines = spread(A, 20, 60, 10) + spread(B, 30, 40, 20)
+    total = Fleet(machines, [in_service(A, 100), in_service(B, 200)]).total()
+    shared = (19 * 10**2 + 29 * 20**2) / 48
+    wanted = shared * (100**2 * 0.8 / 20 + 200**2 * 0.85 / 30)
+    assert total.sampling_variance / KWH**2 == pytest.approx(wanted, rel=1e-6)
+    assert total.degrees_of_freedom == pytest.approx(48)
+
+
+def test_variance_of_a_stratum_without_a_sample():
+    """50 machines at the mean of 50 that were seen elsewhere: the error of that mean, the machines themselves, and twice what two entities may
+    differ by (GSD² 1.5): one that told, one that is told. In the total the error of the mean is common to both strata."""
+    machines = spread(A, 50, 60, 12)
+    fleet = Fleet(machines, [in_service(A, 200), in_service(B, 50)])
+    between = 2 * (50 * 60 * math.log(1.5) / 2) ** 2
+    alone = fleet.of([B]).sampling_variance / KWH**2
+    assert alone == pytest.approx(12**2 * (50 + 50**2 / 50) + between, rel=1e-6)
+    both = fleet.total().sampling_variance / KWH**2
+    own, common = 200**2 * 0.75 / 50, 2 * 150 * 50 / 50
+    assert both == pytest.approx(12**2 * (own + common + 50 + 50**2 / 50) + between, rel=1e-6)
+
+
+def test_variance_of_thin_strata_that_differ():
+    """Two of three strata are thin, all alike within and 1 : 2 : 3 between: what differs is the share of it that no stratum told itself."""
+    strata = [Stratum("sff", name) for name in "ABC"]
+    machines = [
+        machine(stratum, (level, 0, 0))
+        for stratum, n, level in zip(strata, (45, 4, 4), (20, 40, 60), strict=True)
+        for _ in range(n)
+    ]
+    fleet = Fleet(machines, [in_service(one, 60) for one in strata])
+    typical = (45 * 20 + 4 * 40 + 4 * 60) / 53
+    variance = 20**2  # of 20, 40, 60, which have no error
+    told = 56 * typical  # unobserved machines of a thin stratum, at the class's mean
+    shares = (45 / 53, 4 / 53, 4 / 53)
+    alone = told**2 * sum(share**2 for share in shares) - 2 * told * told * 4 / 53 + told**2
+    assert fleet.of([strata[1]]).sampling_variance / KWH**2 == pytest.approx(
+        variance / typical**2 * alone, rel=1e-6
+    )
+    assert kwh(fleet.of([strata[1]])) == pytest.approx(4 * 40 + told)
+
+
 def test_a_class_that_nobody_saw_takes_its_default():
     """Class default at GSD² 2.0, u = ln(2)/2, common to the class: `class_default`, `approchée`. Without a default: not estimated, and said."""
     switch = [Stratum("switch", name) for name in ("A", "B")]

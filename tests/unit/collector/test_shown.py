@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from veilleuse.collector.account.shown import shown, written
 from veilleuse.collector.figures import EmissionsRow
 
@@ -15,7 +17,7 @@ def test_no_more_digits_than_the_interval_has():
     row = EmissionsRow(
         "2025-01-01",
         "2026-01-01",
-        "row",
+        "total",
         10,
         1.0,
         kwh_total=1_124_000.4,
@@ -37,6 +39,7 @@ def test_no_more_digits_than_the_interval_has():
     assert texts["kwh_imputed"]["en"] == "0"
     assert texts["kgco2e_total"]["fr"] == "12,3 kgCO2e (11,3 à 13,3)"
     assert "kwh_modelled" not in texts
+    assert shown(replace(row, level="row"))["kgco2e_total"]["en"] == "12.3"
 
 
 def test_what_does_not_exist_is_not_shown():

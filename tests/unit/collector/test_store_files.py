@@ -210,26 +210,26 @@ def test_a_migration_is_announced_before_it_begins(tmp_path, caplog):
     """It may take minutes on a large file: whoever looks at the log meanwhile reads what is being done, and to how much."""
     make(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
-        connection.execute("PRAGMA user_version = 14")
+        connection.execute("PRAGMA user_version = 16")
     caplog.clear()
     with caplog.at_level(logging.INFO, "veilleuse.collector.store.sqlite.migrations"):
         make(tmp_path).close()
     said = [(record.message, record.migration) for record in caplog.records if "migration" in record.message]
-    first = "data_0015_derive_again.sql"
+    first = "data_0017_derive_again.sql"
     assert said[:2] == [("migration begins", first), ("migration applied", first)]
     (begins,) = (record for record in caplog.records if record.message == "migration begins")
     assert begins.file_bytes >= 4096
 
 
 def test_what_an_earlier_method_derived_is_derived_again(tmp_path):
-    """Schema 9 may hold energies of method 0.1, and reports say 0.2: every period with a measurement waits, no gap does."""
+    """An older schema may hold energies of method 0.1, and reports say 0.2: every period with a measurement waits, no gap does."""
     with closing(make(tmp_path)) as store:
         stream = Stream(enrol(store.registry))
         store.ingest.append([stream.send(realistic(MONDAY_10H), realistic(MONDAY_10H + HOUR), gap())])
         waiting = store.derive.dirty(10)
         for period in waiting:
             store.derive.put_aside(period)
-        store.data.connection.execute("PRAGMA user_version = 14")
+        store.data.connection.execute("PRAGMA user_version = 16")
     with closing(make(tmp_path)) as store:
         assert set(store.derive.dirty(10)) == set(waiting)
         assert len(waiting) == 2

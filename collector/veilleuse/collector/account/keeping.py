@@ -269,7 +269,7 @@ class _Merged:
                 key.cell,
                 key.always_on,
                 memo,
-                one.share.machines,
+                len(one.share.observed),
                 one.n,
                 one.apportioned,
                 hidden,

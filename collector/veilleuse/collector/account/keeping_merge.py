@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.account.fleet_inputs import Cell, Stratum
-from veilleuse.collector.account.sample import Place
+from veilleuse.collector.account.sample import MONITOR, Place
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.model import HostId
@@ -57,11 +57,6 @@ class Share:
         """Energy that no method measured, or none at all."""
         return {host_id: energy - self.measured[host_id] for host_id, energy in self.energies.items()}
 
-    @property
-    def machines(self) -> int:
-        """That were observed."""
-        return sum(1 for host_id in self.observed if self.observed[host_id] or self.energies[host_id])
-
     def shows_methods(self, k: int) -> bool:
         """Enough machines stand behind either part, or none does."""
         return all(is_safe(part, k) or not any(part.values()) for part in (self.measured, self.modelled))
@@ -79,35 +74,47 @@ _Unit: TypeAlias = tuple[Stratum, ...]
 def merged_strata(shares: Mapping[Stratum, Share], k: int) -> dict[Stratum, Stratum | None]:
     """Each stratum with machines that were observed → the one that it is kept in; None: a zone with fewer than k."""
     found: dict[Stratum, Stratum | None] = {stratum: stratum for stratum in shares}
-    zones: defaultdict[str, list[Stratum]] = defaultdict(list)
+    if k == 1:
+        return found
+    zones: defaultdict[tuple[str, bool], list[Stratum]] = defaultdict(list)
     for stratum in sorted(shares):
-        if Place.of(stratum).population not in EXEMPT:
-            zones[Place.of(stratum).zone].append(stratum)
-    if k > 1:
-        for zone, strata in zones.items():
-            _Zone(shares, k, found).merge(zone, strata)
+        if not is_exempt(stratum):
+            zones[Place.of(stratum).zone, stratum.device_class == MONITOR].append(stratum)
+    for (zone, of_screens), strata in zones.items():
+        # Screens hide no machine: what is summed of either is nothing of the other.
+        _Zone(shares, k, found, MONITOR if of_screens else AUTRES).merge(zone, strata)
     return found
 
 
 class _Zone:
     """One zone's strata, but servers'."""
 
-    def __init__(self, shares: Mapping[Stratum, Share], k: int, found: dict[Stratum, Stratum | None]) -> None:
+    def __init__(
+        self,
+        shares: Mapping[Stratum, Share],
+        k: int,
+        found: dict[Stratum, Stratum | None],
+        any_class: str,
+    ) -> None:
+        """`any_class`: name of several classes together."""
         self._shares, self._k, self._found = shares, k, found
+        self._any_class = any_class
 
     def merge(self, zone: str, strata: Sequence[Stratum]) -> None:
         families = _grouped(strata, lambda stratum: Place.of(stratum)[2:])
         units, unsafe = self._each(families, self._family)
         context = self._largest_context(strata)
         place = Place(AUTRES, AUTRES, zone, None, context)
-        _, left = self._settle(units, unsafe, lambda _: place.stratum(AUTRES))
+        _, left = self._settle(units, unsafe, lambda _: place.stratum(self._any_class))
         for stratum in left:
             self._found[stratum] = None
 
     def _family(self, strata: Sequence[Stratum]) -> tuple[list[_Unit], _Unit]:
         """Of one population and power context."""
         classes = _grouped(strata, lambda stratum: stratum.device_class)
-        return self._settle(*self._each(classes, self._class), lambda one: _elsewhere(one).stratum(AUTRES))
+        return self._settle(
+            *self._each(classes, self._class), lambda one: _elsewhere(one).stratum(self._any_class)
+        )
 
     def _class(self, strata: Sequence[Stratum]) -> tuple[list[_Unit], _Unit]:
         entities = _grouped(strata, lambda stratum: Place.of(stratum).entity)
@@ -144,10 +151,11 @@ class _Zone:
         level = publish(list(figures.values()), self._k)
         if level.withheld_keys:
             return [], tuple(stratum for unit in every for stratum in unit)
-        merged = tuple(sorted(stratum for unit in level.merged_keys for stratum in unit))
+        hidden = {*level.merged_keys, *([unsafe] if unsafe else [])}  # safe by itself, or with others
+        merged = tuple(sorted(stratum for unit in hidden for stratum in unit))
         for stratum in merged:
             self._found[stratum] = into(stratum)
-        kept = [unit for unit in every if unit not in set(level.merged_keys)]
+        kept = [unit for unit in every if unit not in hidden]
         return [*kept, *([merged] if merged else [])], ()
 
     def _figure(self, unit: _Unit) -> Figure[_Unit]:

@@ -110,7 +110,7 @@ class KeptCell:
     memo: bool
     """Virtual machines."""
     machines: int
-    """That were observed."""
+    """That were observed; of screens those they hang on."""
     n: int
     """Of the sample: with energy for some time."""
     apportioned: bool

@@ -140,10 +140,10 @@ def _estimator(
 def _alike(cell: KeptCell) -> Alike:
     found = sample_of(cell.n, cell.sums, cell.products)
     one = _observed(cell)
-    seen = screens if cell.stratum.device_class == MONITOR else machine
-    made = seen(one, one.total, cell.stratum)
-    if made is not None:
-        found.add_known(made)
+    found.add_known(machine(one, one.total, cell.stratum))
+    shown = screens(one, one.total, cell.stratum)
+    if shown is not None:
+        found.add_known(shown)
     return found
 
 

@@ -55,8 +55,10 @@ def shown(row: EmissionsRow) -> dict[str, Mapping[str, str]]:
             value = getattr(row, name)
             if value is not None:
                 found[name] = written(value, digits)
-        if names[0] in found:
-            found[names[0]] = _with_interval(*(found[name] for name in names[:3]), unit)
+        if (
+            names[0] in found and row.level == "total"
+        ):  # a table of many rows has the interval in columns of its own
+            found[names[0]] = _with_interval(found[names[0]], found[names[1]], found[names[2]], unit)
     return found
 
 

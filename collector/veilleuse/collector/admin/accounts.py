@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
@@ -255,3 +255,15 @@ def _start(option: str, text: str) -> int:
     except ValueError as error:
         raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
     return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+
+
+OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "account_create": create,
+    "account_list": list_all,
+    "account_show": show,
+    "account_revoke": revoke,
+    "account_journal": journal,
+    "account_access": note_access,
+    "account_use": note_use,
+}
+"""Name on the socket → what it does."""

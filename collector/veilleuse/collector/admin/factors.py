@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Keyed
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -267,3 +267,13 @@ def _line(text: Any, characters: int) -> str:
     if not isinstance(text, str) or not text.isprintable():
         raise UsageError("a text with control characters")
     return text.strip()[:characters]
+
+
+OPERATIONS: Final[Keyed[str, Callable[..., Any]]] = {
+    "factors_import": bring,
+    "factors_withdraw": withdraw,
+    "factors_contract_add": contract_add,
+    "factors_contract_withdraw": contract_withdraw,
+    "factors_mapping_confirm": mapping_confirm,
+}
+"""Name on the socket → what it does."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -314,3 +314,15 @@ def _told(one: Refusal) -> dict[str, str]:
 
 def _iso(day: date | None) -> str | None:
     return None if day is None else day.isoformat()
+
+
+OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "inventory_part": part,
+    "inventory_import": bring,
+    "inventory_review": review,
+    "inventory_decide": decide,
+    "inventory_accept": accept,
+    "inventory_show": show,
+    "inventory_names": names,
+}
+"""Name on the socket → what it does."""

@@ -112,7 +112,7 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Which series there are; with --from and --to, each day of one: its values, its gaps, what was replaced."""
+    """Show the series, or each day of one. With --from and --to: its values, its gaps, what was replaced."""
     settings = settings_of(config)
     with closing(SqliteReader(settings.data_dir)) as store:
         reader = store.intensities()

@@ -52,7 +52,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "check-method": ("veilleuse.collector.cli.check_method", "compute the method's worked answers"),
     "intensity": (
         "veilleuse.collector.cli.intensity",
-        "poll, import and show the grid's intensity, for the indicative ledger",
+        "the grid's intensity, for the indicative ledger",
     ),
     "derive": ("veilleuse.collector.cli.derive", "derive energy again with the present models"),
     "calibrate": (

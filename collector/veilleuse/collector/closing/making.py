@@ -30,7 +30,7 @@ from veilleuse.collector.reporting.frozen import frozen_documents
 from veilleuse.collector.reporting.keep_year import keep_year
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.rolling.retention import months_before
-from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.settings import CollectorSettings, Retention
 from veilleuse.collector.version import product_version
 from veilleuse.wire.vocabulary import Population
 
@@ -181,16 +181,32 @@ def _must_stand_on_kept(
     """Machines' months may be gone. Raises UsageError when they are and nothing was kept."""
     if last is not None and last.told.state is YearState.CLOSED_DEFINITIVE:
         return True
-    pcs = any(host.population is not Population.SERVER for host in sources.reader.hosts())
-    kept = settings.retention
-    months = kept.pc_monthly_months if pcs else kept.server_daily_months
-    if months_before(order.today, months) < date(order.year, 2, 1):
+    if not _are_gone(sources, settings.retention, order):
         return False
     if last is None:
         raise UsageError(
-            f"January {order.year} is gone: machines' months are kept for {months} months, and {order.year} was never closed meanwhile"
+            f"months of machines in {order.year} are gone, they are kept for {settings.retention.pc_monthly_months} months, and "
+            f"{order.year} was never closed meanwhile: a year is closed in the first half of the next"
         )
     return True
+
+
+def _are_gone(sources: Sources, kept: Retention, order: Order) -> bool:
+    """Whether retention has taken months of the year: too old ones that there must have been are not there."""
+    january = date(order.year, 1, 1)
+    for population in Population:
+        months = kept.server_daily_months if population is Population.SERVER else kept.pc_monthly_months
+        if months_before(order.today, months) < january.replace(month=2):
+            continue
+        enrolled = [host.enrolled_on for host in sources.reader.hosts() if host.population is population]
+        if not enrolled or min(enrolled).year > order.year:
+            continue
+        first = max(january, min(enrolled).replace(day=1))
+        oldest = sources.reader.oldest(population, order.today)
+        known = [day for day in (oldest.month, oldest.day, oldest.week) if day is not None]
+        if not known or date.fromordinal(min(known)).replace(day=1) > first:
+            return True
+    return False
 
 
 def _terms(

@@ -24,8 +24,8 @@ from veilleuse.collector.cli.doctor.fleet import (
     check_versions,
     check_work,
 )
-from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.doctor.intensity import check_intensity
+from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.doctor.place import check_directory, check_disk, check_forecast, check_sqlite
 from veilleuse.collector.cli.doctor.retention import check_retention
 from veilleuse.collector.cli.doctor.service import check_service

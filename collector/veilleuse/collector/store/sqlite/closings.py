@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Closed years: rows are added, never changed. Implements ports.closing; the tables of data_0017."""
+"""Closed years: rows are added, never changed. Implements ports.closing; the tables of data_0016."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Actions and imported lines of the REEN sheet: rows are added, never changed. Implements ports.sobriety.Follows; data_0016."""
+"""Actions and imported lines of the REEN sheet: rows are added, never changed. Implements ports.sobriety.Follows; data_0015."""
 
 from __future__ import annotations
 

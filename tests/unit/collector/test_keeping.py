@@ -1,0 +1,344 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What is kept of a year for ever: no cell on fewer than k machines, nothing lost, the same estimator as of machines."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import date
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.collector.year import DAY, END, FIRST, asset, census, vector, worked, workstation
+from veilleuse.collector.account.census import Standing
+from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.fleet_inputs import Cell, Stratum
+from veilleuse.collector.account.keeping import Keeper
+from veilleuse.collector.account.keeping_merge import ANY, Share, is_exempt, merged_cells, merged_strata
+from veilleuse.collector.account.kept import STACKED, Kept, W, triangle
+from veilleuse.collector.account.kept_rows import covered, kept_figures
+from veilleuse.collector.account.sample import MONITOR, Observed, Place
+from veilleuse.collector.account.yearly import PeriodFigures, figures
+from veilleuse.collector.closed import canonical
+from veilleuse.collector.figures import AUTRES
+from veilleuse.collector.inventoried import Asset, Placement, PowerContext
+from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.privacy import is_safe
+from veilleuse.collector.reporting.closed_json import kept_document, kept_from_document
+from veilleuse.collector.vectors import PLACE, DayType, HostPeriod
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population
+
+Measured = list[tuple[Observed, Standing]]
+DIMENSIONS = ("entity", "device_class")
+
+
+def told(one: Observed) -> Observed:
+    """With the rows that it is made of, as the store gives them."""
+    for kind, values in one.by_day_type.items():
+        one.rows.append(HostPeriod(one.host_id, FIRST, DayType(kind), Band.OPEN, values))
+    return one
+
+
+def fleet(
+    numbers: dict[str, int], spare: int = 10, seed: int = 1, always_on: int = 0
+) -> tuple[list[Standing], Measured]:
+    """Measured workstations by entity, each an asset, and spare assets beside; the first of each entity are always on."""
+    chance = random.Random(seed)
+    hosts: list[Host] = []
+    assets: list[Asset] = []
+    for place, (entity, n) in enumerate(numbers.items()):
+        for number in range(n):
+            one = workstation(1_000 * place + number + 1, entity)
+            hosts.append(one)
+            assets.append(asset(len(assets) + 1, entity, host_id=one.host_id))
+        assets += [asset(len(assets) + 1 + extra, entity) for extra in range(spare)]
+    standings = census(*hosts, assets=tuple(assets))
+    stood = {standing.host_id: standing for standing in standings}
+    measured: Measured = []
+    seen: defaultdict[str, int] = defaultdict(int)
+    for one in hosts:
+        seen[one.org_entity] += 1
+        observed = worked(one, watts=chance.randint(20, 80))
+        if seen[one.org_entity] <= always_on:
+            observed = Observed(one.host_id, {DayType.OPEN: _always_on(chance.randint(90, 140))})
+        measured.append((told(observed), stood[one.host_id]))
+    return standings, measured
+
+
+def _always_on(watts: int) -> tuple[int, ...]:
+    time = 261 * DAY
+    return vector(
+        on_active_ac_milliseconds=time,
+        load_modelled_milliseconds=time,
+        load_modelled_energy_millijoules=time * watts,
+        load_modelled_uncertainty_millijoules=time * watts // 10,
+        on_active_energy_millijoules=time * watts,
+    )
+
+
+def keep(standings: Iterable[Standing], measured: Measured, k: int = 10) -> Kept:
+    """Of these."""
+    keeper = Keeper(FIRST, END, k)
+    for standing in standings:
+        keeper.stands(standing)
+    for one, standing in measured:
+        keeper.measured(one, standing)
+    return keeper.kept()
+
+
+def opened(standings: Sequence[Standing], measured: Measured, k: int = 10) -> PeriodFigures:
+    """The same year, open."""
+    return figures(FIRST, END, DIMENSIONS, standings, measured, assumptions=Assumptions(), k_anonymity=k)
+
+
+def test_with_nothing_merged_the_figure_is_the_same():
+    """Machines → figure, and machines → what is kept → figure, are one function: equal to the last digit, intervals too."""
+    standings, measured = fleet({"E1": 30, "E2": 13, "E3": 4, "E4": 70}, always_on=3)
+    of_machines = opened(standings, measured, k=1)
+    of_kept = kept_figures(keep(standings, measured, k=1), DIMENSIONS, Assumptions())
+    assert of_kept.total == of_machines.total
+    assert of_kept.rows == of_machines.rows
+
+
+def test_what_is_written_reads_back_the_same():
+    """JSON and back, to the bit; no float in it."""
+    standings, measured = fleet({"E1": 30, "E2": 13, "E3": 4}, always_on=12)
+    kept = keep(standings, measured)
+    document = kept_document(kept)
+    assert kept_from_document(document) == kept
+    assert canonical(kept_document(kept_from_document(document))) == canonical(document)
+    with pytest.raises(TypeError, match="a float"):
+        canonical({"a": [1, {"b": 0.5}]})
+
+
+def test_a_small_entity_goes_with_the_smallest_other():
+    """Four machines cannot stand alone, nor can their difference from the total: thirteen others go with them, with their fleet."""
+    standings, measured = fleet({"E1": 30, "E2": 13, "E3": 4})
+    kept = keep(standings, measured)
+    assert {Place.of(cell.stratum).entity: cell.machines for cell in kept.cells} == {"E1": 30, AUTRES: 17}
+    assert {Place.of(one.stratum).entity: one.machines for one in kept.fleet} == {"E1": 40, AUTRES: 37}
+    total, of_machines = (
+        kept_figures(kept, DIMENSIONS, Assumptions()).total,
+        opened(standings, measured).total,
+    )
+    assert total is not None
+    assert of_machines is not None
+    known = total.estimate.energy_millijoules - total.estimate.extrapolated_millijoules
+    assert known == of_machines.estimate.energy_millijoules - of_machines.estimate.extrapolated_millijoules
+    assert total.estimate.energy_millijoules == pytest.approx(
+        of_machines.estimate.energy_millijoules, rel=0.02
+    )
+    assert total.machines == 47
+
+
+def test_small_ones_that_are_enough_together_are_kept_together():
+    """Three entities of seven: one cell of twenty-one, and none of seven."""
+    kept = keep(*fleet({"A": 7, "B": 7, "C": 7}))
+    assert [(Place.of(cell.stratum).entity, cell.n) for cell in kept.cells] == [(AUTRES, 21)]
+
+
+def test_a_zone_with_too_few_is_withheld():
+    """Nine machines in all: their data are not kept, the fleet is."""
+    kept = keep(*fleet({"E1": 9}))
+    assert kept.cells == ()
+    assert [one.zone for one in kept.withheld] == ["FR"]
+    assert sum(one.machines for one in kept.fleet) == 19
+    shown = kept_figures(kept, DIMENSIONS, Assumptions(class_microwatts={"tower": (30_000_000,) * 3}))
+    assert shown.total is not None
+    assert shown.total.machines == 0
+    assert shown.total.estimate.energy_millijoules > 0
+
+
+def test_servers_are_nobody_s():
+    """One server is kept alone."""
+    server = replace(
+        workstation(1),
+        population=Population.SERVER,
+        facts=replace(workstation(1).facts, device_class=DeviceClass.SERVER),
+    )
+    (standing,) = census(server)
+    kept = keep([standing], [(told(worked(server)), standing)])
+    assert [(cell.stratum.device_class, cell.n) for cell in kept.cells] == [("server", 1)]
+
+
+def test_screens_hide_no_machine():
+    """Twelve machines with screens do not make three of another class anonymous: nothing of a screen is in a machine's columns."""
+    standings, measured = fleet({"E1": 15})
+    for one, _ in measured[:12]:
+        screens = vector(screens_milliseconds=DAY, screens_energy_millijoules=12 * DAY)
+        one.by_day_type[DayType.CLOSED] = tuple(map(int.__add__, one.by_day_type[DayType.CLOSED], screens))
+        one.rows.append(HostPeriod(one.host_id, FIRST, DayType.CLOSED, Band.CLOSED, screens))
+    few = [(one, replace(standing, device_class="laptop")) for one, standing in measured[:3]]
+    kept = keep(standings, [*few, *measured[3:]])
+    assert {cell.stratum.device_class: cell.n for cell in kept.cells} == {AUTRES: 15, MONITOR: 12}
+    (monitor,) = [cell for cell in kept.cells if cell.stratum.device_class == MONITOR]
+    assert sum(v[PLACE["screens_energy_millijoules"]] for v in monitor.sums.values()) == 12 * 12 * DAY
+    (machines,) = [cell for cell in kept.cells if cell.stratum.device_class == AUTRES]
+    assert not any(v[PLACE["screens_energy_millijoules"]] for v in machines.sums.values())
+
+
+def test_methods_of_few_are_not_told_apart():
+    """Three of thirty are metered: all methods are one, nothing counts as measured, and the row hides its parts."""
+    standings, measured = fleet({"E1": 30})
+    by_id = {one.host_id: standing for one, standing in measured}
+    metered = [
+        (told(worked(workstation(number + 1), method=Method.METERED)), by_id[HostId(number + 1)])
+        for number in range(3)
+    ]
+    (cell,) = keep(standings, [*metered, *measured[3:]]).cells
+    assert cell.methods_hidden
+    assert not any(values[PLACE["metered_energy_millijoules"]] for values in cell.sums.values())
+    shown = kept_figures(keep(standings, [*metered, *measured[3:]]), DIMENSIONS, Assumptions())
+    assert shown.rows[0].hides_methods
+    assert shown.total is not None
+    assert shown.total.hides_methods
+    assert not shown.total.estimate.measured_millijoules
+    assert not keep(standings, measured).cells[0].methods_hidden
+
+
+def test_products_are_of_one_machine_s_year():
+    """Σwwᵀ of two machines known by hand, across components and day types."""
+    standings, measured = fleet({"E1": 2})
+    (cell,) = keep(standings, measured, k=1).cells
+    energy, on = W.index("energy_millijoules"), W.index("on_active_mains_milliseconds")
+    energies = [
+        one.by_day_type[DayType.OPEN][PLACE["load_modelled_energy_millijoules"]] for one, _ in measured
+    ]
+    time = 261 * DAY // 2
+    assert cell.products[triangle(energy, energy)] == sum(value**2 for value in energies)
+    assert cell.products[triangle(energy, on)] == sum(value * time for value in energies)
+    accounted_on_closed_days = 2 * len(W) + W.index("accounted_milliseconds")
+    assert cell.products[triangle(energy, accounted_on_closed_days)] == sum(energies) * 104 * DAY
+    assert max(cell.products) < triangle(STACKED - 1, STACKED - 1) + 1
+
+
+def test_another_wall_model_is_applied_to_what_is_kept():
+    """P = a·t + b·C on the kept sums is what it is machine by machine, and so is its variance: no host is needed."""
+    chance = random.Random(3)
+    standings, measured = fleet({"E1": 12})
+    for one, _ in measured:
+        counted = vector(
+            counters_energy_millijoules=chance.randint(10**10, 10**11),
+            counters_covered_milliseconds=100 * DAY,
+        )
+        one.by_day_type[DayType.OPEN] = tuple(map(int.__add__, one.by_day_type[DayType.OPEN], counted))
+        one.rows.append(HostPeriod(one.host_id, FIRST, DayType.OPEN, Band.OPEN, counted))
+    (cell,) = keep(standings, measured).cells
+    a, b = 3, 2
+    each = [
+        a * one.by_day_type[DayType.OPEN][PLACE["counters_covered_milliseconds"]]
+        + b * one.by_day_type[DayType.OPEN][PLACE["counters_energy_millijoules"]]
+        for one, _ in measured
+    ]
+    whole = [sum(values[PLACE[name]] for values in cell.sums.values()) for name in W[2:4]]
+    assert b * whole[0] + a * whole[1] == sum(each)
+    counters, covered_time = (
+        W.index(name) for name in ("counters_energy_millijoules", "counters_covered_milliseconds")
+    )
+    squares = (
+        b * b * cell.products[triangle(counters, counters)]
+        + 2 * a * b * cell.products[triangle(counters, covered_time)]
+        + a * a * cell.products[triangle(covered_time, covered_time)]
+    )
+    assert squares == sum(value**2 for value in each)
+
+
+def test_always_on_machines_of_few_are_told_of_the_class_alone():
+    """Two of twenty in each of six entities: no cell tells them apart, the class does, and the interval is still drawn from their share."""
+    standings, measured = fleet({f"E{n}": 20 for n in range(6)}, spare=100, always_on=2)
+    kept = keep(standings, measured)
+    assert {(cell.n, cell.always_on) for cell in kept.cells} == {(20, False)}
+    alike = kept.always_on["tower"]
+    assert alike is not None
+    assert alike.n == 12
+    total, of_machines = kept_figures(kept, (), Assumptions()).total, opened(standings, measured).total
+    assert total is not None
+    assert of_machines is not None
+    assert total.estimate.energy_millijoules == pytest.approx(
+        of_machines.estimate.energy_millijoules, rel=0.03
+    )
+    assert 0.7 < total.estimate.u_sampling / of_machines.estimate.u_sampling < 1.5
+    few = keep(*fleet({f"E{n}": 20 for n in range(3)}, always_on=2))
+    assert few.always_on == {"tower": None}
+
+
+def test_kinds_are_told_apart_where_enough_are_of_each():
+    """Twelve of forty in each entity: cells of either kind."""
+    kept = keep(*fleet({"E1": 40, "E2": 40}, always_on=12))
+    assert sorted((cell.n, cell.always_on) for cell in kept.cells) == [(12, True)] * 2 + [(28, False)] * 2
+    assert kept.always_on == {}
+
+
+def test_hardware_of_few_is_of_any():
+    """Ages go together first, then models; a machine of the fleet is counted where the sample's is."""
+    shares = {
+        Cell("big", "0"): _share(range(12)),
+        Cell("big", "1"): _share(range(12, 15)),
+        Cell("big", "2"): _share(range(15, 27)),
+        Cell("odd", "0"): _share(range(27, 30)),
+        Cell("rare", "0"): _share(range(30, 41)),
+    }
+    merged = merged_cells(shares, 10)
+    assert merged[Cell("big", "2")] == Cell("big", "2")
+    assert merged[Cell("big", "1")] == merged[Cell("big", "0")] == Cell("big", ANY)
+    assert merged[Cell("odd", "0")] == merged[Cell("rare", "0")] == Cell(ANY, ANY)
+
+
+def _share(hosts: Iterable[int], energy: int = 100, measured: int = 0) -> Share:
+    found = Share()
+    for host in hosts:
+        found.add(HostId(host), 1_000, energy, measured)
+    return found
+
+
+def test_coverage_is_of_the_classes_asked_for():
+    """Observed and derived time over the fleet's, without what no agent runs on."""
+    standings, measured = fleet({"E1": 30}, spare=30)
+    switch = Asset(999, "switch", (Placement(date(2020, 1, 1), "E1", "hq"),))
+    seen = covered(keep([*standings, *census(assets=(switch,))], measured), {"tower"})
+    assert seen.fleet == 60 * 365 * DAY
+    assert seen.states == seen.energy == 30 * 365 * DAY
+
+
+STRATA = st.tuples(
+    st.sampled_from(["laptop", "sff", MONITOR]),
+    st.sampled_from("ABC"),
+    st.sampled_from(["hq", "annexe"]),
+    st.sampled_from([Population.WORKSTATION, Population.CLASSROOM, Population.SERVER]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(STRATA, st.integers(1, 10**6)), max_size=60), st.integers(2, 6))
+def test_no_kept_cell_stands_on_few(machines, k):
+    """Random fleets: every stratum kept has k machines behind it and none with most of it, unless of servers; a machine's energy is kept
+    in one place, or its zone has none that is safe; and any difference of unions is a union."""
+    shares: defaultdict[Stratum, Share] = defaultdict(Share)
+    for host, ((device_class, entity, site, population), energy) in enumerate(machines):
+        place = Place(entity, site, "FR", population, PowerContext.OWN_SITE)
+        shares[place.stratum(device_class)].add(HostId(host), 1_000 + energy % 7, energy, 0)
+    found = merged_strata(shares, k)
+    assert found.keys() == shares.keys()
+    kept: defaultdict[Stratum, Share] = defaultdict(Share)
+    for stratum, into in found.items():
+        if into is None:
+            assert not is_exempt(stratum)
+            alone = Share()
+            of_screens = stratum.device_class == MONITOR
+            for one, other in found.items():
+                if not is_exempt(one) and (one.device_class == MONITOR) is of_screens:
+                    assert other is None
+                    alone.merge(shares[one])
+            assert not alone.is_safe(k)
+        else:
+            kept[into].merge(shares[stratum])
+            assert is_exempt(into) == is_exempt(stratum)
+            assert (into.device_class == MONITOR) is (stratum.device_class == MONITOR)
+    for stratum, share in kept.items():
+        assert is_exempt(stratum) or (is_safe(share.observed, k) and is_safe(share.energies, k))
