@@ -226,6 +226,8 @@ class _Merged:
         return found
 
     def _may_tell_kinds(self, moved: Mapping[_Fine, _Gathered], keys: Sequence[_Fine]) -> bool:
+        if self._k == 1:
+            return True
         kinds: defaultdict[tuple[Stratum, bool], Share] = defaultdict(Share)
         for key in keys:
             kinds[key.stratum, key.always_on].merge(moved[key].share)

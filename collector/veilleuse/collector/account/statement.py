@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
-from typing import Final
 
+from veilleuse.collector.account.billing import METHOD_VERSION
 from veilleuse.collector.account.emissions import (
     Emissions,
     emissions,
@@ -38,9 +38,6 @@ from veilleuse.collector.ports import ChosenFactor
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import DeviceClass
-
-METHOD_VERSION: Final = "0.2"
-"""Of derivation and accounting together; raised when a figure of the same data would change."""
 
 ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Final
 
+from veilleuse.collector.account.billing import METHOD_VERSION
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.account.statement import METHOD_VERSION
 from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.derive.attribution import attribution
 from veilleuse.collector.errors import AdminError, UsageError

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final, TypeAlias
 
+from veilleuse.collector.account.billing import METHOD_VERSION
 from veilleuse.collector.account.gather import Gathered, Question, gather
-from veilleuse.collector.account.statement import METHOD_VERSION, statement, withheld
+from veilleuse.collector.account.statement import statement, withheld
 from veilleuse.collector.admitted import Account, Role, is_within
 from veilleuse.collector.factors.choose import FactorBook
 from veilleuse.collector.figures import EnergyClass, Group, Thresholds
