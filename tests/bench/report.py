@@ -23,9 +23,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from veilleuse.collector.codec import number
 from veilleuse.collector.inventoried import (
     AssetRecord,
     Entity,
@@ -69,10 +71,10 @@ VECTORS = 400
 OTHER_MONTHS = tuple(range(1, 13))
 
 
-def kinds(number: int) -> Iterator[tuple[DeviceClass, Population, float]]:
+def kinds(machines: int) -> Iterator[tuple[DeviceClass, Population, float]]:
     """Of so many machines, in the proportions of CLASSES."""
     line = [one for one in CLASSES for _ in range(one[2])]
-    for place in range(number):
+    for place in range(machines):
         device_class, population, _, watts = line[place * 37 % len(line)]
         yield device_class, population, watts
 
@@ -150,7 +152,7 @@ def enrol(
 ) -> HostId:
     """One machine."""
     entity = ENTITIES[place % len(ENTITIES)]
-    form = pb.DeviceClass.Value(f"DEVICE_CLASS_{device_class.name}")
+    form: Any = number(device_class)
     facts = pb.Facts(device_class=form, vendor="Acme", model=model(place), cpu_count=8)
     return store.registry.insert_host(
         agent_id=AgentId(place.to_bytes(16, "big")),
@@ -191,17 +193,17 @@ def bands(
 ) -> Iterator[tuple[int, int, bytes, bytes]]:
     """(day type, band, a month's bytes, a year's) of one machine."""
     for kind, hours in HOURS.items():
-        for number, band in enumerate(Band, 1):
+        for place, band in enumerate(Band, 1):
             if kind is DayType.CLOSED and band is Band.OPEN:
                 continue
             month = vector(draw, population, watts, hours * BAND_SHARES[band] / 12, band)
             year = tuple(12 * value for value in month)
-            yield DAY_TYPE_NUMBERS[kind], number, packed_sparse(month), packed(year)
+            yield DAY_TYPE_NUMBERS[kind], place, packed_sparse(month), packed(year)
 
 
 def inventory(store: SqliteStore, ids: list[HostId]) -> None:
     """1.3 times as many assets as machines: every machine's, and others like them."""
-    number = len(ids) * 13 // 10
+    assets_number = len(ids) * 13 // 10
     assets = [
         AssetRecord(
             asset_id=place + 1,
@@ -220,7 +222,7 @@ def inventory(store: SqliteStore, ids: list[HostId]) -> None:
                 ),
             ),
         )
-        for place, (device_class, population, _) in enumerate(kinds(number))
+        for place, (device_class, population, _) in enumerate(kinds(assets_number))
     ]
     entities = (Entity("Métropole", None), *(Entity(name, "Métropole", "hq") for name in ENTITIES))
     store.inventory.apply(InventoryChange(1, date(YEAR + 1, 1, 5), tuple(assets), entities))
@@ -249,11 +251,11 @@ def peak_mebibytes() -> float:
 def one_process(directory: Path, rounds: int, *, profile: bool) -> None:
     """Print what each round took, and what the process took of memory."""
     before = peak_mebibytes()
-    for number in range(rounds):
+    for turn in range(rounds):
         processor = time.process_time()
         figures, csv, rows, size = report(directory)
         print(
-            f"  {'first' if number == 0 else 'again'}: {figures + csv:.2f} s (figures {figures:.2f}, CSV {csv:.2f}; processor "
+            f"  {'again' if turn else 'first'}: {figures + csv:.2f} s (figures {figures:.2f}, CSV {csv:.2f}; processor "
             f"{time.process_time() - processor:.2f}) -> {rows} report rows, {size} bytes"
         )
     after = peak_mebibytes()

@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Why a revision differs from the one before, by cause: method, perimeter, late data, factor (pure, exact). METHOD.md §7.
 
-In that order, each step derived again at what the steps before it made: the old machines under the new method and assumptions; the new
-fleet at the old mean power; the new mean power; the new factor. The effects sum to the difference, exactly, in mJ and kgCO2e.
+In that order, each step derived again at what the steps before it made: the old machines in the old fleet under the new method and
+assumptions; the old machines in the new fleet; the new machines; the new factor. The effects sum to the difference, exactly, in mJ and
+kgCO2e. Where the old machines were kept in strata that are no more, the new fleet takes the old mean power of its class.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +20,7 @@ from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.kept import Kept
 from veilleuse.collector.account.kept_rows import estimator
 from veilleuse.collector.account.sample import Place
+from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rooms import OTHER_ROOM, with_rooms
 from veilleuse.collector.reporting.closed_terms import FrozenTerms
 from veilleuse.collector.reporting.closed_years import Closed
@@ -34,13 +36,14 @@ class _Part:
     """Of one class in one place of the bilan."""
 
     fleet_milliseconds: int = 0
-    energy_millijoules: int = 0
+    energy_millijoules: Fraction = Fraction(0)
 
 
 def difference(before: Closed, kept: Kept, terms: FrozenTerms) -> dict[str, Any]:
     """Ready for closed.canonical."""
     published = _published(before)
     again, now = _parts(before.kept, terms.assumptions), _parts(kept, terms.assumptions)
+    moved = _in_new_fleet(before.kept, kept, terms.assumptions) or _at_mean_power(again, now)
     millijoules: dict[str, Fraction] = dict.fromkeys(CAUSES, Fraction(0))
     kilograms: dict[str, Fraction] = dict.fromkeys(CAUSES, Fraction(0))
 
@@ -48,16 +51,15 @@ def difference(before: Closed, kept: Kept, terms: FrozenTerms) -> dict[str, Any]
         millijoules[cause] += energy
         kilograms[cause] += kwh(1) * energy * _factor(zone, before.terms, terms)
 
-    for zone in {*published, *(zone for zone, _ in again)}:
+    for zone in sorted({*published, *(zone for zone, _ in again)}):
         add("method", zone, _of_zone(again, zone) - published.get(zone, 0))
     for key in {**again, **now}:
-        old, new = again.get(key, _Part()), now.get(key, _Part())
-        moved = _perimeter(old, new)
-        add("perimeter", key[0], moved)
-        add("late_data", key[0], new.energy_millijoules - old.energy_millijoules - moved)
+        old, between, new = (parts.get(key, _Part()).energy_millijoules for parts in (again, moved, now))
+        add("perimeter", key[0], between - old)
+        add("late_data", key[0], new - between)
     for zone in {zone for zone, _ in now}:
         change = _factor(zone, terms, terms) - _factor(zone, before.terms, terms)
-        kilograms["factor"] += change * kwh(_of_zone(now, zone))
+        kilograms["factor"] += change * kwh(1) * _of_zone(now, zone)
     # What the published kilograms were beyond published energy × factor is how they were computed.
     kilograms["method"] += sum(
         (kwh(energy) * _factor(zone, before.terms, terms) for zone, energy in published.items()),
@@ -71,13 +73,25 @@ def difference(before: Closed, kept: Kept, terms: FrozenTerms) -> dict[str, Any]
     }
 
 
-def _perimeter(old: _Part, new: _Part) -> Fraction:
-    """What more or less machine time makes, at the old mean power; all of a class that is new, or no more."""
-    if not old.fleet_milliseconds or not new.fleet_milliseconds:
-        changed = old.fleet_milliseconds != new.fleet_milliseconds
-        return Fraction(new.energy_millijoules - old.energy_millijoules if changed else 0)
-    more = new.fleet_milliseconds - old.fleet_milliseconds
-    return more * Fraction(old.energy_millijoules, old.fleet_milliseconds)
+def _in_new_fleet(old: Kept, new: Kept, assumptions: Assumptions) -> dict[_Key, _Part] | None:
+    """The old machines and rooms with the new fleet; None where it has no such strata."""
+    if not {cell.stratum for cell in old.cells if not cell.memo} <= {one.stratum for one in new.fleet}:
+        return None
+    return _parts(replace(old, fleet=new.fleet), assumptions)
+
+
+def _at_mean_power(old: Mapping[_Key, _Part], new: Mapping[_Key, _Part]) -> dict[_Key, _Part]:
+    """The new machine time at the old mean power; a class that is new, or no more, as it is."""
+    found: dict[_Key, _Part] = {}
+    for key in {**old, **new}:
+        before, after = old.get(key, _Part()), new.get(key, _Part())
+        energy = Fraction(after.energy_millijoules if key in new else 0)
+        if before.fleet_milliseconds and after.fleet_milliseconds:
+            energy = after.fleet_milliseconds * Fraction(before.energy_millijoules, before.fleet_milliseconds)
+        elif before.fleet_milliseconds == after.fleet_milliseconds:
+            energy = Fraction(before.energy_millijoules)
+        found[key] = _Part(after.fleet_milliseconds, energy)
+    return found
 
 
 def _parts(kept: Kept, assumptions: Assumptions) -> dict[_Key, _Part]:
@@ -95,8 +109,6 @@ def _parts(kept: Kept, assumptions: Assumptions) -> dict[_Key, _Part]:
 
 
 def _rooms(kept: Kept) -> list[tuple[str, int]]:
-    from veilleuse.collector.account.yearly import PeriodFigures
-
     nothing = PeriodFigures(kept.first, kept.end, (), (), None, ())
     made = with_rooms(nothing, kept.rooms, ("site",))
     return [(row.key.zone, row.estimate.energy_millijoules) for row in made.rows]
@@ -114,8 +126,8 @@ def _published_kilograms(before: Closed) -> Fraction:
     return sum((Fraction(row.get(EXACT, "0")) for row in before.report["figures"]["rows"]), Fraction(0))
 
 
-def _of_zone(parts: Mapping[_Key, _Part], zone: str) -> int:
-    return sum(part.energy_millijoules for (where, _), part in parts.items() if where == zone)
+def _of_zone(parts: Mapping[_Key, _Part], zone: str) -> Fraction:
+    return sum((part.energy_millijoules for (where, _), part in parts.items() if where == zone), Fraction(0))
 
 
 def _factor(zone: str, terms: FrozenTerms, otherwise: FrozenTerms) -> Fraction:

@@ -194,17 +194,18 @@ def _must_stand_on_kept(
 def _are_gone(sources: Sources, kept: Retention, order: Order) -> bool:
     """Whether retention has taken months of the year: too old ones that there must have been are not there."""
     january = date(order.year, 1, 1)
+    seen = {host_id for host_id, _, _ in sources.reader.state_totals()}
+    hosts = [host for host in sources.reader.hosts() if host.host_id in seen]
     for population in Population:
         months = kept.server_daily_months if population is Population.SERVER else kept.pc_monthly_months
-        if months_before(order.today, months) < january.replace(month=2):
-            continue
-        enrolled = [host.enrolled_on for host in sources.reader.hosts() if host.population is population]
-        if not enrolled or min(enrolled).year > order.year:
+        enrolled = [host.enrolled_on for host in hosts if host.population is population]
+        if not enrolled or months_before(order.today, months) < january.replace(month=2):
             continue
         first = max(january, min(enrolled).replace(day=1))
         oldest = sources.reader.oldest(population, order.today)
         known = [day for day in (oldest.month, oldest.day, oldest.week) if day is not None]
-        if not known or date.fromordinal(min(known)).replace(day=1) > first:
+        is_there = known and date.fromordinal(min(known)).replace(day=1) <= first
+        if first.year == order.year and not is_there:
             return True
     return False
 

@@ -129,7 +129,19 @@ def check(content: bytes, signature: bytes, signed_at: datetime | None = None) -
         key.verify(bytes.fromhex(told["signature"]), _CONTEXT + bytes.fromhex(told["sha256"]))
     except (ValueError, InvalidSignature) as error:
         raise SignatureWrong("its signature is not one of the key it names") from error
-    chain = _chain(told["certificates"])
+    try:
+        chain = _chain(told["certificates"])
+        _require_certified(chain, key, signed_at)
+        return Signed(told["public_key"], fingerprint(chain[-1]), chain[0].not_valid_after_utc)
+    except SignatureWrong:
+        raise
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise SignatureWrong("its certificates cannot be read") from error
+
+
+def _require_certified(
+    chain: Sequence[x509.Certificate], key: Ed25519PublicKey, signed_at: datetime | None
+) -> None:
     if chain[0].public_key() != key:
         raise SignatureWrong("its certificate is of another key")
     for one, above in zip(chain, [*chain[1:], chain[-1]], strict=True):
@@ -137,7 +149,6 @@ def check(content: bytes, signature: bytes, signed_at: datetime | None = None) -
             raise SignatureWrong("its certificates do not hang together")
         if signed_at is not None and not one.not_valid_before_utc <= signed_at <= one.not_valid_after_utc:
             raise SignatureWrong(f"a certificate was not valid on {signed_at:%Y-%m-%d}, when it was signed")
-    return Signed(told["public_key"], fingerprint(chain[-1]), chain[0].not_valid_after_utc)
 
 
 def _parsed(signature: bytes) -> dict[str, Any]:
@@ -159,10 +170,7 @@ def _parsed(signature: bytes) -> dict[str, Any]:
 
 
 def _chain(texts: Sequence[Any]) -> list[x509.Certificate]:
-    try:
-        chain = [x509.load_pem_x509_certificate(text.encode("ascii")) for text in texts]
-    except (ValueError, AttributeError, TypeError) as error:
-        raise SignatureWrong("its certificates cannot be read") from error
+    chain = [x509.load_pem_x509_certificate(str(text).encode("ascii")) for text in texts]
     if len(chain) < 2 or [one.public_bytes(Encoding.PEM).decode("ascii") for one in chain] != list(texts):
         raise SignatureWrong("its certificates were changed")
     return chain

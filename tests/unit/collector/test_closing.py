@@ -1,0 +1,670 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A year that is closed: states, revisions, signature; its figures after the machines are gone. Through the commands, on a real data directory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import date
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.backups import make_backup, put_back
+from tests.closed_years import TODAY, YEAR, filled_year
+from tests.filled import Filled
+from tests.machines import served, settings_in
+from tests.rolled import retention, roll, server_day
+from veilleuse.collector.assembly import open_collector
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.closed import ClosedFile, ClosedYear, YearState, canonical, packed, sha256
+from veilleuse.collector.closing import refusals
+from veilleuse.collector.closing.making import Order, propose
+from veilleuse.collector.closing.signing import sign, signing_key
+from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.factors.choose import factor_book
+from veilleuse.collector.factors.restating import factor_document
+from veilleuse.collector.inventoried import Asset, Placement
+from veilleuse.collector.model import HostStatus
+from veilleuse.collector.ports.closing import Waiting
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+Command = Callable[..., tuple[int, str, str]]
+PERIOD = ("--from", f"{YEAR}-01-01", "--to", f"{YEAR + 1}-01-01")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A filled data directory, to be copied."""
+    folder = tmp_path_factory.mktemp("year")
+    settings = settings_in(folder)
+    filled_year(settings)
+    return settings.data_dir
+
+
+@pytest.fixture
+def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
+    """A data directory with some weeks of a year; no coverage is asked for."""
+    settings = settings_in(tmp_path, **{"closing.coverage_minimum_ratio": "0"})
+    shutil.copytree(template, settings.data_dir)
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    return settings
+
+
+@pytest.fixture
+def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
+    """`veilleuse("close", "2025")` → (exit code, output, errors)."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = run(words)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def told(veilleuse: Command, *words: str, code: int = 0) -> Any:
+    """What it says as JSON."""
+    found, out, err = veilleuse(*words, "--json")
+    assert found == code, err
+    return json.loads(out)
+
+
+def report(veilleuse: Command, *words: str) -> dict[str, Any]:
+    """Of the year."""
+    code, out, err = veilleuse("report", "emissions", *PERIOD, "--format", "json", *words)
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def verified(found: list[dict[str, Any]]) -> list[Any]:
+    """Totals of each revision, to the last digit."""
+    assert all(one["verified"] for one in found), found
+    return [one["totals"] for one in found]
+
+
+@contextmanager
+def writing(settings: CollectorSettings) -> Iterator[sqlite3.Connection]:
+    """Somebody with the file in hand, who has taken the locks off."""
+    with closing(sqlite3.connect(settings.data_dir / "data.db")) as connection, connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            if name.startswith("closed_"):
+                connection.execute(f"DROP TRIGGER {name}")
+        yield connection
+
+
+# --- the way of a year
+
+
+def test_open_provisional_definitive(place, veilleuse):
+    """Each closing is a revision; twice the same is none; a revision says why; the report tells the state, and what was published first."""
+    assert report(veilleuse)["report"]["state"] == "open"
+    dry = told(veilleuse, "close", str(YEAR), "--dry-run")
+    assert (dry["written"], dry["revision"], dry["state"]) == (False, 1, "closed_provisional")
+    assert told(veilleuse, "close", "--list") == []
+    first = told(veilleuse, "close", str(YEAR))
+    assert first["written"]
+    again = told(veilleuse, "close", str(YEAR))
+    assert (again["written"], again["changed"]) == (False, False)
+    assert veilleuse("close", str(YEAR), "--definitive")[0] == 2
+    last = told(veilleuse, "close", str(YEAR), "--definitive", "--why", "the year is complete")
+    assert (last["revision"], last["state"]) == (2, "closed_definitive")
+    assert told(veilleuse, "close", str(YEAR))["changed"] is False  # definitive it stays
+    listed = told(veilleuse, "close", "--list")
+    assert [(one["report_id"], one["state"]) for one in listed] == [
+        ("2025-r1", "closed_provisional"),
+        ("2025-r2", "closed_definitive"),
+    ]
+    shown = report(veilleuse)
+    assert shown["report"]["state"] == "closed_definitive"
+    for row in (*shown["rows"], *shown["totals"]):
+        assert (row["report_id"], row["revision"], row["sha256"]) == ("2025-r2", 2, last["sha256"])
+        assert row["as_published_kgco2e"] == row["kgco2e_total"]
+        assert row["state"] == "closed_definitive"
+    assert f"{shown['totals'][0]['kwh_total']:.12g}" == last["totals"][0]["kwh_total"]
+
+
+def test_a_closed_year_outlives_its_machines(place, veilleuse, tmp_path):
+    """Every row of every machine expired, every machine forgotten: it verifies and reports, equal to the last digit; so does a backup of it,
+    put back elsewhere; so does the file alone, without any data directory, with the public key."""
+    told(veilleuse, "close", str(YEAR), "--definitive")
+    before, totals = report(veilleuse), verified(told(veilleuse, "verify", str(YEAR)))
+    with Filled(place.data_dir) as filled:
+        retention(filled, closed_years=filled.store.closings.definitive_years()).run(date(2032, 1, 1))
+        for host in filled.store.registry.hosts():
+            with filled.store.transaction():
+                filled.store.registry.set_status(host.host_id, HostStatus.FORGOTTEN)
+    with open_collector(place) as collector:  # ends what was to be forgotten
+        connection = collector.store.data.connection
+        for table in ("records", "sums", "derived", "host_months", "host_years", "gone_days", "hosts"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+    assert verified(told(veilleuse, "verify", str(YEAR))) == totals
+    after = report(veilleuse)
+    assert (after["rows"], after["totals"]) == (before["rows"], before["totals"])
+    assert (
+        report(veilleuse, "--group-by", "site")["totals"][0]["energy_millijoules"]
+        == before["totals"][0]["energy_millijoules"]
+    )
+    key = told(veilleuse, "close", "--key")["public_key"]
+
+    archive = make_backup(place, tmp_path / "year.backup")
+    shutil.rmtree(place.data_dir)
+    put_back(place, archive)
+    assert verified(told(veilleuse, "verify", str(YEAR))) == totals
+    assert report(veilleuse)["totals"] == before["totals"]
+
+    told(veilleuse, "close", "--export", str(tmp_path / "out"))
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "out").rename(elsewhere)
+    shutil.rmtree(place.data_dir)
+    file = str(elsewhere / "2025-r1.json")
+    assert verified(told(veilleuse, "verify", file, "--key", key)) == totals
+    assert verified(told(veilleuse, "verify", file, "--key", str(elsewhere / "key.pem"))) == totals
+    assert verified(told(veilleuse, "verify", file, code=3)) == totals  # whose key it is, nobody has said
+    assert told(veilleuse, "verify", file, "--key", "5" * 64, code=1)[0]["verified"] is False
+
+
+def test_through_the_running_collector(place, veilleuse):
+    """The collector signs and writes; the command computes."""
+    with served(place):
+        found = told(veilleuse, "close", str(YEAR))
+        assert found["written"]
+        assert told(veilleuse, "close", "--key")["public_key"] == found["public_key"]
+    assert (place.data_dir / "closed" / "2025-r1.json.sig").stat().st_mode & 0o777 == 0o600
+    verified(told(veilleuse, "verify", str(YEAR)))
+
+
+def test_retention_of_the_service_knows_closed_years(place, veilleuse):
+    """Months of PCs of a year that is closed definitively go at the next run, those of one closed provisionally stay."""
+    told(veilleuse, "close", str(YEAR))
+    for definitive in (False, True):
+        if definitive:
+            told(veilleuse, "close", str(YEAR), "--definitive", "--why", "complete")
+        with open_collector(place) as collector:
+            collector.retention.run(TODAY)
+            pcs = [
+                host.host_id
+                for host in collector.store.registry.hosts()
+                if host.population is Population.WORKSTATION
+            ]
+            left = sum(
+                collector.store.data.connection.execute(
+                    "SELECT count(DISTINCT month) FROM host_months WHERE host_id = ? AND month < ?",
+                    (host_id, date(YEAR, 2, 1).toordinal()),
+                ).fetchone()[0]
+                for host_id in pcs
+            )
+        assert left == (0 if definitive else 12)
+
+
+# --- revisions
+
+
+def test_the_difference_is_told_by_cause(place, veilleuse):
+    """Late weeks, then machines that were there, then another factor: each moves its own cause, and the causes sum to the difference, exactly."""
+    first = told(veilleuse, "close", str(YEAR))
+    with Filled(place.data_dir) as filled:
+        (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
+        server_day(filled, server.host_id, date(YEAR, 5, 5), watts=900)
+        filled.derive()
+        roll(filled, TODAY)
+    late = told(veilleuse, "close", str(YEAR), "--why", "a day came late")
+    assert _moved(first, late) == {"late_data"}
+    with Filled(place.data_dir) as filled:
+        filled.add_host(enrolled_on=date(YEAR, 6, 1))
+    more = told(veilleuse, "close", str(YEAR), "--why", "a server was not enrolled")
+    assert _moved(late, more) == {"perimeter"}
+    _restate("0.0922")
+    twice = told(veilleuse, "close", str(YEAR), "--why", "restated by ADEME")
+    assert _moved(more, twice) == {"factor"}
+    assert Fraction(twice["totals"][0]["kgco2e_total_exact"]) == 2 * Fraction(
+        more["totals"][0]["kgco2e_total_exact"]
+    )
+    shown = report(veilleuse)["totals"][0]
+    assert f"{shown['as_published_kgco2e']:.12g}" == first["totals"][0]["kgco2e_total"]
+    assert shown["revision"] == 4
+    verified(told(veilleuse, "verify", str(YEAR)))
+
+
+def _moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    """Causes that are not 0; their sums are the difference, exactly."""
+    difference = after["difference"]
+    old, new = before["totals"][0], after["totals"][0]
+    effects = {
+        unit: {cause: Fraction(one["exact"]) for cause, one in difference[unit].items()}
+        for unit in ("kwh", "kgco2e")
+    }
+    assert sum(effects["kwh"].values()) == Fraction(
+        new["energy_millijoules"] - old["energy_millijoules"], 3_600_000_000
+    )
+    assert sum(effects["kgco2e"].values()) == Fraction(new["kgco2e_total_exact"]) - Fraction(
+        old["kgco2e_total_exact"]
+    )
+    return {cause for unit in effects.values() for cause, effect in unit.items() if effect}
+
+
+def _restate(total: str) -> None:
+    """ADEME publishes another value for the year."""
+    import os
+
+    settings = settings_in(Path(os.environ["VEILLEUSE__DATA_DIR"]).parent)
+    document = factor_document(factor_book().named(f"ADEME-FR-{YEAR}-MOY"))
+    with open_collector(settings) as collector:
+        collector.operations.perform(
+            "factors_import",
+            {
+                "factors": [{**document, "total_kgco2e_per_kwh": total}],
+                "file_name": "base.csv",
+                "file_sha256": "0" * 64,
+                "who": "test",
+            },
+        )
+
+
+def test_a_restated_factor_revises_a_year_whose_machines_are_gone(place, veilleuse):
+    """After a definitive closing nothing but what was kept is asked: the factor moves the figure, late data do not any more."""
+    first = told(veilleuse, "close", str(YEAR), "--definitive")
+    with open_collector(place) as collector:
+        collector.retention.run(date(2032, 1, 1))
+    _restate("0.05")
+    assert report(veilleuse)["totals"][0]["kgco2e_total"] == pytest.approx(
+        float(first["totals"][0]["kgco2e_total"])
+    )  # frozen
+    found = told(veilleuse, "close", str(YEAR), "--why", "restated")
+    assert (found["state"], found["revision"]) == ("closed_definitive", 2)
+    assert _moved(first, found) == {"factor"}
+    with closing(SqliteClosingsReader(place.data_dir)) as reader:
+        one, two = reader.revisions(YEAR)
+    assert one.statistics_sha256 == two.statistics_sha256
+    verified(told(veilleuse, "verify", str(YEAR)))
+
+
+def test_a_year_of_another_method_is_shown_as_it_was_written(place, veilleuse):
+    """A later program does not compute it again: figures as frozen, and the signature holds; other groupings are refused."""
+    told(veilleuse, "close", str(YEAR))
+    shown = report(veilleuse)
+    told_, file = _stored(place)
+    document = json.loads(file.report) | {"method_version": "0.1", "revision": 2, "report_id": "2025-r2"}
+    _put(place, {**document, "previous_sha256": told_.sha256}, file.statistics)
+    again = report(veilleuse)
+    assert again["totals"][0]["method_version"] == "0.1"
+    assert again["totals"][0]["kwh_total"] == pytest.approx(shown["totals"][0]["kwh_total"], rel=1e-11)
+    assert [row["energy_millijoules"] for row in again["rows"]] == [
+        row["energy_millijoules"] for row in shown["rows"]
+    ]
+    found = told(veilleuse, "verify", str(YEAR), code=3)
+    assert "of method 0.1" in found[1]["notes"][0]
+    code, _, err = veilleuse("report", "emissions", *PERIOD, "--group-by", "site")
+    assert (code, "only what was frozen" in err) == (2, True)
+
+
+def _stored(settings: CollectorSettings, revision: int = 1) -> tuple[ClosedYear, ClosedFile]:
+    with closing(SqliteClosingsReader(settings.data_dir)) as reader:
+        one = reader.revisions(YEAR)[revision - 1]
+        return one, reader.file(one)
+
+
+def _put(settings: CollectorSettings, document: dict[str, Any], statistics: bytes) -> None:
+    """Store a revision, signed by the directory's own key."""
+    unsigned = ClosedFile(canonical(document), statistics, b"")
+    content = unsigned.content
+    signature = sign(content, signing_key(settings.data_dir), Authority(settings.data_dir, settings.pki))
+    made = ClosedYear(
+        document["year"],
+        document["revision"],
+        YearState(document["state"]),
+        document["closed_unix_milliseconds"],
+        sha256(statistics),
+        sha256(content),
+    )
+    with Filled(settings.data_dir) as filled:
+        filled.store.closings.put(made, packed(replace(unsigned, signature=signature)))
+
+
+# --- refusals
+
+
+def test_definitive_is_refused_and_says_what_to_do(place, veilleuse, monkeypatch):
+    """A factor that stands in, coverage, what waits: each with its remedy; provisional is not refused, but says the same."""
+    monkeypatch.setenv("VEILLEUSE__CLOSING__COVERAGE_MINIMUM_RATIO", "0.5")
+    with Filled(place.data_dir) as filled:
+        filled.add_site("berlin", zone="DE")
+        host = filled.add_host(site="berlin", enrolled_on=date(YEAR, 1, 1))
+        server_day(filled, host, date(YEAR, 2, 3))
+    found = told(veilleuse, "close", str(YEAR), "--definitive", code=1)
+    points = "\n".join(found["open_points"])
+    assert found["written"] is False
+    for words in (
+        "the factor of DE for 2025 is provisional",
+        "veilleuse factors import",
+        "wait to be derived: run 'veilleuse derive'",
+        "months of machines are not kept",
+        "below closing.coverage_minimum_ratio (50%)",
+    ):
+        assert words in points
+    assert told(veilleuse, "close", "--list") == []
+    assert told(veilleuse, "close", str(YEAR), code=3)["state"] == "closed_provisional"
+
+
+def test_unresolved_rows_of_the_inventory_refuse():
+    """Doubts; assets of no known class that were in service in the year, and no others; items of the bilan carbone that nobody entered."""
+
+    def asset(number: int, device_class: str, out: date | None = None) -> Asset:
+        return Asset(number, device_class, (Placement(date(2020, 1, 1), "E", ""),), out_of_service_on=out)
+
+    assets = [asset(1, "unknown"), asset(2, "unknown", date(2024, 6, 1)), asset(3, "tower")]
+    assert list(refusals.of_inventory(0, assets[1:], YEAR)) == []
+    first, second = refusals.of_inventory(3, assets, YEAR)
+    assert "3 rows of the inventory are in doubt" in first
+    assert "1 assets in service in 2025" in second
+    assert list(refusals.of_data(YEAR, Waiting(0, 0))) == []
+
+
+def test_the_item_of_a_college_is_asked_for(place, veilleuse):
+    """A machine on a college's own contract: definitive is refused until somebody has said what that is."""
+    with Filled(place.data_dir) as filled:
+        for _ in range(10):
+            pc = filled.add_host(
+                Population.CLASSROOM, DeviceClass.SFF, entity="College", enrolled_on=date(YEAR, 1, 1)
+            )
+            assert pc
+    found = told(veilleuse, "close", str(YEAR), "--definitive", code=1)
+    assert any("not entered for eple" in point for point in found["open_points"])
+
+
+@pytest.mark.parametrize(
+    ("today", "said"),
+    [
+        (date(2026, 1, 3), "2025 is not over"),
+        (date(2025, 7, 1), "2025 is not over"),
+    ],
+)
+def test_a_year_that_is_not_over(place, today, said):
+    """December is kept three days after it has ended."""
+    order = Order(YEAR, False, "me", "", 0, today)
+    with opened(place.data_dir) as sources, pytest.raises(UsageError, match=said):
+        propose(sources, place, order)
+    with opened(place.data_dir) as sources:
+        assert propose(sources, place, replace(order, today=date(2026, 1, 4))).changed
+
+
+def test_a_year_whose_machines_are_gone_was_never_closed(place):
+    """Nothing can be made of what is not there; of one closed provisionally, what was kept then serves."""
+    order = Order(YEAR, False, "me", "", 0, TODAY)
+    with opened(place.data_dir) as sources:
+        before = propose(sources, place, order)
+    with open_collector(place) as collector:
+        collector.retention.run(date(2028, 1, 1))
+    with opened(place.data_dir) as sources, pytest.raises(UsageError, match="was never closed meanwhile"):
+        propose(sources, place, replace(order, today=date(2028, 1, 1)))
+    _put(place, dict(before.report), before.file.statistics)
+    with opened(place.data_dir) as sources:
+        found = propose(sources, place, replace(order, today=date(2028, 1, 1), definitive=True))
+    assert found.report["basis"] == "statistics of 2025-r1"
+    assert found.file.statistics == before.file.statistics
+
+
+def test_words_that_cannot_be(place, veilleuse):
+    """No year, a year that never was, two lines of reason: usage."""
+    for words in (("close",), ("close", "1999"), ("close", str(YEAR), "--why", "a\nb"), ("verify", "2019")):
+        assert veilleuse(*words)[0] == 2
+    assert veilleuse("verify", str(YEAR), "--key", "1" * 64)[0] == 2
+    assert veilleuse("close", "--export", "out")[0] == 1
+
+
+def test_a_closed_year_tells_no_less_than_itself(place, veilleuse, monkeypatch):
+    """Months, the present tree, a stricter k: refused with the reason. Among other years its kept sums serve."""
+    told(veilleuse, "close", str(YEAR), "--definitive")
+    for words, said in (
+        (("--group-by", "month"), "leave out 'month'"),
+        (("--tree", "now"), "stand where they stood then"),
+    ):
+        code, _, err = veilleuse("report", "emissions", *PERIOD, *words)
+        assert (code, said in err) == (2, True), err
+    part = ("--from", f"{YEAR}-01-01", "--to", f"{YEAR}-07-01")
+    assert veilleuse("report", "emissions", *part)[0] == 2
+    both = ("--from", f"{YEAR}-01-01", "--to", f"{YEAR + 2}-01-01", "--format", "json")
+    code, out, _ = veilleuse("report", "emissions", *both)
+    assert code == 0
+    alone = report(veilleuse)["totals"][0]["energy_millijoules"]
+    assert json.loads(out)["totals"][0]["energy_millijoules"] == alone
+    monkeypatch.setenv("VEILLEUSE__REPORTING__K_ANONYMITY", "11")
+    code, _, err = veilleuse("report", "emissions", *PERIOD)
+    assert (code, "cells of 10 machines" in err) == (2, True)
+
+
+def test_the_collector_looks_again(place):
+    """What is sent to it: damaged, of another clock, provisional though definitive, or overtaken, is refused."""
+    with opened(place.data_dir) as sources:
+        made = propose(sources, place, Order(YEAR, True, "me", "", _now(), TODAY))
+    with open_collector(place) as collector:
+        operations = collector.operations
+
+        def put(document: dict[str, Any]) -> Any:
+            import base64
+            import secrets
+
+            small = packed(ClosedFile(canonical(document), made.file.statistics, b""))
+            name = secrets.token_hex(16)
+            whole = base64.b64encode(small.report + small.statistics).decode()
+            operations.perform("close_part", {"upload": name, "number": 0, "data": whole})
+            return operations.perform("close_put", {"upload": name, "report_bytes": len(small.report)})
+
+        report_ = dict(made.report)
+        with pytest.raises(UsageError, match="statistics are not those"):
+            put(report_ | {"statistics_sha256": "0" * 64})
+        with pytest.raises(UsageError, match="no closed year"):
+            put({"kind": "something else"})
+        with pytest.raises(AdminError, match="clocks"):
+            put(report_ | {"closed_unix_milliseconds": 0})
+        terms = report_["terms"]
+        shaky = terms | {"factors": [{**terms["factors"][0], "provisional": True}]}
+        with pytest.raises(AdminError, match="a factor is provisional"):
+            put(report_ | {"terms": shaky})
+        assert put(report_)["report_id"] == "2025-r1"
+        with pytest.raises(AdminError, match="another revision of 2025"):
+            put(report_)
+        second = report_ | {
+            "revision": 2,
+            "report_id": "2025-r2",
+            "previous_sha256": made.told.sha256,
+            "state": "closed_provisional",
+        }
+        with pytest.raises(AdminError, match="is definitive too"):
+            put(second)
+
+
+def _now() -> int:
+    import time
+
+    return time.time_ns() // 1_000_000
+
+
+# --- somebody changes something
+
+
+def test_a_closed_year_is_not_changed_by_sql(place, veilleuse):
+    """Triggers refuse UPDATE and DELETE."""
+    told(veilleuse, "close", str(YEAR))
+    with closing(sqlite3.connect(place.data_dir / "data.db")) as connection:
+        for table in ("closed_years", "closed_statistics"):
+            for statement in (f"DELETE FROM {table}", f"UPDATE {table} SET sha256 = 'x'"):
+                with pytest.raises(sqlite3.IntegrityError, match="never"):
+                    connection.execute(statement)
+
+
+@pytest.fixture(scope="module")
+def closed_folder(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Two revisions of the year as files, and the key."""
+    folder = tmp_path_factory.mktemp("closed")
+    settings = settings_in(folder, **{"closing.coverage_minimum_ratio": "0"})
+    shutil.copytree(template, settings.data_dir)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings_environment(settings).items():
+            patch.setenv(name, value)
+        assert run(["close", str(YEAR)]) == 0
+        assert run(["close", str(YEAR), "--definitive", "--why", "complete"]) == 0
+    key = (settings.data_dir / "closed" / "key.pem").read_text()
+    (folder / "key.pem").write_text(key)
+    return settings.data_dir / "closed", str(folder / "key.pem")
+
+
+def _copied(closed_folder: tuple[Path, str], tmp_path: Path) -> Path:
+    shutil.copytree(closed_folder[0], tmp_path / "closed")
+    return tmp_path / "closed" / "2025-r2.json"
+
+
+def test_any_changed_byte_is_found(closed_folder, tmp_path, veilleuse):
+    """Of the file and of its signature, wherever it is; and a file that was cut, or made longer."""
+    path = _copied(closed_folder, tmp_path)
+    assert veilleuse("verify", str(path), "--key", closed_folder[1])[0] == 0
+    for file in (path, path.with_name("2025-r2.json.sig")):
+        sound = file.read_bytes()
+        step = max(1, len(sound) // 90)
+        changes = [sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :] for at in range(0, len(sound), step)]
+        changes += [sound[:-1], sound[: len(sound) // 2], b"", sound + b"\n", sound.swapcase()]
+        for changed in changes:
+            file.write_bytes(changed)
+            assert veilleuse("verify", str(path), "--key", closed_folder[1])[0] == 1
+        file.write_bytes(sound)
+    assert veilleuse("verify", str(path), "--key", closed_folder[1])[0] == 0
+
+
+def _changed(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    document = json.loads(path.read_bytes())
+    change(document)
+    path.write_bytes(
+        b'{"report":'
+        + canonical(document["report"])
+        + b',"statistics":'
+        + canonical(document["statistics"])
+        + b"}\n"
+    )
+
+
+def test_a_statistic_or_a_figure_is_changed(closed_folder, tmp_path, veilleuse):
+    """By somebody careful, in the very form this program writes: the signature tells."""
+    path = _copied(closed_folder, tmp_path)
+    sound = path.read_bytes()
+
+    def more_machines(document: dict[str, Any]) -> None:
+        document["statistics"]["fleet"][0]["machines"] += 1
+
+    def less_carbon(document: dict[str, Any]) -> None:
+        document["report"]["figures"]["totals"][0]["kgco2e_total"] = "1"
+
+    for change in (more_machines, less_carbon):
+        _changed(path, change)
+        code, _, err = veilleuse("verify", str(path), "--key", closed_folder[1])
+        assert code == 1, err
+        path.write_bytes(sound)
+
+
+def test_figures_that_are_not_those_of_the_statistics(place, veilleuse):
+    """Signed by the true key, and wrong all the same: computed again, it shows."""
+    told(veilleuse, "close", str(YEAR))
+    one, file = _stored(place)
+    document = json.loads(file.report) | {
+        "revision": 2,
+        "report_id": "2025-r2",
+        "previous_sha256": one.sha256,
+    }
+    document["figures"]["totals"][0]["kwh_total"] = "1"
+    _put(place, document, file.statistics)
+    found = told(veilleuse, "verify", str(YEAR), code=1)
+    assert [entry["verified"] for entry in found] == [True, False]
+    assert "not those of its statistics" in found[1]["wrong"][0]
+
+
+def test_an_older_revision_is_played_again(closed_folder, tmp_path, veilleuse):
+    """The first revision under the name of the second; under its own it is sound, and said to be superseded."""
+    path = _copied(closed_folder, tmp_path)
+    for ending in ("", ".sig"):
+        shutil.copy(path.with_name(f"2025-r1.json{ending}"), f"{path}{ending}")
+    code, _, err = veilleuse("verify", str(path), "--key", closed_folder[1])
+    assert (code, "under the name of another" in err) == (1, True)
+    path = _copied(closed_folder, tmp_path / "again")
+    code, out, _ = veilleuse("verify", str(path.with_name("2025-r1.json")), "--key", closed_folder[1])
+    assert (code, "it is superseded" in out) == (3, True)
+
+
+def test_two_years_are_swapped(closed_folder, tmp_path, veilleuse):
+    """One year's file under another's name."""
+    path = _copied(closed_folder, tmp_path)
+    for ending in ("", ".sig"):
+        path.with_name(f"{path.name}{ending}").rename(path.with_name(f"2024-r2.json{ending}"))
+    code, _, err = veilleuse("verify", str(path.with_name("2024-r2.json")), "--key", closed_folder[1])
+    assert (code, "under the name of another" in err) == (1, True)
+
+
+def test_the_store_is_tampered_with(place, veilleuse):
+    """A row that tells another year, a revision taken out, one put in another's place, statistics exchanged: each is found."""
+    told(veilleuse, "close", str(YEAR))
+    told(veilleuse, "close", str(YEAR), "--definitive", "--why", "complete")
+    sound = (place.data_dir / "data.db").read_bytes()
+    statements = (
+        "UPDATE closed_years SET year = 2024 WHERE revision = 2",
+        "DELETE FROM closed_years WHERE revision = 2",
+        "DELETE FROM closed_years WHERE revision = 1",
+        "UPDATE closed_years SET state = 'closed_definitive' WHERE revision = 1",
+        (
+            "UPDATE closed_years SET (report, signature, sha256) = (SELECT report, signature, sha256 FROM closed_years WHERE revision = 1)"
+            " WHERE revision = 2"
+        ),
+        "UPDATE closed_statistics SET json = x'00'",
+        "UPDATE closed_years SET report = x'789c03000000000001' WHERE revision = 2",
+    )
+    for statement in statements:
+        with writing(place) as connection:
+            connection.execute("PRAGMA foreign_keys = OFF")
+            connection.execute(statement)
+        codes = {veilleuse("verify", year)[0] for year in ("2025", "2024")}
+        assert 1 in codes, statement
+        for ending in ("-wal", "-shm"):
+            place.data_dir.joinpath(f"data.db{ending}").unlink(missing_ok=True)
+        (place.data_dir / "data.db").write_bytes(sound)
+    verified(told(veilleuse, "verify", str(YEAR)))
+
+
+def test_signed_by_a_stranger(place, tmp_path, veilleuse):
+    """Another directory's key and authority: a sound file, of somebody else."""
+    told(veilleuse, "close", str(YEAR))
+    key = told(veilleuse, "close", "--key")["public_key"]
+    _, file = _stored(place)
+    (tmp_path / "other").mkdir()
+    other = settings_in(tmp_path / "other")
+    filled_year(other, machines=0)
+    content = file.content
+    path = tmp_path / "2025-r1.json"
+    path.write_bytes(content)
+    path.with_name("2025-r1.json.sig").write_bytes(
+        sign(content, signing_key(other.data_dir), Authority(other.data_dir, other.pki))
+    )
+    assert veilleuse("verify", str(path))[0] == 3
+    code, _, err = veilleuse("verify", str(path), "--key", key)
+    assert (code, "signed by another key" in err) == (1, True)
+
+
+def test_workstation_hosts_are_in_no_file(place, veilleuse):
+    """No agent's id, no host's number of any machine is in what is kept."""
+    told(veilleuse, "close", str(YEAR))
+    content = (place.data_dir / "closed" / "2025-r1.json").read_text()
+    with Filled(place.data_dir) as filled:
+        for host in filled.store.registry.hosts():
+            assert host.agent_id.hex() not in content
+    document = json.loads(content)
+    assert "host" not in json.dumps(document["statistics"])
+    for cell in document["statistics"]["cells"]:
+        assert cell["machines"] >= 10 or cell["stratum"]["population"] == "server"
