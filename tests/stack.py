@@ -122,7 +122,7 @@ class Stack:
 
     def start_collector(self, **environment: str) -> subprocess.Popen[bytes]:
         """Initialised if need be, and answering."""
-        if not self.data.exists():
+        if not (self.data / "data.db").exists():
             self.must("veilleuse", "init", **environment)
         process = self.start("veilleuse", "serve", **environment)
         self.wait_for(self._answers, f"the collector answers at {self.url}", process=process)

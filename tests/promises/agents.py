@@ -64,9 +64,9 @@ class Stream:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pace:
-    """How an agent waits."""
+    """How an agent waits; may change while it does."""
 
     pause_seconds: float
     """Between two calls, in the mean."""

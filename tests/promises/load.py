@@ -3,6 +3,7 @@
 """Many agents at once, real gRPC over mutual TLS, in few processes: `python -m tests.promises.load <plan.json>`.
 
 SIGTERM ends the making of records; the process ends when everything that was made is acknowledged, with 0, else with 1.
+SIGUSR1 slows it down to the plan's calm pace, on the connections it has.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class Plan:
     seed: int
     first_number: int = 0
     """Of the periods that its agents measure."""
+    calm_pushes_per_second: float = 0.0
+    """After SIGUSR1; 0: as before."""
 
     def save(self, path: Path) -> None:
         """As JSON, with its keys: mode 0600."""
@@ -113,6 +116,11 @@ async def _run(plan: Plan) -> int:
             max(0.1, RECONNECT_MILLISECONDS * plan.fleet / 1000),
             plan.patience_seconds,
         )
+        if plan.calm_pushes_per_second:
+            calm_seconds = len(agents) / plan.calm_pushes_per_second
+            asyncio.get_running_loop().add_signal_handler(
+                signal.SIGUSR1, setattr, pace, "pause_seconds", calm_seconds
+            )
         async with asyncio.TaskGroup() as group:
             for agent in agents:
                 group.create_task(live(agent, stop, pace))

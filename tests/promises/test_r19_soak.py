@@ -19,12 +19,15 @@ from tests.promises.trial import Trial
 from tests.waiting import until
 
 AGENTS = 500
-WARM_BYTES, WARM_SECONDS = 96 * 2**20, 300
-"""First much faster than life, until the database is half as large again as the 64 MiB of it that the writer keeps in memory: before
-that each push makes the process grow by what it writes (40 MiB an hour at 5 pushes a second, measured)."""
-SETTLE_SECONDS, SOAK_SECONDS, EVERY_SECONDS = 210, 840, 5
-"""Then a push of each every 100 s, so that all stay connected: at one in a quarter of an hour connections come and go, and the memory
-with them."""
+WARM_BYTES, WARM_SECONDS, CALLS_EACH = 96 * 2**20, 420, 200
+"""First much faster than life. Until the database is half as large again as the 64 MiB of it that the writer keeps in memory: before
+that each push makes the process grow by what it writes (40 MiB an hour at 5 pushes a second, measured). And until each connection has
+had so many calls: HTTP/2's header tables grow by some 40 bytes a call, to 5.7 kB for a connection after 120 calls (measured with gRPC
+alone; RFC 7541 §4.2 bounds them to 4 kB of headers each way), then they stand."""
+WARM_PUSHES_PER_SECOND = 400.0
+SETTLE_SECONDS, SOAK_SECONDS, EVERY_SECONDS = 120, 840, 5
+"""Then, on the same connections, a push of each every 100 s, so that all stay connected: at one in a quarter of an hour connections
+come and go, and the memory with them."""
 PUSHES_PER_SECOND = 5.0
 READS_EVERY_SECONDS, READ_SECONDS = 120, 30
 """Somebody holds a snapshot of the database so often and so long: longer than any page or report of ours does."""
@@ -50,16 +53,19 @@ def test_soak(tmp_path, figure):
     with Trial(tmp_path) as trial:
         trial.enrol(AGENTS)
         trial.start()
-        trial.load(400, processes=2)
+        trial.load(WARM_PUSHES_PER_SECOND, processes=2, calm_pushes_per_second=PUSHES_PER_SECOND)
         trial.wait_for_ack()
+        warm = time.monotonic() + CALLS_EACH * AGENTS / WARM_PUSHES_PER_SECOND
+        database = trial.stack.data / "data.db"
         until(
-            lambda: (trial.stack.data / "data.db").stat().st_size > WARM_BYTES, "a full cache", WARM_SECONDS
+            lambda: database.stat().st_size > WARM_BYTES and time.monotonic() > warm,
+            "full caches",
+            WARM_SECONDS,
         )
-        trial.quiet()
-        trial.load(PUSHES_PER_SECOND)
+        trial.calm()
         assert trial.collector is not None
-        with Reading(trial.stack.data / "data.db") as reading:
-            time.sleep(SETTLE_SECONDS)  # its agents connect
+        with Reading(database) as reading:
+            time.sleep(SETTLE_SECONDS)
             seen = soaked(trial.collector.pid, trial.stack.data / "data.db-wal")
         report = trial.end()
     slope, error = trend([at.hours for at in seen], [at.rss_bytes for at in seen])

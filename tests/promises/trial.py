@@ -166,10 +166,22 @@ class Trial:
 
     # --- the agents
 
-    def load(self, pushes_per_second: float, *, processes: int = 1, address: str = "") -> None:
-        """Let all agents send, at `address` when it is not the collector's own (a proxy's)."""
+    def load(
+        self,
+        pushes_per_second: float,
+        *,
+        processes: int = 1,
+        address: str = "",
+        calm_pushes_per_second: float = 0.0,
+    ) -> None:
+        """Let all agents send, at `address` when it is not the collector's own (a proxy's); after `calm`, at the second pace."""
         for number in range(processes):
-            file = self.plan(self.agents[number::processes], pushes_per_second / processes, address=address)
+            file = self.plan(
+                self.agents[number::processes],
+                pushes_per_second / processes,
+                address=address,
+                calm=calm_pushes_per_second / processes,
+            )
             with (self.folder / "load.log").open("ab") as log:
                 command = [sys.executable, "-m", "tests.promises.load", str(file)]
                 process = subprocess.Popen(
@@ -182,7 +194,19 @@ class Trial:
                 )
             self._loads.append(process)
 
-    def plan(self, agents: Sequence[Identity], pushes_per_second: float = 1.0, *, address: str = "") -> Path:
+    def calm(self) -> None:
+        """From now on the loads go on at their calm pace."""
+        for process in self._loads:
+            process.send_signal(signal.SIGUSR1)
+
+    def plan(
+        self,
+        agents: Sequence[Identity],
+        pushes_per_second: float = 1.0,
+        *,
+        address: str = "",
+        calm: float = 0.0,
+    ) -> Path:
         """A file that tells a process of load.py or overload.py what to do: each has its own history and its own epochs."""
         self._plans += 1
         plan = Plan(
@@ -196,6 +220,7 @@ class Trial:
             len(self.agents),
             self._seed * 1_000 + self._plans,
             self._first_number,
+            calm,
         )
         file = self.folder / f"plan-{self._plans}.json"
         plan.save(file)

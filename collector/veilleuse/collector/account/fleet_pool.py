@@ -193,10 +193,14 @@ class Pool:
 
     @cached_property
     def spread(self) -> Spread:
-        """Variance between machines of one stratum, whatever their kind."""
-        away = self.mean(ALWAYS_ON) - self.mean(ORDINARY) if self.mixed else 0.0
-        within = sum(share * one.variance for share, one in zip(self.shares, self.spreads, strict=True))
-        return Spread(within + self.chance * away**2, max(1, self.n - 1))
+        """Variance between machines of one stratum, of either kind: METHOD.md's pooled s². Where strata do not tell kinds apart."""
+        squares = math.fsum(
+            part.kinds[ORDINARY].squares(part.fleet, part.kinds[ORDINARY].rates)
+            for part in self.strata
+            if part.n > 1
+        )
+        degrees = sum(part.n - 1 for part in self.strata)
+        return Spread(squares / degrees, degrees) if degrees else Spread(0.0, math.inf)
 
     @property
     def chance(self) -> float:
