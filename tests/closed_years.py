@@ -4,15 +4,34 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.filled import Filled
+from tests.machines import settings_in
 from tests.rolled import roll, server_day, workstation_days
 from veilleuse.collector.assembly import initialise
-from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.closed import ClosedFile, ClosedYear, YearState, canonical, packed, sha256
+from veilleuse.collector.closing.signing import sign, signing_key
+from veilleuse.collector.enrolment.authority import Authority
+from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
+Command = Callable[..., tuple[int, str, str]]
+"""`veilleuse("close", "2025")` → (exit code, output, errors)."""
+
 YEAR = 2025
+PERIOD = ("--from", f"{YEAR}-01-01", "--to", f"{YEAR + 1}-01-01")
 TODAY = date(2026, 6, 1)
 """The year's own factor is published, and machines' months are all there."""
 
@@ -34,3 +53,67 @@ def filled_year(settings: CollectorSettings, machines: int = 12) -> None:
             server_day(filled, server, day)
         filled.derive()
         roll(filled, TODAY)
+
+
+def copied(folder: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
+    """A data directory of such a year below `folder`, for the commands too; no coverage is asked for."""
+    settings = settings_in(folder, **{"closing.coverage_minimum_ratio": "0"})
+    shutil.copytree(template, settings.data_dir)
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    return settings
+
+
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """What calls it, in this process."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = run(words)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def told(veilleuse: Command, *words: str, code: int = 0) -> Any:
+    """What it says as JSON."""
+    found, out, err = veilleuse(*words, "--json")
+    assert found == code, err
+    return json.loads(out)
+
+
+def report(veilleuse: Command, *words: str) -> dict[str, Any]:
+    """Of the year."""
+    code, out, err = veilleuse("report", "emissions", *PERIOD, "--format", "json", *words)
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def verified(found: list[dict[str, Any]]) -> list[Any]:
+    """Totals of each revision, to the last digit."""
+    assert all(one["verified"] for one in found), found
+    return [one["totals"] for one in found]
+
+
+def stored(settings: CollectorSettings, revision: int = 1) -> tuple[ClosedYear, ClosedFile]:
+    """A revision, as it is kept."""
+    with closing(SqliteClosingsReader(settings.data_dir)) as reader:
+        one = reader.revisions(YEAR)[revision - 1]
+        return one, reader.file(one)
+
+
+def put(settings: CollectorSettings, document: dict[str, Any], statistics: bytes) -> None:
+    """Store a revision, signed by the directory's own key."""
+    unsigned = ClosedFile(canonical(document), statistics, b"")
+    content = unsigned.content
+    signature = sign(content, signing_key(settings.data_dir), Authority(settings.data_dir, settings.pki))
+    made = ClosedYear(
+        document["year"],
+        document["revision"],
+        YearState(document["state"]),
+        document["closed_unix_milliseconds"],
+        sha256(statistics),
+        sha256(content),
+    )
+    with Filled(settings.data_dir) as filled:
+        filled.store.closings.put(made, packed(replace(unsigned, signature=signature)))

@@ -201,9 +201,12 @@ def test_the_fleet_draws_what_its_outlets_count(
         assert veilleuse("derive")[0] == 0
     report = emissions(veilleuse, rack.day)
     wall = rack.total("outlet-a", "outlet-b", "outlet-mgmt")
-    (row,), (total,), (memo,) = report["rows"], report["totals"], report["memo"]
+    (row, beside_them), (total,), (memo,) = report["rows"], report["totals"], report["memo"]
     assert (row["device_class"], row["n"], row["energy_millijoules"]) == ("server", 2, wall)
-    assert (total["energy_millijoules"], total["n"]) == (wall, 2)
+    assert beside_them["device_class"] == "other_room"
+    assert beside_them["energy_millijoules"] == rack.total("room") - wall
+    assert (total["energy_millijoules"], total["n"]) == (rack.total("room"), 2)
+    assert total["overhead"] == "not_included"
     assert row["method_mix"] == {"metered": 1.0}
     assert row["coverage_energy"] == 1.0
     assert (memo["device_class"], memo["n"]) == ("virtual_machine", 2)
@@ -224,8 +227,8 @@ def test_when_the_meters_fall_silent_the_bmc_answers(rack: Rack, machines: Machi
     """The poller sends nothing: the server is what its BMC says; once the poller's day arrives, it is the outlets' again."""
     machines.known["server"].report(rack.starts)
     bmc = sum(rack.server(place)[0].energy_millijoules for place in range(len(rack.starts)))
-    (row,) = emissions(veilleuse, rack.day)["rows"]
+    row, *_ = emissions(veilleuse, rack.day)["rows"]
     assert (row["energy_millijoules"], row["method_mix"]) == (bmc, {"metered": 1.0})
     machines.known["management"].report(rack.starts)
-    (row,) = emissions(veilleuse, rack.day)["rows"]
+    row, *_ = emissions(veilleuse, rack.day)["rows"]
     assert row["energy_millijoules"] == rack.total("outlet-a", "outlet-b", "outlet-mgmt")

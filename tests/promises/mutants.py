@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Collectors with one defect each, which the checker must find: `python -m tests.promises.mutants <defect> serve`.
+"""Collectors that keep all they get, with one defect each which the checker must find: `python -m tests.promises.mutants <defect> serve`.
 
 The product has no switch for any of this: a function of it is replaced in this process before the command runs.
 """
@@ -15,10 +15,16 @@ from typing import Any, Final
 
 from veilleuse.collector.__main__ import main
 from veilleuse.collector.model import AppendOutcome, AppendResult, DecodedRecord, ValidPush
+from veilleuse.collector.rolling.retention import Expired, Retention
 from veilleuse.collector.store.sqlite import connection
 from veilleuse.collector.store.sqlite.ingest import SqliteIngest
 from veilleuse.collector.store.sqlite.periods import Elsewhere
 from veilleuse.collector.writer import Writer
+
+
+def keeps_all() -> None:
+    """No defect: nothing expires. Trials measure years in minutes, and what retention takes (P7, tested by itself) is not lost."""
+    setattr(Retention, "run", lambda self, today, stop=None: Expired(0, 0, True))  # noqa: B010
 
 
 def acknowledges_first() -> None:
@@ -87,6 +93,7 @@ def commits_without_fsync() -> None:
 MUTANTS: Final = {
     mutant.__name__: mutant
     for mutant in (
+        keeps_all,
         acknowledges_first,
         stores_replays,
         adds_retries,
@@ -96,5 +103,6 @@ MUTANTS: Final = {
 }
 
 if __name__ == "__main__":
+    keeps_all()
     MUTANTS[sys.argv.pop(1)]()
     sys.exit(main())

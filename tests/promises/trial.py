@@ -111,7 +111,7 @@ class Trial:
 
     def start(self, wrapper: Sequence[str] = (), **environment: str) -> None:
         """Start it, on the same ports; returns at once. `wrapper`: a command that runs it, e.g. fiu-run."""
-        module = f"tests.promises.mutants {self._mutant}" if self._mutant else "veilleuse.collector"
+        module = f"tests.promises.mutants {self._mutant or 'keeps_all'}"
         command = [*wrapper, sys.executable, "-m", *module.split(), "serve"]
         with (self.folder / "veilleuse.log").open("ab") as log:
             self.collector = subprocess.Popen(

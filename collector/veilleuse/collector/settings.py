@@ -177,8 +177,9 @@ class Closing(Section):
     """When a year may be closed definitively: `veilleuse close`."""
 
     coverage_minimum_ratio: float = setting(
-        0.5,
-        "Least share of the machines' time, of classes that agents run on, whose state is known, and whose energy is derived.",
+        0.3,
+        "Least share of the machines' time, of classes that agents run on, whose state is known, and whose energy is derived; below 0.3 "
+        "the pedigree's completeness scores 2.",
         minimum=0,
         maximum=1,
     )

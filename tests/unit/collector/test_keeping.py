@@ -342,3 +342,39 @@ def test_no_kept_cell_stands_on_few(machines, k):
             assert (into.device_class == MONITOR) is (stratum.device_class == MONITOR)
     for stratum, share in kept.items():
         assert is_exempt(stratum) or (is_safe(share.observed, k) and is_safe(share.energies, k))
+
+
+def test_virtual_machines_are_a_memo():
+    """Twelve of them stand in no total; who told of nothing is nowhere."""
+    standings, measured = fleet({"E1": 12})
+    keeper = Keeper(FIRST, END, 10)
+    for standing in standings:
+        keeper.stands(standing)
+    for one, standing in measured:
+        keeper.measured(one, standing)
+        keeper.virtual(one, replace(standing, device_class=DeviceClass.VIRTUAL_MACHINE.value))
+    keeper.measured(
+        told(Observed(HostId(99), {DayType.OPEN: vector(unobserved_milliseconds=5)})), standings[0]
+    )
+    kept = keeper.kept()
+    assert [(cell.memo, cell.n) for cell in kept.cells] == [(False, 12), (True, 12)]
+    shown = kept_figures(kept, DIMENSIONS, Assumptions())
+    assert [(row.key.memo, row.machines) for row in shown.memo] == [(True, 12)]
+    assert shown.total is not None
+    assert shown.total.machines == 12
+
+
+def test_a_reader_of_some_entities_sees_the_same_figures():
+    """Of E1 and what is below it; nothing of others, nor what was merged; a row alone of screens counts the machines they hang on."""
+    standings, measured = fleet({"E1": 13, "E1 > a": 14, "E2": 12, "E3": 3})
+    for one, _ in measured:
+        screens = vector(screens_milliseconds=DAY, screens_energy_millijoules=12 * DAY)
+        one.by_day_type[DayType.CLOSED] = tuple(map(int.__add__, one.by_day_type[DayType.CLOSED], screens))
+        one.rows.append(HostPeriod(one.host_id, FIRST, DayType.CLOSED, Band.CLOSED, screens))
+    kept = keep(standings, measured)
+    whole = kept_figures(kept, DIMENSIONS, Assumptions())
+    some = kept_figures(kept, DIMENSIONS, Assumptions(), lambda entity: entity.startswith("E1 >"))
+    assert {row.key.entity for row in whole.rows} == {"E1", "E1 > a", AUTRES}
+    assert [row for row in whole.rows if row.key.entity == "E1 > a"] == list(some.rows)
+    assert {row.key.device_class: row.machines for row in some.rows} == {"tower": 14, MONITOR: 14}
+    assert kept_figures(kept, DIMENSIONS, Assumptions(), lambda _: False).total is None

@@ -36,7 +36,6 @@ from veilleuse.collector.vectors import (
     STATE_ENERGY_COLUMNS,
     HostPeriod,
     Vector,
-    added,
 )
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population, State, Supply
@@ -84,27 +83,29 @@ class Observed:
     by_day_type: dict[str, Vector] = field(default_factory=dict)
     apportioned: bool = False
     rows: list[HostPeriod] = field(default_factory=list)
-    """What it was made of, band by band."""
+    """What it was made of, band by band: closing keeps them apart."""
 
     @property
     def total(self) -> Vector:
         """Over all day types."""
-        whole: Sequence[int] = ()
-        for vector in self.by_day_type.values():
-            whole = added(whole, vector) if whole else vector
-        return tuple(whole)
+        return _sum(list(self.by_day_type.values()))
+
+
+def _sum(vectors: Sequence[Vector]) -> Vector:
+    """Column by column; () of none."""
+    return vectors[0] if len(vectors) == 1 else tuple(map(sum, zip(*vectors, strict=True)))
 
 
 def observed(periods: Iterable[HostPeriod]) -> Iterable[Observed]:
     """Machine by machine; `periods` in host order."""
     for host_id, rows in groupby(periods, lambda row: row.host_id):
-        one = Observed(host_id)
-        for row in rows:
-            standing = one.by_day_type.get(row.day_type)
-            one.by_day_type[row.day_type] = row.values if standing is None else added(standing, row.values)
-            one.apportioned |= row.apportioned
-            one.rows.append(row)
-        yield one
+        own = list(rows)
+        vectors: dict[str, list[Vector]] = {}
+        apportioned = False
+        for row in own:
+            vectors.setdefault(row.day_type, []).append(row.values)
+            apportioned |= row.apportioned
+        yield Observed(host_id, {kind: _sum(of) for kind, of in vectors.items()}, apportioned, own)
 
 
 _STATE_PLACES: Final = {

@@ -48,7 +48,7 @@ def of_data(year: int, waiting: Waiting) -> Iterator[str]:
 def of_inventory(doubts: int, assets: Iterable[Asset], year: int) -> Iterator[str]:
     """Of rows that nobody has resolved."""
     if doubts:
-        yield f"{doubts} rows of the inventory are in doubt: look at 'veilleuse inventory review' and decide"
+        yield f"{doubts} rows of the inventory are in doubt: look at 'veilleuse inventory review list' and decide"
     end = date(year + 1, 1, 1)
     unknown = sum(
         1

@@ -12,9 +12,11 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from veilleuse.collector.account.billing import METHOD_VERSION
+from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.closed import ClosedYear
 from veilleuse.collector.errors import StoreDamaged, UsageError
+from veilleuse.collector.factored import ChosenFactor
 from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
 from veilleuse.collector.ports.closing import ClosedYearReader
 from veilleuse.collector.reporting.closed_years import Closed, NotAClosedYear, closed_of
@@ -61,19 +63,42 @@ def closed_figures(
     year: int,
     dimensions: tuple[str, ...],
     asked: Asked | None,
-    compared: Compared | None,
+    *,
+    compare: bool,
 ) -> ClosedFigures | None:
-    """As frozen; None of a year that is open. Raises UsageError, StoreDamaged."""
+    """As frozen; None of a year that is open. `compare`: with the year before, where that is closed too: else the report would be another
+    one once its machines are gone. Raises UsageError, StoreDamaged.
+    """
     revisions = reader.revisions(year)
     if not revisions:
         return None
     last = load_closed(reader, revisions[-1])
+    compared = _compared(reader, last, dimensions, asked) if compare else None
     statement, periods = _stated(last, dimensions, asked, compared)
     first = last
     if len(revisions) > 1:
         first = load_closed(reader, revisions[0])
     published = statement if first is last else _stated(first, dimensions, asked, None)[0]
     return ClosedFigures(last, _marked(statement, last, published), periods)
+
+
+def _compared(
+    reader: ClosedYearReader, closed: Closed, dimensions: tuple[str, ...], asked: Asked | None
+) -> Compared | None:
+    """The year before under this year's assumptions, with its own factors; None where it is open, or nothing."""
+    revisions = reader.revisions(closed.told.year - 1)
+    if not revisions:
+        return None
+    before = load_closed(reader, revisions[-1])
+    period = kept_figures(before.kept, dimensions, closed.terms.assumptions, asked)
+    if period.total is None or not period.total.estimate.energy_millijoules:
+        return None
+
+    def choose(zone: str, year: int) -> ChosenFactor:
+        """A zone that was not there had no other factor."""
+        return before.terms.choose(zone, year) if zone in before.terms.factors else closed.terms.factors[zone]
+
+    return Compared({0: period}, choose)
 
 
 def _stated(

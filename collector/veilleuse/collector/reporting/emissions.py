@@ -16,13 +16,13 @@ from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.shown import shown
 from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factors.choose import book_of
 from veilleuse.collector.figures import EmissionsStatement
 from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Row, Value
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.closed_report import closed_figures, require_shown
-from veilleuse.collector.reporting.frozen import Compared
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.reporting.year import YearQuestion, before, is_whole_year, year_figures
 
@@ -43,9 +43,9 @@ def emissions_report_of(
     sources: Sources, question: YearQuestion, *, compare: bool = True, random_roll_out: bool = False
 ) -> Emissions:
     """The official ledger of every group. `compare`: tell the change from the year before. Raises UnknownZone, UsageError."""
-    known = assumptions(sources, random_roll_out=random_roll_out)
     if is_whole_year(question) and sources.closings.revisions(question.first.year):
-        return _of_closed_year(sources, question, known, compare=compare)
+        return _of_closed_year(sources, question, compare=compare)
+    known = assumptions(sources, random_roll_out=random_roll_out)
     data = "simulated" if sources.reader.data_kind().simulated else "real"
     book = book_of(sources.factors.versions())
     periods = year_figures(sources, question, known)
@@ -65,18 +65,14 @@ def emissions_report_of(
     return Emissions(statement, periods, document)
 
 
-def _of_closed_year(
-    sources: Sources, question: YearQuestion, known: Assumptions, *, compare: bool
-) -> Emissions:
+def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) -> Emissions:
     """As it was frozen, whatever has become of factors and machines since."""
     found = closed_figures(
         sources.closings,
         question.first.year,
         question.dimensions,
         question.asked,
-        Compared(_before(sources, question, known, 1), book_of(sources.factors.versions()).choose)
-        if compare
-        else None,
+        compare=compare,
     )
     assert found is not None, "there are revisions, and none is ever removed"
     require_shown(
@@ -109,7 +105,7 @@ def _before(
 ) -> dict[int, PeriodFigures]:
     """The same stretches a year before, under the same method, grouping and rule; only where machines were known then."""
     earlier = before(question)
-    if earlier is None:
+    if earlier is None or not _was_anything(sources, earlier):
         return {}
     found = year_figures(sources, earlier, known)
     if len(found) != number:
@@ -119,6 +115,16 @@ def _before(
         for place, period in enumerate(found)
         if period.total is not None and period.total.estimate.energy_millijoules
     }
+
+
+def _was_anything(sources: Sources, question: YearQuestion) -> bool:
+    """Whether any machine told of the period, or its year was closed: most first years have none before."""
+    if any(told.year == question.first.year for told in sources.closings.revisions()):
+        return True
+    try:
+        return next(iter(sources.periods.host_periods(question.first, question.end)), None) is not None
+    except UsageError:  # days of it are gone: it cannot be compared
+        return False
 
 
 def _head(sources: Sources, question: YearQuestion, data: str) -> dict[str, Value | list[str] | None]:

@@ -152,9 +152,22 @@ def _inputs(known: _Known, part: Slice) -> Stretch:
             places[standing.host_id].append(standing)
     return Stretch(
         machines,
-        _placed(known.sources.periods, part, places),
+        _placed(known.sources.periods, part, places | _elsewhere(known, places)),
         _virtual(known.sources.periods, part, virtual),
     )
+
+
+def _elsewhere(
+    known: _Known, places: Mapping[HostId, Sequence[Standing]]
+) -> dict[HostId, Sequence[Standing]]:
+    """Machines that did not stand anywhere in the period, by their enrolment: what was measured of one counts all the same."""
+    return {
+        host.host_id: (standing_of(host, known.sites),)
+        for host in known.hosts
+        if host.host_id not in places
+        and host.facts.device_class is not DeviceClass.VIRTUAL_MACHINE
+        and _asked(known.question.entities, host.org_entity)
+    }
 
 
 def _stretch(known: _Known, part: Slice) -> PeriodFigures:
@@ -194,12 +207,13 @@ def _standings(known: _Known, part: Slice) -> Iterable[Standing]:
 def _placed(
     reader: PeriodReader, part: Slice, places: Mapping[HostId, Sequence[Standing]]
 ) -> Iterator[tuple[Observed, Standing]]:
-    """Each machine where it stood; one that moved, month by month."""
+    """Each machine where it stood; one that moved, month by month, or where the months are not whole, where it stood last."""
     moved: set[HostId] = set()
+    whole = part.first.day == part.end.day == 1
     for one in observed(reader.host_periods(part.first, part.end)):
         stood = places.get(one.host_id, ())
-        if len(stood) == 1:
-            yield one, stood[0]
+        if len(stood) == 1 or (stood and not whole):
+            yield one, stood[-1]
         elif stood:
             moved.add(one.host_id)
     if moved:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.calendars.day_types import day_type
@@ -14,7 +15,7 @@ from veilleuse.collector.calendars.school import SchoolHolidays, holidays_of
 from veilleuse.collector.model import Site
 from veilleuse.collector.timetable import CalendarVersion, SchoolPeriod, SchoolZone, in_force
 from veilleuse.collector.vectors import DayType
-from veilleuse.wire.bands import day_segments
+from veilleuse.wire.bands import Calendar, day_segments
 from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import Band, Population
 
@@ -52,6 +53,16 @@ class WeekShares:
     def share(self, value: int) -> list[int]:
         """`value` ≥ 0, for each of `parts`; sums to it exactly."""
         return apportion(value, self.weights)
+
+
+@lru_cache(maxsize=65_536)
+def _band_milliseconds(calendar: Calendar, day: date) -> dict[Band, int]:
+    """By band; never changed by who gets it. Many sites have one calendar."""
+    lengths: dict[Band, int] = {}
+    for piece in day_segments(calendar, day):
+        length = piece.end_unix_milliseconds - piece.start_unix_milliseconds
+        lengths[piece.band] = lengths.get(piece.band, 0) + length
+    return lengths
 
 
 class SiteDays:
@@ -97,10 +108,7 @@ class SiteDays:
 
     def _look(self, day: date) -> DayFacts:
         version = in_force(self._versions, day, self.population)
-        lengths: dict[Band, int] = {}
-        for piece in day_segments(version.calendar, day):
-            length = piece.end_unix_milliseconds - piece.start_unix_milliseconds
-            lengths[piece.band] = lengths.get(piece.band, 0) + length
+        lengths = _band_milliseconds(version.calendar, day)
         kind = day_type(version.calendar, self._school(version), day) or DayType.OPEN
         month = day.replace(day=1) if self._window[0] <= day < self._window[1] else OUTSIDE
         return DayFacts(month, kind, lengths)

@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Seconds, sizes and memory of closing a year of many machines, of verifying it, and of its report afterwards.
+
+`python tests/bench/closing.py [--hosts 10000]`: the fleet of bench/report.py; then what `veilleuse close`, `verify` and `report emissions`
+do, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.bench.report import YEAR, fill, peak_mebibytes
+from veilleuse.collector.assembly import initialise
+from veilleuse.collector.cli.close import _send
+from veilleuse.collector.closed import canonical
+from veilleuse.collector.closing.making import Order, propose
+from veilleuse.collector.closing.verifying import verify_file
+from veilleuse.collector.reporting.closed_json import kept_document
+from veilleuse.collector.reporting.emissions import emissions_report_of
+from veilleuse.collector.reporting.keep_year import keep_year
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.collector.store.sqlite import open_store
+
+TODAY: Final = date(YEAR + 1, 3, 1)
+
+
+def timed(name: str, what: Callable[[], object]) -> None:
+    """Print what it took."""
+    began, processor = time.perf_counter(), time.process_time()
+    what()
+    print(
+        f"  {name}: {time.perf_counter() - began:.2f} s (processor {time.process_time() - processor:.2f}), peak memory "
+        f"{peak_mebibytes():.0f} MiB",
+        flush=True,
+    )
+
+
+def close(settings: CollectorSettings) -> None:
+    """Compute, then have it signed and stored."""
+    with opened(settings.data_dir) as sources:
+        began = time.perf_counter()
+        kept = keep_year(sources, YEAR, k=10, today=TODAY)
+        statistics = canonical(kept_document(kept))
+        print(f"  statistics alone: {time.perf_counter() - began:.2f} s, {len(kept.cells)} cells")
+        parts = json.loads(statistics)["cells"]
+        for name in ("products", "sums"):
+            size = sum(len(canonical(cell[name])) for cell in parts)
+            print(f"    {name}: {size / 2**20:.2f} MiB, {size / max(1, len(parts)):.0f} bytes a cell")
+        print(
+            f"    all: {len(statistics) / 2**20:.2f} MiB, {len(zlib.compress(statistics)) / 2**20:.2f} MiB under zlib"
+        )
+        order = Order(YEAR, False, "bench", "", time.time_ns() // 1_000_000, TODAY)
+        made = propose(sources, settings, order)
+    began = time.perf_counter()
+    _send(settings, made)
+    print(f"  signed, stored and exported: {time.perf_counter() - began:.2f} s")
+
+
+def verify(settings: CollectorSettings) -> None:
+    """The exported file."""
+    found = verify_file(settings.data_dir / "closed" / f"{YEAR}-r1.json", None)
+    assert not found.wrong, found.wrong
+
+
+def report(settings: CollectorSettings) -> None:
+    """Of the closed year."""
+    question = YearQuestion(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity", "device_class"), 10, TODAY)
+    with opened(settings.data_dir) as sources:
+        emissions_report_of(sources, question)
+
+
+STEPS: Final = {"close": close, "verify": verify, "report": report}
+
+
+def main() -> None:
+    """Fill, then each step in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hosts", type=int, default=10_000)
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        timed(options.step, lambda: STEPS[options.step](read_settings(None)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {
+            "VEILLEUSE__DATA_DIR": str(Path(folder) / "data"),
+            "VEILLEUSE__STORE__FREE_BYTES_MINIMUM": "0",
+        }
+        settings = read_settings(None, environment)
+        initialise(settings, simulated=True)
+        with closing(open_store(settings.data_dir, settings.store)) as store:
+            fill(store, options.hosts, (YEAR,))
+        print(f"{options.hosts} hosts", flush=True)
+        for step in STEPS:
+            subprocess.run(
+                [sys.executable, __file__, "--step", step], check=True, env={**os.environ, **environment}
+            )
+
+
+if __name__ == "__main__":
+    main()
