@@ -164,6 +164,10 @@ bench-months: $(VENV)/.dev ## size and reading of a year of months of 10,000 mac
 bench-report: $(VENV)/.dev ## seconds and memory of a year's emissions report over 10,000 hosts
 	@$(PY) tests/bench/report.py
 
+.PHONY: bench-closing
+bench-closing: $(VENV)/.dev ## seconds, sizes and memory of closing a year of 10,000 machines, and of verifying it
+	@$(PY) tests/bench/closing.py
+
 .PHONY: bench-formats
 bench-formats: $(VENV)/.dev ## seconds and memory of a large report in each format
 	@$(PY) tests/bench/formats.py
