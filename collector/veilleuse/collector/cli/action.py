@@ -44,7 +44,7 @@ def add(
     why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Enter an action, or a new version of one: the version before stays on record. Many: `veilleuse reen import actions.csv`."""
+    """Enter an action, or a new version of one. The version before stays on record. Many: `veilleuse reen import actions.csv`."""
     cells = {"action_id": action_id, "sites": SITES_SEPARATOR.join(site), "from_day": first, "what": what}
     line = checked(ACTIONS, cells)
     found = perform(

@@ -82,7 +82,7 @@ def import_file(
 def template(
     name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(KINDS))],
 ) -> None:
-    """Write an empty CSV file to fill in, with what each column means, to standard output."""
+    """Write an empty CSV file to fill in. With what each column means, to standard output."""
     print(template_of(name), end="")
 
 
