@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilleuse.collector.calendars.composing import calendar_year, compose, first_day
-from veilleuse.collector.calendars.day_types import day_type, open_milliseconds, week_types
+from veilleuse.collector.calendars.day_types import day_type, is_open, open_milliseconds, week_types
 from veilleuse.collector.calendars.public_holidays import public_holidays
 from veilleuse.collector.calendars.school import (
     SchoolHolidays,
@@ -361,3 +361,10 @@ def test_weeks_in_words():
         "monday-tuesday 08:00-18:00, wednesday 08:00-12:00 13:00-18:00, thursday-friday 08:00-18:00"
     )
     assert weekly_text(()) == "never"
+
+
+@given(st.dates(date(2024, 1, 1), date(2027, 12, 31)))
+def test_a_day_is_open_where_it_has_open_time(day):
+    """The quick answer is that of the bands, closures and holidays included."""
+    calendar = compose(LYON, "Europe/Paris", 2025)
+    assert is_open(calendar, day) == (open_milliseconds(calendar, day) > 0)

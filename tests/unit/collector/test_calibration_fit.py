@@ -27,7 +27,7 @@ from veilleuse.collector.derive.calibrating.fit import (
 )
 from veilleuse.collector.derive.calibrating.judge import Outcome, Reference, standby_outcome, wall_outcome
 from veilleuse.collector.derive.calibrating.moments import Unit, parted
-from veilleuse.collector.derive.calibrating.student import Z95, quantile95, tail
+from veilleuse.collector.quantiles import Z95, quantile95, tail
 
 METER = Reference("readings", "plug", 9_901)
 MINUTE = 60_000

@@ -51,9 +51,15 @@ def open_milliseconds(calendar: Calendar, day: date) -> int:
     )
 
 
+def is_open(calendar: Calendar, day: date) -> bool:
+    """Whether anything is open on a civil day: what `open_milliseconds` > 0 says, without cutting the day."""
+    weekday = day.isoweekday()
+    return day not in calendar.closures and any(span.iso_weekday == weekday for span in calendar.open_spans)
+
+
 def day_type(calendar: Calendar, school: SchoolHolidays | None, day: date) -> DayType | None:
     """Of one day. `school` None: the site has no school zone. None: open, but the table of its zone does not reach that day."""
-    if not open_milliseconds(calendar, day):
+    if not is_open(calendar, day):
         return DayType.CLOSED
     if school is None:
         return DayType.OPEN

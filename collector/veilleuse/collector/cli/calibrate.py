@@ -36,8 +36,8 @@ from veilleuse.collector.cli.shared import (
     signed,
 )
 from veilleuse.collector.derive.calibrating.judge import Outcome
-from veilleuse.collector.derive.calibrating.student import Z95
 from veilleuse.collector.errors import AdminError
+from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.calibrations import ReferenceReader
 

@@ -192,7 +192,7 @@ def _standings(known: _Known, part: Slice) -> Iterable[Standing]:
         found = known.sites.get(site)
         if found is None:  # nothing is known of its days: METHOD.md's open days are Monday to Friday
             return DayType.CLOSED if day.isoweekday() > 5 else DayType.OPEN
-        return known.almanac.days(found, population or Population.SERVER).of(day.toordinal()).day_type
+        return known.almanac.days(found, population or Population.SERVER).kind(day)
 
     zones = {name: site.time_zone for name, site in known.sites.items()}
     census = Census(

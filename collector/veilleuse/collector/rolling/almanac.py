@@ -93,6 +93,11 @@ class SiteDays:
             found = self._days[day] = self._look(date.fromordinal(day))
         return found
 
+    def kind(self, day: date) -> DayType:
+        """The type alone, without cutting the day into bands."""
+        version = in_force(self._versions, day, self.population)
+        return day_type(version.calendar, self._school(version), day) or DayType.OPEN
+
     def week(self, monday: int) -> WeekShares:
         """A week without any open time is of its Monday, closed: the calendar tells nothing else of such a record."""
         found = self._weeks.get(monday)
@@ -109,7 +114,7 @@ class SiteDays:
     def _look(self, day: date) -> DayFacts:
         version = in_force(self._versions, day, self.population)
         lengths = _band_milliseconds(version.calendar, day)
-        kind = day_type(version.calendar, self._school(version), day) or DayType.OPEN
+        kind = self.kind(day)
         month = day.replace(day=1) if self._window[0] <= day < self._window[1] else OUTSIDE
         return DayFacts(month, kind, lengths)
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from veilleuse.collector.derive.calibrating.algebra import ZERO, Pair, Square, outer
 from veilleuse.collector.derive.calibrating.moments import Moments, Unit, parted, summed
-from veilleuse.collector.derive.calibrating.student import Z95, quantile95
+from veilleuse.collector.quantiles import Z95, quantile95
 
 BETWEEN_UNITS: Final = 0.10
 """Prior relative spread of wall power between units of one model. METHOD.md §3 [P]."""

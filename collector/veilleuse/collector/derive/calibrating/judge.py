@@ -28,7 +28,7 @@ from veilleuse.collector.derive.calibrating.fit import (
 )
 from veilleuse.collector.derive.calibrating.moments import Moments, Unit, summed
 from veilleuse.collector.derive.calibrating.standby import standby_fit
-from veilleuse.collector.derive.calibrating.student import Z95, quantile95
+from veilleuse.collector.quantiles import Z95, quantile95
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 HELD_OUT: Final = 8
