@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 from typing import Final, NamedTuple
 
@@ -61,7 +62,7 @@ class Place(NamedTuple):
 
     def stratum(self, device_class: str) -> Stratum:
         """Of a class here."""
-        return Stratum(device_class, _SEPARATOR.join(str(part or "") for part in self))
+        return _stratum(self, device_class)
 
     @classmethod
     def at(cls, standing: Standing) -> Place:
@@ -73,6 +74,11 @@ class Place(NamedTuple):
         """Inverse of `stratum`."""
         entity, site, zone, population, context = stratum.entity.split(_SEPARATOR)
         return cls(entity, site, zone, Population(population) if population else None, PowerContext(context))
+
+
+@lru_cache(maxsize=65_536)
+def _stratum(place: Place, device_class: str) -> Stratum:
+    return Stratum(device_class, _SEPARATOR.join(str(part or "") for part in place))
 
 
 @dataclass(slots=True)
@@ -111,6 +117,7 @@ def observed(periods: Iterable[HostPeriod]) -> Iterable[Observed]:
 _STATE_PLACES: Final = {
     state: [STATE_COLUMNS.index(f"{state}_{supply}_milliseconds") for supply in Supply] for state in State
 }
+_STATE_ENERGIES: Final = [PLACE[column] for column in STATE_ENERGY_COLUMNS]
 _METHOD_PLACES: Final = {
     method: [
         PLACE[f"{method}_{what}"]
@@ -119,6 +126,11 @@ _METHOD_PLACES: Final = {
     for method in Method
 }
 _ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
+_ON_PLACES: Final = [place for state in _ON for place in _STATE_PLACES[state]]
+_ON_ENERGIES: Final = [PLACE[f"{state}_energy_millijoules"] for state in _ON]
+_KNOWN_PLACES: Final = [
+    place for state in State if state is not State.UNKNOWN for place in _STATE_PLACES[state]
+]
 _IMPUTED_ENERGY: Final = PLACE["imputed_energy_millijoules"]
 _IMPUTED_TIME: Final = PLACE["imputed_milliseconds"]
 _METHOD_TIMES: Final = [places[0] for places in _METHOD_PLACES.values()]
@@ -126,16 +138,11 @@ _METHOD_ENERGIES: Final = [places[1] for places in _METHOD_PLACES.values()]
 assert len(METHOD_COLUMNS) == 3 * len(_METHOD_PLACES), "one triple of columns per method"
 
 
-def state_milliseconds(vector: Vector, state: State) -> int:
-    """On all supplies."""
-    return sum([vector[place] for place in _STATE_PLACES[state]])
-
-
 def state_energies(vector: Vector) -> dict[State, tuple[int, int]]:
     """State → (milliseconds, millijoules)."""
     return {
-        state: (state_milliseconds(vector, state), vector[PLACE[column]])
-        for state, column in zip(State, STATE_ENERGY_COLUMNS, strict=True)
+        state: (sum([vector[place] for place in places]), vector[energy])
+        for (state, places), energy in zip(_STATE_PLACES.items(), _STATE_ENERGIES, strict=True)
     }
 
 
@@ -149,11 +156,9 @@ def machine(one: Observed, total: Vector, stratum: Stratum, standing: Standing |
         accounted_milliseconds=tuple(_accounted(row) if row else 0 for row in rows),
         methods=_methods(total),
         imputed_millijoules=total[_IMPUTED_ENERGY],
-        observed_milliseconds=sum(
-            state_milliseconds(total, state) for state in State if state is not State.UNKNOWN
-        ),
-        on_milliseconds=sum(state_milliseconds(total, state) for state in _ON),
-        on_millijoules=sum(total[PLACE[f"{state}_energy_millijoules"]] for state in _ON),
+        observed_milliseconds=sum([total[place] for place in _KNOWN_PLACES]),
+        on_milliseconds=sum([total[place] for place in _ON_PLACES]),
+        on_millijoules=sum([total[place] for place in _ON_ENERGIES]),
         counters_milliseconds=total[PLACE["counters_covered_milliseconds"]],
         counters_millijoules=total[PLACE["counters_energy_millijoules"]],
         age_years=standing.age_years if standing else None,
