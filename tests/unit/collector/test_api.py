@@ -70,7 +70,10 @@ def test_json_and_csv_say_the_same(reading, token):
         rows = [*answer["rows"], *answer["totals"], *answer["memo"]]
         assert [line["entity"] for line in lines] == [row.get("entity", "") for row in rows]
         assert [float(line["kwh_total"]) for line in lines] == [row["kwh_total"] for row in rows]
-    assert answer["totals"][0]["kwh_total"] == pytest.approx(sum(100 + n for n in range(6)) / 1000)
+    total = answer["totals"][0]
+    measured = total["kwh_measured"] + total["kwh_modelled"]
+    assert measured == pytest.approx(sum(100 + n for n in range(6)) / 1000)
+    assert total["kwh_total"] == pytest.approx(measured + total["kwh_imputed"] + total["kwh_extrapolated"])
 
 
 def links(header: str) -> dict[str, str]:

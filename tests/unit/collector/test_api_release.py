@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.admitted import is_within
 from veilleuse.collector.figures import Group, GroupKey, StateSums
 from veilleuse.collector.model import HostId
+from veilleuse.collector.report import SHOWN
 from veilleuse.collector.web.api.release import Month, Shown, is_month, shown
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -297,30 +298,24 @@ def test_a_released_month_stays_as_it_was(tmp_path):
 
 
 def test_who_may_see_all_gets_the_report(tmp_path):
-    """An admin's rows are those of gather and statement, number by number."""
-    from veilleuse.collector.account.gather import Question, gather
-    from veilleuse.collector.account.statement import statement
+    """An admin's rows are those of `veilleuse report emissions`, number by number."""
     from veilleuse.collector.admitted import Role
-    from veilleuse.collector.factors.choose import choose
-    from veilleuse.collector.report import emissions as emissions_report
+    from veilleuse.collector.reporting.emissions import emissions_report_of, today
+    from veilleuse.collector.reporting.sources import opened
+    from veilleuse.collector.reporting.year import YearQuestion
 
     with (
         Filled(tmp_path / "data", clock=NOW.timestamp) as data,
         Reading(data, clock=NOW.timestamp) as reading,
     ):
         a_dozen(data)
-        question = Question(
-            date(2026, 1, 1),
-            date(2027, 1, 1),
-            k_anonymity=10,
-            now_unix_milliseconds=round(NOW.timestamp() * 1000),
-            screens=True,
-        )
-        made = statement(gather(reading.reader, question), choose, data="real")
-        expected = emissions_report.document(made, {}).tables
+        question = YearQuestion(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today())
+        with opened(tmp_path / "data") as sources:
+            expected = emissions_report_of(sources, question).document.tables
         answer = reading.get(
             "/api/v1/emissions?from=2026-01-01&to=2027-01-01", reading.account("a", Role.ADMIN)
         ).json()
         for table in ("rows", "totals", "memo"):
-            assert answer[table] == [dict(row) for row in expected[table]]
-        assert replace(question, screens=False) != question
+            told = [{name: value for name, value in row.items() if name != SHOWN} for row in expected[table]]
+            assert answer[table] == told
+        assert answer["rows"]

@@ -23,6 +23,9 @@ from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.report import Document, Row, Value
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.report import indicators as indicators_report
+from veilleuse.collector.reporting.emissions import emissions_report_of, today
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.reporting.year import YearQuestion
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.asking import Asked
 from veilleuse.collector.web.api.release import (
@@ -76,6 +79,8 @@ class Figures:
         """The answer, whole: pages are cut later. Raises QueryTooSlow, UnknownZone, what the store raises."""
         if asked.kind is Kind.FACTORS:
             return self._factors(asked)
+        if account.role is Role.ADMIN and asked.kind is not Kind.INDICATORS:
+            return self._fleet(asked, account)
         with self._reader.within(self._settings.http.api_answer_seconds):
             if account.role is Role.ADMIN:
                 answer = self._gathered(asked)
@@ -86,6 +91,18 @@ class Figures:
             if asked.kind is Kind.INDICATORS:
                 return self._indicators(answer, head)
             return self._emissions(asked.kind, answer, head)
+
+    def _fleet(self, asked: Asked, account: Account) -> Document:
+        """The fleet's figure, as `veilleuse report emissions` gives it: an administrator may read all of it."""
+        question = YearQuestion(
+            asked.first, asked.end, asked.dimensions, self._settings.reporting.k_anonymity, today()
+        )
+        with opened(self._settings.data_dir) as sources:
+            made = emissions_report_of(
+                sources, question, random_roll_out=self._settings.reporting.random_roll_out
+            )
+        document = replace(made.document, head={**made.document.head, **self._head(asked, account)})
+        return _cut(document, asked.kind)
 
     # --- groups
 
