@@ -25,13 +25,12 @@ from veilleuse.collector.cli.output import refuse_terminal, write_output
 from veilleuse.collector.cli.shared import APP, ConfigOption, date_of, settings_of
 from veilleuse.collector.cli.sobriety import reen_sheet, servers_of, with_sobriety
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.figures import Thresholds
-from veilleuse.collector.indicators import BUILTIN, load
 from veilleuse.collector.ports import Reader
-from veilleuse.collector.report import BINARY, FORMATS, LANGUAGES, Document, Head, Row, Value, renderer
+from veilleuse.collector.report import BINARY, FORMATS, LANGUAGES, Document, Head, Value, renderer
 from veilleuse.collector.report import indicators as indicators_report
 from veilleuse.collector.reporting.emissions import emissions_report_of, today
 from veilleuse.collector.reporting.indicative import indicative_report_of
+from veilleuse.collector.reporting.indicator_rows import indicator_rows
 from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.reporting.year import YearQuestion
 from veilleuse.collector.settings import CollectorSettings
@@ -189,26 +188,7 @@ def _report(make: _Make, asked: tuple[str, str, str], write: _Write, config: Pat
 
 def indicators_document(gathered: Gathered, settings: CollectorSettings, head: _Head) -> Document:
     """Every built-in indicator of every group it applies to."""
-    thresholds = Thresholds(settings.indicators.out_of_hours_target_ratio)
-    coverage = load("I13")
-    rows: list[Row] = []
-    for identifier in BUILTIN:
-        indicator = load(identifier)
-        for group in gathered.groups:
-            figure = indicator.figure(group.key, group.sums)
-            covered = coverage.figure(group.key, group.sums)
-            if figure is not None and covered is not None:
-                rows.append(
-                    indicators_report.row(
-                        indicator.meta,
-                        indicator.threshold(thresholds),
-                        group.key,
-                        group.sums.hosts,
-                        figure,
-                        coverage_states=covered.value,
-                        data=str(head["data"]),
-                    )
-                )
+    rows = indicator_rows(gathered.groups, settings, str(head["data"]))
     return indicators_report.document(rows, map(withheld, gathered.withheld), head)
 
 

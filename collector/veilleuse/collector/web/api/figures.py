@@ -15,8 +15,7 @@ from veilleuse.collector.account.gather import Gathered, Question, gather
 from veilleuse.collector.account.statement import statement, withheld
 from veilleuse.collector.admitted import Account, Role, is_within
 from veilleuse.collector.factors.choose import FactorBook
-from veilleuse.collector.figures import EnergyClass, Group, Thresholds
-from veilleuse.collector.indicators import BUILTIN, load
+from veilleuse.collector.figures import EnergyClass, Group
 from veilleuse.collector.model import Host
 from veilleuse.collector.ports import BoundedReader, Factor
 from veilleuse.collector.privacy import EXEMPT
@@ -24,6 +23,7 @@ from veilleuse.collector.report import Document, Row, Value
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.report import indicators as indicators_report
 from veilleuse.collector.reporting.emissions import emissions_report_of, today
+from veilleuse.collector.reporting.indicator_rows import indicator_rows
 from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.reporting.year import YearQuestion
 from veilleuse.collector.settings import CollectorSettings
@@ -164,26 +164,7 @@ class Figures:
         return self._told(_cut(emissions_report.document(whole, head), kind), answer)
 
     def _indicators(self, answer: _Answer, head: Head) -> Document:
-        thresholds = Thresholds(self._settings.indicators.out_of_hours_target_ratio)
-        coverage = load("I13")
-        rows: list[Row] = []
-        for identifier in BUILTIN:
-            indicator = load(identifier)
-            for group in answer.rows:
-                figure = indicator.figure(group.key, group.sums)
-                covered = coverage.figure(group.key, group.sums)
-                if figure is not None and covered is not None:
-                    rows.append(
-                        indicators_report.row(
-                            indicator.meta,
-                            indicator.threshold(thresholds),
-                            group.key,
-                            group.sums.hosts,
-                            figure,
-                            coverage_states=covered.value,
-                            data=str(head["data"]),
-                        )
-                    )
+        rows = indicator_rows(answer.rows, self._settings, str(head["data"]))
         return self._told(indicators_report.document(rows, answer.withheld, head), answer)
 
     @staticmethod
