@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import select
 import signal
 import subprocess
 import time
@@ -106,11 +107,12 @@ def test_plain_lines(data):
 
 
 def rest(terminal: int) -> bytes:
-    """What is still written there, until nobody writes any more."""
-    seen = b""
+    """What is still written there, until nobody writes any more; for ten seconds at most."""
+    seen, until = b"", time.monotonic() + 10
     with suppress(OSError):  # EIO: the other side is closed
-        while more := os.read(terminal, 65536):
-            seen += more
+        while time.monotonic() < until:
+            if select.select([terminal], [], [], 0.1)[0]:
+                seen += os.read(terminal, 65536)
     return seen
 
 
@@ -124,6 +126,8 @@ def test_live_view_ends_on_ctrl_c(data):
         stdout=child,
         stderr=child,
         start_new_session=True,
+        # As from a terminal: a shell's background job, which these tests may be, ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(child)
     seen, until = b"", time.monotonic() + 20
