@@ -73,7 +73,7 @@ def billed(periods: Sequence[PeriodFigures], terms: Terms) -> EmissionsStatement
         rows=tuple(rows),
         totals=tuple(totals),
         memo=tuple(memo),
-        factors=tuple(_told(year, chosen) for (_, year), chosen in sorted(applied.items())),
+        factors=tuple(told_factor(year, chosen) for (_, year), chosen in sorted(applied.items())),
         withheld=tuple(_withheld(period, key) for period in periods for key in period.withheld),
     )
 
@@ -178,7 +178,7 @@ class _Bill:
             gsd2=both.gsd2,
             kgco2e_market=None if by_contract is None else float(by_contract),
         )
-        made = _with_factor(_with_split(_with_room(made, row), bill), [one for _, one in chosen])
+        made = with_factor(with_split(_with_room(made, row), bill), [one for _, one in chosen])
         return self._with_effects(made, row, before, [one for _, one in chosen])
 
     def _factor(self, zone: str) -> ChosenFactor:
@@ -299,7 +299,8 @@ def _kwh(millijoules: int | None) -> float | None:
     return None if millijoules is None else float(kwh(millijoules))
 
 
-def _with_split(made: EmissionsRow, bill: Emissions) -> EmissionsRow:
+def with_split(made: EmissionsRow, bill: Emissions) -> EmissionsRow:
+    """The emissions' columns, total and components."""
     return replace(
         made,
         kgco2e_total=float(bill.total_kgco2e),
@@ -311,7 +312,7 @@ def _with_split(made: EmissionsRow, bill: Emissions) -> EmissionsRow:
     )
 
 
-def _with_factor(made: EmissionsRow, applied: Sequence[ChosenFactor]) -> EmissionsRow:
+def with_factor(made: EmissionsRow, applied: Sequence[ChosenFactor]) -> EmissionsRow:
     """The factor's columns; a total over several has none but `provisional`."""
     provisional = any(chosen.provisional for chosen in applied)
     if len({chosen.factor.factor_id for chosen in applied}) != 1:
@@ -351,7 +352,7 @@ def _same(rows: Iterable[FigureRow], key: RowKey) -> FigureRow | None:
     return next((row for row in rows if row.key == key), None)
 
 
-def _told(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
+def told_factor(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:
     """A factor that was applied, and where it comes from."""
     factor = chosen.factor
     return {

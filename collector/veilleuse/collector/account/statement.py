@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
 
-from veilleuse.collector.account.billing import METHOD_VERSION
+from veilleuse.collector.account.billing import METHOD_VERSION, told_factor, with_factor, with_split
 from veilleuse.collector.account.emissions import (
-    Emissions,
     emissions,
     factor_u,
     interval,
@@ -141,7 +140,7 @@ class _Bill:
         )
         if not any(Detail.METHODS in group.sums.withheld for group in groups):
             row = _with_methods(row, energies, total)
-        return _with_factor(_with_emissions(row, billed), [share.chosen for share in shares])
+        return with_factor(with_split(row, billed), [share.chosen for share in shares])
 
     def _shares(self, groups: Iterable[Group]) -> list[_Share]:
         """Energy per factor: a total may span several zones."""
@@ -164,50 +163,7 @@ class _Bill:
     def factors(self) -> Iterable[Mapping[str, str | float | int | bool]]:
         """What was applied, and where it comes from."""
         for (_, year), chosen in sorted(self._applied.items()):
-            factor = chosen.factor
-            yield {
-                "factor_id": factor.factor_id,
-                "zone": factor.zone,
-                "year": year,
-                "factor_series": factor.series,
-                "factor_kgco2e_per_kwh": float(factor.total_kgco2e_per_kwh),
-                "provisional": chosen.provisional,
-                "uncertainty_percent": float(factor.uncertainty_percent),
-                "uncertainty_inherited": factor.uncertainty_inherited,
-                "u_factor": factor_u(chosen),
-                "factor_source": factor.source,
-                "factor_published": factor.published,
-                "licence": factor.licence,
-            }
-
-
-def _with_emissions(row: EmissionsRow, billed: Emissions) -> EmissionsRow:
-    return replace(
-        row,
-        kgco2e_total=float(billed.total_kgco2e),
-        kgco2e_combustion=_float(billed.combustion_kgco2e),
-        kgco2e_upstream=_float(billed.upstream_kgco2e),
-        kgco2e_losses=_float(billed.losses_kgco2e),
-        split_residual_kgco2e=_float(billed.split_residual_kgco2e),
-        split_estimated=billed.split_estimated,
-    )
-
-
-def _with_factor(row: EmissionsRow, applied: Sequence[ChosenFactor]) -> EmissionsRow:
-    """The factor's columns; a total over several has none but `provisional`."""
-    provisional = any(chosen.provisional for chosen in applied)
-    if len(applied) != 1:
-        return replace(row, provisional=provisional)
-    factor = applied[0].factor
-    return replace(
-        row,
-        provisional=provisional,
-        factor_id=factor.factor_id,
-        factor_series=factor.series,
-        factor_source=factor.source,
-        factor_published=factor.published or None,
-        factor_kgco2e_per_kwh=float(factor.total_kgco2e_per_kwh),
-    )
+            yield told_factor(year, chosen)
 
 
 def _machines(groups: Sequence[Group], level: str) -> int:
