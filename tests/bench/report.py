@@ -2,16 +2,18 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Rows, seconds and memory of a year's emissions report over many machines. The goal: 10,000 hosts in under 1 s.
 
-`python tests/bench/report.py [--hosts 10000] [--before] [--rounds 3] [--profile]`: months and years of machines are written into the
+`python tests/bench/report.py [--hosts 10000] [--before] [--unrolled] [--rounds 3] [--profile]`: months and years of machines are written into the
 tables as rolling leaves them, an inventory of 1.3 times as many assets through the store; then the report of the year by entity and
 device class, as `veilleuse report emissions` makes it, in a process that has just begun and in one that goes on. `--before`: the year
-before has as many machines, and the change from it is told too.
+before has as many machines, and the change from it is told too. `--unrolled`: the current year, in October: nine months are kept, the
+tenth is made of its days while the report waits; and a report of the nine months alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import cProfile
+import hashlib
 import os
 import pstats
 import random
@@ -27,6 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.bench import unrolled
 from veilleuse.collector.codec import number
 from veilleuse.collector.inventoried import (
     AssetRecord,
@@ -68,7 +71,6 @@ HOURS = {DayType.OPEN: 3_400, DayType.SCHOOL_HOLIDAY: 2_600, DayType.CLOSED: 2_7
 BAND_SHARES = {Band.OPEN: 0.4, Band.NIGHT: 0.33, Band.CLOSED: 0.27}
 VECTORS = 400
 """Different machines of a class; more would only take longer to make."""
-OTHER_MONTHS = tuple(range(1, 13))
 
 
 def kinds(machines: int) -> Iterator[tuple[DeviceClass, Population, float]]:
@@ -113,8 +115,8 @@ def vector(draw: random.Random, population: Population, watts: float, hours: flo
     return tuple(values)
 
 
-def fill(store: SqliteStore, hosts: int, years: Iterable[int]) -> int:
-    """Sites, hosts, months and years of machines, inventory; how many rows of months and years."""
+def fill(store: SqliteStore, hosts: int, years: Iterable[int], months: int) -> int:
+    """Sites, hosts, months and years of machines, inventory; how many rows of months and years. `months`: kept of YEAR."""
     with store.transaction():
         store.registry.put_site(Site("hq", "FR", DEFAULT_CALENDAR.time_zone, DEFAULT_CALENDAR.to_json()))
         tokens = {
@@ -133,7 +135,10 @@ def fill(store: SqliteStore, hosts: int, years: Iterable[int]) -> int:
             for population in Population
         }
         ids = [enrol(store, tokens, place, *kind[:2]) for place, kind in enumerate(kinds(hosts))]
-        rows = sum(write_year(store, ids, year) for year in years)
+        rows = sum(write_year(store, ids, year, months if year == YEAR else 12) for year in years)
+        if months < 12:
+            machines = [(host_id, *kind[1:]) for host_id, kind in zip(ids, kinds(hosts), strict=True)]
+            rows += unrolled.write_days(store, machines, YEAR)
     inventory(store, ids)
     return rows
 
@@ -166,8 +171,8 @@ def enrol(
     )
 
 
-def write_year(store: SqliteStore, ids: list[HostId], year: int) -> int:
-    """Twelve months of each machine and their sum, as rolling keeps them."""
+def write_year(store: SqliteStore, ids: list[HostId], year: int, kept: int) -> int:
+    """The first months of each machine and their sum, as rolling keeps them."""
     draw = random.Random(year)
     connection = store.data.connection
     layout = Layouts(connection).present()
@@ -176,12 +181,12 @@ def write_year(store: SqliteStore, ids: list[HostId], year: int) -> int:
     for place, (host_id, (_, population, watts)) in enumerate(zip(ids, kinds(len(ids)), strict=True)):
         key = (watts, place % VECTORS)
         if key not in made:
-            made[key] = list(bands(draw, population, watts))
+            made[key] = list(bands(draw, population, watts, kept))
         for kind, band, of_month, of_year in made[key]:
             sums.append((year, host_id, kind, band, 0, layout, of_year))
             months += [
                 (date(year, month, 1).toordinal(), host_id, kind, band, 0, 0, layout, of_month)
-                for month in OTHER_MONTHS
+                for month in range(1, kept + 1)
             ]
     connection.executemany("INSERT INTO host_years VALUES (?, ?, ?, ?, ?, ?, ?)", sums)
     connection.executemany("INSERT INTO host_months VALUES (?, ?, ?, ?, ?, ?, ?, ?)", sorted(months))
@@ -189,15 +194,15 @@ def write_year(store: SqliteStore, ids: list[HostId], year: int) -> int:
 
 
 def bands(
-    draw: random.Random, population: Population, watts: float
+    draw: random.Random, population: Population, watts: float, kept: int
 ) -> Iterator[tuple[int, int, bytes, bytes]]:
-    """(day type, band, a month's bytes, a year's) of one machine."""
+    """(day type, band, a month's bytes, those of so many) of one machine."""
     for kind, hours in HOURS.items():
         for place, band in enumerate(Band, 1):
             if kind is DayType.CLOSED and band is Band.OPEN:
                 continue
             month = vector(draw, population, watts, hours * BAND_SHARES[band] / 12, band)
-            year = tuple(12 * value for value in month)
+            year = tuple(kept * value for value in month)
             yield DAY_TYPE_NUMBERS[kind], place, packed_sparse(month), packed(year)
 
 
@@ -229,17 +234,22 @@ def inventory(store: SqliteStore, ids: list[HostId]) -> None:
     store.inventory.put_matching(Matching({place + 1: host_id for place, host_id in enumerate(ids)}, ()))
 
 
-def report(directory: Path) -> tuple[float, float, int, int]:
-    """(seconds of the figures, of the CSV, rows, bytes)."""
-    question = YearQuestion(
-        date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity", "device_class"), 10, date(YEAR + 1, 2, 1)
-    )
+def questions(*, current: bool) -> Iterator[tuple[str, YearQuestion]]:
+    """Name, and what is asked."""
+    today = date(YEAR, *unrolled.TODAY) if current else date(YEAR + 1, 2, 1)
+    ends = {"year": date(YEAR + 1, 1, 1)} | ({"9 months": date(YEAR, unrolled.MONTH, 1)} if current else {})
+    for name, end in ends.items():
+        yield name, YearQuestion(date(YEAR, 1, 1), end, ("entity", "device_class"), 10, today)
+
+
+def report(directory: Path, question: YearQuestion) -> tuple[float, float, int, bytes]:
+    """(seconds of the figures, of the CSV, rows, CSV)."""
     began = time.perf_counter()
     with opened(directory) as sources:
         made = emissions_report_of(sources, question)
     figured = time.perf_counter()
     text = renderer("csv")(made.document)
-    return figured - began, time.perf_counter() - figured, len(made.statement.rows), len(text)
+    return figured - began, time.perf_counter() - figured, len(made.statement.rows), text
 
 
 def peak_mebibytes() -> float:
@@ -248,22 +258,31 @@ def peak_mebibytes() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def one_process(directory: Path, rounds: int, *, profile: bool) -> None:
+def one_process(directory: Path, rounds: int, *, current: bool, profile: bool) -> None:
     """Print what each round took, and what the process took of memory."""
     before = peak_mebibytes()
-    for turn in range(rounds):
-        processor = time.process_time()
-        figures, csv, rows, size = report(directory)
-        print(
-            f"  {'again' if turn else 'first'}: {figures + csv:.2f} s (figures {figures:.2f}, CSV {csv:.2f}; processor "
-            f"{time.process_time() - processor:.2f}) -> {rows} report rows, {size} bytes"
-        )
+    for name, question in questions(current=current):
+        for turn in range(rounds):
+            processor = time.process_time()
+            figures, csv, rows, text = report(directory, question)
+            print(
+                f"  {name}, {'again' if turn else 'first'}: {figures + csv:.2f} s (figures {figures:.2f}, CSV {csv:.2f}; processor "
+                f"{time.process_time() - processor:.2f}) -> {rows} report rows, {len(text)} bytes, {digest(text)}",
+                flush=True,
+            )
+        if profile:
+            watched = cProfile.Profile()
+            watched.runcall(report, directory, question)
+            pstats.Stats(watched).sort_stats("tottime").print_stats(25)
     after = peak_mebibytes()
     print(f"  peak memory {after:.0f} MiB (the report's part {after - before:.0f} MiB)", flush=True)
-    if profile:
-        watched = cProfile.Profile()
-        watched.runcall(report, directory)
-        pstats.Stats(watched).sort_stats("tottime").print_stats(25)
+
+
+def digest(csv: bytes) -> str:
+    """Of the figures: the same before and after a change of the code."""
+    return hashlib.sha256(
+        b"\n".join(line for line in csv.splitlines() if b"generated" not in line)
+    ).hexdigest()[:12]
 
 
 def main() -> None:
@@ -272,24 +291,27 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--before", action="store_true", help="the year before too")
+    parser.add_argument("--unrolled", action="store_true", help="the year's tenth month is not kept yet")
     parser.add_argument("--profile", action="store_true", help="where the report spends its time")
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.directory is not None:
-        one_process(options.directory, options.rounds, profile=options.profile)
+        one_process(options.directory, options.rounds, current=options.unrolled, profile=options.profile)
         return
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "data"
         with closing(create_store(directory, Store(), simulated=True, now_unix_milliseconds=1)) as store:
-            rows = fill(store, options.hosts, range(YEAR - options.before, YEAR + 1))
+            months = unrolled.MONTH - 1 if options.unrolled else 12
+            rows = fill(store, options.hosts, range(YEAR - options.before, YEAR + 1), months)
         size = sum(file.stat().st_size for file in directory.iterdir() if file.is_file()) / 2**20
         print(
-            f"{options.hosts} hosts, {options.hosts * 13 // 10} assets, {1 + options.before} year(s): {rows} rows of months and years, "
+            f"{options.hosts} hosts, {options.hosts * 13 // 10} assets, {1 + options.before} year(s): {rows} rows of machines, "
             f"{size:.0f} MiB",
             flush=True,
         )
         command = [sys.executable, __file__, "--directory", str(directory), "--rounds", str(options.rounds)]
-        subprocess.run([*command, *["--profile"][: options.profile]], check=True)
+        flags = [*["--profile"][: options.profile], *["--unrolled"][: options.unrolled]]
+        subprocess.run([*command, *flags], check=True)
 
 
 if __name__ == "__main__":

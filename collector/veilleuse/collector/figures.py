@@ -17,6 +17,8 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Word
 AUTRES: Final = "autres"
 """Name of the row that holds the groups too small to be shown."""
 ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
+SCREEN_STANDBY_MICROWATTS: Final = 300_000
+"""Of an external screen that is off or asleep: 0.3 W, METHOD.md §3."""
 
 
 @dataclass(frozen=True, slots=True)

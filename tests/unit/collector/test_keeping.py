@@ -183,6 +183,31 @@ def test_screens_hide_no_machine():
     assert not any(v[PLACE["screens_energy_millijoules"]] for v in machines.sums.values())
 
 
+def test_standby_is_kept():
+    """What screens of the inventory draw while they are not on comes out of a closed year as out of an open one."""
+    hosts = [workstation(number) for number in range(1, 16)]
+    listed = tuple(asset(100 + number, device_class=MONITOR, population=None) for number in range(len(hosts)))
+    standings = census(*hosts, assets=listed)
+    by_id = {one.host_id: one for one in standings}
+    time = 1_000 * 3_600_000
+    lit = {"screens_milliseconds": time, "screens_energy_millijoules": 10 * time}
+    measured = [(told(worked(one, **lit)), by_id[one.host_id]) for one in hosts]
+    kept = keep(standings, measured)
+    energies = {}
+    for name, made in (
+        ("kept", kept_figures(kept, DIMENSIONS, Assumptions())),
+        ("read", kept_figures(kept_from_document(kept_document(kept)), DIMENSIONS, Assumptions())),
+        (
+            "open",
+            figures(FIRST, END, DIMENSIONS, standings, measured, assumptions=Assumptions(), k_anonymity=10),
+        ),
+    ):
+        (row,) = [one for one in made.rows if one.key.device_class == MONITOR]
+        energies[name] = row.estimate.energy_millijoules
+    expected = 15 * (10 * time + (365 * DAY - time) * 3 // 10)
+    assert energies == {"kept": expected, "read": expected, "open": expected}
+
+
 def test_methods_of_few_are_not_told_apart():
     """Three of thirty are metered: all methods are one, nothing counts as measured, and the row hides its parts."""
     standings, measured = fleet({"E1": 30})

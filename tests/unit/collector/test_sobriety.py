@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from veilleuse.collector.derive import priors
 from veilleuse.collector.indicators import SOBRIETY, load_sobriety, server_loads
-from veilleuse.collector.indicators.avoidable_energy import SCREEN_STANDBY_MICROWATTS, causes_of
+from veilleuse.collector.indicators.avoidable_energy import causes_of
 from veilleuse.collector.indicators.comatose_server import verdict
 from veilleuse.collector.inventoried import Purchase, Retirement, ServerRole
 from veilleuse.collector.model import HostId
@@ -224,11 +223,6 @@ def test_causes_are_disjoint_and_within_the_energy(bands, device_class, minutes,
             for band in cause.bands
         )
         assert cause.millijoules <= sum(outside_windows)
-
-
-def test_the_standby_of_a_screen_is_the_priors():
-    """One constant, told twice: the indicators do not know the derivation."""
-    assert SCREEN_STANDBY_MICROWATTS == priors.SCREEN_STANDBY_MICROWATTS
 
 
 def test_the_night_against_the_day():

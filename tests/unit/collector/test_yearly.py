@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import pytest
@@ -12,9 +13,9 @@ from tests.unit.collector.memory import host
 from tests.unit.collector.year import DAY, END, FIRST, asset, census, vector, worked, workstation
 from veilleuse.collector.account.census import Standing, standing_of
 from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.sample import Observed, Place, observed
+from veilleuse.collector.account.sample import MONITOR, Observed, Place, observed
 from veilleuse.collector.account.yearly import PeriodFigures, figures
-from veilleuse.collector.inventoried import Placement, PowerContext
+from veilleuse.collector.inventoried import Asset, Placement, PowerContext
 from veilleuse.collector.model import Host, HostId
 from veilleuse.collector.vectors import DayType, HostPeriod
 from veilleuse.wire.ladder import Method
@@ -245,3 +246,68 @@ def test_a_place_is_its_stratum():
     for population in (None, Population.CLASSROOM):
         place = Place("A > B é", "", "FR", population, PowerContext.HOME)
         assert Place.of(place.stratum("tower")) == place
+
+
+def screens_of(*hosts: Host, lit_hours: int) -> list[Observed]:
+    """Machines whose one screen is on for so many hours of the year, at 10 W."""
+    time = lit_hours * 3_600_000
+    more = {
+        "screens_milliseconds": time,
+        "screens_energy_millijoules": 10 * time,
+        "screens_uncertainty_millijoules": time,
+    }
+    return [worked(one, **more) for one in hosts]
+
+
+def monitors(number: int, entity: str = "E1") -> tuple[Asset, ...]:
+    """So many of the inventory."""
+    return tuple(asset(1_000 + one, entity, device_class=MONITOR, population=None) for one in range(number))
+
+
+def test_screens_of_the_inventory_are_in_standby_for_the_rest():
+    """Twelve screens of a non-leap year, each on for 1,760 h: 12 × (17.6 + 0.3 × 7) kWh; it is modelled, and known to GSD² 1.5."""
+    hosts = fleet(12)
+    machines = screens_of(*hosts, lit_hours=1_760)
+    (alone, _) = asked(census(*hosts), machines).rows
+    made = asked(census(*hosts, assets=monitors(12)), machines)
+    (row, _) = made.rows
+    assert (alone.key.device_class, row.key.device_class) == (MONITOR, MONITOR)
+    told, watt_hour = row.estimate, 3_600_000
+    assert alone.estimate.energy_millijoules == 12 * 17_600 * watt_hour
+    assert told.energy_millijoules - alone.estimate.energy_millijoules == 12 * 2_100 * watt_hour
+    assert told.modelled_millijoules == told.energy_millijoules
+    assert told.methods == {Method.LOAD_MODELLED: told.energy_millijoules}
+    assert told.coverage_energy == alone.estimate.coverage_energy == 1
+    assert made.total is not None
+    assert made.total.estimate.energy_millijoules == sum(one.estimate.energy_millijoules for one in made.rows)
+    # Screens have no model: their priors are wrong together.
+    lit = alone.estimate.u_model * alone.estimate.energy_millijoules
+    standby = 12 * 2_100 * watt_hour * math.log(1.5) / 2
+    assert told.u_model * told.energy_millijoules == pytest.approx(lit + standby)
+
+
+def test_screens_that_nobody_tells_of_have_no_standby():
+    """No PC of the place tells how long screens are on: then the rest is not known either. Nor is there less than none of it."""
+    hosts = fleet(12)
+    machines = screens_of(*hosts, lit_hours=1_760)
+    elsewhere = asked(census(*hosts, assets=monitors(9, "E7")), machines)
+    without = asked(census(*hosts), machines)
+    assert elsewhere.total is not None
+    assert without.total is not None
+    assert elsewhere.total.estimate.energy_millijoules == without.total.estimate.energy_millijoules
+    few = asked(census(*hosts, assets=monitors(2)), machines)
+    assert few.total is not None
+    assert few.total.estimate.energy_millijoules == without.total.estimate.energy_millijoules
+
+
+def test_standby_is_shared_by_the_time_that_screens_are_on():
+    """One place, workstations and classroom PCs, whose screens are on for two hours against one: two thirds against one."""
+    hosts = [*fleet(12), *(workstation(500 + one, population=Population.CLASSROOM) for one in range(12))]
+    machines = [*screens_of(*hosts[:12], lit_hours=1_000), *screens_of(*hosts[12:], lit_hours=500)]
+    without, made = (asked(census(*hosts, assets=monitors(one)), machines).rows for one in (0, 24))
+    more = {
+        row.key.population: row.estimate.energy_millijoules - bare.estimate.energy_millijoules
+        for row, bare in zip(made, without, strict=True)
+        if row.key.device_class == MONITOR
+    }
+    assert more[Population.WORKSTATION] == 2 * more[Population.CLASSROOM] > 0

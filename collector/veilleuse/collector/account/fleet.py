@@ -81,7 +81,8 @@ class Fleet:
 
     def energy_millijoules(self, stratum: Stratum) -> int:
         """The energy of one stratum alone, without its interval. Raises KeyError."""
-        return self._predictions[stratum].part.known.energy_millijoules + self._extrapolated[stratum]
+        known = self._predictions[stratum].part.known
+        return known.energy_millijoules + known.standby_millijoules + self._extrapolated[stratum]
 
     def of(self, strata: Iterable[Stratum]) -> Estimate:
         """Of some strata, each once. Raises KeyError for one that is not there."""
@@ -89,7 +90,7 @@ class Fleet:
         known = sum((one.part.known for one in chosen), Known())
         extrapolated = sum(self._extrapolated[one.part.stratum] for one in chosen)
         default = sum(one.default for one in chosen)
-        energy = known.energy_millijoules + extrapolated
+        energy = known.energy_millijoules + known.standby_millijoules + extrapolated
         sampled = sampling(
             [(self._pools[name], list(group)) for name, group in groupby(chosen, _class_of)],
             self._compositions,
@@ -106,7 +107,7 @@ class Fleet:
             imputed_millijoules=known.imputed_millijoules,
             extrapolated_millijoules=extrapolated,
             default_millijoules=min(extrapolated, round(default)),
-            methods=dict(known.methods),
+            methods=dict(known.methods_with_standby),
             machines_fleet=sum(one.part.machines_fleet for one in chosen),
             machines_sampled=known.machines,
             fleet_milliseconds=sum(sum(one.part.fleet) for one in chosen),

@@ -24,6 +24,8 @@ BETWEEN_MODELS: Final = 0.5
 """Correlation of prior errors of two hardware models of a class. METHOD.md §5."""
 DEFAULT_U: Final = math.log(2.0) / 2
 """Of a class default: GSD² 2.0, METHOD.md §3."""
+STANDBY_U: Final = math.log(1.5) / 2
+"""Of a power by state: GSD² 1.5, METHOD.md §3."""
 CLASS_DEFAULT: Final = ""
 """Stands for the hardware model where a class default was taken."""
 
@@ -131,9 +133,9 @@ class ErrorModel:
         return Errors(found)
 
 
-def by_default(device_class: str, energy_millijoules: float) -> Errors:
+def by_default(device_class: str, energy_millijoules: float, u: float = DEFAULT_U) -> Errors:
     """Of energy at the class default."""
-    return Errors({(Origin.PRIOR, device_class, CLASS_DEFAULT): energy_millijoules * DEFAULT_U})
+    return Errors({(Origin.PRIOR, device_class, CLASS_DEFAULT): energy_millijoules * u})
 
 
 def _by_model(machines: Iterable[tuple[Key, Alike]]) -> dict[HardwareModel, _Sums]:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
-from veilleuse.collector.calibrated import Fit
-from veilleuse.collector.figures import EnergySums
+from veilleuse.collector.calibrated import MILLION, Fit
+from veilleuse.collector.figures import SCREEN_STANDBY_MICROWATTS, EnergySums
 from veilleuse.collector.vectors import DayType
 from veilleuse.wire.ladder import MEASURED, Method
 
@@ -128,12 +128,19 @@ class InService:
     """In-service machine time by day type. METHOD.md's M. Late joiners and machines that left count for their days."""
     cells: Mapping[Cell, int] = field(default_factory=dict)
     """Machines by model and age; empty: not known."""
+    standby_milliseconds: int = 0
+    """Of external screens: display-time in service while they are not on. METHOD.md §3's rest of N·T."""
 
     def __post_init__(self) -> None:
         if len(self.milliseconds) != len(DAY_TYPES):
             raise ValueError(f"one value for each of {', '.join(DAY_TYPES)}")
-        if min(self.machines, *self.milliseconds) < 0:
+        if min(self.machines, *self.milliseconds, self.standby_milliseconds) < 0:
             raise ValueError("a number of machines or a time is negative")
+
+    @property
+    def standby_millijoules(self) -> int:
+        """What they draw meanwhile, to the nearest integer."""
+        return (SCREEN_STANDBY_MICROWATTS * self.standby_milliseconds + MILLION // 2) // MILLION
 
 
 @dataclass(frozen=True, slots=True)

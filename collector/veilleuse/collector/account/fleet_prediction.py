@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from veilleuse.collector.account.fleet_composition import Composition, sample_shares, unobserved_shares
-from veilleuse.collector.account.fleet_errors import ErrorModel, Errors, by_default
+from veilleuse.collector.account.fleet_errors import STANDBY_U, ErrorModel, Errors, by_default
 from veilleuse.collector.account.fleet_inputs import Cell, Days
 from veilleuse.collector.account.fleet_pool import FEWEST, THIN, Pool, Spread
 from veilleuse.collector.account.fleet_strata import ALWAYS_ON, ORDINARY, Part, merged
@@ -260,4 +260,6 @@ def with_errors(found: Prediction, model: ErrorModel, pool_errors: Errors, pool_
         found.errors.add(pool_errors, found.extrapolated / pool_energy)
     if found.default:
         found.errors.add(by_default(part.stratum.device_class, found.default))
+    if part.known.standby_millijoules:
+        found.errors.add(by_default(part.stratum.device_class, part.known.standby_millijoules, STANDBY_U))
     return found

@@ -100,6 +100,8 @@ class Known:
     observed_milliseconds: int = 0
     derived_milliseconds: int = 0
     methods: Counter[Method] = field(default_factory=Counter)
+    standby_millijoules: int = 0
+    """Of screens that are not on: of the whole fleet, and none of what was observed."""
 
     def add(self, group: Alike) -> None:
         self.machines += group.n
@@ -113,8 +115,14 @@ class Known:
 
     @property
     def modelled_millijoules(self) -> int:
-        """Derived, not measured."""
-        return self.energy_millijoules - self.measured_millijoules - self.imputed_millijoules
+        """Derived, not measured; screens in standby."""
+        derived = self.energy_millijoules - self.measured_millijoules - self.imputed_millijoules
+        return derived + self.standby_millijoules
+
+    @property
+    def methods_with_standby(self) -> Counter[Method]:
+        """Energy by method, screens in standby within: they are modelled."""
+        return self.methods + Counter({Method.LOAD_MODELLED: self.standby_millijoules})
 
     def __add__(self, other: Known) -> Known:
         return Known(
@@ -125,6 +133,7 @@ class Known:
             self.observed_milliseconds + other.observed_milliseconds,
             self.derived_milliseconds + other.derived_milliseconds,
             self.methods + other.methods,
+            self.standby_millijoules + other.standby_millijoules,
         )
 
 
@@ -180,6 +189,7 @@ def parts(machines: Iterable[Machine] | Sample, fleet: Iterable[InService]) -> d
     found = {}
     for stratum in sorted({*said, *known}):
         there = said.get(stratum, InService(stratum, 0, (0,) * len(DAY_TYPES)))
+        known[stratum].standby_millijoules = there.standby_millijoules
         seen = _columns([group.times for _, group in members[stratum]])
         found[stratum] = Part(
             stratum,

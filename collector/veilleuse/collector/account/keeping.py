@@ -299,6 +299,7 @@ def _fleet(book: FleetBook, merged: _Merged, k: int) -> Iterable[InService]:
         into = merged.strata.get(one.stratum, one.stratum) or one.stratum
         found.machines[into] += one.machines
         found.times[into].update(dict(zip(DAY_TYPES, one.milliseconds, strict=True)))
+        found.standby[into] += one.standby_milliseconds
         for cell, number in one.cells.items():
             found.cells[into][merged.merged.get(into, {}).get(cell, cell)] += number
     for stratum, cells in found.cells.items():

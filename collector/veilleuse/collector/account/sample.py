@@ -39,6 +39,7 @@ from veilleuse.collector.vectors import (
     Vector,
 )
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import DeviceClass, Population, State, Supply
 
 _SEPARATOR: Final = "\x1f"
@@ -216,10 +217,16 @@ class FleetBook:
     """Machines without an asset, until `settle`."""
     spare: Counter[Stratum] = field(default_factory=Counter)
     """Assets that no agent's machine is matched with."""
+    listed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Entity and site → display-time of the external screens that the inventory lists there."""
+    standby: Counter[Stratum] = field(default_factory=Counter)
+    """Of it, what they are not on, by the PCs that they hang on."""
 
     def stands(self, stratum: Stratum, standing: Standing) -> None:
         """One device, of the inventory or not."""
-        if standing.inventoried:
+        if stratum.device_class == MONITOR:  # when it is on, PCs tell
+            self.listed[standing.entity, standing.site] += sum(standing.milliseconds.values())
+        elif standing.inventoried:
             self.add(stratum, standing)
             self.spare[stratum] += standing.host_id is None
         else:
@@ -248,6 +255,7 @@ class FleetBook:
         for stratum, number in sampled.items():
             self.at_least(stratum, number, times[stratum])
         self._screens(times)
+        self._standby()
 
     def _screens(self, times: Mapping[Stratum, Mapping[str, int]]) -> None:
         """PCs that nobody measured have as much screen-time to their time as those that were measured: of their place, else of all.
@@ -268,6 +276,22 @@ class FleetBook:
                     self.times[stratum][kind] = max(
                         self.times[stratum][kind], on[kind] * milliseconds // time[kind]
                     )
+
+    def _standby(self) -> None:
+        """METHOD.md §3: a screen of the inventory is in standby for the rest of its time. Where no PC stands to say how long its screens
+        are on, the rest is not known either. Shared among the PCs of a place as the time that their screens are on."""
+        on: defaultdict[tuple[str, str], dict[Stratum, int]] = defaultdict(dict)
+        for stratum, times in self.times.items():
+            if stratum.device_class == MONITOR:
+                place = Place.of(stratum)
+                on[place.entity, place.site][stratum] = sum(times.values())
+        self.standby.clear()
+        for where, time in self.listed.items():
+            lit = {stratum: own for stratum, own in on[where].items() if own}
+            rest = max(0, time - sum(lit.values()))
+            self.standby.update(
+                dict(zip(lit, apportion(rest, list(lit.values())), strict=True)) if lit else {}
+            )
 
     def add(self, stratum: Stratum, standing: Standing) -> None:
         """One device."""
@@ -293,6 +317,7 @@ class FleetBook:
                 self.machines[stratum],
                 tuple(times[kind] for kind in DAY_TYPES),
                 dict(self.cells[stratum]),
+                self.standby[stratum],
             )
 
 

@@ -81,7 +81,8 @@ class _Made:
     def stands(self, standing: Standing) -> None:
         place = Place.at(standing)
         stratum = place.stratum(standing.device_class)
-        self._rows[self._key(place, standing.device_class)].strata.add(stratum)
+        if stratum.device_class != MONITOR:  # those have rows where PCs tell of them
+            self._rows[self._key(place, standing.device_class)].strata.add(stratum)
         self._book.stands(stratum, standing)
 
     def measured(self, one: Observed, standing: Standing) -> None:

@@ -150,7 +150,6 @@ SCREEN_MICROWATTS: Final = (microwatts(11), microwatts(12.5), microwatts(17), mi
 """External screen that is on, in the order of wire.limits.DISPLAY_SIZES. 22-27 inches: METHOD.md §3. The others: p25 and p75
 of device_tec_percentiles.csv (35.5 and 54.1 kWh a year) at 35 % on and 0.3 W else; a size not told is taken for the middle."""
 SCREEN_U_PPM: Final = (u_ppm(1.5), u_ppm(1.5), u_ppm(1.5), UNKNOWN_U_PPM)
-SCREEN_STANDBY_MICROWATTS: Final = microwatts(0.3)
 
 CURVE_EXPONENT: Final = 1.4
 """f(u) = 2u − u^1.4: Fan, Weber, Barroso, Power provisioning for a warehouse-sized computer, ISCA 2007, as quoted by

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Energy of external screens, apart from the machine's (pure). METHOD.md §3; internal panels are the machine's own.
 
-Only what agents count is derived: the time screens are on. What they draw while they are off or asleep (0.3 W, some 2 kWh a year
-each) is in no figure: no agent sees a screen that is off, and the inventory does not say where it is plugged in.
+Only what agents count is derived: the time screens are on. No agent sees a screen that is off: what they draw then (0.3 W, some 2
+kWh a year each) is added to the fleet's figure, for the screens of the inventory (account.sample).
 """
 
 from __future__ import annotations

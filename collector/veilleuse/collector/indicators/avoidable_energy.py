@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from veilleuse.collector.figures import IndicatorMeta
+from veilleuse.collector.figures import SCREEN_STANDBY_MICROWATTS, IndicatorMeta
 from veilleuse.collector.indicators.comatose_server import verdict
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.sobriety import (
@@ -28,8 +28,6 @@ from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 OUTSIDE: Final = (Band.NIGHT, Band.CLOSED)
-SCREEN_STANDBY_MICROWATTS: Final = 300_000
-"""0.3 W, METHOD.md §3; as derive.priors.SCREEN_STANDBY_MICROWATTS, which a test holds equal."""
 _MICROWATT_MILLISECONDS_PER_MILLIJOULE: Final = 1_000_000
 
 

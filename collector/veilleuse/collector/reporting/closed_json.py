@@ -155,6 +155,7 @@ def _fleet_document(one: InService) -> dict[str, Any]:
         "machines": one.machines,
         "milliseconds": dict(zip(DAY_TYPES, one.milliseconds, strict=True)),
         "cells": [[*cell, number] for cell, number in sorted(one.cells.items())],
+        "standby_milliseconds": one.standby_milliseconds,
     }
 
 
@@ -164,4 +165,5 @@ def _fleet(document: Mapping[str, Any]) -> InService:
         document["machines"],
         tuple(document["milliseconds"][kind] for kind in DAY_TYPES),
         {Cell(hardware, age): number for hardware, age, number in document["cells"]},
+        document["standby_milliseconds"],
     )

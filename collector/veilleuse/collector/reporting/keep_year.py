@@ -20,7 +20,7 @@ def keep_year(sources: Sources, year: int, *, k: int, today: date) -> Kept:
     question = YearQuestion(date(year, 1, 1), date(year + 1, 1, 1), (), k, today)
     stretch = year_stretch(sources, question, Assumptions())
     keeper = Keeper(question.first, question.end, k)
-    for standing in stretch.machines:
+    for standing in stretch.devices:
         keeper.stands(standing)
     for one, standing in stretch.measured:
         keeper.measured(one, standing)

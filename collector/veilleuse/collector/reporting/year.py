@@ -20,7 +20,6 @@ from veilleuse.collector.account.yearly_rooms import with_rooms
 from veilleuse.collector.account.yearly_rows import DIMENSIONS
 from veilleuse.collector.closed import ClosedYear, YearState
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.figures import EnergyClass
 from veilleuse.collector.inventoried import Asset
 from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.ports import PeriodReader
@@ -126,7 +125,8 @@ def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigur
 class Stretch:
     """What one stretch is made of."""
 
-    machines: list[Standing]
+    devices: list[Standing]
+    """Machines and screens."""
     measured: Iterator[tuple[Observed, Standing]]
     virtual: Iterator[tuple[Observed, Standing]]
 
@@ -138,8 +138,7 @@ def year_stretch(sources: Sources, question: YearQuestion, assumptions: Assumpti
 
 def _inputs(known: _Known, part: Slice) -> Stretch:
     question = known.question
-    standings = [one for one in _standings(known, part) if _asked(question.entities, one.entity)]
-    machines = [one for one in standings if one.device_class != EnergyClass.MONITOR]
+    devices = [one for one in _standings(known, part) if _asked(question.entities, one.entity)]
     virtual = {
         host.host_id: standing_of(host, known.sites)
         for host in known.hosts
@@ -147,11 +146,11 @@ def _inputs(known: _Known, part: Slice) -> Stretch:
         and _asked(question.entities, host.org_entity)
     }
     places: dict[HostId, list[Standing]] = defaultdict(list)
-    for standing in machines:
+    for standing in devices:
         if standing.host_id is not None:
             places[standing.host_id].append(standing)
     return Stretch(
-        machines,
+        devices,
         _placed(known.sources.periods, part, places | _elsewhere(known, places)),
         _virtual(known.sources.periods, part, virtual),
     )
@@ -176,7 +175,7 @@ def _stretch(known: _Known, part: Slice) -> PeriodFigures:
         part.first,
         part.end,
         question.dimensions,
-        found.machines,
+        found.devices,
         found.measured,
         assumptions=known.assumptions,
         k_anonymity=question.k_anonymity,

@@ -17,6 +17,7 @@ from veilleuse.collector.account.class_defaults import class_defaults
 from veilleuse.collector.account.fleet_inputs import DAY_TYPES
 from veilleuse.collector.calibrated import WALL, Fit, Hardware, KeptFit, Provenance
 from veilleuse.collector.derive import priors
+from veilleuse.collector.figures import SCREEN_STANDBY_MICROWATTS
 from veilleuse.collector.simulate.fleet import Device, Order
 from veilleuse.collector.simulate.models import VENDOR, Model
 from veilleuse.collector.simulate.routines import IDLE_LOAD, Span
@@ -31,7 +32,7 @@ CALIBRATED_U: Final = 0.03
 UNIT_U: Final = 0.06
 """Units of one model differ by as much."""
 _SCREEN_WATTS: Final = priors.SCREEN_MICROWATTS[1] / _MILLION
-_STANDBY_WATTS: Final = priors.SCREEN_STANDBY_MICROWATTS / _MILLION
+_STANDBY_WATTS: Final = SCREEN_STANDBY_MICROWATTS / _MILLION
 _DC_SHARE: Final = 0.88
 """Of what a laptop draws at the wall: its adapter, as in priors."""
 

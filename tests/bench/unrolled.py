@@ -1,0 +1,134 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Days of machines as ingest and derive leave them, for the bench of the report: a month that is not kept yet is made of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import date
+from typing import Any, Final
+
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.codec import number
+from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.ports.months import CARRIED_COLUMNS, HISTORY_DAYS
+from veilleuse.collector.store.sqlite import SqliteStore
+from veilleuse.wire.bands import DEFAULT_CALENDAR
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import Band, Boundary, PointKind, Population, State, Supply
+
+MONTH: Final = 10
+"""The first that is not kept."""
+TODAY: Final = (MONTH, 21)
+_HOURS: Final = {
+    Population.WORKSTATION: {Band.CLOSED: 6.0, Band.NIGHT: 8.0},
+    Population.CLASSROOM: {Band.OPEN: 10.0, Band.CLOSED: 6.0, Band.NIGHT: 8.0},
+    Population.SERVER: {Band.OPEN: 10.0, Band.CLOSED: 6.0, Band.NIGHT: 8.0},
+}
+"""Of a day; a workstation tells of its open time by the week."""
+_OF_A_WEEK: Final = {Band.OPEN: 50.0}
+_POINTS: Final = (1, 2)
+_CARRIED: Final = ("cpu_bucket_00_milliseconds", "cpu_bucket_03_milliseconds", "display_2_milliseconds")
+assert set(_CARRIED) <= set(CARRIED_COLUMNS)
+
+Row = tuple[Any, ...]
+
+
+def write_days(store: SqliteStore, machines: list[tuple[HostId, Population, float]], year: int) -> int:
+    """Of the month that is not kept and of the history it needs, up to TODAY; its mark. How many rows."""
+    connection = store.data.connection
+    month, end = date(year, MONTH, 1), date(year, *TODAY).toordinal()
+    first = date(year, MONTH + 1, 1).toordinal() - HISTORY_DAYS
+    for point, domain in zip(_POINTS, ("package-0", "dram"), strict=True):
+        point_row = (point, number(PointKind.RAPL), domain, number(Boundary.COMPONENT), "machine")
+        connection.execute("INSERT INTO points VALUES (?, ?, ?, ?, ?)", point_row)
+    connection.executemany(
+        "INSERT INTO stale_months (month, host_id) VALUES (?, ?)",
+        [(month.toordinal(), host_id) for host_id, _, _ in machines],
+    )
+    draw = random.Random(year)
+    spans = [(Grain.DAY, range(first, end)), (Grain.WEEK, range(first + -(first - 1) % 7, end - 6, 7))]
+    written = 0
+    for grain, starts in spans:
+        for start in starts:
+            rows = [row for one in machines for row in _cells(draw, grain, start, *one)]
+            written += sum(_insert(connection, table, rows) for table in _TABLES)
+    night = day_start_unix_milliseconds(month, DEFAULT_CALENDAR.time_zone)
+    for host_id, population, _ in machines:
+        if population is Population.CLASSROOM:  # one in a few was left on over a night
+            rows = [(host_id, Grain.HOUR, night + hour * MILLISECONDS_PER_HOUR) for hour in range(6)]
+            for row in rows if host_id % 5 == 0 else ():
+                written += _insert(connection, "sums", [_cell(*row, Band.NIGHT, State.ON_IDLE, 1.0, 0.0)])
+    return written
+
+
+def _cells(
+    draw: random.Random, grain: Grain, start: int, host_id: HostId, population: Population, watts: float
+) -> Iterator[dict[str, Any]]:
+    if grain is Grain.WEEK and population is not Population.WORKSTATION:
+        return
+    for band, hours in (_OF_A_WEEK if grain is Grain.WEEK else _HOURS[population]).items():
+        shares = {State.ON_ACTIVE: 0.5, State.ON_IDLE: 0.5}
+        if population is not Population.SERVER:
+            on = draw.uniform(0.4, 0.9) if band is Band.OPEN else draw.choice((0.0, 0.0, 0.02, 0.9))
+            shares = {State.ON_ACTIVE: on / 2, State.ON_IDLE: on / 2, State.OFF: 1 - on}
+        for state, share in shares.items():
+            if share:
+                yield _cell(host_id, grain, start, band, state, hours * share, watts)
+
+
+def _cell(
+    host_id: HostId, grain: Grain, start: int, band: Band, state: State, hours: float, watts: float
+) -> dict[str, Any]:
+    is_on = state is not State.OFF
+    time = round(hours * MILLISECONDS_PER_HOUR)
+    energy = round(time * (watts if is_on else 0.5))
+    return {
+        "key": (host_id, grain.value, start, number(band), number(state), number(Supply.AC)),
+        "is_on": is_on,
+        "milliseconds": time,
+        "energy": energy,
+    }
+
+
+def _sums(cell: dict[str, Any]) -> list[Row]:
+    time = cell["milliseconds"]
+    return [(*cell["key"], time, *((time // 2, time - time // 2, time) if cell["is_on"] else (None,) * 3))]
+
+
+def _points(cell: dict[str, Any]) -> list[Row]:
+    seen = (cell["energy"] // 2, cell["milliseconds"], None)
+    return [(*cell["key"], point, *seen) for point in _POINTS] if cell["is_on"] else []
+
+
+def _derived(cell: dict[str, Any]) -> list[Row]:
+    method = Method.COUNTER_MODELLED if cell["is_on"] else Method.LOAD_MODELLED
+    return [(*cell["key"], method.value, cell["milliseconds"], cell["energy"], cell["energy"] // 5)]
+
+
+def _screens(cell: dict[str, Any]) -> list[Row]:
+    time = cell["milliseconds"]
+    return [(*cell["key"], Method.LOAD_MODELLED.value, time, 20 * time, 5 * time)] if cell["is_on"] else []
+
+
+_KEY: Final = "host_id, grain, start, band, state, supply"
+_ENERGY: Final = f"{_KEY}, method, milliseconds, energy_millijoules, uncertainty_millijoules"
+_POINT: Final = (
+    f"{_KEY}, point_id, energy_millijoules, covered_milliseconds, update_window_energy_millijoules"
+)
+_TABLES: Final = {
+    "sums": (f"{_KEY}, milliseconds, {', '.join(_CARRIED)}", _sums),
+    "point_sums": (_POINT, _points),
+    "derived": (_ENERGY, _derived),
+    "derived_screens": (_ENERGY, _screens),
+}
+
+
+def _insert(connection: Any, table: str, cells: list[dict[str, Any]]) -> int:
+    columns, rows_of = _TABLES[table]
+    rows = [row for cell in cells for row in rows_of(cell)]
+    marks = ", ".join("?" * len(columns.split(", ")))
+    connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
+    return len(rows)
