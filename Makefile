@@ -40,7 +40,7 @@ run: $(VENV)/.run ## collector + this machine's agent, live view; SECONDS=n stop
 
 .PHONY: test
 test: $(VENV)/.dev peers ## everything that can be tested here; ARGS='-k name' for pytest
-	@$(PY) -m pytest $(ARGS)
+	@deploy/ci/test.sh $(PY) $(ARGS)
 
 .PHONY: test-long
 test-long: $(VENV)/.dev peers ## every promise at its full size; ONLY=R16 for one, RESUME=1 to go on after a break

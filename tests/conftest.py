@@ -26,7 +26,9 @@ settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "local")
 
-GOLDEN = Path(__file__).parent / "fixtures" / "golden"
+TESTS = Path(__file__).parent
+GOLDEN = TESTS / "fixtures" / "golden"
+PARTS = {"beside": True, "alone": False}
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -39,6 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--only", default="", help="the tests of these promises alone, e.g. R16 or R2,R8")
     parser.addoption("--resume", action="store_true", help="leave out the promises that passed today")
+    parser.addoption(
+        "--part", choices=sorted(PARTS), help="beside: what may run on all cores at once; alone: all the rest"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest's own decides where temporary folders are
@@ -48,6 +53,22 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.basetemp is None and (place := memory.place()) is not None:
         config.option.basetemp = place
         tempfile.tempdir = str(place.parent)
+    elif hasattr(config, "workerinput") and memory.is_in(config.option.basetemp):
+        tempfile.tempdir = str(memory.MEMORY)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`--part`: a test is of exactly one. What starts whole services or proves a promise has the machine to itself."""
+    if (part := config.getoption("--part")) is None:
+        return
+    kept = [item for item in items if PARTS[part] is _stands_beside(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
+
+
+def _stands_beside(item: pytest.Item) -> bool:
+    room = item.path.relative_to(TESTS).parts[0]
+    return room not in ("integration", "promises") and item.get_closest_marker("promise") is None
 
 
 @pytest.hookimpl(trylast=True)

@@ -39,6 +39,11 @@ def place() -> Path | None:
     return None
 
 
+def is_in(folder: Path | str | None) -> bool:
+    """Whether it is there."""
+    return folder is not None and Path(folder).is_relative_to(MEMORY)
+
+
 def _sweep() -> None:
     """Remove what processes of ours left that are gone."""
     for folder in MEMORY.glob(f"{_PREFIX}*"):

@@ -24,7 +24,7 @@ ORIGIN_TEXT: Final[Mapping[Origin, str]] = {
     "calibration or a correction of the method stays there as it was, and only day and week gauges and reports follow",
     Origin.RECORDS: "the newest derived record of each server",
     Origin.SUMS: "the sums of the store; energy as currently derived",
-    Origin.INDICATORS: "the indicators (METHOD.md §6)",
+    Origin.INDICATORS: "the indicators (METHOD.md §6); I3 to I8 are worked out apart from scrapes, for servers once a day, for PCs once a month",
     Origin.FACTORS: "the table of electricity factors",
     Origin.INTENSITIES: "intensities of the grid that are kept (docs/indicative.md); no part of the bilan",
     Origin.REGISTRY: "the registry of hosts and what agents say of themselves",
@@ -44,6 +44,10 @@ LABEL_TEXT: Final[Mapping[str, str]] = {
     "kind": "states or energy",
     "period": "today, day or week: the current civil day, the last closed one, the last closed ISO week",
     "status": "active, pending, suspended, revoked or forgotten; of an intensity: estimated, realtime or consolidated",
+    "cause": "why energy was avoidable: closed_bands (on and idle outside opening hours), open_idle (idle beyond the plan's time), screens "
+    "(external ones meanwhile), comatose_servers; `mixed` where a cause has too few machines to stand alone",
+    "verdict": "comatose, suspect, in_service, excluded (by its role); underused, in_use; oversized, fitting; or not_judged: not observed "
+    "for long enough, or not measured",
     "intensity_series": "which series of the grid's intensity",
     "connector": "odre, odre_consolidated or electricity_maps",
     "statistic": "median or max over the hosts",

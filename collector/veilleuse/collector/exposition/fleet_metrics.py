@@ -114,6 +114,42 @@ IDLE_WHILE_ON_ENERGY: Final = gauge(
     ("population", "machines", "period"),
     Origin.INDICATORS,
 )
+POWER_PLAN: Final = gauge(
+    "veilleuse_power_plan_compliance_ratio",
+    "I3: share of PCs with a known power plan whose display goes off and that sleep within the limits, as of the last closed month.",
+    ("population",),
+    Origin.INDICATORS,
+)
+AVOIDABLE_ENERGY: Final = gauge(
+    "veilleuse_month_avoidable_energy_joules",
+    "I4: wall energy of the last closed month that was avoidable, by causes that share no millisecond.",
+    ("population", "cause"),
+    Origin.INDICATORS,
+)
+NIGHT_POWER: Final = gauge(
+    "veilleuse_month_night_power_ratio",
+    "I5: mean wall power outside opening hours by that inside, over the last closed month; 1 = the night draws as much as the day.",
+    ("population", "machines"),
+    Origin.INDICATORS,
+)
+COMATOSE_SERVERS: Final = gauge(
+    "veilleuse_comatose_servers",
+    "I6: servers by verdict: comatose over 180 days, suspect over 30 (its owner is to confirm), as of yesterday.",
+    ("machines", "verdict"),
+    Origin.INDICATORS,
+)
+UNDERUSED_SERVERS: Final = gauge(
+    "veilleuse_underused_servers",
+    "I7: servers by verdict over the 30 days to yesterday: under-used or in use.",
+    ("machines", "verdict"),
+    Origin.INDICATORS,
+)
+OVERSIZED_SERVERS: Final = gauge(
+    "veilleuse_oversized_servers",
+    "I8: servers by verdict over the 90 days to yesterday: oversized or fitting.",
+    ("machines", "verdict"),
+    Origin.INDICATORS,
+)
 FACTOR: Final = gauge(
     "veilleuse_factor_gco2e_per_kwh",
     "Electricity factor applied now.",
@@ -164,6 +200,12 @@ FLEET: Final = (
     OUTSIDE_OPENING_ENERGY,
     IDLE_WHILE_ON,
     IDLE_WHILE_ON_ENERGY,
+    POWER_PLAN,
+    AVOIDABLE_ENERGY,
+    NIGHT_POWER,
+    COMATOSE_SERVERS,
+    UNDERUSED_SERVERS,
+    OVERSIZED_SERVERS,
     FACTOR,
     FACTOR_INFO,
 )

@@ -34,13 +34,17 @@ class Stretch(NamedTuple):
 def machines_of(
     sources: SobrietySources, stretch: Stretch, hosts: Sequence[Host], assets: Sequence[Asset]
 ) -> tuple[Machine, ...]:
-    """Every machine that is enrolled or was observed, where it stood on the last day."""
+    """Of `hosts`, every machine that is enrolled or was observed, where it stood on the last day."""
     bands: dict[HostId, dict[Band, BandUse]] = {}
+    chosen = {host.host_id for host in hosts}
     first, end = stretch.months
     for row in sources.base.periods.host_periods(first, end) if first < end else ():
+        if row.host_id not in chosen:
+            continue
         of_host, use = bands.setdefault(row.host_id, {}), use_of(row.values)
         of_host[row.band] = added(of_host[row.band], use) if row.band in of_host else use
-    loads = sources.loads.server_loads(stretch.until, WINDOWS)
+    servers = any(host.population is Population.SERVER for host in hosts)
+    loads = sources.loads.server_loads(stretch.until, WINDOWS) if servers else {}
     matched = {asset.host_id: asset for asset in assets if asset.host_id is not None}
     book = sources.loads.book()
     return tuple(

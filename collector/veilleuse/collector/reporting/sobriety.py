@@ -111,17 +111,29 @@ def sobriety_of(sources: SobrietySources, question: SobrietyQuestion, targets: T
     )
     groups += [(OF_USERS, group) for group in used]
     groups += [(OF_ACTIONS, group) for group in action_groups(sources, question, hosts)]
+    return Sobriety(_may_be_shown(groups, targets, k), tuple(withheld), machines)
+
+
+def figures_of_machines(
+    machines: Iterable[Machine], question: SobrietyQuestion, targets: Targets
+) -> tuple[Found, ...]:
+    """I3 to I8 of these machines alone, as they may be shown."""
+    k = question.k_anonymity
+    kept, _ = fit_to_show(_by_scope(question, machines, ()), k)
+    return _may_be_shown([(OF_MACHINES, group) for group in kept], targets, k)
+
+
+def _may_be_shown(
+    groups: Iterable[tuple[Sequence[str], SobrietyGroup]], targets: Targets, k: int
+) -> tuple[Found, ...]:
+    """In the order of the indicators."""
     found = (one for identifiers, group in groups for one in figures_of(identifiers, group, targets))
     order = {identifier: place for place, identifier in enumerate(SOBRIETY)}
-    return Sobriety(
-        tuple(
-            sorted(
-                (one._replace(figure=disclosed(one.figure, one.scope, k)) for one in found),
-                key=lambda one: order[one.meta.indicator],
-            )
-        ),
-        tuple(withheld),
-        machines,
+    return tuple(
+        sorted(
+            (one._replace(figure=disclosed(one.figure, one.scope, k)) for one in found),
+            key=lambda one: order[one.meta.indicator],
+        )
     )
 
 

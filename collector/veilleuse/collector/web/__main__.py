@@ -24,6 +24,7 @@ from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door, open_door
 from veilleuse.collector.web.bound import series_bound
 from veilleuse.collector.web.desk import open_desk
+from veilleuse.collector.web.indicators import MachineIndicators
 from veilleuse.collector.web.look import Outlook
 from veilleuse.collector.web.server import HastyProtocol, QuietServer
 
@@ -72,7 +73,9 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
         reader = SqliteReader(settings.data_dir)
         cleanup.callback(reader.close)
         desk, admission = open_desk(settings, door, product_version(), cleanup)
-        outlook = Outlook(reader, settings)
+        indicators = MachineIndicators(settings)
+        cleanup.callback(indicators.stop)
+        outlook = Outlook(reader, settings, machine_figures=indicators.machine_figures)
         bound = series_bound(outlook.look().fleet)
         listener = _listen(door)
         host, port = listener.getsockname()[:2]
@@ -94,6 +97,7 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
         # uvicorn raises the signal again once it has stopped: it must not end us before we have closed.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
+        indicators.start()
         server.run(sockets=[listener])
         return 0 if server.started else 1
 

@@ -106,6 +106,7 @@ def make_app(
             Exception: _failed(outlets),
         },
     )
+    app.router.redirect_slashes = False  # a path that is nowhere is nowhere; behind a proxy it would lead out of TLS
     durations = Summary(c.HTTP_DURATION.name, c.HTTP_DURATION.help, c.HTTP_DURATION.labels, registry=registry)
     return Gate(app, door, durations, _error_page(outlets), admission)
 

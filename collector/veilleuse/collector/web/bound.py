@@ -13,8 +13,10 @@ from veilleuse.collector.health import COMMIT_BUCKETS_SECONDS
 from veilleuse.collector.intensities import CONNECTORS
 from veilleuse.collector.model import HostStatus
 from veilleuse.collector.rollout import HostState
+from veilleuse.collector.sobriety import Verdict
 from veilleuse.collector.web.fleet import FleetView
 from veilleuse.collector.web.health import MAXIMUM_LABELS, SOURCES
+from veilleuse.collector.web.indicators import CAUSES
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
@@ -41,6 +43,8 @@ _VALUES: Final = {
     "route": ROUTES,
     "code": CODES,
     "connector": len(CONNECTORS),
+    "cause": len(CAUSES) + 1,  # mixed
+    "verdict": len(Verdict),  # those of I6 are the most
 }
 """Label → how many values it has: closed lists of ours, and lists cut to a length."""
 _SAMPLES: Final = {

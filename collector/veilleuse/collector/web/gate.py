@@ -103,7 +103,7 @@ class Gate:
         """None: they may pass."""
         if not self._door.knows_host(request.headers.get("host", "")):
             return self._page(request, 400)
-        route = self._route(request.url.path)
+        route = self._route(request.scope["path"])  # what the router goes by, whatever the Host header is
         guard = NOWHERE if route == c.OTHER else GUARDS.get(route, UNNAMED)
         if guard is Guard.OPEN:
             return None

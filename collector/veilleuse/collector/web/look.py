@@ -24,6 +24,7 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.accounts import Account, Accounts
 from veilleuse.collector.web.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
 from veilleuse.collector.web.grid import Grid, GridView
+from veilleuse.collector.web.indicators import MachineFigure
 from veilleuse.collector.web.period import LAG_DAYS, Period, Periods, frozen_members, last_closed
 from veilleuse.collector.web.sobriety import DAY, TODAY, WEEK, Sobriety, sobriety
 from veilleuse.wire.vocabulary import Population
@@ -60,6 +61,8 @@ class Look:
     """R18, per population that has whole periods."""
     grid: GridView
     """The indicative ledger, and the grid's intensity."""
+    machine_figures: tuple[MachineFigure, ...]
+    """I3 to I8, worked out apart; none until they are."""
 
     @property
     def today(self) -> date:
@@ -85,13 +88,18 @@ class Outlook:
     """Takes looks, one at a time, and keeps the last one for a moment. Safe from any thread."""
 
     def __init__(
-        self, reader: LookReader, settings: CollectorSettings, clock: Callable[[], float] = time.time
+        self,
+        reader: LookReader,
+        settings: CollectorSettings,
+        clock: Callable[[], float] = time.time,
+        machine_figures: Callable[[], tuple[MachineFigure, ...]] = tuple,
     ) -> None:
-        """`clock`: Unix seconds."""
+        """`clock`: Unix seconds; `machine_figures`: I3 to I8 as they are now, must not wait."""
         self._settings = settings
         self._reader = reader
         self._zone = ZoneInfo(settings.reporting.time_zone)
         self._clock = clock
+        self._machine_figures = machine_figures
         self._fleet = Fleet(reader, settings.reporting.time_zone, clock)
         self._accounts = Accounts(reader, clock)
         self._grid = Grid(reader, settings, clock)
@@ -124,6 +132,7 @@ class Outlook:
             self._day_start,
             self._accounts.look(fleet.hosts, fleet.today.day),
             self._grid.look(),
+            self._machine_figures(),
         )
 
     def _sobriety(self, fleet: FleetView) -> tuple[Sobriety, ...]:

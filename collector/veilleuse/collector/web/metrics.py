@@ -17,6 +17,7 @@ from veilleuse.collector.model import DerivedRow, Grain, Host, HostId
 from veilleuse.collector.web.fleet import Day, FleetView, is_virtual
 from veilleuse.collector.web.grid import add_grid
 from veilleuse.collector.web.health import add_agents, add_collector
+from veilleuse.collector.web.indicators import add_machine_figures
 from veilleuse.collector.web.look import Look
 from veilleuse.collector.web.period import Figure, Group, Period, PublishedGroup, group_of
 from veilleuse.collector.web.sobriety import millijoules
@@ -39,6 +40,7 @@ def fleet_exposition(look: Look, version: str, k: int) -> Exposition:
     for period in look.periods:
         _period(out, look, period)
     _indicators(out, look)
+    add_machine_figures(out, look.machine_figures)
     _factors(out, look)
     add_grid(out, look.grid)
     add_agents(out, look, k)

@@ -1,0 +1,201 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I3 to I8 for the outlets, worked out in a thread of their own: they read a month and 180 days of load, too much for a scrape.
+
+Of servers once a civil day. Of populations under the k rule once a closed month, and frozen then: a plan that changed or a
+late machine must not show as the difference of two looks. Figures, and whether they may be shown, are those of the reports.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.kinds import Metric
+from veilleuse.collector.exposition.prometheus import Exposition
+from veilleuse.collector.model import Host
+from veilleuse.collector.privacy import EXEMPT, MIXED
+from veilleuse.collector.reporting.machines import Stretch, machines_of
+from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion, figures_of_machines
+from veilleuse.collector.reporting.sobriety_sources import SobrietySources, opened_for_sobriety, targets_of
+from veilleuse.collector.rolling.worker import ended_by
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.sobriety import Figure, Verdict
+from veilleuse.wire.units import JOULES_PER_KWH
+
+log = logging.getLogger(__name__)
+
+CAUSES: Final = ("closed_bands", "open_idle", "screens", "comatose_servers")
+"""Of I4, as its details name them."""
+FOUND: Final = {
+    "I6": (Verdict.COMATOSE.value, Verdict.IN_SERVICE.value),
+    "I7": ("underused", "in_use"),
+    "I8": ("oversized", "fitting"),
+}
+"""Indicator → (what a server is that it finds, what another one is that could be judged)."""
+LOOK_SECONDS: Final = 60.0
+"""How often the thread asks whether a new day or month is due."""
+
+
+class MachineFigure(NamedTuple):
+    """One indicator of one population's machines, physical or virtual, and when it is of."""
+
+    found: Found
+    month: date
+    """First day of the last closed month: I4 and I5 are of it."""
+    until: date
+    """Exclusive. Loads of servers are of the days before, power plans as said by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What one computation is of."""
+
+    exempt: bool
+    """Servers; else populations under the rule."""
+    month: date
+    end: date
+    """Of the month, exclusive."""
+    until: date
+
+    def has(self, host: Host) -> bool:
+        """Whether a host is of these populations."""
+        return (host.population in EXEMPT) is self.exempt
+
+
+class MachineIndicators:
+    """Works them out and keeps them. `machine_figures` never waits; `start` and `stop` are for the service, `refresh` for tests."""
+
+    def __init__(self, settings: CollectorSettings, clock: Callable[[], float] = time.time) -> None:
+        """`clock`: Unix seconds. Nothing is read yet."""
+        self._settings = settings
+        self._clock = clock
+        self._kept: dict[_Due, tuple[MachineFigure, ...]] = {}
+        self._shown: tuple[MachineFigure, ...] = ()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="indicators", daemon=True)
+
+    def machine_figures(self) -> tuple[MachineFigure, ...]:
+        """The newest; none until they were first worked out, and none while they cannot be."""
+        return self._shown
+
+    def refresh(self) -> None:
+        """Work out what is due. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
+        today = datetime.fromtimestamp(self._clock(), ZoneInfo(self._settings.reporting.time_zone)).date()
+        wanted = _due(today)
+        missing = [one for one in wanted if one not in self._kept]
+        if missing:
+            began = time.monotonic()
+            with opened_for_sobriety(self._settings.data_dir) as sources:
+                made = {one: tuple(_made(sources, one, self._settings)) for one in missing}
+            self._kept = {one: made[one] if one in made else self._kept[one] for one in wanted}
+            log.info(
+                "indicators of machines worked out",
+                extra={"month": wanted[0].month.isoformat(), "seconds": round(time.monotonic() - began, 3)},
+            )
+        self._shown = tuple(figure for one in wanted for figure in self._kept[one])
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Start no more; what runs is left to end with the process."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                try:
+                    self.refresh()
+                except CollectorError as error:
+                    self._shown = ()
+                    log.warning("indicators of machines not worked out", extra={"reason": str(error)})
+                self._stop.wait(LOOK_SECONDS)
+        finally:
+            self._shown = ()  # nobody refreshes them any more
+
+
+def _due(today: date) -> tuple[_Due, ...]:
+    """Servers as of today; the others as of the end of the month, once what agents still held of it has come."""
+    end = ended_by(today)
+    month = (end - timedelta(days=1)).replace(day=1)
+    return _Due(True, month, end, today), _Due(False, month, end, end)
+
+
+def _made(sources: SobrietySources, due: _Due, settings: CollectorSettings) -> Iterable[MachineFigure]:
+    hosts = [host for host in sources.base.reader.hosts() if due.has(host)]
+    if not hosts:
+        return
+    stretch = Stretch((due.month, due.end), due.until, due.until - timedelta(days=1))
+    machines = machines_of(sources, stretch, hosts, sources.base.inventory.assets())
+    question = SobrietyQuestion(due.month, due.until, (), settings.reporting.k_anonymity, due.until)
+    for one in figures_of_machines(machines, question, targets_of(settings.indicators)):
+        alone = replace(one.figure, behind=(), behind_details={})  # which machines stand behind stays inside
+        yield MachineFigure(one._replace(figure=alone), due.month, due.until)
+
+
+# --- exposition
+
+
+def add_machine_figures(out: Exposition, machine_figures: Iterable[MachineFigure]) -> None:
+    """Their samples. What is not known, or not to be shown, has none."""
+    for one in machine_figures:
+        meta, scope, figure = one.found
+        population = scope.population.value if scope.population else ""
+        machines = "virtual" if scope.memo else "physical"
+        match meta.indicator:
+            case "I3" if figure.value is not None:
+                out.add(c.POWER_PLAN, (population,), figure.value)
+            case "I4" if figure.value is not None:
+                for cause, kwh in causes(figure).items():
+                    out.add(c.AVOIDABLE_ENERGY, (population, cause), kwh * JOULES_PER_KWH)
+            case "I5" if figure.value is not None:
+                out.add(c.NIGHT_POWER, (population, machines), figure.value)
+            case "I6" | "I7" | "I8":
+                for verdict, number in verdicts(one.found).items():
+                    out.add(_SERVERS[meta.indicator], (machines, verdict), number)
+            case _:
+                pass
+
+
+_SERVERS: Final[dict[str, Metric]] = {
+    "I6": c.COMATOSE_SERVERS,
+    "I7": c.UNDERUSED_SERVERS,
+    "I8": c.OVERSIZED_SERVERS,
+}
+
+
+def causes(figure: Figure) -> dict[str, float]:
+    """Cause → kWh of I4. One sum, `mixed`, where a cause has too few machines behind it to be shown apart."""
+    parts = {
+        cause: float(figure.details[f"{cause}_kwh"]) for cause in CAUSES if f"{cause}_kwh" in figure.details
+    }
+    if parts or figure.value is None:
+        return parts
+    return {MIXED: figure.value}
+
+
+def verdicts(one: Found) -> dict[str, int]:
+    """Verdict → servers, of I6, I7 or I8. Where none could be judged only those: nobody knows that no other is comatose."""
+    figure = one.figure
+    counts = {
+        name: int(figure.details[name]) for name in ("excluded", "not_judged") if name in figure.details
+    }
+    if figure.value is None or figure.numerator is None or figure.denominator is None:
+        return counts
+    suspects = int(figure.details.get("suspects", 0))
+    found, other = FOUND[one.meta.indicator]
+    if one.meta.indicator == "I6":
+        counts[Verdict.SUSPECT.value] = suspects
+    counts[found] = round(figure.numerator)
+    counts[other] = round(figure.denominator - figure.numerator) - suspects
+    return counts
