@@ -4,14 +4,16 @@
 
 `python tests/bench/simulate.py [--hosts 60] [--days 400] [--from 2025-09-01] [--seeds 1]`: the records go through validation, writer,
 derivation and rolling, as those of real agents do; then the report of the whole months. With several seeds: for each device class, in how
-many simulations the truth lies inside. A handful of simulations says little: 95 % of 20 is 16 to 20.
+many simulations the truth lies inside, and how much the figure is off on the whole. A handful of simulations says little: 95 % of 20 is 16 to 20.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -76,6 +78,14 @@ def one(order: Order, directory: Path) -> tuple[float, Truth]:
     return time.perf_counter() - began, truth
 
 
+def bias(logarithms: list[float]) -> str:
+    """Geometric mean of figure ÷ truth and its standard error, k = 1: the truth's errors differ from seed to seed."""
+    if len(logarithms) < 2:
+        return ""
+    mean, error = statistics.fmean(logarithms), statistics.stdev(logarithms) / math.sqrt(len(logarithms))
+    return f"; figure ÷ truth {math.exp(mean):.3f} (± {100 * error:.1f} %)"
+
+
 def main() -> None:
     """Print a line per seed, then how often the truth was inside."""
     logging.disable(logging.WARNING)
@@ -84,9 +94,11 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=400)
     parser.add_argument("--from", dest="first", type=date.fromisoformat, default=date(2025, 9, 1))
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=1)
     options = parser.parse_args()
     inside: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
-    for seed in range(1, options.seeds + 1):
+    ratios: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         order = Order(options.hosts, options.first, options.days, seed)
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder) / "data"
@@ -104,12 +116,14 @@ def main() -> None:
         for name, (low, kwh, high) in sorted(found.items()):
             true = true_kwh(truth, first, end, *name)
             inside[name].append(low <= true <= high)
+            if kwh > 0 and true > 0:
+                ratios[name].append(math.log(kwh / true))
             print(
                 f"  {' '.join(name) or 'total':<28} {low:10.1f} {kwh:10.1f} {high:10.1f}   truth {true:10.1f}"
                 + ("" if inside[name][-1] else " OUTSIDE")
             )
     for name, hits in sorted(inside.items()):
-        print(f"{' '.join(name) or 'total':<28} truth inside {sum(hits)} of {len(hits)}")
+        print(f"{' '.join(name) or 'total':<28} truth inside {sum(hits)} of {len(hits)}{bias(ratios[name])}")
 
 
 if __name__ == "__main__":

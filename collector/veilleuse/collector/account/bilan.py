@@ -122,15 +122,19 @@ def home_share(
     Of the entity, else of the nearest one above it that declares some. None where, for a part of the period, nobody did: absent,
     never zero. Never from a machine.
     """
+    own = declarations(headcounts, entity)
+    return _over_days(own, first, end, worked_days_per_week) if own else None
+
+
+def declarations(headcounts: Iterable[Headcount], entity: str) -> list[Headcount]:
+    """Those of telework days that stand for an entity, oldest first: its own, else of the nearest one above it; empty: nobody's."""
     known = [one for one in headcounts if one.telework_days_per_week is not None]
     parts = entity.split(" > ")
     for depth in range(len(parts), 0, -1):
-        own = sorted(
-            (one for one in known if one.entity == " > ".join(parts[:depth])), key=lambda one: one.from_day
-        )
+        own = [one for one in known if one.entity == " > ".join(parts[:depth])]
         if own:
-            return _over_days(own, first, end, worked_days_per_week)
-    return None
+            return sorted(own, key=lambda one: one.from_day)
+    return []
 
 
 def _over_days(own: list[Headcount], first: date, end: date, worked: int) -> Fraction | None:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +30,11 @@ class Sources:
 
 
 @contextmanager
-def opened(directory: Path) -> Iterator[Sources]:
-    """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
+def opened(directory: Path, with_reader: SqliteReader | None = None) -> Iterator[Sources]:
+    """`with_reader`: one that is open, and stays so; None: one of its own. Raises DataDirectoryError when there is no database or an
+    old one, StoreTooNew, StoreDamaged."""
     with (
-        closing(SqliteReader(directory)) as reader,
+        closing(SqliteReader(directory)) if with_reader is None else nullcontext(with_reader) as reader,
         closing(SqliteInventoryReader(directory)) as inventory,
         closing(SqliteFactorsReader(directory)) as factors,
         closing(SqliteMeteringReader(directory)) as metering,

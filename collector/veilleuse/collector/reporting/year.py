@@ -252,8 +252,13 @@ def is_whole_year(question: YearQuestion) -> bool:
 
 
 def before(question: YearQuestion) -> YearQuestion | None:
-    """The same stretch of the year before; None where that lies nowhere."""
+    """The same stretch of the year before; None where that lies nowhere, or is 29 February alone."""
     if question.first.year - 1 < FIRST_YEAR:
         return None
-    first, end = question.first, question.end
-    return replace(question, first=first.replace(year=first.year - 1), end=end.replace(year=end.year - 1))
+    first, end = _year_before(question.first), _year_before(question.end)
+    return replace(question, first=first, end=end) if first < end else None
+
+
+def _year_before(day: date) -> date:
+    """Of 29 February 1 March: the moment after 28 February, whether a stretch begins or ends there."""
+    return date(day.year - 1, 3, 1) if (day.month, day.day) == (2, 29) else day.replace(year=day.year - 1)

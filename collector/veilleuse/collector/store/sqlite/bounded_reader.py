@@ -41,6 +41,7 @@ class BoundedReader(SqliteReader):
             ) from error
         finally:
             self._local.deadline = None
+            self._end_transaction()
 
     def check_time(self) -> None:
         """Between two queries. Raises QueryTooSlow."""
@@ -53,6 +54,12 @@ class BoundedReader(SqliteReader):
             database.connection.set_progress_handler(self._is_late, _STEPS)
             self._local.bounded = database
         return database
+
+    def _end_transaction(self) -> None:
+        """One whose very COMMIT was ended: left open, it would pin the WAL, and fail the thread's next question."""
+        database: Database | None = getattr(self._local, "bounded", None)
+        if database is not None and database.connection.in_transaction:
+            database.connection.execute("ROLLBACK")
 
     def _is_late(self) -> bool:
         deadline: float | None = getattr(self._local, "deadline", None)

@@ -1,0 +1,182 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What laptops draw at home, by declared telework days: their shares, and the estimate of either part (pure). METHOD.md §2.
+
+A share is a number that was declared, the same for all of a stratum: it has no error of its own, and each part has the whole's. Every
+integer of a stratum (energy by method, imputed, extrapolated, time) is divided by itself, so that both parts sum to it exactly, and all
+groupings of a period have one figure at home.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from fractions import Fraction
+from typing import Final, NamedTuple
+
+from veilleuse.collector.account.bilan import declarations, home_share, split_home
+from veilleuse.collector.account.fleet import Fleet
+from veilleuse.collector.account.fleet_estimate import Estimate
+from veilleuse.collector.account.fleet_inputs import Stratum
+from veilleuse.collector.account.sample import Place
+from veilleuse.collector.inventoried import Headcount, PowerContext
+from veilleuse.wire.ladder import MEASURED, Method
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+_NEVER: Final = (PowerContext.HOME, PowerContext.HOSTED)
+"""Contexts of what is at home already, and of what nobody carries there."""
+
+
+class HomeShare(NamedTuple):
+    """Of a stratum's energy and time."""
+
+    share: Fraction
+    """Above 0, at most 1."""
+    declared_by: str
+    """The entity whose telework days it is made of; `autres` where several were merged."""
+
+
+class HomeTold(NamedTuple):
+    """A share that a period's rows were divided by."""
+
+    entity: str
+    device_class: str
+    share: Fraction
+    declared_by: str
+    told_apart: bool
+    """False: too few machines have another share, so that the energy stays in the row of their site."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telework:
+    """What was declared, over [first, end)."""
+
+    headcounts: Collection[Headcount]
+    first: date
+    end: date
+
+    def shares(self, strata: Iterable[Stratum]) -> dict[Stratum, HomeShare]:
+        """Of those that have one: workstations' laptops of an entity that declares some for the whole period."""
+        known: dict[str, HomeShare | None] = {}
+        found: dict[Stratum, HomeShare] = {}
+        for stratum in strata:
+            place = Place.of(stratum)
+            if not _is_carried(stratum, place):
+                continue
+            if place.entity not in known:
+                known[place.entity] = self._of_entity(place.entity)
+            share = known[place.entity]
+            if share is not None:
+                found[stratum] = share
+        return found
+
+    def _of_entity(self, entity: str) -> HomeShare | None:
+        share = home_share(self.headcounts, entity, self.first, self.end)
+        return HomeShare(share, declarations(self.headcounts, entity)[0].entity) if share else None
+
+
+def _is_carried(stratum: Stratum, place: Place) -> bool:
+    return (
+        stratum.device_class == DeviceClass.LAPTOP.value
+        and place.population is Population.WORKSTATION
+        and place.power_context not in _NEVER
+    )
+
+
+class Divided:
+    """A fleet's estimates, on site and at home."""
+
+    def __init__(self, fleet: Fleet, shares: Mapping[Stratum, HomeShare] | None = None) -> None:
+        """`shares`: None divides nothing."""
+        self._fleet = fleet
+        self._shares = shares or {}
+        self._parts: dict[Stratum, tuple[_Part, _Part]] = {}
+
+    def of(self, strata: Collection[Stratum], *, at_home: bool) -> Estimate:
+        """Of one part of these strata; all of those without a share. Raises KeyError for a stratum that the fleet has not."""
+        whole = self._fleet.of(strata)
+        elsewhere = [self._part(one, at_home=not at_home) for one in set(strata) if one in self._shares]
+        return _less(whole, elsewhere) if elsewhere else whole
+
+    def energy_millijoules(self, stratum: Stratum, *, at_home: bool) -> int:
+        """Likewise, without its interval."""
+        if stratum in self._shares:
+            return self._part(stratum, at_home=at_home).energy_millijoules
+        return self._fleet.energy_millijoules(stratum)
+
+    def place(self, stratum: Stratum, *, at_home: bool) -> Place:
+        """Where that part is drawn."""
+        place = Place.of(stratum)
+        return place._replace(power_context=PowerContext.HOME) if at_home else place
+
+    def _part(self, stratum: Stratum, *, at_home: bool) -> _Part:
+        if stratum not in self._parts:
+            self._parts[stratum] = _parts(self._fleet.of((stratum,)), self._shares[stratum].share)
+        return self._parts[stratum][at_home]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The integers of a part: energies mJ, times ms."""
+
+    measured: int
+    modelled: int
+    imputed: int
+    extrapolated: int
+    default: int
+    methods: Mapping[Method, int]
+    fleet: int
+    observed: int
+    derived: int
+
+    @property
+    def energy_millijoules(self) -> int:
+        return self.measured + self.modelled + self.imputed + self.extrapolated
+
+
+def _parts(told: Estimate, share: Fraction) -> tuple[_Part, _Part]:
+    """(on site, at home)."""
+    methods = {method: split_home(energy, share) for method, energy in told.methods.items()}
+
+    def part(at: int) -> _Part:
+        def take(value: int) -> int:
+            return split_home(value, share)[at]
+
+        return _Part(
+            sum(pair[at] for method, pair in methods.items() if method in MEASURED),
+            sum(pair[at] for method, pair in methods.items() if method not in MEASURED),
+            take(told.imputed_millijoules),
+            take(told.extrapolated_millijoules),
+            take(told.default_millijoules),
+            {method: pair[at] for method, pair in methods.items()},
+            take(told.fleet_milliseconds),
+            take(told.observed_milliseconds),
+            take(told.derived_milliseconds),
+        )
+
+    return part(0), part(1)
+
+
+def _less(whole: Estimate, elsewhere: Iterable[_Part]) -> Estimate:
+    """The whole without what is drawn elsewhere; its errors are relative, so they stay."""
+    parts = list(elsewhere)
+    energy = whole.energy_millijoules - sum(one.energy_millijoules for one in parts)
+    ratio = energy / whole.energy_millijoules if whole.energy_millijoules else 0.0
+    return replace(
+        whole,
+        energy_millijoules=energy,
+        measured_millijoules=whole.measured_millijoules - sum(one.measured for one in parts),
+        modelled_millijoules=whole.modelled_millijoules - sum(one.modelled for one in parts),
+        imputed_millijoules=whole.imputed_millijoules - sum(one.imputed for one in parts),
+        extrapolated_millijoules=whole.extrapolated_millijoules - sum(one.extrapolated for one in parts),
+        default_millijoules=max(0, whole.default_millijoules - sum(one.default for one in parts)),
+        methods={
+            method: value - sum(one.methods.get(method, 0) for one in parts)
+            for method, value in whole.methods.items()
+        },
+        fleet_milliseconds=whole.fleet_milliseconds - sum(one.fleet for one in parts),
+        observed_milliseconds=whole.observed_milliseconds - sum(one.observed for one in parts),
+        derived_milliseconds=whole.derived_milliseconds - sum(one.derived for one in parts),
+        sampling_variance=whole.sampling_variance * ratio**2,
+    )
