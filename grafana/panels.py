@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the dashboard shows of the fleet: one entry per panel. What it shows of agents and collector is in panels_service.py.
+"""What the dashboard shows of the fleet: one entry per panel. I3 to I8 are in panels_sobriety.py, the service in panels_service.py.
 
 Titles and descriptions are in French, the language of those who read them; metric names come from the collector's
 catalogue, never from a string here.
@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.panels_service import SERVICE
+from grafana.panels_sobriety import SOBRIETY
 from grafana.queries import (
     CHOSEN,
     PHYSICAL,
@@ -292,6 +293,7 @@ ROWS: Final = (
             ),
         ),
     ),
+    *SOBRIETY,
     *SERVICE,
 )
 """The dashboard, from top to bottom."""

@@ -86,11 +86,16 @@ def week(day: date) -> Any:
 
 
 def _said(
-    device_class: DeviceClass, agent_version: str, sources: Sequence[tuple[str, int, int, str | None]]
+    device_class: DeviceClass,
+    agent_version: str,
+    sources: Sequence[tuple[str, int, int, str | None]],
+    power_plan: tuple[int, int] | None = None,
 ) -> tuple[pb.Facts, pb.Health]:
     """Facts and health of a Hello."""
     form: Any = number(device_class)
     facts = pb.Facts(device_class=form, cpu_count=8, agent_version=agent_version)
+    if power_plan is not None:
+        facts.display_off_ac_seconds, facts.sleep_ac_seconds = power_plan
     health = pb.Health(agent_version=agent_version, spool_records=3, spool_bytes=40960, quarantine_records=2)
     health.drops.add(reason=number(GapReason.SPOOL_CAP), records=2)
     for name, successes, failures, unavailable in sources:
@@ -156,10 +161,12 @@ class Filled:
         agent_version: str = "0.1.0",
         sources: Sequence[tuple[str, int, int, str | None]] = (("utilisation", 10, 0, None),),
         contact: bool = True,
+        power_plan: tuple[int, int] | None = None,
     ) -> HostId:
-        """An active host that has said Hello; `sources`: (name, successes, failures, unavailable)."""
+        """An active host that has said Hello; `sources`: (name, successes, failures, unavailable); `power_plan`: seconds on mains
+        until the display is off, and until it sleeps."""
         registry = self.store.registry
-        facts, health = _said(device_class, agent_version, sources)
+        facts, health = _said(device_class, agent_version, sources, power_plan)
         now = int(self._clock() * 1000)
         with self.store.transaction():
             host_id = enrol(
@@ -209,6 +216,24 @@ class Filled:
     def reader(self) -> SqliteReader:
         """A reader of it."""
         return SqliteReader(self.directory)
+
+
+def month_of_workstations(
+    store: Filled, month: date, plans: Iterable[tuple[int, int] | None], idle_nights: int = 20
+) -> list[HostId]:
+    """One per power plan, in the month that begins on `month`: idle for an hour of every night, and a week of open hours of which
+    2 h lie in idle runs beyond 30 minutes; of all but the first `idle_nights`, the machines are off at night."""
+    hosts = []
+    for index, plan in enumerate(plans):
+        host = store.add_host(Population.WORKSTATION, DeviceClass.TOWER, power_plan=plan)
+        night = State.ON_IDLE if index < idle_nights else State.OFF
+        days = [(civil(month + timedelta(days=n)), [cell(night, 3_600_000, Band.NIGHT)]) for n in range(28)]
+        idle = cell(State.ON_IDLE, 14_400_000, busy_ratio=0.01)
+        idle.idle_beyond_15_minutes_milliseconds = idle.idle_beyond_30_minutes_milliseconds = 7_200_000
+        work = (week(month + timedelta(days=10)), [cell(State.ON_ACTIVE, 90_000_000, busy_ratio=0.3), idle])
+        store.push(host, [*days, work])
+        hosts.append(host)
+    return hosts
 
 
 def start_of_minute(minutes_ago: int) -> int:

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What one scrape costs: milliseconds to look at the store and to render, for a fleet of N servers in G groups.
+"""What one scrape costs: milliseconds to look at the store and to render, for a fleet of N servers in G groups and some PCs.
 
-`python tests/bench/metrics.py [--hosts 1000] [--groups 50] [--rounds 5]`. Beside it, the same samples as objects of the
-Prometheus client, as a yardstick.
+`python tests/bench/metrics.py [--hosts 1000] [--groups 50] [--pcs 2000] [--rounds 5]`. I3 to I8 are worked out in a thread of their
+own: how long that takes, and how long a look takes meanwhile. Beside it, the same samples as objects of the Prometheus client, as
+a yardstick.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import argparse
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -24,10 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.filled import Filled, cell, clock, start_of_minute
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
+from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.vectors import COLUMNS, DayType, HostPeriod
+from veilleuse.collector.web.indicators import MachineIndicators
 from veilleuse.collector.web.look import Outlook
 from veilleuse.collector.web.metrics import fleet_exposition, hosts_exposition
-from veilleuse.wire.vocabulary import State
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 HOUR = 3_600_000
 
@@ -37,16 +43,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, default=500)
     parser.add_argument("--groups", type=int, default=50)
+    parser.add_argument("--pcs", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Filled(Path(folder) / "data") as store:
         fill(store, options.hosts, options.groups)
+        fill_month(store, options.pcs)
         reader = store.reader()
         settings = CollectorSettings(data_dir=store.directory)
-        fresh = Outlook(reader, settings)
+        indicators = MachineIndicators(settings)
+        figures = indicators.machine_figures
+        fresh = Outlook(reader, settings, machine_figures=figures)
         first = milliseconds(fresh.look)
-        looks = [milliseconds(Outlook(reader, settings).look) for _ in range(options.rounds)]
+        worked_out = milliseconds(indicators.refresh)
+        looks = [
+            milliseconds(Outlook(reader, settings, machine_figures=figures).look)
+            for _ in range(options.rounds)
+        ]
         again = [milliseconds(fresh._take) for _ in range(options.rounds)]
+        beside = looks_beside(fresh, MachineIndicators(settings))
         look = fresh.look()
         renders = [
             milliseconds(lambda: fleet_exposition(look, "bench", 10).render()) for _ in range(options.rounds)
@@ -59,6 +74,10 @@ def main() -> None:
         print(f"  first look              {first:9.1f} ms")
         print(f"  look, nothing kept      {statistics.median(looks):9.1f} ms")
         print(f"  look, closed day kept   {statistics.median(again):9.1f} ms")
+        print(f"  I3 to I8, apart         {worked_out:9.1f} ms, {options.pcs} PCs; {len(figures())} figures")
+        print(
+            f"  look meanwhile          {statistics.median(beside):9.1f} ms, longest {max(beside):.1f} ms, of {len(beside)}"
+        )
         print(f"  samples and text        {statistics.median(renders):9.1f} ms")
         print(f"  /metrics/hosts          {statistics.median(per_host):9.1f} ms")
         reader.close()
@@ -77,6 +96,31 @@ def fill(store: Filled, hosts: int, groups: int) -> None:
         host = store.add_host(entity=f"E{number % groups}")
         store.push(host, [(clock(start + i * HOUR, HOUR), cells) for i in range(30)])
     store.derive()
+
+
+def fill_month(store: Filled, pcs: int) -> None:
+    """The last closed month of so many workstations, three rows each, as kept."""
+    month = (ended_by(datetime.now(UTC).date()) - timedelta(days=1)).replace(day=1)
+    values = [0] * len(COLUMNS)
+    for place in range(0, len(COLUMNS), 2):
+        values[place] = 1_000_000 + place
+    for _ in range(pcs):
+        host = store.add_host(Population.WORKSTATION, DeviceClass.TOWER, power_plan=(600, 1200))
+        rows = [HostPeriod(host, month, DayType.OPEN, band, tuple(values)) for band in Band]
+        with store.store.transaction():
+            store.store.rolls.write_month(host, month, rows)
+    with store.store.transaction():  # of its days there is nothing: the month would be made again of that
+        store.store.data.connection.execute("DELETE FROM stale_months")
+
+
+def looks_beside(outlook: Outlook, indicators: MachineIndicators) -> list[float]:
+    """Milliseconds of looks while I3 to I8 are worked out."""
+    work = threading.Thread(target=indicators.refresh)
+    work.start()
+    found = []
+    while work.is_alive() or not found:
+        found.append(milliseconds(outlook._take))
+    return found
 
 
 def yardstick(series: int, rounds: int) -> None:

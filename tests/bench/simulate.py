@@ -36,19 +36,21 @@ Interval = tuple[float, float, float]
 
 
 def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], Interval]:
-    """(population, device class) → what the report of whole months says; the total under two blanks."""
+    """(population, device class) → what the report of whole months says, on site and at home; the total under two blanks."""
     question = YearQuestion(first, end, ("device_class",), 1, today())
     with opened(directory) as sources:
         statement = emissions_report_of(sources, question, compare=False).statement
-    return {
-        (row.population or "", row.device_class or ""): (
-            row.kwh_lo95 or 0.0,
-            row.kwh_total,
-            row.kwh_hi95 or 0.0,
-        )
-        for row in (*statement.rows, *statement.totals)
-        if row.kwh_total is not None
-    }
+    found: dict[tuple[str, str], Interval] = {}
+    for row in (*statement.rows, *statement.totals):
+        if row.kwh_total is not None:  # the shares are fixed: parts of one class err together
+            key = (row.population or "", row.device_class or "")
+            before = found.get(key, (0.0, 0.0, 0.0))
+            found[key] = (
+                before[0] + (row.kwh_lo95 or 0.0),
+                before[1] + row.kwh_total,
+                before[2] + (row.kwh_hi95 or 0.0),
+            )
+    return found
 
 
 def true_kwh(truth: Truth, first: date, end: date, population: str, device_class: str) -> float:

@@ -17,12 +17,24 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp
 
-from tests.filled import METER, Filled, cell, civil, clock, minutes_of_server, start_of_minute, week
+from tests.filled import (
+    METER,
+    Filled,
+    cell,
+    civil,
+    clock,
+    minutes_of_server,
+    month_of_workstations,
+    start_of_minute,
+    week,
+)
 from tests.pages import body, standalone
 from tests.peers import peer
+from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.indicators import MachineIndicators
 from veilleuse.collector.web.look import Outlook
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -74,6 +86,8 @@ def fill(store: Filled) -> None:
         store.push(
             store.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, enrolled_on=date(2020, 1, 1)), records
         )
+    month = (ended_by(today) - timedelta(days=1)).replace(day=1)
+    month_of_workstations(store, month, [(600, 1200)] * 12 + [(600, 0)] * 12)
     store.derive()
 
 
@@ -84,7 +98,10 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
         fill(store)
         settings = CollectorSettings(data_dir=store.directory)
         reader = store.reader()
-        yield make_app(Outlook(reader, settings), settings, Door("127.0.0.1", 8640, None), "0.1.0")
+        indicators = MachineIndicators(settings)
+        indicators.refresh()
+        outlook = Outlook(reader, settings, machine_figures=indicators.machine_figures)
+        yield make_app(outlook, settings, Door("127.0.0.1", 8640, None), "0.1.0")
         reader.close()
 
 
@@ -118,6 +135,14 @@ def axe_says(page: str, css: str, folder: Path, screen: tuple[str, ...]) -> dict
     assert answer, done.stderr[-2000:]
     told: dict[str, Any] = json.loads(html.unescape(answer.group(1)))
     return told
+
+
+def test_every_part_of_the_page_is_checked(app):
+    """What axe-core looks at holds I3 to I8, the drawing of I4 and the glossary."""
+    page = body(app, "/?lang=en")
+    assert [f'href="#I{number}"' in page for number in range(3, 9)] == [True] * 6
+    assert 'id="avoidable-title"' in page
+    assert '<dl class="glossary">' in page
 
 
 @pytest.mark.parametrize("screen", SCREENS)

@@ -25,11 +25,22 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from grafana.panels import ROWS
-from tests.filled import METER, Filled, cell, civil, clock, minutes_of_server, start_of_minute, week
+from tests.filled import (
+    METER,
+    Filled,
+    cell,
+    civil,
+    clock,
+    minutes_of_server,
+    month_of_workstations,
+    start_of_minute,
+    week,
+)
 from tests.peers import peer
 from tests.stack import free_ports, get
 from veilleuse.collector.admin_client import SOCKET_FILE
 from veilleuse.collector.health import Count, Health
+from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State
 
 QUERIES = [
@@ -124,6 +135,8 @@ def fill(store: Filled) -> Any:
         now = [cell(State.ON_ACTIVE, 30_000, busy_ratio=0.4), cell(State.ON_IDLE, 30_000, busy_ratio=0.01)]
         store.push(host, [(clock(recent + i * 60_000, 60_000), now) for i in range(5)], sensor_gaps=gaps)
     workstations(store, today)
+    month = (ended_by(today) - timedelta(days=1)).replace(day=1)
+    month_of_workstations(store, month, [(600, 1200)] * 12 + [(600, 0)] * 12)
     for _ in range(12):
         pc = store.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity="Colleges")
         store.push(
@@ -201,6 +214,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
             )
             wait_for(lambda: get(found.url + "healthz") == "ok\n", folder)
             wait_for(lambda: found.query("sum_over_time(up[1m]) > 3"), folder)
+            wait_for(lambda: found.query("veilleuse_power_plan_compliance_ratio"), folder)
             yield found
         finally:
             for process in (database, web):

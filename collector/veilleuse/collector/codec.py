@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import date
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from veilleuse.collector.model import Cell, Grain, HostHealth, MachineFacts, Point, RecordPeriod, SourceHealth
@@ -147,8 +148,12 @@ def gap_spans(gap: Any) -> tuple[tuple[RecordPeriod, int], ...]:
     )
 
 
+@lru_cache(maxsize=1024)
 def facts_from_wire(facts_wire: bytes) -> MachineFacts:
-    """Encoded Facts, after validate.clean_facts, as the wall model needs them; empty bytes = nothing known."""
+    """Encoded Facts, after validate.clean_facts, as the wall model needs them; empty bytes = nothing known.
+
+    Machines bought together tell the same.
+    """
     facts = pb.Facts.FromString(facts_wire)
 
     def known(name: str) -> Any:

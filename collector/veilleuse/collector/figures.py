@@ -16,6 +16,8 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Word
 
 AUTRES: Final = "autres"
 """Name of the row that holds the groups too small to be shown."""
+OBSERVED: Final = "observed"
+"""Basis of a row that is a sum of what was seen of machines with an agent: nothing is imputed or extrapolated in it."""
 ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
 SCREEN_STANDBY_MICROWATTS: Final = 300_000
 """Of an external screen that is off or asleep: 0.3 W, METHOD.md §3."""
@@ -241,9 +243,13 @@ class EmissionsRow:
     power_context: str | None = None
     """inventoried.PowerContext; None of a total over several."""
     beges_item: str | None = None
-    """Item of the BEGES (décret 2022-982) that the use phase of the row belongs to, e.g. 2.1; of a split row the first."""
+    """Item of the BEGES (décret 2022-982) that the use phase of the row belongs to, e.g. 2.1; of a split row, of its combustion."""
     ghg_category: str | None = None
     """Scope of the GHG Protocol likewise, e.g. 2."""
+    beges_item_upstream: str | None = None
+    """Of upstream, losses and the split's residual, where they go elsewhere than combustion, e.g. 4.1; None: all goes to beges_item."""
+    ghg_category_upstream: str | None = None
+    """Likewise, e.g. 3.3."""
     n_fleet: int | None = None
     """METHOD.md's N: machines in service; without an inventory those enrolled."""
     machine_days_fleet: float | None = None
@@ -303,7 +309,7 @@ class EmissionsRow:
     estimated: bool | None = None
     """True above 20 % imputed."""
     basis: str | None = None
-    """census (every machine measured), sample, or class_default (inventory-only classes)."""
+    """Of the fleet's figure: census (every machine measured), sample, or class_default (inventory-only classes). OBSERVED: no fleet's."""
     in_beges_energie: bool | None = None
     in_bilan_numerique: bool | None = None
     fleet_effect_kwh: float | None = None
@@ -335,6 +341,12 @@ class EmissionsStatement:
     factors: tuple[Mapping[str, str | float | int | bool], ...]
     withheld: tuple[Mapping[str, str], ...]
     """Populations too small to be shown at all in a period."""
+    items: tuple[Mapping[str, str | float | bool], ...] = ()
+    """kgCO2e of all rows of a period by item of the bilan carbone; they sum to the total's."""
+    contracts: tuple[Mapping[str, str | float | bool], ...] = ()
+    """What each contract covers of a period."""
+    homes: tuple[Mapping[str, str | float | bool], ...] = ()
+    """Shares of laptops' energy at home that rows were divided by."""
 
 
 def _plus(one: int | None, other: int | None) -> int | None:

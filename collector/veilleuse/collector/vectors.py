@@ -9,9 +9,9 @@ millijoules.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
-from typing import Final, TypeAlias
+from operator import add
+from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.model import HostId
 from veilleuse.wire.ladder import Method
@@ -88,7 +88,7 @@ NOTHING: Final[Vector] = (0,) * len(COLUMNS)
 
 def added(one: Sequence[int], more: Sequence[int]) -> Vector:
     """Column by column."""
-    return tuple(map(int.__add__, one, more))
+    return tuple(map(add, one, more))
 
 
 def without_imputed(values: Sequence[int]) -> Vector:
@@ -99,9 +99,8 @@ def without_imputed(values: Sequence[int]) -> Vector:
 _IMPUTED_PLACES: Final = frozenset(PLACE[name] for name in IMPUTED_COLUMNS)
 
 
-@dataclass(frozen=True, slots=True)
-class HostPeriod:
-    """One machine over some whole civil days of one day type, in one band."""
+class HostPeriod(NamedTuple):
+    """One machine over some whole civil days of one day type, in one band. A tuple: a year over 10,000 machines has 80,000."""
 
     host_id: HostId
     period_from: date

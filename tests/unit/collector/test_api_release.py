@@ -319,3 +319,28 @@ def test_who_may_see_all_gets_the_report(tmp_path):
             told = [{name: value for name, value in row.items() if name != SHOWN} for row in expected[table]]
             assert answer[table] == told
         assert answer["rows"]
+
+
+def test_a_machine_that_was_silent_all_month_is_no_row(tmp_path):
+    """One of an entity that nobody heard of: no row of it alone, which would say so of one desk. Ten and more of them are a row."""
+    with (
+        Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
+        Reading(data, clock=NOW.timestamp) as reading,
+    ):
+        a_dozen(data)
+        for entity, many in (("B", 1), ("C", 10)):
+            for _ in range(many):
+                data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=entity)
+        token = reading.account(days=100)
+        found = rows(reading, token, OCTOBER)
+        assert [(row["entity"], row["n"]) for row in found] == [("A", 12), ("C", 0)]
+        for _ in range(9):  # now there is an autres to be in
+            host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="D")
+            data.push(host, [(civil(date(2026, 10, 3)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
+        host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="E")
+        data.push(host, [(civil(date(2026, 10, 3)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
+        data.derive()
+        with Reading(data, clock=NOW.timestamp) as again:
+            found = rows(again, token, OCTOBER)
+        assert [(row["entity"], row["n"]) for row in found] == [("A", 12), ("C", 0), ("autres", 10)]
+        assert found[2]["coverage_states"] == pytest.approx(10 / (11 * 745))  # B's time is in it

@@ -290,6 +290,19 @@ def test_what_is_no_number(text: str):
         french_decimal(text)
 
 
+@pytest.mark.parametrize("column", [2, 5, 60])
+def test_a_quote_that_is_not_closed_loses_no_row_in_silence(column: int):
+    """In a row of another subject: the rows behind it are in one of its cells, whether the number of cells tells it or not."""
+    lines = RAW.decode("latin-1").split("\n")
+    (gas,) = (line for line in lines if line.startswith("Elément;990061;"))
+    cells = gas.replace('"', "").split(";")
+    cells[column] = f'"{cells[column]}'
+    opened = [*lines[:3], ";".join(cells), *lines[3:]]
+    found = read("\n".join(opened).encode("latin-1"))
+    assert any("990061" in one.where and "quote" in one.why for one in found.refused), found
+    assert read("\n".join(opened).encode("latin-1"), "990061").refused == []
+
+
 def test_places_are_whole_words():
     """Corsica in a category path; no island inside another word."""
     assert zones_named("Electricité > Mix réseau électrique > Corse > Moyen") == {"FR-20R"}

@@ -190,6 +190,13 @@ def test_where_it_may_be(url: str):
         assert checked_url(good).hostname
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/é", f"https://{'a' * 70}.example.org"])
+def test_a_name_that_nobody_can_be_asked_for_is_one_line(url: str):
+    """Too long a name, or an accent in a path: no silence until the deadline, and no traceback of a thread."""
+    with pytest.raises(BoaviztaFailed, match="cannot ask"):
+        other_criteria(url, "FRA", timeout_seconds=5)
+
+
 def test_the_command_says_that_it_is_not_official(device: FakeDevice, capsys: pytest.CaptureFixture[str]):
     """The label stands first; JSON has official = false; Corsica is no country."""
     url = f"http://{device.address}"

@@ -241,6 +241,10 @@ def test_contracts(place: CollectorSettings, veilleuse: Command):
         (("--to", "2026-01-01"), "before it begins"),
         (("--from", "1 January"), "not a date"),
         (("--source", " "), "a supplier and a source"),
+        (("--kwh", "1,200"), "thousands or a fraction"),
+        (("--kwh", "1.200"), "thousands or a fraction"),
+        (("--entity", "E" * 513), "at most 512"),
+        (("--site", "Lion"), "no site 'Lion'"),
         (("--uncertainty", "0"), "uncertainty"),
     ],
 )
@@ -279,6 +283,7 @@ def test_the_mapping_is_confirmed_once(place: CollectorSettings, veilleuse: Comm
         (("--item", "hosted=9.9.9/3.1"), "is no item"),
         (("--item", "own_site=4.5/3.1"), "cannot be entered"),
         (("--eple", "nobody"), "authority or college"),
+        (("--item", "eple=4.1/3.3"), "--eple college too"),
     ],
 )
 def test_what_is_no_mapping(place: CollectorSettings, veilleuse: Command, words: tuple[str, str], why: str):

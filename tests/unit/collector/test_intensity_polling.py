@@ -277,6 +277,14 @@ def test_addresses_that_are_not_asked(url: str, proxy: str):
     assert failed.value.outcome == "not_configured"
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/é", f"https://{'a' * 70}.example.org"])
+def test_a_name_that_nobody_can_be_asked_for(url: str):
+    """Unreachable, at once: not a thread's traceback and a timeout."""
+    with pytest.raises(FetchFailed) as failed:
+        get_json(url, "/", Way(5))
+    assert failed.value.outcome == "unreachable"
+
+
 def tls(signed: Any, authority: TestAuthority, folder: Path) -> ssl.SSLContext:
     """A server's side."""
     chain = folder / "chain.pem"

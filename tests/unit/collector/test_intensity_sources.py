@@ -207,6 +207,22 @@ def test_a_plain_table():
         read_file(raw.replace(b";60;580", b";45;580"), LATER, plain=PLAIN)
 
 
+def test_a_plain_table_holds_each_moment_once():
+    """Two rows of one time are refused, where the second would have taken the first one's hour; what lies ahead is left."""
+    heading = b"start,minutes,gco2e_per_kwh\n"
+    twice = heading + b"2026-03-02T00:15:00Z,15,100\n2026-03-02T00:00:00Z,60,500\n"
+    with pytest.raises(UsageError, match="two rows are of 2026-03-02T00:15Z"):
+        read_file(twice, LATER, plain=PLAIN)
+    (found,) = read_file(heading + b"2099-01-01T00:00:00Z,60,500\n", LATER, plain=PLAIN)
+    assert (found.values, found.left) == ((), Counter(future=1))
+
+
+@pytest.mark.parametrize("value", ["1e999999", "1e9999999999", -1e308, "3000.001"])
+def test_a_number_beyond_all_numbers_is_a_value_that_is_none(value: object):
+    """It once ended the whole poll, that nobody wrote down."""
+    assert odre.read(REALTIME, rows(("00:00", value), ("00:15", 13)), LATER).left == Counter(unreadable=1)
+
+
 @pytest.mark.parametrize(
     ("raw", "words"),
     [

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,35 @@ def test_absent_ones(place: Place, veilleuse: Command):
     assert place.assets()[1].out_of_service_on is not None
     asked(veilleuse, "import", place.file(LIST))
     assert [(one.out_of_service_on, one.absent_since) for one in place.assets()] == [(None, None)] * 2
+
+
+def test_names_of_a_dry_run_are_in_the_journal(place: Place, veilleuse: Command):
+    """P8: who asks for what an empty list leaves out is told the names of the fleet; that is written down, nothing else is."""
+    asked(veilleuse, "import", place.file(LIST))
+    empty = place.file(LIST.splitlines()[0] + "\n")
+    for option, code in (("--dry-run", 0), ("--entity=A", 0), ("--entity=A", 0), ("--retire-absent", 3)):
+        found = asked(veilleuse, "import", empty, "--why", "a look", option, code=code)
+        assert [one["name"] for one in found["absent_assets"]] == ["SRV-CANARI", "PC-CANARI"]
+        assert found["retire_refused"] == (option == "--retire-absent")
+    assert "2 absent ones stay in service" in veilleuse("import", empty, "--retire-absent")[1]
+    with closing(sqlite3.connect(place.settings.data_dir / "identity.db")) as database:
+        journal = [what for what, why in database.execute("SELECT what, why FROM journal") if why == "a look"]
+    assert journal == [
+        "names of 2 absent assets",
+        "import of the inventory: 2 assets",
+        *["names of 2 absent assets"] * 2,
+    ]
+
+
+def test_a_lease_that_ends_later_is_in_service(place: Place, veilleuse: Command):
+    """Until that day."""
+    day = (datetime.now(UTC).date() + timedelta(days=300)).isoformat()
+    asked(
+        veilleuse,
+        "import",
+        place.file(f"key;device_class;entity;out_of_service_on\nK;tower;A;{day}\nL;tower;A;2020-01-02\n"),
+    )
+    assert [one["in_service"] for one in asked(veilleuse, "show")["groups"]] == [1]
 
 
 def test_machines_are_matched_by_their_serial(

@@ -304,7 +304,7 @@ def kinds(
     assets: Sequence[AssetRecord], machines: Sequence[Candidate], *decisions: Decision
 ) -> tuple[dict[int, int], list[tuple[str, int]]]:
     """(links, (doubt, asset))."""
-    found = match(assets, machines, decisions)
+    found = match(assets, machines, decisions, DAY)
     return dict(found.links), [(doubt.kind.value, doubt.asset_id) for doubt in found.doubts]
 
 
@@ -354,10 +354,12 @@ def test_what_is_doubtful_is_not_matched(assets, machines, doubts):
         (asset(1, "S", model=""), machine(11, "S", model="X")),
         (asset(1, "S", device_class="sff"), machine(11, "S", device_class="mini_pc")),
         (asset(1, "S", device_class="unknown"), machine(11, "S", device_class="laptop")),
+        (asset(1, "S", out_of_service_on=NEXT), machine(11, "S")),
     ],
 )
 def test_what_is_no_contradiction(ours, theirs):
-    """The maker's name before the model, an unknown model or class, and forms of desktop PCs that everybody calls differently."""
+    """The maker's name before the model, an unknown model or class, forms of desktop PCs that everybody calls differently, and
+    a day out of service that is still to come."""
     assert kinds([ours], [theirs]) == ({1: 11}, [])
 
 
@@ -381,5 +383,5 @@ def test_a_duplicate_is_nobody():
 
 def test_doubts_name_who_it_is_about():
     """The machine, and the other asset."""
-    found = match([asset(1, "S"), asset(2, "S")], [machine(11, "S")], [])
+    found = match([asset(1, "S"), asset(2, "S")], [machine(11, "S")], [], DAY)
     assert found.doubts[0] == Doubt(DoubtKind.SEVERAL_ASSETS, 1, HostId(11), 2)

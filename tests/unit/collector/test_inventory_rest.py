@@ -14,7 +14,13 @@ import pytest
 from tests.fakes.glpi import APP_TOKEN, USER_TOKEN, FakeGlpi, computer, fake_glpi
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory import finished
-from veilleuse.collector.inventory.glpi_http import Credentials, GlpiFailed, Wire, read_credentials
+from veilleuse.collector.inventory.glpi_http import (
+    Credentials,
+    GlpiFailed,
+    Wire,
+    checked_url,
+    read_credentials,
+)
 from veilleuse.collector.inventory.glpi_rest import PAGE, Glpi, pull
 from veilleuse.collector.inventory.mapping import Words
 from veilleuse.collector.inventory.rows import Reading
@@ -248,6 +254,16 @@ def test_tls_is_verified(tmp_path):
         assert len(pulled(fake, ca_file=str(tmp_path / "glpi.pem")).assets) == 1
         with pytest.raises(UsageError, match="holds no certificates"):
             pulled(fake, ca_file=str(tmp_path / "glpi.key"))
+
+
+def test_names_that_nobody_can_be_asked_for():
+    """One line, no traceback."""
+    with pytest.raises(GlpiFailed, match="cannot reach GLPI"):
+        Wire(Credentials(f"https://{'a' * 70}.example.org/apirest.php", USER_TOKEN)).get(
+            "initSession", {}, {}
+        )
+    with pytest.raises(UsageError, match="must be https"):
+        checked_url("https://[::1/apirest.php")
 
 
 @pytest.mark.parametrize(

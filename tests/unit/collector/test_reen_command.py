@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests.filled import Filled
 from tests.machines import served, settings_in
-from tests.rolled import roll, server_day, workstation, workstation_days
+from tests.rolled import retention, roll, server_day, workstation, workstation_days
 from tests.unit.collector.test_savings import DAY
 from veilleuse.collector.assembly import initialise
 from veilleuse.collector.cli.main import run
@@ -351,3 +351,85 @@ def test_a_baseline_is_restated_by_the_method_of_today(
     assert found["trend_ratio"] == pytest.approx(found["value"] / 9000 - 1)
     (unknown,) = [row for row in rows if row.get("indicator") == "I7"]
     assert unknown.keys().isdisjoint({"value", "trend_ratio", "restated_trend_ratio"})
+
+
+def two_years(place: CollectorSettings) -> None:
+    """A week of every month of 2024 and 2025: twelve workstations, on at night until July 2024; a server."""
+    with Filled(place.data_dir) as filled:
+        server = filled.add_host(
+            Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2024, 1, 1)
+        )
+        machines = [
+            filled.add_host(
+                Population.WORKSTATION, DeviceClass.TOWER, site="Lyon", enrolled_on=date(2024, 1, 1)
+            )
+            for _ in range(12)
+        ]
+        for month in range(24):
+            year, number = 2024 + month // 12, month % 12 + 1
+            monday = date(year, number, 8 - date(year, number, 1).weekday())
+            server_day(filled, server, monday)
+            for host in machines:
+                workstation_days(
+                    filled, host, monday, monday + timedelta(days=7), night_on=month < 6, watts=20
+                )
+        filled.derive()
+        roll(filled, date(2026, 1, 5))
+
+
+BASELINES = "objective;indicator;baseline_year;baseline_value\n2;I1;2024;0,5\n2;I4;2024;100\n2;I5;2024;1\n3;server_kwh;2024;9000\n"
+SHEET_2025 = ("--from", "2025-01-01", "--to", "2026-01-01")
+
+
+def sheet_rows(veilleuse: Command, *period: str) -> dict[str, dict[str, Any]]:
+    """Of the objectives: indicator → row."""
+    return {
+        row["indicator"]: row for row in report(veilleuse, "reen", *period)["rows"] if "indicator" in row
+    }
+
+
+def test_a_baseline_of_which_some_months_are_gone_is_not_restated(
+    place: CollectorSettings, veilleuse: Command, tmp_path: Path
+):
+    """Months of PCs go after 18, one by one, servers' stay: half a year of PCs is no baseline, a whole one of servers is."""
+    two_years(place)
+    assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", BASELINES))[0] == 0
+    whole = sheet_rows(veilleuse, *SHEET_2025)
+    assert whole["I1"]["restated_baseline_value"] > 0.2
+    with Filled(place.data_dir) as filled:
+        retention(filled).run(date(2026, 1, 5))  # until June 2024
+    found = sheet_rows(veilleuse, *SHEET_2025)
+    for indicator in ("I1", "I4", "I5"):
+        assert found[indicator]["value"] == whole[indicator]["value"]
+        assert "restated_baseline_value" not in found[indicator], indicator
+    assert found["server_kwh"]["restated_baseline_value"] == whole["server_kwh"]["restated_baseline_value"]
+
+
+def test_a_sheet_of_which_some_months_are_gone_says_so(
+    place: CollectorSettings, veilleuse: Command, tmp_path: Path
+):
+    """Its indicators of PCs stay on the sheet without a value: never that of the months which are left. So in the indicators report."""
+    two_years(place)
+    for code, today in ((False, date(2026, 1, 5)), (True, date(2026, 11, 1))):
+        with Filled(place.data_dir) as filled:
+            retention(filled).run(today)
+        found = sheet_rows(veilleuse, *SHEET_2025)
+        rows = report(veilleuse, "indicators", *SHEET_2025)["rows"]
+        told = {row["indicator"]: row for row in rows if row["population"] == "workstation"}
+        for indicator in ("I1", "I4", "I5"):
+            assert ("value" in found[indicator]) is not code, indicator
+        for indicator in ("I4", "I5"):
+            assert ("value" in told[indicator]) is not code, indicator
+        assert found["server_kwh"]["value"] > 0
+
+
+def test_a_sheet_of_a_year_closed_for_good_names_what_is_gone(
+    place: CollectorSettings, veilleuse: Command, tmp_path: Path
+):
+    """The months of PCs have gone with the closing: their indicators stand there without a value."""
+    two_years(place)
+    with Filled(place.data_dir) as filled:
+        retention(filled, closed_years=frozenset({2024, 2025})).run(date(2026, 1, 5))
+    found = sheet_rows(veilleuse, *SHEET_2025)
+    for indicator in ("I1", "I2", "I4", "I5"):
+        assert found[indicator].keys().isdisjoint({"value", "withheld"}), indicator

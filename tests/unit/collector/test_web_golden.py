@@ -7,10 +7,11 @@ from __future__ import annotations
 import subprocess
 from datetime import UTC, date, datetime, timedelta
 
-from tests.filled import METER, Filled, cell, civil, clock, week
+from tests.filled import METER, Filled, cell, civil, clock, month_of_workstations, week
 from tests.peers import peer
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.web.indicators import MachineIndicators
 from veilleuse.collector.web.look import Outlook
 from veilleuse.collector.web.metrics import fleet_exposition
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -20,12 +21,16 @@ OF_THE_MACHINE = {c.STORE_BYTES, c.STORE_FREE, c.STORE_RESERVE}
 
 
 def test_small_fleet(tmp_path, golden):
-    """Two servers, a virtual machine, 23 workstations in three groups of which one is merged; promtool agrees."""
+    """Two servers, a virtual machine, 23 workstations in three groups of which one is merged; 24 more of last month; promtool agrees."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as store:
         fill(store)
+        month_of_workstations(store, date(2026, 10, 1), [(600, 1200)] * 12 + [(600, 0)] * 12)
         store.derive()
         reader = store.reader()
-        outlook = Outlook(reader, CollectorSettings(data_dir=store.directory), NOW.timestamp)
+        settings = CollectorSettings(data_dir=store.directory)
+        indicators = MachineIndicators(settings, NOW.timestamp)
+        indicators.refresh()
+        outlook = Outlook(reader, settings, NOW.timestamp, indicators.machine_figures)
         out = fleet_exposition(outlook.look(), "0.1.0", 10)
         text = out.render([metric for metric in c.CATALOGUE if metric not in OF_THE_MACHINE])
         reader.close()

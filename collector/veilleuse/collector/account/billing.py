@@ -8,13 +8,14 @@ The factor comes in once, on the row's or the total's own sum, and so does its u
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from fractions import Fraction
 from typing import Final
 
-from veilleuse.collector.account.bilan import DEFAULT_MAPPING
+from veilleuse.collector.account.bilan import DEFAULT_MAPPING, BilanLine, bilan_lines
 from veilleuse.collector.account.decomposition import (
     ClassYear,
     Effects,
@@ -24,6 +25,7 @@ from veilleuse.collector.account.decomposition import (
 from veilleuse.collector.account.emissions import Emissions, emissions, kwh, sum_emissions
 from veilleuse.collector.account.market import Consumption, market
 from veilleuse.collector.account.pedigree import written
+from veilleuse.collector.account.telework import HomeTold
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rows import FigureRow, RowKey
 from veilleuse.collector.calibrated import MILLION
@@ -61,6 +63,8 @@ def billed(periods: Sequence[PeriodFigures], terms: Terms) -> EmissionsStatement
     """Rows, one total per period, virtual machines as memo. Raises UnknownZone, also for a row whose site has no zone."""
     rows: list[EmissionsRow] = []
     totals: list[EmissionsRow] = []
+    items: list[Mapping[str, str | float | bool]] = []
+    contracts: list[Mapping[str, str | float | bool]] = []
     memo: list[EmissionsRow] = []
     applied: dict[tuple[str, int], ChosenFactor] = {}
     for number, period in enumerate(periods):
@@ -68,6 +72,8 @@ def billed(periods: Sequence[PeriodFigures], terms: Terms) -> EmissionsStatement
         rows += [bill.row(row, AUTRES if row.key.autres else "row") for row in period.rows]
         if period.total is not None:
             totals.append(bill.total(period.total))
+        items += bill.items()
+        contracts += bill.contracts()
         memo += [bill.row(row, "memo") for row in period.memo]
     return EmissionsStatement(
         rows=tuple(rows),
@@ -75,6 +81,9 @@ def billed(periods: Sequence[PeriodFigures], terms: Terms) -> EmissionsStatement
         memo=tuple(memo),
         factors=tuple(told_factor(year, chosen) for (_, year), chosen in sorted(applied.items())),
         withheld=tuple(_withheld(period, key) for period in periods for key in period.withheld),
+        items=tuple(items),
+        contracts=tuple(contracts),
+        homes=tuple(told_home(period.first, period.end, one) for period in periods for one in period.homes),
     )
 
 
@@ -92,7 +101,9 @@ class _Bill:
         self._terms = terms
         self._applied = applied
         self._before = before
+        self._covered: defaultdict[int, Fraction] = defaultdict(Fraction)
         self._market = self._by_contract()
+        self._lines: list[BilanLine] = []
 
     def row(self, row: FigureRow, level: str) -> EmissionsRow:
         key = row.key
@@ -112,7 +123,39 @@ class _Bill:
         )
         shares = Counter({key.zone: row.estimate.energy_millijoules})
         previous = None if self._before is None else _same(self._before.rows, key)
-        return self._with_emissions(made, row, shares, previous, self._market.get(key))
+        made, bill = self._with_emissions(made, row, shares, previous, self._market.get(key))
+        if bill is None:
+            return made
+        if level != "memo":
+            self._lines += bilan_lines(key.power_context, bill, self._terms.mapping)
+        if line.rest is None or bill.combustion_kgco2e is None:
+            return made
+        return replace(
+            made,
+            beges_item_upstream=line.rest.beges_item or None,
+            ghg_category_upstream=line.rest.ghg_category or None,
+        )
+
+    def items(self) -> Iterator[dict[str, str | float | bool]]:
+        """kgCO2e of the rows so far, by item."""
+        sums: defaultdict[tuple[str, str, bool, bool], Fraction] = defaultdict(Fraction)
+        for one in self._lines:
+            item = one.item
+            sums[item.beges_item, item.ghg_category, one.in_beges_energie, one.in_bilan_numerique] += (
+                one.kgco2e
+            )
+        for (beges_item, ghg_category, in_energie, in_numerique), kgco2e in sorted(sums.items()):
+            item_of: dict[str, str | float | bool] = (
+                {"beges_item": beges_item, "ghg_category": ghg_category} if beges_item else {}
+            )
+            yield {
+                "period_from": self._period.first.isoformat(),
+                "period_to": self._period.end.isoformat(),
+                **item_of,
+                "kgco2e_total": float(kgco2e),
+                "in_beges_energie": in_energie,
+                "in_bilan_numerique": in_numerique,
+            }
 
     def total(self, row: FigureRow) -> EmissionsRow:
         shares: Counter[str] = Counter()
@@ -121,7 +164,7 @@ class _Bill:
         made = replace(self._row(row, "total"), zone=row.key.zone or None)
         by_contract = sum(self._market.values(), Fraction(0)) if self._market else None
         previous = None if self._before is None else self._before.total
-        return self._with_emissions(made, row, shares, previous, by_contract)
+        return self._with_emissions(made, row, shares, previous, by_contract)[0]
 
     def _row(self, row: FigureRow, level: str) -> EmissionsRow:
         told, key = row.estimate, row.key
@@ -152,10 +195,10 @@ class _Bill:
         shares: Counter[str],
         before: FigureRow | None,
         by_contract: Fraction | None,
-    ) -> EmissionsRow:
+    ) -> tuple[EmissionsRow, Emissions | None]:
         told = row.estimate
         if not told.energy_millijoules and not told.derived_milliseconds and row.room is None:
-            return made
+            return made, None
         chosen = [(kwh(energy), self._factor(zone)) for zone, energy in shares.items() if energy] or [
             (Fraction(0), self._factor(zone)) for zone in shares
         ]
@@ -179,7 +222,7 @@ class _Bill:
             kgco2e_market=None if by_contract is None else float(by_contract),
         )
         made = with_factor(with_split(_with_room(made, row), bill), [one for _, one in chosen])
-        return self._with_effects(made, row, before, [one for _, one in chosen])
+        return self._with_effects(made, row, before, [one for _, one in chosen]), bill
 
     def _factor(self, zone: str) -> ChosenFactor:
         year = self._period.first.year
@@ -229,13 +272,31 @@ class _Bill:
                         self._period.end,
                         kwh(energy),
                         self._factor(place.zone).factor,
+                        bought=self._terms.mapping.of(place.power_context).in_beges_energie,
                     )
                 )
                 keys.append(row.key)
         lines = market(consumptions, self._terms.contracts) if consumptions else None
         for key, line in zip(keys, lines or (), strict=False):
             found[key] = found.get(key, Fraction(0)) + line.kgco2e_market
+            for number, energy_kwh in line.by_contract:
+                self._covered[number] += energy_kwh
         return found
+
+    def contracts(self) -> Iterator[dict[str, str | float | bool]]:
+        """What each covers here, of those that cover anything."""
+        for one in self._terms.contracts:
+            if one.contract_id in self._covered:
+                yield {
+                    "period_from": self._period.first.isoformat(),
+                    "period_to": self._period.end.isoformat(),
+                    "contract_id": one.contract_id,
+                    "supplier": one.supplier,
+                    "kwh_covered": float(self._covered[one.contract_id]),
+                    "factor_kgco2e_per_kwh": float(one.factor_kgco2e_per_kwh),
+                    "guarantees_of_origin": one.guarantees_of_origin,
+                    "source": one.source,
+                }
 
 
 def _with_parts(made: EmissionsRow, row: FigureRow) -> EmissionsRow:
@@ -380,6 +441,19 @@ def _withheld(period: PeriodFigures, key: RowKey) -> dict[str, str]:
         "population": str(key.population or ""),
         "power_context": str(key.power_context),
         "level": "memo" if key.memo else "row",
+    }
+
+
+def told_home(first: date, end: date, one: HomeTold) -> dict[str, str | float | bool]:
+    """A share at home that [first, end) was divided by, as a row."""
+    return {
+        "period_from": first.isoformat(),
+        "period_to": end.isoformat(),
+        "entity": one.entity,
+        "device_class": one.device_class,
+        "home_share": float(one.share),
+        "declared_by": one.declared_by,
+        "told_apart": one.told_apart,
     }
 
 

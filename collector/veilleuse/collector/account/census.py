@@ -67,12 +67,21 @@ class DayTypes:
         self._time_zones = time_zones
         self._day_type = day_type
         self._sums: dict[tuple[str, Population | None], list[Counter[DayType]]] = {}
+        self._between: dict[tuple[str, Population | None, date, date], dict[DayType, int]] = {}
 
-    def between(self, site: str, population: Population | None, start: date, end: date) -> dict[DayType, int]:
+    def between(
+        self, site: str, population: Population | None, start: date, end: date
+    ) -> Mapping[DayType, int]:
         """Milliseconds of each type in [start, end), cut to the period."""
         start, end = max(start, self.first), min(end, self.end)
         if start >= end:
             return {}
+        key = (site, population, start, end)
+        if key not in self._between:  # most devices are there all the time
+            self._between[key] = self._look(site, population, start, end)
+        return self._between[key]
+
+    def _look(self, site: str, population: Population | None, start: date, end: date) -> dict[DayType, int]:
         sums = self._sums.get((site, population))
         if sums is None:
             sums = self._sums[site, population] = self._count(site, population)

@@ -12,7 +12,9 @@ from veilleuse.collector.account.fleet import Assumptions, Fleet
 from veilleuse.collector.account.fleet_inputs import Stratum
 from veilleuse.collector.account.fleet_sums import Sample
 from veilleuse.collector.account.sample import FleetBook, Place
+from veilleuse.collector.account.telework import Divided, HomeShare, HomeTold
 from veilleuse.collector.account.yearly_rows import FigureRow, RowKey
+from veilleuse.collector.inventoried import PowerContext
 from veilleuse.wire.vocabulary import State
 
 
@@ -54,13 +56,18 @@ def total_key(strata: Iterable[Stratum]) -> RowKey:
     return RowKey(min(zones) if len(zones) == 1 else "", None, min(contexts))
 
 
-def figure_row(key: RowKey, sums: RowSums, fleet: Fleet) -> FigureRow:
-    """Raises KeyError for a stratum that the fleet has not."""
+def figure_row(key: RowKey, sums: RowSums, fleet: Divided) -> FigureRow:
+    """A row at home has that part of the strata that have a share. Raises KeyError for a stratum that the fleet has not."""
+    at_home = key.power_context is PowerContext.HOME
     by_class: defaultdict[str, list[Stratum]] = defaultdict(list)
     for stratum in sums.strata:
         by_class[stratum.device_class].append(stratum)
-    of_classes = {name: fleet.of(strata) for name, strata in sorted(by_class.items()) if len(by_class) > 1}
-    whole = fleet.of(sums.strata)
+    of_classes = {
+        name: fleet.of(strata, at_home=at_home)
+        for name, strata in sorted(by_class.items())
+        if len(by_class) > 1
+    }
+    whole = fleet.of(sums.strata, at_home=at_home)
     of_classes = of_classes or dict.fromkeys(by_class, whole)
     return FigureRow(
         key,
@@ -73,7 +80,10 @@ def figure_row(key: RowKey, sums: RowSums, fleet: Fleet) -> FigureRow:
             name: (estimate.fleet_milliseconds, estimate.energy_millijoules)
             for name, estimate in of_classes.items()
         },
-        tuple((Place.of(stratum), fleet.energy_millijoules(stratum)) for stratum in sorted(sums.strata)),
+        tuple(
+            (fleet.place(stratum, at_home=at_home), fleet.energy_millijoules(stratum, at_home=at_home))
+            for stratum in sorted(sums.strata)
+        ),
     )
 
 
@@ -82,3 +92,23 @@ def row_order(row: FigureRow) -> tuple[str, str, str, str, str, str, bool]:
     key = row.key
     words = (key.entity or "", key.site or "", str(key.population or ""), key.device_class or "")
     return (*words, key.zone, key.power_context, key.autres)
+
+
+def homes_told(
+    shares: Mapping[Stratum, HomeShare], divided: Mapping[Stratum, HomeShare]
+) -> tuple[HomeTold, ...]:
+    """What was declared, entity by entity; `divided`: what rows were divided by."""
+    return tuple(
+        sorted(
+            {
+                HomeTold(
+                    Place.of(stratum).entity,
+                    stratum.device_class,
+                    one.share,
+                    one.declared_by,
+                    told_apart=stratum in divided,
+                )
+                for stratum, one in shares.items()
+            }
+        )
+    )

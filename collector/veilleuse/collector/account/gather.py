@@ -86,7 +86,7 @@ def gather(reader: Reader, question: Question, hosts: Iterable[Host] | None = No
     for part in slices(question.first, question.end, by_month="month" in question.dimensions):
         tallies |= _Pass(reader, question, part, fleet).tallies()
     groups, withheld = fit_to_show(tallies, question.k_anonymity)
-    return Gathered(tuple(sorted(groups, key=_order)), withheld)
+    return Gathered(tuple(sorted(groups, key=order_of)), withheld)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class _Pass:
         self._seen: Counter[HostId] = Counter()
         self._tallies: defaultdict[GroupKey, Tally] = defaultdict(Tally)
         self._of = {
-            host_id: _group_key(host, self._sites[host.site], part, question.dimensions)
+            host_id: group_key(host, self._sites[host.site], part, question.dimensions)
             for host_id, host in self._hosts.items()
         }
 
@@ -215,7 +215,8 @@ class _Pass:
                 self._tallies[self._of[host_id]].enrolled_milliseconds += length
 
 
-def _group_key(host: Host, site: Site, part: Slice, dimensions: Collection[str]) -> GroupKey:
+def group_key(host: Host, site: Site, part: Slice, dimensions: Collection[str]) -> GroupKey:
+    """What a machine is counted in."""
     device_class = host.facts.device_class
     return GroupKey(
         part.first,
@@ -229,7 +230,8 @@ def _group_key(host: Host, site: Site, part: Slice, dimensions: Collection[str])
     )
 
 
-def _order(group: Group) -> tuple[date, str, str, str, str, str, bool, bool]:
+def order_of(group: Group) -> tuple[date, str, str, str, str, str, bool, bool]:
+    """How groups follow each other."""
     key = group.key
     words = (key.entity or "", key.site or "", key.population.value, key.device_class or "", key.zone)
     return (key.period_from, *words, key.memo, key.autres)

@@ -8,7 +8,7 @@ One pass over the machines: each goes into the finest cell it is of. Then cells 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NamedTuple, TypeAlias
@@ -34,7 +34,9 @@ from veilleuse.collector.account.kept import (
     triangle,
 )
 from veilleuse.collector.account.sample import MONITOR, FleetBook, Observed, Place, machine, screens
+from veilleuse.collector.account.telework import Telework, merged_shares
 from veilleuse.collector.figures import AUTRES
+from veilleuse.collector.inventoried import Headcount
 from veilleuse.collector.privacy import is_safe
 from veilleuse.collector.vectors import NOTHING, PLACE, DayType, Vector, added
 from veilleuse.wire.ladder import Method
@@ -85,9 +87,10 @@ class _Gathered:
 class Keeper:
     """The pass over a year."""
 
-    def __init__(self, first: date, end: date, k: int) -> None:
-        """`k`: fewest machines of a cell."""
+    def __init__(self, first: date, end: date, k: int, headcounts: Collection[Headcount] = ()) -> None:
+        """`k`: fewest machines of a cell; `headcounts`: with the telework days that were declared."""
         self._first, self._end, self._k = first, end, k
+        self._telework = Telework(headcounts, first, end)
         self._book = FleetBook()
         self._sampled: Counter[Stratum] = Counter()
         self._times: defaultdict[Stratum, Counter[str]] = defaultdict(Counter)
@@ -138,6 +141,10 @@ class Keeper:
             tuple(_fleet(self._book, machines, self._k)),
             machines.always_on,
             withheld=tuple(withheld),
+            homes=merged_shares(
+                (one, machines.into(one.stratum), self._telework.share(one.stratum))
+                for one in self._book.in_service()
+            ),
         )
 
 
@@ -209,6 +216,10 @@ class _Merged:
         self.always_on: dict[str, Alike | None] = {}
         self.merged: dict[Stratum, dict[Cell, Cell]] = {}
         self._cells = self._merge_cells(self._merge_kinds(moved))
+
+    def into(self, stratum: Stratum) -> Stratum:
+        """What a stratum is kept in; itself where nothing of its machines is kept."""
+        return self.strata.get(stratum, stratum) or stratum
 
     def _merge_kinds(self, moved: Mapping[_Fine, _Gathered]) -> dict[_Fine, _Gathered]:
         """Kinds are told apart in all strata of a class, or in none."""
@@ -296,7 +307,7 @@ def _fleet(book: FleetBook, merged: _Merged, k: int) -> Iterable[InService]:
     """The fleet, in the strata and cells that its sample is kept in."""
     found = FleetBook()
     for one in book.in_service():
-        into = merged.strata.get(one.stratum, one.stratum) or one.stratum
+        into = merged.into(one.stratum)
         found.machines[into] += one.machines
         found.times[into].update(dict(zip(DAY_TYPES, one.milliseconds, strict=True)))
         found.standby[into] += one.standby_milliseconds

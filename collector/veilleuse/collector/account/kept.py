@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.account.fleet_inputs import Cell, InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike
+from veilleuse.collector.account.telework import HomeShare
 from veilleuse.collector.account.yearly_rooms import RoomFigure
 from veilleuse.collector.vectors import COLUMNS, PLACE, SCREEN_COLUMNS, DayType, Vector
 from veilleuse.wire.ladder import Method
@@ -136,3 +137,6 @@ class Kept:
     """Of classes whose cells do not tell machines that are always on apart; see fleet_sums.Sample."""
     rooms: tuple[RoomFigure, ...] = ()
     withheld: tuple[Withheld, ...] = ()
+    homes: Mapping[Stratum, HomeShare] = field(default_factory=dict)
+    """What laptops draw at home, of the strata as they are kept; of several merged into one by their fleet at the class defaults:
+    of inventory and declarations, of no machine."""

@@ -12,12 +12,21 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from veilleuse.collector.account.figure_rows import RowSums, figure_row, row_key, row_order, total_key
+from veilleuse.collector.account.at_home import home_key
+from veilleuse.collector.account.figure_rows import (
+    RowSums,
+    figure_row,
+    homes_told,
+    row_key,
+    row_order,
+    total_key,
+)
 from veilleuse.collector.account.fleet import Assumptions, Fleet
 from veilleuse.collector.account.fleet_inputs import InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike, Key, Sample
 from veilleuse.collector.account.kept import Kept, KeptCell, sample_of
 from veilleuse.collector.account.sample import MONITOR, Observed, Place, machine, screens, state_energies
+from veilleuse.collector.account.telework import Divided, HomeShare
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rooms import with_rooms
 from veilleuse.collector.account.yearly_rows import RowKey
@@ -50,6 +59,19 @@ class _Row:
             before = states.get(state, (0, 0))
             states[state] = (before[0] + time, before[1] + energy)
 
+    def merge(self, other: _Row) -> None:
+        """All of another one."""
+        self.strata |= other.strata
+        self.machines += other.machines
+        self.screens += other.screens
+        self.apportioned |= other.apportioned
+        self.hides_methods |= other.hides_methods
+        for name, states in other.states.items():
+            own = self.states.setdefault(name, {})
+            for state, (time, energy) in states.items():
+                before = own.get(state, (0, 0))
+                own[state] = (before[0] + time, before[1] + energy)
+
     def sums(self) -> RowSums:
         """Screens hang on machines that are counted already, unless the row is of screens alone."""
         return RowSums(
@@ -72,17 +94,20 @@ def _of_machines(
     kept: Kept, dimensions: Collection[str], assumptions: Assumptions, asked: Callable[[str], bool]
 ) -> PeriodFigures:
     fleet = estimator(kept, assumptions)
-    virtual = _estimator([cell for cell in kept.cells if cell.memo], (), {}, Assumptions())
+    virtual = Divided(_estimator([cell for cell in kept.cells if cell.memo], (), {}, Assumptions()))
     rows = _rows(kept, dimensions, asked, memo=False)
     for one in kept.fleet:
         place = Place.of(one.stratum)
         if asked(place.entity) and one.stratum in fleet.strata:
             rows[_key(one.stratum, place, dimensions)].strata.add(one.stratum)
-    shown = [figure_row(key, row.sums(), fleet) for key, row in rows.items()]
     total = None
-    if shown:
+    if rows:
         whole = _whole(rows.values())
-        total = figure_row(total_key(whole.strata), whole, fleet)
+        total = figure_row(total_key(whole.strata), whole, Divided(fleet))
+    where = {stratum: key for key, row in rows.items() for stratum in row.strata}
+    homes = {stratum: share for stratum, share in kept.homes.items() if stratum in where}
+    divided = Divided(fleet, homes)
+    shown = [figure_row(key, row.sums(), divided) for key, row in _with_home(rows, kept, homes, where)]
     memo = _rows(kept, dimensions, asked, memo=True)
     return PeriodFigures(
         kept.first,
@@ -96,7 +121,33 @@ def _of_machines(
         ),
         total,
         tuple(RowKey(one.zone, None, min(PowerContext), autres=True, memo=one.memo) for one in kept.withheld),
+        homes_told(homes, homes),
     )
+
+
+def _with_home(
+    rows: Mapping[RowKey, _Row],
+    kept: Kept,
+    homes: Mapping[Stratum, HomeShare],
+    where: Mapping[Stratum, RowKey],
+) -> Iterable[tuple[RowKey, _Row]]:
+    """Rows, and those of what is drawn at home; as account.at_home has them, but that every cell is k machines already."""
+    found = {
+        key: row
+        for key, row in rows.items()
+        if not all(stratum in homes and homes[stratum].share == 1 for stratum in row.strata)
+    }
+    at_home: defaultdict[RowKey, _Row] = defaultdict(_Row)
+    for stratum in homes:
+        at_home[home_key(where[stratum])].strata.add(stratum)
+    for cell in kept.cells:
+        if cell.stratum in homes and not cell.memo:
+            at_home[home_key(where[cell.stratum])].add(cell)
+    for key, row in at_home.items():
+        if key in found:  # others are at home by the inventory
+            row.merge(found[key])
+        found[key] = row
+    return found.items()
 
 
 class Covered(NamedTuple):
@@ -175,14 +226,5 @@ def _key(stratum: Stratum, place: Place, dimensions: Collection[str]) -> RowKey:
 def _whole(rows: Iterable[_Row]) -> RowSums:
     whole = _Row()
     for row in rows:
-        whole.strata |= row.strata
-        whole.machines += row.machines
-        whole.screens += row.screens
-        whole.apportioned |= row.apportioned
-        whole.hides_methods |= row.hides_methods
-        for name, states in row.states.items():
-            own = whole.states.setdefault(name, {})
-            for state, (time, energy) in states.items():
-                before = own.get(state, (0, 0))
-                own[state] = (before[0] + time, before[1] + energy)
+        whole.merge(row)
     return whole.sums()

@@ -35,6 +35,8 @@ class Consumption:
     kwh: Fraction
     factor: Factor
     """Of the location: what is not covered goes at it."""
+    bought: bool = True
+    """False: somebody else buys it (at home, a host, a lessor, a college): no contract of ours covers it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ def _common_days(contract: Contract, period: tuple[date, date]) -> int:
 
 
 def _covers(contract: Contract, one: Consumption) -> bool:
-    if contract.site and contract.site != one.site:
+    if not one.bought or (contract.site and contract.site != one.site):
         return False
     wanted = contract.entity
     return not wanted or one.entity == wanted or one.entity.startswith(wanted + ENTITY_SEPARATOR)

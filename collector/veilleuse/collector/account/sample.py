@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Final, NamedTuple
 
 from veilleuse.collector.account.census import Standing
@@ -37,6 +38,7 @@ from veilleuse.collector.vectors import (
     STATE_ENERGY_COLUMNS,
     HostPeriod,
     Vector,
+    added,
 )
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
@@ -94,25 +96,21 @@ class Observed:
 
     @property
     def total(self) -> Vector:
-        """Over all day types."""
-        return _sum(list(self.by_day_type.values()))
-
-
-def _sum(vectors: Sequence[Vector]) -> Vector:
-    """Column by column; () of none."""
-    return vectors[0] if len(vectors) == 1 else tuple(map(sum, zip(*vectors, strict=True)))
+        """Over all day types; () of none."""
+        vectors = list(self.by_day_type.values())
+        return reduce(added, vectors) if vectors else ()
 
 
 def observed(periods: Iterable[HostPeriod]) -> Iterable[Observed]:
     """Machine by machine; `periods` in host order."""
-    for host_id, rows in groupby(periods, lambda row: row.host_id):
-        own = list(rows)
-        vectors: dict[str, list[Vector]] = {}
-        apportioned = False
-        for row in own:
-            vectors.setdefault(row.day_type, []).append(row.values)
-            apportioned |= row.apportioned
-        yield Observed(host_id, {kind: _sum(of) for kind, of in vectors.items()}, apportioned, own)
+    for host_id, rows in groupby(periods, attrgetter("host_id")):
+        one = Observed(host_id, rows=list(rows))
+        by_day_type = one.by_day_type
+        for _, _, kind, _, values, apportioned in one.rows:
+            before = by_day_type.get(kind)
+            by_day_type[kind] = values if before is None else added(before, values)
+            one.apportioned |= apportioned
+        yield one
 
 
 _STATE_PLACES: Final = {
@@ -134,8 +132,11 @@ _KNOWN_PLACES: Final = [
 ]
 _IMPUTED_ENERGY: Final = PLACE["imputed_energy_millijoules"]
 _IMPUTED_TIME: Final = PLACE["imputed_milliseconds"]
-_METHOD_TIMES: Final = [places[0] for places in _METHOD_PLACES.values()]
-_METHOD_ENERGIES: Final = [places[1] for places in _METHOD_PLACES.values()]
+_energies: Final = itemgetter(*(places[1] for places in _METHOD_PLACES.values()), _IMPUTED_ENERGY)
+_times: Final = itemgetter(*(places[0] for places in _METHOD_PLACES.values()), _IMPUTED_TIME)
+_known: Final = itemgetter(*_KNOWN_PLACES)
+_on: Final = itemgetter(*_ON_PLACES)
+_on_energies: Final = itemgetter(*_ON_ENERGIES)
 assert len(METHOD_COLUMNS) == 3 * len(_METHOD_PLACES), "one triple of columns per method"
 
 
@@ -153,13 +154,13 @@ def machine(one: Observed, total: Vector, stratum: Stratum, standing: Standing |
     return Machine(
         stratum=stratum,
         hardware=hardware_name(standing.model) if standing else "",
-        energy_millijoules=tuple(_energy(row) if row else 0 for row in rows),
-        accounted_milliseconds=tuple(_accounted(row) if row else 0 for row in rows),
+        energy_millijoules=tuple([sum(_energies(row)) if row else 0 for row in rows]),
+        accounted_milliseconds=tuple([sum(_times(row)) if row else 0 for row in rows]),
         methods=_methods(total),
         imputed_millijoules=total[_IMPUTED_ENERGY],
-        observed_milliseconds=sum([total[place] for place in _KNOWN_PLACES]),
-        on_milliseconds=sum([total[place] for place in _ON_PLACES]),
-        on_millijoules=sum([total[place] for place in _ON_ENERGIES]),
+        observed_milliseconds=sum(_known(total)),
+        on_milliseconds=sum(_on(total)),
+        on_millijoules=sum(_on_energies(total)),
         counters_milliseconds=total[PLACE["counters_covered_milliseconds"]],
         counters_millijoules=total[PLACE["counters_energy_millijoules"]],
         age_years=standing.age_years if standing else None,
@@ -190,19 +191,11 @@ def _screen_days(rows: Sequence[Vector | None], column: str) -> Days:
     return tuple(row[PLACE[column]] if row else 0 for row in rows)
 
 
-def _energy(row: Vector) -> int:
-    return sum([row[place] for place in _METHOD_ENERGIES]) + row[_IMPUTED_ENERGY]
-
-
-def _accounted(row: Vector) -> int:
-    return sum([row[place] for place in _METHOD_TIMES]) + row[_IMPUTED_TIME]
-
-
 def _methods(total: Vector) -> dict[Method, EnergySums]:
     return {
-        method: EnergySums(*(total[place] for place in places))
-        for method, places in _METHOD_PLACES.items()
-        if total[places[0]] or total[places[1]]
+        method: EnergySums(total[time], total[energy], total[uncertainty])
+        for method, (time, energy, uncertainty) in _METHOD_PLACES.items()
+        if total[time] or total[energy]
     }
 
 
@@ -331,6 +324,7 @@ def _by_place(times: Mapping[Stratum, Mapping[str, int]], *, screens: bool) -> d
     return found
 
 
+@lru_cache(maxsize=4096)
 def hardware_name(text: str) -> str:
     """Vendor and model as two machines are told to be of the same: without case and doubled spaces, as calibrations have them."""
     return " ".join(text.casefold().split())

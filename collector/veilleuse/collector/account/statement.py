@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Groups × factors → the rows of the emissions report (pure). METHOD.md §5 and §7.
+"""Groups × factors → the rows of the emissions report (pure): sums of what was observed, not the fleet's figure. METHOD.md §5 and §7.
 
 Uncertainty: errors are taken as common (linear) within one device class, for all that rests on its priors, and within
 one measuring method; as independent between them. The factor's enters once, on the row's or the total's own sum.
@@ -26,6 +26,7 @@ from veilleuse.collector.account.emissions import (
 from veilleuse.collector.account.gather import Gathered
 from veilleuse.collector.figures import (
     AUTRES,
+    OBSERVED,
     Detail,
     EmissionsRow,
     EmissionsStatement,
@@ -105,6 +106,7 @@ class _Bill:
             machine_days_observed=observed / MILLISECONDS_PER_DAY,
             coverage_states=_ratio(observed, enrolled),
             coverage_energy=_ratio(derived, enrolled),
+            basis=OBSERVED,
             apportioned=any(group.sums.apportioned for group in groups),
             data=self._data,
             method_version=METHOD_VERSION,

@@ -9,21 +9,27 @@ groupings of a period have one figure at home.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
+from operator import mul
 from typing import Final, NamedTuple
 
 from veilleuse.collector.account.bilan import declarations, home_share, split_home
+from veilleuse.collector.account.class_defaults import class_microwatts
 from veilleuse.collector.account.fleet import Fleet
 from veilleuse.collector.account.fleet_estimate import Estimate
-from veilleuse.collector.account.fleet_inputs import Stratum
+from veilleuse.collector.account.fleet_inputs import DAY_TYPES, InService, Stratum
 from veilleuse.collector.account.sample import Place
+from veilleuse.collector.calibrated import MILLION
+from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.inventoried import Headcount, PowerContext
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
+_NOTHING: Final = (0,) * len(DAY_TYPES)
 _NEVER: Final = (PowerContext.HOME, PowerContext.HOSTED)
 """Contexts of what is at home already, and of what nobody carries there."""
 
@@ -48,32 +54,31 @@ class HomeTold(NamedTuple):
     """False: too few machines have another share, so that the energy stays in the row of their site."""
 
 
-@dataclass(frozen=True, slots=True)
 class Telework:
     """What was declared, over [first, end)."""
 
-    headcounts: Collection[Headcount]
-    first: date
-    end: date
+    def __init__(self, headcounts: Collection[Headcount], first: date, end: date) -> None:
+        self._headcounts = [one for one in headcounts if one.telework_days_per_week is not None]
+        self._first, self._end = first, end
+        self._of_entities: dict[str, HomeShare | None] = {}
 
-    def shares(self, strata: Iterable[Stratum]) -> dict[Stratum, HomeShare]:
-        """Of those that have one: workstations' laptops of an entity that declares some for the whole period."""
-        known: dict[str, HomeShare | None] = {}
-        found: dict[Stratum, HomeShare] = {}
-        for stratum in strata:
-            place = Place.of(stratum)
-            if not _is_carried(stratum, place):
-                continue
-            if place.entity not in known:
-                known[place.entity] = self._of_entity(place.entity)
-            share = known[place.entity]
-            if share is not None:
-                found[stratum] = share
-        return found
+    @property
+    def is_declared(self) -> bool:
+        """By anybody."""
+        return bool(self._headcounts)
+
+    def share(self, stratum: Stratum) -> HomeShare | None:
+        """Of workstations' laptops of an entity that declares some for the whole period; None of all else."""
+        place = Place.of(stratum)
+        if not self._headcounts or not _is_carried(stratum, place):
+            return None
+        if place.entity not in self._of_entities:
+            self._of_entities[place.entity] = self._of_entity(place.entity)
+        return self._of_entities[place.entity]
 
     def _of_entity(self, entity: str) -> HomeShare | None:
-        share = home_share(self.headcounts, entity, self.first, self.end)
-        return HomeShare(share, declarations(self.headcounts, entity)[0].entity) if share else None
+        share = home_share(self._headcounts, entity, self._first, self._end)
+        return HomeShare(share, declarations(self._headcounts, entity)[0].entity) if share else None
 
 
 def _is_carried(stratum: Stratum, place: Place) -> bool:
@@ -82,6 +87,43 @@ def _is_carried(stratum: Stratum, place: Place) -> bool:
         and place.population is Population.WORKSTATION
         and place.power_context not in _NEVER
     )
+
+
+def merged_shares(
+    strata: Iterable[tuple[InService, Stratum, HomeShare | None]],
+) -> dict[Stratum, HomeShare]:
+    """(stratum, what it is kept in, its share) → the share of each that one is kept in: where it holds several, their mean by fleet time at
+    the class default, to a millionth. No machine's energy goes into it, so that nothing of one comes out of it.
+    """
+    groups: defaultdict[Stratum, list[tuple[InService, HomeShare | None]]] = defaultdict(list)
+    for one, into, share in strata:
+        groups[into].append((one, share))
+    found: dict[Stratum, HomeShare] = {}
+    for into, members in groups.items():
+        different = {share for _, share in members}
+        if len(different) == 1:
+            mean, whose = different.pop() or (Fraction(0), "")
+        else:
+            mean, whose = _mean(members), _whose(share for _, share in members)
+        if mean and Place.of(into).power_context is not PowerContext.HOME:
+            found[into] = HomeShare(mean, whose)
+    return found
+
+
+def _mean(members: Iterable[tuple[InService, HomeShare | None]]) -> Fraction:
+    defaults = class_microwatts()
+    weights = [
+        (sum(map(mul, one.milliseconds, defaults.get(one.stratum.device_class, _NOTHING))), share)
+        for one, share in members
+    ]
+    whole = sum(weight for weight, _ in weights)
+    at_home = sum((weight * share.share for weight, share in weights if share), Fraction(0))
+    return Fraction(round(at_home / whole * MILLION), MILLION) if whole else Fraction(0)
+
+
+def _whose(shares: Iterable[HomeShare | None]) -> str:
+    names = {share.declared_by for share in shares if share}
+    return names.pop() if len(names) == 1 else AUTRES
 
 
 class Divided:

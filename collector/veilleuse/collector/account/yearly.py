@@ -12,22 +12,28 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from fractions import Fraction
 
+from veilleuse.collector.account.at_home import hidden_key, with_home
 from veilleuse.collector.account.census import Standing
 from veilleuse.collector.account.figure_rows import (
     RowSums,
     figure_row,
     fleet_of,
+    homes_told,
     row_key,
     row_order,
     total_key,
 )
 from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.fleet_inputs import Machine, Stratum
 from veilleuse.collector.account.fleet_sums import Sample
 from veilleuse.collector.account.sample import MONITOR, FleetBook, Observed, Place, machine, screens
+from veilleuse.collector.account.telework import Divided, HomeShare, HomeTold, Telework
 from veilleuse.collector.account.yearly_rows import FigureRow, Gathering, RowKey
-from veilleuse.collector.figures import AUTRES
+from veilleuse.collector.inventoried import Headcount
 from veilleuse.collector.privacy import EXEMPT, Cell, publish
+from veilleuse.collector.vectors import Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ class PeriodFigures:
     """None where there is neither a fleet nor a machine."""
     withheld: tuple[RowKey, ...]
     """Families too small to be shown at all: in no row and no total."""
+    homes: tuple[HomeTold, ...] = ()
+    """Shares of laptops' energy at home, where telework days are declared."""
 
 
 def figures(
@@ -54,9 +62,11 @@ def figures(
     assumptions: Assumptions,
     k_anonymity: int,
     virtual: Iterable[tuple[Observed, Standing]] = (),
+    headcounts: Collection[Headcount] = (),
 ) -> PeriodFigures:
-    """Rows of [first, end): machines, each with one of `standings`; `virtual`: virtual machines likewise, which are not among these."""
-    made = _Made(dimensions, k_anonymity)
+    """Rows of [first, end): machines, each with one of `standings`; `virtual`: virtual machines likewise, which are not among these;
+    `headcounts`: with the telework days that were declared."""
+    made = _Made(dimensions, k_anonymity, Telework(headcounts, first, end))
     for standing in standings:
         made.stands(standing)
     for one, standing in machines:
@@ -69,32 +79,49 @@ def figures(
 class _Made:
     """The pass over one stretch."""
 
-    def __init__(self, dimensions: Collection[str], k: int) -> None:
+    def __init__(self, dimensions: Collection[str], k: int, telework: Telework) -> None:
         self._dimensions = dimensions
+        self._telework = telework
         self._k = k
         self._book = FleetBook()
         self._sample = Sample()
         self._virtual = Sample()
         self._rows: defaultdict[RowKey, Gathering] = defaultdict(Gathering)
         self._memo: defaultdict[RowKey, Gathering] = defaultdict(Gathering)
+        self._homes: dict[Stratum, HomeShare] = {}
+        self._standing: set[Stratum] = set()
+        self._keys: dict[tuple[Place, str], RowKey] = {}
 
     def stands(self, standing: Standing) -> None:
         place = Place.at(standing)
         stratum = place.stratum(standing.device_class)
-        if stratum.device_class != MONITOR:  # those have rows where PCs tell of them
-            self._rows[self._key(place, standing.device_class)].strata.add(stratum)
+        if stratum not in self._standing and stratum.device_class != MONITOR:  # those have rows where PCs tell of them
+            self._standing.add(stratum)
+            row = self._rows[self._key(place, standing.device_class)]
+            row.strata.add(stratum)
+            if share := self._telework.share(stratum):
+                self._homes[stratum] = share
+                row.of_share(share.share).strata.add(stratum)
         self._book.stands(stratum, standing)
 
     def measured(self, one: Observed, standing: Standing) -> None:
         total = one.total
         place = Place.at(standing)
         made = machine(one, total, place.stratum(standing.device_class), standing)
-        self._sample.add(made)
-        self._rows[self._key(place, standing.device_class)].add(one, total, made)
+        self._adds(place, one, total, made)
         shown = screens(one, total, place.stratum(MONITOR))
         if shown is not None:
-            self._sample.add(shown)
-            self._rows[self._key(place, MONITOR)].add(one, total, shown)
+            self._adds(place, one, total, shown)
+
+    def _adds(self, place: Place, one: Observed, total: Vector, made: Machine) -> None:
+        self._sample.add(made)
+        row = self._rows[self._key(place, made.stratum.device_class)]
+        row.add(one, total, made)
+        if self._telework.is_declared:
+            share = self._telework.share(made.stratum)
+            if share:
+                self._homes[made.stratum] = share
+            row.of_share(share.share if share else Fraction(0)).add(one, total, made)
 
     def virtual(self, one: Observed, standing: Standing) -> None:
         total = one.total
@@ -113,34 +140,42 @@ class _Made:
         rows, withheld = self._fit_to_show(self._rows)
         memo, no_memo = self._fit_to_show(self._memo)
         fleet = fleet_of(self._sample, self._book, assumptions)
-        virtual = fleet_of(self._virtual, FleetBook(), Assumptions())
-        shown = [figure_row(key, self._sums(key, one), fleet) for key, one in rows if one.strata]
+        virtual = Divided(fleet_of(self._virtual, FleetBook(), Assumptions()))
         whole = Gathering()
         for _, one in rows:
             whole.merge(one)
+        shares = {stratum: one for stratum, one in self._homes.items() if stratum in whole.strata}
+        settled, told = with_home(rows, shares, self._k)
+        divided = Divided(fleet, told)
+        shown = [
+            figure_row(key, _sums(one, hides=hides), divided) for key, one, hides in settled if one.strata
+        ]
         total = None
         if whole.strata:
-            key = total_key(whole.strata)
             # The total's parts less the rows' would show the parts that a row hides.
             hides = any(row.hides_methods for row in shown)
-            total = figure_row(key, replace(self._sums(key, whole), hides_methods=hides), fleet)
+            total = figure_row(total_key(whole.strata), _sums(whole, hides=hides), Divided(fleet))
+        memos, _ = with_home(memo, {}, self._k)
         return PeriodFigures(
             first,
             end,
             tuple(sorted(shown, key=row_order)),
             tuple(
-                sorted((figure_row(key, self._sums(key, one), virtual) for key, one in memo), key=row_order)
+                sorted(
+                    (figure_row(key, _sums(one, hides=hides), virtual) for key, one, hides in memos),
+                    key=row_order,
+                )
             ),
             total,
             (*withheld, *no_memo),
+            homes_told(shares, told),
         )
 
-    def _sums(self, key: RowKey, one: Gathering) -> RowSums:
-        hides = key.population not in EXEMPT and one.hides_methods(self._k)
-        return RowSums(one.strata, one.machines, one.states, one.apportioned, hides)
-
     def _key(self, place: Place, device_class: str) -> RowKey:
-        return row_key(place, device_class, self._dimensions)
+        found = self._keys.get((place, device_class))
+        if found is None:
+            found = self._keys[place, device_class] = row_key(place, device_class, self._dimensions)
+        return found
 
     def _fit_to_show(
         self, rows: Mapping[RowKey, Gathering]
@@ -170,17 +205,14 @@ class _Made:
         return shown, tuple(withheld)
 
 
+def _sums(one: Gathering, *, hides: bool) -> RowSums:
+    return RowSums(one.strata, one.machines, one.states, one.apportioned, hides)
+
+
 def _autres(hidden: list[tuple[RowKey, Gathering]]) -> tuple[RowKey, Gathering]:
     """The one row of those hidden: `autres` in every dimension that was asked for."""
     merged = Gathering()
     for _, one in hidden:
         merged.merge(one)
     key, _ = hidden[0]
-    named = replace(
-        key,
-        entity=key.entity and AUTRES,
-        site=key.site and AUTRES,
-        device_class=key.device_class and AUTRES,
-        autres=True,
-    )
-    return named, merged
+    return hidden_key(key), merged

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from veilleuse.collector.account.fleet_estimate import Basis, DataType, Estimate, Representativeness
+from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rows import FigureRow, RoomParts, RowKey
 from veilleuse.collector.inventoried import PowerContext
@@ -144,7 +145,17 @@ def _row(key: RowKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> 
     time = length_milliseconds * len(
         rooms
     )  # for what changes from year to year, a room is there all the time
-    return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (time, energy)}, (), parts)
+    places = tuple((_place(room), _energy(room)) for room in rooms)
+    return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (time, energy)}, places, parts)
+
+
+def _energy(room: RoomFigure) -> int:
+    return room.other_millijoules + (room.ups_loss_millijoules or 0) + (room.overhead_millijoules or 0)
+
+
+def _place(room: RoomFigure) -> Place:
+    """Of no entity: what contracts of a site, or of all, are applied to."""
+    return Place("", room.site, room.zone, Population.SERVER, PowerContext.OWN_SITE)
 
 
 def _known(values: Iterable[int | None]) -> int | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Final
 
 from veilleuse.collector.account.fleet_estimate import Estimate
@@ -14,7 +15,7 @@ from veilleuse.collector.account.sample import MONITOR, Observed, Place, state_e
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.model import HostId
 from veilleuse.collector.privacy import is_safe
-from veilleuse.collector.vectors import Vector
+from veilleuse.collector.vectors import Vector, added
 from veilleuse.wire.vocabulary import Population, State
 
 DIMENSIONS: Final = ("entity", "site", "population", "device_class", "year", "month")
@@ -47,8 +48,10 @@ class Gathering:
     energies: dict[HostId, int] = field(default_factory=dict)
     measured: dict[HostId, int] = field(default_factory=dict)
     apportioned: bool = False
-    states: dict[str, dict[State, tuple[int, int]]] = field(default_factory=dict)
-    """Device class → state → (ms, mJ) of its machines."""
+    sums: dict[str, Vector] = field(default_factory=dict)
+    """Of the machines of each device class."""
+    by_share: dict[Fraction, Gathering] = field(default_factory=dict)
+    """Share at home → what of the row has it, 0 included; empty where nothing was declared."""
 
     def add(self, one: Observed, total: Vector, made: Machine) -> None:
         """A machine, or its screens."""
@@ -58,10 +61,11 @@ class Gathering:
         _more(self.measured, one.host_id, made.measured_millijoules)
         self.apportioned |= one.apportioned
         if made.stratum.device_class != MONITOR:
-            states = self.states.setdefault(made.stratum.device_class, {})
-            for state, (time, energy) in state_energies(total).items():
-                before = states.get(state, (0, 0))
-                states[state] = (before[0] + time, before[1] + energy)
+            self._more_sums(made.stratum.device_class, total)
+
+    def of_share(self, share: Fraction) -> Gathering:
+        """What of the row is at home for this share of its time."""
+        return self.by_share.setdefault(share, Gathering())
 
     def merge(self, other: Gathering) -> None:
         """All of another one."""
@@ -74,11 +78,19 @@ class Gathering:
         ):
             for host_id, value in theirs.items():
                 _more(mine, host_id, value)
-        for name, states in other.states.items():
-            own = self.states.setdefault(name, {})
-            for state, (time, energy) in states.items():
-                before = own.get(state, (0, 0))
-                own[state] = (before[0] + time, before[1] + energy)
+        for name, vector in other.sums.items():
+            self._more_sums(name, vector)
+        for share, part in other.by_share.items():
+            self.of_share(share).merge(part)
+
+    def _more_sums(self, device_class: str, vector: Vector) -> None:
+        before = self.sums.get(device_class)
+        self.sums[device_class] = vector if before is None else added(before, vector)
+
+    @property
+    def states(self) -> dict[str, dict[State, tuple[int, int]]]:
+        """Device class → state → (ms, mJ) of its machines."""
+        return {name: state_energies(vector) for name, vector in self.sums.items()}
 
     @property
     def machines(self) -> int:

@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 _WHO: Final = 128
 _WHY: Final = 256
 _TEXT: Final = 200
+_PLACE: Final = 512
+"""Of an entity with all that is above it: inventory/cells.py."""
 _HIGHEST_KGCO2E_PER_KWH: Final = 3
 _HIGHEST_KWH: Final = Decimal(10) ** 10
 
@@ -126,6 +128,11 @@ def contract_add(
     made = _contract(contract)
 
     def job() -> int:
+        sites = {site.site for site in operations.office.registry.sites()}
+        if made.site and made.site not in sites:
+            raise UsageError(
+                f"no site '{made.site}', so that the contract would cover nothing: known are {', '.join(sorted(sites)[:20])}"
+            )
         known = [kept for kept in operations.factors.contracts() if kept.withdrawn_unix_milliseconds is None]
         if same := [one for one in known if replace(one.contract, contract_id=0) == made]:
             raise AdminError(f"this is contract {same[0].contract.contract_id}, entered already")
@@ -192,6 +199,8 @@ def _entered(mapping: Mapping, eple: str, entered: Keyed[PowerContext, BilanItem
             mapping = with_line(mapping, ContextMapping(context, item, None, False, True, ENTERED))
     if eple not in ("", "authority", "college"):
         raise UsageError(f"--eple '{eple}': authority or college")
+    if PowerContext.EPLE in entered and eple != "college":
+        raise UsageError("an item of eple is for contracts of the colleges' own: give --eple college too")
     if eple:
         try:
             mapping = with_eple(mapping, eple == "authority", entered.get(PowerContext.EPLE))
@@ -237,8 +246,8 @@ def _contract(document: Keyed[str, Any]) -> Contract:
             uncertainty_inherited=percent is None,
             guarantees_of_origin=_line(document.get("guarantees_of_origin", ""), _TEXT),
             source=_line(document["source"], _TEXT),
-            entity=_line(document.get("entity", ""), _TEXT),
-            site=_line(document.get("site", ""), _TEXT),
+            entity=_place(document.get("entity", "")),
+            site=_place(document.get("site", "")),
         )
     except (KeyError, TypeError, ValueError, InvalidOperation) as error:
         raise UsageError(f"no contract: {error}") from error
@@ -254,6 +263,13 @@ def _contract(document: Keyed[str, Any]) -> Contract:
     if not uncertainty.is_finite() or not 0 < uncertainty <= 200:
         raise UsageError(f"an uncertainty of {uncertainty} %")
     return made
+
+
+def _place(text: Any) -> str:
+    """Whole, or refused: one that is cut is nobody's, and the contract would cover nothing."""
+    if isinstance(text, str) and len(text.strip()) > _PLACE:
+        raise UsageError(f"an entity or a site of {len(text)} characters: at most {_PLACE}")
+    return _line(text, _PLACE)
 
 
 def _item(text: Any) -> str:

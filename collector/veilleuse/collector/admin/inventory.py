@@ -75,6 +75,8 @@ def bring(
         return made
 
     made = _again(attempt)
+    if made.absent and (dry_run or made.change is None):  # names are told, and nothing else is written down
+        _journal(operations, who, f"names of {len(made.absent)} absent assets", why)
     matched = None if dry_run else rematch(operations)
     written = not dry_run and made.change is not None
     log.info(
@@ -85,7 +87,7 @@ def bring(
         "matching": matched,
         "written": written,
         "dry_run": dry_run,
-        "retire_refused": retire_absent and bool(made.absent) and not made.retired,
+        "retire_refused": retire_absent and len(made.retired) < len(made.absent),
     }
 
 
@@ -270,7 +272,7 @@ def _matching(operations: Operations) -> tuple[InventorySnapshot, Matching]:
         return store.snapshot(), store.candidates(), store.decisions()
 
     kept, machines, decisions = operations.alone(job)
-    return kept, match(kept.assets, machines, decisions)
+    return kept, match(kept.assets, machines, decisions, today(operations))
 
 
 def _agent_ids(operations: Operations) -> dict[int, str]:

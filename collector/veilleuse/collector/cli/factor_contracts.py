@@ -22,6 +22,7 @@ from veilleuse.collector.cli.shared import (
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.factored import KeptContract
 from veilleuse.collector.factors.numbers import french_decimal
+from veilleuse.collector.inventory.cells import is_ambiguous
 
 app = typer.Typer(**APP)
 
@@ -54,7 +55,7 @@ def add(
     made: dict[str, Any] = {
         "label": label or supplier,
         "supplier": supplier,
-        "kwh": _amount("--kwh", kwh),
+        "kwh": _kwh(kwh),
         "factor_kgco2e_per_kwh": _amount("--factor", factor),
         "valid_from": day("--from", first).isoformat(),
         "valid_to": day("--to", end).isoformat(),
@@ -117,6 +118,12 @@ def withdraw(
         print_json(found)
     else:
         print(f"contract {contract_id} withdrawn")
+
+
+def _kwh(text: str) -> str:
+    if is_ambiguous(text.strip()):
+        raise UsageError(f"--kwh: '{text}' may be thousands or a fraction: write it like 1200 or 1.2")
+    return _amount("--kwh", text)
 
 
 def _amount(option: str, text: str) -> str:

@@ -15,8 +15,10 @@ import secrets
 import sys
 import zlib
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -112,7 +114,7 @@ def import_files(
     words = _words(settings, mapping, entity)
     read = [(shown(file.name), _bytes(file)) for file in files]
     reading = read_files(read, words, form=form, item=item, source=_source(source))
-    reason = why or f"veilleuse inventory import {files[0].name}"
+    reason = why or f"veilleuse inventory import {read[0][0]}"
     _bring(settings, reading, reason, as_json, dry_run=dry_run, retire_absent=retire_absent, correct=correct)
 
 
@@ -177,6 +179,7 @@ def show(
         else:
             print_table([{"": name, "value": _shown(value)} for name, value in found.items()], empty="")
         return
+    today = datetime.now(ZoneInfo(settings.reporting.time_zone)).date()
     with closing(SqliteInventoryReader(settings.data_dir)) as reader:
         assets, imported = reader.assets(), reader.inventory_imported_on()
         doubts = len(reader.doubts())
@@ -184,7 +187,12 @@ def show(
     for one in assets:
         count = counts.setdefault((one.placements[-1].entity, one.device_class), [0, 0, 0, 0])
         for place, is_so in enumerate(
-            (True, one.out_of_service_on is None, one.host_id is not None, one.absent_since is not None)
+            (
+                True,
+                one.out_of_service_on is None or one.out_of_service_on > today,
+                one.host_id is not None,
+                one.absent_since is not None,
+            )
         ):
             count[place] += is_so
     names = ("assets", "in_service", "matched", "absent")

@@ -14,6 +14,7 @@ _UNKNOWN: Final = {
     "location": "no site: add [[site]] to the mapping",
     "site": "no such site: make it with 'veilleuse calendar import FILE --site … --create', then import again",
     "tag": "no entity: add it to [tags] of the mapping",
+    "source": "rows of another inventory, left: import them with --source and its name",
     "column": "not read",
     "not readable in GLPI": "left out: the user's profile may not read it, or this version has it not",
 }
@@ -50,8 +51,11 @@ def _print_counts(found: dict[str, Any]) -> None:
         print(f"{found['moved']} moves, from {found['moves_from']}")
     if found["retired"]:
         print(f"{found['retired']} out of service from today, because they are absent")
-    elif found["retire_refused"]:
-        print("nothing was taken out of service: rows were refused, and the absent ones may be among them")
+    if found["retire_refused"]:
+        print(
+            f"{found['absent'] - found['retired']} absent ones stay in service: rows were refused and they may be among them, or"
+            " nothing of their kind is listed"
+        )
     if found["out_without_day"]:
         print(f"{found['out_without_day']} out of service by their status, without a day: from today")
     if matching := found["matching"]:

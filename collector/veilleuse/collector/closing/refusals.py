@@ -13,7 +13,7 @@ from veilleuse.collector.account.kept import Kept
 from veilleuse.collector.account.kept_rows import covered
 from veilleuse.collector.account.sample import Place
 from veilleuse.collector.figures import AUTRES
-from veilleuse.collector.inventoried import Asset
+from veilleuse.collector.inventoried import Asset, PowerContext
 from veilleuse.collector.ports.closing import Waiting
 from veilleuse.collector.reporting.closed_terms import FrozenTerms
 from veilleuse.collector.rolling.worker import ended_by
@@ -74,6 +74,8 @@ def of_terms(terms: FrozenTerms, kept: Kept) -> Iterator[str]:
             )
     in_use = {Place.of(one.stratum).power_context for one in kept.fleet}
     in_use |= {Place.of(cell.stratum).power_context for cell in kept.cells if not cell.memo}
+    if kept.homes:
+        in_use.add(PowerContext.HOME)
     for context in unresolved(terms.mapping):
         if context in in_use:
             yield (

@@ -38,6 +38,8 @@ _CELL_CHARACTERS: Final = 131_072
 """A cell longer than that is a quote that never closed."""
 _ELEMENT: Final = "element"
 _PART: Final = "poste"
+_ROW_BEGINS: Final = re.compile(r'[\r\n]"?(?:[EÉ]l[eé]ment|Poste)"?[;,]', re.IGNORECASE)
+"""In a cell: a quote before it was not closed, and other rows are inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,9 @@ def _collect(
     elements: list[Element] = []
     parts: dict[str, list[Part]] = {}
     for row in rows:
+        if _has_swallowed(row):
+            _look_at_swallowing(row, found, leave_out)
+            continue
         if len(row.cells) != row.width:
             _look_at_ragged(row, found, leave_out)
             continue
@@ -172,6 +177,24 @@ def _collect(
                 Refused(row.where, f"a row is 'Elément' or 'Poste', not '{row['kind'][:20]}'")
             )
     return elements, parts
+
+
+def _has_swallowed(row: Row) -> bool:
+    """Whether rows of electricity are inside a cell of it, its own cells and theirs mixed."""
+    inside = [cell for cell in row.cells if "\n" in cell and _ROW_BEGINS.search(cell)]
+    return bool(inside) and "electricit" in fold(" ".join(row.cells))
+
+
+def _look_at_swallowing(row: Row, found: Parsed, leave_out: frozenset[str]) -> None:
+    if leave_out.intersection(row.cells[row.places["id"] :][:1]):
+        found.left["left out as asked"] += 1
+        return
+    found.refused.append(
+        Refused(
+            row.where,
+            "a quote in it is not closed, and the rows behind it are lost in it: download the file again",
+        )
+    )
 
 
 def _look_at_ragged(row: Row, found: Parsed, leave_out: frozenset[str]) -> None:

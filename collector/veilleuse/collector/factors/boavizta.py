@@ -162,7 +162,7 @@ def _ask(parts: SplitResult, method: str, path: str, body: Any, deadline: float,
         raise BoaviztaFailed(
             f"{parts.netloc} is not trusted: {error.reason or error}; give its authority with --ca"
         ) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
         raise BoaviztaFailed(
             f"cannot ask {parts.netloc}: {_text(str(error)) or type(error).__name__}"
         ) from error

@@ -147,7 +147,7 @@ def _asked(
         raise FetchFailed("timeout", f"{parts.netloc} did not answer in {way.timeout_seconds:g} s") from error
     except ssl.SSLError as error:
         raise FetchFailed("not_trusted", f"{parts.netloc} is not trusted: {error.reason or error}") from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
         text = "".join(letter for letter in str(error) if letter.isprintable())[:200]
         raise FetchFailed(
             "unreachable", f"cannot ask {parts.netloc}: {text or type(error).__name__}"

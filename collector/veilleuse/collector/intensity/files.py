@@ -14,6 +14,8 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Final
 
 from veilleuse.collector.errors import UsageError
@@ -27,7 +29,7 @@ from veilleuse.collector.intensities import (
     checked,
 )
 from veilleuse.collector.intensity import electricity_maps, odre
-from veilleuse.collector.intensity.numbers import Read, Unreadable, milligrams, unix_milliseconds
+from veilleuse.collector.intensity.numbers import Read, Unreadable, current, milligrams, unix_milliseconds
 
 MAXIMUM_BYTES: Final = 128 * 2**20
 """All of ODRÉ's consolidated table since 2012, with every column, is some 60 MB."""
@@ -39,6 +41,10 @@ _LABELS: Final = {
     "nature": "nature",
 }
 """Labels of éCO2mix's export, without accents and case → names."""
+_READ: Final = frozenset(
+    {*PLAIN_COLUMNS, "nature", *(one.time_field for one in DATASETS), *(one.value_field for one in DATASETS)}
+)
+"""The rest of a table is not kept: some 40 columns and half a million rows are 1.3 GB in memory."""
 _NATURES: Final = {
     "temps reel": _REALTIME,
     "consolidees": _CONSOLIDATED,
@@ -91,11 +97,12 @@ def _csv(text: str, now: int, named: Dataset | None, plain: Plain | None) -> lis
     delimiter = ";" if lines and ";" in lines[0] else ","
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header = [_name(cell) for cell in next(reader, [])]
-    rows = [dict(zip(header, line, strict=False)) for line in reader if line]
+    places = [(place, name) for place, name in enumerate(header) if name in _READ]
+    rows = [{name: line[place] for place, name in places if place < len(line)} for line in reader if line]
     if set(PLAIN_COLUMNS) <= set(header):
         if plain is None:
             raise UsageError("a plain table needs --series, --zone and --kind: it does not say what it is")
-        return [_plain(rows, plain)]
+        return [_plain(rows, plain, now)]
     return _datasets(rows, now, named)
 
 
@@ -135,7 +142,7 @@ def _dataset_of(row: Any) -> Dataset:
     return found[0]
 
 
-def _plain(rows: Sequence[Mapping[str, str]], plain: Plain) -> Read:
+def _plain(rows: Sequence[Mapping[str, str]], plain: Plain, now: int) -> Read:
     """All of it, or nothing: a table that somebody made can be mended."""
     left: Counter[str] = Counter()
     values: list[Intensity] = []
@@ -161,4 +168,13 @@ def _plain(rows: Sequence[Mapping[str, str]], plain: Plain) -> Read:
             )
         except (KeyError, ValueError) as error:
             raise UsageError(f"line {number}: {error}") from error
-    return Read(tuple(values), left)
+    ordered = sorted(values, key=lambda one: one.start_unix_milliseconds)
+    for before, one in pairwise(ordered):
+        if one.start_unix_milliseconds < before.end_unix_milliseconds:
+            raise UsageError(f"two rows are of {_moment_of(one)}: nobody knows which holds")
+    return Read(tuple(current(ordered, now, left)), left)
+
+
+def _moment_of(one: Intensity) -> str:
+    """When it begins, for people."""
+    return datetime.fromtimestamp(one.start_unix_milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")

@@ -47,7 +47,7 @@ def milligrams(value: Any) -> int | None:
         grams = Decimal(str(value).strip())
     except InvalidOperation as error:
         raise Unreadable(f"{value!r} is no number") from error
-    if not grams.is_finite() or grams < 0 or grams * MILLIGRAMS_PER_GRAM > HIGHEST_MILLIGRAMS_PER_KWH:
+    if not grams.is_finite() or not 0 <= grams <= HIGHEST_MILLIGRAMS_PER_KWH // MILLIGRAMS_PER_GRAM:
         raise Unreadable(f"{value} g/kWh is out of range")
     return int((grams * MILLIGRAMS_PER_GRAM).to_integral_value()) or None
 

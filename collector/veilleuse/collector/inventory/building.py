@@ -51,6 +51,8 @@ class Found:
     cells: Mapping[str, str]
     headings: Mapping[str, str]
     """Field → how the file calls it."""
+    by_hardware: bool = False
+    """As in AssetRow."""
 
 
 class _Refused(Exception):
@@ -65,7 +67,7 @@ def add_asset(reading: Reading, words: Words, found: Found) -> None:
     reading.more(found.where)
     try:
         values = _values(reading, words, found)
-        key = _cell(found, "key", lambda cell: name_of(cell, 200))
+        key = _cell(found, "key", lambda cell: _said(cell, lambda said: name_of(said, 200)))
     except _Refused as refused:
         column = found.headings.get(refused.field, refused.field)
         what, remedy = refused.error.what, refused.error.remedy
@@ -86,7 +88,7 @@ def add_asset(reading: Reading, words: Words, found: Found) -> None:
         for name, cell in found.cells.items()
         if name not in _SECRET and cell
     }
-    reading.assets.append(AssetRow(found.where, found.item, key, values, raw))
+    reading.assets.append(AssetRow(found.where, found.item, key, values, raw, found.by_hardware))
 
 
 def _keys(found: Found) -> tuple[str, ...]:
@@ -101,7 +103,7 @@ def _values(reading: Reading, words: Words, found: Found) -> dict[str, Value]:
     cells = found.cells
     for name in _TEXT_FIELDS:
         if name in cells:
-            values[name] = _cell(found, name, name_of)
+            values[name] = _cell(found, name, lambda cell: _said(cell, name_of))
     for name, normalised in (("serial", normalised_serial), ("uuid", normalised_uuid)):
         if name in cells:
             values[name] = normalised(_cell(found, name, name_of)) or ""
@@ -127,7 +129,7 @@ def _values(reading: Reading, words: Words, found: Found) -> dict[str, Value]:
 
 
 def _place(reading: Reading, words: Words, found: Found, values: dict[str, Value]) -> None:
-    entity = _cell(found, "entity", entity_of)
+    entity = _cell(found, "entity", lambda cell: _said(cell, entity_of))
     if entity or words.default_entity:
         values["entity"] = entity or words.default_entity
     elif "entity" in found.cells:
@@ -144,6 +146,9 @@ def _place(reading: Reading, words: Words, found: Found, values: dict[str, Value
         values["site"] = site_of_place or ""
         if site_of_place is None:
             reading.not_known("location", location)
+        elif site_of_place and site_of_place not in words.sites:  # of a rule
+            values["site"] = ""
+            reading.not_known("site", site_of_place)
 
 
 def _status(reading: Reading, words: Words, found: Found, values: dict[str, Value]) -> None:
@@ -192,6 +197,11 @@ def _choice(cell: str, allowed: frozenset[str]) -> str:
             f"'{name_of(cell)}' is none of the words for it", f"use {', '.join(sorted(allowed))}"
         )
     return word
+
+
+def _said(cell: str, parse: Callable[[str], str]) -> str:
+    """A text; blank for what lists write for nothing: `-` is no number of an inventory."""
+    return "" if is_blank(cell) else parse(cell)
 
 
 def _cell(found: Found, name: str, parse: Callable[[str], T]) -> T:

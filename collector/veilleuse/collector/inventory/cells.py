@@ -25,7 +25,11 @@ _DATE: Final = re.compile(
     r"(?:(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})|(?P<a>\d{1,2})[-/.](?P<b>\d{1,2})[-/.](?P<c>\d{4}))"
     r"(?:[ T]\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?"
 )
-_NUMBER: Final = re.compile(r"[+-]?\d[\d., ']*(?:[eE][+-]?\d{1,3})?")
+_NUMBER: Final = re.compile(
+    r"(?P<sign>[+-]?)(?P<whole>\d+|\d{1,3}(?P<by>[., '])\d{3}(?:(?P=by)\d{3})*)"
+    r"(?:(?P<point>[.,])(?P<part>\d*))?(?P<power>[eE][+-]?\d{1,3})?"
+)
+"""Signs between thousands stand before three digits each, and are all the same: `12.05.2024` is no amount."""
 _TRUE: Final = frozenset({"1", "yes", "y", "true", "oui", "o", "vrai", "x"})
 _FALSE: Final = frozenset({"0", "no", "n", "false", "non", "faux"})
 _NOTHING: Final = frozenset({"", "-", "--", "0000-00-00", "n/a", "null", "&nbsp;"})
@@ -125,27 +129,28 @@ def date_of(cell: str, *, day_first: bool = True) -> date | None:
 def decimal_of(cell: str) -> Decimal:
     """A number with a point or a comma: 1234.56, 1 234,56 €, 4,74E-3. Raises CellRefused where it could mean two things."""
     text = tidy(cell).removesuffix("€").removesuffix("EUR").strip()
-    if len(text) > 40 or not _NUMBER.fullmatch(text):
+    matched = _NUMBER.fullmatch(text) if len(text) <= 40 else None
+    if matched is None or (matched["by"] and matched["by"] == matched["point"]):
         raise CellRefused(f"'{_short(cell)}' is no number", "write it like 1234.56 or 1234,56")
-    text = text.replace(" ", "").replace("'", "")
-    point, comma = text.rfind("."), text.rfind(",")
-    if point >= 0 and comma >= 0:
-        other = "," if point > comma else "."
-        text = text.replace(other, "")
-    elif text.count(",") > 1 or text.count(".") > 1:
-        text = text.replace(",", "").replace(".", "")
-    elif re.fullmatch(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", text):
+    if is_ambiguous(text):
         raise CellRefused(
             f"'{_short(cell)}' may be thousands or a fraction",
             "write it without a sign between thousands, e.g. 1234.00",
         )
+    whole = matched["whole"].replace(matched["by"] or " ", "")
+    part = f".{matched['part']}" if matched["part"] else ""
     try:
-        found = Decimal(text.replace(",", "."))
+        found = Decimal(f"{matched['sign']}{whole}{part}{matched['power'] or ''}")
     except InvalidOperation as error:
         raise CellRefused(f"'{_short(cell)}' is no number", "write it like 1234.56") from error
     if not found.is_finite():
         raise CellRefused(f"'{_short(cell)}' is no number", "write it like 1234.56")
     return found
+
+
+def is_ambiguous(text: str) -> bool:
+    """Whether its one sign may stand between thousands or before a fraction: 1.234."""
+    return re.fullmatch(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", text) is not None
 
 
 def integer_of(cell: str, maximum: int) -> int:

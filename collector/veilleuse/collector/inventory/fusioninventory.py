@@ -30,6 +30,13 @@ _READ: Final = frozenset({"HARDWARE", "BIOS", "MONITORS", "ACCOUNTINFO"})
 _GZIP: Final = b"\x1f\x8b"
 _ZLIB: Final = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _STARTED: Final = re.compile(r"-\d{4}(-\d\d){5}$")
+_NO_TAG: Final = frozenset(
+    {
+        "NOASSETTAG", "NOASSETINFORMATION", "ASSETTAG", "CHASSISASSETTAG", "BASEBOARDASSETTAG", "ASSET1234567890",
+        "ATN12345678901234567", "TOBEFILLED",
+    }
+)  # fmt: skip
+"""What firmware and hypervisors write where nobody set an asset tag, normalised; beside a serial number's placeholders."""
 _INTERNAL_PANEL: Final = (
     "laptop",
     "notebook",
@@ -78,7 +85,7 @@ def read(reading: Reading, words: Words, data: bytes, name: str) -> None:
         if said not in words.tags:
             reading.not_known("tag", said)
         cells["entity"] = words.tags.get(said, "")
-    if asset_tag := normalised_serial(bios.get("ASSETTAG", "")):
+    if (asset_tag := normalised_serial(bios.get("ASSETTAG", ""))) and asset_tag not in _NO_TAG:
         cells["inventory_number"] = asset_tag
     if machine.count("MONITORS"):
         cells["displays"] = str(_external(machine.count("MONITORS"), cells["type"]))
@@ -87,7 +94,7 @@ def read(reading: Reading, words: Words, data: bytes, name: str) -> None:
         "vendor": "BIOS/SMANUFACTURER", "model": "BIOS/SMODEL", "type": "HARDWARE/CHASSIS_TYPE",
         "vm": "HARDWARE/VMSYSTEM", "displays": "MONITORS", "inventory_number": "BIOS/ASSETTAG", "entity": "ACCOUNTINFO",
     }  # fmt: skip
-    add_asset(reading, words, Found(name, "computer", cells, headings))
+    add_asset(reading, words, Found(name, "computer", cells, headings, by_hardware=True))
 
 
 def _lasting(device_id: str) -> str:

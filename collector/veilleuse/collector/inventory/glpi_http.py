@@ -102,11 +102,13 @@ def read_credentials(path: Path) -> Credentials:
 
 def checked_url(url: str) -> tuple[bool, str, int, str]:
     """(is https, host, port, path). Plain http to this machine only: tokens would be read on the way. Raises UsageError."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError as error:
-        raise UsageError("the port of GLPI's url is no number from 1 to 65535") from error
+        raise UsageError(
+            f"GLPI's url must be https://HOST/…/apirest.php, with a port from 1 to 65535 if any: {error}"
+        ) from error
     host = parts.hostname or ""
     if parts.scheme not in ("https", "http") or not host or parts.username or parts.query or parts.fragment:
         raise UsageError("GLPI's url must be https://HOST/…/apirest.php")
@@ -192,7 +194,7 @@ class Wire:
             raise GlpiFailed(
                 f"GLPI at {self._host} did not answer within {self._timeout:g} s: try later"
             ) from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             what = getattr(error, "strerror", None) or type(error).__name__
             raise GlpiFailed(
                 f"cannot reach GLPI at {self._host}:{self._port} ({what}): look at url and the network"

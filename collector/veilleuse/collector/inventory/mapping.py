@@ -53,7 +53,7 @@ from veilleuse.wire.vocabulary import Population
 MAXIMUM_BYTES: Final = 512 * 1024
 MAXIMUM_RULES: Final = 2_000
 COLUMN_FIELDS: Final = (FIELDS - {"device_class", "is_out"}) | {
-    "key", "type", "status", "location", "device_class", "manufacturer", "vm",
+    "key", "type", "status", "location", "device_class", "vm",
 }  # fmt: skip
 """What a column may be said to be."""
 
@@ -215,7 +215,7 @@ def _entity_rules(document: Mapping[str, Any], name: str) -> Iterable[EntityRule
                 _require_known({_text(table, key, where): ""}, {word.value for word in words}, where)
         yield EntityRule(
             _pattern(_text(table, "entity", where)),
-            table.get("site"),
+            _text(table, "site", where) if "site" in table else None,
             PowerContext(table["power_context"]) if "power_context" in table else None,
             Population(table["population"]) if "population" in table else None,
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Final
 
 from veilleuse.collector.inventoried import (
@@ -35,16 +36,21 @@ _FAMILY: Final[Mapping[str, str]] = {
 
 
 def match(
-    assets: Iterable[AssetRecord], machines: Sequence[Candidate], decisions: Iterable[Decision]
+    assets: Iterable[AssetRecord], machines: Sequence[Candidate], decisions: Iterable[Decision], day: date
 ) -> Matching:
-    """Links and doubts. `machines`: those that are enrolled; no revoked or forgotten one."""
-    return _Matcher(assets, machines, decisions).matching()
+    """Links and doubts on a civil day. `machines`: those that are enrolled; no revoked or forgotten one."""
+    return _Matcher(assets, machines, decisions, day).matching()
 
 
 class _Matcher:
     def __init__(
-        self, assets: Iterable[AssetRecord], machines: Sequence[Candidate], decisions: Iterable[Decision]
+        self,
+        assets: Iterable[AssetRecord],
+        machines: Sequence[Candidate],
+        decisions: Iterable[Decision],
+        day: date,
     ) -> None:
+        self._day = day
         self._machines = {one.host_id: one for one in machines}
         live = [one for one in assets if not one.is_duplicate]
         self._assets = [one for one in live if one.device_class in AGENT_CLASSES]
@@ -70,7 +76,7 @@ class _Matcher:
                     Doubt(DoubtKind.SEVERAL_ASSETS, one.asset_id, host_id, _other(several, one))
                     for one in several
                 ]
-            elif kind := _contradiction(several[0], self._machines[host_id]):
+            elif kind := _contradiction(several[0], self._machines[host_id], self._day):
                 self._doubts.append(Doubt(kind, several[0].asset_id, host_id))
             else:
                 self._links[several[0].asset_id] = host_id
@@ -138,9 +144,9 @@ def _other(several: Sequence[AssetRecord], one: AssetRecord) -> int:
     return next(other.asset_id for other in several if other is not one)
 
 
-def _contradiction(asset: AssetRecord, machine: Candidate) -> DoubtKind | None:
-    """What speaks against a pair; None: nothing."""
-    if asset.out_of_service_on is not None:
+def _contradiction(asset: AssetRecord, machine: Candidate, day: date) -> DoubtKind | None:
+    """What speaks against a pair; None: nothing. A day to come, the end of a lease, is none."""
+    if asset.out_of_service_on is not None and asset.out_of_service_on <= day:
         return DoubtKind.OUT_OF_SERVICE
     ours, theirs = (_FAMILY.get(word, word) for word in (asset.device_class, machine.device_class))
     if DeviceClass.UNKNOWN.value not in (ours, theirs) and ours != theirs:

@@ -33,6 +33,7 @@ from veilleuse.collector.inventory.cells import (
     integer_of,
     is_blank,
     name_of,
+    tidy,
 )
 from veilleuse.collector.inventory.classes import DEVICE_CLASSES, ITEMS
 from veilleuse.collector.inventory.glpi_csv import wrong_width
@@ -43,7 +44,7 @@ from veilleuse.wire.pseudonym import normalised_serial
 from veilleuse.wire.vocabulary import Population
 
 SOURCE: Final = "plain"
-TOLD: Final = frozenset({"asset", "source", "absent_since", "matched"})
+TOLD: Final = frozenset({"asset", "absent_since", "matched"})
 """Columns of `veilleuse inventory export` that an import does not read."""
 MAXIMUM_UNITS: Final = 1_000_000
 FIRST_YEAR, LAST_YEAR = 1990, 2099
@@ -154,7 +155,7 @@ def without_notes(data: bytes) -> bytes:
     """The file without the template's comments; their lines stay, empty, so that the others keep their numbers."""
     lines = data.split(b"\n")
     for place, line in enumerate(lines):
-        if not line.removeprefix(b"\xef\xbb\xbf").startswith(b"#"):
+        if not line.removeprefix(b"\xef\xbb\xbf").startswith((b"#", b'"#')):  # as a spreadsheet may save them
             break
         lines[place] = b""
     return b"\n".join(lines)
@@ -189,7 +190,8 @@ def _columns(table: Table, kind: str) -> dict[int, str]:
         column = folded(heading).replace(" ", "_")
         if kind == "assets" and column in TOLD:
             continue
-        if column not in known or column in found.values():
+        is_told = kind == "assets" and column == "source"
+        if (column not in known and not is_told) or column in found.values():
             near = difflib.get_close_matches(column, known, n=1)
             hint = (
                 f"did you mean '{near[0]}'?"
@@ -255,6 +257,11 @@ _ITEM_OF_CLASS: Final = {
 
 def _asset(reading: Reading, words: Words, row: _Row) -> None:
     cells = dict(row.cells)
+    source = tidy(cells.pop("source", ""))
+    if source and source != reading.source:  # an export has all inventories: each of its rows is one of them
+        reading.more(row.where)
+        reading.not_known("source", source)
+        return
     item = folded(cells.pop("item", "")).replace(" ", "_")
     device_class = folded(cells.get("device_class", "")).replace(" ", "_")
     if item and item not in ITEMS:
@@ -299,10 +306,13 @@ def _retired(reading: Reading, words: Words, row: _Row) -> None:
     age = row.get("age_years", decimal_of, None)
     if age is not None and not 0 <= age <= 100:
         raise _BadCell("age_years", f"{age} is no age in years", "write 0 to 100")
+    units = row.get("units", _units, 1)
+    if not units:
+        raise _BadCell("units", "0 units left", "write 1 or more, or remove the row")
     retirement = Retirement(
         day=row.need("day", _day_of(words)),
         device_class=row.get("device_class", lambda cell: _one_of(cell, DEVICE_CLASSES), ""),
-        units=row.get("units", _units, 1) or 1,
+        units=units,
         destination=row.need("destination", lambda cell: _one_of(cell, frozenset(RETIREMENT_DESTINATIONS))),
         reuse_committed=row.get("reuse_committed", boolean_of, False),
         proof=row.get("proof", name_of, ""),
@@ -321,7 +331,11 @@ def _headcount(reading: Reading, words: Words, row: _Row) -> None:
         raise _BadCell("telework_days_per_week", f"{days} days a week", "write 0 to 7")
     from_day = row.need("from_day", _day_of(words))
     users = row.need("users", _units)
-    reading.headcounts.append(Headcount(row.need("entity", entity_of), from_day, users, days))
+    entity = row.need("entity", entity_of)
+    if (entity, from_day) in reading.users_told:
+        raise _BadCell("entity", f"a row before has {entity} from {from_day}", "write one row for both")
+    reading.users_told.add((entity, from_day))
+    reading.headcounts.append(Headcount(entity, from_day, users, days))
 
 
 def _day_of(words: Words) -> Callable[[str], date]:

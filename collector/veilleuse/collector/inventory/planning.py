@@ -93,9 +93,11 @@ def plan(
     entities = _entities(reading, kept, written.values())
     purchases = _purchases(reading, kept, made)
     retirements, retired = _retirements(reading, kept, assets, made)
+    told = {one.retirement.asset_id: one.retirement.day for one in kept.retirements}
     for record in retired:
         before = written.get(record.asset_id) or assets.by_id[record.asset_id]
-        if before.out_of_service_on is None:
+        was, day_of_slip = before.out_of_service_on, record.out_of_service_on
+        if was != day_of_slip and was in (None, told.get(record.asset_id)):  # the latter: it was corrected
             written[record.asset_id] = replace(before, out_of_service_on=record.out_of_service_on)
     headcounts = [one for one in reading.headcounts if one not in set(kept.headcounts)]
     headcounts = list({(one.entity, one.from_day): one for one in headcounts}.values())
@@ -137,6 +139,7 @@ class _Assets:
         self._reading, self._day, self._made = reading, day, made
         self.pseudonym, self._correct = pseudonym, correct
         self._next = kept.next_asset_id
+        self._retired = {one.retirement.asset_id for one in kept.retirements}
         self.by_id = {one.asset_id: one for one in kept.assets}
         ours = [one for one in kept.assets if one.source == reading.source]
         self.ours = ours
@@ -161,6 +164,8 @@ class _Assets:
         """What to write for a row; None: nothing, or it is refused."""
         chassis, smbios = (self._mark(row, name) for name in ("serial", "uuid"))
         number = str(row.values.get("inventory_number") or "")
+        if row.by_hardware and (chassis or smbios):
+            number = ""
         key = row.key or (
             f"inventory_number:{number}" if number else f"pseudonym:{(chassis or smbios or b'').hex()}"
         )
@@ -249,7 +254,12 @@ class _Assets:
             if before.out_of_service_on is None:
                 self._made.out_without_day += 1
             return before.out_of_service_on or self._day
-        return None if {"is_out", "out_of_service_on"} & values.keys() else before.out_of_service_on
+        if {"is_out", "out_of_service_on"} & values.keys():
+            return None
+        absent, out = before.absent_since, before.out_of_service_on
+        # Named again, and nothing but --retire-absent took it out.
+        is_back = absent and out and absent <= out <= self._day and before.asset_id not in self._retired
+        return None if is_back else out
 
     def _placements(self, values: Mapping[str, Value], asset: AssetRecord) -> tuple[Placement, ...]:
         """With a move on the 1st of the next month, where the row places it elsewhere than it stood last."""
@@ -262,7 +272,10 @@ class _Assets:
             return (Placement(begun if begun and begun <= self._day else self._day, entity, site),)
         if entity == last.entity:
             site = site or last.site
-        if (last.entity, last.site) == (entity, site):
+        is_same = (last.entity, last.site) == (entity, site)
+        if is_same and not (
+            self._correct and last.from_day > self._day
+        ):  # a move to come may have been a correction
             return placements
         if self._correct:
             return (replace(placements[0], entity=entity, site=site),)
@@ -291,16 +304,22 @@ def _unique(pairs: Iterable[tuple[str | bytes, AssetRecord]]) -> dict[str | byte
 
 
 def _absent(reading: Reading, assets: _Assets, made: Plan, day: date, retire: bool) -> dict[int, AssetRecord]:
-    """Those of a complete list that it does not name; a refused row names what it may be."""
+    """Those of a complete list that it does not name; a refused row names what it may be.
+
+    A list that names nothing retires nothing: who may no longer read it gets an empty one.
+    """
     refused = {key for refusal in reading.refused for key in refusal.keys}
+    refused |= {f"pseudonym:{assets.pseudonym(key).hex()}" for key in refused}
+    listed = {row.item for row in reading.assets}
     written: dict[int, AssetRecord] = {}
     for one in assets.ours:
         named = one.asset_id in assets.seen or bool({one.key, one.inventory_number} & refused - {""})
-        if one.item not in reading.complete or named or one.is_duplicate or one.out_of_service_on:
+        is_out = one.out_of_service_on is not None and one.out_of_service_on <= day
+        if one.item not in reading.complete or named or one.is_duplicate or is_out:
             continue
         made.absent.append(one)
         gone = replace(one, absent_since=one.absent_since or day)
-        if retire:
+        if retire and one.item in listed:
             gone = replace(gone, out_of_service_on=day)
             made.retired.append(gone)
         if gone != one:

@@ -62,6 +62,8 @@ class AssetRow:
     """Blank: the file has no lasting number for it."""
     values: Mapping[str, Value]
     raw: Mapping[str, str] = field(default_factory=dict)
+    by_hardware: bool = False
+    """Its serial number or UUID tells which it is, never its inventory number: an asset tag of the firmware may be any machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class Reading:
     refused_count: int = 0
     unknown: dict[str, Counter[str]] = field(default_factory=dict)
     """device class, status, site, column … → what was not recognised → how often. Listed, never guessed."""
+    users_told: set[tuple[str, date]] = field(default_factory=set)
+    """Entities and days of `headcounts`: two rows of one would be one that is lost."""
     complete: set[str] = field(default_factory=set)
     """Items of which the files are the whole list: what they do not name is absent."""
 
@@ -126,7 +130,8 @@ def to_document(reading: Reading) -> dict[str, Any]:
         "source": reading.source,
         "rows": reading.rows,
         "assets": [
-            [row.where, row.item, row.key, {name: _plain(value) for name, value in row.values.items()}, dict(row.raw)]
+            [row.where, row.item, row.key, {name: _plain(value) for name, value in row.values.items()}, dict(row.raw),
+             row.by_hardware]
             for row in reading.assets
         ],
         "entities": [
@@ -164,8 +169,11 @@ def _reading(document: Any) -> Reading:
         source=str(document["source"]),
         rows=int(document["rows"]),
         assets=[
-            AssetRow(str(where), str(item), str(key), _values(values), {str(k): str(v) for k, v in raw.items()})
-            for where, item, key, values, raw in document["assets"]
+            AssetRow(
+                str(where), str(item), str(key), _values(values), {str(k): str(v) for k, v in raw.items()},
+                bool(by_hardware),
+            )
+            for where, item, key, values, raw, by_hardware in document["assets"]
         ],
         entities=[
             EntityRow(

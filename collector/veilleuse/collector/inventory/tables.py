@@ -13,6 +13,7 @@ from typing import Final
 
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventory.cells import tidy
+from veilleuse.collector.inventory.rows import MAXIMUM_ROWS
 
 MAXIMUM_BYTES: Final = 64 * 1024 * 1024
 MAXIMUM_COLUMNS: Final = 500
@@ -45,7 +46,8 @@ class Table:
 def text_of(data: bytes, name: str) -> str:
     """The text of a file: UTF-8 with or without its mark, UTF-16 with it, else Windows-1252, of which Latin-1 is a part.
 
-    Raises UsageError when it is none, or too large.
+    Raises UsageError when it is none, or too large, or UTF-8 with a broken character: read as anything else, all its accents
+    would be others, and every entity with one a new entity.
     """
     if len(data) > MAXIMUM_BYTES:
         raise UsageError(f"{name} has {len(data)} bytes, at most {MAXIMUM_BYTES}: import it in parts")
@@ -58,8 +60,14 @@ def text_of(data: bytes, name: str) -> str:
         raise UsageError(f"{name} is not text: export it as CSV, in UTF-8")
     try:
         return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        pass
+    except UnicodeDecodeError as error:
+        read = data.decode("utf-8", "replace")
+        whole = sum(map(len, re.findall("[^\x00-\x7f\ufffd]+", read)))
+        if whole > read.count("\ufffd"):  # in Windows-1252 hardly any accent is one of UTF-8
+            line = data.count(b"\n", 0, error.start) + 1
+            raise UsageError(
+                f"{name}, line {line}: a broken character of UTF-8: the file was cut or mixed; export it again"
+            ) from error
     try:
         return data.decode("cp1252")
     except (
@@ -69,7 +77,7 @@ def text_of(data: bytes, name: str) -> str:
 
 
 def table_of(data: bytes, name: str) -> Table:
-    """All rows of a CSV file. Raises UsageError when it has no heading, or a quote is never closed."""
+    """All rows of a CSV file. Raises UsageError when it has no heading, too many rows, or a quote is never closed."""
     text = text_of(data, name)
     rows = _rows(text, name)
     heading = next(rows, None)
@@ -87,9 +95,13 @@ def _rows(text: str, name: str) -> Iterator[Row]:
     separator = _separator(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     before = csv.field_size_limit(MAXIMUM_BYTES)
+    number = 0
     try:
         for cells in reader:
             if any(map(str.strip, cells)):
+                number += 1
+                if number > MAXIMUM_ROWS + 1:  # and the heading
+                    raise UsageError(f"{name}: more than {MAXIMUM_ROWS} rows: import it in parts")
                 yield Row(reader.line_num, tuple(cells))
     except csv.Error as error:
         raise UsageError(

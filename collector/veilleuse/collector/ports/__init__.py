@@ -4,7 +4,7 @@
 
 from veilleuse.collector.factored import ChosenFactor, Factor
 from veilleuse.collector.ports.accounts import InventoryReader, PeriodReader
-from veilleuse.collector.ports.admitted import AccountReader, Accounts, BoundedReader
+from veilleuse.collector.ports.admitted import AccountReader, Accounts
 from veilleuse.collector.ports.core import (
     Authoriser,
     Calendars,
@@ -30,7 +30,6 @@ __all__ = [
     "AccountReader",
     "Accounts",
     "Authoriser",
-    "BoundedReader",
     "Calendars",
     "Calibrations",
     "ChosenFactor",

@@ -5,11 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from veilleuse.collector.admitted import Access, Account, Role
-from veilleuse.collector.ports.core import Reader
 
 
 class Accounts(Protocol):
@@ -57,17 +55,5 @@ class AccountReader(Protocol):
 
     def account_by_hash(self, token_sha256: bytes) -> Account | None:
         """As it is this moment."""
-
-    def close(self) -> None: ...
-
-
-class BoundedReader(Reader, Protocol):
-    """A reader whose queries end in time."""
-
-    def within(self, seconds: float) -> AbstractContextManager[None]:
-        """Queries of this thread that are not done by then are ended. Raises QueryTooSlow."""
-
-    def check_time(self) -> None:
-        """Between two queries. Raises QueryTooSlow."""
 
     def close(self) -> None: ...

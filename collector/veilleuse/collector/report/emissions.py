@@ -38,6 +38,7 @@ ASSUMPTIONS: Final = (
     "Imputed: short silences of a machine, from its own other days.",
     "Extrapolated: machines and days of the fleet that nobody measured, from measured ones of their class, place and day type.",
     "The fleet is the inventory's, machine-day by machine-day; without an inventory it is the machines that enrolled.",
+    "External screens are on for as long as PCs tell; those of the inventory are in standby (0.3 W) for the rest of their time.",
     "Virtual machines are a memo line: the host that runs them carries their energy.",
     "Coverage is observed over fleet machine-time, up to today.",
     "95 % intervals on the log scale hold sampling, models and, for emissions, the factor, which enters once, on the sum.",
@@ -65,6 +66,9 @@ def document(
             "rows": rows,
             "totals": totals,
             "memo": memo,
+            "items": list(statement.items),
+            "contracts": list(statement.contracts),
+            "home_shares": list(statement.homes),
             "factors": list(statement.factors),
             "equivalents": list(equivalents),
             "withheld": list(statement.withheld),
@@ -84,6 +88,8 @@ def document(
 def _notes(statement: EmissionsStatement) -> Iterable[Text]:
     yield from ASSUMPTIONS
     every = (*statement.rows, *statement.totals, *statement.memo)
+    if len({row.period_from[:4] for row in statement.totals}) < len(statement.totals):
+        yield "Each month is estimated by its own days: months do not sum exactly to the figure of their year."
     if any(row.apportioned for row in every):
         yield "Weeks were shared between their days in proportion to the calendar's open time (apportioned)."
     if any(row.provisional for row in every):
@@ -101,8 +107,28 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
             "The change from the year before is told by fleet, mix of classes, hours in state and watts in state, in that order;"
             " the factor's effect stands apart."
         )
+    yield from _bilan_notes(statement)
     if statement.withheld:
         yield "Some populations are too small to be shown and are in no row or total (withheld)."
+
+
+def _bilan_notes(statement: EmissionsStatement) -> Iterable[Text]:
+    """On items of the bilan carbone and contracts."""
+    every = (*statement.rows, *statement.totals, *statement.memo)
+    if statement.homes:
+        yield (
+            "Laptops of entities with declared telework days draw a part of their energy at home (power_context home):"
+            " declared days ÷ 5 worked days, told by no machine. Their machines are counted in both rows (home_shares)."
+        )
+    if not all(one["told_apart"] for one in statement.homes):
+        yield "What is drawn at home stays in the row of its site where too few machines would tell it apart (told_apart)."
+    if any(row.beges_item_upstream is not None for row in every):
+        yield "A row's combustion goes to beges_item; its upstream, losses and split residual go to beges_item_upstream."
+    if any(row.kgco2e_market is not None for row in every):
+        yield (
+            "Market-based: contracts cover what the organisation buys (in_beges_energie); the rest, and what others buy, is at the"
+            " location's factor."
+        )
 
 
 def _charts(rows: list[Row], totals: list[Row]) -> Iterable[Chart]:

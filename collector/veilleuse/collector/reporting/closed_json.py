@@ -7,12 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
+from fractions import Fraction
 from typing import Any, Final
 
 from veilleuse.collector.account.fleet_inputs import Cell, InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike
 from veilleuse.collector.account.kept import DAY_TYPES, STACKED, Kept, KeptCell, W, Withheld, triangle
 from veilleuse.collector.account.sample import Place
+from veilleuse.collector.account.telework import HomeShare
 from veilleuse.collector.account.yearly_rooms import RoomFigure
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.vectors import COLUMNS, NOTHING, PLACE, DayType, Vector
@@ -24,8 +26,12 @@ _NUMBERS: Final = {name: number for number, name in enumerate(_NAMES)}
 
 
 def kept_document(kept: Kept) -> dict[str, Any]:
-    """Ready for closed.canonical."""
-    return {
+    """Ready for closed.canonical. Where no telework was declared nothing is said of it: as before this was known."""
+    homes = [
+        {"stratum": _stratum_document(stratum), "share": str(one.share), "declared_by": one.declared_by}
+        for stratum, one in sorted(kept.homes.items())
+    ]
+    return ({"homes": homes} if homes else {}) | {
         "from": kept.first.isoformat(),
         "to": kept.end.isoformat(),
         "k": kept.k,
@@ -54,6 +60,10 @@ def kept_from_document(document: Mapping[str, Any]) -> Kept:
         },
         tuple(RoomFigure(**room) for room in document["rooms"]),
         tuple(Withheld(one["zone"], one["memo"]) for one in document["withheld"]),
+        {
+            _stratum(one["stratum"]): HomeShare(Fraction(one["share"]), one["declared_by"])
+            for one in document.get("homes", ())
+        },
     )
 
 

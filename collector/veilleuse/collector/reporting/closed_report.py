@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from veilleuse.collector.account.billing import METHOD_VERSION
+from veilleuse.collector.account.billing import METHOD_VERSION, told_home
+from veilleuse.collector.account.figure_rows import homes_told
 from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.closed import ClosedYear
@@ -118,7 +119,9 @@ def _stated(
 def _as_written(closed: Closed) -> EmissionsStatement:
     figures = closed.report["figures"]
     rows, totals, memo = (tuple(map(_row, figures[name])) for name in ("rows", "totals", "memo"))
-    return EmissionsStatement(rows, totals, memo, (), tuple(figures["withheld"]))
+    kept = closed.kept
+    homes = tuple(told_home(kept.first, kept.end, one) for one in homes_told(kept.homes, kept.homes))
+    return EmissionsStatement(rows, totals, memo, (), tuple(figures["withheld"]), homes=homes)
 
 
 def _row(document: Mapping[str, Any]) -> EmissionsRow:

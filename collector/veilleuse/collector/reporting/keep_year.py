@@ -19,7 +19,7 @@ def keep_year(sources: Sources, year: int, *, k: int, today: date) -> Kept:
     """Of the calendar year; `k`: fewest workstations or classroom PCs of a cell. Raises UsageError for a year that lies nowhere."""
     question = YearQuestion(date(year, 1, 1), date(year + 1, 1, 1), (), k, today)
     stretch = year_stretch(sources, question, Assumptions())
-    keeper = Keeper(question.first, question.end, k)
+    keeper = Keeper(question.first, question.end, k, sources.inventory.headcounts())
     for standing in stretch.devices:
         keeper.stands(standing)
     for one, standing in stretch.measured:

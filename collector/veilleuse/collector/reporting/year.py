@@ -20,7 +20,7 @@ from veilleuse.collector.account.yearly_rooms import with_rooms
 from veilleuse.collector.account.yearly_rows import DIMENSIONS
 from veilleuse.collector.closed import ClosedYear, YearState
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.inventoried import Asset
+from veilleuse.collector.inventoried import Asset, Headcount
 from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.ports import PeriodReader
 from veilleuse.collector.reporting.closed_report import load_closed, require_shown
@@ -78,6 +78,7 @@ class _Known:
     hosts: tuple[Host, ...] = ()
     sites: dict[str, Site] = field(default_factory=dict)
     assets: tuple[Asset, ...] = ()
+    headcounts: tuple[Headcount, ...] = ()
     almanac: Almanac = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +86,7 @@ class _Known:
         self.hosts = rolls.hosts()
         self.sites = {site.site: site for site in rolls.sites()}
         self.assets = self.sources.inventory.assets()
+        self.headcounts = self.sources.inventory.headcounts()
         self.almanac = Almanac(rolls.calendars, rolls.school_periods)
 
 
@@ -180,6 +182,7 @@ def _stretch(known: _Known, part: Slice) -> PeriodFigures:
         assumptions=known.assumptions,
         k_anonymity=question.k_anonymity,
         virtual=found.virtual,
+        headcounts=known.headcounts,
     )
     if question.entities is not None:  # a room is a site's, no entity's
         return made

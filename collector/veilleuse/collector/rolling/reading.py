@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import date
 from typing import Final, TypeAlias
 
@@ -148,7 +147,7 @@ def _ordered(sums: _Sums, first: date) -> Iterator[HostPeriod]:
         for key in _ORDER:
             found = sums[host_id].get(key)
             if found is not None and any(found.values):
-                yield replace(found, period_from=first)
+                yield found._replace(period_from=first)
 
 
 def _edges(first: date, end: date) -> tuple[list[Slice], Slice | None]:

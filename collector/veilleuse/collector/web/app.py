@@ -38,6 +38,7 @@ from veilleuse.collector.web.api_page import api_page, api_words
 from veilleuse.collector.web.auth import Door
 from veilleuse.collector.web.bound import series_bound
 from veilleuse.collector.web.gate import ErrorPage, Gate
+from veilleuse.collector.web.indicator_page import indicator_part
 from veilleuse.collector.web.look import Look, Outlook
 from veilleuse.collector.web.metrics import fleet_exposition, hosts_exposition
 from veilleuse.collector.web.pages import first_page
@@ -106,7 +107,7 @@ def make_app(
             Exception: _failed(outlets),
         },
     )
-    app.router.redirect_slashes = False  # a path that is nowhere is nowhere; behind a proxy it would lead out of TLS
+    app.router.redirect_slashes = False  # behind a proxy it would lead out of TLS, the token with it
     durations = Summary(c.HTTP_DURATION.name, c.HTTP_DURATION.help, c.HTTP_DURATION.labels, registry=registry)
     return Gate(app, door, durations, _error_page(outlets), admission)
 
@@ -124,6 +125,7 @@ def _first(outlets: Outlets) -> Handler:
             "first.html",
             w,
             page=first_page(look, w),
+            sobriety=indicator_part(look.machine_figures, w, outlets.settings),
             k=outlets.settings.reporting.k_anonymity,
             zone=outlets.settings.reporting.time_zone,
         )

@@ -29,7 +29,8 @@ from veilleuse.collector.reporting.sobriety_sources import SobrietySources, open
 from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.sobriety import Figure, Verdict
-from veilleuse.wire.units import JOULES_PER_KWH
+from veilleuse.collector.web.sobriety import millijoules
+from veilleuse.wire.units import joules_from_millijoules
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,8 @@ def add_machine_figures(out: Exposition, machine_figures: Iterable[MachineFigure
                 out.add(c.POWER_PLAN, (population,), figure.value)
             case "I4" if figure.value is not None:
                 for cause, kwh in causes(figure).items():
-                    out.add(c.AVOIDABLE_ENERGY, (population, cause), kwh * JOULES_PER_KWH)
+                    joules = joules_from_millijoules(round(millijoules(kwh)))
+                    out.add(c.AVOIDABLE_ENERGY, (population, cause), joules)
             case "I5" if figure.value is not None:
                 out.add(c.NIGHT_POWER, (population, machines), figure.value)
             case "I6" | "I7" | "I8":

@@ -7,7 +7,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Kind, Parameter, Resource, Schema
+from veilleuse.collector.web.api.resources import (
+    DESCRIPTION,
+    RESOURCES,
+    Extent,
+    Kind,
+    Parameter,
+    Resource,
+    Schema,
+)
 from veilleuse.collector.web.problems import MEDIA_TYPE, TITLES
 
 Json = dict[str, Any]
@@ -25,15 +33,18 @@ _REFUSALS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     401: ("No good token.", ("WWW-Authenticate",)),
     403: ("The account may not see that.", ()),
     406: ("Neither JSON nor CSV is accepted.", ()),
-    422: ("There is no answer: the period is empty or too long, the page or the zone is not there.", ()),
+    422: (
+        "There is no answer: the period is empty, too long or kept no more in parts, the page or the zone is not there.",
+        (),
+    ),
     429: ("Too many requests, or wrong tokens; one question at a time per account.", ("Retry-After",)),
     503: ("Too slow, too busy, or the access could not be noted.", ()),
 }
 _WHY_WITHHELD: Final = {
     "too_few": "fewer than k machines, or one almost alone",
-    "period": "no whole calendar month, or one not released yet",
+    "period": "no whole calendar month, or one not released yet or kept no more",
     "grouping": "a grouping that is not the release's",
-    "merged": "all of it is in autres, which is of the whole fleet",
+    "merged": "all of it is in autres, which is of the whole fleet, or was silent",
 }
 
 
@@ -157,6 +168,13 @@ def _schemas() -> Json:
             "required": ["kind", "page", "pages", "limit", "total_rows"],
             "properties": {
                 "kind": {"type": "string", "enum": [kind.value for kind in Kind]},
+                "figures": {
+                    "type": "string",
+                    "enum": [extent.value for extent in Extent],
+                    "description": "fleet: of all machines, with what was imputed and extrapolated; observed: sums of what was seen of"
+                    " machines with an agent, lower wherever coverage_energy is below 1, with `basis` observed in each row."
+                    " Never compare one with the other. Not of /factors.",
+                },
                 **{
                     name: {"type": "integer", "minimum": 0}
                     for name in ("page", "pages", "limit", "total_rows")

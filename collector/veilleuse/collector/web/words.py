@@ -40,11 +40,11 @@ class Words:
         except KeyError:
             return False
 
-    def count(self, key: str, number: int) -> str:
-        """Singular or plural; French says singular for 0 and 1, English for 1 alone."""
+    def count(self, key: str, number: int, **values: object) -> str:
+        """Singular or plural, filled in; French says singular for 0 and 1, English for 1 alone."""
         one, many = self._find(key)
         single = number == 1 or (number == 0 and self.texts["lang"] == "fr")
-        return str(one if single else many).format(n=self.number(number))
+        return str(one if single else many).format(n=self.number(number), **values)
 
     def number(self, value: float) -> str:
         """At most three significant digits, no exponent; whole numbers whole."""
@@ -99,6 +99,10 @@ class Words:
             month=words["months"][day.month - 1],
             year=day.year,
         )
+
+    def month(self, day: date) -> str:
+        """The month of a day, in full, and its year."""
+        return f"{self.texts['day']['months'][day.month - 1]} {day.year}"
 
     def short_day(self, day: date) -> str:
         """Without its weekday, as briefly as the language can."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A reader whose queries end in time, for questions that strangers ask. Implements ports.BoundedReader."""
+"""A reader whose queries end in time, for questions that strangers ask."""
 
 from __future__ import annotations
 

@@ -87,6 +87,7 @@ class SqliteInventory:
 
     def apply(self, change: InventoryChange) -> None:
         """Write an import, whole. Raises OvertakenImport; StoreFull or StoreFailing."""
+        self._end()  # of another import, whose rows data.db could not take: they would be lost under this one's
         document = rows.document_of(change)
         with self._identity.transaction() as connection:
             if rows.generation(self._data.connection) != change.generation - 1:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
@@ -131,7 +130,7 @@ def _gone(ask: Ask, layouts: Layouts, host_id: HostId, month: int) -> tuple[Host
     if not ask(_NONE_LEFT, host_id, month):
         return ()
     rows = kept_month(ask, layouts, "host_months", host_id, month)
-    return tuple(replace(row, values=without_imputed(row.values)) for row in rows)
+    return tuple(row._replace(values=without_imputed(row.values)) for row in rows)
 
 
 def host_period(row: Any, layouts: Layouts, *, sparse: bool) -> HostPeriod:

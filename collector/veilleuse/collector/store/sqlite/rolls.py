@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from typing import Any, Final
 
@@ -90,7 +89,7 @@ class SqliteRolls:
             state = self._days_gone(host_id, first)
             if state == 2:  # something came in late: from now on it is told apart again
                 self._write_gone(
-                    host_id, month, [replace(row, values=without_imputed(row.values)) for row in old]
+                    host_id, month, [row._replace(values=without_imputed(row.values)) for row in old]
                 )
             self._replace_month(connection, host_id, month, old, rows, min(state, 1))
             self._marks.clear(host_id, first)
@@ -135,8 +134,7 @@ class SqliteRolls:
             for period in periods:
                 before = rows.get(_of(period))
                 values = before.values if before is not None else NOTHING
-                rows[_of(period)] = replace(
-                    period,
+                rows[_of(period)] = period._replace(
                     period_from=january,
                     values=added(values, period.values if sign > 0 else [-value for value in period.values]),
                     apportioned=period.apportioned or (before is not None and before.apportioned),
@@ -332,8 +330,7 @@ def _of(row: HostPeriod) -> Any:
 def _summed(row: HostPeriod, standing: HostPeriod | None) -> HostPeriod:
     if standing is None:
         return row
-    return replace(
-        row,
+    return row._replace(
         values=added(row.values, standing.values),
         apportioned=row.apportioned or standing.apportioned,
     )

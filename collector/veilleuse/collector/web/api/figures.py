@@ -6,28 +6,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final, TypeAlias
 
 from veilleuse.collector.account.billing import METHOD_VERSION
-from veilleuse.collector.account.gather import Gathered, Question, gather
+from veilleuse.collector.account.gather import Gathered, Question, gather, order_of
+from veilleuse.collector.account.gather_periods import gather_periods
 from veilleuse.collector.account.statement import statement, withheld
 from veilleuse.collector.admitted import Account, Role, is_within
 from veilleuse.collector.factors.choose import FactorBook
 from veilleuse.collector.figures import EnergyClass, Group
 from veilleuse.collector.model import Host
-from veilleuse.collector.ports import BoundedReader, Factor
+from veilleuse.collector.ports import Factor
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.report import Document, Row, Value
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.report import indicators as indicators_report
-from veilleuse.collector.reporting.emissions import emissions_report_of, today
 from veilleuse.collector.reporting.indicator_rows import indicator_rows
-from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.rolling.reading import Periods
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
+from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
 from veilleuse.collector.web.api.asking import Asked
+from veilleuse.collector.web.api.fleet import fleet_document
 from veilleuse.collector.web.api.release import (
     READERS_DIMENSIONS,
     Releases,
@@ -35,10 +38,27 @@ from veilleuse.collector.web.api.release import (
     shown,
     under_the_rule,
 )
-from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Kind
+from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, Kind
 
 Head: TypeAlias = "dict[str, Value | list[str] | None]"
 
+OBSERVED_NOTES: Final = (
+    "Sums of what was observed of machines with an agent: nothing is imputed or extrapolated. It is not the fleet's figure.",
+    "kwh_total = measured + modelled, exactly, in millijoules. Coverage is observed over the time of enrolled machines, up to today.",
+    "95 % intervals on the log scale hold models and, for emissions, the factor; no sampling, since nothing is extrapolated.",
+)
+"""In the place of NOT_OF_SUMS."""
+NOT_OF_SUMS: Final = (
+    "kwh_total = ",
+    "Imputed: ",
+    "Extrapolated: ",
+    "The fleet is ",
+    "External screens ",
+    "Coverage is ",
+    "95 % intervals ",
+    "Publish one grouping ",
+)
+"""How the report's assumptions begin that are of the fleet's figure alone."""
 READERS_NOTES: Final = (
     "Workstations and classroom PCs are released by whole calendar months, some days after their end.",
     "A group is shown in the months in which at least k machines stand behind it, else it is in autres.",
@@ -72,16 +92,15 @@ class Figures:
         self._settings = settings
         self._book = book
         self._clock = clock
-        reporting = settings.reporting
-        self._releases = Releases(reader, reporting.k_anonymity, reporting.time_zone, clock)
+        self._releases = Releases(reader, settings.reporting, settings.retention, clock)
 
     def document(self, asked: Asked, account: Account) -> Document:
         """The answer, whole: pages are cut later. Raises QueryTooSlow, UnknownZone, what the store raises."""
         if asked.kind is Kind.FACTORS:
             return self._factors(asked)
-        if account.role is Role.ADMIN and asked.kind is not Kind.INDICATORS:
-            return self._fleet(asked, account)
         with self._reader.within(self._settings.http.api_answer_seconds):
+            if account.role is Role.ADMIN and asked.kind is not Kind.INDICATORS:
+                return self._fleet(asked, account)
             if account.role is Role.ADMIN:
                 answer = self._gathered(asked)
             else:
@@ -94,15 +113,9 @@ class Figures:
 
     def _fleet(self, asked: Asked, account: Account) -> Document:
         """The fleet's figure, as `veilleuse report emissions` gives it: an administrator may read all of it."""
-        question = YearQuestion(
-            asked.first, asked.end, asked.dimensions, self._settings.reporting.k_anonymity, today()
-        )
-        with opened(self._settings.data_dir) as sources:
-            made = emissions_report_of(
-                sources, question, random_roll_out=self._settings.reporting.random_roll_out
-            )
-        document = replace(made.document, head={**made.document.head, **self._head(asked, account)})
-        return _cut(document, asked.kind)
+        document = fleet_document(self._reader, self._settings, asked)
+        told = {**document.head, "figures": Extent.FLEET.value, "role": account.role.value}
+        return _cut(replace(document, head=told), asked.kind)
 
     # --- groups
 
@@ -117,9 +130,15 @@ class Figures:
         )
 
     def _gathered(self, asked: Asked) -> _Answer:
-        """As `veilleuse report` does."""
-        found = gather(self._reader, self._question(asked))
-        return _Answer(found.groups, found.groups, [withheld(key) for key in found.withheld])
+        """Any period and grouping, the rule within. Days of the machines under it go, their months stay."""
+        hosts, question = self._reader.hosts(), self._question(asked)
+        exempt = [host for host in hosts if host.population in EXEMPT]
+        found = (
+            gather(self._reader, question, exempt) if exempt else Gathered((), ()),
+            gather_periods(self._reader, Periods(self._reader), question, under_the_rule(hosts)),
+        )
+        groups = tuple(sorted((group for one in found for group in one.groups), key=order_of))
+        return _Answer(groups, groups, [withheld(key) for one in found for key in one.withheld])
 
     def _released(self, asked: Asked, account: Account) -> _Answer:
         """Machines that are nobody's as asked; the others from the release."""
@@ -129,7 +148,7 @@ class Figures:
         if not ruled:
             return _Answer(live.groups, live.groups, [withheld(key) for key in live.withheld])
         asked_for = (asked.first, asked.end, asked.dimensions, account.entities)
-        whole = self._releases.months(asked.first, asked.end)
+        whole = self._releases.months(asked.first, asked.end, self._closed_years())
         may_group = set(asked.dimensions) <= READERS_DIMENSIONS
         months = [self._releases.month(part) for part in whole] if may_group else []
         found = shown(months, *asked_for)
@@ -143,6 +162,11 @@ class Figures:
             not_shown(months, *asked_for, ruled),
             READERS_NOTES,
         )
+
+    def _closed_years(self) -> frozenset[int]:
+        """Definitively: what is kept of them is the whole year's, and an administrator's to read."""
+        with closing(SqliteClosingsReader(self._settings.data_dir)) as closings:
+            return closings.definitive_years()
 
     def _gather_exempt(self, asked: Asked, account: Account, hosts: Iterable[Host]) -> Gathered:
         mine = [
@@ -161,7 +185,10 @@ class Figures:
         made = statement(Gathered(answer.rows, ()), choose, data=data)
         totals = statement(Gathered(answer.whole, ()), choose, data=data).totals
         whole = replace(made, totals=totals, withheld=tuple(answer.withheld))
-        return self._told(_cut(emissions_report.document(whole, head), kind), answer)
+        document = emissions_report.document(whole, head)
+        true_of_sums = [text for text in document.assumptions if not str(text).startswith(NOT_OF_SUMS)]
+        document = replace(document, assumptions=(*OBSERVED_NOTES, *true_of_sums))
+        return self._told(_cut(document, kind), answer)
 
     def _indicators(self, answer: _Answer, head: Head) -> Document:
         rows = indicator_rows(answer.rows, self._settings, str(head["data"]))
@@ -197,6 +224,7 @@ class Figures:
             "k_anonymity": self._settings.reporting.k_anonymity,
             "data": "simulated" if self._reader.data_kind().simulated else "real",
             "method_version": METHOD_VERSION,
+            "figures": Extent.OBSERVED.value,
         }
         if account.role is Role.ADMIN:
             # Of all machines, as of now: a reader could see by them when one machine called.

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -19,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from veilleuse.collector.admitted import Account
-from veilleuse.collector.errors import AdminError, QueryTooSlow, UnknownZone
+from veilleuse.collector.errors import AdminError, QueryTooSlow, UnknownZone, UsageError
 from veilleuse.collector.report import MEDIA_TYPES, Document, renderer
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.asking import Asked, asked
@@ -34,6 +35,8 @@ from veilleuse.collector.web.roles import caller_of
 log = logging.getLogger(__name__)
 
 KEPT_ANSWERS: Final = 8
+KEPT_ROWS: Final = 100_000
+"""Of all kept answers together: some 4 kB each."""
 KEEP_SECONDS: Final = 60.0
 """An answer is kept for so long, so that its pages are cut from one."""
 PRIVATE: Final = "private, no-store"
@@ -84,9 +87,13 @@ class Desk:
             raise Problem(401, "no_token", "no good token came with the request")
         self._rate.count(account)
         question = asked(resource, request.query_params.multi_items(), request.headers.get("accept"))
-        page = page_of(await self._document(question, account), question)
-        body = await self._worked(lambda: renderer(question.form)(page.document))
-        await self._noted(account, resource, question, page.rows)
+        try:
+            page = page_of(await self._document(question, account), question)
+            body = await self._worked(lambda: renderer(question.form)(page.document))
+        except Problem as problem:  # that there is no answer tells something too
+            await self._noted(account, resource, question, problem.status, 0)
+            raise
+        await self._noted(account, resource, question, 200, page.rows)
         return self._response(request, question, page, body)
 
     async def _document(self, question: Asked, account: Account) -> Document:
@@ -97,11 +104,20 @@ class Desk:
             if kept is not None and time.monotonic() - kept[0] < KEEP_SECONDS:
                 return kept[1]
             document: Document = await self._worked(lambda: self._figures.document(question, account))
-            self._kept[key] = (time.monotonic(), document)
-            self._kept.move_to_end(key)
-            while len(self._kept) > KEPT_ANSWERS:
-                self._kept.popitem(last=False)
+            self._keep(key, document)
             return document
+
+    def _keep(self, key: tuple[Any, ...], document: Document) -> None:
+        """The newest in any case; of those before it what is fresh and fits."""
+        now = time.monotonic()
+        for old in [one for one, (then, _) in self._kept.items() if now - then >= KEEP_SECONDS]:
+            del self._kept[old]
+        self._kept[key] = (now, document)
+        self._kept.move_to_end(key)
+        while len(self._kept) > 1 and (
+            len(self._kept) > KEPT_ANSWERS or sum(_rows(kept) for _, kept in self._kept.values()) > KEPT_ROWS
+        ):
+            self._kept.popitem(last=False)
 
     async def _worked(self, job: Callable[[], Any]) -> Any:
         """In a thread of its own; what it raises, as a problem."""
@@ -113,18 +129,25 @@ class Desk:
                 "too_slow",
                 str(error),
                 where="query parameters from and to",
-                remedy="ask for a shorter period; of one that was ended in the middle, a part is ready now",
+                remedy="ask for a shorter period, or without month; what a reader asks goes further the second time: months that were"
+                " done are kept; 'veilleuse report' on the collector has no bound",
                 retry_after_seconds=RETRY_SECONDS,
+            ) from error
+        except UsageError as error:
+            raise Problem(
+                422, "unanswerable", _of_parameters(str(error)), remedy="ask for another period or grouping"
             ) from error
         except UnknownZone as error:
             raise Problem(
                 422, "unanswerable", str(error), remedy="see /api/v1/factors for the zones"
             ) from error
 
-    async def _noted(self, account: Account, resource: Resource, question: Asked, rows: int) -> None:
+    async def _noted(
+        self, account: Account, resource: Resource, question: Asked, status: int, rows: int
+    ) -> None:
         """Raises Problem: no access without its line."""
         loop = asyncio.get_running_loop()
-        line = (account.account_id, resource.path, question.query(), 200, rows)
+        line = (account.account_id, resource.path, question.query(), status, rows)
         try:
             await loop.run_in_executor(self._noting, lambda: self._note_access(*line))
         except AdminError as error:
@@ -148,6 +171,15 @@ class Desk:
             return _with_tag(request, body, MEDIA_TYPES[question.form], headers)
         headers["cache-control"] = PRIVATE
         return Response(body, 200, headers, media_type=MEDIA_TYPES[question.form])
+
+
+def _rows(document: Document) -> int:
+    return sum(map(len, document.tables.values()))
+
+
+def _of_parameters(text: str) -> str:
+    """What the commands say of their options, of the query's parameters of the same names."""
+    return re.sub("--([a-z-]+)", lambda match: match[1].replace("-", "_"), text)
 
 
 def _with_tag(request: Request, body: bytes, media_type: str, headers: dict[str, str]) -> Response:

@@ -7,13 +7,14 @@ entity × device class × calendar month, made safe over the whole fleet once (v
 entities is shown those of its cells that lie wholly inside; and every answer is a sum of shown cells, whatever its period
 and grouping. Any difference of answers, of one reader or of several, is then made of cells that each have k machines behind
 them. A month is released once it is over for so long that it is complete, and stays as it was first computed until the
-civil month in which that was is over, so that a late machine is no difference between two looks.
+civil month in which that was is over, so that a late machine is no difference between two looks. It is made of what is kept of
+machines' months, since their days go after 62; once those go too, it is not answered any more.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -21,7 +22,8 @@ from functools import partial, reduce
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.gather import Question, gather
+from veilleuse.collector.account.gather import Question
+from veilleuse.collector.account.gather_periods import gather_periods
 from veilleuse.collector.account.perimeter import Slice, slices
 from veilleuse.collector.admitted import is_within
 from veilleuse.collector.figures import (
@@ -34,9 +36,13 @@ from veilleuse.collector.figures import (
     StateSums,
 )
 from veilleuse.collector.model import Host
-from veilleuse.collector.ports import BoundedReader
 from veilleuse.collector.privacy import EXEMPT
+from veilleuse.collector.rolling.reading import Periods
+from veilleuse.collector.rolling.retention import months_before
+from veilleuse.collector.settings import Reporting, Retention
+from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.web.period import LAG_DAYS
+from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Population, State
 
 PARTITION: Final = ("entity", "device_class", "month")
@@ -60,12 +66,13 @@ class Releases:
     """Released months, each computed once and kept. Safe from any thread."""
 
     def __init__(
-        self, reader: BoundedReader, k_anonymity: int, time_zone: str, clock: Callable[[], float]
+        self, reader: BoundedReader, reporting: Reporting, retention: Retention, clock: Callable[[], float]
     ) -> None:
-        """`time_zone`: of the reporting day; `clock`: Unix seconds."""
+        """`clock`: Unix seconds."""
         self._reader = reader
-        self._k = k_anonymity
-        self._zone = ZoneInfo(time_zone)
+        self._k = reporting.k_anonymity
+        self._zone = ZoneInfo(reporting.time_zone)
+        self._kept_months = retention.pc_monthly_months
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: dict[tuple[date, date], Month] = {}
@@ -74,11 +81,14 @@ class Releases:
         """The current civil day."""
         return datetime.fromtimestamp(self._clock(), self._zone).date()
 
-    def months(self, first: date, end: date) -> tuple[Slice, ...]:
-        """The whole months of a period that are released."""
+    def months(self, first: date, end: date, closed_years: Collection[int]) -> tuple[Slice, ...]:
+        """The whole months of a period that are released and still kept; `closed_years`: definitively, so that their months go."""
         until = self.today() - timedelta(days=LONGEST_LAG_DAYS)
+        since = months_before(self.today(), self._kept_months)
         return tuple(
-            part for part in slices(first, end, by_month=True) if is_month(part) and part.end <= until
+            part
+            for part in slices(first, end, by_month=True)
+            if is_month(part) and since < part.end <= until and part.first.year not in closed_years
         )
 
     def month(self, part: Slice) -> Month:
@@ -96,8 +106,37 @@ class Releases:
         question = Question(
             part.first, part.end, PARTITION, self._k, round(self._clock() * 1000), screens=True
         )
-        gathered = gather(self._reader, question, under_the_rule(self._reader.hosts()))
-        return Month(part, gathered.groups, gathered.withheld)
+        hosts = under_the_rule(self._reader.hosts())
+        gathered = gather_periods(self._reader, Periods(self._reader), question, hosts)
+        return Month(part, without_few_silent(gathered.groups, part, self._k), gathered.withheld)
+
+
+def without_few_silent(groups: Sequence[Group], part: Slice, k: int) -> tuple[Group, ...]:
+    """A group that nobody was heard of says so of each of its machines. It is a row where k of them were enrolled all the month; else
+    their time is in the `autres` of their like, or, where there is none, nowhere (pure)."""
+    most = k * ((part.end - part.first).days * MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR)
+    few = {
+        one.key: one.sums.enrolled_milliseconds
+        for one in groups
+        if not one.sums.hosts and one.sums.enrolled_milliseconds < most
+    }
+    silent: Counter[tuple[str, Population, bool]] = Counter()
+    for key, milliseconds in few.items():
+        silent[_like(key)] += milliseconds
+    return tuple(
+        replace(one, sums=_enrolled_too(one.sums, silent[_like(one.key)])) if one.key.autres else one
+        for one in groups
+        if one.key not in few
+    )
+
+
+def _like(key: GroupKey) -> tuple[str, Population, bool]:
+    """What shares an `autres`, within a month."""
+    return key.zone, key.population, key.memo
+
+
+def _enrolled_too(sums: GroupSums, milliseconds: int) -> GroupSums:
+    return replace(sums, enrolled_milliseconds=sums.enrolled_milliseconds + milliseconds)
 
 
 def under_the_rule(hosts: Iterable[Host]) -> list[Host]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS
-from veilleuse.collector.figures import EmissionsRow
+from veilleuse.collector.figures import OBSERVED, EmissionsRow
 from veilleuse.collector.report import indicators as indicators_report
 from veilleuse.wire.vocabulary import Word
 
@@ -37,6 +37,15 @@ class Kind(Word):
     INDICATORS = "indicators"
     COVERAGE = "coverage"
     FACTORS = "factors"
+
+
+class Extent(Word):
+    """What the figures of an answer are of: in its head, as `figures`; a sum of what was observed has it in each row, as `basis`."""
+
+    FLEET = "fleet"
+    """Machines that nobody measured, and times, stand in it: imputed and extrapolated."""
+    OBSERVED = OBSERVED
+    """Sums of what was seen of machines with an agent, and nothing else: lower wherever the coverage is below 1."""
 
 
 @dataclass(frozen=True, slots=True)

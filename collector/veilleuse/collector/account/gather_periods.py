@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Machines' months → groups, as `gather` makes them of days (pure): days of PCs go after 62 days, their months stay. Decision 0031.
+
+What stood in for silences is left out: these are sums of what was observed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby
+from typing import Final
+
+from veilleuse.collector.account.anonymity import fit_to_show
+from veilleuse.collector.account.gather import Gathered, Question, group_key, order_of
+from veilleuse.collector.account.perimeter import Slice, enrolled_milliseconds, slices
+from veilleuse.collector.account.tally import Share, Tally
+from veilleuse.collector.figures import EnergyClass, EnergySums, GroupKey, StateSums
+from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.collector.ports import PeriodReader, Reader
+from veilleuse.collector.vectors import IDLE_COLUMNS, PLACE, SCREEN_COLUMNS, HostPeriod, Vector, added
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, State, Supply
+
+_TIMES: Final = tuple(
+    (state, tuple(PLACE[f"{state}_{supply}_milliseconds"] for supply in Supply)) for state in State
+)
+_IDLE: Final = tuple(PLACE[name] for name in IDLE_COLUMNS)
+_METHODS: Final = tuple((method, PLACE[f"{method}_milliseconds"]) for method in Method)
+"""Milliseconds, then energy, then uncertainty."""
+_STATE_ENERGIES: Final = tuple((state, PLACE[f"{state}_energy_millijoules"]) for state in State)
+_SCREENS: Final = PLACE[SCREEN_COLUMNS[-3]]
+"""Milliseconds, then energy, then uncertainty."""
+_NIGHTS: Final = PLACE["nights_on"]
+
+
+def gather_periods(
+    reader: Reader, periods: PeriodReader, question: Question, hosts: Iterable[Host] | None = None
+) -> Gathered:
+    """Every group of the question, of these hosts only when given. Raises UsageError where it cuts a month whose days are gone, StoreDamaged."""
+    sites = {site.site: site for site in reader.sites()}
+    chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
+    tallies: dict[GroupKey, Tally] = {}
+    for part in slices(question.first, question.end, by_month="month" in question.dimensions):
+        tallies |= _tallies(periods, question, part, chosen, sites)
+    groups, withheld = fit_to_show(tallies, question.k_anonymity)
+    return Gathered(tuple(sorted(groups, key=order_of)), withheld)
+
+
+def _tallies(
+    periods: PeriodReader,
+    question: Question,
+    part: Slice,
+    hosts: Mapping[HostId, Host],
+    sites: Mapping[str, Site],
+) -> dict[GroupKey, Tally]:
+    """Groups of one slice that have an enrolled machine or a measurement."""
+    of = {
+        host_id: group_key(host, sites[host.site], part, question.dimensions)
+        for host_id, host in hosts.items()
+    }
+    tallies: defaultdict[GroupKey, Tally] = defaultdict(Tally)
+    seen: Counter[HostId] = Counter()
+    for host_id, rows in groupby(periods.host_periods(part.first, part.end), lambda row: row.host_id):
+        if host_id not in of:
+            continue
+        for one in _by_band(rows):
+            seen[host_id] += _add(tallies[of[host_id]], hosts[host_id], one)
+            if question.screens:
+                _add_screens(tallies, of[host_id], one)
+    now = question.now_unix_milliseconds
+    for host_id, host in hosts.items():
+        # A machine that was measured was there, whatever its enrolment says: coverage is never above 1.
+        if length := max(enrolled_milliseconds(host, sites[host.site], part, now), seen[host_id]):
+            tallies[of[host_id]].enrolled_milliseconds += length
+    return {key: tally for key, tally in tallies.items() if tally.enrolled_milliseconds or tally.hosts}
+
+
+def _by_band(rows: Iterable[HostPeriod]) -> Iterable[HostPeriod]:
+    """One machine's, all day types together: a third of what there is to add up."""
+    found: dict[Band, HostPeriod] = {}
+    for row in rows:
+        before = found.get(row.band)
+        if before is not None:
+            values, apportioned = added(before.values, row.values), before.apportioned or row.apportioned
+            row = HostPeriod(
+                row.host_id, row.period_from, row.day_type, row.band, values, apportioned=apportioned
+            )
+        found[row.band] = row
+    return found.values()
+
+
+def _add(tally: Tally, host: Host, row: HostPeriod) -> int:
+    """What one machine did in one band; milliseconds of all states, the unknown too."""
+    values, whole = row.values, 0
+    for state, places in _TIMES:
+        if milliseconds := sum([values[place] for place in places]):
+            whole += milliseconds
+            # A month has 0 for what was never measured: absent, unless another machine measured it.
+            idle = [values[place] or None for place in _IDLE] if state is State.ON_IDLE else ()
+            tally.add_state(row.host_id, (row.band, state), StateSums(milliseconds, *idle))
+    for method, state, sums in _energies(values):
+        tally.add_energy(row.host_id, (host.facts.device_class, method, row.band, state), sums)
+    tally.nights += values[_NIGHTS]
+    tally.apportioned |= row.apportioned
+    return whole
+
+
+def _energies(values: Vector) -> Iterator[tuple[Method, State, EnergySums]]:
+    """Energy by method and state. A month keeps the sums by either, not by both: they are paired in their order, so that both sums
+    hold, and no figure is of a pair. What rounding leaves when weeks are shared is of no known state."""
+    left = {state: values[place] for state, place in _STATE_ENERGIES if values[place]}
+    for method, place in _METHODS:
+        time, energy, u = values[place : place + 3]
+        for state, of_state in left.items():
+            if part := min(energy, of_state):
+                yield method, state, EnergySums(time, part, u)
+                left[state] -= part
+                time, energy, u = 0, energy - part, 0
+        if time or energy or u:
+            yield method, State.UNKNOWN, EnergySums(time, energy, u)
+
+
+def _add_screens(tallies: defaultdict[GroupKey, Tally], key: GroupKey, row: HostPeriod) -> None:
+    """To a group of their own where device classes are told apart, else to the machine's, under a class of their own. A month does not
+    say which of them a meter told of: modelled, as in the fleet's figure (`sample.screens`)."""
+    sums = EnergySums(*row.values[_SCREENS : _SCREENS + 3])
+    if not any(sums.values):
+        return
+    if key.device_class is not None:
+        key = replace(key, device_class=EnergyClass.MONITOR.value)
+        tallies[key].shares[Share.OBSERVED][row.host_id] += sums.milliseconds
+    energy_key = (EnergyClass.MONITOR, Method.LOAD_MODELLED, row.band, State.ON_ACTIVE)
+    tallies[key].add_energy(row.host_id, energy_key, sums)
+    tallies[key].apportioned |= row.apportioned

@@ -1,0 +1,237 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""/api/v1 at its edges: odd requests, questions without an answer, the administrator's report in time, which of two figures one is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+
+import pytest
+
+from tests.filled import METER, Filled, cell, civil, clock
+from tests.reading import DOOR_TOKEN, Reading
+from tests.rolled import days_of, retention, roll
+from veilleuse.collector.admitted import Role
+from veilleuse.collector.report import Document
+from veilleuse.collector.report.emissions import ASSUMPTIONS
+from veilleuse.collector.web.api import handlers
+from veilleuse.collector.web.api.figures import NOT_OF_SUMS, OBSERVED_NOTES
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
+HOUR = 3_600_000
+YEAR = "from=2026-01-01&to=2027-01-01"
+
+
+def fill(data: Filled) -> None:
+    """A server since yesterday, and twelve workstations with an October."""
+    start = round(NOW.timestamp() * 1000) - 30 * HOUR
+    start -= start % HOUR
+    server = data.add_host(entity="A")
+    cells = [cell(State.ON_ACTIVE, HOUR, energy_millijoules=100 * HOUR, busy_ratio=0.4)]
+    data.push(server, [(clock(start, HOUR), cells)], METER)
+    for _ in range(12):
+        host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="A")
+        days = days_of(date(2026, 10, 1), date(2026, 10, 6))
+        data.push(host, [(civil(day), [cell(State.ON_IDLE, 5 * HOUR, Band.NIGHT)]) for day in days])
+    data.derive()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    """A store to read."""
+    with Filled(tmp_path_factory.mktemp("edges") / "data", clock=NOW.timestamp) as filled:
+        fill(filled)
+        yield filled
+
+
+@pytest.fixture
+def reading(data: Filled) -> Iterator[Reading]:
+    """The application over it, with the door's token set."""
+    with Reading(data, door_token=DOOR_TOKEN, clock=NOW.timestamp, hosts_metrics=True) as made:
+        yield made
+
+
+@pytest.fixture
+def admin(reading: Reading, request: pytest.FixtureRequest) -> str:
+    """An administrator's token, of an account of its own."""
+    return reading.account(f"admin-{abs(hash(request.node.name))}", Role.ADMIN)
+
+
+# --- odd requests
+
+
+@pytest.mark.parametrize("sent", [b"Basic \xe9", b"Basic =", b"Basic /w==", b"Bearer \xff", b"Basic"])
+def test_a_header_that_is_no_token_is_refused_as_one(reading, sent):
+    """Neither base64 nor ASCII nor UTF-8: 401 as for any wrong token, no failure of the service."""
+    answer = reading.get("/api/v1/factors", authorization=sent)
+    assert answer.status_code == 401
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.parametrize("path", ["/healthz%09", "/healthz%3f", "/healthz%23", "/metrics/"])
+def test_the_gate_goes_by_the_routers_path(reading, admin, path):
+    """What the router does not know, or knows as another route, the gate does not take for an open one; nothing leads elsewhere."""
+    assert reading.get(path).status_code == 401
+    assert reading.get(path, host="x/healthz?").status_code == 401
+    assert reading.get(path, admin).status_code == 404
+
+
+@pytest.mark.parametrize("host", ["x/healthz?", "x/healthz#", "x\\healthz", "healthz"])
+def test_a_host_header_opens_no_route(reading, host):
+    """The guard is the path's, whatever a URL made of both would say."""
+    for path in ("/metrics", "/metrics/hosts", "/", f"/api/v1/emissions?{YEAR}"):
+        assert reading.get(path, host=host).status_code == 401
+
+
+# --- questions without an answer
+
+
+@pytest.mark.parametrize(
+    "period",
+    ["from=2024-02-29&to=2024-03-31", "from=2024-02-01&to=2024-02-29", "from=2024-02-29&to=2024-03-01"],
+)
+def test_a_year_before_29_february_is_found(reading, admin, period):
+    """The comparison with the year before has no such day; it is no failure."""
+    assert reading.get(f"/api/v1/emissions?{period}", admin).status_code == 200
+
+
+def test_days_that_are_gone_are_a_question_without_answer(tmp_path):
+    """422 in the words of the query, no failing store; a whole month is answered."""
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as data:
+        for _ in range(12):
+            host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP)
+            days = days_of(date(2026, 5, 1), date(2026, 6, 1))
+            data.push(host, [(civil(day), [cell(State.ON_IDLE, 5 * HOUR, Band.NIGHT)]) for day in days])
+        data.derive()
+        roll(data, NOW.date())
+        retention(data).run(NOW.date())
+        with Reading(data, clock=NOW.timestamp) as reading:
+            token = reading.account("a", Role.ADMIN)
+            answer = reading.get("/api/v1/emissions?from=2026-05-08&to=2026-06-01", token)
+            problem = answer.json()
+            assert (answer.status_code, problem["type"]) == (422, "/api#unanswerable")
+            assert "days of 2026-05 are gone" in problem["detail"]
+            assert "let from and to be the 1st" in problem["detail"]
+            whole = reading.get("/api/v1/emissions?from=2026-05-01&to=2026-06-01", token)
+            assert whole.json()["totals"][0]["n"] == 12
+
+
+def test_what_has_no_answer_is_noted_too(reading, data):
+    """A page that is not there tells how many rows there are; a malformed question tells nothing, and is not noted."""
+    token = reading.account("curious")
+    assert reading.get(f"/api/v1/energy?{YEAR}&page=7", token).status_code == 422
+    assert reading.get(f"/api/v1/energy?{YEAR}&limit=0", token).status_code == 400
+    lines = data.store.accounts.accesses(0, 2**62, account_id=None, limit=99)
+    (line,) = [one for one in lines if one.account == "curious"]
+    assert (line.status, line.rows) == (422, 0)
+    assert "page=7" in line.query
+
+
+def test_what_is_kept_is_bounded(reading, monkeypatch):
+    """By number, by rows and by age: the newest stays, however long."""
+    row = {"n": 1}
+
+    def of(number: int) -> Document:
+        return Document({}, (), {"rows": [row] * number}, ("rows",))
+
+    monkeypatch.setattr(handlers, "KEPT_ROWS", 10)
+    for name in range(handlers.KEPT_ANSWERS + 2):
+        reading.desk._keep((name,), of(1))
+    assert len(reading.desk._kept) == handlers.KEPT_ANSWERS
+    reading.desk._keep(("many",), of(9))
+    assert len(reading.desk._kept) == 2
+    reading.desk._keep(("more",), of(50))
+    assert list(reading.desk._kept) == [("more",)]
+    monkeypatch.setattr(handlers, "KEEP_SECONDS", 0.0)
+    reading.desk._keep(("new",), of(1))
+    assert list(reading.desk._kept) == [("new",)]
+
+
+# --- the administrator's report, in time
+
+
+def test_the_administrators_report_is_ended_in_time(reading, admin):
+    """503 with what to do once the clock says so, wherever the time went; the next question is answered."""
+    ticks = iter(range(0, 100_000_000, 25))
+    reading.reader._now = lambda: float(next(ticks))  # a clock on which every look takes 25 s
+    for kind in ("emissions", "energy", "coverage", "indicators"):
+        answer = reading.get(f"/api/v1/{kind}?{YEAR}", admin)
+        assert (answer.status_code, answer.json()["type"]) == (503, "/api#too_slow"), kind
+        assert "shorter period" in answer.json()["remedy"]
+        assert answer.headers["retry-after"]
+    reading.reader._now = time.monotonic
+    assert reading.get(f"/api/v1/emissions?{YEAR}", admin).status_code == 200
+
+
+def test_the_report_reads_on_connections_that_end_in_time(reading, admin, monkeypatch):
+    """What SQLite does for it is interrupted: its queries run on the bounded reader, and leave it open and in no transaction."""
+    seen: list[float | None] = []
+    asked = reading.reader.hosts
+
+    def hosts():
+        seen.append(getattr(reading.reader._local, "deadline", None))
+        return asked()
+
+    monkeypatch.setattr(reading.reader, "hosts", hosts)
+    assert reading.get(f"/api/v1/emissions?{YEAR}", admin).status_code == 200
+    assert seen
+    assert None not in seen
+    assert reading.reader.hosts()
+
+
+def test_a_transaction_left_open_is_ended(reading):
+    """Whatever was interrupted, the connection pins no state of the store afterwards."""
+    with reading.reader.within(30):
+        reading.reader._database().connection.execute("BEGIN")
+        reading.reader.hosts()
+    assert not reading.reader._database().connection.in_transaction
+
+
+# --- which of two figures
+
+
+def test_each_answer_says_what_it_is_of(reading, admin):
+    """Readers: observed, in the head and in each row, in CSV too. Administrators: the fleet's figure; ratios are of what was observed."""
+    reader = reading.account("of-what")
+    october = "from=2026-10-01&to=2026-11-01"
+    for kind in ("emissions", "energy", "coverage"):
+        answer = reading.get(f"/api/v1/{kind}?{october}", reader).json()
+        assert answer["report"]["figures"] == "observed"
+        tables = [*answer["rows"], *answer["totals"]]
+        assert tables
+        assert {row["basis"] for row in tables} == {"observed"}
+        assert all("coverage_energy" in row for row in tables)
+        fleet = reading.get(f"/api/v1/{kind}?{october}", admin).json()
+        assert fleet["report"]["figures"] == "fleet"
+        assert "observed" not in {row.get("basis") for row in (*fleet["rows"], *fleet["totals"])}
+        lines = csv.DictReader(io.StringIO(reading.get(f"/api/v1/{kind}?{october}&format=csv", reader).text))
+        assert {line["basis"] for line in lines} == {"observed"}
+    for token in (reader, admin):
+        assert reading.get(f"/api/v1/indicators?{october}", token).json()["report"]["figures"] == "observed"
+
+
+def test_a_readers_assumptions_are_true_of_sums(reading, admin):
+    """Nothing of imputing, extrapolating or the inventory, which the fleet's figure has; each of those texts is still one of the report's."""
+    for start in NOT_OF_SUMS:
+        assert len([text for text in ASSUMPTIONS if text.startswith(start)]) == 1, start
+    told = reading.get(f"/api/v1/emissions?{YEAR}", reading.account("assuming")).json()["assumptions"]
+    assert "not the fleet's figure" in told[0]
+    assert set(told[: len(OBSERVED_NOTES)]) == set(OBSERVED_NOTES)
+    assert not [text for text in told[len(OBSERVED_NOTES) :] if text.startswith(NOT_OF_SUMS)]
+    fleet = reading.get(f"/api/v1/emissions?{YEAR}", admin).json()["assumptions"]
+    assert [text for text in fleet if text.startswith("Extrapolated: ")]
+
+
+def test_the_head_of_an_administrators_answer_is_the_reports(reading, admin):
+    """What it was made with, as the report says it: no balance over years, no method but its own."""
+    head = reading.get(f"/api/v1/emissions?{YEAR}", admin).json()["report"]
+    assert head["state"] == "open"
+    assert "unexplained_milliseconds" not in head  # the days of a year are not all there
+    month = reading.get("/api/v1/emissions?from=2026-11-01&to=2026-12-01", admin).json()["report"]
+    assert month["unexplained_milliseconds"] >= 0
+    assert month["role"] == "admin"

@@ -1,0 +1,138 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Readers' months out of what is kept once their days are gone: the same figures, never a part of them. Decisions 0031 and 0035."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+
+from tests.filled import RAPL, Filled, cell, civil
+from tests.reading import Reading
+from tests.rolled import HOUR, days_of, retention, roll
+from veilleuse.collector.admitted import Role
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
+MAY = "from=2026-05-01&to=2026-06-01"
+KINDS = ("emissions", "energy", "coverage", "indicators")
+
+
+def day_of_work(day: date, number: int) -> list[Any]:
+    """Idle for a part of the night, at work for a part of the day, off for the rest; of each machine another one."""
+    night, work = (2 + number % 5) * HOUR, 6 * HOUR
+    return [
+        cell(State.ON_IDLE, night, Band.NIGHT, energy_millijoules=(15 + number) * night),
+        cell(State.OFF, 8 * HOUR - night, Band.NIGHT),
+        cell(State.ON_ACTIVE, work, energy_millijoules=(30 + number) * work),
+        cell(State.ASLEEP, 10 * HOUR - work, energy_millijoules=2 * (10 * HOUR - work)),
+        cell(State.OFF, 6 * HOUR, Band.CLOSED),
+    ]
+
+
+@pytest.fixture
+def data(tmp_path) -> Iterator[Filled]:
+    """Twelve workstations and eleven classroom PCs with a May and a June, by days; each month kept."""
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as filled:
+        for population, entity, many in (
+            (Population.WORKSTATION, "A", 12),
+            (Population.CLASSROOM, "B", 11),
+        ):
+            for number in range(many):
+                host = filled.add_host(population, DeviceClass.TOWER, entity=entity)
+                days = days_of(date(2026, 5, 1), date(2026, 7, 1))
+                filled.push(host, [(civil(day), day_of_work(day, number)) for day in days], RAPL)
+        filled.derive()
+        roll(filled, NOW.date())
+        yield filled
+
+
+def answers(data: Filled, query: str, role: Role = Role.READER, *names: str) -> dict[str, Any]:
+    """Tables of each kind, by a service that has just begun."""
+    with Reading(data, clock=NOW.timestamp) as reading:
+        token = reading.account(f"of-{len(data.store.accounts.accounts())}", role, *names)
+        found = {}
+        for kind in KINDS:
+            answer = reading.get(f"/api/v1/{kind}?{query}", token).json()
+            found[kind] = {name: answer.get(name) for name in ("rows", "totals", "memo", "withheld")}
+        return found
+
+
+def test_a_month_says_the_same_when_its_days_are_gone(data):
+    """Number by number, for readers and for an administrator's indicators."""
+    before = answers(data, MAY)
+    assert {row["n"] for row in before["emissions"]["rows"]} == {11, 12}
+    assert all(row["kwh_total"] > 10 for row in before["emissions"]["rows"])
+    indicators = answers(data, MAY, Role.ADMIN)["indicators"]
+    assert retention(data).run(NOW.date()).whole
+    assert answers(data, MAY) == before
+    assert answers(data, MAY, Role.ADMIN)["indicators"] == indicators
+
+
+def test_a_month_that_is_being_taken_apart_is_whole(data):
+    """Half of its days are gone: nothing is shown of the other half alone."""
+    before = answers(data, MAY)
+    retention(data).run(date(2026, 7, 16))  # until 15 May
+    assert (
+        data.store.data.connection.execute("SELECT min(start) FROM sums").fetchone()[0]
+        == date(2026, 5, 15).toordinal()
+    )
+    assert answers(data, MAY) == before
+
+
+def test_days_alone_say_what_months_say(data):
+    """What was asked of days before is what months answer: energy by method, time by state and band, nights."""
+    from veilleuse.collector.account.gather import Question, gather
+    from veilleuse.collector.account.gather_periods import gather_periods
+    from veilleuse.collector.rolling.reading import Periods
+
+    question = Question(
+        date(2026, 5, 1),
+        date(2026, 6, 1),
+        ("entity", "device_class", "month"),
+        10,
+        round(NOW.timestamp() * 1000),
+        screens=True,
+    )
+    reader = data.reader()
+    try:
+        days = gather(reader, question)
+        months = gather_periods(reader, Periods(reader), question)
+    finally:
+        reader.close()
+    assert [group.key for group in months.groups] == [group.key for group in days.groups]
+    for one, other in zip(months.groups, days.groups, strict=True):
+        assert one.sums.states == other.sums.states
+        assert (one.sums.hosts, one.sums.enrolled_milliseconds, one.sums.nights, one.sums.withheld) == (
+            other.sums.hosts,
+            other.sums.enrolled_milliseconds,
+            other.sums.nights,
+            other.sums.withheld,
+        )
+        for place in (1, 2, 3):  # by method, by band, by state
+            by = [
+                {
+                    key[place]: sum(
+                        sums.energy_millijoules for k, sums in made.energies.items() if k[place] is key[place]
+                    )
+                    for key in made.energies
+                }
+                for made in (one.sums, other.sums)
+            ]
+            assert {k: v for k, v in by[0].items() if v} == {k: v for k, v in by[1].items() if v}
+        assert one.sums.derived_milliseconds == other.sums.derived_milliseconds
+
+
+def test_months_that_are_gone_are_withheld(data):
+    """After 18 months, or once the year is closed definitively: no row that says nothing, but the reason."""
+    late = datetime(2028, 1, 5, tzinfo=UTC)
+    with Reading(data, clock=late.timestamp) as reading:
+        answer = reading.get(f"/api/v1/energy?{MAY}", reading.account("late")).json()
+    assert (answer["rows"], answer["totals"]) == ([], [])
+    assert {(row["population"], row["reason"]) for row in answer["withheld"]} == {
+        ("classroom", "period"),
+        ("workstation", "period"),
+    }

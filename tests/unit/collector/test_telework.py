@@ -1,0 +1,429 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What laptops draw at home: rows of their own, by declared days alone, to the millijoule, and silent about few machines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.collector.memory import host
+from tests.unit.collector.year import DAY, END, FIRST, census, worked
+from veilleuse.collector.account.billing import Terms, billed
+from veilleuse.collector.account.census import Standing
+from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.fleet_inputs import InService
+from veilleuse.collector.account.keeping import Keeper
+from veilleuse.collector.account.kept import Kept
+from veilleuse.collector.account.kept_rows import kept_figures
+from veilleuse.collector.account.sample import Observed, Place
+from veilleuse.collector.account.telework import HomeShare, merged_shares
+from veilleuse.collector.account.yearly import PeriodFigures, figures
+from veilleuse.collector.account.yearly_rooms import RoomFigure, with_rooms
+from veilleuse.collector.account.yearly_rows import FigureRow
+from veilleuse.collector.closed import canonical
+from veilleuse.collector.factored import Contract
+from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.figures import AUTRES
+from veilleuse.collector.inventoried import Headcount, PowerContext
+from veilleuse.collector.model import Host
+from veilleuse.collector.reporting.closed_json import kept_document, kept_from_document
+from veilleuse.collector.vectors import HostPeriod
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population
+
+ALL = ("entity", "site", "population", "device_class")
+BY_CLASS = ("entity", "device_class")
+LAPTOP, SFF = DeviceClass.LAPTOP, DeviceClass.SFF
+
+
+def declared(**days: str) -> list[Headcount]:
+    """Telework days a week, by entity."""
+    return [Headcount(entity, date(2024, 1, 1), 10, Decimal(number)) for entity, number in days.items()]
+
+
+def machines(*groups: tuple[str, DeviceClass, int], **more: object) -> list[Host]:
+    """So many workstations of an entity and a class, for each."""
+    return [
+        host(100 * at + number, kind, entity=entity, enrolled=FIRST, **more)  # type: ignore[arg-type]
+        for at, (entity, kind, size) in enumerate(groups, 1)
+        for number in range(size)
+    ]
+
+
+def year(
+    hosts: Sequence[Host],
+    headcounts: Sequence[Headcount] = (),
+    dimensions: tuple[str, ...] = BY_CLASS,
+    *,
+    k: int = 10,
+    measured: int | None = None,
+    standings: list[Standing] | None = None,
+) -> PeriodFigures:
+    """Of 2025; the first `measured` are seen, in turns by two methods."""
+    stood = census(*hosts) if standings is None else standings
+    return figures(
+        FIRST,
+        END,
+        dimensions,
+        stood,
+        placed(hosts[:measured], stood),
+        assumptions=Assumptions(),
+        k_anonymity=k,
+        headcounts=headcounts,
+    )
+
+
+def placed(hosts: Iterable[Host], standings: Sequence[Standing]) -> list[tuple[Observed, Standing]]:
+    """What was seen of them."""
+    by_host = {one.host_id: one for one in standings}
+    return [
+        (
+            worked(
+                one,
+                watts=30 + 7 * number % 11,
+                method=Method.METERED if number % 2 else Method.LOAD_MODELLED,
+                imputed_energy_millijoules=12_347 * number,
+                imputed_milliseconds=1_234 * number,
+            ),
+            by_host[one.host_id],
+        )
+        for number, one in enumerate(hosts)
+    ]
+
+
+def energy(rows: Iterable[FigureRow], context: PowerContext | None = None) -> int:
+    """Millijoules of the rows of a context."""
+    return sum(row.estimate.energy_millijoules for row in rows if context in (None, row.key.power_context))
+
+
+def at_home(made: PeriodFigures) -> list[FigureRow]:
+    """Its rows."""
+    return [row for row in made.rows if row.key.power_context is PowerContext.HOME]
+
+
+def test_a_laptop_row_is_two():
+    """Two days of five: two fifths of energy, of each part and of time at home; relative errors are those of the undivided row."""
+    hosts = machines(("E1", LAPTOP, 40))
+    (whole,) = year(hosts, measured=30).rows
+    made = year(hosts, declared(E1="2"), measured=30)
+    home, site = sorted(made.rows, key=lambda row: row.key.power_context)
+    assert (home.key.power_context, site.key) == (PowerContext.HOME, whole.key)
+    assert (home.key.entity, home.key.device_class, home.machines) == ("E1", "laptop", 30)
+    names = (
+        *("energy_millijoules", "measured_millijoules", "modelled_millijoules", "imputed_millijoules"),
+        *("extrapolated_millijoules", "fleet_milliseconds", "observed_milliseconds", "derived_milliseconds"),
+    )
+    for name in names:
+        mine, theirs, both = (getattr(row.estimate, name) for row in (home, site, whole))
+        assert mine + theirs == both > 0, name
+        assert mine == pytest.approx(both * 2 / 5, abs=3), name
+    for row in (home, site):
+        told = row.estimate
+        assert told.energy_millijoules == (
+            told.measured_millijoules
+            + told.modelled_millijoules
+            + told.imputed_millijoules
+            + told.extrapolated_millijoules
+        )
+        assert sum(told.methods.values()) == told.measured_millijoules + told.modelled_millijoules
+        assert told.interval() == whole.estimate.interval()
+        assert told.coverage_energy == pytest.approx(whole.estimate.coverage_energy)
+        assert row.class_energies == {"laptop": (told.fleet_milliseconds, told.energy_millijoules)}
+    assert made.total == year(hosts, measured=30).total
+    assert [(one.entity, one.share, one.declared_by, one.told_apart) for one in made.homes] == [
+        ("E1", Fraction(2, 5), "E1", True)
+    ]
+
+
+def test_all_groupings_have_one_figure_at_home():
+    """Laptops of three entities, two that declare and one that does not, among desktops: rows sum to one total, and so do those at home."""
+    groups = [(name, kind, 20) for name in ("E1", "E2", "E3") for kind in (LAPTOP, SFF)]
+    hosts = machines(*groups)
+    days = declared(E1="1.2", E2="3")
+    totals, homes = set(), set()
+    for size in range(len(ALL) + 1):
+        for dimensions in combinations(ALL, size):
+            made = year(hosts[::2], days, dimensions)
+            assert made.total is not None
+            assert energy(made.rows) == made.total.estimate.energy_millijoules
+            totals.add(energy(made.rows))
+            homes.add(energy(made.rows, PowerContext.HOME))
+            assert all(one.told_apart for one in made.homes)
+    assert (len(totals), len(homes)) == (1, 1)
+    assert homes.pop() > 0
+
+
+def test_without_declared_days_nothing_changes():
+    """Nobody declared any, somebody else did, they count from the middle of the year on, or they are none: the rows are as they were."""
+    hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 20))
+    before = year(hosts)
+    late = [Headcount("E1", date(2025, 7, 1), 10, Decimal(2))]
+    for headcounts in ([], declared(E2="2"), late, declared(E1="0"), [Headcount("E1", FIRST, 10)]):
+        assert year(hosts, headcounts) == before
+
+
+def test_who_carries_nothing_home():
+    """Desktops, a classroom's laptops, screens, what a host holds, and what is at home already."""
+    days = declared(E1="2")
+    assert not at_home(year(machines(("E1", SFF, 20)), days))
+    assert not at_home(year(machines(("E1", LAPTOP, 20), population=Population.CLASSROOM), days))
+    hosts = machines(("E1", LAPTOP, 20))
+    for context in (PowerContext.HOSTED, PowerContext.HOME):
+        standings = [replace(one, power_context=context) for one in census(*hosts)]
+        (row,) = year(hosts, days, standings=standings).rows
+        assert row.key.power_context is context
+        assert row.estimate.energy_millijoules == energy(year(hosts).rows)
+
+
+def test_who_is_always_at_home_has_no_row_on_site():
+    """Five days of five, of 20 laptops; another 20 that the inventory has at home are in the same row."""
+    hosts = machines(("E1", LAPTOP, 20), ("E1", LAPTOP, 20))
+    standings = [
+        replace(one, power_context=PowerContext.HOME if at < 20 else PowerContext.OWN_SITE)
+        for at, one in enumerate(census(*hosts))
+    ]
+    (row,) = year(hosts, declared(E1="5"), standings=standings).rows
+    assert (row.key.power_context, row.machines) == (PowerContext.HOME, 40)
+    assert row.estimate.energy_millijoules == energy(year(hosts).rows)
+    home, site = year(hosts, declared(E1="1"), standings=standings).rows
+    inventoried = energy(year(hosts, standings=standings).rows, PowerContext.HOME)
+    assert home.estimate.energy_millijoules > inventoried
+    assert energy([home, site]) == row.estimate.energy_millijoules
+
+
+def test_few_machines_are_not_told_by_a_difference():
+    """20 laptops and 3 desktops of one entity in one row: both figures and the share would give the 3. They stay one; with another such
+    entity, of 9 desktops, 12 are left when the laptops fall out: both parts at home are told, together."""
+    few = [("E1", LAPTOP, 20), ("E1", SFF, 3)]
+    alone = year(machines(*few), declared(E1="2", E2="2"), ("entity",))
+    assert not at_home(alone)
+    assert [one.told_apart for one in alone.homes] == [False]
+    hosts = machines(*few, ("E2", LAPTOP, 20), ("E2", SFF, 9))
+    made = year(hosts, declared(E1="2", E2="2"), ("entity",))
+    (home,) = at_home(made)
+    assert (home.key.entity, home.key.autres, home.machines) == (AUTRES, True, 40)
+    assert home.estimate.energy_millijoules == energy(at_home(year(hosts, declared(E1="2", E2="2"), k=1)))
+    assert {row.key.entity for row in made.rows} == {"E1", "E2", AUTRES}
+    apart = year(machines(("E1", LAPTOP, 20), ("E1", SFF, 12)), declared(E1="2"), ("entity",))
+    assert [row.key.entity for row in at_home(apart)] == ["E1"]
+
+
+def test_two_shares_in_one_row_are_two_equations():
+    """Laptops of two entities in one row, 40 at two fifths and 4 at one fifth: the 4 could be solved for. 12 may."""
+    for size, told in ((4, False), (12, True)):
+        hosts = machines(("E1", LAPTOP, 40), ("E2", LAPTOP, size))
+        made = year(hosts, declared(E1="2", E2="1"), ("device_class",))
+        assert bool(at_home(made)) is told
+        assert {one.told_apart for one in made.homes} == {told}
+    equal = year(machines(("E1", LAPTOP, 40), ("E2", LAPTOP, 4)), declared(E1="2", E2="2"), ("device_class",))
+    assert at_home(equal)
+
+
+def test_one_that_draws_almost_all_is_not_told():
+    """12 desktops are left, one of which draws nearly all of theirs."""
+    hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 12))
+    standings = census(*hosts)
+    seen = placed(hosts, standings)
+    seen[-1] = (worked(hosts[-1], watts=9_000), seen[-1][1])
+    made = figures(
+        FIRST,
+        END,
+        (),
+        standings,
+        seen,
+        assumptions=Assumptions(),
+        k_anonymity=10,
+        headcounts=declared(E1="2"),
+    )
+    assert not at_home(made)
+
+
+def test_methods_of_few_are_hidden_at_home_too():
+    """Ten of 20 laptops are modelled, and so many desktops: parts of both rows and the known share would give those of five desktops."""
+    hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 24))
+    standings = census(*hosts)
+    by_host = {one.host_id: one for one in standings}
+    for metered, hidden in ((12, False), (19, True)):
+        seen = [
+            (
+                worked(
+                    one,
+                    method=Method.METERED if at < 10 or at >= len(hosts) - metered else Method.LOAD_MODELLED,
+                ),
+                by_host[one.host_id],
+            )
+            for at, one in enumerate(hosts)
+        ]
+        made = figures(
+            FIRST,
+            END,
+            ("entity",),
+            standings,
+            seen,
+            assumptions=Assumptions(),
+            k_anonymity=10,
+            headcounts=declared(E1="2"),
+        )
+        (home,) = at_home(made)
+        (site,) = [row for row in made.rows if row is not home]
+        assert (home.hides_methods, site.hides_methods) == (hidden, False)
+        assert made.total is not None
+        assert made.total.hides_methods is hidden
+
+
+# --- what is kept
+
+
+def keep(hosts: Sequence[Host], headcounts: Sequence[Headcount], k: int) -> Kept:
+    """Of the same year."""
+    standings = census(*hosts)
+    keeper = Keeper(FIRST, END, k, headcounts)
+    for standing in standings:
+        keeper.stands(standing)
+    for one, standing in placed(hosts, standings):
+        one.rows += [
+            HostPeriod(one.host_id, FIRST, kind, Band.OPEN, values)  # type: ignore[arg-type]
+            for kind, values in one.by_day_type.items()
+        ]
+        keeper.measured(one, standing)
+    return keeper.kept()
+
+
+def test_a_closed_year_has_the_same_rows():
+    """With nothing merged: rows, those at home, their total and what was declared are equal to the last digit; and as JSON and back."""
+    hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 12), ("E2", LAPTOP, 15), ("E3", LAPTOP, 15))
+    days = declared(E1="2", E2="1.2", E3="5")
+    kept = keep(hosts, days, k=1)
+    read = kept_from_document(kept_document(kept))
+    assert read == kept
+    assert canonical(kept_document(read)) == canonical(kept_document(kept))
+    for dimensions in ((), ("entity",), ("device_class",), BY_CLASS):
+        opened = year(hosts, days, dimensions, k=1)
+        closed = kept_figures(read, dimensions, Assumptions())
+        assert (closed.rows, closed.total, closed.homes) == (opened.rows, opened.total, opened.homes)
+        assert at_home(closed)
+
+
+def test_what_is_kept_says_nothing_of_telework_where_there_is_none():
+    """The statistics of such a year are the same bytes as before telework was known of."""
+    kept = keep(machines(("E1", LAPTOP, 20)), [], k=10)
+    assert "homes" not in kept_document(kept)
+
+
+def test_merged_entities_have_a_share_of_their_fleet():
+    """20 laptops at two fifths and 4 at one fifth are kept as one: (20 × 2 + 4) ÷ (24 × 5), of machine-days and of no machine's energy."""
+    hosts = machines(("E1", LAPTOP, 20), ("E2", LAPTOP, 4))
+    kept = keep(hosts, declared(E1="2", E2="1"), k=10)
+    ((stratum, share),) = kept.homes.items()
+    assert Place.of(stratum).entity == AUTRES
+    assert share.declared_by == AUTRES
+    assert share.share == pytest.approx(44 / 120, abs=1e-6)
+    made = kept_figures(kept, BY_CLASS, Assumptions())
+    assert energy(made.rows, PowerContext.HOME) == pytest.approx(energy(made.rows) * 44 / 120, rel=1e-5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10), st.integers(1, 100)), min_size=1, max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_a_merged_share_lies_between_its_own(members: list[tuple[int, int]]):
+    """And is exact where they are one."""
+    place = Place("E", "hq", "FR", Population.WORKSTATION, PowerContext.OWN_SITE)
+    into = place.stratum("laptop")
+    found = merged_shares(
+        (
+            InService(place._replace(entity=f"E{at}").stratum("laptop"), 1, (days * DAY,) * 3),
+            into,
+            HomeShare(Fraction(tenths, 10), "E") if tenths else None,
+        )
+        for at, (tenths, days) in enumerate(members)
+    )
+    share = found[into].share if found else Fraction(0)
+    shares = [Fraction(tenths, 10) for tenths, _ in members]
+    assert min(shares) <= share <= max(shares)
+    assert len(set(shares)) > 1 or share == shares[0]
+
+
+# --- what it is for the bilan carbone, and what contracts cover
+
+
+def whole_contract(kwh: int = 10**9, **more: object) -> Contract:
+    """Of all that there is, at nothing."""
+    made = Contract(1, "green", "S", FIRST, END, Decimal(kwh), Decimal(0), Decimal(10), True, "GO", "bill")
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def test_items_of_the_bilan_carbone():
+    """On site combustion is 2.1 and the rest 4.1, at home all is 3.3 and none is in Énergie; items sum to the total."""
+    made = year(machines(("E1", LAPTOP, 20), ("E1", SFF, 20)), declared(E1="2"))
+    stated = billed([made], Terms(choose, "real"))
+    (total,) = stated.totals
+    for row in stated.rows:
+        home = row.power_context == "home"
+        items = (row.beges_item, row.ghg_category, row.beges_item_upstream, row.ghg_category_upstream)
+        assert items == (("3.3", "3.7", None, None) if home else ("2.1", "2", "4.1", "3.3"))
+        assert (row.in_beges_energie, row.in_bilan_numerique) == (not home, True)
+        assert total.kgco2e_total is not None
+        assert row.gsd2 is not None
+    by_item = {one["beges_item"]: one for one in stated.items}
+    assert [(name, one["ghg_category"], one["in_beges_energie"]) for name, one in by_item.items()] == [
+        ("2.1", "2", True),
+        ("3.3", "3.7", False),
+        ("4.1", "3.3", True),
+    ]
+    assert math.fsum(float(one["kgco2e_total"]) for one in stated.items) == pytest.approx(total.kgco2e_total)
+    (home_row,) = [row for row in stated.rows if row.power_context == "home"]
+    assert by_item["3.3"]["kgco2e_total"] == pytest.approx(home_row.kgco2e_total)
+    assert total.beges_item_upstream is None
+    assert [(one["entity"], one["home_share"], one["declared_by"]) for one in stated.homes] == [
+        ("E1", 0.4, "E1")
+    ]
+
+
+def test_a_contract_covers_what_is_bought():
+    """At home somebody else buys: the location's factor, whatever is contracted. On site the contract's zero; the total is their sum."""
+    made = year(machines(("E1", LAPTOP, 20)), declared(E1="2"))
+    stated = billed([made], Terms(choose, "real", contracts=(whole_contract(),)))
+    home, site = sorted(stated.rows, key=lambda row: row.power_context or "")
+    (total,) = stated.totals
+    assert home.kgco2e_market == home.kgco2e_total
+    assert site.kgco2e_market == 0
+    assert total.kgco2e_market == home.kgco2e_total
+
+
+def test_a_contract_covers_rooms():
+    """A room is a site's: a contract of all, or of its site, covers it, one of an entity does not; and the total holds it."""
+    room = RoomFigure("DC1", "hq", "FR", 9 * 10**12, 3 * 10**12, 10**12, None, "not_included", 0)
+    made = with_rooms(year(machines(("E1", SFF, 20))), [room], BY_CLASS)
+    located = billed([made], Terms(choose, "real"))
+    (of_room,) = [row.kgco2e_total for row in located.rows if row.device_class == "other_room"]
+    (of_pcs,) = [row.kgco2e_total for row in located.rows if row.device_class == "sff"]
+    for contract, expected in (
+        (whole_contract(), 0),
+        (whole_contract(site="hq"), 0),
+        (whole_contract(entity="E1"), of_room),
+        (whole_contract(site="annexe"), None),
+    ):
+        (total,) = billed([made], Terms(choose, "real", contracts=(contract,))).totals
+        assert total.kgco2e_market == (None if expected is None else pytest.approx(expected))
+    halved = whole_contract(kwh=round(float(made.total.estimate.energy_millijoules) / 3.6e9 / 2))  # type: ignore[union-attr]
+    (total,) = billed([made], Terms(choose, "real", contracts=(halved,))).totals
+    assert total.kgco2e_market == pytest.approx(((of_room or 0) + (of_pcs or 0)) / 2, rel=1e-3)
+
+
+def test_a_college_on_its_own_contract_is_not_covered():
+    """Until its contract is said to be the authority's."""
+    hosts = machines(("C1", SFF, 20), population=Population.CLASSROOM)
+    terms = Terms(choose, "real", contracts=(whole_contract(),))
+    (row,) = billed([year(hosts)], terms).rows
+    assert row.power_context == "eple"
+    assert row.kgco2e_market is None
+    assert row.beges_item is None

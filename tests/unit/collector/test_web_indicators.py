@@ -1,0 +1,390 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I3 to I8 for the outlets: those of the reports, worked out apart, frozen where the k rule is, absent where nobody knows."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.filled import METER, Filled, cell, civil, clock, month_of_workstations
+from tests.pages import body
+from tests.unit.collector.test_sobriety import SCOPE, the
+from tests.unit.collector.test_sobriety import of as group_of
+from tests.unit.collector.test_sobriety import server as a_server
+from veilleuse.collector.exposition.prometheus import Exposition
+from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.inventoried import ServerRole
+from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion, sobriety_of
+from veilleuse.collector.reporting.sobriety_sources import opened_for_sobriety
+from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.collector.sobriety import Load, Targets
+from veilleuse.collector.web.app import make_app
+from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.bound import series_bound
+from veilleuse.collector.web.indicators import MachineIndicators, add_machine_figures, verdicts
+from veilleuse.collector.web.look import Outlook
+from veilleuse.wire.limits import CELL_BUCKETS
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
+MONTH, END = date(2026, 10, 1), date(2026, 11, 1)
+HOUR = 3_600_000
+GOOD, NEVER = (600, 1200), (600, 0)
+JOULES_PER_KWH = 3_600_000
+
+
+class Clock:
+    """Set by the test; Unix seconds."""
+
+    def __init__(self) -> None:
+        self.now = NOW.timestamp()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Filled]:
+    """An empty directory, as of NOW."""
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as store:
+        yield store
+
+
+def made(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
+    """Worked out once."""
+    data.derive()
+    indicators = MachineIndicators(CollectorSettings(data_dir=data.directory), clock_ or NOW.timestamp)
+    indicators.refresh()
+    return indicators
+
+
+def samples(indicators: MachineIndicators) -> dict[str, float]:
+    """`name{label=value,…}` without the prefix → value."""
+    out = Exposition()
+    add_machine_figures(out, indicators.machine_figures())
+    return {
+        f"{sample.name.removeprefix('veilleuse_')}{{{','.join(f'{k}={v}' for k, v in sample.labels.items())}}}": sample.value
+        for family in text_string_to_metric_families(out.render())
+        for sample in family.samples
+    }
+
+
+def server(data: Filled, days: int = 60, busy_ratio: float = 0.02) -> None:
+    """One that was on all the time until yesterday."""
+    host = data.add_host()
+    on = cell(State.ON_IDLE, HOUR, busy_ratio=busy_ratio, energy_millijoules=100 * HOUR)
+    on.cpu_bucket_milliseconds.extend(
+        HOUR if at == 2 else 0 for at in range(CELL_BUCKETS["cpu_bucket_milliseconds"])
+    )
+    start = round(datetime(2026, 11, 24, 23, tzinfo=UTC).timestamp() * 1000)
+    data.push(host, [(clock(start - n * HOUR, HOUR), [on]) for n in reversed(range(24 * days))], METER)
+
+
+# --- figures
+
+
+def test_gauges_are_the_figures_of_the_report(data):
+    """The same month asked of the reports' own function: the same numbers, in base units, causes adding up to the whole."""
+    month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
+    found = samples(made(data))
+    settings = CollectorSettings(data_dir=data.directory)
+    with opened_for_sobriety(settings.data_dir) as sources:
+        question = SobrietyQuestion(MONTH, END, (), 10, NOW.date())
+        report = {one.meta.indicator: one.figure for one in sobriety_of(sources, question, Targets()).found}
+    assert found["power_plan_compliance_ratio{population=workstation}"] == report["I3"].value == 18 / 30
+    avoidable = {name: value for name, value in found.items() if name.startswith("month_avoidable")}
+    assert set(avoidable) == {
+        f"month_avoidable_energy_joules{{population=workstation,cause={cause}}}"
+        for cause in ("closed_bands", "open_idle", "screens")
+    }
+    assert report["I4"].value > 1
+    assert sum(avoidable.values()) == pytest.approx(report["I4"].value * JOULES_PER_KWH)
+    night = found["month_night_power_ratio{population=workstation,machines=physical}"]
+    assert night == report["I5"].value > 0
+    assert not [name for name in found if "_servers" in name]
+
+
+def test_nine_are_not_shown(data):
+    """Nine that do not comply: no share of compliance. Nine machines in all: nothing whatsoever. Never a zero."""
+    month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 9)
+    found = samples(made(data))
+    assert "month_night_power_ratio{population=workstation,machines=physical}" in found
+    assert not [name for name in found if name.startswith("power_plan")]
+
+
+def test_nine_machines_are_nowhere(data):
+    """A population smaller than k has no sample of any of these."""
+    month_of_workstations(data, MONTH, [GOOD] * 9)
+    assert samples(made(data)) == {}
+
+
+def test_a_cause_of_few_falls_into_one_sum(data):
+    """Idle at night: three of thirty machines. The other causes would tell theirs: one sum, and the whole stays whole."""
+    month_of_workstations(data, MONTH, [GOOD] * 30, idle_nights=3)
+    found = {name: value for name, value in samples(made(data)).items() if "avoidable" in name}
+    assert list(found) == ["month_avoidable_energy_joules{population=workstation,cause=mixed}"]
+    assert next(iter(found.values())) > 0
+
+
+def test_unknown_plans_and_an_empty_month_are_absent(data):
+    """Machines that told no plan and sent nothing in the month: no sample, not 0."""
+    for _ in range(12):
+        data.add_host(Population.WORKSTATION, DeviceClass.TOWER)
+    assert samples(made(data)) == {}
+
+
+def test_servers_by_verdict(data):
+    """Observed for 60 days, busy at 2 % on average: under-used by I7; not yet to be judged by I8 and I6, which is no zero."""
+    server(data)
+    data.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
+    found = samples(made(data))
+    physical = {
+        name: value for name, value in found.items() if "machines=physical" in name and "_servers" in name
+    }
+    assert physical == {
+        "comatose_servers{machines=physical,verdict=excluded}": 0,
+        "comatose_servers{machines=physical,verdict=not_judged}": 1,
+        "underused_servers{machines=physical,verdict=not_judged}": 0,
+        "underused_servers{machines=physical,verdict=underused}": 1,
+        "underused_servers{machines=physical,verdict=in_use}": 0,
+        "oversized_servers{machines=physical,verdict=not_judged}": 1,
+    }
+    assert found["underused_servers{machines=virtual,verdict=not_judged}"] == 1
+    assert "month_avoidable_energy_joules{population=server,cause=comatose_servers}" not in found
+
+
+def test_verdicts_add_up_to_the_servers():
+    """One comatose, one suspect, one busy, one excluded, one never measured: five, each once."""
+    quiet, busy = (0, 0), (6, 3)
+
+    def loads(last_30: tuple[int, int], last_180: tuple[int, int]) -> dict[int, Load]:
+        return {30: load(30, *last_30), 90: load(90, *last_180), 180: load(180, *last_180)}
+
+    servers = (
+        a_server(1, loads=loads(quiet, quiet)),
+        a_server(2, loads=loads(quiet, busy)),
+        a_server(3, loads=loads(busy, busy)),
+        a_server(4, loads=loads(quiet, quiet), role=ServerRole.BACKUP),
+        a_server(5),
+    )
+    found = Found(load_sobriety("I6").meta, SCOPE, the("I6", group_of(*servers)))
+    assert verdicts(found) == {"comatose": 1, "suspect": 1, "in_service": 1, "excluded": 1, "not_judged": 1}
+
+
+def load(days: int, cpu_bucket: int, network_bucket: int) -> Load:
+    """On all the time, in one bucket of each list."""
+    time_on = days * 24 * HOUR
+
+    def only(place: int, size: int) -> tuple[int, ...]:
+        return tuple(time_on if at == place else 0 for at in range(size))
+
+    sizes = CELL_BUCKETS["cpu_bucket_milliseconds"], CELL_BUCKETS["network_rate_milliseconds"]
+    return Load(
+        time_on,
+        time_on,
+        time_on,
+        cpu_buckets=only(cpu_bucket, sizes[0]),
+        network_buckets=only(network_bucket, sizes[1]),
+    )
+
+
+# --- when
+
+
+def test_frozen_by_the_month_for_people_daily_for_servers(data):
+    """A plan that changed and a late record move nothing until the next month is closed; servers follow the next day."""
+    clock_ = Clock()
+    hosts = month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
+    indicators = made(data, clock_)
+    before = samples(indicators)
+    server(data)
+    late = (civil(date(2026, 10, 30)), [cell(State.ON_IDLE, 36_000_000, Band.CLOSED)])
+    data.push(hosts[0], [late])
+    data.derive()
+    indicators.refresh()
+    assert samples(indicators) == before
+    clock_.now += 86_400
+    indicators.refresh()
+    after = samples(indicators)
+    assert {name: value for name, value in after.items() if "server" not in name} == before
+    assert after["underused_servers{machines=physical,verdict=underused}"] == 1
+    clock_.now = datetime(2026, 12, 3, 12, tzinfo=UTC).timestamp()
+    indicators.refresh()
+    assert [one.month for one in indicators.machine_figures()] == [MONTH] * len(indicators.machine_figures())
+    clock_.now = datetime(2026, 12, 4, 12, tzinfo=UTC).timestamp()
+    indicators.refresh()
+    assert {one.month for one in indicators.machine_figures()} == {END}
+    assert not [name for name in samples(indicators) if name.startswith("month_avoidable")]
+
+
+def test_who_stands_behind_is_not_kept(data):
+    """The web process keeps figures, not machines."""
+    month_of_workstations(data, MONTH, [GOOD] * 12)
+    figures = [one.found.figure for one in made(data).machine_figures()]
+    assert figures
+    assert all(figure.behind == () and not figure.behind_details for figure in figures)
+
+
+def test_a_look_never_waits(data):
+    """The thread works them out; a look before that shows none, one after it shows them, and `stop` ends the thread."""
+    month_of_workstations(data, MONTH, [GOOD] * 12)
+    data.derive()
+    settings = CollectorSettings(data_dir=data.directory)
+    indicators = MachineIndicators(settings, NOW.timestamp)
+    reader = data.reader()
+    look = Outlook(reader, settings, NOW.timestamp, indicators.machine_figures).look()
+    assert look.machine_figures == ()
+    indicators.start()
+    until = time.monotonic() + 20
+    while not indicators.machine_figures() and time.monotonic() < until:
+        time.sleep(0.02)
+    look = Outlook(reader, settings, NOW.timestamp, indicators.machine_figures).look()
+    assert {one.found.meta.indicator for one in look.machine_figures} == {"I3", "I4", "I5"}
+    out = Exposition()
+    add_machine_figures(out, look.machine_figures)
+    assert 0 < out.series() < series_bound(look.fleet)
+    indicators.stop()
+    ours = [thread for thread in threading.enumerate() if thread is indicators._thread]
+    for thread in ours:
+        thread.join(5)
+        assert not thread.is_alive()
+    reader.close()
+
+
+def test_what_cannot_be_read_is_absent(data, caplog):
+    """A store that is gone: no figure any more, one warning; it is tried again."""
+    month_of_workstations(data, MONTH, [GOOD] * 12)
+    clock_ = Clock()
+    indicators = made(data, clock_)
+    assert indicators.machine_figures()
+    clock_.now += 86_400
+    file = data.directory / "data.db"
+    file.rename(data.directory / "elsewhere")
+    indicators.start()
+    until = time.monotonic() + 20
+    while indicators.machine_figures() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert indicators.machine_figures() == ()
+    indicators.stop()
+    indicators._thread.join(5)
+    assert "indicators of machines not worked out" in caplog.messages
+    (data.directory / "elsewhere").rename(file)
+    indicators.refresh()
+    assert indicators.machine_figures()
+
+
+# --- the page
+
+
+class Parsed(HTMLParser):
+    """Anchors and where they lead."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.identifiers: list[str] = []
+        self.targets: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if values.get("id"):
+            self.identifiers.append(str(values["id"]))
+        target = values.get("href") or ""
+        if target.startswith("#"):
+            self.targets.append(target[1:])
+
+
+def page(data: Filled, language: str, settings: CollectorSettings | None = None) -> str:
+    """The first page, worked out."""
+    indicators = made(data)
+    settings = settings or CollectorSettings(data_dir=data.directory)
+    reader = data.reader()
+    outlook = Outlook(reader, settings, NOW.timestamp, indicators.machine_figures)
+    text = body(make_app(outlook, settings, Door("127.0.0.1", 8640, None), "0.1.0"), f"/?lang={language}")
+    reader.close()
+    return text
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        (
+            "fr",
+            (
+                "60,0\u00a0%",
+                "18 sur 30 dont le réglage est connu",
+                "écran ≤\u00a015\u00a0min, veille ≤\u00a030\u00a0min",
+                "octobre 2026",
+                "30 jours jusqu’au 24/11/2026",
+                "1 serveur sur 1",
+                "1 pas observé assez longtemps pour être jugé",
+                "pas connu",
+                "Énergie évitable par cause (octobre 2026), en kWh",
+            ),
+        ),
+        (
+            "en",
+            (
+                "60.0%",
+                "18 of 30 with a known setting",
+                "display ≤\u00a015\u00a0min, sleep ≤\u00a030\u00a0min",
+                "October 2026",
+                "30 days to 2026-11-24",
+                "1 server of 1",
+                "1 not observed for long enough to be judged",
+                "not known",
+                "Avoidable energy by cause (October 2026), in kWh",
+            ),
+        ),
+    ],
+)
+def test_page_shows_each_with_threshold_and_definition(data, language, said):
+    """Values, what they rest on, thresholds, periods; each code leads to its definition, which is there once."""
+    month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
+    server(data)
+    text = page(data, language)
+    for words in said:
+        assert words in text, words
+    parsed = Parsed(text)
+    assert set(parsed.targets) >= {"I3", "I4", "I5", "I6", "I7", "I8"}
+    assert set(parsed.targets) <= set(parsed.identifiers)
+    assert len(parsed.identifiers) == len(set(parsed.identifiers))
+    assert text.count('<svg class="chart"') == text.count("<figure>") == text.count("<details>")
+    assert "--from 2026-10-01 --to 2026-11-25 --group-by entity" in text
+
+
+def test_page_says_what_is_withheld(data):
+    """Nine of one side: the page says why there is no value, and the value stands nowhere."""
+    month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 9)
+    text = page(data, "en")
+    assert "not shown: fewer than 10 machines" in text
+    assert "66.7%" not in text
+    assert "18 of 27" not in text
+
+
+def test_thresholds_are_those_of_the_settings(data):
+    """Changed settings change what is judged and what is written."""
+    month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
+    changed = read_settings(None, {}, {"indicators.sleep_minutes": "60"}).indicators
+    settings = CollectorSettings(data_dir=data.directory, indicators=changed)
+    assert "display ≤\u00a015\u00a0min, sleep ≤\u00a060\u00a0min" in page(data, "en", settings)
+
+
+def test_page_before_the_first_computation(data):
+    """It says that they are on their way; the glossary is there all the same."""
+    settings = CollectorSettings(data_dir=data.directory)
+    reader = data.reader()
+    app = make_app(Outlook(reader, settings, NOW.timestamp), settings, Door("127.0.0.1", 1, None), "0.1.0")
+    text = body(app, "/?lang=en")
+    reader.close()
+    assert "Nothing to show yet" in text
+    assert len(re.findall(r'<dt id="I\d+">', text)) == 9
