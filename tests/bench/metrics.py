@@ -117,7 +117,7 @@ def looks_beside(outlook: Outlook, indicators: MachineIndicators) -> list[float]
     """Milliseconds of looks while I3 to I8 are worked out."""
     work = threading.Thread(target=indicators.refresh)
     work.start()
-    found = []
+    found: list[float] = []
     while work.is_alive() or not found:
         found.append(milliseconds(outlook._take))
     return found

@@ -74,6 +74,7 @@ def test_a_token_is_shown_once(opened):
         ({"name": "Mme Durand"}, "must be 1 to 64 of"),
         ({"name": ""}, "must be 1 to 64 of"),
         ({"name": "a" * 65}, "must be 1 to 64 of"),
+        ({"name": "12"}, "and no number"),
         ({"name": "a", "role": "root"}, "root"),
         ({"name": "a", "role": "admin", "entities": ["E"]}, "--entity is for readers"),
         ({"name": "a", "entities": ["E\u202e"]}, "the entity must be"),

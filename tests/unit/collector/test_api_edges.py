@@ -16,10 +16,14 @@ from tests.filled import METER, Filled, cell, civil, clock
 from tests.reading import DOOR_TOKEN, Reading
 from tests.rolled import days_of, retention, roll
 from veilleuse.collector.admitted import Role
+from veilleuse.collector.errors import QueryTooSlow
+from veilleuse.collector.model import HostId
 from veilleuse.collector.report import Document
 from veilleuse.collector.report.emissions import ASSUMPTIONS
+from veilleuse.collector.vectors import NOTHING, DayType, HostPeriod
 from veilleuse.collector.web.api import handlers
 from veilleuse.collector.web.api.figures import NOT_OF_SUMS, OBSERVED_NOTES
+from veilleuse.collector.web.api.fleet import _Watched
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
@@ -166,6 +170,31 @@ def test_the_administrators_report_is_ended_in_time(reading, admin):
         assert answer.headers["retry-after"]
     reading.reader._now = time.monotonic
     assert reading.get(f"/api/v1/emissions?{YEAR}", admin).status_code == 200
+
+
+def test_the_clock_is_looked_at_between_two_machines():
+    """Most of a report's time is not SQLite's: the second machine's months are not given when the time is over by then."""
+    looks: list[int] = []
+
+    def check_time() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            raise QueryTooSlow("late")
+
+    row = HostPeriod(HostId(1), date(2026, 1, 1), DayType.OPEN, Band.OPEN, NOTHING)
+
+    class Kept:
+        def host_periods(self, _first: date, _end: date) -> Iterator[HostPeriod]:
+            yield from [row] * 5
+
+        host_months = host_periods
+
+    for rows in (_Watched(Kept(), check_time).host_periods, _Watched(Kept(), check_time).host_months):
+        looks.clear()
+        given = rows(date(2026, 1, 1), date(2027, 1, 1))
+        assert next(given) is row
+        with pytest.raises(QueryTooSlow):
+            next(given)
 
 
 def test_the_report_reads_on_connections_that_end_in_time(reading, admin, monkeypatch):

@@ -33,9 +33,10 @@ from tests.closed_years import (
 )
 from tests.filled import Filled
 from tests.machines import served, settings_in
-from tests.rolled import retention, roll, server_day
-from veilleuse.collector.assembly import open_collector
-from veilleuse.collector.closed import ClosedFile, canonical, packed
+from tests.rolled import retention, roll, server_day, workstation_days
+from tests.unit.collector.test_reen_command import two_years
+from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.closed import ClosedFile, canonical, packed, sha256
 from veilleuse.collector.closing import refusals
 from veilleuse.collector.closing.making import Order, propose
 from veilleuse.collector.errors import AdminError, UsageError
@@ -46,7 +47,7 @@ from veilleuse.collector.model import HostStatus
 from veilleuse.collector.ports.closing import Waiting
 from veilleuse.collector.reporting.closed_report import load_closed
 from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -268,6 +269,22 @@ def test_a_definitive_year_takes_no_late_data(place, veilleuse):
     assert told(veilleuse, "close", str(YEAR), "--why", "late")["changed"] is False
 
 
+def test_a_definitive_year_of_an_earlier_program_is_no_other_one(place, veilleuse):
+    """What was kept then is written otherwise today, and tells the same: no revision is made, its bytes are rested on."""
+    with opened(place.data_dir) as sources:
+        made = propose(sources, place, Order(YEAR, True, "me", "", _now(), TODAY))
+    kept = json.loads(made.file.statistics)
+    for one in kept["fleet"]:
+        del one["standby_milliseconds"]
+    statistics = canonical(kept)
+    put(place, {**made.report, "statistics_sha256": sha256(statistics)}, statistics)
+    assert told(veilleuse, "close", str(YEAR))["changed"] is False
+    _restate("0.05")
+    assert told(veilleuse, "close", str(YEAR), "--why", "restated")["written"]
+    assert stored(place, 2)[1].statistics == statistics
+    verified(told(veilleuse, "verify", str(YEAR)))
+
+
 def test_a_year_of_another_method_is_shown_as_it_was_written(place, veilleuse):
     """A later program does not compute it again: figures as frozen, and the signature holds; other groupings are refused."""
     told(veilleuse, "close", str(YEAR))
@@ -285,6 +302,18 @@ def test_a_year_of_another_method_is_shown_as_it_was_written(place, veilleuse):
     assert "of method 0.1" in found[1]["notes"][0]
     code, _, err = veilleuse("report", "emissions", *PERIOD, "--group-by", "site")
     assert (code, "only what was frozen" in err) == (2, True)
+
+
+def test_a_revision_by_another_method_is_shown_in_every_grouping(place, veilleuse):
+    """The first revision was made by an earlier program: what it published is told where it can be, and the present figures everywhere."""
+    with opened(place.data_dir) as sources:
+        made = propose(sources, place, Order(YEAR, False, "me", "", _now(), TODAY))
+    put(place, {**made.report, "method_version": "0.1"}, made.file.statistics)
+    told(veilleuse, "close", str(YEAR), "--why", "computed by the present method")
+    (total,) = report(veilleuse)["totals"]
+    assert (total["revision"], total["as_published_kgco2e"]) == (2, pytest.approx(total["kgco2e_total"]))
+    (by_site,) = report(veilleuse, "--group-by", "site")["totals"]
+    assert by_site["energy_millijoules"] == total["energy_millijoules"]
 
 
 def test_the_change_is_told_between_closed_years(place, veilleuse):
@@ -305,6 +334,51 @@ def test_the_change_is_told_between_closed_years(place, veilleuse):
     assert sum(effects) == pytest.approx((total["energy_millijoules"] - before) / 3.6e9)
     change = Decimal("0.0461") - Decimal("0.0519")
     assert total["factor_effect_kgco2e"] == pytest.approx(total["kwh_total"] * float(change))
+
+
+def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse):
+    """A part of it, its months, the present tree: what cannot be compared with the closed year is told without the change."""
+    with Filled(place.data_dir) as filled:
+        (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
+        server_day(filled, server.host_id, date(YEAR + 1, 3, 4), watts=100)
+        filled.derive()
+        roll(filled, TODAY)
+    told(veilleuse, "close", str(YEAR), "--definitive")
+    whole = ("--from", f"{YEAR + 1}-01-01", "--to", f"{YEAR + 2}-01-01")
+    part = ("--from", f"{YEAR + 1}-03-01", "--to", f"{YEAR + 1}-04-01")
+    for words in (whole, part, (*whole, "--group-by", "month"), (*whole, "--tree", "now")):
+        code, out, err = veilleuse("report", "emissions", *words, "--format", "json")
+        assert code == 0, err
+        assert json.loads(out)["totals"][0]["kwh_total"] > 0
+        assert ("fleet_effect_kwh" in json.loads(out)["totals"][0]) is (words == whole)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_change_from_a_year_whose_first_months_are_gone(tmp_path, monkeypatch, veilleuse, closed):
+    """Half a year of PCs is compared with nothing; where the year was closed in time, even provisionally, with what was kept of it then."""
+    settings = settings_in(tmp_path)
+    initialise(settings, site="Lyon")
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    two_years(settings)
+
+    def effect() -> float | None:
+        found: float | None = report(veilleuse)["totals"][0].get("watts_effect_kwh")
+        return found
+
+    assert effect() is not None
+    if closed:
+        told(veilleuse, "close", str(YEAR - 1), code=3)
+    with Filled(settings.data_dir) as filled:
+        retention(filled).run(date(2026, 1, 5))
+    after = effect()
+    assert (after is not None) is closed
+    if closed:
+        both = ("--from", f"{YEAR - 1}-01-01", "--to", f"{YEAR + 1}-01-01", "--format", "json")
+        code, out, err = veilleuse("report", "emissions", *both)
+        assert code == 0, err
+        alone = told(veilleuse, "verify", str(YEAR - 1))[0]["totals"][0]["energy_millijoules"]
+        assert json.loads(out)["totals"][0]["energy_millijoules"] == alone
 
 
 # --- refusals
@@ -388,6 +462,36 @@ def test_a_year_whose_machines_are_gone_was_never_closed(place):
         found = propose(sources, place, replace(order, today=date(2028, 1, 1), definitive=True))
     assert found.report["basis"] == "statistics of 2025-r1"
     assert found.file.statistics == before.file.statistics
+
+
+def test_a_late_day_does_not_bring_a_year_back(place):
+    """A PC comes out of the cupboard with a week of January, 18 months later: the year is not made of it alone."""
+    then = date(2026, 12, 1)
+    order = Order(YEAR, False, "me", "", 0, then)
+    with Filled(place.data_dir) as filled:
+        retention(filled).run(then)
+        pcs = [h for h in filled.store.registry.hosts() if h.population is Population.WORKSTATION]
+        workstation_days(filled, pcs[0].host_id, date(YEAR, 1, 6), date(YEAR, 1, 13))
+        filled.derive()
+        for kept in (False, True):
+            if kept:
+                roll(filled, then)
+            with opened(place.data_dir) as sources, pytest.raises(UsageError, match="never closed meanwhile"):
+                propose(sources, place, order)
+
+
+def test_a_lost_key_is_not_replaced_in_silence(place, veilleuse, tmp_path):
+    """Years were signed with it: closing and exporting say that it is missing; a new one is made only when somebody asks for it."""
+    first = told(veilleuse, "close", str(YEAR))
+    (place.data_dir / "ca" / "closing.key").unlink()
+    code, _, err = veilleuse("close", str(YEAR), "--definitive", "--why", "complete")
+    assert (code, "closing.key is missing" in err, "restore it from a backup" in err) == (1, True, True)
+    code, _, err = veilleuse("close", "--export", str(tmp_path / "out"))
+    assert (code, "closing.key is missing" in err) == (1, True)
+    assert told(veilleuse, "close", "--key")["public_key"] != first["public_key"]
+    assert told(veilleuse, "close", str(YEAR), "--definitive", "--why", "complete")["written"]
+    found = told(veilleuse, "verify", str(YEAR), code=1)
+    assert [one["verified"] for one in found] == [False, True]
 
 
 def test_words_that_cannot_be(place, veilleuse):

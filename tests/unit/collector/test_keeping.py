@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.collector.year import DAY, END, FIRST, asset, census, vector, worked, workstation
+from tests.unit.collector.year import DAY, END, FIRST, asset, census, told, vector, worked, workstation
 from veilleuse.collector.account.census import Standing
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.fleet_inputs import Cell, Stratum
@@ -38,13 +38,6 @@ Measured = list[tuple[Observed, Standing]]
 DIMENSIONS = ("entity", "device_class")
 
 
-def told(one: Observed) -> Observed:
-    """With the rows that it is made of, as the store gives them."""
-    for kind, values in one.by_day_type.items():
-        one.rows.append(HostPeriod(one.host_id, FIRST, DayType(kind), Band.OPEN, values))
-    return one
-
-
 def fleet(
     numbers: dict[str, int], spare: int = 10, seed: int = 1, always_on: int = 0
 ) -> tuple[list[Standing], Measured]:
@@ -66,8 +59,8 @@ def fleet(
         seen[one.org_entity] += 1
         observed = worked(one, watts=chance.randint(20, 80))
         if seen[one.org_entity] <= always_on:
-            observed = Observed(one.host_id, {DayType.OPEN: _always_on(chance.randint(90, 140))})
-        measured.append((told(observed), stood[one.host_id]))
+            observed = told(one.host_id, {DayType.OPEN: _always_on(chance.randint(90, 140))})
+        measured.append((observed, stood[one.host_id]))
     return standings, measured
 
 
@@ -163,7 +156,7 @@ def test_servers_are_nobody_s():
         facts=replace(workstation(1).facts, device_class=DeviceClass.SERVER),
     )
     (standing,) = census(server)
-    kept = keep([standing], [(told(worked(server)), standing)])
+    kept = keep([standing], [(worked(server), standing)])
     assert [(cell.stratum.device_class, cell.n) for cell in kept.cells] == [("server", 1)]
 
 
@@ -172,7 +165,6 @@ def test_screens_hide_no_machine():
     standings, measured = fleet({"E1": 15})
     for one, _ in measured[:12]:
         screens = vector(screens_milliseconds=DAY, screens_energy_millijoules=12 * DAY)
-        one.by_day_type[DayType.CLOSED] = tuple(map(int.__add__, one.by_day_type[DayType.CLOSED], screens))
         one.rows.append(HostPeriod(one.host_id, FIRST, DayType.CLOSED, Band.CLOSED, screens))
     few = [(one, replace(standing, device_class="laptop")) for one, standing in measured[:3]]
     kept = keep(standings, [*few, *measured[3:]])
@@ -191,7 +183,7 @@ def test_standby_is_kept():
     by_id = {one.host_id: one for one in standings}
     time = 1_000 * 3_600_000
     lit = {"screens_milliseconds": time, "screens_energy_millijoules": 10 * time}
-    measured = [(told(worked(one, **lit)), by_id[one.host_id]) for one in hosts]
+    measured = [(worked(one, **lit), by_id[one.host_id]) for one in hosts]
     kept = keep(standings, measured)
     energies = {}
     for name, made in (
@@ -213,7 +205,7 @@ def test_methods_of_few_are_not_told_apart():
     standings, measured = fleet({"E1": 30})
     by_id = {one.host_id: standing for one, standing in measured}
     metered = [
-        (told(worked(workstation(number + 1), method=Method.METERED)), by_id[HostId(number + 1)])
+        (worked(workstation(number + 1), method=Method.METERED), by_id[HostId(number + 1)])
         for number in range(3)
     ]
     (cell,) = keep(standings, [*metered, *measured[3:]]).cells
@@ -252,7 +244,6 @@ def test_another_wall_model_is_applied_to_what_is_kept():
             counters_energy_millijoules=chance.randint(10**10, 10**11),
             counters_covered_milliseconds=100 * DAY,
         )
-        one.by_day_type[DayType.OPEN] = tuple(map(int.__add__, one.by_day_type[DayType.OPEN], counted))
         one.rows.append(HostPeriod(one.host_id, FIRST, DayType.OPEN, Band.OPEN, counted))
     (cell,) = keep(standings, measured).cells
     a, b = 3, 2
@@ -378,9 +369,7 @@ def test_virtual_machines_are_a_memo():
     for one, standing in measured:
         keeper.measured(one, standing)
         keeper.virtual(one, replace(standing, device_class=DeviceClass.VIRTUAL_MACHINE.value))
-    keeper.measured(
-        told(Observed(HostId(99), {DayType.OPEN: vector(unobserved_milliseconds=5)})), standings[0]
-    )
+    keeper.measured(told(HostId(99), {DayType.OPEN: vector(unobserved_milliseconds=5)}), standings[0])
     kept = keeper.kept()
     assert [(cell.memo, cell.n) for cell in kept.cells] == [(False, 12), (True, 12)]
     shown = kept_figures(kept, DIMENSIONS, Assumptions())
@@ -394,7 +383,6 @@ def test_a_reader_of_some_entities_sees_the_same_figures():
     standings, measured = fleet({"E1": 13, "E1 > a": 14, "E2": 12, "E3": 3})
     for one, _ in measured:
         screens = vector(screens_milliseconds=DAY, screens_energy_millijoules=12 * DAY)
-        one.by_day_type[DayType.CLOSED] = tuple(map(int.__add__, one.by_day_type[DayType.CLOSED], screens))
         one.rows.append(HostPeriod(one.host_id, FIRST, DayType.CLOSED, Band.CLOSED, screens))
     kept = keep(standings, measured)
     whole = kept_figures(kept, DIMENSIONS, Assumptions())

@@ -383,9 +383,7 @@ SHEET_2025 = ("--from", "2025-01-01", "--to", "2026-01-01")
 
 def sheet_rows(veilleuse: Command, *period: str) -> dict[str, dict[str, Any]]:
     """Of the objectives: indicator → row."""
-    return {
-        row["indicator"]: row for row in report(veilleuse, "reen", *period)["rows"] if "indicator" in row
-    }
+    return {row["indicator"]: row for row in report(veilleuse, "reen", *period)["rows"] if "indicator" in row}
 
 
 def test_a_baseline_of_which_some_months_are_gone_is_not_restated(
@@ -421,6 +419,27 @@ def test_a_sheet_of_which_some_months_are_gone_says_so(
         for indicator in ("I4", "I5"):
             assert ("value" in told[indicator]) is not code, indicator
         assert found["server_kwh"]["value"] > 0
+
+
+def test_indicators_of_days_that_are_gone_are_of_months(place: CollectorSettings, veilleuse: Command):
+    """I1, I2 and I13 of a year are the same when its days have gone into months; a period that cuts such a month is refused."""
+    two_years(place)
+
+    def of_days() -> dict[tuple[str, str], Any]:
+        rows = report(veilleuse, "indicators", *SHEET_2025)["rows"]
+        return {
+            (row["indicator"], row["population"]): row["value"]
+            for row in rows
+            if row["indicator"] in ("I1", "I2", "I13")
+        }
+
+    before = of_days()
+    assert ("I1", "workstation") in before
+    with Filled(place.data_dir) as filled:
+        retention(filled).run(date(2026, 1, 5))
+    assert of_days() == pytest.approx(before)
+    code, _, err = veilleuse("report", "indicators", "--from", "2025-03-15", "--to", "2026-01-01")
+    assert (code, "let --from and --to be the 1st of a month" in err) == (2, True)
 
 
 def test_a_sheet_of_a_year_closed_for_good_names_what_is_gone(

@@ -21,7 +21,7 @@ from veilleuse.collector.quantiles import quantile95
 from veilleuse.collector.reporting.savings import Windows, comparisons, moved, windows
 from veilleuse.collector.sobriety import Comparison, SiteEnergy
 from veilleuse.collector.vectors import DayType, HostPeriod
-from veilleuse.wire.vocabulary import Band, DeviceClass
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
 KWH = 3_600_000_000
 DAY = 86_400_000
@@ -209,3 +209,20 @@ def test_months_are_moved_over_new_year():
     assert moved(date(2026, 1, 1), -1) == date(2025, 12, 1)
     assert moved(date(2026, 12, 1), 1) == date(2027, 1, 1)
     assert moved(date(2026, 3, 1), -12) == date(2025, 3, 1)
+
+
+def test_weeks_are_those_of_each_population():
+    """Months of PCs before the action are gone but one; servers', which are kept for longer, make no 8 weeks of it."""
+    months = Months()
+    hosts = [host(n, place=f"s{n}") for n in range(4)]
+    hosts += [host(n, DeviceClass.SERVER, Population.SERVER, place=f"s{n - 10}") for n in range(10, 14)]
+    for month in range(7, 13):
+        for n in (*(range(4) if month == 12 else ()), *range(10, 14)):
+            months.add(n, date(2025, month, 1), DayType.OPEN, 20, 40)
+    for n in (*range(4), *range(10, 14)):
+        months.add(n, date(2026, 2, 1), DayType.OPEN, 20, 30)
+        months.add(n, date(2026, 3, 1), DayType.OPEN, 20, 30)
+    (one,) = compare(months, hosts)
+    assert one.weeks_before == pytest.approx(31 / 7)
+    assert one.weeks_after == pytest.approx(59 / 7)
+    assert saving(one).value is None

@@ -37,9 +37,8 @@ from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.inventoried import Headcount, PowerContext
 from veilleuse.collector.model import Host
 from veilleuse.collector.reporting.closed_json import kept_document, kept_from_document
-from veilleuse.collector.vectors import HostPeriod
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population
+from veilleuse.wire.vocabulary import DeviceClass, Population
 
 ALL = ("entity", "site", "population", "device_class")
 BY_CLASS = ("entity", "device_class")
@@ -229,12 +228,27 @@ def test_two_shares_in_one_row_are_two_equations():
     assert at_home(equal)
 
 
-def test_one_that_draws_almost_all_is_not_told():
-    """12 desktops are left, one of which draws nearly all of theirs."""
+@pytest.mark.parametrize("heavy", [0, 31])
+def test_one_that_draws_almost_all_is_not_told(heavy):
+    """20 laptops, 12 desktops: either are left when the others fall out, and one of them draws nearly all of theirs."""
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 12))
     standings = census(*hosts)
     seen = placed(hosts, standings)
-    seen[-1] = (worked(hosts[-1], watts=9_000), seen[-1][1])
+    for at, (one, standing) in enumerate(zip(hosts, standings, strict=True)):
+        if (at < 20) is not (heavy < 20):
+            seen[at] = (worked(one, watts=800), standing)
+    told = figures(
+        FIRST,
+        END,
+        (),
+        standings,
+        seen,
+        assumptions=Assumptions(),
+        k_anonymity=10,
+        headcounts=declared(E1="2"),
+    )
+    assert at_home(told)
+    seen[heavy] = (worked(hosts[heavy], watts=9_000), standings[heavy])
     made = figures(
         FIRST,
         END,
@@ -245,6 +259,7 @@ def test_one_that_draws_almost_all_is_not_told():
         k_anonymity=10,
         headcounts=declared(E1="2"),
     )
+    assert made.rows
     assert not at_home(made)
 
 
@@ -284,17 +299,15 @@ def test_methods_of_few_are_hidden_at_home_too():
 # --- what is kept
 
 
-def keep(hosts: Sequence[Host], headcounts: Sequence[Headcount], k: int) -> Kept:
+def keep(
+    hosts: Sequence[Host], headcounts: Sequence[Headcount], k: int, standings: list[Standing] | None = None
+) -> Kept:
     """Of the same year."""
-    standings = census(*hosts)
+    standings = standings or census(*hosts)
     keeper = Keeper(FIRST, END, k, headcounts)
     for standing in standings:
         keeper.stands(standing)
     for one, standing in placed(hosts, standings):
-        one.rows += [
-            HostPeriod(one.host_id, FIRST, kind, Band.OPEN, values)  # type: ignore[arg-type]
-            for kind, values in one.by_day_type.items()
-        ]
         keeper.measured(one, standing)
     return keeper.kept()
 
@@ -303,12 +316,16 @@ def test_a_closed_year_has_the_same_rows():
     """With nothing merged: rows, those at home, their total and what was declared are equal to the last digit; and as JSON and back."""
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 12), ("E2", LAPTOP, 15), ("E3", LAPTOP, 15))
     days = declared(E1="2", E2="1.2", E3="5")
-    kept = keep(hosts, days, k=1)
+    standings = [
+        replace(one, power_context=PowerContext.HOME) if at < 8 else one
+        for at, one in enumerate(census(*hosts))
+    ]
+    kept = keep(hosts, days, 1, standings)
     read = kept_from_document(kept_document(kept))
     assert read == kept
     assert canonical(kept_document(read)) == canonical(kept_document(kept))
     for dimensions in ((), ("entity",), ("device_class",), BY_CLASS):
-        opened = year(hosts, days, dimensions, k=1)
+        opened = year(hosts, days, dimensions, k=1, standings=standings)
         closed = kept_figures(read, dimensions, Assumptions())
         assert (closed.rows, closed.total, closed.homes) == (opened.rows, opened.total, opened.homes)
         assert at_home(closed)

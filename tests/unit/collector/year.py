@@ -10,10 +10,10 @@ from tests.unit.collector.memory import host, site
 from veilleuse.collector.account.census import Census, DayTypes, Standing
 from veilleuse.collector.account.sample import Observed
 from veilleuse.collector.inventoried import Asset, Placement
-from veilleuse.collector.model import Host
-from veilleuse.collector.vectors import COLUMNS, NOTHING, PLACE, DayType, Vector
+from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.vectors import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, Vector
 from veilleuse.wire.ladder import Method
-from veilleuse.wire.vocabulary import Population, State
+from veilleuse.wire.vocabulary import Band, Population, State
 
 FIRST, END = date(2025, 1, 1), date(2026, 1, 1)
 DAY = 86_400_000
@@ -70,7 +70,13 @@ def worked(
     }
     closed = 104 * DAY
     off = {"off_ac_milliseconds": closed, f"{method}_milliseconds": closed}
-    return Observed(one.host_id, {DayType.OPEN: vector(**(values | more)), DayType.CLOSED: vector(**off)})
+    return told(one.host_id, {DayType.OPEN: vector(**(values | more)), DayType.CLOSED: vector(**off)})
+
+
+def told(host_id: HostId, days: dict[DayType, Vector]) -> Observed:
+    """One row of each day type, as the store gives them."""
+    rows = [HostPeriod(host_id, FIRST, kind, Band.OPEN, values) for kind, values in days.items()]
+    return Observed(host_id, rows)
 
 
 def workstation(number: int, entity: str = "E1", **more: object) -> Host:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Rows of what laptops draw at home, beside the rows they stand in (pure). METHOD.md §2, DESIGN.md §7; decision 0040.
+"""Rows of what laptops draw at home, beside the rows they stand in (pure). METHOD.md §2, DESIGN.md §7; decision 0041.
 
 Two figures of one row, on site and at home, are two sums of its machines with two sets of known shares. Whoever has both can make the
 machines of any one share fall out of them: the machines that are left must be k or more, none of them with almost all. Where they are

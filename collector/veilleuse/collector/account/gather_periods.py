@@ -14,12 +14,13 @@ from itertools import groupby
 from typing import Final
 
 from veilleuse.collector.account.anonymity import fit_to_show
-from veilleuse.collector.account.gather import Gathered, Question, group_key, order_of
+from veilleuse.collector.account.gather import Gathered, Question, gather, group_key, order_of
 from veilleuse.collector.account.perimeter import Slice, enrolled_milliseconds, slices
 from veilleuse.collector.account.tally import Share, Tally
 from veilleuse.collector.figures import EnergyClass, EnergySums, GroupKey, StateSums
 from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.ports import PeriodReader, Reader
+from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.vectors import IDLE_COLUMNS, PLACE, SCREEN_COLUMNS, HostPeriod, Vector, added
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, State, Supply
@@ -47,6 +48,22 @@ def gather_periods(
         tallies |= _tallies(periods, question, part, chosen, sites)
     groups, withheld = fit_to_show(tallies, question.k_anonymity)
     return Gathered(tuple(sorted(groups, key=order_of)), withheld)
+
+
+def gather_kept(reader: Reader, periods: PeriodReader, question: Question) -> Gathered:
+    """Every group of the question, whatever has become of its days: of servers, which keep theirs for years, as `gather`; of the others as
+    `gather_periods`, and what that raises."""
+    hosts = reader.hosts()
+    exempt = [host for host in hosts if host.population in EXEMPT]
+    ruled = [host for host in hosts if host.population not in EXEMPT]
+    found = (
+        gather(reader, question, exempt) if exempt else Gathered((), ()),
+        gather_periods(reader, periods, question, ruled) if ruled else Gathered((), ()),
+    )
+    return Gathered(
+        tuple(sorted((group for one in found for group in one.groups), key=order_of)),
+        tuple(key for one in found for key in one.withheld),
+    )
 
 
 def _tallies(

@@ -183,10 +183,11 @@ def _rest_of(values: Vector) -> Vector:
 
 
 def _add_products(products: Counter[int], one: Observed, places: Sequence[Sequence[int]]) -> None:
+    by_day_type = one.by_day_type
     w = [
         (at * len(places) + number, value)
         for at, kind in enumerate(DAY_TYPES)
-        if (vector := one.by_day_type.get(kind)) is not None
+        if (vector := by_day_type.get(kind)) is not None
         for number, columns in enumerate(places)
         if (value := sum([vector[place] for place in columns]))
     ]

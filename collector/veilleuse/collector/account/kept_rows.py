@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import NamedTuple
 
 from veilleuse.collector.account.at_home import home_key
@@ -33,7 +34,7 @@ from veilleuse.collector.account.yearly_rows import RowKey
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.model import HostId
-from veilleuse.collector.vectors import added
+from veilleuse.collector.vectors import HostPeriod
 from veilleuse.wire.vocabulary import State
 
 
@@ -199,12 +200,12 @@ def _alike(cell: KeptCell) -> Alike:
 
 
 def _observed(cell: KeptCell) -> Observed:
-    """All its machines as one, bands together."""
-    one = Observed(HostId(0))
-    for (kind, _), vector in cell.sums.items():
-        before = one.by_day_type.get(kind)
-        one.by_day_type[kind] = vector if before is None else added(before, vector)
-    return one
+    """All its machines as one."""
+    nobody = HostId(0)
+    return Observed(
+        nobody,
+        [HostPeriod(nobody, date.min, kind, band, vector) for (kind, band), vector in cell.sums.items()],
+    )
 
 
 def _rows(

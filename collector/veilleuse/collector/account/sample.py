@@ -9,9 +9,9 @@ all groupings of one period have one total.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, reduce
+from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Final, NamedTuple
@@ -36,6 +36,7 @@ from veilleuse.collector.vectors import (
     SCREEN_COLUMNS,
     STATE_COLUMNS,
     STATE_ENERGY_COLUMNS,
+    DayType,
     HostPeriod,
     Vector,
     added,
@@ -86,31 +87,43 @@ def _stratum(place: Place, device_class: str) -> Stratum:
 
 @dataclass(slots=True)
 class Observed:
-    """One machine over the period, all bands together."""
+    """One machine over the period."""
 
     host_id: HostId
-    by_day_type: dict[str, Vector] = field(default_factory=dict)
-    apportioned: bool = False
-    rows: list[HostPeriod] = field(default_factory=list)
-    """What it was made of, band by band: closing keeps them apart."""
+    rows: list[HostPeriod]
+    """By day type and band; by month too, of a machine that moved."""
+
+    @property
+    def apportioned(self) -> bool:
+        """When any of it is."""
+        return any(row.apportioned for row in self.rows)
 
     @property
     def total(self) -> Vector:
-        """Over all day types; () of none."""
-        vectors = list(self.by_day_type.values())
-        return reduce(added, vectors) if vectors else ()
+        """All rows, column by column; () of none."""
+        return tuple(map(sum, zip(*[row.values for row in self.rows], strict=True)))
+
+    @property
+    def by_day_type(self) -> dict[DayType, Vector]:
+        """Bands and months together."""
+        found: dict[DayType, Vector] = {}
+        for row in self.rows:
+            before = found.get(row.day_type)
+            found[row.day_type] = row.values if before is None else added(before, row.values)
+        return found
+
+    def days(self, value: Callable[[Vector], int]) -> Days:
+        """Something that adds up, by day type."""
+        found = dict.fromkeys(DAY_TYPES, 0)
+        for row in self.rows:
+            found[row.day_type] += value(row.values)
+        return tuple(found.values())
 
 
 def observed(periods: Iterable[HostPeriod]) -> Iterable[Observed]:
     """Machine by machine; `periods` in host order."""
     for host_id, rows in groupby(periods, attrgetter("host_id")):
-        one = Observed(host_id, rows=list(rows))
-        by_day_type = one.by_day_type
-        for _, _, kind, _, values, apportioned in one.rows:
-            before = by_day_type.get(kind)
-            by_day_type[kind] = values if before is None else added(before, values)
-            one.apportioned |= apportioned
-        yield one
+        yield Observed(host_id, list(rows))
 
 
 _STATE_PLACES: Final = {
@@ -125,18 +138,16 @@ _METHOD_PLACES: Final = {
     for method in Method
 }
 _ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
-_ON_PLACES: Final = [place for state in _ON for place in _STATE_PLACES[state]]
-_ON_ENERGIES: Final = [PLACE[f"{state}_energy_millijoules"] for state in _ON]
-_KNOWN_PLACES: Final = [
-    place for state in State if state is not State.UNKNOWN for place in _STATE_PLACES[state]
-]
 _IMPUTED_ENERGY: Final = PLACE["imputed_energy_millijoules"]
 _IMPUTED_TIME: Final = PLACE["imputed_milliseconds"]
-_energies: Final = itemgetter(*(places[1] for places in _METHOD_PLACES.values()), _IMPUTED_ENERGY)
-_times: Final = itemgetter(*(places[0] for places in _METHOD_PLACES.values()), _IMPUTED_TIME)
-_known: Final = itemgetter(*_KNOWN_PLACES)
-_on: Final = itemgetter(*_ON_PLACES)
-_on_energies: Final = itemgetter(*_ON_ENERGIES)
+_SCREENS_TIME, _SCREENS_ENERGY, _SCREENS_UNCERTAINTY = (PLACE[column] for column in SCREEN_COLUMNS[-3:])
+_ENERGIES: Final = itemgetter(*(places[1] for places in _METHOD_PLACES.values()), _IMPUTED_ENERGY)
+_TIMES: Final = itemgetter(*(places[0] for places in _METHOD_PLACES.values()), _IMPUTED_TIME)
+_ON_TIMES: Final = itemgetter(*(place for state in _ON for place in _STATE_PLACES[state]))
+_ON_ENERGIES: Final = itemgetter(*(PLACE[f"{state}_energy_millijoules"] for state in _ON))
+_KNOWN_TIMES: Final = itemgetter(
+    *(place for state in State if state is not State.UNKNOWN for place in _STATE_PLACES[state])
+)
 assert len(METHOD_COLUMNS) == 3 * len(_METHOD_PLACES), "one triple of columns per method"
 
 
@@ -150,17 +161,16 @@ def state_energies(vector: Vector) -> dict[State, tuple[int, int]]:
 
 def machine(one: Observed, total: Vector, stratum: Stratum, standing: Standing | None = None) -> Machine:
     """As the estimator takes it; of several machines at once, whose hardware and age nobody asks for, without a standing."""
-    rows = [one.by_day_type.get(kind) for kind in DAY_TYPES]
     return Machine(
         stratum=stratum,
         hardware=hardware_name(standing.model) if standing else "",
-        energy_millijoules=tuple([sum(_energies(row)) if row else 0 for row in rows]),
-        accounted_milliseconds=tuple([sum(_times(row)) if row else 0 for row in rows]),
+        energy_millijoules=one.days(_energy),
+        accounted_milliseconds=one.days(_accounted),
         methods=_methods(total),
         imputed_millijoules=total[_IMPUTED_ENERGY],
-        observed_milliseconds=sum(_known(total)),
-        on_milliseconds=sum(_on(total)),
-        on_millijoules=sum(_on_energies(total)),
+        observed_milliseconds=sum(_KNOWN_TIMES(total)),
+        on_milliseconds=sum(_ON_TIMES(total)),
+        on_millijoules=sum(_ON_ENERGIES(total)),
         counters_milliseconds=total[PLACE["counters_covered_milliseconds"]],
         counters_millijoules=total[PLACE["counters_energy_millijoules"]],
         age_years=standing.age_years if standing else None,
@@ -170,25 +180,28 @@ def machine(one: Observed, total: Vector, stratum: Stratum, standing: Standing |
 
 def screens(one: Observed, total: Vector, stratum: Stratum) -> Machine | None:
     """The external screens of a machine, as a machine of class `monitor` whose time is display-time; None without any."""
-    time, energy, u = (total[PLACE[column]] for column in SCREEN_COLUMNS[-3:])
+    time, energy = total[_SCREENS_TIME], total[_SCREENS_ENERGY]
     if not time and not energy:
         return None
-    rows = [one.by_day_type.get(kind) for kind in DAY_TYPES]
     method = Method.LOAD_MODELLED
     return Machine(
         stratum=stratum,
         hardware="",
-        energy_millijoules=_screen_days(rows, "screens_energy_millijoules"),
-        accounted_milliseconds=_screen_days(rows, "screens_milliseconds"),
-        methods={method: EnergySums(time, energy, u)},
+        energy_millijoules=one.days(itemgetter(_SCREENS_ENERGY)),
+        accounted_milliseconds=one.days(itemgetter(_SCREENS_TIME)),
+        methods={method: EnergySums(time, energy, total[_SCREENS_UNCERTAINTY])},
         observed_milliseconds=time,
         on_milliseconds=time,
         on_millijoules=energy,
     )
 
 
-def _screen_days(rows: Sequence[Vector | None], column: str) -> Days:
-    return tuple(row[PLACE[column]] if row else 0 for row in rows)
+def _energy(row: Vector) -> int:
+    return sum(_ENERGIES(row))
+
+
+def _accounted(row: Vector) -> int:
+    return sum(_TIMES(row))
 
 
 def _methods(total: Vector) -> dict[Method, EnergySums]:

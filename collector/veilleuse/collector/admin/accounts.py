@@ -49,9 +49,11 @@ def create(
     why: str = "",
 ) -> dict[str, Any]:
     """An account and its token, which is shown this once. `warnings`: entities that no machine is of yet."""
-    if not NAME.fullmatch(name):
+    if (
+        not NAME.fullmatch(name) or name.isdigit()
+    ):  # accounts have numbers too: one would be revoked for the other
         raise UsageError(
-            f"the name {name!r} must be 1 to 64 of a-z, 0-9, '.', '_' and '-': name a use (grafana, bilan-carbone), no person"
+            f"the name {name!r} must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and no number: name a use (grafana, bilan-carbone), no person"
         )
     wanted, scope = Role(role), _scope(entities)
     if scope and wanted is not Role.READER:

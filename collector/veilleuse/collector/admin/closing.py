@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.collector.closed import ClosedFile, PackedFile, YearState, sha256
 from veilleuse.collector.closing.exporting import FOLDER, export
-from veilleuse.collector.closing.signing import public_hex, sign, signing_key
+from veilleuse.collector.closing.signing import (
+    known_public_key,
+    missing_key,
+    public_hex,
+    sign,
+    signing_key,
+)
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.reporting.closed_years import NotAClosedYear, read_report
 
@@ -50,6 +56,8 @@ def put(operations: Operations, *, upload: str, report_bytes: int) -> dict[str, 
     if abs(now - told.closed_unix_milliseconds) > _MOST_MILLISECONDS_AGO:
         raise AdminError("the clocks of the command and of the collector differ: set them, then close again")
     data_dir = operations.settings.data_dir
+    if known_public_key(data_dir) is None and operations.office.commit(operations.closings.revisions):
+        raise AdminError(missing_key(data_dir))
     key = signing_key(data_dir)
     signature = sign(file.content, key, operations.office.authority)
 

@@ -33,7 +33,7 @@ from veilleuse.collector.cli.shared import (
 from veilleuse.collector.closed import ClosedYear, YearState, packed
 from veilleuse.collector.closing.exporting import export
 from veilleuse.collector.closing.making import Order, Proposal, propose
-from veilleuse.collector.closing.signing import known_public_key
+from veilleuse.collector.closing.signing import known_public_key, missing_key
 from veilleuse.collector.errors import AdminError, CollectorError, UsageError
 from veilleuse.collector.reporting.closed_years import NotAClosedYear
 from veilleuse.collector.reporting.sources import opened
@@ -196,8 +196,10 @@ def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_jso
         revisions = reader.revisions(year)
         if to is not None:
             public_key = known_public_key(settings.data_dir)
-            if not revisions or public_key is None:
+            if not revisions:
                 raise CollectorError("nothing is closed: there is nothing to export")
+            if public_key is None:
+                raise CollectorError(missing_key(settings.data_dir))
             for told in revisions:
                 print(export(to, told, reader.file(told), public_key), file=sys.stderr)
     if as_json:

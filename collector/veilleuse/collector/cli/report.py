@@ -16,7 +16,8 @@ from typing import Annotated, Final, TypeAlias
 import typer
 
 from veilleuse.collector.account.billing import METHOD_VERSION
-from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS, Gathered, Question, gather
+from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS, Gathered, Question
+from veilleuse.collector.account.gather_periods import gather_kept
 from veilleuse.collector.account.hours import DIMENSIONS as HOURLY
 from veilleuse.collector.account.hours import HourlyQuestion
 from veilleuse.collector.account.statement import withheld
@@ -33,6 +34,7 @@ from veilleuse.collector.reporting.indicative import indicative_report_of
 from veilleuse.collector.reporting.indicator_rows import indicator_rows
 from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.rolling.reading import Periods
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
@@ -176,11 +178,11 @@ def attribution(
 
 
 def _report(make: _Make, asked: tuple[str, str, str], write: _Write, config: Path | None) -> None:
-    """Gather, make the document, write it; `asked`: --from, --to, --group-by as typed."""
+    """Gather, make the document, write it; `asked`: --from, --to, --group-by as typed. Raises UsageError where days are gone."""
     settings = settings_of(config)
     question = _question(settings, *asked)
     with closing(SqliteReader(settings.data_dir)) as reader:
-        gathered = gather(reader, question)
+        gathered = gather_kept(reader, Periods(reader), question)
         head = _head(reader, question)
     write(make(gathered, settings, head))
     _warn(head, len(gathered.withheld))

@@ -28,6 +28,7 @@ from veilleuse.collector.reporting.closed_terms import FrozenTerms, terms_docume
 from veilleuse.collector.reporting.closed_years import KIND, Closed, closed_of
 from veilleuse.collector.reporting.frozen import frozen_documents
 from veilleuse.collector.reporting.keep_year import keep_year
+from veilleuse.collector.reporting.savings import moved
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.rolling.retention import months_before
 from veilleuse.collector.settings import CollectorSettings, Retention
@@ -89,14 +90,15 @@ def propose(sources: Sources, settings: CollectorSettings, order: Order) -> Prop
     from_kept = _must_stand_on_kept(sources, settings, order, last)
     if from_kept and last is not None:
         kept, facts = last.kept, {name: last.report[name] for name in _FACTS}
+        statistics = sources.closings.file(last.told).statistics  # as they were written, by whatever program
     else:
         kept = keep_year(sources, order.year, k=settings.reporting.k_anonymity, today=order.today)
         facts = _facts(sources)
+        statistics = canonical(kept_document(kept))
     terms = _terms(sources, settings, order.year, kept, last if from_kept else None)
     definitive = order.definitive or (last is not None and last.told.state is YearState.CLOSED_DEFINITIVE)
     refused = tuple(_refusals(sources, settings, order.year, kept, terms, from_kept=from_kept))
     state = YearState.CLOSED_DEFINITIVE if definitive else YearState.CLOSED_PROVISIONAL
-    statistics = canonical(kept_document(kept))
     revision = 1 if last is None else last.told.revision + 1
     told = ClosedYear(order.year, revision, state, order.now_unix_milliseconds, sha256(statistics), "")
     report = {
@@ -192,20 +194,23 @@ def _must_stand_on_kept(
 
 
 def _are_gone(sources: Sources, kept: Retention, order: Order) -> bool:
-    """Whether retention has taken months of the year: too old ones that there must have been are not there."""
+    """Whether retention has taken months of the year: too old ones that there must have been are not there.
+
+    That few machines have such a month proves nothing: a late record makes one, and what cannot be kept holds one back.
+    """
     january = date(order.year, 1, 1)
     seen = {host_id for host_id, _, _ in sources.reader.state_totals()}
     hosts = [host for host in sources.reader.hosts() if host.host_id in seen]
     for population in Population:
         months = kept.server_daily_months if population is Population.SERVER else kept.pc_monthly_months
-        enrolled = [host.enrolled_on for host in hosts if host.population is population]
-        if not enrolled or months_before(order.today, months) < january.replace(month=2):
+        mine = [host for host in hosts if host.population is population]
+        if not mine or months_before(order.today, months) < january.replace(month=2):
             continue
-        first = max(january, min(enrolled).replace(day=1))
-        oldest = sources.reader.oldest(population, order.today)
-        known = [day for day in (oldest.month, oldest.day, oldest.week) if day is not None]
-        is_there = known and date.fromordinal(min(known)).replace(day=1) <= first
-        if first.year == order.year and not is_there:
+        first = max(january, min(host.enrolled_on for host in mine).replace(day=1))
+        end = moved(first, 1)
+        there = {row.host_id for row in sources.periods.host_months(first, end)}
+        enrolled = [host.host_id for host in mine if host.enrolled_on < end]
+        if first.year == order.year and 2 * sum(one in there for one in enrolled) < len(enrolled):
             return True
     return False
 

@@ -75,6 +75,14 @@ def known_public_key(data_dir: Path) -> str | None:
     return None if found is None else public_hex(found.public_key())
 
 
+def missing_key(data_dir: Path) -> str:
+    """What to do where years were signed and the key is not there."""
+    return (
+        f"{data_dir / FOLDER / KEY_FILE} is missing, and years were signed with it: restore it from a backup; where none has it, "
+        "'veilleuse close --key' makes another, and what was signed before no longer verifies here"
+    )
+
+
 def public_hex(key: Ed25519PublicKey) -> str:
     """64 hexadecimal digits."""
     return key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()

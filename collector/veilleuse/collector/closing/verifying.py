@@ -19,7 +19,7 @@ from veilleuse.collector.closing.signing import SignatureWrong, Signed, check, k
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.ports.closing import ClosedYearReader
 from veilleuse.collector.reporting.closed_years import Closed, NotAClosedYear, closed_of, read_closed
-from veilleuse.collector.reporting.frozen import frozen_documents, is_same
+from veilleuse.collector.reporting.frozen import frozen_documents, reproduces
 
 MOST_BYTES: Final = 1 << 30
 
@@ -136,10 +136,11 @@ def _recompute(verdict: Verdict, closed: Closed) -> None:
         return
     try:
         again = json.loads(json.dumps(frozen_documents(closed.kept, closed.terms)))
-    except (CollectorError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+        same = reproduces(again, closed.report["figures"])
+    except (CollectorError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         verdict.wrong.append(f"its figures cannot be computed from its statistics ({error})")
         return
-    if not is_same(again, closed.report["figures"]):
+    if not same:
         verdict.wrong.append("its figures are not those of its statistics")
 
 

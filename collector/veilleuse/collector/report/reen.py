@@ -76,7 +76,10 @@ ASSUMPTIONS: Final = (
         "A restated value is that of the baseline year, made again by today's method and for today's perimeter: a trend without it "
         "holds changes of method too."
     ),
-    "A year of which the months are no longer kept cannot be restated: its trend is absent, not zero.",
+    (
+        "Where months of machines are no longer kept (those of PCs go after 18, or once their year is closed definitively), I1, I2, "
+        "I4, I5 and what is restated have no value: absent, not zero."
+    ),
     "The use phase is observed and extrapolated by the fleet; other lines come from the studies that they name, by other methods.",
     "Savings of actions are not subtracted from the use phase: the meters have seen them already.",
 )

@@ -55,6 +55,10 @@ ASSUMPTIONS: Final = (
         "I4, I5 and I12's hours are of the whole months inside the period that have ended; I6 to I8 of the days before its end; I3 "
         "and I9 of its last day; I10 and I11 of a whole civil year."
     ),
+    (
+        "Months of PCs are kept for 18, or until their year is closed definitively: where some of the period are gone, I1, I2 and I13 "
+        "are of those that are left, and I4 and I5 have no value."
+    ),
     "I4 is what is observed: nothing is extrapolated to machines without an agent. Its causes share no millisecond.",
     "I14 is never subtracted from the inventory's figure: the meters have seen it already.",
 )

@@ -175,5 +175,5 @@ def _fleet(document: Mapping[str, Any]) -> InService:
         document["machines"],
         tuple(document["milliseconds"][kind] for kind in DAY_TYPES),
         {Cell(hardware, age): number for hardware, age, number in document["cells"]},
-        document["standby_milliseconds"],
+        document.get("standby_milliseconds", 0),  # not in a year closed before screens in standby counted
     )

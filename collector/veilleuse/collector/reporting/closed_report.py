@@ -76,10 +76,12 @@ def closed_figures(
     last = load_closed(reader, revisions[-1])
     compared = _compared(reader, last, dimensions, asked) if compare else None
     statement, periods = _stated(last, dimensions, asked, compared)
-    first = last
+    published: EmissionsStatement | None = statement
     if len(revisions) > 1:
         first = load_closed(reader, revisions[0])
-    published = statement if first is last else _stated(first, dimensions, asked, None)[0]
+        published = (
+            _stated(first, dimensions, asked, None)[0] if _can_state(first, dimensions, asked) else None
+        )
     return ClosedFigures(last, _marked(statement, last, published), periods)
 
 
@@ -105,15 +107,21 @@ def _compared(
 def _stated(
     closed: Closed, dimensions: tuple[str, ...], asked: Asked | None, compared: Compared | None
 ) -> tuple[EmissionsStatement, tuple[PeriodFigures, ...]]:
-    if closed.report["method_version"] == METHOD_VERSION:
-        period = frozen_figures(closed.kept, closed.terms, dimensions, asked)
-        return frozen_statement(period, closed.terms, compared), (period,)
-    if tuple(sorted(dimensions)) != tuple(sorted(GROUPING)) or asked is not None:
+    if not _can_state(closed, dimensions, asked):
         raise UsageError(
             f"{closed.told.report_id} is of method {closed.report['method_version']}, this program computes {METHOD_VERSION}: "
             f"only what was frozen can be shown of it, --group-by {','.join(GROUPING)}"
         )
+    if closed.report["method_version"] == METHOD_VERSION:
+        period = frozen_figures(closed.kept, closed.terms, dimensions, asked)
+        return frozen_statement(period, closed.terms, compared), (period,)
     return _as_written(closed), ()
+
+
+def _can_state(closed: Closed, dimensions: tuple[str, ...], asked: Asked | None) -> bool:
+    """Of another method: as it was frozen, or not at all."""
+    as_frozen = tuple(sorted(dimensions)) == tuple(sorted(GROUPING)) and asked is None
+    return as_frozen or closed.report["method_version"] == METHOD_VERSION
 
 
 def _as_written(closed: Closed) -> EmissionsStatement:
@@ -153,9 +161,11 @@ def _floats() -> frozenset[str]:
 
 
 def _marked(
-    statement: EmissionsStatement, closed: Closed, published: EmissionsStatement
+    statement: EmissionsStatement, closed: Closed, published: EmissionsStatement | None
 ) -> EmissionsStatement:
-    before = {_name(row): row.kgco2e_total for row in (*published.rows, *published.totals, *published.memo)}
+    """`published`: what revision 1 said; None where it cannot be told in this grouping any more."""
+    told_then = () if published is None else (*published.rows, *published.totals, *published.memo)
+    before = {_name(row): row.kgco2e_total for row in told_then}
     told = closed.told
 
     def mark(row: EmissionsRow) -> EmissionsRow:

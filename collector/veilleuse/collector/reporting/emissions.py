@@ -23,6 +23,7 @@ from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Row, Value
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.closed_report import closed_figures, require_shown
+from veilleuse.collector.reporting.kept_months import is_cut
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.reporting.year import YearQuestion, before, is_whole_year, year_figures
 
@@ -107,8 +108,15 @@ def _before(
     earlier = before(question)
     if earlier is None or not _was_anything(sources, earlier):
         return {}
-    found = year_figures(sources, earlier, known)
-    if len(found) != number:
+    try:
+        found = year_figures(sources, earlier, known)
+    except UsageError:  # closed, and not kept as it is asked for
+        return {}
+    closed = {told.year for told in sources.closings.revisions()}
+    if len(found) != number or (
+        earlier.first.year not in closed
+        and is_cut(sources.periods, earlier.first, earlier.end, sources.reader.hosts())
+    ):
         return {}
     return {
         place: period

@@ -101,6 +101,16 @@ def decimal(value: float) -> str:
     return f"{value:.{DIGITS}g}"
 
 
+def reproduces(again: Mapping[str, Any], frozen: Mapping[str, Any]) -> bool:
+    """Whether figures computed again are those that were frozen. A column that no frozen row has is a later program's: it contradicts none."""
+    known = {name for rows in frozen.values() for row in rows for name in row}
+    kept = {
+        table: [{name: value for name, value in row.items() if name in known} for row in rows]
+        for table, rows in again.items()
+    }
+    return is_same(kept, frozen)
+
+
 def is_same(one: Any, other: Any) -> bool:
     """Whether two documents tell the same: to the last digit, but for the twelfth of a decimal, which may be rounded otherwise."""
     if isinstance(one, dict) and isinstance(other, dict):

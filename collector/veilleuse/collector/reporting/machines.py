@@ -12,7 +12,8 @@ from veilleuse.collector.calibrated import CalibrationBook
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.indicators.server_loads import WINDOWS
 from veilleuse.collector.inventoried import Asset
-from veilleuse.collector.model import Host, HostId, HostStatus
+from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.reporting.kept_months import is_enrolled
 from veilleuse.collector.reporting.sobriety_sources import SobrietySources
 from veilleuse.collector.sobriety import BandUse, Load, Machine, PowerPlan, added, use_of
 from veilleuse.wire.vocabulary import Band, Population, State
@@ -57,12 +58,8 @@ def machines_of(
             stretch.last_day,
         )
         for host in hosts
-        if host.host_id in bands or _is_enrolled(host, stretch.until)
+        if host.host_id in bands or is_enrolled(host, stretch.until)
     )
-
-
-def _is_enrolled(host: Host, until: date) -> bool:
-    return host.status in (HostStatus.ACTIVE, HostStatus.SUSPENDED) and host.enrolled_on < until
 
 
 def _machine(

@@ -211,7 +211,9 @@ def _restated(
     if indicator in NO_HISTORY or (indicator in SUMS and not whole):
         return None
     earlier = made.restated(year)
-    found = () if earlier is None else earlier.of(indicator, population)
+    if earlier is None or earlier.is_cut(indicator, population):
+        return None
+    found = earlier.of(indicator, population)
     return next((one.value for one in found if one.category == value.category), None)
 
 

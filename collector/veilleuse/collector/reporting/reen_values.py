@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from veilleuse.collector.figures import EmissionsRow, GroupKey, GroupSums, StateSums, Thresholds
-from veilleuse.collector.indicators import load
+from veilleuse.collector.indicators import SOBRIETY, load, load_sobriety
 from veilleuse.collector.indicators.comatose_server import verdict
 from veilleuse.collector.indicators.oversized_server import is_oversized
 from veilleuse.collector.indicators.power_plan import complies
@@ -19,6 +19,7 @@ from veilleuse.collector.model import HostId
 from veilleuse.collector.privacy import is_safe
 from veilleuse.collector.quantiles import quantile95
 from veilleuse.collector.reporting.inventoried_groups import devices_of, fleet_groups, user_groups
+from veilleuse.collector.reporting.kept_months import cut_populations
 from veilleuse.collector.reporting.machines import machines_of
 from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion, disclosed, figures_of
 from veilleuse.collector.reporting.sobriety_sources import SobrietySources
@@ -33,6 +34,10 @@ POPULATIONS: Final = {
 """What each is of unless a line says otherwise; the others are of the whole inventory or fleet."""
 _OF_ALL: Final = frozenset({"I2", "I4", "I5", "I9", "I13"})
 """Those that a line may ask of any population."""
+OF_MONTHS: Final = frozenset({"I1", "I2", "I4", "I5"})
+"""Summed over machines' months: where some are gone, there is no value."""
+OF_THE_ESTIMATOR: Final = frozenset({"I13", "server_kwh", "use_phase_kgco2e"})
+"""Of the emissions report: a closed year has them when its months are gone."""
 _OUTSIDE: Final = (Band.NIGHT, Band.CLOSED)
 Pair = tuple[float, float]
 """Of one machine: (part, whole) of a ratio of sums."""
@@ -67,6 +72,8 @@ class YearValues:
     emissions: tuple[EmissionsRow, ...] = ()
     """Of the estimator, by population."""
     total: EmissionsRow | None = None
+    cut: frozenset[Population] = frozenset()
+    """Populations of which some months are gone."""
     cache: dict[tuple[str, str], tuple[Value, ...]] = field(default_factory=dict)
 
     def of(self, indicator: str, population: Population | None = None) -> tuple[Value, ...]:
@@ -85,13 +92,19 @@ class YearValues:
             groups = self.users if indicator == "I12" else self.groups
             found = [one for group in groups for one in figures_of((indicator,), group, self.targets)]
             return [_of_inventory(one, self.question.k_anonymity) for one in found]
-        wanted = POPULATIONS.get(indicator, frozenset(Population))
-        if population is not None:
-            wanted = frozenset({population}) & (frozenset(Population) if indicator in _OF_ALL else wanted)
+        wanted = _wanted(indicator, population)
+        if indicator in OF_MONTHS and not self.cut.isdisjoint(wanted):
+            return (_no_value(indicator),)
         machines = [one for one in self.machines if one.population in wanted and not one.is_virtual]
         if indicator in ("I1", "I2", "I13"):
             return self._of_sums(indicator, machines, wanted)
         return self._of_group(indicator, machines, wanted, population)
+
+    def is_cut(self, indicator: str, population: Population | None) -> bool:
+        """Whether its figure, if there is any, would be of a part of the period."""
+        closed = self.total is not None and self.total.revision is not None
+        rests = indicator in OF_MONTHS or (indicator in OF_THE_ESTIMATOR and not closed)
+        return rests and not self.cut.isdisjoint(_wanted(indicator, population))
 
     def _of_group(
         self,
@@ -179,7 +192,8 @@ def year_values(
     """All of a period. `emissions`: its rows by population."""
     base, stretch = sources.base, question.stretch
     assets = base.inventory.assets()
-    machines = machines_of(sources, stretch, base.reader.hosts(), assets)
+    hosts = base.reader.hosts()
+    machines = machines_of(sources, stretch, hosts, assets)
     devices = devices_of(assets, stretch.last_day)
     users = user_groups(base.inventory, devices, machines, question.scope, (), stretch.last_day)
     return YearValues(
@@ -192,7 +206,21 @@ def year_values(
         tuple(users),
         tuple(emissions),
         total,
+        cut_populations(base.periods, stretch.months, hosts),
     )
+
+
+def _wanted(indicator: str, population: Population | None) -> frozenset[Population]:
+    """Whose machines its figure is of."""
+    wanted = POPULATIONS.get(indicator, frozenset(Population))
+    if population is None:
+        return wanted
+    return frozenset({population}) & (frozenset(Population) if indicator in _OF_ALL else wanted)
+
+
+def _no_value(indicator: str) -> Value:
+    meta = load_sobriety(indicator).meta if indicator in SOBRIETY else load(indicator).meta
+    return Value(meta.name, meta.unit, meta.direction, None)
 
 
 def _of_inventory(one: Found, k: int) -> Value:

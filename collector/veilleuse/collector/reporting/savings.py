@@ -16,6 +16,7 @@ from veilleuse.collector.ports import PeriodReader
 from veilleuse.collector.sobriety import Comparison, SiteEnergy, use_of
 from veilleuse.collector.vectors import DayType
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
+from veilleuse.wire.vocabulary import Population
 
 MOST_MONTHS: Final = 12
 """Of each side: a longer one would compare other fleets."""
@@ -33,6 +34,8 @@ class _Side:
     energy: Counter[DayType] = field(default_factory=Counter)
     time: Counter[DayType] = field(default_factory=Counter)
     uncertainty: int = 0
+    months: set[date] = field(default_factory=set)
+    """In which it was seen."""
 
     @property
     def is_seen(self) -> bool:
@@ -93,14 +96,15 @@ def _compared(
     found: Windows,
     elsewhere: Collection[str],
 ) -> Comparison:
-    before, months_before = _sides(periods, fleet, found.before, found.action_month)
-    after, months_after = _sides(periods, fleet, found.after, found.end)
+    before = _sides(periods, fleet, found.before, found.action_month)
+    after = _sides(periods, fleet, found.after, found.end)
     panel = [host_id for host_id, side in before.items() if side.is_seen and after[host_id].is_seen]
     touched = [one for one in panel if fleet[one].site in action.sites]
     untouched = [
         one for one in panel if fleet[one].site not in action.sites and fleet[one].site not in elsewhere
     ]
-    rates = _Rates(fleet, before, [*touched, *untouched])
+    both = [*touched, *untouched]
+    rates = _Rates(fleet, before, both)
     came = [
         host_id
         for host_id, side in after.items()
@@ -113,8 +117,8 @@ def _compared(
         action.what,
         _sites(fleet, touched, rates, after),
         _sites(fleet, untouched, rates, after),
-        _weeks(months_before),
-        _weeks(months_after),
+        _weeks(fleet, both, before),
+        _weeks(fleet, both, after),
         sum(sum(after[one].time.values()) for one in touched) / _DAY_MILLISECONDS,
         sum(after[one].uncertainty for one in touched) / energy if energy else 0.0,
         {one: sum(after[one].energy.values()) for one in touched},
@@ -126,10 +130,9 @@ def _compared(
 
 def _sides(
     periods: PeriodReader, fleet: Mapping[HostId, Host], first: date, end: date
-) -> tuple[defaultdict[HostId, _Side], set[date]]:
-    """Of each machine, and the months in which any was seen."""
+) -> defaultdict[HostId, _Side]:
+    """Of each machine."""
     found: defaultdict[HostId, _Side] = defaultdict(_Side)
-    months: set[date] = set()
     for row in periods.host_months(first, end):
         use = use_of(row.values)
         if row.host_id in fleet and use.derived_milliseconds:
@@ -137,12 +140,19 @@ def _sides(
             side.energy[row.day_type] += use.derived_millijoules
             side.time[row.day_type] += use.derived_milliseconds
             side.uncertainty += use.derived_uncertainty_millijoules
-            months.add(row.period_from)
-    return found, months
+            side.months.add(row.period_from)
+    return found
 
 
-def _weeks(months: Collection[date]) -> float:
-    return sum((moved(month, 1) - month).days for month in months) / _DAYS_PER_WEEK
+def _weeks(
+    fleet: Mapping[HostId, Host], machines: Collection[HostId], sides: Mapping[HostId, _Side]
+) -> float:
+    """In which any machine compared was seen; of the population that was seen least: retention takes months of PCs before servers'."""
+    months: defaultdict[Population, set[date]] = defaultdict(set)
+    for host_id in machines:
+        months[fleet[host_id].population] |= sides[host_id].months
+    days = [sum((moved(month, 1) - month).days for month in seen) for seen in months.values()]
+    return min(days, default=0) / _DAYS_PER_WEEK
 
 
 class _Rates:

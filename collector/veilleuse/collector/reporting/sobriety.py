@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final, NamedTuple
@@ -16,6 +16,7 @@ from veilleuse.collector.indicators import SOBRIETY, load_sobriety
 from veilleuse.collector.model import Host, HostId
 from veilleuse.collector.privacy import EXEMPT, Cell, is_safe, publish
 from veilleuse.collector.reporting.inventoried_groups import devices_of, fleet_groups, user_groups
+from veilleuse.collector.reporting.kept_months import cut_populations
 from veilleuse.collector.reporting.machines import Stretch, machines_of
 from veilleuse.collector.reporting.savings import comparisons, in_force, moved
 from veilleuse.collector.reporting.sobriety_sources import SobrietySources
@@ -28,6 +29,7 @@ from veilleuse.collector.sobriety import (
     SobrietyGroup,
     Targets,
 )
+from veilleuse.wire.vocabulary import Population
 
 DIMENSIONS: Final = ("entity", "site", "device_class")
 """Of those of a report, what these figures are divided by; population always divides, months and years never."""
@@ -36,6 +38,8 @@ OF_DEVICES: Final = ("I9",)
 OF_FLEET: Final = ("I10", "I11")
 OF_USERS: Final = ("I12",)
 OF_ACTIONS: Final = ("I14",)
+OF_MONTHS: Final = frozenset({"I4", "I5"})
+"""Summed over machines' months: where some are gone, there is no value."""
 assert {*OF_MACHINES, *OF_DEVICES, *OF_FLEET, *OF_USERS, *OF_ACTIONS} == SOBRIETY.keys()
 
 
@@ -111,7 +115,8 @@ def sobriety_of(sources: SobrietySources, question: SobrietyQuestion, targets: T
     )
     groups += [(OF_USERS, group) for group in used]
     groups += [(OF_ACTIONS, group) for group in action_groups(sources, question, hosts)]
-    return Sobriety(_may_be_shown(groups, targets, k), tuple(withheld), machines)
+    cut = cut_populations(base.periods, stretch.months, hosts)
+    return Sobriety(_may_be_shown(groups, targets, k, cut), tuple(withheld), machines)
 
 
 def figures_of_machines(
@@ -124,10 +129,19 @@ def figures_of_machines(
 
 
 def _may_be_shown(
-    groups: Iterable[tuple[Sequence[str], SobrietyGroup]], targets: Targets, k: int
+    groups: Iterable[tuple[Sequence[str], SobrietyGroup]],
+    targets: Targets,
+    k: int,
+    cut: Collection[Population] = (),
 ) -> tuple[Found, ...]:
-    """In the order of the indicators."""
-    found = (one for identifiers, group in groups for one in figures_of(identifiers, group, targets))
+    """In the order of the indicators; `cut`: populations of which months are gone."""
+    found = (
+        one._replace(figure=Figure(None, one.figure.n))
+        if one.meta.indicator in OF_MONTHS and one.scope.population in cut
+        else one
+        for identifiers, group in groups
+        for one in figures_of(identifiers, group, targets)
+    )
     order = {identifier: place for place, identifier in enumerate(SOBRIETY)}
     return tuple(
         sorted(

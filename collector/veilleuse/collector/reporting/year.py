@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
@@ -24,6 +26,7 @@ from veilleuse.collector.inventoried import Asset, Headcount
 from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.ports import PeriodReader
 from veilleuse.collector.reporting.closed_report import load_closed, require_shown
+from veilleuse.collector.reporting.kept_months import is_cut
 from veilleuse.collector.reporting.rooms import rooms
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.rolling.almanac import Almanac
@@ -94,15 +97,33 @@ def year_figures(
     sources: Sources, question: YearQuestion, assumptions: Assumptions
 ) -> tuple[PeriodFigures, ...]:
     """One for each stretch of the question: cut at every 1 January, or at every month when that is asked."""
-    known = _Known(sources, question, assumptions)
-    definitive = {
-        told.year: told for told in sources.closings.revisions() if told.state is YearState.CLOSED_DEFINITIVE
-    }
-    return tuple(
-        _closed_stretch(known, part, definitive[part.first.year])
-        if part.first.year in definitive
-        else _stretch(known, part)
-        for part in slices(question.first, question.end, by_month="month" in question.dimensions)
+    with _without_garbage_collection():
+        known = _Known(sources, question, assumptions)
+        closed = {told.year: told for told in sources.closings.revisions()}
+        return tuple(
+            _closed_stretch(known, part, told)
+            if (told := closed.get(part.first.year)) is not None and _is_kept_alone(known, part, told)
+            else _stretch(known, part)
+            for part in slices(question.first, question.end, by_month="month" in question.dimensions)
+        )
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Some 200,000 objects at 10,000 machines, none in a cycle: to look through them again and again is a seventh of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _is_kept_alone(known: _Known, part: Slice, told: ClosedYear) -> bool:
+    """Whether what was kept of a year at its closing is all there is: closed for good, or its first months are gone meanwhile."""
+    return told.state is YearState.CLOSED_DEFINITIVE or is_cut(
+        known.sources.periods, part.first, part.end, known.hosts
     )
 
 

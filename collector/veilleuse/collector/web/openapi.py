@@ -38,7 +38,7 @@ _REFUSALS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
         (),
     ),
     429: ("Too many requests, or wrong tokens; one question at a time per account.", ("Retry-After",)),
-    503: ("Too slow, too busy, or the access could not be noted.", ()),
+    503: ("Too slow, too busy, or the access could not be noted.", ("Retry-After",)),
 }
 _WHY_WITHHELD: Final = {
     "too_few": "fewer than k machines, or one almost alone",
@@ -205,7 +205,10 @@ def _answer(resource: Resource) -> Json:
     rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{resource.kind.value}_row"}}
     special = {
         "withheld": {"type": "array", "items": {"$ref": "#/components/schemas/withheld"}},
-        "factors": {"type": "array", "items": {"type": "object"}},
+        **{
+            name: {"type": "array", "items": {"type": "object"}}
+            for name in ("factors", "items", "contracts", "home_shares")
+        },
     }
     return {
         "type": "object",

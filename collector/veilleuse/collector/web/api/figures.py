@@ -12,8 +12,8 @@ from datetime import date, timedelta
 from typing import Final, TypeAlias
 
 from veilleuse.collector.account.billing import METHOD_VERSION
-from veilleuse.collector.account.gather import Gathered, Question, gather, order_of
-from veilleuse.collector.account.gather_periods import gather_periods
+from veilleuse.collector.account.gather import Gathered, Question, gather
+from veilleuse.collector.account.gather_periods import gather_kept
 from veilleuse.collector.account.statement import statement, withheld
 from veilleuse.collector.admitted import Account, Role, is_within
 from veilleuse.collector.factors.choose import FactorBook
@@ -130,15 +130,9 @@ class Figures:
         )
 
     def _gathered(self, asked: Asked) -> _Answer:
-        """Any period and grouping, the rule within. Days of the machines under it go, their months stay."""
-        hosts, question = self._reader.hosts(), self._question(asked)
-        exempt = [host for host in hosts if host.population in EXEMPT]
-        found = (
-            gather(self._reader, question, exempt) if exempt else Gathered((), ()),
-            gather_periods(self._reader, Periods(self._reader), question, under_the_rule(hosts)),
-        )
-        groups = tuple(sorted((group for one in found for group in one.groups), key=order_of))
-        return _Answer(groups, groups, [withheld(key) for one in found for key in one.withheld])
+        """Any period and grouping, the rule within."""
+        found = gather_kept(self._reader, Periods(self._reader), self._question(asked))
+        return _Answer(found.groups, found.groups, [withheld(key) for key in found.withheld])
 
     def _released(self, asked: Asked, account: Account) -> _Answer:
         """Machines that are nobody's as asked; the others from the release."""

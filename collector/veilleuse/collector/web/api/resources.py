@@ -239,7 +239,7 @@ RESOURCES: Final = (
         "The rows of `veilleuse report emissions`: official ledger, with factor, method, coverage and uncertainty beside each figure.",
         _PERIOD,
         EMISSIONS_COLUMNS,
-        ("rows", "totals", "memo", "factors", "withheld"),
+        ("rows", "totals", "memo", "items", "contracts", "home_shares", "factors", "withheld"),
     ),
     Resource(
         Kind.ENERGY,
