@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A data directory for the tests of commands; the service of :8641, for the tests of the receiver."""
+"""Data directories for the tests of commands; the service of :8641, for the tests of the receiver."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.closed_years import Command, command, copied, filled_year
 from tests.fakes.authority import TestAuthority
+from tests.machines import settings_in
 from tests.pushes import NOW, site
 from tests.service import Service
 from veilleuse.collector.assembly import initialise
@@ -49,3 +51,26 @@ def service(tmp_path: Path, authority: TestAuthority) -> Iterator[Service]:
         made.server.stop(0).wait()
         made.servicer.close()
         made.writer.stop()
+
+
+# --- the tests of closing; other modules have their own by these names
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with some weeks of a year, to be copied."""
+    settings = settings_in(tmp_path_factory.mktemp("year"))
+    filled_year(settings)
+    return settings.data_dir
+
+
+@pytest.fixture
+def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
+    """A copy of it; no coverage is asked for."""
+    return copied(tmp_path, template, monkeypatch)
+
+
+@pytest.fixture
+def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command."""
+    return command(capsys)

@@ -21,10 +21,6 @@ from tests.closed_years import (
     PERIOD,
     TODAY,
     YEAR,
-    Command,
-    command,
-    copied,
-    filled_year,
     put,
     report,
     stored,
@@ -35,6 +31,7 @@ from tests.filled import Filled
 from tests.machines import served, settings_in
 from tests.rolled import retention, roll, server_day, workstation_days
 from tests.unit.collector.test_reen_command import two_years
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.assembly import initialise, open_collector
 from veilleuse.collector.closed import ClosedFile, canonical, packed, sha256
 from veilleuse.collector.closing import refusals
@@ -43,34 +40,14 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.choose import factor_book
 from veilleuse.collector.factors.restating import factor_document
 from veilleuse.collector.inventoried import Asset, Placement
-from veilleuse.collector.model import HostStatus
+from veilleuse.collector.metering import DeclaredMeter, MeterBoundary, MeterReading
+from veilleuse.collector.model import DirtyPeriod, Grain, HostStatus
 from veilleuse.collector.ports.closing import Waiting
 from veilleuse.collector.reporting.closed_report import load_closed
 from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.settings import settings_environment
 from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
-from veilleuse.wire.vocabulary import DeviceClass, Population
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A filled data directory, to be copied."""
-    settings = settings_in(tmp_path_factory.mktemp("year"))
-    filled_year(settings)
-    return settings.data_dir
-
-
-@pytest.fixture
-def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """A data directory with some weeks of a year; no coverage is asked for."""
-    return copied(tmp_path, template, monkeypatch)
-
-
-@pytest.fixture
-def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command."""
-    return command(capsys)
-
+from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population
 
 # --- the way of a year
 
@@ -256,6 +233,13 @@ def test_a_restated_factor_revises_a_year_whose_machines_are_gone(place, veilleu
         one, two = reader.revisions(YEAR)
     assert one.statistics_sha256 == two.statistics_sha256
     verified(told(veilleuse, "verify", str(YEAR)))
+
+
+def test_closing_for_good_says_what_goes(place, veilleuse):
+    """Once: what needs the months of PCs is to be written before they go."""
+    words = ("close", str(YEAR), "--definitive")
+    assert "months of PCs of 2025 go" in veilleuse(*words)[2]
+    assert "months of PCs" not in veilleuse(*words)[2]
 
 
 def test_a_definitive_year_takes_no_late_data(place, veilleuse):
@@ -462,6 +446,40 @@ def test_a_year_whose_machines_are_gone_was_never_closed(place):
         found = propose(sources, place, replace(order, today=date(2028, 1, 1), definitive=True))
     assert found.report["basis"] == "statistics of 2025-r1"
     assert found.file.statistics == before.file.statistics
+
+
+def test_rooms_outlive_the_readings_of_their_meters(place):
+    """Readings are kept for 13 months, and the year's own factor comes in spring: what the provisional closing kept of rooms serves then. A
+    year first closed so late says that they are not whole."""
+    with Filled(place.data_dir) as filled:
+        (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
+        filled.store.metering.declare([DeclaredMeter("ups", server.site, "DC1", MeterBoundary.ROOM)], [], [])
+        for month in range(1, 13):
+            start = day_start_unix_milliseconds(date(YEAR, month, 15), "Europe/Paris")
+            reading = MeterReading("ups", PointKind.UPS, 3_600_000, 3_600_000)
+            filled.store.metering.put_readings(DirtyPeriod(server.host_id, Grain.HOUR, start), [reading])
+        filled.derive()
+        roll(filled, TODAY)
+    january = Order(YEAR, False, "me", "", 0, date(2026, 1, 10))
+    spring = replace(january, today=date(2026, 6, 15))
+    with opened(place.data_dir) as sources:
+        first = propose(sources, place, january)
+    (room,) = json.loads(first.file.statistics)["rooms"]
+    assert room["it_millijoules"] == 12 * 3_600_000
+    assert first.notes == ()
+    with Filled(place.data_dir) as filled:
+        retention(filled).run(spring.today)
+    with opened(place.data_dir) as sources:
+        late = propose(sources, place, spring)
+    (less,) = json.loads(late.file.statistics)["rooms"]
+    assert less["it_millijoules"] == 7 * 3_600_000
+    assert "readings of meters before 2025-05-15 are gone" in late.notes[0]
+    put(place, dict(first.report), first.file.statistics)
+    with opened(place.data_dir) as sources:
+        again = propose(sources, place, spring)
+    assert again.file.statistics == first.file.statistics
+    assert again.report["rooms_basis"] == "statistics of 2025-r1"
+    assert (again.changed, again.notes) == (False, ())
 
 
 def test_a_late_day_does_not_bring_a_year_back(place):

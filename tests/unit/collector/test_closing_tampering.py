@@ -16,8 +16,6 @@ import pytest
 
 from tests.closed_years import (
     YEAR,
-    Command,
-    command,
     copied,
     filled_year,
     put,
@@ -32,26 +30,6 @@ from veilleuse.collector.closed import canonical
 from veilleuse.collector.closing.signing import sign, signing_key
 from veilleuse.collector.enrolment.authority import Authority
 from veilleuse.collector.settings import CollectorSettings
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A filled data directory, to be copied."""
-    settings = settings_in(tmp_path_factory.mktemp("year"))
-    filled_year(settings)
-    return settings.data_dir
-
-
-@pytest.fixture
-def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
-    """A data directory with some weeks of a year; no coverage is asked for."""
-    return copied(tmp_path, template, monkeypatch)
-
-
-@pytest.fixture
-def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command."""
-    return command(capsys)
 
 
 @contextmanager

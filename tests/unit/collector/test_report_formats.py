@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import logging
 import re
@@ -13,6 +14,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from datetime import date, datetime
+from importlib.resources import files
 from typing import Any
 
 import pypdf
@@ -22,6 +24,7 @@ from openpyxl.utils import get_column_letter
 from tests.report_files import Page, bare, pdf_text, sheet_rows, structure, workbook
 from tests.reported import attribution, everything
 from tests.unit.collector.test_report import documents, servers
+from veilleuse.collector.drawing import COLOURS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.report import FORMATS, LANGUAGES, MEDIA_TYPES, SHOWN, Document, Row, renderer
 from veilleuse.collector.report import pdf as pdf_format
@@ -255,6 +258,16 @@ def test_a_note_that_was_not_translated_says_its_language():
     assert '<li lang="en">Nobody has translated this.</li>' in renderer("html")(document).decode()
 
 
+@pytest.mark.parametrize("paper", [False, True])
+def test_headings_leave_no_level_out(paper):
+    """One h1, and below each heading the next level at most (WCAG 1.3.1); so in the PDF, whose tags are those of the page."""
+    read = Page(page(everything(), ON_PAPER_TOO, paper=paper).encode())
+    levels = [int(tag[1]) for tag, _ in read.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert all(below <= above + 1 for above, below in itertools.pairwise(levels))
+
+
 def test_tables_have_captions_and_headers(written):
     """Each table has its caption and a column header per column; each row of several has a header."""
     text = written["html"].decode()
@@ -299,10 +312,18 @@ def test_the_pdf_is_tagged(written):
     read = Page(page(everything(), ON_PAPER_TOO, paper=True).encode())
     assert kinds.count("/Table") >= sum(tag == "table" for tag, _ in read.elements)
     assert kinds.count("/H2") == sum(tag == "h2" for tag, _ in read.elements)
-    figures = [element for element in elements if element.get("/S") == "/Figure" and "/Alt" in element]
-    assert len(figures) == 3
+    figures = [element for element in elements if element.get("/S") == "/Figure"]
+    assert ["/Alt" in element for element in figures] == [True] * 3
     assert all("/Headers" in element["/A"] for element in elements if is_cell(element))
+    heads = {element["/ID"] for element in elements if element.get("/S") == "/TH"}
+    assert {head for element in elements if is_cell(element) for head in element["/A"]["/Headers"]} <= heads
     assert "Page1sur" in pdf_text(written["pdf"])
+
+
+def test_squares_of_a_legend_have_the_colours_of_its_drawing():
+    """On paper they are no drawings: the style sheet repeats the colours."""
+    sheet = files("veilleuse.collector.report").joinpath("templates", "paper.css").read_text("utf-8")
+    assert re.findall(r"\.s\d { background: (#\w+); }", sheet) == list(COLOURS)
 
 
 def is_cell(element: Any) -> bool:

@@ -95,7 +95,9 @@ class _Made:
     def stands(self, standing: Standing) -> None:
         place = Place.at(standing)
         stratum = place.stratum(standing.device_class)
-        if stratum not in self._standing and stratum.device_class != MONITOR:  # those have rows where PCs tell of them
+        if (
+            stratum not in self._standing and stratum.device_class != MONITOR
+        ):  # those have rows where PCs tell of them
             self._standing.add(stratum)
             row = self._rows[self._key(place, standing.device_class)]
             row.strata.add(stratum)

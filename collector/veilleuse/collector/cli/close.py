@@ -148,6 +148,7 @@ def _told(made: Proposal, dry_run: bool, refused: bool, written: Mapping[str, An
         "dry_run": dry_run,
         "refused": refused,
         "open_points": list(made.refused),
+        "notes": list(made.notes),
         "totals": made.report["figures"]["totals"],
         "cells": made.file.statistics.count(b'"methods_hidden":'),
         "statistics_bytes": len(made.file.statistics),
@@ -170,6 +171,8 @@ def _row(told: ClosedYear) -> dict[str, Any]:
 def _print(made: Proposal, found: Mapping[str, Any]) -> None:
     for reason in made.refused:
         print(f"{'refused' if found['refused'] else 'open'}: {reason}", file=sys.stderr)
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr)
     for total in found["totals"]:
         kilograms = total.get("kgco2e_total")
         print(
@@ -187,6 +190,12 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
     elif found["written"]:
         print(f"{found['report_id']} {found['state']}, sha256 {found['sha256']}")
         print(f"signed by key {found['public_key']}; {found['exported'] or 'not exported: see --export'}")
+        if made.told.state is YearState.CLOSED_DEFINITIVE:
+            print(
+                f"note: months of PCs of {made.told.year} go with the next daily clean-up: what needs them, 'veilleuse report reen' and "
+                "'report indicators' of that year, is to be written before",
+                file=sys.stderr,
+            )
     elif not found["refused"]:
         print(f"would be {found['report_id']} {found['state']}; nothing was written")
 

@@ -28,6 +28,7 @@ from veilleuse.collector.reporting.closed_terms import FrozenTerms, terms_docume
 from veilleuse.collector.reporting.closed_years import KIND, Closed, closed_of
 from veilleuse.collector.reporting.frozen import frozen_documents
 from veilleuse.collector.reporting.keep_year import keep_year
+from veilleuse.collector.reporting.rooms import readings_gone_before
 from veilleuse.collector.reporting.savings import moved
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.rolling.retention import months_before
@@ -46,6 +47,7 @@ _NOT_COMPARED: Final = frozenset(
         "product_version",
         "difference",
         "basis",
+        "rooms_basis",
     }
 )
 """What makes no revision by itself."""
@@ -75,6 +77,8 @@ class Proposal:
     """The last revision."""
     refused: tuple[str, ...]
     """Why it cannot be; a provisional closing never is for these, but is told of them."""
+    notes: tuple[str, ...] = ()
+    """What should be known of its figures, and cannot be helped any more."""
 
     @property
     def changed(self) -> bool:
@@ -89,11 +93,13 @@ def propose(sources: Sources, settings: CollectorSettings, order: Order) -> Prop
         raise UsageError(reason)
     from_kept = _must_stand_on_kept(sources, settings, order, last)
     if from_kept and last is not None:
-        kept, facts = last.kept, {name: last.report[name] for name in _FACTS}
+        facts = {name: last.report[name] for name in (*_FACTS, _ROOMS_BASIS) if name in last.report}
+        kept = last.kept
         statistics = sources.closings.file(last.told).statistics  # as they were written, by whatever program
     else:
         kept = keep_year(sources, order.year, k=settings.reporting.k_anonymity, today=order.today)
-        facts = _facts(sources)
+        kept, rooms_basis = _with_rooms(sources, settings, order, kept, last)
+        facts = {**_facts(sources), _ROOMS_BASIS: rooms_basis}
         statistics = canonical(kept_document(kept))
     terms = _terms(sources, settings, order.year, kept, last if from_kept else None)
     definitive = order.definitive or (last is not None and last.told.state is YearState.CLOSED_DEFINITIVE)
@@ -113,10 +119,38 @@ def propose(sources: Sources, settings: CollectorSettings, order: Order) -> Prop
     file = ClosedFile(canonical(report), statistics, b"")
     # As read back: tuples are lists there, and what is compared is what is written.
     as_written = json.loads(file.report)
-    return Proposal(replace(told, sha256=sha256(file.content)), as_written, file, last, refused)
+    notes = _notes(facts, order.year, settings.retention.server_records_months)
+    return Proposal(replace(told, sha256=sha256(file.content)), as_written, file, last, refused, notes)
 
 
 _FACTS: Final = ("inventory_imported_on", "calendars", "school_holidays_sha256", "calibrations")
+_ROOMS_BASIS: Final = "rooms_basis"
+_LATER: Final = "readings since "
+
+
+def _with_rooms(
+    sources: Sources, settings: CollectorSettings, order: Order, kept: Kept, last: Closed | None
+) -> tuple[Kept, str]:
+    """Readings of meters go before the year's own factor is there: rooms are then those that the last revision kept; and what they are of."""
+    gone = readings_gone_before(sources, order.year, order.today, settings.retention.server_records_months)
+    if gone is None or not (kept.rooms or (last and last.kept.rooms)):
+        return kept, "readings"
+    if last is None:
+        return kept, f"{_LATER}{gone}"
+    before = str(last.report.get(_ROOMS_BASIS, ""))
+    basis = before if before.startswith(_LATER) else f"statistics of {last.told.report_id}"
+    return replace(kept, rooms=last.kept.rooms), basis
+
+
+def _notes(facts: Mapping[str, Any], year: int, months: int) -> tuple[str, ...]:
+    basis = str(facts.get(_ROOMS_BASIS, ""))
+    if not basis.startswith(_LATER):
+        return ()
+    said = (
+        f"readings of meters before {basis.removeprefix(_LATER)} are gone, they are kept for {months} months: rooms of {year} are of the "
+        "later ones; close a year provisionally in January"
+    )
+    return (said,)
 
 
 def _facts(sources: Sources) -> dict[str, Any]:

@@ -63,8 +63,10 @@ def legend(document: Document, chart: Chart, w: Words) -> list[tuple[int, str]]:
     return [(i, column(document, chart.table, name).label(w.language)) for i, name in enumerate(chart.values)]
 
 
-def swatch(colour: int) -> Markup:
-    """A square of a colour, for a legend."""
+def swatch(colour: int, *, paper: bool = False) -> Markup:
+    """A square of a colour, for a legend. `paper`: without a drawing, which a PDF would tag as a figure that says nothing."""
+    if paper:
+        return Markup(f'<span class="swatch s{colour % 8}"></span>')
     return Markup(
         f'<svg class="swatch" viewBox="0 0 16 16" width="12" height="12" aria-hidden="true" focusable="false" '
         f'xmlns="http://www.w3.org/2000/svg">{_rectangle(colour, 0, 0, 16, 16)}</svg>'

@@ -91,7 +91,7 @@ def page(document: Document, styles: tuple[str, ...], *, paper: bool = False) ->
                 Picture(
                     w.text(chart.title)[0],
                     draw(document, number, chart, w),
-                    tuple((swatch(colour), name) for colour, name in legend(document, chart, w)),
+                    tuple((swatch(colour, paper=paper), name) for colour, name in legend(document, chart, w)),
                     chart_grid(document, chart, w),
                 )
                 for number, chart in enumerate(drawn(document), 1)

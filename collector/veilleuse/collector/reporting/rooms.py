@@ -13,6 +13,7 @@ from veilleuse.collector.account.yearly_rooms import RoomFigure
 from veilleuse.collector.derive.rooms import room_balance
 from veilleuse.collector.metering import Metering
 from veilleuse.collector.reporting.sources import Sources
+from veilleuse.collector.rolling.retention import months_before
 from veilleuse.collector.store.sqlite.days import civil_day
 
 
@@ -42,6 +43,13 @@ def rooms(sources: Sources, first: date, end: date) -> Iterator[RoomFigure]:
             balance.overhead_u_millijoules,
             _pue_ppm(declared, room, first, end),
         )
+
+
+def readings_gone_before(sources: Sources, year: int, today: date, months: int) -> date | None:
+    """The day up to which readings of meters in a year may be gone, kept for so many months; None while they are all there."""
+    limit, first_hour = months_before(today, months), sources.metering.first_read()
+    whole = first_hour is not None and civil_day(ZoneInfo("UTC"), first_hour) <= date(year, 1, 1).toordinal()
+    return None if whole or limit <= date(year, 1, 1) else min(limit, date(year + 1, 1, 1))
 
 
 def _pue_ppm(declared: Metering, room: str, first: date, end: date) -> int | None:

@@ -9,8 +9,9 @@ taken out of the year and what it is now put in.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
+from operator import neg
 from typing import Final, TypeAlias
 
 from veilleuse.collector.account.perimeter import Slice
@@ -20,7 +21,7 @@ from veilleuse.collector.ports.months import KeptRows, RollReader, StaleMonth
 from veilleuse.collector.rolling.almanac import Almanac, SiteDays
 from veilleuse.collector.rolling.month import month_rows
 from veilleuse.collector.rolling.units import Key
-from veilleuse.collector.vectors import DayType, HostPeriod, Vector, added
+from veilleuse.collector.vectors import DayType, HostPeriod
 from veilleuse.wire.vocabulary import Band, Population
 
 PAGE_HOSTS: Final = 512
@@ -66,24 +67,25 @@ class Periods:
             if all(row.period_from == first for row in only):  # a year, or a month: as it is stored
                 yield from only
                 return
-        yield from _ordered(self._summed(kept), first)
+        yield from _summed(self._true(kept), first)
 
-    def _summed(self, kept: KeptRows) -> _Sums:
+    def _true(self, kept: KeptRows) -> _Parts:
         """What is kept, with what stale months are now in the place of what they were."""
-        sums: _Sums = defaultdict(dict)
-        for row in kept.years:
-            _add(sums, row, row.values)
-        for row in kept.months:
-            if StaleMonth(row.host_id, row.period_from) not in kept.stale:
-                _add(sums, row, row.values)
+        found = _parts(kept.years)
+        stale = kept.stale
+        _add(found, (row for row in kept.months if (row.host_id, row.period_from) not in stale))
         years = {row.period_from.year for row in kept.years}
-        for row in kept.stale_rows:
-            if row.period_from.year in years:
-                _add(sums, row, tuple(-value for value in row.values))
-        for one in sorted(kept.stale):
-            for row in self._now(one):
-                _add(sums, row, row.values)
-        return sums
+        _add(
+            found,
+            (
+                row._replace(values=tuple(map(neg, row.values)))
+                for row in kept.stale_rows
+                if row.period_from.year in years
+            ),
+        )
+        for one in sorted(stale):
+            _add(found, self._now(one))
+        return found
 
     def _now(self, one: StaleMonth) -> Sequence[HostPeriod]:
         """A month made of its days, while the report waits; none of a machine forgotten meanwhile."""
@@ -104,15 +106,12 @@ class Periods:
         self, rows: Iterator[HostPeriod], first: date, edges: Sequence[Slice], hosts: tuple[HostId, HostId]
     ) -> Iterator[HostPeriod]:
         """Whole months, and parts of months made of their days."""
-        sums: _Sums = defaultdict(dict)
-        for row in rows:
-            _add(sums, row, row.values)
+        found = _parts(rows)
         for host_id, host in self._hosts().items():
             if hosts[0] < host_id <= hosts[1]:
                 for edge in edges:
-                    for row in self._part(host, edge):
-                        _add(sums, row, row.values)
-        yield from _ordered(sums, first)
+                    _add(found, self._part(host, edge))
+        yield from _summed(found, first)
 
     def _part(self, host: Host, part: Slice) -> Sequence[HostPeriod]:
         """Of a stretch within one month."""
@@ -128,26 +127,29 @@ class Periods:
         return month_rows(source, self._windows[key], site.time_zone)
 
 
-_Sums: TypeAlias = defaultdict[HostId, dict[Key, HostPeriod]]
+_Parts: TypeAlias = defaultdict[HostId, defaultdict[Key, list[HostPeriod]]]
+"""What is to be added up."""
 
 
-def _add(sums: _Sums, row: HostPeriod, values: Vector) -> None:
-    key = (row.day_type, row.band)
-    before = sums[row.host_id].get(key)
-    if before is not None:
-        values = added(before.values, values)
-    apportioned = row.apportioned or (before is not None and before.apportioned)
-    sums[row.host_id][key] = HostPeriod(
-        row.host_id, row.period_from, row.day_type, row.band, values, apportioned
-    )
+def _parts(rows: Iterable[HostPeriod]) -> _Parts:
+    found: _Parts = defaultdict(lambda: defaultdict(list))
+    _add(found, rows)
+    return found
 
 
-def _ordered(sums: _Sums, first: date) -> Iterator[HostPeriod]:
-    for host_id in sorted(sums):
+def _add(found: _Parts, rows: Iterable[HostPeriod]) -> None:
+    for row in rows:
+        found[row.host_id][row.day_type, row.band].append(row)
+
+
+def _summed(found: _Parts, first: date) -> Iterator[HostPeriod]:
+    for host_id in sorted(found):
         for key in _ORDER:
-            found = sums[host_id].get(key)
-            if found is not None and any(found.values):
-                yield found._replace(period_from=first)
+            rows = found[host_id].get(key)
+            if rows:
+                values = tuple(map(sum, zip(*[row.values for row in rows], strict=True)))
+                if any(values):
+                    yield HostPeriod(host_id, first, *key, values, any(row.apportioned for row in rows))
 
 
 def _edges(first: date, end: date) -> tuple[list[Slice], Slice | None]:

@@ -9,16 +9,17 @@ nothing was multiplied, and nothing is counted.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import date
+from operator import add
 from typing import Final, TypeAlias
 
 from veilleuse.collector.account.perimeter import evening_of
 from veilleuse.collector.derive.counters import counter_signal, discharge, psys_is_trusted, scaled
 from veilleuse.collector.metering import PsysCheck
 from veilleuse.collector.model import Cell, Grain, HostId
-from veilleuse.collector.ports.months import CARRIED_COLUMNS, UnitEnergy, UnitPoint, Units, UnitSum
+from veilleuse.collector.ports.months import CARRIED_COLUMNS, UnitPoint, Units, UnitSum
 from veilleuse.collector.rolling.almanac import SiteDays
 from veilleuse.collector.vectors import COLUMNS, NIGHT_ON_MILLISECONDS, PLACE, DayType, HostPeriod
 from veilleuse.wire.ladder import Method
@@ -26,8 +27,9 @@ from veilleuse.wire.vocabulary import Band, Boundary, Population, State, Supply
 
 Key: TypeAlias = tuple[DayType, Band]
 Sums: TypeAlias = dict[Key, list[int]]
-_CellKey: TypeAlias = tuple[Band, State, Supply]
-_Unit: TypeAlias = tuple[Grain, int]
+_UnitBand: TypeAlias = tuple[Grain, int, Band]
+_UnitCell: TypeAlias = tuple[Grain, int, Band, State, Supply]
+"""What every row of a unit begins with."""
 
 ON: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
 _STATE: Final = {
@@ -53,10 +55,14 @@ class Months:
         self.sums: defaultdict[date, Sums] = defaultdict(dict)
         self.apportioned: set[tuple[date, Key]] = set()
 
+    def vector(self, month: date, key: Key) -> list[int]:
+        """To be added to."""
+        return self.sums[month].setdefault(key, [0] * len(COLUMNS))
+
     def add(self, month: date, key: Key, vector: Iterable[int]) -> None:
         """Column by column."""
-        standing = self.sums[month].get(key)
-        self.sums[month][key] = list(vector) if standing is None else list(map(int.__add__, standing, vector))
+        standing = self.vector(month, key)
+        standing[:] = map(add, standing, vector)
 
     def rows(self, host_id: HostId, month: date) -> tuple[HostPeriod, ...]:
         """Of one month; none of nothing."""
@@ -71,111 +77,117 @@ class Months:
         )
 
 
+class _Vectors(dict[_UnitBand, list[int]]):
+    """What a row is added to: of a day its month's, of a week its own, which is shared once it is whole."""
+
+    def __init__(self, months: Months, days: SiteDays) -> None:
+        super().__init__()
+        self._months, self._days = months, days
+
+    def __missing__(self, where: _UnitBand) -> list[int]:
+        grain, start, band = where
+        if grain is Grain.DAY:
+            facts = self._days.of(start)
+            made = self._months.vector(facts.month, (facts.day_type, band))
+        else:
+            made = [0] * len(COLUMNS)
+        self[where] = made
+        return made
+
+
 def contributions(units: Units, days: SiteDays, time_zone: str, psys: PsysCheck) -> Months:
     """What these days and weeks add to each month that they lie in."""
     months = Months()
-    nights = _evenings(units, time_zone) if days.population is Population.CLASSROOM else {}
-    for (grain, start), bands in _vectors(units, trust_psys=psys_is_trusted(psys)).items():
-        if grain is Grain.DAY:
-            facts = days.of(start)
-            _night(bands, start, days.population, nights)
-            for band, vector in bands.items():
-                months.add(facts.month, (facts.day_type, band), vector)
-        else:
-            _add_week(months, days, start, bands)
+    into = _Vectors(months, days)
+    _add_states(units, into)
+    _add_energies(units, into)
+    _add_measured(units, into, trust_psys=psys_is_trusted(psys))
+    for day in _nights(units, days.population, time_zone):
+        into[Grain.DAY, day, Band.NIGHT][_NIGHTS] += 1
+    for (grain, start, band), vector in into.items():
+        if grain is Grain.WEEK:
+            _add_week(months, days, start, band, vector)
     return months
 
 
-def _add_week(months: Months, days: SiteDays, monday: int, bands: dict[Band, list[int]]) -> None:
+def _add_week(months: Months, days: SiteDays, monday: int, band: Band, vector: list[int]) -> None:
     shares = days.week(monday)
-    for band, vector in bands.items():
-        parts = [list[int]() for _ in shares.parts]
-        for value in vector:
-            for part, share in zip(parts, shares.share(value) if value else [0] * len(parts), strict=True):
-                part.append(share)
-        for (month, kind), part in zip(shares.parts, parts, strict=True):
-            months.add(month, (kind, band), part)
-            if shares.shared:
-                months.apportioned.add((month, (kind, band)))
+    parts = [list[int]() for _ in shares.parts]
+    for value in vector:
+        for part, share in zip(parts, shares.share(value) if value else [0] * len(parts), strict=True):
+            part.append(share)
+    for (month, kind), part in zip(shares.parts, parts, strict=True):
+        months.add(month, (kind, band), part)
+        if shares.shared:
+            months.apportioned.add((month, (kind, band)))
 
 
-def _night(bands: dict[Band, list[int]], day: int, population: Population, evenings: dict[int, int]) -> None:
-    """One more night when it was on for longer than 4 h: by local date on workstations, by the evening in classrooms."""
+def _nights(units: Units, population: Population, time_zone: str) -> Iterable[int]:
+    """Days with a night on for longer than 4 h: by local date on workstations, by the evening in classrooms; servers are not in I1."""
+    on: Counter[int] = Counter()
     if population is Population.WORKSTATION:
-        night = bands.get(Band.NIGHT)
-        on = sum(night[_STATE[state, supply]] for state in ON for supply in Supply) if night else 0
+        for one in units.sums:
+            if one.band is Band.NIGHT and one.state in ON and one.grain is Grain.DAY:
+                on[one.start] += one.milliseconds
     elif population is Population.CLASSROOM:
-        on = evenings.get(day, 0)
-    else:
-        return  # servers are not in I1
-    if on > NIGHT_ON_MILLISECONDS:
-        bands.setdefault(Band.NIGHT, [0] * len(COLUMNS))[_NIGHTS] += 1
+        days = {start for grain, start in units.starts if grain is Grain.DAY}
+        for hour, milliseconds in units.night_hours:
+            evening = evening_of(hour, time_zone).toordinal()
+            if evening in days:
+                on[evening] += milliseconds
+    return (day for day, milliseconds in on.items() if milliseconds > NIGHT_ON_MILLISECONDS)
 
 
-def _evenings(units: Units, time_zone: str) -> dict[int, int]:
-    """Day number of the evening → milliseconds on."""
-    found: defaultdict[int, int] = defaultdict(int)
-    for hour, milliseconds in units.night_hours:
-        found[evening_of(hour, time_zone).toordinal()] += milliseconds
-    return found
-
-
-def _vectors(units: Units, *, trust_psys: bool) -> dict[_Unit, dict[Band, list[int]]]:
-    """Each day and week alone, by band."""
-    found: defaultdict[_Unit, dict[Band, list[int]]] = defaultdict(dict)
-
-    def vector(row: UnitSum | UnitEnergy) -> list[int]:
-        return found[row.grain, row.start].setdefault(row.band, [0] * len(COLUMNS))
-
+def _add_states(units: Units, into: _Vectors) -> None:
     for one in units.sums:
-        into = vector(one)
-        into[_STATE[one.state, one.supply]] += one.milliseconds
-        for place, value in zip(_CARRIED, one.carried, strict=True):
-            if value:
-                into[place] += value
-    for energy in units.energies:
-        into = vector(energy)
-        place = _METHOD[energy.method]
-        into[place] += energy.milliseconds
-        into[place + 1] += energy.energy_millijoules
-        into[place + 2] += energy.uncertainty_millijoules
-        into[_STATE_ENERGY[energy.state]] += energy.energy_millijoules
-    for screen in units.screens:
-        into = vector(screen)
-        into[_SCREENS] += screen.milliseconds
-        into[_SCREENS + 1] += screen.energy_millijoules
-        into[_SCREENS + 2] += screen.uncertainty_millijoules
-    _measured(units, found, trust_psys=trust_psys)
-    return found
+        vector = into[one[:3]]
+        vector[_STATE[one.state, one.supply]] += one.milliseconds
+        if any(one.carried):
+            for place, value in zip(_CARRIED, one.carried, strict=True):
+                vector[place] += value
 
 
-def _measured(units: Units, found: dict[_Unit, dict[Band, list[int]]], *, trust_psys: bool) -> None:
+def _add_energies(units: Units, into: _Vectors) -> None:
+    for one in units.energies:
+        vector = into[one[:3]]
+        place = _METHOD[one.method]
+        vector[place] += one.milliseconds
+        vector[place + 1] += one.energy_millijoules
+        vector[place + 2] += one.uncertainty_millijoules
+        vector[_STATE_ENERGY[one.state]] += one.energy_millijoules
+    for one in units.screens:
+        vector = into[one[:3]]
+        vector[_SCREENS] += one.milliseconds
+        vector[_SCREENS + 1] += one.energy_millijoules
+        vector[_SCREENS + 2] += one.uncertainty_millijoules
+
+
+def _add_measured(units: Units, into: _Vectors, *, trust_psys: bool) -> None:
     """Counters, battery, update windows: cell by cell."""
-    points: defaultdict[tuple[_Unit, _CellKey], list[UnitPoint]] = defaultdict(list)
-    for one in units.points:
-        points[(one.grain, one.start), (one.band, one.state, one.supply)].append(one)
-    counted: defaultdict[tuple[_Unit, _CellKey], int] = defaultdict(int)
-    derived: defaultdict[tuple[_Unit, _CellKey], int] = defaultdict(int)
+    points: defaultdict[_UnitCell, list[UnitPoint]] = defaultdict(list)
+    for point in units.points:
+        points[point[:5]].append(point)
+    counted: defaultdict[_UnitCell, int] = defaultdict(int)
+    derived: defaultdict[_UnitCell, int] = defaultdict(int)
     for energy in units.energies:
-        place = (energy.grain, energy.start), (energy.band, energy.state, energy.supply)
-        derived[place] += energy.energy_millijoules
+        derived[energy[:5]] += energy.energy_millijoules
         if energy.method in _COUNTED:
-            counted[place] += energy.milliseconds
-    for one_sum in units.sums:
-        place = (one_sum.grain, one_sum.start), (one_sum.band, one_sum.state, one_sum.supply)
+            counted[energy[:5]] += energy.milliseconds
+    for one in units.sums:
+        place = one[:5]
         seen = points.get(place, ())
-        into = found[place[0]][one_sum.band]
+        vector = into[one[:3]]
         if seen:
-            cell = _cell(one_sum, seen)
+            cell = _cell(one, seen)
             drained = discharge(cell)
-            into[_BATTERY] += drained.energy_millijoules if drained else 0
+            vector[_BATTERY] += drained.energy_millijoules if drained else 0
             signal = counter_signal(cell, trust_psys=trust_psys) if counted[place] else None
             if signal is not None:
                 time = min(signal.covered_milliseconds, counted[place])
-                into[_COUNTERS] += scaled(signal.energy_millijoules * time, signal.covered_milliseconds)
-                into[_COVERED] += time
-        if one_sum.update_window_milliseconds and derived[place]:
-            into[_WINDOW] += _in_windows(one_sum, seen, derived[place])
+                vector[_COUNTERS] += scaled(signal.energy_millijoules * time, signal.covered_milliseconds)
+                vector[_COVERED] += time
+        if one.update_window_milliseconds and derived[place]:
+            vector[_WINDOW] += _in_windows(one, seen, derived[place])
 
 
 def _cell(one: UnitSum, points: Iterable[UnitPoint]) -> Cell:

@@ -47,6 +47,13 @@ _WHY_WITHHELD: Final = {
     "merged": "all of it is in autres, which is of the whole fleet, or was silent",
 }
 
+_WHICH_FIGURE: Final[Schema] = {
+    "type": "string",
+    "enum": [extent.value for extent in Extent],
+    "description": "fleet: of all machines, with what was imputed and extrapolated; observed: sums of what was seen of machines with an agent,"
+    " lower wherever coverage_energy is below 1, with `basis` observed in each row. Never compare one with the other. Not of /factors.",
+}
+
 
 def description(version: str) -> Json:
     """The document. `version`: of the product."""
@@ -168,13 +175,7 @@ def _schemas() -> Json:
             "required": ["kind", "page", "pages", "limit", "total_rows"],
             "properties": {
                 "kind": {"type": "string", "enum": [kind.value for kind in Kind]},
-                "figures": {
-                    "type": "string",
-                    "enum": [extent.value for extent in Extent],
-                    "description": "fleet: of all machines, with what was imputed and extrapolated; observed: sums of what was seen of"
-                    " machines with an agent, lower wherever coverage_energy is below 1, with `basis` observed in each row."
-                    " Never compare one with the other. Not of /factors.",
-                },
+                "figures": dict(_WHICH_FIGURE),
                 **{
                     name: {"type": "integer", "minimum": 0}
                     for name in ("page", "pages", "limit", "total_rows")

@@ -13,7 +13,7 @@ from veilleuse.collector.codec import BANDS, POPULATIONS
 from veilleuse.collector.model import Grain, Host, HostId, Site
 from veilleuse.collector.ports.months import KeptRows, MonthSource, OldestKept, StaleMonth
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.month_sources import host_period, month_source
+from veilleuse.collector.store.sqlite.month_sources import month_source
 from veilleuse.collector.store.sqlite.vector_rows import DAY_TYPES, Layouts
 from veilleuse.collector.vectors import HostPeriod
 from veilleuse.wire.vocabulary import Population
@@ -24,12 +24,12 @@ _YEARS: Final = (
     " ORDER BY host_id, day_type, band"
 )
 _MONTHS: Final = (
-    "SELECT host_id, month, day_type, band, apportioned, layout, sums FROM host_months"
+    "SELECT host_id, day_type, band, apportioned, layout, sums FROM host_months"
     f" WHERE month = ? AND {_PAGE} ORDER BY host_id, day_type, band"
 )
 _STALE: Final = f"SELECT host_id FROM stale_months WHERE month = ? AND {_PAGE} ORDER BY host_id"
 _KEPT: Final = (
-    "SELECT host_id, month, day_type, band, apportioned, layout, sums FROM host_months"
+    "SELECT host_id, day_type, band, apportioned, layout, sums FROM host_months"
     " WHERE month = ? AND host_id = ? ORDER BY day_type, band"
 )
 _OLDEST_UNIT: Final = (
@@ -55,11 +55,15 @@ class PeriodRows:
     def kept(self, years: Sequence[int], months: Sequence[date], after: HostId, upto: HostId) -> KeptRows:
         """See ports.RollReader; one read transaction, ended on return."""
         with self._one_state():
-            year_rows = [row for year in years for row in self._years(year, after, upto)]
+            year_rows = [
+                row
+                for year in years
+                for row in self._periods(date(year, 1, 1), _YEARS, year, after, upto, sparse=False)
+            ]
             month_rows = [
-                host_period(row, self._layouts, sparse=True)
+                row
                 for month in months
-                for row in self._ask(_MONTHS, month.toordinal(), after, upto)
+                for row in self._periods(month, _MONTHS, month.toordinal(), after, upto, sparse=True)
             ]
             of_years = [date(year, month, 1) for year in years for month in range(1, 13)]
             stale = [
@@ -68,21 +72,20 @@ class PeriodRows:
                 for (host_id,) in self._ask(_STALE, month.toordinal(), after, upto)
             ]
             kept = [
-                host_period(row, self._layouts, sparse=True)
+                row
                 for host_id, month in stale
-                for row in self._ask(_KEPT, month.toordinal(), host_id)
+                for row in self._periods(month, _KEPT, month.toordinal(), host_id, sparse=True)
             ]
         return KeptRows(year_rows, month_rows, frozenset(stale), kept)
 
-    def _years(self, year: int, after: HostId, upto: HostId) -> Iterator[HostPeriod]:
+    def _periods(self, first: date, sql: str, *values: Any, sparse: bool) -> Iterator[HostPeriod]:
         """The loop that a year over 10,000 machines is made of: nothing but what each row needs."""
-        january = date(year, 1, 1)
         unpack: dict[int, Any] = {}
-        for host_id, kind, band, apportioned, layout, blob in self._ask(_YEARS, year, after, upto):
+        for host_id, kind, band, apportioned, layout, blob in self._ask(sql, *values):
             if layout not in unpack:
-                unpack[layout] = self._layouts.unpack(layout, sparse=False)
+                unpack[layout] = self._layouts.unpack(layout, sparse=sparse)
             yield HostPeriod(
-                host_id, january, DAY_TYPES[kind], BANDS[band], unpack[layout](blob), apportioned == 1
+                host_id, first, DAY_TYPES[kind], BANDS[band], unpack[layout](blob), apportioned == 1
             )
 
     def month_source(self, host: Host, site: Site, month: date) -> MonthSource:

@@ -264,6 +264,12 @@ class SqliteMeteringReader:
                 }
         return found
 
+    def first_read(self) -> int | None:
+        """The oldest hour of any meter that is kept (Unix ms); None = none was read."""
+        with self._database.translated():
+            ((hour,),) = self._database.connection.execute("SELECT min(start) FROM meter_hours").fetchall()
+        return None if hour is None else int(hour)
+
     def last_read(self) -> dict[str, int]:
         """Every meter that an agent has read, declared or not → the newest hour of it (Unix ms)."""
         with self._database.translated():
