@@ -106,7 +106,7 @@ def main() -> None:
         settings = read_settings(None, environment)
         initialise(settings, simulated=True)
         with closing(open_store(settings.data_dir, settings.store)) as store:
-            fill(store, options.hosts, (YEAR,))
+            fill(store, options.hosts, (YEAR,), 12)
         print(f"{options.hosts} hosts", flush=True)
         for step in STEPS:
             subprocess.run(

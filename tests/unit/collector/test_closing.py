@@ -29,10 +29,8 @@ from tests.closed_years import (
 )
 from tests.filled import Filled
 from tests.machines import served, settings_in
-from tests.rolled import retention, roll, server_day, workstation_days
-from tests.unit.collector.test_reen_command import two_years
-from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.assembly import initialise, open_collector
+from tests.rolled import retention, roll, server_day
+from veilleuse.collector.assembly import open_collector
 from veilleuse.collector.closed import ClosedFile, canonical, packed, sha256
 from veilleuse.collector.closing import refusals
 from veilleuse.collector.closing.making import Order, propose
@@ -40,14 +38,12 @@ from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.choose import factor_book
 from veilleuse.collector.factors.restating import factor_document
 from veilleuse.collector.inventoried import Asset, Placement
-from veilleuse.collector.metering import DeclaredMeter, MeterBoundary, MeterReading
-from veilleuse.collector.model import DirtyPeriod, Grain, HostStatus
+from veilleuse.collector.model import HostStatus
 from veilleuse.collector.ports.closing import Waiting
 from veilleuse.collector.reporting.closed_report import load_closed
 from veilleuse.collector.reporting.sources import opened
-from veilleuse.collector.settings import settings_environment
 from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
-from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population
+from veilleuse.wire.vocabulary import DeviceClass, Population
 
 # --- the way of a year
 
@@ -128,29 +124,6 @@ def test_through_the_running_collector(place, veilleuse):
         assert told(veilleuse, "close", "--key")["public_key"] == found["public_key"]
     assert (place.data_dir / "closed" / "2025-r1.json.sig").stat().st_mode & 0o777 == 0o600
     verified(told(veilleuse, "verify", str(YEAR)))
-
-
-def test_retention_of_the_service_knows_closed_years(place, veilleuse):
-    """Months of PCs of a year that is closed definitively go at the next run, those of one closed provisionally stay."""
-    told(veilleuse, "close", str(YEAR))
-    for definitive in (False, True):
-        if definitive:
-            told(veilleuse, "close", str(YEAR), "--definitive", "--why", "complete")
-        with open_collector(place) as collector:
-            collector.retention.run(TODAY)
-            pcs = [
-                host.host_id
-                for host in collector.store.registry.hosts()
-                if host.population is Population.WORKSTATION
-            ]
-            left = sum(
-                collector.store.data.connection.execute(
-                    "SELECT count(DISTINCT month) FROM host_months WHERE host_id = ? AND month < ?",
-                    (host_id, date(YEAR, 2, 1).toordinal()),
-                ).fetchone()[0]
-                for host_id in pcs
-            )
-        assert left == (0 if definitive else 12)
 
 
 # --- revisions
@@ -235,13 +208,6 @@ def test_a_restated_factor_revises_a_year_whose_machines_are_gone(place, veilleu
     verified(told(veilleuse, "verify", str(YEAR)))
 
 
-def test_closing_for_good_says_what_goes(place, veilleuse):
-    """Once: what needs the months of PCs is to be written before they go."""
-    words = ("close", str(YEAR), "--definitive")
-    assert "months of PCs of 2025 go" in veilleuse(*words)[2]
-    assert "months of PCs" not in veilleuse(*words)[2]
-
-
 def test_a_definitive_year_takes_no_late_data(place, veilleuse):
     """Whether the machines' rows are still there or not: else its figure would depend on when somebody looks."""
     told(veilleuse, "close", str(YEAR), "--definitive")
@@ -320,51 +286,6 @@ def test_the_change_is_told_between_closed_years(place, veilleuse):
     assert total["factor_effect_kgco2e"] == pytest.approx(total["kwh_total"] * float(change))
 
 
-def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse):
-    """A part of it, its months, the present tree: what cannot be compared with the closed year is told without the change."""
-    with Filled(place.data_dir) as filled:
-        (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
-        server_day(filled, server.host_id, date(YEAR + 1, 3, 4), watts=100)
-        filled.derive()
-        roll(filled, TODAY)
-    told(veilleuse, "close", str(YEAR), "--definitive")
-    whole = ("--from", f"{YEAR + 1}-01-01", "--to", f"{YEAR + 2}-01-01")
-    part = ("--from", f"{YEAR + 1}-03-01", "--to", f"{YEAR + 1}-04-01")
-    for words in (whole, part, (*whole, "--group-by", "month"), (*whole, "--tree", "now")):
-        code, out, err = veilleuse("report", "emissions", *words, "--format", "json")
-        assert code == 0, err
-        assert json.loads(out)["totals"][0]["kwh_total"] > 0
-        assert ("fleet_effect_kwh" in json.loads(out)["totals"][0]) is (words == whole)
-
-
-@pytest.mark.parametrize("closed", [False, True])
-def test_the_change_from_a_year_whose_first_months_are_gone(tmp_path, monkeypatch, veilleuse, closed):
-    """Half a year of PCs is compared with nothing; where the year was closed in time, even provisionally, with what was kept of it then."""
-    settings = settings_in(tmp_path)
-    initialise(settings, site="Lyon")
-    for name, value in settings_environment(settings).items():
-        monkeypatch.setenv(name, value)
-    two_years(settings)
-
-    def effect() -> float | None:
-        found: float | None = report(veilleuse)["totals"][0].get("watts_effect_kwh")
-        return found
-
-    assert effect() is not None
-    if closed:
-        told(veilleuse, "close", str(YEAR - 1), code=3)
-    with Filled(settings.data_dir) as filled:
-        retention(filled).run(date(2026, 1, 5))
-    after = effect()
-    assert (after is not None) is closed
-    if closed:
-        both = ("--from", f"{YEAR - 1}-01-01", "--to", f"{YEAR + 1}-01-01", "--format", "json")
-        code, out, err = veilleuse("report", "emissions", *both)
-        assert code == 0, err
-        alone = told(veilleuse, "verify", str(YEAR - 1))[0]["totals"][0]["energy_millijoules"]
-        assert json.loads(out)["totals"][0]["energy_millijoules"] == alone
-
-
 # --- refusals
 
 
@@ -430,86 +351,6 @@ def test_a_year_that_is_not_over(place, today, said):
         propose(sources, place, order)
     with opened(place.data_dir) as sources:
         assert propose(sources, place, replace(order, today=date(2026, 1, 4))).changed
-
-
-def test_a_year_whose_machines_are_gone_was_never_closed(place):
-    """Nothing can be made of what is not there; of one closed provisionally, what was kept then serves."""
-    order = Order(YEAR, False, "me", "", 0, TODAY)
-    with opened(place.data_dir) as sources:
-        before = propose(sources, place, order)
-    with open_collector(place) as collector:
-        collector.retention.run(date(2028, 1, 1))
-    with opened(place.data_dir) as sources, pytest.raises(UsageError, match="was never closed meanwhile"):
-        propose(sources, place, replace(order, today=date(2028, 1, 1)))
-    put(place, dict(before.report), before.file.statistics)
-    with opened(place.data_dir) as sources:
-        found = propose(sources, place, replace(order, today=date(2028, 1, 1), definitive=True))
-    assert found.report["basis"] == "statistics of 2025-r1"
-    assert found.file.statistics == before.file.statistics
-
-
-def test_rooms_outlive_the_readings_of_their_meters(place):
-    """Readings are kept for 13 months, and the year's own factor comes in spring: what the provisional closing kept of rooms serves then. A
-    year first closed so late says that they are not whole."""
-    with Filled(place.data_dir) as filled:
-        (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
-        filled.store.metering.declare([DeclaredMeter("ups", server.site, "DC1", MeterBoundary.ROOM)], [], [])
-        for month in range(1, 13):
-            start = day_start_unix_milliseconds(date(YEAR, month, 15), "Europe/Paris")
-            reading = MeterReading("ups", PointKind.UPS, 3_600_000, 3_600_000)
-            filled.store.metering.put_readings(DirtyPeriod(server.host_id, Grain.HOUR, start), [reading])
-        filled.derive()
-        roll(filled, TODAY)
-    january = Order(YEAR, False, "me", "", 0, date(2026, 1, 10))
-    spring = replace(january, today=date(2026, 6, 15))
-    with opened(place.data_dir) as sources:
-        first = propose(sources, place, january)
-    (room,) = json.loads(first.file.statistics)["rooms"]
-    assert room["it_millijoules"] == 12 * 3_600_000
-    assert first.notes == ()
-    with Filled(place.data_dir) as filled:
-        retention(filled).run(spring.today)
-    with opened(place.data_dir) as sources:
-        late = propose(sources, place, spring)
-    (less,) = json.loads(late.file.statistics)["rooms"]
-    assert less["it_millijoules"] == 7 * 3_600_000
-    assert "readings of meters before 2025-05-15 are gone" in late.notes[0]
-    put(place, dict(first.report), first.file.statistics)
-    with opened(place.data_dir) as sources:
-        again = propose(sources, place, spring)
-    assert again.file.statistics == first.file.statistics
-    assert again.report["rooms_basis"] == "statistics of 2025-r1"
-    assert (again.changed, again.notes) == (False, ())
-
-
-def test_a_late_day_does_not_bring_a_year_back(place):
-    """A PC comes out of the cupboard with a week of January, 18 months later: the year is not made of it alone."""
-    then = date(2026, 12, 1)
-    order = Order(YEAR, False, "me", "", 0, then)
-    with Filled(place.data_dir) as filled:
-        retention(filled).run(then)
-        pcs = [h for h in filled.store.registry.hosts() if h.population is Population.WORKSTATION]
-        workstation_days(filled, pcs[0].host_id, date(YEAR, 1, 6), date(YEAR, 1, 13))
-        filled.derive()
-        for kept in (False, True):
-            if kept:
-                roll(filled, then)
-            with opened(place.data_dir) as sources, pytest.raises(UsageError, match="never closed meanwhile"):
-                propose(sources, place, order)
-
-
-def test_a_lost_key_is_not_replaced_in_silence(place, veilleuse, tmp_path):
-    """Years were signed with it: closing and exporting say that it is missing; a new one is made only when somebody asks for it."""
-    first = told(veilleuse, "close", str(YEAR))
-    (place.data_dir / "ca" / "closing.key").unlink()
-    code, _, err = veilleuse("close", str(YEAR), "--definitive", "--why", "complete")
-    assert (code, "closing.key is missing" in err, "restore it from a backup" in err) == (1, True, True)
-    code, _, err = veilleuse("close", "--export", str(tmp_path / "out"))
-    assert (code, "closing.key is missing" in err) == (1, True)
-    assert told(veilleuse, "close", "--key")["public_key"] != first["public_key"]
-    assert told(veilleuse, "close", str(YEAR), "--definitive", "--why", "complete")["written"]
-    found = told(veilleuse, "verify", str(YEAR), code=1)
-    assert [one["verified"] for one in found] == [False, True]
 
 
 def test_words_that_cannot_be(place, veilleuse):

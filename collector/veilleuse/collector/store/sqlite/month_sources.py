@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.codec import BANDS, BOUNDARIES, POINT_KINDS, STATES, SUPPLIES, number
@@ -31,38 +31,56 @@ from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Population, State
 
+_Row = TypeVar("_Row")
 Ask: TypeAlias = Callable[..., list[Any]]
 """(sql, *values) → rows."""
 
 _GRAINS: Final = (Grain.DAY, Grain.WEEK)
-_OF: Final = "host_id = ? AND grain = ? AND start >= ? AND start < ?"
-_SUMS: Final = (
-    "SELECT start, band, state, supply, milliseconds, coalesce(update_window_milliseconds, 0), "
-    + ", ".join(f"coalesce({column}, 0)" for column in CARRIED_COLUMNS)
-    + f" FROM sums WHERE {_OF} ORDER BY start, band, state, supply"
+_STEP_DAYS: Final = {Grain.DAY: 1, Grain.WEEK: 7}
+_UNITS: Final = (
+    "WITH RECURSIVE units (at) AS (SELECT ?3 WHERE ?3 < ?4 UNION ALL SELECT at + ?5 FROM units WHERE at + ?5 < ?4)"
+    " SELECT {columns} FROM units CROSS JOIN {table} t ON t.grain = ?2 AND t.start = at AND t.host_id = ?1"
+)
+"""Each day or week of a machine by the table's key, in no order: two thirds of the time by its index, which seeks every row."""
+_SUMS: Final = _UNITS.format(
+    table="sums",
+    columns="start, band, state, supply, milliseconds, coalesce(update_window_milliseconds, 0), "
+    + ", ".join(f"coalesce({column}, 0)" for column in CARRIED_COLUMNS),
 )
 _POINTS: Final = (
-    "SELECT p.start, p.band, p.state, p.supply, n.kind, n.domain, n.boundary, n.subject, p.energy_millijoules,"
-    " p.covered_milliseconds, p.update_window_energy_millijoules"
-    f" FROM (SELECT DISTINCT host_id AS h, grain AS g, start AS s FROM sums WHERE {_OF}) k"
-    " CROSS JOIN point_sums p ON p.grain = k.g AND p.start = k.s AND p.host_id = k.h"
-    " JOIN points n ON n.point_id = p.point_id AND n.subject = 'machine'"
-    " ORDER BY p.start, p.band, p.state, p.supply, p.point_id"
+    _UNITS.format(
+        table="point_sums",
+        columns="start, band, state, supply, n.kind, domain, boundary, subject, energy_millijoules, covered_milliseconds,"
+        " update_window_energy_millijoules",
+    )
+    + " JOIN points n ON n.point_id = t.point_id AND subject = 'machine'"
 )
-_ENERGIES: Final = (
-    "SELECT start, band, state, supply, method, milliseconds, energy_millijoules, uncertainty_millijoules"
-    f" FROM {{table}} WHERE {_OF} ORDER BY start, band, state, supply, method"
+_ENERGY_COLUMNS: Final = (
+    "start, band, state, supply, method, milliseconds, energy_millijoules, uncertainty_millijoules"
 )
+_ENERGIES: Final = _UNITS.format(table="derived", columns=_ENERGY_COLUMNS)
+_SCREENS: Final = _UNITS.format(table="derived_screens", columns=_ENERGY_COLUMNS)
 _ON: Final = f"state IN ({number(State.ON_ACTIVE)}, {number(State.ON_IDLE)})"
-_NIGHT_HOURS: Final = f"SELECT start, sum(milliseconds) FROM sums WHERE {_OF} AND band = {number(Band.NIGHT)} AND {_ON} GROUP BY start"
+_NIGHT_HOURS: Final = (
+    "SELECT start, sum(milliseconds) FROM sums WHERE host_id = ? AND grain = ? AND start >= ? AND start < ?"
+    f" AND band = {number(Band.NIGHT)} AND {_ON} GROUP BY start"
+)
 _KNOWN: Final = (
-    f"SELECT start, band, sum(milliseconds) FILTER (WHERE state <> {number(State.UNKNOWN)}),"
-    f" sum(milliseconds) FILTER (WHERE {_ON}) FROM sums WHERE {_OF} GROUP BY start, band"
+    _UNITS.format(
+        table="sums",
+        columns=f"start, band, sum(milliseconds) FILTER (WHERE state <> {number(State.UNKNOWN)}),"
+        f" sum(milliseconds) FILTER (WHERE {_ON})",
+    )
+    + " GROUP BY start, band"
 )
 _KNOWN_ENERGY: Final = (
-    "SELECT start, band, sum(milliseconds), sum(energy_millijoules), sum(milliseconds) FILTER (WHERE {on}),"
-    f" sum(energy_millijoules) FILTER (WHERE {{on}}) FROM derived WHERE {_OF} GROUP BY start, band"
-).format(on=_ON)
+    _UNITS.format(
+        table="derived",
+        columns="start, band, sum(milliseconds), sum(energy_millijoules),"
+        f" sum(milliseconds) FILTER (WHERE {_ON}), sum(energy_millijoules) FILTER (WHERE {_ON})",
+    )
+    + " GROUP BY start, band"
+)
 _BOUNDS: Final = "SELECT min(start), max(start) FROM sums WHERE host_id = ? AND grain = ?"
 _PSYS: Final = (
     "SELECT coalesce(sum(psys_millijoules), 0), coalesce(sum(discharge_millijoules), 0), coalesce(sum(milliseconds), 0)"
@@ -94,26 +112,25 @@ def month_source(ask: Ask, layouts: Layouts, host: Host, site: Site, month: date
 
 def units(ask: Ask, host: Host, site: Site, days: tuple[int, int], weeks: tuple[int, int]) -> Units:
     """Days with start in `days`, weeks with their Monday in `weeks`; both [first, end)."""
-    ranges = [
-        (host.host_id, grain, *span)
-        for grain, span in zip(_GRAINS, (days, weeks), strict=True)
-        if span[0] < span[1]
-    ]
+    spans = tuple(zip(_GRAINS, (days, weeks), strict=True))
+
+    def rows(sql: str, made: Callable[[Grain, Any], _Row]) -> tuple[_Row, ...]:
+        return tuple([made(grain, row) for grain, span in spans for row in _of(ask, sql, host, grain, *span)])
+
     return Units(
-        tuple(_sum(values[1], row) for values in ranges for row in ask(_SUMS, *values)),
-        tuple(_point(values[1], row) for values in ranges for row in ask(_POINTS, *values)),
-        tuple(
-            _energy(values[1], row)
-            for values in ranges
-            for row in ask(_ENERGIES.format(table="derived"), *values)
-        ),
-        tuple(
-            _energy(values[1], row)
-            for values in ranges
-            for row in ask(_ENERGIES.format(table="derived_screens"), *values)
-        ),
+        rows(_SUMS, _sum),
+        rows(_POINTS, _point),
+        rows(_ENERGIES, _energy),
+        rows(_SCREENS, _energy),
         _night_hours(ask, host, site, days) if host.population is Population.CLASSROOM else (),
     )
+
+
+def _of(ask: Ask, sql: str, host: Host, grain: Grain, first: int, end: int) -> list[Any]:
+    """Rows of days or weeks with start in [first, end)."""
+    if grain is Grain.WEEK:
+        first += (1 - first) % 7  # a Monday
+    return ask(sql, host.host_id, grain, first, end, _STEP_DAYS[grain])
 
 
 def kept_month(ask: Ask, layouts: Layouts, table: str, host_id: HostId, month: int) -> tuple[HostPeriod, ...]:
@@ -168,9 +185,9 @@ def _bounds(ask: Ask, host: Host, month: int) -> tuple[int | None, int | None]:
 def _known(ask: Ask, host: Host, end: int) -> list[Known]:
     found: list[Known] = []
     for grain, stop in ((Grain.DAY, end + AFTER_DAYS), (Grain.WEEK, end)):
-        values = (host.host_id, grain, end - HISTORY_DAYS, stop)
-        energies = {row[:2]: row[2:] for row in ask(_KNOWN_ENERGY, *values)}
-        for start, band, known, on in ask(_KNOWN, *values):
+        span = (end - HISTORY_DAYS, stop)
+        energies = {row[:2]: row[2:] for row in _of(ask, _KNOWN_ENERGY, host, grain, *span)}
+        for start, band, known, on in _of(ask, _KNOWN, host, grain, *span):
             derived, energy, on_derived, on_energy = energies.get((start, band), (0, 0, 0, 0))
             found.append(
                 Known(
