@@ -34,7 +34,7 @@ from veilleuse.collector.factored import Mapping as BilanMapping
 from veilleuse.collector.figures import AUTRES, EmissionsRow, EmissionsStatement
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
-METHOD_VERSION: Final = "0.3"
+METHOD_VERSION: Final = "0.4"
 """Of derivation and accounting together; raised when a figure of the same data would change."""
 ESTIMATED_ABOVE: Final = 0.20
 """Imputed share above which a figure is labelled estimated. METHOD.md §4."""

@@ -51,10 +51,12 @@ class _Missing:
 def imputed(source: MonthSource, days: SiteDays) -> dict[Key, Imputed]:
     """Of each day type and band of the month where anything is missing."""
     first, end = source.month.toordinal(), _end(source.month)
-    means = _means(source.known, days, end)
     missing = _Silence(source, days).missing(first, end)
     without = _on_without_energy(source.known, days, source.month)
     found: dict[Key, Imputed] = {}
+    if not (missing.short or missing.long or without):
+        return found
+    means = _means(source.known, days, end)
     for key in {*missing.short, *missing.long, *without}:
         mean = means.get(key, _Mean())
         short, long = missing.short[key], missing.long[key]

@@ -112,14 +112,17 @@ def contributions(units: Units, days: SiteDays, time_zone: str, psys: PsysCheck)
 
 def _add_week(months: Months, days: SiteDays, monday: int, band: Band, vector: list[int]) -> None:
     shares = days.week(monday)
+    if not shares.shared:
+        ((month, kind),) = shares.parts
+        months.add(month, (kind, band), vector)
+        return
     parts = [list[int]() for _ in shares.parts]
     for value in vector:
         for part, share in zip(parts, shares.share(value) if value else [0] * len(parts), strict=True):
             part.append(share)
     for (month, kind), part in zip(shares.parts, parts, strict=True):
         months.add(month, (kind, band), part)
-        if shares.shared:
-            months.apportioned.add((month, (kind, band)))
+        months.apportioned.add((month, (kind, band)))
 
 
 def _nights(units: Units, population: Population, time_zone: str) -> Iterable[int]:
@@ -168,30 +171,30 @@ def _add_measured(units: Units, into: _Vectors, *, trust_psys: bool) -> None:
     for point in units.points:
         points[point[:5]].append(point)
     counted: defaultdict[_UnitCell, int] = defaultdict(int)
-    derived: defaultdict[_UnitCell, int] = defaultdict(int)
     for energy in units.energies:
-        derived[energy[:5]] += energy.energy_millijoules
         if energy.method in _COUNTED:
             counted[energy[:5]] += energy.milliseconds
     for one in units.sums:
-        place = one[:5]
-        seen = points.get(place, ())
-        vector = into[one[:3]]
+        seen = points.get(one[:5])
         if seen:
-            cell = _cell(one, seen)
+            cell, vector = _cell(one, seen), into[one[:3]]
             drained = discharge(cell)
             vector[_BATTERY] += drained.energy_millijoules if drained else 0
-            signal = counter_signal(cell, trust_psys=trust_psys) if counted[place] else None
+            time = counted[one[:5]]
+            signal = counter_signal(cell, trust_psys=trust_psys) if time else None
             if signal is not None:
-                time = min(signal.covered_milliseconds, counted[place])
+                time = min(signal.covered_milliseconds, time)
                 vector[_COUNTERS] += scaled(signal.energy_millijoules * time, signal.covered_milliseconds)
                 vector[_COVERED] += time
-        if one.update_window_milliseconds and derived[place]:
-            vector[_WINDOW] += _in_windows(one, seen, derived[place])
+    with_windows = {one[:5]: one for one in units.sums if one.update_window_milliseconds}
+    for place, one in with_windows.items():
+        derived = sum(energy.energy_millijoules for energy in units.energies if energy[:5] == place)
+        if derived:
+            into[one[:3]][_WINDOW] += _in_windows(one, points.get(place, ()), derived)
 
 
 def _cell(one: UnitSum, points: Iterable[UnitPoint]) -> Cell:
-    energies = tuple((p.point, p.energy_millijoules, p.covered_milliseconds) for p in points)
+    energies = tuple([(p.point, p.energy_millijoules, p.covered_milliseconds) for p in points])
     return Cell(one.band, one.state, one.supply, one.milliseconds, energies)
 
 
