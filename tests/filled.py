@@ -191,17 +191,21 @@ class Filled:
         self,
         host_id: HostId,
         records: Iterable[tuple[Any, Sequence[Any]]],
-        point: tuple[PointKind, str, Boundary] | None = None,
+        point: tuple[PointKind, str, Boundary] | tuple[PointKind, str, Boundary, str] | None = None,
         sensor_gaps: tuple[tuple[GapReason, str, int], ...] = (),
     ) -> None:
-        """Append (period, wire cells) as one run of the host's stream; `point` is index 0 of the cells' energies."""
+        """Append (period, wire cells) as one run of the host's stream; `point` is index 0 of the cells' energies, the machine's own
+        unless it ends with its subject."""
         measurements = []
         for period, cells in records:
             measurement = pb.Measurement(period=period, idle_rule_version=1, cells=cells)
             if point is not None:
-                kind, domain, boundary = point
+                kind, domain, boundary, *subject = point
                 measurement.points.add(
-                    kind=number(kind), domain=domain, boundary=number(boundary), subject="machine"
+                    kind=number(kind),
+                    domain=domain,
+                    boundary=number(boundary),
+                    subject=subject[0] if subject else "machine",
                 )
             measurements.append(measurement)
         stream = self._streams.get(host_id) or new_stream()

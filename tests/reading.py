@@ -17,9 +17,11 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from tests.filled import Filled
+from tests.publishing import Publishing
 from veilleuse.collector.admitted import Role, new_token, token_sha256
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.factors.choose import book_of
+from veilleuse.collector.published import Publication
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
@@ -36,7 +38,7 @@ DOOR_TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 class Reading:
-    """Asks the application itself, without a socket. Its journal is the store's own. A context manager."""
+    """Asks the application itself, without a socket. Its journal and what it publishes are the store's own. A context manager."""
 
     def __init__(
         self,
@@ -58,10 +60,11 @@ class Reading:
         self.settings = CollectorSettings(data_dir=data.directory, http=Http(**http))
         outlook_reader, self.reader = data.reader(), BoundedReader(data.directory)
         accounts = SqliteAccountReader(data.directory)
+        self._publishing = Publishing(data, clock)
         for opened in (outlook_reader, self.reader, accounts):
             self._cleanup.callback(opened.close)
         door = Door("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token)
-        self.figures = Figures(self.reader, self.settings, book_of, clock)
+        self.figures = Figures(self.reader, self.settings, book_of, self._publishing, self._publish, clock)
         self.desk = Desk(self.figures, self.settings, "0.1.0", self._note_access)
         limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
         admission = Admission(door, accounts, self._note_use, clock=clock, limiter=limiter)
@@ -131,6 +134,10 @@ class Reading:
             self.data.store.accounts.note_access(
                 account_id, now, route=route, query=query, status=status, rows=rows
             )
+
+    def _publish(self, one: Publication) -> None:
+        with self._writing:
+            self._publishing.publish(one)
 
     def _note_use(self, account_id: int) -> None:
         with self._writing:

@@ -114,7 +114,13 @@ def workstation_days(
 
 
 def server_day(
-    filled: Filled, host_id: HostId, day: date, *, hours: Sequence[int] = range(24), watts: int = 200
+    filled: Filled,
+    host_id: HostId,
+    day: date,
+    *,
+    hours: Sequence[int] = range(24),
+    watts: int = 200,
+    point: Any = RAPL,
 ) -> None:
     """Clock records of an hour each, in the bands of the default timetable."""
     midnight = day_start_unix_milliseconds(day, ZONE)
@@ -125,4 +131,4 @@ def server_day(
             band = Band.OPEN
         at = cell(State.ON_ACTIVE, HOUR, band, energy_millijoules=watts * HOUR)
         records.append((clock(midnight + hour * HOUR, HOUR), [at]))
-    filled.push(host_id, records, RAPL)
+    filled.push(host_id, records, point)

@@ -36,7 +36,10 @@ SENT = (
 GROUPS = {
     "account",
     "action",
+    "ca",
     "calendar",
+    "calibrate",
+    "configuration",
     "factors",
     "hosts",
     "intensity",
@@ -44,7 +47,6 @@ GROUPS = {
     "meters",
     "reen",
     "report",
-    "sites",
     "token",
 }
 """Commands of `veilleuse` that hold commands."""

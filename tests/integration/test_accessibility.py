@@ -30,6 +30,7 @@ from tests.filled import (
 )
 from tests.pages import body, standalone
 from tests.peers import peer
+from tests.publishing import Publishing
 from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.app import make_app
@@ -98,7 +99,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
         fill(store)
         settings = CollectorSettings(data_dir=store.directory)
         reader = store.reader()
-        indicators = MachineIndicators(settings)
+        published = Publishing(store)
+        indicators = MachineIndicators(settings, published, published.publish)
         indicators.refresh()
         outlook = Outlook(reader, settings, machine_figures=indicators.machine_figures)
         yield make_app(outlook, settings, Door("127.0.0.1", 8640, None), "0.1.0")

@@ -206,6 +206,7 @@ def _kept(store: SqliteStore) -> dict[str, Any]:
         "accounts": store.accounts,
         "closings": store.closings,
         "intensities": store.intensities,
+        "publications": store.publications,
     }
 
 

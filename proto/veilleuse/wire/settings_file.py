@@ -160,7 +160,7 @@ def render_default(settings_class: type[Section]) -> str:
             lines += ["", f"[{section}]"]
         lines += [f"# {line}" for line in described.doc.splitlines()]
         bounds = [
-            f"{word} {bound:g}"
+            f"{word} {bound:.15g}"
             for word, bound in (("minimum", described.minimum), ("maximum", described.maximum))
             if bound is not None
         ]
@@ -223,7 +223,9 @@ def _coerce(described: Described, value: Any, where: str) -> Any:
         )
     for bound, wrong, word in ((described.minimum, -1, "at least"), (described.maximum, 1, "at most")):
         if bound is not None and (result - bound) * wrong > 0:
-            raise ConfigurationError(f"'{described.dotted}' {where} is {result}: it must be {word} {bound:g}")
+            raise ConfigurationError(
+                f"'{described.dotted}' {where} is {result}: it must be {word} {bound:.15g}"
+            )
     if described.check is not None and result != described.default:
         try:
             described.check(result)

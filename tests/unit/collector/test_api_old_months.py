@@ -51,7 +51,8 @@ def data(tmp_path) -> Iterator[Filled]:
 
 
 def answers(data: Filled, query: str, role: Role = Role.READER, *names: str) -> dict[str, Any]:
-    """Tables of each kind, by a service that has just begun."""
+    """Tables of each kind, by a service that has just begun, where nothing was published before."""
+    data.store.publications.take_back(date(2026, 1, 1), date(2027, 1, 1))
     with Reading(data, clock=NOW.timestamp) as reading:
         token = reading.account(f"of-{len(data.store.accounts.accounts())}", role, *names)
         found = {}

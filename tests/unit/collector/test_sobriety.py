@@ -163,6 +163,23 @@ def test_a_comatose_server_is_avoidable_and_one_that_cannot_be_judged_is_not_kno
     assert list(load_sobriety("I4").figures(of(server(bands={Band.NIGHT: use})), TARGETS)) == []
 
 
+def test_servers_that_cannot_be_judged_are_in_no_share():
+    """100 of 120 kWh of the one that was judged; what the two others draw is neither avoidable nor not: the share is not 100 ÷ 360."""
+    use = BandUse(on_idle_millijoules=100 * HOUR, derived_millijoules=120 * HOUR, on_idle_milliseconds=HOUR)
+    bands, loads = {Band.NIGHT: use}, {30: load(30), 180: load()}
+    group = of(
+        server(1, bands=bands, loads=loads),
+        server(2, bands=bands),
+        server(3, bands=bands, loads=loads, role=ServerRole.BACKUP),
+    )
+    figure = the("I4", group)
+    assert (figure.value, figure.n) == (pytest.approx(0.1), 3)
+    assert figure.denominator == pytest.approx(0.12)
+    assert figure.details["avoidable_share"] == pytest.approx(100 / 120)
+    assert (figure.details["not_judged"], figure.details["excluded"]) == (1, 1)
+    assert figure.behind[1] == {1: 120 * HOUR}
+
+
 milliseconds = some.integers(0, 40 * DAY)
 
 
@@ -301,6 +318,18 @@ def test_oversized_servers():
     assert (figure.value, figure.details) == (0.6666666666666666, {"not_judged": 1})
 
 
+def test_a_busy_core_is_a_share_of_what_was_measured():
+    """0.95 of 90 % measured is more than 1 % of it: what was not measured is not taken to be at rest."""
+    time = 90 * DAY
+    part = load(
+        90,
+        cpu_buckets=(time * 9 // 10, *(0,) * 12),
+        memory_buckets=(time * 9 // 10, 0, 0, 0, 0),
+        any_core_busy_milliseconds=time * 95 // 10_000,
+    )
+    assert the("I8", of(server(loads={90: part}))).value == 0.0
+
+
 def test_p95_is_read_from_the_edges():
     """95 % exactly is below; an edge that no bucket has is an error, not a guess."""
     assert server_loads.is_p95_below((0, 95, 5, 0, 0), MEMORY_BUCKET_EDGES_PERCENT, 40)
@@ -387,6 +416,13 @@ def test_equipment_per_user():
     assert (figure.value, figure.details["screens_per_user"]) == (1.5, 0.9)
     assert figure.details["screen_hours_per_machine_day"] == 6.0
     assert list(load_sobriety("I12").figures(SobrietyGroup(SCOPE, devices=tuple(devices)), TARGETS)) == []
+
+
+def test_an_entity_whose_equipment_nobody_listed_is_not_known():
+    """Ten users and no PC in the inventory: not 0 devices each, nor 0 screens."""
+    figure = the("I12", SobrietyGroup(SCOPE, users=10))
+    assert (figure.value, figure.numerator) == (None, 0)
+    assert figure.details == {"users": 10}
 
 
 def test_screens_that_hang_on_pcs_stand_in_for_a_list_of_monitors():

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from tests.filled import METER, Filled, cell, civil, clock, month_of_workstations, week
 from tests.peers import peer
+from tests.publishing import Publishing
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.indicators import MachineIndicators
@@ -28,7 +29,8 @@ def test_small_fleet(tmp_path, golden):
         store.derive()
         reader = store.reader()
         settings = CollectorSettings(data_dir=store.directory)
-        indicators = MachineIndicators(settings, NOW.timestamp)
+        published = Publishing(store, NOW.timestamp)
+        indicators = MachineIndicators(settings, published, published.publish, NOW.timestamp)
         indicators.refresh()
         outlook = Outlook(reader, settings, NOW.timestamp, indicators.machine_figures)
         out = fleet_exposition(outlook.look(), "0.1.0", 10)

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,21 +19,25 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.filled import METER, Filled, cell, civil, clock, month_of_workstations
 from tests.pages import body
+from tests.publishing import Publishing
 from tests.unit.collector.test_sobriety import SCOPE, the
 from tests.unit.collector.test_sobriety import of as group_of
 from tests.unit.collector.test_sobriety import server as a_server
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.inventoried import ServerRole
+from veilleuse.collector.published import Kind, Publication
 from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion, sobriety_of
 from veilleuse.collector.reporting.sobriety_sources import opened_for_sobriety
 from veilleuse.collector.settings import CollectorSettings, read_settings
-from veilleuse.collector.sobriety import Load, Targets
+from veilleuse.collector.sobriety import Figure, Load, Scope, Targets
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
 from veilleuse.collector.web.bound import series_bound
+from veilleuse.collector.web.desk import publisher
 from veilleuse.collector.web.indicators import MachineIndicators, add_machine_figures, verdicts
 from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.published_indicators import FORM, MachineFigure
 from veilleuse.wire.limits import CELL_BUCKETS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -62,9 +68,15 @@ def data(tmp_path: Path) -> Iterator[Filled]:
 def made(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
     """Worked out once."""
     data.derive()
-    indicators = MachineIndicators(CollectorSettings(data_dir=data.directory), clock_ or NOW.timestamp)
+    indicators = begun(data, clock_)
     indicators.refresh()
     return indicators
+
+
+def begun(data: Filled, clock_: Clock | None = None) -> MachineIndicators:
+    """By a service that has just begun."""
+    settings, published = CollectorSettings(data_dir=data.directory), Publishing(data, NOW.timestamp)
+    return MachineIndicators(settings, published, published.publish, clock_ or NOW.timestamp)
 
 
 def samples(indicators: MachineIndicators) -> dict[str, float]:
@@ -229,6 +241,59 @@ def test_frozen_by_the_month_for_people_daily_for_servers(data):
     assert not [name for name in samples(indicators) if name.startswith("month_avoidable")]
 
 
+def test_a_month_stays_as_published_after_a_restart(data):
+    """To the last digit, beside a plan that has changed and a late record; another month is another one; taken back, it is made anew."""
+    hosts = month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
+    first = made(data)
+    before = first.machine_figures()
+    assert {one.found.meta.indicator for one in before} == {"I3", "I4", "I5"}
+    data.push(hosts[0], [(civil(date(2026, 10, 30)), [cell(State.ON_IDLE, 36_000_000, Band.CLOSED)])])
+    assert made(data).machine_figures() == before
+    assert data.store.publications.take_back(MONTH, END) == 1
+    first.refresh()  # the service that runs follows too
+    assert first.machine_figures() != before
+    assert made(data).machine_figures() == first.machine_figures()
+
+
+def test_what_cannot_be_published_is_absent(data, caplog):
+    """The collector is away: servers alone, and a warning; once it is back, the month too. So with what cannot be read."""
+    month_of_workstations(data, MONTH, [GOOD] * 12)
+    server(data)
+    data.derive()
+    settings = CollectorSettings(data_dir=data.directory)
+    published = Publishing(data, NOW.timestamp)
+    indicators = MachineIndicators(settings, published, publisher(settings), NOW.timestamp)
+    indicators.refresh()
+    assert {one.found.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
+    assert "indicators of a month not shown" in caplog.messages
+    indicators = made(data)
+    assert len({one.found.scope.population for one in indicators.machine_figures()}) == 2
+    data.store.publications.take_back(MONTH, END)
+    data.store.publications.put(Publication(Kind.INDICATORS, MONTH, END, 2, 10, "", 0, "{}"))
+    indicators.refresh()
+    assert {one.found.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
+    assert "has format 2" in caplog.records[-1].reason
+
+
+def test_figures_are_read_as_they_were_written():
+    """Decimals to the last digit, as format 1 writes them, for ever."""
+    scope = Scope(MONTH, END, population=Population.WORKSTATION)
+    figure = Figure(
+        0.1 + 0.2, 30, 18, 30.0, "machines", {"a_kwh": 1 / 3, "n": 2, "word": "x"}, (0.1, 0.7), 0.9
+    )
+    figures = (MachineFigure(Found(load_sobriety("I3").meta, scope, figure), MONTH, END),)
+    content = FORM.encode(figures)
+    assert json.dumps(content, sort_keys=True, separators=(",", ":")) == (
+        '{"figures":[{"autres":false,"counted_in":"machines","denominator":{"float":"30.0"},"details":{"a_kwh":{"float":'
+        '"0.3333333333333333"},"n":2,"word":"x"},"indicator":"I3","interval":[{"float":"0.1"},{"float":"0.7"}],"memo":false,"n":30,'
+        '"numerator":18,"population":"workstation","threshold":{"float":"0.9"},"value":{"float":"0.30000000000000004"},"withheld":false}]}'
+    )
+    assert FORM.decode(content, MONTH, END) == figures
+    behind = figures[0].found._replace(figure=replace(figure, behind=({1: 1},)))
+    with pytest.raises(ValueError, match="I3 is of more"):
+        FORM.encode((figures[0]._replace(found=behind),))
+
+
 def test_who_stands_behind_is_not_kept(data):
     """The web process keeps figures, not machines."""
     month_of_workstations(data, MONTH, [GOOD] * 12)
@@ -242,7 +307,7 @@ def test_a_look_never_waits(data):
     month_of_workstations(data, MONTH, [GOOD] * 12)
     data.derive()
     settings = CollectorSettings(data_dir=data.directory)
-    indicators = MachineIndicators(settings, NOW.timestamp)
+    indicators = begun(data)
     reader = data.reader()
     look = Outlook(reader, settings, NOW.timestamp, indicators.machine_figures).look()
     assert look.machine_figures == ()

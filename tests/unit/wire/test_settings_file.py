@@ -39,6 +39,17 @@ def loaded(
     return load(Outer, file=file, environment=environment or {}, prefix="APP", overrides=flags)
 
 
+def test_a_bound_is_told_to_its_last_digit():
+    """8388608 bytes, not 8.38861e+06: what is told must be taken."""
+
+    class Bounded(Section):
+        size: int = setting(8388608, "A size.", minimum=8388608)
+
+    with pytest.raises(ConfigurationError, match=r"is 8388607: it must be at least 8388608$"):
+        load(Bounded, file=None, environment={}, prefix="APP", overrides={"size": "8388607"})
+    assert "minimum 8388608)" in render_default(Bounded)
+
+
 def test_a_check_of_its_own(tmp_path):
     """Called with what is not the default; its reason stands behind key, place and value."""
 

@@ -26,6 +26,7 @@ from veilleuse.collector.admin import (
     intensity,
     inventory,
     meters,
+    published,
     school_holidays,
 )
 from veilleuse.collector.admin.uploads import Uploads
@@ -55,6 +56,7 @@ from veilleuse.collector.ports import (
     MeteringStore,
 )
 from veilleuse.collector.ports.closing import ClosedYears
+from veilleuse.collector.ports.published import Publications
 from veilleuse.collector.rolling.worker import RollWorker, ended_by
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.address import WILDCARDS, split_address
@@ -131,6 +133,8 @@ class Operations:
     closings: ClosedYears = field(kw_only=True)
     """Used inside jobs of the writer only."""
     intensities: Intensities = field(kw_only=True)
+    """Used inside jobs of the writer only."""
+    publications: Publications = field(kw_only=True)
     """Used inside jobs of the writer only."""
     started_unix_milliseconds: int = field(default_factory=lambda: round(time.time() * 1000))
 
@@ -478,6 +482,7 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     **intensity.OPERATIONS,
     **following.OPERATIONS,
     **accounts.OPERATIONS,
+    **published.OPERATIONS,
     **inventory.OPERATIONS,
     **factors.OPERATIONS,
     "close_part": closing.part,

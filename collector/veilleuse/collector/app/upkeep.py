@@ -16,6 +16,7 @@ from typing import Final
 from veilleuse.collector.admin.accounts import expire as expire_accesses
 from veilleuse.collector.admin.calendar import renew
 from veilleuse.collector.admin.inventory import rematch
+from veilleuse.collector.admin.published import expire as expire_published
 from veilleuse.collector.assembly import Collector
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.store.sqlite.upkeep import note_size
@@ -45,7 +46,7 @@ def upkeep(
                 day != noted
                 and _note(collector, day)
                 and _renew(collector, day)
-                and _trim(collector)
+                and _trim(collector, day)
                 and _rematch(collector)
                 and _expire(collector, day, stop)
             ):
@@ -81,12 +82,13 @@ def _renew(collector: Collector, day: date) -> bool:
     return True
 
 
-def _trim(collector: Collector) -> bool:
-    """Likewise: the access journal is kept for a year."""
+def _trim(collector: Collector, day: date) -> bool:
+    """Likewise: the access journal is kept for a year, what was published until it is too old to be asked for."""
     try:
         expire_accesses(collector.operations)
+        expire_published(collector.operations, day)
     except CollectorError as error:
-        log.warning("access journal not trimmed", extra={"error": str(error)})
+        log.warning("access journal or published periods not trimmed", extra={"error": str(error)})
         return False
     return True
 

@@ -42,6 +42,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "calendar": ("veilleuse.collector.cli.calendar", "import, show and export the days of a site"),
     "account": ("veilleuse.collector.cli.account", "say who reads figures over HTTP, and see what was read"),
+    "published": (
+        "veilleuse.collector.cli.published",
+        "list periods that stay as published; take one back",
+    ),
     "top": ("veilleuse.collector.cli.top", "watch the collector live"),
     "report": ("veilleuse.collector.cli.report", "write emissions and indicators to a file"),
     "close": ("veilleuse.collector.cli.close", "close a year: freeze, sign and keep its figures"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from veilleuse.collector.derive import priors
 from veilleuse.collector.metering import PsysCheck
@@ -40,8 +40,7 @@ class Meter:
     u_ppm: int
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(NamedTuple):
     """What the counter rung rests on."""
 
     name: str
@@ -50,8 +49,7 @@ class Signal:
     covered_milliseconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """Energy over milliseconds."""
 
     energy_millijoules: int

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from veilleuse.collector.figures import SCREEN_STANDBY_MICROWATTS, IndicatorMeta
@@ -52,7 +53,7 @@ class AvoidableEnergy:
     open_idle: in the band open, the on-idle energy of the time in idle runs beyond the plan's 30 minutes - P_sleep·that time;
     screens: external screens' energy × (that idle time, less what a known display timeout darkens, ÷ on-time) - 0.3 W of standby;
     comatose_servers: energy while on of servers that I6 calls comatose, nothing else of servers (what a smaller one would save,
-    I8, is not known in joules).
+    I8, is not known in joules). Servers that I6 cannot judge, or excludes, are counted apart: in no energy, avoidable or not.
     What was drawn in declared update windows is taken off the band's cause, whatever the state: never too much is claimed.
     Energy of on-active time outside opening hours is listed (on_active_outside_kwh), not avoidable.
     Period: the whole months inside the period asked. Unit: kWh. Threshold: none; the plan's timeout is `indicators.sleep_minutes`.
@@ -71,15 +72,26 @@ class AvoidableEnergy:
         if not machines:
             return
         by_cause: dict[str, dict[int, int]] = {}
+        known: list[Machine] = []
+        apart: list[Machine] = []
         for machine in machines:
-            for cause in causes_of(machine, targets):
+            causes = causes_of(machine, targets)
+            for cause in causes:
                 by_cause.setdefault(cause.name, {})[machine.host_id] = cause.millijoules
-        if not by_cause:
+            (known if causes else apart).append(machine)
+        if not known:
             return  # of servers, none of which could be judged: not known
-        whole = contributions(
-            (one, sum(by.get(one.host_id, 0) for by in by_cause.values())) for one in machines
-        )
-        yield _figure(machines, whole, by_cause)
+        whole = contributions((one, sum(by.get(one.host_id, 0) for by in by_cause.values())) for one in known)
+        figure = _figure(known, whole, by_cause)
+        yield replace(figure, n=len(machines), details={**figure.details, **_apart(apart, targets)})
+
+
+def _apart(servers: list[Machine], targets: Targets) -> dict[str, Detail]:
+    """How many were left out, and why; nothing where none was."""
+    if not servers:
+        return {}
+    excluded = sum(verdict(one, targets) is Verdict.EXCLUDED for one in servers)
+    return {"not_judged": len(servers) - excluded, "excluded": excluded}
 
 
 def causes_of(machine: Machine, targets: Targets) -> list[Cause]:

@@ -18,6 +18,7 @@ from veilleuse.collector.report import Document, Head, Row
 from veilleuse.collector.report import Value as Shown
 from veilleuse.collector.report import reen as sheet
 from veilleuse.collector.reporting.emissions import emissions_report_of
+from veilleuse.collector.reporting.inventoried_groups import year_of
 from veilleuse.collector.reporting.reen_bilan import bilan_rows, number_of, tidy
 from veilleuse.collector.reporting.reen_values import Value, YearValues, year_values
 from veilleuse.collector.reporting.savings import moved
@@ -40,7 +41,9 @@ assert tuple(SERVES) == OBJECTIVES
 NO_HISTORY: Final = frozenset({"I3"})
 """As machines say now: nothing of it can be restated."""
 SUMS: Final = frozenset({"I4", "server_kwh", "use_phase_kgco2e"})
-"""Of a whole period: comparable only with one of as many months."""
+"""Of a whole period: baselines and targets are of a year, so that these are compared with them over twelve months alone."""
+AGES: Final = frozenset({"I9"})
+"""Their threshold is a lifetime, which no median of what is in service has to reach: a fleet kept for 8 years is 4 in the middle."""
 _NUMBERS: Final = (
     "baseline_value",
     "target_value",
@@ -173,10 +176,11 @@ def _computed(made: _Sheet, cells: Cells, population: Population | None, value: 
     indicator = cells["indicator"]
     low, high = value.interval or (None, None)
     year = int(cells["baseline_year"]) if "baseline_year" in cells else None
-    restated = None if year is None else _restated(made, indicator, population, value, year)
+    comparable = indicator not in SUMS or _is_of_twelve_months(made)
+    restated = None if year is None or not comparable else _restated(made, indicator, population, value, year)
     baseline = number_of(cells, "baseline_value")
     target = number_of(cells, "target_value")
-    goal = target if target is not None else value.threshold
+    goal = value.threshold if target is None and indicator not in AGES else target
     return tidy(
         {
             **_common(cells),
@@ -187,17 +191,15 @@ def _computed(made: _Sheet, cells: Cells, population: Population | None, value: 
             "unit": value.unit,
             "direction": value.direction,
             "restated_baseline_value": restated,
-            "current_year": made.question.first.year
-            if made.question.end.year - 1 == made.question.first.year
-            else None,
+            "current_year": year_of(made.now.question.scope),
             "value": value.value,
             "value_lo95": low,
             "value_hi95": high,
             "coverage_states": value.coverage_states,
-            "trend_ratio": _trend(value.value, baseline),
+            "trend_ratio": _trend(value.value, baseline) if comparable else None,
             "restated_trend_ratio": _trend(value.value, restated),
             "threshold": value.threshold,
-            "reached": _reached(value.value, goal, value.direction),
+            "reached": _reached(value.value, goal, value.direction) if comparable else None,
             "withheld": True if value.withheld else None,
         }
     )
@@ -206,15 +208,18 @@ def _computed(made: _Sheet, cells: Cells, population: Population | None, value: 
 def _restated(
     made: _Sheet, indicator: str, population: Population | None, value: Value, year: int
 ) -> float | None:
-    months = made.now.question.stretch.months
-    whole = (months[1].year - months[0].year) * 12 + months[1].month - months[0].month == 12
-    if indicator in NO_HISTORY or (indicator in SUMS and not whole):
+    if indicator in NO_HISTORY:
         return None
     earlier = made.restated(year)
     if earlier is None or earlier.is_cut(indicator, population):
         return None
     found = earlier.of(indicator, population)
     return next((one.value for one in found if one.category == value.category), None)
+
+
+def _is_of_twelve_months(made: _Sheet) -> bool:
+    first, end = made.now.question.stretch.months
+    return moved(first, 12) == end
 
 
 def _entered(cells: Cells) -> Row:
@@ -301,10 +306,8 @@ def _savings(made: _Sheet) -> Iterator[tuple[str, dict[str, Shown | None]]]:
 
 def _items(made: _Sheet) -> tuple[list[Cells], int | None, EmissionsRow | None]:
     """Lines of the user's file; the civil year that the sheet is of, and its total."""
-    first, end = made.question.first, made.question.end
-    is_year = first == date(first.year, 1, 1) and end == date(first.year + 1, 1, 1)
     lines = [line.cells for line in made.sources.follows.lines(FollowTable.OTHER_ITEMS)]
-    return lines, first.year if is_year else None, made.now.total
+    return lines, year_of(made.now.question.scope), made.now.total
 
 
 _COMPUTED: Final = frozenset({one for many in SERVES.values() for one in many}) | {

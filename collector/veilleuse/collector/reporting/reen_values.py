@@ -239,7 +239,8 @@ def _of_inventory(one: Found, k: int) -> Value:
 def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float, float] | None:
     """95 % of Σ part ÷ Σ whole over machines as drawn from the fleet, linearised; `sampled`: observed share of the fleet.
 
-    None for fewer than 2 machines, or where the share is not known. METHOD.md §5, without pooling.
+    None for fewer than 2 machines, where the share is not known, and where all machines seen are alike: ten idle ones of a thousand do not
+    say that the others are. METHOD.md §5, without pooling.
     """
     pairs = [one for one in pairs if one[1] > 0]
     whole, count = sum(one[1] for one in pairs), len(pairs)
@@ -247,6 +248,8 @@ def ratio_interval(pairs: Sequence[Pair], sampled: float | None) -> tuple[float,
         return None
     ratio = sum(one[0] for one in pairs) / whole
     errors = math.fsum((part - ratio * of) ** 2 for part, of in pairs)
+    if not errors and sampled < 1:
+        return None
     variance = max(0.0, 1 - sampled) * count / (count - 1) * errors / whole**2
     spread = quantile95(count - 1) * math.sqrt(variance)
     return max(0.0, ratio - spread), min(1.0, ratio + spread)

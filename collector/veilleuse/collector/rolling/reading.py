@@ -72,8 +72,7 @@ class Periods:
     def _true(self, kept: KeptRows) -> _Parts:
         """What is kept, with what stale months are now in the place of what they were."""
         found = _parts(kept.years)
-        stale = kept.stale
-        _add(found, (row for row in kept.months if (row.host_id, row.period_from) not in stale))
+        _add(found, (row for row in kept.months if (row.host_id, row.period_from) not in kept.stale))
         years = {row.period_from.year for row in kept.years}
         _add(
             found,
@@ -83,7 +82,7 @@ class Periods:
                 if row.period_from.year in years
             ),
         )
-        for one in sorted(stale):
+        for one in sorted(kept.stale):
             _add(found, self._now(one))
         return found
 

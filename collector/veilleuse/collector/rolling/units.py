@@ -186,11 +186,15 @@ def _add_measured(units: Units, into: _Vectors, *, trust_psys: bool) -> None:
                 time = min(signal.covered_milliseconds, time)
                 vector[_COUNTERS] += scaled(signal.energy_millijoules * time, signal.covered_milliseconds)
                 vector[_COVERED] += time
-    with_windows = {one[:5]: one for one in units.sums if one.update_window_milliseconds}
-    for place, one in with_windows.items():
-        derived = sum(energy.energy_millijoules for energy in units.energies if energy[:5] == place)
-        if derived:
-            into[one[:3]][_WINDOW] += _in_windows(one, points.get(place, ()), derived)
+    with_windows = [one for one in units.sums if one.update_window_milliseconds]
+    if with_windows:
+        derived: Counter[_UnitCell] = Counter()
+        for energy in units.energies:
+            derived[energy[:5]] += energy.energy_millijoules
+        for one in with_windows:
+            if derived[one[:5]]:
+                inside = _in_windows(one, points.get(one[:5], ()), derived[one[:5]])
+                into[one[:3]][_WINDOW] += inside
 
 
 def _cell(one: UnitSum, points: Iterable[UnitPoint]) -> Cell:

@@ -18,12 +18,13 @@ import uvicorn
 from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.version import product_version
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door, open_door
 from veilleuse.collector.web.bound import series_bound
-from veilleuse.collector.web.desk import open_desk
+from veilleuse.collector.web.desk import open_desk, publisher
 from veilleuse.collector.web.indicators import MachineIndicators
 from veilleuse.collector.web.look import Outlook
 from veilleuse.collector.web.server import HastyProtocol, QuietServer
@@ -73,7 +74,9 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
         reader = SqliteReader(settings.data_dir)
         cleanup.callback(reader.close)
         desk, admission = open_desk(settings, door, product_version(), cleanup)
-        indicators = MachineIndicators(settings)
+        published = SqlitePublicationReader(settings.data_dir)
+        cleanup.callback(published.close)
+        indicators = MachineIndicators(settings, published, publisher(settings))
         cleanup.callback(indicators.stop)
         outlook = Outlook(reader, settings, machine_figures=indicators.machine_figures)
         bound = series_bound(outlook.look().fleet)

@@ -11,13 +11,16 @@ from typing import Any
 from veilleuse.collector.admin_client import ask
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.choose import FactorBook, book_of
+from veilleuse.collector.published import Publication, packed
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.store.sqlite.factors import SqliteFactorsReader
+from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
 from veilleuse.collector.web.api.figures import Figures
 from veilleuse.collector.web.api.handlers import Desk
 from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.published import Publish
 from veilleuse.collector.web.tokens import Admission
 
 
@@ -31,6 +34,8 @@ def open_desk(
     cleanup.callback(accounts.close)
     factors = _Books(settings)
     cleanup.callback(factors.close)
+    published = SqlitePublicationReader(settings.data_dir)
+    cleanup.callback(published.close)
 
     def note_access(account_id: int, route: str, query: str, status: int, rows: int) -> None:
         _told(
@@ -46,8 +51,28 @@ def open_desk(
     def note_use(account_id: int) -> None:
         _told(settings, "account_use", account_id=account_id)
 
-    desk = Desk(Figures(reader, settings, factors.book), settings, version, note_access)
+    figures = Figures(reader, settings, factors.book, published, publisher(settings))
+    desk = Desk(figures, settings, version, note_access)
     return desk, Admission(door, accounts, note_use)
+
+
+def publisher(settings: CollectorSettings) -> Publish:
+    """The way to the running collector."""
+
+    def publish(one: Publication) -> None:
+        _told(
+            settings,
+            "publish",
+            kind=one.kind.value,
+            first=one.first.isoformat(),
+            end=one.end.isoformat(),
+            format=one.format,
+            k_anonymity=one.k_anonymity,
+            method_version=one.method_version,
+            content=packed(one.content),
+        )
+
+    return publish
 
 
 def _told(settings: CollectorSettings, operation: str, **arguments: Any) -> None:

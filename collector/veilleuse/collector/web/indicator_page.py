@@ -17,7 +17,8 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.sobriety import Figure, Targets
 from veilleuse.collector.web import svg
 from veilleuse.collector.web.charts import DASH, Chart, Legend, Table, machines_name
-from veilleuse.collector.web.indicators import CAUSES, MachineFigure, causes
+from veilleuse.collector.web.indicators import CAUSES, causes
+from veilleuse.collector.web.published_indicators import MachineFigure
 from veilleuse.collector.web.sobriety import millijoules
 from veilleuse.collector.web.words import Words
 from veilleuse.wire.vocabulary import Population

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """I3 to I8 for the outlets, worked out in a thread of their own: they read a month and 180 days of load, too much for a scrape.
 
-Of servers once a civil day. Of populations under the k rule once a closed month, and frozen then: a plan that changed or a
-late machine must not show as the difference of two looks. Figures, and whether they may be shown, are those of the reports.
+Of servers once a civil day. Of populations under the k rule once a closed month, and published then (docs/decisions/0042): a plan that
+changed or a late machine must not show as the difference of two looks. Figures, and whether they may be shown, are those of the reports.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.errors import CollectorError
@@ -22,6 +23,7 @@ from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.kinds import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model import Host
+from veilleuse.collector.ports.published import PublicationReader
 from veilleuse.collector.privacy import EXEMPT, MIXED
 from veilleuse.collector.reporting.machines import Stretch, machines_of
 from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion, figures_of_machines
@@ -29,6 +31,8 @@ from veilleuse.collector.reporting.sobriety_sources import SobrietySources, open
 from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.sobriety import Figure, Verdict
+from veilleuse.collector.web.published import Publish, Published
+from veilleuse.collector.web.published_indicators import FORM, MachineFigure
 from veilleuse.collector.web.sobriety import millijoules
 from veilleuse.wire.units import joules_from_millijoules
 
@@ -44,16 +48,6 @@ FOUND: Final = {
 """Indicator → (what a server is that it finds, what another one is that could be judged)."""
 LOOK_SECONDS: Final = 60.0
 """How often the thread asks whether a new day or month is due."""
-
-
-class MachineFigure(NamedTuple):
-    """One indicator of one population's machines, physical or virtual, and when it is of."""
-
-    found: Found
-    month: date
-    """First day of the last closed month: I4 and I5 are of it."""
-    until: date
-    """Exclusive. Loads of servers are of the days before, power plans as said by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +69,17 @@ class _Due:
 class MachineIndicators:
     """Works them out and keeps them. `machine_figures` never waits; `start` and `stop` are for the service, `refresh` for tests."""
 
-    def __init__(self, settings: CollectorSettings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: CollectorSettings,
+        published: PublicationReader,
+        publish: Publish,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """`clock`: Unix seconds. Nothing is read yet."""
         self._settings = settings
         self._clock = clock
+        self._published = Published(FORM, published, publish, settings.reporting.k_anonymity)
         self._kept: dict[_Due, tuple[MachineFigure, ...]] = {}
         self._shown: tuple[MachineFigure, ...] = ()
         self._stop = threading.Event()
@@ -91,18 +92,25 @@ class MachineIndicators:
     def refresh(self) -> None:
         """Work out what is due. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
         today = datetime.fromtimestamp(self._clock(), ZoneInfo(self._settings.reporting.time_zone)).date()
-        wanted = _due(today)
-        missing = [one for one in wanted if one not in self._kept]
-        if missing:
-            began = time.monotonic()
-            with opened_for_sobriety(self._settings.data_dir) as sources:
-                made = {one: tuple(_made(sources, one, self._settings)) for one in missing}
-            self._kept = {one: made[one] if one in made else self._kept[one] for one in wanted}
-            log.info(
-                "indicators of machines worked out",
-                extra={"month": wanted[0].month.isoformat(), "seconds": round(time.monotonic() - began, 3)},
-            )
-        self._shown = tuple(figure for one in wanted for figure in self._kept[one])
+        servers, others = _due(today)
+        self._kept = {servers: self._kept[servers] if servers in self._kept else self._worked_out(servers)}
+        self._shown = (*self._kept[servers], *self._of_the_month(others, today))
+
+    def _of_the_month(self, due: _Due, today: date) -> tuple[MachineFigure, ...]:
+        """As published; none as long as they cannot be."""
+        try:
+            return self._published.figures(due.month, due.end, today, partial(self._worked_out, due)) or ()
+        except CollectorError as error:
+            log.warning("indicators of a month not shown", extra={"reason": str(error)})
+            return ()
+
+    def _worked_out(self, due: _Due) -> tuple[MachineFigure, ...]:
+        began = time.monotonic()
+        with opened_for_sobriety(self._settings.data_dir) as sources:
+            made = tuple(_made(sources, due, self._settings))
+        facts = {"month": due.month.isoformat(), "seconds": round(time.monotonic() - began, 3)}
+        log.info("indicators of machines worked out", extra=facts)
+        return made
 
     def start(self) -> None:
         """Begin."""

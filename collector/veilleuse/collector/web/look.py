@@ -24,8 +24,8 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.accounts import Account, Accounts
 from veilleuse.collector.web.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
 from veilleuse.collector.web.grid import Grid, GridView
-from veilleuse.collector.web.indicators import MachineFigure
 from veilleuse.collector.web.period import LAG_DAYS, Period, Periods, frozen_members, last_closed
+from veilleuse.collector.web.published_indicators import MachineFigure
 from veilleuse.collector.web.sobriety import DAY, TODAY, WEEK, Sobriety, sobriety
 from veilleuse.wire.vocabulary import Population
 

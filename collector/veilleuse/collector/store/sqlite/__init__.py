@@ -42,6 +42,7 @@ from veilleuse.collector.store.sqlite.intensities import SqliteIntensities
 from veilleuse.collector.store.sqlite.inventory import SqliteInventory, SqliteInventoryReader
 from veilleuse.collector.store.sqlite.metering import SqliteMetering
 from veilleuse.collector.store.sqlite.migrations import migrate
+from veilleuse.collector.store.sqlite.published import SqlitePublications
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry
 from veilleuse.collector.store.sqlite.rolls import SqliteRolls
@@ -99,6 +100,7 @@ class SqliteStore:
             self.inventory = SqliteInventory(self.data, self.identity)
             self.accounts = SqliteAccounts(self.data)
             self.closings = SqliteClosings(self.data)
+            self.publications = SqlitePublications(self.data)
             self.follows = SqliteFollows(self.data)
             try:
                 self.kind = self.registry.data_kind()

@@ -29,6 +29,8 @@ _RECORDS: Final = (
     "DELETE FROM records WHERE record_id IN (SELECT record_id FROM records WHERE host_id = ? AND grain = ? AND bucket < ?"
     f" LIMIT {SLICE_ROWS})"
 )
+_RECORDS_OF: Final = "DELETE FROM records WHERE host_id = ? AND grain = ? AND bucket = ?"
+_OF_A_UNIT: Final = ("point_sums", "unit_sums", "sums", "derived", "derived_screens")
 _COUNT: Final = "UPDATE totals SET value = value - ? WHERE name = 'records'"
 _OLDEST_RECORD: Final = "SELECT min(record_id) FROM records WHERE host_id = ? AND grain = ?"
 _OF_POPULATION: Final = "host_id IN (SELECT host_id FROM hosts WHERE population = ?)"
@@ -36,10 +38,23 @@ _GAP_PERIODS: Final = (
     "DELETE FROM gap_periods WHERE (grain, start, host_id, reason) IN (SELECT grain, start, host_id, reason FROM gap_periods"
     f" WHERE {_OF_POPULATION} AND grain = ? AND start < ? LIMIT {SLICE_ROWS})"
 )
-_READINGS: Final = (
-    "DELETE FROM meter_hours WHERE (meter, start, host_id) IN (SELECT meter, start, host_id FROM meter_hours"
-    f" WHERE {_OF_POPULATION} AND start < ? LIMIT {SLICE_ROWS})"
+_SERVERS_METERS: Final = (
+    f"(SELECT meter FROM meter_shares JOIN hosts USING (host_id) WHERE population = {number(Population.SERVER)})"
 )
+_READINGS: Final = (
+    "DELETE FROM meter_hours WHERE (meter, start, host_id) IN (SELECT meter, start, host_id FROM meter_hours h"
+    f" WHERE {{whose}} AND start < ? AND NOT EXISTS (SELECT 1 FROM meter_shares s JOIN records r ON r.host_id = s.host_id"
+    f" AND r.grain = {Grain.HOUR:d} AND r.bucket = h.start WHERE s.meter = h.meter) LIMIT {SLICE_ROWS})"
+)
+"""Never before the records of the machines on the meter, whose hours end at their own site's midnight: they may be derived again."""
+_READ_BY: Final = _READINGS.format(whose=f"{_OF_POPULATION} AND meter NOT IN {_SERVERS_METERS}")
+_READ_OF_SERVERS: Final = _READINGS.format(whose=f"meter IN {_SERVERS_METERS}")
+"""As long as the servers' own hours, whoever reads their meter."""
+_OLD_HOURS: Final = (
+    "SELECT DISTINCT start FROM sums s WHERE host_id = ? AND grain = ? AND start < ? AND NOT EXISTS (SELECT 1 FROM dirty d"
+    f" WHERE d.host_id = s.host_id AND d.grain = s.grain AND d.start = s.start) LIMIT {SLICE_HOURS}"
+)
+"""One that waits to be derived stays until it is: its day would lack what came in late."""
 _DATED: Final = (int(Grain.HOUR), int(Grain.DAY), int(Grain.WEEK))
 
 
@@ -56,18 +71,28 @@ def expire_population(connection: sqlite3.Connection, population: Population, li
     deleted = 0
     for grain, bound in ((Grain.DAY, limits.days), (Grain.WEEK, limits.days - 6)):
         deleted += connection.execute(_GAP_PERIODS, (number(population), grain, bound)).rowcount
-    return (
-        deleted + connection.execute(_READINGS, (number(population), limits.hours_unix_milliseconds)).rowcount
-    )
+    hours = limits.hours_unix_milliseconds
+    if population is Population.SERVER:
+        deleted += connection.execute(_READ_OF_SERVERS, (hours,)).rowcount
+    return deleted + connection.execute(_READ_BY, (number(population), hours)).rowcount
+
+
+def delete_unit(connection: sqlite3.Connection, host_id: HostId, grain: Grain, start: int) -> int:
+    """An hour, a day or a week of a machine, whole; how many records it had. What is derived goes in one transaction with what it
+    is derived from: deriving the one again without the other would take its energy out of the day, or add it to it twice."""
+    for table in _OF_A_UNIT:
+        connection.execute(
+            f"DELETE FROM {table} WHERE grain = ? AND start = ? AND host_id = ?", (grain, start, host_id)
+        )
+    records = connection.execute(_RECORDS_OF, (host_id, grain, start)).rowcount
+    connection.execute(_COUNT, (records,))
+    return records
 
 
 def _records(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
+    """What an earlier program left of days and weeks that it had taken out."""
     deleted = 0
-    for grain, bound in (
-        (Grain.HOUR, limits.hours_unix_milliseconds),
-        (Grain.DAY, limits.records),
-        (Grain.WEEK, limits.records - 6),
-    ):
+    for grain, bound in ((Grain.DAY, limits.records), (Grain.WEEK, limits.records - 6)):
         deleted += connection.execute(_RECORDS, (host_id, grain, bound)).rowcount
     connection.execute(_COUNT, (deleted,))
     return deleted
@@ -75,17 +100,15 @@ def _records(connection: sqlite3.Connection, host_id: HostId, limits: Limits) ->
 
 def _hours(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
     """Their days have them."""
-    rows = connection.execute(
-        f"SELECT DISTINCT start FROM sums WHERE host_id = ? AND grain = ? AND start < ? LIMIT {SLICE_HOURS}",
-        (host_id, Grain.HOUR, limits.hours_unix_milliseconds),
-    ).fetchall()
+    values = (host_id, Grain.HOUR, limits.hours_unix_milliseconds)
+    rows = connection.execute(_OLD_HOURS, values).fetchall()
+    done = records = 0
     for (start,) in rows:
-        for table in ("point_sums", "unit_sums", "sums", "derived", "derived_screens"):
-            connection.execute(
-                f"DELETE FROM {table} WHERE grain = ? AND start = ? AND host_id = ?",
-                (Grain.HOUR, start, host_id),
-            )
-    return len(rows)
+        records += delete_unit(connection, host_id, Grain.HOUR, start)
+        done += 1
+        if records >= SLICE_ROWS:
+            break
+    return done
 
 
 def _gap_records(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
@@ -116,7 +139,11 @@ def _ended_by(wire: bytes, limit: int, *, undated: bool) -> bool:
 
 def _psys(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
     """What old periods said is added up under no period: whether a machine's psys is trusted does not change by it."""
-    old = "host_id = :host AND (grain = 1 AND start < :hours OR grain = 2 AND start < :days OR grain = 3 AND start < :days - 6)"
+    old = (
+        "host_id = :host AND (grain = 1 AND start < :hours OR grain = 2 AND start < :days OR grain = 3 AND start < :days - 6)"
+        " AND NOT EXISTS (SELECT 1 FROM dirty d WHERE d.host_id = psys_checks.host_id AND d.grain = psys_checks.grain"
+        " AND d.start = psys_checks.start)"
+    )
     values = {"host": host_id, "hours": limits.hours_unix_milliseconds, "days": limits.records}
     connection.execute(
         "INSERT INTO psys_checks SELECT host_id, 0, 0, sum(psys_millijoules), sum(discharge_millijoules), sum(milliseconds)"

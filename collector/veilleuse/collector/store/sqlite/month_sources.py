@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from functools import lru_cache
 from typing import Any, Final, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.codec import BANDS, BOUNDARIES, POINT_KINDS, STATES, SUPPLIES, number
+from veilleuse.collector.figures import ON_STATES
 from veilleuse.collector.metering import PsysCheck
 from veilleuse.collector.model import Grain, Host, HostId, Point, Site
 from veilleuse.collector.ports.months import (
@@ -101,11 +102,13 @@ def month_source(ask: Ask, layouts: Layouts, host: Host, site: Site, month: date
     """What a month of a machine is made of."""
     first, end = month.toordinal(), next_month(month).toordinal()
     first_day, last_day = _bounds(ask, host, first)
+    days, weeks = (first, end), (first - 6, end)
+    own = units(ask, host, site, days, weeks)
     return MonthSource(
         host.host_id,
         month,
-        units(ask, host, site, (first, end), (first - 6, end)),
-        tuple(_known(ask, host, end)),
+        own,
+        (*_known_around(ask, host, days, weeks), *_known_of(own)),
         first_day,
         last_day,
         psys_seen(ask, host.host_id),
@@ -186,27 +189,48 @@ def _bounds(ask: Ask, host: Host, month: int) -> tuple[int | None, int | None]:
     return first, last
 
 
-def _known(ask: Ask, host: Host, end: int) -> list[Known]:
-    found: list[Known] = []
-    for grain, stop in ((Grain.DAY, end + AFTER_DAYS), (Grain.WEEK, end)):
-        span = (end - HISTORY_DAYS, stop)
-        energies = {row[:2]: row[2:] for row in _of(ask, _KNOWN_ENERGY, host, grain, *span)}
-        for start, band, known, on in _of(ask, _KNOWN, host, grain, *span):
+def _known_around(ask: Ask, host: Host, days: tuple[int, int], weeks: tuple[int, int]) -> Iterator[Known]:
+    """Of the days and weeks around those of the month."""
+    (_, end), since = days, days[1] - HISTORY_DAYS
+    for grain, first, stop in (
+        (Grain.DAY, since, days[0]),
+        (Grain.DAY, end, end + AFTER_DAYS),
+        (Grain.WEEK, since, weeks[0]),
+    ):
+        energies = {row[:2]: row[2:] for row in _of(ask, _KNOWN_ENERGY, host, grain, first, stop)}
+        for start, band, known, on in _of(ask, _KNOWN, host, grain, first, stop):
             derived, energy, on_derived, on_energy = energies.get((start, band), (0, 0, 0, 0))
-            found.append(
-                Known(
-                    grain,
-                    start,
-                    BANDS[band],
-                    known or 0,
-                    derived,
-                    energy,
-                    on or 0,
-                    on_derived or 0,
-                    on_energy or 0,
-                )
+            yield Known(
+                grain,
+                start,
+                BANDS[band],
+                known or 0,
+                derived,
+                energy,
+                on or 0,
+                on_derived or 0,
+                on_energy or 0,
             )
-    return found
+
+
+def _known_of(own: Units) -> Iterator[Known]:
+    """The same of the month's own."""
+    found: dict[tuple[Grain, int, Band], list[int]] = {}
+    for one in own.sums:
+        sums = found.setdefault(one[:3], [0] * 6)
+        if one.state is not State.UNKNOWN:
+            sums[0] += one.milliseconds
+        if one.state in ON_STATES:
+            sums[3] += one.milliseconds
+    for energy in own.energies:
+        if energy[:3] in found:
+            sums = found[energy[:3]]
+            sums[1] += energy.milliseconds
+            sums[2] += energy.energy_millijoules
+            if energy.state in ON_STATES:
+                sums[4] += energy.milliseconds
+                sums[5] += energy.energy_millijoules
+    return (Known(*key, *sums) for key, sums in found.items())
 
 
 def _night_hours(ask: Ask, host: Host, site: Site, days: tuple[int, int]) -> tuple[tuple[int, int], ...]:
@@ -217,16 +241,14 @@ def _night_hours(ask: Ask, host: Host, site: Site, days: tuple[int, int]) -> tup
 
 
 def _sum(grain: Grain, row: Any) -> UnitSum:
-    start, band, state, supply, milliseconds, window, *carried = row
-    return UnitSum(
-        grain, start, BANDS[band], STATES[state], SUPPLIES[supply], milliseconds, window, tuple(carried)
-    )
+    start, band, state, supply, milliseconds, window = row[:6]
+    return UnitSum(grain, start, BANDS[band], STATES[state], SUPPLIES[supply], milliseconds, window, row[6:])
 
 
 def _point(grain: Grain, row: Any) -> UnitPoint:
-    start, band, state, supply, kind, domain, boundary, subject, *values = row
-    point = _the_point(kind, domain, boundary, subject)
-    return UnitPoint(grain, start, BANDS[band], STATES[state], SUPPLIES[supply], point, *values)
+    start, band, state, supply = row[:4]
+    point = _the_point(*row[4:8])
+    return UnitPoint(grain, start, BANDS[band], STATES[state], SUPPLIES[supply], point, *row[8:])
 
 
 @lru_cache(maxsize=4096)
@@ -238,5 +260,5 @@ _METHODS: Final = {method.value: method for method in Method}
 
 
 def _energy(grain: Grain, row: Any) -> UnitEnergy:
-    start, band, state, supply, method, *values = row
-    return UnitEnergy(grain, start, BANDS[band], STATES[state], SUPPLIES[supply], _METHODS[method], *values)
+    start, band, state, supply, method = row[:5]
+    return UnitEnergy(grain, start, BANDS[band], STATES[state], SUPPLIES[supply], _METHODS[method], *row[5:])

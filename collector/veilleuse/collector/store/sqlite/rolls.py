@@ -14,7 +14,7 @@ from veilleuse.collector.metering import PsysCheck
 from veilleuse.collector.model import Grain, Host, HostId, Site
 from veilleuse.collector.ports.months import Limits, MonthSource, StaleMonth, Units
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.expiring import expire_population, expire_rest
+from veilleuse.collector.store.sqlite.expiring import delete_unit, expire_population, expire_rest
 from veilleuse.collector.store.sqlite.month_sources import (
     host_period,
     kept_month,
@@ -55,7 +55,17 @@ _MONTH_BEFORE: Final = (
     "SELECT month, days_gone FROM host_months WHERE host_id = ? AND month < ? ORDER BY month DESC LIMIT 1"
 )
 _LAST_DAY_BEFORE: Final = "SELECT max(start) FROM sums WHERE host_id = ? AND grain = ? AND start < ?"
-_OLDEST: Final = "SELECT min(start) FROM sums WHERE host_id = ? AND grain = ?"
+_WHERE_UNITS_ARE: Final = ("sums", "derived", "derived_screens")
+"""A day that has gone has a row of what is derived, and no other, when an hour of it was derived again."""
+_OLDEST: Final = "SELECT min(oldest) FROM ({})".format(
+    " UNION ALL ".join(
+        f"SELECT min(start) AS oldest FROM {table} WHERE host_id = ?1 AND grain = ?2" for table in _WHERE_UNITS_ARE
+    )
+)
+_STARTS: Final = " UNION ".join(
+    f"SELECT start FROM {table} WHERE host_id = ?1 AND grain = ?2 AND start >= ?3 AND start < ?4"
+    for table in _WHERE_UNITS_ARE
+)
 _MOST_MONTHS_BETWEEN: Final = 24
 
 
@@ -183,7 +193,8 @@ class SqliteRolls:
     # --- retention
 
     def expiring(self, host: Host, site: Site, limit: int, most_days: int) -> Units | None:
-        """Days and weeks that ended by `limit`, at most so many days (≥ 7) from the oldest on; None: one of their months is stale."""
+        """Days and weeks that ended by `limit`, at most so many days (≥ 7) from the oldest on; None: one of their months is stale, or
+        one of them waits to be derived."""
         day, monday = (self._ask(_OLDEST, host.host_id, grain)[0][0] for grain in (Grain.DAY, Grain.WEEK))
         oldest = min((start for start in (day, monday) if start is not None), default=limit)
         limit = min(limit, oldest + most_days)
@@ -191,17 +202,11 @@ class SqliteRolls:
         starts = [
             (grain, row[0])
             for grain, (first, end) in spans.items()
-            for row in self._ask(
-                "SELECT DISTINCT start FROM sums WHERE host_id = ? AND grain = ? AND start >= ? AND start < ?",
-                host.host_id,
-                grain,
-                first,
-                end,
-            )
+            for row in self._ask(_STARTS, host.host_id, grain, first, end)
         ]
         if not starts:
             return Units()
-        if self._any_stale(host.host_id, starts):
+        if self._any_stale(host.host_id, starts) or self._any_dirty(host.host_id, spans):
             return None
         return units(self._ask, host, site, spans[Grain.DAY], spans[Grain.WEEK])
 
@@ -211,6 +216,10 @@ class SqliteRolls:
             self._ask("SELECT 1 FROM stale_months WHERE month = ? AND host_id = ?", month, host_id)
             for month in months
         )
+
+    def _any_dirty(self, host_id: HostId, spans: Mapping[Grain, tuple[int, int]]) -> bool:
+        sql = "SELECT 1 FROM dirty WHERE host_id = ? AND grain = ? AND start >= ? AND start < ? LIMIT 1"
+        return any(self._ask(sql, host_id, grain, *span) for grain, span in spans.items())
 
     def psys(self, host_id: HostId) -> PsysCheck:
         """Its platform counter beside its battery's discharge."""
@@ -222,7 +231,7 @@ class SqliteRolls:
         starts: Collection[tuple[Grain, int]],
         gone: Mapping[date, Sequence[HostPeriod]],
     ) -> None:
-        """Take these days and weeks out of every table; their months keep what they had, as gone."""
+        """Take these days and weeks out of every table, with their records; their months keep what they had, as gone."""
         with self._database.transaction() as connection:
             for month, rows in gone.items():
                 first = month.toordinal()
@@ -237,11 +246,7 @@ class SqliteRolls:
                     (first, host_id),
                 )
             for grain, start in starts:
-                for table in _OF_A_UNIT:
-                    connection.execute(
-                        f"DELETE FROM {table} WHERE grain = ? AND start = ? AND host_id = ?",
-                        (grain, start, host_id),
-                    )
+                delete_unit(connection, host_id, grain, start)
 
     def _write_gone(self, host_id: HostId, month: date, rows: Sequence[HostPeriod]) -> None:
         layout = self._layouts.present()
@@ -275,14 +280,7 @@ class SqliteRolls:
             month = date.fromordinal(first)
             end = next_month(month).toordinal()
             spans = ((Grain.DAY, first, end), (Grain.WEEK, first - 6, end))
-            left = any(
-                self._ask(
-                    "SELECT 1 FROM sums WHERE host_id = ? AND grain = ? AND start >= ? AND start < ? LIMIT 1",
-                    host_id,
-                    *span,
-                )
-                for span in spans
-            )
+            left = any(self._ask(f"{_STARTS} LIMIT 1", host_id, *span) for span in spans)
             stale = self._ask("SELECT 1 FROM stale_months WHERE month = ? AND host_id = ?", first, host_id)
             if left or stale:
                 continue
@@ -314,9 +312,6 @@ class SqliteRolls:
     def _ask(self, sql: str, *values: Any) -> list[Any]:
         with self._database.translated():
             return self._database.connection.execute(sql, values).fetchall()
-
-
-_OF_A_UNIT: Final = ("point_sums", "unit_sums", "sums", "derived", "derived_screens")
 
 
 def _key(row: HostPeriod) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from veilleuse.collector.factors.choose import FactorBook
 from veilleuse.collector.figures import EnergyClass, Group
 from veilleuse.collector.model import Host
 from veilleuse.collector.ports import Factor
+from veilleuse.collector.ports.published import PublicationReader
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.report import Document, Row, Value
 from veilleuse.collector.report import emissions as emissions_report
@@ -39,6 +40,7 @@ from veilleuse.collector.web.api.release import (
     under_the_rule,
 )
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, Kind
+from veilleuse.collector.web.published import Publish
 
 Head: TypeAlias = "dict[str, Value | list[str] | None]"
 
@@ -85,17 +87,20 @@ class Figures:
         reader: BoundedReader,
         settings: CollectorSettings,
         book: Callable[[], FactorBook],
+        published: PublicationReader,
+        publish: Publish,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`book`: the factors as they are now; `clock`: Unix seconds."""
+        """`book`: the factors as they are now; `publish`: to the running collector; `clock`: Unix seconds."""
         self._reader = reader
         self._settings = settings
         self._book = book
         self._clock = clock
-        self._releases = Releases(reader, settings.reporting, settings.retention, clock)
+        self._releases = Releases(reader, settings, published, publish, clock)
 
     def document(self, asked: Asked, account: Account) -> Document:
-        """The answer, whole: pages are cut later. Raises QueryTooSlow, UnknownZone, what the store raises."""
+        """The answer, whole: pages are cut later. Raises QueryTooSlow, UnknownZone, AdminError when a month cannot be published,
+        what the store raises."""
         if asked.kind is Kind.FACTORS:
             return self._factors(asked)
         with self._reader.within(self._settings.http.api_answer_seconds):
@@ -139,12 +144,13 @@ class Figures:
         hosts = self._reader.hosts()
         live = self._gather_exempt(asked, account, hosts)
         ruled = under_the_rule(hosts)
-        if not ruled:
-            return _Answer(live.groups, live.groups, [withheld(key) for key in live.withheld])
         asked_for = (asked.first, asked.end, asked.dimensions, account.entities)
         whole = self._releases.months(asked.first, asked.end, self._closed_years())
         may_group = set(asked.dimensions) <= READERS_DIMENSIONS
-        months = [self._releases.month(part) for part in whole] if may_group else []
+        of_each = (self._releases.month(part, may_compute=bool(ruled)) for part in whole if may_group)
+        months = [month for month in of_each if month is not None]
+        if not ruled and not months:
+            return _Answer(live.groups, live.groups, [withheld(key) for key in live.withheld])
         found = shown(months, *asked_for)
         with_screens = asked.kind in (Kind.EMISSIONS, Kind.ENERGY)
         rows, totals = (

@@ -6,9 +6,9 @@ Any number of readers may ask any number of questions and put the answers togeth
 entity × device class × calendar month, made safe over the whole fleet once (veilleuse.collector.privacy); a reader of some
 entities is shown those of its cells that lie wholly inside; and every answer is a sum of shown cells, whatever its period
 and grouping. Any difference of answers, of one reader or of several, is then made of cells that each have k machines behind
-them. A month is released once it is over for so long that it is complete, and stays as it was first computed until the
-civil month in which that was is over, so that a late machine is no difference between two looks. It is made of what is kept of
-machines' months, since their days go after 62; once those go too, it is not answered any more.
+them. A month is released once it is over for so long that it is complete; it is then kept in the store as it was first computed
+(docs/decisions/0042), so that a machine that came late, moved or was forgotten is no difference between two looks, whenever they are. It is
+made of what is kept of machines' months, since their days go after 62; once those go too, it is not answered any more.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ from veilleuse.collector.figures import (
     StateSums,
 )
 from veilleuse.collector.model import Host
+from veilleuse.collector.ports.published import PublicationReader
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.rolling.reading import Periods
 from veilleuse.collector.rolling.retention import months_before
-from veilleuse.collector.settings import Reporting, Retention
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
+from veilleuse.collector.web.api.released_month import FORM, Month
 from veilleuse.collector.web.period import LAG_DAYS
+from veilleuse.collector.web.published import Publish, Published
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Population, State
 
@@ -49,33 +52,28 @@ PARTITION: Final = ("entity", "device_class", "month")
 READERS_DIMENSIONS: Final = frozenset({"entity", "device_class", "population", "year", "month"})
 """What readers may group populations under the rule by: `site` would be a second partition."""
 LONGEST_LAG_DAYS: Final = max(LAG_DAYS.values())
-MONTHS_KEPT: Final = 63
-"""In memory: five years and some."""
-
-
-@dataclass(frozen=True, slots=True)
-class Month:
-    """One released month."""
-
-    part: Slice
-    groups: tuple[Group, ...]
-    withheld: tuple[GroupKey, ...]
 
 
 class Releases:
-    """Released months, each computed once and kept. Safe from any thread."""
+    """Released months, each computed once and published: kept in the store. Safe from any thread."""
 
     def __init__(
-        self, reader: BoundedReader, reporting: Reporting, retention: Retention, clock: Callable[[], float]
+        self,
+        reader: BoundedReader,
+        settings: CollectorSettings,
+        published: PublicationReader,
+        publish: Publish,
+        clock: Callable[[], float],
     ) -> None:
         """`clock`: Unix seconds."""
+        reporting, retention = settings.reporting, settings.retention
         self._reader = reader
         self._k = reporting.k_anonymity
+        self._published = Published(FORM, published, publish, self._k)
         self._zone = ZoneInfo(reporting.time_zone)
         self._kept_months = retention.pc_monthly_months
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: dict[tuple[date, date], Month] = {}
 
     def today(self) -> date:
         """The current civil day."""
@@ -91,16 +89,15 @@ class Releases:
             if is_month(part) and since < part.end <= until and part.first.year not in closed_years
         )
 
-    def month(self, part: Slice) -> Month:
-        """One of them. Raises QueryTooSlow, StoreDamaged."""
-        with self._lock:  # two computations might differ by a machine
-            key = (part.first, self.today().replace(day=1))
-            if key not in self._kept:
-                self._reader.check_time()
-                self._kept[key] = self._made(part)
-                while len(self._kept) > MONTHS_KEPT:
-                    self._kept.pop(next(iter(self._kept)))
-            return self._kept[key]
+    def month(self, part: Slice, *, may_compute: bool = True) -> Month | None:
+        """One of them, as published; None: it cannot be yet, or was under another rule. `may_compute`: publish it, if nobody has.
+
+        Raises QueryTooSlow, StoreDamaged, StoreTooNew; AdminError when the collector cannot keep it.
+        """
+        make = partial(self._made, part) if may_compute else None
+        with self._lock:
+            self._reader.check_time()
+            return self._published.figures(part.first, part.end, self.today(), make)
 
     def _made(self, part: Slice) -> Month:
         question = Question(

@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the web process publishes is kept here, for it only reads; an operator may take a period back. docs/decisions/0042."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.published import MAXIMUM_DAYS, Kind, Publication, unpacked
+from veilleuse.collector.rolling.retention import months_before
+
+if TYPE_CHECKING:
+    from veilleuse.collector.admin.operations import Operations
+
+log = logging.getLogger(__name__)
+
+MAXIMUM_WORD: Final = 64
+
+
+def publish(
+    operations: Operations,
+    *,
+    kind: str,
+    first: str,
+    end: str,
+    format: int,  # noqa: A002  # the word of the store
+    k_anonymity: int,
+    method_version: str,
+    content: str,
+) -> dict[str, Any]:
+    """Keep this, unless something is kept of the period: that stays. `kept`: whether it was this. Raises UsageError, AdminError."""
+    one = Publication(
+        Kind(kind),
+        date.fromisoformat(first),
+        date.fromisoformat(end),
+        int(format),
+        int(k_anonymity),
+        method_version[:MAXIMUM_WORD],
+        operations.office.now_unix_milliseconds(),
+        unpacked(content),
+    )
+    least = operations.settings.reporting.k_anonymity
+    if one.k_anonymity < least or one.format < 1:
+        raise UsageError(f"{one.name}: reporting.k_anonymity is {least}, and formats are numbered from 1")
+    if not 0 < (one.end - one.first).days <= MAXIMUM_DAYS:
+        raise UsageError(f"{one.name}: a period has from 1 to {MAXIMUM_DAYS} days")
+    if one.end > operations.office.now().date() + timedelta(days=1):  # whatever the zone of the reports
+        raise UsageError(f"{one.name}: it is not over")
+    kept = operations.office.commit(lambda: operations.publications.put(one))
+    if kept:
+        log.info("period published", extra={"period": one.name, "bytes": len(one.content)})
+    return {"kept": kept}
+
+
+def list_all(operations: Operations) -> list[dict[str, Any]]:
+    """All that is kept, by period; not their content."""
+    return [
+        {
+            "kind": one.kind.value,
+            "period_from": one.first.isoformat(),
+            "period_to": one.end.isoformat(),
+            "k_anonymity": one.k_anonymity,
+            "method_version": one.method_version,
+            "published_unix_milliseconds": one.published_unix_milliseconds,
+            "bytes": one.content_bytes,
+        }
+        for one in operations.office.commit(operations.publications.told)
+    ]
+
+
+def take_back(operations: Operations, *, first: str, end: str, who: str, why: str) -> dict[str, Any]:
+    """Keep nothing more of the periods inside [first, end): they are computed anew when they are next asked for. Raises AdminError."""
+    if not why.strip():
+        raise AdminError("say why: it is kept in the access journal")
+    since, until = date.fromisoformat(first), date.fromisoformat(end)
+    office = operations.office
+
+    def job() -> int:
+        gone = operations.publications.take_back(since, until)
+        if not gone:
+            raise AdminError(f"nothing is published of {since} to {until}: see 'veilleuse published list'")
+        office.registry.write_journal(
+            now_unix_milliseconds=office.now_unix_milliseconds(),
+            who=who[:128],
+            what=f"published {since} to {until} taken back",
+            why=why[:256],
+        )
+        return gone
+
+    gone = office.commit(job)
+    log.warning("published periods taken back", extra={"from": first, "to": end, "periods": gone})
+    return {"periods": gone}
+
+
+def expire(operations: Operations, today: date) -> int:
+    """Take out what is too old to be asked for: with the months of the machines; how many. Raises what the store raises."""
+    # A day later than their machines' months: the web process counts days of the reports' zone.
+    until = months_before(today - timedelta(days=1), operations.settings.retention.pc_monthly_months)
+
+    def job() -> int:
+        return operations.publications.expire(until, operations.closings.definitive_years())
+
+    return operations.office.commit(job)
+
+
+OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "publish": publish,
+    "published_list": list_all,
+    "published_take_back": take_back,
+}
+"""Name on the socket → what it does."""

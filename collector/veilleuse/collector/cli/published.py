@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse published list|take-back`: periods whose figures stay as they were published. docs/decisions/0042."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from veilleuse.collector.cli.shared import (
+    APP,
+    ConfigOption,
+    JsonOption,
+    date_of,
+    moment,
+    perform,
+    print_json,
+    print_table,
+    settings_of,
+    signed,
+)
+
+app = typer.Typer(**APP)
+
+
+@app.callback()
+def published() -> None:
+    """Periods of workstations and classroom PCs that were published, and stay as they were."""
+
+
+@app.command(name="list")
+def list_published(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List them."""
+    found = perform(settings_of(config), "published_list")
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {
+            "kind": one["kind"],
+            "from": one["period_from"],
+            "to": one["period_to"],
+            "published": moment(one["published_unix_milliseconds"]),
+            "k": str(one["k_anonymity"]),
+            "method": one["method_version"],
+            "bytes": str(one["bytes"]),
+        }
+        for one in found
+    ]
+    print_table(rows, empty="nothing is published yet")
+
+
+@app.command(name="take-back")
+def take_back(
+    first: Annotated[str, typer.Argument(metavar="FROM", help="first day, e.g. 2026-10-01")],
+    end: Annotated[str, typer.Argument(metavar="TO", help="day after the last, e.g. 2026-11-01")],
+    why: Annotated[str, typer.Option(help="reason, for the access journal")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the periods inside [FROM, TO) computed anew, because what was published of them is wrong.
+
+    Whoever has the old figures can subtract: machines that came late, moved or were forgotten since are the difference. Cannot be undone.
+    """
+    days = [date_of(name, text).isoformat() for name, text in (("FROM", first), ("TO", end))]
+    done = perform(
+        settings_of(config),
+        "published_take_back",
+        first=days[0],
+        end=days[1],
+        **signed(why, "published take-back"),
+    )
+    if as_json:
+        print_json(done)
+    else:
+        print(
+            f"{done['periods']} published periods taken back: they are computed anew when they are next asked for"
+        )

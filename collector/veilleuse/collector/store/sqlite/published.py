@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What was published, in data.db: rows are added and deleted, never changed. Implements ports.published; the table of data_0018."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from veilleuse.collector.codec import number
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.model import Grain
+from veilleuse.collector.ports.published import Told
+from veilleuse.collector.privacy import EXEMPT
+from veilleuse.collector.published import MAXIMUM_ALL_BYTES, MAXIMUM_PERIODS, Kind, Publication
+from veilleuse.collector.store.sqlite.connection import Database, damaged
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.migrations import require_current
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
+
+_COLUMNS: Final = "kind, first_day, end_day, format, k_anonymity, method_version, published_unix_milliseconds"
+_FIND: Final = (
+    f"SELECT {_COLUMNS}, content FROM published_periods WHERE kind = ? AND first_day = ? AND end_day = ?"
+)
+_TOLD: Final = f"SELECT {_COLUMNS}, content_bytes FROM published_periods ORDER BY first_day, end_day, kind"
+_PUT: Final = (
+    f"INSERT INTO published_periods ({_COLUMNS}, content_bytes, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO NOTHING"
+)
+_SIZE: Final = "SELECT count(*), coalesce(sum(content_bytes), 0) FROM published_periods"
+_EXEMPT: Final = ", ".join(str(number(population)) for population in EXEMPT)
+_WAITS: Final = (
+    "SELECT EXISTS (SELECT 1 FROM dirty JOIN hosts USING (host_id)"
+    f" WHERE population NOT IN ({_EXEMPT}) AND (grain = ? AND start > ? AND start < ? OR grain = ? AND start >= ? AND start < ?"
+    " OR grain = ? AND start > ? AND start < ?))"
+)
+_EPOCH: Final = date(1970, 1, 1).toordinal()
+
+
+class SqlitePublications:
+    """Short reads and writes."""
+
+    def __init__(self, data: Database) -> None:
+        """`data`: a writing connection."""
+        self._data = data
+
+    def put(self, one: Publication) -> bool:
+        """Keep it where nothing is kept of its kind and period. False: something is. Raises AdminError when there is no room."""
+        days = (one.first.toordinal(), one.end.toordinal())
+        size = len(one.content.encode())
+        with self._data.transaction() as connection:
+            if connection.execute(_FIND, (one.kind.value, *days)).fetchone():
+                return False
+            periods, whole = connection.execute(_SIZE).fetchone()
+            if periods >= MAXIMUM_PERIODS or whole + size > MAXIMUM_ALL_BYTES:
+                raise AdminError(
+                    f"{periods} published periods of {whole} bytes are kept: there is no room for {one.name}"
+                )
+            connection.execute(
+                _PUT,
+                (
+                    one.kind.value,
+                    *days,
+                    one.format,
+                    one.k_anonymity,
+                    one.method_version,
+                    one.published_unix_milliseconds,
+                    size,
+                    one.content,
+                ),
+            )
+            return True
+
+    def told(self) -> tuple[Told, ...]:
+        """All, by period and kind, without their content. Raises StoreDamaged."""
+        with self._data.translated():
+            rows = self._data.connection.execute(_TOLD).fetchall()
+        return tuple(Told(*_dated(self._data, row[:3]), *row[3:]) for row in rows)
+
+    def take_back(self, first: date, end: date) -> int:
+        """Delete those that lie inside [first, end); how many."""
+        with self._data.transaction() as connection:
+            return connection.execute(
+                "DELETE FROM published_periods WHERE first_day >= ? AND end_day <= ?",
+                (first.toordinal(), end.toordinal()),
+            ).rowcount
+
+    def expire(self, until: date, years: Collection[int]) -> int:
+        """Delete those that ended by `until`, or began in one of the years; how many."""
+        with self._data.transaction() as connection:
+            gone = connection.execute(
+                "DELETE FROM published_periods WHERE end_day <= ?", (until.toordinal(),)
+            ).rowcount
+            for year in years:
+                gone += connection.execute(
+                    "DELETE FROM published_periods WHERE first_day >= ? AND first_day < ?",
+                    (date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()),
+                ).rowcount
+            return gone
+
+
+class SqlitePublicationReader:
+    """On a read-only connection of its own. Safe from any thread."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
+        self._lock = threading.Lock()
+        self._data = Database(directory / DATA_FILE, writing=False)
+        try:
+            require_current(self._data, "data")
+        except BaseException:
+            self._data.close()
+            raise
+
+    def find(self, kind: Kind, first: date, end: date) -> Publication | None:
+        """As it was published; None: it was not. Raises StoreDamaged."""
+        row = self._row(_FIND, kind.value, first.toordinal(), end.toordinal())
+        return None if row is None else Publication(*_dated(self._data, row[:3]), *row[3:])
+
+    def waits(self, first: date, end: date) -> bool:
+        """Whether records of machines under the rule, of days in [first, end), wait to be derived: of hours a day more at
+        either side, whatever the site's zone, of weeks those across the edges too."""
+        days = (first.toordinal(), end.toordinal())
+        hours = [
+            (day - _EPOCH) * MILLISECONDS_PER_DAY for day in (first.toordinal() - 1, end.toordinal() + 1)
+        ]
+        weeks = (first.toordinal() - 7, end.toordinal())
+        row = self._row(_WAITS, Grain.HOUR, *hours, Grain.DAY, *days, Grain.WEEK, *weeks)
+        return bool(row[0])
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._data.close()
+
+    def _row(self, sql: str, *values: Any) -> Any:
+        with self._lock, self._data.translated():
+            return self._data.connection.execute(sql, values).fetchone()
+
+
+def _dated(data: Database, row: Any) -> tuple[Kind, date, date]:
+    kind, first, end = row
+    try:
+        return Kind(kind), date.fromordinal(first), date.fromordinal(end)
+    except ValueError as error:  # of a later version, or damage
+        raise damaged(data.path, f"a published period: {error}") from error

@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the web process has published, and how it has more kept: it only reads, the running collector writes. docs/decisions/0042."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final, Generic, TypeVar
+
+from veilleuse.collector.account.billing import METHOD_VERSION
+from veilleuse.collector.closed import canonical
+from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
+from veilleuse.collector.ports.published import PublicationReader
+from veilleuse.collector.published import Kind, Publication
+
+T = TypeVar("T")
+Publish = Callable[[Publication], None]
+"""Has it kept, unless something is kept of the period already. Raises AdminError."""
+
+DECODED: Final = 96
+"""In memory: what was read of the store is decoded once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form(Generic[T]):
+    """How one kind of figures is written down. Another content of the same kind is another format, and this one stays readable."""
+
+    kind: Kind
+    format: int
+    encode: Callable[[T], dict[str, Any]]
+    """Words and integers, without a machine."""
+    decode: Callable[[dict[str, Any], date, date], T]
+    """Of what was published of [first, end). Raises ValueError, KeyError, TypeError."""
+    is_empty: Callable[[T], bool]
+    """Whether they show nothing: then there is nothing that a later look could be compared with, and they are not kept."""
+
+
+class Published(Generic[T]):
+    """Figures of one kind, as they were published. For one thread at a time."""
+
+    def __init__(self, form: Form[T], reader: PublicationReader, publish: Publish, k: int) -> None:
+        """`k`: fewest machines of a published group, now."""
+        self._form = form
+        self._reader = reader
+        self._publish = publish
+        self._k = k
+        self._decoded: dict[Publication, T] = {}
+        self._empty: dict[tuple[date, date], tuple[date, T]] = {}
+
+    def figures(self, first: date, end: date, today: date, make: Callable[[], T] | None) -> T | None:
+        """Those of [first, end): as published; else made, and published, or shown empty until another day. None: they cannot be yet, were
+        published under another rule, or nobody may `make` them. Raises StoreDamaged, StoreTooNew, AdminError, what `make` raises."""
+        found = self.read(first, end)
+        if found is not None or make is None:
+            return found
+        day, nothing = self._empty.get((first, end), (date.min, None))
+        if day == today:
+            return nothing
+        if self._is_published(first, end) or self._reader.waits(first, end):
+            return None
+        made = make()
+        if not self._form.is_empty(made):
+            return self._kept(made, first, end)
+        self._empty = {key: kept for key, kept in self._empty.items() if kept[0] == today}
+        self._empty[first, end] = (today, made)
+        return made
+
+    def _is_published(self, first: date, end: date) -> bool:
+        return self._reader.find(self._form.kind, first, end) is not None
+
+    def read(self, first: date, end: date) -> T | None:
+        """As published; None: not yet, or of fewer machines a group than `k`. Raises StoreDamaged, StoreTooNew."""
+        found = self._reader.find(self._form.kind, first, end)
+        if found is None or found.k_anonymity < self._k:
+            return None
+        if found not in self._decoded:
+            while len(self._decoded) >= DECODED:
+                self._decoded.pop(next(iter(self._decoded)))
+            self._decoded[found] = self._decode(found)
+        return self._decoded[found]
+
+    def _kept(self, figures: T, first: date, end: date) -> T | None:
+        """What is kept of the period from now on: these figures, or what another process had kept a moment before. Raises AdminError."""
+        form = self._form
+        content = canonical(form.encode(figures)).decode()
+        one = Publication(form.kind, first, end, form.format, self._k, METHOD_VERSION, 0, content)
+        self._publish(one)
+        if not self._is_published(first, end):
+            raise AdminError(f"{one.name} was not kept")
+        return self.read(first, end)
+
+    def _decode(self, found: Publication) -> T:
+        if found.format != self._form.format:
+            raise StoreTooNew(
+                f"published {found.name} has format {found.format}, this program knows {self._form.format}: "
+                "install the version of veilleuse that wrote it, or a newer one"
+            )
+        try:
+            return self._form.decode(json.loads(found.content), found.first, found.end)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreDamaged(
+                f"published {found.name} cannot be read ({type(error).__name__}: {error}): restore a backup, or have it "
+                f"computed anew with 'veilleuse published take-back {found.first} {found.end} --why TEXT'"
+            ) from error

@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What a report reads, held in memory: an inventory, machines, their months. Nothing here computes a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, cast
+
+from veilleuse.collector.inventoried import Asset, Headcount
+from veilleuse.collector.metering import Metering, MeterReading
+from veilleuse.collector.model import DataKind, Host, Site
+from veilleuse.collector.reporting.sources import Sources
+from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod, SchoolZone
+from veilleuse.collector.vectors import HostPeriod
+from veilleuse.wire.bands import Calendar
+
+
+@dataclass
+class StoredYear:
+    """All of it. Each attribute is what one part of `Sources` gives."""
+
+    site_list: tuple[Site, ...]
+    host_list: tuple[Host, ...] = ()
+    asset_list: tuple[Asset, ...] = ()
+    months: tuple[HostPeriod, ...] = ()
+    """Whole months, `period_from` their 1st."""
+    holidays: tuple[SchoolPeriod, ...] = ()
+    school_sites: frozenset[str] = frozenset()
+    """Sites of school zone A."""
+    contract_list: tuple[Any, ...] = ()
+    headcount_list: tuple[Headcount, ...] = ()
+    factor_versions: tuple[Any, ...] = ()
+    metering: Metering = field(default_factory=Metering)
+    readings: dict[str, dict[int, MeterReading]] = field(default_factory=dict)
+
+    def sources(self) -> Sources:
+        """As a report takes it."""
+        one = cast(Any, self)
+        return Sources(one, one, one, one, cast(Any, _Meters(self)), one)
+
+    def hosts(self) -> tuple[Host, ...]:
+        return self.host_list
+
+    def sites(self) -> tuple[Site, ...]:
+        return self.site_list
+
+    def calendars(self, site: Site) -> tuple[CalendarVersion, ...]:
+        calendar = Calendar.from_json(site.calendar_json)
+        zone = SchoolZone.A if site.site in self.school_sites else None
+        return (
+            CalendarVersion(BEFORE_ALL, calendar, Declaration(calendar.open_spans, school_zone=zone)),
+        )
+
+    def school_periods(self) -> tuple[SchoolPeriod, ...]:
+        return self.holidays
+
+    def calibrations(self) -> tuple[()]:
+        return ()
+
+    def data_kind(self) -> DataKind:
+        return DataKind()
+
+    def dirty_count(self) -> int:
+        return 0
+
+    def balance(self, *_: object, **__: object) -> tuple[()]:
+        return ()
+
+    def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
+        """ports.PeriodReader; whole months alone."""
+        assert first.day == end.day == 1
+        sums: dict[tuple[Any, ...], list[int]] = {}
+        for row in self.months:
+            if first <= row.period_from < end:
+                key = (row.host_id, row.day_type, row.band)
+                values = sums.setdefault(key, [0] * len(row.values))
+                sums[key] = [one + more for one, more in zip(values, row.values, strict=True)]
+        for (host_id, kind, band), values in sorted(sums.items()):
+            yield HostPeriod(host_id, first, kind, band, tuple(values))
+
+    def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
+        return (
+            row
+            for row in sorted(self.months, key=lambda row: (row.period_from, row.host_id))
+            if first <= row.period_from < end
+        )
+
+    def assets(self) -> tuple[Asset, ...]:
+        return self.asset_list
+
+    def headcounts(self) -> tuple[Headcount, ...]:
+        return self.headcount_list
+
+    def inventory_imported_on(self) -> None:
+        return None
+
+    def versions(self) -> tuple[Any, ...]:
+        return self.factor_versions
+
+    def mappings(self) -> tuple[()]:
+        return ()
+
+    def contracts(self) -> tuple[Any, ...]:
+        return self.contract_list
+
+    def revisions(self, _: int | None = None) -> tuple[()]:
+        return ()
+
+
+@dataclass
+class _Meters:
+    """Of rooms."""
+
+    stored: StoredYear
+
+    def declared(self) -> Metering:
+        return self.stored.metering
+
+    def hours(self, meters: list[str], start: int, end: int) -> dict[str, dict[int, MeterReading]]:
+        return {
+            meter: {
+                at: read for at, read in self.stored.readings.get(meter, {}).items() if start <= at < end
+            }
+            for meter in meters
+        }

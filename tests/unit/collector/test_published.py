@@ -1,0 +1,456 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What was published stays as it was: across restarts, machines that move or are forgotten, two services, a collector that is away."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.filled import Filled, cell, civil
+from tests.machines import settings_in
+from tests.reading import Reading
+from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.admin.published import expire
+from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew, UsageError
+from veilleuse.collector.figures import (
+    Detail,
+    EnergyClass,
+    EnergySums,
+    Group,
+    GroupKey,
+    GroupSums,
+    StateSums,
+)
+from veilleuse.collector.model import HostId
+from veilleuse.collector.published import MAXIMUM_BYTES, Kind, Publication, packed, unpacked
+from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
+from veilleuse.collector.web.api.released_month import FORM, Month
+from veilleuse.collector.web.desk import publisher
+from veilleuse.collector.web.published import Published
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
+FIRST, END = date(2026, 10, 1), date(2026, 11, 1)
+OCTOBER = "from=2026-10-01&to=2026-11-01"
+KINDS = ("emissions", "energy", "coverage", "indicators")
+GOLDEN = (
+    '{"groups":[{"apportioned":true,"autres":false,"details_withheld":["idle","methods"],"device_class":"laptop",'
+    '"energies":[["laptop","load_modelled","night","on_idle",3600000,18000000,4000],["monitor","load_modelled","open","on_active",5,6,7]],'
+    '"enrolled_milliseconds":32140800000,"entity":"Lyon > Culture","hosts":12,"memo":false,"nights":3,"nights_are":"dates",'
+    '"population":"workstation","states":[["night","on_idle",3600000,1800000,null,0],["open","unknown",1,null,null,null]],"zone":"FR"}],'
+    '"withheld":[{"autres":false,"device_class":"virtual_machine","entity":"B","memo":true,"population":"classroom","zone":"FR"}]}'
+)
+"""A month as the first version that published any wrote it."""
+KEY = GroupKey(
+    FIRST, END, "FR", Population.WORKSTATION, memo=False, entity="Lyon > Culture", device_class="laptop"
+)
+MONTH = Month(
+    Slice(FIRST, END),
+    (
+        Group(
+            KEY,
+            GroupSums(
+                12,
+                32_140_800_000,
+                {
+                    (Band.NIGHT, State.ON_IDLE): StateSums(3_600_000, 1_800_000, None, 0),
+                    (Band.OPEN, State.UNKNOWN): StateSums(1),
+                },
+                {
+                    (
+                        DeviceClass.LAPTOP,
+                        Method.LOAD_MODELLED,
+                        Band.NIGHT,
+                        State.ON_IDLE,
+                    ): EnergySums(3_600_000, 18_000_000, 4_000),
+                    (
+                        EnergyClass.MONITOR,
+                        Method.LOAD_MODELLED,
+                        Band.OPEN,
+                        State.ON_ACTIVE,
+                    ): EnergySums(5, 6, 7),
+                },
+                3,
+                "dates",
+                True,
+                frozenset({Detail.METHODS, Detail.IDLE}),
+            ),
+        ),
+    ),
+    (
+        GroupKey(
+            FIRST,
+            END,
+            "FR",
+            Population.CLASSROOM,
+            memo=True,
+            entity="B",
+            device_class="virtual_machine",
+        ),
+    ),
+)
+
+
+def publication(content: str = GOLDEN, **changed: Any) -> Publication:
+    """Of October."""
+    return replace(Publication(Kind.RELEASE, FIRST, END, 1, 10, "0.2", 0, content), **changed)
+
+
+# --- how a month is written down
+
+
+def test_a_month_is_what_it_was():
+    """Written as format 1 says, to the letter, and read as it was, for ever: words and integers alone."""
+    content = FORM.encode(MONTH)
+    assert json.dumps(content, sort_keys=True, separators=(",", ":")) == GOLDEN
+    assert FORM.decode(json.loads(GOLDEN), FIRST, END) == MONTH
+
+
+def test_a_month_by_site_is_none():
+    """Another partition is never written down."""
+    (group,) = MONTH.groups
+    with pytest.raises(ValueError, match="no sites"):
+        FORM.encode(replace(MONTH, groups=(replace(group, key=replace(KEY, site="lyon")),)))
+
+
+def test_what_is_sent_is_what_was_packed():
+    """Bounded, and whole."""
+    assert unpacked(packed(GOLDEN)) == GOLDEN
+    for wrong in ("", "é", packed(GOLDEN)[:-8], packed("[]"), packed("no"), packed('{"a":"' + " " * MAXIMUM_BYTES + '"}')):  # fmt: skip
+        with pytest.raises(ValueError):  # noqa: PT011  # of several kinds
+            unpacked(wrong)
+
+
+# --- the store
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Filled]:
+    """Of NOW."""
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as filled:
+        yield filled
+
+
+def test_the_first_stays(data):
+    """A second one of the same period is not kept, nor can a row be changed; another period is another one."""
+    store = data.store.publications
+    assert store.put(publication())
+    assert not store.put(publication('{"groups":[]}'))
+    with closing(SqlitePublicationReader(data.directory)) as reader:
+        assert reader.find(Kind.RELEASE, FIRST, END) == publication()
+        assert reader.find(Kind.RELEASE, FIRST, date(2026, 10, 31)) is None
+    with pytest.raises(sqlite3.IntegrityError, match="never changed"):
+        data.store.data.connection.execute("UPDATE published_periods SET content = '{}'")
+    assert [(one.first, one.content_bytes) for one in store.told()] == [(FIRST, len(GOLDEN))]
+    assert store.take_back(FIRST, date(2026, 10, 31)) == 0
+    assert store.take_back(FIRST, END) == 1
+    assert store.told() == ()
+
+
+def test_the_store_has_an_end(data, monkeypatch):
+    """Too many periods, or too many bytes, are refused by name."""
+    where = "veilleuse.collector.store.sqlite.published"
+    store = data.store.publications
+    store.put(publication())
+    for name, most in (("MAXIMUM_PERIODS", 1), ("MAXIMUM_ALL_BYTES", 2 * len(GOLDEN) - 1)):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"{where}.{name}", most)
+            with pytest.raises(AdminError, match="no room for release 2026-11-01"):
+                store.put(publication(first=END, end=date(2026, 12, 1)))
+    assert store.put(publication(first=END, end=date(2026, 12, 1)))
+
+
+def read(data: Filled, k: int = 10) -> Month | None:
+    """October, by a service that has just begun."""
+    with closing(SqlitePublicationReader(data.directory)) as reader:
+        return Published(FORM, reader, lambda _: None, k).read(FIRST, END)
+
+
+def test_what_cannot_be_read_names_itself(data):
+    """Another version's format, or damage: said with the period and the remedy, never computed anew."""
+    store = data.store.publications
+    store.put(publication(format=2))
+    with pytest.raises(
+        StoreTooNew, match="release 2026-10-01 to 2026-11-01 has format 2, this program knows 1"
+    ):
+        read(data)
+    for damage in ('{"groups":[{}],"withheld":[]}', GOLDEN[:-3], GOLDEN.replace("laptop", "loptop"), "[]"):
+        store.take_back(FIRST, END)
+        store.put(publication(damage))
+        with pytest.raises(StoreDamaged, match="take-back 2026-10-01 2026-11-01"):
+            read(data)
+
+
+def test_a_stricter_rule_hides_what_was_published(data):
+    """Groups of ten are not shown where twenty are asked for now; nor is it computed anew, which could be subtracted."""
+    data.store.publications.put(publication())
+    assert read(data) == MONTH
+    assert read(data, 11) is None
+    with closing(SqlitePublicationReader(data.directory)) as reader:
+        assert Published(FORM, reader, lambda _: None, 11).figures(FIRST, END, END, lambda: MONTH) is None
+
+
+# --- answers
+
+
+def dozen(data: Filled) -> list[HostId]:
+    """Twelve of A, eleven of B, with October and a part of September."""
+    hosts = []
+    for number in range(23):
+        host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="A" if number < 12 else "B")
+        days = [date(2026, 9, 24) + timedelta(days=n) for n in range(12)]
+        data.push(host, [(civil(day), [cell(State.ON_IDLE, 3_600_000 + number, Band.NIGHT)]) for day in days])
+        hosts.append(host)
+    data.derive()
+    return hosts
+
+
+def answers(data: Filled, moment: datetime = NOW, query: str = OCTOBER) -> dict[str, Any]:
+    """Of each kind, by a service that has just begun."""
+    with Reading(data, clock=moment.timestamp) as reading:
+        token = reading.account(f"of-{len(data.store.accounts.accounts())}", days=200)
+        found = {kind: reading.get(f"/api/v1/{kind}?{query}", token).json() for kind in KINDS}
+    for answer in found.values():
+        del answer["report"]["generated_unix_milliseconds"]
+    return found
+
+
+def test_nothing_moves_a_published_month(data):
+    """Late data, a move, a machine that is forgotten, a restart, two new months: the same answer. Taken back, it is another one."""
+    hosts = dozen(data)
+    before = answers(data)
+    assert {row["entity"]: row["n"] for row in before["coverage"]["rows"]} == {"A": 12, "B": 11}
+    data.push(hosts[0], [(civil(date(2026, 10, 20)), [cell(State.ON_ACTIVE, 7_200_000)])])
+    with data.store.transaction():
+        data.store.data.connection.execute("UPDATE hosts SET org_entity = 'B' WHERE host_id = ?", (hosts[1],))
+    gone = data.store.registry.host(hosts[2])
+    assert gone is not None
+    while data.store.forgetting.forget_slice(gone.host_id):
+        pass
+    while not data.store.forgetting.forget_host(gone, b"\0" * 32):
+        pass
+    data.derive()
+    for later in (NOW + timedelta(days=1), NOW + timedelta(days=40), NOW + timedelta(days=80)):
+        assert answers(data, later) == before
+    data.store.publications.take_back(FIRST, END)
+    assert {row["entity"]: row["n"] for row in answers(data)["coverage"]["rows"]} == {"A": 10, "B": 12}
+
+
+def test_no_machine_is_in_what_is_kept(data):
+    """No id, no model, no site: groups and their sums; less than 3 kB a group."""
+    hosts = dozen(data)
+    answers(data)
+    (one,) = (one for one in [_kept(data)] if one is not None)
+    known = [data.store.registry.host(host) for host in hosts]
+    assert not [host for host in known if host is not None and host.agent_id.hex() in one.content]
+    content = json.loads(one.content)
+    assert {name for group in content["groups"] for name in group} == {
+        "zone", "population", "memo", "entity", "device_class", "autres", "hosts", "enrolled_milliseconds", "states", "energies",
+        "nights", "nights_are", "apportioned", "details_withheld",
+    }  # fmt: skip
+    assert [group["hosts"] for group in content["groups"]] == [12, 11]
+    assert len(one.content) < 3_000 * len(content["groups"])
+
+
+def _kept(data: Filled) -> Publication | None:
+    with closing(SqlitePublicationReader(data.directory)) as reader:
+        return reader.find(Kind.RELEASE, FIRST, END)
+
+
+def test_all_machines_forgotten_leave_what_was_published(data):
+    """Of nobody any more, and still there; a month that nobody had asked for is not made up."""
+    hosts = dozen(data)
+    before = answers(data)["coverage"]["rows"]
+    for host in hosts:
+        gone = data.store.registry.host(host)
+        assert gone is not None
+        while data.store.forgetting.forget_slice(host):
+            pass
+        while not data.store.forgetting.forget_host(gone, bytes([host]) * 32):
+            pass
+    assert answers(data)["coverage"]["rows"] == before
+    assert answers(data, query="from=2026-09-01&to=2026-10-01")["coverage"]["rows"] == []
+
+
+def test_two_services_answer_the_same(data):
+    """Both have computed, a machine apart: the first that is kept is what both answer."""
+    hosts = dozen(data)
+    late = [(civil(date(2026, 10, 20)), [cell(State.ON_ACTIVE, 7_200_000)])]
+    with Reading(data, clock=NOW.timestamp) as one, Reading(data, clock=NOW.timestamp) as other:
+        token = one.account(days=30)
+
+        def overtaken(mine: Publication) -> None:
+            """Between the computation of one and its keeping, the other comes with more."""
+            data.push(hosts[0], late)
+            data.derive()
+            theirs.append(other.get(f"/api/v1/coverage?{OCTOBER}", token).json()["rows"])
+            one._publish(mine)
+
+        theirs: list[Any] = []
+        one.figures._releases._published._publish = overtaken
+        mine = one.get(f"/api/v1/coverage?{OCTOBER}", token).json()["rows"]
+    assert theirs == [mine]
+    assert mine == answers(data)["coverage"]["rows"]
+
+
+def test_a_month_waits_for_what_is_not_derived_yet(data):
+    """Of workstations, in that month; a server's hours, or another month, hold nothing up."""
+    hosts = dozen(data)
+    data.push(hosts[0], [(civil(date(2026, 10, 20)), [cell(State.ON_ACTIVE, 7_200_000)])])
+    answer = answers(data)["coverage"]
+    assert (answer["rows"], [row["reason"] for row in answer["withheld"]]) == ([], ["period"])
+    assert len(answers(data, query="from=2026-09-01&to=2026-10-01")["coverage"]["rows"]) == 2
+    data.derive()
+    data.push(data.add_host(), [(civil(date(2026, 10, 20)), [cell(State.ON_ACTIVE, 7_200_000)])])
+    assert {row["entity"] for row in answers(data)["coverage"]["rows"]} == {"A", "B", "DSI"}
+
+
+def test_what_cannot_be_kept_is_not_answered(data):
+    """The collector is away: 503 that says so and no figure; noted; what was published before is answered all the same."""
+    dozen(data)
+    answers(data, query="from=2026-09-01&to=2026-10-01")
+    with Reading(data, clock=NOW.timestamp) as reading:
+        token = reading.account("away")
+        reading.figures._releases._published._publish = publisher(reading.settings)  # nobody listens
+        answer = reading.get(f"/api/v1/energy?{OCTOBER}", token)
+        assert (answer.status_code, answer.json()["type"]) == (503, "/api#not_published")
+        assert answer.headers["retry-after"]
+        assert "kwh" not in answer.text
+        answer = reading.get("/api/v1/energy?from=2026-09-01&to=2026-10-01", token)
+        assert len(answer.json()["rows"]) == 2
+        assert (
+            reading.get(f"/api/v1/energy?{OCTOBER}&group_by=site", token).status_code == 200
+        )  # no month is needed
+    assert _kept(data) is None
+    noted = data.store.accounts.accesses(0, 2**62, account_id=None, limit=9)
+    assert 503 in [line.status for line in noted]
+
+
+def test_a_month_in_which_nothing_may_be_shown_is_not_kept(data):
+    """Nine machines: said so, looked at again the next day; with a tenth there is something to keep."""
+    *nine, tenth = [data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP) for _ in range(10)]
+    for host in nine:
+        data.push(host, [(civil(date(2026, 10, 2)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
+    data.derive()
+    with Reading(data, clock=NOW.timestamp) as reading:
+        answer = reading.get(f"/api/v1/coverage?{OCTOBER}", reading.account()).json()
+    assert (answer["rows"], answer["withheld"][0]["reason"]) == ([], "too_few")
+    assert _kept(data) is None
+    data.push(tenth, [(civil(date(2026, 10, 2)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
+    data.derive()
+    assert [row["n"] for row in answers(data)["coverage"]["rows"]] == [10]
+    assert _kept(data) is not None
+
+
+# --- the collector
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> CollectorSettings:
+    """A data directory."""
+    found = settings_in(tmp_path)
+    initialise(found, site="Lyon")
+    return found
+
+
+@pytest.fixture
+def opened(settings: CollectorSettings) -> Iterator[Collector]:
+    """It, open."""
+    with open_collector(settings) as collector:
+        yield collector
+
+
+def last_month() -> tuple[date, date]:
+    """The last one that is over."""
+    end = datetime.now(UTC).date().replace(day=1)
+    return (end - timedelta(days=1)).replace(day=1), end
+
+
+def sent(**changed: Any) -> dict[str, Any]:
+    """As the web process sends it."""
+    first, end = last_month()
+    return {
+        "kind": "release",
+        "first": first.isoformat(),
+        "end": end.isoformat(),
+        "format": 1,
+        "k_anonymity": 10,
+        "method_version": "0.2",
+        "content": packed(GOLDEN),
+    } | changed
+
+
+def test_the_collector_keeps_the_first(opened):
+    """And says which it was."""
+    assert opened.operations.perform("publish", sent()) == {"kept": True}
+    assert opened.operations.perform("publish", sent(content=packed("{}"))) == {"kept": False}
+    (one,) = opened.operations.perform("published_list", {})
+    assert (one["kind"], one["bytes"], one["k_anonymity"]) == ("release", len(GOLDEN), 10)
+    assert abs(one["published_unix_milliseconds"] / 1000 - datetime.now(UTC).timestamp()) < 60
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"kind": "hours"}, "hours"),
+        ({"first": "2026-13-01"}, "wrong arguments"),
+        ({"first": "2026-01-01"}, "from 1 to 31 days"),
+        ({"first": "2126-10-01", "end": "2126-11-01"}, "it is not over"),
+        ({"k_anonymity": 9}, "k_anonymity is 10"),
+        ({"format": 0}, "numbered from 1"),
+        ({"content": "AAAA"}, "wrong arguments"),
+        ({"content": packed("[1]")}, "no JSON object"),
+        ({"more": 1}, "wrong arguments"),
+    ],
+)
+def test_the_collector_keeps_nothing_else(opened, changed, said):
+    """What is no publication is refused, and nothing is kept."""
+    with pytest.raises(UsageError, match=said):
+        opened.operations.perform("publish", sent(**changed))
+    assert opened.operations.perform("published_list", {}) == []
+
+
+def test_it_goes_when_it_is_too_old_to_be_asked_for(opened):
+    """With the months of its machines: after 18 months and a day, or once its year is closed definitively."""
+    first, end = last_month()
+    opened.operations.perform("publish", sent())
+    assert expire(opened.operations, end + timedelta(days=540)) == 0
+    assert expire(opened.operations, end + timedelta(days=560)) == 1
+    opened.operations.perform("publish", sent())
+    assert opened.store.publications.expire(date(2000, 1, 1), [first.year - 1]) == 0
+    assert opened.store.publications.expire(date(2000, 1, 1), [first.year]) == 1
+
+
+def test_commands_list_and_take_back(settings, monkeypatch, capsys):
+    """By who, and why, in the access journal; nothing there is an error; a reason is asked for."""
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    first, end = map(date.isoformat, last_month())
+    with open_collector(settings) as collector:
+        collector.operations.perform("publish", sent())
+    assert run(["published", "list"]) == 0
+    assert f"release\t{first}\t{end}" in capsys.readouterr().out
+    assert run(["published", "take-back", first, end]) == 2
+    assert run(["published", "take-back", first, end, "--why", " "]) == 1
+    assert run(["published", "take-back", first, "2026-13-01", "--why", "x"]) == 2
+    capsys.readouterr()
+    assert run(["published", "take-back", first, end, "--why", "a meter was wrong"]) == 0
+    assert "1 published periods taken back" in capsys.readouterr().out
+    assert run(["published", "take-back", first, end, "--why", "again"]) == 1
+    assert "nothing is published" in capsys.readouterr().err
+    with open_collector(settings) as collector:
+        rows = collector.store.identity.connection.execute("SELECT what, why FROM journal").fetchall()
+    assert (f"published {first} to {end} taken back", "a meter was wrong") in rows

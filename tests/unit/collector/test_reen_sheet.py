@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the sheet may not say: part of a year against a whole one, an age against a lifetime, certainty of what nobody saw."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from tests.filled import Filled
+from tests.rolled import roll, server_day
+from tests.unit.collector.test_reen_command import (
+    Command,
+    place,
+    sheet_rows,
+    veilleuse,
+    written,
+)
+from veilleuse.collector.reporting.reen_values import ratio_interval
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+__all__ = ["place", "veilleuse"]
+OBJECTIVES = """objective;indicator;baseline_year;baseline_value;target_year;target_value
+3;server_kwh;2024;3000;2027;2500
+2;I6;2024;0,5;2027;0,2
+"""
+
+
+@pytest.fixture
+def server_of_2025(place: CollectorSettings) -> None:
+    """A server at 180 W at the wall, all of 2025: 1,577 kWh."""
+    with Filled(place.data_dir) as filled:
+        server = filled.add_host(
+            Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2025, 1, 1)
+        )
+        for month in range(1, 13):
+            server_day(filled, server, date(2025, month, 10), watts=100)
+        filled.derive()
+        roll(filled, date(2026, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("period", "is_year"),
+    [(("2025-01-01", "2026-01-01"), True), (("2025-01-01", "2025-07-01"), False)],
+    ids=["a year", "half of it"],
+)
+@pytest.mark.usefixtures("server_of_2025")
+def test_half_a_year_is_not_compared_with_a_whole_one(
+    period: tuple[str, str], is_year: bool, veilleuse: Command, tmp_path
+):
+    """788 kWh in six months is neither 74 % less than 3,000 a year, nor is 2,500 a year reached by it. The value stays."""
+    assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", OBJECTIVES))[0] == 0
+    found = sheet_rows(veilleuse, "--from", period[0], "--to", period[1])["server_kwh"]
+    assert found["value"] == pytest.approx(1577 if is_year else 1577 * 181 / 365, rel=0.02)
+    assert (found["baseline_value"], found["target_value"]) == (3000, 2500)
+    assert ("trend_ratio" in found, "reached" in found) == (is_year, is_year)
+    if is_year:
+        assert found["trend_ratio"] == pytest.approx(1577 / 3000 - 1, abs=0.02)
+        assert found["reached"] is True
+
+
+@pytest.mark.usefixtures("server_of_2025")
+def test_a_period_over_two_years_has_no_year(veilleuse: Command):
+    """From March 2025 to April 2026 is of no civil year; all of 2025 is."""
+    rows = sheet_rows(veilleuse, "--from", "2025-03-01", "--to", "2026-05-01")
+    assert "current_year" not in rows["server_kwh"]
+    assert (
+        sheet_rows(veilleuse, "--from", "2025-01-01", "--to", "2026-01-01")["server_kwh"]["current_year"]
+        == 2025
+    )
+
+
+def test_shares_that_are_all_alike_say_nothing_of_the_others():
+    """Ten machines of a thousand, none of them comatose: that none of the others is, is not known. All seen: it is."""
+    none = [(0.0, 1.0)] * 10
+    assert ratio_interval(none, 0.01) is None
+    assert ratio_interval(none, 1.0) == (0.0, 0.0)
+    assert ratio_interval([(1.0, 1.0)] * 10, 0.5) is None
+
+
+INVENTORY = "key,device_class,entity,site,in_service_on\n" + "".join(
+    f"pc-{n},laptop,DSI,Lyon,{2025 - n}-01-01\n" for n in range(12)
+)
+"""Twelve laptops that came one a year and are kept for twelve: the youngest is new, the median is six years old."""
+AGE = """objective;indicator;target_year;target_value
+2;I9;2027;{}
+"""
+
+
+@pytest.mark.parametrize(("target", "reached"), [(None, None), ("5", True), ("7", False)])
+def test_an_age_is_not_a_lifetime(
+    place: CollectorSettings,
+    veilleuse: Command,
+    tmp_path,
+    target: str | None,
+    reached: bool | None,
+):
+    """A fleet kept for twelve years is six years old in the middle: the lifetime of 8 that is aimed at is not missed by that. A target
+    of one's own is of the median, and is compared."""
+    assert veilleuse("inventory", "import", written(tmp_path, "assets.csv", INVENTORY))[0] == 0
+    if target:
+        lines = AGE.format(target)
+        assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", lines))[0] == 0
+    found = sheet_rows(veilleuse, "--from", "2025-01-01", "--to", "2026-01-01")["I9"]
+    assert found["value"] == pytest.approx(6.5, abs=0.01)
+    assert found["threshold"] == 8.0
+    assert found.get("reached") is reached

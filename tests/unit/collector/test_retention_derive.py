@@ -1,0 +1,186 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Retention and derive share the writer, one slice after the other: whatever is derived again between two slices, no figure changes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.filled import RAPL, Filled, cell, clock
+from tests.rolled import (
+    HOUR,
+    ZONE,
+    almanac,
+    days_of,
+    retention,
+    roll,
+    server_day,
+    workstation,
+    workstation_days,
+)
+from tests.unit.collector.test_rolling_months import YEAR, periods, total
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.metering import FOR_EVER, DeclaredMeter, MeterBoundary, MeterShare, SharePart
+from veilleuse.collector.model import HostId
+from veilleuse.collector.rolling.retention import Retention
+from veilleuse.collector.settings import Retention as Kept
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, Population, State
+
+FIRST, END = date(2025, 1, 6), date(2025, 2, 3)
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Iterator[Filled]:
+    """An empty store with the site `lyon`."""
+    with Filled(tmp_path / "data") as made:
+        yield made
+
+
+class _Between:
+    """The writer, with other work of its own after each job."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+
+    def submit(self, job: Any, *, alone: bool = False) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(job())
+        if not alone:
+            self._work()
+        return done
+
+
+def expire_among(filled: Filled, today: date, work: Callable[[], None]) -> None:
+    """What is too old on a day goes, a step a slice, with `work` after each."""
+    store, clock = filled.store, itertools.count()
+    Retention(
+        _Between(work),  # type: ignore[arg-type]  # only submit is used
+        store.rolls,
+        store.registry,
+        almanac(store),
+        Kept(),
+        clock=lambda: float(next(clock)),
+    ).run(today)
+
+
+def a_pc(filled: Filled) -> HostId:
+    """Days and weeks."""
+    host_id = workstation(filled)
+    workstation_days(filled, host_id, FIRST, END, night_on=True)
+    return host_id
+
+
+def a_classroom(filled: Filled) -> HostId:
+    """Hours, that go with its days."""
+    host_id = filled.add_host(Population.CLASSROOM, DeviceClass.TOWER)
+    for day in days_of(FIRST, date(2025, 1, 16)):
+        server_day(filled, host_id, day, watts=20)
+    return host_id
+
+
+def a_server(filled: Filled) -> HostId:
+    """Hours, that go before its days."""
+    host_id = filled.add_host()
+    for day in days_of(FIRST, date(2025, 1, 20)):
+        server_day(filled, host_id, day)
+    return host_id
+
+
+def a_fine_server(filled: Filled) -> HostId:
+    """So many records an hour that a step of retention ends within one."""
+    host_id = filled.add_host()
+    midnight = day_start_unix_milliseconds(FIRST, ZONE)
+    for hour in range(24):
+        at = midnight + hour * HOUR
+        idle = cell(State.ON_IDLE, 10_000, Band.NIGHT, energy_millijoules=10_000 * 50)
+        filled.push(host_id, [(clock(at + n * 10_000, 10_000), [idle]) for n in range(180)], RAPL)
+    return host_id
+
+
+CASES = [
+    (a_pc, date(2025, 3, 25)),
+    (a_pc, date(2025, 6, 1)),
+    (a_classroom, date(2025, 3, 14)),
+    (a_classroom, date(2025, 6, 1)),
+    (a_server, date(2026, 2, 14)),
+    (a_server, date(2028, 1, 16)),
+    (a_fine_server, date(2026, 2, 14)),
+]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize(("machine", "today"), CASES)
+def test_deriving_all_again_while_old_rows_go_changes_no_figure(filled, machine, today, waits):
+    """`veilleuse derive --all` between any two slices, done at once or still waiting when the next slice begins: each day counts
+    once, and what goes goes with the records it was made of."""
+    machine(filled)
+    filled.derive()
+    roll(filled, date(2025, 3, 6))
+    before = total(periods(filled, *YEAR))
+
+    def derive_all() -> None:
+        if not waits:
+            filled.store.derive.mark_all_dirty()
+        filled.derive()
+        assert total(periods(filled, *YEAR)) == before
+        if waits:
+            filled.store.derive.mark_all_dirty()
+
+    if waits:
+        filled.store.derive.mark_all_dirty()
+    expire_among(filled, today, derive_all)
+    filled.derive()
+    roll(filled, today)
+    retention(filled).run(today)
+    assert total(periods(filled, *YEAR)) == before
+    ask = filled.store.data.connection.execute
+    for table in ("records", "derived"):
+        key = "bucket" if table == "records" else "start"
+        alone = f"SELECT count(*) FROM {table} t WHERE NOT EXISTS (SELECT 1 FROM sums s WHERE s.host_id = t.host_id"
+        assert ask(f"{alone} AND s.grain = t.grain AND s.start = t.{key})").fetchone() == (0,)
+    (records,) = ask("SELECT count(*) FROM records").fetchone()
+    assert ask("SELECT value FROM totals WHERE name = 'records'").fetchone() == (records,)
+    assert (records == 0) is (today in (date(2025, 6, 1), date(2028, 1, 16)) or machine is a_fine_server)
+
+
+def test_a_meter_is_read_for_as_long_as_machines_on_it_may_be_derived_again(filled):
+    """A classroom PC polls a server's PDU: its hours go after 62 days, what it read of the PDU when the server's hours do. Deriving
+    again in between, the last two hours of the day included that the server's zone keeps a day longer, changes nothing."""
+    server, poller = a_server(filled), filled.add_host(Population.CLASSROOM, DeviceClass.TOWER)
+    meter = DeclaredMeter("pdu-1", "lyon", "DC1", MeterBoundary.OUTLET)
+    share = MeterShare("pdu-1", server, SharePart.MACHINE, 900_000, date(2020, 1, 1), FOR_EVER)
+    filled.store.metering.declare([meter], [share], [])
+    pdu = (PointKind.PDU, "pdu-1", Boundary.WALL, "meter:pdu-1")
+    for day in days_of(FIRST, date(2025, 1, 20)):
+        server_day(filled, poller, day, watts=777, point=pdu)
+    filled.derive()
+    roll(filled, date(2025, 3, 6))
+    before = metered(filled, server)
+    assert before > 0
+    for today in (date(2025, 6, 1), date(2026, 2, 14)):
+        filled.store.derive.mark_all_dirty()
+        retention(filled).run(today)  # while the server's hours wait to be derived
+        filled.derive()
+        retention(filled).run(today)
+        filled.store.derive.mark_all_dirty()
+        filled.derive()
+        assert metered(filled, server) == before
+    retention(filled).run(date(2026, 3, 20))
+    assert filled.store.data.connection.execute("SELECT count(*) FROM meter_hours").fetchone() == (0,)
+
+
+def metered(filled: Filled, host_id: HostId) -> int:
+    """Millijoules, over its days."""
+    (found,) = filled.store.data.connection.execute(
+        "SELECT sum(energy_millijoules) FROM derived WHERE host_id = ? AND grain = 2 AND method = ?",
+        (host_id, Method.METERED.value),
+    ).fetchone()
+    return int(found or 0)

@@ -1,0 +1,311 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The report against METHOD.md's arithmetic by somebody else (yearly_oracle), over small fleets that Hypothesis makes up."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.collector import yearly_oracle as oracle
+from tests.unit.collector.memory import host
+from tests.unit.collector.stored_year import StoredYear
+from tests.unit.collector.year import vector
+from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.inventoried import Asset, Placement, PowerContext
+from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.collector.reporting.emissions import emissions_report_of
+from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.timetable import SchoolPeriod, SchoolZone
+from veilleuse.collector.vectors import DayType, HostPeriod
+from veilleuse.wire.bands import DEFAULT_CALENDAR
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population
+
+CALENDAR = DEFAULT_CALENDAR.to_json()
+SITES = {
+    name: Site(name, zone, time_zone, CALENDAR)
+    for name, zone, time_zone in (
+        ("hq", "FR", "Europe/Paris"),
+        ("annexe", "FR", "Europe/Paris"),
+        ("tokyo", "JP", "Asia/Tokyo"),
+        ("santiago", "CL", "America/Santiago"),  # its clocks change at midnight
+    )
+}
+PLACES = (("E1", "hq"), ("E1 > A", "hq"), ("E1 > A", "annexe"), ("E2", "tokyo"), ("E3", "santiago"))
+SCHOOL = frozenset({"hq"})
+HOLIDAYS = tuple(
+    SchoolPeriod(SchoolZone.A, date(year, *first), date(year + (last < first), *last), "away")
+    for year in range(2022, 2027)
+    for first, last in (((2, 10), (2, 25)), ((4, 8), (4, 23)), ((7, 6), (8, 31)), ((10, 19), (11, 3)), ((12, 21), (1, 5)))
+)
+ALMANAC = oracle.World(SITES, SCHOOL, HOLIDAYS, (), {}, (), date.max)
+START = date(2023, 10, 1)
+MONTHS = 20
+GROUPING = ("entity", "device_class")
+
+
+def month(number: int) -> date:
+    """The 1st of so many months after START; of a later year too."""
+    at = START.month - 1 + number
+    return date(START.year + at // 12, at % 12 + 1, 1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Machines that are alike but for their power."""
+
+    device_class: str
+    count: int
+    matched: int
+    measured: int
+    """Of those matched."""
+    stays: tuple[tuple[int, int], ...]
+    """(month, place), the first from ever on."""
+    service: tuple[int | None, int | None]
+    """Days after START: in service, out of service."""
+    told: tuple[int, int]
+    """Months of which machines told: first, end."""
+    quarters: int
+    """Of each day that they told of."""
+    watts: int
+    metered: bool
+    context: PowerContext
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    """Any of them; seldom one large enough for a mean of its own."""
+    device_class = draw(st.sampled_from(["tower", "tower", "server", "printer", "other", "monitor"]))
+    count = draw(st.sampled_from([1, 1, 2, 5, 9, 10, 60, 61]))
+    has_agent = device_class in ("tower", "server")
+    matched = draw(st.integers(0, count)) if has_agent else 0
+    moves = sorted(draw(st.sets(st.integers(1, MONTHS), max_size=2)))
+    begun = draw(st.none() | st.integers(0, 500))
+    gone = draw(st.none() | st.integers(0, 600))
+    first = draw(st.integers(0, MONTHS - 1))
+    return Batch(
+        device_class,
+        count,
+        matched,
+        draw(st.integers(0, matched)) if draw(st.booleans()) else matched,
+        ((0, draw(st.integers(0, len(PLACES) - 1))), *((at, draw(st.integers(0, len(PLACES) - 1))) for at in moves)),
+        (begun, gone),
+        (first, draw(st.integers(first + 1, MONTHS))),
+        draw(st.integers(1, 4)),
+        draw(st.sampled_from([0, 1, 3, 40, 700])),
+        draw(st.booleans()),
+        draw(st.sampled_from([PowerContext.OWN_SITE, PowerContext.EPLE])),
+    )
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """Machines that no asset is matched with: of a class of their own, with so many assets beside them."""
+
+    count: int
+    assets: int
+    place: int
+    enrolled: int
+    told: tuple[int, int]
+
+
+@st.composite
+def strangers(draw: st.DrawFn) -> Strangers:
+    """A few."""
+    first = draw(st.integers(0, MONTHS - 1))
+    return Strangers(
+        draw(st.integers(0, 4)),
+        draw(st.integers(0, 3)),
+        draw(st.integers(0, len(PLACES) - 1)),
+        draw(st.integers(0, 400)),
+        (first, draw(st.integers(first + 1, MONTHS))),
+    )
+
+
+def population_of(device_class: str) -> Population | None:
+    """Of an asset."""
+    return {"tower": Population.WORKSTATION, "mini_pc": Population.WORKSTATION, "server": Population.SERVER}.get(device_class)
+
+
+def worlds_of(drawn: list[Batch], others: Strangers, today: date) -> oracle.World:
+    """What was drawn, as it is fed."""
+    assets: list[Asset] = []
+    hosts: dict[HostId, Host] = {}
+    rows: list[HostPeriod] = []
+    for batch in drawn:
+        for number in range(batch.count):
+            host_id = HostId(len(hosts) + 1) if number < batch.matched else None
+            assets.append(_asset(len(assets) + 1, batch, host_id))
+            if host_id is not None:
+                hosts[host_id] = _host(host_id, batch)
+                if number < batch.measured:
+                    rows += _months(hosts[host_id], batch, batch.watts + number % 7)
+    entity, site = PLACES[others.place]
+    for _ in range(others.count):
+        host_id = HostId(len(hosts) + 1)
+        enrolled = START + timedelta(days=others.enrolled)
+        hosts[host_id] = host(host_id, DeviceClass.MINI_PC, entity=entity, place=site, enrolled=enrolled)
+        rows += _told(hosts[host_id], others.told, 4, 9 + host_id % 5, metered=False)
+    for _ in range(others.assets):
+        assets.append(
+            Asset(
+                len(assets) + 1,
+                "mini_pc",
+                (Placement(START, entity, site),),
+                population=Population.WORKSTATION,
+                refurbished=True,
+            )
+        )
+    return oracle.World(SITES, SCHOOL, HOLIDAYS, tuple(assets), hosts, tuple(rows), today)
+
+
+def _asset(number: int, batch: Batch, host_id: HostId | None) -> Asset:
+    begun, gone = (None if day is None else START + timedelta(days=day) for day in batch.service)
+    return Asset(
+        number,
+        batch.device_class,
+        tuple(Placement(month(at), *PLACES[place]) for at, place in batch.stays),
+        population=population_of(batch.device_class),
+        power_context=batch.context,
+        host_id=host_id,
+        in_service_on=begun,
+        out_of_service_on=gone,
+        refurbished=True,  # one age band: nothing to post-stratify by
+    )
+
+
+def _host(host_id: HostId, batch: Batch) -> Host:
+    entity, site = PLACES[batch.stays[0][1]]
+    return host(
+        host_id,
+        DeviceClass(batch.device_class),
+        population_of(batch.device_class) or Population.WORKSTATION,
+        entity=entity,
+        place=site,
+        enrolled=month(batch.told[0]),
+    )
+
+
+def _months(one: Host, batch: Batch, watts: int) -> list[HostPeriod]:
+    return _told(one, batch.told, batch.quarters, watts, metered=batch.metered)
+
+
+def _told(one: Host, told: tuple[int, int], quarters: int, watts: int, *, metered: bool) -> list[HostPeriod]:
+    """Months of a machine that is on for half of what it told of."""
+    method = "metered" if metered else "load_modelled"
+    rows = []
+    for number in range(*told):
+        for kind, whole in oracle.time_in(ALMANAC, one.site, month(number), month(number + 1)).items():
+            time = whole * quarters // 4
+            values = vector(
+                on_active_ac_milliseconds=time // 2,
+                off_ac_milliseconds=time - time // 2,
+                **{
+                    f"{method}_milliseconds": time,
+                    f"{method}_energy_millijoules": time * watts,
+                    f"{method}_uncertainty_millijoules": time * watts // 20,
+                    "on_active_energy_millijoules": time * watts,
+                },
+            )
+            rows.append(HostPeriod(one.host_id, month(number), DayType(kind), Band.OPEN, values))
+    return rows
+
+
+def report(world: oracle.World, first: date, end: date, grouping: tuple[str, ...] = GROUPING) -> EmissionsStatement:
+    """As `veilleuse report emissions` has it, with k = 1."""
+    stored = StoredYear(
+        tuple(SITES.values()), tuple(world.hosts.values()), world.assets, world.months, HOLIDAYS, SCHOOL
+    )
+    question = YearQuestion(first, end, grouping, 1, world.today)
+    return emissions_report_of(stored.sources(), question).statement
+
+
+def key(row: EmissionsRow) -> tuple[str, ...]:
+    """As the oracle's rows are called."""
+    return tuple(
+        one or "" for one in (row.entity, row.device_class, row.population, row.power_context, row.zone)
+    )
+
+
+def near(one: float | int, other: Fraction) -> bool:
+    """To the millijoule that each stratum is rounded to, and what floating point loses."""
+    return abs(Fraction(one) - other) <= 20 + abs(other) / 10**9
+
+
+def check(row: EmissionsRow, sums: oracle.Sums) -> None:
+    """Machines, time and energy of a row or a total."""
+    assert row.n == len(sums.hosts)
+    assert row.machine_days_fleet == pytest.approx(sum(sums.fleet.values()) / 86_400_000, rel=1e-12)
+    assert row.machine_days_observed == pytest.approx(sums.known_milliseconds / 86_400_000, rel=1e-12)
+    observed = sum(sums.energy.values())
+    assert near(row.energy_millijoules or 0, sums.estimate)
+    if row.energy_millijoules is None:
+        return
+    parts = (row.measured_millijoules, row.modelled_millijoules, row.imputed_millijoules, row.extrapolated_millijoules)
+    assert None not in parts
+    assert sum(one or 0 for one in parts) == row.energy_millijoules
+    assert row.energy_millijoules - (row.extrapolated_millijoules or 0) == observed
+
+
+def check_emissions(row: EmissionsRow, energies: dict[str, int], year: int) -> None:
+    """Each zone's energy × its factor, and the components where all have them."""
+    factors = {zone: oracle.factor(zone, year) for zone in energies}
+    total = sum(Fraction(energy, oracle.KWH) * factors[zone].total for zone, energy in energies.items())
+    assert row.kgco2e_total == pytest.approx(float(total), rel=1e-12)
+    used = {zone: one for zone, one in factors.items() if energies[zone]} or factors
+    assert row.provisional == any(one.provisional for one in used.values())
+    parts = (row.kgco2e_combustion, row.kgco2e_upstream, row.kgco2e_losses)
+    if any(one.parts is None for one in used.values()):
+        assert parts == (None, None, None)
+        return
+    for place, told in enumerate(parts):
+        expected = sum(
+            Fraction(energies[zone], oracle.KWH) * one.parts[place] for zone, one in used.items() if one.parts
+        )
+        assert told == pytest.approx(float(expected), rel=1e-12)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(batches(), min_size=1, max_size=5),
+    strangers(),
+    st.integers(0, MONTHS - 1),
+    st.integers(1, 16),
+    st.integers(-100, 300),
+)
+def test_the_report_is_the_method(
+    drawn: list[Batch], others: Strangers, at: int, length: int, days_left: int
+):
+    """Rows, totals, factors: N, M, n, m, energy and kgCO2e of each year of the period."""
+    first, end = month(at), month(min(at + length, MONTHS))
+    world = worlds_of(drawn, others, end + timedelta(days=days_left))
+    made = report(world, first, end)
+    edges = sorted({first, end, *(date(year, 1, 1) for year in (2024, 2025) if first < date(year, 1, 1) < end)})
+    for begun, until in pairwise(edges):
+        strata = oracle.strata(world, begun, until)
+        oracle.estimate(strata)
+        rows = {key(row): row for row in made.rows if row.period_from == begun.isoformat()}
+        expected = oracle.grouped(strata, SITES)
+        assert rows.keys() == expected.keys()
+        energies: defaultdict[str, int] = defaultdict(int)
+        for name, row in rows.items():
+            check(row, expected[name])
+            if row.energy_millijoules is not None:
+                energies[name[-1]] += row.energy_millijoules
+                check_emissions(row, {name[-1]: row.energy_millijoules}, begun.year)
+        totals = [row for row in made.totals if row.period_from == begun.isoformat()]
+        if not expected:
+            assert not totals
+            continue
+        (total,) = totals
+        check(total, oracle.whole(expected.values()))
+        assert (total.energy_millijoules or 0) == sum(energies.values())
+        if total.energy_millijoules is not None:
+            check_emissions(total, dict(energies), begun.year)

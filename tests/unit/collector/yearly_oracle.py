@@ -1,0 +1,318 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""METHOD.md §2, §5 and §7 by hand: what a year must come to, in fractions, from an inventory and machines' months.
+
+Nothing of account/* is used, and no table but by its own reading: an error there is none here. Plain where the page is: strata are
+class × place, a mean is Σy/Σm, the fleet's time is that of the inventory's days, the factor comes once.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from fractions import Fraction
+from functools import cache
+from importlib import resources
+from itertools import pairwise
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.inventoried import Asset
+from veilleuse.collector.model import Host, HostId, HostStatus, Site
+from veilleuse.collector.timetable import SchoolPeriod
+from veilleuse.collector.vectors import COLUMNS, HostPeriod
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+KINDS = ("open", "school_holiday", "closed")
+KWH = 3_600_000_000
+METHODS = ("metered", "battery", "counter_calibrated", "counter_modelled", "load_modelled", "class_default")
+STATES = ("on_active", "on_idle", "asleep", "off")
+SUPPLIES = ("ac", "battery", "unknown")
+OWN_MEAN = 10
+"""Machines from which a stratum's mean is its own. METHOD.md §5."""
+
+
+class Stratum(NamedTuple):
+    """Class × place."""
+
+    device_class: str
+    entity: str
+    site: str
+    population: str
+    context: str
+
+
+@dataclass
+class Sums:
+    """Of a stratum, or of a row. Milliseconds and millijoules by day type."""
+
+    fleet: Counter[str] = field(default_factory=Counter)
+    accounted: Counter[str] = field(default_factory=Counter)
+    energy: Counter[str] = field(default_factory=Counter)
+    devices: int = 0
+    spare: int = 0
+    known_milliseconds: int = 0
+    hosts: set[HostId] = field(default_factory=set)
+    machines: int = 0
+    estimate: Fraction = Fraction(0)
+
+    def add(self, other: Sums) -> None:
+        """All of another one."""
+        for mine, theirs in (
+            (self.fleet, other.fleet),
+            (self.accounted, other.accounted),
+            (self.energy, other.energy),
+        ):
+            mine.update(theirs)
+        self.devices += other.devices
+        self.known_milliseconds += other.known_milliseconds
+        self.hosts |= other.hosts
+        self.machines += other.machines
+        self.estimate += other.estimate
+
+
+@dataclass(frozen=True)
+class World:
+    """What is fed."""
+
+    sites: Mapping[str, Site]
+    school_sites: frozenset[str]
+    holidays: tuple[SchoolPeriod, ...]
+    assets: tuple[Asset, ...]
+    hosts: Mapping[HostId, Host]
+    months: tuple[HostPeriod, ...]
+    today: date
+    lengths: dict[tuple[str, date, date], Counter[str]] = field(default_factory=dict)
+    """What `time_in` has counted."""
+
+
+def kind_of(world: World, site: str, day: date) -> str:
+    """Monday to Friday are open, but for holidays of the site's schools."""
+    if day.weekday() >= 5:
+        return "closed"
+    away = site in world.school_sites and any(one.first <= day <= one.last for one in world.holidays)
+    return "school_holiday" if away else "open"
+
+
+@cache
+def day_length(day: date, time_zone: str) -> int:
+    """Between two local midnights, or what comes first after them."""
+    zone = ZoneInfo(time_zone)
+    ends = [datetime(one.year, one.month, one.day, tzinfo=zone) for one in (day, day + timedelta(days=1))]
+    return round((ends[1].timestamp() - ends[0].timestamp()) * 1000)
+
+
+def time_in(world: World, site: str, first: date, end: date) -> Counter[str]:
+    """Of one device over [first, end)."""
+    found = world.lengths.get((site, first, end))
+    if found is None:
+        found = world.lengths[site, first, end] = Counter()
+        zone = world.sites[site].time_zone if site in world.sites else "Europe/Paris"
+        for offset in range(max(0, (end - first).days)):
+            day = first + timedelta(days=offset)
+            found[kind_of(world, site, day)] += day_length(day, zone)
+    return found
+
+
+def stays(world: World, asset: Asset) -> Iterator[tuple[date, date, str, str]]:
+    """(from, to, entity, site) of an asset in service."""
+    host = world.hosts.get(asset.host_id) if asset.host_id else None
+    begun = asset.in_service_on or (host.enrolled_on if host else date.min)
+    gone = min(asset.out_of_service_on or date.max, world.today)
+    days = [date.min, *(one.from_day for one in asset.placements[1:]), date.max]
+    for place, (first, end) in zip(asset.placements, pairwise(days), strict=True):
+        yield max(first, begun), min(end, gone), place.entity, place.site
+
+
+def strata(world: World, first: date, end: date) -> dict[Stratum, Sums]:
+    """M, N, m, y and n of every stratum over [first, end), whole months."""
+    found: defaultdict[Stratum, Sums] = defaultdict(Sums)
+    matched = {one.host_id for one in world.assets if one.host_id}
+    where: dict[HostId, list[tuple[date, Stratum]]] = {}
+    for asset in world.assets:
+        if asset.device_class in ("monitor", "virtual_machine"):
+            continue
+        host = world.hosts.get(asset.host_id) if asset.host_id else None
+        population = asset.population or (host.population if host else None)
+        for begun, gone, entity, site in stays(world, asset):
+            time = time_in(world, site, max(first, begun), min(end, gone))
+            stratum = Stratum(
+                asset.device_class, entity, site, str(population or ""), str(asset.power_context)
+            )
+            if time:
+                sums = found[stratum]
+                sums.fleet.update(time)
+                sums.devices += 1
+                sums.spare += asset.host_id is None
+                if asset.host_id:
+                    where.setdefault(asset.host_id, []).append((begun, stratum))
+    for host_id, host in world.hosts.items():
+        stratum = _enrolled(host)
+        if host_id not in where and host.facts.device_class is not DeviceClass.VIRTUAL_MACHINE:
+            where[host_id] = [(date.min, stratum)]
+        if host_id in matched or host.facts.device_class is DeviceClass.VIRTUAL_MACHINE:
+            continue
+        if host.status is HostStatus.PENDING:
+            continue
+        time = time_in(world, host.site, max(first, host.enrolled_on), min(end, world.today))
+        if not time:
+            continue
+        sums = found[stratum]
+        if sums.spare:  # one of the inventory that nobody has recognised yet
+            sums.spare -= 1
+        else:
+            sums.fleet.update(time)
+            sums.devices += 1
+    _measure(world, first, end, where, found)
+    for sums in found.values():
+        _what_was_measured_was_there(sums)
+    return {stratum: sums for stratum, sums in found.items() if sums.devices or sums.machines}
+
+
+def _enrolled(host: Host) -> Stratum:
+    context = "eple" if host.population is Population.CLASSROOM else "own_site"
+    return Stratum(
+        host.facts.device_class.value, host.org_entity, host.site, str(host.population), context
+    )
+
+
+def _measure(
+    world: World,
+    first: date,
+    end: date,
+    where: Mapping[HostId, list[tuple[date, Stratum]]],
+    found: defaultdict[Stratum, Sums],
+) -> None:
+    """A machine's month is of where it stood on its 1st."""
+    counted: dict[tuple[HostId, Stratum], int] = {}
+    for row in world.months:
+        if not first <= row.period_from < end or row.host_id not in where:
+            continue
+        stood = [stratum for begun, stratum in where[row.host_id] if begun <= row.period_from]
+        stratum = stood[-1] if stood else where[row.host_id][0][1]
+        sums = found[stratum]
+        sums.energy[str(row.day_type)] += energy_of(row)
+        accounted = sum(column(row, f"{one}_milliseconds") for one in METHODS) + column(
+            row, "imputed_milliseconds"
+        )
+        sums.accounted[str(row.day_type)] += accounted
+        sums.known_milliseconds += sum(
+            column(row, f"{state}_{supply}_milliseconds") for state in STATES for supply in SUPPLIES
+        )
+        sums.hosts.add(row.host_id)
+        counted[row.host_id, stratum] = counted.get((row.host_id, stratum), 0) + accounted
+    for (_, stratum), accounted in counted.items():
+        found[stratum].machines += accounted > 0
+
+
+def _what_was_measured_was_there(sums: Sums) -> None:
+    """M is never below m. Days that the machines' own site calls otherwise are the same days: no more of them."""
+    sums.devices = max(sums.devices, sums.machines)
+    more = {kind: max(0, sums.accounted[kind] - sums.fleet[kind]) for kind in KINDS}
+    left = {kind: max(0, sums.fleet[kind] - sums.accounted[kind]) for kind in KINDS}
+    taken = _shared(min(sum(more.values()), sum(left.values())), left)
+    for kind in KINDS:
+        sums.fleet[kind] += more[kind] - taken[kind]
+
+
+def _shared(whole: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """In proportion, to a millisecond: the rest to the last."""
+    total = sum(weights.values())
+    found = {kind: whole * weight // total if total else 0 for kind, weight in weights.items()}
+    for kind in reversed(KINDS):
+        more = min(whole - sum(found.values()), weights[kind] - found[kind])
+        found[kind] += more
+    return found
+
+
+def column(row: HostPeriod, name: str) -> int:
+    """One of the vector's."""
+    return row.values[COLUMNS.index(name)]
+
+
+def energy_of(row: HostPeriod) -> int:
+    """Derived and imputed."""
+    return sum(column(row, f"{one}_energy_millijoules") for one in (*METHODS, "imputed"))
+
+
+def estimate(found: Mapping[Stratum, Sums]) -> None:
+    """Ê = Σ M·R̂: its own mean from ten machines on, else the class's, else the class default; what was observed is never scaled."""
+    classes: defaultdict[str, Sums] = defaultdict(Sums)
+    for stratum, sums in found.items():
+        classes[stratum.device_class].add(sums)
+    for stratum, sums in found.items():
+        whole = classes[stratum.device_class]
+        sums.estimate = Fraction(sum(sums.energy.values()))
+        for kind in KINDS:
+            missing = sums.fleet[kind] - sums.accounted[kind]
+            for of in (sums, whole):
+                if of.accounted[kind] and (of is whole or sums.machines >= OWN_MEAN):
+                    sums.estimate += missing * Fraction(of.energy[kind], of.accounted[kind])
+                    break
+            else:
+                sums.estimate += missing * default_watts().get((stratum.device_class, kind), Fraction(0))
+
+
+def grouped(found: Mapping[Stratum, Sums], sites: Mapping[str, Site]) -> dict[tuple[str, ...], Sums]:
+    """Entity × class × population × context × zone."""
+    rows: defaultdict[tuple[str, ...], Sums] = defaultdict(Sums)
+    for stratum, sums in found.items():
+        zone = sites[stratum.site].zone if stratum.site in sites else ""
+        rows[stratum.entity, stratum.device_class, stratum.population, stratum.context, zone].add(sums)
+    return dict(rows)
+
+
+def whole(found: Iterable[Sums]) -> Sums:
+    """All of them."""
+    total = Sums()
+    for sums in found:
+        total.add(sums)
+    return total
+
+
+@cache
+def default_watts() -> dict[tuple[str, str], Fraction]:
+    """(class, day type) → mJ/ms, from the shipped table."""
+    return {
+        (row["device_class"], kind): Fraction(row[f"{kind}_watts"])
+        for row in _table("inventory_class_defaults")
+        for kind in KINDS
+    }
+
+
+class Factor(NamedTuple):
+    """kgCO2e/kWh."""
+
+    total: Fraction
+    parts: tuple[Fraction, Fraction, Fraction] | None
+    provisional: bool
+
+
+def factor(zone: str, year: int) -> Factor:
+    """ADEME's for France: its own year, else the last before; components of 2022, or their shares. Else Ember's."""
+    if zone != "FR":
+        rows = {int(row["year"]): row for row in _table("electricity_factors_owid_ember") if row["iso2"] == zone}
+        at = max(one for one in rows if one <= year)
+        return Factor(Fraction(rows[at]["gco2e_per_kwh"]) / 1000, None, at < year)
+    values = {
+        (int(row["valid_from"][:4]), row["component"]): Fraction(row["value_kgco2e_per_kwh"])
+        for row in _table("electricity_factors_fr")
+        if row["ledger"] == "official"
+    }
+    at = max(one for one, component in values if one <= year and component == "total")
+    total = values[at, "total"]
+    names = ("combustion", "upstream", "losses")
+    if (at, "combustion") in values:
+        combustion, upstream, losses = (values[at, name] for name in names)
+    else:
+        combustion, upstream, losses = (total * Fraction(one) for one in ("0.650", "0.259", "0.091"))
+    return Factor(total, (combustion, upstream, losses), at < year)
+
+
+@cache
+def _table(name: str) -> list[dict[str, str]]:
+    text = resources.files("veilleuse.collector").joinpath("data", f"{name}.csv").read_text("utf-8")
+    return list(csv.DictReader(text.splitlines()))
