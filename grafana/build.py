@@ -87,6 +87,10 @@ def _panel(panel: Panel) -> Any:
         .height(panel.height)
         .no_value("pas de donnée")
     )
+    if panel.form in (Form.STAT, Form.BARS):
+        builder = builder.thresholds(_thresholds(panel))
+    if panel.form is Form.BARS and panel.unit == "percentunit":
+        builder = builder.max(1)
     if panel.decimals is not None:
         builder = builder.decimals(panel.decimals)
     for number, query in enumerate(panel.queries):
@@ -100,6 +104,13 @@ def _panel(panel: Panel) -> Any:
         instant = panel.form in (Form.STAT, Form.BARS)
         builder = builder.with_target(target.instant() if instant else target.range())
     return builder
+
+
+def _thresholds(panel: Panel) -> dashboard.ThresholdsConfig:
+    """Its own, or one neutral colour."""
+    steps = panel.steps or ((None, "text" if panel.form is Form.STAT else "blue"),)
+    colours = [model.Threshold(value, colour) for value, colour in steps]
+    return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(colours)
 
 
 def _form(form: Form) -> Any:

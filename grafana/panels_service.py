@@ -113,16 +113,18 @@ SERVICE: Final = (
                 (Query(series(c.COLLECTOR_UP), "répond"),),
                 6,
                 5,
+                steps=((None, "red"), (1, "green")),
             ),
             Panel(
                 52,
                 Form.STAT,
                 "Certificats : temps restant",
-                "Temps avant la fin des certificats du collecteur.",
+                "Temps avant la fin des certificats du collecteur. Rouge : 14 jours ou moins ; « server » se renouvelle de lui-même 30 jours avant sa fin.",
                 "s",
                 (Query(series(c.CERTIFICATE) + " - time()", "{{name}}"),),
                 6,
                 5,
+                steps=((None, "red"), (14 * 86_400, "green")),
             ),
             Panel(
                 53,
@@ -133,6 +135,7 @@ SERVICE: Final = (
                 (Query(f"{series(c.STORE_FREE)} - {series(c.STORE_RESERVE)}", "libre"),),
                 6,
                 5,
+                steps=((None, "red"), (0, "green")),
             ),
             Panel(
                 54,

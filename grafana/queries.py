@@ -44,6 +44,8 @@ class Panel:
     """Of 24."""
     height: int = 8
     decimals: int | None = None
+    steps: tuple[tuple[float | None, str], ...] = ()
+    """(from which value on, colour) of a panel that judges, None first: below all others. The rest are neutral: Grafana's own turn red at 80."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,12 @@ def total(selector: str, *by: str) -> str:
 def rate(selector: str) -> str:
     """Per second."""
     return f"rate({selector}[$__rate_interval])"
+
+
+def hourly(selector: str) -> str:
+    """Per second, over the last hour: counters of servers advance with each call, every 15 minutes, and a shorter window would show
+    nothing and then the fourfold."""
+    return f"rate({selector}[1h])"
 
 
 def increase(selector: str) -> str:

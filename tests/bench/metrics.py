@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -25,6 +25,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.filled import Filled, cell, clock, start_of_minute
+from tests.publishing import Publishing
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.rolling.worker import ended_by
@@ -51,7 +52,8 @@ def main() -> None:
         fill_month(store, options.pcs)
         reader = store.reader()
         settings = CollectorSettings(data_dir=store.directory)
-        indicators = MachineIndicators(settings)
+        published = Publishing(store)
+        indicators = MachineIndicators(settings, published, published.publish)
         figures = indicators.machine_figures
         fresh = Outlook(reader, settings, machine_figures=figures)
         first = milliseconds(fresh.look)
@@ -61,7 +63,9 @@ def main() -> None:
             for _ in range(options.rounds)
         ]
         again = [milliseconds(fresh._take) for _ in range(options.rounds)]
-        beside = looks_beside(fresh, MachineIndicators(settings))
+        store.store.publications.take_back(date.min, date.max)  # or there would be nothing to work out
+        again_worked_out = MachineIndicators(settings, published, published.publish)
+        beside = looks_beside(fresh, again_worked_out)
         look = fresh.look()
         renders = [
             milliseconds(lambda: fleet_exposition(look, "bench", 10).render()) for _ in range(options.rounds)

@@ -56,12 +56,14 @@ def write_days(store: SqliteStore, machines: list[tuple[HostId, Population, floa
             rows = [row for one in machines for row in _cells(draw, grain, start, *one)]
             written += sum(_insert(connection, table, rows) for table in _TABLES)
     night = day_start_unix_milliseconds(month, DEFAULT_CALENDAR.time_zone)
-    for host_id, population, _ in machines:
-        if population is Population.CLASSROOM:  # one in a few was left on over a night
-            rows = [(host_id, Grain.HOUR, night + hour * MILLISECONDS_PER_HOUR) for hour in range(6)]
-            for row in rows if host_id % 5 == 0 else ():
-                written += _insert(connection, "sums", [_cell(*row, Band.NIGHT, State.ON_IDLE, 1.0, 0.0)])
-    return written
+    left_on = [one for one, population, _ in machines if population is Population.CLASSROOM and one % 5 == 0]
+    hours = [night + hour * MILLISECONDS_PER_HOUR for hour in range(6)]
+    cells = [
+        _cell(host_id, Grain.HOUR, hour, Band.NIGHT, State.ON_IDLE, 1.0, 0.0)
+        for hour in hours
+        for host_id in left_on
+    ]
+    return written + _insert(connection, "sums", cells)
 
 
 def _cells(

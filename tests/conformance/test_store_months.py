@@ -7,11 +7,23 @@ from __future__ import annotations
 from datetime import date
 
 from tests.conformance.backends import MONDAY, Backend
-from tests.pushes import HOUR, MONDAY_10H, Stream, enrol, realistic
+from tests.pushes import (
+    HOUR,
+    MONDAY_10H,
+    WORKSTATION,
+    Stream,
+    cell,
+    day,
+    enrol,
+    measurement,
+    realistic,
+    week,
+)
 from veilleuse.collector.model import DerivedCell, DirtyPeriod, Grain, HostId
 from veilleuse.collector.ports.months import Limits, StaleMonth
 from veilleuse.collector.vectors import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, added
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
 
 MARCH, APRIL, MAY = (date(2026, month, 1) for month in (3, 4, 5))
@@ -141,6 +153,36 @@ def test_a_source_is_the_same_for_the_writer_and_for_readers(store):
         > 0
     )
     assert all(len(one.carried) == len(COLUMNS[15:31]) + 4 for one in source.units.sums)
+
+
+def test_a_month_is_given_with_what_is_known_around_it(store):
+    """56 days up to its end, and the weeks that begin in them; four days after it, and no week."""
+    host_id = enrol(store.registry, Population.WORKSTATION, enrolled_on=date(2026, 1, 1))
+    stream = Stream(host_id, WORKSTATION)
+    days = [date(2026, 1, 3), date(2026, 1, 4), date(2026, 2, 10), date(2026, 3, 4), date(2026, 3, 5)]
+    store.ingest.append(
+        [
+            stream.send(
+                *(measurement(day(one), [cell(HOUR, band=pb.BAND_CLOSED)]) for one in days),
+                *(measurement(week(2026, number), [cell(HOUR)]) for number in (1, 2, 7, 9, 10)),
+            )
+        ]
+    )
+    derive(store)
+    host = store.registry.host(host_id)
+    assert host is not None
+    site = store.registry.site(host.site)
+    assert site is not None
+    known = store.rolls.source(host, site, date(2026, 2, 1)).known
+    mondays = [date.fromisocalendar(2026, number, 1) for number in (2, 7, 9)]
+    assert {(one.grain, one.start) for one in known} == {
+        *((Grain.DAY, one.toordinal()) for one in days[1:4]),
+        *((Grain.WEEK, one.toordinal()) for one in mondays),
+    }
+    assert {(one.grain, *one[3:]) for one in known} == {
+        (Grain.DAY, HOUR, 0, 0, HOUR, 0, 0),  # its energy is of the open band
+        (Grain.WEEK, HOUR, 300_000, 1_000, HOUR, 300_000, 1_000),
+    }
 
 
 def test_days_are_moved_once_their_month_is_kept_and_counted_as_gone(store):

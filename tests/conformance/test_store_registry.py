@@ -90,6 +90,28 @@ def test_certificates_are_found_by_what_makes_a_call_idempotent(store):
     assert store.registry.latest_certificate(host) == first
 
 
+def test_what_was_derived_of_an_unknown_machine_is_derived_again_once_it_is_known(store):
+    """Facts that were missing (a backup from before it enrolled), a class that an earlier agent did not tell: its past is of the machine
+    that it was. A part that was changed marks nothing, and telling and taking back does so once a day."""
+    host_id = enrol(store.registry)
+    store.ingest.append([Stream(host_id).send(realistic(MONDAY_10H), realistic(MONDAY_10H + HOUR))])
+
+    def marked(now: int = NOW, **facts: Any) -> int:
+        for period in store.derive.dirty(9):
+            store.derive.put_aside(period)
+        wire = pb.Facts(**facts).SerializeToString()
+        store.registry.record_hello(host_id, facts_wire=wire, health_wire=None, now_unix_milliseconds=now)
+        return len(store.derive.dirty(9))
+
+    tower: Any = pb.DEVICE_CLASS_TOWER
+    assert marked(device_class=tower, hard_disks=1) == 2
+    assert marked(NOW + 24 * HOUR, device_class=tower, hard_disks=2) == 0
+    assert marked(NOW + 48 * HOUR, device_class=pb.DEVICE_CLASS_SFF, hard_disks=2) == 0
+    assert marked(NOW + 72 * HOUR) == 0
+    assert marked(NOW + 96 * HOUR, device_class=tower) == 2
+    assert marked(NOW + 96 * HOUR) == marked(NOW + 96 * HOUR, device_class=tower) == 0
+
+
 def test_a_host_is_what_it_said_last(store):
     """Facts and health of a Hello; no facts keep the former ones; status, names apart."""
     host_id = enrol(store.registry)

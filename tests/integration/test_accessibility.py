@@ -54,6 +54,8 @@ axe.run(document, {runOnly: RULES, resultTypes: ['violations']}).then(found => {
     overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     dark: matchMedia('(prefers-color-scheme: dark)').matches,
   };
+  document.querySelector('main').style.width = '320px';
+  told.cut = [...document.querySelectorAll('.scroll:has(.fit)')].map(one => one.scrollWidth - one.clientWidth);
   const answer = document.createElement('pre');
   answer.id = 'axe-says';
   answer.textContent = JSON.stringify(told);
@@ -156,6 +158,8 @@ def test_no_violation(app, path, screen, tmp_path):
     assert told["violations"] == []
     assert told["passes"] > 15
     assert told["overflow"] <= 0
+    if "narrow" in screen:  # I3 to I8 on a telephone, 320 pixels wide: nothing of them is cut
+        assert max(told["cut"], default=0) <= 0
     assert told["dark"] == ("dark" in screen)
 
 

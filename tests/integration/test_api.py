@@ -136,6 +136,21 @@ def test_roles_and_journal(served):
     assert served.get(f"/api/v1/emissions?{period()}", None)[0] == 401
 
 
+def test_what_was_answered_is_kept(served):
+    """Through the running collector's socket: months of the release, and the gauges' month; one that is taken back is answered anew."""
+    rows = json.loads(served.get(f"/api/v1/coverage?{period()}", "reader")[2])["rows"]
+    kept = json.loads(served.stack.must("veilleuse", "published", "list", "--json"))
+    months = {one["period_from"]: one["period_to"] for one in kept if one["kind"] == "release"}
+    of_pcs = [row for row in rows if row["population"] == "workstation"]
+    assert min(months) == min(row["period_from"] for row in of_pcs)
+    first = min(months)
+    served.stack.must("veilleuse", "published", "take-back", first, months[first], "--why", "a test")
+    again = json.loads(served.get(f"/api/v1/coverage?{period()}&format=json", "culture")[2])["rows"]
+    assert min(row["period_from"] for row in again) == first
+    kept = json.loads(served.stack.must("veilleuse", "published", "list", "--json"))
+    assert first in {one["period_from"] for one in kept if one["kind"] == "release"}
+
+
 def test_the_examples_of_the_page_work(served):
     """Each address that /api shows is answered."""
     page = served.get("/api?lang=en", None)[2]

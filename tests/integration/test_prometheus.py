@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -40,7 +40,11 @@ from tests.peers import peer
 from tests.stack import free_ports, get
 from veilleuse.collector.admin_client import SOCKET_FILE
 from veilleuse.collector.health import Count, Health
+from veilleuse.collector.published import Kind, Publication, unpacked
 from veilleuse.collector.rolling.worker import ended_by
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.published import SqlitePublications
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State
 
 QUERIES = [
@@ -82,9 +86,11 @@ class Scraped:
 
 
 class Admin:
-    """The administration socket of a collector that counts but does not receive: a real socket, a real Health."""
+    """The administration socket of a collector that counts and keeps what is published, but does not receive: a real socket, a real
+    Health."""
 
     def __init__(self, directory: Path) -> None:
+        self.file = directory / DATA_FILE
         self.health = Health()
         self.health.count(Count.PUSHES, "stored", 5)
         self.health.count(Count.RECORDS, "stored", 50)
@@ -105,16 +111,31 @@ class Admin:
             except TimeoutError:
                 continue
             with connection:
-                connection.recv(65536)
+                asked = json.loads(connection.makefile("rb").readline())
                 self.health.commit(0.003)
-                now = int(time.time() * 1000)
-                result = {
-                    **self.health.snapshot(),
-                    "certificates": {"root": now + 10**11, "server": now + 10**8},
-                }
+                result = self.keep(**asked) if asked.pop("op") == "publish" else self.told()
                 with suppress(OSError):
                     connection.sendall(json.dumps({"ok": True, "result": result}).encode() + b"\n")
         self.listener.close()
+
+    def told(self) -> dict[str, Any]:
+        """Its health."""
+        now = int(time.time() * 1000)
+        return {**self.health.snapshot(), "certificates": {"root": now + 10**11, "server": now + 10**8}}
+
+    def keep(self, *, kind: str, first: str, end: str, content: str, **other: Any) -> dict[str, Any]:
+        """As veilleuse.collector.admin.published, by a connection of its own: the test's own thread uses the store's."""
+        since, until = date.fromisoformat(first), date.fromisoformat(end)
+        one = Publication(
+            Kind(kind),
+            since,
+            until,
+            **other,
+            published_unix_milliseconds=1,
+            content=unpacked(content),
+        )
+        with closing(Database(self.file, writing=True)) as data:
+            return {"kept": SqlitePublications(data).put(one)}
 
 
 def fill(store: Filled) -> Any:

@@ -137,12 +137,12 @@ class Contacts:
     @property
     def copy_found(self) -> bool:
         """Whether the sender ended because this machine is a copy. Asked once per tick."""
-        return self._child is None and self._copied.exists()
+        return self._child is None and os.path.exists(self._copied)
 
     def _may_send(self) -> bool:
-        """Whether there is an identity, or something to get one with."""
-        self._enrolled = self._identity.exists()
-        if self._enrolled or any(way.exists() for way in self._ways_in):
+        """Whether there is an identity, or something to get one with; not Path.exists, which raises where we may not look."""
+        self._enrolled = os.path.exists(self._identity)
+        if self._enrolled or any(map(os.path.exists, self._ways_in)):
             self._said_not_enrolled = False
             return True
         if not self._said_not_enrolled:

@@ -34,6 +34,8 @@ READS_BEFORE_OPENING: Final = 3
 """Failed reads in a row, after which the device is closed and opened again."""
 INCOMPLETE_READS: Final = 30
 """Reads in a row without some point, after which it is looked for again: one GPU of eight was reset."""
+PATIENT_ATTEMPTS: Final = 15
+"""What does not answer is opened again at its interval so often: a plug that is moved to another socket. Then ever more rarely."""
 _FIRST_WAIT_SECONDS: Final = 60
 _LONGEST_WAIT_SECONDS: Final = 300
 """Between two attempts to open what is not available: a driver that is loaded later, a file whose mode is corrected."""
@@ -148,9 +150,9 @@ class Worker:
     def wait_seconds(self, unix_seconds: float) -> float:
         """Until the next turn."""
         if self._source is None:
-            waits = _FIRST_WAIT_SECONDS << min(max(0, self._closed_attempts - 1), 10)
-            wait = min(_LONGEST_WAIT_SECONDS, waits) if self._word != "failed" else self._every
-            return float(wait)
+            failed = self._word == "failed"
+            first, patient = (self._every, PATIENT_ATTEMPTS) if failed else (_FIRST_WAIT_SECONDS, 1)
+            return float(min(_LONGEST_WAIT_SECONDS, first << min(max(0, self._closed_attempts - patient), 10)))
         left = self._every - (unix_seconds + LEAD_SECONDS) % self._every
         return left if left > self._every / 5 else left + self._every
 

@@ -383,7 +383,7 @@ class Resident:
         self._spool.close()  # Windows renames nothing that is open; a closed one counts as damaged (spool.translate)
         try:
             self._spool = self._open_spool()
-        except SpoolError as error:
+        except (SpoolError, OSError) as error:
             log.error("no new spool", extra={"reason": str(error)})
 
     def _open_spool(self) -> FileSpool:

@@ -93,6 +93,8 @@ class Sender:
         self._accept = accept_configuration
         self._next_send_after = 0
         self._acknowledged = 0
+        self._told_facts = False
+        """In the last Hello."""
         self._refused: dict[tuple[bytes, int], int] = {}
         self._attempts = 0
         self._rows = ROWS_PER_PUSH
@@ -122,8 +124,18 @@ class Sender:
         while True:
             self._attempt()
             answer = self._hello()
+            if self._lacks_facts(answer.mark):
+                continue
             if self._agree(answer.mark, answer.chain):
                 return
+
+    def _lacks_facts(self, mark: int) -> bool:
+        """A collector that stands before what it had acknowledged was put back to a backup, and may know of no facts, or of older ones:
+        the next Hello has them. False where the last one had."""
+        if self._told_facts or mark >= self._spool.acknowledged_seq():
+            return False
+        self._spool.set_control({ControlKey.FACTS_SHA256: None})
+        return True
 
     def _request(self, epoch: bytes | None = None) -> pb.HelloRequest:
         request = hello_request(self._spool, self._version, accept_configuration=self._accept)
@@ -143,7 +155,8 @@ class Sender:
     def _hello(self) -> pb.HelloResponse:
         request = self._request()
         facts_sha256 = hashlib.sha256(self._facts).hexdigest()
-        if self._spool.control(ControlKey.FACTS_SHA256) != facts_sha256:
+        self._told_facts = self._spool.control(ControlKey.FACTS_SHA256) != facts_sha256
+        if self._told_facts:
             request.facts.ParseFromString(self._facts)
         answer = self._call_hello(request)
         self._next_send_after = answer.next_send_after_milliseconds

@@ -68,6 +68,8 @@ def translated(path: Path) -> Iterator[None]:
         raise translate(error, path) from error
     except UnicodeDecodeError as error:  # sqlite3 quotes damaged text in its message, and Python cannot
         raise SpoolDamaged(f"the spool {path} is damaged (text that is not UTF-8): {ASIDE}") from error
+    except OSError as error:  # of our own looks at the disk
+        raise SpoolFull(_disk_trouble(path, error)) from error
 
 
 def translate(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
@@ -80,9 +82,7 @@ def translate(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return SpoolBusy(f"the spool {path} is held by the other process: retried on the next tick")
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return SpoolFull(
-            f"no room or a disk error under the spool {path} ({error}): free some space or check the disk"
-        )
+        return SpoolFull(_disk_trouble(path, error))
     if code in (
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_NOTADB,
@@ -94,6 +94,10 @@ def translate(error: sqlite3.DatabaseError, path: Path) -> SpoolError:
             f"cannot write the spool {path} ({error}): check that its directory exists and belongs to the agent"
         )
     return SpoolError(f"the spool {path} cannot be used: {error}")
+
+
+def _disk_trouble(path: Path, error: Exception) -> str:
+    return f"no room or a disk error under the spool {path} ({error}): free some space or check the disk"
 
 
 def connect(path: Path, *, busy_timeout_milliseconds: int = BUSY_TIMEOUT_MILLISECONDS) -> sqlite3.Connection:

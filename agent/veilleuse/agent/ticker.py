@@ -67,7 +67,7 @@ class Polled:
         self.counters: dict[Point, tuple[EnergyCounter, int]] = {}
         """Last value of each point and its boot-time, ms; only these may be subtracted from."""
         self.doubted: set[Point] = set()
-        """Their counter began again, or lied once: nothing of it is believed until a second value follows from the first."""
+        """Their counter began again, stood still or lied once: nothing of it is believed until a second value follows from the first."""
         self.readings: tuple[Reading, ...] = ()
         """Of the last poll; empty when it failed."""
         self.units: UnitTimes | None = None
@@ -332,6 +332,7 @@ class Ticker:
         if _may_turn(reading, now - read_at):
             return None
         if outcome.energy_microjoules == 0 and reading.point.kind in NEVER_STILL:
+            polled.doubted.add(reading.point)  # its next step may hold all that it did not show meanwhile
             return None
         if reading.point in polled.doubted:
             if outcome.energy_microjoules > 0:  # a lie may be told twice

@@ -14,7 +14,7 @@ from typing import Final
 
 from veilleuse.wire.vocabulary import Word
 
-MAXIMUM_BYTES: Final = 8 * 1024 * 1024
+MAXIMUM_BYTES: Final = 4 * 1024 * 1024
 """Of one content: some 3 kB a group."""
 MAXIMUM_PERIODS: Final = 1_000
 """Of all kinds together."""

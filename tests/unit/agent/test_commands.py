@@ -264,6 +264,29 @@ def test_doctor_is_content_when_all_is_well(agent, collector, capsys):
     assert "Nothing to do." in text
 
 
+@pytest.mark.parametrize("said", ["no_permission", "no_device", "damaged"])
+def test_doctor_as_root_says_what_the_service_may_not_read(agent, collector, capsys, tmp_path, said):
+    """Root reads every counter; that the service's account does not is what somebody has to do something about."""
+    agent.enrol(collector)
+    zone = tmp_path / "sys/class/powercap/intel-rapl:0"
+    zone.mkdir(parents=True)
+    for name, text in (("name", "package-0"), ("energy_uj", "123456"), ("max_energy_range_uj", "262143328850")):
+        (zone / name).write_text(text + "\n")
+    config = tmp_path / "agent.toml"
+    config.write_text(f'[paths]\nstate = "{agent.state}"\nsysfs = "{tmp_path / "sys"}"\n')
+    row = {"name": "linux_rapl", "unavailable": said, "reason": "not readable", "remedy": "run the helper"}
+    sources = "[1, 2" if said == "damaged" else json.dumps({"sources": [row]})
+    agent.with_outbox(lambda outbox: outbox.set_control({"sources": sources}))
+    main(words(agent, "doctor", "--json"))
+    found = [one for one in json.loads(capsys.readouterr().out)["warnings"] if "linux_rapl" in one]
+    if said == "no_permission":
+        (warning,) = found
+        assert "the service" in warning
+        assert "not readable; run the helper" in warning
+    else:
+        assert found == []
+
+
 def test_doctor_sees_a_damaged_spool_and_leaves_it_alone(agent, collector, capsys):
     """One warning with the path; not a byte changes."""
     agent.enrol(collector)

@@ -243,6 +243,19 @@ def test_facts_travel_when_they_change(agent, collector):
     assert not hellos[0].instance_id
 
 
+def test_facts_travel_again_to_a_collector_that_went_back(agent, collector):
+    """Put back to a backup of before, it knows nothing of the machine but its name: told before anything is sent again, and once."""
+    agent.measure(record(0))
+    assert agent.send()
+    collector.streams.clear()
+    agent.measure(record(1))
+    assert agent.send()
+    assert agent.send()
+    told = [one.HasField("facts") for one in collector.requests if isinstance(one, pb.HelloRequest)]
+    assert told == [True, False, True, False]
+    assert stored(agent, collector) == [1_000, 1_001]
+
+
 def test_a_calendar_is_kept_and_confirmed(agent, collector):
     """Pulled in full once, named by its hash afterwards, confirmed after a delivered batch."""
     spans = [pb.OpenSpan(iso_weekday=day, start_minute=420, end_minute=1_200) for day in range(1, 7)]

@@ -261,6 +261,20 @@ def test_a_counter_that_is_stuck_or_set_back_is_a_gap():
     assert millijoules((fine,)) == 2_000
 
 
+def test_a_counter_that_stood_still_does_not_tell_a_stretch_of_all_it_had_not_told():
+    """Its jump is the energy of the gap too, which is closed by the collector: told of one stretch it would count twice."""
+    source = CounterSource()
+    bench = Bench(source)
+    stuck = [bench.step()[0] for _ in range(5)]
+    source.spend(6 * 400_000_000)
+    (jump,) = bench.step()
+    source.spend(400_000_000)
+    (fine,) = bench.step()
+    assert [tick.energies for tick in (*stuck, jump)] == [()] * 6
+    assert jump.gaps == (("linux_rapl", TICK),)
+    assert millijoules((fine,)) == 400_000
+
+
 def test_a_counter_that_lies_once_is_not_believed():
     """Its first digits only, or 0, for one or two polls, near its beginning: what it seems to make up afterwards is not energy."""
     for lie, polls in ((0, 1), (500, 1), (500, 2)):

@@ -52,7 +52,6 @@ def flows(source: WindowsBattery) -> tuple[Supply, dict[str, int]]:
         (ON_LINE, 0, 1, 0, 0),
         (ON_LINE | DISCHARGING, -5_000, 1, 5_000, 0),  # a weak charger
         (0, -3_000, 0, 3_000, 0),  # off the mains whatever flows, flows out
-        (0, 0, 0, 0, 0),  # the second battery rests
     ],
 )
 def test_size_and_direction(flags, rate, line, out, into):
@@ -70,6 +69,7 @@ def test_size_and_direction(flags, rate, line, out, into):
         (DISCHARGING, UNKNOWN_RATE, 0),
         (ON_LINE | CHARGING, UNKNOWN_RATE, 1),
         (DISCHARGING, 0, 0),  # a machine does not run on nothing
+        (0, 0, 0),  # nor just after the plug was pulled
         (DISCHARGING, -500_001, 0),
         (DISCHARGING | CHARGING, -1_000, 0),
         (ON_LINE, -2_000, 1),  # a flow without a direction
@@ -84,6 +84,22 @@ def test_what_is_not_told_is_absent(flags, rate, line):
             source.read()
     else:
         assert flows(source)[1] == {}
+
+
+def test_one_of_two_rests():
+    """What feeds the machine is the one that discharges, and the other gives a measured 0."""
+    windows = FakeWindows()
+    windows.batteries |= {"b0": Battery(flags=DISCHARGING, rate=-9_000), "b1": Battery(flags=0, rate=0)}
+    windows.on_mains(0)
+    source = WindowsBattery(CONTEXT, windows)
+    source.open()
+    gauges = [one for one in source.read() if isinstance(one, PowerGauge)]
+    assert [(one.point.domain, one.power_milliwatts) for one in gauges] == [
+        ("battery-0", 9_000),
+        ("battery-0", 0),
+        ("battery-1", 0),
+        ("battery-1", 0),
+    ]
 
 
 def test_a_battery_that_is_pulled_and_changed():

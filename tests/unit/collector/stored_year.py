@@ -26,7 +26,7 @@ class StoredYear:
     host_list: tuple[Host, ...] = ()
     asset_list: tuple[Asset, ...] = ()
     months: tuple[HostPeriod, ...] = ()
-    """Whole months, `period_from` their 1st."""
+    """By month, `period_from` its 1st; or of a part of one, from that day on."""
     holidays: tuple[SchoolPeriod, ...] = ()
     school_sites: frozenset[str] = frozenset()
     """Sites of school zone A."""
@@ -50,9 +50,7 @@ class StoredYear:
     def calendars(self, site: Site) -> tuple[CalendarVersion, ...]:
         calendar = Calendar.from_json(site.calendar_json)
         zone = SchoolZone.A if site.site in self.school_sites else None
-        return (
-            CalendarVersion(BEFORE_ALL, calendar, Declaration(calendar.open_spans, school_zone=zone)),
-        )
+        return (CalendarVersion(BEFORE_ALL, calendar, Declaration(calendar.open_spans, school_zone=zone)),)
 
     def school_periods(self) -> tuple[SchoolPeriod, ...]:
         return self.holidays
@@ -70,8 +68,7 @@ class StoredYear:
         return ()
 
     def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
-        """ports.PeriodReader; whole months alone."""
-        assert first.day == end.day == 1
+        """ports.PeriodReader; of rows that begin in [first, end)."""
         sums: dict[tuple[Any, ...], list[int]] = {}
         for row in self.months:
             if first <= row.period_from < end:
@@ -121,8 +118,6 @@ class _Meters:
 
     def hours(self, meters: list[str], start: int, end: int) -> dict[str, dict[int, MeterReading]]:
         return {
-            meter: {
-                at: read for at, read in self.stored.readings.get(meter, {}).items() if start <= at < end
-            }
+            meter: {at: read for at, read in self.stored.readings.get(meter, {}).items() if start <= at < end}
             for meter in meters
         }

@@ -82,6 +82,15 @@ def test_an_asset_is_in_service_between_its_dates():
     assert not census(assets=(asset(1, in_service_on=END),))
 
 
+def test_machines_of_one_place_have_their_own_dates():
+    """Each from and until its own days, though all of them stand at one site."""
+    until = [date(2025, month, 1) for month in (2, 3, 4)]
+    one, two, three = census(
+        assets=tuple(asset(number, out_of_service_on=end) for number, end in enumerate(until, 1))
+    )
+    assert [sum(days(each).values()) for each in (one, two, three)] == [31, 59, 90]
+
+
 def test_a_matched_asset_is_one_machine():
     """The asset and its agent's machine are one; where the inventory does not say when it came, the enrolment does."""
     late = host(7, enrolled=date(2025, 12, 1))

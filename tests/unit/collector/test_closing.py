@@ -40,6 +40,8 @@ from veilleuse.collector.factors.restating import factor_document
 from veilleuse.collector.inventoried import Asset, Placement
 from veilleuse.collector.model import HostStatus
 from veilleuse.collector.ports.closing import Waiting
+from veilleuse.collector.report import LANGUAGES
+from veilleuse.collector.report import words as report_words
 from veilleuse.collector.reporting.closed_report import load_closed
 from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
@@ -74,6 +76,8 @@ def test_open_provisional_definitive(place, veilleuse):
         assert row["as_published_kgco2e"] == row["kgco2e_total"]
         assert row["state"] == "closed_definitive"
     assert f"{shown['totals'][0]['kwh_total']:.12g}" == last["totals"][0]["kwh_total"]
+    for language in LANGUAGES:  # of a closed report, and of an open one, which says less
+        assert shown["report"].keys() <= report_words.words(language).texts["head"].keys()
 
 
 def test_a_closed_year_outlives_its_machines(place, veilleuse, tmp_path):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -55,6 +56,16 @@ def test_mix_alone():
     effects = decompose(before, after)
     assert effects is not None
     assert effects.mix_kwh == Fraction(3) * (Fraction("0.1") - Fraction("0.5")) == effects.total_kwh
+
+
+def test_what_is_not_known_is_no_state():
+    """The same machines, of half whose time the state was not known the year before: nothing changed."""
+    now = year(10, 10, 50, 2)
+    unknown = sum(time for time, _ in now.states.values())
+    before = replace(now, states={**now.states, State.UNKNOWN: (unknown, 0)})
+    effects = decompose({"tower": before}, {"tower": now})
+    assert effects is not None
+    assert (effects.hours_kwh, effects.watts_kwh, effects.total_kwh) == (0, 0, 0)
 
 
 def test_a_class_that_comes_or_goes():

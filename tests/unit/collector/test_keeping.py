@@ -182,8 +182,8 @@ def test_standby_is_kept():
     standings = census(*hosts, assets=listed)
     by_id = {one.host_id: one for one in standings}
     time = 1_000 * 3_600_000
-    lit = {"screens_milliseconds": time, "screens_energy_millijoules": 10 * time}
-    measured = [(worked(one, **lit), by_id[one.host_id]) for one in hosts]
+    lit = [worked(one, screens_milliseconds=time, screens_energy_millijoules=10 * time) for one in hosts]
+    measured = [(told(one), by_id[one.host_id]) for one in lit]
     kept = keep(standings, measured)
     energies = {}
     for name, made in (

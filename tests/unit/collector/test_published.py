@@ -51,7 +51,7 @@ GOLDEN = (
     '"energies":[["laptop","load_modelled","night","on_idle",3600000,18000000,4000],["monitor","load_modelled","open","on_active",5,6,7]],'
     '"enrolled_milliseconds":32140800000,"entity":"Lyon > Culture","hosts":12,"memo":false,"nights":3,"nights_are":"dates",'
     '"population":"workstation","states":[["night","on_idle",3600000,1800000,null,0],["open","unknown",1,null,null,null]],"zone":"FR"}],'
-    '"withheld":[{"autres":false,"device_class":"virtual_machine","entity":"B","memo":true,"population":"classroom","zone":"FR"}]}'
+    '"withheld":[{"autres":true,"device_class":"virtual_machine","entity":"B","memo":true,"population":"classroom","zone":"FR"}]}'
 )
 """A month as the first version that published any wrote it."""
 KEY = GroupKey(
@@ -99,6 +99,7 @@ MONTH = Month(
             memo=True,
             entity="B",
             device_class="virtual_machine",
+            autres=True,
         ),
     ),
 )
@@ -283,6 +284,16 @@ def test_all_machines_forgotten_leave_what_was_published(data):
             pass
     assert answers(data)["coverage"]["rows"] == before
     assert answers(data, query="from=2026-09-01&to=2026-10-01")["coverage"]["rows"] == []
+
+
+def test_a_fleet_of_servers_alone_is_told_nothing_of_months(data):
+    """Nothing is released, kept or explained where no machine is under the rule and none ever was."""
+    data.push(data.add_host(), [(civil(date(2026, 10, 20)), [cell(State.ON_ACTIVE, 7_200_000)])])
+    data.derive()
+    answer = answers(data)["coverage"]
+    assert ([row["entity"] for row in answer["rows"]], answer["withheld"]) == (["DSI"], [])
+    assert not [text for text in answer["assumptions"] if "released" in str(text)]
+    assert _kept(data) is None
 
 
 def test_two_services_answer_the_same(data):

@@ -155,3 +155,23 @@ def test_counters_are_one_signal_for_as_long_as_a_counter_answered():
     assert counters(both, Method.COUNTER_MODELLED, 3_600_000, distrusted) == (1_000, 3_600_000)
     assert counters(both, Method.METERED, 3_600_000) == (0, 0)
     assert counters([], Method.COUNTER_MODELLED, 3_600_000) == (0, 0)
+
+
+def test_a_night_is_on_for_longer_than_four_hours_of_its_own_band():
+    """By the cells of that date together; what is on in another band, or off, is no night."""
+    four = 4 * 3_600_000
+    active, idle, off = (
+        (Band.NIGHT, state, Supply.AC) for state in (State.ON_ACTIVE, State.ON_IDLE, State.OFF)
+    )
+    cells = [
+        [(active, four)],
+        [(active, four), (idle, 1)],
+        [(off, 2 * four)],
+        [((Band.CLOSED, State.ON_IDLE, Supply.AC), 2 * four)],
+    ]
+    nights = []
+    for day, of in enumerate(cells, FIRST):
+        months = rolled(Units(tuple(cell_sum((Grain.DAY, day), *one) for one in of)))
+        vectors = [vector for sums in months.sums.values() for vector in sums.values()]
+        nights.append(sum(vector[PLACE["nights_on"]] for vector in vectors))
+    assert nights == [0, 1, 0, 0]

@@ -211,6 +211,36 @@ def test_months_are_moved_over_new_year():
     assert moved(date(2026, 3, 1), -12) == date(2025, 3, 1)
 
 
+def seasons(first_of_touched: int) -> tuple[Months, list[Host]]:
+    """Nothing was saved: 20 W everywhere from July to October, 30 W from November on. Touched sites are known from that month of 2025
+    on, untouched ones from July."""
+    months = Months()
+    hosts = [host(n, place=f"s{n}") for n in range(6)]
+    for n in range(6):
+        for month in range(first_of_touched if n < 2 else 7, 13):
+            months.add(n, date(2025, month, 1), DayType.OPEN, 20, 30 if month > 10 else 20)
+        for month in (1, 2, 3):
+            months.add(n, date(2026, month, 1), DayType.OPEN, 20, 30)
+    return months, hosts
+
+
+def test_a_season_that_one_arm_alone_has_seen_is_no_saving():
+    """Touched sites came in November: against the summer of the others, 29 % would seem saved, and be claimed. METHOD.md §6: the same weeks."""
+    for first in (7, 11):
+        (one,) = compare(*seasons(first))
+        figure = saving(one)
+        assert figure.value == pytest.approx(0), first
+        assert figure.details["claimed"] == "no"
+        assert one.weeks_before == pytest.approx((184 if first == 7 else 61) / 7)
+
+
+def test_weeks_are_those_of_each_arm():
+    """A single month of the touched sites before: no figure, however long the others were seen."""
+    (one,) = compare(*seasons(12))
+    assert one.weeks_before == pytest.approx(31 / 7)
+    assert saving(one).value is None
+
+
 def test_weeks_are_those_of_each_population():
     """Months of PCs before the action are gone but one; servers', which are kept for longer, make no 8 weeks of it."""
     months = Months()

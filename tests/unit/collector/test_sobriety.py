@@ -284,6 +284,17 @@ def test_a_server_that_was_not_seen_is_not_judged(more):
     assert verdict(server(loads={180: load(**more)}), TARGETS) is Verdict.NOT_JUDGED
 
 
+def test_a_server_that_was_put_to_use_lately_is_not_comatose():
+    """Nothing for 172 days and busy for the last 8: 95.6 % of 180 days are quiet, and somebody needs it now. Nor is what it draws avoidable."""
+    busy = (0,) * 11
+    loads = {
+        30: load(30, cpu_buckets=(22 * DAY, *busy, 8 * DAY)),
+        180: load(cpu_buckets=(172 * DAY, *busy, 8 * DAY)),
+    }
+    assert verdict(server(loads={180: loads[180]}), TARGETS) is Verdict.COMATOSE
+    assert verdict(server(loads=loads), TARGETS) is Verdict.IN_SERVICE
+
+
 def test_traffic_keeps_a_server_in_service():
     """6 % of the time above 1 kB/s: somebody calls it."""
     time = 180 * DAY

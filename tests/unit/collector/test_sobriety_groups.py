@@ -12,8 +12,10 @@ import pytest
 from tests.unit.collector.test_sobriety import HOUR, SCOPE, device, machine, of, the
 from tests.unit.collector.year import vector
 from veilleuse.collector.codec import facts_from_wire
-from veilleuse.collector.inventoried import Headcount
-from veilleuse.collector.reporting.inventoried_groups import user_groups
+from veilleuse.collector.followed import FollowTable, Line
+from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.inventoried import Headcount, Retirement
+from veilleuse.collector.reporting.inventoried_groups import fleet_groups, user_groups
 from veilleuse.collector.reporting.sobriety import disclosed, fit_to_show
 from veilleuse.collector.reporting.sobriety_sources import targets_of
 from veilleuse.collector.settings import read_settings
@@ -156,6 +158,71 @@ def test_users_are_of_the_nearest_entity_that_declares_them():
     ]
     (whole,) = user_groups(inventory, devices, (), SCOPE, (), day)  # type: ignore[arg-type]
     assert (whole.users, len(whole.devices)) == (112, 3)
+
+
+def left(entity: str, units: int) -> Retirement:
+    """Towards reuse, with a commitment, six years old."""
+    return Retirement(date(2026, 5, 1), "laptop", units, "reuse", True, entity=entity, age_years=6.0)
+
+
+def reuse_of(
+    stock: dict[str, int], *retirements: Retirement, by_entity: bool = False
+) -> dict[str, float | None]:
+    """Entity → I11, of those that have it; `stock`: entity → units on 1 January, blank = of all."""
+    lines = tuple(
+        Line("k", ({"entity": name} if name else {}) | {"year": "2026", "units": str(units)})
+        for name, units in stock.items()
+    )
+    groups = fleet_groups(Left(retirements), Stocked(lines), SCOPE, by_entity=by_entity)  # type: ignore[arg-type]
+    return {
+        group.scope.entity or "": figure.value
+        for group in groups
+        for figure in load_sobriety("I11").figures(group, Targets())
+    }
+
+
+def test_the_stock_of_all_is_of_no_entity():
+    """230 of 400 of the whole; by entity no stock is known: what left of no entity is not 0 or 20 of all the others' 400."""
+    stock = {"": 400}
+    assert reuse_of(stock, left("A", 210), left("", 20)) == {"": 0.575}
+    assert reuse_of(stock, left("A", 210), left("", 20), by_entity=True) == {"A": None, "": None}
+    assert reuse_of(stock, left("A", 230), by_entity=True) == {"A": None}
+
+
+def test_the_stock_of_some_is_not_that_of_all():
+    """A says 100, B nothing: A's 60 and B's 60 are not 120 of 100. With B's, or below A, they add up."""
+    assert reuse_of({"A": 100}, left("A", 60), left("B", 60)) == {"": None}
+    assert reuse_of({"A": 100}, left("A", 60), left("B", 60), by_entity=True) == {"A": 0.6, "B": None}
+    assert reuse_of({"A": 100, "B": 140}, left("A", 60), left("B", 60)) == {"": 0.5}
+    for by_entity, name in ((False, ""), (True, "A")):
+        found = reuse_of({"A": 100}, left("A", 20), left("A > a", 20), by_entity=by_entity)
+        assert found == {name: 0.4}
+
+
+@dataclass
+class Left:
+    """An inventory of retirements alone."""
+
+    rows: tuple[Retirement, ...]
+
+    def purchases(self, _year: int) -> tuple[()]:
+        return ()
+
+    def assets(self) -> tuple[()]:
+        return ()
+
+    def retirements(self, _first: date, _end: date) -> tuple[Retirement, ...]:
+        return self.rows
+
+
+@dataclass
+class Stocked:
+    """Lines of the retired stock alone."""
+
+    rows: tuple[Line, ...]
+
+    def lines(self, _table: FollowTable) -> tuple[Line, ...]:
+        return self.rows
 
 
 @dataclass

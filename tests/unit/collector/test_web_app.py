@@ -446,3 +446,15 @@ def test_durations_are_labelled_by_our_routes_only(client):
         http.get(f"/made/up/{number}")
     text = http.get("/metrics").text
     assert of(text, "veilleuse_web_request_seconds_count", code="404") == [20.0]
+
+
+def test_emissions_of_a_part_are_not_those_of_all(data, client):
+    """Two servers draw alike, the zone of one has no factor: the grams of the other are not both's, and the page says why."""
+    data.push(data.add_host(), minutes_of_server(20, 15, 180.0), METER)
+    data.add_site("ailleurs", zone="ZZ")
+    data.push(data.add_host(site="ailleurs"), minutes_of_server(20, 15, 180.0), METER)
+    data.derive()
+    page = client().get("/?lang=fr").text
+    tile = page.partition("<dt>Émissions des serveurs physiques</dt>")[2].partition("</div>")[0]
+    assert '<dd class="value">pas de donnée</dd>' in tile
+    assert "pas de facteur d’émission connu" in tile

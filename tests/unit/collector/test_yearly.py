@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from itertools import combinations
 
@@ -15,8 +16,10 @@ from veilleuse.collector.account.census import Standing, standing_of
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.sample import MONITOR, Observed, Place, observed
 from veilleuse.collector.account.yearly import PeriodFigures, figures
+from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventoried import Asset, Placement, PowerContext
 from veilleuse.collector.model import Host, HostId
+from veilleuse.collector.reporting.year import _without_garbage_collection
 from veilleuse.collector.vectors import DayType, HostPeriod
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -228,6 +231,27 @@ def test_nobody_was_there():
     assert (made.rows, made.memo, made.total, made.withheld) == ((), (), None, ())
 
 
+def test_garbage_is_collected_again_once_figures_are_made():
+    """Whatever became of them; and not where it was not before."""
+    was: list[bool] = []
+
+    def made() -> None:
+        with _without_garbage_collection():
+            was.append(gc.isenabled())
+            raise UsageError("of a year that is closed")
+
+    with pytest.raises(UsageError):
+        made()
+    assert (was, gc.isenabled()) == ([False], True)
+    gc.disable()
+    try:
+        with _without_garbage_collection():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
 def test_a_machine_is_its_periods_together():
     """Bands of a day type are added up; months too; it is apportioned when any of it is."""
     rows = [
@@ -238,6 +262,7 @@ def test_a_machine_is_its_periods_together():
     rows.append(HostPeriod(HostId(2), FIRST, DayType.CLOSED, Band.CLOSED, vector(nights_on=9)))
     first, second = observed(rows)
     assert first.by_day_type == {DayType.OPEN: vector(nights_on=2), DayType.CLOSED: vector(nights_on=5)}
+    assert first.days(sum) == (2, 0, 5)
     assert (first.total, first.apportioned, second.apportioned) == (vector(nights_on=7), True, False)
 
 
@@ -251,12 +276,15 @@ def test_a_place_is_its_stratum():
 def screens_of(*hosts: Host, lit_hours: int) -> list[Observed]:
     """Machines whose one screen is on for so many hours of the year, at 10 W."""
     time = lit_hours * 3_600_000
-    more = {
-        "screens_milliseconds": time,
-        "screens_energy_millijoules": 10 * time,
-        "screens_uncertainty_millijoules": time,
-    }
-    return [worked(one, **more) for one in hosts]
+    return [
+        worked(
+            one,
+            screens_milliseconds=time,
+            screens_energy_millijoules=10 * time,
+            screens_uncertainty_millijoules=time,
+        )
+        for one in hosts
+    ]
 
 
 def monitors(number: int, entity: str = "E1") -> tuple[Asset, ...]:

@@ -57,6 +57,8 @@ class Sums:
     known_milliseconds: int = 0
     hosts: set[HostId] = field(default_factory=set)
     machines: int = 0
+    is_plain: bool = True
+    """False: the sample of its class is of two ages, and METHOD.md §5 weighs them."""
     estimate: Fraction = Fraction(0)
 
     def add(self, other: Sums) -> None:
@@ -71,6 +73,7 @@ class Sums:
         self.known_milliseconds += other.known_milliseconds
         self.hosts |= other.hosts
         self.machines += other.machines
+        self.is_plain &= other.is_plain
         self.estimate += other.estimate
 
 
@@ -149,6 +152,7 @@ def strata(world: World, first: date, end: date) -> dict[Stratum, Sums]:
                 sums.spare += asset.host_id is None
                 if asset.host_id:
                     where.setdefault(asset.host_id, []).append((begun, stratum))
+    in_service = set(where)
     for host_id, host in world.hosts.items():
         stratum = _enrolled(host)
         if host_id not in where and host.facts.device_class is not DeviceClass.VIRTUAL_MACHINE:
@@ -167,16 +171,20 @@ def strata(world: World, first: date, end: date) -> dict[Stratum, Sums]:
             sums.fleet.update(time)
             sums.devices += 1
     _measure(world, first, end, where, found)
-    for sums in found.values():
+    apart = {
+        host.facts.device_class.value
+        for host_id, host in world.hosts.items()
+        if host_id in matched - in_service
+    }
+    for stratum, sums in found.items():
         _what_was_measured_was_there(sums)
+        sums.is_plain = stratum.device_class not in apart
     return {stratum: sums for stratum, sums in found.items() if sums.devices or sums.machines}
 
 
 def _enrolled(host: Host) -> Stratum:
     context = "eple" if host.population is Population.CLASSROOM else "own_site"
-    return Stratum(
-        host.facts.device_class.value, host.org_entity, host.site, str(host.population), context
-    )
+    return Stratum(host.facts.device_class.value, host.org_entity, host.site, str(host.population), context)
 
 
 def _measure(
@@ -294,7 +302,9 @@ class Factor(NamedTuple):
 def factor(zone: str, year: int) -> Factor:
     """ADEME's for France: its own year, else the last before; components of 2022, or their shares. Else Ember's."""
     if zone != "FR":
-        rows = {int(row["year"]): row for row in _table("electricity_factors_owid_ember") if row["iso2"] == zone}
+        rows = {
+            int(row["year"]): row for row in _table("electricity_factors_owid_ember") if row["iso2"] == zone
+        }
         at = max(one for one in rows if one <= year)
         return Factor(Fraction(rows[at]["gco2e_per_kwh"]) / 1000, None, at < year)
     values = {

@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.build import OUTPUT, dashboards
 from grafana.panels import ROWS
-from grafana.queries import series
+from grafana.queries import Form, series
 from tests.architecture.tree import ROOT
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.catalogue import BY_NAME, Kind
@@ -87,6 +87,35 @@ def test_every_metric_exists(panel):
         assert names(query.expression)
         for name in names(query.expression):
             assert base(name) in BY_NAME, name
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_colours_judge_where_they_are_meant_to(file):
+    """Grafana turns what has no thresholds red at 80: watts, machines, kWh. Each has its own, neutral but where a panel says what is good; a
+    share is of 100 %."""
+    panels = {panel["id"]: panel for panel in json.loads(file.read_text(encoding="utf-8"))["panels"]}
+    for panel in PANELS:
+        if panel.form not in (Form.STAT, Form.BARS):
+            continue
+        defaults = panels[panel.identifier]["fieldConfig"]["defaults"]
+        base, *steps = [(step["value"], step["color"]) for step in defaults["thresholds"]["steps"]]
+        assert base[0] is None
+        assert steps == sorted(steps)
+        if not panel.steps:
+            assert (base[1] in ("text", "blue"), steps) == (True, []), panel.title
+        if panel.form is Form.BARS and panel.unit == "percentunit":
+            assert defaults["max"] == 1
+
+
+def test_power_is_of_a_time_that_holds_several_calls():
+    """Servers call every 15 minutes: a window of four scrapes would show nothing, then the fourfold."""
+    for panel in PANELS:
+        for query in panel.queries:
+            if (
+                names(query.expression) & {c.ENERGY.name, c.STATE_SECONDS.name}
+                and "rate(" in query.expression
+            ):
+                assert "[1h]" in query.expression, panel.title
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel.identifier))

@@ -225,9 +225,22 @@ def _warnings(
     standing = spool.control.get(ControlKey.STANDING)
     if whole(spool.control.get(ControlKey.FAILURES)) and standing:
         yield f"nothing is delivered: {standing}"
+    yield from _not_for_the_service(sources, spool)
     if spool.quarantine:
         yield f"{spool.quarantine} record(s) in quarantine: the collector refused them, `veilleuse-agent show --quarantine`"
     yield from _silence(spool, now)
+
+
+def _not_for_the_service(sources: Sources, spool: SpoolView) -> Iterator[str]:
+    """What whoever asks may read, root above all, and the service's own account may not."""
+    readable = {one.source.name for one in sources.opened}
+    for row in spool.sources:
+        if row.get("unavailable") == "no_permission" and row.get("name") in readable:
+            what = "; ".join(filter(None, (row.get("reason"), row.get("remedy"))))
+            yield (
+                f"{row['name']}: you may read it, the service could not when it last looked: {what}; "
+                "it looks again within the hour, and when it is restarted"
+            )
 
 
 def _silence(spool: SpoolView, now: int) -> Iterator[str]:

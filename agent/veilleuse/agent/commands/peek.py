@@ -50,10 +50,13 @@ class SpoolView:
     acknowledged_unix_milliseconds: int | None = None
 
     @property
-    def sources(self) -> dict[str, Any]:
-        """Control SOURCES, empty when the resident process never wrote it."""
-        said: dict[str, Any] = json.loads(self.control.get(ControlKey.SOURCES) or "{}")
-        return said
+    def sources(self) -> list[dict[str, Any]]:
+        """Rows of control SOURCES: how the service's own sources fare. Empty when it never wrote them, or they are damaged."""
+        try:
+            rows = json.loads(self.control.get(ControlKey.SOURCES) or "{}").get("sources", ())
+            return [row for row in rows if isinstance(row, dict)]
+        except (ValueError, TypeError, AttributeError):
+            return []
 
 
 def look_at_spool(settings: AgentSettings) -> SpoolView:

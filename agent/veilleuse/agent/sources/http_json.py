@@ -201,7 +201,10 @@ class Exchange:
             except OSError as error:
                 plain.close()
                 refused = error
-        raise refused or OSError("the name has no address")
+        try:
+            raise refused or OSError("the name has no address")
+        finally:
+            del refused  # it would hold itself, and the TLS context with it, until garbage is collected
 
     def _left(self) -> float:
         return _left(self._deadline)

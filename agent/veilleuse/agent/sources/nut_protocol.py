@@ -154,7 +154,10 @@ class Conversation:
                 last = error
             else:
                 return one
-        raise last
+        try:
+            raise last
+        finally:
+            del last  # it would hold itself until garbage is collected
 
     def _left_seconds(self) -> float:
         """> 0; raises TimeoutError when nothing is left."""

@@ -91,13 +91,15 @@ class WindowsBattery:
     def read(self) -> tuple[Reading, ...]:
         """The supply, and two gauges per battery whose flow and direction are known. Raises ReadFailed when nothing is."""
         supply = self._supply()
-        readings: list[Reading] = [SupplyReading(supply)]
+        gauges: list[PowerGauge] = []
         for slot in self._slots:
             if (status := self._status(slot)) is not None:
-                readings += _gauges(slot, status, supply)
-        if supply is Supply.UNKNOWN and len(readings) == 1:
+                gauges += _gauges(slot, status, supply)
+        if supply is Supply.BATTERY and not any(gauge.power_milliwatts for gauge in gauges):
+            gauges = []  # a machine does not run on 0 W: just after the plug was pulled some tell what they do not know yet
+        if supply is Supply.UNKNOWN and not gauges:
             raise ReadFailed("neither supply nor battery could be read")
-        return tuple(readings)
+        return SupplyReading(supply), *gauges
 
     def close(self) -> None:
         """Give the handles back."""
@@ -163,7 +165,7 @@ class WindowsBattery:
         return Supply.UNKNOWN
 
 
-def _gauges(slot: _Slot, status: BatteryStatus, supply: Supply) -> list[Reading]:
+def _gauges(slot: _Slot, status: BatteryStatus, supply: Supply) -> list[PowerGauge]:
     """What flows out and in; nothing when the size or the direction is not told, or cannot be."""
     if status.rate_milliwatts is None or abs(status.rate_milliwatts) > BATTERY_CEILING_MILLIWATTS:
         return []

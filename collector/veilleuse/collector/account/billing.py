@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from fractions import Fraction
-from typing import Final
+from typing import Final, TypeAlias
 
 from veilleuse.collector.account.bilan import DEFAULT_MAPPING, BilanLine, bilan_lines
 from veilleuse.collector.account.decomposition import (
@@ -29,6 +29,7 @@ from veilleuse.collector.account.telework import HomeTold
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rows import FigureRow, RowKey
 from veilleuse.collector.calibrated import MILLION
+from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factored import ChosenFactor, Contract
 from veilleuse.collector.factored import Mapping as BilanMapping
 from veilleuse.collector.figures import AUTRES, EmissionsRow, EmissionsStatement
@@ -44,6 +45,8 @@ _COMPLETE: Final = (0.3, 0.6, 0.9)
 
 ChooseFactor = Callable[[str, int], ChosenFactor]
 """(zone, year) → factor; raises UnknownZone."""
+_Name: TypeAlias = tuple[RowKey, bool]
+"""(key, whether it is of rooms): of the rows of a period, each has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,8 @@ class _Bill:
             in_bilan_numerique=line.in_bilan_numerique and level != "memo",
         )
         shares = Counter({key.zone: row.estimate.energy_millijoules})
-        previous = None if self._before is None else _same(self._before.rows, key)
-        made, bill = self._with_emissions(made, row, shares, previous, self._market.get(key))
+        previous = None if self._before is None else _same(self._before.rows, row)
+        made, bill = self._with_emissions(made, row, shares, previous, self._market.get(_name(row)))
         if bill is None:
             return made
         if level != "memo":
@@ -159,7 +162,7 @@ class _Bill:
 
     def total(self, row: FigureRow) -> EmissionsRow:
         shares: Counter[str] = Counter()
-        for one in self._period.rows:
+        for one in filter(_is_billed, self._period.rows):
             shares[one.key.zone] += one.estimate.energy_millijoules
         made = replace(self._row(row, "total"), zone=row.key.zone or None)
         by_contract = sum(self._market.values(), Fraction(0)) if self._market else None
@@ -197,7 +200,7 @@ class _Bill:
         by_contract: Fraction | None,
     ) -> tuple[EmissionsRow, Emissions | None]:
         told = row.estimate
-        if not told.energy_millijoules and not told.derived_milliseconds and row.room is None:
+        if not _is_billed(row):
             return made, None
         chosen = [(kwh(energy), self._factor(zone)) for zone, energy in shares.items() if energy] or [
             (Fraction(0), self._factor(zone)) for zone in shares
@@ -247,7 +250,10 @@ class _Bill:
         )
         if len(chosen) != 1:
             return made
-        old = self._terms.choose(chosen[0].factor.zone, self._before.first.year).factor
+        try:
+            old = self._terms.choose(chosen[0].factor.zone, self._before.first.year).factor
+        except UnknownZone:  # its first factor is of a later year: nothing to compare with
+            return made
         effect = factor_effect_kgco2e(
             old.total_kgco2e_per_kwh,
             chosen[0].factor.total_kgco2e_per_kwh,
@@ -255,14 +261,14 @@ class _Bill:
         )
         return replace(made, factor_effect_kgco2e=float(effect))
 
-    def _by_contract(self) -> dict[RowKey, Fraction]:
+    def _by_contract(self) -> dict[_Name, Fraction]:
         """Market-based kgCO2e of each row that stands in places; nothing without a contract that meets the period."""
-        found: dict[RowKey, Fraction] = {}
+        found: dict[_Name, Fraction] = {}
         if not self._terms.contracts:
             return found
         consumptions: list[Consumption] = []
-        keys: list[RowKey] = []
-        for row in self._period.rows:
+        names: list[_Name] = []
+        for row in filter(_is_billed, self._period.rows):
             for place, energy in row.places:
                 consumptions.append(
                     Consumption(
@@ -275,10 +281,10 @@ class _Bill:
                         bought=self._terms.mapping.of(place.power_context).in_beges_energie,
                     )
                 )
-                keys.append(row.key)
+                names.append(_name(row))
         lines = market(consumptions, self._terms.contracts) if consumptions else None
-        for key, line in zip(keys, lines or (), strict=False):
-            found[key] = found.get(key, Fraction(0)) + line.kgco2e_market
+        for name, line in zip(names, lines or (), strict=False):
+            found[name] = found.get(name, Fraction(0)) + line.kgco2e_market
             for number, energy_kwh in line.by_contract:
                 self._covered[number] += energy_kwh
         return found
@@ -409,8 +415,19 @@ def _classes(row: FigureRow) -> dict[str, ClassYear]:
     }
 
 
-def _same(rows: Iterable[FigureRow], key: RowKey) -> FigureRow | None:
-    return next((row for row in rows if row.key == key), None)
+def _is_billed(row: FigureRow) -> bool:
+    """Whether any energy of it is known, 0 too: what is not needs no factor."""
+    told = row.estimate
+    return bool(told.energy_millijoules or told.derived_milliseconds or row.room is not None)
+
+
+def _name(row: FigureRow) -> _Name:
+    """Where device classes are not told apart, a room's row has the key of the servers' beside it."""
+    return row.key, row.room is not None
+
+
+def _same(rows: Iterable[FigureRow], row: FigureRow) -> FigureRow | None:
+    return next((one for one in rows if _name(one) == _name(row)), None)
 
 
 def told_factor(year: int, chosen: ChosenFactor) -> dict[str, str | float | int | bool]:

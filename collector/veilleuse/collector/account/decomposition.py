@@ -29,7 +29,8 @@ class ClassYear:
     energy_millijoules: int
     """Of the fleet, what was extrapolated included, ≥ 0."""
     states: Mapping[State, tuple[int, int]] = field(default_factory=dict)
-    """State → (milliseconds, millijoules) of the machines that were measured; their shares and ratios count, not their sums."""
+    """State → (milliseconds, millijoules) of the machines that were measured; their shares and ratios count, not their sums. Time of
+    unknown state tells nothing of either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def _rates(of: Mapping[str, ClassYear]) -> dict[str, _Rates]:
 
 def _rates_of(one: ClassYear) -> _Rates:
     mean = Fraction(one.energy_millijoules, one.fleet_milliseconds)
-    seen = {state: pair for state, pair in one.states.items() if pair[0]}
+    seen = {state: pair for state, pair in one.states.items() if pair[0] and state is not State.UNKNOWN}
     time = sum(milliseconds for milliseconds, _ in seen.values())
     energy = sum(millijoules for _, millijoules in seen.values())
     if not energy:  # nothing measured tells states apart: all of it is one

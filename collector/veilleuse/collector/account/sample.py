@@ -308,11 +308,18 @@ class FleetBook:
         ] += 1
 
     def at_least(self, stratum: Stratum, sampled: int, times: Mapping[str, int]) -> None:
-        """What was measured is there, whatever the inventory says: coverage is never above 1."""
+        """What was measured is there, whatever the inventory says: coverage is never above 1.
+
+        A day that the machine's own site calls otherwise than the inventory's is the same day: it is no more time.
+        """
         self.machines[stratum] = max(self.machines[stratum], sampled)
         standing = self.times[stratum]
-        for kind, milliseconds in times.items():
-            standing[kind] = max(standing[kind], milliseconds)
+        more = [max(0, times.get(kind, 0) - standing[kind]) for kind in DAY_TYPES]
+        if any(more):
+            left = [max(0, standing[kind] - times.get(kind, 0)) for kind in DAY_TYPES]
+            taken = apportion(min(sum(more), sum(left)), left)
+            for kind, one, less in zip(DAY_TYPES, more, taken, strict=True):
+                standing[kind] += one - less
 
     def in_service(self) -> Iterable[InService]:
         """As the estimator takes it."""

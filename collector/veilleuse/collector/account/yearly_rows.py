@@ -98,7 +98,10 @@ class Gathering:
         return sum(1 for host_id in self.observed if self.observed[host_id] or self.energies.get(host_id))
 
     def hides_methods(self, k: int) -> bool:
-        """True when some machines stand behind the measured or the modelled part, but fewer than k, or one almost alone."""
+        """True when some machines stand behind the measured or the modelled part, but fewer than k, or one almost alone; never with
+        k = 1, where the caller sees to the rule."""
+        if k == 1:
+            return False
         modelled = {
             host_id: energy - self.measured.get(host_id, 0) for host_id, energy in self.energies.items()
         }

@@ -112,7 +112,7 @@ def _close(settings: CollectorSettings, order: Order, dry_run: bool, as_json: bo
     else:
         _print(made, found)
     if refused:
-        raise AdminError(f"{order.year} cannot be closed definitively: {len(made.refused)} reasons")
+        raise AdminError(f"{order.year} cannot be closed definitively: do what each line above says")
     if made.refused:
         raise typer.Exit(EXIT_WARNINGS)
 

@@ -88,7 +88,7 @@ def list_contracts(config: ConfigOption = None, as_json: JsonOption = False) -> 
             "supplier": one["supplier"],
             "from": one["from"],
             "to": one["to"],
-            "kWh": f"{one['kwh']:g}",
+            "kWh": f"{one['kwh']:.12g}",
             "kgCO2e/kWh": f"{one['factor_kgco2e_per_kwh']:g}",
             "where": " ".join(part for part in (one["entity"], one["site"]) if part) or "anywhere",
             "guarantees": one["guarantees_of_origin"],

@@ -56,7 +56,7 @@ def boavizta(
             }
         )
         return
-    print(f"{LABEL} (BoaviztAPI {found.api_version}, {country}, {kwh:g} kWh)")
+    print(f"{LABEL} (BoaviztAPI {found.api_version}, {country}, {kwh:.12g} kWh)")
     known = {one.criterion: one for one in found.criteria}
     for name, unit, words in CRITERIA.values():
         if name in known:

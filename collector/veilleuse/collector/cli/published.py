@@ -59,7 +59,7 @@ def take_back(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have the periods inside [FROM, TO) computed anew, because what was published of them is wrong.
+    """Have what is wrong in [FROM, TO) computed anew.
 
     Whoever has the old figures can subtract: machines that came late, moved or were forgotten since are the difference. Cannot be undone.
     """

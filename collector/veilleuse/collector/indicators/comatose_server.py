@@ -28,9 +28,10 @@ class ComatoseServer:
     """I6, comatose servers: no useful service for six months.
 
     Formula: servers of which, over the last 180 days, at least 95 % of the time on lies in CPU buckets below 5 % and at least 95 %
-    below 1 kB/s of others' traffic ÷ servers that could be judged. The same over 30 days alone makes a suspect, "owner to
-    confirm". Roles that may be idle (standby, batch, licence, backup, in the inventory) are excluded. Judged is a server that was
-    observed for 90 % of the days asked, with CPU and network measured for 90 % of its time on; one that was never on is not.
+    below 1 kB/s of others' traffic ÷ servers that could be judged; one that fails the same test over the last 30 days was put to use
+    since, and is none. The same over 30 days alone makes a suspect, "owner to confirm". Roles that may be idle (standby, batch,
+    licence, backup, in the inventory) are excluded. Judged is a server that was observed for 90 % of the days asked, with CPU and
+    network measured for 90 % of its time on; one that was never on is not.
     Period: the 180 and 30 days before the end of the period asked. Unit: ratio, 0 to 1. Threshold: none for the share; the test's own
     are `indicators.comatose_cpu_percent`, `indicators.comatose_network_bytes_per_second` (edges of buckets) and
     `indicators.server_observed_ratio`. Direction: lower is better. Owner: operations, with the service's owner. Koomey and Taylor
@@ -75,7 +76,7 @@ def verdict(machine: Machine, targets: Targets) -> Verdict:
         return Verdict.EXCLUDED
     short = _asleep(machine, SUSPECT_DAYS, targets)
     long = _asleep(machine, COMATOSE_DAYS, targets)
-    if long:
+    if long and short is not False:
         return Verdict.COMATOSE
     if short:
         return Verdict.SUSPECT

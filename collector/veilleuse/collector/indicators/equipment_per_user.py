@@ -26,7 +26,7 @@ class EquipmentPerUser:
 
     Formula: PCs and thin clients of workstations in service on the last day ÷ headcount of their entity then (the nearest entity
     at or above theirs that declares one); external screens likewise: the inventory's monitors, or where it lists none what its PCs
-    say hangs on them. Screen-on hours: display-hours of external screens ÷ observed machine-days, as agents saw them; an agent that
+    say hangs on them. An entity of which the inventory lists no PC has no value. Screen-on hours: display-hours of external screens ÷ observed machine-days, as agents saw them; an agent that
     cannot see a display adds none.
     Period: the last day; hours: the whole months inside the period asked. Unit: per user. Threshold: none. Direction: lower is
     better. Owner: system team.
@@ -55,7 +55,7 @@ class EquipmentPerUser:
             details["screen_hours_per_machine_day"] = sum(time.values()) / MILLISECONDS_PER_HOUR / days
             behind["screen_hours_per_machine_day"] = time
         yield Figure(
-            len(pcs) / group.users if group.users else None,
+            len(pcs) / group.users if group.users and pcs else None,
             len(pcs),
             len(pcs),
             group.users,

@@ -21,9 +21,9 @@ from veilleuse.wire.vocabulary import Population
 class OversizedServer:
     """I8, oversized servers: the class below would do.
 
-    Formula: servers that over the last 90 days spent at least 95 % of their time on in CPU buckets below 20 % and in memory buckets
-    below 40 %, and no more than 1 % of it with any core at 80 % or more ÷ servers that could be judged (observed for 90 % of these
-    days; CPU, memory and cores measured for 90 % of their time on). It is evidence for a purchase, not a number of joules.
+    Formula: servers that over the last 90 days spent at least 95 % of their measured time on in CPU buckets below 20 % and in memory
+    buckets below 40 %, and no more than 1 % of it with any core at 80 % or more ÷ servers that could be judged (observed for 90 % of
+    these days; CPU and memory measured for 90 % of their time on, and cores). It is evidence for a purchase, not a number of joules.
     Period: the 90 days before the end of the period asked. Unit: ratio, 0 to 1. Threshold: none for the share; the test's own are
     `indicators.oversized_cpu_percent`, `indicators.oversized_memory_percent` (edges of buckets) and
     `indicators.oversized_core_ratio`, ours. Direction: lower is better. Owner: operations, at renewal the buyer.
@@ -60,6 +60,6 @@ def is_oversized(machine: Machine, targets: Targets) -> bool | None:
         return None
     return (
         cpu_p95_below(load, targets.oversized_cpu_percent)
-        and load.any_core_busy_milliseconds <= targets.oversized_core_ratio * load.on_milliseconds
+        and load.any_core_busy_milliseconds <= targets.oversized_core_ratio * sum(load.cpu_buckets)
         and memory_p95_below(load, targets.oversized_memory_percent)
     )

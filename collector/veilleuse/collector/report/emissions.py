@@ -78,8 +78,8 @@ def document(
         charts=tuple(_charts(rows, totals)),
         titles={
             "equivalents": {
-                "fr": "Équivalences (ordre de grandeur)",
-                "en": "Equivalents (order of magnitude)",
+                "fr": "Équivalences, ordre de grandeur",
+                "en": "Equivalents, order of magnitude",
             }
         },
     )

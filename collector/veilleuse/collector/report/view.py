@@ -142,7 +142,7 @@ def _section(document: Document, table: str, w: Words) -> Section:
     ]
     if not grids and keys and rows:
         grids = [_grid(title, keys, [], rows, w)]
-    told = tuple((one.label(w.language), _cell(one, rows[0], w)) for one in common)
+    told = tuple((_label(one, rows, w), _cell(one, rows[0], w)) for one in common)
     caption = w("page.common") if len(rows) > 1 else title
     return Section(table, title, caption, told, tuple(grids), empty=not rows)
 
@@ -178,9 +178,10 @@ def _grid(
 
 
 def _label(one: Column, rows: Sequence[Row], w: Words) -> str:
-    """With the unit, but where a shown figure has its own."""
-    has_own = any(_identity(row, one.name)[1] is not None for row in rows)
-    return one.labels[w.language] if has_own else one.label(w.language)
+    """With the unit, but where a shown figure says it itself."""
+    shown = (_cell(one, row, w).text for row in rows if _identity(row, one.name)[1] is not None)
+    said = one.unit is not None and any(one.unit in text for text in shown)
+    return one.labels[w.language] if said else one.label(w.language)
 
 
 def _cell(one: Column, row: Row, w: Words) -> Cell:

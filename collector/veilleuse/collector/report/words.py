@@ -20,6 +20,8 @@ from veilleuse.collector.report import LANGUAGES, SHOWN, Row, Text, Value
 from veilleuse.collector.report.columns import Column, Kind, catalogue
 
 SIGNIFICANT: Final = 3
+HEAD_DAYS: Final = ("from", "to", "inventory_imported_on")
+"""What of a document's head is a day."""
 DASH: Final = "–"
 NO_BREAK: Final = "\u00a0"
 
@@ -123,11 +125,11 @@ class Words:
             return (
                 ", ".join(known[one].labels[self.language] if one in known else one for one in value) or DASH
             )
-        if name == "generated_unix_milliseconds" and isinstance(value, int):
+        if name.endswith("_unix_milliseconds") and isinstance(value, int):
             return self.time(value)
         column = catalogue().get(name)
         if column is None:
-            kind = Kind.DATE if name in ("from", "to") else Kind.TEXT
+            kind = Kind.DATE if name in HEAD_DAYS else Kind.TEXT
             column = Column(name, kind, "", {}, {}, words=name)
         return self.value(column, value, {})
 

@@ -14,6 +14,7 @@ from veilleuse.collector.account.bilan import DEFAULT_MAPPING
 from veilleuse.collector.account.billing import METHOD_VERSION, Terms, billed
 from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.perimeter import slices
 from veilleuse.collector.account.shown import shown
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.errors import UsageError
@@ -72,7 +73,7 @@ def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) 
         sources.closings,
         question.first.year,
         question.dimensions,
-        question.asked,
+        None,
         compare=compare,
     )
     assert found is not None, "there are revisions, and none is ever removed"
@@ -104,7 +105,8 @@ def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) 
 def _before(
     sources: Sources, question: YearQuestion, known: Assumptions, number: int
 ) -> dict[int, PeriodFigures]:
-    """The same stretches a year before, under the same method, grouping and rule; only where machines were known then."""
+    """The same stretches a year before, under the same method, grouping and rule; only where machines were known then, and of a stretch
+    that has ended: a year half over is compared with no whole one."""
     earlier = before(question)
     if earlier is None or not _was_anything(sources, earlier):
         return {}
@@ -118,10 +120,11 @@ def _before(
         and is_cut(sources.periods, earlier.first, earlier.end, sources.reader.hosts())
     ):
         return {}
+    stretches = slices(question.first, question.end, by_month="month" in question.dimensions)
     return {
         place: period
-        for place, period in enumerate(found)
-        if period.total is not None and period.total.estimate.energy_millijoules
+        for place, (period, asked) in enumerate(zip(found, stretches, strict=True))
+        if asked.end <= question.today and period.total is not None and period.total.estimate.energy_millijoules
     }
 
 

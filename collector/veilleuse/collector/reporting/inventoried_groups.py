@@ -48,18 +48,20 @@ def devices_of(assets: Iterable[Asset], day: date) -> tuple[Device, ...]:
 def fleet_groups(
     inventory: InventoryReader, follows: FollowReader, scope: Scope, *, by_entity: bool
 ) -> Iterator[SobrietyGroup]:
-    """Purchases and retirements of the civil year that the scope is; none where it is none."""
+    """Purchases and retirements of the civil year that the scope is; none where it is none. What left below an entity whose retired stock
+    is known left its stock."""
     year = year_of(scope)
     if year is None:
         return
     purchases = inventory.purchases(year)
     retirements = _aged(inventory, scope)
     stocks = _stocks(follows, year)
-    entities = {one.entity for one in purchases} | {one.entity for one in retirements} | stocks.keys()
+    at = {one.entity: _nearest(stocks, one.entity) or one.entity for one in retirements}
+    entities = {one.entity for one in purchases} | set(at.values()) | stocks.keys()
     for entity in sorted(entities) if by_entity else (None,):
         bought = tuple(one for one in purchases if entity in (None, one.entity))
-        left = tuple(one for one in retirements if entity in (None, one.entity))
-        stock = stocks.get(entity) if entity is not None else _whole(stocks)
+        left = tuple(one for one in retirements if entity in (None, at[one.entity]))
+        stock = _whole(stocks, left) if entity is None else stocks.get(entity) if entity else None
         yield SobrietyGroup(
             replace(scope, entity=entity or None),
             purchases=bought,
@@ -84,9 +86,12 @@ def _stocks(follows: FollowReader, year: int) -> Mapping[str, int]:
     }
 
 
-def _whole(stocks: Mapping[str, int]) -> int | None:
-    """The line of all; else the sum of the entities'."""
-    return stocks.get("", sum(stocks.values())) if stocks else None
+def _whole(stocks: Mapping[str, int], left: Iterable[Retirement]) -> int | None:
+    """The line of all; else the sum of the entities', if it is of all from which anything left."""
+    if "" in stocks:
+        return stocks[""]
+    told = bool(stocks) and all(_nearest(stocks, one.entity) for one in left)
+    return sum(stocks.values()) if told else None
 
 
 def _aged(inventory: InventoryReader, scope: Scope) -> tuple[Retirement, ...]:
@@ -143,11 +148,11 @@ def _users(headcounts: Iterable[Headcount], day: date) -> dict[str, int]:
     return {entity: one.users for entity, one in newest.items()}
 
 
-def _nearest(users: Mapping[str, int], entity: str) -> str:
-    """The entity itself, or the nearest above it, that declares a headcount; blank: none."""
+def _nearest(declared: Mapping[str, int], entity: str) -> str:
+    """The entity itself, or the nearest above it, that declares a number; blank: none."""
     parts = entity.split(SEPARATOR)
     for depth in range(len(parts), 0, -1):
         path = SEPARATOR.join(parts[:depth])
-        if path in users:
+        if path in declared:
             return path
     return ""

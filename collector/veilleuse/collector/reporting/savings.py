@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.followed import Action, KeptAction
 from veilleuse.collector.model import Host, HostId
@@ -27,19 +27,34 @@ _Cell: TypeAlias = tuple[str, DayType]
 """Device class, day type."""
 
 
-@dataclass(slots=True)
-class _Side:
-    """One machine, before or after."""
+class _Sum(NamedTuple):
+    """Millijoules and milliseconds."""
 
-    energy: Counter[DayType] = field(default_factory=Counter)
-    time: Counter[DayType] = field(default_factory=Counter)
+    energy: int = 0
+    time: int = 0
     uncertainty: int = 0
-    months: set[date] = field(default_factory=set)
-    """In which it was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One machine, before or after: what was derived, by month and day type."""
+
+    sums: dict[tuple[date, DayType], _Sum] = field(default_factory=dict)
 
     @property
     def is_seen(self) -> bool:
-        return any(self.time.values())
+        return bool(self.sums)
+
+    @property
+    def months(self) -> set[date]:
+        return {month for month, _ in self.sums}
+
+    @property
+    def whole(self) -> _Sum:
+        return _Sum(*map(sum, zip(*self.sums.values(), strict=True)))
+
+    def within(self, months: Collection[date]) -> _Side:
+        return _Side({key: one for key, one in self.sums.items() if key[0] in months})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,60 +113,89 @@ def _compared(
 ) -> Comparison:
     before = _sides(periods, fleet, found.before, found.action_month)
     after = _sides(periods, fleet, found.after, found.end)
-    panel = [host_id for host_id, side in before.items() if side.is_seen and after[host_id].is_seen]
-    touched = [one for one in panel if fleet[one].site in action.sites]
-    untouched = [
-        one for one in panel if fleet[one].site not in action.sites and fleet[one].site not in elsewhere
-    ]
+    came = [one for one in after if one not in before and fleet[one].site in action.sites]
+    witnesses = {
+        host.site for host in fleet.values() if host.site not in action.sites and host.site not in elsewhere
+    }
+    touched, untouched = _arms(fleet, (action.sites, witnesses), before.keys() & after.keys())
+    before, after = (_of_shared_months(fleet, (touched, untouched), sides) for sides in (before, after))
+    touched, untouched = _arms(fleet, (action.sites, witnesses), before.keys() & after.keys())
     both = [*touched, *untouched]
     rates = _Rates(fleet, before, both)
-    came = [
-        host_id
-        for host_id, side in after.items()
-        if side.is_seen and not before[host_id].is_seen and fleet[host_id].site in action.sites
-    ]
-    renewals = [rates.frozen_and_actual(host_id, after[host_id]) for host_id in came]
-    energy = sum(sum(after[one].energy.values()) for one in touched)
+    renewals = [rates.frozen_and_actual(one, after[one]) for one in came if one in after]
+    energy = sum(after[one].whole.energy for one in touched)
     return Comparison(
         action.action_id,
         action.what,
         _sites(fleet, touched, rates, after),
         _sites(fleet, untouched, rates, after),
-        _weeks(fleet, both, before),
-        _weeks(fleet, both, after),
-        sum(sum(after[one].time.values()) for one in touched) / _DAY_MILLISECONDS,
-        sum(after[one].uncertainty for one in touched) / energy if energy else 0.0,
-        {one: sum(after[one].energy.values()) for one in touched},
-        {one: sum(after[one].energy.values()) for one in untouched},
+        min(_weeks(fleet, arm, before) for arm in (touched, untouched)),
+        min(_weeks(fleet, arm, after) for arm in (touched, untouched)),
+        sum(after[one].whole.time for one in touched) / _DAY_MILLISECONDS,
+        sum(after[one].whole.uncertainty for one in touched) / energy if energy else 0.0,
+        {one: after[one].whole.energy for one in touched},
+        {one: after[one].whole.energy for one in untouched},
         len(came),
         sum(frozen - actual for frozen, actual in renewals),
     )
 
 
+def _arms(
+    fleet: Mapping[HostId, Host], sites: Sequence[Collection[str]], machines: Iterable[HostId]
+) -> tuple[list[HostId], ...]:
+    """Machines of the touched sites, and of the untouched ones."""
+    ordered = sorted(machines)
+    return tuple([one for one in ordered if fleet[one].site in mine] for mine in sites)
+
+
 def _sides(
     periods: PeriodReader, fleet: Mapping[HostId, Host], first: date, end: date
-) -> defaultdict[HostId, _Side]:
-    """Of each machine."""
+) -> dict[HostId, _Side]:
+    """Of each machine that was seen."""
     found: defaultdict[HostId, _Side] = defaultdict(_Side)
     for row in periods.host_months(first, end):
         use = use_of(row.values)
         if row.host_id in fleet and use.derived_milliseconds:
-            side = found[row.host_id]
-            side.energy[row.day_type] += use.derived_millijoules
-            side.time[row.day_type] += use.derived_milliseconds
-            side.uncertainty += use.derived_uncertainty_millijoules
-            side.months.add(row.period_from)
-    return found
+            sums, key = found[row.host_id].sums, (row.period_from, row.day_type)
+            energy, time, uncertainty = sums.get(key, _Sum())
+            sums[key] = _Sum(
+                energy + use.derived_millijoules,
+                time + use.derived_milliseconds,
+                uncertainty + use.derived_uncertainty_millijoules,
+            )
+    return dict(found)
+
+
+def _of_shared_months(
+    fleet: Mapping[HostId, Host], arms: Sequence[Collection[HostId]], sides: Mapping[HostId, _Side]
+) -> dict[HostId, _Side]:
+    """Machines over the months in which both arms were seen, population by population: else the season of the others would be a saving.
+    A population that one arm alone has keeps its own."""
+    seen = [_months(fleet, arm, sides) for arm in arms]
+    shared: dict[Population, set[date]] = {}
+    for population in set[Population]().union(*seen):
+        months = [mine[population] for mine in seen if population in mine]
+        shared[population] = set.intersection(*months)
+    kept = {one: side.within(shared.get(fleet[one].population, ())) for one, side in sides.items()}
+    return {one: side for one, side in kept.items() if side.is_seen}
+
+
+def _months(
+    fleet: Mapping[HostId, Host], machines: Iterable[HostId], sides: Mapping[HostId, _Side]
+) -> dict[Population, set[date]]:
+    """In which any of the machines was seen."""
+    months: defaultdict[Population, set[date]] = defaultdict(set)
+    for host_id in machines:
+        months[fleet[host_id].population] |= sides[host_id].months
+    return dict(months)
 
 
 def _weeks(
     fleet: Mapping[HostId, Host], machines: Collection[HostId], sides: Mapping[HostId, _Side]
 ) -> float:
-    """In which any machine compared was seen; of the population that was seen least: retention takes months of PCs before servers'."""
-    months: defaultdict[Population, set[date]] = defaultdict(set)
-    for host_id in machines:
-        months[fleet[host_id].population] |= sides[host_id].months
-    days = [sum((moved(month, 1) - month).days for month in seen) for seen in months.values()]
+    """In which any machine of an arm was seen; of the population that was seen least: retention takes months of PCs before servers'."""
+    months = _months(fleet, machines, sides).values()
+    days = [sum((moved(month, 1) - month).days for month in seen) for seen in months]
     return min(days, default=0) / _DAYS_PER_WEEK
 
 
@@ -165,22 +209,22 @@ class _Rates:
         self._own: defaultdict[tuple[str, _Cell], list[int]] = defaultdict(lambda: [0, 0])
         self._all: defaultdict[_Cell, list[int]] = defaultdict(lambda: [0, 0])
         for host_id in panel:
-            for kind, time in before[host_id].time.items():
+            for (_, kind), one in before[host_id].sums.items():
                 cell = (fleet[host_id].facts.device_class.value, kind)
                 for sums in (self._own[fleet[host_id].site, cell], self._all[cell]):
-                    sums[0] += before[host_id].energy[kind]
-                    sums[1] += time
+                    sums[0] += one.energy
+                    sums[1] += one.time
 
     def frozen_and_actual(self, host_id: HostId, after: _Side) -> tuple[int, int]:
         """Millijoules, over the day types of which something is known of before: the others are in neither."""
         frozen = actual = 0
         host = self._fleet[host_id]
-        for kind, time in after.time.items():
+        for (_, kind), one in after.sums.items():
             cell = (host.facts.device_class.value, kind)
             energy, length = self._own.get((host.site, cell)) or self._all.get(cell) or (0, 0)
             if length:
-                frozen += energy * time // length
-                actual += after.energy[kind]
+                frozen += energy * one.time // length
+                actual += one.energy
         return frozen, actual
 
 

@@ -62,7 +62,7 @@ def _row(one: Machine, targets: Targets, data: str) -> Row:
         "memory_p95_90_days_below_percent": p95_edge(middle.memory_buckets, MEMORY_BUCKET_EDGES_PERCENT)
         if middle
         else None,
-        "core_busy_90_days_ratio": _ratio(middle.any_core_busy_milliseconds, middle.on_milliseconds)
+        "core_busy_90_days_ratio": _ratio(middle.any_core_busy_milliseconds, sum(middle.cpu_buckets))
         if middle
         else None,
         "kwh": use.derived_millijoules / MILLIJOULES_PER_KWH if use.derived_milliseconds else None,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import gc
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -50,15 +50,6 @@ class YearQuestion:
     today: date
     current_tree: bool = False
     """True: pro forma, everything where it stands now; False: the tree as of then."""
-    entities: frozenset[str] | None = None
-    """Only these and what is below them; None: all."""
-
-    @property
-    def asked(self) -> Callable[[str], bool] | None:
-        """Whether an entity is; None: all are."""
-        if self.entities is None:
-            return None
-        return lambda entity: _asked(self.entities, entity)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]
@@ -82,6 +73,8 @@ class _Known:
     sites: dict[str, Site] = field(default_factory=dict)
     assets: tuple[Asset, ...] = ()
     headcounts: tuple[Headcount, ...] = ()
+    virtual: frozenset[HostId] = frozenset()
+    """Virtual machines: by what their agents say, or by what the inventory says of them."""
     almanac: Almanac = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,6 +83,15 @@ class _Known:
         self.sites = {site.site: site for site in rolls.sites()}
         self.assets = self.sources.inventory.assets()
         self.headcounts = self.sources.inventory.headcounts()
+        self.virtual = frozenset(
+            host.host_id
+            for host in self.hosts
+            if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE
+        ) | frozenset(
+            asset.host_id
+            for asset in self.assets
+            if asset.host_id is not None and asset.device_class == DeviceClass.VIRTUAL_MACHINE.value
+        )
         self.almanac = Almanac(rolls.calendars, rolls.school_periods)
 
 
@@ -141,7 +143,7 @@ def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigur
         raise UsageError(
             f"{told.year} is closed: what is kept of it is the whole year, not {part.first} to {part.end}"
         )
-    return kept_figures(closed.kept, question.dimensions, known.assumptions, question.asked)
+    return kept_figures(closed.kept, question.dimensions, known.assumptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,17 +162,15 @@ def year_stretch(sources: Sources, question: YearQuestion, assumptions: Assumpti
 
 
 def _inputs(known: _Known, part: Slice) -> Stretch:
-    question = known.question
-    devices = [one for one in _standings(known, part) if _asked(question.entities, one.entity)]
+    devices = list(_standings(known, part))
     virtual = {
-        host.host_id: standing_of(host, known.sites)
+        host.host_id: replace(standing_of(host, known.sites), device_class=DeviceClass.VIRTUAL_MACHINE.value)
         for host in known.hosts
-        if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE
-        and _asked(question.entities, host.org_entity)
+        if host.host_id in known.virtual
     }
     places: dict[HostId, list[Standing]] = defaultdict(list)
     for standing in devices:
-        if standing.host_id is not None:
+        if standing.host_id is not None and standing.host_id not in virtual:
             places[standing.host_id].append(standing)
     return Stretch(
         devices,
@@ -186,9 +186,7 @@ def _elsewhere(
     return {
         host.host_id: (standing_of(host, known.sites),)
         for host in known.hosts
-        if host.host_id not in places
-        and host.facts.device_class is not DeviceClass.VIRTUAL_MACHINE
-        and _asked(known.question.entities, host.org_entity)
+        if host.host_id not in places and host.host_id not in known.virtual
     }
 
 
@@ -205,8 +203,6 @@ def _stretch(known: _Known, part: Slice) -> PeriodFigures:
         virtual=found.virtual,
         headcounts=known.headcounts,
     )
-    if question.entities is not None:  # a room is a site's, no entity's
-        return made
     return with_rooms(made, rooms(known.sources, part.first, part.end), question.dimensions)
 
 
@@ -230,17 +226,21 @@ def _standings(known: _Known, part: Slice) -> Iterable[Standing]:
 def _placed(
     reader: PeriodReader, part: Slice, places: Mapping[HostId, Sequence[Standing]]
 ) -> Iterator[tuple[Observed, Standing]]:
-    """Each machine where it stood; one that moved, month by month, or where the months are not whole, where it stood last."""
+    """Each machine where it stood; one that moved, which it does on the 1st of a month, month by month."""
     moved: set[HostId] = set()
-    whole = part.first.day == part.end.day == 1
     for one in observed(reader.host_periods(part.first, part.end)):
         stood = places.get(one.host_id, ())
-        if len(stood) == 1 or (stood and not whole):
-            yield one, stood[-1]
+        if len(stood) == 1:
+            yield one, stood[0]
         elif stood:
             moved.add(one.host_id)
     if moved:
-        months = [row for row in reader.host_months(part.first, part.end) if row.host_id in moved]
+        months = [
+            row
+            for month in slices(part.first, part.end, by_month=True)
+            for row in reader.host_periods(month.first, month.end)
+            if row.host_id in moved
+        ]
         months.sort(key=lambda row: row.host_id)
         for host_id, rows in groupby(months, lambda row: row.host_id):
             by_place = defaultdict(list)
@@ -263,10 +263,6 @@ def _virtual(
         rows = (row for row in reader.host_periods(part.first, part.end) if row.host_id in virtual)
         for one in observed(rows):
             yield one, virtual[one.host_id]
-
-
-def _asked(entities: Collection[str] | None, entity: str) -> bool:
-    return entities is None or any(entity == one or entity.startswith(f"{one} > ") for one in entities)
 
 
 def is_whole_year(question: YearQuestion) -> bool:

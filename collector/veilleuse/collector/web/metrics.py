@@ -151,15 +151,14 @@ def energies(
 
 
 def energy_today(look: Look, *, virtual: bool) -> tuple[int | None, Grams | None]:
-    """(mJ, g) of servers since midnight, physical or virtual; None when nothing is known."""
-    total: int | None = None
-    grams: Grams | None = None
-    rows = look.fleet.today.derived
-    for (group, _, _), (energy, emitted) in energies(rows, look.fleet.hosts, look, look.today.year).items():
-        if is_virtual(group.device_class) is virtual:
-            total = (total or 0) + energy
-            grams = grams if emitted is None else (grams or 0) + emitted
-    return total, grams
+    """(mJ, g) of servers since midnight, physical or virtual; None when nothing is known, of grams when one site's zone has no factor."""
+    found = energies(look.fleet.today.derived, look.fleet.hosts, look, look.today.year)
+    mine = [one for (group, _, _), one in found.items() if is_virtual(group.device_class) is virtual]
+    if not mine:
+        return None, None
+    grams = [emitted for _, emitted in mine if emitted is not None]
+    whole = sum(grams, Fraction(0)) if len(grams) == len(mine) else None
+    return sum(energy for energy, _ in mine), whole
 
 
 def _period(out: Exposition, look: Look, period: Period) -> None:

@@ -24,6 +24,7 @@ from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model import Cell, Grain, HostId
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.learning import MARK_HOST
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind
@@ -116,11 +117,7 @@ class SqliteCalibrations:
     def mark_dirty(self, host_id: HostId) -> int:
         """Every period of a host that still has records is derived again. How many of its periods wait now."""
         with self._data.transaction() as connection:
-            connection.execute(
-                "INSERT INTO dirty (host_id, grain, start) SELECT DISTINCT host_id, grain, bucket FROM records"
-                " WHERE host_id = ? AND grain > 0 ORDER BY bucket ON CONFLICT DO NOTHING",
-                (host_id,),
-            )
+            connection.execute(MARK_HOST, (host_id,))
             waiting = connection.execute("SELECT count(*) FROM dirty WHERE host_id = ?", (host_id,))
             return int(waiting.fetchone()[0])
 

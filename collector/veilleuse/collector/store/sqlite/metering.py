@@ -31,6 +31,7 @@ from veilleuse.collector.model import DirtyPeriod, Grain, HostId
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.days import civil_day
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.learning import MARK_HOST
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.wire.ladder import METER_KINDS
 from veilleuse.wire.sums import apportion
@@ -188,11 +189,7 @@ class SqliteMetering:
     def mark_host_dirty(self, host_id: HostId) -> None:
         """Every period of it that still has records."""
         with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO dirty (host_id, grain, start) SELECT DISTINCT host_id, grain, bucket FROM records"
-                " WHERE host_id = ? AND grain > 0 ON CONFLICT DO NOTHING",
-                (host_id,),
-            )
+            connection.execute(MARK_HOST, (host_id,))
 
     # --- what is declared
 

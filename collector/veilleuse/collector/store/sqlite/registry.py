@@ -25,6 +25,7 @@ from veilleuse.collector.model import (
 )
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.forgetting import LAST_FORGOTTEN
+from veilleuse.collector.store.sqlite.learning import Learning
 from veilleuse.collector.store.sqlite.rows import (
     HOST_COLUMNS,
     SITE_COLUMNS,
@@ -56,6 +57,7 @@ class SqliteRegistry:
     def __init__(self, data: Database, identity: Database) -> None:
         self._data = data
         self._identity = identity
+        self._learning = Learning(data)
 
     # --- hosts
 
@@ -121,18 +123,26 @@ class SqliteRegistry:
         health_wire: bytes | None,
         now_unix_milliseconds: int,
     ) -> None:
-        """Last contact (workstations: midnight UTC of the date only), facts and health when given."""
+        """Last contact (workstations: midnight UTC of the date only), facts and health when given.
+
+        Where they tell what nobody knew, what was derived without is derived again.
+        """
         midnight = now_unix_milliseconds - now_unix_milliseconds % MILLISECONDS_PER_DAY
-        self._write(
-            "UPDATE hosts SET last_contact_unix_milliseconds = CASE population WHEN ? THEN ? ELSE ? END,"
-            " facts = coalesce(?, facts), health = coalesce(?, health) WHERE host_id = ?",
-            number(Population.WORKSTATION),
-            midnight,
-            now_unix_milliseconds,
-            facts_wire,
-            health_wire,
-            host_id,
-        )
+        with self._data.transaction() as connection:
+            if facts_wire is not None:
+                self._learning.note(self.host(host_id), facts_wire, midnight)
+            connection.execute(
+                "UPDATE hosts SET last_contact_unix_milliseconds = CASE population WHEN ? THEN ? ELSE ? END,"
+                " facts = coalesce(?, facts), health = coalesce(?, health) WHERE host_id = ?",
+                (
+                    number(Population.WORKSTATION),
+                    midnight,
+                    now_unix_milliseconds,
+                    facts_wire,
+                    health_wire,
+                    host_id,
+                ),
+            )
 
     def holders(self, host_id: HostId) -> Holders:
         """Nonces of its Hello answers; nothing at first."""

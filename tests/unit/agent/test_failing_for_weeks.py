@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What stays broken for weeks: a meter that was taken away, a folder that is not ours, a disk that refuses. It must cost nothing."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.measuring import FakeClock
+from tests.fakes.polled import ScriptedSource, job
+from veilleuse.agent.contacts import Contacts
+from veilleuse.agent.errors import ReadFailed, SpoolFull
+from veilleuse.agent.pollworker import PATIENT_ATTEMPTS, Worker
+from veilleuse.agent.salvage import open_spool
+from veilleuse.agent.sources.http_json import Endpoint, Exchange
+from veilleuse.agent.sources.nut_protocol import Conversation
+from veilleuse.agent.spool import Bounds
+from veilleuse.agent.system import here
+from veilleuse.wire.vocabulary import Population
+
+
+def test_a_device_that_stays_away_is_asked_ever_more_rarely():
+    """A plug that was taken away for good: to open it costs up to 60 ms of processor time, 4,000 times a day if nothing stops it."""
+    source = ScriptedSource()
+    source.opening = ReadFailed("no route")
+    worker = Worker(job(source))
+    waits = []
+    for _ in range(PATIENT_ATTEMPTS + 8):
+        worker.attempt()
+        waits.append(worker.wait_seconds(time.time()))
+    assert waits[:PATIENT_ATTEMPTS] == [10] * PATIENT_ATTEMPTS
+    assert waits[PATIENT_ATTEMPTS:] == [20, 40, 80, 160, 300, 300, 300, 300]
+    source.opening = None
+    worker.attempt()
+    assert worker.wait_seconds(time.time()) <= 12, "once it is there, at its interval again"
+
+
+def _by_http() -> None:
+    with Exchange(Endpoint("127.0.0.1", 9), 1.0) as exchange:
+        exchange.get("/")
+
+
+def _by_nut() -> None:
+    Conversation("127.0.0.1", 9, 1.0)
+
+
+@pytest.mark.parametrize("reach", [_by_http, _by_nut])
+def test_what_cannot_be_reached_leaves_nothing_behind(reach: Callable[[], None]) -> None:
+    """An error that holds itself holds its device's TLS context too, 0.7 MB each, until the collector of garbage comes by."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises((ReadFailed, OSError)):
+                reach()
+        left = [one for one in gc.get_objects() if isinstance(one, ConnectionRefusedError)]
+    finally:
+        gc.enable()
+    assert left == []
+
+
+def test_a_folder_that_is_not_ours_does_not_end_the_measuring(tmp_path, monkeypatch):
+    """A join file in root's folder, an `id` that root copied back: not enrolled, and measured all the same."""
+
+    def refused(path: object, *_: object, **__: object) -> os.stat_result:
+        if str(path).endswith((".pem", ".json", "copied")):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path)  # type: ignore[arg-type]
+
+    stat, clock = os.stat, FakeClock()
+    contacts = Contacts(tmp_path, None, 0, join_file=Path("/root/join.json"), command=["false"])
+    with closing(open_spool(tmp_path / "spool.db", Bounds(1 << 26, 0), clock.unix)) as spool:
+        monkeypatch.setattr(os, "stat", refused)
+        assert contacts.step(clock.now(), clock.unix, spool, Population.SERVER, 300_000) is False
+    assert not contacts.copy_found
+    assert not contacts.running
+
+
+def test_a_disk_that_does_not_tell_its_room_keeps_the_rows_with_the_caller(tmp_path, monkeypatch):
+    """statvfs that fails is a disk error like any other: the resident keeps the row, it does not die."""
+    row = '{"gap":"spool_cap","spans":[],"records":1}'
+
+    def failing(folder: Path) -> tuple[int, int]:
+        raise OSError(5, "Input/output error", str(folder))
+
+    with closing(open_spool(tmp_path / "spool.db", Bounds(1 << 26, 0), 0)) as spool:
+        with monkeypatch.context() as patched:
+            patched.setattr(here, "disk_room", failing)
+            with pytest.raises(SpoolFull, match="Input/output error"):
+                spool.append([row], {})
+        spool.append([row], {})
+        assert spool.pending() == 1

@@ -1,0 +1,203 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Nothing of the yearly figure is counted twice, or compared with what it is not. METHOD.md §1.5, §3, §5."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.unit.collector import yearly_oracle as oracle
+from tests.unit.collector.memory import host
+from tests.unit.collector.stored_year import StoredYear
+from tests.unit.collector.test_billing import TERMS, fleet, only, period
+from tests.unit.collector.test_yearly_oracle import HOLIDAYS, SCHOOL, SITES, _told, month
+from tests.unit.collector.test_yearly_rooms import ROOM, servers
+from tests.unit.collector.year import END, FIRST, vector
+from veilleuse.collector.account.billing import billed
+from veilleuse.collector.account.yearly_rooms import with_rooms
+from veilleuse.collector.factored import Contract, KeptContract
+from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.inventoried import Asset, Placement
+from veilleuse.collector.model import Host, MachineFacts
+from veilleuse.collector.reporting.emissions import emissions_report_of
+from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.vectors import DayType, HostPeriod
+from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population
+
+YEAR = (date(2024, 1, 1), date(2025, 1, 1))
+TOLD = (3, 15)
+"""Its months, after START."""
+GREEN = Contract(
+    1, "green", "S", FIRST, END, Decimal(10**9), Decimal("0.01"), Decimal(10), True, "GO", "bill"
+)
+
+
+def tower(number: int = 1, **more: Any) -> Host:
+    """One that enrolled before the year, in a place whose schools have holidays."""
+    return host(number, DeviceClass.TOWER, enrolled=date(2023, 1, 1), entity="E1", place="hq", **more)
+
+
+def stored(
+    hosts: tuple[Host, ...], assets: tuple[Asset, ...], months: tuple[HostPeriod, ...], **more: Any
+) -> StoredYear:
+    """At the sites of the oracle."""
+    return StoredYear(tuple(SITES.values()), hosts, assets, months, HOLIDAYS, SCHOOL, **more)
+
+
+def asset_of(one: Host | None, *placements: Placement, device_class: str = "tower", **more: Any) -> Asset:
+    """In service from before on."""
+    return Asset(
+        one.host_id if one else 99,
+        device_class,
+        placements or (Placement(date(2023, 1, 1), "E1", "hq"),),
+        population=Population.WORKSTATION,
+        host_id=one.host_id if one else None,
+        in_service_on=date(2023, 1, 1),
+        **more,
+    )
+
+
+def asked(
+    kept: StoredYear,
+    first: date = YEAR[0],
+    end: date = YEAR[1],
+    today: date = date(2026, 1, 1),
+    grouping: tuple[str, ...] = ("entity",),
+) -> EmissionsStatement:
+    """The report, with k = 1."""
+    return emissions_report_of(kept.sources(), YearQuestion(first, end, grouping, 1, today)).statement
+
+
+def total(kept: StoredYear, *more: Any) -> EmissionsRow:
+    """Of its one period."""
+    found: EmissionsRow = only(asked(kept, *more).totals)
+    return found
+
+
+def test_a_day_has_one_type_whatever_its_site():
+    """A PC that enrolled where schools have holidays, and by the inventory stands where there are none: fully measured, 366 days; its
+    holidays are the other place's open days, not as many days more for somebody else to stand for."""
+    one = tower()
+    there = asset_of(one, Placement(date(2023, 1, 1), "E1", "annexe"))
+    row = total(stored((one,), (there,), tuple(_told(one, TOLD, 4, 40, metered=False))))
+    assert row.machine_days_fleet == row.machine_days_observed == 366
+    assert row.extrapolated_millijoules == 0
+    assert row.kwh_total == pytest.approx(366 * 24 * 40 / 1000)
+
+
+def test_a_move_in_a_period_that_is_not_whole_months():
+    """15 January to 15 March, moved on 1 February: 17 days here, 43 days there, all measured; nobody's days are estimated."""
+    one = tower()
+    moved = asset_of(one, Placement(date(2023, 1, 1), "E1", "hq"), Placement(date(2024, 2, 1), "E2", "hq"))
+    first, end = date(2024, 1, 15), date(2024, 3, 15)
+    rows = []
+    for begun, until in (
+        (first, date(2024, 2, 1)),
+        (date(2024, 2, 1), date(2024, 3, 1)),
+        (date(2024, 3, 1), end),
+    ):
+        for kind, time in oracle.time_in(_almanac(), "hq", begun, until).items():
+            values = vector(
+                on_active_ac_milliseconds=time // 2,
+                off_ac_milliseconds=time - time // 2,
+                metered_milliseconds=time,
+                metered_energy_millijoules=40 * time,
+                on_active_energy_millijoules=40 * time,
+            )
+            rows.append(HostPeriod(one.host_id, begun, DayType(kind), Band.OPEN, values))
+    made = asked(stored((one,), (moved,), tuple(rows)), first, end)
+    assert {row.entity: row.machine_days_observed for row in made.rows} == {"E1": 17, "E2": 43}
+    row = only(made.totals)
+    assert (row.machine_days_fleet, row.extrapolated_millijoules) == (60, 0)
+
+
+def _almanac() -> oracle.World:
+    return oracle.World(SITES, SCHOOL, HOLIDAYS, (), {}, (), date.max)
+
+
+def test_a_virtual_machine_of_the_inventory_is_a_memo():
+    """An agent that cannot tell what it runs on, and an inventory that says it is virtual: its host carries the energy."""
+    one = replace(tower(), facts=MachineFacts(DeviceClass.UNKNOWN))
+    guest = asset_of(one, device_class="virtual_machine")
+    physical = tower(2)
+    months = (*_told(one, TOLD, 4, 40, metered=False), *_told(physical, TOLD, 4, 40, metered=False))
+    made = asked(stored((one, physical), (guest, asset_of(physical)), months), grouping=("device_class",))
+    assert only(made.totals).kwh_total == pytest.approx(366 * 24 * 40 / 1000)
+    memo = only(made.memo)
+    assert (memo.device_class, memo.n) == ("virtual_machine", 1)
+
+
+def test_a_year_half_over_is_compared_with_no_whole_one():
+    """On 1 July there are half as many machine days as in all of the year before: that is no change of the fleet."""
+    one = tower()
+    kept = stored((one,), (asset_of(one),), tuple(_told(one, (3, 21), 4, 40, metered=False)))
+    this_year = (month(15), month(27))
+    running = total(kept, *this_year, date(2025, 7, 1))
+    assert running.kwh_total is not None
+    assert running.fleet_effect_kwh is None
+    over = total(kept, *this_year, date(2026, 1, 1))
+    assert over.fleet_effect_kwh == pytest.approx(-24 * 40 / 1000)  # 2024 had a day more
+    by_month = asked(kept, *this_year, date(2025, 3, 10), ("month",)).totals
+    assert [row.fleet_effect_kwh is not None for row in by_month] == [
+        True,
+        True,
+        *[False] * (len(by_month) - 2),
+    ]
+
+
+def test_a_zone_without_a_factor_in_the_year_before():
+    """ADEME's first is of 2021: that year is told, and its change in kWh; the factor's effect is not known."""
+    one = tower()
+    rows = tuple(
+        row._replace(period_from=row.period_from.replace(year=row.period_from.year - 4 + more))
+        for row in _told(one, (3, 15), 4, 40, metered=False)
+        for more in (0, 1)
+    )
+    early = replace(asset_of(one), in_service_on=date(2019, 1, 1))
+    row = total(stored((one,), (early,), rows), date(2021, 1, 1), date(2022, 1, 1))
+    assert row.kgco2e_total is not None
+    assert row.fleet_effect_kwh is not None
+    assert row.factor_effect_kgco2e is None
+
+
+def test_a_device_of_no_energy_needs_no_factor_for_a_contract():
+    """What nobody can estimate, where nobody said what grid there is: the report is as without the contract."""
+    one = tower()
+    other = asset_of(None, Placement(date(2023, 1, 1), "E1", "nowhere"), device_class="other")
+    kept = stored((one,), (asset_of(one), other), tuple(_told(one, TOLD, 4, 40, metered=False)))
+    bought = replace(GREEN, valid_from=YEAR[0], valid_to=YEAR[1])
+    kept.contract_list = (KeptContract(bought, 0, "a", "b"),)
+    assert total(kept).kgco2e_market == pytest.approx((total(kept).kwh_total or 0) * 0.01)
+
+
+def test_a_room_and_its_servers_have_a_contract_each():
+    """Grouped by site alone, the servers' row and the room's are called the same: each has its own kWh at the contract's factor."""
+    made = billed([with_rooms(servers(), [ROOM], ())], replace(TERMS, contracts=(GREEN,)))
+    for row in (*made.rows, *made.totals):
+        assert row.kgco2e_market == pytest.approx(row.kwh_total * 0.01)
+    assert sum(row.kwh_total or 0 for row in made.rows) == pytest.approx(only(made.totals).kwh_total)
+
+
+def test_a_room_is_compared_with_the_room():
+    """Twice as much as the year before: 55 kWh more, and the servers beside it changed by nothing."""
+    twice = replace(
+        ROOM, other_millijoules=2 * 30 * KWH, ups_loss_millijoules=10 * KWH, overhead_millijoules=40 * KWH
+    )
+    before = replace(with_rooms(servers(), [ROOM], ()), first=date(2024, 1, 1), end=date(2025, 1, 1))
+    made = billed([with_rooms(servers(), [twice], ())], replace(TERMS, before={0: before}))
+    of_servers, of_room = list[Any](made.rows)
+    assert (of_servers.watts_effect_kwh, of_room.watts_effect_kwh) == (0, 55)
+
+
+def test_with_k_of_one_everything_is_shown():
+    """One machine, for whoever may see it: how its energy is known, too."""
+    one = tower()
+    row = total(stored((one,), (asset_of(one),), tuple(_told(one, TOLD, 4, 40, metered=True))))
+    assert row.measured_millijoules == row.energy_millijoules
+    assert only(period(fleet(10)).rows).hides_methods is False
