@@ -30,7 +30,7 @@ GENERATED := proto docs/metrics.md docs/config.md docs/promises.md grafana/dashb
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- the two commands ------------------------------------------------------------------------------------
 

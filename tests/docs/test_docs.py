@@ -161,6 +161,15 @@ def test_links_lead_somewhere():
     assert not broken, broken
 
 
+@pytest.mark.parametrize("root", ["agent", "collector"])
+def test_every_folder_of_the_code_is_on_the_map(root):
+    """docs/architecture.md says what each is for."""
+    page = text_of("architecture.md")
+    folders = {file.parent.name for file in (ROOT / root / "veilleuse" / root).glob("*/__init__.py")}
+    assert folders
+    assert {name for name in folders if f"`{name}/`" not in page} == set()
+
+
 def test_decisions_are_numbered_without_holes():
     """0000 is the template; each decision has its number, a date and a state."""
     files = sorted((DOCS / "decisions").glob("*.md"))

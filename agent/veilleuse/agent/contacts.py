@@ -118,16 +118,19 @@ class Contacts:
         return False
 
     def stop(self) -> None:
-        """End the child and wait for it."""
-        if self._child is None:
+        """End the child and wait for it; one that cannot be ended, waiting in the kernel, is left with its lock."""
+        child, self._child = self._child, None
+        if child is None:
             return
-        here.ask_to_end(self._child)
+        here.ask_to_end(child)
         try:
-            self._child.wait(_STOP_SECONDS)
+            child.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-        self._child = None
+            child.kill()
+            try:
+                child.wait(1)
+            except subprocess.TimeoutExpired:
+                log.warning("sender does not end", extra={"pid": child.pid})
 
     @property
     def running(self) -> bool:

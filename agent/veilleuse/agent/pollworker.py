@@ -152,7 +152,8 @@ class Worker:
         if self._source is None:
             failed = self._word == "failed"
             first, patient = (self._every, PATIENT_ATTEMPTS) if failed else (_FIRST_WAIT_SECONDS, 1)
-            return float(min(_LONGEST_WAIT_SECONDS, first << min(max(0, self._closed_attempts - patient), 10)))
+            doublings = min(max(0, self._closed_attempts - patient), 10)
+            return float(min(_LONGEST_WAIT_SECONDS, first << doublings))
         left = self._every - (unix_seconds + LEAD_SECONDS) % self._every
         return left if left > self._every / 5 else left + self._every
 

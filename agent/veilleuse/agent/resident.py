@@ -86,9 +86,9 @@ def run(
                     watch.written()
         finally:
             resident.end()
-            clock.close()
             watch.close()
             no_stop()
+            clock.close()  # last: a signal wakes it
     return AGAIN if resident.begins_again and not resident.stopped else 0
 
 

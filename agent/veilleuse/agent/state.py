@@ -17,8 +17,9 @@ from veilleuse.wire.vocabulary import State, Supply
 
 SHORTEST_SLEEP_MILLISECONDS: Final = 1_000
 """Below this the two clocks differ by the time between their two readings, not by a suspend."""
-ROUNDED_MILLISECONDS: Final = 1_000
-"""The wall clock and the boot-time clock, each read in whole milliseconds and one of them slewed, disagree by less over a restart."""
+SLEWED_MILLISECONDS: Final = 2_000
+"""The wall clock and the boot-time clock, each read in whole milliseconds and one of them slewed, disagree by less before the
+timeline follows (ticker.CLOCK_STEP_MILLISECONDS), and over a restart. More is a clock set back."""
 _SILENT: Final = (State.ASLEEP, State.OFF, State.UNKNOWN)
 EARLIEST_UNIX_MILLISECONDS: Final = 1_704_067_200_000
 """2024-01-01: an agent of 2026 whose clock is before has no clock (empty battery, no network time yet)."""
@@ -214,18 +215,17 @@ class Timeline:
     def continued(self, tick: Tick) -> tuple[tuple[Tick, ...], int]:
         """(the tick, and before it an unknown one over the hole; milliseconds of a hole too long to be cut into records).
 
-        A silence that begins in what was told already, because two clocks were rounded, loses that much: a period would
-        otherwise hold more than its length.
+        A tick that begins in what was told already, because one of two clocks was slewed, loses that much time and nothing of
+        what was measured in it: a period would otherwise hold more than its length.
         """
         end = self._end
         tick_end = tick.start_unix_milliseconds + tick.duration_milliseconds
         told = 0 if end is None else end - tick.start_unix_milliseconds
-        if end is not None and 0 < told <= ROUNDED_MILLISECONDS and tick.state in _SILENT:
-            if tick_end <= end:
+        if 0 < told <= SLEWED_MILLISECONDS:
+            if told < tick.duration_milliseconds:
+                tick = _begun_later(tick, told)
+            elif tick.state in _SILENT:
                 return (), 0
-            tick = tick._replace(
-                start_unix_milliseconds=end, duration_milliseconds=tick.duration_milliseconds - told
-            )
         self._end = tick_end
         hole = 0 if end is None else tick.start_unix_milliseconds - end
         if end is None or hole <= 0:
@@ -233,6 +233,19 @@ class Timeline:
         if hole > LONGEST_RECONSTRUCTION_MILLISECONDS:
             return (tick,), hole
         return (Tick(end, hole, State.UNKNOWN, Supply.UNKNOWN), tick), 0
+
+
+def _begun_later(tick: Tick, milliseconds: int) -> Tick:
+    """The same tick, its beginning cut off; what was measured in it stays whole."""
+    return tick._replace(
+        start_unix_milliseconds=tick.start_unix_milliseconds + milliseconds,
+        duration_milliseconds=tick.duration_milliseconds - milliseconds,
+        energies=tuple(
+            one._replace(covered_milliseconds=max(0, one.covered_milliseconds - milliseconds))
+            for one in tick.energies
+        ),
+        gaps=tuple((source, lost - milliseconds) for source, lost in tick.gaps if lost > milliseconds),
+    )
 
 
 # ----------------------------------------------------------------------------- untrusted clocks

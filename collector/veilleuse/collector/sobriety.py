@@ -250,11 +250,15 @@ class Comparison:
     model_u: float
     """Relative standard uncertainty of the energies themselves, common to before and after."""
     touched_machines: Contributions
+    """Of people, as those below: servers are nobody's."""
     untouched_machines: Contributions
+    machines: int = 0
+    """Touched ones, all."""
     renewals: int = 0
     """Machines of touched sites that came since: what they draw less is the renewal's."""
     renewals_millijoules: int = 0
     """Frozen - actual energy of these."""
+    renewed_machines: Contributions = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

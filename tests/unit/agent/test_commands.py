@@ -270,7 +270,11 @@ def test_doctor_as_root_says_what_the_service_may_not_read(agent, collector, cap
     agent.enrol(collector)
     zone = tmp_path / "sys/class/powercap/intel-rapl:0"
     zone.mkdir(parents=True)
-    for name, text in (("name", "package-0"), ("energy_uj", "123456"), ("max_energy_range_uj", "262143328850")):
+    for name, text in (
+        ("name", "package-0"),
+        ("energy_uj", "123456"),
+        ("max_energy_range_uj", "262143328850"),
+    ):
         (zone / name).write_text(text + "\n")
     config = tmp_path / "agent.toml"
     config.write_text(f'[paths]\nstate = "{agent.state}"\nsysfs = "{tmp_path / "sys"}"\n')

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -42,6 +43,11 @@ def test_a_device_that_stays_away_is_asked_ever_more_rarely():
     assert worker.wait_seconds(time.time()) <= 12, "once it is there, at its interval again"
 
 
+def refusals() -> int:
+    """How many errors of that kind are alive."""
+    return sum(isinstance(one, ConnectionRefusedError) for one in gc.get_objects())
+
+
 def _by_http() -> None:
     with Exchange(Endpoint("127.0.0.1", 9), 1.0) as exchange:
         exchange.get("/")
@@ -55,15 +61,16 @@ def _by_nut() -> None:
 def test_what_cannot_be_reached_leaves_nothing_behind(reach: Callable[[], None]) -> None:
     """An error that holds itself holds its device's TLS context too, 0.7 MB each, until the collector of garbage comes by."""
     gc.collect()
+    before = refusals()  # what other tests hold
     gc.disable()
     try:
         for _ in range(3):
             with pytest.raises((ReadFailed, OSError)):
                 reach()
-        left = [one for one in gc.get_objects() if isinstance(one, ConnectionRefusedError)]
+        left = refusals()
     finally:
         gc.enable()
-    assert left == []
+    assert left <= before
 
 
 def test_a_folder_that_is_not_ours_does_not_end_the_measuring(tmp_path, monkeypatch):
@@ -81,6 +88,39 @@ def test_a_folder_that_is_not_ours_does_not_end_the_measuring(tmp_path, monkeypa
         assert contacts.step(clock.now(), clock.unix, spool, Population.SERVER, 300_000) is False
     assert not contacts.copy_found
     assert not contacts.running
+
+
+class Stuck:
+    """A child in the kernel's hands: a file system that does not answer. No signal ends it."""
+
+    pid = 4_711
+
+    def __init__(self) -> None:
+        self.waits: list[float | None] = []
+
+    def poll(self) -> None:
+        return None
+
+    def terminate(self) -> None:
+        """Not heard."""
+
+    kill = terminate
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.waits.append(timeout)
+        if timeout is None:
+            raise AssertionError("the measuring process would wait for ever")
+        raise subprocess.TimeoutExpired("send", timeout)
+
+
+def test_a_sender_that_nothing_ends_does_not_hold_up_the_measuring(tmp_path, caplog):
+    """It is left to itself, and said; it holds its lock, so that no second one sends beside it."""
+    contacts, child = Contacts(tmp_path, None, 0), Stuck()
+    contacts._child = child  # type: ignore[assignment]  # what Popen would have given
+    contacts.stop()
+    assert not contacts.running
+    assert sum(wait or 0 for wait in child.waits) <= 11
+    assert "does not end" in caplog.text
 
 
 def test_a_disk_that_does_not_tell_its_room_keeps_the_rows_with_the_caller(tmp_path, monkeypatch):

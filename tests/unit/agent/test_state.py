@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.measuring import NOON, FakeClock
-from veilleuse.agent.model import Instant, LoadDelta, Tick
+from tests.fakes.measuring import NOON, PACKAGE, FakeClock, FakeLoad, GaugeSource
+from veilleuse.agent.fold import Fold
+from veilleuse.agent.model import ClockPeriod, Instant, LoadDelta, PointEnergy, Record, Tick
 from veilleuse.agent.state import (
     CLOCK_PATIENCE_MILLISECONDS,
     HELD_TICKS,
@@ -25,7 +26,8 @@ from veilleuse.agent.state import (
     reconstruct,
     state_of,
 )
-from veilleuse.wire.vocabulary import State, Supply
+from veilleuse.agent.ticker import Ticker
+from veilleuse.wire.vocabulary import Population, State, Supply
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -309,5 +311,59 @@ def test_a_silence_that_begins_in_what_was_told_loses_the_rounding():
     assert Timeline(now).continued(Tick(now - 2, 2, State.UNKNOWN, Supply.AC)) == ((), 0)
     back = Tick(now - 3_600_000, 1_500, State.UNKNOWN, Supply.AC)
     assert Timeline(now).continued(back) == ((back,), 0)
-    active = Tick(now - 2, 1_500, State.ON_ACTIVE, Supply.AC)
-    assert Timeline(now).continued(active) == ((active,), 0)
+
+
+def test_measured_time_that_begins_in_what_was_told_keeps_all_but_its_length():
+    """The wall clock was slewed and boot-time was not: it says how long the tick was, what was measured in it stays whole."""
+    now = 1_750_000_000_000
+    active = Tick(
+        now - 1_001,
+        10_000,
+        State.ON_ACTIVE,
+        Supply.AC,
+        energies=(PointEnergy(PACKAGE, 77, 10_000),),
+        gaps=(("nut_ups", 10_000), ("polled", 1_001)),
+    )
+    ((shorter,), undated) = Timeline(now).continued(active)
+    assert (shorter.start_unix_milliseconds, shorter.duration_milliseconds, undated) == (now, 8_999, 0)
+    assert shorter.energies == (PointEnergy(PACKAGE, 77, 8_999),)
+    assert shorter.gaps == (("nut_ups", 8_999),)
+    inside = active._replace(duration_milliseconds=1_000, gaps=(), energies=())
+    assert Timeline(now).continued(inside) == ((inside,), 0), "nothing that was measured goes"
+    far = active._replace(start_unix_milliseconds=now - 2_001)
+    assert Timeline(now).continued(far) == ((far,), 0), "a clock set back is not mended"
+
+
+@pytest.mark.parametrize("ppm", [-50, -7, 30])
+@pytest.mark.parametrize("population", [Population.CLASSROOM, Population.WORKSTATION])
+def test_clocks_that_drift_apart_cut_no_record_in_two(ppm, population):
+    """Windows and macOS slew the wall clock alone: 50 ppm are 4 s a day. Each period is one record of its own length."""
+    clock, load, gauge = FakeClock(), FakeLoad(), GaugeSource(40_000)
+    points = gauge.open()
+    ticker = Ticker(
+        clock,
+        ((gauge, points),),
+        load,
+        default_supply=Supply.AC,
+        tick_milliseconds=60_000,
+        usage=lambda: (0, 0),
+    )
+    ticker.tick()
+    fold, line = Fold(population, HOUR), Timeline()
+    wall, days = float(NOON), 8
+    told: list[Record] = []
+    for _ in range(days * 1_440):
+        clock.advance(60_000)
+        wall += 60_000 * (1 + ppm / 1e6)
+        clock.set_wall(round(wall))
+        load.use(60_000, (0.0, 0.0))
+        for tick in ticker.tick()[1]:
+            for piece in line.continued(tick)[0]:
+                told += fold.add(piece)
+    told += fold.flush()
+    assert len({record.period for record in told}) == len(told)
+    cells = [cell for record in told for cell in record.cells.values()]
+    assert sum(cell.energies[points[0]][0] for cell in cells if cell.energies) == 40_000 * 60 * days * 1_440
+    for record in told[1:-2]:
+        if isinstance(record.period, ClockPeriod):
+            assert sum(cell.milliseconds for cell in record.cells.values()) == HOUR

@@ -128,8 +128,9 @@ def test_closing_for_good_says_what_goes(place, veilleuse):
     assert "months of PCs" not in veilleuse(*words)[2]
 
 
-def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse):
+def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse, monkeypatch):
     """A part of it, its months, the present tree: what cannot be compared with the closed year is told without the change."""
+    monkeypatch.setattr("veilleuse.collector.cli.report.today", lambda: date(YEAR + 2, 1, 1))  # it is over
     with Filled(place.data_dir) as filled:
         (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
         server_day(filled, server.host_id, date(YEAR + 1, 3, 4), watts=100)

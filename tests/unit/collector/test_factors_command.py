@@ -222,6 +222,7 @@ def test_contracts(place: CollectorSettings, veilleuse: Command):
     (one,) = told(veilleuse, "factors", "contract", "list")
     assert (one["kwh"], one["factor_kgco2e_per_kwh"], one["basis"]) == (1_200_000.5, 0.0123, "market")
     assert (one["uncertainty_percent"], one["uncertainty_inherited"]) == (10, True)
+    assert "1200000.5" in veilleuse("factors", "contract", "list")[1]  # not 1.2e+06
     assert veilleuse("factors", "contract", "withdraw", "1", "--why", "typing error")[0] == 0
     assert veilleuse("factors", "contract", "withdraw", "1", "--why", "again")[0] == 1
     assert told(veilleuse, *ADD, "--uncertainty", "5") == {"contract_id": 2}

@@ -183,7 +183,7 @@ def test_standby_is_kept():
     by_id = {one.host_id: one for one in standings}
     time = 1_000 * 3_600_000
     lit = [worked(one, screens_milliseconds=time, screens_energy_millijoules=10 * time) for one in hosts]
-    measured = [(told(one), by_id[one.host_id]) for one in lit]
+    measured = [(one, by_id[one.host_id]) for one in lit]
     kept = keep(standings, measured)
     energies = {}
     for name, made in (

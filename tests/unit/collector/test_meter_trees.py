@@ -41,9 +41,7 @@ def a_store() -> Iterator[Filled]:
 
 def point(meter: str) -> pb.Point:
     """Of a meter, as its poller sends it."""
-    return pb.Point(
-        kind=pb.POINT_KIND_PDU, domain=meter, boundary=pb.BOUNDARY_WALL, subject=f"meter:{meter}"
-    )
+    return pb.Point(kind=pb.POINT_KIND_PDU, domain=meter, boundary=pb.BOUNDARY_WALL, subject=f"meter:{meter}")
 
 
 @st.composite
@@ -71,7 +69,8 @@ def shares(draw: st.DrawFn, machines: int) -> dict[int, int]:
 def energy_of(filled: Filled, grain: int, method: str) -> int:
     """Over all machines."""
     (found,) = filled.store.data.connection.execute(
-        "SELECT coalesce(sum(energy_millijoules), 0) FROM derived WHERE grain = ? AND method = ?", (grain, method)
+        "SELECT coalesce(sum(energy_millijoules), 0) FROM derived WHERE grain = ? AND method = ?",
+        (grain, method),
     ).fetchone()
     return int(found)
 
@@ -94,7 +93,9 @@ def test_the_outlets_of_a_rack_are_its_machines(data: st.DataObject):
                 for one, ppm in outlet.items()
             ]
         if data.draw(st.booleans()):  # a machine on the UPS itself too: what it feeds is counted below
-            made.append(MeterShare("ups", hosts[min(outlets[0])], SharePart.MACHINE, 300_000, FIRST, FOR_EVER))
+            made.append(
+                MeterShare("ups", hosts[min(outlets[0])], SharePart.MACHINE, 300_000, FIRST, FOR_EVER)
+            )
         filled.store.metering.declare(meters, made, [])
         seen = [(number, energy, HOUR) for number, energy in enumerate([*read, sum(read)])]
         polled = measurement(

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,9 @@ from tests.rolled import roll, server_day
 from tests.unit.collector.test_reen_command import (
     Command,
     place,
+    report,
     sheet_rows,
+    told,
     veilleuse,
     written,
 )
@@ -48,7 +51,7 @@ def server_of_2025(place: CollectorSettings) -> None:
 )
 @pytest.mark.usefixtures("server_of_2025")
 def test_half_a_year_is_not_compared_with_a_whole_one(
-    period: tuple[str, str], is_year: bool, veilleuse: Command, tmp_path
+    period: tuple[str, str], is_year: bool, veilleuse: Command, tmp_path: Path
 ):
     """788 kWh in six months is neither 74 % less than 3,000 a year, nor is 2,500 a year reached by it. The value stays."""
     assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", OBJECTIVES))[0] == 0
@@ -93,7 +96,7 @@ AGE = """objective;indicator;target_year;target_value
 def test_an_age_is_not_a_lifetime(
     place: CollectorSettings,
     veilleuse: Command,
-    tmp_path,
+    tmp_path: Path,
     target: str | None,
     reached: bool | None,
 ):
@@ -107,3 +110,35 @@ def test_an_age_is_not_a_lifetime(
     assert found["value"] == pytest.approx(6.5, abs=0.01)
     assert found["threshold"] == 8.0
     assert found.get("reached") is reached
+
+
+SERVERS = """key,device_class,entity,site,population,power_context,in_service_on
+a,server,DSI,Lyon,server,own_site,2025-01-01
+b,server,DSI,Lyon,server,hosted,2025-01-01
+"""
+
+
+def test_servers_are_one_figure_wherever_they_stand(
+    place: CollectorSettings, veilleuse: Command, tmp_path: Path
+):
+    """One of ours and one that is hosted, 180 W each: one line of 3,154 kWh beside the one target, not two halves that both reach it."""
+    with Filled(place.data_dir) as filled:
+        hosts = [
+            filled.add_host(Population.SERVER, DeviceClass.SERVER, site="Lyon", enrolled_on=date(2025, 1, 1))
+            for _ in range(2)
+        ]
+        for host in hosts:
+            for month in range(1, 13):
+                server_day(filled, host, date(2025, month, 10), watts=100)
+        filled.derive()
+        roll(filled, date(2026, 2, 1))
+    assert veilleuse("inventory", "import", written(tmp_path, "assets.csv", SERVERS))[0] in (0, 3)
+    agents = [row["agent_id"] for row in told(veilleuse, "hosts", "list")]
+    for key, agent in zip("ab", agents, strict=True):
+        assert veilleuse("inventory", "review", "match", key, agent)[0] == 0
+    assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", OBJECTIVES))[0] == 0
+    rows = report(veilleuse, "reen", "--from", "2025-01-01", "--to", "2026-01-01")["rows"]
+    (found,) = [row for row in rows if row.get("indicator") == "server_kwh"]
+    assert found["value"] == pytest.approx(2 * 1577, rel=0.02)
+    assert found["value_lo95"] < found["value"] < found["value_hi95"]
+    assert (found["coverage_states"], found["reached"]) == (pytest.approx(12 / 365), False)

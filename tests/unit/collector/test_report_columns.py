@@ -13,6 +13,7 @@ import pytest
 
 from tests.reported import everything
 from veilleuse.collector.drawing import COLOURS
+from veilleuse.collector.indicators import BUILTIN, SOBRIETY, load, load_sobriety
 from veilleuse.collector.inventoried import InventoryClass, PowerContext
 from veilleuse.collector.report import (
     FORMATS,
@@ -50,6 +51,11 @@ LISTS: dict[str, Iterable[str]] = {
     "method": [*Method, "imputed", "extrapolated"],
     "level": ["row", "total", "autres", "memo"],
     "state": ["open", "closed_provisional", "closed_definitive"],
+    "tree": ["as of then", "current, pro forma"],
+    "name": [
+        *(load(name).meta.name for name in BUILTIN),
+        *(load_sobriety(name).meta.name for name in SOBRIETY),
+    ],
 }
 
 

@@ -62,7 +62,8 @@ def test_a_unit_is_in_the_figure_or_above_it():
     """A figure that the account has rounded without a unit stands under a label that has one."""
     for shown, label in (("1 240", "Énergie (kWh)"), ("1 240 kWh (1 200 à 1 300)", "Énergie")):
         row: Row = {"entity": "DSI", "kwh_total": 1_240.4, SHOWN: {"kwh_total": {"fr": shown}}}
-        two = replace(everything(), tables={"rows": [row, row | {"entity": "Eau", "kwh_total": 1_250.0}]})
+        other: Row = {**row, "entity": "Eau", "kwh_total": 1_250.0}
+        two = replace(everything(), tables={"rows": [row, other]})
         (section,) = sections(two, words("fr"))
         assert [cell.text for cell in section.grids[0].heads] == ["Entité", label]
 

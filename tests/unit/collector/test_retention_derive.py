@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.filled import RAPL, Filled, cell, clock
+from tests.pushes import NOW
 from tests.rolled import (
     HOUR,
     ZONE,
@@ -32,6 +33,7 @@ from veilleuse.collector.model import HostId
 from veilleuse.collector.rolling.retention import Retention
 from veilleuse.collector.settings import Retention as Kept
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Boundary, DeviceClass, PointKind, Population, State
 
 FIRST, END = date(2025, 1, 6), date(2025, 2, 3)
@@ -149,6 +151,50 @@ def test_deriving_all_again_while_old_rows_go_changes_no_figure(filled, machine,
     (records,) = ask("SELECT count(*) FROM records").fetchone()
     assert ask("SELECT value FROM totals WHERE name = 'records'").fetchone() == (records,)
     assert (records == 0) is (today in (date(2025, 6, 1), date(2028, 1, 16)) or machine is a_fine_server)
+
+
+def test_a_day_that_waits_to_be_derived_stays_until_it_is(filled):
+    """A calibration, or what derive has learnt, is for all that is kept: it is not lost on the days that are old by then."""
+    host_id = a_pc(filled)
+    filled.derive()
+    roll(filled, date(2025, 3, 6))
+    filled.store.derive.mark_all_dirty()
+    done = retention(filled).run(date(2025, 6, 1))
+    assert (done.blocked, done.steps) == (1, 0)
+    assert len(filled.store.derive.dirty(99)) == 28 + 4
+    filled.derive()
+    assert retention(filled).run(date(2025, 6, 1)).blocked == 0
+    rows = filled.store.data.connection.execute("SELECT count(*) FROM sums WHERE host_id = ?", (host_id,))
+    assert rows.fetchone() == (0,)
+
+
+def test_an_hour_that_is_derived_anew_when_its_day_has_gone_changes_its_month(filled):
+    """A classroom PC's class is told while its days go: hours that are left change days that are not; what was kept follows, once, and
+    no row of such a day stays."""
+    host_id = a_classroom(filled)
+    filled.derive()
+    roll(filled, date(2025, 3, 6))
+    was, ask = total(periods(filled, *YEAR)), filled.store.data.connection.execute
+    totals = []
+
+    def tell() -> None:
+        if not totals and ask("SELECT 1 FROM gone_days LIMIT 1").fetchone():
+            facts = pb.Facts(device_class=pb.DEVICE_CLASS_LAPTOP).SerializeToString()
+            filled.store.registry.record_hello(
+                host_id, facts_wire=facts, health_wire=None, now_unix_milliseconds=NOW
+            )
+            filled.store.derive.mark_all_dirty()
+            filled.derive()
+            totals.append(total(periods(filled, *YEAR)))
+
+    expire_among(filled, date(2025, 6, 1), tell)
+    for _ in range(2):
+        roll(filled, date(2025, 6, 1))
+        assert retention(filled).run(date(2025, 6, 1)).blocked == 0
+        assert [total(periods(filled, *YEAR))] == totals
+    assert totals[0]["counter_modelled_energy_millijoules"] < was["counter_modelled_energy_millijoules"]
+    for table in ("records", "sums", "derived", "gone_days"):
+        assert ask(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
 
 
 def test_a_meter_is_read_for_as_long_as_machines_on_it_may_be_derived_again(filled):

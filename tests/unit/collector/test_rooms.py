@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import date
 
 from hypothesis import given
@@ -78,6 +79,17 @@ def test_every_joule_of_the_room_once():
     assert (found.overhead_millijoules, found.overhead) == (None, "not_included")
     assert found.sensitivity_millijoules == 572
     assert found.notes == ()
+
+
+def test_a_machine_on_an_outlet_and_on_what_feeds_it_counts_once():
+    """As derive counts it, at the outlet; what it declared of the UPS as well is nobody's, on the days on which both hold."""
+    found = balance(RACK, READ, [share("a"), share("ups-out", 300_000)])
+    assert found.machines_millijoules == 500
+    assert found.it_millijoules + 60 == READ["room"]
+    ended = replace(share("a"), valid_to=date(2026, 3, 1))
+    assert balance(RACK, READ, [ended, share("ups-out", 300_000)]).machines_millijoules == 282
+    other = balance(RACK, READ, [share("a"), share("ups-out", 30_000, host=2)])
+    assert other.machines_millijoules == 500 + 28
 
 
 def test_children_that_count_more_are_an_error_below_five_per_cent():

@@ -13,12 +13,14 @@ from datetime import date
 import pytest
 
 from tests.unit.collector.memory import host
+from tests.unit.collector.test_sobriety import SCOPE
 from tests.unit.collector.year import vector
 from veilleuse.collector.followed import Action
 from veilleuse.collector.indicators.measured_savings import arm, saving
 from veilleuse.collector.model import Host, HostId
 from veilleuse.collector.quantiles import quantile95
 from veilleuse.collector.reporting.savings import Windows, comparisons, moved, windows
+from veilleuse.collector.reporting.sobriety import disclosed
 from veilleuse.collector.sobriety import Comparison, SiteEnergy
 from veilleuse.collector.vectors import DayType, HostPeriod
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
@@ -153,6 +155,46 @@ def test_renewals_virtual_machines_and_other_actions_stay_out():
     assert [each.site for each in one.untouched] == ["s2", "s3"]
     assert [each.actual_millijoules for each in one.touched] == [600 * DAY, 600 * DAY]
     assert (one.renewals, one.renewals_millijoules) == (1, 20 * 30 * DAY)
+
+
+def test_the_saving_of_one_new_machine_is_not_told():
+    """A site's one new PC: what it draws less than the others is one person's. Ten new ones are shown, and new servers are nobody's."""
+    for number, population, shown in (
+        (1, Population.WORKSTATION, False),
+        (10, Population.WORKSTATION, True),
+        (1, Population.SERVER, True),
+    ):
+        months = Months()
+        hosts = [host(n, place=f"s{n % 4}") for n in range(80)]
+        hosts += [host(n, population=population, place="s0") for n in range(100, 100 + number)]
+        for one in hosts:
+            for month in (date(2025, 11, 1), date(2025, 12, 1)):
+                if one.host_id < 100:
+                    months.add(one.host_id, month, DayType.OPEN, 20, 40)
+            for month in (date(2026, 2, 1), date(2026, 3, 1)):
+                months.add(one.host_id, month, DayType.OPEN, 20, 30 if one.host_id % 4 < 2 else 38)
+        (found,) = compare(months, hosts)
+        figure = disclosed(saving(found), SCOPE, 10)
+        assert figure.value is not None
+        assert (found.renewals, "renewals" in figure.details) == (number, shown)
+        assert ("renewals_kwh" in figure.details) is shown
+
+
+def test_an_action_on_servers_alone_is_nobody_s():
+    """Four servers, of which nobody's habits can be read: shown. Three PCs among them: not."""
+    for population, shown in ((Population.SERVER, True), (Population.WORKSTATION, False)):
+        months = Months()
+        hosts = [
+            host(n, population=population if n < 3 else Population.SERVER, place=f"s{n % 4}")
+            for n in range(8)
+        ]
+        for one in hosts:
+            for month in (date(2025, 11, 1), date(2025, 12, 1), date(2026, 2, 1), date(2026, 3, 1)):
+                saved = month.year == 2026 and one.host_id % 4 < 2
+                months.add(one.host_id, month, DayType.OPEN, 20, 30 if saved else 40)
+        (found,) = compare(months, hosts)
+        figure = disclosed(saving(found), SCOPE, 10)
+        assert (figure.value is not None, figure.withheld, figure.n) == (shown, not shown, 4)
 
 
 def test_the_interval_covers_a_known_saving():

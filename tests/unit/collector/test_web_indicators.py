@@ -30,14 +30,16 @@ from veilleuse.collector.published import Kind, Publication
 from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion, sobriety_of
 from veilleuse.collector.reporting.sobriety_sources import opened_for_sobriety
 from veilleuse.collector.settings import CollectorSettings, read_settings
-from veilleuse.collector.sobriety import Figure, Load, Scope, Targets
+from veilleuse.collector.sobriety import BandUse, Figure, Load, Scope, Targets
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
 from veilleuse.collector.web.bound import series_bound
 from veilleuse.collector.web.desk import publisher
+from veilleuse.collector.web.indicator_page import indicator_part
 from veilleuse.collector.web.indicators import MachineIndicators, add_machine_figures, verdicts
 from veilleuse.collector.web.look import Outlook
 from veilleuse.collector.web.published_indicators import FORM, MachineFigure
+from veilleuse.collector.web.words import words
 from veilleuse.wire.limits import CELL_BUCKETS
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
@@ -210,6 +212,23 @@ def load(days: int, cpu_bucket: int, network_bucket: int) -> Load:
         cpu_buckets=only(cpu_bucket, sizes[0]),
         network_buckets=only(network_bucket, sizes[1]),
     )
+
+
+def test_servers_that_could_not_be_judged_stand_beside_what_is_avoidable():
+    """A share of the energy of those that were judged, and how many were not."""
+    use = BandUse(on_idle_millijoules=HOUR, derived_millijoules=2 * HOUR, on_idle_milliseconds=HOUR)
+    bands = {Band.NIGHT: use}
+    judged = a_server(1, bands=bands, loads={30: load(30, 0, 0), 180: load(180, 0, 0)})
+    found = Found(
+        load_sobriety("I4").meta,
+        replace(SCOPE, population=Population.SERVER),
+        the("I4", group_of(judged, a_server(2, bands=bands))),
+    )
+    figure = MachineFigure(found, MONTH, NOW.date())
+    (block,) = indicator_part([figure], words("en"), CollectorSettings()).blocks
+    (line,) = block.lines
+    assert line.notes[0].startswith("50.0%")
+    assert line.notes[-1] == "1 not observed for long enough to be judged"
 
 
 # --- when
@@ -420,8 +439,8 @@ def test_page_shows_each_with_threshold_and_definition(data, language, said):
     month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
     server(data)
     text = page(data, language)
-    for words in said:
-        assert words in text, words
+    for each in said:
+        assert each in text, each
     parsed = Parsed(text)
     assert set(parsed.targets) >= {"I3", "I4", "I5", "I6", "I7", "I8"}
     assert set(parsed.targets) <= set(parsed.identifiers)

@@ -85,6 +85,11 @@ def test_quantities_have_the_unit_that_fits():
     assert w.watts(5.25) == f"5.25{nb}W"
     assert w.percent(0.123) == "12.3%"
     assert words("fr").percent(1.0) == f"100{nb}%"
+    assert words("fr").percent(0.0) == f"0{nb}%"
+    # Something is not nothing, and what lacks a little is not whole.
+    assert words("fr").percent(0.0004) == f"<{nb}0,1{nb}%"
+    assert w.percent(0.9996) == f">{nb}99.9%"
+    assert (w.percent(0.0005), w.percent(0.9995)) == ("0.1%", f">{nb}99.9%")
 
 
 def test_counts_and_dates():

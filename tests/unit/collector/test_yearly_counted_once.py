@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,20 +15,30 @@ from tests.unit.collector import yearly_oracle as oracle
 from tests.unit.collector.memory import host
 from tests.unit.collector.stored_year import StoredYear
 from tests.unit.collector.test_billing import TERMS, fleet, only, period
-from tests.unit.collector.test_yearly_oracle import HOLIDAYS, SCHOOL, SITES, _told, month
+from tests.unit.collector.test_yearly_oracle import HOLIDAYS, SCHOOL, SITES, _told, gone, month
 from tests.unit.collector.test_yearly_rooms import ROOM, servers
 from tests.unit.collector.year import END, FIRST, vector
 from veilleuse.collector.account.billing import billed
+from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rooms import with_rooms
 from veilleuse.collector.factored import Contract, KeptContract
 from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
 from veilleuse.collector.inventoried import Asset, Placement
+from veilleuse.collector.metering import (
+    FOR_EVER,
+    DeclaredMeter,
+    MeterBoundary,
+    Metering,
+    MeterReading,
+    MeterShare,
+    SharePart,
+)
 from veilleuse.collector.model import Host, MachineFacts
 from veilleuse.collector.reporting.emissions import emissions_report_of
 from veilleuse.collector.reporting.year import YearQuestion
 from veilleuse.collector.vectors import DayType, HostPeriod
 from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population
+from veilleuse.wire.vocabulary import Band, DeviceClass, PointKind, Population
 
 YEAR = (date(2024, 1, 1), date(2025, 1, 1))
 TOLD = (3, 15)
@@ -133,6 +143,19 @@ def test_a_virtual_machine_of_the_inventory_is_a_memo():
     assert (memo.device_class, memo.n) == ("virtual_machine", 1)
 
 
+def test_a_machine_that_was_installed_anew():
+    """Revoked on 30 June and enrolled again on 1 July under another key, one asset: 366 days, all measured."""
+    old, new = gone(tower(1), date(2024, 6, 30)), replace(tower(2), enrolled_on=date(2024, 7, 1))
+    months = (*_told(old, (3, 9), 4, 40, metered=False), *_told(new, (9, 15), 4, 40, metered=False))
+    row = total(stored((old, new), (asset_of(new),), months))
+    assert row.machine_days_fleet == pytest.approx(366)
+    assert row.extrapolated_millijoules == 0
+    alone = total(
+        stored((old, new), (), months)
+    )  # no inventory: what enrolled is the fleet, to its last contact
+    assert alone.machine_days_fleet == pytest.approx(366)
+
+
 def test_a_year_half_over_is_compared_with_no_whole_one():
     """On 1 July there are half as many machine days as in all of the year before: that is no change of the fleet."""
     one = tower()
@@ -176,11 +199,18 @@ def test_a_device_of_no_energy_needs_no_factor_for_a_contract():
     assert total(kept).kgco2e_market == pytest.approx((total(kept).kwh_total or 0) * 0.01)
 
 
+def by_site() -> PeriodFigures:
+    """Servers whose row says no class."""
+    made = servers()
+    (row,) = made.rows
+    return replace(made, rows=(replace(row, key=replace(row.key, entity=None, device_class=None)),))
+
+
 def test_a_room_and_its_servers_have_a_contract_each():
     """Grouped by site alone, the servers' row and the room's are called the same: each has its own kWh at the contract's factor."""
-    made = billed([with_rooms(servers(), [ROOM], ())], replace(TERMS, contracts=(GREEN,)))
+    made = billed([with_rooms(by_site(), [ROOM], ())], replace(TERMS, contracts=(GREEN,)))
     for row in (*made.rows, *made.totals):
-        assert row.kgco2e_market == pytest.approx(row.kwh_total * 0.01)
+        assert row.kgco2e_market == pytest.approx((row.kwh_total or 0) * 0.01)
     assert sum(row.kwh_total or 0 for row in made.rows) == pytest.approx(only(made.totals).kwh_total)
 
 
@@ -189,8 +219,8 @@ def test_a_room_is_compared_with_the_room():
     twice = replace(
         ROOM, other_millijoules=2 * 30 * KWH, ups_loss_millijoules=10 * KWH, overhead_millijoules=40 * KWH
     )
-    before = replace(with_rooms(servers(), [ROOM], ()), first=date(2024, 1, 1), end=date(2025, 1, 1))
-    made = billed([with_rooms(servers(), [twice], ())], replace(TERMS, before={0: before}))
+    before = replace(with_rooms(by_site(), [ROOM], ()), first=date(2024, 1, 1), end=date(2025, 1, 1))
+    made = billed([with_rooms(by_site(), [twice], ())], replace(TERMS, before={0: before}))
     of_servers, of_room = list[Any](made.rows)
     assert (of_servers.watts_effect_kwh, of_room.watts_effect_kwh) == (0, 55)
 
@@ -201,3 +231,31 @@ def test_with_k_of_one_everything_is_shown():
     row = total(stored((one,), (asset_of(one),), tuple(_told(one, TOLD, 4, 40, metered=True))))
     assert row.measured_millijoules == row.energy_millijoules
     assert only(period(fleet(10)).rows).hides_methods is False
+
+
+def test_a_room_from_its_meter_down():
+    """One meter behind a UPS of 80 %, 1 kWh an hour of January in Tokyo, and the hours before and after, which are of other months; 60 %
+    are a server's by its declared share: 744 kWh of IT, of which 297.6 are nobody's, and 186 lost in the UPS."""
+    start = round(datetime(2023, 12, 31, 15, tzinfo=UTC).timestamp() * 1000)  # midnight there
+    hours = {
+        start + at * 3_600_000: MeterReading("ups", PointKind.PDU, KWH, 3_600_000) for at in range(-5, 749)
+    }
+    one = host(
+        1, DeviceClass.SERVER, Population.SERVER, enrolled=date(2023, 1, 1), entity="E1", place="tokyo"
+    )
+    share = MeterShare("ups", one.host_id, SharePart.MACHINE, 600_000, date(2023, 1, 1), FOR_EVER)
+    meter = DeclaredMeter("ups", "tokyo", "R1", MeterBoundary.UPS_OUTPUT, None, 800_000)
+    told = _told(one, (3, 4), 4, 600, metered=True)
+    kept = stored((one,), (), tuple(told), metering=Metering((meter,), (share,)), readings={"ups": hours})
+    made = asked(kept, date(2024, 1, 1), date(2024, 2, 1), date(2026, 1, 1), ("site", "device_class"))
+    (room,) = [row for row in made.rows if row.device_class == "other_room"]
+    assert (room.top_down_kwh, room.kwh_it, room.kwh_ups_loss, room.overhead) == (
+        744,
+        297.6,
+        186,
+        "not_included",
+    )
+    total = only(made.totals)
+    assert total.kwh_it == total.top_down_kwh == 744
+    assert total.kwh_total == 744 + 186
+    assert total.kgco2e_total == pytest.approx(float((744 + 186) * oracle.factor("JP", 2024).total))

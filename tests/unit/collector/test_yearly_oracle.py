@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ from tests.unit.collector.stored_year import StoredYear
 from tests.unit.collector.year import vector
 from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
 from veilleuse.collector.inventoried import Asset, Placement, PowerContext
-from veilleuse.collector.model import Host, HostId, Site
+from veilleuse.collector.model import Host, HostId, HostStatus, Site
 from veilleuse.collector.reporting.emissions import emissions_report_of
 from veilleuse.collector.reporting.year import YearQuestion
 from veilleuse.collector.timetable import SchoolPeriod, SchoolZone
@@ -123,6 +123,8 @@ class Strangers:
     place: int
     enrolled: int
     told: tuple[int, int]
+    left: int | None = None
+    """Days after START of their last contact; None: they are still here."""
 
 
 @st.composite
@@ -135,7 +137,14 @@ def strangers(draw: st.DrawFn) -> Strangers:
         draw(st.integers(0, len(PLACES) - 1)),
         draw(st.integers(0, 400)),
         (first, draw(st.integers(first + 1, MONTHS))),
+        draw(st.none() | st.integers(0, 500)),
     )
+
+
+def gone(one: Host, day: date) -> Host:
+    """Revoked; last heard of at noon of that day, UTC."""
+    noon = round(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
+    return replace(one, status=HostStatus.REVOKED, last_contact_unix_milliseconds=noon)
 
 
 def population_of(device_class: str) -> Population | None:
@@ -164,7 +173,8 @@ def worlds_of(drawn: list[Batch], others: Strangers, today: date) -> oracle.Worl
     for _ in range(others.count):
         host_id = HostId(len(hosts) + 1)
         enrolled = START + timedelta(days=others.enrolled)
-        hosts[host_id] = host(host_id, DeviceClass.MINI_PC, entity=entity, place=site, enrolled=enrolled)
+        one = host(host_id, DeviceClass.MINI_PC, entity=entity, place=site, enrolled=enrolled)
+        hosts[host_id] = one if others.left is None else gone(one, START + timedelta(days=others.left))
         rows += _told(hosts[host_id], others.told, 4, 9 + host_id % 5, metered=False)
     for _ in range(others.assets):
         assets.append(
@@ -256,7 +266,7 @@ def near(one: float | int, other: Fraction) -> bool:
 
 def check(row: EmissionsRow, sums: oracle.Sums) -> None:
     """Machines, time and energy of a row or a total."""
-    assert row.n == len(sums.hosts)
+    assert (row.n, row.n_fleet) == (len(sums.hosts), sums.devices)
     assert row.machine_days_fleet == pytest.approx(sum(sums.fleet.values()) / 86_400_000, rel=1e-12)
     assert row.machine_days_observed == pytest.approx(sums.known_milliseconds / 86_400_000, rel=1e-12)
     observed = sum(sums.energy.values())
@@ -346,7 +356,7 @@ def test_a_change_is_fleet_mix_hours_and_watts(drawn: list[Batch], at: int, leng
     first, end = month(at), min(month(min(at + length, MONTHS)), date(month(at).year + 1, 1, 1))
     world = worlds_of(drawn, Strangers(0, 0, 0, 0, (0, 1)), end + timedelta(days=days_left))
     made = report(world, first, end).totals
-    earlier = [date(day.year - 1, day.month, 1) for day in (first, end)]
+    earlier = first.replace(year=first.year - 1), end.replace(year=end.year - 1)
     before = report(world, *earlier).totals
     effects = (
         [made[0].fleet_effect_kwh, made[0].mix_effect_kwh, made[0].hours_effect_kwh, made[0].watts_effect_kwh]

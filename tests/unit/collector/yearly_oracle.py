@@ -12,7 +12,7 @@ import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from functools import cache
 from importlib import resources
@@ -31,6 +31,7 @@ KWH = 3_600_000_000
 METHODS = ("metered", "battery", "counter_calibrated", "counter_modelled", "load_modelled", "class_default")
 STATES = ("on_active", "on_idle", "asleep", "off")
 SUPPLIES = ("ac", "battery", "unknown")
+DAY = timedelta(days=1)
 OWN_MEAN = 10
 """Machines from which a stratum's mean is its own. METHOD.md §5."""
 
@@ -133,7 +134,28 @@ def stays(world: World, asset: Asset) -> Iterator[tuple[date, date, str, str]]:
 def strata(world: World, first: date, end: date) -> dict[Stratum, Sums]:
     """M, N, m, y and n of every stratum over [first, end), whole months."""
     found: defaultdict[Stratum, Sums] = defaultdict(Sums)
-    matched = {one.host_id for one in world.assets if one.host_id}
+    where = _inventory(world, first, end, found)
+    in_service, matched = set(where), {one.host_id for one in world.assets if one.host_id}
+    physical = {
+        host_id: host
+        for host_id, host in world.hosts.items()
+        if host.facts.device_class is not DeviceClass.VIRTUAL_MACHINE
+    }
+    for host_id in physical.keys() - in_service:
+        where[host_id] = [(date.min, _enrolled(physical[host_id]))]
+    _beside(world, first, end, [one for one in physical.values() if one.host_id not in matched], found)
+    _measure(world, first, end, where, found)
+    apart = {physical[host_id].facts.device_class.value for host_id in matched & physical.keys() - in_service}
+    for stratum, sums in found.items():
+        _what_was_measured_was_there(sums)
+        sums.is_plain = stratum.device_class not in apart
+    return {stratum: sums for stratum, sums in found.items() if sums.devices or sums.machines}
+
+
+def _inventory(
+    world: World, first: date, end: date, found: defaultdict[Stratum, Sums]
+) -> dict[HostId, list[tuple[date, Stratum]]]:
+    """Its devices; where each machine of it stood, from when on."""
     where: dict[HostId, list[tuple[date, Stratum]]] = {}
     for asset in world.assets:
         if asset.device_class in ("monitor", "virtual_machine"):
@@ -142,44 +164,44 @@ def strata(world: World, first: date, end: date) -> dict[Stratum, Sums]:
         population = asset.population or (host.population if host else None)
         for begun, gone, entity, site in stays(world, asset):
             time = time_in(world, site, max(first, begun), min(end, gone))
+            if not time:
+                continue
             stratum = Stratum(
                 asset.device_class, entity, site, str(population or ""), str(asset.power_context)
             )
-            if time:
-                sums = found[stratum]
-                sums.fleet.update(time)
-                sums.devices += 1
-                sums.spare += asset.host_id is None
-                if asset.host_id:
-                    where.setdefault(asset.host_id, []).append((begun, stratum))
-    in_service = set(where)
-    for host_id, host in world.hosts.items():
-        stratum = _enrolled(host)
-        if host_id not in where and host.facts.device_class is not DeviceClass.VIRTUAL_MACHINE:
-            where[host_id] = [(date.min, stratum)]
-        if host_id in matched or host.facts.device_class is DeviceClass.VIRTUAL_MACHINE:
-            continue
-        if host.status is HostStatus.PENDING:
-            continue
-        time = time_in(world, host.site, max(first, host.enrolled_on), min(end, world.today))
-        if not time:
-            continue
-        sums = found[stratum]
-        if sums.spare:  # one of the inventory that nobody has recognised yet
-            sums.spare -= 1
-        else:
+            sums = found[stratum]
             sums.fleet.update(time)
             sums.devices += 1
-    _measure(world, first, end, where, found)
-    apart = {
-        host.facts.device_class.value
-        for host_id, host in world.hosts.items()
-        if host_id in matched - in_service
-    }
-    for stratum, sums in found.items():
-        _what_was_measured_was_there(sums)
-        sums.is_plain = stratum.device_class not in apart
-    return {stratum: sums for stratum, sums in found.items() if sums.devices or sums.machines}
+            sums.spare += asset.host_id is None
+            if asset.host_id:
+                where.setdefault(asset.host_id, []).append((begun, stratum))
+    return where
+
+
+def _beside(
+    world: World, first: date, end: date, unmatched: Iterable[Host], found: defaultdict[Stratum, Sums]
+) -> None:
+    """Machines of no asset: each is one that nobody has recognised yet, while there are such; one that left adds to no inventory."""
+    listed = {stratum for stratum, sums in found.items() if sums.devices}
+    for host in unmatched:
+        has_left = host.status is HostStatus.REVOKED
+        gone = world.today
+        if has_left:
+            gone = min(gone, _last_heard(host) + DAY)
+        time = time_in(world, host.site, max(first, host.enrolled_on), min(end, gone))
+        stratum = _enrolled(host)
+        if not time or (has_left and stratum in listed):
+            continue
+        if found[stratum].spare:
+            found[stratum].spare -= 1
+        else:
+            found[stratum].fleet.update(time)
+            found[stratum].devices += 1
+
+
+def _last_heard(host: Host) -> date:
+    """UTC day of its last contact."""
+    return datetime.fromtimestamp((host.last_contact_unix_milliseconds or 0) / 1000, UTC).date()
 
 
 def _enrolled(host: Host) -> Stratum:

@@ -3,7 +3,8 @@
 """The fleet: which machines were in service, where, on how many days of each type (pure). METHOD.md §5's M and N.
 
 With an inventory, its assets are the fleet; an agent's machine that no asset is matched with stands in for one of its class and
-entity, and counts on top only where the inventory has fewer than were measured. Without one, the fleet is what enrolled.
+entity, and counts on top only where the inventory has fewer than were measured; one that has left, where it lists none at all: installed anew,
+a machine is another one to us, and its asset is that one's now. Without an inventory, the fleet is what enrolled.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Standing:
     """In service, whole civil days by type; their sum is > 0."""
     inventoried: bool
     """False: a machine that enrolled and that no asset is matched with."""
+    has_left: bool = False
+    """Of such a machine: it is enrolled no more."""
 
 
 class DayTypes:
@@ -169,12 +172,11 @@ class Census:
     def _of_host(self, host: Host) -> Iterator[Standing]:
         if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE or host.status is HostStatus.PENDING:
             return
-        end = self._end
-        if host.status in (HostStatus.REVOKED, HostStatus.FORGOTTEN):
-            end = min(end, _after_contact(host))
+        has_left = host.status in (HostStatus.REVOKED, HostStatus.FORGOTTEN)
+        end = min(self._end, _after_contact(host)) if has_left else self._end
         length = self._days.between(host.site, host.population, host.enrolled_on, end)
         if length:
-            yield replace(standing_of(host, self._sites), milliseconds=length)
+            yield replace(standing_of(host, self._sites), milliseconds=length, has_left=has_left)
 
     def _zone(self, site: str) -> str:
         known = self._sites.get(site)

@@ -239,8 +239,12 @@ class FleetBook:
             self.unmatched.append((stratum, standing))
 
     def settle(self) -> None:
-        """Once all stand: a machine without an asset is an asset of its stratum that nobody has recognised yet, while there are such."""
+        """Once all stand: a machine without an asset is an asset of its stratum that nobody has recognised yet, while there are such. One
+        that has left is one of them in any case: its asset may be its successor's now. What was measured of it is there all the same."""
+        inventoried = set(self.machines)
         for stratum, standing in self.unmatched:
+            if standing.has_left and stratum in inventoried:
+                continue
             if self.spare[stratum] > 0:
                 self.spare[stratum] -= 1
             else:

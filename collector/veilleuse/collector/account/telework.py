@@ -69,8 +69,10 @@ class Telework:
 
     def share(self, stratum: Stratum) -> HomeShare | None:
         """Of workstations' laptops of an entity that declares some for the whole period; None of all else."""
+        if not self._headcounts:
+            return None
         place = Place.of(stratum)
-        if not self._headcounts or not _is_carried(stratum, place):
+        if not _is_carried(stratum, place):
             return None
         if place.entity not in self._of_entities:
             self._of_entities[place.entity] = self._of_entity(place.entity)

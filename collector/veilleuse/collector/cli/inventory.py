@@ -92,7 +92,7 @@ def review() -> None:
 
 @app.command(name="import")
 def import_files(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="all of one format")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="all of one format")],
     config: ConfigOption = None,
     form: Annotated[
         str | None, typer.Option("--format", help=f"{', '.join(FORMATS)} (default: by content)")

@@ -183,17 +183,23 @@ class _Tree:
         return self._children[meter.meter]
 
     def shares_ppm(self, meter: str, hours: Hours, day_of: Mapping[int, int]) -> dict[int, int]:
-        """Hour in which it was read → what machines have of it."""
-        days = {day_of[hour] for hour in hours.get(meter, {})}
-        on = {
-            day: sum(
+        """Hour in which it was read → what machines have of it. One that has a share of a meter below too is counted there."""
+        below = [share for name in self._below(meter) for share in self._shares[name]]
+        on: dict[int, int] = {}
+        for day in {day_of[hour] for hour in hours.get(meter, {})}:
+            there = {(share.host_id, share.part) for share in below if _holds(share, day)}
+            on[day] = sum(
                 share.share_ppm
                 for share in self._shares[meter]
-                if share.valid_from.toordinal() <= day <= share.valid_to.toordinal()
+                if _holds(share, day) and (share.host_id, share.part) not in there
             )
-            for day in days
-        }
         return {hour: on[day_of[hour]] for hour in hours.get(meter, {})}
+
+    def _below(self, meter: str) -> Iterable[str]:
+        """All meters that hang below it, at whatever depth."""
+        for child in self._children[meter]:
+            yield child.meter
+            yield from self._below(child.meter)
 
     def machines_millijoules(self, hours: Hours, day_of: Mapping[int, int]) -> int:
         """Of those that declare a share, over these hours."""
@@ -309,6 +315,10 @@ def _with_pue(
         sensitivity_millijoules=None,
         notes=notes,
     )
+
+
+def _holds(share: MeterShare, day: int) -> bool:
+    return share.valid_from.toordinal() <= day <= share.valid_to.toordinal()
 
 
 def _over(energy: int, pue_ppm: int) -> int:

@@ -20,8 +20,9 @@ class AgeInService:
 
     Formula: median age of the equipment in service on the last day of the period, in years of 365.25 days since its day of service;
     shares older than 5, 6, 8 and 10 years. Equipment whose day of service is not in the inventory is counted apart (not_known).
-    Period: its last day. Unit: years. Threshold: `indicators.lifetime_years`, 8 (the Métropole's own figure). Direction: higher is
-    better: kept for longer. Owner: purchasing and the system team.
+    Period: its last day. Unit: years. Threshold: `indicators.lifetime_years`, 8 (the Métropole's own figure): what a life should last;
+    the median age of what is in service does not have to reach it. Direction: higher is better: kept for longer. Owner: purchasing and
+    the system team.
 
     Worked example: PCs of 2, 4, 6.5 and 9 years and one of unknown age: median (4 + 6.5) ÷ 2 = 5.25 years; older than 5: 2 ÷ 4 =
     0.5; than 6: 0.5; than 8: 0.25; than 10: 0.

@@ -36,10 +36,11 @@ class MeasuredSavings:
 
     Formula: frozen = the kWh per machine-day of before, per site, device class and day type, × the machine-days of after; saved
     share of an arm = Σ(frozen - actual) ÷ Σ frozen; saving = frozen of the touched sites × (their share - the share of the untouched
-    sites), over the same months and so the same school weeks: what would have happened anyway is taken off. Machines that were there
-    on both sides only: what came since is a renewal, and apart (renewals_kwh). Variance: jackknife over sites, in both arms, with
-    Student's t after Satterthwaite; that of the touched arm × (what the untouched kept of their energy ÷ what the touched did)² where
-    that is more than 1, since a site drifts by a share of what it would have drawn; the energies' own uncertainty in quadrature.
+    sites), over the months in which both arms were seen and so the same school weeks: what would have happened anyway is taken off.
+    Machines that were there on both sides only: what came since is a renewal, and apart (renewals_kwh). Variance: jackknife over
+    sites, in both arms, with Student's t after Satterthwaite; that of the touched arm × (what the untouched kept of their energy ÷
+    what the touched did)² where that is more than 1, since a site drifts by a share of what it would have drawn; the energies' own
+    uncertainty in quadrature.
     Claimed (claimed = yes) only if the lower 95 % bound is above 0, with at least 8 weeks before and after and 2 sites in each arm.
     Never subtracted from the inventory's figure: the meter has seen it already.
     Period: up to 12 whole months before the month of the action, and the whole months after it up to the end of the period asked. Unit:
@@ -72,10 +73,11 @@ def saving(one: Comparison) -> Figure:
         "renewals": one.renewals,
         "renewals_kwh": one.renewals_millijoules / MILLIJOULES_PER_KWH,
     }
-    machines = len(one.touched_machines)
+    # Which of them are new, and what they draw, may be one person's.
+    apart = {"renewals": one.renewed_machines, "renewals_kwh": one.renewed_machines}
     enough = min(one.weeks_before, one.weeks_after) >= LEAST_WEEKS
     if touched is None or untouched is None or not enough:
-        return Figure(None, machines, details={**details, "claimed": "no"})
+        return Figure(None, one.machines, details={**details, "claimed": "no"}, behind_details=apart)
     frozen = touched.frozen_millijoules / MILLIJOULES_PER_KWH
     value = frozen * (touched.share - untouched.share)
     interval = _interval(frozen, value, touched, untouched, one.model_u)
@@ -84,13 +86,14 @@ def saving(one: Comparison) -> Figure:
     details["claimed"] = "yes" if interval is not None and interval[0] > 0 else "no"
     return Figure(
         value,
-        machines,
+        one.machines,
         value,
         frozen,
         "kWh",
         details,
         interval,
         behind=(one.touched_machines, one.untouched_machines),
+        behind_details=apart,
     )
 
 

@@ -124,7 +124,9 @@ def _before(
     return {
         place: period
         for place, (period, asked) in enumerate(zip(found, stretches, strict=True))
-        if asked.end <= question.today and period.total is not None and period.total.estimate.energy_millijoules
+        if asked.end <= question.today
+        and period.total is not None
+        and period.total.estimate.energy_millijoules
     }
 
 

@@ -85,7 +85,7 @@ class YearValues:
 
     def _of(self, indicator: str, population: Population | None) -> Iterable[Value]:
         if indicator == "server_kwh":
-            return _energy(self.emissions)
+            return self._energy_of_servers()
         if indicator == "use_phase_kgco2e":
             return _emitted(self.total)
         if indicator in ("I10", "I11", "I12"):
@@ -161,6 +161,29 @@ class YearValues:
             interval = ratio_interval(pairs, covered)
             threshold = made.threshold(self.thresholds)
             yield Value(meta.name, meta.unit, meta.direction, figure.value, interval, covered, threshold)
+
+    def _energy_of_servers(self) -> Iterable[Value]:
+        """Of all together, though rows part where they stand and by year; bounds added up, since what is not known of priors is common."""
+        rows = [one for one in self.emissions if one.population == Population.SERVER.value]
+        if not rows:
+            return
+        values = [one.kwh_total for one in rows if one.kwh_total is not None]
+        bounds = [
+            (one.kwh_lo95, one.kwh_hi95)
+            for one in rows
+            if one.kwh_lo95 is not None and one.kwh_hi95 is not None
+        ]
+        known = len(values) == len(rows)
+        yield Value(
+            "energy of servers",
+            "kWh",
+            "lower",
+            sum(values) if known else None,
+            (sum(low for low, _ in bounds), sum(high for _, high in bounds))
+            if known and len(bounds) == len(rows)
+            else None,
+            self.coverage(SERVERS),
+        )
 
     def _may_show(self, machines: Sequence[Machine], behind: dict[HostId, int]) -> bool:
         known = {one.host_id: one.observed_milliseconds for one in machines}
@@ -301,19 +324,6 @@ def _states(machines: Iterable[Machine]) -> dict[tuple[Band, State], StateSums]:
 
 def _beyond(use: BandUse) -> tuple[int, int, int]:
     return use.beyond(15), use.beyond(30), use.beyond(60)
-
-
-def _energy(rows: Iterable[EmissionsRow]) -> Iterable[Value]:
-    for one in rows:
-        if one.population == Population.SERVER.value and one.kwh_total is not None:
-            yield Value(
-                "energy of servers",
-                "kWh",
-                "lower",
-                one.kwh_total,
-                _pair(one.kwh_lo95, one.kwh_hi95),
-                one.coverage_states,
-            )
 
 
 def _emitted(total: EmissionsRow | None) -> Iterable[Value]:

@@ -13,7 +13,8 @@ from typing import Final, NamedTuple, TypeAlias
 from veilleuse.collector.followed import Action, KeptAction
 from veilleuse.collector.model import Host, HostId
 from veilleuse.collector.ports import PeriodReader
-from veilleuse.collector.sobriety import Comparison, SiteEnergy, use_of
+from veilleuse.collector.privacy import EXEMPT
+from veilleuse.collector.sobriety import Comparison, Contributions, SiteEnergy, use_of
 from veilleuse.collector.vectors import DayType
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population
@@ -133,10 +134,12 @@ def _compared(
         min(_weeks(fleet, arm, after) for arm in (touched, untouched)),
         sum(after[one].whole.time for one in touched) / _DAY_MILLISECONDS,
         sum(after[one].whole.uncertainty for one in touched) / energy if energy else 0.0,
-        {one: after[one].whole.energy for one in touched},
-        {one: after[one].whole.energy for one in untouched},
+        _of_people(fleet, touched, after),
+        _of_people(fleet, untouched, after),
+        len(touched),
         len(came),
         sum(frozen - actual for frozen, actual in renewals),
+        _of_people(fleet, came, after),
     )
 
 
@@ -146,6 +149,14 @@ def _arms(
     """Machines of the touched sites, and of the untouched ones."""
     ordered = sorted(machines)
     return tuple([one for one in ordered if fleet[one].site in mine] for mine in sites)
+
+
+def _of_people(
+    fleet: Mapping[HostId, Host], machines: Iterable[HostId], after: Mapping[HostId, _Side]
+) -> Contributions:
+    """What stands behind a figure: energies of the machines that are somebody's."""
+    mine = [one for one in machines if one in after and fleet[one].population not in EXEMPT]
+    return {one: after[one].whole.energy for one in mine}
 
 
 def _sides(

@@ -84,9 +84,7 @@ class _Known:
         self.assets = self.sources.inventory.assets()
         self.headcounts = self.sources.inventory.headcounts()
         self.virtual = frozenset(
-            host.host_id
-            for host in self.hosts
-            if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE
+            host.host_id for host in self.hosts if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE
         ) | frozenset(
             asset.host_id
             for asset in self.assets

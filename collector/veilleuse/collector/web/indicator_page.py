@@ -161,6 +161,8 @@ def _avoidable(figure: Figure, w: Words) -> tuple[str, tuple[str, ...]]:
     if figure.interval is not None and figure.value > 0:
         low, high = (_energy(kwh, w) for kwh in figure.interval)
         notes.append(w("sobriety.I4_interval", low=low, high=high))
+    if apart := int(figure.details.get("not_judged", 0)):
+        notes.append(w.count("sobriety.not_judged", apart))
     return _energy(figure.value, w), tuple(notes)
 
 

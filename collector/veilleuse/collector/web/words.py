@@ -60,10 +60,14 @@ class Words:
         return self._separate(f"{value:,.6f}".rstrip("0").rstrip("."))
 
     def percent(self, ratio: float) -> str:
-        """A ratio 0 to 1 as a percentage."""
+        """A ratio 0 to 1 as a percentage; 0 and 100 are exactly that."""
         mark = f"{NO_BREAK}%" if self.texts["lang"] == "fr" else "%"
-        shown = 100 * ratio
-        return self._separate(f"{shown:.1f}" if 0 < shown < 99.95 else f"{shown:.0f}") + mark
+        shown = f"{100 * ratio:.1f}"
+        if ratio > 0 and shown == "0.0":
+            shown = f"<{NO_BREAK}0.1"
+        elif ratio < 1 and shown == "100.0":
+            shown = f">{NO_BREAK}99.9"
+        return self._separate(shown.removesuffix(".0") if shown in ("0.0", "100.0") else shown) + mark
 
     def energy(self, energy_millijoules: int) -> str:
         """kWh, or Wh when small, or MWh when large."""

@@ -38,9 +38,7 @@ _GAP_PERIODS: Final = (
     "DELETE FROM gap_periods WHERE (grain, start, host_id, reason) IN (SELECT grain, start, host_id, reason FROM gap_periods"
     f" WHERE {_OF_POPULATION} AND grain = ? AND start < ? LIMIT {SLICE_ROWS})"
 )
-_SERVERS_METERS: Final = (
-    f"(SELECT meter FROM meter_shares JOIN hosts USING (host_id) WHERE population = {number(Population.SERVER)})"
-)
+_SERVERS_METERS: Final = f"(SELECT meter FROM meter_shares JOIN hosts USING (host_id) WHERE population = {number(Population.SERVER)})"
 _READINGS: Final = (
     "DELETE FROM meter_hours WHERE (meter, start, host_id) IN (SELECT meter, start, host_id FROM meter_hours h"
     f" WHERE {{whose}} AND start < ? AND NOT EXISTS (SELECT 1 FROM meter_shares s JOIN records r ON r.host_id = s.host_id"

@@ -59,7 +59,8 @@ _WHERE_UNITS_ARE: Final = ("sums", "derived", "derived_screens")
 """A day that has gone has a row of what is derived, and no other, when an hour of it was derived again."""
 _OLDEST: Final = "SELECT min(oldest) FROM ({})".format(
     " UNION ALL ".join(
-        f"SELECT min(start) AS oldest FROM {table} WHERE host_id = ?1 AND grain = ?2" for table in _WHERE_UNITS_ARE
+        f"SELECT min(start) AS oldest FROM {table} WHERE host_id = ?1 AND grain = ?2"
+        for table in _WHERE_UNITS_ARE
     )
 )
 _STARTS: Final = " UNION ".join(
