@@ -21,6 +21,7 @@ from tests.unit.collector.test_rolling_months import months, total
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.model import HostId
 from veilleuse.collector.vectors import IMPUTED_COLUMNS
+from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, Population, State, Supply
 
 FIRST = date(2024, 12, 23)
@@ -77,14 +78,14 @@ WORK = (WHOLE, WHOLE | {"all"}, WHOLE - {"derive"}, WHOLE - {"keep"}, frozenset(
 def rounds_of(chance: Random) -> list[Round]:
     """Records told; what is done about them; days that pass."""
     return [
-        (chance.randint(0, 10), chance.choice(WORK), chance.randint(0, 14))
-        for _ in range(chance.randint(1, 5))
+        (chance.randint(0, 6), chance.choice(WORK), chance.randint(0, 12))
+        for _ in range(chance.randint(1, 8))
     ]
 
 
 def play(filled: Filled, host_id: HostId, records: Sequence[Record], rounds: Sequence[Round]) -> None:
     """Round by round; at last the rest is told and derived."""
-    waiting, today = list(records), date(2025, 2, 20)
+    waiting, today = list(records), date(2025, 2, 24)
     for number, work, days in [*rounds, (len(records), frozenset({"derive"}), 0)]:
         if now := waiting[:number]:
             filled.push(host_id, now, RAPL)
@@ -108,6 +109,11 @@ def kept(
     with Filled(place) as filled:
         play(filled, machine(filled), records, rounds)
         found = [total(months(filled, *BOTH))]
+        if not rounds:  # every record is there
+            (energy,) = filled.store.data.connection.execute(
+                "SELECT sum(max(derived_energy_millijoules, 0)) FROM records"
+            ).fetchone()
+            assert energy == sum(found[0][f"{method}_energy_millijoules"] for method in Method)
         roll(filled, LAST)
         found.append(total(months(filled, *BOTH)))
         assert not retention(filled).run(LAST).blocked
