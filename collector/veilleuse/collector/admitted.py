@@ -22,6 +22,8 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DEFAULT_DAYS: Final = 365
 MAX_DAYS: Final = 3 * 366
 MAX_ENTITIES: Final = 64
+MAX_JOURNAL_LINES: Final = 10_000
+"""Of both journals, in one answer."""
 JOURNAL_DAYS: Final = 365
 """CNIL's recommendation 2021-122: six months to a year."""
 _EPOCH: Final = 719_163
@@ -65,6 +67,15 @@ class Account:
     def sees_all(self) -> bool:
         """Whether no entity bounds it."""
         return not self.entities
+
+
+class Journal(Word):
+    """Of whom an access journal is."""
+
+    OPERATORS = "operators"
+    """Commands here; in identity.db."""
+    API = "api"
+    """Figures read over HTTP; in data.db."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ Names and serial numbers are not here: they stay in identity.db.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import Final
@@ -91,6 +91,8 @@ class Asset:
     model: str = ""
     host_id: HostId | None = None
     """The agent's machine that it is, once matched."""
+    earlier_host_ids: tuple[HostId, ...] = ()
+    """Those that it was before: revoked, most often installed anew since. What they measured is of this asset."""
     in_service_on: date | None = None
     out_of_service_on: date | None = None
     """Exclusive: the first day it was no longer in service."""
@@ -188,6 +190,7 @@ class AssetRecord:
     """An operator said that another row is the same thing: counted no more."""
     placements: tuple[Placement, ...] = ()
     host_id: HostId | None = None
+    earlier_host_ids: tuple[HostId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +294,8 @@ class Candidate:
     device_class: str
     model: str
     """Blank when it did not tell."""
+    has_left: bool = False
+    """It was revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,3 +305,5 @@ class Matching:
     links: Mapping[int, HostId]
     """Asset → machine."""
     doubts: tuple[Doubt, ...]
+    earlier: Mapping[HostId, int] = field(default_factory=dict)
+    """Machine that was revoked → the asset that it was."""

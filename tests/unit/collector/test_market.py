@@ -112,6 +112,16 @@ def test_days_in_common_alone_count():
     assert lines([used(365)], half)[0].kwh_covered == 183
 
 
+def test_contracts_of_the_same_days_cover_these_days_alone():
+    """Two of January to June, each larger than the energy: half of the year is covered, however many there are; July to December is
+    the third's, which is of the whole year and comes last."""
+    half = contract(kwh="100000", valid_to=date(2022, 7, 2))
+    (one,) = lines([used(365)], half, replace(half, contract_id=2))
+    assert one.by_contract == ((1, Fraction(182)),)
+    (one,) = lines([used(365)], half, replace(half, contract_id=2), contract(3, "100000"))
+    assert one.by_contract == ((1, Fraction(182)), (3, Fraction(183)))
+
+
 def test_months_of_a_year_share_a_contract_by_their_days():
     """31/365 of it in January, at most; over the year no more than all of it."""
     months = [(date(2022, month, 1), date(2022 + month // 12, month % 12 + 1, 1)) for month in range(1, 13)]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from datetime import date
@@ -175,7 +176,7 @@ def test_an_hour_that_is_derived_anew_when_its_day_has_gone_changes_its_month(fi
     filled.derive()
     roll(filled, date(2025, 3, 6))
     was, ask = total(periods(filled, *YEAR)), filled.store.data.connection.execute
-    totals = []
+    totals: list[Counter[str]] = []
 
     def tell() -> None:
         if not totals and ask("SELECT 1 FROM gone_days LIMIT 1").fetchone():

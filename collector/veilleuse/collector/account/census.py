@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The fleet: which machines were in service, where, on how many days of each type (pure). METHOD.md §5's M and N.
 
-With an inventory, its assets are the fleet; an agent's machine that no asset is matched with stands in for one of its class and
-entity, and counts on top only where the inventory has fewer than were measured; one that has left, where it lists none at all: installed anew,
-a machine is another one to us, and its asset is that one's now. Without an inventory, the fleet is what enrolled.
+With an inventory, its assets are the fleet, each from its day of service on, or all the time where none is said. An agent's machine that no asset
+is matched with stands in for one of its class and entity, and counts on top only where the inventory has fewer than were measured; one that
+has left, where it lists none at all. Without an inventory, the fleet is what enrolled.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from veilleuse.collector.vectors import DayType
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 DAYS_PER_YEAR: Final = 365.25
-DEFAULT_TIME_ZONE: Final = "Europe/Paris"
-"""Of assets whose site is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +32,12 @@ class Standing:
 
     host_id: HostId | None
     """The agent's machine that it is; None of an asset without one."""
+    earlier_host_ids: tuple[HostId, ...]
+    """Those that it was before: what they measured is of this device."""
     entity: str
     site: str
     zone: str
-    """Grid zone; blank: its site is not known."""
+    """Grid zone; the default one where nobody declared its site."""
     population: Population | None
     """None of what only an inventory knows."""
     device_class: str
@@ -64,10 +64,13 @@ class DayTypes:
         end: date,
         time_zones: Mapping[str, str],
         day_type: Callable[[str, Population | None, date], DayType],
+        *,
+        default_time_zone: str,
     ) -> None:
-        """[first, end); site → IANA zone; `day_type(site, population, day)` by the calendar in force then."""
+        """[first, end); site → IANA zone, `default_time_zone` of a site that nobody declared; `day_type(site, population, day)` by the
+        calendar in force then."""
         self.first, self.end = first, end
-        self._time_zones = time_zones
+        self._time_zones, self._default_time_zone = time_zones, default_time_zone
         self._day_type = day_type
         self._sums: dict[tuple[str, Population | None], list[Counter[DayType]]] = {}
         self._between: dict[tuple[str, Population | None, date, date], dict[DayType, int]] = {}
@@ -92,7 +95,7 @@ class DayTypes:
         return {kind: high[kind] - low[kind] for kind in DayType if high[kind] > low[kind]}
 
     def _count(self, site: str, population: Population | None) -> list[Counter[DayType]]:
-        time_zone = self._time_zones.get(site, DEFAULT_TIME_ZONE)
+        time_zone = self._time_zones.get(site, self._default_time_zone)
         sums = [Counter[DayType]()]
         day = self.first
         while day < self.end:
@@ -118,13 +121,16 @@ class Census:
         day_types: DayTypes,
         sites: Iterable[Site],
         *,
+        default_zone: str,
         today: date,
         current_tree: bool = False,
     ) -> None:
-        """`today`: from it on nothing happened yet. `current_tree`: everything stood where it stands now."""
+        """`default_zone`: grid zone where nobody declared the site. `today`: from it on nothing happened yet. `current_tree`: everything
+        stood where it stands now."""
         self._current_tree = current_tree
         self._days = day_types
         self._sites = {site.site: site for site in sites}
+        self._default_zone = default_zone
         self._end = min(day_types.end, today)
 
     def standings(self, assets: Iterable[Asset], hosts: Iterable[Host]) -> Iterator[Standing]:
@@ -132,9 +138,10 @@ class Census:
         fleet = {host.host_id: host for host in hosts}
         matched: set[HostId] = set()
         for asset in assets:
+            matched.update(asset.earlier_host_ids)
             if asset.host_id is not None:
                 matched.add(asset.host_id)
-            yield from self._of_asset(asset, fleet.get(asset.host_id) if asset.host_id else None)
+            yield from self._of_asset(asset, _machine_of(asset, fleet))
         for host_id, host in fleet.items():
             if host_id not in matched:
                 yield from self._of_host(host)
@@ -142,7 +149,7 @@ class Census:
     def _of_asset(self, asset: Asset, host: Host | None) -> Iterator[Standing]:
         if asset.device_class == DeviceClass.VIRTUAL_MACHINE.value:
             return
-        first = asset.in_service_on or (host.enrolled_on if host else self._days.first)
+        first = asset.in_service_on or self._days.first  # it was there before its agent came
         last = min(asset.out_of_service_on or self._end, self._end)
         placements = asset.placements[-1:] if self._current_tree else asset.placements
         for number, place in enumerate(placements):
@@ -156,9 +163,10 @@ class Census:
                 yield Standing(
                     start,
                     asset.host_id,
+                    asset.earlier_host_ids,
                     place.entity,
                     site,
-                    self._zone(site),
+                    _zone(site, self._sites, self._default_zone),
                     population,
                     asset.device_class,
                     asset.power_context,
@@ -176,21 +184,29 @@ class Census:
         end = min(self._end, _after_contact(host)) if has_left else self._end
         length = self._days.between(host.site, host.population, host.enrolled_on, end)
         if length:
-            yield replace(standing_of(host, self._sites), milliseconds=length, has_left=has_left)
-
-    def _zone(self, site: str) -> str:
-        known = self._sites.get(site)
-        return known.zone if known else ""
+            standing = standing_of(host, self._sites, self._default_zone)
+            yield replace(standing, milliseconds=length, has_left=has_left)
 
 
-def standing_of(host: Host, sites: Mapping[str, Site]) -> Standing:
+def _machine_of(asset: Asset, fleet: Mapping[HostId, Host]) -> Host | None:
+    """Its agent's machine, else the last one that it was."""
+    known = (*asset.earlier_host_ids, *([] if asset.host_id is None else [asset.host_id]))
+    return next((fleet[host_id] for host_id in reversed(known) if host_id in fleet), None)
+
+
+def _zone(site: str, sites: Mapping[str, Site], default: str) -> str:
+    return sites[site].zone if site in sites else default
+
+
+def standing_of(host: Host, sites: Mapping[str, Site], default_zone: str) -> Standing:
     """Where a machine stands by its enrolment, for no time yet."""
     return Standing(
         host.enrolled_on,
         host.host_id,
+        (),
         host.org_entity,
         host.site,
-        sites[host.site].zone if host.site in sites else "",
+        _zone(host.site, sites, default_zone),
         host.population,
         host.facts.device_class.value,
         default_context(host.population),

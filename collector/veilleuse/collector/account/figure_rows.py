@@ -31,10 +31,12 @@ class RowSums:
     hides_methods: bool
 
 
-def fleet_of(sample: Sample, book: FleetBook, assumptions: Assumptions) -> Fleet:
-    """The estimator of what was observed and of what there is, which is at least that."""
-    book.holds(sample)
-    return Fleet(sample, book.in_service(), assumptions)
+def fleet_of(
+    sample: Sample, book: FleetBook, assumptions: Assumptions, apart: Collection[Stratum] = ()
+) -> Fleet:
+    """The estimator of what was observed and of what there is, which is at least that; `apart`: strata that lend nothing."""
+    book.holds(sample, apart)
+    return Fleet(sample, book.in_service(), assumptions, apart)
 
 
 def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> RowKey:

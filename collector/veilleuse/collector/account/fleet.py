@@ -9,7 +9,7 @@ are standard ones (k = 1) on the log scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -51,14 +51,15 @@ class Fleet:
         machines: Iterable[Machine] | Sample,
         in_service: Iterable[InService],
         assumptions: Assumptions | None = None,
+        apart: Collection[Stratum] = (),
     ) -> None:
-        """Raises ValueError when a stratum is there twice."""
+        """`apart`: strata whose machines stand for themselves alone (lending). Raises ValueError when a stratum is there twice."""
         self._known = assumptions or Assumptions()
         sample = machines if isinstance(machines, Sample) else Sample.of(machines)
         self._always_on = sample.always_on
-        self._parts = parts(sample, in_service)
+        self._parts = parts(sample, in_service, apart)
         self._models = ErrorModel(
-            (machine for part in self._parts.values() for machine in part.members), self._known.calibrations
+            (machine for part in self._parts.values() for machine in part.observed), self._known.calibrations
         )
         self._pools: dict[str, Pool] = {}
         self._compositions: dict[str, Composition] = {}
@@ -141,7 +142,7 @@ class Fleet:
         if adjusted:
             self._compositions[device_class] = made
         errors = self._models.errors(machine for part in strata for machine in part.members)
-        energy = sum(part.known.energy_millijoules for part in strata)
+        energy = sum(part.known.energy_millijoules for part in strata if part.lends)
         watts = self._known.class_microwatts.get(device_class)
         for part in strata:
             one = predict(part, pool, watts, made if adjusted else None)
@@ -165,13 +166,14 @@ def _class_of(one: Prediction) -> str:
 
 
 def _is_census(chosen: Sequence[Prediction]) -> bool:
-    return any(one.part.n for one in chosen) and not any(any(one.part.missing) for one in chosen)
+    return any(one.part.known.machines for one in chosen) and not any(any(one.part.missing) for one in chosen)
 
 
 def _basis(chosen: Sequence[Prediction]) -> Basis:
     if _is_census(chosen):
         return Basis.CENSUS
-    return Basis.SAMPLE if any(one.part.n or one.extrapolated for one in chosen) else Basis.CLASS_DEFAULT
+    seen = any(one.part.known.machines or one.extrapolated for one in chosen)
+    return Basis.SAMPLE if seen else Basis.CLASS_DEFAULT
 
 
 def _whole(values: Mapping[Stratum, float]) -> dict[Stratum, int]:

@@ -251,7 +251,7 @@ def _composed(found: Prediction, pool: Pool, made: Composition) -> None:
 def with_errors(found: Prediction, model: ErrorModel, pool_errors: Errors, pool_energy: int) -> Prediction:
     """Add the errors of models: the unobserved time's are those of what stands for it, in proportion."""
     part = found.part
-    own = model.errors(part.members)
+    own = model.errors(part.observed)
     known = part.known.energy_millijoules
     found.errors.add(own)
     if part.n >= FEWEST and known:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -146,8 +146,10 @@ class Part:
     """M, at least what was observed: a machine that was measured was there."""
     machines_fleet: int
     cells: Mapping[Cell, int]
-    members: list[tuple[Key, Alike]]
-    """Those that are of the sample, by what they have in common."""
+    observed: list[tuple[Key, Alike]]
+    """Those that were, with energy for some time, by what they have in common."""
+    lends: bool
+    """They stand for machines that were not: they are of the sample."""
     known: Known
     accounted: Days
     scale: float = 1.0
@@ -155,8 +157,14 @@ class Part:
     kinds: tuple[Kind, Kind] = field(default_factory=lambda: (Kind(), Kind()))
 
     @property
+    def members(self) -> list[tuple[Key, Alike]]:
+        """Of the sample."""
+        return self.observed if self.lends else []
+
+    @property
     def n(self) -> int:
-        return self.known.machines
+        """Machines of the sample."""
+        return self.known.machines if self.lends else 0
 
     @property
     def missing(self) -> Days:
@@ -172,8 +180,11 @@ class Part:
             each.close()
 
 
-def parts(machines: Iterable[Machine] | Sample, fleet: Iterable[InService]) -> dict[Stratum, Part]:
-    """Strata in their order, those without fleet or sample too. Raises ValueError when the fleet names one twice."""
+def parts(
+    machines: Iterable[Machine] | Sample, fleet: Iterable[InService], apart: Collection[Stratum] = ()
+) -> dict[Stratum, Part]:
+    """Strata in their order, those without fleet or sample too; those `apart` lend nothing. Raises ValueError when the fleet names
+    one twice."""
     said: dict[Stratum, InService] = {}
     for one in fleet:
         if one.stratum in said:
@@ -197,6 +208,7 @@ def parts(machines: Iterable[Machine] | Sample, fleet: Iterable[InService]) -> d
             max(there.machines, known[stratum].machines, any(there.milliseconds)),
             there.cells,
             members[stratum],
+            stratum not in apart,
             known[stratum],
             seen,
         )

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeAlias
 
 from veilleuse.collector.factored import Contract
 from veilleuse.collector.ports import Factor
 
+_Days: TypeAlias = tuple[date, date]
+"""[first, end)."""
 ENTITY_SEPARATOR: Final = " > "
 """Between the parts of an entity's path: inventoried.Entity."""
 
@@ -62,7 +64,8 @@ class MarketLine:
 class _Open:
     """What of a consumption is not covered yet."""
 
-    rest: Fraction
+    rests: list[Fraction]
+    """Of each stretch between two contracts' bounds, in their order: one of the same days has no more to cover."""
     parts: dict[int, Fraction] = field(default_factory=dict)
 
 
@@ -72,62 +75,63 @@ def market(
     """One line per consumption, in their order; None without a contract that meets any of them in time and place.
 
     A contract's kWh are even over its days; of a period it gives those of the days both share, to what it meets there in
-    proportion to the energy, and never twice. The narrowest contract gives first: site, then the deepest entity, then the
+    proportion to the energy, which is even over its days too, and never twice. The narrowest contract gives first: site, then the deepest entity, then the
     lowest number. What a contract has left over is nobody's. Raises ValueError for periods that overlap without being equal.
     """
+    known = {contract.contract_id: contract for contract in contracts}
     periods = _periods(consumptions)
-    opened = [_Open(one.kwh) for one in consumptions]
+    stretches = {period: _stretches(period, known.values()) for period in periods}
+    opened = [_opened(one, stretches[one.period_from, one.period_to]) for one in consumptions]
     met = False
-    for contract in sorted(contracts, key=_narrowest_first):
+    for contract in sorted(known.values(), key=_narrowest_first):
         for period, places in periods.items():
-            days = _common_days(contract, period)
-            mine = [place for place in places if _covers(contract, consumptions[place])]
-            if days and mine:
+            common = [place for place, part in enumerate(stretches[period]) if _common_days(contract, part)]
+            mine = [opened[place] for place in places if _covers(contract, consumptions[place])]
+            if common and mine:
                 met = True
-                _give(contract, days, period, [opened[place] for place in mine], consumptions, mine)
+                _give(contract, _common_days(contract, period), common, mine)
     if not met:
         return None
-    known = {contract.contract_id: contract for contract in contracts}
     return tuple(_line(one, state, known) for one, state in zip(consumptions, opened, strict=True))
 
 
-def _give(
-    contract: Contract,
-    days: int,
-    period: tuple[date, date],
-    states: Sequence[_Open],
-    consumptions: Sequence[Consumption],
-    mine: Sequence[int],
-) -> None:
-    """Spread a contract's kWh of one period over what is open in the days it covers."""
-    whole_days = (contract.valid_to - contract.valid_from).days
-    available = Fraction(contract.kwh) * Fraction(days, whole_days)
-    share = Fraction(days, (period[1] - period[0]).days)
-    wants = [
-        min(state.rest, consumptions[place].kwh * share) for state, place in zip(states, mine, strict=True)
-    ]
+def _stretches(period: _Days, contracts: Iterable[Contract]) -> list[_Days]:
+    """A period, cut where a contract begins or ends."""
+    bounds = {day for one in contracts for day in (one.valid_from, one.valid_to)}
+    return list(pairwise(sorted({*period, *(day for day in bounds if period[0] < day < period[1])})))
+
+
+def _opened(one: Consumption, stretches: Sequence[_Days]) -> _Open:
+    whole = (one.period_to - one.period_from).days
+    return _Open([one.kwh * Fraction((end - start).days, whole) for start, end in stretches])
+
+
+def _give(contract: Contract, days: int, common: Sequence[int], states: Sequence[_Open]) -> None:
+    """Spread a contract's kWh of so many days of one period over what is open in the stretches that it covers."""
+    available = Fraction(contract.kwh) * Fraction(days, (contract.valid_to - contract.valid_from).days)
+    wants = [sum((state.rests[place] for place in common), Fraction(0)) for state in states]
     wanted = sum(wants, Fraction(0))
     if not wanted or not available:
         return
     ratio = min(Fraction(1), available / wanted)
     for state, want in zip(states, wants, strict=True):
         if want:
-            given = want * ratio
-            state.rest -= given
-            state.parts[contract.contract_id] = given
+            state.parts[contract.contract_id] = want * ratio
+            for place in common:
+                state.rests[place] *= 1 - ratio
 
 
 def _line(one: Consumption, state: _Open, contracts: Mapping[int, Contract]) -> MarketLine:
-    covered = sum(state.parts.values(), Fraction(0))
+    covered, rest = sum(state.parts.values(), Fraction(0)), sum(state.rests, Fraction(0))
     emitted = sum(
         (kwh * Fraction(contracts[number].factor_kgco2e_per_kwh) for number, kwh in state.parts.items()),
-        state.rest * Fraction(one.factor.total_kgco2e_per_kwh),
+        rest * Fraction(one.factor.total_kgco2e_per_kwh),
     )
-    return MarketLine(covered, state.rest, emitted, tuple(sorted(state.parts.items())))
+    return MarketLine(covered, rest, emitted, tuple(sorted(state.parts.items())))
 
 
-def _periods(consumptions: Sequence[Consumption]) -> dict[tuple[date, date], list[int]]:
-    found: defaultdict[tuple[date, date], list[int]] = defaultdict(list)
+def _periods(consumptions: Sequence[Consumption]) -> dict[_Days, list[int]]:
+    found: defaultdict[_Days, list[int]] = defaultdict(list)
     for place, one in enumerate(consumptions):
         if one.kwh < 0 or one.period_to <= one.period_from:
             raise ValueError(f"a consumption of {one.kwh} kWh from {one.period_from} to {one.period_to}")
@@ -139,7 +143,7 @@ def _periods(consumptions: Sequence[Consumption]) -> dict[tuple[date, date], lis
     return dict(found)
 
 
-def _common_days(contract: Contract, period: tuple[date, date]) -> int:
+def _common_days(contract: Contract, period: _Days) -> int:
     start, end = max(contract.valid_from, period[0]), min(contract.valid_to, period[1])
     return max(0, (end - start).days)
 

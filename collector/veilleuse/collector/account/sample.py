@@ -9,7 +9,7 @@ all groupings of one period have one total.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
@@ -26,6 +26,7 @@ from veilleuse.collector.account.fleet_inputs import (
     Stratum,
     age_band,
 )
+from veilleuse.collector.account.fleet_pool import FEWEST
 from veilleuse.collector.account.fleet_sums import Sample
 from veilleuse.collector.figures import EnergyClass, EnergySums
 from veilleuse.collector.inventoried import PowerContext
@@ -251,35 +252,55 @@ class FleetBook:
                 self.add(stratum, standing)
         self.unmatched.clear()
 
-    def holds(self, sample: Sample) -> None:
-        """What was measured is there."""
+    def holds(self, sample: Sample, apart: Collection[Stratum] = ()) -> None:
+        """What was measured is there; `apart`: strata that stand for no others."""
         sampled: Counter[Stratum] = Counter()
         times: defaultdict[Stratum, Counter[str]] = defaultdict(Counter)
         for key, group in sample.groups.items():
             sampled[key.stratum] += group.n
             times[key.stratum].update(dict(zip(DAY_TYPES, group.times, strict=True)))
-        self.seen(sampled, times)
+        self.seen(sampled, times, apart)
 
-    def seen(self, sampled: Mapping[Stratum, int], times: Mapping[Stratum, Mapping[str, int]]) -> None:
+    def seen(
+        self,
+        sampled: Mapping[Stratum, int],
+        times: Mapping[Stratum, Mapping[str, int]],
+        apart: Collection[Stratum] = (),
+    ) -> None:
         """Machines of each stratum, and their accounted time by day type: what was measured is there, and others have screens too."""
+        for stratum, standing in self.times.items():
+            if stratum.device_class == MONITOR:  # of an earlier look
+                standing.clear()
         for stratum, number in sampled.items():
             self.at_least(stratum, number, times[stratum])
-        self._screens(times)
+        self._screens(sampled, times, apart)
         self._standby()
 
-    def _screens(self, times: Mapping[Stratum, Mapping[str, int]]) -> None:
-        """PCs that nobody measured have as much screen-time to their time as those that were measured: of their place, else of all.
+    def _screens(
+        self,
+        sampled: Mapping[Stratum, int],
+        times: Mapping[Stratum, Mapping[str, int]],
+        apart: Collection[Stratum],
+    ) -> None:
+        """PCs that nobody measured have as much screen-time to their time as those that were measured: of their place where ten were, or
+        some that have screens; else of all. Without any that tell of screens there are none.
 
         Not the inventory's screens: what is told is the time that screens are on, and an inventory has no hours.
         """
         lit, used = _by_place(times, screens=True), _by_place(times, screens=False)
+        measured = Counter[Place]()
+        for stratum, number in sampled.items():
+            measured[Place.of(stratum)] += number if stratum.device_class in PCS else 0
+        no_example = {Place.of(stratum) for stratum in apart}
+        tells = {
+            place for place in used if place not in no_example and (place in lit or measured[place] >= FEWEST)
+        }
         all_lit, all_used = Counter[str](), Counter[str]()
-        for place, of in lit.items():
-            all_lit.update(of)
-            all_used.update(used.get(place, {}))
+        for place in tells:
+            all_lit.update(lit.get(place, {}))
+            all_used.update(used[place])
         for place, fleet in _by_place(self.times, screens=False).items():
-            own = place in lit and any(used.get(place, {}).values())
-            on, time = (lit[place], used[place]) if own else (all_lit, all_used)
+            on, time = (lit.get(place, Counter()), used[place]) if place in tells else (all_lit, all_used)
             stratum = place.stratum(MONITOR)
             for kind, milliseconds in fleet.items():
                 if time[kind] and on[kind]:

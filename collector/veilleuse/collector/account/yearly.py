@@ -28,6 +28,7 @@ from veilleuse.collector.account.figure_rows import (
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.fleet_inputs import Machine, Stratum
 from veilleuse.collector.account.fleet_sums import Sample
+from veilleuse.collector.account.lending import Lenders
 from veilleuse.collector.account.sample import MONITOR, FleetBook, Observed, Place, machine, screens
 from veilleuse.collector.account.telework import Divided, HomeShare, HomeTold, Telework
 from veilleuse.collector.account.yearly_rows import FigureRow, Gathering, RowKey
@@ -85,6 +86,7 @@ class _Made:
         self._k = k
         self._book = FleetBook()
         self._sample = Sample()
+        self._lenders = Lenders()
         self._virtual = Sample()
         self._rows: defaultdict[RowKey, Gathering] = defaultdict(Gathering)
         self._memo: defaultdict[RowKey, Gathering] = defaultdict(Gathering)
@@ -117,6 +119,7 @@ class _Made:
 
     def _adds(self, place: Place, one: Observed, total: Vector, made: Machine) -> None:
         self._sample.add(made)
+        self._lenders.add(one.host_id, made)
         row = self._rows[self._key(place, made.stratum.device_class)]
         row.add(one, total, made)
         if self._telework.is_declared:
@@ -141,11 +144,13 @@ class _Made:
                 self._rows[self._key(Place.of(stratum), MONITOR)].strata.add(stratum)
         rows, withheld = self._fit_to_show(self._rows)
         memo, no_memo = self._fit_to_show(self._memo)
-        fleet = fleet_of(self._sample, self._book, assumptions)
         virtual = Divided(fleet_of(self._virtual, FleetBook(), Assumptions()))
         whole = Gathering()
         for _, one in rows:
             whole.merge(one)
+        withheld_strata = {stratum for one in self._rows.values() for stratum in one.strata} - whole.strata
+        apart = self._lenders.apart(withheld_strata, self._k)
+        fleet = fleet_of(self._sample, self._book, assumptions, apart)
         shares = {stratum: one for stratum, one in self._homes.items() if stratum in whole.strata}
         settled, told = with_home(rows, shares, self._k)
         divided = Divided(fleet, told)

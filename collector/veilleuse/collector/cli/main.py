@@ -42,6 +42,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "calendar": ("veilleuse.collector.cli.calendar", "import, show and export the days of a site"),
     "account": ("veilleuse.collector.cli.account", "say who reads figures over HTTP, and see what was read"),
+    "journal": ("veilleuse.collector.cli.journal", "show who looked at what, and why: the access journals"),
     "published": (
         "veilleuse.collector.cli.published",
         "list periods that stay as published; take one back",

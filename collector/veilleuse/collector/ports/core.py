@@ -280,6 +280,11 @@ class Registry(Protocol):
     def journal_of(self, agent_id: AgentId) -> list[dict[str, str | int]]:
         """Who looked at it, and why: unix_milliseconds, who, what, why."""
 
+    def journal(
+        self, since: int, until: int, *, who: str | None = None, limit: int
+    ) -> list[dict[str, str | int]]:
+        """The same of all lines of [since, until), Unix milliseconds, the newest first. The caller writes to the journal why it looked."""
+
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None: ...
 
 

@@ -23,6 +23,7 @@ from veilleuse.collector.model import (
     Site,
     Token,
 )
+from veilleuse.collector.store.sqlite import journal
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.forgetting import LAST_FORGOTTEN
 from veilleuse.collector.store.sqlite.learning import Learning
@@ -403,13 +404,13 @@ class SqliteRegistry:
 
     def journal_of(self, agent_id: AgentId) -> list[dict[str, str | int]]:
         """Who looked at it, and why."""
-        keys = ("unix_milliseconds", "who", "what", "why")
-        with self._identity.translated():
-            rows = self._identity.connection.execute(
-                f"SELECT {', '.join(keys)} FROM journal WHERE instr(what, ?) ORDER BY journal_id",
-                (agent_id.hex(),),
-            ).fetchall()
-        return [dict(zip(keys, row, strict=True)) for row in rows]
+        return journal.of_machine(self._identity, agent_id)
+
+    def journal(
+        self, since: int, until: int, *, who: str | None = None, limit: int
+    ) -> list[dict[str, str | int]]:
+        """Lines of [since, until), Unix milliseconds; the newest first. The caller writes to the journal why it looked."""
+        return journal.between(self._identity, since, until, who=who, limit=limit)
 
     def revoke_account(self, token_sha256: bytes, day: int) -> bool:
         """As of a UTC day number; False when there is none with this token, or it had ended."""
@@ -432,11 +433,7 @@ class SqliteRegistry:
 
     def write_journal(self, *, now_unix_milliseconds: int, who: str, what: str, why: str) -> None:
         """One access to identity.db."""
-        with self._identity.transaction() as connection:
-            connection.execute(
-                "INSERT INTO journal (unix_milliseconds, who, what, why) VALUES (?, ?, ?, ?)",
-                (now_unix_milliseconds, who, what, why),
-            )
+        journal.write(self._identity, now_unix_milliseconds, who, what, why)
 
     # --- helpers
 

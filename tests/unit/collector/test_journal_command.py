@@ -1,0 +1,229 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse journal`: both access journals for the data protection officer, and a line of its own for each look."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machines import settings_in
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.admitted import Role
+from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.settings import CollectorSettings, settings_environment
+
+ZONE = "Europe/Paris"
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> CollectorSettings:
+    """A data directory whose days are Lyon's."""
+    found = settings_in(tmp_path)
+    assert found.reporting.time_zone == ZONE
+    initialise(found, site="Lyon")
+    return found
+
+
+@pytest.fixture
+def opened(settings: CollectorSettings) -> Iterator[Collector]:
+    """It, open."""
+    with open_collector(settings) as collector:
+        yield collector
+
+
+def midnight(day: int) -> int:
+    """Of a day of January 2026, in Paris."""
+    return day_start_unix_milliseconds(date(2026, 1, day), ZONE)
+
+
+def write(collector: Collector) -> None:
+    """Lines of two operators about the turn of 10 to 11 January, and two of one account."""
+    collector.office.commit(lambda: _write(collector))
+
+
+def _write(collector: Collector) -> None:
+    for moment, who, what in (
+        (midnight(10), "anne", "names of 3 assets"),
+        (midnight(11) - 1, "bob", "name of 0123"),
+        (midnight(11), "anne", "published 2025-11-01 to 2025-12-01 taken back"),
+    ):
+        collector.store.registry.write_journal(
+            now_unix_milliseconds=moment, who=who, what=what, why=f"of {who}\ta try\nof it"
+        )
+    accounts = collector.store.accounts
+    made = accounts.insert_account(
+        name="grafana",
+        role=Role.READER,
+        entities=(),
+        token_sha256=b"x" * 32,
+        created_unix_milliseconds=0,
+        expires_unix_milliseconds=2**50,
+    )
+    for _ in range(2):
+        accounts.note_access(
+            made.account_id,
+            midnight(10) + 12 * HOUR,
+            route="/api/v1/energy",
+            query="from=2025-01-01\x1b[2J",
+            status=200,
+            rows=1,
+        )
+
+
+def read(collector: Collector, **asked: Any) -> list[tuple[str, str]]:
+    """(journal, who) of what is told."""
+    found = json.loads(
+        json.dumps(collector.operations.perform("journal", {"reader": "dpo", "why": "a look", **asked}))
+    )
+    return [(one["of"], one["who"]) for one in found["lines"]]
+
+
+def test_both_journals_the_newest_first(opened):
+    """The look itself is the newest of all."""
+    write(opened)
+    assert read(opened) == [
+        ("operators", "dpo"),
+        ("operators", "anne"),
+        ("operators", "bob"),
+        ("api", "grafana"),
+        ("operators", "anne"),
+    ]
+
+
+def test_days_are_half_open_and_of_the_reporting_zone(opened):
+    """The last millisecond of 10 January in Paris is of that day; midnight is of the next."""
+    write(opened)
+    day = {"since": "2026-01-10", "until": "2026-01-11"}
+    assert read(opened, **day) == [("operators", "bob"), ("api", "grafana"), ("operators", "anne")]
+    assert read(opened, since="2026-01-11", until="2026-01-12") == [("operators", "anne")]
+    assert read(opened, until="2026-01-10") == []
+
+
+def test_one_journal_or_one_person(opened):
+    """By login, and by an account's name."""
+    write(opened)
+    day = {"since": "2026-01-01", "until": "2026-02-01"}
+    assert read(opened, **day, of="api") == [("api", "grafana")]
+    assert read(opened, **day, who="anne") == [("operators", "anne")] * 2
+    assert read(opened, **day, who="grafana") == [("api", "grafana")]
+    assert read(opened, **day, who="grafana", of="operators") == []
+    assert read(opened, **day, who="ann") == []
+
+
+def test_each_look_is_a_line(opened):
+    """Who, what of it, and why; also one that finds nothing. A refused one is none, and asks for a reason."""
+    read(opened, since="2026-01-01", who="anne", of="operators")
+    with pytest.raises(AdminError, match="say why"):
+        read(opened, why=" ")
+    lines = opened.store.identity.connection.execute("SELECT who, what, why FROM journal").fetchall()
+    assert [tuple(line) for line in lines] == [
+        ("dpo", "access journal of operators read, since 2026-01-01, who anne", "a look")
+    ]
+
+
+def test_more_lines_than_one_answer_holds_are_said_to_be_left_out(opened):
+    """Never in silence."""
+    write(opened)
+    order = {"reader": "dpo", "why": "a look", "until": "2026-02-01"}
+    assert opened.operations.perform("journal", {**order, "limit": 4})["cut"] is False
+    short = opened.operations.perform("journal", {**order, "limit": 3})
+    assert (len(short["lines"]), short["cut"]) == (3, True)
+    assert [one["who"] for one in short["lines"]] == ["anne", "bob", "grafana"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"of": "nobody"},
+        {"since": "yesterday"},
+        {"limit": 0},
+        {"since": "2026-01-02", "until": "2026-01-02"},
+        {"since": "2026-01-03", "until": "2026-01-02"},
+    ],
+)
+def test_what_cannot_be_asked(opened, wrong):
+    """It is a usage error, and not noted."""
+    with pytest.raises(UsageError):
+        read(opened, **wrong)
+    assert not opened.store.identity.connection.execute("SELECT * FROM journal").fetchall()
+
+
+@pytest.fixture
+def veilleuse(
+    settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """`veilleuse("journal")` → (exit code, output, errors); nothing runs: it works under the directory's lock."""
+    with open_collector(settings) as collector:
+        write(collector)
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = run(words)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def test_the_command(veilleuse):
+    """One line per entry, whatever it holds; local time with its offset."""
+    code, out, err = veilleuse("journal", "--since", "2026-01-10", "--until", "2026-01-11")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "time\tof\twho\twhat\twhy",
+        "2026-01-10T23:59:59+01:00\toperators\tbob\tname of 0123\tof bob a try of it",
+        "2026-01-10T12:00:00+01:00\tapi\tgrafana\t/api/v1/energy?from=2025-01-01 [2J: 200, 1 row, 2 times\t",
+        "2026-01-10T00:00:00+01:00\toperators\tanne\tnames of 3 assets\tof anne a try of it",
+    ]
+
+
+def test_the_command_for_programs(veilleuse, settings):
+    """A JSON array; the look stands in the journal under the login, with the command or the reason given."""
+    code, out, _ = veilleuse("journal", "--until", "2026-01-11", "--of", "api", "--json")
+    assert code == 0
+    (line,) = json.loads(out)
+    assert (line["time"], line["who"], line["query"], line["times"]) == (
+        "2026-01-10T12:00:00+01:00",
+        "grafana",
+        "from=2025-01-01\x1b[2J",
+        2,
+    )
+    assert json.loads(veilleuse("journal", "--until", "2026-01-01", "--json", "--why", "audit")[1]) == []
+    with closing(sqlite3.connect(settings.data_dir / "identity.db")) as connection:
+        rows = connection.execute("SELECT who, why FROM journal ORDER BY journal_id DESC LIMIT 2").fetchall()
+    assert [tuple(row) for row in rows] == [
+        (getpass.getuser(), "audit"),
+        (getpass.getuser(), "veilleuse journal"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--since", "yesterday"), ("--of", "nobody"), ("--until", "2026-01-01", "--since", "2026-01-01")],
+)
+def test_wrong_usage(veilleuse, wrong):
+    """Is 2, in one line."""
+    code, out, err = veilleuse("journal", *wrong)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_cut_answer_ends_with_warnings(veilleuse):
+    """The newest are shown; standard error says what to ask for."""
+    code, out, err = veilleuse("journal", "--until", "2026-02-01", "--limit", "2")
+    assert code == 3
+    assert len(out.splitlines()) == 3
+    assert "only the newest 2 lines, back to 2026-01-10" in err

@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What stands for machines that nobody measured shows no machine. PROMISES.md P4, P5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.collector.year import DAY, END, FIRST, census, worked, workstation
+from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.yearly import PeriodFigures, figures
+from veilleuse.collector.model import Host
+from veilleuse.wire.vocabulary import DeviceClass
+
+K = 3
+WATTS = 1_000
+STEP = 40
+DEFAULTS = Assumptions(class_microwatts=dict.fromkeys(("sff", "laptop", "tower"), (30_000_000,) * 3))
+CLASSES = (DeviceClass.SFF, DeviceClass.LAPTOP, DeviceClass.TOWER)
+
+
+def machines(entity: int, device_class: DeviceClass, first: int, number: int) -> list[Host]:
+    """Workstations."""
+    return [
+        replace(one, facts=replace(one.facts, device_class=device_class))
+        for one in (workstation(first + more, f"E{entity}") for more in range(number))
+    ]
+
+
+def told(
+    hosts: Sequence[Host], measured: Sequence[Host], watts: Sequence[int], dimensions: tuple[str, ...], k: int
+) -> PeriodFigures:
+    """Figures of 2025."""
+    standings = census(*hosts)
+    by_host = {one.host_id: one for one in standings}
+    return figures(
+        FIRST,
+        END,
+        dimensions,
+        standings,
+        [
+            (worked(one, watts=power), by_host[one.host_id])
+            for one, power in zip(measured, watts, strict=True)
+        ],
+        assumptions=DEFAULTS,
+        k_anonymity=k,
+    )
+
+
+def outputs(made: PeriodFigures) -> tuple[list[float], list[float]]:
+    """What a report tells of measured machines, and of others, W over the year."""
+    rows = [row.estimate for row in (*made.rows, *([made.total] if made.total else []))]
+    year = 365 * DAY
+    more = [row.extrapolated_millijoules / year for row in rows]
+    return [row.energy_millijoules / year - one for row, one in zip(rows, more, strict=True)], more
+
+
+def rank(rows: Sequence[Sequence[float]]) -> int:
+    """Of a matrix, by elimination with pivots; entries of some 10 are told from rounding."""
+    left = [list(row) for row in rows]
+    found = 0
+    for column in range(len(left[0]) if left else 0):
+        pivot = max(left, key=lambda row: abs(row[column]), default=None)
+        if pivot is None or abs(pivot[column]) < 1e-4:
+            continue
+        left.remove(pivot)
+        found += 1
+        for row in left:
+            factor = row[column] / pivot[column]
+            for place, value in enumerate(pivot):
+                row[place] -= factor * value
+    return found
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 2)), min_size=len(CLASSES), max_size=len(CLASSES) * 2
+    ),
+    st.sampled_from((("entity", "device_class"), ("entity",), ("device_class",), ())),
+)
+@settings(max_examples=15)
+def test_no_few_machines_can_be_solved_for(sizes, dimensions):
+    """Any sum of what is told of measured machines, with any weights, rests on no machine or on k; so does any of what is extrapolated:
+    without the columns of fewer than k machines, the rank is what it was with them."""
+    hosts: list[Host] = []
+    measured: list[Host] = []
+    for number, (seen, unseen) in enumerate(sizes):
+        entity, place = divmod(number, len(CLASSES))
+        group = machines(entity, CLASSES[place], 100 * number + 1, seen + unseen)
+        hosts += group
+        measured += group[:seen]
+    if not measured:
+        return
+    watts = [WATTS] * len(measured)
+    base = outputs(told(hosts, measured, watts, dimensions, K))
+    moved = []
+    for number in range(len(measured)):
+        watts[number] += STEP
+        moved.append(outputs(told(hosts, measured, watts, dimensions, K)))
+        watts[number] -= STEP
+    for at in (0, 1):
+        columns = [[after - before for before, after in zip(base[at], one[at], strict=True)] for one in moved]
+        seen_by = [number for number, column in enumerate(columns) if any(abs(one) > 1e-6 for one in column)]
+        whole = rank([columns[number] for number in seen_by])
+        for size in range(1, K):
+            for few in combinations(seen_by, size):
+                others = [columns[number] for number in seen_by if number not in few]
+                assert rank(others) == whole, [measured[number].host_id for number in few]
+
+
+@pytest.mark.parametrize("watts", [20, 77])
+def test_one_measured_machine_stands_for_nobody(watts):
+    """One PC of E1 is measured, which is withheld: the fifty of E2 are at the class default, whatever it draws."""
+    hosts = [*machines(1, DeviceClass.SFF, 1, 1), *machines(2, DeviceClass.SFF, 101, 50)]
+    made = told(hosts, hosts[:1], [watts], ("entity", "device_class"), 10)
+    (row,) = made.rows
+    assert row.key.entity == "E2"
+    assert row.estimate.energy_millijoules == row.estimate.default_millijoules == 50 * 365 * DAY * 30
+
+
+def test_hidden_machines_of_enough_others_stand_for_all():
+    """Thirty entities of one measured laptop each: all are in `autres`, and their mean may be told."""
+    hosts = [one for entity in range(30) for one in machines(entity, DeviceClass.LAPTOP, 100 * entity + 1, 2)]
+    made = told(hosts, hosts[::2], [50] * 30, ("entity", "device_class"), 10)
+    assert made.total is not None
+    known, more = (
+        made.total.estimate.modelled_millijoules,
+        made.total.estimate.extrapolated_millijoules,
+    )
+    assert made.total.estimate.default_millijoules == 0
+    assert more == known > 0
