@@ -54,7 +54,7 @@ def timed(name: str, what: Callable[[], object]) -> None:
 
 def close(settings: CollectorSettings) -> None:
     """Compute, then have it signed and stored."""
-    with opened(settings.data_dir) as sources:
+    with opened(settings.data_dir, settings.reporting) as sources:
         began = time.perf_counter()
         kept = keep_year(sources, YEAR, k=10, today=TODAY)
         statistics = canonical(kept_document(kept))
@@ -82,7 +82,7 @@ def verify(settings: CollectorSettings) -> None:
 def report(settings: CollectorSettings) -> None:
     """Of the closed year."""
     question = YearQuestion(date(YEAR, 1, 1), date(YEAR + 1, 1, 1), ("entity", "device_class"), 10, TODAY)
-    with opened(settings.data_dir) as sources:
+    with opened(settings.data_dir, settings.reporting) as sources:
         emissions_report_of(sources, question)
 
 

@@ -44,7 +44,7 @@ from veilleuse.collector.report import renderer
 from veilleuse.collector.reporting.emissions import emissions_report_of
 from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.reporting.year import YearQuestion
-from veilleuse.collector.settings import Store
+from veilleuse.collector.settings import Reporting, Store
 from veilleuse.collector.store.sqlite import SqliteStore, create_store
 from veilleuse.collector.store.sqlite.vector_rows import DAY_TYPE_NUMBERS, Layouts, packed, packed_sparse
 from veilleuse.collector.vectors import COLUMNS, PLACE, DayType, Vector
@@ -245,7 +245,7 @@ def questions(*, current: bool) -> Iterator[tuple[str, YearQuestion]]:
 def report(directory: Path, question: YearQuestion) -> tuple[float, float, int, bytes]:
     """(seconds of the figures, of the CSV, rows, CSV)."""
     began = time.perf_counter()
-    with opened(directory) as sources:
+    with opened(directory, Reporting()) as sources:
         made = emissions_report_of(sources, question)
     figured = time.perf_counter()
     text = renderer("csv")(made.document)

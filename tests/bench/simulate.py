@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from veilleuse.collector.reporting.emissions import emissions_report_of, today
 from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.reporting.year import YearQuestion
-from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.settings import CollectorSettings, Reporting
 from veilleuse.collector.simulate.filling import simulate
 from veilleuse.collector.simulate.fleet import Order
 from veilleuse.collector.simulate.truth import Truth
@@ -38,7 +38,7 @@ Interval = tuple[float, float, float]
 def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], Interval]:
     """(population, device class) → what the report of whole months says, on site and at home; the total under two blanks."""
     question = YearQuestion(first, end, ("device_class",), 1, today())
-    with opened(directory) as sources:
+    with opened(directory, Reporting()) as sources:
         statement = emissions_report_of(sources, question, compare=False).statement
     found: dict[tuple[str, str], Interval] = {}
     for row in (*statement.rows, *statement.totals):

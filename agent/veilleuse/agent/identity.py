@@ -176,7 +176,9 @@ class IdentityStore:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise IdentityError(f"cannot read {path} ({error}): run as the agent's user") from error
+            raise IdentityError(
+                f"cannot read {path} ({error.strerror or error}): run as the agent's user"
+            ) from error
 
     def _finish_renewal(self) -> None:
         """Move the pending key into place when the certificate on disk is already its."""
@@ -207,7 +209,7 @@ def write_private(path: Path, content: bytes) -> None:
         here.sync_folder(path.parent)
     except OSError as error:
         raise IdentityError(
-            f"cannot write {path} ({error}): check its directory's owner and space"
+            f"cannot write {path} ({error.strerror or error}): check its directory's owner and space"
         ) from error
 
 

@@ -103,6 +103,11 @@ class Asset:
     absent_since: date | None = None
     """First import that no longer named it; it stays in service until a day says otherwise."""
 
+    @property
+    def host_ids(self) -> tuple[HostId, ...]:
+        """All machines that it was, and the one that it is last."""
+        return (*self.earlier_host_ids, *(() if self.host_id is None else (self.host_id,)))
+
     def placed(self, day: date) -> Placement:
         """Where it stands on a day; before the first, where it first stood."""
         older = [placement for placement in self.placements if placement.from_day <= day]

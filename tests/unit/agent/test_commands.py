@@ -20,6 +20,7 @@ import pytest
 from tests.fakes.agent import Agent, energies, record
 from tests.fakes.collector import FakeCollector
 from veilleuse.agent.__main__ import COMMANDS, main
+from veilleuse.agent.commands.show import GRAIN
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.wire.settings_file import describe
 from veilleuse.wire.version import VERSION
@@ -262,6 +263,41 @@ def test_doctor_is_content_when_all_is_well(agent, collector, capsys):
     text = capsys.readouterr().out
     assert "came with the join file" in text
     assert "Nothing to do." in text
+
+
+def test_doctor_sees_a_clock_that_is_before_the_certificate(agent, collector, capsys):
+    """Three days behind: a certificate does not begin in the future. By how much, since when, what to do."""
+    agent.enrol(collector)
+    file = agent.state / "id" / "certificate.pem"
+    begin = time.time_ns() // 1_000_000 + 3 * 86_400_000
+    file.write_bytes(re.sub(rb"not-before: \d+", b"not-before: %d" % begin, file.read_bytes()))
+    assert main(words(agent, "doctor", "--json")) == 3
+    said = json.loads(capsys.readouterr().out)
+    assert said["clock"]["plausible"] is False
+    assert said["clock"]["behind_certificate_milliseconds"] == pytest.approx(3 * 86_400_000, abs=60_000)
+    (warning,) = [one for one in said["warnings"] if "clock" in one]
+    assert "at least 72 h behind" in warning
+    assert "set the clock and have it synchronised" in warning
+    assert main(words(agent, "doctor")) == 3
+    assert "UTC, not plausible\n" in capsys.readouterr().out
+
+
+def test_show_tells_the_periods_that_can_be_set():
+    """Of servers: what the settings' file and the collector allow."""
+    (period,) = [one for one in describe(AgentSettings) if one.dotted == "measure.period_seconds"]
+    assert period.maximum == 3600
+    assert "10 s to 1 h (5 min by default)" in GRAIN["server"]
+
+
+def test_doctor_names_a_path_it_cannot_read_once(agent, collector, capsys):
+    """And without the number of the error. A directory in its place is what root cannot read either."""
+    agent.enrol(collector)
+    key = agent.state / "id" / "key.pem"
+    key.unlink()
+    key.mkdir()
+    assert main(words(agent, "doctor", "--json")) == 3
+    (warning,) = [one for one in json.loads(capsys.readouterr().out)["warnings"] if "key.pem" in one]
+    assert warning == f"cannot read {key} (Is a directory): run as the agent's user"
 
 
 @pytest.mark.parametrize("said", ["no_permission", "no_device", "damaged"])

@@ -410,6 +410,7 @@ def test_who_may_see_all_gets_the_report(tmp_path):
     from veilleuse.collector.reporting.emissions import emissions_report_of, today
     from veilleuse.collector.reporting.sources import opened
     from veilleuse.collector.reporting.year import YearQuestion
+    from veilleuse.collector.settings import Reporting
 
     with (
         Filled(tmp_path / "data", clock=NOW.timestamp) as data,
@@ -417,7 +418,7 @@ def test_who_may_see_all_gets_the_report(tmp_path):
     ):
         a_dozen(data)
         question = YearQuestion(date(2026, 1, 1), date(2027, 1, 1), ("entity", "device_class"), 10, today())
-        with opened(tmp_path / "data") as sources:
+        with opened(tmp_path / "data", Reporting()) as sources:
             expected = emissions_report_of(sources, question).document.tables
         answer = reading.get(
             "/api/v1/emissions?from=2026-01-01&to=2027-01-01", reading.account("a", Role.ADMIN)

@@ -181,7 +181,7 @@ def test_virtual_machines_are_in_no_ledger():
         [(worked(physical), standing)],
         assumptions=Assumptions(),
         k_anonymity=10,
-        virtual=[(worked(guest), standing_of(guest, {"hq": site()}))],
+        virtual=[(worked(guest), standing_of(guest, {"hq": site()}, "FR"))],
     )
     row = only(billed([made], TERMS).memo)
     assert (row.level, row.in_beges_energie, row.in_bilan_numerique, row.n_fleet) == (

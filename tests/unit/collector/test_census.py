@@ -92,23 +92,40 @@ def test_machines_of_one_place_have_their_own_dates():
 
 
 def test_a_matched_asset_is_one_machine():
-    """The asset and its agent's machine are one; where the inventory does not say when it came, the enrolment does."""
-    late = host(7, enrolled=date(2025, 12, 1))
-    (one,) = census(late, assets=(asset(1, host_id=HostId(7), placements=(Placement(FIRST, "E2", ""),)),))
+    """The asset and its agent's machine are one; where the inventory does not say when it came, it was there before its agent, as it is
+    without one: else a roll-out would make the fleet smaller."""
+    late, there = host(7, enrolled=date(2025, 12, 1)), (Placement(FIRST, "E2", ""),)
+    (one,) = census(late, assets=(asset(1, host_id=HostId(7), placements=there),))
     assert (one.entity, one.site, one.host_id) == ("E2", "hq", HostId(7))
-    assert sum(days(one).values()) == 31
+    (other,) = census(assets=(asset(1, placements=there),))
+    assert sum(days(one).values()) == sum(days(other).values()) == 365
+
+
+def test_an_asset_was_other_machines_before():
+    """Revoked, and enrolled again: one device. Revoked alone: the device is there all the same, nobody's machine any more, and may yet be
+    found again in one that enrolled."""
+    old = host(6, enrolled=FIRST, status=HostStatus.REVOKED, last_contact=stamp(date(2025, 5, 1)))
+    new = host(7, place="annexe", enrolled=date(2025, 6, 1))
+    nowhere = (Placement(FIRST, "E2", ""),)
+    (one,) = census(
+        old, new, assets=(asset(1, host_id=HostId(7), earlier_host_ids=(HostId(6),), placements=nowhere),)
+    )
+    assert (one.host_id, one.site, one.has_left, sum(days(one).values())) == (HostId(7), "annexe", False, 365)
+    (one,) = census(old, assets=(asset(1, earlier_host_ids=(HostId(6),), placements=nowhere),))
+    assert (one.host_id, one.site, one.has_left, sum(days(one).values())) == (HostId(6), "hq", True, 365)
 
 
 def test_an_asset_of_an_unknown_machine_and_place():
-    """A host that was forgotten leaves its asset; a site nobody declared has no zone."""
+    """A host that was forgotten leaves its asset; one at a site that nobody declared takes the default zone."""
     (one,) = census(
         assets=(
             asset(
                 1, host_id=HostId(99), population=None, placements=(Placement(date(2020, 1, 1), "E", "moon"),)
             ),
-        )
+        ),
+        default_zone="DE",
     )
-    assert (one.zone, one.population) == ("", None)
+    assert (one.site, one.zone, one.population) == ("moon", "DE", None)
     assert sum(days(one).values()) == 365
 
 
@@ -133,7 +150,13 @@ def test_days_have_their_own_lengths():
     """The last Sunday of March of Lyon has 23 hours, that of October 25."""
     sites = {"hq": "Europe/Paris"}
     march, october = (
-        DayTypes(date(2025, month, day), date(2025, month, day + 1), sites, weekday)
+        DayTypes(
+            date(2025, month, day),
+            date(2025, month, day + 1),
+            sites,
+            weekday,
+            default_time_zone="Europe/Paris",
+        )
         for month, day in ((3, 30), (10, 26))
     )
     hour = DAY // 24
@@ -152,6 +175,7 @@ def test_sites_are_looked_up_once():
         return DayType.OPEN
 
     fleet = [workstation(number) for number in range(1, 50)]
-    standings = list(Census(DayTypes(FIRST, END, {}, kind), (site(),), today=END).standings((), fleet))
+    days_of = DayTypes(FIRST, END, {}, kind, default_time_zone="UTC")
+    standings = list(Census(days_of, (site(),), default_zone="FR", today=END).standings((), fleet))
     assert len(standings) == 49
     assert len(asked) == 365

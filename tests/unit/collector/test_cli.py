@@ -186,12 +186,14 @@ def test_doctor(veilleuse, tmp_path):
     findings = json.loads(out)
     assert code == 3
     assert [finding["check"] for finding in findings if finding["outcome"] == "warning"] == [
+        "certificates",
         "service",
+        "backup",
         "backup",
     ]
     assert {finding["check"] for finding in findings} == {
         "directory", "sqlite", "disk", "forecast", "backup", "certificates", "service", "ports", "work", "clock",
-        "balance", "versions", "renewals", "identities", "agents", "intensity",
+        "balance", "versions", "renewals", "identities", "agents", "intensity", "closing",
     }  # fmt: skip
     (tmp_path / "data/fleet.key").chmod(0o644)
     assert "can be read by others" in veilleuse("doctor")[1]

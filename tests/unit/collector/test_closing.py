@@ -225,7 +225,7 @@ def test_a_definitive_year_takes_no_late_data(place, veilleuse):
 
 def test_a_definitive_year_of_an_earlier_program_is_no_other_one(place, veilleuse):
     """What was kept then is written otherwise today, and tells the same: no revision is made, its bytes are rested on."""
-    with opened(place.data_dir) as sources:
+    with opened(place.data_dir, place.reporting) as sources:
         made = propose(sources, place, Order(YEAR, True, "me", "", _now(), TODAY))
     kept = json.loads(made.file.statistics)
     for one in kept["fleet"]:
@@ -260,7 +260,7 @@ def test_a_year_of_another_method_is_shown_as_it_was_written(place, veilleuse):
 
 def test_a_revision_by_another_method_is_shown_in_every_grouping(place, veilleuse):
     """The first revision was made by an earlier program: what it published is told where it can be, and the present figures everywhere."""
-    with opened(place.data_dir) as sources:
+    with opened(place.data_dir, place.reporting) as sources:
         made = propose(sources, place, Order(YEAR, False, "me", "", _now(), TODAY))
     put(place, {**made.report, "method_version": "0.1"}, made.file.statistics)
     told(veilleuse, "close", str(YEAR), "--why", "computed by the present method")
@@ -281,7 +281,7 @@ def test_the_change_is_told_between_closed_years(place, veilleuse):
     assert "fleet_effect_kwh" not in report(veilleuse)["totals"][0]
     told(veilleuse, "close", str(YEAR - 1))
     total = report(veilleuse)["totals"][0]
-    with opened(place.data_dir) as sources:
+    with opened(place.data_dir, place.reporting) as sources:
         one = load_closed(sources.closings, sources.closings.revisions(YEAR - 1)[-1])
     before = one.report["figures"]["totals"][0]["energy_millijoules"]
     effects = [total[f"{name}_effect_kwh"] for name in ("fleet", "mix", "hours", "watts")]
@@ -351,9 +351,9 @@ def test_the_item_of_a_college_is_asked_for(place, veilleuse):
 def test_a_year_that_is_not_over(place, today, said):
     """December is kept three days after it has ended."""
     order = Order(YEAR, False, "me", "", 0, today)
-    with opened(place.data_dir) as sources, pytest.raises(UsageError, match=said):
+    with opened(place.data_dir, place.reporting) as sources, pytest.raises(UsageError, match=said):
         propose(sources, place, order)
-    with opened(place.data_dir) as sources:
+    with opened(place.data_dir, place.reporting) as sources:
         assert propose(sources, place, replace(order, today=date(2026, 1, 4))).changed
 
 
@@ -388,7 +388,7 @@ def test_a_closed_year_tells_no_less_than_itself(place, veilleuse, monkeypatch):
 
 def test_the_collector_looks_again(place):
     """What is sent to it: damaged, of another clock, provisional though definitive, or overtaken, is refused."""
-    with opened(place.data_dir) as sources:
+    with opened(place.data_dir, place.reporting) as sources:
         made = propose(sources, place, Order(YEAR, True, "me", "", _now(), TODAY))
     with open_collector(place) as collector:
         operations = collector.operations

@@ -35,14 +35,14 @@ from veilleuse.wire.vocabulary import PointKind, Population
 def test_a_year_whose_machines_are_gone_was_never_closed(place):
     """Nothing can be made of what is not there; of one closed provisionally, what was kept then serves."""
     order = Order(YEAR, False, "me", "", 0, TODAY)
-    with opened(place.data_dir) as sources:
+    with opened(place.data_dir, place.reporting) as sources:
         before = propose(sources, place, order)
     with open_collector(place) as collector:
         collector.retention.run(date(2028, 1, 1))
-    with opened(place.data_dir) as sources, pytest.raises(UsageError, match="was never closed meanwhile"):
+    with opened(place.data_dir, place.reporting) as sources, pytest.raises(UsageError, match="was never closed meanwhile"):
         propose(sources, place, replace(order, today=date(2028, 1, 1)))
     put(place, dict(before.report), before.file.statistics)
-    with opened(place.data_dir) as sources:
+    with opened(place.data_dir, place.reporting) as sources:
         found = propose(sources, place, replace(order, today=date(2028, 1, 1), definitive=True))
     assert found.report["basis"] == "statistics of 2025-r1"
     assert found.file.statistics == before.file.statistics
@@ -62,20 +62,20 @@ def test_rooms_outlive_the_readings_of_their_meters(place):
         roll(filled, TODAY)
     january = Order(YEAR, False, "me", "", 0, date(2026, 1, 10))
     spring = replace(january, today=date(2026, 6, 15))
-    with opened(place.data_dir) as sources:
+    with opened(place.data_dir, place.reporting) as sources:
         first = propose(sources, place, january)
     (room,) = json.loads(first.file.statistics)["rooms"]
     assert room["it_millijoules"] == 12 * 3_600_000
     assert first.notes == ()
     with Filled(place.data_dir) as filled:
         retention(filled).run(spring.today)
-    with opened(place.data_dir) as sources:
+    with opened(place.data_dir, place.reporting) as sources:
         late = propose(sources, place, spring)
     (less,) = json.loads(late.file.statistics)["rooms"]
     assert less["it_millijoules"] == 7 * 3_600_000
     assert "readings of meters before 2025-05-15 are gone" in late.notes[0]
     put(place, dict(first.report), first.file.statistics)
-    with opened(place.data_dir) as sources:
+    with opened(place.data_dir, place.reporting) as sources:
         again = propose(sources, place, spring)
     assert again.file.statistics == first.file.statistics
     assert again.report["rooms_basis"] == "statistics of 2025-r1"
@@ -94,7 +94,7 @@ def test_a_late_day_does_not_bring_a_year_back(place):
         for kept in (False, True):
             if kept:
                 roll(filled, then)
-            with opened(place.data_dir) as sources, pytest.raises(UsageError, match="never closed meanwhile"):
+            with opened(place.data_dir, place.reporting) as sources, pytest.raises(UsageError, match="never closed meanwhile"):
                 propose(sources, place, order)
 
 

@@ -22,7 +22,7 @@ from veilleuse.collector.app.upkeep import upkeep
 from veilleuse.collector.assembly import open_collector
 from veilleuse.collector.backup.destination import only_backup
 from veilleuse.collector.cli.doctor import CHECKS, look
-from veilleuse.collector.cli.doctor.authority import check_renewals, check_rotation
+from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
 from veilleuse.collector.cli.doctor.backups import check_backup, check_leftovers
 from veilleuse.collector.cli.doctor.findings import Check, Finding
 from veilleuse.collector.cli.doctor.fleet import (
@@ -46,6 +46,7 @@ from veilleuse.wire.vocabulary import Population
 
 DAY_MILLISECONDS = 86_400_000
 NOW = time.time_ns() // 1_000_000
+SEALING = {"backup.key_file": "/a/key"}
 
 
 def found(check: Check, settings: CollectorSettings) -> list[tuple[str, str]]:
@@ -154,7 +155,7 @@ def test_sizes_are_forgotten_after_a_year(tmp_path):
 
 def test_the_age_of_the_last_backup(tmp_path):
     """Never, too old, fresh; a restore is told with the backup it came from."""
-    settings = directory(tmp_path)
+    settings = directory(tmp_path, overrides=SEALING)
     assert "no backup was ever made" in warnings(check_backup, settings)[0]
     for days, count in ((8, 1), (1, 0)):
         with open_collector(settings) as collector:
@@ -163,6 +164,25 @@ def test_the_age_of_the_last_backup(tmp_path):
         assert len(warnings(check_backup, settings)) == count
     put_back(settings, make_backup(settings, tmp_path / "b"))
     assert any("restored 1 time(s)" in text for _, text in found(check_backup, settings))
+
+
+def test_backups_that_nobody_seals_are_a_warning(tmp_path):
+    """They hold names and keys; the remedy makes a key."""
+    settings = directory(tmp_path)
+    (text,) = [one for one in warnings(check_backup, settings) if "not sealed" in one]
+    assert "'veilleuse backup --new-key FILE'" in text
+    sealing = directory(tmp_path / "sealing", overrides=SEALING)
+    assert not any("sealed" in text for _, text in found(check_backup, sealing))
+
+
+def test_a_root_key_in_its_place_is_a_warning(tmp_path):
+    """Until it is moved off-line."""
+    settings = directory(tmp_path)
+    (text,) = warnings(check_certificates, settings)
+    assert "ca/root.key" in text
+    assert "move it off-line" in text
+    (settings.data_dir / "ca" / "root.key").rename(tmp_path / "root.key")
+    assert warnings(check_certificates, settings) == []
 
 
 def test_the_first_backup_restored_is_a_backup(tmp_path):
@@ -361,7 +381,11 @@ def test_a_finding_that_is_not_good_says_what_to_do(tmp_path: Path) -> None:
     settings = directory(tmp_path)
     add_tokens(settings, 1)
     findings: list[Finding] = [finding for check in CHECKS for finding in check(settings)]
-    assert {finding.check for finding in findings if finding.outcome != "good"} == {"backup", "service"}
+    assert {finding.check for finding in findings if finding.outcome != "good"} == {
+        "backup",
+        "certificates",
+        "service",
+    }
     assert all(finding.remedy for finding in findings if finding.outcome != "good")
     assert found(check_service, settings)[0][0] == "warning"
 

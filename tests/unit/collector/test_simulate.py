@@ -24,7 +24,7 @@ from veilleuse.collector.report import renderer
 from veilleuse.collector.reporting.emissions import Emissions, emissions_report_of
 from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.reporting.year import YearQuestion
-from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.settings import CollectorSettings, Reporting
 from veilleuse.collector.simulate.filling import simulate
 from veilleuse.collector.simulate.fleet import COLLEGES, PLACES, ROOM, Device, Order, Trouble, devices
 from veilleuse.collector.simulate.models import VIRTUAL
@@ -68,7 +68,7 @@ def made(tmp_path_factory) -> Made:
 def report(directory: Path, *dimensions: str, k: int = 1) -> Emissions:
     """Of February."""
     question = YearQuestion(date(2026, 2, 1), date(2026, 3, 1), dimensions, k, TODAY)
-    with opened(directory) as sources:
+    with opened(directory, Reporting()) as sources:
         return emissions_report_of(sources, question, compare=False)
 
 
@@ -142,7 +142,7 @@ def test_each_rung_of_the_ladder_is_climbed(made: Made):
 
 def test_the_inventory_has_more_machines_than_agents(made: Made):
     """Every agent is matched with its asset, and the report's fleet is the inventory's."""
-    with opened(made.directory) as sources:
+    with opened(made.directory, Reporting()) as sources:
         assets = sources.inventory.assets()
     assert sum(one.host_id is not None for one in assets) == FEBRUARY.hosts
     rows = [

@@ -111,7 +111,7 @@ def test_gauges_are_the_figures_of_the_report(data):
     month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 12)
     found = samples(made(data))
     settings = CollectorSettings(data_dir=data.directory)
-    with opened_for_sobriety(settings.data_dir) as sources:
+    with opened_for_sobriety(settings.data_dir, settings.reporting) as sources:
         question = SobrietyQuestion(MONTH, END, (), 10, NOW.date())
         report = {one.meta.indicator: one.figure for one in sobriety_of(sources, question, Targets()).found}
     assert found["power_plan_compliance_ratio{population=workstation}"] == report["I3"].value == 18 / 30

@@ -166,7 +166,7 @@ def test_virtual_machines_are_a_memo():
         [(worked(physical), standing)],
         assumptions=Assumptions(),
         k_anonymity=10,
-        virtual=[(worked(guest), standing_of(guest, {}))],
+        virtual=[(worked(guest), standing_of(guest, {}, ""))],
     )
     assert made.total is not None
     assert made.total.machines == 1
@@ -339,3 +339,38 @@ def test_standby_is_shared_by_the_time_that_screens_are_on():
         if row.key.device_class == MONITOR
     }
     assert more[Population.WORKSTATION] == 2 * more[Population.CLASSROOM] > 0
+
+
+def test_how_long_unseen_screens_are_on_is_as_unsure_as_pcs_differ():
+    """20 of 40 PCs were seen, whose screens are on for 500 or 1,500 h: c² = 0.25 × 20/19, of which 1/20 and 1/20 of the other 20's energy."""
+    hosts = fleet(40)
+    half = [screens_of(one, lit_hours=500 + 1_000 * (number % 2))[0] for number, one in enumerate(hosts[:20])]
+    (row, _) = asked(census(*hosts), half).rows
+    told = row.estimate
+    assert row.key.device_class == MONITOR
+    assert told.extrapolated_millijoules == pytest.approx(told.energy_millijoules / 2, rel=0.01)
+    relative = math.sqrt(0.25 * 20 / 19 * (1 / 20 + 1 / 20))
+    assert told.u_sampling == pytest.approx(relative / 2, rel=0.02)
+    assert told.u_sampling**2 * told.energy_millijoules**2 == pytest.approx(told.sampling_variance)
+
+
+def test_the_inventory_says_how_many_screens_there_are():
+    """Fifteen listed, on twelve PCs that were seen."""
+    hosts = fleet(12)
+    made = asked(census(*hosts, assets=monitors(15)), screens_of(*hosts, lit_hours=1_000))
+    (row, _) = made.rows
+    assert (row.machines, row.estimate.machines_sampled, row.estimate.machines_fleet) == (12, 12, 15)
+
+
+@pytest.mark.parametrize(("measured", "expected"), [(12, 0), (3, 23)])
+def test_a_place_whose_pcs_have_no_screens(measured, expected):
+    """Ten PCs or more that told of none have none, and so have those beside them; of three it may be chance, and all others stand for them."""
+    hosts = fleet(20, measured + 20)
+    machines = [
+        *screens_of(*hosts[:20], lit_hours=1_000),
+        *(worked(one) for one in hosts[20 : 20 + measured]),
+    ]
+    made = asked(census(*hosts), machines, k=1)
+    assert made.total is not None
+    screens = sum(row.estimate.energy_millijoules for row in made.rows if row.key.device_class == MONITOR)
+    assert screens == pytest.approx((20 + expected) * 1_000 * 10 * 3_600_000, rel=0.01)

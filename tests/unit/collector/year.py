@@ -36,12 +36,17 @@ def weekday(_site: str, _population: Population | None, day: date) -> DayType:
 
 
 def census(
-    *hosts: Host, assets: tuple[Asset, ...] = (), today: date = END, current_tree: bool = False
+    *hosts: Host,
+    assets: tuple[Asset, ...] = (),
+    today: date = END,
+    current_tree: bool = False,
+    default_zone: str = "FR",
 ) -> list[Standing]:
     """The standings of a year, all in UTC so that a day is a day."""
     sites = (site("hq"), site("annexe"))
-    days = DayTypes(FIRST, END, {"hq": "UTC", "annexe": "UTC"}, weekday)
-    return list(Census(days, sites, today=today, current_tree=current_tree).standings(assets, hosts))
+    days = DayTypes(FIRST, END, {"hq": "UTC", "annexe": "UTC"}, weekday, default_time_zone="UTC")
+    made = Census(days, sites, default_zone=default_zone, today=today, current_tree=current_tree)
+    return list(made.standings(assets, hosts))
 
 
 def asset(number: int, entity: str = "E1", **more: object) -> Asset:

@@ -123,8 +123,7 @@ def time_in(world: World, site: str, first: date, end: date) -> Counter[str]:
 
 def stays(world: World, asset: Asset) -> Iterator[tuple[date, date, str, str]]:
     """(from, to, entity, site) of an asset in service."""
-    host = world.hosts.get(asset.host_id) if asset.host_id else None
-    begun = asset.in_service_on or (host.enrolled_on if host else date.min)
+    begun = asset.in_service_on or date.min
     gone = min(asset.out_of_service_on or date.max, world.today)
     days = [date.min, *(one.from_day for one in asset.placements[1:]), date.max]
     for place, (first, end) in zip(asset.placements, pairwise(days), strict=True):

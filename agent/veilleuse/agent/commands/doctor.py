@@ -69,7 +69,7 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
         "ladder": ladder(sources, machine),
         "identity": _identity(settings, identity, no_identity, now),
         "spool": _spool(spool),
-        "clock": {"unix_milliseconds": now, "plausible": is_plausible(now)},
+        "clock": _clock(identity, now),
         "room": outlook.room(settings, spool) if not spool.trouble else None,
         "versions": outlook.versions(spool),
         "configuration": outlook.configuration(settings, spool),
@@ -179,6 +179,16 @@ def _identity(settings: AgentSettings, identity: Identity | None, reason: str, n
     }
 
 
+def _clock(identity: Identity | None, now: int) -> dict[str, Any]:
+    """`plausible`: nothing speaks against it. Certificates begin when they are made, or on that day: before it no clock is right."""
+    behind = 0 if identity is None else max(0, identity.not_before_unix_milliseconds - now)
+    return {
+        "unix_milliseconds": now,
+        "plausible": is_plausible(now) and not behind,
+        "behind_certificate_milliseconds": behind,
+    }
+
+
 def _spool(spool: SpoolView) -> dict[str, Any]:
     next_send = spool.control.get(ControlKey.NEXT_SEND)
     return {
@@ -215,6 +225,12 @@ def _warnings(
         yield str(error)
     if not is_plausible(now):
         yield "the clock is not plausible: records wait undated until it is set"
+    elif identity is not None and now < identity.not_before_unix_milliseconds:
+        begin = identity.not_before_unix_milliseconds
+        yield (
+            f"the clock is at least {seconds_text(begin - now)} behind: the certificate begins at {utc_text(begin)}; "
+            "set the clock and have it synchronised, records are dated too early until then"
+        )
     if identity is None:
         yield no_identity
     elif now >= identity.not_after_unix_milliseconds:

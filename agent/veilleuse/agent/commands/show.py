@@ -41,7 +41,7 @@ NEVER_SENT: Final = (
 GRAIN: Final = {
     "workstation": "closed hours: one total per day; open hours: one total per week; no time of day",
     "classroom": "one total per hour",
-    "server": "one total per period of 10 s to 5 min, as configured on this machine",
+    "server": "one total per period of 10 s to 1 h (5 min by default): as set on this machine, longer where the collector asks",
 }
 
 

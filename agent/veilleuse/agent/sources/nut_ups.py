@@ -167,7 +167,7 @@ def _tls_context(meter: MeterSpec) -> ssl.SSLContext:
     except OSError as error:
         raise SourceUnavailable(
             "no_permission",
-            f"{meter.meter}: {file} cannot be read: {error}",
+            f"{meter.meter}: {file} cannot be read: {error.strerror or error}",
             "name a PEM file of its authority",
         ) from error
     if not meter.options.get("tls_verify", True):

@@ -31,9 +31,7 @@ class Standing:
     from_day: date
 
     host_id: HostId | None
-    """The agent's machine that it is; None of an asset without one."""
-    earlier_host_ids: tuple[HostId, ...]
-    """Those that it was before: what they measured is of this device."""
+    """The agent's machine that it is, or else was last; None of an asset without one."""
     entity: str
     site: str
     zone: str
@@ -52,7 +50,7 @@ class Standing:
     inventoried: bool
     """False: a machine that enrolled and that no asset is matched with."""
     has_left: bool = False
-    """Of such a machine: it is enrolled no more."""
+    """Its machine is enrolled no more, and no other one is it."""
 
 
 class DayTypes:
@@ -138,9 +136,7 @@ class Census:
         fleet = {host.host_id: host for host in hosts}
         matched: set[HostId] = set()
         for asset in assets:
-            matched.update(asset.earlier_host_ids)
-            if asset.host_id is not None:
-                matched.add(asset.host_id)
+            matched.update(asset.host_ids)
             yield from self._of_asset(asset, _machine_of(asset, fleet))
         for host_id, host in fleet.items():
             if host_id not in matched:
@@ -149,6 +145,7 @@ class Census:
     def _of_asset(self, asset: Asset, host: Host | None) -> Iterator[Standing]:
         if asset.device_class == DeviceClass.VIRTUAL_MACHINE.value:
             return
+        host_id = asset.host_ids[-1] if asset.host_ids else None
         first = asset.in_service_on or self._days.first  # it was there before its agent came
         last = min(asset.out_of_service_on or self._end, self._end)
         placements = asset.placements[-1:] if self._current_tree else asset.placements
@@ -162,8 +159,7 @@ class Census:
             if length:
                 yield Standing(
                     start,
-                    asset.host_id,
-                    asset.earlier_host_ids,
+                    host_id,
                     place.entity,
                     site,
                     _zone(site, self._sites, self._default_zone),
@@ -175,6 +171,7 @@ class Census:
                     asset.refurbished,
                     length,
                     inventoried=True,
+                    has_left=asset.host_id is None and host_id is not None,
                 )
 
     def _of_host(self, host: Host) -> Iterator[Standing]:
@@ -190,8 +187,7 @@ class Census:
 
 def _machine_of(asset: Asset, fleet: Mapping[HostId, Host]) -> Host | None:
     """Its agent's machine, else the last one that it was."""
-    known = (*asset.earlier_host_ids, *([] if asset.host_id is None else [asset.host_id]))
-    return next((fleet[host_id] for host_id in reversed(known) if host_id in fleet), None)
+    return next((fleet[host_id] for host_id in reversed(asset.host_ids) if host_id in fleet), None)
 
 
 def _zone(site: str, sites: Mapping[str, Site], default: str) -> str:
@@ -203,7 +199,6 @@ def standing_of(host: Host, sites: Mapping[str, Site], default_zone: str) -> Sta
     return Standing(
         host.enrolled_on,
         host.host_id,
-        (),
         host.org_entity,
         host.site,
         _zone(host.site, sites, default_zone),

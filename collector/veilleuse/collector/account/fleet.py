@@ -27,9 +27,11 @@ from veilleuse.collector.account.fleet_inputs import (
 )
 from veilleuse.collector.account.fleet_pool import Pool, is_mixed
 from veilleuse.collector.account.fleet_prediction import Prediction, predict, with_errors
+from veilleuse.collector.account.fleet_screens import with_time_on
 from veilleuse.collector.account.fleet_strata import Known, Part, class_rates, parts
 from veilleuse.collector.account.fleet_sums import Sample
 from veilleuse.collector.account.fleet_variance import sampling
+from veilleuse.collector.figures import EnergyClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class Fleet:
         for part in strata:
             one = predict(part, pool, watts, made if adjusted else None)
             self._predictions[part.stratum] = with_errors(one, self._models, errors, energy)
+        if device_class == EnergyClass.MONITOR:
+            with_time_on([self._predictions[part.stratum] for part in strata], pool)
 
     def _representativeness(self, chosen: Sequence[Prediction]) -> Representativeness:
         if _is_census(chosen):

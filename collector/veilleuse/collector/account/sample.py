@@ -223,9 +223,11 @@ class FleetBook:
     unmatched: list[tuple[Stratum, Standing]] = field(default_factory=list)
     """Machines without an asset, until `settle`."""
     spare: Counter[Stratum] = field(default_factory=Counter)
-    """Assets that no agent's machine is matched with."""
+    """Assets that no agent's machine is matched with, or none any more."""
     listed: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Entity and site → display-time of the external screens that the inventory lists there."""
+    screens: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Their number."""
     standby: Counter[Stratum] = field(default_factory=Counter)
     """Of it, what they are not on, by the PCs that they hang on."""
 
@@ -233,9 +235,10 @@ class FleetBook:
         """One device, of the inventory or not."""
         if stratum.device_class == MONITOR:  # when it is on, PCs tell
             self.listed[standing.entity, standing.site] += sum(standing.milliseconds.values())
+            self.screens[standing.entity, standing.site] += 1
         elif standing.inventoried:
             self.add(stratum, standing)
-            self.spare[stratum] += standing.host_id is None
+            self.spare[stratum] += standing.host_id is None or standing.has_left
         else:
             self.unmatched.append((stratum, standing))
 
@@ -319,10 +322,12 @@ class FleetBook:
         self.standby.clear()
         for where, time in self.listed.items():
             lit = {stratum: own for stratum, own in on[where].items() if own}
-            rest = max(0, time - sum(lit.values()))
-            self.standby.update(
-                dict(zip(lit, apportion(rest, list(lit.values())), strict=True)) if lit else {}
-            )
+            if lit:
+                weights = list(lit.values())
+                rest = max(0, time - sum(weights))
+                self.standby.update(dict(zip(lit, apportion(rest, weights), strict=True)))
+                for stratum, number in zip(lit, apportion(self.screens[where], weights), strict=True):
+                    self.machines[stratum] = max(self.machines[stratum], number)
 
     def add(self, stratum: Stratum, standing: Standing) -> None:
         """One device."""

@@ -92,7 +92,7 @@ def _order(year: int, definitive: bool, why: str) -> Order:
 
 def _close(settings: CollectorSettings, order: Order, dry_run: bool, as_json: bool) -> None:
     try:
-        with opened(settings.data_dir) as sources:
+        with opened(settings.data_dir, settings.reporting) as sources:
             made = propose(sources, settings, order)
     except NotAClosedYear as error:
         raise AdminError(

@@ -88,7 +88,7 @@ def emissions(
         current_tree=tree == "now",
     )
     write = _writer(form, language, output)
-    with opened(settings.data_dir) as sources:
+    with opened(settings.data_dir, settings.reporting) as sources:
         made = emissions_report_of(sources, question, random_roll_out=settings.reporting.random_roll_out)
     write(made.document)
     _warn(made.document.head, len(made.statement.withheld))

@@ -20,7 +20,7 @@ from veilleuse.collector.settings import CollectorSettings
 
 def with_sobriety(document: Document, settings: CollectorSettings) -> Document:
     """The indicators report of I1, I2 and I13 with the others; what was asked stands in its head."""
-    with opened_for_sobriety(settings.data_dir) as sources:
+    with opened_for_sobriety(settings.data_dir, settings.reporting) as sources:
         found = sobriety_of(sources, _question(document, settings), targets_of(settings.indicators))
     data = str(document.head["data"])
     rows = [row(one.meta, one.scope, one.figure, data=data) for one in found.found]
@@ -29,7 +29,7 @@ def with_sobriety(document: Document, settings: CollectorSettings) -> Document:
 
 def servers_of(document: Document, settings: CollectorSettings) -> Document:
     """The same question, server by server."""
-    with opened_for_sobriety(settings.data_dir) as sources:
+    with opened_for_sobriety(settings.data_dir, settings.reporting) as sources:
         targets = targets_of(settings.indicators)
         found = sobriety_of(sources, _question(document, settings), targets)
     rows = server_rows(found.machines, targets, data=str(document.head["data"]))
@@ -41,7 +41,7 @@ def servers_of(document: Document, settings: CollectorSettings) -> Document:
 
 def reen_sheet(settings: CollectorSettings, first: date, end: date) -> Document:
     """The follow-up sheet. Raises UsageError, UnknownZone."""
-    with opened_for_sobriety(settings.data_dir) as sources:
+    with opened_for_sobriety(settings.data_dir, settings.reporting) as sources:
         return reen_document(
             sources,
             first,

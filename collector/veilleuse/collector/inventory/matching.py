@@ -3,7 +3,8 @@
 """Which asset is which agent's machine, by pseudonyms (PROMISES.md §2.6), and what is doubtful. Pure.
 
 A pair is taken only where one asset and one machine have each other's pseudonym and nothing contradicts it; the rest is for an
-operator to decide, whose word stands.
+operator to decide, whose word stands. A machine that was revoked was the one asset that has its pseudonyms, whatever is it now; there
+is nothing to decide of it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Final
+from typing import Final, TypeVar
 
 from veilleuse.collector.inventoried import (
     AssetRecord,
@@ -27,6 +28,7 @@ from veilleuse.collector.inventory.classes import AGENT_CLASSES
 from veilleuse.collector.model import HostId
 from veilleuse.wire.vocabulary import DeviceClass
 
+T = TypeVar("T")
 _FAMILY: Final[Mapping[str, str]] = {
     DeviceClass.MINI_PC.value: "desktop",
     DeviceClass.SFF.value: "desktop",
@@ -38,7 +40,7 @@ _FAMILY: Final[Mapping[str, str]] = {
 def match(
     assets: Iterable[AssetRecord], machines: Sequence[Candidate], decisions: Iterable[Decision], day: date
 ) -> Matching:
-    """Links and doubts on a civil day. `machines`: those that are enrolled; no revoked or forgotten one."""
+    """Links and doubts on a civil day. `machines`: those that are enrolled, and those that were until they were revoked."""
     return _Matcher(assets, machines, decisions, day).matching()
 
 
@@ -51,17 +53,21 @@ class _Matcher:
         day: date,
     ) -> None:
         self._day = day
-        self._machines = {one.host_id: one for one in machines}
+        self._machines = {one.host_id: one for one in machines if not one.has_left}
+        self._left = {one.host_id: one for one in machines if one.has_left}
         live = [one for one in assets if not one.is_duplicate]
         self._assets = [one for one in live if one.device_class in AGENT_CLASSES]
         self._live = {one.asset_id: one for one in live}
         self._links: dict[int, HostId] = {}
+        self._earlier: dict[HostId, int] = {}
         self._ignored: set[tuple[int, HostId | None]] = set()
         for one in decisions:
             if one.verdict is Verdict.IGNORED:
                 self._ignored.add((one.asset_id, one.host_id))
             elif one.host_id in self._machines and one.asset_id in self._live:
                 self._links[one.asset_id] = one.host_id
+            elif one.host_id in self._left and one.asset_id in self._live:
+                self._earlier[one.host_id] = one.asset_id
         self._taken = set(self._links.values())
         self._doubts: list[Doubt] = []
 
@@ -87,9 +93,33 @@ class _Matcher:
             if doubt.asset_id not in told and doubt.other_asset_id not in told
         ]
         kept = tuple(doubt for doubt in self._doubts if (doubt.asset_id, None) not in self._ignored)
+        self._look_back()
         return Matching(
-            self._links, tuple(sorted(kept, key=lambda doubt: (doubt.asset_id, doubt.kind.value)))
+            self._links,
+            tuple(sorted(kept, key=lambda doubt: (doubt.asset_id, doubt.kind.value))),
+            self._earlier,
         )
+
+    def _look_back(self) -> None:
+        """What machines that were revoked were: one asset each, as one asset may have been several of them."""
+        by_chassis = _index((one.chassis_pseudonym, one.asset_id) for one in self._assets)
+        by_smbios = _index((one.smbios_pseudonym, one.asset_id) for one in self._assets)
+        for host_id, machine in self._left.items():
+            if host_id in self._earlier:
+                continue
+            serial, uuid = (
+                {asset_id for asset_id in found.get(mark, ()) if self._may_be(asset_id, host_id)}
+                for found, mark in (
+                    (by_chassis, machine.chassis_pseudonym),
+                    (by_smbios, machine.smbios_pseudonym),
+                )
+            )
+            assets = [self._live[asset_id] for asset_id in (serial & uuid) or (serial | uuid)]
+            if len(assets) == 1 and not _differs(assets[0], machine):
+                self._earlier[host_id] = assets[0].asset_id
+
+    def _may_be(self, asset_id: int, host_id: HostId) -> bool:
+        return not {(asset_id, host_id), (asset_id, None)} & self._ignored
 
     def _pairs(self) -> list[tuple[AssetRecord, HostId]]:
         """Assets with the one machine that has their pseudonyms; where there are several, a doubt."""
@@ -132,11 +162,11 @@ class _Matcher:
                     break
 
 
-def _index(pairs: Iterable[tuple[bytes, HostId]]) -> dict[bytes, list[HostId]]:
-    found: defaultdict[bytes, list[HostId]] = defaultdict(list)
-    for mark, host_id in pairs:
+def _index(pairs: Iterable[tuple[bytes, T]]) -> dict[bytes, list[T]]:
+    found: defaultdict[bytes, list[T]] = defaultdict(list)
+    for mark, one in pairs:
         if mark:
-            found[mark].append(host_id)
+            found[mark].append(one)
     return found
 
 
@@ -148,6 +178,10 @@ def _contradiction(asset: AssetRecord, machine: Candidate, day: date) -> DoubtKi
     """What speaks against a pair; None: nothing. A day to come, the end of a lease, is none."""
     if asset.out_of_service_on is not None and asset.out_of_service_on <= day:
         return DoubtKind.OUT_OF_SERVICE
+    return _differs(asset, machine)
+
+
+def _differs(asset: AssetRecord, machine: Candidate) -> DoubtKind | None:
     ours, theirs = (_FAMILY.get(word, word) for word in (asset.device_class, machine.device_class))
     if DeviceClass.UNKNOWN.value not in (ours, theirs) and ours != theirs:
         return DoubtKind.CLASS_DISAGREES

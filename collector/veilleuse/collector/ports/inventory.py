@@ -26,7 +26,7 @@ class InventoryStore(Protocol):
         """Write an import, whole or not at all, whenever the process dies. Raises OvertakenImport when another one came first."""
 
     def candidates(self) -> tuple[Candidate, ...]:
-        """The enrolled machines, with what they may be matched by."""
+        """The machines that enrolled, with what they may be matched by; those revoked since with them."""
 
     def decisions(self) -> tuple[Decision, ...]:
         """What operators said and still stands."""

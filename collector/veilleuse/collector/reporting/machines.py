@@ -46,7 +46,7 @@ def machines_of(
         of_host[row.band] = added(of_host[row.band], use) if row.band in of_host else use
     servers = any(host.population is Population.SERVER for host in hosts)
     loads = sources.loads.server_loads(stretch.until, WINDOWS) if servers else {}
-    matched = {asset.host_id: asset for asset in assets if asset.host_id is not None}
+    matched = {host_id: asset for asset in assets for host_id in asset.host_ids}
     book = sources.loads.book()
     return tuple(
         _machine(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from veilleuse.collector.ports import FollowReader, LoadReader
 from veilleuse.collector.reporting.sources import Sources, opened
-from veilleuse.collector.settings import Indicators
+from veilleuse.collector.settings import Indicators, Reporting
 from veilleuse.collector.sobriety import Targets
 from veilleuse.collector.store.sqlite import SqliteFollowReader, SqliteLoadReader
 
@@ -26,10 +26,10 @@ class SobrietySources:
 
 
 @contextmanager
-def opened_for_sobriety(directory: Path) -> Iterator[SobrietySources]:
+def opened_for_sobriety(directory: Path, reporting: Reporting) -> Iterator[SobrietySources]:
     """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
     with (
-        opened(directory) as base,
+        opened(directory, reporting) as base,
         closing(SqliteLoadReader(directory)) as loads,
         closing(SqliteFollowReader(directory)) as follows,
     ):

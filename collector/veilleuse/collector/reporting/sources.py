@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from veilleuse.collector.ports import FactorReader, PeriodReader
 from veilleuse.collector.ports.closing import ClosedYearReader
 from veilleuse.collector.rolling.reading import Periods
+from veilleuse.collector.settings import Reporting
 from veilleuse.collector.store.sqlite import SqliteFactorsReader, SqliteInventoryReader, SqliteReader
 from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
 from veilleuse.collector.store.sqlite.metering import SqliteMeteringReader
@@ -27,10 +28,14 @@ class Sources:
     factors: FactorReader
     metering: SqliteMeteringReader
     closings: ClosedYearReader
+    reporting: Reporting = field(default_factory=Reporting)
+    """Its zones are those of devices whose site nobody declared."""
 
 
 @contextmanager
-def opened(directory: Path, with_reader: SqliteReader | None = None) -> Iterator[Sources]:
+def opened(
+    directory: Path, reporting: Reporting, with_reader: SqliteReader | None = None
+) -> Iterator[Sources]:
     """`with_reader`: one that is open, and stays so; None: one of its own. Raises DataDirectoryError when there is no database or an
     old one, StoreTooNew, StoreDamaged."""
     with (
@@ -40,4 +45,4 @@ def opened(directory: Path, with_reader: SqliteReader | None = None) -> Iterator
         closing(SqliteMeteringReader(directory)) as metering,
         closing(SqliteClosingsReader(directory)) as closings,
     ):
-        yield Sources(reader, Periods(reader), inventory, factors, metering, closings)
+        yield Sources(reader, Periods(reader), inventory, factors, metering, closings, reporting)

@@ -24,13 +24,12 @@ from veilleuse.collector.closed import ClosedYear, YearState
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.inventoried import Asset, Headcount
 from veilleuse.collector.model import Host, HostId, Site
-from veilleuse.collector.ports import PeriodReader
 from veilleuse.collector.reporting.closed_report import load_closed, require_shown
 from veilleuse.collector.reporting.kept_months import is_cut
 from veilleuse.collector.reporting.rooms import rooms
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.rolling.almanac import Almanac
-from veilleuse.collector.vectors import DayType
+from veilleuse.collector.vectors import DayType, HostPeriod
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 FIRST_YEAR, LAST_YEAR = 2000, 2200
@@ -73,6 +72,8 @@ class _Known:
     sites: dict[str, Site] = field(default_factory=dict)
     assets: tuple[Asset, ...] = ()
     headcounts: tuple[Headcount, ...] = ()
+    same: dict[HostId, HostId] = field(default_factory=dict)
+    """Machines of one asset, which was installed anew → the one that it is, or else was last; itself included."""
     virtual: frozenset[HostId] = frozenset()
     """Virtual machines: by what their agents say, or by what the inventory says of them."""
     almanac: Almanac = field(init=False)
@@ -83,14 +84,35 @@ class _Known:
         self.sites = {site.site: site for site in rolls.sites()}
         self.assets = self.sources.inventory.assets()
         self.headcounts = self.sources.inventory.headcounts()
+        self.same = {
+            host_id: asset.host_ids[-1]
+            for asset in self.assets
+            if len(asset.host_ids) > 1
+            for host_id in asset.host_ids
+        }
         self.virtual = frozenset(
             host.host_id for host in self.hosts if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE
         ) | frozenset(
-            asset.host_id
+            host_id
             for asset in self.assets
-            if asset.host_id is not None and asset.device_class == DeviceClass.VIRTUAL_MACHINE.value
+            if asset.device_class == DeviceClass.VIRTUAL_MACHINE.value
+            for host_id in asset.host_ids
         )
         self.almanac = Almanac(rolls.calendars, rolls.school_periods)
+
+    def stood(self, host: Host) -> Standing:
+        """By its enrolment."""
+        return standing_of(host, self.sites, self.sources.reporting.zone)
+
+    def host_periods(self, part: Slice) -> Iterator[HostPeriod]:
+        """Machine by machine, as they are stored; those of one asset are one machine."""
+        together: list[HostPeriod] = []
+        for row in self.sources.periods.host_periods(part.first, part.end):
+            if row.host_id in self.same:
+                together.append(row._replace(host_id=self.same[row.host_id]))
+            else:
+                yield row
+        yield from sorted(together, key=lambda row: row.host_id)
 
 
 def year_figures(
@@ -162,7 +184,7 @@ def year_stretch(sources: Sources, question: YearQuestion, assumptions: Assumpti
 def _inputs(known: _Known, part: Slice) -> Stretch:
     devices = list(_standings(known, part))
     virtual = {
-        host.host_id: replace(standing_of(host, known.sites), device_class=DeviceClass.VIRTUAL_MACHINE.value)
+        host.host_id: replace(known.stood(host), device_class=DeviceClass.VIRTUAL_MACHINE.value)
         for host in known.hosts
         if host.host_id in known.virtual
     }
@@ -172,8 +194,8 @@ def _inputs(known: _Known, part: Slice) -> Stretch:
             places[standing.host_id].append(standing)
     return Stretch(
         devices,
-        _placed(known.sources.periods, part, places | _elsewhere(known, places)),
-        _virtual(known.sources.periods, part, virtual),
+        _placed(known, part, places | _elsewhere(known, places)),
+        _virtual(known, part, virtual),
     )
 
 
@@ -182,7 +204,7 @@ def _elsewhere(
 ) -> dict[HostId, Sequence[Standing]]:
     """Machines that did not stand anywhere in the period, by their enrolment: what was measured of one counts all the same."""
     return {
-        host.host_id: (standing_of(host, known.sites),)
+        host.host_id: (known.stood(host),)
         for host in known.hosts
         if host.host_id not in places and host.host_id not in known.virtual
     }
@@ -211,10 +233,11 @@ def _standings(known: _Known, part: Slice) -> Iterable[Standing]:
             return DayType.CLOSED if day.isoweekday() > 5 else DayType.OPEN
         return known.almanac.days(found, population or Population.SERVER).kind(day)
 
-    zones = {name: site.time_zone for name, site in known.sites.items()}
+    zones, reporting = {name: site.time_zone for name, site in known.sites.items()}, known.sources.reporting
     census = Census(
-        DayTypes(part.first, part.end, zones, kind),
+        DayTypes(part.first, part.end, zones, kind, default_time_zone=reporting.time_zone),
         known.sites.values(),
+        default_zone=reporting.zone,
         today=known.question.today,
         current_tree=known.question.current_tree,
     )
@@ -222,11 +245,11 @@ def _standings(known: _Known, part: Slice) -> Iterable[Standing]:
 
 
 def _placed(
-    reader: PeriodReader, part: Slice, places: Mapping[HostId, Sequence[Standing]]
+    known: _Known, part: Slice, places: Mapping[HostId, Sequence[Standing]]
 ) -> Iterator[tuple[Observed, Standing]]:
     """Each machine where it stood; one that moved, which it does on the 1st of a month, month by month."""
     moved: set[HostId] = set()
-    for one in observed(reader.host_periods(part.first, part.end)):
+    for one in observed(known.host_periods(part)):
         stood = places.get(one.host_id, ())
         if len(stood) == 1:
             yield one, stood[0]
@@ -236,7 +259,7 @@ def _placed(
         months = [
             row
             for month in slices(part.first, part.end, by_month=True)
-            for row in reader.host_periods(month.first, month.end)
+            for row in known.host_periods(month)
             if row.host_id in moved
         ]
         months.sort(key=lambda row: row.host_id)
@@ -255,10 +278,10 @@ def _stood(stood: Sequence[Standing], day: date) -> int:
 
 
 def _virtual(
-    reader: PeriodReader, part: Slice, virtual: Mapping[HostId, Standing]
+    known: _Known, part: Slice, virtual: Mapping[HostId, Standing]
 ) -> Iterator[tuple[Observed, Standing]]:
     if virtual:
-        rows = (row for row in reader.host_periods(part.first, part.end) if row.host_id in virtual)
+        rows = (row for row in known.host_periods(part) if row.host_id in virtual)
         for one in observed(rows):
             yield one, virtual[one.host_id]
 

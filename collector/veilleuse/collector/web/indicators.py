@@ -106,7 +106,7 @@ class MachineIndicators:
 
     def _worked_out(self, due: _Due) -> tuple[MachineFigure, ...]:
         began = time.monotonic()
-        with opened_for_sobriety(self._settings.data_dir) as sources:
+        with opened_for_sobriety(self._settings.data_dir, self._settings.reporting) as sources:
             made = tuple(_made(sources, due, self._settings))
         facts = {"month": due.month.isoformat(), "seconds": round(time.monotonic() - began, 3)}
         log.info("indicators of machines worked out", extra=facts)

@@ -15,6 +15,7 @@ import typer
 
 from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
 from veilleuse.collector.cli.doctor.backups import check_backup, check_leftovers
+from veilleuse.collector.cli.doctor.closing import check_closing
 from veilleuse.collector.cli.doctor.findings import Check, Finding
 from veilleuse.collector.cli.doctor.fleet import (
     check_agents,
@@ -58,6 +59,7 @@ INSIDE: Final[tuple[Check, ...]] = (
     check_backup,
     check_work,
     check_retention,
+    check_closing,
     check_intensity,
     check_clock,
     check_balance,

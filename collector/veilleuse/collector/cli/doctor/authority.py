@@ -65,7 +65,7 @@ def check_certificates(settings: CollectorSettings) -> Iterator[Finding]:
             yield Finding("certificates", "warning" if near else "good", text, remedy if near else "")
     for path in root_key_files(settings.data_dir):
         remedy = "move it off-line: the collector never needs it"
-        yield Finding("certificates", "good", f"the key of a root is still in {path}", remedy)
+        yield Finding("certificates", "warning", f"the key of a root is still in {path}", remedy)
 
 
 def check_rotation(settings: CollectorSettings) -> Iterator[Finding]:

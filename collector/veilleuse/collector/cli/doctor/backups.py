@@ -40,10 +40,10 @@ def check_backup(settings: CollectorSettings) -> Iterator[Finding]:
         old = days > OLD_DAYS
         text = f"the last backup was made on {when:%Y-%m-%d}, {_ago(days)}"
         yield Finding("backup", "warning" if old else "good", text, remedy if old else "")
-    if not settings.backup.key_file:
+    if not settings.backup.key_file and not (kind.simulated and made is None):
         yield Finding(
             "backup",
-            "good",
+            "warning",
             "backup.key_file is not set: backups are not sealed, whoever reads one has names and keys",
             "'veilleuse backup --new-key FILE', then set it",
         )

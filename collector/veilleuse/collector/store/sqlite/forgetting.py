@@ -36,6 +36,7 @@ _BY_ROW: Final = {
 _WHOLE: Final = (
     "inventory_decisions",
     "inventory_doubts",
+    "inventory_earlier_hosts",
     "gap_sums",
     "gap_periods",
     "state_totals",

@@ -44,7 +44,7 @@ from veilleuse.wire.vocabulary import DeviceClass, Population
 
 log = logging.getLogger(__name__)
 
-_MATCHED: Final = (HostStatus.ACTIVE.value, HostStatus.PENDING.value, HostStatus.SUSPENDED.value)
+_MATCHED: Final = tuple(one.value for one in HostStatus if one is not HostStatus.FORGOTTEN)
 _AGENTS: Final = frozenset(one.value for one in DeviceClass)
 
 
@@ -132,7 +132,7 @@ class SqliteInventory:
             )
 
     def candidates(self) -> tuple[Candidate, ...]:
-        """The enrolled machines, with what they may be matched by."""
+        """The machines that enrolled, with what they may be matched by; those revoked since with them."""
         with self._identity.translated():
             marks = {
                 row[0]: row[1:]
@@ -142,16 +142,23 @@ class SqliteInventory:
             }
         with self._data.translated():
             found = self._data.connection.execute(
-                f"SELECT host_id, agent_id, facts FROM hosts WHERE status IN ({', '.join('?' * len(_MATCHED))})"
+                f"SELECT host_id, agent_id, facts, status FROM hosts WHERE status IN ({', '.join('?' * len(_MATCHED))})"
                 " ORDER BY host_id",
                 _MATCHED,
             ).fetchall()
         candidates = []
-        for host_id, agent_id, wire in found:
+        for host_id, agent_id, wire, status in found:
             facts = facts_from_wire(wire or b"")
             chassis, smbios = marks.get(agent_id, (b"", b""))
             candidates.append(
-                Candidate(HostId(host_id), chassis, smbios, facts.device_class.value, facts.model or "")
+                Candidate(
+                    HostId(host_id),
+                    chassis,
+                    smbios,
+                    facts.device_class.value,
+                    facts.model or "",
+                    has_left=status == HostStatus.REVOKED.value,
+                )
             )
         return tuple(candidates)
 
@@ -166,14 +173,15 @@ class SqliteInventory:
         )
 
     def decide(self, decisions: Iterable[Decision]) -> None:
-        """A match ends what stood of its asset and of its machine."""
+        """A match ends what stood of its asset and of its machine; what a machine was that is revoked by now stays."""
         with self._data.transaction() as connection:
             for one in decisions:
                 host = one.host_id or 0
                 if one.verdict is Verdict.MATCHED:
                     connection.execute(
-                        "DELETE FROM inventory_decisions WHERE asset_id = ? OR (host_id = ? AND verdict = ?)",
-                        (one.asset_id, host, Verdict.MATCHED.value),
+                        "DELETE FROM inventory_decisions WHERE host_id = ? AND verdict = ? OR asset_id = ?"
+                        " AND host_id NOT IN (SELECT host_id FROM hosts WHERE status = ?)",
+                        (host, Verdict.MATCHED.value, one.asset_id, HostStatus.REVOKED.value),
                     )
                 connection.execute(
                     "INSERT INTO inventory_decisions VALUES (?, ?, ?)"
@@ -194,6 +202,12 @@ class SqliteInventory:
                 if before.get(asset_id) != links.get(asset_id)
             ]
             connection.executemany("UPDATE inventory_assets SET host_id = ? WHERE asset_id = ?", changed)
+            was = rows.read_earlier(connection)
+            if was != matching.earlier:
+                connection.execute("DELETE FROM inventory_earlier_hosts")
+                connection.executemany(
+                    "INSERT INTO inventory_earlier_hosts VALUES (?, ?)", list(matching.earlier.items())
+                )
             if _doubts(self._data) != matching.doubts:
                 connection.execute("DELETE FROM inventory_doubts")
                 connection.executemany(
@@ -203,7 +217,7 @@ class SqliteInventory:
                         for one in matching.doubts
                     ],
                 )
-        return len(changed)
+        return len(changed) + len(was.items() ^ matching.earlier.items())
 
 
 class SqliteInventoryReader:
@@ -295,6 +309,7 @@ class _Tree:
             vendor=one.vendor,
             model=one.model,
             host_id=one.host_id,
+            earlier_host_ids=one.earlier_host_ids,
             in_service_on=one.in_service_on,
             out_of_service_on=one.out_of_service_on,
             refurbished=one.refurbished,

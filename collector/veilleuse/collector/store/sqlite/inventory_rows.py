@@ -115,8 +115,17 @@ def read_assets(connection: sqlite3.Connection) -> Iterator[AssetRecord]:
         "SELECT asset_id, from_day, entity, site FROM inventory_placements ORDER BY asset_id, from_day"
     ):
         placements[asset_id].append(Placement(date.fromordinal(from_day), entity, site))
+    earlier: defaultdict[int, list[HostId]] = defaultdict(list)
+    for host_id, asset_id in read_earlier(connection).items():
+        earlier[asset_id].append(host_id)
     for row in connection.execute(f"SELECT {ASSET_COLUMNS}, host_id FROM inventory_assets ORDER BY asset_id"):
-        yield _asset(row, tuple(placements[row[0]]))
+        yield _asset(row, tuple(placements[row[0]]), tuple(earlier[row[0]]))
+
+
+def read_earlier(connection: sqlite3.Connection) -> dict[HostId, int]:
+    """Machine that was revoked → its asset, oldest first."""
+    rows = connection.execute("SELECT host_id, asset_id FROM inventory_earlier_hosts ORDER BY host_id")
+    return {HostId(host_id): asset_id for host_id, asset_id in rows}
 
 
 def read_entities(connection: sqlite3.Connection) -> tuple[Entity, ...]:
@@ -214,7 +223,7 @@ def _asset_row(one: AssetRecord) -> list[Any]:
     ]
 
 
-def _asset(row: Any, placements: tuple[Placement, ...]) -> AssetRecord:
+def _asset(row: Any, placements: tuple[Placement, ...], earlier: tuple[HostId, ...]) -> AssetRecord:
     asset_id, device_class, population, context, vendor, model, into, out, *more = row
     refurbished, displays, role, absent, is_duplicate, host_id = more
     return AssetRecord(
@@ -236,6 +245,7 @@ def _asset(row: Any, placements: tuple[Placement, ...]) -> AssetRecord:
         is_duplicate=bool(is_duplicate),
         placements=placements,
         host_id=None if host_id is None else HostId(host_id),
+        earlier_host_ids=earlier,
     )
 
 

@@ -23,7 +23,7 @@ def fleet_document(reader: BoundedReader, settings: CollectorSettings, asked: As
     """As `veilleuse report emissions` gives it. Inside `reader.within`. Raises QueryTooSlow, UsageError, UnknownZone."""
     reporting = settings.reporting
     question = YearQuestion(asked.first, asked.end, asked.dimensions, reporting.k_anonymity, today())
-    with opened(settings.data_dir, reader) as sources:
+    with opened(settings.data_dir, reporting, reader) as sources:
         watched = replace(sources, periods=_Watched(sources.periods, reader.check_time))
         made = emissions_report_of(watched, question, random_roll_out=reporting.random_roll_out)
     reader.check_time()

@@ -1,0 +1,112 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Years that are over and not closed, while what they are made of goes: docs/closing.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.closing.refusals import not_over
+from veilleuse.collector.rolling.retention import months_before
+from veilleuse.collector.rolling.worker import ended_by
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
+from veilleuse.collector.store.sqlite.days import civil_day
+from veilleuse.collector.store.sqlite.metering import SqliteMeteringReader
+from veilleuse.wire.vocabulary import Population
+
+SOON_DAYS: Final = 90
+"""What goes so soon is worth a word: readings of meters from January on, months of PCs from May on."""
+_PCS: Final = (Population.WORKSTATION, Population.CLASSROOM)
+
+
+def check_closing(settings: CollectorSettings) -> Iterator[Finding]:
+    """Each year with data that may be closed and is not; the day from which it cannot be closed whole any more."""
+    return closing_on(settings, datetime.now(UTC).date())
+
+
+def closing_on(settings: CollectorSettings, today: date) -> Iterator[Finding]:
+    """The same, of any day."""
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        if reader.data_kind().simulated:
+            yield Finding("closing", "good", "simulated data need not be closed")
+            return
+        month = _earliest(reader.oldest(one, ended_by(today)).month for one in _PCS)
+        enrolled = min(
+            (host.enrolled_on for host in reader.hosts() if host.population in _PCS), default=today
+        )
+    with closing(SqliteMeteringReader(settings.data_dir)) as meters:
+        hour = meters.first_read() if meters.declared().meters else None
+    read = None if hour is None else date.fromordinal(civil_day(ZoneInfo("UTC"), hour))
+    with closing(SqliteClosingsReader(settings.data_dir)) as closings:
+        closed = {one.year for one in closings.revisions()}
+    first = min((one.year for one in (month, read) if one), default=today.year)
+    open_years = [
+        year for year in range(first, today.year) if year not in closed and not not_over(year, today)
+    ]
+    for year in open_years:
+        began = max(enrolled.replace(day=1), date(year, 1, 1))
+        if month is not None and began < month and month.year == year and _has_gone(settings, began, today):
+            yield _too_late(year)
+        else:
+            yield _finding(settings, year, today, _within(month, year), _within(read, year))
+    if not open_years:
+        yield Finding("closing", "good", "no year that is over waits to be closed")
+
+
+def _finding(
+    settings: CollectorSettings, year: int, today: date, month: date | None, read: date | None
+) -> Finding:
+    """`month`, `read`: the oldest that is left of the year, of PCs and of shared meters."""
+    kept, going = settings.retention, []
+    if month is not None:
+        going.append(("months of PCs", goes_on(_next_month(month), kept.pc_monthly_months)))
+    if read is not None:
+        going.append(
+            ("readings of shared meters", goes_on(read + timedelta(days=1), kept.server_records_months))
+        )
+    told = ", ".join(f"{what} go from {day} on" for what, day in going)
+    text = f"{year} is over and not closed: {told}"
+    if min(day for _, day in going) > today + timedelta(days=SOON_DAYS):
+        return Finding("closing", "good", text)
+    return Finding("closing", "warning", text, f"'veilleuse close {year}' before that day; docs/closing.md")
+
+
+def _too_late(year: int) -> Finding:
+    """`veilleuse close` refuses it."""
+    text = f"{year} was never closed, and its first months of PCs have gone: it cannot be closed any more"
+    return Finding("closing", "warning", text, "'veilleuse report emissions' of the months that are left")
+
+
+def _has_gone(settings: CollectorSettings, month: date, today: date) -> bool:
+    return goes_on(_next_month(month), settings.retention.pc_monthly_months) <= today
+
+
+def goes_on(end: date, months: int) -> date:
+    """First day on which retention takes what ended by `end`, exclusive, and is kept for so many months."""
+    day = months_before(end, -months)
+    while months_before(day, months) < end:  # of the 31st, where a month has none
+        day += timedelta(days=1)
+    return day
+
+
+def _within(oldest: date | None, year: int) -> date | None:
+    """The oldest of a year, where what is left begins in it or before it."""
+    if oldest is None or oldest.year > year:
+        return None
+    return max(oldest, date(year, 1, 1))
+
+
+def _earliest(days: Iterator[int | None]) -> date | None:
+    known = [day for day in days if day is not None]
+    return date.fromordinal(min(known)) if known else None
+
+
+def _next_month(month: date) -> date:
+    return (month + timedelta(days=31)).replace(day=1)

@@ -1,0 +1,131 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse doctor` on years that are over and not closed: named before what they are made of goes, with the day it does."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+
+from tests.closed_years import YEAR, told
+from tests.filled import Filled
+from tests.machines import settings_in
+from tests.rolled import retention
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.assembly import initialise
+from veilleuse.collector.cli.doctor.closing import closing_on, goes_on
+from veilleuse.collector.metering import DeclaredMeter, MeterBoundary, MeterReading
+from veilleuse.collector.model import DirtyPeriod, Grain
+from veilleuse.collector.rolling.retention import months_before
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.wire.vocabulary import PointKind, Population
+
+JANUARY_GOES = date(2026, 8, 1)
+DAY = timedelta(days=1)
+
+
+def said(settings: CollectorSettings, today: date) -> tuple[str, str]:
+    """(outcome, text with the remedy) of the one finding."""
+    (finding,) = closing_on(settings, today)
+    assert bool(finding.remedy) == (finding.outcome == "warning")
+    return finding.outcome, f"{finding.text}; {finding.remedy}"
+
+
+def test_an_open_year_is_named_before_its_months_go(place):
+    """Known from the day it can be closed, a warning 90 days before."""
+    assert said(place, date(YEAR + 1, 1, 3)) == ("good", "no year that is over waits to be closed; ")
+    assert said(place, date(YEAR + 1, 1, 4)) == (
+        "good",
+        "2025 is over and not closed: months of PCs go from 2026-08-01 on; ",
+    )
+    assert said(place, JANUARY_GOES - 91 * DAY)[0] == "good"
+    outcome, text = said(place, JANUARY_GOES - 90 * DAY)
+    assert outcome == "warning"
+    assert text.endswith("2026-08-01 on; 'veilleuse close 2025' before that day; docs/closing.md")
+
+
+def test_the_day_told_is_the_day_they_go(place):
+    """By retention itself: the day before, all are there."""
+
+    def oldest() -> int | None:
+        return filled.store.data.connection.execute(
+            "SELECT min(month) FROM host_months JOIN hosts USING (host_id) WHERE population <> 3"
+        ).fetchone()[0]
+
+    with Filled(place.data_dir) as filled:
+        assert {host.population for host in filled.store.registry.hosts()} == {
+            Population.WORKSTATION,
+            Population.SERVER,
+        }
+        retention(filled).run(JANUARY_GOES - DAY)
+        assert oldest() == date(YEAR, 1, 1).toordinal()
+        retention(filled).run(JANUARY_GOES)
+        assert oldest() == date(YEAR, 2, 1).toordinal()
+
+
+def test_a_year_that_cannot_be_closed_any_more(place, veilleuse):
+    """Its January has gone: 'veilleuse close' would refuse, and doctor does not send there. Nothing left, nothing said."""
+    with Filled(place.data_dir) as filled:
+        retention(filled).run(JANUARY_GOES)
+    outcome, text = said(place, JANUARY_GOES)
+    assert outcome == "warning"
+    assert "2025 was never closed, and its first months of PCs have gone" in text
+    assert "veilleuse close" not in text
+    with Filled(place.data_dir) as filled:
+        retention(filled).run(date(2027, 8, 1))
+    assert said(place, date(2027, 8, 1))[0] == "good"
+
+
+def test_a_year_that_began_late_is_whole(place):
+    """Machines enrolled in spring: nothing has gone before their first month does."""
+    with Filled(place.data_dir) as filled, filled.store.transaction():
+        connection = filled.store.data.connection
+        connection.execute("DELETE FROM host_months WHERE month < ?", (date(YEAR, 2, 1).toordinal(),))
+        connection.execute("UPDATE hosts SET enrolled_day = ?", (date(YEAR, 2, 1).toordinal(),))
+    assert "go from 2026-09-01 on; 'veilleuse close 2025'" in said(place, JANUARY_GOES)[1]
+
+
+@pytest.mark.parametrize("words", [(), ("--definitive",)])
+def test_a_closed_year_is_not_named(place, veilleuse, words):
+    """Provisionally is enough: what was kept then serves later."""
+    told(veilleuse, "close", str(YEAR), *words)
+    assert said(place, JANUARY_GOES)[0] == "good"
+
+
+def test_readings_of_shared_meters_go_first(place):
+    """13 months: said in the first January already, where a meter is declared."""
+    with Filled(place.data_dir) as filled:
+        (server, *_) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
+        start = day_start_unix_milliseconds(date(YEAR, 1, 9), "UTC")
+        with filled.store.transaction():
+            reading = MeterReading("ups", PointKind.UPS, 1_000, 3_600_000)
+            filled.store.metering.put_readings(DirtyPeriod(server.host_id, Grain.HOUR, start), [reading])
+        assert said(place, date(YEAR + 1, 1, 4))[0] == "good"  # of no room
+        with filled.store.transaction():
+            meter = DeclaredMeter("ups", server.site, "DC1", MeterBoundary.ROOM)
+            filled.store.metering.declare([meter], [], [])
+        outcome, text = said(place, date(YEAR + 1, 1, 4))
+        assert outcome == "warning"
+        assert "readings of shared meters go from 2026-02-10 on" in text
+        for day, left in ((date(2026, 2, 9), 1), (date(2026, 2, 10), 0)):
+            retention(filled).run(day)
+            assert filled.store.data.connection.execute("SELECT count(*) FROM meter_hours").fetchone() == (
+                left,
+            )
+
+
+def test_simulated_data_need_not_be_closed(tmp_path):
+    """They can be made again."""
+    settings = settings_in(tmp_path)
+    initialise(settings, simulated=True)
+    assert said(settings, date(2030, 1, 1)) == ("good", "simulated data need not be closed; ")
+
+
+@pytest.mark.parametrize("months", [13, 18, 36])
+def test_the_first_day_on_which_something_goes(months):
+    """The inverse of what retention asks each day, also of the 31st."""
+    for offset in range(800):
+        end = date(2024, 1, 1) + offset * DAY
+        day = goes_on(end, months)
+        assert months_before(day - DAY, months) < end <= months_before(day, months)
