@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -80,9 +81,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.fixture(autouse=True)
 def process_left_as_found() -> Generator[None, None, None]:
-    """What commands set for their whole process does not reach the next test: umask, log handlers, psutil's /proc."""
+    """What commands set for their whole process does not reach the next test: umask, log handlers, psutil's /proc, garbage collection."""
     root = logging.getLogger()
     handlers, level, procfs = list(root.handlers), root.level, psutil.PROCFS_PATH
+    collects = gc.isenabled()
     umask = os.umask(0o022)
     os.umask(umask)
     yield
@@ -90,6 +92,8 @@ def process_left_as_found() -> Generator[None, None, None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     psutil.PROCFS_PATH = procfs
+    if collects:
+        gc.enable()
 
 
 @pytest.fixture

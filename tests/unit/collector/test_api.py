@@ -176,6 +176,7 @@ def test_what_is_wrong_is_said(reading, token, query, status, where, what):
     assert what in problem["detail"]
     assert where in problem["where"]
     assert problem["remedy"]
+    assert not problem["remedy"].startswith("give First")
     assert problem["type"].removeprefix("/api#") in TITLES
     assert problem["instance"] == "/api/v1/energy"
 

@@ -28,8 +28,8 @@ from veilleuse.collector.settings import Pki, read_settings, settings_environmen
 
 
 @pytest.mark.parametrize("name", ["grpc.address", "grpc.enrolment_address"])
-def test_a_port_in_use_is_one_clear_line(tmp_path, name):
-    """It names the address and the setting; nothing stays open."""
+def test_a_port_in_use_is_one_clear_line(tmp_path, capfd, name):
+    """It names the address and the setting; gRPC adds none of its own; nothing stays open."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         settings = settings_in(tmp_path, **{name: address})
@@ -38,6 +38,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path, name):
             served(settings),
         ):
             pass
+    assert "add_port" not in capfd.readouterr().err
     with served(settings):
         pass
 

@@ -49,9 +49,10 @@ def test_the_day_told_is_the_day_they_go(place):
     """By retention itself: the day before, all are there."""
 
     def oldest() -> int | None:
-        return filled.store.data.connection.execute(
+        month: int | None = filled.store.data.connection.execute(
             "SELECT min(month) FROM host_months JOIN hosts USING (host_id) WHERE population <> 3"
         ).fetchone()[0]
+        return month
 
     with Filled(place.data_dir) as filled:
         assert {host.population for host in filled.store.registry.hosts()} == {

@@ -385,3 +385,28 @@ def test_doubts_name_who_it_is_about():
     """The machine, and the other asset."""
     found = match([asset(1, "S"), asset(2, "S")], [machine(11, "S")], [], DAY)
     assert found.doubts[0] == Doubt(DoubtKind.SEVERAL_ASSETS, 1, HostId(11), 2)
+
+
+def test_what_machines_were_that_left():
+    """Revoked ones, by the same pseudonyms: several of one asset, beside the one that it is now, and out of service or not. None where two
+    assets could be it, it differs from it, or an operator said no; and no doubt of any."""
+    left = replace(machine(21, "S1"), has_left=True)
+    assets = [asset(1, "S1", "U1"), asset(2, "S2"), asset(3, "S2"), asset(4, "S4", out_of_service_on=DAY)]
+    machines = [
+        machine(11, "S1"),
+        left,
+        replace(left, host_id=HostId(22), chassis_pseudonym=b"", smbios_pseudonym=mark("U1")),
+        replace(machine(23, "S2"), has_left=True),
+        replace(machine(24, "S4"), has_left=True),
+        replace(machine(25, "S4", device_class="laptop"), has_left=True),
+        replace(machine(26), has_left=True),
+    ]
+    found = match(assets, machines, [], DAY)
+    assert (found.links, found.earlier) == ({1: 11}, {21: 1, 22: 1, 24: 4})
+    assert {doubt.kind for doubt in found.doubts} == {DoubtKind.PSEUDONYM_TWICE}
+    said = [
+        Decision(1, HostId(21), Verdict.IGNORED),
+        Decision(4, HostId(25), Verdict.MATCHED),
+        Decision(4, None, Verdict.IGNORED),
+    ]
+    assert match(assets, machines, said, DAY).earlier == {22: 1, 25: 4}

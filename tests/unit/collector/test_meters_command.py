@@ -274,7 +274,7 @@ to = 2026-12-31
 """
     code, out, _ = veilleuse("import", place.file(text, "meters.toml"))
     assert code == 0, out
-    assert "2 meters, 2 shares, 1 PUEs; changed: ups, plug-7, DC1" in out
+    assert "2 meters, 2 shares, 1 PUE; changed: ups, plug-7, DC1" in out
     plug, ups = listed(veilleuse)
     assert [share["part"] for share in plug["shares"]] == ["machine", "monitor"]
     assert ups["efficiency"] == 0.94

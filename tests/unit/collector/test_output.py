@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from veilleuse.collector.cli.output import refuse_terminal, write_output
+from veilleuse.collector.cli.shared import plural
 from veilleuse.collector.errors import CollectorError, UsageError
 
 
@@ -107,3 +108,12 @@ def test_a_terminal_gets_text_only(binary: bool):
 def test_a_file_may_be_binary_whatever_the_terminal():
     """Only standard output is asked."""
     refuse_terminal("report.pdf", binary=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "0 rows wait"), (1, "1 row waits"), (2, "2 rows wait"), (10, "10 rows wait")]
+)
+def test_a_number_and_its_noun(number, said):
+    """As people write them."""
+    assert f"{number} {plural(number, 'row', 'wait')}" == said
+    assert f"{number} {plural(number, 'row')}" == said.rpartition(" ")[0]

@@ -459,7 +459,7 @@ def test_commands_list_and_take_back(settings, monkeypatch, capsys):
     assert run(["published", "take-back", first, "2026-13-01", "--why", "x"]) == 2
     capsys.readouterr()
     assert run(["published", "take-back", first, end, "--why", "a meter was wrong"]) == 0
-    assert "1 published periods taken back" in capsys.readouterr().out
+    assert "1 published period taken back" in capsys.readouterr().out
     assert run(["published", "take-back", first, end, "--why", "again"]) == 1
     assert "nothing is published" in capsys.readouterr().err
     with open_collector(settings) as collector:

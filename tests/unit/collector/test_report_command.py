@@ -72,7 +72,7 @@ def test_the_memo_row_is_exactly_the_sum_over_the_records_cells(
     assert expected_millijoules > 0
     assert run(["report", "emissions", *PERIOD, "--format", "json"]) == 0
     before = capsys.readouterr()
-    assert "1 periods wait to be derived" in before.err
+    assert "1 period waits to be derived" in before.err
     assert "energy_millijoules" not in json.loads(before.out)["memo"][0]
     assert run(["derive", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"periods": 1}
@@ -85,7 +85,7 @@ def test_the_memo_row_is_exactly_the_sum_over_the_records_cells(
         assert (whole["rows"], whole["totals"]) == ([], [])
         assert whole["report"]["data"] == "real"
         assert run(["derive", "--all"]) == 0  # the second report is of a second derivation: nothing changes
-        assert "1 periods derived" in capsys.readouterr().out
+        assert "1 period derived" in capsys.readouterr().out
 
 
 def test_derive_through_a_running_collector(
@@ -98,7 +98,7 @@ def test_derive_through_a_running_collector(
     ):
         collector.derive.start()
         assert run(["derive", "--all"]) == 0
-    assert "1 periods derived" in capsys.readouterr().out
+    assert "1 period derived" in capsys.readouterr().out
     assert report(capsys, "emissions", *PERIOD)["memo"][0]["energy_millijoules"] == expected_millijoules
 
 
@@ -154,7 +154,7 @@ def test_a_population_too_small_is_said_to_be_missing(
         assert run(["report", name, *PERIOD]) == 0
         printed = capsys.readouterr()
         assert len(printed.out.splitlines()) == 1
-        assert "1 populations are too small" in printed.err
+        assert "1 population too small" in printed.err
         (missing,) = report(capsys, name, *PERIOD)["withheld"]
         assert (missing["zone"], missing["population"], missing["level"]) == ("FR", "workstation", "row")
 

@@ -68,6 +68,25 @@ def test_a_unit_is_in_the_figure_or_above_it():
         assert [cell.text for cell in section.grids[0].heads] == ["Entité", label]
 
 
+def test_what_rows_are_of_does_not_push_the_figures_away():
+    """Up to six columns head a row; of more, those that say least stand behind the figures, none is lost."""
+    columns = (
+        "indicator", "name", "period_from", "period_to", "entity", "site", "zone", "population", "device_class", "level",
+    )  # fmt: skip
+    for number, behind in ((6, 0), (10, 4)):
+        rows: list[Row] = [
+            {**{name: f"{name}{line}" for name in columns[:number]}, "value": 0.1 + line} for line in range(2)
+        ]
+        table = replace(everything(), tables={"rows": rows}, tabular=("rows",), charts=())
+        (section,) = sections(table, words("en"))
+        (grid,) = section.grids
+        marks = [head.mark for head in grid.heads]
+        assert grid.keys == 6
+        assert marks[6] == "value"
+        assert marks[7:] == list(("period_to", "site", "zone", "level")[:behind])
+        assert sorted(filter(None, marks)) == sorted([*columns[:number], "value"])
+
+
 def test_json_holds_every_figure(written):
     """The object's tables are the document's, `shown` left out."""
     found = json.loads(written["json"])

@@ -241,6 +241,7 @@ def test_no_scrape_tells_when_a_workstation_called(data, client):
     health = pb.Health(agent_version="0.1.0", spool_records=900, spool_bytes=1 << 20).SerializeToString()
     now = int(time.time() * 1000) + 2 * 86_400_000
     data.store.registry.record_hello(hosts[0], facts_wire=None, health_wire=health, now_unix_milliseconds=now)
+    data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP)  # nor when one enrolled
     data.derive()
     time.sleep(1.1)  # the look that is kept
     assert of_workstations() == before

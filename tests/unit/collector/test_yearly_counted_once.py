@@ -156,6 +156,65 @@ def test_a_machine_that_was_installed_anew():
     assert alone.machine_days_fleet == pytest.approx(366)
 
 
+def test_a_machine_that_was_installed_anew_elsewhere():
+    """As above, but its agents said E9 and a small form, where the inventory has a tower at E1 that moved to E2 on 1 October: one device, one
+    machine, all of it measured, in each place for its months."""
+    facts = MachineFacts(DeviceClass.SFF)
+    old = replace(gone(tower(1), date(2024, 6, 30)), facts=facts, org_entity="E9")
+    new = replace(tower(2), enrolled_on=date(2024, 7, 1), facts=facts, org_entity="E9")
+    months = (*_told(old, (3, 9), 4, 40, metered=False), *_told(new, (9, 15), 4, 40, metered=False))
+    places = (Placement(date(2023, 1, 1), "E1", "hq"), Placement(date(2024, 10, 1), "E2", "hq"))
+    asset = asset_of(new, *places, earlier_host_ids=(old.host_id,))
+    made = asked(stored((old, new), (asset,), months))
+    told: dict[Any, Any] = {row.entity: (row.n, row.n_fleet, row.machine_days_observed) for row in made.rows}
+    assert told == {
+        "E1": (1, 1, pytest.approx(274 - 1 / 24)),  # to daylight saving time
+        "E2": (1, 1, pytest.approx(92 + 1 / 24)),  # and back
+    }
+    row = only(made.totals)
+    assert (row.n, row.extrapolated_millijoules) == (1, 0)
+    assert row.machine_days_fleet == pytest.approx(366)
+    assert row.kwh_total == pytest.approx(366 * 24 * 40 / 1000)
+
+
+def test_a_machine_that_was_revoked_and_is_nobody_else_yet():
+    """Its half year is of its asset, which is there for all of the year; an unknown machine of the same kind is that asset, no other one."""
+    old = replace(gone(tower(1), date(2024, 6, 30)), org_entity="E9")
+    asset = replace(asset_of(None), earlier_host_ids=(old.host_id,))
+    row = total(stored((old,), (asset,), tuple(_told(old, (3, 9), 4, 40, metered=False))))
+    assert (row.n, row.n_fleet) == (1, 1)
+    assert (row.machine_days_fleet, row.machine_days_observed) == pytest.approx((366, 182 - 1 / 24))
+    stranger = replace(tower(2), enrolled_on=date(2024, 7, 1))
+    months = (*_told(old, (3, 9), 4, 40, metered=False), *_told(stranger, (9, 15), 4, 40, metered=False))
+    row = total(stored((old, stranger), (asset,), months))
+    assert row.machine_days_fleet == pytest.approx(366)
+    assert row.extrapolated_millijoules == 0
+
+
+def test_a_virtual_machine_that_was_installed_anew_is_a_memo():
+    """One memo line of one machine."""
+    unknown = MachineFacts(DeviceClass.UNKNOWN)
+    old = replace(gone(tower(1), date(2024, 6, 30)), facts=unknown)
+    new = replace(tower(2), enrolled_on=date(2024, 7, 1), facts=unknown)
+    guest = asset_of(new, device_class="virtual_machine", earlier_host_ids=(old.host_id,))
+    months = (*_told(old, (3, 9), 4, 40, metered=False), *_told(new, (9, 15), 4, 40, metered=False))
+    made = asked(stored((old, new), (guest,), months), grouping=("device_class",))
+    assert [(row.device_class, row.n) for row in made.memo] == [("virtual_machine", 1)]
+    assert not made.rows
+
+
+def test_a_roll_out_makes_no_fleet_smaller():
+    """Ten towers without a day of service: the year's energy is that of ten all year, whether their agents came in January or in July."""
+    there = [replace(tower(number), enrolled_on=date(2024, 7, 1)) for number in range(1, 11)]
+    months = tuple(row for one in there for row in _told(one, (9, 15), 4, 40, metered=False))
+    row = total(
+        stored(tuple(there), tuple(replace(asset_of(one), in_service_on=None) for one in there), months)
+    )
+    assert row.n_fleet == 10
+    assert row.machine_days_fleet == pytest.approx(3660)
+    assert row.kwh_total == pytest.approx(10 * 366 * 24 * 40 / 1000)
+
+
 def test_a_year_half_over_is_compared_with_no_whole_one():
     """On 1 July there are half as many machine days as in all of the year before: that is no change of the fleet."""
     one = tower()

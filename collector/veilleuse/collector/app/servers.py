@@ -32,6 +32,7 @@ class Listener:
 
 def listen(address: str, setting_name: str, certificate: ServerCertificate) -> Listener:
     """Bind :8641, for callers with a certificate of ours. Raises AddressUnavailable with the setting to change."""
+    require_free(address, setting_name)  # gRPC would write a line of its own beside ours
     server = grpc.server(
         ThreadPoolExecutor(1),  # of no use: each method has its own (veilleuse.collector.lines)
         options=(*OPTIONS, ("grpc.max_receive_message_length", TELEMETRY_MESSAGE_BYTES)),
@@ -51,7 +52,7 @@ def listen(address: str, setting_name: str, certificate: ServerCertificate) -> L
 
 
 def require_free(address: str, setting_name: str) -> None:
-    """Raises AddressUnavailable when a child of ours could not listen on this host:port."""
+    """Raises AddressUnavailable when nobody could listen on this host:port."""
     host, _, port = address.rpartition(":")
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(

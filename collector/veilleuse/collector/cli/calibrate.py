@@ -30,6 +30,7 @@ from veilleuse.collector.cli.shared import (
     WhyOption,
     day,
     perform,
+    plural,
     print_json,
     print_table,
     settings_of,
@@ -276,14 +277,18 @@ def _decision(facts: dict[str, Any]) -> str:
         return f"refused: {facts['refused']}"
     done = facts["applied"]
     if done is None:
-        return f"may serve {facts['hosts']:,} machines; --apply derives {facts['periods']:,} periods again"
+        return (
+            f"may serve {facts['hosts']:,} {plural(facts['hosts'], 'machine')}; "
+            f"--apply derives {facts['periods']:,} {plural(facts['periods'], 'period')} again"
+        )
     if done["already"]:
         return f"in force already as {done['calibration_id']}: nothing was changed"
     return f"in force as {done['calibration_id']}: {_again(done)}"
 
 
 def _again(done: dict[str, Any]) -> str:
-    return f"{done['periods']:,} periods of {done['hosts']:,} machines are derived again"
+    periods, machines = plural(done["periods"], "period"), plural(done["hosts"], "machine")
+    return f"derived again: {done['periods']:,} {periods} of {done['hosts']:,} {machines}"
 
 
 def _amount(where: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from veilleuse.collector.admin_client import CollectorNotRunning, ask
-from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, print_json, settings_of
+from veilleuse.collector.cli.shared import APP, ConfigOption, JsonOption, plural, print_json, settings_of
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 
@@ -46,7 +46,7 @@ def derive(
     if as_json:
         print_json({"periods": periods})
     else:
-        print(f"{periods} periods derived")
+        print(f"{periods} {plural(periods, 'period')} derived")
 
 
 def _in_the_collector(settings: CollectorSettings, everything: bool) -> int:
@@ -101,7 +101,7 @@ def _progress(waiting: int) -> None:
     """On a terminal only."""
     if sys.stderr.isatty():
         print(
-            f"\r{waiting} periods wait to be derived ",
+            f"\r{waiting} {plural(waiting, 'period', 'wait')} to be derived ",
             end="" if waiting else "\n",
             file=sys.stderr,
             flush=True,

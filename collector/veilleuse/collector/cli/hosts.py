@@ -24,6 +24,7 @@ from veilleuse.collector.cli.shared import (
     day,
     moment,
     perform,
+    plural,
     print_json,
     print_table,
     settings_of,
@@ -211,7 +212,8 @@ def export(
     if as_json:
         print_json({"agent_id": agent_id, "output": str(output), "rows": rows})
     else:
-        print(f"host {agent_id[:12]}: {sum(rows.values())} rows in {output}")
+        written = sum(rows.values())
+        print(f"host {agent_id[:12]}: {written} {plural(written, 'row')} in {output}")
 
 
 def _write_export(output: Path, data_dir: Path, host: Host, identity: dict[str, Any]) -> dict[str, int]:

@@ -30,6 +30,7 @@ from veilleuse.collector.cli.shared import (
     ConfigOption,
     JsonOption,
     perform,
+    plural,
     print_json,
     print_table,
     settings_of,
@@ -331,7 +332,8 @@ def _print_decision(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        print(f"{found['matched']} machines matched, {found['doubts']} doubts left")
+        matched, doubts = found["matched"], found["doubts"]
+        print(f"{matched} {plural(matched, 'machine')} matched, {doubts} {plural(doubts, 'doubt')} left")
 
 
 def _bring(settings: CollectorSettings, reading: Reading, why: str, as_json: bool, **options: bool) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from veilleuse.collector.cli.shared import plural
+
 SHOWN: Final = 20
 """Lines of each kind; --json has them all."""
 _UNKNOWN: Final = {
@@ -42,13 +44,13 @@ def print_import(found: dict[str, Any]) -> None:
 def _print_counts(found: dict[str, Any]) -> None:
     would = " (dry run: nothing was changed)" if found["dry_run"] else ""
     print(
-        f"{found['rows']} rows: {found['added']} added, {found['changed']} changed, {found['unchanged']} unchanged, "
+        f"{found['rows']} {plural(found['rows'], 'row')}: {found['added']} added, {found['changed']} changed, {found['unchanged']} unchanged, "
         f"{found['absent']} absent, {found['refused']} refused{would}"
     )
     for name, one in found["other_rows"].items():
         print(f"{name}: {one['new']} new, {one['gone']} gone")
     if found["moved"]:
-        print(f"{found['moved']} moves, from {found['moves_from']}")
+        print(f"{found['moved']} {plural(found['moved'], 'move')}, from {found['moves_from']}")
     if found["retired"]:
         print(f"{found['retired']} out of service from today, because they are absent")
     if found["retire_refused"]:
@@ -60,7 +62,8 @@ def _print_counts(found: dict[str, Any]) -> None:
         print(f"{found['out_without_day']} out of service by their status, without a day: from today")
     if matching := found["matching"]:
         print(
-            f"{matching['matched']} machines matched, {matching['doubts']} doubts: 'veilleuse inventory review list'"
+            f"{matching['matched']} {plural(matching['matched'], 'machine')} matched, "
+            f"{matching['doubts']} {plural(matching['doubts'], 'doubt')}: 'veilleuse inventory review list'"
         )
 
 

@@ -18,6 +18,7 @@ from veilleuse.collector.cli.shared import (
     WhyOption,
     date_of,
     perform,
+    plural,
     print_json,
     print_table,
     settings_of,
@@ -67,7 +68,7 @@ def journal(
     if found["cut"]:
         oldest = lines[-1]["time"][:10]
         print(
-            f"veilleuse: only the newest {len(lines)} lines, back to {oldest}: ask for those before with --until",
+            f"veilleuse: only the newest {len(lines)} {plural(len(lines), 'line')}, back to {oldest}: ask for those before with --until",
             file=sys.stderr,
         )
         raise typer.Exit(EXIT_WARNINGS)
@@ -83,8 +84,7 @@ def _row(one: dict[str, Any]) -> dict[str, str]:
 def _request(one: dict[str, Any]) -> str:
     query = f"?{one['query']}" if one["query"] else ""
     times = "" if one["times"] == 1 else f", {one['times']} times"
-    rows = "1 row" if one["rows"] == 1 else f"{one['rows']} rows"
-    return f"{one['route']}{query}: {one['status']}, {rows}{times}"
+    return f"{one['route']}{query}: {one['status']}, {one['rows']} {plural(one['rows'], 'row')}{times}"
 
 
 def _printable(text: str) -> str:

@@ -25,6 +25,7 @@ from veilleuse.collector.cli.shared import (
     WhyOption,
     date_of,
     perform,
+    plural,
     print_json,
     print_table,
     settings_of,
@@ -81,7 +82,9 @@ def import_file(
     if not as_json:
         changed = ", ".join([*found["changed"], *found["changed_rooms"]]) or "nothing"
         would = "would change" if dry_run else "changed"
-        print(f"{found['meters']} meters, {found['shares']} shares, {found['pues']} PUEs; {would}: {changed}")
+        counts = (("meters", "meter"), ("shares", "share"), ("pues", "PUE"))
+        told = ", ".join(f"{found[name]} {plural(found[name], noun)}" for name, noun in counts)
+        print(f"{told}; {would}: {changed}")
 
 
 @app.command(name="list")

@@ -15,6 +15,7 @@ from veilleuse.collector.cli.shared import (
     date_of,
     moment,
     perform,
+    plural,
     print_json,
     print_table,
     settings_of,
@@ -74,6 +75,5 @@ def take_back(
     if as_json:
         print_json(done)
     else:
-        print(
-            f"{done['periods']} published periods taken back: they are computed anew when they are next asked for"
-        )
+        periods = plural(done["periods"], "period")
+        print(f"{done['periods']} published {periods} taken back: computed anew when next asked for")

@@ -18,6 +18,7 @@ from veilleuse.collector.cli.shared import (
     ConfigOption,
     JsonOption,
     perform,
+    plural,
     print_json,
     print_table,
     settings_of,
@@ -128,14 +129,15 @@ def _refuse(found: Read, as_json: bool) -> None:
         column = f", {one['column']}" if one["column"] else ""
         print(f"{one['where']}{column}: {one['what']}: {one['remedy']}", file=sys.stderr)
     if not as_json:
-        print(f"nothing was imported: {len(told)} rows of {found.kind} are refused", file=sys.stderr)
+        rows = plural(len(told), "row")
+        print(f"nothing was imported: {len(told)} {rows} of {found.kind} refused", file=sys.stderr)
     raise typer.Exit(EXIT_REFUSED)
 
 
 def _print_import(answer: dict[str, Any]) -> None:
     would = "would be " if answer["dry_run"] else ""
     print(
-        f"{answer['kind']}: {answer['lines']} lines; {would}new {len(answer['new'])}, "
+        f"{answer['kind']}: {answer['lines']} {plural(answer['lines'], 'line')}; {would}new {len(answer['new'])}, "
         f"{would}changed {len(answer['changed'])}, {would}gone {len(answer['gone'])}"
     )
     for word in ("new", "changed", "gone"):

@@ -23,7 +23,7 @@ from veilleuse.collector.account.hours import HourlyQuestion
 from veilleuse.collector.account.statement import withheld
 from veilleuse.collector.cli.attribution import attribution_document
 from veilleuse.collector.cli.output import refuse_terminal, write_output
-from veilleuse.collector.cli.shared import APP, ConfigOption, date_of, settings_of
+from veilleuse.collector.cli.shared import APP, ConfigOption, date_of, plural, settings_of
 from veilleuse.collector.cli.sobriety import reen_sheet, servers_of, with_sobriety
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.ports import Reader
@@ -243,9 +243,9 @@ def _unexplained_milliseconds(reader: Reader, question: Question) -> int:
 
 def _warn(head: Head, hidden: int) -> None:
     waiting = head["periods_not_derived"]
-    if waiting:
+    if isinstance(waiting, int) and waiting:
         print(
-            f"note: {waiting} periods wait to be derived and are not in the figures yet ('veilleuse derive')",
+            f"note: {waiting} {plural(waiting, 'period', 'wait')} to be derived, not in the figures yet ('veilleuse derive')",
             file=sys.stderr,
         )
     unexplained = head.get("unexplained_milliseconds")
@@ -257,6 +257,6 @@ def _warn(head: Head, hidden: int) -> None:
         )
     if hidden:
         print(
-            f"note: {hidden} populations are too small to be shown and are in no row or total",
+            f"note: {hidden} {plural(hidden, 'population')} too small to be shown, and in no row or total",
             file=sys.stderr,
         )

@@ -136,6 +136,12 @@ def print_table(rows: list[dict[str, str]], *, empty: str) -> None:
     Console(markup=False, highlight=False).print(table)
 
 
+def plural(number: int, noun: str, verb: str = "") -> str:
+    """The noun, and a verb after it, as the number wants them: 1 row waits, 2 rows wait."""
+    nouns = noun if number == 1 else f"{noun}s"
+    return nouns + (f" {verb}{'s' * (number == 1)}" if verb else "")
+
+
 def moment(unix_milliseconds: int | None) -> str:
     """A UTC time for people; "never" for None."""
     if unix_milliseconds is None:

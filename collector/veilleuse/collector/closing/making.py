@@ -20,7 +20,6 @@ from veilleuse.collector.closed import FORMAT, ClosedFile, ClosedYear, YearState
 from veilleuse.collector.closing import refusals
 from veilleuse.collector.closing.difference import difference
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.factors.choose import book_of
 from veilleuse.collector.model import Site
 from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.closed_json import kept_document
@@ -31,6 +30,8 @@ from veilleuse.collector.reporting.keep_year import keep_year
 from veilleuse.collector.reporting.rooms import readings_gone_before
 from veilleuse.collector.reporting.savings import moved
 from veilleuse.collector.reporting.sources import Sources
+from veilleuse.collector.reporting.undeclared import UNDECLARED, undeclared
+from veilleuse.collector.reporting.zones import chooser
 from veilleuse.collector.rolling.retention import months_before
 from veilleuse.collector.settings import CollectorSettings, Retention
 from veilleuse.collector.version import product_version
@@ -99,7 +100,7 @@ def propose(sources: Sources, settings: CollectorSettings, order: Order) -> Prop
     else:
         kept = keep_year(sources, order.year, k=settings.reporting.k_anonymity, today=order.today)
         kept, rooms_basis = _with_rooms(sources, settings, order, kept, last)
-        facts = {**_facts(sources), _ROOMS_BASIS: rooms_basis}
+        facts = {**_facts(sources, order.year), _ROOMS_BASIS: rooms_basis}
         statistics = canonical(kept_document(kept))
     terms = _terms(sources, settings, order.year, kept, last if from_kept else None)
     definitive = order.definitive or (last is not None and last.told.state is YearState.CLOSED_DEFINITIVE)
@@ -123,7 +124,13 @@ def propose(sources: Sources, settings: CollectorSettings, order: Order) -> Prop
     return Proposal(replace(told, sha256=sha256(file.content)), as_written, file, last, refused, notes)
 
 
-_FACTS: Final = ("inventory_imported_on", "calendars", "school_holidays_sha256", "calibrations")
+_FACTS: Final = (
+    "inventory_imported_on",
+    *UNDECLARED,
+    "calendars",
+    "school_holidays_sha256",
+    "calibrations",
+)
 _ROOMS_BASIS: Final = "rooms_basis"
 _LATER: Final = "readings since "
 
@@ -153,11 +160,12 @@ def _notes(facts: Mapping[str, Any], year: int, months: int) -> tuple[str, ...]:
     return (said,)
 
 
-def _facts(sources: Sources) -> dict[str, Any]:
+def _facts(sources: Sources, year: int) -> dict[str, Any]:
     """What was in force."""
     imported = sources.inventory.inventory_imported_on()
     return {
         "inventory_imported_on": imported.isoformat() if imported else None,
+        **undeclared(sources, date(year, 1, 1), date(year + 1, 1, 1)),
         "calendars": {site.site: _calendar_sha256(sources, site) for site in sources.reader.sites()},
         "school_holidays_sha256": sha256(
             canonical(
@@ -253,7 +261,7 @@ def _terms(
     sources: Sources, settings: CollectorSettings, year: int, kept: Kept, last: Closed | None
 ) -> FrozenTerms:
     """As they are now; of the machines that are gone, the calibrations are those of when they were kept."""
-    book = book_of(sources.factors.versions())
+    choose = chooser(sources)
     zones = {Place.of(one.stratum).zone for one in kept.fleet}
     zones |= {Place.of(cell.stratum).zone for cell in kept.cells} | {room.zone for room in kept.rooms}
     mappings = sources.factors.mappings()
@@ -262,7 +270,7 @@ def _terms(
     else:
         known = replace(last.terms.assumptions, class_microwatts=class_microwatts())
     return FrozenTerms(
-        {zone: book.choose(zone, year) for zone in sorted(zones)},
+        {zone: choose(zone, year) for zone in sorted(zones)},
         mappings[-1] if mappings else DEFAULT_MAPPING,
         [one.contract for one in sources.factors.contracts() if one.withdrawn_unix_milliseconds is None],
         known,

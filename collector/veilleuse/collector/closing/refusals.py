@@ -37,7 +37,12 @@ def not_over(year: int, today: date) -> str | None:
 def of_data(year: int, waiting: Waiting) -> Iterator[str]:
     """Of what came in."""
     if waiting.periods:
-        yield f"{waiting.periods} periods of {year} wait to be derived: run 'veilleuse derive', then close again"
+        wait = (
+            f"1 period of {year} waits"
+            if waiting.periods == 1
+            else f"{waiting.periods} periods of {year} wait"
+        )
+        yield f"{wait} to be derived: run 'veilleuse derive', then close again"
     if waiting.months:
         yield (
             f"{waiting.months} months of machines are not kept yet, or no longer true: 'veilleuse serve' keeps them in the "
@@ -48,7 +53,8 @@ def of_data(year: int, waiting: Waiting) -> Iterator[str]:
 def of_inventory(doubts: int, assets: Iterable[Asset], year: int) -> Iterator[str]:
     """Of rows that nobody has resolved."""
     if doubts:
-        yield f"{doubts} rows of the inventory are in doubt: look at 'veilleuse inventory review list' and decide"
+        rows = "1 row of the inventory is" if doubts == 1 else f"{doubts} rows of the inventory are"
+        yield f"{rows} in doubt: look at 'veilleuse inventory review list' and decide"
     end = date(year + 1, 1, 1)
     unknown = sum(
         1

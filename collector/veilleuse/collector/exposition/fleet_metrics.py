@@ -74,7 +74,7 @@ WEEK_ENERGY: Final = gauge(
 )
 HOSTS: Final = gauge(
     "veilleuse_hosts",
-    "Machines in the registry.",
+    "Machines in the registry; workstations as at the first look of the day.",
     ("population", "status"),
     Origin.REGISTRY,
 )

@@ -70,6 +70,8 @@ class Column:
     """Decimal places a spreadsheet shows."""
     grouped: bool = True
     """Whether thousands are set apart."""
+    behind: bool = False
+    """Of a key: where a page has many, it stands after the figures."""
 
     def label(self, language: str) -> str:
         """The label, with its unit."""
@@ -107,6 +109,7 @@ def _column(name: str, entry: Mapping[str, object]) -> Column:
         words=_optional(entry, "words"),
         digits=int(str(entry.get("digits", 3))),
         grouped=bool(entry.get("grouped", True)),
+        behind=bool(entry.get("behind", False)),
     )
 
 

@@ -74,7 +74,7 @@ def document(
             "withheld": list(statement.withheld),
         },
         tabular=("rows", "totals", "memo"),
-        assumptions=tuple(_notes(statement)),
+        assumptions=(*_notes(statement), *_inventory_notes(head)),
         charts=tuple(_charts(rows, totals)),
         titles={
             "equivalents": {
@@ -110,6 +110,25 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
     yield from _bilan_notes(statement)
     if statement.withheld:
         yield "Some populations are too small to be shown and are in no row or total (withheld)."
+
+
+def _inventory_notes(head: Head) -> Iterable[Text]:
+    """On what nobody declared of its devices."""
+    if without_day := head.get("devices_without_day"):
+        yield {
+            "fr": "Équipements de l’inventaire sans date de mise en service, comptés dès le premier jour de la période, qu’ils aient "
+            f"un agent ou non : {without_day}.",
+            "en": "Devices of the inventory without a day of service, counted from the first day of the period on, with an agent or "
+            f"without one: {without_day}.",
+        }
+    if without_site := head.get("devices_without_site"):
+        zone = head.get("default_zone")
+        yield {
+            "fr": f"Équipements de l’inventaire sans site déclaré, comptés dans la zone électrique {zone} (reporting.zone), ouverts du "
+            f"lundi au vendredi : {without_site}.",
+            "en": f"Devices of the inventory without a declared site, counted in grid zone {zone} (reporting.zone), open Monday to "
+            f"Friday: {without_site}.",
+        }
 
 
 def _bilan_notes(statement: EmissionsStatement) -> Iterable[Text]:

@@ -14,6 +14,8 @@ from veilleuse.collector.report.words import DASH, Words
 
 WIDEST: Final = 8
 """Columns of figures beside each other: more do not fit on A4 across."""
+MOST_KEYS: Final = 6
+"""Before the figures: more push these out of a window of 1,300 px."""
 KEY_FIGURES: Final = "main"
 
 
@@ -133,15 +135,19 @@ def _section(document: Document, table: str, w: Words) -> Section:
     columns = _columns(document, table)
     common = [one for one in columns if _same(rows, one.name)]
     apart = [one for one in columns if one not in common]
-    keys = [one for one in apart if one.group == KEY] or apart[:1]
+    every = [one for one in apart if one.group == KEY] or apart[:1]
+    keys = every if len(every) <= MOST_KEYS else [one for one in every if not one.behind][:MOST_KEYS]
+    behind = [one for one in every if one not in keys]
     title = title_of(document, table, w)
     grids = [
-        _grid(w("page.table_of_group", title=title, group=w(f"groups.{group}")), keys, part, rows, w)
+        _grid(
+            w("page.table_of_group", title=title, group=w(f"groups.{group}")), keys, [*part, *behind], rows, w
+        )
         for group in GROUPS
-        for part in _parts([one for one in apart if one.group == group and one not in keys])
+        for part in _parts([one for one in apart if one.group == group and one not in every])
     ]
     if not grids and keys and rows:
-        grids = [_grid(title, keys, [], rows, w)]
+        grids = [_grid(title, keys, behind, rows, w)]
     told = tuple((_label(one, rows, w), _cell(one, rows[0], w)) for one in common)
     caption = w("page.common") if len(rows) > 1 else title
     return Section(table, title, caption, told, tuple(grids), empty=not rows)

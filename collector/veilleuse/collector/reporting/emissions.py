@@ -18,7 +18,6 @@ from veilleuse.collector.account.perimeter import slices
 from veilleuse.collector.account.shown import shown
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.factors.choose import book_of
 from veilleuse.collector.figures import EmissionsStatement
 from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Row, Value
 from veilleuse.collector.report import emissions as emissions_report
@@ -26,7 +25,9 @@ from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.closed_report import closed_figures, require_shown
 from veilleuse.collector.reporting.kept_months import is_cut
 from veilleuse.collector.reporting.sources import Sources
+from veilleuse.collector.reporting.undeclared import UNDECLARED, undeclared
 from veilleuse.collector.reporting.year import YearQuestion, before, is_whole_year, year_figures
+from veilleuse.collector.reporting.zones import chooser
 
 MOST_DAYS_BALANCED: Final = timedelta(days=62)
 """Longest period whose days are looked at one by one: workstations' days are kept for as long."""
@@ -49,11 +50,10 @@ def emissions_report_of(
         return _of_closed_year(sources, question, compare=compare)
     known = assumptions(sources, random_roll_out=random_roll_out)
     data = "simulated" if sources.reader.data_kind().simulated else "real"
-    book = book_of(sources.factors.versions())
     periods = year_figures(sources, question, known)
     mappings = sources.factors.mappings()
     terms = Terms(
-        book.choose,
+        chooser(sources),
         data,
         mappings[-1] if mappings else DEFAULT_MAPPING,
         [kept.contract for kept in sources.factors.contracts() if kept.withdrawn_unix_milliseconds is None],
@@ -61,9 +61,8 @@ def emissions_report_of(
     )
     statement = billed(periods, terms)
     texts = [shown(row) for row in (*statement.rows, *statement.totals, *statement.memo)]
-    document = emissions_report.document(
-        statement, _head(sources, question, data), texts, _equivalents(statement)
-    )
+    head = _head(sources, question, data) | undeclared(sources, question.first, question.end)
+    document = emissions_report.document(statement, head, texts, _equivalents(statement))
     return Emissions(statement, periods, document)
 
 
@@ -87,6 +86,7 @@ def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) 
     head = {
         **_head(sources, question, found.closed.terms.data),
         "inventory_imported_on": found.closed.report["inventory_imported_on"],
+        **{name: found.closed.report.get(name) for name in UNDECLARED},
         "k_anonymity": found.closed.kept.k,
         "state": told.state.value,
         "report_id": told.report_id,

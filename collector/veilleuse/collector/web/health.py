@@ -78,7 +78,12 @@ def add_agents(out: Exposition, look: Look, k: int) -> None:
     """What agents say of themselves. Populations under the k rule: only with k machines, and no extremes; workstations
     as they were at the first look of the day, so that no scrape tells when one of them called (PROMISES.md P14)."""
     fleet, day_start, accounts = look.fleet, look.day_start, look.accounts
-    statuses = Counter((h.population.value, h.status.value) for h in fleet.hosts.values())
+    statuses = Counter(
+        (host.population.value, host.status.value)
+        for seen, workstations in ((fleet, False), (day_start, True))
+        for host in seen.hosts.values()
+        if (host.population is Population.WORKSTATION) is workstations
+    )
     for labels, number in sorted(statuses.items()):
         out.add(c.HOSTS, labels, number)
     for population in Population:

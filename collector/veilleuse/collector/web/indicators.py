@@ -75,10 +75,12 @@ class MachineIndicators:
         published: PublicationReader,
         publish: Publish,
         clock: Callable[[], float] = time.time,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         """`clock`: Unix seconds. Nothing is read yet."""
         self._settings = settings
         self._clock = clock
+        self._look_seconds = look_seconds
         self._published = Published(FORM, published, publish, settings.reporting.k_anonymity)
         self._kept: dict[_Due, tuple[MachineFigure, ...]] = {}
         self._shown: tuple[MachineFigure, ...] = ()
@@ -121,14 +123,21 @@ class MachineIndicators:
         self._stop.set()
 
     def _run(self) -> None:
+        told: set[type[Exception]] = set()
         try:
             while not self._stop.is_set():
                 try:
                     self.refresh()
+                    told.clear()
                 except CollectorError as error:
                     self._shown = ()
                     log.warning("indicators of machines not worked out", extra={"reason": str(error)})
-                self._stop.wait(LOOK_SECONDS)
+                except Exception as error:  # a defect never ends the thread: decisions/0011
+                    self._shown = ()
+                    if type(error) not in told:
+                        log.error("indicators of machines cannot be worked out", exc_info=error)
+                    told.add(type(error))
+                self._stop.wait(self._look_seconds)
         finally:
             self._shown = ()  # nobody refreshes them any more
 

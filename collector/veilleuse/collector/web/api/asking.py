@@ -118,13 +118,13 @@ def _check(parameter: Parameter, value: str) -> None:
         good = re.fullmatch("[0-9]{1,9}", value) is not None and (
             schema["minimum"] <= int(value) <= schema["maximum"]
         )
-        doc = f"a whole number from {schema['minimum']} to {schema['maximum']}"
+        doc = f"give a whole number from {schema['minimum']} to {schema['maximum']}"
     elif "enum" in schema:
-        good, doc = value in schema["enum"], f"one of {', '.join(schema['enum'])}"
+        good, doc = value in schema["enum"], f"give one of {', '.join(schema['enum'])}"
     else:
         good, doc = re.fullmatch(schema["pattern"][1:-1], value) is not None, parameter.doc
     if not good:
-        raise _wrong(parameter.name, f"'{value[:64]}' is no value of '{parameter.name}'", f"give {doc}")
+        raise _wrong(parameter.name, f"'{value[:64]}' is no value of '{parameter.name}'", doc)
 
 
 def _day(name: str, text: str) -> date:

@@ -47,7 +47,7 @@ def page_of(document: Document, asked: Asked) -> Page:
         raise Problem(
             422,
             "unanswerable",
-            f"there is no page {asked.page}: the answer has {len(lines)} rows, {pages} pages of {asked.limit}",
+            f"there is no page {asked.page}: the answer has {len(lines)} row{'s' * (len(lines) != 1)}, {pages} page{'s' * (pages != 1)} of {asked.limit}",
             where="query parameter page",
             remedy="follow the links of the header Link",
         )

@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The thread that works I3 to I8 out for the outlets outlives a defect; the page's commands ask for what its table shows."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from typing import Any
+
+from tests.filled import Filled, month_of_workstations
+from tests.publishing import Publishing
+from tests.unit.collector.test_sobriety import SCOPE
+from tests.unit.collector.test_web_indicators import GOOD, MONTH, NOW
+from tests.waiting import until
+from veilleuse.collector.indicators import load_sobriety
+from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.sobriety import Figure
+from veilleuse.collector.web.indicator_page import indicator_part
+from veilleuse.collector.web.indicators import MachineIndicators, _due
+from veilleuse.collector.web.published_indicators import MachineFigure
+from veilleuse.collector.web.words import words
+
+
+class Defective:
+    """A store of publications with a defect that nobody foresaw, until it is mended."""
+
+    def __init__(self, sound: Publishing) -> None:
+        self.sound, self.broken, self.asked = sound, True, 0
+
+    def __getattr__(self, name: str) -> Any:
+        if self.broken:
+            self.asked += 1
+            raise ZeroDivisionError("a defect")
+        return getattr(self.sound, name)
+
+
+def test_a_defect_does_not_end_the_thread(tmp_path, caplog):
+    """No figure while it lasts, one ERROR however often it is tried, and the figures again once it is gone."""
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as data:
+        month_of_workstations(data, MONTH, [GOOD] * 12)
+        data.derive()
+        settings, published = CollectorSettings(data_dir=data.directory), Publishing(data, NOW.timestamp)
+        defective = Defective(published)
+        indicators = MachineIndicators(settings, defective, published.publish, NOW.timestamp, 0.01)
+        indicators.start()
+        until(lambda: defective.asked > 3, "it tried again and again")
+        assert indicators.machine_figures() == ()
+        assert caplog.messages.count("indicators of machines cannot be worked out") == 1
+        defective.broken = False
+        until(indicators.machine_figures, "the figures are there")
+        indicators.stop()
+        indicators._thread.join(5)
+        assert not indicators._thread.is_alive()
+
+
+def test_the_page_names_the_period_of_its_table():
+    """Any day of two years, the first three of a month too: whole months as in the table, servers' days up to yesterday."""
+    for offset in range(730):
+        today = date(2026, 1, 1) + timedelta(days=offset)
+        servers, others = _due(today)
+        figure = Figure(None, 12)
+        found = Found(load_sobriety("I3").meta, SCOPE, figure)
+        shown = [MachineFigure(found, due.month, due.until) for due in (servers, others)]
+        for (_, command), last in zip(
+            indicator_part(shown, words("en"), CollectorSettings()).commands, (False, True), strict=True
+        ):
+            period = re.search(r"--from (\S+) --to (\S+) ", command)
+            assert period is not None
+            first, end = map(date.fromisoformat, period.groups())
+            asked = SobrietyQuestion(first, end, (), 10, today).stretch
+            assert last == command.endswith("--servers")
+            if last:
+                assert asked.until == today
+                assert (asked.months[1] - asked.months[0]).days <= 31
+            else:
+                assert asked.months == (others.month, others.end), command
