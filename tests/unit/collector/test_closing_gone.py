@@ -39,7 +39,10 @@ def test_a_year_whose_machines_are_gone_was_never_closed(place):
         before = propose(sources, place, order)
     with open_collector(place) as collector:
         collector.retention.run(date(2028, 1, 1))
-    with opened(place.data_dir, place.reporting) as sources, pytest.raises(UsageError, match="was never closed meanwhile"):
+    with (
+        opened(place.data_dir, place.reporting) as sources,
+        pytest.raises(UsageError, match="was never closed meanwhile"),
+    ):
         propose(sources, place, replace(order, today=date(2028, 1, 1)))
     put(place, dict(before.report), before.file.statistics)
     with opened(place.data_dir, place.reporting) as sources:
@@ -94,7 +97,10 @@ def test_a_late_day_does_not_bring_a_year_back(place):
         for kept in (False, True):
             if kept:
                 roll(filled, then)
-            with opened(place.data_dir, place.reporting) as sources, pytest.raises(UsageError, match="never closed meanwhile"):
+            with (
+                opened(place.data_dir, place.reporting) as sources,
+                pytest.raises(UsageError, match="never closed meanwhile"),
+            ):
                 propose(sources, place, order)
 
 
