@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """`make bench-agent`: memory and processor time of the agent's two processes, beside Debian's node_exporter.
 
-All three are measured in the same run, on this machine, for `SECONDS` (60) seconds: the resident at its server defaults (tick
-10 s, period 5 min, the environment of its unit); node_exporter scraped every 15 s, as Prometheus does by default here; the sender as whole contacts with
-a real collector over mTLS. Nothing is asserted: figures per day are extrapolated, and say so.
+All are measured in the same run, on this machine: the resident for `SECONDS` (60) seconds as each population has it (tick 10 s, its
+own periods and checkpoints, the environment of its unit); node_exporter scraped every 15 s, as Prometheus does by default here; the sender as whole
+contacts with a real collector over mTLS. Nothing is asserted: figures per day are extrapolated, and say so.
 
 The resident has one plug to poll here, a fake one of the suite, so that its cost of taking what is polled is in; the polling
 process itself is told apart: it runs only where there is something to poll, and the budget is the other two's.
@@ -59,6 +59,8 @@ class Watched:
     process: subprocess.Popen[bytes] | Child
     start_cpu_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    cpu_seconds_per_day: float = 0.0
+    """Extrapolated."""
     rss_mib: float = 0.0
     rss_max_mib: float = 0.0
 
@@ -80,35 +82,49 @@ def main() -> int:
     seconds = parser.parse_args().seconds
     compile_all()
     exporter = shutil.which("prometheus-node-exporter")
+    found = []
+    sender = (0.0, 0.0)
+    for population in CONTACTS_PER_DAY:
+        watched, contact = measure(population, seconds, exporter)
+        found.append((population, watched))
+        sender = contact or sender
+    report(found, sender, seconds, exporter)
+    return 0
+
+
+def measure(
+    population: str, seconds: float, exporter: str | None
+) -> tuple[list[Watched], tuple[float, float] | None]:
+    """The processes of an agent of a population; of a server's also the exporter and the sender's contacts."""
+    of_server = population == "server"
     with (
         tempfile.TemporaryDirectory(prefix="veilleuse-bench-") as folder,
         Stack(Path(folder)) as stack,
         device_of("shelly_plug")(Path(folder)) as plug,
     ):
         stack.start_collector()
-        stack.enrol("server")
+        stack.enrol(population)
         assert plug.context.meter is not None
         meters = meters_file(Path(folder), plug.context.meter.address)
         resident = stack.start("veilleuse-agent", "run", **unit_environment(), **meters)
         watched = [
-            Watched("resident", resident),
+            Watched(f"resident, {population}", resident),
             Watched("polling (apart)", polling_process(stack, resident)),
         ]
         address = f"127.0.0.1:{free_ports(1)[0]}"
-        if exporter:
+        scraped = None
+        if exporter and of_server:
             watched.append(Watched("node_exporter", start_exporter(stack, exporter, address)))
-        measured = watch(watched, seconds, f"http://{address}/metrics" if exporter else None)
+            scraped = f"http://{address}/metrics"
+        measured = watch(watched, seconds, scraped)
         for each in watched:
             if each.process.poll() is not None:
-                print(
-                    f"bench-agent: the {each.name} ended by itself:\n{stack.log('veilleuse-agent')[-2000:]}",
-                    file=sys.stderr,
+                raise SystemExit(
+                    f"bench-agent: the {each.name} ended by itself:\n{stack.log('veilleuse-agent')[-2000:]}"
                 )
-                return 1
+            each.cpu_seconds_per_day = each.cpu_seconds / measured * DAY_SECONDS
         stack.stop(resident)
-        sender = measure_sender(stack)
-    report(watched, sender, measured, exporter)
-    return 0
+        return watched, measure_sender(stack) if of_server else None
 
 
 def meters_file(folder: Path, address: str) -> dict[str, str]:
@@ -209,28 +225,30 @@ def fill(stack: Stack, number: int) -> None:
         spool.close()
 
 
-def report(watched: list[Watched], sender: tuple[float, float], seconds: float, exporter: str | None) -> None:
+def report(
+    found: list[tuple[str, list[Watched]]], sender: tuple[float, float], seconds: float, exporter: str | None
+) -> None:
     """The table and the verdict."""
     print(f"machine   {platform.platform()}, {os.cpu_count()} CPUs, {cpu_model()}")
     print(
         f"python    {platform.python_version()} of {sys.base_prefix}, bytecode present{'' if sys.base_prefix == '/usr' else ' (NOT Debian’s python3)'}"
     )
     print(f"versions  {first_line('veilleuse-agent', 'version')}; {exporter_version(exporter)}")
-    print(f"measured  {seconds:.1f} s, then {CONTACTS} contacts\n")
-    print(f"{'process':<16}{'RSS MiB':>9}{'peak MiB':>10}{'CPU s':>9}{'CPU s/day (extrapolated)':>26}")
-    for each in watched:
-        day = each.cpu_seconds / seconds * DAY_SECONDS
-        print(
-            f"{each.name:<16}{each.rss_mib:>9.1f}{each.rss_max_mib:>10.1f}{each.cpu_seconds:>9.2f}{day:>26.1f}"
-        )
+    print(f"measured  {seconds:.1f} s of each population, then {CONTACTS} contacts\n")
+    print(f"{'process':<24}{'RSS MiB':>9}{'peak MiB':>10}{'CPU s':>9}{'CPU s/day (extrapolated)':>26}")
+    for _, watched in found:
+        for each in watched:
+            print(
+                f"{each.name:<24}{each.rss_mib:>9.1f}{each.rss_max_mib:>10.1f}{each.cpu_seconds:>9.3f}{each.cpu_seconds_per_day:>26.1f}"
+            )
     per_contact, rss = sender
-    print(f"{'sender':<16}{'-':>9}{rss:>10.1f}{per_contact:>9.3f}{'per contact, see below':>26}\n")
-    resident = watched[0]
-    per_day = resident.cpu_seconds / seconds * DAY_SECONDS
-    print(f"resident at start: {resident.start_cpu_seconds:.2f} CPU s, once")
-    print(verdict("resident RSS", resident.rss_mib, BUDGET_RSS_MIB, "MiB"))
+    print(f"{'sender':<24}{'-':>9}{rss:>10.1f}{per_contact:>9.3f}{'per contact, see below':>26}\n")
+    residents = {population: watched[0] for population, watched in found}
+    print(f"resident at start: {max(one.start_cpu_seconds for one in residents.values()):.2f} CPU s, once")
+    most = max(one.rss_mib for one in residents.values())
+    print(verdict("resident RSS", most, BUDGET_RSS_MIB, "MiB"))
     for population, contacts in CONTACTS_PER_DAY.items():
-        total = per_day + contacts * per_contact
+        total = residents[population].cpu_seconds_per_day + contacts * per_contact
         print(
             verdict(
                 f"both processes, {population}, {contacts} contacts",
