@@ -117,7 +117,7 @@ def _before(
     closed = {told.year for told in sources.closings.revisions()}
     if len(found) != number or (
         earlier.first.year not in closed
-        and is_cut(sources.periods, earlier.first, earlier.end, sources.reader.hosts())
+        and is_cut(sources.periods, earlier.first, earlier.end, sources.hosts)
     ):
         return {}
     stretches = slices(question.first, question.end, by_month="month" in question.dimensions)

@@ -7,8 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from veilleuse.collector.inventoried import Asset
+from veilleuse.collector.model import Host
 from veilleuse.collector.ports import FactorReader, PeriodReader
 from veilleuse.collector.ports.closing import ClosedYearReader
 from veilleuse.collector.rolling.reading import Periods
@@ -18,9 +21,9 @@ from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
 from veilleuse.collector.store.sqlite.metering import SqliteMeteringReader
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sources:
-    """All read-only; used by one thread."""
+    """All read-only; used by one thread, for one report."""
 
     reader: SqliteReader
     periods: PeriodReader
@@ -30,6 +33,16 @@ class Sources:
     closings: ClosedYearReader
     reporting: Reporting = field(default_factory=Reporting)
     """Its zones are those of devices whose site nobody declared."""
+
+    @cached_property
+    def hosts(self) -> tuple[Host, ...]:
+        """Read once a report."""
+        return self.reader.hosts()
+
+    @cached_property
+    def assets(self) -> tuple[Asset, ...]:
+        """Likewise."""
+        return self.inventory.assets()
 
 
 @contextmanager

@@ -18,11 +18,11 @@ UNDECLARED: Final = ("devices_without_day", "devices_without_site", "default_zon
 
 def undeclared(sources: Sources, first: date, end: date) -> dict[str, Value | None]:
     """Devices in service in [first, end) that count from its first day on, and those that take the default zone; None without an inventory."""
-    assets = [asset for asset in sources.inventory.assets() if _in_service(asset, first, end)]
+    assets = [asset for asset in sources.assets if _in_service(asset, first, end)]
     if not assets:
         return dict.fromkeys(UNDECLARED)
     sites = {site.site for site in sources.reader.sites()}
-    of_hosts = {host.host_id: host.site for host in sources.reader.hosts()}
+    of_hosts = {host.host_id: host.site for host in sources.hosts}
     last = end - timedelta(days=1)
 
     def is_placed(asset: Asset) -> bool:

@@ -80,9 +80,9 @@ class _Known:
 
     def __post_init__(self) -> None:
         rolls = self.sources.reader
-        self.hosts = rolls.hosts()
+        self.hosts = self.sources.hosts
         self.sites = {site.site: site for site in rolls.sites()}
-        self.assets = self.sources.inventory.assets()
+        self.assets = self.sources.assets
         self.headcounts = self.sources.inventory.headcounts()
         self.same = {
             host_id: asset.host_ids[-1]
