@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -21,7 +20,6 @@ import pytest
 from tests.fakes.polled import install_file_meter
 from tests.waiting import until
 from veilleuse.agent.model import Record, body_from_json
-from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.publication import Publication, read_publication
 from veilleuse.agent.spool import FILE_NAME, connect
 
@@ -134,7 +132,7 @@ def test_the_service_measures_what_is_polled(machine):
     assert {outcome.name: outcome.word for outcome in said.outcomes}["file_meter printer"] == "failed"
     first = machine.poller_of(service)
     assert first is not None
-    time.sleep(3)
+    until(lambda: {"desk", "lamp"} <= powers(machine.state).keys(), "no record with them", seconds=40)
     first.kill()
     until(
         lambda: (machine.poller_of(service) or first).pid != first.pid, "no other polling process", seconds=30
@@ -231,10 +229,9 @@ def test_json_is_for_a_look(machine):
 
 
 def powers(state: Path) -> dict[str, float]:
-    """Mean power of each point over what it covered, from the records of a spool, the open one included; watts."""
+    """Mean power of each point over what it covered, from the records of a spool; watts."""
     with closing(connect(state / FILE_NAME)) as db:
         texts = [row[0] for row in db.execute("SELECT body FROM pending")]
-        (fold,) = db.execute("SELECT value FROM control WHERE key = ?", (ControlKey.OPEN_FOLD,)).fetchone()
     records = [body for text in texts if isinstance(body := body_from_json(text), Record)]
     energy: dict[str, int] = {}
     covered: dict[str, int] = {}
@@ -243,5 +240,4 @@ def powers(state: Path) -> dict[str, float]:
             for point, (millijoules, milliseconds) in cell.energies.items():
                 energy[point.domain] = energy.get(point.domain, 0) + millijoules
                 covered[point.domain] = covered.get(point.domain, 0) + milliseconds
-    assert fold
     return {domain: energy[domain] / covered[domain] for domain in energy if covered[domain]}

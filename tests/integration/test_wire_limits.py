@@ -92,13 +92,14 @@ def test_pings_without_end_end_the_connection(machine):
 
 def test_messages_are_bounded_before_they_are_read(collector, machine):
     """A push of 512 KiB and its framing passes gRPC; a larger message does not; at the enrolment port 64 KiB is the end."""
-    connection = Connection(machine, machine.join["address"])
-    small = connection.call(PUSH, b"\x22\x80\x80\x20" + bytes(MAX_PUSH_BYTES))
-    large = connection.call(PUSH, bytes(servers.TELEMETRY_MESSAGE_BYTES + 1))
-    answers = connection.answers()
-    connection.close()
-    assert answers[small]["grpc-status"] == "3"
-    assert answers[large]["grpc-status"] == "8"
+    for message, status in (
+        (b"\x22\x80\x80\x20" + bytes(MAX_PUSH_BYTES), "3"),
+        (bytes(servers.TELEMETRY_MESSAGE_BYTES + 1), "8"),
+    ):
+        connection = Connection(machine, machine.join["address"])
+        call = connection.call(PUSH, message)
+        assert connection.answers()[call]["grpc-status"] == status
+        connection.close()
     with pytest.raises(grpc.RpcError) as caught:
         Machine(collector.token() | {"token": "x" * 65 * 1024}).enrol()
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
