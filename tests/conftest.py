@@ -29,7 +29,7 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "local")
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "fixtures" / "golden"
-PARTS = {"beside": True, "alone": False}
+PARTS = ("beside", "services", "alone")
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -43,7 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--only", default="", help="the tests of these promises alone, e.g. R16 or R2,R8")
     parser.addoption("--resume", action="store_true", help="leave out the promises that passed today")
     parser.addoption(
-        "--part", choices=sorted(PARTS), help="beside: what may run on all cores at once; alone: all the rest"
+        "--part",
+        choices=PARTS,
+        help="of all tests: units; what starts services; what proves a promise, alone",
     )
 
 
@@ -59,17 +61,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`--part`: a test is of exactly one. What starts whole services or proves a promise has the machine to itself."""
+    """`--part`: a test is of exactly one. What proves a promise has the machine to itself; what starts services does not stand beside what
+    computes all the time: it waits, and counts seconds."""
     if (part := config.getoption("--part")) is None:
         return
-    kept = [item for item in items if PARTS[part] is _stands_beside(item)]
+    kept = [item for item in items if _part_of(item) == part]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
     items[:] = kept
 
 
-def _stands_beside(item: pytest.Item) -> bool:
+def _part_of(item: pytest.Item) -> str:
     room = item.path.relative_to(TESTS).parts[0]
-    return room not in ("integration", "promises") and item.get_closest_marker("promise") is None
+    if room == "promises" or item.get_closest_marker("promise") is not None:
+        return "alone"
+    return "services" if room == "integration" else "beside"
 
 
 @pytest.hookimpl(trylast=True)
