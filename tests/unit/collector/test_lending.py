@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from tests.unit.collector.year import DAY, END, FIRST, census, worked, workstation
 from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.sample import MONITOR
 from veilleuse.collector.account.yearly import PeriodFigures, figures
 from veilleuse.collector.model import Host
-from veilleuse.wire.vocabulary import DeviceClass
+from veilleuse.wire.vocabulary import DeviceClass, Population
 
 K = 3
 WATTS = 1_000
@@ -135,3 +136,35 @@ def test_hidden_machines_of_enough_others_stand_for_all():
     )
     assert made.total.estimate.default_millijoules == 0
     assert more == known > 0
+
+
+def test_servers_stand_for_servers():
+    """The rule is not for them: one of two that was measured stands for the other."""
+    servers = [
+        replace(one, population=Population.SERVER, facts=replace(one.facts, device_class=DeviceClass.SERVER))
+        for one in (workstation(1), workstation(2))
+    ]
+    made = told(servers, servers[:1], [200], (), 10)
+    (row,) = made.rows
+    assert row.estimate.default_millijoules == 0
+    assert row.estimate.extrapolated_millijoules == row.estimate.modelled_millijoules > 0
+
+
+def test_screens_of_few_give_no_time_to_others():
+    """Two of twelve PCs have a screen: how long it is on is theirs, and of others' nothing is known (a row without energy)."""
+    hosts = [*machines(1, DeviceClass.SFF, 1, 12), *machines(2, DeviceClass.SFF, 101, 12)]
+    standings = census(*hosts)
+    by_host = {one.host_id: one for one in standings}
+    lit = {"screens_milliseconds": DAY, "screens_energy_millijoules": 10 * DAY}
+    seen = [worked(one, 50, **(lit if at < 2 else {})) for at, one in enumerate(hosts[:12])]  # type: ignore[arg-type]
+    made = figures(
+        FIRST,
+        END,
+        ("entity", "device_class"),
+        standings,
+        [(one, by_host[one.host_id]) for one in seen],
+        assumptions=DEFAULTS,
+        k_anonymity=10,
+    )
+    told_of = [row.estimate for row in made.rows if row.key.device_class == MONITOR]
+    assert [(one.energy_millijoules, one.fleet_milliseconds) for one in told_of] == [(0, 0)]
