@@ -155,8 +155,8 @@ def test_screens_of_few_give_no_time_to_others():
     hosts = [*machines(1, DeviceClass.SFF, 1, 12), *machines(2, DeviceClass.SFF, 101, 12)]
     standings = census(*hosts)
     by_host = {one.host_id: one for one in standings}
-    lit = {"screens_milliseconds": DAY, "screens_energy_millijoules": 10 * DAY}
-    seen = [worked(one, 50, **(lit if at < 2 else {})) for at, one in enumerate(hosts[:12])]  # type: ignore[arg-type]
+    lit = [worked(one, screens_milliseconds=DAY, screens_energy_millijoules=10 * DAY) for one in hosts[:2]]
+    seen = [*lit, *map(worked, hosts[2:12])]
     made = figures(
         FIRST,
         END,

@@ -6,24 +6,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.closed_years import Command, command, told
 from tests.filled import Filled
 from tests.machines import served, settings_in
 from tests.rolled import retention, roll, server_day, workstation, workstation_days
 from tests.unit.collector.test_savings import DAY
 from veilleuse.collector.assembly import initialise
-from veilleuse.collector.cli.main import run
 from veilleuse.collector.inventory.follow_csv import KINDS, checked, read, template
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
-Command = Callable[..., tuple[int, str, str]]
 HALF_YEAR = ("--from", "2025-07-01", "--to", "2026-01-01")
 OBJECTIVES = """objective;indicator;baseline_year;baseline_value;target_year;target_value;pilot;means_eur;status;source;current_year;current_value;unit;direction
 2°;I1;2023;0,30;2027;0,05;DSI;12 500;en cours;;;;;
@@ -48,19 +46,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
 @pytest.fixture
 def veilleuse(capsys: pytest.CaptureFixture[str]) -> Command:
     """`veilleuse("reen", "list", "measures")` → (exit code, output, errors)."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        code = run(words)
-        return code, *capsys.readouterr()
-
-    return call
-
-
-def told(veilleuse: Command, *words: str, code: int = 0) -> Any:
-    """What it says as JSON."""
-    found, out, err = veilleuse(*words, "--json")
-    assert found == code, err
-    return json.loads(out)
+    return command(capsys)
 
 
 def written(tmp_path: Path, name: str, text: str) -> str:

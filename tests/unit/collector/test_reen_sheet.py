@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.closed_years import Command, told
 from tests.filled import Filled
 from tests.rolled import roll, server_day
 from tests.unit.collector.test_reen_command import (
