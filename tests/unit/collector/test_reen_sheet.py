@@ -13,11 +13,9 @@ from tests.closed_years import Command, told
 from tests.filled import Filled
 from tests.rolled import roll, server_day
 from tests.unit.collector.test_reen_command import (
-    Command,
     place,
     report,
     sheet_rows,
-    told,
     veilleuse,
     written,
 )
