@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent import futures
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,7 +71,12 @@ class Service:
     """Everything behind one port."""
 
     def __init__(
-        self, directory: Path, store: SqliteStore, authority: TestAuthority, limits: Grpc | None = None
+        self,
+        directory: Path,
+        store: SqliteStore,
+        authority: TestAuthority,
+        limits: Grpc | None = None,
+        options: Sequence[tuple[str, int]] = (),
     ) -> None:
         limits = limits or Grpc()
         self.directory = directory
@@ -93,7 +99,7 @@ class Service:
             now_unix_milliseconds=lambda: NOW,
         )
         self.server = grpc.server(
-            futures.ThreadPoolExecutor(1), options=[("grpc.max_receive_message_length", 2**20)]
+            futures.ThreadPoolExecutor(1), options=[("grpc.max_receive_message_length", 2**20), *options]
         )
         self.servicer.add_to(self.server)
         signed = authority.server

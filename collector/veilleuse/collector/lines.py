@@ -95,7 +95,10 @@ class Line(ThreadPoolExecutor):
                 raise TimeoutError from None
             raise MalformedRequest("not_a_message", "a call without a message") from None
         except grpc.RpcError as error:
-            raise TimeoutError from error
+            error.__traceback__ = (
+                None  # gRPC keeps it with the call, and its frames keep the call: the stream stayed open
+            )
+            raise TimeoutError from None
         finally:
             del self._read[context]
 

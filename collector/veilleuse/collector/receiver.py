@@ -171,10 +171,11 @@ class TelemetryServicer:
             checked = check_push(request, caller.host_id, machine, self._now())
             if isinstance(checked, tuple):
                 self._health.count(Count.PUSHES, AppendResult.REFUSED.value)
-                where = self._committer.submit(lambda: self._ingest.position(caller.host_id, request.epoch))
-                return self._refused(
-                    waited(where, until), tuple((seq, reason.value) for seq, reason in checked)
+                position = waited(
+                    self._committer.submit(lambda: self._ingest.position(caller.host_id, request.epoch)),
+                    until,
                 )
+                return self._refused(position, tuple((seq, reason.value) for seq, reason in checked))
             outcome = waited(self._committer.append(checked, until), until)
         return self._pushed(outcome)
 

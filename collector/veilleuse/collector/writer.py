@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from traceback import format_tb
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFull
@@ -248,6 +249,8 @@ class Writer:
     def _settle(self, settled: Sequence[_Settled]) -> None:
         if any(isinstance(result, AppendOutcome) and result.stored_records for _, result, _ in settled):
             self._on_stored()
+        for error in {id(error): error for _, _, error in settled if error is not None}.values():
+            _without_frames(error)
         for future, result, error in settled:
             if isinstance(result, AppendOutcome):
                 self._count(result)
@@ -264,6 +267,17 @@ class Writer:
             self._health.count(Count.RECORDS, "stored", outcome.stored_records)
             self._health.count(Count.RECORDS, "duplicate", outcome.duplicate_records)
             self._health.count(Count.RECORDS, "replayed", outcome.replayed_records)
+
+
+def _without_frames(error: BaseException) -> None:
+    """The frames of a traceback hold the very futures that the error is set on, and through them the calls that wait: these would keep
+    their streams, of which a connection has four, until the garbage collector comes by. What we did not foresee keeps it as text."""
+    if not isinstance(error, CollectorError):
+        error.add_note("in the writer:\n" + "".join(format_tb(error.__traceback__)).rstrip())
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
 
 
 def _outcome(run: Callable[[], T]) -> tuple[T | None, BaseException | None]:

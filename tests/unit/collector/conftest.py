@@ -37,12 +37,12 @@ def authority() -> TestAuthority:
 
 
 @pytest.fixture
-def service(tmp_path: Path, authority: TestAuthority) -> Iterator[Service]:
-    """A running service over an empty store with one site."""
+def service(tmp_path: Path, authority: TestAuthority, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A running service over an empty store with one site. Its parameter, if any: options of gRPC."""
     limits = Store(free_bytes_minimum=0)
     with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
         store.registry.put_site(site())
-        made = Service(tmp_path, store, authority)
+        made = Service(tmp_path, store, authority, options=getattr(request, "param", ()))
         made.writer.start()
         made.server.start()
         yield made

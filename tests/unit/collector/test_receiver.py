@@ -331,6 +331,7 @@ def test_a_call_whose_time_is_over_stores_nothing(service):
         stub.Push(request, timeout=0.2)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     release.set()
+    until(lambda: service.health.snapshot()["calls_refused"].get("deadline"))
     assert stub.Push(request).mark == 1
     assert service.health.snapshot()["pushes"] == {"expired": 1, "stored": 1}
 

@@ -4,19 +4,24 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from typing import NoReturn
 
 import grpc
+import pytest
 
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, realistic, site
 from tests.service import Service
 from tests.unit.collector.receiving import hello, hold, refusal, stream_request
 from tests.waiting import until
 from veilleuse.collector import settings
+from veilleuse.collector.app.options import OPTIONS
+from veilleuse.collector.errors import StoreFull
 from veilleuse.collector.receiver import SERVICE
 from veilleuse.collector.settings import Grpc
 from veilleuse.collector.store.sqlite import create_store
@@ -85,6 +90,61 @@ def test_one_that_begins_messages_and_does_not_end_them_holds_one_worker(service
     assert 2.0 <= time.monotonic() - began < 4
     silent.set()
     assert stolen.wires == []
+
+
+@pytest.mark.parametrize("service", [OPTIONS], indirect=True)
+@pytest.mark.parametrize("where", ["append", "position", "commit"])
+def test_a_call_that_failed_and_was_given_up_keeps_no_place(service, monkeypatch, where):
+    """The disk is slow and full, an agent's time runs out before the answer, again and again: when the disk is back, so is the agent,
+    on its connection of few streams. Nothing of a call waits for the garbage collector."""
+    stub, stream = service.agent()
+    stub.Hello(hello(stream))
+    request = stream_request(stream)
+    call, message = (stub.Hello, hello(stream)) if where == "position" else (stub.Push, request)
+    gc.collect()
+    gc.disable()
+    with monkeypatch.context() as full:
+        if where == "commit":
+            full.setattr(type(service.store), "transaction", lambda self: _no_commit())
+        else:
+            full.setattr(service.store.ingest, where, _no_room)
+        for given_up in range(1, 9):
+            with pytest.raises(grpc.RpcError):
+                call(message, timeout=0.1)
+            until(lambda n=given_up: sum(service.health.snapshot()["calls_refused"].values()) == n)
+    assert stub.Push(request, timeout=10).mark == 1
+
+
+@pytest.mark.parametrize("service", [OPTIONS], indirect=True)
+def test_a_call_given_up_before_its_message_came_keeps_no_place(service):
+    """As above, of an agent whose network stalls."""
+    stub, stream = service.agent()
+    stub.Hello(hello(stream))
+    push, silent = service.channels[-1].stream_unary(f"/{SERVICE}/Push"), threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        silent.wait(10)
+        yield from ()
+
+    gc.collect()
+    gc.disable()
+    for given_up in range(1, 9):
+        with pytest.raises(grpc.RpcError):
+            push(nothing(), timeout=0.1)
+        until(lambda n=given_up: sum(service.health.snapshot()["calls_refused"].values()) == n)
+    silent.set()
+    assert stub.Push(stream_request(stream), timeout=10).mark == 1
+
+
+def _no_room(*_: object) -> NoReturn:
+    time.sleep(0.2)
+    raise StoreFull("no space left")
+
+
+@contextmanager
+def _no_commit() -> Iterator[None]:
+    yield
+    _no_room()
 
 
 def test_a_machine_that_begins_too_many_streams_comes_back_tomorrow(service, monkeypatch):
