@@ -249,8 +249,8 @@ class Writer:
     def _settle(self, settled: Sequence[_Settled]) -> None:
         if any(isinstance(result, AppendOutcome) and result.stored_records for _, result, _ in settled):
             self._on_stored()
-        for error in {id(error): error for _, _, error in settled if error is not None}.values():
-            _without_frames(error)
+        for told in {id(error): error for _, _, error in settled if error is not None}.values():
+            _without_frames(told)
         for future, result, error in settled:
             if isinstance(result, AppendOutcome):
                 self._count(result)

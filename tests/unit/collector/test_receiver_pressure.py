@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import NoReturn
 
 import grpc
@@ -111,7 +112,7 @@ def test_a_call_that_failed_and_was_given_up_keeps_no_place(service, monkeypatch
         for given_up in range(1, 9):
             with pytest.raises(grpc.RpcError):
                 call(message, timeout=0.1)
-            until(lambda n=given_up: sum(service.health.snapshot()["calls_refused"].values()) == n)
+            until(partial(_refused, service, given_up))
     assert stub.Push(request, timeout=10).mark == 1
 
 
@@ -131,9 +132,13 @@ def test_a_call_given_up_before_its_message_came_keeps_no_place(service):
     for given_up in range(1, 9):
         with pytest.raises(grpc.RpcError):
             push(nothing(), timeout=0.1)
-        until(lambda n=given_up: sum(service.health.snapshot()["calls_refused"].values()) == n)
+        until(partial(_refused, service, given_up))
     silent.set()
     assert stub.Push(stream_request(stream), timeout=10).mark == 1
+
+
+def _refused(service: Service, calls: int) -> bool:
+    return bool(sum(service.health.snapshot()["calls_refused"].values()) == calls)
 
 
 def _no_room(*_: object) -> NoReturn:
