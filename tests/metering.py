@@ -4,14 +4,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
+from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.wire.vocabulary import Boundary
 
+Result = TypeVar("Result")
 
-def context_of(source: str, address: str, timeout_seconds: float = 0.4, **changes: Any) -> SourceContext:
+PATIENT_SECONDS: Final = 5.0
+"""A fake device answers within milliseconds, but for a machine that stalls."""
+HURRIED_SECONDS: Final = 0.4
+"""For a device that never answers."""
+
+
+def hurried(context: SourceContext) -> SourceContext:
+    """The same meter, waited for less long: a good read may fail now and then, see `patiently`."""
+    assert context.meter is not None
+    return context._replace(meter=context.meter._replace(timeout_seconds=HURRIED_SECONDS))
+
+
+def patiently(work: Callable[[], Result]) -> Result:
+    """What an `open` or `read` of a device that answers gives in the end: the machine may stall for longer than the source waits."""
+    for _ in range(20):
+        try:
+            return work()
+        except ReadFailed:
+            continue
+    return work()
+
+
+def context_of(
+    source: str, address: str, timeout_seconds: float = PATIENT_SECONDS, **changes: Any
+) -> SourceContext:
     """What a source is made with: a meter `rack-a` of this machine; what is no field of MeterSpec is an option."""
     fields = {name: changes.pop(name) for name in MeterSpec._fields if name in changes}
     meter = MeterSpec(

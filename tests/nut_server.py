@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.peers import peer
+from tests.ports import free_port
 from tests.waiting import until
 
 FIXTURES = Path(__file__).parent / "fixtures" / "nut"
@@ -29,18 +30,12 @@ def _program(name: str) -> Path:
     return found[0] if found else wrapper.with_name(name)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:  # upsd does not tell which one the kernel gave it
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class NutServer:
     """One upsd that serves a UPS per device file, each with a driver of its own."""
 
     def __init__(self, folder: Path, *devices: str) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()  # upsd does not tell which one the kernel gave it
         self.address = f"127.0.0.1:{self.port}"
         self.certificate = folder / "certificate.pem"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}

@@ -11,7 +11,8 @@ from dataclasses import replace
 from datetime import date
 
 from tests.filled import Filled
-from veilleuse.collector.published import Kind, Publication, packed, unpacked
+from veilleuse.collector.ports.published import Told
+from veilleuse.collector.published import Kind, Publication, content_of
 from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
 
 
@@ -23,8 +24,13 @@ class Publishing:
         self._data = data
         self._clock = clock
 
-    def find(self, kind: Kind, first: date, end: date) -> Publication | None:
+    def told(self, kind: Kind, first: date, end: date) -> Told | None:
         """See ports.PublicationReader."""
+        with closing(SqlitePublicationReader(self._data.directory)) as reader:
+            return reader.told(kind, first, end)
+
+    def find(self, kind: Kind, first: date, end: date) -> Publication | None:
+        """Likewise."""
         with closing(SqlitePublicationReader(self._data.directory)) as reader:
             return reader.find(kind, first, end)
 
@@ -36,5 +42,5 @@ class Publishing:
     def publish(self, one: Publication) -> None:
         """As it comes through the socket. The first stays."""
         now = round(self._clock() * 1000)
-        content = unpacked(packed(one.content))
+        content = content_of(one.content.encode())
         self._data.store.publications.put(replace(one, published_unix_milliseconds=now, content=content))

@@ -105,28 +105,39 @@ class Reading:
 
     def get(self, url: str, token: str | None = None, method: str = "GET", **headers: str) -> httpx.Response:
         """The answer, whatever its status; `_` in a header's name for `-`."""
-        (answer,) = self.all([(url, token)], method, **headers)
+        (answer,) = self.all([(url, token)], method, bool, **headers)
         return answer
 
     def all(
-        self, asked: list[tuple[str, str | None]], method: str = "GET", **headers: str
+        self,
+        asked: list[tuple[str, str | None]],
+        method: str = "GET",
+        answered: Callable[[int], object] = bool,
+        **headers: str,
     ) -> list[httpx.Response]:
-        """All at once."""
-        return asyncio.run(self._ask(asked, method, {k.replace("_", "-"): v for k, v in headers.items()}))
+        """All at once; `answered` is told how many have their answer, at each one."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return asyncio.run(self._ask(asked, method, given, answered))
 
     async def _ask(
-        self, asked: list[tuple[str, str | None]], method: str, headers: dict[str, str]
+        self,
+        asked: list[tuple[str, str | None]],
+        method: str,
+        headers: dict[str, str],
+        answered: Callable[[int], object],
     ) -> list[httpx.Response]:
+        so_far = itertools.count(1)
+
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8640") as client:
-            return await asyncio.gather(
-                *(
-                    client.request(
-                        method, url, headers=headers | ({"authorization": f"Bearer {token}"} if token else {})
-                    )
-                    for url, token in asked
-                )
-            )
+
+            async def one(url: str, token: str | None) -> httpx.Response:
+                own = {"authorization": f"Bearer {token}"} if token else {}
+                answer = await client.request(method, url, headers=headers | own)
+                answered(next(so_far))
+                return answer
+
+            return await asyncio.gather(*(one(url, token) for url, token in asked))
 
     def _note_access(self, account_id: int, route: str, query: str, status: int, rows: int) -> None:
         now = round(self.clock() * 1000)

@@ -9,7 +9,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.ports import free_port
 from tests.waiting import until
 
 FIXTURES = Path(__file__).parent / "fixtures" / "snmp"
@@ -27,12 +27,6 @@ ENGINE_ID = "80004fb8050102030405"
 """A device keeps its own when it boots."""
 
 
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class SnmpServer:
     """One engine: v2c with the device's name as community, v3 with it as context."""
 
@@ -41,7 +35,7 @@ class SnmpServer:
         if not self._program.exists():
             pytest.skip("needs snmpsim: it is in the dev requirements, `make setup`")
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         shutil.copytree(FIXTURES, folder / "devices")

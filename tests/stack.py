@@ -18,7 +18,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from tests.ports import free_ports
+from tests.waiting import PATIENCE_SECONDS
+
 Environment = dict[str, str]
+
+COMMAND_SECONDS = 120
+"""A command takes a second or two; a machine may stall."""
 
 
 def program(name: str) -> str:
@@ -26,17 +32,7 @@ def program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens at on loopback just now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-def get(url: str, timeout_seconds: float = 5) -> str:
+def get(url: str, timeout_seconds: float = 30) -> str:
     """The body of a page. Raises OSError."""
     with urllib.request.urlopen(url, timeout=timeout_seconds) as answer:
         return str(answer.read().decode())
@@ -82,7 +78,7 @@ class Stack:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=COMMAND_SECONDS,
             stdin=subprocess.DEVNULL,
         )
 
@@ -106,7 +102,7 @@ class Stack:
         self.processes.append(process)
         return process
 
-    def stop(self, process: subprocess.Popen[bytes], seconds: float = 25) -> int:
+    def stop(self, process: subprocess.Popen[bytes], seconds: float = PATIENCE_SECONDS) -> int:
         """SIGTERM, then the whole group; the exit code."""
         if process.poll() is None:
             process.terminate()
@@ -156,7 +152,7 @@ class Stack:
         condition: object,
         what: str,
         *,
-        seconds: float = 30,
+        seconds: float = PATIENCE_SECONDS,
         process: subprocess.Popen[bytes] | None = None,
     ) -> None:
         """Until `condition()` is true. Fails with the logs."""

@@ -29,7 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.conformance.polled import device_of  # noqa: E402  # the root first
-from tests.stack import Stack, free_ports, get, program  # noqa: E402
+from tests.ports import free_ports  # noqa: E402
+from tests.stack import Stack, get, program  # noqa: E402
 
 DAY_SECONDS = 86_400
 SCRAPE_SECONDS = 15

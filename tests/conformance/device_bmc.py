@@ -14,6 +14,7 @@ from tests.fakes.authority import TestAuthority
 from tests.fakes.devices import FakeDevice, Handler, endless, page, reply
 from tests.fakes.ipmi_tools import FakeTool
 from tests.fakes.redfish import Service, context, credentials_file, saved, tls
+from tests.metering import PATIENT_SECONDS
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.ipmi_dcmi import IpmiDcmi
 from veilleuse.agent.sources.redfish import Redfish
@@ -28,7 +29,7 @@ def ipmi_dcmi(folder: Path) -> Iterator[Device]:
     tool = FakeTool(folder / "bin", "ipmitool")
     (folder / "dev").mkdir()
     (folder / "dev" / "ipmi0").touch()
-    meter = MeterSpec("bmc", "ipmi_dcmi", "", "machine", Boundary.WALL, 30, 0.4, 4000.0, "", {})
+    meter = MeterSpec("bmc", "ipmi_dcmi", "", "machine", Boundary.WALL, 30, PATIENT_SECONDS, 4000.0, "", {})
     good = "Instantaneous power reading: {} Watts\nPower reading state is: activated\n"
     texts = [
         "",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.conformance.polled import Device
 from tests.fakes.devices import Asked, FakeDevice, Handler, Reply, dripping, endless, page, reply
+from tests.metering import PATIENT_SECONDS
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.wire.vocabulary import Boundary
 
@@ -37,7 +38,7 @@ def tasmota_plug(folder: Path) -> AbstractContextManager[Device]:
 @contextmanager
 def _device(source: str, good: Handler, shape: str) -> Iterator[Device]:
     meter = MeterSpec(
-        "desk-12", source, "", "meter:desk-12", Boundary.WALL, 10, 0.4, 3680.0, "", {"channel": 0}
+        "desk-12", source, "", "meter:desk-12", Boundary.WALL, 10, PATIENT_SECONDS, 3680.0, "", {"channel": 0}
     )
     with FakeDevice(good) as device:
 

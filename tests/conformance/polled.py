@@ -21,7 +21,7 @@ class Device(NamedTuple):
     """What a polled source reads, and what becomes of it."""
 
     context: SourceContext
-    """What the source is made with; `context.meter` for a configured one, with a short timeout (≤ 0.5 s) please."""
+    """What the source is made with; `context.meter` for a configured one, with metering.PATIENT_SECONDS as its timeout please."""
     refuse: Callable[[], None]
     """From now on the device answers nobody (gone, closed, an error for every question)."""
     answer: Callable[[], None]

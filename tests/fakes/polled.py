@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from tests.waiting import PATIENCE_SECONDS
 from veilleuse.agent.model import Point, PowerGauge, Reading
 from veilleuse.agent.pollworker import Job
 from veilleuse.agent.ports import SourceContext
@@ -40,7 +41,7 @@ class ScriptedSource:
 
     def read(self) -> tuple[Reading, ...]:
         self.reads += 1
-        assert self.gate.wait(20)
+        assert self.gate.wait(PATIENCE_SECONDS)
         if self.reading is not None:
             raise self.reading
         return self.readings if self.readings is not None else (PowerGauge(self.points[0], 40_000),)

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.fakes.authority import Signed, TestAuthority
 from tests.fakes.devices import Asked, FakeDevice, Reply, reply
+from tests.metering import PATIENT_SECONDS
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.wire.vocabulary import Boundary
 
@@ -107,6 +108,15 @@ def context(
     """What the source is made with, on a device or an address."""
     address = device if isinstance(device, str) else device.address
     meter = MeterSpec(
-        "bmc-3", "redfish", address, subject, Boundary.WALL, 30, 0.5, 4000.0, credentials, options or {}
+        "bmc-3",
+        "redfish",
+        address,
+        subject,
+        Boundary.WALL,
+        30,
+        PATIENT_SECONDS,
+        4000.0,
+        credentials,
+        options or {},
     )
     return SourceContext("", "", "none", meter=meter)

@@ -25,7 +25,7 @@ from tests.fakes.measuring import GaugeSource
 from tests.fleet import FleetAgent, now_unix_milliseconds
 from tests.machines import Served
 from tests.records import spool_of
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.clock import SystemClock
 from veilleuse.agent.fold import Fold
 from veilleuse.agent.measuring import source_context
@@ -78,12 +78,12 @@ class Groups:
             (self.make(path) / "cgroup.procs").write_text(str(child.pid))
             children.append(child)
         for child in children:
-            child.communicate(b"\n", timeout=60)
+            child.communicate(b"\n", timeout=PATIENCE_SECONDS)
             assert child.returncode == 0
 
     def end(self, path: str) -> None:
         """The kernel may need a moment after the last process."""
-        until(lambda: _removed(self.root / path), f"{path} is busy", 5)
+        until(lambda: _removed(self.root / path), f"{path} is busy")
 
     def remove(self) -> None:
         """From the leaves up."""

@@ -19,6 +19,7 @@ import pytest
 
 from tests.fleet import PERIOD_MILLISECONDS, Fleet, compared, now_unix_milliseconds, statuses, summed
 from tests.stack import Stack
+from tests.waiting import PATIENCE_SECONDS
 
 AGENTS = 4
 
@@ -38,14 +39,15 @@ def pushing(fleet: Fleet, begin: int) -> Iterator[None]:
             if number == 1:
                 started.set()
 
-    thread = threading.Thread(target=push)
+    thread = threading.Thread(target=push, daemon=True)
     thread.start()
     try:
-        assert started.wait(20)
+        assert started.wait(PATIENCE_SECONDS)
         yield
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive()
     assert not any(failures)
 
 

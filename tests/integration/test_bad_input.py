@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.records import clock_record, spool_of
-from tests.stack import Stack, program
+from tests.stack import COMMAND_SECONDS, Stack, program
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 FAILED, USAGE = 1, 2
@@ -177,7 +177,7 @@ def _without_privilege(stack: Stack, *command: str) -> subprocess.CompletedProce
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=COMMAND_SECONDS,
         stdin=subprocess.DEVNULL,
     )
 
@@ -228,7 +228,7 @@ def test_a_full_data_directory(stack, tmp_path):
             stack.run("veilleuse-agent", "send")
             return _waiting(stack) == 0
 
-        stack.wait_for(delivered, "the records are taken after space returned", seconds=20)
+        stack.wait_for(delivered, "the records are taken after space returned")
         for process in stack.processes:
             stack.stop(process)
 

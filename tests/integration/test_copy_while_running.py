@@ -18,7 +18,7 @@ import pytest
 
 from tests.fakes.agent import Agent
 from tests.fakes.collector import FakeCollector
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.__main__ import main
 
 
@@ -70,14 +70,14 @@ def test_it_begins_again_by_itself(tmp_path, collector, monkeypatch, period):
         with closing(sqlite3.connect(aside)) as db:
             [[kept]] = db.execute("SELECT value FROM control WHERE key = 'epoch'").fetchall()
         assert kept == epoch
-        until(lambda: main(["send"]) == 0, "an identity of its own")  # the service waits up to a minute
+        until(lambda: main(["send"]) == 0, "an identity of its own", 120)  # the service waits up to a minute
         assert agent.identity.agent_id in collector.copies.values()
         assert agent.identity.agent_id != old.agent_id
         assert service.poll() is None
         assert json.loads(control(agent, "last_sign"))["unix"] > 0
     finally:
         service.send_signal(signal.SIGTERM)
-        assert service.wait(20) == 0, Path(tmp_path / "log").read_text()
+        assert service.wait(PATIENCE_SECONDS) == 0, Path(tmp_path / "log").read_text()
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
@@ -100,11 +100,16 @@ def test_an_image_measures_and_does_not_enrol(tmp_path, collector, monkeypatch):
     try:
         until(lambda: control(agent, "last_sign"), "it measures")
         sent = subprocess.run(
-            [*image, "send"], env=environment, capture_output=True, text=True, check=False, timeout=20
+            [*image, "send"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
         )
     finally:
         service.send_signal(signal.SIGTERM)
-        assert service.wait(20) == 0
+        assert service.wait(PATIENCE_SECONDS) == 0
     assert sent.returncode == 1
     assert "has not finished its first start" in sent.stderr
     assert "measured and kept, not enrolled and not sent" in (tmp_path / "log").read_text()

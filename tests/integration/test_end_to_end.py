@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,14 @@ def waiting(stack: Stack) -> int:
     return count
 
 
+def wait(stack: Stack, count: int) -> bool:
+    """Whether so many wait; there is a moment before the agent's spool has its tables."""
+    try:
+        return waiting(stack) >= count
+    except sqlite3.OperationalError:
+        return False
+
+
 def drain(stack: Stack, contacts: int = 10) -> None:
     """Contacts until nothing waits."""
     for _ in range(contacts):
@@ -172,9 +181,7 @@ def test_the_agent_measures_while_the_collector_is_away(stack):
         "VEILLEUSE_AGENT__COLLECTOR__CONTACT_SECONDS": "10",
     }
     agent = stack.start("veilleuse-agent", "run", **settings)
-    stack.wait_for(
-        lambda: (stack.state / "spool.db").exists() and waiting(stack) >= 2, "two records wait", process=agent
-    )
+    stack.wait_for(partial(wait, stack, 2), "two records wait", seconds=120, process=agent)
     stack.start_collector()
     assert stack.stop(agent) == 0
     drain(stack)
@@ -194,9 +201,7 @@ def test_what_is_refused_becomes_a_declared_gap(stack):
         "VEILLEUSE_AGENT__MEASURE__FAKE_WATTS": "50",
     }
     agent = stack.start("veilleuse-agent", "run", **settings)
-    stack.wait_for(
-        lambda: (stack.state / "spool.db").exists() and waiting(stack) >= 1, "a record waits", process=agent
-    )
+    stack.wait_for(partial(wait, stack, 1), "a record waits", seconds=120, process=agent)
     assert stack.stop(agent) == 0
     stack.start_collector()
     drain(stack)
@@ -227,6 +232,7 @@ def test_simulated_data_take_the_fake_source_and_conserve_it(tmp_path):
         stack.wait_for(
             lambda: stored(stack, "SELECT COUNT(*) FROM records") >= (2,),
             "two records are stored",
+            seconds=120,
             process=agent,
         )
         assert stack.stop(agent) == 0

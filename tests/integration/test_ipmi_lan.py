@@ -10,7 +10,9 @@ import subprocess
 import pytest
 
 from tests.fakes import bmc
+from tests.metering import patiently
 from tests.peers import peer
+from tests.waiting import PATIENCE_SECONDS
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import PowerGauge
 from veilleuse.agent.ports import MeterSpec, SourceContext
@@ -36,8 +38,8 @@ def source(tmp_path, controller, monkeypatch):
     return IpmiDcmi(context(tmp_path, controller.port))
 
 
-def context(folder, port, secret=bmc.SECRET):
-    """A meter with its credentials."""
+def context(folder, port, secret=bmc.SECRET, seconds=20.0):
+    """A meter with its credentials, waited for so long."""
     credentials = folder / "credentials"
     credentials.write_text(f"{bmc.NAME}:{secret}\n")
     credentials.chmod(0o600)
@@ -48,7 +50,7 @@ def context(folder, port, secret=bmc.SECRET):
         "machine",
         Boundary.WALL,
         30,
-        3.0,
+        seconds,
         4000.0,
         str(credentials),
         {},
@@ -76,14 +78,16 @@ def test_power_over_the_network(source, controller):
         ("silent", "within 3 s|no power reading"),
     ],
 )
-def test_what_is_not_a_reading(source, controller, says, reason):
+def test_what_is_not_a_reading(source, controller, tmp_path, says, reason):
     """Each a gap with its reason, and the next good answer is read."""
-    source.open()
+    if says == "silent":
+        source = IpmiDcmi(context(tmp_path, controller.port, seconds=3.0))
+    patiently(source.open)
     controller.says(says)
     with pytest.raises(ReadFailed, match=f"(?i){reason}"):
         source.read()
     controller.says("214 active")
-    assert source.read()
+    assert patiently(source.read)
 
 
 def test_a_controller_without_dcmi_is_said(source, controller):
@@ -105,5 +109,5 @@ def test_what_the_real_freeipmi_prints_is_understood(controller, tmp_path):
     """Its text, parsed by what reads this machine's own controller, which no test machine has."""
     command = [str(peer("ipmi-dcmi")), "-D", "LAN_2_0", "-h", f"127.0.0.1:{controller.port}", "-u", bmc.NAME]
     command += ["-p", bmc.SECRET, "-l", "USER", "-I", "3", "--get-system-power-statistics"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS)
     assert power_watts("ipmi-dcmi", Finished(0, ended.stdout, ended.stderr)) == 214

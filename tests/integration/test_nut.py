@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 import pytest
 
-from tests.metering import context_of, secret_file
+from tests.metering import HURRIED_SECONDS, context_of, patiently, secret_file
 from tests.nut_server import NutServer
-from tests.waiting import until
+from tests.waiting import in_time, until
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import PowerGauge
 from veilleuse.agent.sources.nut_ups import NutUps
@@ -33,13 +32,13 @@ def nut(tmp_path_factory):
 def opened(nut, ups, **options):
     """The source, open."""
     source = NutUps(context_of("nut_ups", nut.address, ups=ups, **{"ceiling_watts": 25_000.0, **options}))
-    source.open()
+    patiently(source.open)
     return source
 
 
 def watts(source):
-    """What it reads."""
-    (reading,) = source.read()
+    """What it reads once it does: on a machine that stalls a driver's word is stale now and then."""
+    (reading,) = patiently(source.read)
     assert isinstance(reading, PowerGauge)
     return reading.power_milliwatts / 1000
 
@@ -79,7 +78,8 @@ def test_the_watts_of_a_real_server(nut, ups, options, expected):
 def test_the_kind_is_the_devices(nut):
     """A UPS is a ups, an ePDU a pdu."""
     kinds = [
-        NutUps(context_of("nut_ups", nut.address, ups=ups)).open()[0].kind for ups in ("load_only", "epdu")
+        patiently(NutUps(context_of("nut_ups", nut.address, ups=ups)).open)[0].kind
+        for ups in ("load_only", "epdu")
     ]
     assert kinds == [PointKind.UPS, PointKind.PDU]
 
@@ -92,8 +92,9 @@ def test_what_the_server_does_not_have(nut):
         opened(nut, "volt_amperes")
     with pytest.raises(SourceUnavailable, match=r"outlet\.2\.realpower"):
         opened(nut, "real_power", outlet=2)
+    orphan = NutUps(context_of("nut_ups", nut.address, ups="orphan"))
     with pytest.raises(ReadFailed, match=r"DRIVER-NOT-CONNECTED.*upsdrvctl"):
-        opened(nut, "orphan")
+        orphan.open()
 
 
 def test_a_change_is_seen(nut):
@@ -127,13 +128,15 @@ def test_drivers_that_fall_silent_or_die(nut):
 
 def test_a_server_that_hangs_costs_the_timeout(nut):
     """The kernel accepts for it: connected, and no answer."""
-    source = opened(nut, "real_power")
+    source = opened(nut, "real_power", timeout_seconds=HURRIED_SECONDS)
     nut.freeze("upsd")
-    try:
-        began = time.monotonic()
+
+    def hangs():
         with pytest.raises(ReadFailed, match=r"no answer within 0\.4 s"):
             source.read()
-        assert time.monotonic() - began < 1.0
+
+    try:
+        in_time(1.0, hangs)
     finally:
         nut.thaw("upsd")
     until(partial(succeeds, source), "it did not come back")
@@ -151,7 +154,6 @@ def test_a_server_that_dies_comes_back_with_tls(nut, tmp_path):
     until(partial(succeeds, source), "it did not come back")
     options = {
         "tls": True,
-        "timeout_seconds": 2.0,
         "credentials_file": secret_file(tmp_path / "secret", "watcher:secret word\n"),
     }
     with pytest.raises(SourceUnavailable, match="not trusted"):

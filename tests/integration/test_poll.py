@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from tests.fakes.polled import install_file_meter
-from tests.waiting import until
+from tests.stack import COMMAND_SECONDS
+from tests.waiting import PATIENCE_SECONDS, comes, has_ended, until
 from veilleuse.agent.model import Record, body_from_json
 from veilleuse.agent.publication import Publication, read_publication
 from veilleuse.agent.spool import FILE_NAME, connect
@@ -44,7 +45,7 @@ METER = """
 name = "{name}"
 source = "file_meter"
 every_seconds = 10
-timeout_seconds = 0.5
+timeout_seconds = {timeout}
 file = "{file}"
 """
 
@@ -64,10 +65,14 @@ class Machine:
     def meters(self, **watts: str) -> None:
         """One for each, its file saying that."""
         (self.folder / "meters.toml").write_text(
-            "".join(METER.format(name=name, file=self.file(name)) for name in watts)
+            "".join(self.meter(name, 0.5 if text == "hang" else 5.0) for name, text in watts.items())
         )
         for name, text in watts.items():
             self.file(name).write_text(text)
+
+    def meter(self, name: str, timeout_seconds: float = 5.0) -> str:
+        """Its part of meters.toml."""
+        return METER.format(name=name, file=self.file(name), timeout=timeout_seconds)
 
     def file(self, name: str) -> Path:
         """What a meter reads."""
@@ -89,7 +94,11 @@ class Machine:
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
         """To its end."""
         return subprocess.run(
-            self.command(*words), env=self.environment, capture_output=True, text=True, timeout=60
+            self.command(*words),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
         )
 
     def published(self) -> Publication | None:
@@ -126,23 +135,18 @@ def test_the_service_measures_what_is_polled(machine):
     """From the meter to the record: 40 W at the wall; the process ends with the service, and comes again when it dies."""
     machine.meters(desk="40", printer="hang", lamp="12")
     service = machine.start("run")
-    until(lambda: machine.published() and len(machine.published().readings) == 2, seconds=40)
-    said = machine.published()
-    assert said is not None
-    assert {outcome.name: outcome.word for outcome in said.outcomes}["file_meter printer"] == "failed"
+    until(lambda: two_are_read_and_the_printer_hangs(machine.published()))
     first = machine.poller_of(service)
     assert first is not None
-    until(lambda: {"desk", "lamp"} <= powers(machine.state).keys(), "no record with them", seconds=40)
+    until(lambda: {"desk", "lamp"} <= powers(machine.state).keys(), "no record with them", seconds=120)
     first.kill()
-    until(
-        lambda: (machine.poller_of(service) or first).pid != first.pid, "no other polling process", seconds=30
-    )
+    until(lambda: (machine.poller_of(service) or first).pid != first.pid, "no other polling process")
     second = machine.poller_of(service)
     assert second is not None
     service.send_signal(signal.SIGTERM)
-    _, log = service.communicate(timeout=30)
+    _, log = service.communicate(timeout=PATIENCE_SECONDS)
     assert service.returncode == 0, log
-    assert not second.is_running() or second.status() == psutil.STATUS_ZOMBIE
+    assert has_ended(second)
     watts = powers(machine.state)
     assert watts["desk"] == pytest.approx(40, rel=0.001)
     assert watts["lamp"] == pytest.approx(12, rel=0.001)
@@ -153,11 +157,11 @@ def test_a_parent_that_is_killed_takes_it_along(machine):
     """No orphan goes on publishing: the pipe ends, whatever became of the service."""
     machine.meters(desk="40")
     service = machine.start("run")
-    until(lambda: machine.published() is not None, seconds=40)
+    until(lambda: machine.published() is not None)
     poller = machine.poller_of(service)
     assert poller is not None
     service.kill()
-    until(lambda: not poller.is_running() or poller.status() == psutil.STATUS_ZOMBIE, seconds=10)
+    until(lambda: has_ended(poller))
 
 
 def test_one_look(machine):
@@ -173,7 +177,9 @@ def test_one_look(machine):
     assert "+ file_meter desk\n    plug desk (wall): 40.5 W\n" in text
     assert not (machine.state / "published.json").exists(), "a look publishes nothing"
     machine.file("printer").write_text("1")
-    assert machine.call("poll", "--once").returncode == 0
+    assert comes(
+        lambda: machine.call("poll", "--once").returncode == 0
+    )  # it is still waited for half a second
 
 
 def test_doctor_tells_of_meters(machine):
@@ -181,7 +187,7 @@ def test_doctor_tells_of_meters(machine):
     machine.meters(desk="40")
     machine.file("lamp").unlink(missing_ok=True)
     with (machine.folder / "meters.toml").open("a") as file:
-        file.write(METER.format(name="lamp", file=machine.file("lamp")))
+        file.write(machine.meter("lamp"))
     said = json.loads(machine.call("doctor", "--json").stdout)
     rows = {row["name"]: row for row in said["sources"]}
     assert rows["file_meter desk"]["points"][0] == {
@@ -214,18 +220,26 @@ def test_one_polling_process_at_a_time(machine):
     """A second one would ask every meter twice."""
     machine.meters(desk="40")
     first = machine.start("poll")
-    until(lambda: machine.published() is not None, seconds=40)
+    until(lambda: machine.published() is not None)
     second = machine.call("poll")
     assert second.returncode == 1
     assert "veilleuse-agent poll is already running here" in second.stderr
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=10)
+    first.communicate(timeout=PATIENCE_SECONDS)
     assert first.returncode == 0
 
 
 def test_json_is_for_a_look(machine):
     """Wrong usage is said, not ignored."""
     assert machine.call("poll", "--json").returncode == 2
+
+
+def two_are_read_and_the_printer_hangs(said: Publication | None) -> bool:
+    """Whether this says so."""
+    if said is None:
+        return False
+    words = {outcome.name: outcome.word for outcome in said.outcomes}
+    return len(said.readings) == 2 and words["file_meter printer"] == "failed"
 
 
 def powers(state: Path) -> dict[str, float]:

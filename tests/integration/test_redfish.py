@@ -15,7 +15,7 @@ import pytest
 
 from tests.fakes.authority import TestAuthority
 from tests.fakes.redfish import context, credentials_file, saved, tls, write_tree
-from tests.machines import free_port
+from tests.ports import free_port
 from tests.waiting import until
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, PowerGauge

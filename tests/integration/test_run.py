@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -25,6 +26,7 @@ import pytest
 
 from tests.architecture.tree import ROOT
 from tests.stack import Stack, get, orphans
+from tests.waiting import PATIENCE_SECONDS, at_its_best
 from veilleuse.collector.codec import cells_from_wire, facts_from_wire
 from veilleuse.collector.derive.wall import wall_energy
 from veilleuse.wire.vocabulary import DeviceClass
@@ -55,7 +57,7 @@ def launch(place: Stack, *words: str, **environment: str) -> subprocess.Popen[st
     )
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 60) -> tuple[str, str]:
+def finish(process: subprocess.Popen[str], seconds: float = 2 * PATIENCE_SECONDS) -> tuple[str, str]:
     """Its two outputs; killed when it hangs."""
     try:
         return process.communicate(timeout=seconds)
@@ -74,6 +76,12 @@ def total(metrics: str, name: str) -> float | None:
 @pytest.fixture(scope="module")
 def first_run(place: Stack) -> tuple[str, str, int, list[tuple[float, float]]]:
     """(stdout, stderr, exit code, [(joules, grams) as scraped over time])."""
+    # On a machine that stalls two periods may take longer.
+    return at_its_best(lambda: run_and_scrape(place), lambda run: len({joules for joules, _ in run[3]}) > 1)
+
+
+def run_and_scrape(place: Stack) -> tuple[str, str, int, list[tuple[float, float]]]:
+    """One run of so many seconds."""
     process = launch(place, "--seconds", str(LONG_ENOUGH_SECONDS))
     seen: list[tuple[float, float]] = []
     while process.poll() is None:
@@ -172,7 +180,7 @@ def test_a_second_run_goes_on(first_run, place):
     process = launch(place)
     try:
         place.wait_for(
-            lambda: _state(place)["records"] > before["records"], "another record is stored", seconds=45
+            lambda: _state(place)["records"] > before["records"], "another record is stored", seconds=120
         )
     finally:
         process.send_signal(signal.SIGINT)
@@ -206,24 +214,35 @@ def test_ctrl_c_at_a_terminal_lets_make_end_with_exit_code_0(tmp_path):
         pid, terminal = pty.fork()
         if pid == 0:
             os.execvpe("make", ["make", "-f", str(makefile), "run"], stack.environment | {"TERM": "xterm"})
-        shown = b""
-        until = time.monotonic() + 60
-        interrupted = False
-        while True:
-            assert time.monotonic() < until, shown.decode(errors="replace")[-3000:]
-            try:
-                shown += os.read(terminal, 65536)
-            except OSError:  # the other end is closed
-                break
-            if not interrupted and b"Ctrl-C stops" in shown and shown.count(b"\x1b[") > 20:
-                os.write(terminal, b"\x03")
-                interrupted = True
-        os.close(terminal)
-        _, status = os.waitpid(pid, 0)
+        try:
+            shown, interrupted = interrupted_at(terminal)
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            raise
+        finally:
+            os.close(terminal)
+            _, status = os.waitpid(pid, 0)
         assert interrupted, shown.decode(errors="replace")[-3000:]
         assert os.waitstatus_to_exitcode(status) == 0, shown.decode(errors="replace")[-3000:]
         assert b"Traceback" not in shown
         assert orphans(str(tmp_path)) == []
+
+
+def interrupted_at(terminal: int) -> tuple[bytes, bool]:
+    """All that it shows until its other end is closed; Ctrl-C once the live view is there."""
+    shown, interrupted = b"", False
+    until = time.monotonic() + 2 * PATIENCE_SECONDS
+    while time.monotonic() < until:
+        if not select.select([terminal], [], [], 1.0)[0]:
+            continue
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            return shown, interrupted
+        if not interrupted and b"Ctrl-C stops" in shown and shown.count(b"\x1b[") > 20:
+            os.write(terminal, b"\x03")
+            interrupted = True
+    raise AssertionError(shown.decode(errors="replace")[-3000:])
 
 
 def test_a_new_collector_gets_a_new_agent(tmp_path):
@@ -274,10 +293,12 @@ def test_a_killed_launcher_leaves_nothing(tmp_path):
     """SIGKILL of the launcher: the kernel tells its children to stop, and they do."""
     with Stack(tmp_path) as stack:
         process = launch(stack)
-        stack.wait_for(lambda: (tmp_path / "log/agent.log").exists(), "the agent is started")
-        process.kill()
-        process.communicate()
-        stack.wait_for(lambda: orphans(str(tmp_path)) == [], "every process has ended", seconds=30)
+        try:
+            stack.wait_for(lambda: (tmp_path / "log/agent.log").exists(), "the agent is started")
+        finally:
+            process.kill()
+            process.communicate()
+        stack.wait_for(lambda: orphans(str(tmp_path)) == [], "every process has ended")
 
 
 def _groups(words: str, marker: str) -> list[int]:

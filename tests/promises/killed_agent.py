@@ -21,6 +21,7 @@ from typing import Final
 
 from tests.promises.contract import Record
 from tests.stack import Stack
+from tests.waiting import PATIENCE_SECONDS
 
 UNKNOWN: Final = 5
 """State: nobody knows."""
@@ -45,7 +46,7 @@ class KilledAgent:
         """Start measuring; returns when it does."""
         before = self._times_measuring()
         self._resident = self._stack.start("veilleuse-agent", "run")
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_SECONDS
         while self._times_measuring() == before:
             assert self._resident.poll() is None, self._stack.log("veilleuse-agent")[-2_000:]
             assert time.monotonic() < until, "the agent does not measure"
@@ -81,7 +82,7 @@ class KilledAgent:
     def kill_beside_new_sender(self) -> int:
         """Start measuring, and SIGKILL the resident as soon as its sender is there; the sender's process id."""
         self._resident = self._stack.start("veilleuse-agent", "run")
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_SECONDS
         while not (senders := self._senders()):
             assert time.monotonic() < until, "no sender was started"
         self._former.append(self._resident.pid)
@@ -98,8 +99,8 @@ class KilledAgent:
                 os.killpg(group, signal.SIGKILL)
                 self.orphans += 1
         if self._shot is not None:
-            self._shot.wait(30)
-        until = time.monotonic() + 20
+            self._shot.wait(PATIENCE_SECONDS)
+        until = time.monotonic() + PATIENCE_SECONDS
         while self._stack.run("veilleuse-agent", "send").returncode:
             assert time.monotonic() < until, self._stack.log("veilleuse-agent")[-3_000:]
             time.sleep(0.3)

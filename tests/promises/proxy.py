@@ -21,6 +21,8 @@ from collections import Counter
 from contextlib import suppress
 from typing import Final
 
+from tests.waiting import PATIENCE_SECONDS
+
 REQUEST_BYTES: Final = 300
 """A Push or an Enrol is longer; window updates, pings and most Hellos are shorter."""
 CHUNK_BYTES: Final = 16_384
@@ -83,12 +85,12 @@ class Proxy:
 
     def __enter__(self) -> Proxy:
         self._thread.start()
-        assert self._listening.wait(10), "the proxy does not listen"
+        assert self._listening.wait(PATIENCE_SECONDS), "the proxy does not listen"
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_SECONDS)
 
     # --- in the loop's thread
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 import pytest
 
 from tests.promises.proxy import REQUEST_BYTES, Proxy
+from tests.waiting import PATIENCE_SECONDS
 
 REQUEST = b"q" * REQUEST_BYTES
 
@@ -43,7 +44,7 @@ def echo() -> Iterator[tuple[str, int]]:
 
 def connect(proxy: Proxy) -> socket.socket:
     """A client's end."""
-    return socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE_SECONDS)
 
 
 def hear(client: socket.socket, length: int) -> bytes:
@@ -109,7 +110,7 @@ def test_late_narrow_frozen_cut(echo):
         with pytest.raises(TimeoutError):
             ask(client)
         proxy.thaw()
-        client.settimeout(5)
+        client.settimeout(PATIENCE_SECONDS)
         assert hear(client, len(REQUEST)) == REQUEST
         proxy.cut()
         assert ask(client) == b""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_SECONDS
 from veilleuse.agent.locks import SEND_LOCK, ProcessLock
 
 CONFIG = '[paths]\nstate = "{state}"\n[measure]\nsources = ["fake"]\nfake_watts = 5.0\n'
@@ -34,11 +35,11 @@ def test_the_second_copy_ends_with_a_clear_message(tmp_path, figure):
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=tmp_path / "state"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(PATIENCE_SECONDS)
         first = agent(tmp_path, "run", NOTIFY_SOCKET=str(tmp_path / "notify"))
         assert manager.recv(100) == b"READY=1"
         second = agent(tmp_path, "run")
-        _, said = second.communicate(timeout=20)
+        _, said = second.communicate(timeout=PATIENCE_SECONDS)
         figure(f"exit code {second.returncode}: {said.strip()[:60]}…")
         assert second.returncode == 1
         assert said.count("\n") == 1
@@ -46,12 +47,12 @@ def test_the_second_copy_ends_with_a_clear_message(tmp_path, figure):
         assert "stop it first" in said
         assert first.poll() is None
         first.kill()
-        first.communicate(timeout=20)
+        first.communicate(timeout=PATIENCE_SECONDS)
         third = agent(tmp_path, "run", NOTIFY_SOCKET=str(tmp_path / "notify"))
         while manager.recv(100) != b"READY=1":
             pass
         third.send_signal(signal.SIGTERM)
-        third.communicate(timeout=20)
+        third.communicate(timeout=PATIENCE_SECONDS)
         assert third.returncode == 0
 
 
@@ -64,7 +65,7 @@ def test_a_second_sender_ends_too(tmp_path):
     (tmp_path / "agent.toml").write_text(CONFIG.format(state=state))
     with ProcessLock(state, SEND_LOCK, what="this test"):
         second = agent(tmp_path, "send")
-        _, said = second.communicate(timeout=20)
+        _, said = second.communicate(timeout=PATIENCE_SECONDS)
     assert second.returncode == 1
     assert said.count("\n") == 1
     assert f"process {os.getpid()} holds" in said

@@ -15,6 +15,7 @@ from tests.promises.killed_agent import UNKNOWN, KilledAgent, held, numbered
 from tests.promises.proxy import Proxy
 from tests.records import clock_record, spool_of
 from tests.stack import Stack
+from tests.waiting import until
 
 PERIOD = 10_000
 TICK = CHECKPOINT = 1_000
@@ -105,5 +106,4 @@ def test_a_sender_ends_when_its_resident_died_while_it_started(tmp_path):
         stack.enrol()
         with closing(KilledAgent(stack, seed=1)) as agent:
             sender = agent.kill_beside_new_sender()
-            time.sleep(5)
-            assert not Path(f"/proc/{sender}").exists()
+            until(lambda: not Path(f"/proc/{sender}").exists(), "the sender outlives its resident")

@@ -10,6 +10,7 @@ import pytest
 
 from tests.promises.proxy import Proxy
 from tests.promises.trial import Trial
+from tests.waiting import until
 
 
 @pytest.mark.promise("R4", "R18")
@@ -24,6 +25,7 @@ def test_answers_lost_after_the_commit(tmp_path, figure):
             proxy.lose_answers = 0.2
             trial.load(200, address=proxy.address)
             time.sleep(6)
+            until(lambda: proxy.counts["lost"] > 60, "hardly an answer was lost")
             report = trial.end()
     lost, answers = proxy.counts["lost"], proxy.counts["answers"]
     figure(

@@ -13,6 +13,7 @@ import pytest
 from tests.peers import peer
 from tests.promises.trial import Trial
 from tests.stack import get
+from tests.waiting import until
 
 FSYNC = "enable_random name=posix/io/sync/fdatasync,probability=0.02,failinfo=5"
 """EIO. libfiu has no hook for pwrite64, which is what SQLite calls: strace makes those fail, in the kernel's place."""
@@ -37,6 +38,8 @@ def test_fsyncs_and_writes_fail(tmp_path, figure):
         control = [str(peer("fiu-ctrl")), "-f", str(tmp_path / "fiu"), "-c", FSYNC]
         subprocess.run([*control, str(trial.collector.pid)], check=True)
         time.sleep(7)
+        until(lambda: injected.read_text().count("ENOSPC") > 3, "hardly a write was refused")
+        until(lambda: {"full", "failing"} <= store_errors(get(trial.stack.url + "metrics")).keys())
         errors = store_errors(get(trial.stack.url + "metrics"))
         running = trial.collector.poll() is None
         report = trial.end()

@@ -20,6 +20,7 @@ from tests.promises.load import SERVICE, Identity
 from tests.promises.measured import measured
 from tests.promises.trial import Trial
 from tests.stack import get
+from tests.waiting import PATIENCE_SECONDS
 
 DISK_MIB = 64
 LEFT_BYTES = 1_500_000
@@ -80,7 +81,7 @@ def channel(trial: Trial, agent: Identity) -> Iterator[Any]:
                 request_serializer=lambda asked: asked.SerializeToString(),
                 response_deserializer=message(response).FromString,
             )
-            return unary(request, timeout=5)
+            return unary(request, timeout=PATIENCE_SECONDS)
 
         yield call
 

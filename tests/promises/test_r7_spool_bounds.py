@@ -22,6 +22,7 @@ from tests.promises.disks import fill, free_bytes, tmpfs
 from tests.promises.killed_agent import KilledAgent, held
 from tests.records import clock_record
 from tests.stack import Stack
+from tests.waiting import PATIENCE_SECONDS
 from veilleuse.agent.encode import WireEncoder
 from veilleuse.agent.model import Gap, Record, body_from_json
 from veilleuse.agent.outbox import Outbox, Ring
@@ -169,7 +170,7 @@ def test_the_real_process_starts_on_a_full_disk(disk, figure):
     )
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(disk.parent / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(PATIENCE_SECONDS)
         process = subprocess.Popen(
             [sys.executable, "-m", "veilleuse.agent", "run", "--config", str(config)],
             env={**os.environ, "NOTIFY_SOCKET": str(disk.parent / "notify")},
@@ -180,7 +181,7 @@ def test_the_real_process_starts_on_a_full_disk(disk, figure):
             heard = [manager.recv(100) for _ in range(3)]
         finally:
             process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=20)
+            _, said = process.communicate(timeout=PATIENCE_SECONDS)
     figure(f"started and ended with {free_bytes(disk)} bytes free")
     assert heard[0] == b"READY=1"
     assert process.returncode == 0, said
@@ -224,7 +225,7 @@ def test_full_spool_on_a_full_disk(tmp_path, figure):
         agent.kill_resident()  # a disk that is full when it starts
         time.sleep(1.5)
         while_full = int(time.time() * 1000) // PERIOD * PERIOD
-        time.sleep((while_full + PERIOD) / 1000 + 1.2 - time.time())  # a record ends
+        time.sleep(max(0.0, (while_full + PERIOD) / 1000 + 1.2 - time.time()))  # a record ends
         taken = before - free_bytes(stack.state)
         largest = max(largest, size_of(stack.state))
         filler.unlink()

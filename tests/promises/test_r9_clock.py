@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from tests.fakes.metered import Metered, millijoules, refusals
+from tests.waiting import PATIENCE_SECONDS
 from veilleuse.agent.model import Gap, Record, body_from_json
 
 HOUR = 3_600_000
@@ -105,7 +106,7 @@ def test_the_real_process_under_a_clock_that_jumps(tmp_path, figure):
     stamp.write_text("+0\n")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(PATIENCE_SECONDS)
         process = subprocess.Popen(
             [sys.executable, "-m", "veilleuse.agent", "run", "--config", str(tmp_path / "agent.toml")],
             env={
@@ -128,7 +129,7 @@ def test_the_real_process_under_a_clock_that_jumps(tmp_path, figure):
             spent = psutil.Process(process.pid).cpu_times()
         finally:
             process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=20)
+            _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, said
     end = sign_of(database)["boottime"]
     with closing(sqlite3.connect(database)) as db:

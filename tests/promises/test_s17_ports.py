@@ -17,6 +17,7 @@ import pytest
 from tests.peers import peer
 from tests.promises.served import where
 from tests.stack import Stack
+from tests.waiting import PATIENCE_SECONDS
 
 VERSIONS = {("ssl", "2"), ("ssl", "3"), ("tls", "1.0"), ("tls", "1.1"), ("tls", "1.2"), ("tls", "1.3")}
 
@@ -113,7 +114,7 @@ def off_loopback(folder: Path) -> str:
         environment = {"VEILLEUSE__HTTP__ADDRESS": f"0.0.0.0:{port}"}
         process = stack.start("veilleuse", "serve", **environment)
         try:
-            process.wait(10)
+            process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             return "served"
         said = (folder / "veilleuse.log").read_text()

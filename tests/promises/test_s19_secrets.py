@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 
 from tests.architecture.tree import ROOT
 from tests.stack import Stack
-from tests.waiting import until
+from tests.waiting import has_ended, until
 
 METRICS_TOKEN = "CANARY-metrics-token-0123456789abcdef"
 DEBUG = {
@@ -52,7 +53,7 @@ def processes_of(stack: Stack) -> list[psutil.Process]:
     """Ours, with their children."""
     roots = [psutil.Process(one.pid) for one in stack.processes if one.poll() is None]
     every = [each for root in roots for each in (root, *root.children(recursive=True))]
-    return [each for each in every if each.status() != psutil.STATUS_ZOMBIE]  # the sender has just ended
+    return [each for each in every if not has_ended(each)]  # the sender has just ended
 
 
 def canaries_of(folder: Path, join: Path) -> dict[str, str]:
@@ -83,6 +84,15 @@ def shown_by(running: list[psutil.Process]) -> list[tuple[str, str]]:
     return shown + [(f"environ {one.pid}", "\0".join(one.environ().values())) for one in running]
 
 
+def looked_at(stack: Stack) -> tuple[list[psutil.Process], list[tuple[str, str]], set[str]]:
+    """Our processes, what is shown of them, and their limits of core dumps; again when one of them ends meanwhile."""
+    for _ in range(20):
+        with suppress(psutil.Error, OSError):
+            running = processes_of(stack)
+            return running, shown_by(running), {core_limit(one) for one in running}
+    raise AssertionError("processes come and go without end")
+
+
 def core_limit(process: psutil.Process) -> str:
     """Its soft limit, bytes."""
     limits = Path(f"/proc/{process.pid}/limits").read_text()
@@ -110,8 +120,7 @@ def test_no_secret_is_ever_said(tmp_path, figure):
         enrol_badly_then_well(said, tmp_path, join)
         agent = stack.start("veilleuse-agent", "run")
         stack.wait_for(lambda: "contact done" in stack.log("veilleuse-agent"), "a contact", process=agent)
-        running = processes_of(stack)
-        shown, cores = shown_by(running), {core_limit(one) for one in running}
+        running, shown, cores = looked_at(stack)
         for command in ("doctor --json", "doctor", "show", "config", "send", "prepare-image"):
             said.run("veilleuse-agent", *command.split())
         sealed = f"backup {tmp_path / 'sealed'}"

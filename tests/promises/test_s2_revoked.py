@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from tests.machines import SECONDS, Machine, Served, hello_request, refusal, served, settings_in
+from tests.waiting import until
 from veilleuse.collector.admin_client import ask
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
@@ -59,8 +60,7 @@ def revoked_in_a_stream(
     with machine.telemetry() as stub:
         caller = Caller(stub)
         try:
-            while sum(ended == "served" for _, ended in tuple(caller.calls)) < 2:
-                time.sleep(0.001)
+            until(lambda: sum(ended == "served" for _, ended in tuple(caller.calls)) >= 2, every=0.001)
             time.sleep(chance.random() * 0.02)
             asked = time.monotonic()
             ask(
@@ -70,8 +70,7 @@ def revoked_in_a_stream(
                 status="revoked",
             )
             held_from = time.monotonic()
-            while sum(began > held_from for began, _ in tuple(caller.calls)) < 3:
-                time.sleep(0.001)
+            until(lambda: sum(began > held_from for began, _ in tuple(caller.calls)) >= 3, every=0.001)
         finally:
             caller.end()
     after = [ended for began, ended in caller.calls if began > held_from]

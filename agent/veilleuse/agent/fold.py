@@ -237,10 +237,8 @@ class Fold:
         pieces = day_segments(self._site.calendar, day)
         if self.population is Population.WORKSTATION and self._site.calendar.update_windows:
             pieces = coarse_windows(pieces)
-        for segment in pieces:
-            if position < segment.end_unix_milliseconds:
-                self._segment = segment
-                break
+        # A civil day has every instant of its date (in every zone from 2012 on): there is always one.
+        self._segment = next(segment for segment in pieces if position < segment.end_unix_milliseconds)
         return self._segment
 
     def _window_of(self, period: ClockPeriod, segment: Segment) -> bool | None:

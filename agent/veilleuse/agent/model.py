@@ -368,13 +368,11 @@ def body_from_json(text: str) -> Record | Gap:
 
 
 def _period_to_plain(period: Period) -> list[Any]:
-    match period:
-        case ClockPeriod(start, duration, offset):
-            return ["clock", start, duration, offset]
-        case DatePeriod(day):
-            return ["date", day.isoformat()]
-        case WeekPeriod(year, week):
-            return ["week", year, week]
+    if isinstance(period, ClockPeriod):
+        return ["clock", *period]
+    if isinstance(period, DatePeriod):
+        return ["date", period.day.isoformat()]
+    return ["week", *period]
 
 
 def _period_from_plain(raw: list[Any]) -> Period:

@@ -8,9 +8,10 @@ Request: `{"op": "health", …arguments}`. Answer: `{"ok": true, "result": …}`
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from veilleuse.collector.private_socket import socket_path
 SOCKET_FILE: Final = "admin.sock"
 MAX_REQUEST_BYTES: Final = 1024 * 1024
 """A file of meters goes through it; the socket is its owner's alone."""
+PIECE_BYTES: Final = 512 * 1024
+"""Of what is sent in pieces, before base64."""
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 5.0
 
@@ -53,6 +56,13 @@ def ask(data_dir: Path, operation: str, *, timeout_seconds: float = TIMEOUT_SECO
     except OSError as error:
         raise AdminError(f"cannot ask the collector on {data_dir}: {error.strerror or error}") from error
     return _result(data_dir, answer)
+
+
+def pieces_of(upload: str, data: bytes) -> Iterator[dict[str, Any]]:
+    """The arguments of each request that sends a piece of it, in their order. `upload`: its name, 32 hexadecimal digits of chance."""
+    for number, start in enumerate(range(0, len(data), PIECE_BYTES)):
+        piece = base64.b64encode(data[start : start + PIECE_BYTES]).decode()
+        yield {"upload": upload, "number": number, "data": piece}
 
 
 def one_host(known: Iterable[Host], beginning: str) -> Host:

@@ -4,21 +4,19 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import zlib
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
 from veilleuse.wire.vocabulary import Word
 
-MAXIMUM_BYTES: Final = 4 * 1024 * 1024
-"""Of one content: some 3 kB a group."""
+MAXIMUM_BYTES: Final = 32 * 1024 * 1024
+"""Of one content: some 10,000 groups of 3 kB, behind which stand 50,000 machines at least, each with a screen."""
 MAXIMUM_PERIODS: Final = 1_000
 """Of all kinds together."""
-MAXIMUM_ALL_BYTES: Final = 256 * 1024 * 1024
+MAXIMUM_ALL_BYTES: Final = 640 * 1024 * 1024
+"""18 months of the largest (`retention.pc_monthly_months`), one more, and what is small."""
 MAXIMUM_DAYS: Final = 31
 """Longest period."""
 
@@ -56,21 +54,11 @@ class Publication:
         return f"{self.kind} {self.first} to {self.end}"
 
 
-def packed(content: str) -> str:
-    """For the socket, whose lines are short: base64 of zlib."""
-    return base64.b64encode(zlib.compress(content.encode())).decode()
-
-
-def unpacked(data: str) -> str:
-    """What was packed. Raises ValueError for what is no JSON object, or has more than MAXIMUM_BYTES."""
-    unpacking = zlib.decompressobj()
-    try:
-        found = unpacking.decompress(base64.b64decode(data, validate=True), MAXIMUM_BYTES)
-    except (binascii.Error, zlib.error, TypeError) as error:
-        raise ValueError(f"it is not packed as it should be ({error})") from error
-    if not unpacking.eof or unpacking.unused_data:
-        raise ValueError(f"it is cut short, or has more than {MAXIMUM_BYTES} bytes")
-    content = found.decode()
+def content_of(data: bytes) -> str:
+    """What was sent, as text. Raises ValueError for what is no JSON object, or has more than MAXIMUM_BYTES."""
+    if len(data) > MAXIMUM_BYTES:
+        raise ValueError(f"it has more than {MAXIMUM_BYTES} bytes")
+    content = data.decode()
     if not isinstance(json.loads(content), dict):
         raise ValueError("it is no JSON object")
     return content

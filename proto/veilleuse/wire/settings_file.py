@@ -9,7 +9,6 @@ Not dataclasses, whose module costs the resident process a megabyte: docs/decisi
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -209,8 +208,6 @@ def _require_known(dotted: str, known: Mapping[str, Described], where: str) -> N
 
 def _coerce(described: Described, value: Any, where: str) -> Any:
     kind = described.kind
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        kind = next(part for part in typing.get_args(kind) if part is not type(None))
     try:
         result = _convert(kind, value)
     except (TypeError, ValueError, KeyError) as error:

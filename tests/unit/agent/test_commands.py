@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.agent import Agent, energies, record
 from tests.fakes.collector import FakeCollector
+from tests.waiting import PATIENCE_SECONDS, comes
 from veilleuse.agent.__main__ import COMMANDS, main
 from veilleuse.agent.commands.show import GRAIN
 from veilleuse.agent.settings import AgentSettings
@@ -46,16 +47,6 @@ def agent(tmp_path: Path) -> Agent:
 def words(agent: Agent, command: str, *more: str) -> list[str]:
     """A command line with the agent's configuration."""
     return [command, "--config", str(agent.state.parent / "agent.toml"), *more]
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 15) -> bool:
-    """Whether it came true in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_the_version_says_what_matters(capsys):
@@ -174,6 +165,7 @@ def test_sending_from_the_command_line(agent, collector):
 
 def test_a_held_sender_pushes_as_records_come_and_stops_on_sigterm(agent, collector):
     """Within a period or so, on one connection: one Hello for many pushes; code 0."""
+    collector.next_send_after_milliseconds = 600_000  # its own turn may come at any moment
     agent.enrol(collector)
     command = [sys.executable, "-m", "veilleuse.agent", *words(agent, "send", "--hold")]
     held = subprocess.Popen(command)
@@ -181,9 +173,9 @@ def test_a_held_sender_pushes_as_records_come_and_stops_on_sigterm(agent, collec
         for index in range(2):
             agent.measure(record(index))
             expected = [1_000 + one for one in range(index + 1)]
-            assert wait_for(lambda: energies(collector.stored(agent.identity.agent_id)) == expected)  # noqa: B023 - at once
+            assert comes(lambda: energies(collector.stored(agent.identity.agent_id)) == expected)  # noqa: B023 - at once
         held.send_signal(signal.SIGTERM)
-        assert held.wait(10) == 0
+        assert held.wait(PATIENCE_SECONDS) == 0
     finally:
         held.kill()
         held.wait()
@@ -201,11 +193,11 @@ def test_a_held_sender_ends_with_its_parent(agent, collector):
     parent = subprocess.Popen([sys.executable, "-c", code, *child], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
-    assert wait_for(lambda: len(collector.requests) > 1)
+    assert comes(lambda: len(collector.requests) > 1)
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert wait_for(lambda: not _alive(pid))
+    assert comes(lambda: not _alive(pid))
 
 
 def _alive(pid: int) -> bool:

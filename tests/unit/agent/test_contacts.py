@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.measuring import FakeClock
+from tests.waiting import until
 from veilleuse.agent.contacts import IDENTITY_FILE, Contacts
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.salvage import open_spool
@@ -46,10 +46,13 @@ class ChildBench:
 
     def finish(self) -> None:
         """Until the child has ended."""
-        deadline = time.monotonic() + 10
-        while self.contacts.running and time.monotonic() < deadline:
-            time.sleep(0.02)
-            self.step(1)
+
+        def ended() -> bool:
+            if self.contacts.running:
+                self.step(1)
+            return not self.contacts.running
+
+        until(ended)
 
     def starts(self) -> list[str]:
         return self.mark.read_text().splitlines() if self.mark.exists() else []
@@ -136,9 +139,7 @@ def test_short_periods_hold_the_sender(child_bench):
     bench = child_bench("import time; time.sleep(60)")
     bench.enrol()
     bench.step(period=10_000)
-    deadline = time.monotonic() + 10
-    while not bench.starts() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(bench.starts)
     for _ in range(100):
         bench.step(period=10_000)
     assert bench.contacts.running
@@ -189,13 +190,15 @@ def test_what_has_a_way_in_asks_within_a_minute(tmp_path, way):
     bench.spool.close()
 
 
-def test_a_copy_is_noticed_when_the_sender_has_ended(child_bench):
+def test_a_copy_is_noticed_when_the_sender_has_ended(child_bench, tmp_path):
     """The mark counts once no sender runs any more."""
-    bench = child_bench("import time; time.sleep(0.3)")
+    go = tmp_path / "go"
+    bench = child_bench(f"import time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.02)")
     bench.enrol()
     bench.step()
     (bench.state / "id/copied").write_text("x")
     found = [bench.contacts.copy_found]
+    go.touch()
     bench.finish()
     found.append(bench.contacts.copy_found)
     assert found == [False, True]

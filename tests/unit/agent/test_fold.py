@@ -214,6 +214,20 @@ def test_a_change_of_grain_keeps_the_calendar_that_waits():
     assert fold.schedule(SiteCalendar(DEFAULT_CALENDAR, "ab" * 32), NOON + 40 * DAY) == day
 
 
+@pytest.mark.parametrize("days", [5, 400])
+def test_a_clock_set_far_back_after_a_change_of_grain(days):
+    """What was told at the former grain was told of another timeline: hours that are ticked now are filled up as whole ones."""
+    fold = Fold(Population.SERVER, 300_000)
+    list(fold.add(on(NOON, 10_000)))
+    fold.regrain(Population.SERVER, HOUR)
+    back = NOON - days * DAY
+    record, _ = fold_all(fold, [on(back, 10_000), on(back + HOUR, 10_000)])
+    assert isinstance(record.period, ClockPeriod)
+    assert record.period[:2] == (back - back % HOUR, HOUR)
+    assert totals([record])["milliseconds"] == HOUR
+    assert totals([record])[State.ON_IDLE] == 10_000
+
+
 def check_shape(records: list[Record], population: Population, period: int) -> None:
     """Every record is one that the collector takes."""
     for record in records:

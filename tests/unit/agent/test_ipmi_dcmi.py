@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.fakes.ipmi_tools import FakeTool
-from tests.waiting import until
+from tests.metering import HURRIED_SECONDS, PATIENT_SECONDS, patiently
+from tests.waiting import in_time, until
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import Point, PowerGauge
 from veilleuse.agent.ports import MeterSpec, SourceContext
@@ -46,7 +46,7 @@ def here(machine: Path, virtualisation: str = "none") -> SourceContext:
 
 
 def meter(
-    machine: Path, timeout_seconds: float = 0.4, address: str = "", **options: str | int | bool
+    machine: Path, timeout_seconds: float = PATIENT_SECONDS, address: str = "", **options: str | int | bool
 ) -> SourceContext:
     """A configured one: another machine's, or this machine's with bounds of its own."""
     spec = MeterSpec(
@@ -158,16 +158,18 @@ def test_a_value_from_a_tool_that_failed_is_no_value(machine, tool):
 @pytest.mark.parametrize("does", ["hang", "child"])
 def test_a_tool_that_hangs_is_killed_with_its_children(machine, tool, does):
     """In time, and nothing of it is left."""
-    source = IpmiDcmi(meter(machine))
-    source.open()
+    source = IpmiDcmi(meter(machine, HURRIED_SECONDS))
+    patiently(source.open)
     tool.says("", does)
-    began = time.monotonic()
-    with pytest.raises(ReadFailed, match=r"within 0.4 s"):
-        source.read()
-    assert time.monotonic() - began < 3
-    until(lambda: not any(map(_runs, tool.pids())), "something of it still runs", seconds=2)
+
+    def fails():
+        with pytest.raises(ReadFailed, match=r"within 0.4 s"):
+            source.read()
+
+    in_time(3, fails)
+    until(lambda: not any(map(_runs, tool.pids())), "something of it still runs")
     tool.prints("activated")
-    assert source.read()
+    assert patiently(source.read)
 
 
 def _runs(pid: int) -> bool:
@@ -214,18 +216,20 @@ def test_one_that_cannot_be_killed_is_not_joined_by_another(tmp_path, monkeypatc
             program.run([str(fake.path)], {}, 0.1)
     with pytest.raises(ReadFailed, match="no other one is started"):
         program.run([str(fake.path)], {}, 0.1)
+    until(fake.pids)  # a shell needs its time to begin
+    until(lambda: psutil.Process(fake.pids()[0]).children())
     for process in psutil.Process(fake.pids()[0]).children():
         process.kill()  # the sleep; the script ends by itself
     fake.prints("activated")
-    for _ in range(100):
-        try:
-            assert program.run([str(fake.path)], {}, 2).status == 0
-            break
-        except ReadFailed:
-            time.sleep(0.02)
-    else:
-        pytest.fail("never started again")
+    until(lambda: _ends_well(program, fake), "never started again")
     assert len(fake.pids()) == 2
+
+
+def _ends_well(program: Program, fake: FakeTool) -> bool:
+    try:
+        return program.run([str(fake.path)], {}, PATIENT_SECONDS).status == 0
+    except ReadFailed:
+        return False
 
 
 def test_a_program_that_cannot_be_started(tmp_path):

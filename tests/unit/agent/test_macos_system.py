@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.macos import HOST_UUID, FakeMacos
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent import macos_system
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.macos_calls import CAN_SLEEP, WILL_SLEEP
@@ -79,7 +79,9 @@ def test_a_kernel_without_sessions():
 # ------------------------------------------------------------------------------------------- sleep
 
 
-def watch(calls: FakeMacos, announce: Callable[[], None], held_seconds: float = 5.0) -> PowerWatch:
+def watch(
+    calls: FakeMacos, announce: Callable[[], None], held_seconds: float = PATIENCE_SECONDS
+) -> PowerWatch:
     """Registered with the table."""
     return PowerWatch(announce, calls, held_seconds)
 
@@ -92,11 +94,11 @@ def test_a_sleep_waits_for_the_sign_of_life():
     sleeping = threading.Thread(target=calls.told, args=(WILL_SLEEP,))
     sleeping.start()
     try:
-        assert announced.wait(5)
+        assert announced.wait(PATIENCE_SECONDS)
         sleeping.join(0.05)
         assert sleeping.is_alive(), "held up"
         one.written()
-        sleeping.join(5)
+        sleeping.join(PATIENCE_SECONDS)
         assert not sleeping.is_alive()
     finally:
         one.written()
@@ -149,7 +151,7 @@ def test_without_the_systems_word_there_is_the_signal(caplog):
         one = watch(calls, lambda: announced.append(1))
     assert [record.message for record in caplog.records] == ["no sign before sleep"]
     os.kill(os.getpid(), signal.SIGURG)
-    until(lambda: announced == [1], "the signal to be handled", 5)
+    until(lambda: announced == [1], "the signal to be handled")
     one.close()
     assert signal.getsignal(signal.SIGURG) is before
 

@@ -105,3 +105,27 @@ def test_what_is_no_record_is_refused(text):
     """Anything else is a ValueError, which the spool's readers expect."""
     with pytest.raises(ValueError, match=r"."):
         body_from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"gap":"spool_cap","spans":[],"records":1,"id":"abcd"}', "its id has not 8 bytes"),
+        ('{"gap":"spool_cap","spans":[[["moon",1],2]],"records":1}', r"not a period: \['moon', 1\]"),
+        ('{"gap":"spool_cap","spans":[[["week","2026",48],2]],"records":1}', "not a period"),
+    ],
+)
+def test_a_gap_that_names_nothing_is_refused(text, words):
+    """A row cut short or of another program: an id that the collector would refuse, a period that is none."""
+    with pytest.raises(ValueError, match=words):
+        body_from_json(text)
+
+
+def test_cells_that_differ_read_differently():
+    """Equal by what they hold, and each part is seen in what is printed where two are not."""
+    one, other = Cell(10_000), Cell(10_000)
+    assert one == other
+    other.add_energy(PACKAGE, 123_456, 9_000)
+    assert one != other != 10_000
+    assert "123456" in repr(other)
+    assert repr(one) != repr(other)

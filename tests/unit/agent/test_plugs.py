@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from tests.fakes.devices import (
     page,
     reply,
 )
+from tests.metering import PATIENT_SECONDS, hurried, patiently
+from tests.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
@@ -44,22 +45,36 @@ def saved(name: str) -> Any:
 
 
 def meter(source: str, address: str, credentials_file: str = "", **options: str | int | bool) -> MeterSpec:
-    """A plug of this machine, asked with patience of half a second."""
+    """A plug of this machine."""
     return MeterSpec(
-        "desk-12", source, address, "machine", Boundary.WALL, 10, 0.5, 3680.0, credentials_file, options
+        "desk-12",
+        source,
+        address,
+        "machine",
+        Boundary.WALL,
+        10,
+        PATIENT_SECONDS,
+        3680.0,
+        credentials_file,
+        options,
     )
+
+
+def context_of_plug(
+    source: str, device: FakeDevice, credentials_file: str = "", **options: str | int | bool
+) -> SourceContext:
+    """What its source is made with."""
+    return SourceContext("", "", "none", meter=meter(source, device.address, credentials_file, **options))
 
 
 def shelly(device: FakeDevice, credentials_file: str = "", **options: str | int | bool) -> ShellyPlug:
     """The source of a device."""
-    spec = meter("shelly_plug", device.address, credentials_file, **options)
-    return ShellyPlug(SourceContext("", "", "none", meter=spec))
+    return ShellyPlug(context_of_plug("shelly_plug", device, credentials_file, **options))
 
 
 def tasmota(device: FakeDevice, credentials_file: str = "", **options: str | int | bool) -> TasmotaPlug:
     """The source of a device."""
-    spec = meter("tasmota_plug", device.address, credentials_file, **options)
-    return TasmotaPlug(SourceContext("", "", "none", meter=spec))
+    return TasmotaPlug(context_of_plug("tasmota_plug", device, credentials_file, **options))
 
 
 def table(documents: dict[str, Any]) -> Handler:
@@ -297,21 +312,24 @@ NONSENSE = [
 ]
 
 
-@pytest.mark.parametrize("make", [shelly, tasmota])
+@pytest.mark.parametrize("make", [ShellyPlug, TasmotaPlug])
 @pytest.mark.parametrize(("handler", "reason"), NONSENSE)
 def test_nonsense_is_a_gap_in_time(make, handler, reason):
     """Whatever comes, or nothing: ReadFailed with a reason, within the timeout, and the next good answer is read."""
-    good = gen2() if make is shelly else page(json.dumps(saved("tasmota_status8")).encode())
+    good = gen2() if make is ShellyPlug else page(json.dumps(saved("tasmota_status8")).encode())
     with FakeDevice(good) as device:
-        source = make(device)
-        source.open()
+        context = context_of_plug(make.name, device)
+        source = make(hurried(context) if "within" in reason else context)
+        patiently(source.open)
         device.handler = handler
-        began = time.monotonic()
-        with pytest.raises(ReadFailed, match=reason):
-            source.read()
-        assert time.monotonic() - began < 3
+
+        def fails() -> None:
+            with pytest.raises(ReadFailed, match=reason):
+                source.read()
+
+        in_time(3, fails)
         device.handler = good
-        assert len(source.read()) == 1
+        assert len(patiently(source.read)) == 1
 
 
 def test_fifty_megabytes_are_not_read():

@@ -15,7 +15,7 @@ import pytest
 
 from tests.fakes.measuring import FakeClock
 from tests.fakes.polled import POINT, ScriptedSource, job
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.clock import SystemClock
 from veilleuse.agent.errors import ConfigurationError, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge, SupplyReading
@@ -169,7 +169,7 @@ def test_a_source_that_hangs_is_reported_while_it_hangs(source):
     source.gate.clear()
     thread = threading.Thread(target=worker.attempt)
     thread.start()
-    until(lambda: worker.seen().outcome.word == "failed", seconds=5)
+    until(lambda: worker.seen().outcome.word == "failed")
     assert worker.seen().outcome.reason.startswith("no answer for")
     assert len(worker.seen().readings) == 1
     source.gate.set()
@@ -183,9 +183,13 @@ def test_a_source_that_hangs_is_reported_while_it_hangs(source):
 def polling(
     tmp_path: Path, *sources: ScriptedSource, timeout_seconds: float = 0.2
 ) -> tuple[Polling, threading.Thread, list[int]]:
-    """A running one over these sources, and where its exit code will be."""
+    """A running one over these sources, and where its exit code will be; `timeout_seconds`: of those that hang."""
     jobs = [
-        job(each, f"scripted {number}", timeout_seconds=timeout_seconds)
+        job(
+            each,
+            f"scripted {number}",
+            timeout_seconds=PATIENCE_SECONDS if each.gate.is_set() else timeout_seconds,
+        )
         for number, each in enumerate(sources)
     ]
     running = Polling(jobs, tmp_path / PUBLISHED_FILE, SystemClock())
@@ -204,7 +208,7 @@ def test_one_that_hangs_and_one_that_fails_stop_nobody(tmp_path):
     running, thread, codes = polling(tmp_path, first, second, third)
     until((tmp_path / PUBLISHED_FILE).exists)
     running.stop()
-    thread.join(5)
+    thread.join(PATIENCE_SECONDS)
     assert codes == [0], "it ends although one thread still waits"
     said = read_publication(str(tmp_path / PUBLISHED_FILE))
     assert [point.domain for point in said.points] == ["desk", "printer", "third"]
@@ -225,7 +229,7 @@ def test_nothing_is_published_before_each_had_its_turn(tmp_path):
     slow.gate.set()
     until((tmp_path / PUBLISHED_FILE).exists)
     running.stop()
-    thread.join(5)
+    thread.join(PATIENCE_SECONDS)
 
 
 def test_it_ends_where_nothing_can_ever_be_read(tmp_path):
@@ -233,7 +237,7 @@ def test_it_ends_where_nothing_can_ever_be_read(tmp_path):
     source = ScriptedSource()
     source.opening = SourceUnavailable("no_permission", "cannot open it")
     _, thread, codes = polling(tmp_path, source)
-    thread.join(5)
+    thread.join(PATIENCE_SECONDS)
     assert codes == [EXIT_NOTHING]
     assert read_publication(str(tmp_path / PUBLISHED_FILE)).outcomes[0].word == "no_permission"
 
@@ -241,7 +245,7 @@ def test_it_ends_where_nothing_can_ever_be_read(tmp_path):
 def test_no_sources_at_all(tmp_path):
     """The meters file went meanwhile."""
     _, thread, codes = polling(tmp_path)
-    thread.join(5)
+    thread.join(PATIENCE_SECONDS)
     assert codes == [EXIT_NOTHING]
 
 
@@ -277,13 +281,13 @@ def test_look_waits_for_nobody_for_ever(monkeypatch):
     quick, slow = ScriptedSource(POINT), ScriptedSource(OTHER)
     slow.gate.clear()
     jobs = (
-        job(quick, "scripted quick", timeout_seconds=0.1),
+        job(quick, "scripted quick", timeout_seconds=PATIENCE_SECONDS),
         job(slow, "scripted slow", timeout_seconds=0.1),
     )
     monkeypatch.setattr("veilleuse.agent.polling.jobs_of", lambda _: jobs)
     began = time.monotonic()
     first, second = look(AgentSettings())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE_SECONDS / 2
     assert (first.outcome.word, quick.closed) == ("ok", 1)
     assert (second.outcome.word, slow.closed) == ("failed", 0)
     slow.gate.set()
@@ -435,10 +439,8 @@ def test_the_pipe_alone_ends_it(bench):
     until(bench.starts)
     child = bench.poller._child
     assert child is not None
-    began = time.monotonic()
     bench.poller.stop()
-    assert time.monotonic() - began < 3
-    assert child.returncode == 0
+    assert child.returncode == 0, "it was killed after 5 s"
 
 
 def test_a_program_that_is_not_there(tmp_path):

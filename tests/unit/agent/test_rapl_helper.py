@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from tests.fakes.measuring import FakeClock
 from tests.fakes.metered import RaplTree
 from tests.trees import LONG_RANGE, TREES, context, zone
+from tests.waiting import PATIENCE_SECONDS
 from veilleuse.agent.clock import instant_now
 from veilleuse.agent.errors import AgentError, ReadFailed, SourceUnavailable
 from veilleuse.agent.helper import EVERY_MILLISECONDS, Helper
@@ -297,7 +298,7 @@ def test_the_process(tmp_path, confined):
     address = f"{tmp_path}/notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(address)
-        channel.settimeout(20)
+        channel.settimeout(PATIENCE_SECONDS)
         variables = {**environment(tmp_path, tmp_path / "readings.json"), "NOTIFY_SOCKET": address}
         with subprocess.Popen([*prefix, *COMMAND], env=variables) as process:
             try:
@@ -305,7 +306,7 @@ def test_the_process(tmp_path, confined):
                 assert len(read_publication(str(tmp_path / "readings.json")).readings) == 1
             finally:
                 process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(PATIENCE_SECONDS) == 0
         assert channel.recv(100) == b"STOPPING=1"
 
 

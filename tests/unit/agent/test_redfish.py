@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ import pytest
 from tests.fakes.authority import TestAuthority
 from tests.fakes.devices import FakeDevice, dripping, endless, page, reply
 from tests.fakes.redfish import Service, context, credentials_file, saved, tls
+from tests.metering import HURRIED_SECONDS, PATIENT_SECONDS, patiently
+from tests.waiting import in_time
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, PowerGauge
 from veilleuse.agent.ports import SourceContext
@@ -202,10 +203,14 @@ def serving(
         yield device, service
 
 
-def source_of(device: FakeDevice, folder: Path, **options: str | int | bool) -> Redfish:
-    """The source, trusting the test's authority."""
+def source_of(
+    device: FakeDevice, folder: Path, seconds: float = PATIENT_SECONDS, **options: str | int | bool
+) -> Redfish:
+    """The source, trusting the test's authority; `seconds`: how long it waits."""
     settings: dict[str, str | int | bool] = {"ca_file": str(folder / "root.pem"), **options}
-    return Redfish(context(device, credentials_file(folder), settings))
+    made = context(device, credentials_file(folder), settings)
+    assert made.meter is not None
+    return Redfish(made._replace(meter=made.meter._replace(timeout_seconds=seconds)))
 
 
 def test_a_reading(tmp_path, authority, at_once):
@@ -345,15 +350,17 @@ def test_energy_alone(tmp_path, authority, at_once):
 def test_a_broken_service_is_a_gap_in_time(tmp_path, authority, at_once, handler, reason):
     """ReadFailed with its reason within the timeout; the next good answer is read."""
     with serving(tmp_path, authority) as (device, service):
-        source = source_of(device, tmp_path)
-        source.open()
+        source = source_of(device, tmp_path, HURRIED_SECONDS if "within" in reason else PATIENT_SECONDS)
+        patiently(source.open)
         device.handler = handler
-        began = time.monotonic()
-        with pytest.raises(ReadFailed, match=reason):
-            source.read()
-        assert time.monotonic() - began < 3
+
+        def fails() -> None:
+            with pytest.raises(ReadFailed, match=reason):
+                source.read()
+
+        in_time(3, fails)
         device.handler = service
-        assert source.read()
+        assert patiently(source.read)
 
 
 def test_a_slow_service_is_looked_through_in_several_goes(tmp_path, authority, at_once):
@@ -365,15 +372,12 @@ def test_a_slow_service_is_looked_through_in_several_goes(tmp_path, authority, a
             return service(asked)
 
         device.handler = slow
-        source = source_of(device, tmp_path)
+        source = source_of(device, tmp_path, 1.0)
         with pytest.raises(ReadFailed, match="within"):
             source.open()
-        for _ in range(4):
-            with contextlib.suppress(ReadFailed):
-                source.open()
-                break
+        patiently(source.open)
         device.handler = service
-        assert source.read()
+        assert patiently(source.read)
 
 
 # --------------------------------------------------------------------------------------------- TLS
@@ -390,7 +394,8 @@ def test_tls_is_verified(tmp_path, authority, wrong):
     service = Service(saved("environment"))
     secured = tls(tmp_path, authority, leaf)
     with FakeDevice(service, None if wrong == "plain" else secured) as device:
-        source = source_of(device, tmp_path, **({"ca_file": ""} if wrong == "authority" else {}))
+        options = {"ca_file": ""} if wrong == "authority" else {}
+        source = source_of(device, tmp_path, 1.0 if wrong == "plain" else PATIENT_SECONDS, **options)
         with pytest.raises(ReadFailed, match=r"within" if wrong == "plain" else "not trusted"):
             source.open()
         assert service.logins == 0

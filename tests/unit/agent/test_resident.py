@@ -11,7 +11,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.measuring import NOON, FakeClock
+from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.agent.contacts import IDENTITY_FILE, Contacts
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.agent.glance import once
@@ -316,14 +316,14 @@ def test_a_sender_does_not_outlive_the_spool_it_has_open(life):
     life.resident = resident = Resident(life.settings, life.clock, contacts, life.manager)
     resident.begin()
     life.steps(1)
-    deadline = time.monotonic() + 10
-    while not (mark.exists() and mark.read_text().endswith("\n")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: mark.exists() and mark.read_text().endswith("\n"))
     first = int(mark.read_text())
     path = life.state / FILE_NAME
     path.write_bytes(b"\xff" * path.stat().st_size)
-    while not list(life.state.glob("spool.db.damaged-*")):
+    for _ in range(1_000):
         life.steps(1)
+        if list(life.state.glob("spool.db.damaged-*")):
+            break
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
     life.end()
@@ -445,19 +445,19 @@ def test_the_process(tmp_path, environment):
     """READY to the manager, SIGTERM → exit 0 with a last checkpoint; meanwhile a second copy is refused in one line."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(PATIENCE_SECONDS)
         process = start(tmp_path, {**environment, "NOTIFY_SOCKET": str(tmp_path / "notify")})
         try:
             assert manager.recv(100) == b"READY=1"
             assert manager.recv(100) == b"WATCHDOG=1"
             second = start(tmp_path, environment)
-            _, said = second.communicate(timeout=20)
+            _, said = second.communicate(timeout=PATIENCE_SECONDS)
             assert second.returncode == 1
             assert f"process {process.pid} holds" in said
             assert said.count("\n") == 1
         finally:
             process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, errors
     with closing(sqlite3.connect(tmp_path / "state" / FILE_NAME)) as db:
         sign = json.loads(db.execute("SELECT value FROM control WHERE key = 'last_sign'").fetchone()[0])
@@ -470,7 +470,7 @@ def test_a_state_directory_that_cannot_be(tmp_path, environment):
     """A file in its way: one line, exit code 1."""
     (tmp_path / "state").write_text("a file")
     process = start(tmp_path, environment)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 1
     assert said.count("\n") == 1
     assert "cannot make" in said

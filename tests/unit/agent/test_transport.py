@@ -63,6 +63,7 @@ def test_the_port_of_the_pages_is_no_collector():
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)  # nobody comes: the test fails, and does not wait for ever
         thread = threading.Thread(target=answer)
         thread.start()
         found = trouble(f"127.0.0.1:{server.getsockname()[1]}", TestAuthority().root.pem)

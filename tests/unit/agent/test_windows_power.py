@@ -11,6 +11,7 @@ import time
 import pytest
 
 from tests.fakes.windows import Disk, FakeWindows, smbios
+from tests.waiting import PATIENCE_SECONDS
 from veilleuse.agent import windows_clock, windows_facts, windows_power
 from veilleuse.agent.model import Instant
 from veilleuse.agent.powerplan import PowerPlan
@@ -70,16 +71,16 @@ def test_power_plan(video, standby, hibernate, expected):
 def test_a_suspend_waits_for_the_sign_of_life():
     """The event is passed on, and Windows held up until it is written; a resume is not passed on."""
     windows, announced = FakeWindows(), threading.Event()
-    watch = SuspendWatch(announced.set, answer_seconds=10)
+    watch = SuspendWatch(announced.set, answer_seconds=PATIENCE_SECONDS)
     watch.start(windows)
     (told,) = windows.told
     thread = threading.Thread(target=told, args=(SUSPEND,))
     thread.start()
-    assert announced.wait(5)
+    assert announced.wait(PATIENCE_SECONDS)
     thread.join(0.05)
     assert thread.is_alive()
     watch.written()
-    thread.join(5)
+    thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
     announced.clear()
     told(RESUME)
@@ -90,7 +91,7 @@ def test_a_suspend_is_not_held_up_for_long():
     """A resident that hangs cannot keep the machine awake."""
     began = time.monotonic()
     SuspendWatch(lambda: None, answer_seconds=0.05).told(SUSPEND)
-    assert 0.04 < time.monotonic() - began < 5
+    assert 0.04 < time.monotonic() - began < PATIENCE_SECONDS / 2
 
 
 # ------------------------------------------------------------------------------------------- facts

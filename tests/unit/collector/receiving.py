@@ -5,14 +5,21 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import grpc
 import pytest
 
 from tests.pushes import MONDAY_10H, Stream, realistic
 from tests.service import Service
+from tests.waiting import PATIENCE_SECONDS, comes
 from veilleuse.wire.v1 import telemetry_pb2 as pb
+
+ANSWER_SECONDS: Final = 30.0
+"""For an answer that takes milliseconds: a machine may stall."""
+HELD_SECONDS: Final = 30.0
+"""A writer is held no longer, whatever becomes of the test."""
 
 
 def hello(stream: Stream, **fields: Any) -> pb.HelloRequest:
@@ -27,7 +34,7 @@ def hello(stream: Stream, **fields: Any) -> pb.HelloRequest:
 def refusal(call: Any, request: Any) -> tuple[grpc.StatusCode, str, int]:
     """(code, reason, retry after ms) of a call that must fail."""
     with pytest.raises(grpc.RpcError) as caught:
-        call(request, timeout=10)
+        call(request, timeout=ANSWER_SECONDS)
     error: Any = caught.value
     metadata = dict(error.trailing_metadata())
     details = error.details()
@@ -53,8 +60,19 @@ def hold(service: Service) -> threading.Event:
 
     def busy() -> None:
         entered.set()
-        release.wait(10)
+        release.wait(HELD_SECONDS)
 
     service.writer.submit(busy, alone=True)
-    assert entered.wait(10)
+    assert entered.wait(PATIENCE_SECONDS)
     return release
+
+
+def give_up(call: Callable[[], object], arrived: Callable[[], object]) -> None:
+    """Call with little patience until a call that ran out of it has arrived: it may run out on its way, on a machine that stalls."""
+    for _ in range(20):
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        assert caught.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+        if comes(arrived, 2):
+            return
+    raise AssertionError("not one of 20 calls has arrived")

@@ -23,6 +23,7 @@ from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.admitted import is_within
 from veilleuse.collector.figures import Group, GroupKey, StateSums
 from veilleuse.collector.model import HostId
+from veilleuse.collector.ports.published import Told
 from veilleuse.collector.published import Kind, Publication
 from veilleuse.collector.report import SHOWN
 from veilleuse.collector.web.api.release import Shown, is_month, shown
@@ -152,6 +153,13 @@ class Kept:
 
     def __init__(self) -> None:
         self.all: dict[tuple[Kind, date, date], Publication] = {}
+
+    def told(self, kind: Kind, first: date, end: date) -> Told | None:
+        one = self.find(kind, first, end)
+        if one is None:
+            return None
+        head = {name: getattr(one, name) for name in Told._fields if name != "content_bytes"}
+        return Told(**head, content_bytes=len(one.content))
 
     def find(self, kind: Kind, first: date, end: date) -> Publication | None:
         return self.all.get((kind, first, end))

@@ -10,10 +10,12 @@ import socket
 import ssl
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from tests.machines import free_port, served, settings_in
+from tests.machines import served, settings_in
+from tests.ports import free_port, free_ports
 from tests.waiting import until
 from veilleuse.collector.app import certificate
 from veilleuse.collector.app import child as child_module
@@ -30,7 +32,7 @@ from veilleuse.collector.settings import Pki, read_settings, settings_environmen
 @pytest.mark.parametrize("name", ["grpc.address", "grpc.enrolment_address"])
 def test_a_port_in_use_is_one_clear_line(tmp_path, capfd, name):
     """It names the address and the setting; gRPC adds none of its own; nothing stays open."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
+    with socket.create_server(("127.0.0.1", free_port())) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         settings = settings_in(tmp_path, **{name: address})
         with (
@@ -207,6 +209,13 @@ def shown(address: str) -> bytes:
         return connection.getpeercert(binary_form=True) or b""
 
 
-def test_free_port_helper_is_free():
-    """The tests' own helper."""
-    socket.create_server(("127.0.0.1", free_port())).close()
+def test_free_ports_are_free_and_nobody_gets_them_by_chance():
+    """The tests' own helper: each once, none that the kernel gives to who asks for any."""
+    ports = free_ports(50)
+    assert len(set(ports)) == 50
+    for port in ports:
+        with socket.create_server(("127.0.0.1", port)):
+            assert port not in free_ports(3)
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    if given == ["32768", "60999"]:  # as Linux begins
+        assert max(ports) < 32_768

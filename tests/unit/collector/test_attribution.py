@@ -127,6 +127,18 @@ def test_what_nobody_can_be_given_is_shown(machine, changes, why):
     assert found.shared_milliseconds == (HOUR if machine.cpu_count else 0)
 
 
+def test_cpu_time_told_in_an_hour_off_moves_no_energy():
+    """A unit's seconds of an hour that was never on: its CPU time counts, what the machine drew off is nobody's work."""
+    off = HostHour(0, {(State.OFF, METERED): watts(3)}, units={"unit:cron": 5_000})
+    found = attribution([off, hour({(ACTIVE, METERED): watts(150)}, {"unit:cron": 60_000})], SERVER)
+    assert found.not_on_millijoules == 3 * HOUR
+    assert found.units["unit:cron"].cpu_milliseconds == 65_000
+    assert found.shared_milliseconds == HOUR
+    parts = [*found.units.values(), found.rest]
+    assert sum(part.energy_millijoules for part in parts) == 50 * HOUR
+    assert found.not_attributed == {}
+
+
 def test_units_may_sum_to_more_than_the_load():
     """Two clocks: the rest of the system is then 0, never less; a load known for a part of the hour stands for all of it."""
     one = hour({(ACTIVE, METERED): watts(200)}, {"unit:web": 5 * HOUR}, busy=0.5)

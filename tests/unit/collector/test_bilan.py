@@ -113,6 +113,10 @@ def test_the_home_share_is_what_was_declared():
     assert home_share(own, "M > DSI > Réseau", JANUARY, NEXT) == 0
     changed = [*whole, telework("M", date(2026, 7, 2), "3")]
     assert home_share(changed, "M", JANUARY, NEXT) == Fraction(182 * 2 + 183 * 3, 5 * 365)
+    replaced = [telework("M", date(2024, 1, 1), "5"), *whole, telework("M", NEXT, "5")]
+    assert home_share(replaced, "M", JANUARY, NEXT) == Fraction(
+        2, 5
+    )  # what was said before and what comes after is not of it
     assert home_share(whole, "N", JANUARY, NEXT) is None
     assert home_share([telework("M", date(2025, 1, 1), None)], "M", JANUARY, NEXT) is None
     assert home_share([telework("M", date(2026, 2, 1), "2")], "M", JANUARY, NEXT) is None

@@ -159,6 +159,19 @@ def test_the_factor_comes_in_once_on_a_total_over_zones():
     assert [told["zone"] for told in made.factors] == ["BE", "FR"]
 
 
+def test_a_measured_zero_over_zones_is_a_zero():
+    """Two zones, meters that counted nothing: 0 kg, known without an error, and still no factor of its own."""
+    standings = [
+        replace(one, zone="BE" if one.entity == "E2" else "FR")
+        for one in census(*fleet(20), *(workstation(100 + n, "E2") for n in range(20)))
+    ]
+    machines = [(worked(workstation(one.host_id or 0), 0, Method.METERED), one) for one in standings]
+    made = figures(FIRST, END, ("entity",), standings, machines, assumptions=Assumptions(), k_anonymity=10)
+    total = only(billed([made], TERMS).totals)
+    assert (total.energy_millijoules, total.kgco2e_total, total.kgco2e_hi95) == (0, 0, 0)
+    assert (total.u_factor, total.factor_id) == (0, None)
+
+
 def test_a_site_without_a_zone_is_an_error():
     """The world mean is never applied."""
     standings = [replace(one, zone="") for one in census(*fleet())]

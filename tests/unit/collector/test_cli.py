@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines import Machine, free_port, served, settings_in
+from tests.machines import Machine, served, settings_in
+from tests.ports import free_port
 from veilleuse.collector.cli.main import COMMANDS, run
 from veilleuse.collector.cli.shared import signed
 from veilleuse.collector.settings import settings_environment

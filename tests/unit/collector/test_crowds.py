@@ -66,10 +66,10 @@ def test_a_record_of_empty_sub_messages_costs_little(record: bytes, reason: Reas
     """S8: 64 KiB of them are refused in little time, and nothing is made of them."""
     assert len(record) <= 64 * 1024
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     for _ in range(20):
         assert refused(record) is reason
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
 

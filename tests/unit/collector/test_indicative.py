@@ -179,6 +179,14 @@ def test_classrooms_keep_the_rule():
     assert len(ledger(hours_of(9), all_in(small, 9), 1).lines) == 1
 
 
+def test_a_machine_of_no_group_is_left():
+    """One that the question leaves out (another entity's, a workstation): its hours are in no line, and do not hide the others."""
+    told = [*hours_of(10), *hours_of(1, 500)]
+    found = ledger(told, all_in(key(Population.CLASSROOM, site="A")), 10)
+    assert [(line.machines, int(line.sums.kwh)) for line in found.lines] == [(10, 10)]
+    assert not found.withheld
+
+
 def test_a_gap_is_a_figure_of_its_own():
     """Ten machines, one of which alone ran while there was no intensity: the gap would be that machine's hour."""
     told = [*hours_of(10), (HostId(0), HourIntensity(0, (0, 0, 0)), EnergySums(HOUR, KWH, 0))]

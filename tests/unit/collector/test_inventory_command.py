@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -20,6 +19,7 @@ import pytest
 from tests.fakes.glpi import APP_TOKEN, USER_TOKEN, computer, fake_glpi
 from tests.machines import served, settings_in
 from tests.pushes import NOW, enrol
+from tests.waiting import until
 from veilleuse.collector.app.upkeep import upkeep
 from veilleuse.collector.assembly import initialise, open_collector, read_fleet_key
 from veilleuse.collector.cli.main import run
@@ -440,7 +440,5 @@ def test_machines_that_enrol_later_are_matched_by_the_next_day(place: Place, vei
     asked(veilleuse, "import", place.file(LIST))
     place.gives_serial(Population.SERVER, "SERIALCANARI1")
     with open_collector(place.settings) as collector, upkeep(collector, look_seconds=0.05):
-        end = time.monotonic() + 10
-        while place.assets()[0].host_id is None and time.monotonic() < end:
-            time.sleep(0.02)
+        until(lambda: place.assets()[0].host_id is not None)
     assert place.assets()[0].host_id == place.hosts[Population.SERVER].host_id

@@ -106,7 +106,7 @@ def test_uploads_are_bounded():
     uploads = Uploads(lambda: now[0])
     one, two = "1" * 32, "2" * 32
     assert uploads.add(one, 0, "YWJj", 10) == 3
-    with pytest.raises(AdminError, match="another import"):
+    with pytest.raises(AdminError, match="another upload"):
         uploads.add(two, 0, "YWJj", 10)
     for name, number, data in (
         (one, 2, "YWJj"),

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import grpc
 import pytest
 
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.errors import MalformedRequest
 from veilleuse.collector.lines import Line, Methods, Reader, WayOut
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -24,7 +24,7 @@ SERVICE = "test.Service"
 def test_a_line_is_full_when_as_many_wait_as_it_holds():
     """One worker is held, two wait, the third would find no place; all are served in their order once it is free."""
     line, release, served = Line(1, "test", most=2), threading.Event(), list[int]()
-    futures = [line.submit(release.wait, 5)]
+    futures = [line.submit(release.wait, PATIENCE_SECONDS)]
     until(lambda: not line._calls)
     full = [line.full]
     for number in range(2):
@@ -32,7 +32,7 @@ def test_a_line_is_full_when_as_many_wait_as_it_holds():
         full.append(line.full)
     assert full == [False, False, True]
     release.set()
-    assert not wait(futures, 5).not_done
+    assert not wait(futures, PATIENCE_SECONDS).not_done
     assert served == [0, 1]
     assert [line.full] == [False]
     line.shutdown()
@@ -41,33 +41,44 @@ def test_a_line_is_full_when_as_many_wait_as_it_holds():
 def test_who_has_waited_too_long_is_served_as_too_late_though_all_workers_are_held():
     """A disk that does not answer holds every worker: the line says so all the same, and whoever was in time is served."""
     line, release, late = Line(1, "test", longest_seconds=0.3), threading.Event(), list[bool]()
-    held = line.submit(release.wait, 5)
+    held = line.submit(release.wait, PATIENCE_SECONDS)
     until(lambda: not line._calls)
     began = time.monotonic()
-    line.submit(lambda: late.append(line.too_late)).result(5)
+    line.submit(lambda: late.append(line.too_late)).result(PATIENCE_SECONDS)
     assert late == [True]
-    assert 0.3 <= time.monotonic() - began < 2
+    assert time.monotonic() - began >= 0.3
     assert not held.done()
     release.set()
-    line.submit(lambda: late.append(line.too_late)).result(5)
-    assert late == [True, False]
+
+    def in_good_time() -> bool:  # a machine that stalls may be late itself, not each time
+        line.submit(lambda: late.append(line.too_late)).result(PATIENCE_SECONDS)
+        return not late[-1]
+
+    until(in_good_time)
     line.shutdown()
 
 
 def test_the_way_out_is_slow_but_for_those_that_are_too_many():
     """Two leave when their time has come; the third, for whom there is no place, leaves at once, in the caller's thread."""
-    way, left = WayOut(seconds=0.3, most=2), dict[int, float]()
 
-    def leave(number: int) -> None:
-        left[number] = time.monotonic()
+    def at_once() -> list[int]:
+        way, left = WayOut(seconds=0.3, most=2), dict[int, float]()
 
-    began = time.monotonic()
-    futures = [way.submit(leave, number) for number in range(3)]
-    assert list(left) == [2]
-    assert not wait(futures, 5).not_done
-    assert list(left) == [2, 0, 1]
-    assert 0.3 <= left[0] - began < 2
-    way.shutdown()
+        def leave(number: int) -> None:
+            left[number] = time.monotonic()
+
+        began = time.monotonic()
+        futures = [way.submit(leave, number) for number in range(3)]
+        before_the_others = list(left)
+        assert not wait(futures, PATIENCE_SECONDS).not_done
+        assert left[0] - began >= 0.3
+        assert [number for number in left if number != 2] == [0, 1]
+        way.shutdown()
+        return before_the_others
+
+    assert any(at_once() == [2] for _ in range(5)), (
+        "on a machine that stalls there may be a place for the third"
+    )
 
 
 @pytest.fixture
@@ -101,27 +112,30 @@ def test_no_method_waits_behind_another_and_a_full_line_sends_away(served):
     release = threading.Event()
 
     def held(read: Reader, context: Any) -> pb.Refusal:
-        release.wait(10)
-        return pb.Refusal(seq=len(read(time.monotonic() + 5)))
+        release.wait(PATIENCE_SECONDS)
+        return pb.Refusal(seq=len(read(time.monotonic() + PATIENCE_SECONDS)))
 
     methods.add("Held", 1, held, pb.Refusal)
     methods.add("Other", 1, lambda read, context: pb.Refusal(seq=7), pb.Refusal)
     line = methods._methods[f"/{SERVICE}/Held"][0]
-    first = call("Held").future(b"12", timeout=10)
-    assert call("Other")(b"", timeout=10).seq == 7  # the first has reached its worker, or waits for it
+    first = call("Held").future(b"12", timeout=PATIENCE_SECONDS)
+    assert (
+        call("Other")(b"", timeout=PATIENCE_SECONDS).seq == 7
+    )  # the first has reached its worker, or waits for it
     until(lambda: not line._calls)
-    second = call("Held").future(b"123", timeout=10)
+    second = call("Held").future(b"123", timeout=PATIENCE_SECONDS)
     until(lambda: line.full)
     began = time.monotonic()
     with pytest.raises(grpc.RpcError) as caught:
-        call("Held")(b"", timeout=10)
+        call("Held")(b"", timeout=PATIENCE_SECONDS)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert 0.2 <= time.monotonic() - began < 2
-    assert call("Other")(b"", timeout=10).seq == 7
+    assert time.monotonic() - began >= 0.2
+    assert not first.done()
+    assert call("Other")(b"", timeout=PATIENCE_SECONDS).seq == 7
     release.set()
     assert (first.result().seq, second.result().seq) == (2, 3)
     with pytest.raises(grpc.RpcError) as caught:
-        call("Nothing")(b"", timeout=10)
+        call("Nothing")(b"", timeout=PATIENCE_SECONDS)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -129,11 +143,11 @@ def test_a_message_that_does_not_come_holds_its_worker_for_as_long_as_it_may(ser
     """The only worker waits for a message: it gives up in time, the call is cancelled, the next one is served. A call that ends
     without a message says so."""
     methods, call = served
-    seen = list[Exception]()
+    seen, longest = list[Exception](), iter((0.5, PATIENCE_SECONDS, PATIENCE_SECONDS))
 
     def hear(read: Reader, context: Any) -> pb.Refusal:
         try:
-            return pb.Refusal(seq=len(read(time.monotonic() + 0.5)))
+            return pb.Refusal(seq=len(read(time.monotonic() + next(longest))))
         except (TimeoutError, MalformedRequest) as error:
             seen.append(error)
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "nothing came")
@@ -143,17 +157,18 @@ def test_a_message_that_does_not_come_holds_its_worker_for_as_long_as_it_may(ser
     line, silent = methods._methods[f"/{SERVICE}/Heard"][0], threading.Event()
 
     def nothing() -> Iterator[bytes]:
-        silent.wait(10)
+        silent.wait(PATIENCE_SECONDS)
         yield from ()
 
     began = time.monotonic()
-    waiting = call("Heard", "stream_unary").future(nothing(), timeout=10)
+    waiting = call("Heard", "stream_unary").future(nothing(), timeout=PATIENCE_SECONDS)
     until(lambda: bool(line._read))
-    assert call("Heard")(b"12", timeout=10).seq == 2
-    assert 0.5 <= time.monotonic() - began < 3
+    assert call("Heard")(b"12", timeout=PATIENCE_SECONDS).seq == 2
+    assert time.monotonic() - began >= 0.5
+    assert not silent.is_set()
     assert waiting.code() is grpc.StatusCode.CANCELLED
     silent.set()
     with pytest.raises(grpc.RpcError) as caught:
-        call("Heard", "stream_unary")(iter(()), timeout=10)
+        call("Heard", "stream_unary")(iter(()), timeout=PATIENCE_SECONDS)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert [type(error) for error in seen] == [TimeoutError, MalformedRequest]

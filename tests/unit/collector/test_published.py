@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,6 +21,7 @@ from tests.machines import settings_in
 from tests.reading import Reading
 from veilleuse.collector.account.perimeter import Slice
 from veilleuse.collector.admin.published import expire
+from veilleuse.collector.admin_client import pieces_of
 from veilleuse.collector.assembly import Collector, initialise, open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew, UsageError
@@ -33,7 +35,7 @@ from veilleuse.collector.figures import (
     StateSums,
 )
 from veilleuse.collector.model import HostId
-from veilleuse.collector.published import MAXIMUM_BYTES, Kind, Publication, packed, unpacked
+from veilleuse.collector.published import MAXIMUM_BYTES, Kind, Publication, content_of
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
 from veilleuse.collector.web.api.released_month import FORM, Month
@@ -127,12 +129,12 @@ def test_a_month_by_site_is_none():
         FORM.encode(replace(MONTH, groups=(replace(group, key=replace(KEY, site="lyon")),)))
 
 
-def test_what_is_sent_is_what_was_packed():
-    """Bounded, and whole."""
-    assert unpacked(packed(GOLDEN)) == GOLDEN
-    for wrong in ("", "é", packed(GOLDEN)[:-8], packed("[]"), packed("no"), packed('{"a":"' + " " * MAXIMUM_BYTES + '"}')):  # fmt: skip
+def test_what_was_sent_is_bounded_and_whole():
+    """A JSON object in UTF-8, or a refusal."""
+    assert content_of(GOLDEN.encode()) == GOLDEN
+    for wrong in (b"", "é".encode("latin-1"), GOLDEN.encode()[:-8], b"[]", b"no", b'{"a":"' + b" " * MAXIMUM_BYTES + b'"}'):  # fmt: skip
         with pytest.raises(ValueError):  # noqa: PT011  # of several kinds
-            unpacked(wrong)
+            content_of(wrong)
 
 
 # --- the store
@@ -390,8 +392,16 @@ def last_month() -> tuple[date, date]:
     return (end - timedelta(days=1)).replace(day=1), end
 
 
+def publish(opened: Collector, content: str = GOLDEN, **changed: Any) -> Any:
+    """As the web process has it kept: its pieces, then what it is of."""
+    upload = secrets.token_hex(16)
+    for piece in pieces_of(upload, content.encode()):
+        opened.operations.perform("publish_part", piece)
+    return opened.operations.perform("publish", sent(upload=upload) | changed)
+
+
 def sent(**changed: Any) -> dict[str, Any]:
-    """As the web process sends it."""
+    """The last of what the web process sends."""
     first, end = last_month()
     return {
         "kind": "release",
@@ -400,14 +410,13 @@ def sent(**changed: Any) -> dict[str, Any]:
         "format": 1,
         "k_anonymity": 10,
         "method_version": "0.2",
-        "content": packed(GOLDEN),
     } | changed
 
 
 def test_the_collector_keeps_the_first(opened):
     """And says which it was."""
-    assert opened.operations.perform("publish", sent()) == {"kept": True}
-    assert opened.operations.perform("publish", sent(content=packed("{}"))) == {"kept": False}
+    assert publish(opened) == {"kept": True}
+    assert publish(opened, "{}") == {"kept": False}
     (one,) = opened.operations.perform("published_list", {})
     assert (one["kind"], one["bytes"], one["k_anonymity"]) == ("release", len(GOLDEN), 10)
     assert abs(one["published_unix_milliseconds"] / 1000 - datetime.now(UTC).timestamp()) < 60
@@ -423,24 +432,25 @@ def test_the_collector_keeps_the_first(opened):
         ({"k_anonymity": 9}, "k_anonymity is 10"),
         ({"format": 0}, "numbered from 1"),
         ({"content": "AAAA"}, "wrong arguments"),
-        ({"content": packed("[1]")}, "no JSON object"),
+        ({"content": "[1]"}, "no JSON object"),
+        ({"upload": "0" * 32}, "no such upload"),
         ({"more": 1}, "wrong arguments"),
     ],
 )
 def test_the_collector_keeps_nothing_else(opened, changed, said):
     """What is no publication is refused, and nothing is kept."""
     with pytest.raises(UsageError, match=said):
-        opened.operations.perform("publish", sent(**changed))
+        publish(opened, **changed)
     assert opened.operations.perform("published_list", {}) == []
 
 
 def test_it_goes_when_it_is_too_old_to_be_asked_for(opened):
     """With the months of its machines: after 18 months and a day, or once its year is closed definitively."""
     first, end = last_month()
-    opened.operations.perform("publish", sent())
+    publish(opened)
     assert expire(opened.operations, end + timedelta(days=540)) == 0
     assert expire(opened.operations, end + timedelta(days=560)) == 1
-    opened.operations.perform("publish", sent())
+    publish(opened)
     assert opened.store.publications.expire(date(2000, 1, 1), [first.year - 1]) == 0
     assert opened.store.publications.expire(date(2000, 1, 1), [first.year]) == 1
 
@@ -451,7 +461,7 @@ def test_commands_list_and_take_back(settings, monkeypatch, capsys):
         monkeypatch.setenv(name, value)
     first, end = map(date.isoformat, last_month())
     with open_collector(settings) as collector:
-        collector.operations.perform("publish", sent())
+        publish(collector)
     assert run(["published", "list"]) == 0
     assert f"release\t{first}\t{end}" in capsys.readouterr().out
     assert run(["published", "take-back", first, end]) == 2

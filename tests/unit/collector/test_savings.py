@@ -16,12 +16,13 @@ from tests.unit.collector.memory import host
 from tests.unit.collector.test_sobriety import SCOPE
 from tests.unit.collector.year import vector
 from veilleuse.collector.followed import Action
+from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.indicators.measured_savings import arm, saving
 from veilleuse.collector.model import Host, HostId
 from veilleuse.collector.quantiles import quantile95
 from veilleuse.collector.reporting.savings import Windows, comparisons, moved, windows
 from veilleuse.collector.reporting.sobriety import disclosed
-from veilleuse.collector.sobriety import Comparison, SiteEnergy
+from veilleuse.collector.sobriety import Comparison, SiteEnergy, SobrietyGroup, Targets
 from veilleuse.collector.vectors import DayType, HostPeriod
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population
 
@@ -62,6 +63,14 @@ def test_the_worked_example():
     low, high = figure.interval
     assert (high - low) / 2 == pytest.approx(300 * math.sqrt(variance) * quantile95(freedom))
     assert figure.details["claimed"] == ("yes" if low > 0 else "no")
+
+
+def test_the_indicator_is_of_a_comparison():
+    """A group that carries an action has its figure, another has none: no saving of 0 beside groups without an action."""
+    one = compared(TOUCHED, UNTOUCHED)
+    (figure,) = load_sobriety("I14").figures(SobrietyGroup(SCOPE, comparison=one), Targets())
+    assert figure == saving(one)
+    assert list(load_sobriety("I14").figures(SobrietyGroup(SCOPE), Targets())) == []
 
 
 def test_what_would_have_happened_anyway_is_no_saving():

@@ -152,6 +152,14 @@ def test_screens_are_dark_after_their_timeout():
     assert the("I4", of(dark)).details["screens_kwh"] == 0
 
 
+def test_avoidable_energy_of_what_nobody_measured_is_not_known():
+    """Nights on-idle, and no energy known of them: not 0 kWh, and no share of nothing."""
+    night = BandUse(on_idle_milliseconds=100 * HOUR, known_milliseconds=100 * HOUR)
+    figure = the("I4", of(machine(bands={Band.NIGHT: night})))
+    assert (figure.value, figure.interval) == (None, None)
+    assert "avoidable_share" not in figure.details
+
+
 def test_a_comatose_server_is_avoidable_and_one_that_cannot_be_judged_is_not_known():
     """All it drew while on; nothing of a server in service: a zero that was measured."""
     use = BandUse(on_idle_millijoules=100 * HOUR, derived_millijoules=120 * HOUR, on_idle_milliseconds=HOUR)
@@ -416,6 +424,17 @@ def test_retirements():
     assert (figure.value, figure.threshold) == (0.575, 0.5)
     assert figure.details == {"age_not_known": 3, "share_of_departures": 0.6764705882352942}
     assert the("I11", SobrietyGroup(SCOPE, disposal=Disposal(2026, None, left))).value is None
+
+
+def test_a_stock_of_which_nothing_left():
+    """400 retired and kept: the legal figure is a true 0, and there are no departures to have a share of."""
+    figure = the("I11", SobrietyGroup(SCOPE, disposal=Disposal(2026, 400, ())))
+    assert (figure.value, figure.numerator, figure.denominator) == (0, 0, 400)
+    assert figure.details == {"age_not_known": 0}
+    assert (
+        list(load_sobriety("I11").figures(SobrietyGroup(SCOPE, disposal=Disposal(2026, None, ())), TARGETS))
+        == []
+    )
 
 
 def test_equipment_per_user():

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
+from tests.waiting import PATIENCE_SECONDS
 from veilleuse.collector import settings
 from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFailing, StoreFull
 from veilleuse.collector.health import Health
@@ -41,10 +42,10 @@ class Bench:
 
         def job() -> None:
             entered.set()
-            release.wait(10)
+            release.wait(PATIENCE_SECONDS / 2)
 
         self.writer.submit(job, alone=True)
-        assert entered.wait(10)
+        assert entered.wait(PATIENCE_SECONDS)
         return release
 
 
@@ -66,7 +67,9 @@ def test_an_answer_comes_after_the_commit(bench):
     stream = Stream(enrol(bench.store.registry))
     bench.writer.start()
     for number in range(1, 6):
-        outcome = bench.writer.append(stream.send(realistic(MONDAY_10H + number * HOUR))).result(10)
+        outcome = bench.writer.append(stream.send(realistic(MONDAY_10H + number * HOUR))).result(
+            PATIENCE_SECONDS
+        )
         assert outcome.mark == number
         assert bench.reader.record_count() == number
 
@@ -79,7 +82,7 @@ def test_what_waits_is_committed_together(bench):
     futures = [bench.writer.append(stream.send(realistic(MONDAY_10H))) for stream in streams]
     assert bench.health.snapshot()["queue_pushes"] == 100
     release.set()
-    assert [future.result(10).mark for future in futures] == [1] * 100
+    assert [future.result(PATIENCE_SECONDS).mark for future in futures] == [1] * 100
     snapshot = bench.health.snapshot()
     assert GROUP_PUSHES == 64
     assert snapshot["commits"] == 2
@@ -100,7 +103,7 @@ def test_a_commit_has_only_so_many_records_unless_one_push_has_more(bench, monke
     release = bench.hold()
     futures = [bench.writer.append(push) for push in pushes]
     release.set()
-    assert [future.result(20).mark for future in futures] == [40, 60, 30, 150]
+    assert [future.result(PATIENCE_SECONDS).mark for future in futures] == [40, 60, 30, 150]
     assert bench.health.snapshot()["commits"] == 3
 
 
@@ -114,7 +117,7 @@ def test_the_queue_is_bounded(bench):
     with pytest.raises(QueueFull, match="100 pushes wait already"):
         bench.writer.append(push)
     release.set()
-    assert sum(future.result(10).stored_records for future in futures) == 1
+    assert sum(future.result(PATIENCE_SECONDS).stored_records for future in futures) == 1
 
 
 def test_a_push_nobody_waits_for_any_more_is_dropped(bench):
@@ -126,8 +129,13 @@ def test_a_push_nobody_waits_for_any_more_is_dropped(bench):
     time.sleep(0.02)
     release.set()
     with pytest.raises(CancelledError):
-        late.result(10)
-    assert bench.writer.append(stream.push(), time.monotonic() + 10).result(10).stored_records == 1
+        late.result(PATIENCE_SECONDS)
+    assert (
+        bench.writer.append(stream.push(), time.monotonic() + PATIENCE_SECONDS)
+        .result(PATIENCE_SECONDS)
+        .stored_records
+        == 1
+    )
     assert bench.health.snapshot()["pushes"] == {"expired": 1, "stored": 1}
 
 
@@ -146,9 +154,9 @@ def test_a_job_that_raises_is_undone_alone(bench):
     push = bench.writer.append(stream.send(realistic(MONDAY_10H)))
     release.set()
     with pytest.raises(LookupError, match="half way"):
-        bad.result(10)
-    assert good.result(10) is None
-    assert push.result(10).mark == 1
+        bad.result(PATIENCE_SECONDS)
+    assert good.result(PATIENCE_SECONDS) is None
+    assert push.result(PATIENCE_SECONDS).mark == 1
     assert bench.reader.hosts()[0].status is HostStatus.ACTIVE
     assert bench.store.registry.holders(host) == Holders(bytes(16))
     assert bench.health.snapshot()["commits"] == 1
@@ -171,18 +179,18 @@ def test_after_a_rollback_by_the_database_nothing_of_the_group_is_durable(bench)
     bench.writer.start()
     for future in told:
         with pytest.raises(StoreFailing, match="rolled the transaction back"):
-            future.result(10)
+            future.result(PATIENCE_SECONDS)
     assert bench.reader.record_count() == 0
-    assert bench.writer.append(push).result(10).mark == 1
+    assert bench.writer.append(push).result(PATIENCE_SECONDS).mark == 1
     assert not bench.store.registry.tokens()[0].revoked
 
 
 def test_a_job_that_only_reads_is_no_commit(bench):
     """`commit_seconds` is of what was written to the disk."""
     bench.writer.start()
-    assert bench.writer.submit(bench.store.registry.hosts).result(10) == ()
+    assert bench.writer.submit(bench.store.registry.hosts).result(PATIENCE_SECONDS) == ()
     assert bench.health.snapshot()["commits"] == 0
-    bench.writer.submit(lambda: bench.store.registry.put_meta("key", "value")).result(10)
+    bench.writer.submit(lambda: bench.store.registry.put_meta("key", "value")).result(PATIENCE_SECONDS)
     assert bench.health.snapshot()["commits"] == 1
 
 
@@ -195,11 +203,11 @@ def test_what_was_stored_is_told_and_nothing_else(bench):
     stream = Stream(enrol(bench.store.registry))
     push = stream.send(realistic(MONDAY_10H))
     writer.start()
-    writer.append(push).result(10)
-    writer.append(push).result(10)
-    writer.submit(lambda: None).result(10)
+    writer.append(push).result(PATIENCE_SECONDS)
+    writer.append(push).result(PATIENCE_SECONDS)
+    writer.submit(lambda: None).result(PATIENCE_SECONDS)
     stream.add(realistic(MONDAY_10H + HOUR), realistic(MONDAY_10H + 2 * HOUR))
-    writer.append(stream.push(3)).result(10)
+    writer.append(stream.push(3)).result(PATIENCE_SECONDS)
     writer.stop()
     assert told == [1], "after the commit"
 
@@ -215,11 +223,11 @@ def test_a_full_disk_stops_records_not_revocations(bench):
     revoked = bench.writer.submit(lambda: bench.store.registry.set_status(stream.host_id, HostStatus.REVOKED))
     release.set()
     with pytest.raises(StoreFull):
-        refused.result(10)
-    revoked.result(10)
+        refused.result(PATIENCE_SECONDS)
+    revoked.result(PATIENCE_SECONDS)
     assert bench.reader.hosts()[0].status is HostStatus.REVOKED
     bench.store.ingest._reserve = Reserve(bench.directory, 0, 0.0)
-    assert bench.writer.append(push).result(10).mark == 1
+    assert bench.writer.append(push).result(PATIENCE_SECONDS).mark == 1
     assert bench.health.snapshot()["store_errors"] == {"full": 1}
 
 
@@ -237,7 +245,7 @@ def test_damage_found_while_running_is_told_and_answered(bench):
     bench.store.data.connection.execute("PRAGMA shrink_memory")
     bench.writer.start()
     with pytest.raises(CollectorError):
-        bench.writer.append(streams[0].send(realistic(MONDAY_10H + HOUR))).result(10)
+        bench.writer.append(streams[0].send(realistic(MONDAY_10H + HOUR))).result(PATIENCE_SECONDS)
     assert bench.damages
     assert "damaged" in str(bench.damages[0])
 
@@ -265,7 +273,9 @@ def test_many_threads_at_once(bench):
 
     def agent(stream: Stream) -> None:
         for number in range(20):
-            bench.writer.append(stream.send(realistic(MONDAY_10H + number * 300_000))).result(10)
+            bench.writer.append(stream.send(realistic(MONDAY_10H + number * 300_000))).result(
+                PATIENCE_SECONDS
+            )
 
     threads = [threading.Thread(target=agent, args=(stream,)) for stream in streams]
     for thread in threads:

@@ -18,7 +18,6 @@ from typing import Final, TypeAlias
 from veilleuse.collector.account.bilan import DEFAULT_MAPPING, BilanLine, bilan_lines
 from veilleuse.collector.account.decomposition import (
     ClassYear,
-    Effects,
     decompose,
     factor_effect_kgco2e,
 )
@@ -236,10 +235,8 @@ class _Bill:
     def _with_effects(
         self, made: EmissionsRow, row: FigureRow, before: FigureRow | None, chosen: Sequence[ChosenFactor]
     ) -> EmissionsRow:
-        if before is None or self._before is None:
-            return made
-        effects: Effects | None = decompose(_classes(before), _classes(row))
-        if effects is None:
+        effects = None if before is None else decompose(_classes(before), _classes(row))
+        if effects is None or self._before is None:
             return made
         made = replace(
             made,

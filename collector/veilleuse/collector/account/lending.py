@@ -44,21 +44,23 @@ class Lenders:
     def apart(self, withheld: Collection[Stratum], k: int) -> frozenset[Stratum]:
         """`withheld`: strata that no row shows; k = 1 hides nothing. The same for every grouping, as withheld strata are: else a
         period would have several totals."""
-        by_class: defaultdict[str, set[Stratum]] = defaultdict(set)
+        by_class: defaultdict[str, dict[Stratum, _Figures]] = defaultdict(dict)
         for stratum, figures in self._figures.items():
             if figures is not None and stratum not in withheld:
-                by_class[stratum.device_class].add(stratum)
-        few = [strata for strata in by_class.values() if not self._cell(strata).is_safe(k)] if k > 1 else []
+                by_class[stratum.device_class][stratum] = figures
+        few = (
+            [strata for strata in by_class.values() if not _cell(strata.values()).is_safe(k)] if k > 1 else []
+        )
         return frozenset(withheld).union(*few)
 
-    def _cell(self, strata: Iterable[Stratum]) -> Cell[None]:
-        """Of some strata of a class together."""
-        whole: _Figures = ({}, {})
-        for stratum in strata:
-            if figures := self._figures[stratum]:
-                _more(whole, *figures)
-        times, energies = whole
-        return Cell(None, times, (energies,))
+
+def _cell(strata: Iterable[_Figures]) -> Cell[None]:
+    """Of some strata of a class together."""
+    whole: _Figures = ({}, {})
+    for figures in strata:
+        _more(whole, *figures)
+    times, energies = whole
+    return Cell(None, times, (energies,))
 
 
 def _more(into: _Figures, *figures: Mapping[HostId, int]) -> None:

@@ -241,7 +241,3 @@ def withheld(key: GroupKey) -> dict[str, str]:
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _float(value: Fraction | None) -> float | None:
-    return None if value is None else float(value)

@@ -127,6 +127,7 @@ class Operations:
     inventory: InventoryStore
     """Used inside jobs of the writer outside transactions only: `alone`."""
     uploads: Uploads = field(default_factory=Uploads)
+    publishing: Uploads = field(default_factory=published.new_uploads)
     rolls: RollWorker = field(kw_only=True)
     follows: Follows = field(kw_only=True)
     accounts: Accounts = field(kw_only=True)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from veilleuse.collector.admin.uploads import Uploads
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.published import MAXIMUM_DAYS, Kind, Publication, unpacked
+from veilleuse.collector.published import MAXIMUM_BYTES, MAXIMUM_DAYS, Kind, Publication, content_of
 from veilleuse.collector.rolling.retention import months_before
 
 if TYPE_CHECKING:
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAXIMUM_WORD: Final = 64
+PLACES: Final = 4
+"""Contents that come at once: of two web processes, each with a month for the API and one of indicators."""
+KEPT_SECONDS: Final = 10.0
+"""The pieces of one come one after the other: a web process that stops in between is dead."""
+
+
+def new_uploads() -> Uploads:
+    """Where contents come together, apart from imports: neither waits for the other."""
+    return Uploads(places=PLACES, kept_seconds=KEPT_SECONDS)
+
+
+def part(operations: Operations, *, upload: str, number: int, data: str) -> dict[str, Any]:
+    """A piece of a content (UTF-8), in base64; the first has number 0. Raises UsageError, AdminError."""
+    return {"bytes": operations.publishing.add(upload, number, data, MAXIMUM_BYTES)}
 
 
 def publish(
@@ -30,9 +45,10 @@ def publish(
     format: int,  # noqa: A002  # the word of the store
     k_anonymity: int,
     method_version: str,
-    content: str,
+    upload: str,
 ) -> dict[str, Any]:
-    """Keep this, unless something is kept of the period: that stays. `kept`: whether it was this. Raises UsageError, AdminError."""
+    """Keep what was sent before (`publish_part`), unless something is kept of the period: that stays. `kept`: whether it was this.
+    Raises UsageError, AdminError."""
     one = Publication(
         Kind(kind),
         date.fromisoformat(first),
@@ -41,7 +57,7 @@ def publish(
         int(k_anonymity),
         method_version[:MAXIMUM_WORD],
         operations.office.now_unix_milliseconds(),
-        unpacked(content),
+        content_of(operations.publishing.take(upload)),
     )
     least = operations.settings.reporting.k_anonymity
     if one.k_anonymity < least or one.format < 1:
@@ -108,6 +124,7 @@ def expire(operations: Operations, today: date) -> int:
 
 
 OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "publish_part": part,
     "publish": publish,
     "published_list": list_all,
     "published_take_back": take_back,

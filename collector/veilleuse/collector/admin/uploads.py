@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is too large for one line of the socket comes in pieces; one upload at a time, in memory, forgotten when it is not ended."""
+"""What is too large for one line of the socket comes in pieces; few uploads at a time, in memory, forgotten when they are not ended."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from veilleuse.collector.errors import AdminError, UsageError
@@ -19,18 +20,34 @@ KEPT_SECONDS: Final = 300.0
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 
+@dataclass(slots=True)
+class _Upload:
+    """One under way."""
+
+    pieces: list[bytes] = field(default_factory=list)
+    size: int = 0
+    touched: float = 0.0
+
+
 class Uploads:
     """Safe from any thread."""
 
-    def __init__(self, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        monotonic_seconds: Callable[[], float] = time.monotonic,
+        *,
+        places: int = 1,
+        kept_seconds: float = KEPT_SECONDS,
+    ) -> None:
+        """`places`: uploads under way at once; `kept_seconds`: one that stops for longer makes room for another one."""
         self._now = monotonic_seconds
+        self._places = places
+        self._kept_seconds = kept_seconds
         self._lock = threading.Lock()
-        self._name = ""
-        self._pieces: list[bytes] = []
-        self._touched = 0.0
+        self._uploads: dict[str, _Upload] = {}
 
     def add(self, name: str, number: int, data: str, maximum_bytes: int) -> int:
-        """The next piece, in base64; bytes so far. Raises UsageError; AdminError while another upload is under way."""
+        """The next piece, in base64; bytes so far. Raises UsageError; AdminError while others take all places."""
         if not _NAME.fullmatch(name):
             raise UsageError("an upload is named by 32 hexadecimal digits")
         try:
@@ -39,22 +56,31 @@ class Uploads:
             raise UsageError("a piece of an upload is base64") from error
         with self._lock:
             if number == 0:
-                if self._pieces and name != self._name and self._now() - self._touched < KEPT_SECONDS:
-                    raise AdminError("another import is being sent: try again in a moment")
-                self._name, self._pieces = name, []
-            if name != self._name or number != len(self._pieces):
+                self._begin(name)
+            one = self._uploads.get(name)
+            if one is None or number != len(one.pieces):
                 raise UsageError("a piece of an upload is missing: send it again from the first")
-            if sum(map(len, self._pieces)) + len(piece) > maximum_bytes:
-                self._pieces = []
+            if one.size + len(piece) > maximum_bytes:
+                del self._uploads[name]
                 raise UsageError(f"more than {maximum_bytes} bytes: import it in parts")
-            self._pieces.append(piece)
-            self._touched = self._now()
-            return sum(map(len, self._pieces))
+            one.pieces.append(piece)
+            one.size += len(piece)
+            one.touched = self._now()
+            return one.size
 
     def take(self, name: str) -> bytes:
         """All of it, forgotten here. Raises UsageError when it is not there."""
         with self._lock:
-            if not self._pieces or name != self._name:
-                raise UsageError("there is no such upload: send it again")
-            whole, self._pieces = b"".join(self._pieces), []
-            return whole
+            one = self._uploads.pop(name, None)
+        if one is None:
+            raise UsageError("there is no such upload: send it again")
+        return b"".join(one.pieces)
+
+    def _begin(self, name: str) -> None:
+        """A place for it, or its own again: what was sent of it is forgotten."""
+        self._uploads.pop(name, None)
+        stopped = self._now() - self._kept_seconds
+        self._uploads = {key: one for key, one in self._uploads.items() if one.touched > stopped}
+        if len(self._uploads) >= self._places:
+            raise AdminError("another upload is under way: try again in a moment")
+        self._uploads[name] = _Upload(touched=self._now())

@@ -103,8 +103,6 @@ def causes_of(machine: Machine, targets: Targets) -> list[Cause]:
         use = machine.use()
         taken = use.on_active_millijoules + use.on_idle_millijoules if judged is Verdict.COMATOSE else 0
         return [Cause("comatose_servers", tuple(Band), taken, use.on_milliseconds if taken else 0)]
-    if machine.population not in PCS:
-        return []
     closed, screens_closed = _closed_bands(machine)
     idle, screens_open = _open_idle(machine, targets)
     screens = Cause(
@@ -170,9 +168,8 @@ def _lit(use: BandUse, time: int, beyond_minutes: int, display_off_seconds: int 
 
 
 def _screens(use: BandUse, lit: int, saved: int, before: int) -> tuple[int, int]:
-    """(millijoules, display-milliseconds): screens are taken to be on as often while idle as while active."""
-    if not use.on_milliseconds or not before:
-        return 0, 0
+    """(millijoules, display-milliseconds): screens are taken to be on as often while idle as while active. Of `saved` > 0, so that
+    `before` and the time on are, too."""
     time = use.screens_milliseconds * lit * saved // (use.on_milliseconds * before)
     energy = use.screens_millijoules * lit * saved // (use.on_milliseconds * before)
     standby = -(-SCREEN_STANDBY_MICROWATTS * time // _MICROWATT_MILLISECONDS_PER_MILLIJOULE)

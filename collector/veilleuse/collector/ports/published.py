@@ -28,6 +28,9 @@ class Told(NamedTuple):
 class PublicationReader(Protocol):
     """Read-only, any process, any thread."""
 
+    def told(self, kind: Kind, first: date, end: date) -> Told | None:
+        """What is kept of a period, without its content; None: nothing. Cheap, however large the content."""
+
     def find(self, kind: Kind, first: date, end: date) -> Publication | None:
         """As it was published; None: it was not."""
 

@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from contextlib import ExitStack
 from typing import Any
 
-from veilleuse.collector.admin_client import ask
+from veilleuse.collector.admin_client import ask, pieces_of
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.factors.choose import FactorBook, book_of
-from veilleuse.collector.published import Publication, packed
+from veilleuse.collector.published import MAXIMUM_BYTES, Publication
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
@@ -57,9 +58,15 @@ def open_desk(
 
 
 def publisher(settings: CollectorSettings) -> Publish:
-    """The way to the running collector."""
+    """The way to the running collector: the content in pieces, then what it is of. Until then nothing is kept."""
 
     def publish(one: Publication) -> None:
+        content = one.content.encode()
+        if len(content) > MAXIMUM_BYTES:
+            raise AdminError(f"{one.name} has {len(content)} bytes, {MAXIMUM_BYTES} at most may be kept")
+        upload = secrets.token_hex(16)
+        for piece in pieces_of(upload, content):
+            _told(settings, "publish_part", **piece)
         _told(
             settings,
             "publish",
@@ -69,7 +76,7 @@ def publisher(settings: CollectorSettings) -> Publish:
             format=one.format,
             k_anonymity=one.k_anonymity,
             method_version=one.method_version,
-            content=packed(one.content),
+            upload=upload,
         )
 
     return publish

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Generic, TypeVar
@@ -13,15 +15,15 @@ from typing import Any, Final, Generic, TypeVar
 from veilleuse.collector.account.billing import METHOD_VERSION
 from veilleuse.collector.closed import canonical
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
-from veilleuse.collector.ports.published import PublicationReader
+from veilleuse.collector.ports.published import PublicationReader, Told
 from veilleuse.collector.published import Kind, Publication
 
 T = TypeVar("T")
 Publish = Callable[[Publication], None]
 """Has it kept, unless something is kept of the period already. Raises AdminError."""
 
-DECODED: Final = 96
-"""In memory: what was read of the store is decoded once."""
+DECODED_BYTES: Final = 32 * 1024 * 1024
+"""Of the contents that are kept decoded, three times as large in memory: 18 months of 600 groups. Of more, months are decoded each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Published(Generic[T]):
         self._reader = reader
         self._publish = publish
         self._k = k
-        self._decoded: dict[Publication, T] = {}
+        self._decoded: dict[Told, T] = {}
         self._empty: dict[tuple[date, date], tuple[date, T]] = {}
 
     def figures(self, first: date, end: date, today: date, make: Callable[[], T] | None) -> T | None:
@@ -59,7 +61,7 @@ class Published(Generic[T]):
         day, nothing = self._empty.get((first, end), (date.min, None))
         if day == today:
             return nothing
-        if self._is_published(first, end) or self._reader.waits(first, end):
+        if self._told(first, end) or self._reader.waits(first, end):
             return None
         made = make()
         if not self._form.is_empty(made):
@@ -68,19 +70,25 @@ class Published(Generic[T]):
         self._empty[first, end] = (today, made)
         return made
 
-    def _is_published(self, first: date, end: date) -> bool:
-        return self._reader.find(self._form.kind, first, end) is not None
+    def _told(self, first: date, end: date) -> Told | None:
+        return self._reader.told(self._form.kind, first, end)
 
     def read(self, first: date, end: date) -> T | None:
         """As published; None: not yet, or of fewer machines a group than `k`. Raises StoreDamaged, StoreTooNew."""
-        found = self._reader.find(self._form.kind, first, end)
-        if found is None or found.k_anonymity < self._k:
+        told = self._told(first, end)
+        if told in self._decoded:
+            return self._decoded[told] if told.k_anonymity >= self._k else None
+        found = None if told is None else self._reader.find(self._form.kind, first, end)
+        if told is None or found is None or found.k_anonymity < self._k:
             return None
-        if found not in self._decoded:
-            while len(self._decoded) >= DECODED:
+        figures = self._decode(found)
+        if (
+            found.published_unix_milliseconds == told.published_unix_milliseconds
+        ):  # else taken back in between
+            self._decoded[told] = figures
+            while sum(one.content_bytes for one in self._decoded) > DECODED_BYTES:
                 self._decoded.pop(next(iter(self._decoded)))
-            self._decoded[found] = self._decode(found)
-        return self._decoded[found]
+        return figures
 
     def _kept(self, figures: T, first: date, end: date) -> T | None:
         """What is kept of the period from now on: these figures, or what another process had kept a moment before. Raises AdminError."""
@@ -88,7 +96,7 @@ class Published(Generic[T]):
         content = canonical(form.encode(figures)).decode()
         one = Publication(form.kind, first, end, form.format, self._k, METHOD_VERSION, 0, content)
         self._publish(one)
-        if not self._is_published(first, end):
+        if not self._told(first, end):
             raise AdminError(f"{one.name} was not kept")
         return self.read(first, end)
 
@@ -99,9 +107,20 @@ class Published(Generic[T]):
                 "install the version of veilleuse that wrote it, or a newer one"
             )
         try:
-            return self._form.decode(json.loads(found.content), found.first, found.end)
+            with _without_looks_for_garbage():
+                return self._form.decode(json.loads(found.content), found.first, found.end)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreDamaged(
                 f"published {found.name} cannot be read ({type(error).__name__}: {error}): restore a backup, or have it "
                 f"computed anew with 'veilleuse published take-back {found.first} {found.end} --why TEXT'"
             ) from error
+
+
+@contextmanager
+def _without_looks_for_garbage() -> Iterator[None]:
+    """Hundreds of thousands of objects come, none in a circle: that they are looked through again and again is half the time of it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

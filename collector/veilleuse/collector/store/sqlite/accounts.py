@@ -5,15 +5,12 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.admitted import Access, Account, Role, day_number
+from veilleuse.collector.store.sqlite.beside import BesideReader
 from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 
 _COLUMNS: Final = (
@@ -138,29 +135,14 @@ class SqliteAccounts:
             ).rowcount
 
 
-class SqliteAccountReader:
-    """Looks tokens up on a read-only connection of its own, in any process. For one thread at a time; closed from any."""
-
-    def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
-        self._lock = threading.Lock()
-        self._data = Database(directory / DATA_FILE, writing=False)
-        try:
-            require_current(self._data, "data")
-        except BaseException:
-            self._data.close()
-            raise
+class SqliteAccountReader(BesideReader):
+    """Looks tokens up, in any process."""
 
     def account_by_hash(self, token_sha256: bytes) -> Account | None:
         """The account of a token, as it is this moment: revocations hold for the next call."""
-        with self._lock, self._data.translated():
-            row = self._data.connection.execute(_BY_HASH, (token_sha256,)).fetchone()
-            return None if row is None else _account(row, self._data.connection)
-
-    def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
-            self._data.close()
+        with self._asking() as connection:
+            row = connection.execute(_BY_HASH, (token_sha256,)).fetchone()
+            return None if row is None else _account(row, connection)
 
 
 def _accounts(connection: sqlite3.Connection, clause: str, *values: Any) -> tuple[Account, ...]:

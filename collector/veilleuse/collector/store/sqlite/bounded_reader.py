@@ -43,6 +43,15 @@ class BoundedReader(SqliteReader):
             self._local.deadline = None
             self._end_transaction()
 
+    @contextmanager
+    def to_its_end(self) -> Iterator[None]:
+        """Inside `within`: what this thread does here is not ended, however late it is; what comes after it may be."""
+        deadline, self._local.deadline = getattr(self._local, "deadline", None), None
+        try:
+            yield
+        finally:
+            self._local.deadline = deadline
+
     def check_time(self) -> None:
         """Between two queries. Raises QueryTooSlow."""
         if self._is_late():

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection
 from datetime import date
-from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.codec import number
@@ -16,15 +14,15 @@ from veilleuse.collector.model import Grain
 from veilleuse.collector.ports.published import Told
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.published import MAXIMUM_ALL_BYTES, MAXIMUM_PERIODS, Kind, Publication
+from veilleuse.collector.store.sqlite.beside import BesideReader
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
 _COLUMNS: Final = "kind, first_day, end_day, format, k_anonymity, method_version, published_unix_milliseconds"
-_FIND: Final = (
-    f"SELECT {_COLUMNS}, content FROM published_periods WHERE kind = ? AND first_day = ? AND end_day = ?"
-)
+_OF: Final = "FROM published_periods WHERE kind = ? AND first_day = ? AND end_day = ?"
+_FIND: Final = f"SELECT {_COLUMNS}, content {_OF}"
+_TOLD_OF: Final = f"SELECT {_COLUMNS}, content_bytes {_OF}"
+"""The content is the row's last column: nothing of its pages is read."""
 _TOLD: Final = f"SELECT {_COLUMNS}, content_bytes FROM published_periods ORDER BY first_day, end_day, kind"
 _PUT: Final = (
     f"INSERT INTO published_periods ({_COLUMNS}, content_bytes, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -52,7 +50,7 @@ class SqlitePublications:
         days = (one.first.toordinal(), one.end.toordinal())
         size = len(one.content.encode())
         with self._data.transaction() as connection:
-            if connection.execute(_FIND, (one.kind.value, *days)).fetchone():
+            if connection.execute(_TOLD_OF, (one.kind.value, *days)).fetchone():
                 return False
             periods, whole = connection.execute(_SIZE).fetchone()
             if periods >= MAXIMUM_PERIODS or whole + size > MAXIMUM_ALL_BYTES:
@@ -78,7 +76,7 @@ class SqlitePublications:
         """All, by period and kind, without their content. Raises StoreDamaged."""
         with self._data.translated():
             rows = self._data.connection.execute(_TOLD).fetchall()
-        return tuple(Told(*_dated(self._data, row[:3]), *row[3:]) for row in rows)
+        return tuple(_told(self._data, row) for row in rows)
 
     def take_back(self, first: date, end: date) -> int:
         """Delete those that lie inside [first, end); how many."""
@@ -102,18 +100,13 @@ class SqlitePublications:
             return gone
 
 
-class SqlitePublicationReader:
-    """On a read-only connection of its own. Safe from any thread."""
+class SqlitePublicationReader(BesideReader):
+    """Reads what was published, in any process."""
 
-    def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
-        self._lock = threading.Lock()
-        self._data = Database(directory / DATA_FILE, writing=False)
-        try:
-            require_current(self._data, "data")
-        except BaseException:
-            self._data.close()
-            raise
+    def told(self, kind: Kind, first: date, end: date) -> Told | None:
+        """What is kept of a period, without its content; None: nothing. Raises StoreDamaged."""
+        row = self._row(_TOLD_OF, kind.value, first.toordinal(), end.toordinal())
+        return None if row is None else _told(self._data, row)
 
     def find(self, kind: Kind, first: date, end: date) -> Publication | None:
         """As it was published; None: it was not. Raises StoreDamaged."""
@@ -131,14 +124,13 @@ class SqlitePublicationReader:
         row = self._row(_WAITS, Grain.HOUR, *hours, Grain.DAY, *days, Grain.WEEK, *weeks)
         return bool(row[0])
 
-    def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
-            self._data.close()
-
     def _row(self, sql: str, *values: Any) -> Any:
-        with self._lock, self._data.translated():
-            return self._data.connection.execute(sql, values).fetchone()
+        with self._asking() as connection:
+            return connection.execute(sql, values).fetchone()
+
+
+def _told(data: Database, row: Any) -> Told:
+    return Told(*_dated(data, row[:3]), *row[3:])
 
 
 def _dated(data: Database, row: Any) -> tuple[Kind, date, date]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from veilleuse.collector.account.billing import METHOD_VERSION
 from veilleuse.collector.account.gather import Gathered, Question, gather
 from veilleuse.collector.account.gather_periods import gather_kept
+from veilleuse.collector.account.perimeter import Slice
 from veilleuse.collector.account.statement import statement, withheld
 from veilleuse.collector.admitted import Account, Role, is_within
 from veilleuse.collector.factors.choose import FactorBook
@@ -34,11 +35,14 @@ from veilleuse.collector.web.api.asking import Asked
 from veilleuse.collector.web.api.fleet import fleet_document
 from veilleuse.collector.web.api.release import (
     READERS_DIMENSIONS,
+    Looked,
     Releases,
+    looked,
     not_shown,
     shown,
     under_the_rule,
 )
+from veilleuse.collector.web.api.released_month import Month
 from veilleuse.collector.web.api.resources import BY_KIND, FACTOR_COLUMNS, Extent, Kind
 from veilleuse.collector.web.published import Publish
 
@@ -147,11 +151,12 @@ class Figures:
         asked_for = (asked.first, asked.end, asked.dimensions, account.entities)
         whole = self._releases.months(asked.first, asked.end, self._closed_years())
         may_group = set(asked.dimensions) <= READERS_DIMENSIONS
-        of_each = (self._releases.month(part, may_compute=bool(ruled)) for part in whole if may_group)
-        months = [month for month in of_each if month is not None]
+        months: list[Looked] = []
+        found = shown(
+            self._months(whole if may_group else (), bool(ruled), account.entities, months), *asked_for
+        )
         if not ruled and not months:
             return _Answer(live.groups, live.groups, [withheld(key) for key in live.withheld])
-        found = shown(months, *asked_for)
         with_screens = asked.kind in (Kind.EMISSIONS, Kind.ENERGY)
         rows, totals = (
             groups if with_screens else _without_screens(groups) for groups in (found.rows, found.whole)
@@ -162,6 +167,16 @@ class Figures:
             not_shown(months, *asked_for, ruled),
             READERS_NOTES,
         )
+
+    def _months(
+        self, parts: Iterable[Slice], may_compute: bool, entities: Collection[str], seen: list[Looked]
+    ) -> Iterator[Month]:
+        """One after the other, as they are released, and each noted in `seen`: a year of thousands of groups is 500 MiB."""
+        for part in parts:
+            month = self._releases.month(part, may_compute=may_compute)
+            if month is not None:
+                seen.append(looked(month, entities))
+                yield month
 
     def _closed_years(self) -> frozenset[int]:
         """Definitively: what is kept of them is the whole year's, and an administrator's to read."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial, reduce
+from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -90,7 +91,8 @@ class Releases:
         )
 
     def month(self, part: Slice, *, may_compute: bool = True) -> Month | None:
-        """One of them, as published; None: it cannot be yet, or was under another rule. `may_compute`: publish it, if nobody has.
+        """One of them, as published; None: it cannot be yet, or was under another rule. `may_compute`: publish it, if nobody has. It is not
+        begun when the time is up, and once begun ended: of a fleet whose month takes longer, who asks again finds it.
 
         Raises QueryTooSlow, StoreDamaged, StoreTooNew; AdminError when the collector cannot keep it.
         """
@@ -103,8 +105,9 @@ class Releases:
         question = Question(
             part.first, part.end, PARTITION, self._k, round(self._clock() * 1000), screens=True
         )
-        hosts = under_the_rule(self._reader.hosts())
-        gathered = gather_periods(self._reader, Periods(self._reader), question, hosts)
+        with self._reader.to_its_end():
+            hosts = under_the_rule(self._reader.hosts())
+            gathered = gather_periods(self._reader, Periods(self._reader), question, hosts)
         return Month(part, without_few_silent(gathered.groups, part, self._k), gathered.withheld)
 
 
@@ -157,17 +160,20 @@ class Shown:
 
 
 def shown(
-    months: Sequence[Month], first: date, end: date, dimensions: Collection[str], entities: Collection[str]
+    months: Iterable[Month], first: date, end: date, dimensions: Collection[str], entities: Collection[str]
 ) -> Shown:
-    """The cells of these months that lie inside `entities`, added up as asked (pure)."""
+    """The cells of these months that lie inside `entities`, added up as asked (pure). `months`: in their order, each looked at once, so
+    that only the answer is in memory whole."""
     rows: list[Group] = []
     whole: list[Group] = []
-    for part in slices(first, end, by_month="month" in dimensions):
+    parts = slices(first, end, by_month="month" in dimensions)
+    for part, inside in groupby(months, lambda month: _around(month, parts)):
+        if part is None:
+            continue
         runs: defaultdict[GroupKey, list[tuple[Slice, GroupSums]]] = defaultdict(list)
-        for month in months:
-            if part.first <= month.part.first and month.part.end <= part.end:
-                for key, sums in _of_month(month, dimensions, entities).items():
-                    _extend(runs[key], month.part, sums)
+        for month in inside:
+            for key, sums in _of_month(month, dimensions, entities).items():
+                _extend(runs[key], month.part, sums)
         for key, found in runs.items():
             rows += [
                 Group(replace(key, period_from=run.first, period_to=run.end), sums) for run, sums in found
@@ -175,6 +181,11 @@ def shown(
             total = reduce(partial(added, same_time=False), (sums for _, sums in found))
             whole.append(Group(replace(key, period_from=part.first, period_to=part.end), total))
     return Shown(tuple(rows), tuple(whole))
+
+
+def _around(month: Month, parts: Iterable[Slice]) -> Slice | None:
+    inside = (part for part in parts if part.first <= month.part.first and month.part.end <= part.end)
+    return next(inside, None)
 
 
 def _of_month(
@@ -216,10 +227,10 @@ def added(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
     """Sums of both. `same_time`: of other machines in one month; else of a later month, and `hosts` is the most of a month."""
     states: dict[tuple[Band, State], StateSums] = dict(one.states)
     for state_key, state in other.states.items():
-        states[state_key] = states.get(state_key, StateSums()) + state
+        states[state_key] = states[state_key] + state if state_key in states else state
     energies: dict[EnergyKey, EnergySums] = dict(one.energies)
     for energy_key, energy in other.energies.items():
-        energies[energy_key] = energies.get(energy_key, EnergySums()) + energy
+        energies[energy_key] = energies[energy_key] + energy if energy_key in energies else energy
     return GroupSums(
         one.hosts + other.hosts if same_time else max(one.hosts, other.hosts),
         one.enrolled_milliseconds + other.enrolled_milliseconds,
@@ -232,8 +243,28 @@ def added(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What `not_shown` asks of a month."""
+
+    part: Slice
+    withheld: tuple[GroupKey, ...]
+    present: frozenset[Population]
+    """Those with a cell of their own inside the entities."""
+
+
+def looked(month: Month, entities: Collection[str]) -> Looked:
+    """Of one month (pure)."""
+    present = {
+        group.key.population
+        for group in month.groups
+        if not group.key.autres and group.key.entity != AUTRES and is_within(group.key.entity, entities)
+    }
+    return Looked(month.part, month.withheld, frozenset(present))
+
+
 def not_shown(
-    months: Sequence[Month],
+    months: Sequence[Looked],
     first: date,
     end: date,
     dimensions: Collection[str],
@@ -251,12 +282,12 @@ def not_shown(
         for month in months:
             hidden = [key for key in month.withheld if key.population is population]
             found += [_lack(month.part, population, "too_few", key) for key in hidden]
-            if entities and not hidden and not _has(month, population, entities):
+            if entities and not hidden and population not in month.present:
                 found.append(_lack(month.part, population, "merged"))
     return found
 
 
-def _holes(months: Sequence[Month], first: date, end: date) -> list[Slice]:
+def _holes(months: Sequence[Looked], first: date, end: date) -> list[Slice]:
     """What of the period no released month covers."""
     found, at = [], first
     for month in months:
@@ -264,16 +295,6 @@ def _holes(months: Sequence[Month], first: date, end: date) -> list[Slice]:
             found.append(Slice(at, month.part.first))
         at = month.part.end
     return [*found, Slice(at, end)] if at < end else found
-
-
-def _has(month: Month, population: Population, entities: Collection[str]) -> bool:
-    return any(
-        group.key.population is population
-        and not group.key.autres
-        and group.key.entity != AUTRES
-        and is_within(group.key.entity, entities)
-        for group in month.groups
-    )
 
 
 def _lack(part: Slice, population: Population, reason: str, key: GroupKey | None = None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from typing import Any, Final
 
 from veilleuse.collector.account.perimeter import Slice
@@ -99,11 +100,8 @@ def _sums_of(one: Mapping[str, Any]) -> GroupSums:
     return GroupSums(
         one["hosts"],
         one["enrolled_milliseconds"],
-        {(Band(band), State(state)): StateSums(*values) for band, state, *values in one["states"]},
-        {
-            _energy_key(*words): EnergySums(*values)
-            for words, values in ((row[:4], row[4:]) for row in one["energies"])
-        },
+        {_state_key(band, state): StateSums(*values) for band, state, *values in one["states"]},
+        {_energy_key(*row[:4]): EnergySums(*row[4:]) for row in one["energies"]},
         one["nights"],
         one["nights_are"],
         one["apportioned"],
@@ -111,6 +109,12 @@ def _sums_of(one: Mapping[str, Any]) -> GroupSums:
     )
 
 
+@cache  # some dozens, one object each however many groups have them: half of a month's time and a third of its memory
+def _state_key(band: str, state: str) -> tuple[Band, State]:
+    return Band(band), State(state)
+
+
+@cache
 def _energy_key(device_class: str, method: str, band: str, state: str) -> EnergyKey:
     monitor = device_class == EnergyClass.MONITOR.value
     return (

@@ -1,0 +1,40 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""data.db as it is read beside the writer, in any process: a read-only connection, one question after the other."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.migrations import require_current
+
+
+class BesideReader:
+    """A connection of its own. Safe from any thread."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
+        self._lock = threading.Lock()
+        self._data = Database(directory / DATA_FILE, writing=False)
+        try:
+            require_current(self._data, "data")
+        except BaseException:
+            self._data.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._data.close()
+
+    @contextmanager
+    def _asking(self) -> Iterator[sqlite3.Connection]:
+        """For one question. Raises what the disk says: see Database.translated."""
+        with self._lock, self._data.translated():
+            yield self._data.connection

@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Groups out of kept months: as out of days, screens and roundings included. Decision 0031."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+import pytest
+
+from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host
+from tests.unit.collector.test_gather_screens import END, FIRST, MACHINE, NOW, SCREEN, fleet
+from tests.unit.collector.year import vector
+from veilleuse.collector.account.gather import Gathered, Question, gather
+from veilleuse.collector.account.gather_periods import gather_periods
+from veilleuse.collector.account.statement import statement
+from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.figures import EmissionsRow
+from veilleuse.collector.model import HostId
+from veilleuse.collector.vectors import DayType, HostPeriod
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+
+@dataclass
+class MemoryPeriods:
+    """ports.PeriodReader of one month."""
+
+    rows: list[HostPeriod]
+
+    def host_periods(self, first: date, end: date) -> Iterator[HostPeriod]:
+        return (row for row in self.rows if first <= row.period_from < end)
+
+    def host_months(self, first: date, end: date) -> Iterator[HostPeriod]:
+        return self.host_periods(first, end)
+
+
+def month(number: int, *, apportioned: bool = False, **values: int) -> HostPeriod:
+    """A machine's closed band in March."""
+    return HostPeriod(HostId(number), FIRST, DayType.OPEN, Band.CLOSED, vector(**values), apportioned)
+
+
+def kept(machines: int = 3, screens: int = 3, *, apportioned: bool = False) -> MemoryPeriods:
+    """What the days of `fleet` are as a month."""
+    rows = []
+    for number in range(1, machines + 1):
+        values = {
+            "on_idle_ac_milliseconds": DAY,
+            "on_idle_energy_millijoules": MACHINE,
+            "load_modelled_milliseconds": DAY,
+            "load_modelled_energy_millijoules": MACHINE,
+            "load_modelled_uncertainty_millijoules": 60_000,
+        }
+        if number <= screens:
+            values["screens_milliseconds"] = 2 * HOUR
+            values["screens_energy_millijoules"] = SCREEN
+            values["screens_uncertainty_millijoules"] = 25_000
+        rows.append(month(number, apportioned=apportioned, **values))
+    return MemoryPeriods(rows)
+
+
+def ask(*dimensions: str, k: int = 1) -> Question:
+    """Of March, screens too."""
+    return Question(FIRST, END, dimensions, k, NOW, screens=True)
+
+
+def told(found: Gathered) -> tuple[list[EmissionsRow], list[EmissionsRow]]:
+    """(rows, totals) of its statement."""
+    made = statement(found, choose, data="real")
+    return list(made.rows), list(made.totals)
+
+
+@pytest.mark.parametrize("dimensions", [(), ("device_class",), ("entity", "device_class")])
+@pytest.mark.parametrize(("machines", "screens", "k"), [(3, 3, 1), (3, 1, 1), (30, 12, 10), (30, 9, 10)])
+def test_screens_of_a_month_are_those_of_its_days(dimensions, machines, screens, k):
+    """Every figure of every row: a class of their own, machines counted once, too few of them merged."""
+    population = Population.SERVER if k == 1 else Population.WORKSTATION
+    reader, question = fleet(machines, screens, population), ask(*dimensions, k=k)
+    found = gather_periods(reader, kept(machines, screens), question)
+    assert told(found) == told(gather(reader, question))
+    (total,) = told(found)[1]
+    assert total.energy_millijoules == machines * MACHINE + screens * SCREEN
+
+
+def test_screens_are_shown_to_be_shared_where_their_month_is():
+    """A week cut by the month's edge: their row says so, as the machines' does."""
+    found, _ = told(gather_periods(fleet(), kept(apportioned=True), ask("device_class")))
+    assert {row.device_class: row.apportioned for row in found} == {"sff": True, "monitor": True}
+
+
+def test_screens_nobody_asked_for_are_not_there():
+    """Indicators: the machines' energy alone."""
+    question = Question(FIRST, END, ("device_class",), 1, NOW)
+    found = gather_periods(fleet(), kept(), question)
+    assert found == gather_periods(fleet(), kept(screens=0), question)
+
+
+def test_a_machine_that_came_later_is_in_no_group():
+    """Enrolled after the month and never seen in it: no group of nothing, no time that lowers the coverage."""
+    later = host(9, DeviceClass.LAPTOP, Population.SERVER, enrolled=date(2026, 5, 4))
+    found = gather_periods(MemoryReader([*fleet().host_list, later]), kept(), ask("device_class"))
+    assert {group.key.device_class for group in found.groups} == {"sff", "monitor"}
+    assert gather_periods(MemoryReader([later]), MemoryPeriods([]), ask()).groups == ()
+
+
+def test_a_month_of_a_machine_that_is_not_asked_for_is_left():
+    """The whole fleet's months are read; of another population's machines nothing is taken."""
+    reader = fleet()
+    found = gather_periods(reader, kept(), ask(), reader.host_list[:2])
+    (row,), _ = told(found)
+    assert (row.n, row.energy_millijoules) == (2, 2 * (MACHINE + SCREEN))
+
+
+def test_what_rounding_leaves_is_of_no_known_state():
+    """Both sums hold: 1 mJ that the methods have above the states is in no state, and time that drew nothing keeps its method."""
+    one = month(
+        1,
+        on_idle_ac_milliseconds=HOUR,
+        asleep_ac_milliseconds=HOUR,
+        on_idle_energy_millijoules=100,
+        asleep_energy_millijoules=7,
+        metered_milliseconds=HOUR,
+        metered_energy_millijoules=60,
+        load_modelled_milliseconds=HOUR,
+        load_modelled_energy_millijoules=48,
+        load_modelled_uncertainty_millijoules=5,
+        class_default_milliseconds=DAY,
+    )
+    (group,) = gather_periods(fleet(1, 0), MemoryPeriods([one]), ask()).groups
+    found = {(method, state): sums.values for (_, method, _, state), sums in group.sums.energies.items()}
+    assert found[Method.LOAD_MODELLED, State.UNKNOWN] == (0, 1, 0)
+    assert found[Method.CLASS_DEFAULT, State.UNKNOWN] == (DAY, 0, 0)
+    by_state = {state: sum(v[1] for (_, s), v in found.items() if s is state) for state in State}
+    assert (by_state[State.ON_IDLE], by_state[State.ASLEEP], by_state[State.UNKNOWN]) == (100, 7, 1)
+    by_method = {method: sum(v[1] for (m, _), v in found.items() if m is method) for method in Method}
+    assert (by_method[Method.METERED], by_method[Method.LOAD_MODELLED]) == (60, 48)
+    times = {method: sum(v[0] for (m, _), v in found.items() if m is method) for method in Method}
+    assert (times[Method.METERED], times[Method.LOAD_MODELLED]) == (HOUR, HOUR)

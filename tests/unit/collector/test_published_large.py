@@ -1,0 +1,205 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Released months of thousands of groups: kept through the socket in pieces, decoded within bounds, made to their end."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.filled import Filled
+from tests.machines import settings_in
+from tests.reading import Reading
+from tests.unit.collector.test_published import (
+    END,
+    FIRST,
+    GOLDEN,
+    KEY,
+    MONTH,
+    NOW,
+    OCTOBER,
+    dozen,
+    last_month,
+    publication,
+)
+from veilleuse.collector.account.gather_periods import gather_periods
+from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.admin_client import MAX_REQUEST_BYTES
+from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.figures import EnergySums, Group, GroupSums, StateSums
+from veilleuse.collector.published import Kind
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
+from veilleuse.collector.web.api import release
+from veilleuse.collector.web.api.released_month import FORM, Month
+from veilleuse.collector.web.desk import publisher
+from veilleuse.collector.web.published import Published
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, State
+
+LONG = (
+    "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 100000) SELECT count(*) FROM c"
+)
+
+
+def large_month(groups: int, first: date, end: date) -> Month:
+    """Of so many, whose sums are all different: nothing makes it small."""
+    drawn = random.Random(1)
+
+    def sums() -> GroupSums:
+        (one,) = MONTH.groups
+        return replace(
+            one.sums,
+            states={
+                (band, state): StateSums(*(drawn.randrange(10**12) for _ in range(4)))
+                for band in Band
+                for state in State
+            },
+            energies={
+                (DeviceClass.LAPTOP, Method.LOAD_MODELLED, band, state): EnergySums(
+                    *(drawn.randrange(10**12) for _ in range(3))
+                )
+                for band in Band
+                for state in State
+            },
+        )
+
+    key = replace(KEY, period_from=first, period_to=end)
+    return Month(
+        Slice(first, end),
+        tuple(Group(replace(key, entity=f"Lyon > {number}"), sums()) for number in range(groups)),
+        (),
+    )
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[CollectorSettings]:
+    """Of a collector that answers on its socket."""
+    settings = settings_in(tmp_path)
+    initialise(settings, site="Lyon")
+    with (
+        open_collector(settings) as collector,
+        closing(AdminServer(settings.data_dir, collector.operations)),
+    ):
+        yield settings
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Filled]:
+    """Of NOW."""
+    with Filled(tmp_path / "data", clock=NOW.timestamp) as filled:
+        yield filled
+
+
+def test_a_month_of_many_groups_is_published(served):
+    """Of 2,000, several lines of the socket long: kept through the socket, and read of the store by another process as it was."""
+    first, end = last_month()
+    month = large_month(2_000, first, end)
+    with closing(SqlitePublicationReader(served.data_dir)) as reader:
+        web = Published(FORM, reader, publisher(served), 10)
+        assert web.figures(first, end, end, lambda: month) == month
+        kept = reader.find(Kind.RELEASE, first, end)
+    assert kept is not None
+    assert len(kept.content) > 3 * MAX_REQUEST_BYTES
+    with closing(SqlitePublicationReader(served.data_dir)) as reader:
+        assert Published(FORM, reader, publisher(served), 10).figures(first, end, end, None) == month
+
+
+def test_many_who_publish_at_once_answer_the_same(served):
+    """Four processes with a large month, each its own: one is kept, whole, and all answer it; what somebody reads meanwhile is nothing
+    or that one."""
+    first, end = last_month()
+    month = large_month(600, first, end)
+    mine = [replace(month, groups=month.groups[number:]) for number in range(4)]
+    answers: list[Month | None] = []
+    seen: list[Month | None] = []
+    begin, done = threading.Barrier(5), threading.Event()
+
+    def publishes(number: int) -> None:
+        with closing(SqlitePublicationReader(served.data_dir)) as reader:
+            web = Published(FORM, reader, publisher(served), 10)
+            begin.wait()
+            answers.append(web.figures(first, end, end, lambda: mine[number]))
+
+    def reads() -> None:
+        begin.wait()
+        while not done.is_set():
+            with closing(SqlitePublicationReader(served.data_dir)) as reader:
+                seen.append(Published(FORM, reader, publisher(served), 10).read(first, end))
+
+    threads = [threading.Thread(target=publishes, args=(number,)) for number in range(4)]
+    onlooker = threading.Thread(target=reads)
+    for thread in (*threads, onlooker):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done.set()
+    onlooker.join()
+    assert len(answers) == 4
+    assert answers[0] in mine
+    assert answers == [answers[0]] * 4
+    assert [one for one in seen if one is not None and one != answers[0]] == []
+
+
+def test_a_month_that_may_not_be_kept_is_not_sent(served, monkeypatch):
+    """One line says how large it is, and how large it may be."""
+    first, end = last_month()
+    monkeypatch.setattr("veilleuse.collector.web.desk.MAXIMUM_BYTES", 9_999)
+    with closing(SqlitePublicationReader(served.data_dir)) as reader:
+        web = Published(FORM, reader, publisher(served), 10)
+        with pytest.raises(AdminError, match="9999 at most may be kept"):
+            web.figures(first, end, end, lambda: large_month(20, first, end))
+        assert web.read(first, end) is None
+
+
+def test_large_months_are_not_kept_in_memory(data, monkeypatch):
+    """Decoded ones within bounds; one that was taken back and made anew is not the one before, however it is kept."""
+    monkeypatch.setattr("veilleuse.collector.web.published.DECODED_BYTES", 2 * len(GOLDEN))
+    store = data.store.publications
+    for day in (1, 2, 3):
+        store.put(publication(first=date(2026, 10, day), published_unix_milliseconds=day))
+    with closing(SqlitePublicationReader(data.directory)) as reader:
+        web = Published(FORM, reader, lambda _: None, 10)
+        for day in (1, 2, 3):
+            found = web.read(date(2026, 10, day), END)
+            assert found is not None
+            assert (web.read(date(2026, 10, day), END) is found) is True
+        assert [told.first.day for told in web._decoded] == [2, 3]
+        store.take_back(FIRST, END)
+        other = GOLDEN.replace('"hosts":12', '"hosts":13')
+        store.put(publication(other, first=date(2026, 10, 3), published_unix_milliseconds=9))
+        found = web.read(date(2026, 10, 3), END)
+        assert found is not None
+        assert found.groups[0].sums.hosts == 13
+
+
+def test_a_month_that_takes_longer_than_an_answer_may_is_made_once(data, monkeypatch):
+    """Whoever asks first is told that it takes too long; the month is kept all the same, and answered the next time."""
+    dozen(data)
+    with Reading(data, clock=NOW.timestamp) as reading:
+        now = [0.0]
+        monkeypatch.setattr(reading.reader, "_now", lambda: now[0])
+        made: list[Any] = []
+
+        def slow(*arguments: Any) -> Any:
+            now[0] += 1_000
+            made.append(reading.reader._database().connection.execute(LONG).fetchone())
+            return gather_periods(*arguments)
+
+        monkeypatch.setattr(release, "gather_periods", slow)
+        token = reading.account()
+        first = reading.get(f"/api/v1/coverage?{OCTOBER}", token)
+        assert (first.status_code, first.json()["type"]) == (503, "/api#too_slow")
+        again = reading.get(f"/api/v1/coverage?{OCTOBER}", token)
+        assert [row["n"] for row in again.json()["rows"]] == [12, 11]
+        assert len(made) == 1
