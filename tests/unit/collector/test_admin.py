@@ -273,6 +273,7 @@ def test_a_service_of_the_version_before_is_told_apart(tmp_path):
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(tmp_path / SOCKET_FILE))
     listener.listen(1)
+    listener.settimeout(60)  # nobody asks: the test fails, and does not wait for ever
 
     def answer() -> None:
         connection, _ = listener.accept()

@@ -17,6 +17,7 @@ import pytest
 from tests.backups import add_tokens, directory, make_backup, put_back
 from tests.machines import settings_in
 from tests.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
+from tests.waiting import until
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.upkeep import upkeep
 from veilleuse.collector.assembly import open_collector
@@ -133,9 +134,7 @@ def test_serve_notes_its_size_every_day(tmp_path):
         closing(Database(settings.data_dir / "data.db", writing=False)) as database,
     ):
         for expected in (1, 2):
-            until = time.monotonic() + 10
-            while len(sizes(database)) < expected and time.monotonic() < until:
-                time.sleep(0.01)
+            until(lambda: len(sizes(database)) >= expected)  # noqa: B023 - at once
             assert [size.day for size in sizes(database)] == days
             days.append(days[-1] + timedelta(days=1))
         assert all(size.data_bytes > 100_000 for size in sizes(database))

@@ -18,6 +18,7 @@ import pytest
 from tests.machines import Served, served, settings_in
 from tests.pushes import HOUR, enrol
 from tests.unit.collector.memory import host as memory_host
+from tests.waiting import in_time
 from veilleuse.collector.admin.meter_checks import check
 from veilleuse.collector.admin.meter_files import Row, rows_of
 from veilleuse.collector.assembly import initialise, open_collector
@@ -228,9 +229,7 @@ def test_a_large_file_is_checked_in_seconds():
     for number in range(10_000):
         text = (first + timedelta(days=number)).isoformat()
         rows.append(Row("pue", f"pue {number}", {"room": "R", "pue": "1.4", "from": text, "to": text}))
-    began = time.process_time()
-    checked = check(rows, Metering(), hosts, frozenset({"Lyon"}))
-    assert time.process_time() - began < 3
+    checked = in_time(3, lambda: check(rows, Metering(), hosts, frozenset({"Lyon"})))
     assert (checked.refused, len(checked.shares), len(checked.pues)) == ([], 10_000, 10_000)
 
 

@@ -204,7 +204,8 @@ def test_a_bomb_is_bounded_by_the_decompressed_size(service):
     with pytest.raises(grpc.RpcError) as caught:
         stub.Push(request, compression=grpc.Compression.Gzip, timeout=ANSWER_SECONDS)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    until(lambda: is_stored(stub, stream_request(stream)))
+    following = stream_request(stream)
+    until(lambda: is_stored(stub, following))
 
 
 def is_stored(stub: Any, request: pb.PushRequest) -> bool:

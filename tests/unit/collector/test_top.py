@@ -19,6 +19,7 @@ from rich.console import Console
 
 from tests.filled import METER, Filled, cell, clock, minutes_of_server, start_of_minute
 from tests.stack import program
+from tests.waiting import PATIENCE_SECONDS, at_its_best
 from veilleuse.collector.cli.top import _drawn, screen
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
@@ -91,15 +92,20 @@ def test_a_screen_fits_its_terminal(data, width, height):
 
 def test_plain_lines(data):
     """Without a terminal: said once or per look, exit code 0 after --seconds."""
-    done = subprocess.run(
-        [program("veilleuse"), "top", "--seconds", "1", "--interval", "0.5"],
-        env=environment(data),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+
+    def looks() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program("veilleuse"), "top", "--seconds", "1", "--interval", "0.5"],
+            env=environment(data),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+
+    # On a machine that stalls the first look takes all of the second.
+    done = at_its_best(looks, lambda found: found.stdout.count(" host 1 ") >= 2)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("page http://") == 1
     assert done.stdout.count(" host 1 ") >= 2
@@ -107,8 +113,8 @@ def test_plain_lines(data):
 
 
 def rest(terminal: int) -> bytes:
-    """What is still written there, until nobody writes any more; for ten seconds at most."""
-    seen, until = b"", time.monotonic() + 10
+    """What is still written there, until nobody writes any more; for a minute at most."""
+    seen, until = b"", time.monotonic() + PATIENCE_SECONDS
     with suppress(OSError):  # EIO: the other side is closed
         while time.monotonic() < until:
             if select.select([terminal], [], [], 0.1)[0]:
@@ -130,12 +136,13 @@ def test_live_view_ends_on_ctrl_c(data):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(child)
-    seen, until = b"", time.monotonic() + 20
+    seen, until = b"", time.monotonic() + PATIENCE_SECONDS
     while b"Ctrl-C" not in seen and time.monotonic() < until:
-        seen += os.read(main, 65536)
+        if select.select([main], [], [], 0.1)[0]:
+            seen += os.read(main, 65536)
     process.send_signal(signal.SIGINT)
     seen += rest(main)  # a terminal reads on: a process that draws into a full one waits for ever
-    assert process.wait(10) == 0, seen.decode(errors="replace")
+    assert process.wait(PATIENCE_SECONDS) == 0, seen.decode(errors="replace")
     os.close(main)
     assert b"Veilleuse" in seen
     assert b"Traceback" not in seen
@@ -149,7 +156,7 @@ def test_no_data_directory(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

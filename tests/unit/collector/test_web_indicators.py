@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -23,6 +22,7 @@ from tests.publishing import Publishing
 from tests.unit.collector.test_sobriety import SCOPE, the
 from tests.unit.collector.test_sobriety import of as group_of
 from tests.unit.collector.test_sobriety import server as a_server
+from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.inventoried import ServerRole
@@ -331,9 +331,7 @@ def test_a_look_never_waits(data):
     look = Outlook(reader, settings, NOW.timestamp, indicators.machine_figures).look()
     assert look.machine_figures == ()
     indicators.start()
-    until = time.monotonic() + 20
-    while not indicators.machine_figures() and time.monotonic() < until:
-        time.sleep(0.02)
+    until(indicators.machine_figures)
     look = Outlook(reader, settings, NOW.timestamp, indicators.machine_figures).look()
     assert {one.found.meta.indicator for one in look.machine_figures} == {"I3", "I4", "I5"}
     out = Exposition()
@@ -342,7 +340,7 @@ def test_a_look_never_waits(data):
     indicators.stop()
     ours = [thread for thread in threading.enumerate() if thread is indicators._thread]
     for thread in ours:
-        thread.join(5)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
     reader.close()
 
@@ -357,12 +355,9 @@ def test_what_cannot_be_read_is_absent(data, caplog):
     file = data.directory / "data.db"
     file.rename(data.directory / "elsewhere")
     indicators.start()
-    until = time.monotonic() + 20
-    while indicators.machine_figures() and time.monotonic() < until:
-        time.sleep(0.02)
-    assert indicators.machine_figures() == ()
+    until(lambda: indicators.machine_figures() == ())
     indicators.stop()
-    indicators._thread.join(5)
+    indicators._thread.join(PATIENCE_SECONDS)
     assert "indicators of machines not worked out" in caplog.messages
     (data.directory / "elsewhere").rename(file)
     indicators.refresh()

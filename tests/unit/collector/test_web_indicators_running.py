@@ -12,7 +12,7 @@ from tests.filled import Filled, month_of_workstations
 from tests.publishing import Publishing
 from tests.unit.collector.test_sobriety import SCOPE
 from tests.unit.collector.test_web_indicators import GOOD, MONTH, NOW
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector.indicators import load_sobriety
 from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion
 from veilleuse.collector.settings import CollectorSettings
@@ -51,7 +51,7 @@ def test_a_defect_does_not_end_the_thread(tmp_path, caplog):
         defective.broken = False
         until(indicators.machine_figures, "the figures are there")
         indicators.stop()
-        indicators._thread.join(5)
+        indicators._thread.join(PATIENCE_SECONDS)
         assert not indicators._thread.is_alive()
 
 
