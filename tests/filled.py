@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tests.pushes import accepted, enrol, new_stream
 from veilleuse.collector.codec import number
@@ -22,7 +23,7 @@ from veilleuse.collector.model import (
     HostId,
     Site,
 )
-from veilleuse.collector.settings import Store
+from veilleuse.collector.settings import CollectorSettings, Store
 from veilleuse.collector.store.sqlite import SqliteReader, create_store
 from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -240,10 +241,18 @@ def month_of_workstations(
     return hosts
 
 
+def reporting_day() -> date:
+    """Today where the collector reports unless told otherwise: not that of UTC for an hour or two of each day."""
+    return datetime.now(ZoneInfo(CollectorSettings().reporting.time_zone)).date()
+
+
 def start_of_minute(minutes_ago: int) -> int:
-    """Unix milliseconds of a whole UTC minute."""
-    now = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
-    return round(now.timestamp() * 1000)
+    """Unix milliseconds of a whole UTC minute; within the hour, one of today where the collector reports: it may be yet to come."""
+    then = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
+    if minutes_ago < 60:
+        zone = ZoneInfo(CollectorSettings().reporting.time_zone)
+        then = max(then, datetime.combine(reporting_day(), datetime.min.time(), zone))
+    return round(then.timestamp() * 1000)
 
 
 def minutes_of_server(

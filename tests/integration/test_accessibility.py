@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from tests.filled import (
     clock,
     minutes_of_server,
     month_of_workstations,
+    reporting_day,
     start_of_minute,
     week,
 )
@@ -76,7 +77,7 @@ def fill(store: Filled) -> None:
             for i in range(15)
         ],
     )
-    today = datetime.now(UTC).date()
+    today = reporting_day()
     for _ in range(12):
         records = [
             (civil(today - timedelta(days=back)), [cell(State.ASLEEP, 50_400_000, Band.NIGHT)])

@@ -336,7 +336,9 @@ def command(settings: CollectorSettings, monkeypatch: pytest.MonkeyPatch, *words
 
 
 def test_the_commands(settings, monkeypatch, tmp_path, capsys):
-    """Import, show, export, school holidays: for people and as JSON; warnings are exit code 3."""
+    """Import, show, export, school holidays: for people and as JSON; warnings are exit code 3. Told on a certain day: what is known of
+    school holidays ends with 2028-08."""
+    monkeypatch.setattr("veilleuse.collector.admin.calendar._today", lambda operations, site: TODAY)
     file, again = tmp_path / "lyon.toml", tmp_path / "again.toml"
     file.write_text(LYON + BRIDGE, encoding="utf-8")
     site = ("--site", "Lyon")

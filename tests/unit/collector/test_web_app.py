@@ -16,7 +16,17 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp
 
-from tests.filled import METER, Filled, cell, civil, clock, minutes_of_server, start_of_minute, week
+from tests.filled import (
+    METER,
+    Filled,
+    cell,
+    civil,
+    clock,
+    minutes_of_server,
+    reporting_day,
+    start_of_minute,
+    week,
+)
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
@@ -181,7 +191,7 @@ def test_a_new_class_moves_no_counter(data, client):
 
 def test_workstations_have_no_live_series(data, client):
     """12 workstations with a month behind them: closed periods only, by groups; nothing per host, no clock, no watts."""
-    day = datetime.now(UTC).date()
+    day = reporting_day()
     for number in range(12):
         host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=f"E{number % 2}")
         records = [
@@ -212,7 +222,7 @@ def test_workstations_have_no_live_series(data, client):
 
 def test_nine_workstations_are_withheld(data, client):
     """Nothing of them but their number in the registry."""
-    day = datetime.now(UTC).date()
+    day = reporting_day()
     for _ in range(9):
         host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="Rare")
         data.push(host, [(civil(day - timedelta(days=4)), [cell(State.ASLEEP, 1000, Band.NIGHT)])])
@@ -235,7 +245,7 @@ def test_no_scrape_tells_when_a_workstation_called(data, client):
 
     before = of_workstations()
     assert any("veilleuse_spool_backlog_records" in line for line in before)
-    day = datetime.now(UTC).date() - timedelta(days=4)
+    day = reporting_day() - timedelta(days=4)
     gap = ((GapReason.SENSOR_LOST, "linux_rapl", 5_000),)
     data.push(hosts[0], [(civil(day), [cell(State.ASLEEP, 1_000, Band.NIGHT)])], sensor_gaps=gap)
     health = pb.Health(agent_version="0.1.0", spool_records=900, spool_bytes=1 << 20).SerializeToString()
@@ -283,7 +293,7 @@ class Tags(HTMLParser):
 def test_hostile_names_are_text(data, client, language):
     """S16: an entity and a site that are markup: shown as text, no script, no inline style or handler anywhere."""
     data.add_site(HOSTILE)
-    day = datetime.now(UTC).date()
+    day = reporting_day()
     for _ in range(12):
         host = data.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity=HOSTILE, site=HOSTILE)
         data.push(

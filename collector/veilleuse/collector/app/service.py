@@ -5,11 +5,9 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from types import FrameType
 from typing import Any
 
 from veilleuse.collector.admin.server import AdminServer
@@ -22,6 +20,7 @@ from veilleuse.collector.app.options import GRACE_SECONDS
 from veilleuse.collector.app.polling import polling
 from veilleuse.collector.app.servers import Listener, listen, require_free
 from veilleuse.collector.app.service_manager import notify
+from veilleuse.collector.app.stopping import Stop
 from veilleuse.collector.app.upkeep import upkeep
 from veilleuse.collector.assembly import Collector, open_collector
 from veilleuse.collector.buckets import conflict_buckets
@@ -50,10 +49,9 @@ def run(settings: CollectorSettings) -> int:
     configure(settings)
     raise_descriptor_limit()
     bound_arenas()
-    stop = threading.Event()
-    with open_collector(settings) as collector:
+    with open_collector(settings) as collector, Stop() as stop:
         _end_on_damage(collector, stop)
-        with _signals(stop), serving(collector) as addresses:
+        with serving(collector) as addresses:
             log.info("collector serves", extra=addresses)
             notify("READY=1")
             stop.wait()
@@ -178,7 +176,7 @@ def _web(settings: CollectorSettings) -> Iterator[None]:
         child.stop()
 
 
-def _end_on_damage(collector: Collector, stop: threading.Event) -> None:
+def _end_on_damage(collector: Collector, stop: Stop) -> None:
     """Stop serving as soon as a database is found damaged."""
 
     def watch() -> None:
@@ -186,20 +184,3 @@ def _end_on_damage(collector: Collector, stop: threading.Event) -> None:
         stop.set()
 
     threading.Thread(target=watch, name="damage", daemon=True).start()
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT set `stop`; a second SIGINT ends at once, as people expect."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What ends the service."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import until
+from veilleuse.collector.app.stopping import Stop
+
+SERVICE = """
+import sys, threading, time
+from veilleuse.collector.app.stopping import Stop
+
+with Stop() as stop:
+    for _ in range(8):
+        threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+    print("ready", flush=True)
+    stop.wait()
+print("stopped", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_a_stopped_process_ends_it_once_it_goes_on(number):
+    """A container that is paused, a unit that is frozen: the kernel gives the signal to whichever thread wakes first."""
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", SERVICE], stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+                process.send_signal(signal.SIGSTOP)
+                until(partial(_is_stopped, process.pid))
+                process.send_signal(number)
+                process.send_signal(signal.SIGCONT)
+                assert process.communicate(timeout=60)[0] == "stopped\n"
+            finally:
+                process.kill()
+
+
+def _is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "T"
+
+
+def test_any_thread_may_set_it_and_a_late_one_does_no_harm():
+    """Also once it is closed: who watches for damage does not know."""
+    with Stop() as stop:
+        threading.Thread(target=stop.set).start()
+        stop.wait()
+    stop.set()
+
+
+def test_a_second_interrupt_ends_at_once_and_handlers_are_put_back():
+    """The first one asks; the handlers that were there before are there again."""
+    before = signal.getsignal(signal.SIGINT)
+    with Stop() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        stop.wait()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.set_wakeup_fd(-1) == -1
