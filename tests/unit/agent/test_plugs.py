@@ -30,7 +30,7 @@ from veilleuse.agent.errors import ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.http_json import LARGEST_ANSWER_BYTES, Endpoint, Exchange
-from veilleuse.agent.sources.metering import OneQuantity, Paced, point_of, split_address
+from veilleuse.agent.sources.metering import OneQuantity, point_of, split_address
 from veilleuse.agent.sources.shelly_plug import ShellyPlug
 from veilleuse.agent.sources.tasmota_plug import TasmotaPlug
 from veilleuse.wire.vocabulary import Boundary, PointKind
@@ -479,26 +479,3 @@ def test_no_component_of_that_name():
     """A misspelt option is refused at open."""
     with FakeDevice(gen2()) as device, pytest.raises(SourceUnavailable, match="component"):
         shelly(device, component="swich").open()
-
-
-def test_paced_keeps_its_last_word():
-    """Within the pause a reading stands, and so does a failure; afterwards it asks again."""
-    reading = PowerGauge(point_of(PointKind.PLUG, meter("", "")), 1)
-    said: list[Any] = [ReadFailed("busy"), (reading,)]
-    asked = []
-
-    def ask() -> Any:
-        asked.append(1)
-        word = said.pop(0)
-        if isinstance(word, ReadFailed):
-            raise word
-        return word
-
-    paced = Paced(ask)
-    for _ in range(2):
-        with pytest.raises(ReadFailed, match="busy"):
-            paced.read(30)
-    paced.forget()
-    assert paced.read(30) == (reading,)
-    assert paced.read(30) == (reading,)
-    assert len(asked) == 2
