@@ -17,9 +17,9 @@ from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.sample import MONITOR, Observed, Place, observed
 from veilleuse.collector.account.yearly import PeriodFigures, figures
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.garbage import without_garbage_collection
 from veilleuse.collector.inventoried import Asset, Placement, PowerContext
 from veilleuse.collector.model import Host, HostId
-from veilleuse.collector.reporting.year import _without_garbage_collection
 from veilleuse.collector.vectors import DayType, HostPeriod
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -236,7 +236,7 @@ def test_garbage_is_collected_again_once_figures_are_made():
     was: list[bool] = []
 
     def made() -> None:
-        with _without_garbage_collection():
+        with without_garbage_collection():
             was.append(gc.isenabled())
             raise UsageError("of a year that is closed")
 
@@ -245,7 +245,7 @@ def test_garbage_is_collected_again_once_figures_are_made():
     assert (was, gc.isenabled()) == ([False], True)
     gc.disable()
     try:
-        with _without_garbage_collection():
+        with without_garbage_collection():
             pass
         assert not gc.isenabled()
     finally:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import base64
 import getpass
 import json
 import secrets
@@ -18,7 +17,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.admin_client import CollectorNotRunning, ask
+from veilleuse.collector.admin_client import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -43,7 +42,6 @@ from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
 app = typer.Typer(**APP)
 
 SECONDS: Final = 120.0
-PIECE_BYTES: Final = 600_000
 _TEXT: Final = 256
 
 
@@ -122,10 +120,7 @@ def _send(settings: CollectorSettings, made: Proposal) -> Any:
     small = packed(made.file)
     whole = small.report + small.statistics
     upload = secrets.token_hex(16)
-    parts: list[dict[str, Any]] = [
-        {"upload": upload, "number": number, "data": base64.b64encode(whole[at : at + PIECE_BYTES]).decode()}
-        for number, at in enumerate(range(0, len(whole), PIECE_BYTES))
-    ]
+    parts = list(pieces_of(upload, whole))
     last = {"upload": upload, "report_bytes": len(small.report)}
     try:
         for part in parts:

@@ -7,7 +7,6 @@ Files are parsed here, in the command's own process; the collector gets neutral 
 
 from __future__ import annotations
 
-import base64
 import getpass
 import json
 import os
@@ -22,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from veilleuse.collector.admin_client import CollectorNotRunning, ask
+from veilleuse.collector.admin_client import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.cli.inventory_text import print_import
 from veilleuse.collector.cli.shared import (
     APP,
@@ -57,8 +56,6 @@ review_app = typer.Typer(**APP)
 app.add_typer(review_app, name="review")
 
 SECONDS: Final = 120.0
-PIECE_BYTES: Final = 600_000
-"""Of an upload, before base64; a line of the socket has 1 MiB."""
 
 MappingOption = Annotated[
     Path | None, typer.Option("--mapping", metavar="FILE", help="TOML: what your words mean")
@@ -339,12 +336,8 @@ def _print_decision(found: dict[str, Any], as_json: bool) -> None:
 def _bring(settings: CollectorSettings, reading: Reading, why: str, as_json: bool, **options: bool) -> None:
     """Send a reading and have it imported; through the running collector, else here, under the directory's lock."""
     packed = zlib.compress(json.dumps(to_document(reading), ensure_ascii=False).encode(), 1)
-    pieces = [packed[start : start + PIECE_BYTES] for start in range(0, len(packed), PIECE_BYTES)]
     upload = secrets.token_hex(16)
-    parts: list[dict[str, Any]] = [
-        {"upload": upload, "number": number, "data": base64.b64encode(piece).decode()}
-        for number, piece in enumerate(pieces)
-    ]
+    parts = list(pieces_of(upload, packed))
     found = _perform_all(settings, parts, {"upload": upload, "who": getpass.getuser(), "why": why, **options})
     if as_json:
         print_json(found)

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
@@ -22,6 +20,7 @@ from veilleuse.collector.account.yearly_rooms import with_rooms
 from veilleuse.collector.account.yearly_rows import DIMENSIONS
 from veilleuse.collector.closed import ClosedYear, YearState
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.garbage import without_garbage_collection
 from veilleuse.collector.inventoried import Asset, Headcount
 from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.reporting.closed_report import load_closed, require_shown
@@ -119,7 +118,7 @@ def year_figures(
     sources: Sources, question: YearQuestion, assumptions: Assumptions
 ) -> tuple[PeriodFigures, ...]:
     """One for each stretch of the question: cut at every 1 January, or at every month when that is asked."""
-    with _without_garbage_collection():
+    with without_garbage_collection():
         known = _Known(sources, question, assumptions)
         closed = {told.year: told for told in sources.closings.revisions()}
         return tuple(
@@ -128,18 +127,6 @@ def year_figures(
             else _stretch(known, part)
             for part in slices(question.first, question.end, by_month="month" in question.dimensions)
         )
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Some 200,000 objects at 10,000 machines, none in a cycle: to look through them again and again is a seventh of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _is_kept_alone(known: _Known, part: Slice, told: ClosedYear) -> bool:

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Generic, TypeVar
@@ -15,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 from veilleuse.collector.account.billing import METHOD_VERSION
 from veilleuse.collector.closed import canonical
 from veilleuse.collector.errors import AdminError, StoreDamaged, StoreTooNew
+from veilleuse.collector.garbage import without_garbage_collection
 from veilleuse.collector.ports.published import PublicationReader, Told
 from veilleuse.collector.published import Kind, Publication
 
@@ -82,9 +81,8 @@ class Published(Generic[T]):
         if told is None or found is None or found.k_anonymity < self._k:
             return None
         figures = self._decode(found)
-        if (
-            found.published_unix_milliseconds == told.published_unix_milliseconds
-        ):  # else taken back in between
+        # Else it was taken back in between.
+        if found.published_unix_milliseconds == told.published_unix_milliseconds:
             self._decoded[told] = figures
             while sum(one.content_bytes for one in self._decoded) > DECODED_BYTES:
                 self._decoded.pop(next(iter(self._decoded)))
@@ -107,20 +105,10 @@ class Published(Generic[T]):
                 "install the version of veilleuse that wrote it, or a newer one"
             )
         try:
-            with _without_looks_for_garbage():
+            with without_garbage_collection():
                 return self._form.decode(json.loads(found.content), found.first, found.end)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreDamaged(
                 f"published {found.name} cannot be read ({type(error).__name__}: {error}): restore a backup, or have it "
                 f"computed anew with 'veilleuse published take-back {found.first} {found.end} --why TEXT'"
             ) from error
-
-
-@contextmanager
-def _without_looks_for_garbage() -> Iterator[None]:
-    """Hundreds of thousands of objects come, none in a circle: that they are looked through again and again is half the time of it."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -22,10 +22,9 @@ from veilleuse.collector.calibrated import (
 from veilleuse.collector.codec import cells_from_wire, number
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model import Cell, Grain, HostId
+from veilleuse.collector.store.sqlite.beside import BesideReader
 from veilleuse.collector.store.sqlite.connection import Database, damaged
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.learning import MARK_HOST
-from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind
 
@@ -154,17 +153,12 @@ class SqliteCalibrations:
             raise damaged(self._data.path, f"a calibration in it: {error}") from error
 
 
-class ReferenceReader:
+class ReferenceReader(BesideReader):
     """Records of reference units, on a connection of its own; for one thread."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
-        self._data = Database(directory / DATA_FILE, writing=False)
-        try:
-            require_current(self._data, "data")
-        except BaseException:
-            self._data.close()
-            raise
+        """Raises what BesideReader raises."""
+        super().__init__(directory)
         self.calibrations = SqliteCalibrations(self._data)
 
     def hosts_with(self, kinds: Iterable[PointKind], boundary: Boundary | None = None) -> frozenset[HostId]:
@@ -196,10 +190,6 @@ class ReferenceReader:
                 ).fetchall()
             for at, milliseconds, wire in rows:
                 yield at, milliseconds, cells_from_wire(wire)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._data.close()
 
 
 def _periods(connection: Any, host_id: HostId) -> int:

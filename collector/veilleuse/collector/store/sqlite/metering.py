@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import date
-from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -28,11 +27,10 @@ from veilleuse.collector.metering import (
     SharePart,
 )
 from veilleuse.collector.model import DirtyPeriod, Grain, HostId
+from veilleuse.collector.store.sqlite.beside import BesideReader
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.days import civil_day
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.learning import MARK_HOST
-from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.wire.ladder import METER_KINDS
 from veilleuse.wire.sums import apportion
 
@@ -228,29 +226,20 @@ class SqliteMetering:
             )
 
 
-class SqliteMeteringReader:
+class SqliteMeteringReader(BesideReader):
     """The same, read-only, beside a running collector."""
-
-    def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
-        self._database = Database(directory / DATA_FILE, writing=False)
-        try:
-            require_current(self._database, "data")
-        except BaseException:
-            self._database.close()
-            raise
 
     def declared(self) -> Metering:
         """All of it, by name."""
-        with self._database.translated():
-            return read_declared(self._database.connection)
+        with self._data.translated():
+            return read_declared(self._data.connection)
 
     def hours(self, meters: Iterable[str], start: int, end: int) -> dict[str, dict[int, MeterReading]]:
         """Meter → hour → its best reading, of hours with start ≤ hour < end (Unix ms)."""
         found: dict[str, dict[int, MeterReading]] = {}
-        with self._database.translated():
+        with self._data.translated():
             for meter in meters:
-                rows = self._database.connection.execute(
+                rows = self._data.connection.execute(
                     "SELECT start, kind, energy_millijoules, covered_milliseconds FROM meter_hours"
                     " WHERE meter = ? AND start >= ? AND start < ? ORDER BY start, covered_milliseconds, host_id DESC",
                     (meter, start, end),
@@ -263,18 +252,14 @@ class SqliteMeteringReader:
 
     def first_read(self) -> int | None:
         """The oldest hour of any meter that is kept (Unix ms); None = none was read."""
-        with self._database.translated():
-            ((hour,),) = self._database.connection.execute("SELECT min(start) FROM meter_hours").fetchall()
+        with self._data.translated():
+            ((hour,),) = self._data.connection.execute("SELECT min(start) FROM meter_hours").fetchall()
         return None if hour is None else int(hour)
 
     def last_read(self) -> dict[str, int]:
         """Every meter that an agent has read, declared or not → the newest hour of it (Unix ms)."""
-        with self._database.translated():
-            return dict(self._database.connection.execute(_LAST_READ).fetchall())
-
-    def close(self) -> None:
-        """Close."""
-        self._database.close()
+        with self._data.translated():
+            return dict(self._data.connection.execute(_LAST_READ).fetchall())
 
 
 def _moved(connection: sqlite3.Connection, meters: Sequence[DeclaredMeter]) -> set[str]:

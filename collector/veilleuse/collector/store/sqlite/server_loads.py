@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.calibrated import CalibrationBook
@@ -16,10 +15,8 @@ from veilleuse.collector.codec import STATES, number
 from veilleuse.collector.model import Grain, HostId
 from veilleuse.collector.sobriety import Load
 from veilleuse.collector.store.sqlite.batch import bucket_columns
+from veilleuse.collector.store.sqlite.beside import BesideReader
 from veilleuse.collector.store.sqlite.calibrations import SqliteCalibrations
-from veilleuse.collector.store.sqlite.connection import Database
-from veilleuse.collector.store.sqlite.directory import DATA_FILE
-from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.wire.limits import CELL_BUCKETS
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population, State
@@ -45,21 +42,8 @@ _OF_SERVERS: Final = (
 index named, SQLite walks the time once per server: 50 s."""
 
 
-class SqliteLoadReader:
+class SqliteLoadReader(BesideReader):
     """On a connection of its own; for one thread."""
-
-    def __init__(self, directory: Path) -> None:
-        """Raises DataDirectoryError when there is no database or an old one, StoreTooNew, StoreDamaged."""
-        self._data = Database(directory / DATA_FILE, writing=False)
-        try:
-            require_current(self._data, "data")
-        except BaseException:
-            self._data.close()
-            raise
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._data.close()
 
     def book(self) -> CalibrationBook:
         """The calibrations in force."""
