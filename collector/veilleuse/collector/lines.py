@@ -26,7 +26,7 @@ MOST_WAITING: Final = 512
 LONGEST_SECONDS: Final = 2.5
 """In line. With the second or so that those before it take once they are served, less than the 5 s of R17."""
 
-AWAY_SECONDS: Final = 8.0
+AWAY_SECONDS: Final = 12.0
 """To send a call away, in a collector that is full: a caller that does not heed when to come back can do no more meanwhile."""
 MOST_AWAY: Final = 4_096
 _LOOK_SECONDS: Final = 0.1
@@ -51,6 +51,7 @@ class Line(ThreadPoolExecutor):
     ) -> None:
         """`workers` ≥ 1; `longest_seconds` > 0 in line, `most` ≥ 1 waiting."""
         super().__init__(workers, thread_name_prefix=name)
+        self._workers = workers
         self._longest_seconds = longest_seconds
         self._most = most
         self._calls: deque[_Call] = deque()
@@ -66,6 +67,11 @@ class Line(ThreadPoolExecutor):
     def full(self) -> bool:
         """True while a call that came now would not find a place."""
         return len(self._calls) >= self._most
+
+    @property
+    def pressed(self) -> bool:
+        """True while more calls wait than are served."""
+        return len(self._calls) > self._workers
 
     @property
     def too_late(self) -> bool:
@@ -237,6 +243,11 @@ class Methods(grpc.GenericRpcHandler):
             return None
         line, handler = found
         return self._away if line.full else handler
+
+    @property
+    def pressed(self) -> bool:
+        """True while more calls wait in a line than are served."""
+        return any(line.pressed for line, _ in self._methods.values())
 
     def close(self) -> None:
         """Once the server has stopped."""

@@ -138,6 +138,11 @@ class TelemetryServicer:
         """Serve the three calls on `server`, each in a line of its own."""
         server.add_generic_rpc_handlers([self._methods])
 
+    @property
+    def pressed(self) -> bool:
+        """True while more calls wait than are served: what can be done later should be."""
+        return self._methods.pressed
+
     def close(self) -> None:
         """Its threads end; once the server has stopped."""
         self._methods.close()

@@ -38,6 +38,22 @@ def test_a_line_is_full_when_as_many_wait_as_it_holds():
     line.shutdown()
 
 
+def test_a_line_is_pressed_while_more_wait_than_are_served():
+    """Two workers are held: two more calls are the ordinary hum, a third is not."""
+    line, release = Line(2, "test"), threading.Event()
+    futures = [line.submit(release.wait, PATIENCE_SECONDS) for _ in range(2)]
+    until(lambda: not line._calls)
+    pressed = [line.pressed]
+    for _ in range(3):
+        futures.append(line.submit(release.wait, PATIENCE_SECONDS))
+        pressed.append(line.pressed)
+    assert pressed == [False, False, False, True]
+    release.set()
+    assert not wait(futures, PATIENCE_SECONDS).not_done
+    assert not line.pressed
+    line.shutdown()
+
+
 def test_who_has_waited_too_long_is_served_as_too_late_though_all_workers_are_held():
     """A disk that does not answer holds every worker: the line says so all the same, and whoever was in time is served."""
     line, release, late = Line(1, "test", longest_seconds=0.3), threading.Event(), list[bool]()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import threading
 import time
@@ -229,6 +230,25 @@ def test_work_is_cut_into_short_slices(fleet: Fleet):
     assert len(fleet.store.derive.dirty(10)) == 2
     assert worker.drain() == 2
     assert worker.drain() == 0
+
+
+@pytest.mark.parametrize(("pressed", "done"), [(True, 1), (False, 4)])
+def test_a_pressed_collector_derives_less_at_a_time_and_never_nothing(fleet: Fleet, pressed: bool, done: int):
+    """A clock that jumps 5 ms per look: a quarter of what it does when nobody waits."""
+    fleet.push(*(START + hour * HOUR for hour in range(6)))
+    ticks = itertools.count()
+    worker = DeriveWorker(
+        fleet.writer,
+        fleet.store.derive,
+        fleet.store.registry,
+        choose,
+        plugged_share_ppm=0,
+        clock=lambda: next(ticks) * 0.005,
+    )
+    worker.stop()  # started, it would empty the marks by itself
+    worker.start(lambda: pressed)
+    assert fleet.writer.submit(worker.run_slice).result(PATIENCE_SECONDS) == done
+    assert worker.drain() == 6 - done
 
 
 def test_the_background_derives_and_stops(fleet: Fleet):

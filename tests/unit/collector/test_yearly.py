@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from itertools import combinations
 
@@ -16,8 +15,6 @@ from veilleuse.collector.account.census import Standing, standing_of
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.sample import MONITOR, Observed, Place, observed
 from veilleuse.collector.account.yearly import PeriodFigures, figures
-from veilleuse.collector.errors import UsageError
-from veilleuse.collector.garbage import without_garbage_collection
 from veilleuse.collector.inventoried import Asset, Placement, PowerContext
 from veilleuse.collector.model import Host, HostId
 from veilleuse.collector.vectors import DayType, HostPeriod
@@ -229,27 +226,6 @@ def test_nobody_was_there():
     """No fleet, no machine: no row and no total."""
     made = asked([], [])
     assert (made.rows, made.memo, made.total, made.withheld) == ((), (), None, ())
-
-
-def test_garbage_is_collected_again_once_figures_are_made():
-    """Whatever became of them; and not where it was not before."""
-    was: list[bool] = []
-
-    def made() -> None:
-        with without_garbage_collection():
-            was.append(gc.isenabled())
-            raise UsageError("of a year that is closed")
-
-    with pytest.raises(UsageError):
-        made()
-    assert (was, gc.isenabled()) == ([False], True)
-    gc.disable()
-    try:
-        with without_garbage_collection():
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
 
 
 def test_a_machine_is_its_periods_together():

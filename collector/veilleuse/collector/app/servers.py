@@ -19,6 +19,9 @@ from veilleuse.wire.limits import MAX_PUSH_BYTES
 TELEMETRY_MESSAGE_BYTES: Final = MAX_PUSH_BYTES + 16 * 1024
 """The largest push there can be, its framing included: half of what PROMISES.md §2.3 allows, so that 100 callers at once make us
 hold half as much (S8)."""
+MOST_PENDING: Final = 3_000
+"""Calls that came and that Python has not taken yet. gRPC's own number is 1,000: a fleet that calls at one moment was cancelled in part,
+without being told when to come back. More are cancelled: each holds memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,12 @@ def listen(address: str, setting_name: str, certificate: ServerCertificate) -> L
     require_free(address, setting_name)  # gRPC would write a line of its own beside ours
     server = grpc.server(
         ThreadPoolExecutor(1),  # of no use: each method has its own (veilleuse.collector.lines)
-        options=(*OPTIONS, ("grpc.max_receive_message_length", TELEMETRY_MESSAGE_BYTES)),
+        options=(
+            *OPTIONS,
+            ("grpc.max_receive_message_length", TELEMETRY_MESSAGE_BYTES),
+            ("grpc.server.max_pending_requests", MOST_PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
+        ),
     )
     shown = _Shown(certificate)
     credentials = grpc.dynamic_ssl_server_credentials(

@@ -31,6 +31,7 @@ from veilleuse.collector.enrolment.renewal import Challenges, Renewal
 from veilleuse.collector.enrolment.service import EnrolmentServicer
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import QueueFull, StoreDamaged
+from veilleuse.collector.garbage import settle
 from veilleuse.collector.health import Count
 from veilleuse.collector.holders import named
 from veilleuse.collector.logs import configure
@@ -53,6 +54,7 @@ def run(settings: CollectorSettings) -> int:
         _end_on_damage(collector, stop)
         with serving(collector) as addresses:
             log.info("collector serves", extra=addresses)
+            settle()
             notify("READY=1")
             stop.wait()
             notify("STOPPING=1")
@@ -102,7 +104,7 @@ def serving(collector: Collector, *, web: bool = True) -> Iterator[dict[str, Any
         collector.addresses.enrolment = settings.grpc.advertised_enrolment_address or enrolment
         cleanup.callback(AdminServer(settings.data_dir, collector.operations).close)
         telemetry.server.start()
-        collector.derive.start()
+        collector.derive.start(lambda: servicer.pressed)
         collector.rolls.start()
         cleanup.enter_context(upkeep(collector))
         cleanup.enter_context(polling(settings))

@@ -48,6 +48,9 @@ logger = logging.getLogger(__name__)
 
 SLICE_SECONDS: Final = 0.020
 """Longest stretch of the writer's thread one job takes: it delays acknowledgements by as much."""
+PRESSED_SLICE_SECONDS: Final = 0.005
+"""The same while more calls wait than are served: storing them comes first, and what is derived later is derived for more records
+at once. Never none: decision 0044."""
 GATHER_SECONDS: Final = 0.5
 """Wait between the first record stored and the derivation: what comes together is derived together."""
 RETRY_SECONDS: Final = 5.0
@@ -208,11 +211,13 @@ class DeriveWorker:
         self._clock = clock
         self._stop = threading.Event()
         self._dirty = dirty or threading.Event()
+        self._pressed: Callable[[], bool] = lambda: False
         self._thread: threading.Thread | None = None
         self._zones_reported: set[str] = set()
 
-    def start(self) -> None:
-        """Derive in the background until `stop`."""
+    def start(self, pressed: Callable[[], bool] | None = None) -> None:
+        """Derive in the background until `stop`. `pressed`, asked before each slice: whether it should be a short one."""
+        self._pressed = pressed or self._pressed
         self._thread = threading.Thread(target=self._run, name="derive", daemon=True)
         self._thread.start()
 
@@ -235,8 +240,9 @@ class DeriveWorker:
         return done
 
     def run_slice(self) -> int:
-        """Derive dirty periods for at most 20 ms (at least one); how many. Runs in the writer's thread."""
-        end = self._clock() + SLICE_SECONDS
+        """Derive dirty periods for at most 20 ms, 5 while the collector is pressed (at least one); how many. Runs in the writer's
+        thread."""
+        end = self._clock() + (PRESSED_SLICE_SECONDS if self._pressed() else SLICE_SECONDS)
         done = 0
         periods = self._store.dirty(_PERIODS_PER_SLICE)
         book = self._calibrations.book() if self._calibrations and periods else CalibrationBook()
