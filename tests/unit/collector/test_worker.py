@@ -214,18 +214,23 @@ def test_deriving_again_never_advances_the_counters(fleet: Fleet):
     reader.close()
 
 
-def test_work_is_cut_into_short_slices(fleet: Fleet):
-    """A clock that jumps 20 ms per look: one period a slice, and the rest is still dirty."""
-    fleet.push(START, START + HOUR, START + 2 * HOUR)
-    ticks = iter(range(1000))
-    worker = DeriveWorker(
+def jumping(fleet: Fleet, seconds: float) -> DeriveWorker:
+    """Its clock jumps by so much per look."""
+    looks = itertools.count()
+    return DeriveWorker(
         fleet.writer,
         fleet.store.derive,
         fleet.store.registry,
         choose,
         plugged_share_ppm=0,
-        clock=lambda: next(ticks) * 0.02,
+        clock=lambda: next(looks) * seconds,
     )
+
+
+def test_work_is_cut_into_short_slices(fleet: Fleet):
+    """A clock that jumps 20 ms per look: one period a slice, and the rest is still dirty."""
+    fleet.push(START, START + HOUR, START + 2 * HOUR)
+    worker = jumping(fleet, 0.02)
     assert fleet.writer.submit(worker.run_slice).result(PATIENCE_SECONDS) == 1
     assert len(fleet.store.derive.dirty(10)) == 2
     assert worker.drain() == 2
@@ -236,15 +241,7 @@ def test_work_is_cut_into_short_slices(fleet: Fleet):
 def test_a_pressed_collector_derives_less_at_a_time_and_never_nothing(fleet: Fleet, pressed: bool, done: int):
     """A clock that jumps 5 ms per look: a quarter of what it does when nobody waits."""
     fleet.push(*(START + hour * HOUR for hour in range(6)))
-    ticks = itertools.count()
-    worker = DeriveWorker(
-        fleet.writer,
-        fleet.store.derive,
-        fleet.store.registry,
-        choose,
-        plugged_share_ppm=0,
-        clock=lambda: next(ticks) * 0.005,
-    )
+    worker = jumping(fleet, 0.005)
     worker.stop()  # started, it would empty the marks by itself
     worker.start(lambda: pressed)
     assert fleet.writer.submit(worker.run_slice).result(PATIENCE_SECONDS) == done
