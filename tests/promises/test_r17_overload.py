@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.promises.trial import Trial
+from tests.waiting import until
 
 AGENTS = 1_500
 AT_ONCE = 56
@@ -42,9 +43,12 @@ def seconds_until_derived(data_dir: Path) -> float:
     """From now until no period waits for its derivation."""
     began = time.monotonic()
     with closing(sqlite3.connect(f"file:{data_dir / 'data.db'}?mode=ro", uri=True)) as database:
-        while database.execute("SELECT EXISTS (SELECT 1 FROM dirty)").fetchone()[0]:
-            assert time.monotonic() < began + DERIVED_SECONDS
-            time.sleep(0.1)
+        until(
+            lambda: database.execute("SELECT NOT EXISTS (SELECT 1 FROM dirty)").fetchone()[0],
+            "periods still wait for their derivation",
+            DERIVED_SECONDS,
+            every=0.1,
+        )
     return time.monotonic() - began
 
 

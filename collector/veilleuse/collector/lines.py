@@ -27,7 +27,8 @@ LONGEST_SECONDS: Final = 2.5
 """In line. With the second or so that those before it take once they are served, less than the 5 s of R17."""
 
 AWAY_SECONDS: Final = 12.0
-"""To send a call away, in a collector that is full: a caller that does not heed when to come back can do no more meanwhile."""
+"""To send a call away, in a collector that is full: a caller that does not heed when to come back can do no more meanwhile.
+Less than the 15 s that an agent waits: it is told (decision 0044)."""
 MOST_AWAY: Final = 4_096
 _LOOK_SECONDS: Final = 0.1
 

@@ -183,6 +183,10 @@ def ledger_entries(
     )
 
 
+def _never() -> bool:
+    return False
+
+
 class DeriveWorker:
     """Drains the dirty marks: `run_slice` inside the writer, `drain` for a command, `start`/`stop` for the service."""
 
@@ -211,13 +215,13 @@ class DeriveWorker:
         self._clock = clock
         self._stop = threading.Event()
         self._dirty = dirty or threading.Event()
-        self._pressed: Callable[[], bool] = lambda: False
+        self._pressed = _never
         self._thread: threading.Thread | None = None
         self._zones_reported: set[str] = set()
 
-    def start(self, pressed: Callable[[], bool] | None = None) -> None:
+    def start(self, pressed: Callable[[], bool] = _never) -> None:
         """Derive in the background until `stop`. `pressed`, asked before each slice: whether it should be a short one."""
-        self._pressed = pressed or self._pressed
+        self._pressed = pressed
         self._thread = threading.Thread(target=self._run, name="derive", daemon=True)
         self._thread.start()
 
