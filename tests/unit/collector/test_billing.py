@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from tests.unit.collector.memory import host, site
-from tests.unit.collector.year import DAY, END, FIRST, census, worked, workstation
+from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked, workstation
 from veilleuse.collector.account.billing import METHOD_VERSION, Terms, billed
 from veilleuse.collector.account.census import standing_of
 from veilleuse.collector.account.fleet import Assumptions
-from veilleuse.collector.account.yearly import PeriodFigures, figures
+from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factored import Contract
 from veilleuse.collector.factors.choose import choose

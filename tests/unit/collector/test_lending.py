@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.collector.year import DAY, END, FIRST, census, worked, workstation
+from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked, workstation
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.sample import MONITOR
-from veilleuse.collector.account.yearly import PeriodFigures, figures
+from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.model import Host
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.collector.memory import host
-from tests.unit.collector.year import DAY, END, FIRST, census, worked
+from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked
 from veilleuse.collector.account.billing import Terms, billed
 from veilleuse.collector.account.census import Standing
 from veilleuse.collector.account.fleet import Assumptions
@@ -27,9 +27,8 @@ from veilleuse.collector.account.kept import Kept
 from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.sample import Observed, Place
 from veilleuse.collector.account.telework import HomeShare, merged_shares
-from veilleuse.collector.account.yearly import PeriodFigures, figures
 from veilleuse.collector.account.yearly_rooms import RoomFigure, with_rooms
-from veilleuse.collector.account.yearly_rows import FigureRow
+from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures
 from veilleuse.collector.closed import canonical
 from veilleuse.collector.factored import Contract
 from veilleuse.collector.factors.choose import choose

@@ -10,11 +10,11 @@ from itertools import combinations
 import pytest
 
 from tests.unit.collector.memory import host
-from tests.unit.collector.year import DAY, END, FIRST, asset, census, vector, worked, workstation
+from tests.unit.collector.year import DAY, END, FIRST, asset, census, figures, vector, worked, workstation
 from veilleuse.collector.account.census import Standing, standing_of
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.sample import MONITOR, Observed, Place, observed
-from veilleuse.collector.account.yearly import PeriodFigures, figures
+from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.inventoried import Asset, Placement, PowerContext
 from veilleuse.collector.model import Host, HostId
 from veilleuse.collector.vectors import DayType, HostPeriod

@@ -25,8 +25,7 @@ from veilleuse.collector.account.emissions import Emissions, emissions, kwh, sum
 from veilleuse.collector.account.market import Consumption, market
 from veilleuse.collector.account.pedigree import written
 from veilleuse.collector.account.telework import HomeTold
-from veilleuse.collector.account.yearly import PeriodFigures
-from veilleuse.collector.account.yearly_rows import FigureRow, RowKey
+from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures, RowKey
 from veilleuse.collector.calibrated import MILLION
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factored import ChosenFactor, Contract

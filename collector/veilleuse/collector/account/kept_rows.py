@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What was kept of a year → its rows, in energy (pure): the same estimator as of an open year. DESIGN.md §6, METHOD.md §5 and §7.
+"""Turns the cells of a period into its rows, in energy (pure): of an open period and of a closed year alike.
 
 Every cell stands on k machines or more, so that any union of cells may be shown, and any difference of two unions.
 """
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import NamedTuple
 
-from veilleuse.collector.account.at_home import home_key
 from veilleuse.collector.account.figure_rows import (
     RowSums,
     figure_row,
+    home_key,
     homes_told,
     row_key,
     row_order,
@@ -28,9 +28,8 @@ from veilleuse.collector.account.fleet_sums import Alike, Key, Sample
 from veilleuse.collector.account.kept import Kept, KeptCell, sample_of
 from veilleuse.collector.account.sample import MONITOR, Observed, Place, machine, screens, state_energies
 from veilleuse.collector.account.telework import Divided, HomeShare
-from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rooms import with_rooms
-from veilleuse.collector.account.yearly_rows import RowKey
+from veilleuse.collector.account.yearly_rows import PeriodFigures, RowKey
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.model import HostId
@@ -95,7 +94,7 @@ def _of_machines(
     kept: Kept, dimensions: Collection[str], assumptions: Assumptions, asked: Callable[[str], bool]
 ) -> PeriodFigures:
     fleet = estimator(kept, assumptions)
-    virtual = Divided(_estimator([cell for cell in kept.cells if cell.memo], (), {}, Assumptions()))
+    virtual = Divided(_estimator([cell for cell in kept.cells if cell.memo], (), Sample(), Assumptions()))
     rows = _rows(kept, dimensions, asked, memo=False)
     for one in kept.fleet:
         place = Place.of(one.stratum)
@@ -174,16 +173,17 @@ def covered(kept: Kept, classes: Collection[str]) -> Covered:
 def estimator(kept: Kept, assumptions: Assumptions) -> Fleet:
     """Of all but virtual machines."""
     cells = [cell for cell in kept.cells if not cell.memo]
-    return _estimator(cells, kept.fleet, kept.always_on, assumptions)
+    sample = Sample(always_on=dict(kept.always_on), stands_for=dict(kept.stands_for))
+    return _estimator(cells, kept.fleet, sample, assumptions)
 
 
 def _estimator(
     cells: Iterable[KeptCell],
     fleet: Iterable[InService],
-    always_on: Mapping[str, Alike | None],
+    sample: Sample,
     assumptions: Assumptions,
 ) -> Fleet:
-    sample = Sample(always_on=dict(always_on))
+    """`sample`: without its machines, which are added."""
     for cell in cells:
         sample.groups[Key(cell.stratum, cell.cell, cell.always_on)] = _alike(cell)
     return Fleet(sample, fleet, assumptions)
@@ -221,7 +221,8 @@ def _rows(
 
 def _key(stratum: Stratum, place: Place, dimensions: Collection[str]) -> RowKey:
     key = row_key(place, stratum.device_class, dimensions)
-    return replace(key, autres=AUTRES in (key.entity, key.site, key.device_class))
+    of_several_populations = place.population is None and place.entity == AUTRES
+    return replace(key, autres=of_several_populations or AUTRES in (key.entity, key.site, key.device_class))
 
 
 def _whole(rows: Iterable[_Row]) -> RowSums:

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 from veilleuse.collector.account.billing import METHOD_VERSION, told_home
 from veilleuse.collector.account.figure_rows import homes_told
 from veilleuse.collector.account.kept_rows import kept_figures
-from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.closed import ClosedYear
 from veilleuse.collector.errors import StoreDamaged, UsageError
 from veilleuse.collector.factored import ChosenFactor

@@ -16,7 +16,7 @@ from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.perimeter import slices
 from veilleuse.collector.account.shown import shown
-from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import EmissionsStatement
 from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Row, Value
