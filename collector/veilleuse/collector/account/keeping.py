@@ -171,6 +171,7 @@ class Keeper:
             withheld=tuple(withheld),
             homes=merged_shares((one, into, self._telework.share(one.stratum)) for one, into in pieces),
             stands_for=machines.stands_for(self._k),
+            moved=machines.moved,
         )
 
 
@@ -293,6 +294,16 @@ class _Merged:
             for stratum, into in self.strata.items()
             if into is not None and stratum.device_class == MONITOR
         }
+
+    @property
+    def moved(self) -> Counter[tuple[Stratum, ...]]:
+        """Strata that one machine was measured in, one for each of its cells → number of such machines: each counts once in a row."""
+        strata: defaultdict[HostId, list[Stratum]] = defaultdict(list)
+        for key, one in sorted(self._cells.items()):
+            if key.stratum.device_class != MONITOR:
+                for host_id in one.share.observed:
+                    strata[host_id].append(key.stratum)
+        return Counter(tuple(found) for found in strata.values() if len(found) > 1)
 
     def of_other_classes(self) -> dict[tuple[Stratum, str], int]:
         """(stratum that holds several device classes, one of these) → its measured machines there."""

@@ -145,3 +145,5 @@ class Kept:
     of inventory and declarations, of no machine."""
     stands_for: Mapping[str, str] = field(default_factory=dict)
     """See fleet_sums.Sample."""
+    moved: Mapping[tuple[Stratum, ...], int] = field(default_factory=dict)
+    """Strata that one machine was measured in, one for each of its cells → number of such machines."""

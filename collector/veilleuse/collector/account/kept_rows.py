@@ -72,10 +72,18 @@ class _Row:
                 before = own.get(state, (0, 0))
                 own[state] = (before[0] + time, before[1] + energy)
 
-    def sums(self) -> RowSums:
-        """Screens hang on machines that are counted already, unless the row is of screens alone."""
+    def sums(self, moved: Mapping[tuple[Stratum, ...], int]) -> RowSums:
+        """Screens hang on machines that are counted already, unless the row is of screens alone. `moved`: as `Kept` has it."""
+        again = sum(
+            number * max(0, sum(stratum in self.strata for stratum in strata) - 1)
+            for strata, number in moved.items()
+        )
         return RowSums(
-            self.strata, self.machines or self.screens, self.states, self.apportioned, self.hides_methods
+            self.strata,
+            self.machines - again or self.screens,
+            self.states,
+            self.apportioned,
+            self.hides_methods,
         )
 
 
@@ -102,12 +110,14 @@ def _of_machines(
             rows[_key(one.stratum, place, dimensions)].strata.add(one.stratum)
     total = None
     if rows:
-        whole = _whole(rows.values())
+        whole = _whole(rows.values(), kept.moved)
         total = figure_row(total_key(whole.strata), whole, Divided(fleet))
     where = {stratum: key for key, row in rows.items() for stratum in row.strata}
     homes = {stratum: share for stratum, share in kept.homes.items() if stratum in where}
     divided = Divided(fleet, homes)
-    shown = [figure_row(key, row.sums(), divided) for key, row in _with_home(rows, kept, homes, where)]
+    shown = [
+        figure_row(key, row.sums(kept.moved), divided) for key, row in _with_home(rows, kept, homes, where)
+    ]
     memo = _rows(kept, dimensions, asked, memo=True)
     return PeriodFigures(
         kept.first,
@@ -115,7 +125,7 @@ def _of_machines(
         tuple(sorted(shown, key=row_order)),
         tuple(
             sorted(
-                (figure_row(replace(key, memo=True), row.sums(), virtual) for key, row in memo.items()),
+                (figure_row(replace(key, memo=True), row.sums({}), virtual) for key, row in memo.items()),
                 key=row_order,
             )
         ),
@@ -225,8 +235,8 @@ def _key(stratum: Stratum, place: Place, dimensions: Collection[str]) -> RowKey:
     return replace(key, autres=of_several_populations or AUTRES in (key.entity, key.site, key.device_class))
 
 
-def _whole(rows: Iterable[_Row]) -> RowSums:
+def _whole(rows: Iterable[_Row], moved: Mapping[tuple[Stratum, ...], int]) -> RowSums:
     whole = _Row()
     for row in rows:
         whole.merge(row)
-    return whole.sums()
+    return whole.sums(moved)
