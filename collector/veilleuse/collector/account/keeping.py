@@ -32,6 +32,7 @@ from veilleuse.collector.account.kept import (
     KeptCell,
     W,
     Withheld,
+    X,
     sample_of,
     triangle,
 )
@@ -101,10 +102,10 @@ class Keeper:
         k: int,
         headcounts: Collection[Headcount] = (),
         *,
-        components: Collection[str] = W,
+        for_ever: bool = True,
     ) -> None:
-        """`k`: fewest machines of a cell; `headcounts`: with the telework days that were declared; `components`: of w, whose products
-        are added up; X is enough for the figures, a year that is kept for ever has all."""
+        """`k`: fewest machines of a cell; `headcounts`: with the telework days that were declared; `for_ever`: bands and all products of w
+        are kept; False: only what the figures of now are made of."""
         self._first, self._end, self._k = first, end, k
         self._telework = Telework(headcounts, first, end)
         self._book = FleetBook()
@@ -114,8 +115,9 @@ class Keeper:
         self._virtual: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
         self._pcs: defaultdict[Stratum, Share] = defaultdict(Share)
         """Stratum of a place's screens → the PCs there that tell of screens, or of none."""
-        self._of_machines = _component_places(W_OF_MACHINES, components)
-        self._of_screens = _component_places(W_OF_SCREENS, components)
+        self._for_ever = for_ever
+        self._of_machines = _component_places(W_OF_MACHINES, W if for_ever else X)
+        self._of_screens = _component_places(W_OF_SCREENS, W if for_ever else X)
 
     def stands(self, standing: Standing) -> None:
         """A device in service."""
@@ -123,6 +125,7 @@ class Keeper:
 
     def measured(self, one: Observed, standing: Standing) -> None:
         """A machine, with its screens."""
+        one = one if self._for_ever else one.without_bands()
         total, place = one.total, Place.at(standing)
         made = machine(one, total, place.stratum(standing.device_class), standing)
         self._seen(made)
@@ -184,10 +187,10 @@ def keep(
     k: int,
     virtual: Iterable[tuple[Observed, Standing]] = (),
     headcounts: Collection[Headcount] = (),
-    components: Collection[str] = W,
+    for_ever: bool = True,
 ) -> Kept:
     """Reduce [first, end): machines, each with one of `standings`; `virtual`: virtual machines likewise, which are not among these."""
-    keeper = Keeper(first, end, k, headcounts, components=components)
+    keeper = Keeper(first, end, k, headcounts, for_ever=for_ever)
     for standing in standings:
         keeper.stands(standing)
     for one, standing in machines:
