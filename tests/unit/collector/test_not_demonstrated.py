@@ -8,12 +8,14 @@ import csv
 import io
 import json
 import math
+import random as random_numbers
 import re
 from dataclasses import replace
 
 import pytest
 
 from tests.report_files import Page, pdf_text, sheet_rows, workbook
+from tests.simulated_fleets import Shape, simulated
 from tests.unit.collector.year import END, FIRST, census, worked, workstation
 from veilleuse.collector.account.billing import Terms, billed
 from veilleuse.collector.account.fleet import Assumptions
@@ -104,6 +106,23 @@ def test_the_sensitivity_by_hand():
     assert nothing.sensitivity() == (1.0, 1.0)
 
 
+def test_volunteers_are_outside_the_sample_interval_and_inside_the_sensitivity():
+    """Where machines that draw half as much are twice as likely to be measured, the figure is 13 % too low, the sample interval of ± 5 %
+    holds the truth in none of 40 fleets, and the sensitivity in all. That is why the first is not called 95 %."""
+    chance = random_numbers.Random(5)
+    shape = Shape(((300, 60), (800, 150), (200, 20), (100, 8)), volunteers=-1, random_roll_out=False)
+    held = wider_held = 0
+    for _ in range(40):
+        fleet = simulated(shape, chance)
+        total, truth = fleet.estimate().total(), sum(fleet.truth.values())
+        assert not total.is_demonstrated
+        low, high = total.bounds_millijoules
+        held += low <= truth <= high
+        low, high = (end * total.energy_millijoules for end in total.sensitivity())
+        wider_held += low <= truth <= high
+    assert (held, wider_held) == (0, 40)
+
+
 @pytest.mark.parametrize(
     ("measured", "random", "told"),
     [(20, False, "not demonstrated"), (20, True, "demonstrated"), (60, False, "census")],
@@ -153,9 +172,9 @@ def test_no_file_claims_95_percent_of_volunteers(name: str, language: str):
     content = renderer(name)(written(stated(period(measured=20)), language))
     text = texts_of(name, content)
     assert CLAIM.findall(text) == []
-    assert CLAIM.search(
-        texts_of(name, renderer(name)(written(stated(period(measured=20, random=True)), language)))
-    )
+    if language == "fr":
+        drawn = renderer(name)(written(stated(period(measured=20, random=True)), language))
+        assert CLAIM.search(texts_of(name, drawn))
     if name in ("csv", "json"):
         assert {"kwh_lo_sample", "kgco2e_hi_sensitivity", "sample only"} <= set(text.split("\n"))
         return
