@@ -11,6 +11,7 @@ import math
 import random as random_numbers
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_the_sensitivity_by_hand():
         low_log=0.0,
         high_log=0.0,
     )
-    assert one.sensitivity() == (pytest.approx(1 - 500 / 3 / 1_000), pytest.approx(1.25))
+    assert one.sensitivity() == pytest.approx((1 - 500 / 3 / 1_000, 1.25))
     sampled = replace(one, low_log=math.log(1.1), high_log=math.log(1.1))
     low, high = sampled.sensitivity()
     assert math.log(low) ** 2 == pytest.approx(math.log(1.1) ** 2 + math.log(833.333333333333 / 1_000) ** 2)
@@ -131,7 +132,8 @@ def test_columns_say_what_the_interval_may_claim(measured: int, random: bool, to
     """The ends are the same; only a census and a random sample call them 95 %, and only they have a GSD², whose definition says 95 %."""
     made = period(measured=measured, random=random)
     statement = stated(made)
-    for row in (*statement.rows, *statement.totals):
+    rows: list[Any] = [*statement.rows, *statement.totals]
+    for row in rows:
         assert row.representativeness == told
         is_sample = told == Representativeness.NOT_DEMONSTRATED
         assert (row.interval, names(row)) == (
@@ -139,7 +141,7 @@ def test_columns_say_what_the_interval_may_claim(measured: int, random: bool, to
         )
         assert made.total is not None
         low, high = (end / 3.6e9 for end in made.total.estimate.bounds_millijoules)
-        assert row.kwh_interval == (pytest.approx(low), pytest.approx(high))
+        assert row.kwh_interval == pytest.approx((low, high))
         if is_sample:
             assert row.kwh_lo_sensitivity < row.kwh_lo_sample < row.kwh_total
             assert row.kwh_total < row.kwh_hi_sample < row.kwh_hi_sensitivity
