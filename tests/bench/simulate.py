@@ -44,12 +44,8 @@ def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], 
     for row in (*statement.rows, *statement.totals):
         if row.kwh_total is not None:  # the shares are fixed: parts of one class err together
             key = (row.population or "", row.device_class or "")
-            before = found.get(key, (0.0, 0.0, 0.0))
-            found[key] = (
-                before[0] + (row.kwh_lo95 or 0.0),
-                before[1] + row.kwh_total,
-                before[2] + (row.kwh_hi95 or 0.0),
-            )
+            before, (low, high) = found.get(key, (0.0, 0.0, 0.0)), row.kwh_interval or (0.0, 0.0)
+            found[key] = before[0] + low, before[1] + row.kwh_total, before[2] + high
     return found
 
 

@@ -21,7 +21,7 @@ from veilleuse.collector.account.decomposition import (
     decompose,
     factor_effect_kgco2e,
 )
-from veilleuse.collector.account.emissions import Emissions, emissions, kwh, sum_emissions
+from veilleuse.collector.account.emissions import Emissions, emissions, intervals, kwh, sum_emissions
 from veilleuse.collector.account.market import Consumption, market
 from veilleuse.collector.account.pedigree import written
 from veilleuse.collector.account.telework import HomeTold
@@ -205,21 +205,14 @@ class _Bill:
         ]
         bill = sum_emissions(emissions(energy, one.factor) for energy, one in chosen)
         u_factor = _factor_u(chosen)
-        low, high = told.bounds_millijoules
-        both = told.interval(u_factor)
-        total = float(bill.total_kgco2e)
         made = replace(
             made,
             energy_millijoules=told.energy_millijoules,
             kwh_total=float(kwh(told.energy_millijoules)),
-            kwh_lo95=low * float(kwh(1)),
-            kwh_hi95=high * float(kwh(1)),
-            kgco2e_lo95=total * both.low,
-            kgco2e_hi95=total * both.high,
+            **intervals(told, float(bill.total_kgco2e), u_factor),
             u_sampling=told.u_sampling,
             u_model=told.u_model,
             u_factor=u_factor,
-            gsd2=both.gsd2,
             kgco2e_market=None if by_contract is None else float(by_contract),
         )
         made = with_factor(with_split(_with_room(made, row), bill), [one for _, one in chosen])
