@@ -16,6 +16,8 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Word
 
 AUTRES: Final = "autres"
 """Name of the row that holds the groups too small to be shown."""
+SINCE_PUBLICATION: Final = "since_publication"
+"""Level of the row that a year's total differs by from the sum of its months' totals."""
 OBSERVED: Final = "observed"
 """Basis of a row that is a sum of what was seen of machines with an agent: nothing is imputed or extrapolated in it."""
 FULL_INTERVAL: Final = "95 %"
@@ -235,7 +237,7 @@ class EmissionsRow:
     period_from: str
     period_to: str
     level: str
-    """row, autres, memo or total."""
+    """row, autres, memo or total; SINCE_PUBLICATION of what a year's total differs by from its months."""
     n: int
     """Machines observed."""
     machine_days_observed: float
@@ -328,6 +330,8 @@ class EmissionsRow:
     """True above 20 % imputed."""
     basis: str | None = None
     """Of the fleet's figure: census (every machine measured), sample, or class_default (inventory-only classes). OBSERVED: no fleet's."""
+    incomplete: bool | None = None
+    """Of a total: True where it lacks what machines of a withheld zone measured."""
     in_beges_energie: bool | None = None
     in_bilan_numerique: bool | None = None
     fleet_effect_kwh: float | None = None
@@ -380,13 +384,15 @@ class EmissionsStatement:
     memo: tuple[EmissionsRow, ...]
     factors: tuple[Mapping[str, str | float | int | bool], ...]
     withheld: tuple[Mapping[str, str], ...]
-    """Populations too small to be shown at all in a period."""
+    """Zones with too few machines to be shown at all in a period."""
     items: tuple[Mapping[str, str | float | bool], ...] = ()
     """kgCO2e of all rows of a period by item of the bilan carbone; they sum to the total's."""
     contracts: tuple[Mapping[str, str | float | bool], ...] = ()
     """What each contract covers of a period."""
     homes: tuple[Mapping[str, str | float | bool], ...] = ()
     """Shares of laptops' energy at home that rows were divided by."""
+    year: tuple[EmissionsRow, ...] = ()
+    """Beside all months of a year: its own total, and what that differs by from theirs."""
 
 
 def _ends(low: float | None, high: float | None) -> Ends | None:

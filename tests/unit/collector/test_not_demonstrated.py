@@ -17,12 +17,12 @@ import pytest
 
 from tests.report_files import Page, pdf_text, sheet_rows, workbook
 from tests.simulated_fleets import Shape, simulated
-from tests.unit.collector.year import END, FIRST, census, worked, workstation
+from tests.unit.collector.year import END, FIRST, census, figures, worked, workstation
 from veilleuse.collector.account.billing import Terms, billed
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.fleet_estimate import Estimate, Representativeness
 from veilleuse.collector.account.shown import shown
-from veilleuse.collector.account.yearly import PeriodFigures, figures
+from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.factors.choose import choose
 from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
 from veilleuse.collector.report import FORMATS, LANGUAGES, Document, renderer

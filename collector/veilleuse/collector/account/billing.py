@@ -33,7 +33,7 @@ from veilleuse.collector.factored import Mapping as BilanMapping
 from veilleuse.collector.figures import AUTRES, EmissionsRow, EmissionsStatement
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
-METHOD_VERSION: Final = "0.4"
+METHOD_VERSION: Final = "0.5"
 """Of derivation and accounting together; raised when a figure of the same data would change."""
 ESTIMATED_ABOVE: Final = 0.20
 """Imputed share above which a figure is labelled estimated. METHOD.md §4."""
@@ -162,7 +162,7 @@ class _Bill:
         shares: Counter[str] = Counter()
         for one in filter(_is_billed, self._period.rows):
             shares[one.key.zone] += one.estimate.energy_millijoules
-        made = replace(self._row(row, "total"), zone=row.key.zone or None)
+        made = replace(self._row(row, "total"), zone=row.key.zone or None, incomplete=self._period.incomplete)
         by_contract = sum(self._market.values(), Fraction(0)) if self._market else None
         previous = None if self._before is None else self._before.total
         return self._with_emissions(made, row, shares, previous, by_contract)[0]

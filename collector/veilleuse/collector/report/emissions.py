@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
 from veilleuse.collector.report import SHOWN, Chart, Document, Head, Row, Text
 
 COLUMNS: Final = tuple(column.name for column in dataclasses.fields(EmissionsRow))
@@ -66,12 +66,12 @@ def document(
     shown: Iterable[Texts] = (),
     equivalents: Iterable[Row] = (),
 ) -> Document:
-    """The report of a statement; `head` says what was asked; `shown`: for each row, total and memo in order, its texts for people;
+    """The report of a statement; `head` says what was asked; `shown`: for each row, total, memo and row of the year in order, its texts for people;
     `equivalents`: what else emits as much as the total, at most three."""
     texts = iter(shown)
-    rows, totals, memo = (
+    rows, totals, memo, year = (
         [_row(row, next(texts, None)) for row in part]
-        for part in (statement.rows, statement.totals, statement.memo)
+        for part in (statement.rows, statement.totals, statement.memo, statement.year)
     )
     return Document(
         head={"kind": "emissions", "ledger": "official", **head},
@@ -80,6 +80,7 @@ def document(
             "rows": rows,
             "totals": totals,
             "memo": memo,
+            **({"year": year} if year else {}),
             "items": list(statement.items),
             "contracts": list(statement.contracts),
             "home_shares": list(statement.homes),
@@ -87,14 +88,15 @@ def document(
             "equivalents": list(equivalents),
             "withheld": list(statement.withheld),
         },
-        tabular=("rows", "totals", "memo"),
+        tabular=("rows", "totals", "memo", *(("year",) if year else ())),
         assumptions=(*_general_notes((*rows, *totals, *memo)), *_notes(statement), *_inventory_notes(head)),
         charts=tuple(_charts(rows, totals)),
         titles={
             "equivalents": {
                 "fr": "Équivalences, ordre de grandeur",
                 "en": "Equivalents, order of magnitude",
-            }
+            },
+            "year": {"fr": "L’année entière", "en": "The whole year"},
         },
     )
 
@@ -112,6 +114,11 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
     every = (*statement.rows, *statement.totals, *statement.memo)
     if len({row.period_from[:4] for row in statement.totals}) < len(statement.totals):
         yield "Each month is estimated by its own days: months do not sum exactly to the figure of their year."
+    if any(row.level == SINCE_PUBLICATION for row in statement.year):
+        yield (
+            "The year's total is the year's own estimate; what it differs by from its months, as each was published, is one line"
+            " (since_publication)."
+        )
     if any(row.apportioned for row in every):
         yield "Weeks were shared between their days in proportion to the calendar's open time (apportioned)."
     if any(row.provisional for row in every):
@@ -131,7 +138,10 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
         )
     yield from _bilan_notes(statement)
     if statement.withheld:
-        yield "Some populations are too small to be shown and are in no row or total (withheld)."
+        yield (
+            "Incomplete: a zone has too few machines to be shown (withheld); what they measured is in no row or total, they count at the"
+            " class default."
+        )
 
 
 def _inventory_notes(head: Head) -> Iterable[Text]:
