@@ -138,9 +138,7 @@ def test_a_laptop_row_is_two():
         assert told.coverage_energy == pytest.approx(whole.estimate.coverage_energy)
         assert row.class_energies == {"laptop": (told.fleet_milliseconds, told.energy_millijoules)}
     assert made.total == year(hosts, measured=30).total
-    assert [(one.entity, one.share, one.declared_by, one.told_apart) for one in made.homes] == [
-        ("E1", Fraction(2, 5), "E1", True)
-    ]
+    assert [(one.entity, one.share, one.declared_by) for one in made.homes] == [("E1", Fraction(2, 5), "E1")]
 
 
 def test_all_groupings_have_one_figure_at_home():
@@ -156,7 +154,6 @@ def test_all_groupings_have_one_figure_at_home():
             assert energy(made.rows) == made.total.estimate.energy_millijoules
             totals.add(energy(made.rows))
             homes.add(energy(made.rows, PowerContext.HOME))
-            assert all(one.told_apart for one in made.homes)
     assert (len(totals), len(homes)) == (1, 1)
     assert homes.pop() > 0
 

@@ -459,7 +459,6 @@ def told_home(first: date, end: date, one: HomeTold) -> dict[str, str | float | 
         "device_class": one.device_class,
         "home_share": float(one.share),
         "declared_by": one.declared_by,
-        "told_apart": one.told_apart,
     }
 
 

@@ -91,20 +91,12 @@ def row_order(row: FigureRow) -> tuple[str, str, str, str, str, str, bool]:
     return (*words, key.zone, key.power_context, key.autres)
 
 
-def homes_told(
-    shares: Mapping[Stratum, HomeShare], divided: Mapping[Stratum, HomeShare]
-) -> tuple[HomeTold, ...]:
-    """What was declared, entity by entity; `divided`: what rows were divided by."""
+def homes_told(shares: Mapping[Stratum, HomeShare]) -> tuple[HomeTold, ...]:
+    """What was declared, entity by entity."""
     return tuple(
         sorted(
             {
-                HomeTold(
-                    Place.of(stratum).entity,
-                    stratum.device_class,
-                    one.share,
-                    one.declared_by,
-                    told_apart=stratum in divided,
-                )
+                HomeTold(Place.of(stratum).entity, stratum.device_class, one.share, one.declared_by)
                 for stratum, one in shares.items()
             }
         )

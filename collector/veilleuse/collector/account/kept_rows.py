@@ -131,7 +131,7 @@ def _of_machines(
         ),
         total,
         tuple(RowKey(one.zone, None, min(PowerContext), autres=True, memo=one.memo) for one in kept.withheld),
-        homes_told(homes, homes),
+        homes_told(homes),
     )
 
 

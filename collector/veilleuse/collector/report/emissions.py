@@ -171,8 +171,6 @@ def _bilan_notes(statement: EmissionsStatement) -> Iterable[Text]:
             "Laptops of entities with declared telework days draw a part of their energy at home (power_context home):"
             " declared days ÷ 5 worked days, told by no machine. Their machines are counted in both rows (home_shares)."
         )
-    if not all(one["told_apart"] for one in statement.homes):
-        yield "What is drawn at home stays in the row of its site where too few machines would tell it apart (told_apart)."
     if any(row.beges_item_upstream is not None for row in every):
         yield "A row's combustion goes to beges_item; its upstream, losses and split residual go to beges_item_upstream."
     if any(row.kgco2e_market is not None for row in every):

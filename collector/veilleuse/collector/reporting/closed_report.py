@@ -128,7 +128,7 @@ def _as_written(closed: Closed) -> EmissionsStatement:
     figures = closed.report["figures"]
     rows, totals, memo = (tuple(map(_row, figures[name])) for name in ("rows", "totals", "memo"))
     kept = closed.kept
-    homes = tuple(told_home(kept.first, kept.end, one) for one in homes_told(kept.homes, kept.homes))
+    homes = tuple(told_home(kept.first, kept.end, one) for one in homes_told(kept.homes))
     return EmissionsStatement(rows, totals, memo, (), tuple(figures["withheld"]), homes=homes)
 
 
