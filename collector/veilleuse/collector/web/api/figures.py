@@ -223,7 +223,7 @@ class Figures:
             and (asked.year is None or factor.valid_from.year <= asked.year <= factor.valid_to.year)
         ]
         if zone is not None and not any(factor.zone == zone for factor in book.factors()):
-            book.choose(zone, date.max.year)  # raises UnknownZone, which names the nearest
+            book.zone_of(zone)  # raises UnknownZone, which names the nearest
         return Document(
             head={"kind": "factors", "zone": zone, "year": asked.year},
             columns=tuple(FACTOR_COLUMNS),
@@ -306,6 +306,7 @@ def _factor(book: FactorBook, factor: Factor) -> Row:
         "status": factor.status.value,
         "factor_source": factor.source,
         "factor_published": factor.published or None,
+        "factor_sourced": factor.sourced,
         "licence": factor.licence,
     }
     residual = factor.split_residual_kgco2e_per_kwh

@@ -220,6 +220,7 @@ FACTOR_COLUMNS: Final[Mapping[str, Schema]] = {
     "status": _TEXT,
     "factor_source": _TEXT,
     "factor_published": _TEXT,
+    "factor_sourced": _FLAG,
     "licence": _TEXT,
 }
 
