@@ -25,6 +25,7 @@ FIRST_COLUMNS: Final = (
     "n",
     "n_fleet",
 )
+UNDER_WAY: Final = "The period is not over: its days count up to under_way_until, and of the day after it what was measured by now."
 NOT_SOURCED: Final = "A factor is not sourced: its number at its publisher, or the day it was read, is not known (factor_sourced)."
 Texts: TypeAlias = Mapping[str, Mapping[str, str]]
 """Column → language → text."""
