@@ -213,6 +213,31 @@ def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Co
         assert grams() == {52.1}
 
 
+def test_a_value_that_cannot_be_found_again_is_flagged_until_it_is_imported(
+    place: CollectorSettings, veilleuse: Command
+):
+    """ADEME's shipped 2023 has neither its number nor a day of reading: convert, show and the first page say so; its file mends it."""
+
+    def flagged() -> set[bool]:
+        text = veilleuse("convert", "1", "--year", "2023")[1]
+        with closing(SqliteReader(place.data_dir)) as reader:
+            look = Outlook(reader, place, datetime(2023, 6, 1, tzinfo=UTC).timestamp).look()
+        ((_, note),) = first_page(look, words("en")).factors
+        return {
+            "not sourced" in text,
+            note.startswith("Not sourced"),
+            not told(veilleuse, "convert", "1", "--year", "2023")["factor_sourced"],
+            not told(veilleuse, "factors", "show", "ADEME-FR-2023-MOY")["factor_sourced"],
+        }
+
+    assert flagged() == {True}
+    owid = told(veilleuse, "convert", "1", "--zone", "DE", "--year", "2024")
+    assert (owid["factor_published"], owid["factor_accessed"]) == ("2025-05", "2026-11-28")
+    assert owid["factor_sourced"] is True
+    assert veilleuse("factors", "import", str(FILE))[0] == 0
+    assert flagged() == {False}
+
+
 def test_without_the_import_there_is_no_site_in_corsica(place: CollectorSettings, veilleuse: Command):
     """The error says what to import, before records wait for a factor that never comes."""
     with open_collector(place) as collector, pytest.raises(Exception, match="factors import"):
