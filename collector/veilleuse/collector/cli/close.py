@@ -198,6 +198,7 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
 def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_json: bool) -> None:
     with closing(SqliteClosingsReader(settings.data_dir)) as reader:
         revisions = reader.revisions(year)
+        kept = [one for one in reader.kept_years() if year in (None, one.year) and one.statistics_sha256]
         if to is not None:
             public_key = known_public_key(settings.data_dir)
             if not revisions:
@@ -208,19 +209,24 @@ def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_jso
                 print(export(to, told, reader.file(told), public_key), file=sys.stderr)
     if as_json:
         print_json([_row(told) for told in revisions])
-        return
-    print_table(
-        [
-            {
-                "revision": told.report_id,
-                "state": told.state.value,
-                "closed": moment(told.closed_unix_milliseconds),
-                "sha256": told.sha256,
-            }
-            for told in revisions
-        ],
-        empty="no year is closed",
-    )
+    else:
+        print_table(
+            [
+                {
+                    "revision": told.report_id,
+                    "state": told.state.value,
+                    "closed": moment(told.closed_unix_milliseconds),
+                    "sha256": told.sha256,
+                }
+                for told in revisions
+            ],
+            empty="no year is closed",
+        )
+    for one in kept:
+        print(
+            f"note: {one.year} is open; its statistics were kept on {one.kept_on}, so that it can be closed when machines' months are gone",
+            file=sys.stderr,
+        )
 
 
 def _show_key(settings: CollectorSettings, as_json: bool) -> None:
