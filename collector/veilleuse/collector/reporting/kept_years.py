@@ -18,7 +18,8 @@ from veilleuse.collector.errors import StoreDamaged, UsageError
 from veilleuse.collector.ports.closing import ClosedYearReader
 from veilleuse.collector.reporting.closed_json import kept_document, kept_from_document
 from veilleuse.collector.reporting.closed_terms import assumptions_document, assumptions_from_document
-from veilleuse.collector.reporting.kept_months import cut_populations
+from veilleuse.collector.reporting.kept_months import is_enrolled
+from veilleuse.collector.reporting.savings import moved
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.version import product_version
 
@@ -100,19 +101,22 @@ def require_told(found: KeptStatistics, *, k: int, current_tree: bool) -> None:
 
 
 def alone(sources: Sources, first: date, end: date) -> KeptYear | None:
-    """The year that [first, end) is, or a part of, where its statistics are all there is of the whole year. Raises UsageError for a part
-    whose first months are gone of a population of which later ones, or none, are kept.
+    """The year that [first, end) is, where its statistics are all there is of the whole year; None where months tell. Raises UsageError for
+    a part whose first month is not there of a population that was enrolled by its end.
     """
     told = next((one for one in sources.closings.kept_years() if one.year == first.year), None)
     if told is None or not told.stands_alone:
         return None
     if (first, end) == (date(told.year, 1, 1), date(told.year + 1, 1, 1)):
         return told
-    if first.day == end.day == 1 and cut_populations(sources.periods, (first, end), sources.hosts):
-        raise UsageError(
-            f"months of {told.year} are gone: what was kept of it on {told.kept_on} is the whole year, not {first} to {end}; ask for the "
-            "year, without 'month'"
-        )
+    month = first.replace(day=1)
+    following = moved(month, 1)
+    for population in {host.population for host in sources.hosts if is_enrolled(host, following)}:
+        if not sources.closings.has_months(month, following, (population,)):
+            raise UsageError(
+                f"months of {told.year} are gone: what was kept of it on {told.kept_on} is the whole year, not {first} to {end}; ask for "
+                "the year, without 'month'"
+            )
     return None
 
 
