@@ -333,6 +333,28 @@ def test_what_statistics_cannot_tell_is_refused(place, veilleuse, monkeypatch):
     assert (code, "kept with cells of 10 machines" in err) == (2, True)
 
 
+def test_a_reen_sheet_restates_a_baseline_that_nobody_closed(place, veilleuse, tmp_path):
+    """Emissions of the baseline year are those of its statistics once months of PCs have gone; what is summed over months has no value."""
+    measure(place, date(YEAR + 1, 1, 1))
+    baselines = tmp_path / "objectives.csv"
+    baselines.write_text(
+        f"objective;indicator;baseline_year;baseline_value\n2;I1;{YEAR};0,5\n1;use_phase_kgco2e;{YEAR};300\n"
+    )
+    assert veilleuse("reen", "import", str(baselines))[0] == 0
+
+    def restated() -> dict[str, float | None]:
+        sheet = ("--from", f"{YEAR + 1}-01-01", "--to", f"{YEAR + 2}-01-01", "--format", "json")
+        code, out, err = veilleuse("report", "reen", *sheet)
+        assert code == 0, err
+        rows = [row for row in json.loads(out)["rows"] if row.get("indicator") in ("I1", "use_phase_kgco2e")]
+        return {row["indicator"]: row.get("restated_baseline_value") for row in rows}
+
+    before = restated()
+    assert None not in before.values()
+    live(place, MONTHS_GO)
+    assert restated() == {"I1": None, "use_phase_kgco2e": before["use_phase_kgco2e"]}
+
+
 def test_small_groups_are_merged_before_they_are_kept(place):
     """Three workstations of an entity stand in no cell of their own: k is that of a closing."""
     with Filled(place.data_dir) as filled, filled.store.transaction():

@@ -211,6 +211,7 @@ def test_a_migration_is_announced_before_it_begins(tmp_path, caplog):
     make(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
         connection.execute("DROP TABLE published_periods")
+        connection.execute("DROP TABLE kept_years")
         connection.execute("DROP TABLE inventory_earlier_hosts")
         connection.execute("PRAGMA user_version = 16")
     caplog.clear()
@@ -233,6 +234,7 @@ def test_what_an_earlier_method_derived_is_derived_again(tmp_path):
         for period in waiting:
             store.derive.put_aside(period)
         store.data.connection.execute("DROP TABLE published_periods")
+        store.data.connection.execute("DROP TABLE kept_years")
         store.data.connection.execute("DROP TABLE inventory_earlier_hosts")
         store.data.connection.execute("PRAGMA user_version = 16")
     with closing(make(tmp_path)) as store:
