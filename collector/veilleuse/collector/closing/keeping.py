@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from veilleuse.collector.admin_client import pieces_of
 from veilleuse.collector.closed import KeptYear, packed, sha256
+from veilleuse.collector.closing.basis import are_gone, of_kept, of_machines
 from veilleuse.collector.closing.refusals import not_over
-from veilleuse.collector.closing.resting import are_gone, of_kept, of_machines
 from veilleuse.collector.errors import AdminError, CollectorError
 from veilleuse.collector.ports.closing import ClosedYearReader
 from veilleuse.collector.reporting.kept_years import kept_file

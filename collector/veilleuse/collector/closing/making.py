@@ -17,8 +17,8 @@ from veilleuse.collector.account.kept import Kept
 from veilleuse.collector.account.sample import Place
 from veilleuse.collector.closed import FORMAT, ClosedFile, ClosedYear, YearState, canonical, sha256
 from veilleuse.collector.closing import refusals
+from veilleuse.collector.closing.basis import LATER, ROOMS_BASIS, Basis, rests_on
 from veilleuse.collector.closing.difference import difference
-from veilleuse.collector.closing.resting import LATER, ROOMS_BASIS, Basis, rests_on
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.reporting.closed_terms import FrozenTerms, terms_document
 from veilleuse.collector.reporting.closed_years import KIND, Closed, closed_of

@@ -90,7 +90,8 @@ def _finding(
     text = f"{year} is over and not closed: {told}"
     if min(day for _, day in going) > today + timedelta(days=SOON_DAYS):
         return Finding("closing", "good", text)
-    return Finding("closing", "warning", text, f"'veilleuse close {year}' before that day; docs/closing.md")
+    remedy = f"'veilleuse close {year}' before that day, or let 'veilleuse serve' run, which keeps the year by itself; docs/closing.md"
+    return Finding("closing", "warning", text, remedy)
 
 
 def _kept(settings: CollectorSettings, told: KeptYear, month: date | None) -> Finding:
@@ -109,7 +110,7 @@ def _held(settings: CollectorSettings, year: int) -> Finding:
     why = ""
     with suppress(AdminError):
         why = ask(settings.data_dir, "health")["years_not_kept"].get(str(year), "")
-    text = f"{year}: months of machines or readings of meters are too old and stay, for its statistics could not be kept"
+    text = f"{year}: months of machines or readings of meters are too old, and stay until its statistics are kept"
     remedy = f"let 'veilleuse serve' run, it tries again every hour; or 'veilleuse close {year}'"
     return Finding("closing", "warning", f"{text}: {why}" if why else text, remedy)
 
