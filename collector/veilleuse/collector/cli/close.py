@@ -185,7 +185,7 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
     elif found["written"]:
         print(f"{found['report_id']} {found['state']}, sha256 {found['sha256']}")
         print(f"signed by key {found['public_key']}; {found['exported'] or 'not exported: see --export'}")
-        if made.told.state is YearState.CLOSED_DEFINITIVE:
+        if made.told.state is YearState.CLOSED_DEFINITIVE and made.report["basis"] == "machines":
             print(
                 f"note: months of PCs of {made.told.year} go with the next daily clean-up: what needs them, 'veilleuse report reen' and "
                 "'report indicators' of that year, is to be written before",
