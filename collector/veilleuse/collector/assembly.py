@@ -248,6 +248,7 @@ def _retention(settings: CollectorSettings, store: SqliteStore, writer: Writer) 
         _almanac(store),
         settings.retention,
         closed_years=store.closings.definitive_years,
+        may_go=store.closings.may_go,
     )
 
 

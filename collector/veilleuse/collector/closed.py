@@ -8,6 +8,7 @@ import hashlib
 import json
 import zlib
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
 from veilleuse.wire.vocabulary import Word
@@ -45,6 +46,28 @@ class ClosedYear:
     def report_id(self) -> str:
         """2026-r1."""
         return f"{self.year}-r{self.revision}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptYear:
+    """A year that nobody has closed, as the collector keeps it by itself; without its statistics. It is no revision: nothing of it is
+    published or signed.
+    """
+
+    year: int
+    kept_on: date
+    """When its statistics were computed, UTC."""
+    readings_may_go: bool
+    """True: they were computed before the first reading of a shared meter went; rooms are those that were kept."""
+    months_may_go: bool
+    """True: likewise before the first month of a machine; the figure of the whole year is that of the statistics."""
+    statistics_sha256: str | None
+    """None: months had gone before the year could be kept; it cannot be any more."""
+
+    @property
+    def stands_alone(self) -> bool:
+        """Its statistics are all there is of the whole year."""
+        return self.months_may_go and self.statistics_sha256 is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ class Health:
         self._commit_seconds_sum = 0.0
         self._commits = 0
         self._queue_pushes = 0
+        self.years_not_kept: dict[int, str] = {}
+        """Year → why its statistics could not be kept today; the daily upkeep sets it anew."""
 
     def count(self, kind: Count, label: str, number: int = 1) -> None:
         """Add `number` ≥ 0."""
@@ -67,7 +69,8 @@ class Health:
 
     def snapshot(self) -> dict[str, Any]:
         """All counters at one moment: {kind: {label: number}}, `commits`, `commit_seconds_sum`,
-        `commit_seconds_buckets` (upper bound or inf → number, not cumulated), `queue_pushes`."""
+        `commit_seconds_buckets` (upper bound or inf → number, not cumulated), `queue_pushes`,
+        `years_not_kept`."""
         with self._lock:
             return {
                 **{kind.value: dict(counter) for kind, counter in self._counts.items()},
@@ -77,4 +80,5 @@ class Health:
                     zip((*COMMIT_BUCKETS_SECONDS, float("inf")), self._commit_buckets, strict=True)
                 ),
                 "queue_pushes": self._queue_pushes,
+                "years_not_kept": self.years_not_kept,
             }

@@ -106,6 +106,9 @@ class StoredYear:
     def revisions(self, _: int | None = None) -> tuple[()]:
         return ()
 
+    def kept_years(self) -> tuple[()]:
+        return ()
+
 
 @dataclass
 class _Meters:

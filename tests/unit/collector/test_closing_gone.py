@@ -37,8 +37,8 @@ def test_a_year_whose_machines_are_gone_was_never_closed(place):
     order = Order(YEAR, False, "me", "", 0, TODAY)
     with opened(place.data_dir, place.reporting) as sources:
         before = propose(sources, place, order)
-    with open_collector(place) as collector:
-        collector.retention.run(date(2028, 1, 1))
+    with Filled(place.data_dir) as filled:
+        retention(filled).run(date(2028, 1, 1))  # of a program that keeps no year by itself
     with (
         opened(place.data_dir, place.reporting) as sources,
         pytest.raises(UsageError, match="was never closed meanwhile"),

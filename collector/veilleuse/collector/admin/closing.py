@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from veilleuse.collector.closed import ClosedFile, PackedFile, YearState, sha256
+from veilleuse.collector.closed import ClosedFile, KeptYear, PackedFile, YearState, sha256
 from veilleuse.collector.closing.exporting import FOLDER, export
 from veilleuse.collector.closing.signing import (
     known_public_key,
@@ -85,6 +86,38 @@ def put(operations: Operations, *, upload: str, report_bytes: int) -> dict[str, 
     }
 
 
+def keep(
+    operations: Operations,
+    *,
+    year: int,
+    day: str,
+    readings_may_go: bool = True,
+    months_may_go: bool = True,
+    statistics_sha256: str | None = None,
+    upload: str = "",
+    facts_bytes: int = 0,
+) -> dict[str, Any]:
+    """Keep the statistics of an open year, which were sent before (`close_part`): what was in force, `facts_bytes` long, then the
+    statistics, each under zlib. Without `statistics_sha256`: it cannot be kept any more. Raises UsageError, AdminError.
+    """
+    one = KeptYear(
+        int(year), date.fromisoformat(day), bool(readings_may_go), bool(months_may_go), statistics_sha256
+    )
+    packed: PackedFile | None = None
+    if statistics_sha256 is not None:
+        sent = operations.uploads.take(upload)
+        packed = PackedFile(sent[:facts_bytes], sent[facts_bytes:])
+        if sha256(packed.unpacked().statistics) != statistics_sha256:
+            raise UsageError("the statistics of the year are not those that were announced")
+    operations.office.commit(lambda: operations.closings.keep(one, packed))
+    facts = {"year": one.year, "day": day, "months_may_go": one.months_may_go}
+    if packed is None:
+        log.warning("months of a year had gone before its statistics could be kept", extra=facts)
+    else:
+        log.info("statistics of a year kept", extra=facts)
+    return {"kept": packed is not None}
+
+
 _MOST_MILLISECONDS_AGO: Final = 600_000
 
 
@@ -110,3 +143,12 @@ def key(operations: Operations) -> dict[str, Any]:
         "root_sha256": operations.office.authority.root_sha256,
         "certified_until": datetime.fromtimestamp(until.timestamp(), UTC).date().isoformat(),
     }
+
+
+OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "close_part": part,
+    "close_put": put,
+    "close_key": key,
+    "keep_put": keep,
+}
+"""Name on the socket → what it does."""

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -20,11 +21,37 @@ BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 STABLE_SECONDS: Final = 60.0
 """A child that lived this long starts the row again."""
 STOP_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 0.2
+"""How often it is looked whether the service stops."""
 
 
-def leashed(module: str) -> list[str]:
+def leashed(module: str, *arguments: str) -> list[str]:
     """The command that runs a module of ours, which ends with this process whatever ends it."""
-    return [sys.executable, "-m", "veilleuse.collector.app.leash", str(os.getpid()), module]
+    return [sys.executable, "-m", "veilleuse.collector.app.leash", str(os.getpid()), module, *arguments]
+
+
+def output_of(
+    command: Sequence[str], environment: Mapping[str, str], stop: threading.Event, longest_seconds: float
+) -> bytes:
+    """What a command writes until its end, while `stop` is not set. Raises OSError when it cannot be started, fails, is stopped or takes
+    too long; it runs no more then.
+    """
+    process = subprocess.Popen(
+        command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0
+    )
+    until = time.monotonic() + longest_seconds
+    try:
+        while not stop.is_set() and time.monotonic() < until:
+            with suppress(subprocess.TimeoutExpired):
+                output, _ = process.communicate(timeout=LOOK_SECONDS)
+                if process.returncode:
+                    raise OSError(f"its process ended with code {process.returncode}: the log says why")
+                return output
+        raise OSError("it was stopped" if stop.is_set() else f"it took more than {longest_seconds:g} s")
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 class Child:

@@ -1,24 +1,30 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
 """What the running collector does once a day for itself: notes how large its databases are, for `veilleuse doctor`; gives sites
-the closures of a year that has turned; matches machines and assets; takes out what is older than may be kept.
+the closures of a year that has turned; matches machines and assets; keeps the statistics of years that nobody has closed; takes out what
+is older than may be kept.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from veilleuse.collector.admin.accounts import expire as expire_accesses
 from veilleuse.collector.admin.calendar import renew
 from veilleuse.collector.admin.inventory import rematch
 from veilleuse.collector.admin.published import expire as expire_published
+from veilleuse.collector.app.child import leashed, output_of
 from veilleuse.collector.assembly import Collector
+from veilleuse.collector.closing.keeping import due
 from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.settings import child_environment
+from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
 from veilleuse.collector.store.sqlite.upkeep import note_size
 
 log = logging.getLogger(__name__)
@@ -26,12 +32,25 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 3600.0
 """How often it looks whether a new day has begun."""
 STOP_SECONDS: Final = 1.0
+KEEPING_SECONDS: Final = 30 * 60.0
+"""Of all years that are due together: then it is tried again an hour later."""
+Keep: TypeAlias = Callable[[Collector, date, threading.Event], dict[int, str]]
+"""Keeps the years that are due on a day; year → why it could not be kept. Raises OSError, ValueError, CollectorError."""
+
+
+def keep_apart(collector: Collector, day: date, stop: threading.Event) -> dict[int, str]:
+    """In a process of its own, so that no acknowledgement waits for it."""
+    command = leashed("veilleuse.collector.closing", day.isoformat())
+    environment = child_environment(collector.settings)
+    told = json.loads(output_of(command, environment, stop, KEEPING_SECONDS))
+    return {int(year): str(reason) for year, reason in told.items()}
 
 
 @contextmanager
 def upkeep(
     collector: Collector,
     *,
+    keep: Keep = keep_apart,
     today: Callable[[], date] = lambda: datetime.now(UTC).date(),
     look_seconds: float = LOOK_SECONDS,
 ) -> Iterator[None]:
@@ -48,7 +67,7 @@ def upkeep(
                 and _renew(collector, day)
                 and _trim(collector, day)
                 and _rematch(collector)
-                and _expire(collector, day, stop)
+                and run_day(collector, day, stop, keep)
             ):
                 noted = day
             stop.wait(look_seconds)
@@ -101,6 +120,44 @@ def _rematch(collector: Collector) -> bool:
         log.warning("inventory not matched", extra={"error": str(error)})
         return False
     return True
+
+
+def run_day(collector: Collector, day: date, stop: threading.Event, keep: Keep) -> bool:
+    """Keep the years that are due, then take out what may go. Likewise."""
+    kept = _keep_years(collector, day, stop, keep)
+    return _expire(collector, day, stop) and kept
+
+
+def _keep_years(collector: Collector, day: date, stop: threading.Event, keep: Keep) -> bool:
+    """False where a year could not be kept: retention takes nothing of it, and the next look tries again."""
+    found: dict[int, str] = {}
+    try:
+        if years := _due(collector, day):
+            reasons = _kept(collector, day, stop, keep, years)
+            found = {year: reasons.get(year, "it was not kept") for year in _due(collector, day)}
+    except CollectorError as error:
+        log.warning("not known whether a year is to be kept", extra={"error": str(error)})
+        return False
+    if found != collector.health.years_not_kept and not stop.is_set():
+        for year, reason in found.items():
+            facts = {"year": year, "reason": reason}
+            log.warning("statistics of a year not kept, its months stay until they are", extra=facts)
+    collector.health.years_not_kept = found
+    return not found
+
+
+def _kept(
+    collector: Collector, day: date, stop: threading.Event, keep: Keep, years: Sequence[int]
+) -> dict[int, str]:
+    try:
+        return keep(collector, day, stop)
+    except (CollectorError, OSError, ValueError) as error:
+        return dict.fromkeys(years, str(error))
+
+
+def _due(collector: Collector, day: date) -> list[int]:
+    with closing(SqliteClosingsReader(collector.settings.data_dir)) as reader:
+        return [one.year for one in due(reader, collector.settings.retention, day)]
 
 
 def _expire(collector: Collector, day: date, stop: threading.Event) -> bool:

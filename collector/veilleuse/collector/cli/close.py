@@ -185,7 +185,7 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
     elif found["written"]:
         print(f"{found['report_id']} {found['state']}, sha256 {found['sha256']}")
         print(f"signed by key {found['public_key']}; {found['exported'] or 'not exported: see --export'}")
-        if made.told.state is YearState.CLOSED_DEFINITIVE:
+        if made.told.state is YearState.CLOSED_DEFINITIVE and made.report["basis"] == "machines":
             print(
                 f"note: months of PCs of {made.told.year} go with the next daily clean-up: what needs them, 'veilleuse report reen' and "
                 "'report indicators' of that year, is to be written before",
@@ -198,6 +198,7 @@ def _print(made: Proposal, found: Mapping[str, Any]) -> None:
 def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_json: bool) -> None:
     with closing(SqliteClosingsReader(settings.data_dir)) as reader:
         revisions = reader.revisions(year)
+        kept = [one for one in reader.kept_years() if year in (None, one.year) and one.statistics_sha256]
         if to is not None:
             public_key = known_public_key(settings.data_dir)
             if not revisions:
@@ -208,19 +209,24 @@ def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_jso
                 print(export(to, told, reader.file(told), public_key), file=sys.stderr)
     if as_json:
         print_json([_row(told) for told in revisions])
-        return
-    print_table(
-        [
-            {
-                "revision": told.report_id,
-                "state": told.state.value,
-                "closed": moment(told.closed_unix_milliseconds),
-                "sha256": told.sha256,
-            }
-            for told in revisions
-        ],
-        empty="no year is closed",
-    )
+    else:
+        print_table(
+            [
+                {
+                    "revision": told.report_id,
+                    "state": told.state.value,
+                    "closed": moment(told.closed_unix_milliseconds),
+                    "sha256": told.sha256,
+                }
+                for told in revisions
+            ],
+            empty="no year is closed",
+        )
+    for one in kept:
+        print(
+            f"note: {one.year} is open; its statistics were kept on {one.kept_on}, so that it can be closed when machines' months are gone",
+            file=sys.stderr,
+        )
 
 
 def _show_key(settings: CollectorSettings, as_json: bool) -> None:

@@ -72,7 +72,7 @@ def verify_year(reader: ClosedYearReader, data_dir: Path, year: int) -> list[Ver
     """Every revision of the store, and what was exported of it. Raises UsageError when there is none."""
     revisions = reader.revisions(year)
     if not revisions:
-        raise UsageError(f"{year} was never closed: see 'veilleuse close --list'")
+        raise UsageError(f"{year} was never closed{_kept(reader, year)}: see 'veilleuse close --list'")
     key = known_public_key(data_dir)
     found: list[Verdict] = []
     previous: str | None = None
@@ -88,6 +88,13 @@ def verify_year(reader: ClosedYearReader, data_dir: Path, year: int) -> list[Ver
         found.append(verdict)
     _later_export(data_dir / FOLDER, found[-1], revisions)
     return found
+
+
+def _kept(reader: ClosedYearReader, year: int) -> str:
+    told = next((one for one in reader.kept_years() if one.year == year), None)
+    if told is None or told.statistics_sha256 is None:
+        return ""
+    return f", its statistics were kept on {told.kept_on} and are not signed: 'veilleuse close {year}' makes a report"
 
 
 def _of_store(reader: ClosedYearReader, told: ClosedYear, key: str | None) -> Verdict:

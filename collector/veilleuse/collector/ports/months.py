@@ -142,6 +142,8 @@ class Limits:
     """Months that ended by that day."""
     closed_years: frozenset[int] = frozenset()
     """Closed definitively: their months go."""
+    kept_years: frozenset[int] | None = None
+    """Only months of these go because they are too old; None: of all years."""
 
 
 @dataclass(frozen=True, slots=True)

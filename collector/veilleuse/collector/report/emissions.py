@@ -91,7 +91,7 @@ def document(
             "withheld": list(statement.withheld),
         },
         tabular=("rows", "totals", "memo", *(("year",) if year else ())),
-        assumptions=(*_general_notes((*rows, *totals, *memo)), *_notes(statement), *_inventory_notes(head)),
+        assumptions=(*_general_notes((*rows, *totals, *memo)), *_notes(statement), *_head_notes(head)),
         charts=tuple(_charts(rows, totals)),
         titles={
             "equivalents": {
@@ -148,8 +148,16 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
         )
 
 
-def _inventory_notes(head: Head) -> Iterable[Text]:
-    """On what nobody declared of its devices."""
+def _head_notes(head: Head) -> Iterable[Text]:
+    """On years whose machines are gone, and on what nobody declared of devices."""
+    if years := head.get("years_of_statistics"):
+        told = ", ".join(map(str, years)) if isinstance(years, list) else str(years)
+        yield {
+            "fr": "Année non close dont les mois des machines ont expiré : calculée à partir des statistiques que le collecteur en avait "
+            f"conservées avant, sans machine, avec les facteurs d’aujourd’hui : {told}.",
+            "en": "A year that is not closed and whose months of machines have gone: computed from the statistics that the collector had "
+            f"kept of it before, without machines, with the factors of today: {told}.",
+        }
     if without_day := head.get("devices_without_day"):
         yield {
             "fr": "Équipements de l’inventaire sans date de mise en service, comptés dès le premier jour de la période, qu’ils aient "

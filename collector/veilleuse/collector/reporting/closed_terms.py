@@ -42,7 +42,6 @@ class FrozenTerms:
 
 def terms_document(terms: FrozenTerms) -> dict[str, Any]:
     """Ready for closed.canonical."""
-    known = terms.assumptions
     return {
         "data": terms.data,
         "factors": [
@@ -57,20 +56,36 @@ def terms_document(terms: FrozenTerms) -> dict[str, Any]:
         ],
         "mapping": _mapping_document(terms.mapping),
         "contracts": [_contract_document(one) for one in terms.contracts],
-        "assumptions": {
-            "random_roll_out": known.random_roll_out,
-            "class_microwatts": {name: list(days) for name, days in known.class_microwatts.items()},
-            "calibrations": [
-                {"device_class": name, "hardware": hardware, "meter": wall.meter, "fit": asdict(wall.fit)}
-                for (name, hardware), wall in sorted(known.calibrations.items())
-            ],
-        },
+        "assumptions": assumptions_document(terms.assumptions),
     }
+
+
+def assumptions_document(known: Assumptions) -> dict[str, Any]:
+    """Ready for closed.canonical."""
+    return {
+        "random_roll_out": known.random_roll_out,
+        "class_microwatts": {name: list(days) for name, days in known.class_microwatts.items()},
+        "calibrations": [
+            {"device_class": name, "hardware": hardware, "meter": wall.meter, "fit": asdict(wall.fit)}
+            for (name, hardware), wall in sorted(known.calibrations.items())
+        ],
+    }
+
+
+def assumptions_from_document(known: Keyed[str, Any]) -> Assumptions:
+    """Inverse of `assumptions_document`. Raises ValueError, KeyError or TypeError for what is none."""
+    return Assumptions(
+        random_roll_out=known["random_roll_out"] is True,
+        class_microwatts={name: tuple(days) for name, days in known["class_microwatts"].items()},
+        calibrations={
+            (one["device_class"], one["hardware"]): CalibratedWall(Fit(**one["fit"]), one["meter"])
+            for one in known["calibrations"]
+        },
+    )
 
 
 def terms_from_document(document: Keyed[str, Any]) -> FrozenTerms:
     """Inverse of `terms_document`. Raises ValueError, KeyError, TypeError or UsageError for what is none."""
-    known = document["assumptions"]
     return FrozenTerms(
         {
             one["zone"]: ChosenFactor(
@@ -82,14 +97,7 @@ def terms_from_document(document: Keyed[str, Any]) -> FrozenTerms:
         },
         _mapping(document["mapping"]),
         [_contract(one) for one in document["contracts"]],
-        Assumptions(
-            random_roll_out=known["random_roll_out"] is True,
-            class_microwatts={name: tuple(days) for name, days in known["class_microwatts"].items()},
-            calibrations={
-                (one["device_class"], one["hardware"]): CalibratedWall(Fit(**one["fit"]), one["meter"])
-                for one in known["calibrations"]
-            },
-        ),
+        assumptions_from_document(document["assumptions"]),
         document["data"],
     )
 

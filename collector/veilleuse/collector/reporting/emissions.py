@@ -26,6 +26,7 @@ from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.closed_report import closed_figures, require_shown
 from veilleuse.collector.reporting.kept_months import is_cut
+from veilleuse.collector.reporting.kept_years import statistics_of
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.reporting.undeclared import UNDECLARED, undeclared
 from veilleuse.collector.reporting.year import YearQuestion, before, is_whole_year, year_figures
@@ -167,6 +168,7 @@ def _before(
     except UsageError:  # closed, and not kept as it is asked for
         return {}
     closed = {told.year for told in sources.closings.revisions()}
+    closed |= {told.year for told in sources.closings.kept_years() if told.stands_alone}
     if len(found) != number or (
         earlier.first.year not in closed
         and is_cut(sources.periods, earlier.first, earlier.end, sources.hosts)
@@ -183,8 +185,10 @@ def _before(
 
 
 def _was_anything(sources: Sources, question: YearQuestion) -> bool:
-    """Whether any machine told of the period, or its year was closed: most first years have none before."""
-    if any(told.year == question.first.year for told in sources.closings.revisions()):
+    """Whether any machine told of the period, or its year was closed or kept: most first years have none before."""
+    closings = sources.closings
+    years = {one.year for one in closings.revisions()} | {one.year for one in closings.kept_years()}
+    if question.first.year in years:
         return True
     try:
         return next(iter(sources.periods.host_periods(question.first, question.end)), None) is not None
@@ -203,6 +207,7 @@ def _head(sources: Sources, question: YearQuestion, data: str) -> dict[str, Valu
         "inventory_imported_on": imported.isoformat() if imported else None,
         "data": data,
         "state": "open",
+        "years_of_statistics": statistics_of(sources, question.first, question.end) or None,
         "method_version": METHOD_VERSION,
         "periods_not_derived": sources.reader.dirty_count(),
         "unexplained_milliseconds": _unexplained_milliseconds(sources, question),

@@ -29,6 +29,7 @@ from veilleuse.collector.privacy import is_safe
 from veilleuse.collector.quantiles import quantile95
 from veilleuse.collector.reporting.inventoried_groups import devices_of, fleet_groups, user_groups
 from veilleuse.collector.reporting.kept_months import cut_populations
+from veilleuse.collector.reporting.kept_years import alone
 from veilleuse.collector.reporting.machines import machines_of
 from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion, disclosed, figures_of
 from veilleuse.collector.reporting.sobriety_sources import SobrietySources
@@ -46,7 +47,7 @@ _OF_ALL: Final = frozenset({"I2", "I4", "I5", "I9", "I13"})
 OF_MONTHS: Final = frozenset({"I1", "I2", "I4", "I5"})
 """Summed over machines' months: where some are gone, there is no value."""
 OF_THE_ESTIMATOR: Final = frozenset({"I13", "server_kwh", "use_phase_kgco2e"})
-"""Of the emissions report: a closed year has them when its months are gone."""
+"""Of the emissions report: a closed or kept year has them when its months are gone."""
 _DEMONSTRATED: Final = (Representativeness.CENSUS.value, Representativeness.DEMONSTRATED.value)
 _OUTSIDE: Final = (Band.NIGHT, Band.CLOSED)
 Pair = tuple[float, float]
@@ -87,6 +88,8 @@ class YearValues:
     total: EmissionsRow | None = None
     cut: frozenset[Population] = frozenset()
     """Populations of which some months are gone."""
+    of_statistics: bool = False
+    """It is a whole year that nobody closed and that is told by the statistics kept of it."""
     cache: dict[tuple[str, str], tuple[Value, ...]] = field(default_factory=dict)
 
     def of(self, indicator: str, population: Population | None = None) -> tuple[Value, ...]:
@@ -115,8 +118,8 @@ class YearValues:
 
     def is_cut(self, indicator: str, population: Population | None) -> bool:
         """Whether its figure, if there is any, would be of a part of the period."""
-        closed = self.total is not None and self.total.revision is not None
-        rests = indicator in OF_MONTHS or (indicator in OF_THE_ESTIMATOR and not closed)
+        whole = self.of_statistics or (self.total is not None and self.total.revision is not None)
+        rests = indicator in OF_MONTHS or (indicator in OF_THE_ESTIMATOR and not whole)
         return rests and not self.cut.isdisjoint(_wanted(indicator, population))
 
     def _of_group(
@@ -255,6 +258,7 @@ def year_values(
         tuple(emissions),
         total,
         cut_populations(base.periods, stretch.months, hosts),
+        alone(base, *stretch.months) is not None,
     )
 
 

@@ -18,13 +18,14 @@ from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.perimeter import Slice, slices
 from veilleuse.collector.account.sample import Observed, observed
 from veilleuse.collector.account.yearly_rows import DIMENSIONS, PeriodFigures
-from veilleuse.collector.closed import ClosedYear, YearState
+from veilleuse.collector.closed import ClosedYear, KeptYear, YearState
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.garbage import without_garbage_collection
 from veilleuse.collector.inventoried import Asset, Headcount
 from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.reporting.closed_report import load_closed, require_shown
 from veilleuse.collector.reporting.kept_months import is_cut
+from veilleuse.collector.reporting.kept_years import alone, kept_rooms, load_kept, require_told
 from veilleuse.collector.reporting.rooms import rooms
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.rolling.almanac import Almanac
@@ -124,6 +125,8 @@ def year_figures(
         return tuple(
             _closed_stretch(known, part, told)
             if (told := closed.get(part.first.year)) is not None and _is_kept_alone(known, part, told)
+            else _kept_stretch(known, part, kept)
+            if (kept := alone(sources, part.first, part.end)) is not None
             else _stretch(known, part)
             for part in slices(question.first, question.end, by_month="month" in question.dimensions)
         )
@@ -151,6 +154,13 @@ def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigur
             f"{told.year} is closed: what is kept of it is the whole year, not {part.first} to {part.end}"
         )
     return kept_figures(closed.kept, question.dimensions, known.assumptions)
+
+
+def _kept_stretch(known: _Known, part: Slice, told: KeptYear) -> PeriodFigures:
+    """Of a year that nobody has closed, out of what the collector kept: machines' months are gone. Raises UsageError."""
+    question, found = known.question, load_kept(known.sources.closings, told)
+    require_told(found, k=question.k_anonymity, current_tree=question.current_tree)
+    return kept_figures(found.kept, question.dimensions, found.under(known.assumptions))
 
 
 def year_kept(sources: Sources, question: YearQuestion) -> Kept:
@@ -183,7 +193,10 @@ def _kept(known: _Known, part: Slice, *, for_ever: bool) -> Kept:
         headcounts=known.headcounts,
         for_ever=for_ever,
     )
-    return replace(kept, rooms=tuple(rooms(known.sources, part.first, part.end)))
+    found_rooms = None if for_ever else kept_rooms(known.sources, part.first, part.end)
+    if found_rooms is None:
+        found_rooms = rooms(known.sources, part.first, part.end)
+    return replace(kept, rooms=tuple(found_rooms))
 
 
 def _elsewhere(

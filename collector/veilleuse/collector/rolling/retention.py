@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is too old goes, every day: PROMISES.md §3.2 and P7. In the writer's thread, in slices of at most 20 ms.
+"""What is too old goes, every day: docs/privacy.md. In the writer's thread, in slices of at most 20 ms.
 
-Days go into their month first: never before that is kept, and true. What is deleted is overwritten, in the file by SQLite
+Days go into their month first: never before that is kept, and true. Months and readings of shared meters stay until their year's
+statistics are kept: docs/closing.md. What is deleted is overwritten, in the file by SQLite
 (secure_delete), in the WAL by `sweep`.
 """
 
@@ -13,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from typing import Final
@@ -22,6 +23,7 @@ from veilleuse.collector import settings
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.ports import Committer, Registry
+from veilleuse.collector.ports.closing import MayGo
 from veilleuse.collector.ports.months import Limits, RollStore
 from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.rolling.units import contributions
@@ -46,7 +48,7 @@ def limits(
 ) -> Limits:
     """What is too old on a day, of a machine of a population."""
     if population is Population.SERVER:
-        days = months_before(today, kept.server_daily_months)
+        days = month_limit(kept, population, today)
         fine = months_before(today, kept.server_records_months)
         return Limits(
             days.toordinal(),
@@ -59,9 +61,15 @@ def limits(
         days.toordinal(),
         day_start_unix_milliseconds(days, time_zone),
         days.toordinal(),
-        months_before(today, kept.pc_monthly_months).toordinal(),
+        month_limit(kept, population, today).toordinal(),
         closed_years,
     )
+
+
+def month_limit(kept: settings.Retention, population: Population, today: date) -> date:
+    """Months that ended by this day are too old."""
+    months = kept.server_daily_months if population is Population.SERVER else kept.pc_monthly_months
+    return months_before(today, months)
 
 
 def months_before(day: date, months: int) -> date:
@@ -109,15 +117,18 @@ class Retention:
         kept: settings.Retention,
         *,
         closed_years: Callable[[], frozenset[int]] = frozenset,
+        may_go: Callable[[date], MayGo] = lambda _: MayGo(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`closed_years`: those closed definitively; asked in the writer's thread."""
+        """`closed_years`: those closed definitively; `may_go`: what may go on a day, for its year's statistics are kept. Both are asked in
+        the writer's thread."""
         self._writer = writer
         self._store = store
         self._registry = registry
         self._almanac = almanac
         self._kept = kept
         self._closed_years = closed_years
+        self._may_go = may_go
         self._clock = clock
 
     def run(self, today: date, stop: threading.Event | None = None) -> Expired:
@@ -143,25 +154,32 @@ class Retention:
         return [host.host_id for host in self._registry.hosts()]
 
     def _population(self, population: Population, today: date) -> int:
-        return self._store.expire_population(population, limits(self._kept, population, "UTC", today))
+        bounds, until = limits(self._kept, population, "UTC", today), self._may_go(today).readings_until
+        if until is not None:
+            until = min(bounds.hours_unix_milliseconds, until)
+            bounds = replace(bounds, hours_unix_milliseconds=until)
+        return self._store.expire_population(population, bounds)
 
     def _slice(self, work: _Work) -> None:
         """Machines for at most 20 ms (one step of one at least)."""
         until = self._clock() + SLICE_SECONDS
         self._almanac.look_again()
-        closed = self._closed_years()
+        closed, kept = self._closed_years(), self._may_go(work.today).months
         while work.waiting:
             host = self._registry.host(work.waiting[0])
-            if host is not None and self._step(host, self._registry.site(host.site), work, closed):
+            if host is not None and self._step(host, self._registry.site(host.site), work, closed, kept):
                 work.steps += 1
             else:
                 work.waiting.popleft()
             if self._clock() >= until:
                 break
 
-    def _step(self, host: Host, site: Site, work: _Work, closed: frozenset[int]) -> bool:
+    def _step(
+        self, host: Host, site: Site, work: _Work, closed: frozenset[int], kept: frozenset[int] | None
+    ) -> bool:
         """A few rows of one machine; False when none is left that may go."""
         bounds = limits(self._kept, host.population, site.time_zone, work.today, closed)
+        bounds = replace(bounds, kept_years=kept)
         units = self._store.expiring(host, site, bounds.days, MOST_DAYS)
         if units is None:
             if host.population is not Population.SERVER:  # its hours are needed until its days have gone

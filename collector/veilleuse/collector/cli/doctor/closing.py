@@ -5,13 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.admin_client import ask
 from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.cli.doctor.retention import GRACE_DAYS
+from veilleuse.collector.closed import KeptYear
+from veilleuse.collector.closing.keeping import due
 from veilleuse.collector.closing.refusals import not_over
+from veilleuse.collector.errors import AdminError
 from veilleuse.collector.rolling.retention import months_before
 from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
@@ -46,11 +51,21 @@ def closing_on(settings: CollectorSettings, today: date) -> Iterator[Finding]:
     read = None if hour is None else date.fromordinal(civil_day(ZoneInfo("UTC"), hour))
     with closing(SqliteClosingsReader(settings.data_dir)) as closings:
         closed = {one.year for one in closings.revisions()}
+        kept = {one.year: one for one in closings.kept_years()}
+        late = tuple(due(closings, settings.retention, today - timedelta(days=GRACE_DAYS)))
     first = min((one.year for one in (month, read) if one), default=today.year)
     open_years = [
         year for year in range(first, today.year) if year not in closed and not not_over(year, today)
     ]
+    held = {one.year for one in late if one.readings_may_go or one.months_may_go}
     for year in open_years:
+        told = kept.get(year)
+        if year in held:
+            yield _held(settings, year)
+            continue
+        if told is not None and told.statistics_sha256 is not None:
+            yield _kept(settings, told, _within(month, year))
+            continue
         began = max(enrolled.replace(day=1), date(year, 1, 1))
         if month is not None and began < month and month.year == year and _has_gone(settings, began, today):
             yield _too_late(year)
@@ -75,7 +90,29 @@ def _finding(
     text = f"{year} is over and not closed: {told}"
     if min(day for _, day in going) > today + timedelta(days=SOON_DAYS):
         return Finding("closing", "good", text)
-    return Finding("closing", "warning", text, f"'veilleuse close {year}' before that day; docs/closing.md")
+    remedy = f"'veilleuse close {year}' before that day, or let 'veilleuse serve' run, which keeps the year by itself; docs/closing.md"
+    return Finding("closing", "warning", text, remedy)
+
+
+def _kept(settings: CollectorSettings, told: KeptYear, month: date | None) -> Finding:
+    """Nothing of it is lost, whether somebody closes it or not."""
+    text = f"{told.year} is over and not closed: its statistics were kept on {told.kept_on}"
+    if told.months_may_go:
+        return Finding("closing", "good", f"{text}, 'veilleuse close {told.year}' rests on them")
+    if month is not None:
+        day = goes_on(_next_month(month), settings.retention.pc_monthly_months)
+        text += f", and are kept anew before months of PCs go from {day} on"
+    return Finding("closing", "good", text)
+
+
+def _held(settings: CollectorSettings, year: int) -> Finding:
+    """What is too old of it stays; the running collector knows why."""
+    why = ""
+    with suppress(AdminError):
+        why = ask(settings.data_dir, "health")["years_not_kept"].get(str(year), "")
+    text = f"{year}: months of machines or readings of meters are too old, and stay until its statistics are kept"
+    remedy = f"let 'veilleuse serve' run, it tries again every hour; or 'veilleuse close {year}'"
+    return Finding("closing", "warning", f"{text}: {why}" if why else text, remedy)
 
 
 def _too_late(year: int) -> Finding:

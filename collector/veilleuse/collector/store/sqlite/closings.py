@@ -1,21 +1,24 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Closed years: rows are added, never changed. Implements ports.closing; the tables of data_0016."""
+"""Closed years: rows are added, never changed; beside them what is kept of open ones. Implements ports.closing; tables of data_0016, _0020."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from veilleuse.collector.closed import ClosedFile, ClosedYear, PackedFile, YearState
+from veilleuse.collector.closed import ClosedFile, ClosedYear, KeptYear, PackedFile, YearState
+from veilleuse.collector.codec import number
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model import Grain
-from veilleuse.collector.ports.closing import Waiting
+from veilleuse.collector.ports.closing import MayGo, Waiting
 from veilleuse.collector.store.sqlite.connection import Database, damaged
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
+from veilleuse.wire.vocabulary import Population
 
 _REVISIONS: Final = (
     "SELECT year, revision, state, unix_milliseconds, statistics_sha256, sha256 FROM closed_years"
@@ -25,7 +28,24 @@ _FILE: Final = (
     "SELECT report, json, signature FROM closed_years LEFT JOIN closed_statistics ON closed_statistics.sha256 = statistics_sha256"
     " WHERE year = ? AND revision = ?"
 )
+_KEPT: Final = (
+    "SELECT year, kept_day, readings_may_go, months_may_go, statistics_sha256 FROM kept_years ORDER BY year"
+)
+_HAS_MONTHS: Final = (
+    "SELECT EXISTS (SELECT 1 FROM hosts WHERE population IN (%s) AND EXISTS (SELECT 1 FROM host_months m"
+    " WHERE m.host_id = hosts.host_id AND m.month >= ? AND m.month < ?))"
+)
+_METERS: Final = (
+    "WITH RECURSIVE m (meter) AS (SELECT min(meter) FROM meter_hours UNION ALL"
+    " SELECT (SELECT min(meter) FROM meter_hours h WHERE h.meter > m.meter) FROM m WHERE m.meter IS NOT NULL)"
+)
+"""Those that were read, and NULL: one look in the key a meter, however many hours each has."""
 _EPOCH: Final = date(1970, 1, 1).toordinal()
+
+
+def _unix_milliseconds(day: date) -> int:
+    """Of its 00:00 UTC."""
+    return (day.toordinal() - _EPOCH) * MILLISECONDS_PER_DAY
 
 
 class SqliteClosings:
@@ -57,7 +77,7 @@ class SqliteClosings:
     def waiting(self, year: int) -> Waiting:
         """Days, weeks and hours of the year, and of the weeks across its edges, that wait; months likewise."""
         first, end = date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()
-        hours = [(day - _EPOCH) * MILLISECONDS_PER_DAY for day in (first, end)]
+        hours = [_unix_milliseconds(date(one, 1, 1)) for one in (year, year + 1)]
         ((periods,),) = self._rows(
             "SELECT count(*) FROM dirty WHERE (grain = ? AND start >= ? AND start < ?)"
             " OR (grain = ? AND start >= ? AND start < ?) OR (grain = ? AND start > ? AND start < ?)",
@@ -75,8 +95,67 @@ class SqliteClosings:
         )
         return Waiting(periods, months)
 
+    def kept_years(self) -> tuple[KeptYear, ...]:
+        """Years that are kept and not closed, in order."""
+        return tuple(
+            KeptYear(row[0], date.fromordinal(row[1]), row[2] == 1, row[3] == 1, row[4])
+            for row in self._rows(_KEPT)
+        )
+
+    def kept_file(self, one: KeptYear) -> ClosedFile:
+        """What was in force (`report`) and the statistics of a kept year, without a signature. Raises StoreDamaged."""
+        rows = self._rows("SELECT facts, json FROM kept_years WHERE year = ?", one.year)
+        try:
+            ((facts, statistics),) = rows
+            return PackedFile(facts, statistics).unpacked()
+        except (ValueError, TypeError) as error:
+            raise damaged(self._data.path, f"what is kept of {one.year}: {error}") from error
+
+    def first_year(self) -> int | None:
+        """The first year of which a month of a machine or a reading of a meter is kept; None = there is none."""
+        ((month,),) = self._rows("SELECT min(month) FROM host_months")
+        ((hour,),) = self._rows(
+            f"{_METERS} SELECT min((SELECT min(start) FROM meter_hours h WHERE h.meter = m.meter)) FROM m"
+        )
+        days = [month] if month is not None else []
+        if hour is not None:
+            days.append(_EPOCH + hour // MILLISECONDS_PER_DAY)
+        return date.fromordinal(min(days)).year if days else None
+
+    def has_months(self, first: date, end: date, populations: Collection[Population]) -> bool:
+        """Whether a month that begins in [first, end) is kept of any machine of these."""
+        numbers = ", ".join(str(number(one)) for one in populations)
+        return bool(self._rows(_HAS_MONTHS % numbers, first.toordinal(), end.toordinal())[0][0])
+
+    def has_readings(self, first: date, end: date) -> bool:
+        """Whether a reading of any meter is kept of an hour that begins in these days of UTC."""
+        asked = (
+            f"{_METERS} SELECT EXISTS (SELECT 1 FROM m WHERE EXISTS"
+            " (SELECT 1 FROM meter_hours h WHERE h.meter = m.meter AND start >= ? AND start < ?))"
+        )
+        return bool(self._rows(asked, _unix_milliseconds(first), _unix_milliseconds(end))[0][0])
+
+    def keep(self, one: KeptYear, file: PackedFile | None) -> None:
+        """In place of what was kept of the year before; None: it cannot be kept. Raises AdminError when it is closed."""
+        content = (None, None) if file is None else (file.report, file.statistics)
+        with self._data.transaction() as connection:
+            if self.revisions(one.year):
+                raise AdminError(f"{one.year} is closed: it is kept already")
+            connection.execute(
+                "INSERT OR REPLACE INTO kept_years (year, kept_day, readings_may_go, months_may_go, statistics_sha256, facts, json)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    one.year,
+                    one.kept_on.toordinal(),
+                    int(one.readings_may_go),
+                    int(one.months_may_go),
+                    one.statistics_sha256,
+                    *content,
+                ),
+            )
+
     def put(self, one: ClosedYear, file: PackedFile) -> None:
-        """The next revision of its year. Raises AdminError when it is not the next."""
+        """The next revision of its year; what was kept of the year while it was open goes. Raises AdminError when it is not the next."""
         with self._data.transaction() as connection:
             last = len(self.revisions(one.year))
             if one.revision != last + 1:
@@ -101,6 +180,18 @@ class SqliteClosings:
                     file.signature,
                 ),
             )
+            connection.execute("DELETE FROM kept_years WHERE year = ?", (one.year,))
+
+    def may_go(self, today: date) -> MayGo:
+        """What retention asks before it takes anything of a year that is over."""
+        closed = {row[0] for row in self._rows("SELECT DISTINCT year FROM closed_years")}
+        kept = self.kept_years()
+        months = frozenset(closed | {one.year for one in kept if one.months_may_go})
+        readings = closed | {one.year for one in kept if one.readings_may_go}
+        for year in range(self.first_year() or today.year, today.year):
+            if year not in readings and self.has_readings(date(year, 1, 1), date(year + 1, 1, 1)):
+                return MayGo(months, _unix_milliseconds(date(year - 1, 12, 31)))  # it begins before 00:00 UTC
+        return MayGo(months)
 
     def definitive_years(self) -> frozenset[int]:
         """Years of which a revision is definitive."""

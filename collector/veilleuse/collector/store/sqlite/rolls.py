@@ -297,7 +297,9 @@ class SqliteRolls:
             "SELECT DISTINCT month FROM host_months WHERE host_id = ? ORDER BY month", host_id
         ):
             month = date.fromordinal(first)
-            if next_month(month).toordinal() <= limits.months or month.year in limits.closed_years:
+            is_kept = limits.kept_years is None or month.year in limits.kept_years
+            is_old = next_month(month).toordinal() <= limits.months
+            if (is_old and is_kept) or month.year in limits.closed_years:
                 old = kept_month(self._ask, self._layouts, "host_months", host_id, first)
                 self._replace_month(connection, host_id, month, old, (), 0)
                 connection.execute("DELETE FROM gone_days WHERE host_id = ? AND month = ?", (host_id, first))

@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`python -m veilleuse.collector.closing DAY`: keeps the years that are due, beside `veilleuse serve`, which starts it each day.
+
+A process of its own: computing a year of 10,000 machines takes seconds, and no acknowledgement waits for them. Standard output: JSON,
+year → why it could not be kept. Exit codes 0, 1, 2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Final
+
+from veilleuse.collector.admin_client import ask
+from veilleuse.collector.closing.keeping import keep_due
+from veilleuse.collector.errors import CollectorError, ConfigurationError
+from veilleuse.collector.settings import read_settings
+
+_NICE: Final = 10
+_ASK_SECONDS: Final = 120.0
+
+
+def main(day: str) -> int:
+    """0 = all that was due is kept, or told why not; 1 = nothing could be looked at; 2 = wrong configuration."""
+    try:
+        settings = read_settings(None)
+        os.nice(_NICE)
+
+        def perform(operation: str, arguments: Mapping[str, Any]) -> Any:
+            return ask(settings.data_dir, operation, timeout_seconds=_ASK_SECONDS, **arguments)
+
+        failed = keep_due(settings, date.fromisoformat(day), perform)
+        sys.stdout.write(json.dumps(failed))
+        return 0
+    except (ConfigurationError, CollectorError) as error:
+        sys.stderr.write(f"veilleuse closing: {error}\n")
+        return getattr(error, "exit_code", 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

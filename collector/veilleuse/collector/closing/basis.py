@@ -1,0 +1,177 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What the figure of a year rests on: its machines while their months are there, else the statistics that were kept of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, Final
+
+from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.kept import Kept
+from veilleuse.collector.calibrated import facts_of
+from veilleuse.collector.closed import KeptYear, YearState, canonical, sha256
+from veilleuse.collector.errors import UsageError
+from veilleuse.collector.model import Site
+from veilleuse.collector.reporting.assumptions import assumptions
+from veilleuse.collector.reporting.closed_json import kept_document
+from veilleuse.collector.reporting.closed_years import Closed
+from veilleuse.collector.reporting.keep_year import keep_year
+from veilleuse.collector.reporting.kept_years import load_kept
+from veilleuse.collector.reporting.rooms import readings_gone_before
+from veilleuse.collector.reporting.savings import moved
+from veilleuse.collector.reporting.sources import Sources
+from veilleuse.collector.reporting.undeclared import UNDECLARED, undeclared
+from veilleuse.collector.rolling.retention import month_limit
+from veilleuse.collector.settings import CollectorSettings, Retention
+from veilleuse.wire.vocabulary import Population
+
+ROOMS_BASIS: Final = "rooms_basis"
+LATER: Final = "readings since "
+_FACTS: Final = (
+    "inventory_imported_on",
+    *UNDECLARED,
+    "calendars",
+    "school_holidays_sha256",
+    "calibrations",
+    ROOMS_BASIS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a figure is made of."""
+
+    kept: Kept
+    statistics: bytes
+    """`kept` as it is written."""
+    facts: Mapping[str, Any]
+    """What was in force when `kept` was made of machines."""
+    known: Assumptions
+    told: str
+    """In words of the report: machines, or which statistics."""
+
+    @property
+    def of_machines(self) -> bool:
+        """False: what came in since is in no figure any more."""
+        return self.told == "machines"
+
+
+def rests_on(
+    sources: Sources, settings: CollectorSettings, year: int, today: date, last: Closed | None
+) -> Basis:
+    """`last`: the last revision of the year. Raises UsageError where machines' months are gone and nothing was kept of them."""
+    told = next((one for one in sources.closings.kept_years() if one.year == year), None)
+    before: Basis | None
+    if last is not None:
+        before = _of_revision(sources, last)
+        if last.told.state is YearState.CLOSED_DEFINITIVE:
+            return before
+    else:
+        before = of_kept(sources, settings, told)
+    if not ((told is not None and told.months_may_go) or are_gone(sources, settings.retention, year, today)):
+        return of_machines(sources, settings, year, today, before)
+    if before is None:
+        raise UsageError(
+            f"months of machines in {year} are gone, they are kept for {settings.retention.pc_monthly_months} months, and {year} was "
+            "never closed meanwhile, nor kept by the collector itself, which an earlier program did not do"
+        )
+    return before
+
+
+def of_machines(
+    sources: Sources, settings: CollectorSettings, year: int, today: date, before: Basis | None
+) -> Basis:
+    """Out of the store as it is now. `before`: what an earlier look rested on; its rooms serve where readings have gone since."""
+    kept = keep_year(sources, year, k=settings.reporting.k_anonymity, today=today)
+    kept, rooms_basis = _with_rooms(sources, settings, year, today, kept, before)
+    known = assumptions(sources, random_roll_out=settings.reporting.random_roll_out)
+    facts = {**_facts(sources, year), ROOMS_BASIS: rooms_basis}
+    return Basis(kept, canonical(kept_document(kept)), facts, known, "machines")
+
+
+def _of_revision(sources: Sources, last: Closed) -> Basis:
+    facts = {name: last.report[name] for name in _FACTS if name in last.report}
+    statistics = sources.closings.file(last.told).statistics  # as they were written, by whatever program
+    return Basis(last.kept, statistics, facts, last.terms.assumptions, f"statistics of {last.told.report_id}")
+
+
+def of_kept(sources: Sources, settings: CollectorSettings, told: KeptYear | None) -> Basis | None:
+    """What the collector kept by itself; None where it could not."""
+    if told is None or told.statistics_sha256 is None:
+        return None
+    found = load_kept(sources.closings, told)
+    known = found.under(assumptions(sources, random_roll_out=settings.reporting.random_roll_out))
+    return Basis(found.kept, found.statistics, found.facts, known, f"statistics kept on {told.kept_on}")
+
+
+def _with_rooms(
+    sources: Sources, settings: CollectorSettings, year: int, today: date, kept: Kept, before: Basis | None
+) -> tuple[Kept, str]:
+    """Readings of meters go before the year's own factor is there: rooms are then those that were kept before; and what they are of."""
+    gone = readings_gone_before(sources, year, today, settings.retention.server_records_months)
+    if gone is None or not (kept.rooms or (before and before.kept.rooms)):
+        return kept, "readings"
+    if before is None:
+        return kept, f"{LATER}{gone}"
+    basis = str(before.facts.get(ROOMS_BASIS, ""))
+    return replace(kept, rooms=before.kept.rooms), basis if basis.startswith(LATER) else before.told
+
+
+def _facts(sources: Sources, year: int) -> dict[str, Any]:
+    """What is in force."""
+    imported = sources.inventory.inventory_imported_on()
+    return {
+        "inventory_imported_on": imported.isoformat() if imported else None,
+        **undeclared(sources, date(year, 1, 1), date(year + 1, 1, 1)),
+        "calendars": {site.site: _calendar_sha256(sources, site) for site in sources.reader.sites()},
+        "school_holidays_sha256": sha256(
+            canonical(
+                [
+                    [one.zone.value, one.first.isoformat(), one.last.isoformat(), one.name]
+                    for one in sources.reader.school_periods()
+                ]
+            )
+        ),
+        "calibrations": [
+            {"calibration_id": stored.calibration_id, **facts_of(stored.kept)}
+            for stored in sources.reader.calibrations()
+            if stored.ended_unix_milliseconds is None
+        ],
+    }
+
+
+def _calendar_sha256(sources: Sources, site: Site) -> str:
+    """Of all versions of a site's calendar."""
+    versions = [
+        [
+            version.from_day.isoformat(),
+            version.calendar.to_json(),
+            version.declaration.to_json() if version.declaration else None,
+        ]
+        for version in sources.reader.calendars(site)
+    ]
+    return sha256(canonical(versions))
+
+
+def are_gone(sources: Sources, kept: Retention, year: int, today: date) -> bool:
+    """Whether retention has taken months of the year: too old ones that there must have been are not there.
+
+    That few machines have such a month proves nothing: a late record makes one, and what cannot be kept holds one back.
+    """
+    january = date(year, 1, 1)
+    seen = {host_id for host_id, _, _ in sources.reader.state_totals()}
+    hosts = [host for host in sources.reader.hosts() if host.host_id in seen]
+    for population in Population:
+        mine = [host for host in hosts if host.population is population]
+        if not mine or month_limit(kept, population, today) < january.replace(month=2):
+            continue
+        first = max(january, min(host.enrolled_on for host in mine).replace(day=1))
+        end = moved(first, 1)
+        there = {row.host_id for row in sources.periods.host_months(first, end)}
+        enrolled = [host.host_id for host in mine if host.enrolled_on < end]
+        if first.year == year and 2 * sum(one in there for one in enrolled) < len(enrolled):
+            return True
+    return False

@@ -1,0 +1,106 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Keeps the statistics of years that nobody has closed, before anything that they are made of goes. docs/closing.md.
+
+The running collector looks each day what is due, and has it computed in a process of its own (`python -m veilleuse.collector.closing`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from typing import Any, NamedTuple, TypeAlias
+
+from veilleuse.collector.admin_client import pieces_of
+from veilleuse.collector.closed import KeptYear, packed, sha256
+from veilleuse.collector.closing.basis import are_gone, of_kept, of_machines
+from veilleuse.collector.closing.refusals import not_over
+from veilleuse.collector.errors import AdminError, CollectorError
+from veilleuse.collector.ports.closing import ClosedYearReader
+from veilleuse.collector.reporting.kept_years import kept_file
+from veilleuse.collector.reporting.sources import Sources, opened
+from veilleuse.collector.rolling.retention import month_limit, months_before
+from veilleuse.collector.settings import CollectorSettings, Retention
+from veilleuse.wire.vocabulary import Population
+
+Perform: TypeAlias = Callable[[str, Mapping[str, Any]], Any]
+"""(operation, its arguments) → its result: of the running collector."""
+
+
+class Due(NamedTuple):
+    """A year to be kept, and what may go of it then."""
+
+    year: int
+    readings_may_go: bool
+    months_may_go: bool
+
+
+def due(reader: ClosedYearReader, kept: Retention, today: date) -> Iterator[Due]:
+    """Years that are over, not closed, and never kept; or kept before the last day on which all they are made of is there."""
+    closed = {one.year for one in reader.revisions()}
+    known = {one.year: one for one in reader.kept_years()}
+    readings = months_before(today, kept.server_records_months)
+    for year in range(reader.first_year() or today.year, today.year):
+        first, end = date(year, 1, 1), date(year + 1, 1, 1)
+        if year in closed or not_over(year, today) or not _has_anything(reader, first, end):
+            continue
+        told = known.get(year, KeptYear(year, today, False, False, None))
+        wanted = Due(
+            year,
+            told.readings_may_go or reader.has_readings(date(year - 1, 12, 31), min(readings, end)),
+            told.months_may_go or any(_month_goes(reader, kept, one, first, today) for one in Population),
+        )
+        if year not in known or wanted != (year, told.readings_may_go, told.months_may_go):
+            yield wanted
+
+
+def _has_anything(reader: ClosedYearReader, first: date, end: date) -> bool:
+    return reader.has_months(first, end, tuple(Population)) or reader.has_readings(first, end)
+
+
+def _month_goes(
+    reader: ClosedYearReader, kept: Retention, population: Population, first: date, today: date
+) -> bool:
+    """Whether retention takes a month of the year today."""
+    limit = min(month_limit(kept, population, today).replace(day=1), first.replace(year=first.year + 1))
+    return first < limit and reader.has_months(first, limit, (population,))
+
+
+def keep_due(settings: CollectorSettings, today: date, perform: Perform) -> dict[int, str]:
+    """Keep what is due. Year → why it could not be kept; nothing of it may go today. Raises CollectorError when nothing can be read."""
+    failed: dict[int, str] = {}
+    with opened(settings.data_dir, settings.reporting) as sources:
+        for one in tuple(due(sources.closings, settings.retention, today)):
+            try:
+                _keep(sources, settings, one, today, perform)
+            except CollectorError as error:
+                failed[one.year] = str(error)
+    return failed
+
+
+def _keep(sources: Sources, settings: CollectorSettings, one: Due, today: date, perform: Perform) -> None:
+    closings = sources.closings
+    before = next((told for told in closings.kept_years() if told.year == one.year), None)
+    if waiting := closings.waiting(one.year).periods:
+        raise AdminError(f"{waiting} periods of {one.year} wait to be derived")
+    if before is None and are_gone(sources, settings.retention, one.year, today):
+        perform("keep_put", {"year": one.year, "day": today.isoformat()})
+        return
+    found = of_machines(sources, settings, one.year, today, of_kept(sources, settings, before))
+    file = kept_file(one.year, found.kept, found.facts, found.known)
+    digest = sha256(file.statistics)
+    day = before.kept_on if before is not None and before.statistics_sha256 == digest else today
+    small, upload = packed(file), secrets.token_hex(16)
+    for piece in pieces_of(upload, small.report + small.statistics):
+        perform("close_part", piece)
+    perform(
+        "keep_put",
+        {
+            **one._asdict(),
+            "day": day.isoformat(),
+            "statistics_sha256": digest,
+            "upload": upload,
+            "facts_bytes": len(small.report),
+        },
+    )

@@ -1,0 +1,138 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A year that nobody has closed, out of the statistics that the collector kept of it by itself. docs/closing.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, Final
+
+from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.kept import Kept
+from veilleuse.collector.account.yearly_rooms import RoomFigure
+from veilleuse.collector.closed import ClosedFile, KeptYear, canonical, sha256
+from veilleuse.collector.errors import StoreDamaged, UsageError
+from veilleuse.collector.ports.closing import ClosedYearReader
+from veilleuse.collector.reporting.closed_json import kept_document, kept_from_document
+from veilleuse.collector.reporting.closed_terms import assumptions_document, assumptions_from_document
+from veilleuse.collector.reporting.kept_months import is_enrolled
+from veilleuse.collector.reporting.savings import moved
+from veilleuse.collector.reporting.sources import Sources
+from veilleuse.collector.version import product_version
+
+KIND: Final = "veilleuse kept year"
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class KeptStatistics:
+    """All that is kept of an open year."""
+
+    told: KeptYear
+    facts: Mapping[str, Any]
+    """What was in force when its machines were kept."""
+    kept: Kept
+    statistics: bytes
+    """`kept` as it was written, by whatever program."""
+    calibrated: Assumptions
+    """Of which the calibrations are those that the machines' energy was derived by."""
+
+    def under(self, present: Assumptions) -> Assumptions:
+        """The present assumptions, with the calibrations of then: those of now are of other energy."""
+        return replace(present, calibrations=self.calibrated.calibrations)
+
+
+def kept_file(year: int, kept: Kept, facts: Mapping[str, Any], known: Assumptions) -> ClosedFile:
+    """What is stored of a year, without a signature."""
+    statistics = canonical(kept_document(kept))
+    about = {
+        "kind": KIND,
+        "format": FORMAT,
+        "year": year,
+        "product_version": product_version(),
+        "statistics_sha256": sha256(statistics),
+        "rooms": len(kept.rooms),
+        "facts": dict(facts),
+        "assumptions": assumptions_document(known),
+    }
+    return ClosedFile(canonical(about), statistics, b"")
+
+
+def has_rooms(file: ClosedFile) -> bool:
+    """Whether rooms are in it: without reading the statistics."""
+    return bool(json.loads(file.report)["rooms"])
+
+
+def load_kept(reader: ClosedYearReader, told: KeptYear) -> KeptStatistics:
+    """Raises StoreDamaged for what contradicts itself."""
+    file = reader.kept_file(told)
+    try:
+        about, document = json.loads(file.report), json.loads(file.statistics)
+        written = (about["kind"], about["format"], about["year"], about["statistics_sha256"])
+        if written != (KIND, FORMAT, told.year, told.statistics_sha256):
+            raise ValueError("its facts are of something else")
+        if sha256(file.statistics) != told.statistics_sha256:
+            raise ValueError("its statistics were changed")
+        kept = kept_from_document(document)
+        if (kept.first, kept.end) != (date(told.year, 1, 1), date(told.year + 1, 1, 1)):
+            raise ValueError(f"its statistics are of {kept.first} to {kept.end}")
+        known = assumptions_from_document(about["assumptions"])
+        return KeptStatistics(told, dict(about["facts"]), kept, file.statistics, known)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
+        raise StoreDamaged(
+            f"what is kept of {told.year} cannot be read ({error}): restore a backup"
+        ) from error
+
+
+def require_told(found: KeptStatistics, *, k: int, current_tree: bool) -> None:
+    """Raises UsageError for what the statistics of a year cannot tell."""
+    year = found.told.year
+    if current_tree:
+        raise UsageError(
+            f"months of machines of {year} are gone: machines stand where they stood then, leave out --tree now"
+        )
+    if k > found.kept.k:
+        raise UsageError(
+            f"{year} was kept with cells of {found.kept.k} machines or more: reporting.k_anonymity {k} cannot be shown of it"
+        )
+
+
+def alone(sources: Sources, first: date, end: date) -> KeptYear | None:
+    """The year that [first, end) is, where its statistics are all there is of the whole year; None where months tell. Raises UsageError for
+    a part whose first month is not there of a population that was enrolled by its end.
+    """
+    told = next((one for one in sources.closings.kept_years() if one.year == first.year), None)
+    if told is None or not told.stands_alone:
+        return None
+    if (first, end) == (date(told.year, 1, 1), date(told.year + 1, 1, 1)):
+        return told
+    month = first.replace(day=1)
+    following = moved(month, 1)
+    for population in {host.population for host in sources.hosts if is_enrolled(host, following)}:
+        if not sources.closings.has_months(month, following, (population,)):
+            raise UsageError(
+                f"months of {told.year} are gone: what was kept of it on {told.kept_on} is the whole year, not {first} to {end}; ask for "
+                "the year, without 'month'"
+            )
+    return None
+
+
+def kept_rooms(sources: Sources, first: date, end: date) -> Sequence[RoomFigure] | None:
+    """The server rooms of an open year whose readings of meters go; None where the readings tell."""
+    told = next((one for one in sources.closings.kept_years() if one.year == first.year), None)
+    whole = (first, end) == (date(first.year, 1, 1), date(first.year + 1, 1, 1))
+    if told is None or not whole or not told.readings_may_go or told.statistics_sha256 is None:
+        return None
+    return load_kept(sources.closings, told).kept.rooms if has_rooms(sources.closings.kept_file(told)) else ()
+
+
+def statistics_of(sources: Sources, first: date, end: date) -> list[str]:
+    """ "YEAR (DAY)" of each whole year of a period that is told by its statistics alone, with the day that they were kept on."""
+    return [
+        f"{one.year} ({one.kept_on})"
+        for one in sources.closings.kept_years()
+        if one.stands_alone and first <= date(one.year, 1, 1) and date(one.year + 1, 1, 1) <= end
+    ]

@@ -1,0 +1,371 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Years that nobody closes: the collector keeps their statistics by itself before anything they are made of goes. Nothing is lost by forgetting."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from contextlib import closing
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.backups import make_backup, put_back
+from tests.closed_years import Command, copied, told, verified
+from tests.filled import Filled
+from tests.machines import served, settings_in
+from tests.rolled import retention, roll, server_day, workstation_days
+from tests.waiting import until
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.account.sample import Place
+from veilleuse.collector.admin.server import AdminServer
+from veilleuse.collector.app.upkeep import keep_apart, run_day
+from veilleuse.collector.assembly import Collector, initialise, open_collector
+from veilleuse.collector.cli.doctor.closing import closing_on
+from veilleuse.collector.closed import KeptYear
+from veilleuse.collector.closing.keeping import keep_due
+from veilleuse.collector.errors import StoreFull
+from veilleuse.collector.metering import DeclaredMeter, MeterBoundary, MeterReading
+from veilleuse.collector.model import DirtyPeriod, Grain, HostId
+from veilleuse.collector.reporting.kept_years import load_kept
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
+from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population
+
+YEAR = 2022
+"""Its factor and those of the two years after it are shipped, and final."""
+JANUARY = date(YEAR + 1, 1, 5)
+READINGS_GO = date(YEAR + 1, 1, 31)
+"""13 months after the day before the year, for it begins before 00:00 UTC."""
+READ = 3_600_000_000
+"""mJ of one reading; one a month."""
+MONTHS_GO = date(YEAR + 1, 8, 1)
+DAY = timedelta(days=1)
+
+
+def fleet(settings: CollectorSettings) -> None:
+    """Twelve workstations, a server, the meter of its room; no data yet."""
+    initialise(settings)
+    with Filled(settings.data_dir) as filled:
+        for _ in range(12):
+            filled.add_host(Population.WORKSTATION, DeviceClass.TOWER, enrolled_on=date(YEAR, 1, 1))
+        filled.add_host(enrolled_on=date(YEAR, 1, 1))
+        with filled.store.transaction():
+            filled.store.metering.declare([DeclaredMeter("ups", "lyon", "DC1", MeterBoundary.ROOM)], [], [])
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of such a fleet at the end of the year, all its rows there."""
+    settings = settings_in(tmp_path_factory.mktemp("measured"))
+    fleet(settings)
+    measure_year(settings, YEAR)
+    return settings.data_dir
+
+
+@pytest.fixture
+def place(tmp_path: Path, measured: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:
+    """A copy of it, for the commands too."""
+    return copied(tmp_path, measured, monkeypatch)
+
+
+def measure(settings: CollectorSettings, month: date, watts: int = 20) -> None:
+    """A week of the workstations, a day of the server and an hour of its room's meter; the months that ended are kept."""
+    monday = month + (7 - month.weekday()) * DAY
+    with Filled(settings.data_dir) as filled:
+        for host in filled.store.registry.hosts():
+            if host.population is Population.SERVER:
+                server_day(filled, host.host_id, monday)
+                _read(filled, host.host_id, monday)
+            else:
+                workstation_days(filled, host.host_id, monday, monday + 7 * DAY, watts=watts + host.host_id)
+        filled.derive()
+        roll(filled, month)
+
+
+def _read(filled: Filled, host_id: HostId, day: date) -> None:
+    start = day_start_unix_milliseconds(day, "Europe/Paris")
+    with filled.store.transaction():
+        reading = MeterReading("ups", PointKind.UPS, READ, 3_600_000)
+        filled.store.metering.put_readings(DirtyPeriod(host_id, Grain.HOUR, start), [reading])
+
+
+def measure_year(settings: CollectorSettings, year: int) -> None:
+    """All of it, to the first days of the next."""
+    for month in range(1, 13):
+        measure(settings, date(year, month, 1))
+    with Filled(settings.data_dir) as filled:
+        roll(filled, date(year + 1, 1, 4))
+
+
+def a_workstation(filled: Filled) -> HostId:
+    """One of them."""
+    hosts = filled.store.registry.hosts()
+    return next(host.host_id for host in hosts if host.population is Population.WORKSTATION)
+
+
+def late(settings: CollectorSettings, monday: date) -> None:
+    """A week of one workstation that comes long after."""
+    with Filled(settings.data_dir) as filled:
+        workstation_days(filled, a_workstation(filled), monday, monday + 7 * DAY, watts=90)
+        filled.derive()
+        roll(filled, MONTHS_GO)
+
+
+def keep_here(collector: Collector, day: date, _: threading.Event) -> dict[int, str]:
+    """As the collector's own process does, without the process."""
+    return keep_due(collector.settings, day, collector.operations.perform)
+
+
+def live(settings: CollectorSettings, *days: date) -> None:
+    """What a running collector does on each of these days, and no operator."""
+    with open_collector(settings) as collector:
+        for day in days:
+            assert run_day(collector, day, threading.Event(), keep_here), collector.health.years_not_kept
+
+
+def report(veilleuse: Command, year: int, *words: str) -> dict[str, Any]:
+    """Of a year."""
+    period = ("--from", f"{year}-01-01", "--to", f"{year + 1}-01-01")
+    code, out, err = veilleuse("report", "emissions", *period, "--format", "json", *words)
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def figures(veilleuse: Command, year: int, *words: str) -> tuple[Any, Any]:
+    """To the last digit."""
+    found = report(veilleuse, year, *words)
+    return found["rows"], found["totals"]
+
+
+def kept(settings: CollectorSettings) -> dict[int, KeptYear]:
+    """What the collector has kept by itself."""
+    with closing(SqliteClosingsReader(settings.data_dir)) as reader:
+        return {one.year: one for one in reader.kept_years()}
+
+
+def left(settings: CollectorSettings, year: int = YEAR) -> tuple[int, int]:
+    """Months of workstations and readings of meters of a year that are there."""
+    first, end = date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()
+    with Filled(settings.data_dir) as filled:
+        connection = filled.store.data.connection
+        (months,) = connection.execute(
+            "SELECT count(DISTINCT month) FROM host_months JOIN hosts USING (host_id)"
+            " WHERE population <> 3 AND month >= ? AND month < ?",
+            (first, end),
+        ).fetchone()
+        (readings,) = connection.execute(
+            "SELECT count(*) FROM meter_hours WHERE start / 86400000 + 719163 BETWEEN ? AND ?",
+            (first, end - 1),
+        ).fetchone()
+    return months, readings
+
+
+def test_three_years_without_an_operator_lose_no_year(tmp_path, place, veilleuse):
+    """Each year is reported as it was before its months went, to the digit, rooms as they were before readings went; it is then closed for
+    good with its own factors, and verified. All that happens meanwhile is what a running collector does each day.
+    """
+    then: dict[int, tuple[Any, Any]] = {}
+    month = date(YEAR + 1, 1, 1)
+    while month < date(YEAR + 4, 9, 1):
+        if month.year < YEAR + 3:
+            measure(place, month)
+        with Filled(place.data_dir) as filled:
+            roll(filled, month + 3 * DAY)
+        live(place, month, month + 14 * DAY)
+        if month.month == 7 and month.year <= YEAR + 3:  # readings of meters go already, months do not
+            then[month.year - 1] = figures(veilleuse, month.year - 1)
+        month = (month + 31 * DAY).replace(day=1)
+    assert [left(place, year) for year in then] == [(0, 0)] * 3
+    assert {year: figures(veilleuse, year) for year in then} == then
+    for year, (rows, (total,)) in then.items():
+        (room,) = [row for row in rows if row["device_class"] == "other_room"]
+        assert room["energy_millijoules"] == 12 * READ
+        (noted,) = report(veilleuse, year)["report"]["years_of_statistics"]
+        assert f"{year} ({year + 1}-01-15)" <= noted <= f"{year} ({year + 1}-08-01)"
+        made = told(veilleuse, "close", str(year), "--definitive")
+        assert (made["revision"], made["state"], made["open_points"]) == (1, "closed_definitive", [])
+        ((closed,),) = verified(told(veilleuse, "verify", str(year)))
+        assert closed["energy_millijoules"] == total["energy_millijoules"]
+        assert closed["kgco2e_total"] == f"{total['kgco2e_total']:.12g}"
+        assert report(veilleuse, year)["totals"][0]["state"] == "closed_definitive"
+    assert kept(place) == {}
+
+
+def test_what_came_late_is_kept_until_the_months_go(place, veilleuse):
+    """A week that comes between the keeping of the rooms and that of the months is in the figure; one that comes later is not, as after a
+    closing. Nothing new: the day of the keeping stays.
+    """
+    live(place, JANUARY)
+    assert kept(place)[YEAR] == KeptYear(YEAR, JANUARY, False, False, kept(place)[YEAR].statistics_sha256)
+    live(place, READINGS_GO - DAY, READINGS_GO, READINGS_GO + 30 * DAY)
+    told_then = kept(place)[YEAR]
+    assert (told_then.kept_on, told_then.readings_may_go, told_then.months_may_go) == (JANUARY, True, False)
+    late(place, date(YEAR, 3, 14))
+    before = figures(veilleuse, YEAR)
+    live(place, MONTHS_GO - DAY)
+    assert (kept(place)[YEAR].kept_on, left(place)[0]) == (JANUARY, 12)
+    live(place, MONTHS_GO)
+    assert (kept(place)[YEAR].kept_on, kept(place)[YEAR].months_may_go, left(place)[0]) == (
+        MONTHS_GO,
+        True,
+        11,
+    )
+    assert figures(veilleuse, YEAR) == before
+    late(place, date(YEAR, 1, 17))
+    live(place, MONTHS_GO + DAY)
+    assert (kept(place)[YEAR].kept_on, left(place)[0]) == (MONTHS_GO, 11)
+    assert figures(veilleuse, YEAR) == before
+    assert (
+        told(veilleuse, "close", str(YEAR))["totals"][0]["energy_millijoules"]
+        == before[1][0]["energy_millijoules"]
+    )
+
+
+def test_nothing_goes_while_a_year_cannot_be_kept(place, veilleuse):
+    """The disk is full, for days: months and readings stay, doctor names them and the reason; once there is room they are kept, and go."""
+    before = figures(veilleuse, YEAR)
+
+    def full(*_: object) -> dict[int, str]:
+        raise StoreFull("the disk is full")
+
+    with open_collector(place) as collector, closing(AdminServer(place.data_dir, collector.operations)):
+        for day in (JANUARY, MONTHS_GO, MONTHS_GO + 3 * DAY):
+            assert run_day(collector, day, threading.Event(), full) is False
+        (finding,) = closing_on(place, MONTHS_GO + 3 * DAY)
+    assert finding.outcome == "warning"
+    assert finding.text.endswith("stay until its statistics are kept: the disk is full")
+    assert left(place) == (12, 12)
+    live(place, MONTHS_GO + 4 * DAY)
+    assert left(place) == (11, 5)
+    assert figures(veilleuse, YEAR) == before
+    (finding,) = closing_on(place, MONTHS_GO + 4 * DAY)
+    assert (finding.outcome, "were kept on 2023-08-05, 'veilleuse close 2022'" in finding.text) == (
+        "good",
+        True,
+    )
+
+
+def test_what_waits_to_be_derived_is_waited_for(place):
+    """Else it would be in no figure for ever."""
+    with Filled(place.data_dir) as filled:
+        workstation_days(filled, a_workstation(filled), date(YEAR, 3, 14), date(YEAR, 3, 21))
+    with open_collector(place) as collector:
+        assert run_day(collector, MONTHS_GO, threading.Event(), keep_here) is False
+        assert "wait to be derived" in collector.health.years_not_kept[YEAR]
+    assert left(place) == (12, 12)
+
+
+def test_a_collector_that_was_off_keeps_before_it_takes(place, veilleuse):
+    """It starts again years later: the first look keeps all years that are over, in a process of its own, then takes their months."""
+    measure_year(place, YEAR + 1)
+    then = {year: figures(veilleuse, year) for year in (YEAR, YEAR + 1)}
+    with served(place):
+        until(lambda: [one.months_may_go for one in kept(place).values()] == [True, True])
+        until(lambda: left(place) == left(place, YEAR + 1) == (0, 0))
+    assert {year: figures(veilleuse, year) for year in then} == then
+    assert veilleuse("close", "--list")[2].count("its statistics were kept on") == 2
+    code, _, err = veilleuse("verify", str(YEAR))
+    assert (code, "are not signed: 'veilleuse close 2022'" in err) == (2, True)
+
+
+def test_the_process_that_keeps_says_why_it_cannot(place):
+    """Nobody answers on the socket: the year's reason says so, and nothing goes."""
+    with open_collector(place) as collector:
+        assert run_day(collector, MONTHS_GO, threading.Event(), keep_apart) is False
+        assert "no collector runs" in collector.health.years_not_kept[YEAR]
+    assert left(place) == (12, 12)
+
+
+def test_a_backup_carries_what_is_kept(place, veilleuse, tmp_path):
+    """As closed years."""
+    live(place, MONTHS_GO)
+    before = figures(veilleuse, YEAR)
+    archive = make_backup(place, tmp_path / "kept.backup")
+    shutil.rmtree(place.data_dir)
+    put_back(place, archive)
+    assert figures(veilleuse, YEAR) == before
+    assert told(veilleuse, "close", str(YEAR), "--definitive")["written"]
+
+
+def test_a_closed_year_is_not_kept_twice(place, veilleuse):
+    """Its own statistics serve: what was kept before goes with the closing, and the months go when they are too old."""
+    live(place, JANUARY)
+    told(veilleuse, "close", str(YEAR))
+    assert kept(place) == {}
+    live(place, JANUARY + DAY, MONTHS_GO)
+    assert (kept(place), left(place)[0]) == ({}, 11)
+
+
+def test_a_year_that_an_earlier_program_cut_is_not_kept(place, veilleuse):
+    """Statistics of what is left would be of a part of the year: it stays open without them, and its months go on schedule."""
+    with Filled(place.data_dir) as filled:
+        retention(filled).run(MONTHS_GO)
+    live(place, MONTHS_GO + DAY, MONTHS_GO + 40 * DAY)
+    assert kept(place)[YEAR].statistics_sha256 is None
+    assert left(place)[0] == 10
+    code, _, err = veilleuse("close", str(YEAR))
+    assert (code, "was never closed meanwhile" in err) == (2, True)
+    assert report(veilleuse, YEAR)["report"].get("years_of_statistics") is None
+    (finding,) = closing_on(place, MONTHS_GO + 40 * DAY)
+    assert "cannot be closed any more" in finding.text
+
+
+def test_what_statistics_cannot_tell_is_refused(place, veilleuse, monkeypatch):
+    """A month that has gone, a part with it, the present tree, a larger k; what is left can be asked for."""
+    live(place, MONTHS_GO)
+    half = ("--from", f"{YEAR}-01-01", "--to", f"{YEAR}-07-01")
+    year = ("--from", f"{YEAR}-01-01", "--to", f"{YEAR + 1}-01-01")
+    for words in (half, (*year, "--group-by", "month"), (*year, "--tree", "now")):
+        code, _, err = veilleuse("report", "emissions", *words)
+        assert (code, f"months of {YEAR} are gone" in err or f"of machines of {YEAR} are gone" in err) == (
+            2,
+            True,
+        )
+    assert veilleuse("report", "emissions", "--from", f"{YEAR}-03-01", "--to", f"{YEAR}-07-01")[0] == 0
+    monkeypatch.setenv("VEILLEUSE__REPORTING__K_ANONYMITY", "12")
+    code, _, err = veilleuse("report", "emissions", *year)
+    assert (code, "kept with cells of 10 machines" in err) == (2, True)
+
+
+def test_a_reen_sheet_restates_a_baseline_that_nobody_closed(place, veilleuse, tmp_path):
+    """Emissions of the baseline year are those of its statistics once months of PCs have gone; what is summed over months has no value."""
+    measure(place, date(YEAR + 1, 1, 1))
+    with Filled(place.data_dir) as filled:
+        roll(filled, date(YEAR + 1, 2, 4))
+    baselines = tmp_path / "objectives.csv"
+    baselines.write_text(
+        f"objective;indicator;baseline_year;baseline_value\n2;I1;{YEAR};0,5\n1;use_phase_kgco2e;{YEAR};300\n"
+    )
+    assert veilleuse("reen", "import", str(baselines))[0] == 0
+
+    def restated() -> dict[str, float | None]:
+        sheet = ("--from", f"{YEAR + 1}-01-01", "--to", f"{YEAR + 2}-01-01", "--format", "json")
+        code, out, err = veilleuse("report", "reen", *sheet)
+        assert code == 0, err
+        rows = [row for row in json.loads(out)["rows"] if row.get("indicator") in ("I1", "use_phase_kgco2e")]
+        return {row["indicator"]: row.get("restated_baseline_value") for row in rows}
+
+    before = restated()
+    assert None not in before.values()
+    live(place, MONTHS_GO)
+    assert restated() == {"I1": None, "use_phase_kgco2e": before["use_phase_kgco2e"]}
+
+
+def test_small_groups_are_merged_before_they_are_kept(place):
+    """Three workstations of an entity stand in no cell of their own: k is that of a closing."""
+    with Filled(place.data_dir) as filled, filled.store.transaction():
+        filled.store.data.connection.execute(
+            "UPDATE hosts SET org_entity = 'Eau' WHERE host_id IN (SELECT host_id FROM hosts WHERE population <> 3 LIMIT 3)"
+        )
+    live(place, JANUARY)
+    with closing(SqliteClosingsReader(place.data_dir)) as reader:
+        found = load_kept(reader, reader.kept_years()[0]).kept
+    assert {
+        Place.of(cell.stratum).entity for cell in found.cells if cell.stratum.device_class == "tower"
+    } == {"autres"}
