@@ -210,6 +210,7 @@ def test_a_migration_is_announced_before_it_begins(tmp_path, caplog):
     """It may take minutes on a large file: whoever looks at the log meanwhile reads what is being done, and to how much."""
     make(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
+        connection.execute("DROP TABLE room_servers")
         connection.execute("DROP TABLE published_periods")
         connection.execute("DROP TABLE inventory_earlier_hosts")
         connection.execute("PRAGMA user_version = 16")
@@ -232,6 +233,7 @@ def test_what_an_earlier_method_derived_is_derived_again(tmp_path):
         waiting = store.derive.dirty(10)
         for period in waiting:
             store.derive.put_aside(period)
+        store.data.connection.execute("DROP TABLE room_servers")
         store.data.connection.execute("DROP TABLE published_periods")
         store.data.connection.execute("DROP TABLE inventory_earlier_hosts")
         store.data.connection.execute("PRAGMA user_version = 16")

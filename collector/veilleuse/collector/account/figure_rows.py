@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from veilleuse.collector.account.fleet import Assumptions, Fleet
 from veilleuse.collector.account.fleet_inputs import Stratum
 from veilleuse.collector.account.fleet_sums import Sample
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import FleetBook, Place
 from veilleuse.collector.account.telework import Divided, HomeShare, HomeTold
 from veilleuse.collector.account.yearly_rows import FigureRow, RowKey
@@ -32,11 +33,16 @@ class RowSums:
 
 
 def fleet_of(
-    sample: Sample, book: FleetBook, assumptions: Assumptions, apart: Collection[Stratum] = ()
+    sample: Sample,
+    book: FleetBook,
+    assumptions: Assumptions,
+    apart: Collection[Stratum] = (),
+    rooms: Collection[RoomFigure] = (),
 ) -> Fleet:
-    """The estimator of what was observed and of what there is, which is at least that; `apart`: strata that lend nothing."""
+    """The estimator of what was observed and of what there is, which is at least that; `apart`: strata that lend nothing; `rooms`: those
+    that servers stand in."""
     book.holds(sample, apart)
-    return Fleet(sample, book.in_service(), assumptions, apart)
+    return Fleet(sample, book.in_service(), assumptions, apart, rooms)
 
 
 def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> RowKey:

@@ -29,6 +29,7 @@ from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.fleet_inputs import Machine, Stratum
 from veilleuse.collector.account.fleet_sums import Sample
 from veilleuse.collector.account.lending import Lenders
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import MONITOR, FleetBook, Observed, Place, machine, screens
 from veilleuse.collector.account.telework import Divided, HomeShare, HomeTold, Telework
 from veilleuse.collector.account.yearly_rows import FigureRow, Gathering, RowKey
@@ -51,6 +52,8 @@ class PeriodFigures:
     """Families too small to be shown at all: in no row and no total."""
     homes: tuple[HomeTold, ...] = ()
     """Shares of laptops' energy at home, where telework days are declared."""
+    rooms: tuple[RoomFigure, ...] = ()
+    """Without what their servers take; in no row and no total yet (yearly_rooms)."""
 
 
 def figures(
@@ -64,9 +67,10 @@ def figures(
     k_anonymity: int,
     virtual: Iterable[tuple[Observed, Standing]] = (),
     headcounts: Collection[Headcount] = (),
+    rooms: Collection[RoomFigure] = (),
 ) -> PeriodFigures:
     """Rows of [first, end): machines, each with one of `standings`; `virtual`: virtual machines likewise, which are not among these;
-    `headcounts`: with the telework days that were declared."""
+    `headcounts`: with the telework days that were declared; `rooms`: those that some of the machines stand in."""
     made = _Made(dimensions, k_anonymity, Telework(headcounts, first, end))
     for standing in standings:
         made.stands(standing)
@@ -74,7 +78,7 @@ def figures(
         made.measured(one, standing)
     for one, standing in virtual:
         made.virtual(one, standing)
-    return made.result(first, end, assumptions)
+    return made.result(first, end, assumptions, rooms)
 
 
 class _Made:
@@ -136,7 +140,9 @@ class _Made:
         key = replace(self._key(place, standing.device_class), memo=True)
         self._memo[key].add(one, total, made)
 
-    def result(self, first: date, end: date, assumptions: Assumptions) -> PeriodFigures:
+    def result(
+        self, first: date, end: date, assumptions: Assumptions, rooms: Collection[RoomFigure]
+    ) -> PeriodFigures:
         self._book.settle()
         self._book.holds(self._sample)
         for stratum in self._book.times:
@@ -150,7 +156,7 @@ class _Made:
             whole.merge(one)
         withheld_strata = {stratum for one in self._rows.values() for stratum in one.strata} - whole.strata
         apart = self._lenders.apart(withheld_strata, self._k)
-        fleet = fleet_of(self._sample, self._book, assumptions, apart)
+        fleet = fleet_of(self._sample, self._book, assumptions, apart, rooms)
         shares = {stratum: one for stratum, one in self._homes.items() if stratum in whole.strata}
         settled, told = with_home(rows, shares, self._k)
         divided = Divided(fleet, told)
@@ -176,6 +182,7 @@ class _Made:
             total,
             (*withheld, *no_memo),
             homes_told(shares, told),
+            fleet.rooms,
         )
 
     def _key(self, place: Place, device_class: str) -> RowKey:

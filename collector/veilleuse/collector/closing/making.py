@@ -30,7 +30,7 @@ from veilleuse.collector.reporting.keep_year import keep_year
 from veilleuse.collector.reporting.rooms import readings_gone_before
 from veilleuse.collector.reporting.savings import moved
 from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.reporting.undeclared import UNDECLARED, undeclared
+from veilleuse.collector.reporting.undeclared import IN_NO_ROOM, UNDECLARED, undeclared
 from veilleuse.collector.reporting.zones import chooser
 from veilleuse.collector.rolling.retention import months_before
 from veilleuse.collector.settings import CollectorSettings, Retention
@@ -101,6 +101,8 @@ def propose(sources: Sources, settings: CollectorSettings, order: Order) -> Prop
         kept = keep_year(sources, order.year, k=settings.reporting.k_anonymity, today=order.today)
         kept, rooms_basis = _with_rooms(sources, settings, order, kept, last)
         facts = {**_facts(sources, order.year), _ROOMS_BASIS: rooms_basis}
+        if last is not None and kept.rooms == last.kept.rooms:  # the readings that it rests on may be gone
+            facts |= {IN_NO_ROOM: last.report[IN_NO_ROOM]} if IN_NO_ROOM in last.report else {}
         statistics = canonical(kept_document(kept))
     terms = _terms(sources, settings, order.year, kept, last if from_kept else None)
     definitive = order.definitive or (last is not None and last.told.state is YearState.CLOSED_DEFINITIVE)

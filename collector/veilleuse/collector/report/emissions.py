@@ -51,9 +51,10 @@ def document(
     head: Head,
     shown: Iterable[Texts] = (),
     equivalents: Iterable[Row] = (),
+    warnings: Iterable[Text] = (),
 ) -> Document:
     """The report of a statement; `head` says what was asked; `shown`: for each row, total and memo in order, its texts for people;
-    `equivalents`: what else emits as much as the total, at most three."""
+    `equivalents`: what else emits as much as the total, at most three; `warnings`: what is wrong or doubtful of its figures."""
     texts = iter(shown)
     rows, totals, memo = (
         [_row(row, next(texts, None)) for row in part]
@@ -74,7 +75,7 @@ def document(
             "withheld": list(statement.withheld),
         },
         tabular=("rows", "totals", "memo"),
-        assumptions=(*_notes(statement), *_inventory_notes(head)),
+        assumptions=(*warnings, *_notes(statement), *_inventory_notes(head)),
         charts=tuple(_charts(rows, totals)),
         titles={
             "equivalents": {
@@ -128,6 +129,14 @@ def _inventory_notes(head: Head) -> Iterable[Text]:
             f"lundi au vendredi : {without_site}.",
             "en": f"Devices of the inventory without a declared site, counted in grid zone {zone} (reporting.zone), open Monday to "
             f"Friday: {without_site}.",
+        }
+    if isinstance(placed_nowhere := head.get("servers_in_no_room"), list):
+        names = ", ".join(placed_nowhere)
+        yield {
+            "fr": "Serveurs d’un site à salle mesurée qui ne sont déclarés dans aucune salle ; leur énergie peut compter deux fois, dans leur "
+            f"classe et dans other_room : {names}. Déclarez-les (veilleuse meters import).",
+            "en": "Servers of a site with a metered room that are declared in no room; their energy may count twice, in their class and in "
+            f"other_room: {names}. Declare them (veilleuse meters import).",
         }
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from fractions import Fraction
 from typing import Any, Final
@@ -13,9 +13,9 @@ from typing import Any, Final
 from veilleuse.collector.account.fleet_inputs import Cell, InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike
 from veilleuse.collector.account.kept import DAY_TYPES, STACKED, Kept, KeptCell, W, Withheld, triangle
+from veilleuse.collector.account.rooms import RoomFigure, RoomServers
 from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.telework import HomeShare
-from veilleuse.collector.account.yearly_rooms import RoomFigure
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.vectors import COLUMNS, NOTHING, PLACE, DayType, Vector
 from veilleuse.wire.vocabulary import Band, Population
@@ -41,7 +41,7 @@ def kept_document(kept: Kept) -> dict[str, Any]:
             name: None if alike is None else {"n": alike.n, "sums": alike.sums, "products": alike.products}
             for name, alike in kept.always_on.items()
         },
-        "rooms": [asdict(room) for room in kept.rooms],
+        "rooms": [_room_document(room) for room in kept.rooms],
         "withheld": [one._asdict() for one in kept.withheld],
     }
 
@@ -58,7 +58,7 @@ def kept_from_document(document: Mapping[str, Any]) -> Kept:
             name: None if one is None else Alike(one["n"], list(one["sums"]), list(one["products"]))
             for name, one in document["always_on"].items()
         },
-        tuple(RoomFigure(**room) for room in document["rooms"]),
+        tuple(map(_room, document["rooms"])),
         tuple(Withheld(one["zone"], one["memo"]) for one in document["withheld"]),
         {
             _stratum(one["stratum"]): HomeShare(Fraction(one["share"]), one["declared_by"])
@@ -96,6 +96,26 @@ def _cell(document: Mapping[str, Any]) -> KeptCell:
         _sums(document["sums"]),
         _products(document["products"]),
     )
+
+
+def _room_document(room: RoomFigure) -> dict[str, Any]:
+    """Where no server stands in it nothing is said of them: as before this was known."""
+    made = asdict(replace(room, servers=None))
+    del made["servers"]
+    if room.servers is None:
+        return made
+    silent = [
+        {"stratum": _stratum_document(stratum), "milliseconds": time} for stratum, time in room.servers.silent
+    ]
+    return made | {"servers": asdict(replace(room.servers, silent=())) | {"silent": silent}}
+
+
+def _room(document: Mapping[str, Any]) -> RoomFigure:
+    servers = document.get("servers")
+    if servers is None:
+        return RoomFigure(**document)
+    silent = tuple((_stratum(one["stratum"]), one["milliseconds"]) for one in servers["silent"])
+    return RoomFigure(**{**document, "servers": RoomServers(**{**servers, "silent": silent})})
 
 
 def _stratum_document(stratum: Stratum) -> dict[str, str]:

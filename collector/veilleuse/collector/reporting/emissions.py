@@ -19,11 +19,12 @@ from veilleuse.collector.account.shown import shown
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import EmissionsStatement
-from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Row, Value
+from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Head, Row, Text, Value
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.closed_report import closed_figures, require_shown
 from veilleuse.collector.reporting.kept_months import is_cut
+from veilleuse.collector.reporting.rooms import room_warnings
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.reporting.undeclared import UNDECLARED, undeclared
 from veilleuse.collector.reporting.year import YearQuestion, before, is_whole_year, year_figures
@@ -40,6 +41,8 @@ class Emissions:
     statement: EmissionsStatement
     periods: tuple[PeriodFigures, ...]
     document: Document
+    warnings: tuple[Text, ...] = ()
+    """What is wrong or doubtful of its rooms; in the document too."""
 
 
 def emissions_report_of(
@@ -60,10 +63,8 @@ def emissions_report_of(
         _before(sources, question, known, len(periods)) if compare else {},
     )
     statement = billed(periods, terms)
-    texts = [shown(row) for row in (*statement.rows, *statement.totals, *statement.memo)]
     head = _head(sources, question, data) | undeclared(sources, question.first, question.end)
-    document = emissions_report.document(statement, head, texts, _equivalents(statement))
-    return Emissions(statement, periods, document)
+    return _made(statement, periods, head)
 
 
 def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) -> Emissions:
@@ -97,9 +98,20 @@ def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) 
         "periods_not_derived": 0,
         "unexplained_milliseconds": None,
     }
+    return _made(statement, found.periods, head)
+
+
+def _made(statement: EmissionsStatement, periods: tuple[PeriodFigures, ...], head: Head) -> Emissions:
     texts = [shown(row) for row in (*statement.rows, *statement.totals, *statement.memo)]
-    document = emissions_report.document(statement, head, texts, _equivalents(statement))
-    return Emissions(statement, found.periods, document)
+    warnings = tuple(
+        warning
+        for period in periods
+        for room in period.rooms
+        if room.servers is not None
+        for warning in room_warnings(room.room, period.first, period.end, room.servers)
+    )
+    document = emissions_report.document(statement, head, texts, _equivalents(statement), warnings)
+    return Emissions(statement, periods, document, warnings)
 
 
 def _before(

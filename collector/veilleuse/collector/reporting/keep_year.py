@@ -27,4 +27,4 @@ def keep_year(sources: Sources, year: int, *, k: int, today: date) -> Kept:
     for one, standing in stretch.virtual:
         keeper.virtual(one, standing)
     kept = keeper.kept()
-    return replace(kept, rooms=tuple(rooms(sources, question.first, question.end)))
+    return replace(kept, rooms=tuple(rooms(sources, question.first, question.end, stretch.servers)))

@@ -25,6 +25,7 @@ from veilleuse.collector.inventoried import Asset, Headcount
 from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.reporting.closed_report import load_closed, require_shown
 from veilleuse.collector.reporting.kept_months import is_cut
+from veilleuse.collector.reporting.room_servers import ServersInRooms
 from veilleuse.collector.reporting.rooms import rooms
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.rolling.almanac import Almanac
@@ -161,6 +162,7 @@ class Stretch:
     """Machines and screens."""
     measured: Iterator[tuple[Observed, Standing]]
     virtual: Iterator[tuple[Observed, Standing]]
+    servers: ServersInRooms
 
 
 def year_stretch(sources: Sources, question: YearQuestion, assumptions: Assumptions) -> Stretch:
@@ -179,10 +181,13 @@ def _inputs(known: _Known, part: Slice) -> Stretch:
     for standing in devices:
         if standing.host_id is not None and standing.host_id not in virtual:
             places[standing.host_id].append(standing)
+    elsewhere = _elsewhere(known, places)
+    everywhere = [*devices, *(standing for stood in elsewhere.values() for standing in stood)]
     return Stretch(
         devices,
-        _placed(known, part, places | _elsewhere(known, places)),
+        _placed(known, part, places | elsewhere),
         _virtual(known, part, virtual),
+        ServersInRooms(known.sources, part.first, part.end, everywhere, known.same),
     )
 
 
@@ -209,8 +214,9 @@ def _stretch(known: _Known, part: Slice) -> PeriodFigures:
         k_anonymity=question.k_anonymity,
         virtual=found.virtual,
         headcounts=known.headcounts,
+        rooms=tuple(rooms(known.sources, part.first, part.end, found.servers)),
     )
-    return with_rooms(made, rooms(known.sources, part.first, part.end), question.dimensions)
+    return with_rooms(made, made.rooms, question.dimensions)
 
 
 def _standings(known: _Known, part: Slice) -> Iterable[Standing]:
