@@ -15,10 +15,13 @@ from typing import Any
 
 import pytest
 
+from tests.closed_years import TODAY, put
 from tests.filled import Filled, cell, clock
 from tests.machines import settings_in
+from tests.rolled import roll
 from veilleuse.collector.assembly import initialise
 from veilleuse.collector.cli.main import run
+from veilleuse.collector.closing.making import Order, propose
 from veilleuse.collector.inventoried import AssetRecord, Entity, InventoryChange, Matching, Placement
 from veilleuse.collector.metering import (
     FOR_EVER,
@@ -31,6 +34,7 @@ from veilleuse.collector.metering import (
     SharePart,
 )
 from veilleuse.collector.model import DirtyPeriod, Grain, HostId, Site
+from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population, State
@@ -112,6 +116,7 @@ class Room:
         """The meters so far; the hours are derived."""
         self.filled.store.metering.declare(self.meters, shares, pues, servers)
         self.filled.derive()
+        roll(self.filled, TODAY)
         self.filled.store.close()
 
     @staticmethod
@@ -325,3 +330,26 @@ def test_a_classroom_on_a_plug_is_in_no_rooms_figure(room: Room, report: Report)
     (other,) = [row for row in made["rows"] if row["device_class"] == "other_room"]
     assert (other["top_down_kwh"], other["kwh_total"]) == (223.2, 0)
     assert "servers_in_no_room" not in made["report"]
+
+
+def test_a_closed_year_says_the_same(room: Room, report: Report):
+    """744 kWh of March in a year in which nobody measured anything else: the same figures open and closed, and none that changed."""
+    year = (date(2025, 1, 1), date(2026, 1, 1))
+    room.server(300), room.server(200)
+    room.inventory(others=1)
+    room.meter(1_000)
+    room.declare(stands())
+    open_year = report(*year)
+    (other,) = [row for row in open_year["rows"] if row["device_class"] == "other_room"]
+    assert (other["top_down_kwh"], other["kwh_total"]) == (744, pytest.approx(186))
+    order = Order(2025, False, "me", "", 0, TODAY)
+    with opened(room.settings.data_dir, room.settings.reporting) as sources:
+        made = propose(sources, room.settings, order)
+    put(room.settings, dict(made.report), made.file.statistics)
+    closed = report(*year)
+    assert closed["report"]["state"] == "closed_provisional"
+    for one, other in zip(open_year["rows"], closed["rows"], strict=True):
+        assert {name: other.get(name) for name in one} == one
+    with opened(room.settings.data_dir, room.settings.reporting) as sources:
+        again = propose(sources, room.settings, order)
+    assert not again.changed
