@@ -31,7 +31,8 @@ def bring(
     """
     rows = rows_of(text, name)
     office, metering = operations.office, operations.metering
-    assets = _server_assets(operations) if any(row.kind == "server" for row in rows) else frozenset[int]()
+    names_assets = any(row.kind == "server" and row.values.get("host", "").startswith("#") for row in rows)
+    assets = _server_assets(operations) if names_assets else frozenset[int]()
 
     def job() -> tuple[Checked, Metering]:
         known = metering.declared()

@@ -29,7 +29,7 @@ from veilleuse.collector.errors import UsageError
 from veilleuse.collector.ports import Reader
 from veilleuse.collector.report import BINARY, FORMATS, LANGUAGES, Document, Head, Value, renderer
 from veilleuse.collector.report import indicators as indicators_report
-from veilleuse.collector.reporting.emissions import Emissions, emissions_report_of, today
+from veilleuse.collector.reporting.emissions import emissions_report_of, today
 from veilleuse.collector.reporting.indicative import indicative_report_of
 from veilleuse.collector.reporting.indicator_rows import indicator_rows
 from veilleuse.collector.reporting.sources import opened
@@ -92,7 +92,8 @@ def emissions(
         made = emissions_report_of(sources, question, random_roll_out=settings.reporting.random_roll_out)
     write(made.document)
     _warn(made.document.head, len(made.statement.withheld))
-    _warn_of_rooms(made)
+    for warning in made.warnings:
+        print(warning["en"], file=sys.stderr)
 
 
 @app.command("indicators")
@@ -259,17 +260,5 @@ def _warn(head: Head, hidden: int) -> None:
     if hidden:
         print(
             f"note: {hidden} {plural(hidden, 'population')} too small to be shown, and in no row or total",
-            file=sys.stderr,
-        )
-
-
-def _warn_of_rooms(made: Emissions) -> None:
-    for warning in made.warnings:
-        print(warning if isinstance(warning, str) else warning["en"], file=sys.stderr)
-    servers = made.document.head.get("servers_in_no_room")
-    if isinstance(servers, list):
-        print(
-            f"warning: {len(servers)} {plural(len(servers), 'server')} of a site with a metered room declared in no room, may count twice: "
-            f"{', '.join(servers)} ('veilleuse meters import')",
             file=sys.stderr,
         )

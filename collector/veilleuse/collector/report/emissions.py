@@ -130,14 +130,6 @@ def _inventory_notes(head: Head) -> Iterable[Text]:
             "en": f"Devices of the inventory without a declared site, counted in grid zone {zone} (reporting.zone), open Monday to "
             f"Friday: {without_site}.",
         }
-    if isinstance(placed_nowhere := head.get("servers_in_no_room"), list):
-        names = ", ".join(placed_nowhere)
-        yield {
-            "fr": "Serveurs d’un site à salle mesurée qui ne sont déclarés dans aucune salle ; leur énergie peut compter deux fois, dans leur "
-            f"classe et dans other_room : {names}. Déclarez-les (veilleuse meters import).",
-            "en": "Servers of a site with a metered room that are declared in no room; their energy may count twice, in their class and in "
-            f"other_room: {names}. Declare them (veilleuse meters import).",
-        }
 
 
 def _bilan_notes(statement: EmissionsStatement) -> Iterable[Text]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -19,14 +19,14 @@ from veilleuse.collector.account.shown import shown
 from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import EmissionsStatement
-from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Head, Row, Text, Value
+from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Head, Row, Value
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.closed_report import closed_figures, require_shown
 from veilleuse.collector.reporting.kept_months import is_cut
-from veilleuse.collector.reporting.rooms import room_warnings
+from veilleuse.collector.reporting.rooms import in_no_room, room_warnings
 from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.reporting.undeclared import UNDECLARED, undeclared
+from veilleuse.collector.reporting.undeclared import IN_NO_ROOM, UNDECLARED, undeclared
 from veilleuse.collector.reporting.year import YearQuestion, before, is_whole_year, year_figures
 from veilleuse.collector.reporting.zones import chooser
 
@@ -41,8 +41,8 @@ class Emissions:
     statement: EmissionsStatement
     periods: tuple[PeriodFigures, ...]
     document: Document
-    warnings: tuple[Text, ...] = ()
-    """What is wrong or doubtful of its rooms; in the document too."""
+    warnings: tuple[Mapping[str, str], ...] = ()
+    """What is wrong or doubtful of its server rooms; in the document too."""
 
 
 def emissions_report_of(
@@ -103,15 +103,18 @@ def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) 
 
 def _made(statement: EmissionsStatement, periods: tuple[PeriodFigures, ...], head: Head) -> Emissions:
     texts = [shown(row) for row in (*statement.rows, *statement.totals, *statement.memo)]
-    warnings = tuple(
-        warning
-        for period in periods
-        for room in period.rooms
-        if room.servers is not None
-        for warning in room_warnings(room.room, period.first, period.end, room.servers)
-    )
+    warnings = tuple(_warnings(periods, head))
     document = emissions_report.document(statement, head, texts, _equivalents(statement), warnings)
     return Emissions(statement, periods, document, warnings)
+
+
+def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[str, str]]:
+    for period in periods:
+        for room in period.rooms:
+            if room.servers is not None:
+                yield from room_warnings(room.room, period.first, period.end, room.servers)
+    if isinstance(servers := head.get(IN_NO_ROOM), list):
+        yield in_no_room(servers)
 
 
 def _before(

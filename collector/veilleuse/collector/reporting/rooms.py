@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from zoneinfo import ZoneInfo
@@ -87,14 +87,25 @@ def room_warnings(room: str, first: date, end: date, servers: RoomServers) -> It
     elif servers.excess_millijoules:
         yield {
             "fr": f"Attention : {french} dans leur intervalle à 95 % : rien ne reste pour other_room, et kwh_it dépasse top_down_kwh.",
-            "en": f"Note: {english} within their 95 % interval: nothing is left for other_room, and kwh_it is above top_down_kwh.",
+            "en": f"Warning: {english} within their 95 % interval: nothing is left for other_room, and kwh_it is above top_down_kwh.",
         }
     if servers.hours_left_out:
         yield {
             "fr": f"Attention : salle {room}, {first} à {end} : {servers.hours_left_out} h sans l’un de ses compteurs ne sont dans aucun "
             "de ses chiffres.",
-            "en": f"Note: room {room}, {first} to {end}: {servers.hours_left_out} h without one of its meters are in none of its figures.",
+            "en": f"Warning: room {room}, {first} to {end}: {servers.hours_left_out} h without one of its meters are in none of its figures.",
         }
+
+
+def in_no_room(servers: Sequence[str]) -> dict[str, str]:
+    """The warning that these servers may count twice."""
+    names = ", ".join(servers)
+    return {
+        "fr": "Attention : serveurs d’un site à salle mesurée qui ne sont déclarés dans aucune salle ; leur énergie peut compter deux fois, "
+        f"dans leur classe et dans other_room : {names}. Déclarez-les (veilleuse meters import).",
+        "en": "Warning: servers of a site with a metered room that are declared in no room; their energy may count twice, in their class "
+        f"and in other_room: {names}. Declare them (veilleuse meters import).",
+    }
 
 
 def _comma(number: str) -> str:
