@@ -91,9 +91,9 @@ def room_warnings(room: str, first: date, end: date, servers: RoomServers) -> It
         }
     if servers.hours_left_out:
         yield {
-            "fr": f"Attention : salle {room}, {first} à {end} : {servers.hours_left_out} h sans l’un de ses compteurs ne sont dans aucun "
+            "fr": f"Attention : salle {room}, {first} à {end} : {servers.hours_left_out} h sans l’un de ses compteurs (ou sans son PUE) ne sont dans aucun "
             "de ses chiffres.",
-            "en": f"Warning: room {room}, {first} to {end}: {servers.hours_left_out} h without one of its meters are in none of its figures.",
+            "en": f"Warning: room {room}, {first} to {end}: {servers.hours_left_out} h without one of its meters (or its PUE) are in none of its figures.",
         }
 
 
