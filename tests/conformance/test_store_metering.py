@@ -19,6 +19,7 @@ from veilleuse.collector.metering import (
     MeterShare,
     PsysCheck,
     Pue,
+    RoomServer,
     SharedEnergy,
     SharePart,
 )
@@ -181,16 +182,22 @@ def test_a_plug_shared_with_a_screen(store: Backend):
 
 
 def test_declarations_come_back_as_they_were(store: Backend):
-    """Meters, shares, PUEs; a meter that is declared again is what it is now, the others stay."""
+    """Meters, shares, PUEs, servers in rooms; a meter or a room that is declared again is what it is now, the others stay."""
     host = enrol(store.registry)
+    servers = [
+        RoomServer("DC1", "lyon", None, None, FIRST, FOR_EVER),
+        RoomServer("bench", "lyon", host, None, FIRST, FIRST),
+        RoomServer("bench", "lyon", None, 175, FIRST, FOR_EVER),
+    ]
     ups = DeclaredMeter("ups", "lyon", "DC1", MeterBoundary.UPS_OUTPUT, None, 940_000)
     pue = Pue("DC1", FIRST, FOR_EVER, 1_400_000, MeterBoundary.UPS_OUTPUT)
-    store.metering.declare([ups, pdu(parent="ups")], [share(host, 500_000)], [pue])
-    store.metering.declare([pdu(parent="ups")], [share(host, 250_000)], [])
+    store.metering.declare([ups, pdu(parent="ups")], [share(host, 500_000)], [pue], servers)
+    store.metering.declare([pdu(parent="ups")], [share(host, 250_000)], [], servers[1:2])
     found = store.metering.declared()
     assert found.meters == (pdu(parent="ups"), ups)
     assert found.shares == (share(host, 250_000),)
     assert found.pues == (pue,)
+    assert found.servers == (servers[0], servers[1])
 
 
 def test_what_psys_says_is_kept_by_period(store: Backend):
@@ -204,9 +211,10 @@ def test_what_psys_says_is_kept_by_period(store: Backend):
 
 
 def test_what_is_beside_a_machine_is_forgotten_with_it(store: Backend):
-    """Shares, readings, checks: no row names it any more; what others read stays."""
+    """Shares, readings, checks, its room: no row names it any more; what others read stays."""
     gone, stays = enrol(store.registry), enrol(store.registry)
-    store.metering.declare([pdu()], [share(gone, 500_000), share(stays, 500_000)], [])
+    servers = [RoomServer("DC1", "lyon", host_id, None, FIRST, FOR_EVER) for host_id in (gone, stays)]
+    store.metering.declare([pdu()], [share(gone, 500_000), share(stays, 500_000)], [], servers)
     store.metering.put_readings(hour(gone), [read(100)])
     store.metering.put_psys(hour(gone), PsysCheck(1, 1, 1))
     host = store.registry.host(gone)
@@ -215,6 +223,7 @@ def test_what_is_beside_a_machine_is_forgotten_with_it(store: Backend):
         pass
     assert store.forgetting.forget_host(host, b"x" * 32)
     assert [one.host_id for one in store.metering.declared().shares] == [stays]
+    assert [one.host_id for one in store.metering.declared().servers] == [stays]
     assert store.metering.shared(hour(stays)).machine is None
     assert store.metering.psys_seen(gone) == PsysCheck()
 

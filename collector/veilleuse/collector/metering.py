@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -15,6 +17,8 @@ from veilleuse.wire.vocabulary import PointKind
 WHOLE_PPM: Final = 1_000_000
 SUBJECT_PREFIX: Final = "meter:"
 """Of a point that sees a shared meter; the rest of its subject is the meter's name."""
+EVERY_OTHER: Final = "*"
+"""In the place of a host in a declaration: all servers of the site that nothing else places."""
 FOR_EVER: Final = date.max
 """`valid_to` of a declaration without an end."""
 
@@ -70,6 +74,25 @@ class MeterShare:
     valid_from: date
     valid_to: date
     """Inclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomServer:
+    """A server that stands in a room, by declaration: what it draws of the room's meters, no share says."""
+
+    room: str
+    site: str
+    host_id: HostId | None
+    asset_id: int | None
+    """Of the inventory, for a server without an agent. None, and no `host_id`: every server of the site that nothing else places."""
+    valid_from: date
+    valid_to: date
+    """Inclusive."""
+
+    @property
+    def is_default(self) -> bool:
+        """True for the room of all others of its site."""
+        return self.host_id is None and self.asset_id is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +163,46 @@ class Metering:
     meters: tuple[DeclaredMeter, ...] = ()
     shares: tuple[MeterShare, ...] = ()
     pues: tuple[Pue, ...] = ()
+    servers: tuple[RoomServer, ...] = ()
+
+
+class ServerRooms:
+    """Tells in which room a server stands on a day: by a share of a meter there, else as declared, else its site's default room."""
+
+    def __init__(self, declared: Metering) -> None:
+        rooms = {meter.meter: meter.room for meter in declared.meters}
+        self._shares: defaultdict[HostId, list[tuple[int, int, str]]] = defaultdict(list)
+        self._hosts: defaultdict[HostId, list[tuple[int, int, str]]] = defaultdict(list)
+        self._assets: defaultdict[int, list[tuple[int, int, str]]] = defaultdict(list)
+        self._sites: defaultdict[str, list[tuple[int, int, str]]] = defaultdict(list)
+        for share in declared.shares:
+            if share.part is SharePart.MACHINE and share.meter in rooms:
+                self._shares[share.host_id].append(_span(share, rooms[share.meter]))
+        for one in declared.servers:
+            if one.host_id is not None:
+                self._hosts[one.host_id].append(_span(one, one.room))
+            elif one.asset_id is not None:
+                self._assets[one.asset_id].append(_span(one, one.room))
+            else:
+                self._sites[one.site].append(_span(one, one.room))
+
+    def room(self, site: str, host_ids: Iterable[HostId], asset_id: int | None, day: int) -> str | None:
+        """`host_ids`: the agent's machines that it is or was; `day`: date.toordinal(). None: nothing places it."""
+        hosts = tuple(host_ids)
+        spans = (
+            *(span for host_id in hosts for span in self._shares.get(host_id, ())),
+            *(span for host_id in hosts for span in self._hosts.get(host_id, ())),
+            *(self._assets.get(asset_id, ()) if asset_id is not None else ()),
+            *self._sites.get(site, ()),
+        )
+        return next((room for first, last, room in spans if first <= day <= last), None)
+
+    def has_share(self, host_id: HostId, room: str, day: int) -> bool:
+        """Whether a share says what it draws of this room's meters."""
+        return any(
+            first <= day <= last and room == there for first, last, there in self._shares.get(host_id, ())
+        )
+
+
+def _span(one: MeterShare | RoomServer, room: str) -> tuple[int, int, str]:
+    return one.valid_from.toordinal(), one.valid_to.toordinal(), room

@@ -4,18 +4,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, cast
 
+from veilleuse.collector.figures import EnergySums
 from veilleuse.collector.inventoried import Asset, Headcount
 from veilleuse.collector.metering import Metering, MeterReading
-from veilleuse.collector.model import DataKind, Host, Site
+from veilleuse.collector.model import DataKind, Host, HostId, Site
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod, SchoolZone
 from veilleuse.collector.vectors import HostPeriod
 from veilleuse.wire.bands import Calendar
+from veilleuse.wire.vocabulary import Population
 
 
 @dataclass
@@ -35,6 +37,8 @@ class StoredYear:
     factor_versions: tuple[Any, ...] = ()
     metering: Metering = field(default_factory=Metering)
     readings: dict[str, dict[int, MeterReading]] = field(default_factory=dict)
+    hours: tuple[tuple[HostId, int, EnergySums], ...] = ()
+    """Derived energy of servers by UTC hour, Unix ms; `months` hold it too."""
 
     def sources(self) -> Sources:
         """As a report takes it."""
@@ -84,6 +88,12 @@ class StoredYear:
             for row in sorted(self.months, key=lambda row: (row.period_from, row.host_id))
             if first <= row.period_from < end
         )
+
+    def hour_sums(
+        self, labels: Mapping[int, int], _: Population | None = None
+    ) -> Iterator[tuple[HostId, int, EnergySums]]:
+        """ports.HourReader."""
+        return ((host_id, labels[hour], sums) for host_id, hour, sums in self.hours if hour in labels)
 
     def assets(self) -> tuple[Asset, ...]:
         return self.asset_list

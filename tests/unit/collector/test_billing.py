@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -19,6 +19,7 @@ from tests.unit.collector.year import DAY, END, FIRST, census, figures, worked, 
 from veilleuse.collector.account.billing import METHOD_VERSION, Terms, billed
 from veilleuse.collector.account.census import standing_of
 from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.errors import UnknownZone
 from veilleuse.collector.factored import Contract
@@ -32,7 +33,13 @@ TERMS = Terms(choose, "real")
 
 
 def period(
-    hosts: list[Host], *, watts: int = 50, measured: int | None = None, imputed: int = 0, year: int = 2025
+    hosts: list[Host],
+    *,
+    watts: int = 50,
+    measured: int | None = None,
+    imputed: int = 0,
+    year: int = 2025,
+    rooms: Collection[RoomFigure] = (),
 ) -> PeriodFigures:
     """All of them in the fleet, the first `measured` in the sample."""
     standings = census(*hosts)
@@ -46,7 +53,14 @@ def period(
         for one in sample
     ]
     made = figures(
-        FIRST, END, ("entity", "device_class"), standings, machines, assumptions=Assumptions(), k_anonymity=10
+        FIRST,
+        END,
+        ("entity", "device_class"),
+        standings,
+        machines,
+        assumptions=Assumptions(),
+        k_anonymity=10,
+        rooms=rooms,
     )
     return replace(made, first=date(year, 1, 1), end=date(year + 1, 1, 1))
 

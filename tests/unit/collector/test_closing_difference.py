@@ -18,7 +18,7 @@ from veilleuse.collector.account.bilan import DEFAULT_MAPPING
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.fleet_inputs import CalibratedWall
 from veilleuse.collector.account.kept import Kept
-from veilleuse.collector.account.yearly_rooms import RoomFigure
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.calibrated import Fit
 from veilleuse.collector.closed import ClosedYear, YearState, canonical
 from veilleuse.collector.closing.difference import difference

@@ -25,7 +25,7 @@ from veilleuse.collector.assembly import initialise, open_collector
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.metering import Metering, MeterReading
+from veilleuse.collector.metering import Metering, MeterReading, RoomServer
 from veilleuse.collector.model import AgentId, DirtyPeriod, Grain, HostId, HostStatus
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.v1 import telemetry_pb2 as pb
@@ -295,12 +295,92 @@ to = 2026-12-31
         ("m.toml", "[[meter]]\nwat = 1", "meter 1: unknown key 'wat'"),
         ("m.toml", "[[meter", "no TOML"),
         ("m.toml", "[[meters]]", "unknown table 'meters'"),
+        (
+            "m.csv",
+            "room,site,host,share\nR,Lyon,ab,0.5\n",
+            "line 2: 'share' is of a meter, and the line names none",
+        ),
     ],
 )
 def test_a_file_without_form(name: str, text: str, why: str):
     """Wrong usage, before anything is looked at."""
     with pytest.raises(UsageError, match=re.escape(why)):
         rows_of(text, name)
+
+
+SERVERS = """\
+meter,site,room,boundary,host,from,to
+ups,Lyon,DC1,ups_output,,,
+,Lyon,DC1,,*,2026-01-01,
+,Lyon,bench,,{one},2026-01-01,2026-05-31
+"""
+
+
+def test_servers_that_stand_in_rooms(place: Place, veilleuse: Command):
+    """A default room, and a server that stands in another one until May; the same file again changes nothing."""
+    file = place.file(SERVERS)
+    code, out, err = veilleuse("import", file)
+    assert (code, err) == (0, "")
+    assert "1 meter, 0 shares, 0 PUEs, 2 placed servers; changed: ups, DC1, bench" in out
+    _, default, bench = listed(veilleuse)
+    assert default == {
+        "room": "DC1",
+        "site": "Lyon",
+        "servers": [{"host": "*", "from": "2026-01-01", "to": None}],
+    }
+    assert bench["servers"] == [
+        {"host": place.agents[Population.SERVER], "from": "2026-01-01", "to": "2026-05-31"}
+    ]
+    assert "* from 2026-01-01" in veilleuse("list")[1]
+    assert "changed: nothing" in veilleuse("import", file)[1]
+    toml = '[[server]]\nroom = "DC1"\nsite = "Lyon"\nhost = "{one}"\nfrom = 2026-06-01\n'
+    assert "changed: DC1" in veilleuse("import", place.file(toml, "servers.toml"))[1]
+    assert listed(veilleuse)[1]["servers"][0]["host"] == place.agents[Population.SERVER]
+
+
+def test_an_import_says_which_servers_stand_in_no_room(place: Place, veilleuse: Command):
+    """A metered room on the server's site, and nobody said whether it is in it."""
+    code, _, err = veilleuse("import", place.file(SERVERS.splitlines()[0] + "\nups,Lyon,DC1,ups_output,,,\n"))
+    assert code == 0
+    assert (
+        f"1 server of a site with a metered room declared in no room, may count twice: {place.agents[Population.SERVER][:12]}"
+        in err
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (",Lyon,R<,,{one},2026-01-01,", "no name of a room"),
+        (",Paris,R,,{one},2026-01-01,", "no site 'Paris'"),
+        (",Lyon,R,,{one},,", "'from' is missing"),
+        (",Lyon,R,,{two},2026-01-01,", "only a server stands in a room without a share"),
+        (",Lyon,R,,eeeeeeee,2026-01-01,", "a virtual machine stands in no room"),
+        (",Lyon,R,,#7,2026-01-01,", "no server of the inventory has the number '#7'"),
+        (",Oullins,R,,{one},2026-01-01,\nm,Lyon,R,outlet,,,", "room R is at Lyon, not Oullins"),
+        (
+            ",Lyon,R,,{one},2026-01-01,\n,Lyon,S,,{one},2026-06-01,",
+            "the same server is in R and in S on 2026-06-01",
+        ),
+        (",Lyon,R,,*,2026-01-01,\n,Lyon,S,,*,2026-06-01,", "every other server of Lyon is in R and in S"),
+        (",Lyon,R,,*,2026-01-01,", "every other server of Lyon is in known and in R on 2026-01-01"),
+    ],
+)
+def test_servers_that_are_refused(lines: str, why: str):
+    """A server is in one room on any day; a site has one default room, of this file or of an earlier one."""
+    hosts = [
+        memory_host(1, population=Population.SERVER),
+        memory_host(2, population=Population.CLASSROOM),
+        replace(
+            memory_host(3, DeviceClass.VIRTUAL_MACHINE, Population.SERVER), agent_id=AgentId(b"\xee" * 16)
+        ),
+    ]
+    for key, host in zip(("{one}", "{two}"), hosts, strict=False):
+        lines = lines.replace(key, host.agent_id.hex())
+    rows = rows_of("meter,site,room,boundary,host,from,to\n" + lines + "\n", "m.csv")
+    before = RoomServer("known", "Lyon", None, None, date(2025, 1, 1), date(2026, 1, 1))
+    refused = check(rows, Metering(servers=(before,)), hosts, frozenset({"Lyon", "Oullins"}), {8}).refused
+    assert any(why in reason for _, reason in refused), refused
 
 
 def test_the_balance_of_a_room(place: Place, veilleuse: Command):

@@ -11,7 +11,7 @@ from datetime import date
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilleuse.collector.derive.rooms import RoomBalance, room_balance
+from veilleuse.collector.derive.rooms import RoomBalance, room_balance, whole_hours, with_servers
 from veilleuse.collector.metering import (
     FOR_EVER,
     WHOLE_PPM,
@@ -216,6 +216,44 @@ def test_hours_are_compared_over_the_time_all_were_read():
     node = none.nodes[0]
     assert (node.hours, node.hours_left_out) == (0, 1)
     assert any("1 hours without" in note for note in none.notes)
+
+
+def hours_of(energies: dict[str, dict[int, int]], covered: int = HOUR) -> dict[str, dict[int, MeterReading]]:
+    """Meter → hour → what was read, hour by hour."""
+    return {
+        name: {at: MeterReading(name, PointKind.PDU, energy, covered) for at, energy in read.items()}
+        for name, read in energies.items()
+    }
+
+
+def test_a_room_is_whole_where_all_its_meters_were_read():
+    """Not the hour in which one feed is missing; cooling alone is no feed. With a PUE: the hours of its days with the meters at its point."""
+    feeds = [meter("a", UPS_OUT), meter("b", UPS_OUT), meter("cold", OVERHEAD)]
+    read = hours_of({"a": {0: 500, 1: 500}, "b": {0: 500}, "cold": {}})
+    day_of = {0: DAY.toordinal(), 1: DAY.toordinal(), 2: DAY.toordinal()}
+    assert whole_hours("DC1", Metering(tuple(feeds)), read, day_of) == {0: HOUR}
+    inside = [meter("ups", UPS_OUT), meter("a", OUTLET, "ups")]
+    pue = Pue("DC1", DAY, DAY, 1_500_000, UPS_OUT)
+    read = hours_of({"ups": {0: 900, 1: 900}, "a": {}}, HOUR // 2)
+    day_of = {0: DAY.toordinal(), 1: DAY.toordinal() + 1}
+    assert whole_hours("DC1", Metering(tuple(inside), pues=(pue,)), read, day_of) == {0: HOUR // 2}
+    assert whole_hours("DC1", Metering(tuple(inside)), read, day_of) == {}
+
+
+@given(st.integers(0, 10**9), st.integers(1, WHOLE_PPM), st.integers(0, 10**9), st.integers(0, 10**9))
+def test_what_servers_tell_is_taken_out_of_what_their_room_has(energy: int, ppm: int, told: int, placed: int):
+    """A classroom's PC on the meter keeps its share, servers have what they tell, and the rest is left over: the meter's energy, to the
+    millijoule, while they tell no more than there is."""
+    placed = min(told, placed)
+    declared = Metering((meter("ups", UPS_OUT),), (share("ups", ppm, host=7), share("ups", WHOLE_PPM - ppm)))
+    read = hours_of({"ups": {0: energy}})
+    made = with_servers(
+        "DC1", declared, read, {0: DAY.toordinal()}, {0: HOUR}, frozenset({HostId(1)}), told, placed
+    )
+    assert made.others_millijoules == energy * ppm // WHOLE_PPM
+    assert made.metered_millijoules == energy - made.others_millijoules
+    assert made.other_millijoules == max(0, made.metered_millijoules - told)
+    assert made.balance.it_millijoules == energy
 
 
 @given(

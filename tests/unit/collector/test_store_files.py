@@ -220,6 +220,7 @@ def back_to_16(connection: sqlite3.Connection) -> None:
     """As schema 16 had it: without what later migrations add."""
     connection.execute("DROP TABLE published_periods")
     connection.execute("DROP TABLE kept_years")
+    connection.execute("DROP TABLE room_servers")
     connection.execute("DROP TABLE inventory_earlier_hosts")
     for column in ("base_millijoules", "base_milliseconds"):
         connection.execute(f"ALTER TABLE psys_checks DROP COLUMN {column}")

@@ -25,9 +25,10 @@ from veilleuse.collector.account.fleet_inputs import InService
 from veilleuse.collector.account.keeping import Keeper
 from veilleuse.collector.account.kept import Kept
 from veilleuse.collector.account.kept_rows import kept_figures
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import Observed, Place
 from veilleuse.collector.account.telework import HomeShare, merged_shares
-from veilleuse.collector.account.yearly_rooms import RoomFigure, with_rooms
+from veilleuse.collector.account.yearly_rooms import with_rooms
 from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures
 from veilleuse.collector.closed import canonical
 from veilleuse.collector.factored import Contract

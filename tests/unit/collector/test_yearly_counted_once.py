@@ -22,7 +22,7 @@ from veilleuse.collector.account.billing import billed
 from veilleuse.collector.account.yearly_rooms import with_rooms
 from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.factored import Contract, KeptContract
-from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.figures import EmissionsRow, EmissionsStatement, EnergySums
 from veilleuse.collector.inventoried import Asset, Placement
 from veilleuse.collector.metering import (
     FOR_EVER,
@@ -305,7 +305,15 @@ def test_a_room_from_its_meter_down():
     share = MeterShare("ups", one.host_id, SharePart.MACHINE, 600_000, date(2023, 1, 1), FOR_EVER)
     meter = DeclaredMeter("ups", "tokyo", "R1", MeterBoundary.UPS_OUTPUT, None, 800_000)
     told = _told(one, (3, 4), 4, 600, metered=True)
-    kept = stored((one,), (), tuple(told), metering=Metering((meter,), (share,)), readings={"ups": hours})
+    drawn = EnergySums(3_600_000, KWH * 6 // 10, 0)
+    kept = stored(
+        (one,),
+        (),
+        tuple(told),
+        metering=Metering((meter,), (share,)),
+        readings={"ups": hours},
+        hours=tuple((one.host_id, hour, drawn) for hour in hours),
+    )
     made = asked(kept, date(2024, 1, 1), date(2024, 2, 1), date(2026, 1, 1), ("site", "device_class"))
     (room,) = [row for row in made.rows if row.device_class == "other_room"]
     assert (room.top_down_kwh, room.kwh_it, room.kwh_ups_loss, room.overhead) == (

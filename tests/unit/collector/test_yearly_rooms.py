@@ -8,13 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.collector.memory import host
 from tests.unit.collector.test_billing import TERMS, fleet, only, period
 from tests.unit.collector.year import FIRST
 from veilleuse.collector.account.billing import billed
-from veilleuse.collector.account.yearly_rooms import RoomFigure, with_rooms
+from veilleuse.collector.account.fleet_inputs import Stratum
+from veilleuse.collector.account.rooms import RoomFigure, RoomServers, Silent, settled
+from veilleuse.collector.account.yearly_rooms import with_rooms
 from veilleuse.collector.account.yearly_rows import PeriodFigures
+from veilleuse.wire.sums import apportion
 from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
@@ -88,3 +93,69 @@ def test_no_room_changes_nothing():
     )
     row = billed([with_rooms(period([]), [idle], DIMENSIONS)], TERMS).rows[-1]
     assert row.kwh_total == 0
+
+
+STRATA = [Stratum("server", f"place {number}") for number in range(3)]
+AMOUNT = st.integers(0, 10**6)
+
+
+@given(
+    st.lists(st.tuples(AMOUNT, AMOUNT, AMOUNT), min_size=3, max_size=3),
+    st.lists(st.tuples(AMOUNT, st.dictionaries(st.sampled_from(STRATA), AMOUNT)), min_size=1, max_size=4),
+)
+def test_servers_take_what_their_meters_leave(
+    amounts: list[tuple[int, int, int]], rooms: list[tuple[int, dict[Stratum, int]]]
+):
+    """Whatever stands where: a room's servers and what is left of it are what its meters left, and the rest of a stratum's estimate is
+    that of its servers elsewhere; to the millijoule. Nothing is given up where the meter leaves enough."""
+    silent = {stratum: Silent(*amount, 0.0) for stratum, amount in zip(STRATA, amounts, strict=True)}
+    before = [
+        replace(ROOM, other_millijoules=left, servers=RoomServers(left, 0, 0, tuple(times.items())))
+        for left, times in rooms
+    ]
+    after, kept = settled(before, silent)
+    taken = 0
+    for old, new in zip(before, after, strict=True):
+        assert new.servers is not None
+        imputed = new.servers.known_millijoules
+        taken += max(0, old.other_millijoules - imputed) - new.other_millijoules
+        assert new.other_millijoules >= 0
+    elsewhere = 0
+    for stratum, energy in kept.items():
+        here = sum(times.get(stratum, 0) for _, times in rooms)
+        of = silent[stratum]
+        elsewhere += apportion(of.extrapolated_millijoules, [here, max(0, of.milliseconds - here)])[1]
+        assert 0 <= energy <= of.extrapolated_millijoules
+    assert sum(kept.values()) == elsewhere + taken
+    if all(room.other_millijoules for room in after):
+        assert kept == {stratum: silent[stratum].extrapolated_millijoules for stratum in kept}
+
+
+def test_a_server_outside_all_rooms_keeps_its_estimate():
+    """Half of the time without energy is in the room, and so is half of the estimate: 40 of 80 mJ, of which the meter leaves 10."""
+    silent = {STRATA[0]: Silent(200, 0, 80, 4.0)}
+    room = replace(ROOM, other_millijoules=10, servers=RoomServers(30, 20, 3, ((STRATA[0], 100),)))
+    (made,), kept = settled([room], silent)
+    assert (made.other_millijoules, kept[STRATA[0]]) == (0, 50)
+    assert made.servers == RoomServers(30, 20, round((3**2 + (2 * 10 / 40) ** 2) ** 0.5))
+    enough = replace(room, other_millijoules=100)
+    (made,), kept = settled([enough], silent)
+    assert (made.other_millijoules, kept[STRATA[0]]) == (60, 80)
+
+
+def test_the_fleet_gives_way_to_the_meter():
+    """Estimates of strata and of all still sum up, and what a stratum gave up is as sure as what is left of it."""
+    hosts = [
+        host(n, DeviceClass.SERVER, Population.SERVER, entity="E1", enrolled=FIRST) for n in range(1, 13)
+    ]
+    free = period(hosts, measured=10)
+    assert free.total is not None
+    stratum = free.total.places[0][0].stratum("server")
+    inside = replace(ROOM, other_millijoules=10, servers=RoomServers(10, 0, 0, ((stratum, 10**15),)))
+    bound = period(hosts, measured=10, rooms=(inside,))
+    assert bound.total is not None
+    was, now = free.total.estimate, bound.total.estimate
+    assert now.extrapolated_millijoules == 10 < was.extrapolated_millijoules
+    assert now.energy_millijoules == was.energy_millijoules - was.extrapolated_millijoules + 10
+    assert now.u_sampling * now.energy_millijoules < was.u_sampling * was.energy_millijoules
+    assert bound.rooms[0].other_millijoules == 0

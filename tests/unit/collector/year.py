@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from datetime import date
 
 from tests.unit.collector.memory import host, site
@@ -12,6 +13,7 @@ from veilleuse.collector.account.census import Census, DayTypes, Standing
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.keeping import keep
 from veilleuse.collector.account.kept_rows import kept_figures
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import Observed
 from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.inventoried import Asset, Headcount, Placement
@@ -37,8 +39,9 @@ def figures(
     k_anonymity: int,
     virtual: Iterable[tuple[Observed, Standing]] = (),
     headcounts: Collection[Headcount] = (),
+    rooms: Collection[RoomFigure] = (),
 ) -> PeriodFigures:
-    """Rows of an open period, as reporting.year makes them."""
+    """Rows of an open period, as reporting.year makes them, without the rooms' own."""
     kept = keep(
         first,
         end,
@@ -49,7 +52,7 @@ def figures(
         headcounts=headcounts,
         for_ever=False,
     )
-    return kept_figures(kept, dimensions, assumptions)
+    return kept_figures(replace(kept, rooms=tuple(rooms)), dimensions, assumptions, lambda _: True)
 
 
 def vector(**values: int) -> Vector:

@@ -51,6 +51,10 @@ class Standing:
     """False: a machine that enrolled and that no asset is matched with."""
     has_left: bool = False
     """Its machine is enrolled no more, and no other one is it."""
+    end_day: date = date.min
+    """Exclusive; before `from_day` where it stands for no time."""
+    asset_id: int | None = None
+    """Of the inventory."""
 
 
 class DayTypes:
@@ -172,6 +176,8 @@ class Census:
                     length,
                     inventoried=True,
                     has_left=asset.host_id is None and host_id is not None,
+                    end_day=end,
+                    asset_id=asset.asset_id,
                 )
 
     def _of_host(self, host: Host) -> Iterator[Standing]:
@@ -182,7 +188,7 @@ class Census:
         length = self._days.between(host.site, host.population, host.enrolled_on, end)
         if length:
             standing = standing_of(host, self._sites, self._default_zone)
-            yield replace(standing, milliseconds=length, has_left=has_left)
+            yield replace(standing, milliseconds=length, has_left=has_left, end_day=end)
 
 
 def _machine_of(asset: Asset, fleet: Mapping[HostId, Host]) -> Host | None:

@@ -9,7 +9,7 @@ are standard ones (k = 1) on the log scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -26,11 +26,12 @@ from veilleuse.collector.account.fleet_inputs import (
     Stratum,
 )
 from veilleuse.collector.account.fleet_pool import Pool, is_mixed
-from veilleuse.collector.account.fleet_prediction import Prediction, predict, with_errors
+from veilleuse.collector.account.fleet_prediction import Prediction, predict, scaled, with_errors
 from veilleuse.collector.account.fleet_screens import with_time_on
 from veilleuse.collector.account.fleet_strata import Known, Part, class_rates, parts
 from veilleuse.collector.account.fleet_sums import Sample
 from veilleuse.collector.account.fleet_variance import sampling
+from veilleuse.collector.account.rooms import RoomFigure, Silent, settled
 from veilleuse.collector.figures import EnergyClass
 
 
@@ -53,8 +54,9 @@ class Fleet:
         machines: Iterable[Machine] | Sample,
         in_service: Iterable[InService],
         assumptions: Assumptions | None = None,
+        rooms: Collection[RoomFigure] = (),
     ) -> None:
-        """Raises ValueError when a stratum is there twice."""
+        """`rooms`: those that servers stand in. Raises ValueError when a stratum is there twice."""
         self._known = assumptions or Assumptions()
         self._sample = machines if isinstance(machines, Sample) else Sample.of(machines)
         self._parts = parts(self._sample, in_service)
@@ -71,6 +73,7 @@ class Fleet:
         self._extrapolated = _whole(
             {stratum: one.extrapolated + one.default for stratum, one in self._predictions.items()}
         )
+        self.rooms = self._settle(rooms)
 
     @property
     def strata(self) -> tuple[Stratum, ...]:
@@ -159,6 +162,29 @@ class Fleet:
             self._predictions[part.stratum] = with_errors(one, self._models, errors, energy)
         if device_class == EnergyClass.MONITOR:
             with_time_on([self._predictions[part.stratum] for part in strata], pool)
+
+    def _settle(self, rooms: Collection[RoomFigure]) -> tuple[RoomFigure, ...]:
+        """Rooms less what their servers take; unobserved servers take no more than their rooms' meters leave."""
+        strata = {stratum for room in rooms if room.servers for stratum, _ in room.servers.silent}
+        made, kept = settled(
+            rooms, {stratum: self._silent(stratum) for stratum in strata if stratum in self._parts}
+        )
+        for stratum, energy in kept.items():
+            if energy < self._extrapolated[stratum]:
+                one = self._predictions[stratum]
+                own = self._models.errors(one.part.members)
+                self._predictions[stratum] = scaled(one, energy / self._extrapolated[stratum], own)
+                self._extrapolated[stratum] = energy
+        return made
+
+    def _silent(self, stratum: Stratum) -> Silent:
+        part, told = self._parts[stratum], self.of((stratum,))
+        return Silent(
+            sum(part.fleet) - part.known.derived_milliseconds,
+            part.known.imputed_millijoules,
+            self._extrapolated[stratum],
+            math.sqrt(told.sampling_variance),
+        )
 
     def _representativeness(self, chosen: Sequence[Prediction]) -> Representativeness:
         if _is_census(chosen):

@@ -8,9 +8,9 @@ METHOD.md §5: its own mean; the class's where it is thin; the class default whe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import mul
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from veilleuse.collector.account.fleet_composition import Composition, sample_shares, unobserved_shares
 from veilleuse.collector.account.fleet_errors import STANDBY_U, ErrorModel, Errors, by_default
@@ -50,6 +50,28 @@ class Terms(NamedTuple):
     """Of strata that stand for themselves: variance, mJ²; Σ of variance² ÷ degrees of freedom; third cumulant, mJ³."""
     thick_by_degrees: float = 0.0
     thick_cubes: float = 0.0
+
+
+_DEGREES: Final = Terms(
+    noise_ordinary=2,
+    noise_always_on=2,
+    own_ordinary=1,
+    own_always_on=1,
+    pooled_ordinary=1,
+    pooled_always_on=1,
+    between=1,
+    between_squares=2,
+    between_products=1,
+    share=1,
+    share_squares=2,
+    share_products=1,
+    own_share=1,
+    chance=2,
+    thick=2,
+    thick_by_degrees=4,
+    thick_cubes=3,
+)
+"""Power of the unobserved energy that each of the terms goes with."""
 
 
 def total(terms: list[Terms]) -> Terms:
@@ -116,6 +138,22 @@ def _at_default(found: Prediction, watts: Days | None) -> None:
         found.unestimated |= any(found.part.by_default)
     else:
         found.default += sum(map(mul, found.part.by_default, watts)) / MICROWATTS_PER_WATT
+
+
+def scaled(found: Prediction, ratio: float, own: Errors) -> Prediction:
+    """With `ratio` of its unobserved energy, and as much of what that energy's uncertainty is made of; `own`: errors of what was observed."""
+    errors = Errors()
+    errors.add(found.errors, ratio)
+    errors.add(own, 1 - ratio)
+    return replace(
+        found,
+        extrapolated=found.extrapolated * ratio,
+        default=found.default * ratio,
+        terms=Terms(*(term * ratio**degree for term, degree in zip(found.terms, _DEGREES, strict=True))),
+        composition={cell: energy * ratio for cell, energy in found.composition.items()},
+        stands={cell: energy * ratio for cell, energy in found.stands.items()},
+        errors=errors,
+    )
 
 
 def _without_sample(found: Prediction, pool: Pool, watts: Days | None) -> Days:

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.account.fleet_inputs import Cell, Days, InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.telework import HomeShare
-from veilleuse.collector.account.yearly_rooms import RoomFigure
 from veilleuse.collector.vectors import COLUMNS, PLACE, SCREEN_COLUMNS, DayType, Vector
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, State, Supply

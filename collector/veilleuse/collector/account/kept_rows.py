@@ -26,6 +26,7 @@ from veilleuse.collector.account.fleet import Assumptions, Fleet
 from veilleuse.collector.account.fleet_inputs import InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike, Key, Sample
 from veilleuse.collector.account.kept import Kept, KeptCell, sample_of
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import MONITOR, Observed, Place, machine, screens, state_energies
 from veilleuse.collector.account.telework import Divided, HomeShare
 from veilleuse.collector.account.yearly_rooms import with_rooms
@@ -95,7 +96,7 @@ def kept_figures(
 ) -> PeriodFigures:
     """Rows of the year; `asked`: entities to be shown, which changes no figure of theirs. None: all, and rooms, which are no entity's."""
     made = _of_machines(kept, dimensions, assumptions, asked or (lambda _: True))
-    return with_rooms(made, kept.rooms, dimensions) if asked is None else made
+    return with_rooms(made, made.rooms, dimensions) if asked is None else made
 
 
 def _of_machines(
@@ -132,6 +133,7 @@ def _of_machines(
         total,
         tuple(RowKey(one.zone, None, min(PowerContext), autres=True, memo=one.memo) for one in kept.withheld),
         homes_told(homes),
+        fleet.rooms,
     )
 
 
@@ -181,10 +183,10 @@ def covered(kept: Kept, classes: Collection[str]) -> Covered:
 
 
 def estimator(kept: Kept, assumptions: Assumptions) -> Fleet:
-    """Of all but virtual machines."""
+    """Of all but virtual machines, and of the rooms that they stand in."""
     cells = [cell for cell in kept.cells if not cell.memo]
     sample = Sample(always_on=dict(kept.always_on), stands_for=dict(kept.stands_for))
-    return _estimator(cells, kept.fleet, sample, assumptions)
+    return _estimator(cells, kept.fleet, sample, assumptions, kept.rooms)
 
 
 def _estimator(
@@ -192,11 +194,12 @@ def _estimator(
     fleet: Iterable[InService],
     sample: Sample,
     assumptions: Assumptions,
+    rooms: Collection[RoomFigure] = (),
 ) -> Fleet:
     """`sample`: without its machines, which are added."""
     for cell in cells:
         sample.groups[Key(cell.stratum, cell.cell, cell.always_on)] = _alike(cell)
-    return Fleet(sample, fleet, assumptions)
+    return Fleet(sample, fleet, assumptions, rooms=rooms)
 
 
 def _alike(cell: KeptCell) -> Alike:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from veilleuse.collector.account.fleet_estimate import Basis, DataType, Estimate, Representativeness
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures, RoomParts, RowKey
 from veilleuse.collector.inventoried import PowerContext
@@ -26,26 +27,8 @@ from veilleuse.wire.vocabulary import Population
 OTHER_ROOM: Final = "other_room"
 METERED_U: Final = 0.01
 """Standard uncertainty, log scale, of what room meters count: class 2 of EN 50470-3 is ± 2 % at 95 %."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoomFigure:
-    """One room over one stretch, millijoules ≥ 0; None = not known."""
-
-    room: str
-    site: str
-    zone: str
-    it_millijoules: int
-    """All that its meters see of machines, at the PUE's metering point where one is declared."""
-    other_millijoules: int
-    """Of it, what no machine accounts for."""
-    ups_loss_millijoules: int | None
-    overhead_millijoules: int | None
-    overhead: str
-    """measured, pue or not_included."""
-    overhead_u_millijoules: int
-    pue_ppm: int | None = None
-    """Of the whole stretch; None: none, or several."""
+_LEAST: Final = 1e-6
+"""Of a figure that may as well be nothing: as fleet_variance has it."""
 
 
 def with_rooms(
@@ -79,7 +62,8 @@ def with_rooms(
         room=parts,
         class_energies=energies,
     )
-    return replace(period, rows=(*period.rows, *made), total=total)
+    shown = [_with_servers(row, groups[row.key]) for row in made]
+    return replace(period, rows=(*period.rows, *shown), total=total)
 
 
 def _key(room: RoomFigure, dimensions: Collection[str]) -> RowKey:
@@ -146,6 +130,23 @@ def _row(key: RowKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> 
     )  # for what changes from year to year, a room is there all the time
     places = tuple((_place(room), _energy(room)) for room in rooms)
     return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (time, energy)}, places, parts)
+
+
+def _with_servers(row: FigureRow, rooms: Sequence[RoomFigure]) -> FigureRow:
+    """With the errors of what its servers have: the row is what the meters leave of it. In the total they cancel out: what is too much
+    in the one row is too little in the other."""
+    told = row.estimate
+    error = math.hypot(*(room.servers.u_millijoules for room in rooms if room.servers is not None))
+    if not error or not told.energy_millijoules:
+        return row
+    u = error / told.energy_millijoules
+    widened = replace(
+        told,
+        u_model=math.hypot(told.u_model, math.log1p(u)),
+        low_log=math.hypot(told.low_log, -math.log(max(_LEAST, 1 - Z95 * u))),
+        high_log=math.hypot(told.high_log, math.log1p(Z95 * u)),
+    )
+    return replace(row, estimate=widened)
 
 
 def _energy(room: RoomFigure) -> int:

@@ -10,6 +10,7 @@ from datetime import date
 from typing import Final
 
 from veilleuse.collector.account.fleet_estimate import Estimate
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.telework import HomeTold
 from veilleuse.collector.inventoried import PowerContext
@@ -82,6 +83,8 @@ class PeriodFigures:
     """Zones with too few machines to be shown at all: what was measured of these is in no row and no total."""
     homes: tuple[HomeTold, ...] = ()
     """Shares of laptops' energy at home, where telework days are declared."""
+    rooms: tuple[RoomFigure, ...] = ()
+    """Without what their servers take; in no row and no total yet (yearly_rooms)."""
 
     @property
     def incomplete(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -20,6 +20,7 @@ from veilleuse.collector.admin.meter_files import METER_KEYS, Row
 from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.errors import AdminError
 from veilleuse.collector.metering import (
+    EVERY_OTHER,
     FOR_EVER,
     WHOLE_PPM,
     DeclaredMeter,
@@ -27,6 +28,7 @@ from veilleuse.collector.metering import (
     Metering,
     MeterShare,
     Pue,
+    RoomServer,
     SharePart,
 )
 from veilleuse.collector.model import Host, HostId
@@ -67,12 +69,19 @@ class Checked:
     meters: dict[str, DeclaredMeter] = field(default_factory=dict)
     shares: list[MeterShare] = field(default_factory=list)
     pues: list[Pue] = field(default_factory=list)
+    servers: list[RoomServer] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     """(where, why)."""
 
 
-def check(rows: Sequence[Row], known: Metering, hosts: Sequence[Host], sites: frozenset[str]) -> Checked:
-    """All rows; every one that is refused says why."""
+def check(
+    rows: Sequence[Row],
+    known: Metering,
+    hosts: Sequence[Host],
+    sites: frozenset[str],
+    server_assets: Collection[int] = (),
+) -> Checked:
+    """All rows; every one that is refused says why. `server_assets`: numbers of the inventory's servers."""
     checked = Checked()
     written: dict[str, tuple[str, dict[str, str]]] = {}
     for row in rows:
@@ -89,10 +98,20 @@ def check(rows: Sequence[Row], known: Metering, hosts: Sequence[Host], sites: fr
             _try(checked, row.where, lambda r=row: places.append((r.where, _share(r.values, find, checked))))
         elif row.kind == "pue":
             _try(checked, row.where, lambda r=row: pues.append((r.where, _pue(r.values))))
+    servers: list[tuple[str, RoomServer]] = []
+    for row in rows:
+        if row.kind == "server":
+            _try(
+                checked,
+                row.where,
+                lambda r=row: servers.append((r.where, _server(r.values, find, sites, server_assets))),
+            )
     _check_sums(checked, places)
     _check_pues(checked, pues)
+    _check_servers(checked, servers, known)
     checked.shares = [share for _, share in places]
     checked.pues = [pue for _, pue in pues]
+    checked.servers = [server for _, server in servers]
     return checked
 
 
@@ -121,15 +140,25 @@ def _gather(row: Row, written: dict[str, tuple[str, dict[str, str]]], checked: C
             checked.refused.append((row.where, f"'{key}' of {name} is '{values[key]}' on {where}"))
 
 
-def _meter(values: Mapping[str, str], sites: frozenset[str]) -> DeclaredMeter:
-    site, room = values.get("site", ""), values.get("room", "")
+def _site(values: Mapping[str, str], sites: frozenset[str]) -> str:
+    site = values.get("site", "")
     if site not in sites:
         known = ", ".join(sorted(sites)[:_NAMED]) or "none"
         raise _Refused(f"no site '{site}': known: {known}; 'veilleuse calendar import --create' makes one")
+    return site
+
+
+def _room(values: Mapping[str, str]) -> str:
+    room = values.get("room", "")
     if not FACT_PATTERN.fullmatch(room):
         raise _Refused(
             f"'{room}' is no name of a room: letters without accents, digits, space . _ - up to 64"
         )
+    return room
+
+
+def _meter(values: Mapping[str, str], sites: frozenset[str]) -> DeclaredMeter:
+    site, room = _site(values, sites), _room(values)
     boundary = _word(MeterBoundary, values, "boundary", MeterBoundary.OUTLET)
     efficiency = None
     if "efficiency" in values:
@@ -204,12 +233,32 @@ def _share(values: Mapping[str, str], find: _Machines, checked: Checked) -> Mete
     return MeterShare(values.get("meter", ""), host.host_id, part, share, first, last)
 
 
-def _pue(values: Mapping[str, str]) -> Pue:
-    room = values.get("room", "")
-    if not FACT_PATTERN.fullmatch(room):
+def _server(
+    values: Mapping[str, str], find: _Machines, sites: frozenset[str], assets: Collection[int]
+) -> RoomServer:
+    site, room, text = _site(values, sites), _room(values), values.get("host", "")
+    first, last = _span(values)
+    if text == EVERY_OTHER:
+        return RoomServer(room, site, None, None, first, last)
+    if text.startswith("#"):
+        number = text[1:]
+        if not (number.isascii() and number.isdigit() and int(number) in assets):
+            raise _Refused(
+                f"no server of the inventory has the number '{text}': 'veilleuse inventory show' tells an asset's"
+            )
+        return RoomServer(room, site, None, int(number), first, last)
+    host = find.beginning(text)
+    if host.population is not Population.SERVER:
         raise _Refused(
-            f"'{room}' is no name of a room: letters without accents, digits, space . _ - up to 64"
+            "only a server stands in a room without a share: of another machine declare its share of a meter"
         )
+    if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE:
+        raise _Refused("a virtual machine stands in no room: its host carries the energy")
+    return RoomServer(room, site, host.host_id, None, first, last)
+
+
+def _pue(values: Mapping[str, str]) -> Pue:
+    room = _room(values)
     first, last = _span(values)
     point = _word(MeterBoundary, values, "point", MeterBoundary.UPS_OUTPUT)
     if point not in PUE_POINTS:
@@ -265,6 +314,30 @@ def _check_pues(checked: Checked, places: Sequence[tuple[str, Pue]]) -> None:
         if pue.room in last and pue.valid_from <= last[pue.room]:
             checked.refused.append((where, f"{pue.room} has two PUEs on {pue.valid_from}"))
         last[pue.room] = max(last.get(pue.room, pue.valid_to), pue.valid_to)
+
+
+def _check_servers(checked: Checked, places: Sequence[tuple[str, RoomServer]], known: Metering) -> None:
+    """A server stands in one room on any day, a site has one default room, and a room is of one site."""
+    rooms = {one.room for _, one in places}
+    sites = {meter.room: meter.site for meter in (*known.meters, *checked.meters.values())}
+    before = [("", one) for one in known.servers if one.room not in rooms]
+    last: dict[object, RoomServer] = {}
+    for where, one in sorted([*before, *places], key=lambda place: place[1].valid_from):
+        site = sites.setdefault(one.room, one.site)
+        if site != one.site:
+            checked.refused.append((where, f"room {one.room} is at {site}, not {one.site}"))
+        key = one.site if one.is_default else (one.host_id, one.asset_id)
+        other = last.get(key)
+        if other is not None and one.valid_from <= other.valid_to:
+            who = f"every other server of {one.site}" if one.is_default else "the same server"
+            checked.refused.append(
+                (
+                    where or f"room {one.room}, declared before",
+                    f"{who} is in {other.room} and in {one.room} on {one.valid_from}",
+                )
+            )
+        if other is None or one.valid_to > other.valid_to:
+            last[key] = one
 
 
 def _span(values: Mapping[str, str]) -> tuple[date, date]:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The files of `veilleuse meters import` → rows of text. CSV (comma, semicolon or tab) or TOML; nothing is checked but the form.
 
-CSV: one line a share, the meter's own columns on its first line at least; a line without a host declares the meter alone.
-TOML: [[meter]] tables with `share = [{…}]`, and [[pue]] tables.
+CSV: one line a share, the meter's own columns on its first line at least; a line without a host declares the meter alone, one
+without a meter a server that stands in the room. TOML: [[meter]] tables with `share = [{…}]`, [[pue]] and [[server]] tables.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 METER_KEYS: Final = ("meter", "site", "room", "boundary", "parent", "efficiency")
 SHARE_KEYS: Final = ("host", "part", "share", "from", "to")
 PUE_KEYS: Final = ("room", "pue", "point", "from", "to")
+SERVER_KEYS: Final = ("site", "room", "host", "from", "to")
 COLUMNS: Final = (*METER_KEYS, *SHARE_KEYS)
 MAXIMUM_ROWS: Final = 20_000
 
@@ -33,7 +34,7 @@ class Row:
     """One declaration as it was written; an empty value is left out."""
 
     kind: str
-    """meter, share or pue."""
+    """meter, share, pue or server."""
     where: str
     """For people: `line 4`, `meter 2, share 1`."""
     values: Mapping[str, str]
@@ -70,7 +71,7 @@ def _csv(text: str) -> Iterator[Row]:
 def _lines(reader: CsvReader, delimiter: str) -> Iterator[Row]:
     columns = [column.strip().lower() for column in next(reader, [])]
     unknown = [column for column in columns if column not in COLUMNS]
-    if unknown or "meter" not in columns:
+    if unknown or not {"meter", "room"}.intersection(columns):
         what = f"unknown column '{unknown[0][:40]}'" if unknown else "no column 'meter'"
         raise UsageError(f"line 1: {what}: use {', '.join(COLUMNS)}")
     if twice := [column for column in columns if columns.count(column) > 1]:
@@ -83,6 +84,13 @@ def _lines(reader: CsvReader, delimiter: str) -> Iterator[Row]:
         if len(cells) > len(columns):
             hint = ": a decimal comma needs ; between the columns" if delimiter == "," else ""
             raise UsageError(f"{where} has more cells than columns{hint}")
+        if "meter" not in values and "host" in values:
+            if more := [key for key in values if key not in SERVER_KEYS]:
+                raise UsageError(
+                    f"{where}: '{more[0]}' is of a meter, and the line names none; of a server in a room use {', '.join(SERVER_KEYS)}"
+                )
+            yield Row("server", where, values)
+            continue
         yield Row("meter", where, {key: values[key] for key in METER_KEYS if key in values})
         share: dict[str, str] = {key: values[key] for key in ("meter", *SHARE_KEYS) if key in values}
         if len(share) > 1:
@@ -94,8 +102,8 @@ def _toml(text: str) -> Iterator[Row]:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"no TOML: {error}") from error
-    if unknown := [key for key in document if key not in ("meter", "pue")]:
-        raise UsageError(f"unknown table '{unknown[0]}': use [[meter]] and [[pue]]")
+    if unknown := [key for key in document if key not in ("meter", "pue", "server")]:
+        raise UsageError(f"unknown table '{unknown[0]}': use [[meter]], [[pue]] and [[server]]")
     for number, table in enumerate(_tables(document, "meter"), 1):
         where = f"meter {number}"
         shares = _tables(table, "share")
@@ -107,6 +115,8 @@ def _toml(text: str) -> Iterator[Row]:
             yield Row("share", here, name | _texts(share, SHARE_KEYS, here))
     for number, table in enumerate(_tables(document, "pue"), 1):
         yield Row("pue", f"pue {number}", _texts(table, PUE_KEYS, f"pue {number}"))
+    for number, table in enumerate(_tables(document, "server"), 1):
+        yield Row("server", f"server {number}", _texts(table, SERVER_KEYS, f"server {number}"))
 
 
 _FORMS: Final[Mapping[str, Callable[[str], Iterator[Row]]]] = {".toml": _toml, ".csv": _csv}

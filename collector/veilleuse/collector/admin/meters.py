@@ -5,41 +5,46 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from veilleuse.collector.admin.meter_checks import Checked, check
 from veilleuse.collector.admin.meter_files import rows_of
-from veilleuse.collector.metering import Metering, MeterShare
+from veilleuse.collector.metering import Metering, MeterShare, Pue, RoomServer
+from veilleuse.wire.vocabulary import DeviceClass
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations
 
 log = logging.getLogger(__name__)
 
+_OfRoom = TypeVar("_OfRoom", Pue, RoomServer)
+
 
 def bring(
     operations: Operations, *, text: str, name: str, who: str, why: str = "", dry_run: bool = False
 ) -> dict[str, Any]:
-    """Declare what a file says: each meter and each room with a PUE that it names is then just that, the others stay.
+    """Declare what a file says: each meter, each room with a PUE and each room with servers that it names is then just that, the others stay.
 
     One refused row, and nothing is declared. The same file again changes nothing. `refused`: where and why. Raises UsageError
     when the file has no form at all.
     """
     rows = rows_of(text, name)
     office, metering = operations.office, operations.metering
+    names_assets = any(row.kind == "server" and row.values.get("host", "").startswith("#") for row in rows)
+    assets = _server_assets(operations) if names_assets else frozenset[int]()
 
     def job() -> tuple[Checked, Metering]:
         known = metering.declared()
         sites = frozenset(site.site for site in office.registry.sites())
-        checked = check(rows, known, office.registry.hosts(), sites)
+        checked = check(rows, known, office.registry.hosts(), sites, assets)
         changed = _changed(checked, known)
-        if not checked.refused and not dry_run and (changed.meters or changed.pues):
-            metering.declare(changed.meters, changed.shares, changed.pues)
+        if not checked.refused and not dry_run and (changed.meters or changed.pues or changed.servers):
+            metering.declare(changed.meters, changed.shares, changed.pues, changed.servers)
             office.registry.write_journal(
                 now_unix_milliseconds=office.now_unix_milliseconds(),
                 who=who[:128],
-                what=f"meters declared: {len(changed.meters)}, PUEs: {len(changed.pues)}",
+                what=f"meters declared: {len(changed.meters)}, PUEs: {len(changed.pues)}, servers in rooms: {len(changed.servers)}",
                 why=why[:256],
             )
         return checked, changed
@@ -53,8 +58,11 @@ def bring(
         "meters": len(checked.meters),
         "shares": len(checked.shares),
         "pues": len(checked.pues),
+        "servers": len(checked.servers),
         "changed": [meter.meter for meter in changed.meters],
-        "changed_rooms": sorted({pue.room for pue in changed.pues}),
+        "changed_rooms": sorted(
+            {pue.room for pue in changed.pues} | {server.room for server in changed.servers}
+        ),
         "refused": [{"where": where, "why": why} for where, why in checked.refused],
         "imported": imported,
         "dry_run": dry_run,
@@ -71,18 +79,27 @@ def _changed(checked: Checked, known: Metering) -> Metering:
         if before.get(name) != meter or old.get(name) != new.get(name)
     )
     names = {meter.meter for meter in meters}
-    rooms = {pue.room for pue in checked.pues}
-    changed_rooms = {
-        room
-        for room in rooms
-        if {pue for pue in known.pues if pue.room == room}
-        != {pue for pue in checked.pues if pue.room == room}
-    }
     return Metering(
         meters,
         tuple(share for share in checked.shares if share.meter in names),
-        tuple(pue for pue in checked.pues if pue.room in changed_rooms),
+        _of_changed_rooms(checked.pues, known.pues),
+        _of_changed_rooms(checked.servers, known.servers),
     )
+
+
+def _of_changed_rooms(new: Sequence[_OfRoom], known: Sequence[_OfRoom]) -> tuple[_OfRoom, ...]:
+    """What is said of rooms of which something else is known."""
+    changed = {
+        room
+        for room in {one.room for one in new}
+        if {one for one in known if one.room == room} != {one for one in new if one.room == room}
+    }
+    return tuple(one for one in new if one.room in changed)
+
+
+def _server_assets(operations: Operations) -> frozenset[int]:
+    kept = operations.alone(operations.inventory.snapshot)
+    return frozenset(one.asset_id for one in kept.assets if one.device_class == DeviceClass.SERVER.value)
 
 
 def _by_meter(shares: Iterable[MeterShare]) -> dict[str, set[MeterShare]]:

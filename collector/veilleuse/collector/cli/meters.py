@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
@@ -16,6 +18,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
+from veilleuse.collector.account.rooms import RoomServers
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -32,10 +35,23 @@ from veilleuse.collector.cli.shared import (
     signed,
     text_of,
 )
-from veilleuse.collector.derive.rooms import NodeBalance, RoomBalance, room_balance
+from veilleuse.collector.derive.rooms import NodeBalance, RoomBalance
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.metering import FOR_EVER, WHOLE_PPM, DeclaredMeter, MeterShare
+from veilleuse.collector.metering import (
+    EVERY_OTHER,
+    FOR_EVER,
+    WHOLE_PPM,
+    DeclaredMeter,
+    MeterShare,
+    RoomServer,
+)
 from veilleuse.collector.model import HostId
+from veilleuse.collector.reporting.emissions import today
+from veilleuse.collector.reporting.rooms import balance_of, room_warnings
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.reporting.undeclared import servers_in_no_room_on
+from veilleuse.collector.reporting.year import YearQuestion, servers_in_rooms
+from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.days import civil_day
 from veilleuse.collector.store.sqlite.metering import SqliteMeteringReader
@@ -63,8 +79,9 @@ def import_file(
     as_json: JsonOption = False,
 ) -> None:
     """Declare meters, their shares and PUEs. All of the file, or nothing of it where a row is refused."""
+    settings = settings_of(config)
     found = perform(
-        settings_of(config),
+        settings,
         "meters_import",
         timeout_seconds=IMPORT_SECONDS,
         text=text_of(file, MAXIMUM_BYTES, "import it in parts"),
@@ -83,9 +100,12 @@ def import_file(
     if not as_json:
         changed = ", ".join([*found["changed"], *found["changed_rooms"]]) or "nothing"
         would = "would change" if dry_run else "changed"
-        counts = (("meters", "meter"), ("shares", "share"), ("pues", "PUE"))
+        counts = [("meters", "meter"), ("shares", "share"), ("pues", "PUE")]
+        counts += [("servers", "placed server")] * bool(found["servers"])
         told = ", ".join(f"{found[name]} {plural(found[name], noun)}" for name, noun in counts)
         print(f"{told}; {would}: {changed}")
+    if found["imported"]:
+        _warn_of_servers(settings)
 
 
 @app.command(name="list")
@@ -106,19 +126,26 @@ def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         for meter in declared.meters
     ]
     found += [{"meter": name, "shares": [], "last_read": _utc(hour)} for name, hour in sorted(read.items())]
+    found += _placed(declared.servers, agents)
     if as_json:
         print_json(found)
         return
     rows = [
         {
-            "meter": one["meter"],
+            "meter": one.get("meter", ""),
             "room": one.get("room", "not declared"),
             "boundary": one.get("boundary", ""),
             "below": one.get("parent") or "",
-            "last read": (one["last_read"] or "never")[:16],
+            "last read": (one["last_read"] or "never")[:16] if "meter" in one else "",
             "shares": ", ".join(
-                f"{share['host'][:AGENT_ID_DIGITS]} {share['part']} {share['share']:g} from {share['from']}"
-                for share in one["shares"]
+                [
+                    f"{share['host'][:AGENT_ID_DIGITS]} {share['part']} {share['share']:g} from {share['from']}"
+                    for share in one.get("shares", ())
+                ]
+                or [
+                    f"{server['host'][:AGENT_ID_DIGITS]} from {server['from']}"
+                    for server in one.get("servers", ())
+                ]
             ),
         }
         for one in found
@@ -139,30 +166,54 @@ def show(
     since, until = date_of("--from", first), date_of("--to", end)
     if not since < until <= since + timedelta(days=_LONGEST_DAYS):
         raise UsageError(f"--from {since} must be before --to {until}, by at most {_LONGEST_DAYS} days")
-    with (
-        closing(SqliteMeteringReader(settings.data_dir)) as reader,
-        closing(SqliteReader(settings.data_dir)) as sites,
-    ):
-        declared = reader.declared()
+    with opened(settings.data_dir, settings.reporting) as sources:
+        servers = servers_in_rooms(sources, YearQuestion(since, until, (), 1, today()))
+        declared = servers.declared
         inside = [meter for meter in declared.meters if meter.room == room]
         if not inside:
             rooms = ", ".join(sorted({meter.room for meter in declared.meters}))
             raise UsageError(f"no room '{room}': {f'declared: {rooms}' if rooms else 'none is declared'}")
-        zones = {site.site: site.time_zone for site in sites.sites()}
+        zones = {site.site: site.time_zone for site in sources.reader.sites()}
         zone = zones[inside[0].site]
         start, stop = (day_start_unix_milliseconds(day, zone) for day in (since, until))
-        hours = reader.hours([meter.meter for meter in inside], start, stop)
-    if not any(hours.values()):
-        raise AdminError(
-            f"no meter of room '{room}' was read from {since} to {until}: see 'veilleuse meters list' for when each last was"
-        )
-    balance = room_balance(room, declared, hours, _days_of(start, stop, zone))
+        hours = sources.metering.hours([meter.meter for meter in inside], start, stop)
+        if not any(hours.values()):
+            raise AdminError(
+                f"no meter of room '{room}' was read from {since} to {until}: see 'veilleuse meters list' for when each last was"
+            )
+        made, found = balance_of(room, hours, _days_of(start, stop, zone), servers)
+    balance = made.balance
+    if found is not None:
+        notes = _servers_notes(room, since, until, found, placed=servers.are_declared_in(room))
+        balance = replace(balance, notes=(*balance.notes, *notes))
     if as_json:
         print_json(_document(balance, since, until))
     else:
         _print(balance, since, until)
-    if any(node.is_wrong for node in balance.nodes):
+    if any(node.is_wrong for node in balance.nodes) or (found is not None and found.is_wrong):
         raise typer.Exit(EXIT_WARNINGS)
+
+
+def _servers_notes(room: str, since: date, until: date, found: RoomServers, *, placed: bool) -> Iterator[str]:
+    silent = sum(milliseconds for _, milliseconds in found.silent)
+    if silent and placed:
+        yield (
+            f"{silent / MILLISECONDS_PER_HOUR:.0f} h of its servers were not measured: their energy is in other_room here, and estimated "
+            "apart in 'veilleuse report emissions'"
+        )
+    for warning in room_warnings(room, since, until, found):
+        yield warning["en"]
+
+
+def _warn_of_servers(settings: CollectorSettings) -> None:
+    with opened(settings.data_dir, settings.reporting) as sources:
+        names = servers_in_no_room_on(sources, today())
+    if names:
+        print(
+            f"warning: {len(names)} {plural(len(names), 'server')} of a site with a metered room declared in no room, may count twice: "
+            f"{', '.join(names)}",
+            file=sys.stderr,
+        )
 
 
 def _days_of(start: int, stop: int, zone: str) -> dict[int, int]:
@@ -184,11 +235,38 @@ def _facts(one: DeclaredMeter, shares: Iterable[MeterShare], agents: dict[HostId
                 "host": agents.get(share.host_id, ""),
                 "part": share.part.value,
                 "share": share.share_ppm / WHOLE_PPM,
-                "from": share.valid_from.isoformat(),
-                "to": None if share.valid_to == FOR_EVER else share.valid_to.isoformat(),
+                **_span(share),
             }
             for share in shares
         ],
+    }
+
+
+def _placed(servers: Iterable[RoomServer], agents: Mapping[HostId, str]) -> Iterator[dict[str, Any]]:
+    """Servers that stand in a room without a share, room by room; as a file declares them."""
+    for (room, site), inside in groupby(servers, lambda one: (one.room, one.site)):
+        yield {
+            "room": room,
+            "site": site,
+            "servers": [
+                {
+                    "host": EVERY_OTHER
+                    if one.is_default
+                    else f"#{one.asset_id}"
+                    if one.host_id is None
+                    else agents.get(one.host_id, ""),
+                    **_span(one),
+                }
+                for one in inside
+            ],
+        }
+
+
+def _span(one: MeterShare | RoomServer) -> dict[str, str | None]:
+    """First and last day; None: without an end."""
+    return {
+        "from": one.valid_from.isoformat(),
+        "to": None if one.valid_to == FOR_EVER else one.valid_to.isoformat(),
     }
 
 

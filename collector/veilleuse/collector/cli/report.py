@@ -101,6 +101,8 @@ def emissions(
         made = emissions_report_of(sources, question, random_roll_out=settings.reporting.random_roll_out)
     write(made.document)
     _warn(made.document.head, len(made.statement.withheld))
+    for warning in made.warnings:
+        print(warning["en"], file=sys.stderr)
 
 
 @app.command("indicators")

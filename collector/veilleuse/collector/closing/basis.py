@@ -23,7 +23,7 @@ from veilleuse.collector.reporting.kept_years import load_kept
 from veilleuse.collector.reporting.rooms import readings_gone_before
 from veilleuse.collector.reporting.savings import moved
 from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.reporting.undeclared import UNDECLARED, undeclared
+from veilleuse.collector.reporting.undeclared import IN_NO_ROOM, UNDECLARED, undeclared
 from veilleuse.collector.rolling.retention import month_limit
 from veilleuse.collector.settings import CollectorSettings, Retention
 from veilleuse.wire.vocabulary import Population
@@ -89,6 +89,8 @@ def of_machines(
     kept, rooms_basis = _with_rooms(sources, settings, year, today, kept, before)
     known = assumptions(sources, random_roll_out=settings.reporting.random_roll_out)
     facts = {**_facts(sources, year), ROOMS_BASIS: rooms_basis}
+    if before is not None and kept.rooms == before.kept.rooms:  # the readings that it rests on may be gone
+        facts |= {IN_NO_ROOM: before.facts[IN_NO_ROOM]} if IN_NO_ROOM in before.facts else {}
     return Basis(kept, canonical(kept_document(kept)), facts, known, "machines")
 
 

@@ -10,7 +10,7 @@ kgCO2e. Where the old machines were kept in strata that are no more, the new fle
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
@@ -19,6 +19,7 @@ from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.kept import Kept
 from veilleuse.collector.account.kept_rows import estimator
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.yearly_rooms import OTHER_ROOM, with_rooms
 from veilleuse.collector.account.yearly_rows import PeriodFigures
@@ -103,14 +104,14 @@ def _parts(kept: Kept, assumptions: Assumptions) -> dict[_Key, _Part]:
         part = found[place.zone, whose]
         part.fleet_milliseconds += told.fleet_milliseconds
         part.energy_millijoules += told.energy_millijoules
-    for row in _rooms(kept):
+    for row in _rooms(kept, fleet.rooms):
         found[row[0], OTHER_ROOM].energy_millijoules += row[1]
     return dict(found)
 
 
-def _rooms(kept: Kept) -> list[tuple[str, int]]:
+def _rooms(kept: Kept, rooms: Sequence[RoomFigure]) -> list[tuple[str, int]]:
     nothing = PeriodFigures(kept.first, kept.end, (), (), None, ())
-    made = with_rooms(nothing, kept.rooms, ("site",))
+    made = with_rooms(nothing, rooms, ("site",))
     return [(row.key.zone, row.estimate.energy_millijoules) for row in made.rows]
 
 

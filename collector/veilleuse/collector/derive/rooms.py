@@ -8,7 +8,7 @@ Hour by hour, in integers: what a meter counts = what its children count + what 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -23,6 +23,7 @@ from veilleuse.collector.metering import (
     MeterShare,
     Pue,
 )
+from veilleuse.collector.model import HostId
 
 Hours = Mapping[str, Mapping[int, MeterReading]]
 """Meter → hour (Unix ms) → what was read."""
@@ -138,14 +139,78 @@ def room_balance(room: str, declared: Metering, hours: Hours, day_of: Mapping[in
         nodes=tuple(nodes),
         notes=tuple(sums.notes),
     )
-    days = frozenset(day_of.values())
-    pues = [
-        pue
-        for pue in declared.pues
-        if pue.room == room
-        and any(pue.valid_from.toordinal() <= day <= pue.valid_to.toordinal() for day in days)
-    ]
+    pues = _pues(room, declared, day_of)
     return _with_pue(balance, tree, hours, day_of, pues) if pues else balance
+
+
+def whole_hours(room: str, declared: Metering, hours: Hours, day_of: Mapping[int, int]) -> dict[int, int]:
+    """Hour in which the room is known as a whole → milliseconds of it that its meters cover together.
+
+    All its meters were read then, but those of cooling alone; on the days of a PUE, all those at its point.
+    """
+    tree = _Tree(room, declared)
+    pues = _pues(room, declared, day_of)
+    points = [tree.highest(pue.point) for pue in pues]
+    everything = [meter for meter in tree.meters if meter.boundary is not MeterBoundary.OVERHEAD]
+    found: dict[int, int] = {}
+    for hour, day in day_of.items():
+        needed = everything
+        if any(points):
+            needed = next((at for pue, at in zip(pues, points, strict=True) if _holds(pue, day)), [])
+        read = [hours.get(meter.meter, {}).get(hour) for meter in needed]
+        covered = [one.covered_milliseconds for one in read if one is not None]
+        if covered and len(covered) == len(read):
+            found[hour] = min(covered)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ServersBalance:
+    """A room with what its servers tell of themselves. Millijoules ≥ 0."""
+
+    balance: RoomBalance
+    """Machines and `other_room` with the servers that have no share; those that have one, by their share."""
+    metered_millijoules: int
+    """What its meters have, in its whole hours, for servers and for what is left over."""
+    other_millijoules: int
+    """What is left over where all servers that were measured have what they tell, with a share or without one."""
+    others_millijoules: int
+    """Of machines that are no servers, by their shares, in all hours."""
+
+
+def with_servers(
+    room: str,
+    declared: Metering,
+    hours: Hours,
+    day_of: Mapping[int, int],
+    whole: Collection[int],
+    servers: Collection[HostId],
+    measured_millijoules: int,
+    placed_millijoules: int,
+) -> ServersBalance:
+    """`measured_millijoules`: told by the room's servers in its `whole` hours; `placed_millijoules`: of it, by those without a share."""
+    apart = Metering(
+        declared.meters,
+        tuple(share for share in declared.shares if share.host_id not in servers),
+        declared.pues,
+    )
+    inside = {name: {at: one for at, one in seen.items() if at in whole} for name, seen in hours.items()}
+    days_inside = {hour: day_of[hour] for hour in whole}
+    balance, then = (
+        room_balance(room, declared, seen, days) for seen, days in ((hours, day_of), (inside, days_inside))
+    )
+    others, others_then = (
+        room_balance(room, apart, seen, days).machines_millijoules
+        for seen, days in ((hours, day_of), (inside, days_inside))
+    )
+    beside = max(0, balance.other_room_millijoules - then.other_room_millijoules)
+    metered = then.it_millijoules - others_then
+    made = replace(
+        balance,
+        machines_millijoules=balance.machines_millijoules + placed_millijoules,
+        other_room_millijoules=beside + max(0, then.other_room_millijoules - placed_millijoules),
+    )
+    return ServersBalance(made, metered, beside + max(0, metered - measured_millijoules), others)
 
 
 @dataclass(slots=True)
@@ -317,8 +382,14 @@ def _with_pue(
     )
 
 
-def _holds(share: MeterShare, day: int) -> bool:
-    return share.valid_from.toordinal() <= day <= share.valid_to.toordinal()
+def _pues(room: str, declared: Metering, day_of: Mapping[int, int]) -> list[Pue]:
+    """Those that hold on any of the days."""
+    days = frozenset(day_of.values())
+    return [pue for pue in declared.pues if pue.room == room and any(_holds(pue, day) for day in days)]
+
+
+def _holds(one: MeterShare | Pue, day: int) -> bool:
+    return one.valid_from.toordinal() <= day <= one.valid_to.toordinal()
 
 
 def _over(energy: int, pue_ppm: int) -> int:

@@ -28,6 +28,7 @@ from veilleuse.collector.metering import (
     MeterShare,
     PsysCheck,
     Pue,
+    RoomServer,
     Shared,
 )
 from veilleuse.collector.model import (
@@ -130,7 +131,11 @@ class MeteringStore(Protocol):
         """All that is declared of meters, by name."""
 
     def declare(
-        self, meters: Sequence[DeclaredMeter], shares: Sequence[MeterShare], pues: Sequence[Pue]
+        self,
+        meters: Sequence[DeclaredMeter],
+        shares: Sequence[MeterShare],
+        pues: Sequence[Pue],
+        servers: Sequence[RoomServer] = (),
     ) -> None:
         """Each of these meters and rooms is now what is said here, and nothing else; checked by the caller.
 

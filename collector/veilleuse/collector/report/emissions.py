@@ -67,9 +67,10 @@ def document(
     head: Head,
     shown: Iterable[Texts] = (),
     equivalents: Iterable[Row] = (),
+    warnings: Iterable[Text] = (),
 ) -> Document:
-    """The report of a statement; `head` says what was asked; `shown`: for each row, total, memo and row of the year in order, its texts for people;
-    `equivalents`: what else emits as much as the total, at most three."""
+    """The report of a statement; `head` says what was asked; `shown`: for each row, total, memo and row of the year in order, its texts for
+    people; `equivalents`: what else emits as much as the total, at most three; `warnings`: what is wrong or doubtful of its figures."""
     texts = iter(shown)
     rows, totals, memo, year = (
         [_row(row, next(texts, None)) for row in part]
@@ -91,7 +92,12 @@ def document(
             "withheld": list(statement.withheld),
         },
         tabular=("rows", "totals", "memo", *(("year",) if year else ())),
-        assumptions=(*_general_notes((*rows, *totals, *memo)), *_notes(statement), *_head_notes(head)),
+        assumptions=(
+            *warnings,
+            *_general_notes((*rows, *totals, *memo)),
+            *_notes(statement),
+            *_head_notes(head),
+        ),
         charts=tuple(_charts(rows, totals)),
         titles={
             "equivalents": {

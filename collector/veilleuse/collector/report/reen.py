@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from veilleuse.collector.report import UNDER_WAY_UNTIL, Chart, Document, Head, Row
+from veilleuse.collector.report import UNDER_WAY_UNTIL, Chart, Document, Head, Row, Text
 from veilleuse.collector.report.emissions import sample_notes
 
 OBJECTIVE_COLUMNS: Final = (
@@ -104,15 +104,21 @@ TITLES: Final = {
 }
 
 
-def document(rows: Sequence[Row], measures: Sequence[Row], bilan: Sequence[Row], head: Head) -> Document:
-    """The sheet of its rows."""
+def document(
+    rows: Sequence[Row],
+    measures: Sequence[Row],
+    bilan: Sequence[Row],
+    head: Head,
+    warnings: Sequence[Text] = (),
+) -> Document:
+    """The sheet of its rows; `warnings`: what is wrong or doubtful of the emissions that it rests on."""
     parts = [row for row in bilan if row.get("part_of_bilan") != "whole"]
     return Document(
         head={"kind": "reen", **head},
         columns=COLUMNS,
         tables={"rows": rows, "measures": measures, "bilan": bilan},
         tabular=("rows", "measures", "bilan"),
-        assumptions=(*ASSUMPTIONS, *sample_notes((*rows, *bilan))),
+        assumptions=(*warnings, *ASSUMPTIONS, *sample_notes((*rows, *bilan))),
         charts=(
             Chart(
                 "bar",

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from fractions import Fraction
 from typing import Any, Final
@@ -13,9 +13,9 @@ from typing import Any, Final
 from veilleuse.collector.account.fleet_inputs import Cell, Days, InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike
 from veilleuse.collector.account.kept import DAY_TYPES, STACKED, Kept, KeptCell, W, Withheld, triangle
+from veilleuse.collector.account.rooms import RoomFigure, RoomServers
 from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.telework import HomeShare
-from veilleuse.collector.account.yearly_rooms import RoomFigure
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.vectors import COLUMNS, NOTHING, PLACE, DayType, Vector
 from veilleuse.wire.vocabulary import Band, Population
@@ -32,25 +32,24 @@ def kept_document(kept: Kept) -> dict[str, Any]:
         for stratum, one in sorted(kept.homes.items())
     ]
     stands_for = {"stands_for": dict(kept.stands_for)} if kept.stands_for else {}
-    return (
-        ({"homes": homes} if homes else {})
-        | stands_for
-        | {
-            "from": kept.first.isoformat(),
-            "to": kept.end.isoformat(),
-            "k": kept.k,
-            "cells": [_cell_document(cell) for cell in kept.cells],
-            "fleet": [_fleet_document(one) for one in kept.fleet],
-            "always_on": {
-                name: None
-                if alike is None
-                else {"n": alike.n, "sums": alike.sums, "products": alike.products}
-                for name, alike in kept.always_on.items()
-            },
-            "rooms": [asdict(room) for room in kept.rooms],
-            "withheld": [one._asdict() for one in kept.withheld],
-        }
-    )
+    moved = [
+        {"strata": [_stratum_document(stratum) for stratum in strata], "machines": number}
+        for strata, number in sorted(kept.moved.items())
+    ]
+    of_some_years = ({"homes": homes} if homes else {}) | stands_for | ({"moved": moved} if moved else {})
+    return of_some_years | {
+        "from": kept.first.isoformat(),
+        "to": kept.end.isoformat(),
+        "k": kept.k,
+        "cells": [_cell_document(cell) for cell in kept.cells],
+        "fleet": [_fleet_document(one) for one in kept.fleet],
+        "always_on": {
+            name: None if alike is None else {"n": alike.n, "sums": alike.sums, "products": alike.products}
+            for name, alike in kept.always_on.items()
+        },
+        "rooms": [_room_document(room) for room in kept.rooms],
+        "withheld": [one._asdict() for one in kept.withheld],
+    }
 
 
 def kept_from_document(document: Mapping[str, Any]) -> Kept:
@@ -65,7 +64,7 @@ def kept_from_document(document: Mapping[str, Any]) -> Kept:
             name: None if one is None else Alike(one["n"], list(one["sums"]), list(one["products"]))
             for name, one in document["always_on"].items()
         },
-        tuple(RoomFigure(**room) for room in document["rooms"]),
+        tuple(map(_room, document["rooms"])),
         tuple(Withheld(one["zone"], one["memo"]) for one in document["withheld"]),
         {
             _stratum(one["stratum"]): HomeShare(Fraction(one["share"]), one["declared_by"])
@@ -110,6 +109,26 @@ def _cell(document: Mapping[str, Any]) -> KeptCell:
         _products(document["products"]),
         _days(document["days_milliseconds"]) if "days_milliseconds" in document else None,
     )
+
+
+def _room_document(room: RoomFigure) -> dict[str, Any]:
+    """Where no server stands in it nothing is said of them: as before this was known."""
+    made = asdict(replace(room, servers=None))
+    del made["servers"]
+    if room.servers is None:
+        return made
+    silent = [
+        {"stratum": _stratum_document(stratum), "milliseconds": time} for stratum, time in room.servers.silent
+    ]
+    return made | {"servers": asdict(replace(room.servers, silent=())) | {"silent": silent}}
+
+
+def _room(document: Mapping[str, Any]) -> RoomFigure:
+    servers = document.get("servers")
+    if servers is None:
+        return RoomFigure(**document)
+    silent = tuple((_stratum(one["stratum"]), one["milliseconds"]) for one in servers["silent"])
+    return RoomFigure(**{**document, "servers": RoomServers(**{**servers, "silent": silent})})
 
 
 def _stratum_document(stratum: Stratum) -> dict[str, str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -21,14 +21,15 @@ from veilleuse.collector.account.shown import shown
 from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
-from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Row, Value, under_way
+from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Head, Row, Value, under_way
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.closed_report import closed_figures, require_shown
 from veilleuse.collector.reporting.kept_months import is_cut
 from veilleuse.collector.reporting.kept_years import statistics_of
+from veilleuse.collector.reporting.rooms import in_no_room, room_warnings
 from veilleuse.collector.reporting.sources import Sources
-from veilleuse.collector.reporting.undeclared import UNDECLARED, undeclared
+from veilleuse.collector.reporting.undeclared import IN_NO_ROOM, UNDECLARED, undeclared
 from veilleuse.collector.reporting.year import YearQuestion, before, is_whole_year, year_figures
 from veilleuse.collector.reporting.zones import chooser
 
@@ -43,6 +44,8 @@ class Emissions:
     statement: EmissionsStatement
     periods: tuple[PeriodFigures, ...]
     document: Document
+    warnings: tuple[Mapping[str, str], ...] = ()
+    """What is wrong or doubtful of its server rooms; in the document too."""
 
 
 def emissions_report_of(
@@ -70,10 +73,9 @@ def emissions_report_of(
         statement = replace(
             statement, year=_year_beside(year.statement.totals, statement.totals, question.k_anonymity)
         )
-    texts = _texts(statement)
     head = _head(sources, question, data) | undeclared(sources, question.first, question.end)
-    document = emissions_report.document(statement, head, texts, _equivalents(statement))
-    return Emissions(statement, periods, _under_way(document, question))
+    made = _made(statement, periods, head)
+    return replace(made, document=_under_way(made.document, question))
 
 
 def _under_way(document: Document, question: YearQuestion) -> Document:
@@ -115,9 +117,23 @@ def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) 
         "periods_not_derived": 0,
         "unexplained_milliseconds": None,
     }
+    return _made(statement, found.periods, head)
+
+
+def _made(statement: EmissionsStatement, periods: tuple[PeriodFigures, ...], head: Head) -> Emissions:
     texts = _texts(statement)
-    document = emissions_report.document(statement, head, texts, _equivalents(statement))
-    return Emissions(statement, found.periods, document)
+    warnings = tuple(_warnings(periods, head))
+    document = emissions_report.document(statement, head, texts, _equivalents(statement), warnings)
+    return Emissions(statement, periods, document, warnings)
+
+
+def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[str, str]]:
+    for period in periods:
+        for room in period.rooms:
+            if room.servers is not None:
+                yield from room_warnings(room.room, period.first, period.end, room.servers)
+    if isinstance(servers := head.get(IN_NO_ROOM), list):
+        yield in_no_room(servers)
 
 
 def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:

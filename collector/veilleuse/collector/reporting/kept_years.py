@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.kept import Kept
-from veilleuse.collector.account.yearly_rooms import RoomFigure
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.closed import ClosedFile, KeptYear, canonical, sha256
 from veilleuse.collector.errors import StoreDamaged, UsageError
 from veilleuse.collector.ports.closing import ClosedYearReader

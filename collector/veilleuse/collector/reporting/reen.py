@@ -17,7 +17,7 @@ from veilleuse.collector.followed import OBJECTIVES, Cells, FollowTable
 from veilleuse.collector.report import UNDER_WAY_UNTIL, Document, Head, Row, under_way
 from veilleuse.collector.report import Value as Shown
 from veilleuse.collector.report import reen as sheet
-from veilleuse.collector.reporting.emissions import emissions_report_of
+from veilleuse.collector.reporting.emissions import Emissions, emissions_report_of
 from veilleuse.collector.reporting.inventoried_groups import year_of
 from veilleuse.collector.reporting.reen_bilan import bilan_rows, number_of, tidy
 from veilleuse.collector.reporting.reen_values import Value, YearValues, year_values
@@ -94,7 +94,8 @@ def reen_document(
         if day.day != 1:
             raise UsageError(f"{option} {day} must be the 1st of a month: the sheet is of whole months")
     question = YearQuestion(first, end, ("population",), k_anonymity, today)
-    now = _values(sources, question, targets, thresholds)
+    emitted = _emitted(sources, question)
+    now = _values_of(emitted, sources, question, targets, thresholds)
     data = "simulated" if sources.base.reader.data_kind().simulated else "real"
     made = _Sheet(sources, question, targets, thresholds, now, data, {})
     head: Head = {
@@ -117,6 +118,7 @@ def reen_document(
         list(map(told, _measures(made))),
         list(map(told, bilan_rows(*_items(made)))),
         head,
+        emitted.warnings,
     )
     return under_way(document, today, yesterday)
 
@@ -124,8 +126,22 @@ def reen_document(
 def _values(
     sources: SobrietySources, question: YearQuestion, targets: Targets, thresholds: Thresholds
 ) -> YearValues:
+    return _values_of(_emitted(sources, question), sources, question, targets, thresholds)
+
+
+def _emitted(sources: SobrietySources, question: YearQuestion) -> Emissions:
     random = sources.base.reporting.random_roll_out
-    statement = emissions_report_of(sources.base, question, compare=False, random_roll_out=random).statement
+    return emissions_report_of(sources.base, question, compare=False, random_roll_out=random)
+
+
+def _values_of(
+    emitted: Emissions,
+    sources: SobrietySources,
+    question: YearQuestion,
+    targets: Targets,
+    thresholds: Thresholds,
+) -> YearValues:
+    statement = emitted.statement
     asked = SobrietyQuestion(question.first, question.end, (), question.k_anonymity, question.today)
     total = statement.totals[0] if len(statement.totals) == 1 else None
     return year_values(sources, asked, targets, thresholds, statement.rows, total)

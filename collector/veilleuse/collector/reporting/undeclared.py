@@ -4,23 +4,62 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.inventoried import Asset
 from veilleuse.collector.report import Value
 from veilleuse.collector.reporting.sources import Sources
+from veilleuse.collector.reporting.year import YearQuestion, servers_in_rooms
+from veilleuse.collector.store.sqlite.days import civil_day
 from veilleuse.wire.vocabulary import DeviceClass
 
-UNDECLARED: Final = ("devices_without_day", "devices_without_site", "default_zone")
+IN_NO_ROOM: Final = "servers_in_no_room"
+_OF_DEVICES: Final = ("devices_without_day", "devices_without_site", "default_zone")
+UNDECLARED: Final = (*_OF_DEVICES, IN_NO_ROOM)
 """Of a report's head."""
 
 
-def undeclared(sources: Sources, first: date, end: date) -> dict[str, Value | None]:
-    """Devices in service in [first, end) that count from its first day on, and those that take the default zone; None without an inventory."""
+def undeclared(sources: Sources, first: date, end: date) -> dict[str, Value | list[str] | None]:
+    """Devices in service in [first, end) that count from its first day on, and those that take the default zone; None without an
+    inventory. And the servers that nobody placed in a room of their site, where there are any."""
+    servers = list(servers_in_no_room(sources, first, end))
+    return {**_devices(sources, first, end), **({IN_NO_ROOM: servers} if servers else {})}
+
+
+def servers_in_no_room(sources: Sources, first: date, end: date) -> Iterator[str]:
+    """Servers of sites with a metered room, which stand in none on a day on which its meters were read: they may count twice."""
+    if not sources.metering.declared().meters:
+        return
+    question = YearQuestion(first, end, (), 1, end)
+    servers = servers_in_rooms(sources, question)
+    zones = {site.site: site.time_zone for site in sources.reader.sites()}
+    read: defaultdict[str, set[int]] = defaultdict(set)
+    for meter in servers.declared.meters:
+        if servers.may_hold_servers(meter.room):
+            zone = zones[meter.site]
+            start, stop = (day_start_unix_milliseconds(day, zone) for day in (first, end))
+            hours = sources.metering.hours([meter.meter], start, stop)[meter.meter]
+            read[meter.site].update({civil_day(ZoneInfo(zone), hour) for hour in hours})
+    yield from servers.in_no_room(read)
+
+
+def servers_in_no_room_on(sources: Sources, day: date) -> list[str]:
+    """As `servers_in_no_room`, whether the meters were read on that day or not."""
+    end = day + timedelta(days=1)
+    servers = servers_in_rooms(sources, YearQuestion(day, end, (), 1, end))
+    sites = {meter.site for meter in servers.declared.meters if servers.may_hold_servers(meter.room)}
+    return list(servers.in_no_room({site: (day.toordinal(),) for site in sites}))
+
+
+def _devices(sources: Sources, first: date, end: date) -> dict[str, Value | None]:
     assets = [asset for asset in sources.assets if _in_service(asset, first, end)]
     if not assets:
-        return dict.fromkeys(UNDECLARED)
+        return dict.fromkeys(_OF_DEVICES)
     sites = {site.site for site in sources.reader.sites()}
     of_hosts = {host.host_id: host.site for host in sources.hosts}
     last = end - timedelta(days=1)

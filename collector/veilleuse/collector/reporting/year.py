@@ -26,6 +26,7 @@ from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.reporting.closed_report import load_closed, require_shown
 from veilleuse.collector.reporting.kept_months import is_cut
 from veilleuse.collector.reporting.kept_years import alone, kept_rooms, load_kept, require_told
+from veilleuse.collector.reporting.room_servers import ServersInRooms
 from veilleuse.collector.reporting.rooms import rooms
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.rolling.almanac import Almanac
@@ -171,8 +172,25 @@ def year_kept(sources: Sources, question: YearQuestion) -> Kept:
         )
 
 
-def _kept(known: _Known, part: Slice, *, for_ever: bool) -> Kept:
-    """Machines and fleet of a stretch, reduced to cells of k or more; with the rooms."""
+def servers_in_rooms(sources: Sources, question: YearQuestion) -> ServersInRooms:
+    """Which servers stand in which rooms over the whole question."""
+    known, part = _Known(sources, question, Assumptions()), Slice(question.first, question.end)
+    return _all_stood(known, part).servers
+
+
+@dataclass(frozen=True, slots=True)
+class _Stood:
+    """Where things stood over a stretch."""
+
+    devices: list[Standing]
+    """Machines and screens in service."""
+    machines: dict[HostId, Sequence[Standing]]
+    """Of each machine, virtual ones apart."""
+    virtual: dict[HostId, Standing]
+    servers: ServersInRooms
+
+
+def _all_stood(known: _Known, part: Slice) -> _Stood:
     devices = list(_standings(known, part))
     virtual = {
         host.host_id: replace(known.stood(host), device_class=DeviceClass.VIRTUAL_MACHINE.value)
@@ -183,20 +201,29 @@ def _kept(known: _Known, part: Slice, *, for_ever: bool) -> Kept:
     for standing in devices:
         if standing.host_id is not None and standing.host_id not in virtual:
             places[standing.host_id].append(standing)
+    elsewhere = _elsewhere(known, places)
+    everywhere = [*devices, *(standing for stood in elsewhere.values() for standing in stood)]
+    servers = ServersInRooms(known.sources, part.first, part.end, everywhere, known.same)
+    return _Stood(devices, places | elsewhere, virtual, servers)
+
+
+def _kept(known: _Known, part: Slice, *, for_ever: bool) -> Kept:
+    """Machines and fleet of a stretch, reduced to cells of k or more; with the rooms."""
+    stood = _all_stood(known, part)
     kept = keep(
         part.first,
         part.end,
-        devices,
-        _placed(known, part, places | _elsewhere(known, places)),
+        stood.devices,
+        _placed(known, part, stood.machines),
         k=known.question.k_anonymity,
-        virtual=_virtual(known, part, virtual),
+        virtual=_virtual(known, part, stood.virtual),
         headcounts=known.headcounts,
         for_ever=for_ever,
     )
-    found_rooms = None if for_ever else kept_rooms(known.sources, part.first, part.end)
-    if found_rooms is None:
-        found_rooms = rooms(known.sources, part.first, part.end)
-    return replace(kept, rooms=tuple(found_rooms))
+    found = None if for_ever else kept_rooms(known.sources, part.first, part.end)
+    if found is None:
+        found = tuple(rooms(known.sources, part.first, part.end, stood.servers))
+    return replace(kept, rooms=tuple(found))
 
 
 def _elsewhere(

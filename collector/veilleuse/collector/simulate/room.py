@@ -11,6 +11,7 @@ from math import exp
 from typing import Final
 
 from veilleuse.collector.derive.priors import MILLION, SHARE_U_PPM
+from veilleuse.collector.metering import EVERY_OTHER
 from veilleuse.collector.simulate.fleet import ROOM, Device, Order
 from veilleuse.collector.simulate.physics import Physics
 from veilleuse.collector.simulate.routines import Span, routine_of
@@ -23,6 +24,8 @@ UPS: Final = "UPS-1"
 PDU: Final = "PDU-A"
 METERS: Final[Mapping[str, PointKind]] = {UPS: PointKind.UPS, PDU: PointKind.PDU}
 NAME: Final = "Salle serveurs"
+ELSEWHERE: Final = "Hors onduleur"
+"""Where the other servers of the site stand: behind no meter."""
 NETWORK_WATTS: Final = 180.0
 """Switches and storage that no agent runs on: they hang on the UPS beside its PDU, and nothing else does."""
 UPS_EFFICIENCY: Final = "0.94"
@@ -99,6 +102,11 @@ class ServerRoom:
             'point = "ups_output"',
             f"from = {_day(self._order.first)}",
             f"to = {_day(last)}",
+            "[[server]]",
+            f'room = "{ELSEWHERE}"',
+            f'site = "{ROOM.site}"',
+            f'host = "{EVERY_OTHER}"',
+            f"from = {_day(self._order.first)}",
         ]
         return "\n".join(lines) + "\n"
 

@@ -10,6 +10,9 @@ from contextlib import closing
 from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.reporting.emissions import today
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.reporting.undeclared import servers_in_no_room_on
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.metering import SqliteMeteringReader
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
@@ -17,11 +20,12 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY
 SILENT_DAYS: Final = 2
 """A meter that nobody has read for longer is worth a word: who polls it contacts the collector hourly at least."""
 _NAMED: Final = 3
-"""Meters named in a line; the others are counted."""
+"""Meters or servers named in a line; the others are counted."""
 
 
 def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
-    """Declared and not read: its machines fall down the ladder. Read and not declared: it counts for nobody."""
+    """Declared and not read: its machines fall down the ladder. Read and not declared: it counts for nobody. A server in no room: it counts
+    in its class, and again in what is left of its room."""
     with closing(SqliteMeteringReader(settings.data_dir)) as reader:
         declared, read = [meter.meter for meter in reader.declared().meters], reader.last_read()
     since = time.time_ns() // 1_000_000 - SILENT_DAYS * MILLISECONDS_PER_DAY
@@ -36,8 +40,21 @@ def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
     if unknown:
         text = f"{len(unknown)} meter(s) are read, and nobody has declared them: {_names(unknown)}"
         yield Finding("meters", "warning", text, "'veilleuse meters import': say whose they are")
+    with opened(settings.data_dir, settings.reporting) as sources:
+        placed_nowhere = servers_in_no_room_on(sources, today())
+    if placed_nowhere:
+        text = (
+            f"{len(placed_nowhere)} server(s) of a site with a metered room are declared in no room, and may count twice: "
+            f"{_names(placed_nowhere)}"
+        )
+        yield Finding(
+            "meters",
+            "warning",
+            text,
+            "'veilleuse meters import': say in which room each is; * is every other one",
+        )
 
 
-def _names(meters: Sequence[str]) -> str:
-    more = f" and {len(meters) - _NAMED} more" if len(meters) > _NAMED else ""
-    return ", ".join(meters[:_NAMED]) + more
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

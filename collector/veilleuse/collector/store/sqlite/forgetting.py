@@ -42,6 +42,7 @@ _WHOLE: Final = (
     "state_totals",
     "psys_checks",
     "meter_shares",
+    "room_servers",
 )
 """A few rows a machine."""
 _SEEN_POINTS: Final = (

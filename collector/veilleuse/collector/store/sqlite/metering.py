@@ -22,6 +22,7 @@ from veilleuse.collector.metering import (
     MeterShare,
     PsysCheck,
     Pue,
+    RoomServer,
     Shared,
     SharedEnergy,
     SharePart,
@@ -200,7 +201,11 @@ class SqliteMetering:
             return read_declared(self._database.connection)
 
     def declare(
-        self, meters: Sequence[DeclaredMeter], shares: Sequence[MeterShare], pues: Sequence[Pue]
+        self,
+        meters: Sequence[DeclaredMeter],
+        shares: Sequence[MeterShare],
+        pues: Sequence[Pue],
+        servers: Sequence[RoomServer] = (),
     ) -> None:
         """Each of these meters and rooms is now what is said here, and nothing else; what it fed or feeds is derived again.
 
@@ -226,6 +231,11 @@ class SqliteMetering:
                 connection.execute("DELETE FROM room_pues WHERE room = ?", (room,))
             connection.executemany(
                 "INSERT INTO room_pues VALUES (?, ?, ?, ?, ?)", [_pue_row(one) for one in pues]
+            )
+            for room in {one.room for one in servers}:
+                connection.execute("DELETE FROM room_servers WHERE room = ?", (room,))
+            connection.executemany(
+                "INSERT INTO room_servers VALUES (?, ?, ?, ?, ?, ?)", [_server_row(one) for one in servers]
             )
 
 
@@ -286,7 +296,7 @@ def _below(connection: sqlite3.Connection, meters: set[str]) -> set[str]:
 
 
 def read_declared(connection: sqlite3.Connection) -> Metering:
-    """The three tables of declarations."""
+    """The four tables of declarations."""
     with closing(connection.cursor()) as cursor:
         meters = tuple(
             DeclaredMeter(meter, site, room, MeterBoundary(boundary), parent, efficiency)
@@ -314,7 +324,21 @@ def read_declared(connection: sqlite3.Connection) -> Metering:
                 "SELECT room, from_day, to_day, pue_ppm, point FROM room_pues ORDER BY room, from_day"
             )
         )
-    return Metering(meters, shares, pues)
+        servers = tuple(
+            RoomServer(
+                room,
+                site,
+                HostId(host_id) if host_id else None,
+                asset_id or None,
+                date.fromordinal(first),
+                date.fromordinal(last),
+            )
+            for room, site, host_id, asset_id, first, last in cursor.execute(
+                "SELECT room, site, host_id, asset_id, from_day, to_day FROM room_servers"
+                " ORDER BY room, from_day, host_id, asset_id"
+            )
+        )
+    return Metering(meters, shares, pues, servers)
 
 
 def _share_row(share: MeterShare) -> tuple[str | int, ...]:
@@ -324,3 +348,8 @@ def _share_row(share: MeterShare) -> tuple[str | int, ...]:
 
 def _pue_row(pue: Pue) -> tuple[str | int, ...]:
     return (pue.room, pue.valid_from.toordinal(), pue.valid_to.toordinal(), pue.pue_ppm, pue.point.value)
+
+
+def _server_row(one: RoomServer) -> tuple[str | int, ...]:
+    first, last = one.valid_from.toordinal(), one.valid_to.toordinal()
+    return (one.room, one.site, one.host_id or 0, one.asset_id or 0, first, last)

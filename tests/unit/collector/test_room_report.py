@@ -1,0 +1,381 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A server that stands in a metered room counts once: in its class, and not again in what its room has left over.
+
+One UPS of 1,000 W over March: 744 kWh of IT, whatever agents and the inventory tell of the servers behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.closed_years import TODAY, put
+from tests.filled import Filled, cell, clock
+from tests.machines import settings_in
+from tests.rolled import roll
+from veilleuse.collector.assembly import initialise
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.closing.making import Order, propose
+from veilleuse.collector.inventoried import AssetRecord, Entity, InventoryChange, Matching, Placement
+from veilleuse.collector.metering import (
+    FOR_EVER,
+    DeclaredMeter,
+    MeterBoundary,
+    MeterReading,
+    MeterShare,
+    Pue,
+    RoomServer,
+    SharePart,
+)
+from veilleuse.collector.model import DirtyPeriod, Grain, HostId, Site
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.wire.bands import DEFAULT_CALENDAR, Calendar
+from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population, State
+
+HOUR = 3_600_000
+FIRST, END = date(2025, 3, 1), date(2025, 4, 1)
+HOURS = 744
+BMC = (PointKind.BMC, "power", Boundary.WALL)
+SINCE = date(2025, 1, 1)
+KWH = 3_600_000_000
+
+
+class Room:
+    """A data directory with one UPS, servers that tell of themselves by their BMC, and servers that the inventory alone knows."""
+
+    def __init__(self, settings: CollectorSettings) -> None:
+        self.settings = settings
+        initialise(settings)
+        self.filled = Filled(settings.data_dir)
+        calendar = Calendar("UTC", DEFAULT_CALENDAR.open_spans)
+        with self.filled.store.transaction():
+            self.filled.store.registry.put_site(Site("dc", "FR", "UTC", calendar.to_json()))
+        self.servers: list[HostId] = []
+        self.meters: list[DeclaredMeter] = []
+
+    def server(self, watts: int, first: date = FIRST, end: date = END) -> HostId:
+        """One whose BMC is read every hour."""
+        host_id = self.filled.add_host(site="dc", enrolled_on=SINCE)
+        start = self.at(first)
+        self.filled.push(
+            host_id,
+            [
+                (
+                    clock(start + hour * HOUR, HOUR),
+                    [cell(State.ON_ACTIVE, HOUR, energy_millijoules=watts * HOUR)],
+                )
+                for hour in range((end - first).days * 24)
+            ],
+            BMC,
+        )
+        self.servers.append(host_id)
+        return host_id
+
+    def inventory(self, others: int) -> None:
+        """All servers so far, and as many more that no agent runs on."""
+        number = len(self.servers) + others
+        assets = tuple(
+            AssetRecord(
+                asset_id=one,
+                source="test",
+                item="computer",
+                key=str(one),
+                device_class="server",
+                population=Population.SERVER,
+                in_service_on=date(2024, 1, 1),
+                placements=(Placement(date(2024, 1, 1), "DSI", "dc"),),
+            )
+            for one in range(1, number + 1)
+        )
+        store = self.filled.store.inventory
+        store.apply(InventoryChange(1, date(2025, 1, 5), assets, (Entity("DSI", None, "dc"),)))
+        store.put_matching(Matching(dict(enumerate(self.servers, 1)), ()))
+
+    def meter(
+        self,
+        watts: int,
+        name: str = "ups",
+        room: str = "DC1",
+        *,
+        first: date = FIRST,
+        end: date = END,
+        covered: int = HOUR,
+    ) -> None:
+        """Read every hour, for `covered` milliseconds of it, by the first server's agent."""
+        self.meters.append(DeclaredMeter(name, "dc", room, MeterBoundary.UPS_OUTPUT))
+        start = self.at(first)
+        for hour in range((end - first).days * 24):
+            reading = MeterReading(name, PointKind.UPS, watts * covered, covered)
+            self.filled.store.metering.put_readings(
+                DirtyPeriod(self.servers[0], Grain.HOUR, start + hour * HOUR), [reading]
+            )
+
+    def declare(
+        self, *servers: RoomServer, shares: Sequence[MeterShare] = (), pues: Sequence[Pue] = ()
+    ) -> None:
+        """The meters so far; the hours are derived."""
+        self.filled.store.metering.declare(self.meters, shares, pues, servers)
+        self.filled.derive()
+        roll(self.filled, TODAY)
+        self.filled.store.close()
+
+    @staticmethod
+    def at(day: date) -> int:
+        """Its first millisecond, UTC."""
+        return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+
+
+def stands(
+    host: HostId | None = None, asset: int | None = None, room: str = "DC1", first: date = SINCE
+) -> RoomServer:
+    """In a room by declaration; neither of a host nor of an asset: all others."""
+    return RoomServer(room, "dc", host, asset, first, FOR_EVER)
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    """Its settings are the environment's."""
+    settings = settings_in(tmp_path, **{"closing.coverage_minimum_ratio": "0"})
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    return Room(settings)
+
+
+Report = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Report:
+    """`veilleuse report emissions` of March, or of what is asked, as JSON; `errors`: what it said beside."""
+
+    def make(first: date = FIRST, end: date = END, by: str = "site,device_class") -> dict[str, Any]:
+        words = ["report", "emissions", "--from", f"{first}", "--to", f"{end}", "--group-by", by, "--format"]
+        code = run([*words, "json"])
+        out, errors = capsys.readouterr()
+        assert code == 0, errors
+        found: dict[str, Any] = json.loads(out)
+        return {**found, "errors": errors}
+
+    return make
+
+
+def kwh(made: dict[str, Any]) -> dict[str, float]:
+    """kWh of each class, of IT, and of what the meters saw."""
+    (total,) = made["totals"]
+    found: dict[str, float] = {"it": total["kwh_it"], "top_down": total["top_down_kwh"]}
+    for row in made["rows"]:
+        found[row["device_class"]] = found.get(row["device_class"], 0) + row["kwh_total"]
+    whole = sum(row["energy_millijoules"] for row in made["rows"])
+    assert whole == total["energy_millijoules"]
+    return found
+
+
+def test_a_server_of_the_room_counts_once(room: Room, report: Report):
+    """BMCs of 300 and 200 W and a third server: 372 kWh measured, 186 estimated, and 186 are left of 744. It said 1,302 kWh of IT."""
+    room.server(300), room.server(200)
+    room.inventory(others=1)
+    room.meter(1_000)
+    room.declare(stands())
+    found = report()
+    assert kwh(found) == {"it": 744, "top_down": 744, "server": 558, "other_room": 186}
+    assert "servers_in_no_room" not in found["report"]
+    assert found["errors"] == ""
+
+
+def test_a_room_of_measured_servers(room: Room, report: Report):
+    """Both by their BMC and nothing else: what is left is the half of the meter that neither has. It said 1,116 kWh."""
+    room.server(300), room.server(200)
+    room.meter(1_000)
+    room.declare(*(stands(host) for host in room.servers))
+    assert kwh(report()) == {"it": 744, "top_down": 744, "server": 372, "other_room": 372}
+
+
+def test_what_nobody_measured_gives_way(room: Room, report: Report):
+    """Three more servers would be 558 kWh by the mean of the two: the meter leaves 372 for them, and none for the rest."""
+    room.server(300), room.server(200)
+    room.inventory(others=3)
+    room.meter(1_000)
+    room.declare(stands())
+    found = report()
+    assert kwh(found) == {"it": 744, "top_down": 744, "server": 744, "other_room": 0}
+    (servers,) = [row for row in found["rows"] if row["device_class"] == "server"]
+    assert (servers["kwh_measured"], servers["kwh_extrapolated"]) == (372, 372)
+    assert servers["kwh_lo_sample"] < 744 < servers["kwh_hi_sample"]
+
+
+def test_a_room_with_a_pue(room: Room, report: Report):
+    """IT at the UPS's output, nothing lost, and half as much again of cooling: 1,116 kWh in all."""
+    room.server(300), room.server(200)
+    room.inventory(others=1)
+    room.meter(1_000)
+    pue = Pue("DC1", date(2025, 1, 1), date(2025, 12, 31), 1_500_000, MeterBoundary.UPS_OUTPUT)
+    room.declare(stands(), pues=[pue])
+    found = report()
+    assert kwh(found) == {"it": 744, "top_down": 744, "server": 558, "other_room": 186 + 372}
+    (total,) = found["totals"]
+    assert (total["kwh_ups_loss"], total["kwh_overhead"], total["overhead"], total["kwh_total"]) == (
+        0,
+        372,
+        "pue",
+        1_116,
+    )
+
+
+def test_servers_above_their_meter_are_an_error(
+    room: Room, report: Report, capsys: pytest.CaptureFixture[str]
+):
+    """372 kWh of BMCs behind a meter of 297.6: more than ± 10 % of what they told. The line names the room, and `meters show` exits 3."""
+    room.server(300), room.server(200)
+    room.meter(400)
+    room.declare(stands())
+    found = report()
+    assert kwh(found) == {"it": 372, "top_down": 297.6, "server": 372, "other_room": 0}
+    error = "ERROR: room DC1, 2025-03-01 to 2025-04-01: its servers count 372.0 kWh and its meters 297.6 kWh"
+    assert found["errors"].startswith(error)
+    assert any("ERREUR : salle DC1, 2025-03-01 à 2025-04-01" in text for text in found["assumptions"])
+    assert run(["meters", "show", "DC1", "--from", f"{FIRST}", "--to", f"{END}"]) == 3
+    assert error in capsys.readouterr().out
+
+
+def test_servers_a_little_above_their_meter(room: Room, report: Report):
+    """2 % above it is within what a BMC may be wrong: no error, a note that says why kwh_it is not the meter's."""
+    room.server(300), room.server(200)
+    room.meter(490)
+    room.declare(stands())
+    errors = report()["errors"]
+    assert errors.startswith("Warning: room DC1")
+    assert "within their 95 % interval" in errors
+
+
+def test_two_rooms_without_a_default(room: Room, report: Report, capsys: pytest.CaptureFixture[str]):
+    """Nobody said which server is where: the report says which they are, and so does the doctor; with one declared the others are left."""
+    first, second = room.server(300), room.server(200)
+    room.inventory(others=1)
+    room.meter(600)
+    room.meter(400, "ups-2", "DC2")
+    agents = {host.host_id: host.agent_id.hex()[:12] for host in room.filled.store.registry.hosts()}
+    room.declare()
+    found = report()
+    assert kwh(found)["it"] == 1_302
+    assert found["report"]["servers_in_no_room"] == sorted(["#3", agents[first], agents[second]])
+    assert "in other_room: #3, " in found["errors"]
+    assert any(agents[first] in text for text in found["assumptions"])
+    run(["doctor"])
+    assert "3 server(s) of a site with a metered room are declared in no room" in capsys.readouterr().out
+
+
+def test_a_declared_server_and_the_default_room(room: Room, report: Report):
+    """One server, and one of the inventory, in DC2 by declaration, the others in DC1, which is the site's default."""
+    room.server(300), room.server(200)
+    room.inventory(others=2)
+    room.meter(600)
+    room.meter(600, "ups-2", "DC2")
+    room.declare(stands(), stands(room.servers[1], room="DC2"), stands(asset=4, room="DC2"))
+    found = report()
+    assert kwh(found) == {"it": 892.8, "top_down": 892.8, "server": 744, "other_room": pytest.approx(148.8)}
+    assert found["errors"] == ""
+
+
+def test_a_server_moves(room: Room, report: Report):
+    """To DC2 on 17 March: half of its energy is in either room, and both are whole."""
+    room.server(300)
+    room.meter(300)
+    room.meter(300, "ups-2", "DC2")
+    host = room.servers[0]
+    moved = RoomServer("DC1", "dc", host, None, SINCE, date(2025, 3, 16))
+    room.declare(moved, stands(host, room="DC2", first=date(2025, 3, 17)))
+    found = report()
+    assert kwh(found) == {"it": 446.4, "top_down": 446.4, "server": 223.2, "other_room": 223.2}
+    assert found["errors"] == ""
+
+
+def test_a_meter_that_was_read_for_half_of_the_month(room: Room, report: Report):
+    """From 17 March on: what the servers drew before is in no meter, and takes nothing of what it leaves later."""
+    room.server(300), room.server(200)
+    room.inventory(others=1)
+    room.meter(1_000, first=date(2025, 3, 17))
+    room.declare(stands())
+    found = kwh(report())
+    assert found["top_down"] == 360
+    assert (found["server"], found["other_room"]) == (558, 90)
+
+
+def test_a_meter_that_covers_half_of_each_hour(room: Room, report: Report):
+    """It has half of what the servers drew, and half is taken out of it: 372 − 186 − 93 are left."""
+    room.server(300), room.server(200)
+    room.inventory(others=1)
+    room.meter(1_000, covered=HOUR // 2)
+    room.declare(stands())
+    assert kwh(report()) == {"it": 651, "top_down": 372, "server": 558, "other_room": 93}
+
+
+def test_a_feed_that_was_not_read(room: Room, report: Report):
+    """Two feeds, one of them silent from 17 March on: nothing tells what the servers have of the other one, so these 360 h are in no
+    figure of the room, and the report says so."""
+    room.server(300), room.server(200)
+    room.meter(500)
+    room.meter(500, "ups-2", end=date(2025, 3, 17))
+    room.declare(stands())
+    found = report()
+    assert kwh(found)["top_down"] == 384
+    assert kwh(found)["other_room"] == 192
+    assert "room DC1, 2025-03-01 to 2025-04-01: 360 h without one of its meters " in found["errors"]
+
+
+def test_months_sum_to_the_year(room: Room, report: Report):
+    """February and March in two rows each and in one: the meters' and the room's energy are the same, in millijoules."""
+    since = date(2025, 2, 1)
+    room.server(300, since), room.server(200, since)
+    room.inventory(others=2)
+    room.meter(1_000, first=since)
+    room.declare(stands())
+    months, whole = report(since, END, "month,site,device_class"), report(since, END)
+    (total,) = whole["totals"]
+    assert sum(row["energy_millijoules"] for row in months["rows"]) == total["energy_millijoules"]
+    for made in (*months["totals"], total):
+        assert made["kwh_it"] == made["top_down_kwh"]
+    assert total["kwh_it"] == sum(row["kwh_it"] for row in months["totals"]) == 1_416
+
+
+def test_a_classroom_on_a_plug_is_in_no_rooms_figure(room: Room, report: Report):
+    """What one PC draws by its share of a plug is in no column of a room, which has no rule of ten machines."""
+    room.server(300)
+    room.meter(300)
+    pc = room.filled.add_host(Population.CLASSROOM, DeviceClass.TOWER, site="dc", enrolled_on=SINCE)
+    room.meter(80, "plug", "R204")
+    share = MeterShare("plug", pc, SharePart.MACHINE, 1_000_000, SINCE, FOR_EVER)
+    room.declare(stands(), shares=[share])
+    made = report()
+    (other,) = [row for row in made["rows"] if row["device_class"] == "other_room"]
+    assert (other["top_down_kwh"], other["kwh_total"]) == (223.2, 0)
+    assert "servers_in_no_room" not in made["report"]
+
+
+def test_a_closed_year_says_the_same(room: Room, report: Report):
+    """744 kWh of March in a year in which nobody measured anything else: the same figures open and closed, and none that changed."""
+    year = (date(2025, 1, 1), date(2026, 1, 1))
+    room.server(300), room.server(200)
+    room.inventory(others=1)
+    room.meter(1_000)
+    room.declare(stands())
+    open_year = report(*year)
+    (other,) = [row for row in open_year["rows"] if row["device_class"] == "other_room"]
+    assert (other["top_down_kwh"], other["kwh_total"]) == (744, pytest.approx(186))
+    order = Order(2025, False, "me", "", 0, TODAY)
+    with opened(room.settings.data_dir, room.settings.reporting) as sources:
+        made = propose(sources, room.settings, order)
+    put(room.settings, dict(made.report), made.file.statistics)
+    closed = report(*year)
+    assert closed["report"]["state"] == "closed_provisional"
+    for one, other in zip(open_year["rows"], closed["rows"], strict=True):
+        assert {name: other.get(name) for name in one} == one
+    with opened(room.settings.data_dir, room.settings.reporting) as sources:
+        again = propose(sources, room.settings, order)
+    assert not again.changed
