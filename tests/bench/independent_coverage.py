@@ -14,7 +14,7 @@ from statistics import fmean, median
 from typing import Final
 
 from tests.bench.independent_fleets import CLASSES, DEFAULT_U, Drawn, Moments, World, drawn, moments
-from veilleuse.collector.account.fleet_estimate import Estimate, Representativeness
+from veilleuse.collector.account.fleet_estimate import SELECTION, Estimate, Representativeness
 from veilleuse.collector.account.fleet_inputs import InService, Machine, Stratum
 from veilleuse.collector.quantiles import Z95
 
@@ -22,8 +22,6 @@ BAND: Final = (0.93, 0.97)
 LEAST_OF_A_SIZE: Final = 0.90
 WIDEST: Final = 1.25
 """Median half-width ÷ the oracle's."""
-SELECTION: Final = 1.5
-"""Factor, either way, between machines with an agent and others, where nobody knows how they were chosen (GSD²)."""
 ROW_SIZES: Final = ((10, "rows of 3-9"), (30, "10-29"), (math.inf, "30-60"))
 FLEET_SIZES: Final = ((100, "fleets of < 100"), (300, "< 300"), (math.inf, "300 and more"))
 
@@ -117,12 +115,9 @@ def _total(found: Coverage, total: Estimate, truth: float, world: World, one: Dr
     figure, u = oracle(world, one)
     found.oracle_held.append(abs(math.log(truth / figure)) <= Z95 * u)
     found.oracle_widths.append(math.sinh(Z95 * u))
-    known = energy - total.extrapolated_millijoules
-    least, most = (known + total.extrapolated_millijoules * factor for factor in (1 / SELECTION, SELECTION))
-    down = math.exp(-math.hypot(total.low_log, math.log(energy / least)))
-    up = math.exp(math.hypot(total.high_log, math.log(most / energy)))
-    found.selection.append(energy * down <= truth <= energy * up)
-    found.selection_widths.append((up - down) / 2)
+    low, high = (energy * end for end in total.sensitivity())
+    found.selection.append(low <= truth <= high)
+    found.selection_widths.append((high - low) / 2 / energy)
 
 
 def _told(found: Coverage, one: Estimate, truth: float, size: str) -> None:

@@ -14,7 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.collector.year import DAY, END, FIRST, asset, census, told, vector, worked, workstation
+from tests.unit.collector.year import (
+    DAY,
+    END,
+    FIRST,
+    asset,
+    census,
+    figures,
+    told,
+    vector,
+    worked,
+    workstation,
+)
 from veilleuse.collector.account.census import Standing
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.fleet_inputs import Cell, Stratum
@@ -23,7 +34,7 @@ from veilleuse.collector.account.keeping_merge import ANY, Share, is_exempt, mer
 from veilleuse.collector.account.kept import STACKED, Kept, W, triangle
 from veilleuse.collector.account.kept_rows import covered, kept_figures
 from veilleuse.collector.account.sample import MONITOR, Observed, Place
-from veilleuse.collector.account.yearly import PeriodFigures, figures
+from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.closed import canonical
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.inventoried import Asset, Placement, PowerContext

@@ -19,8 +19,8 @@ from tests.unit.collector.test_yearly_oracle import HOLIDAYS, SCHOOL, SITES, _to
 from tests.unit.collector.test_yearly_rooms import ROOM, servers
 from tests.unit.collector.year import END, FIRST, vector
 from veilleuse.collector.account.billing import billed
-from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rooms import with_rooms
+from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.factored import Contract, KeptContract
 from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
 from veilleuse.collector.inventoried import Asset, Placement

@@ -13,8 +13,8 @@ from tests.unit.collector.memory import host
 from tests.unit.collector.test_billing import TERMS, fleet, only, period
 from tests.unit.collector.year import FIRST
 from veilleuse.collector.account.billing import billed
-from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rooms import RoomFigure, with_rooms
+from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.wire.units import MILLIJOULES_PER_KWH as KWH
 from veilleuse.wire.vocabulary import DeviceClass, Population
 

@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from datetime import date
 
 from tests.unit.collector.memory import host, site
 from veilleuse.collector.account.census import Census, DayTypes, Standing
+from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.keeping import keep
+from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.sample import Observed
-from veilleuse.collector.inventoried import Asset, Placement
+from veilleuse.collector.account.yearly_rows import PeriodFigures
+from veilleuse.collector.inventoried import Asset, Headcount, Placement
 from veilleuse.collector.model import Host, HostId
 from veilleuse.collector.vectors import COLUMNS, NOTHING, PLACE, DayType, HostPeriod, Vector
 from veilleuse.wire.ladder import Method
@@ -19,6 +24,32 @@ FIRST, END = date(2025, 1, 1), date(2026, 1, 1)
 DAY = 86_400_000
 WATT = 1
 """Millijoules per millisecond."""
+
+
+def figures(
+    first: date,
+    end: date,
+    dimensions: Collection[str],
+    standings: Iterable[Standing],
+    machines: Iterable[tuple[Observed, Standing]],
+    *,
+    assumptions: Assumptions,
+    k_anonymity: int,
+    virtual: Iterable[tuple[Observed, Standing]] = (),
+    headcounts: Collection[Headcount] = (),
+) -> PeriodFigures:
+    """Rows of an open period, as reporting.year makes them."""
+    kept = keep(
+        first,
+        end,
+        standings,
+        machines,
+        k=k_anonymity,
+        virtual=virtual,
+        headcounts=headcounts,
+        for_ever=False,
+    )
+    return kept_figures(kept, dimensions, assumptions)
 
 
 def vector(**values: int) -> Vector:

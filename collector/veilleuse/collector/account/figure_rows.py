@@ -1,17 +1,15 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What a row adds up, and the fleet's estimate → the row (pure): of an open year and of a closed one alike."""
+"""Turns a fleet's estimate and what a row adds up into the row (pure): of an open year and of a closed one alike."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from veilleuse.collector.account.fleet import Assumptions, Fleet
 from veilleuse.collector.account.fleet_inputs import Stratum
-from veilleuse.collector.account.fleet_sums import Sample
-from veilleuse.collector.account.sample import FleetBook, Place
+from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.telework import Divided, HomeShare, HomeTold
 from veilleuse.collector.account.yearly_rows import FigureRow, RowKey
 from veilleuse.collector.inventoried import PowerContext
@@ -31,14 +29,6 @@ class RowSums:
     hides_methods: bool
 
 
-def fleet_of(
-    sample: Sample, book: FleetBook, assumptions: Assumptions, apart: Collection[Stratum] = ()
-) -> Fleet:
-    """The estimator of what was observed and of what there is, which is at least that; `apart`: strata that lend nothing."""
-    book.holds(sample, apart)
-    return Fleet(sample, book.in_service(), assumptions, apart)
-
-
 def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> RowKey:
     """The row that a stratum is of."""
     return RowKey(
@@ -49,6 +39,11 @@ def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> Row
         site=place.site if "site" in dimensions else None,
         device_class=device_class if "device_class" in dimensions else None,
     )
+
+
+def home_key(key: RowKey) -> RowKey:
+    """Key of the row that holds another's part at home."""
+    return replace(key, power_context=PowerContext.HOME)
 
 
 def total_key(strata: Iterable[Stratum]) -> RowKey:
@@ -96,20 +91,12 @@ def row_order(row: FigureRow) -> tuple[str, str, str, str, str, str, bool]:
     return (*words, key.zone, key.power_context, key.autres)
 
 
-def homes_told(
-    shares: Mapping[Stratum, HomeShare], divided: Mapping[Stratum, HomeShare]
-) -> tuple[HomeTold, ...]:
-    """What was declared, entity by entity; `divided`: what rows were divided by."""
+def homes_told(shares: Mapping[Stratum, HomeShare]) -> tuple[HomeTold, ...]:
+    """What was declared, entity by entity."""
     return tuple(
         sorted(
             {
-                HomeTold(
-                    Place.of(stratum).entity,
-                    stratum.device_class,
-                    one.share,
-                    one.declared_by,
-                    told_apart=stratum in divided,
-                )
+                HomeTold(Place.of(stratum).entity, stratum.device_class, one.share, one.declared_by)
                 for stratum, one in shares.items()
             }
         )

@@ -9,7 +9,7 @@ are standard ones (k = 1) on the log scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
@@ -66,15 +66,13 @@ class Fleet:
         machines: Iterable[Machine] | Sample,
         in_service: Iterable[InService],
         assumptions: Assumptions | None = None,
-        apart: Collection[Stratum] = (),
     ) -> None:
-        """`apart`: strata whose machines stand for themselves alone (lending). Raises ValueError when a stratum is there twice."""
+        """Raises ValueError when a stratum is there twice."""
         self._known = assumptions or Assumptions()
-        sample = machines if isinstance(machines, Sample) else Sample.of(machines)
-        self._always_on = sample.always_on
-        self._parts = parts(sample, in_service, apart)
+        self._sample = machines if isinstance(machines, Sample) else Sample.of(machines)
+        self._parts = parts(self._sample, in_service)
         self._models = ErrorModel(
-            (machine for part in self._parts.values() for machine in part.observed), self._known.calibrations
+            (machine for part in self._parts.values() for machine in part.members), self._known.calibrations
         )
         self._pools: dict[str, Pool] = {}
         self._compositions: dict[str, Composition] = {}
@@ -82,8 +80,9 @@ class Fleet:
         self._seen: dict[str, bool] = {}
         self._missing: dict[str, float] = {}
         self._predictions: dict[Stratum, Prediction] = {}
-        for device_class, strata in groupby(self._parts.values(), lambda part: part.stratum.device_class):
-            self._predict(device_class, list(strata))
+        by_pool = sorted(self._parts.values(), key=lambda part: (self._pool_of(part), part.stratum))
+        for name, strata in groupby(by_pool, self._pool_of):
+            self._predict(name, list(strata))
         self._extrapolated = _whole(
             {stratum: one.extrapolated + one.default for stratum, one in self._predictions.items()}
         )
@@ -104,13 +103,14 @@ class Fleet:
 
     def of(self, strata: Iterable[Stratum]) -> Estimate:
         """Of some strata, each once. Raises KeyError for one that is not there."""
-        chosen = [self._predictions[stratum] for stratum in sorted(set(strata))]
+        chosen = [self._predictions[stratum] for stratum in set(strata)]
+        chosen.sort(key=lambda one: (self._class_of(one), one.part.stratum))
         known = sum((one.part.known for one in chosen), Known())
         extrapolated = sum(self._extrapolated[one.part.stratum] for one in chosen)
         default = sum(one.default for one in chosen)
         energy = known.energy_millijoules + known.standby_millijoules + extrapolated
         sampled = sampling(
-            [(self._pools[name], list(group)) for name, group in groupby(chosen, _class_of)],
+            [(self._pools[name], list(group)) for name, group in groupby(chosen, self._class_of)],
             self._compositions,
         )
         errors = Errors()
@@ -128,7 +128,7 @@ class Fleet:
             methods=dict(known.methods_with_standby),
             machines_fleet=sum(one.part.machines_fleet for one in chosen),
             machines_sampled=known.machines,
-            fleet_milliseconds=sum(sum(one.part.fleet) for one in chosen),
+            fleet_milliseconds=sum(sum(one.part.fleet) + sum(one.part.by_default) for one in chosen),
             observed_milliseconds=known.observed_milliseconds,
             derived_milliseconds=known.derived_milliseconds,
             sampling_variance=sampled.variance,
@@ -143,9 +143,17 @@ class Fleet:
             unestimated=tuple(one.part.stratum for one in chosen if one.unestimated),
         )
 
+    def _pool_of(self, part: Part) -> str:
+        """Name of the device class whose sample stands for a stratum."""
+        device_class = part.stratum.device_class
+        return self._sample.stands_for.get(device_class, device_class)
+
+    def _class_of(self, prediction: Prediction) -> str:
+        return self._pool_of(prediction.part)
+
     def _predict(self, device_class: str, strata: list[Part]) -> None:
         """One class: its composition, its pool, its strata."""
-        always_on = self._always_on.get(device_class)
+        always_on = self._sample.always_on.get(device_class)
         mixed = is_mixed(strata) or always_on is not None
         rates = class_rates(strata)
         made = composition(strata, rates)
@@ -162,9 +170,9 @@ class Fleet:
         if adjusted:
             self._compositions[device_class] = made
         errors = self._models.errors(machine for part in strata for machine in part.members)
-        energy = sum(part.known.energy_millijoules for part in strata if part.lends)
-        watts = self._known.class_microwatts.get(device_class)
+        energy = sum(part.known.energy_millijoules for part in strata)
         for part in strata:
+            watts = self._known.class_microwatts.get(part.stratum.device_class)
             one = predict(part, pool, watts, made if adjusted else None)
             self._predictions[part.stratum] = with_errors(one, self._models, errors, energy)
         if device_class == EnergyClass.MONITOR:
@@ -178,13 +186,13 @@ class Fleet:
         if _is_census(chosen):
             return Representativeness.CENSUS
         stand = [one for one in chosen if one.extrapolated]
-        if stand and all(self._stands(_class_of(one)) and one.part.n for one in stand):
+        if stand and all(self._stands(self._class_of(one)) and one.part.n for one in stand):
             return Representativeness.DEMONSTRATED
         return Representativeness.NOT_DEMONSTRATED
 
     def _at_stake(self, one: Prediction) -> float:
         """What a stratum's figure would fall by if machines spent all the time that is missing of them off, mJ at most."""
-        missing, known = self._missing[_class_of(one)], one.part.known
+        missing, known = self._missing[self._class_of(one)], one.part.known
         return min(known.imputed_millijoules, missing * known.energy_millijoules) + missing * one.extrapolated
 
     def _stands(self, device_class: str) -> bool:
@@ -195,12 +203,9 @@ def _as_it_is(_: Cell) -> float:
     return 1.0
 
 
-def _class_of(one: Prediction) -> str:
-    return one.part.stratum.device_class
-
-
 def _is_census(chosen: Sequence[Prediction]) -> bool:
-    return any(one.part.known.machines for one in chosen) and not any(any(one.part.missing) for one in chosen)
+    seen = any(one.part.known.machines for one in chosen)
+    return seen and not any(any(one.part.missing) or any(one.part.by_default) for one in chosen)
 
 
 def _basis(chosen: Sequence[Prediction]) -> Basis:

@@ -132,11 +132,13 @@ class InService:
     """Machines by model and age; empty: not known."""
     standby_milliseconds: int = 0
     """Of external screens: display-time in service while they are not on. METHOD.md §3's rest of N·T."""
+    default_milliseconds: Days = (0,) * len(DAY_TYPES)
+    """Machine time at the class default beside `milliseconds`: no sample may stand for it."""
 
     def __post_init__(self) -> None:
-        if len(self.milliseconds) != len(DAY_TYPES):
+        if len(self.milliseconds) != len(DAY_TYPES) or len(self.default_milliseconds) != len(DAY_TYPES):
             raise ValueError(f"one value for each of {', '.join(DAY_TYPES)}")
-        if min(self.machines, *self.milliseconds, self.standby_milliseconds) < 0:
+        if min(self.machines, *self.milliseconds, *self.default_milliseconds, self.standby_milliseconds) < 0:
             raise ValueError("a number of machines or a time is negative")
 
     @property

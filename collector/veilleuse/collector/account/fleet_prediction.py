@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from operator import mul
 from typing import NamedTuple
 
 from veilleuse.collector.account.fleet_composition import Composition, sample_shares, unobserved_shares
@@ -92,6 +93,7 @@ class _Time:
 def predict(part: Part, pool: Pool, watts: Days | None, made: Composition | None) -> Prediction:
     """Without its errors of models: `with_errors`. `watts`: the class default, microwatts by day type, None = there is none."""
     found = Prediction(part)
+    _at_default(found, watts)
     seen = _without_sample(found, pool, watts)
     if not any(seen):
         return found
@@ -106,6 +108,14 @@ def predict(part: Part, pool: Pool, watts: Days | None, made: Composition | None
     if made is not None:
         _composed(found, pool, made)
     return found
+
+
+def _at_default(found: Prediction, watts: Days | None) -> None:
+    """Take the class default for the time that no sample may stand for."""
+    if watts is None:
+        found.unestimated |= any(found.part.by_default)
+    else:
+        found.default += sum(map(mul, found.part.by_default, watts)) / MICROWATTS_PER_WATT
 
 
 def _without_sample(found: Prediction, pool: Pool, watts: Days | None) -> Days:
@@ -251,7 +261,7 @@ def _composed(found: Prediction, pool: Pool, made: Composition) -> None:
 def with_errors(found: Prediction, model: ErrorModel, pool_errors: Errors, pool_energy: int) -> Prediction:
     """Add the errors of models: the unobserved time's are those of what stands for it, in proportion."""
     part = found.part
-    own = model.errors(part.observed)
+    own = model.errors(part.members)
     known = part.known.energy_millijoules
     found.errors.add(own)
     if part.n >= FEWEST and known:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -150,25 +150,20 @@ class Part:
     """M, at least what was observed: a machine that was measured was there."""
     machines_fleet: int
     cells: Mapping[Cell, int]
-    observed: list[tuple[Key, Alike]]
-    """Those that were, with energy for some time, by what they have in common."""
-    lends: bool
-    """They stand for machines that were not: they are of the sample."""
+    members: list[tuple[Key, Alike]]
+    """The sample: machines with energy for some time, by what they have in common."""
     known: Known
     accounted: Days
+    by_default: Days = (0,) * len(DAY_TYPES)
+    """Machine time beside the fleet's that takes the class default, whatever the sample."""
     scale: float = 1.0
     """Mean power of its fleet's composition ÷ the class's; 1 without post-stratification."""
     kinds: tuple[Kind, Kind] = field(default_factory=lambda: (Kind(), Kind()))
 
     @property
-    def members(self) -> list[tuple[Key, Alike]]:
-        """Of the sample."""
-        return self.observed if self.lends else []
-
-    @property
     def n(self) -> int:
         """Machines of the sample."""
-        return self.known.machines if self.lends else 0
+        return self.known.machines
 
     @property
     def missing(self) -> Days:
@@ -184,11 +179,8 @@ class Part:
             each.close()
 
 
-def parts(
-    machines: Iterable[Machine] | Sample, fleet: Iterable[InService], apart: Collection[Stratum] = ()
-) -> dict[Stratum, Part]:
-    """Strata in their order, those without fleet or sample too; those `apart` lend nothing. Raises ValueError when the fleet names
-    one twice."""
+def parts(machines: Iterable[Machine] | Sample, fleet: Iterable[InService]) -> dict[Stratum, Part]:
+    """Strata in their order, those without fleet or sample too. Raises ValueError when the fleet names one twice."""
     said: dict[Stratum, InService] = {}
     for one in fleet:
         if one.stratum in said:
@@ -212,9 +204,9 @@ def parts(
             max(there.machines, known[stratum].machines, any(there.milliseconds)),
             there.cells,
             members[stratum],
-            stratum not in apart,
             known[stratum],
             seen,
+            there.default_milliseconds,
         )
     return found
 

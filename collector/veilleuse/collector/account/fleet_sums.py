@@ -147,6 +147,8 @@ class Sample:
     always_on: dict[str, Alike | None] = field(default_factory=dict)
     """Of a class whose groups do not tell machines that are always on from others (none of them is called so), because fewer than k
     stand somewhere: those of the whole class that are; None where they are too few to be told at all."""
+    stands_for: dict[str, str] = field(default_factory=dict)
+    """Device class whose measured machines are all in strata of another name → that name: their mean stands for its unmeasured ones."""
 
     @classmethod
     def of(cls, machines: Iterable[Machine]) -> Sample:

@@ -1,20 +1,21 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Machines of a year → what is kept of it for ever (pure). DESIGN.md §6; decision 0039.
+"""Reduces the machines of a period to cells of k or more (pure): what a report computes from, and what is kept of a year for ever.
 
-One pass over the machines: each goes into the finest cell it is of. Then cells are merged until none stands on fewer than k.
+One pass over the machines: each goes into the finest cell it is of. Then cells are merged until none stands on fewer than k. Decision 0039.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from operator import add, sub
 from typing import Final, NamedTuple, TypeAlias
 
 from veilleuse.collector.account.census import Standing
-from veilleuse.collector.account.fleet_inputs import DAY_TYPES, Cell, InService, Machine, Stratum
+from veilleuse.collector.account.fleet_inputs import DAY_TYPES, Cell, Days, InService, Machine, Stratum
 from veilleuse.collector.account.fleet_sums import Alike
 from veilleuse.collector.account.keeping_merge import (
     ANY,
@@ -29,22 +30,25 @@ from veilleuse.collector.account.kept import (
     W_OF_SCREENS,
     Kept,
     KeptCell,
+    W,
     Withheld,
+    X,
     sample_of,
     triangle,
 )
-from veilleuse.collector.account.sample import MONITOR, FleetBook, Observed, Place, machine, screens
+from veilleuse.collector.account.sample import MONITOR, PCS, FleetBook, Observed, Place, machine, screens
 from veilleuse.collector.account.telework import Telework, merged_shares
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.inventoried import Headcount
+from veilleuse.collector.model import HostId
 from veilleuse.collector.privacy import is_safe
 from veilleuse.collector.vectors import NOTHING, PLACE, DayType, Vector, added
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.sums import apportion
 from veilleuse.wire.vocabulary import Band
 
 _Sums: TypeAlias = dict[tuple[DayType, Band], Vector]
-_MACHINE_PLACES: Final = [[PLACE[name] for name in names] for names in W_OF_MACHINES.values()]
-_SCREEN_W_PLACES: Final = [[PLACE[name] for name in names] for names in W_OF_SCREENS.values()]
+_NO_DAYS: Final = (0,) * len(DAY_TYPES)
 _METHOD_PLACES: Final = [
     tuple(
         PLACE[f"{method}_{what}"]
@@ -69,6 +73,8 @@ class _Gathered:
     """Of one cell, fine or not."""
 
     share: Share = field(default_factory=Share)
+    days: dict[HostId, Days] = field(default_factory=dict)
+    """Accounted time of each machine by day type, milliseconds."""
     n: int = 0
     apportioned: bool = False
     sums: _Sums = field(default_factory=dict)
@@ -76,6 +82,8 @@ class _Gathered:
 
     def merge(self, other: _Gathered) -> None:
         self.share.merge(other.share)
+        for host_id, times in other.days.items():
+            self.days[host_id] = tuple(map(add, self.days.get(host_id, _NO_DAYS), times))
         self.n += other.n
         self.apportioned |= other.apportioned
         for key, vector in other.sums.items():
@@ -85,10 +93,19 @@ class _Gathered:
 
 
 class Keeper:
-    """The pass over a year."""
+    """The pass over a period."""
 
-    def __init__(self, first: date, end: date, k: int, headcounts: Collection[Headcount] = ()) -> None:
-        """`k`: fewest machines of a cell; `headcounts`: with the telework days that were declared."""
+    def __init__(
+        self,
+        first: date,
+        end: date,
+        k: int,
+        headcounts: Collection[Headcount] = (),
+        *,
+        for_ever: bool = True,
+    ) -> None:
+        """`k`: fewest machines of a cell; `headcounts`: with the telework days that were declared; `for_ever`: bands and all products of w
+        are kept; False: only what the figures of now are made of."""
         self._first, self._end, self._k = first, end, k
         self._telework = Telework(headcounts, first, end)
         self._book = FleetBook()
@@ -96,6 +113,11 @@ class Keeper:
         self._times: defaultdict[Stratum, Counter[str]] = defaultdict(Counter)
         self._machines: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
         self._virtual: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
+        self._pcs: defaultdict[Stratum, Share] = defaultdict(Share)
+        """Stratum of a place's screens → the PCs there that tell of screens, or of none."""
+        self._for_ever = for_ever
+        self._of_machines = _component_places(W_OF_MACHINES, W if for_ever else X)
+        self._of_screens = _component_places(W_OF_SCREENS, W if for_ever else X)
 
     def stands(self, standing: Standing) -> None:
         """A device in service."""
@@ -103,19 +125,22 @@ class Keeper:
 
     def measured(self, one: Observed, standing: Standing) -> None:
         """A machine, with its screens."""
+        one = one if self._for_ever else one.without_bands()
         total, place = one.total, Place.at(standing)
         made = machine(one, total, place.stratum(standing.device_class), standing)
         self._seen(made)
-        _gather(self._machines, one, made, _MACHINE_PLACES, shows_screens=False)
+        _gather(self._machines, one, made, self._of_machines, shows_screens=False)
+        if made.counts and made.stratum.device_class in PCS:
+            self._pcs[place.stratum(MONITOR)].add(one.host_id, sum(made.accounted_milliseconds), 0, 0)
         shown = screens(one, total, place.stratum(MONITOR))
         if shown is not None:
             self._seen(shown)
-            _gather(self._machines, one, shown, _SCREEN_W_PLACES, shows_screens=True)
+            _gather(self._machines, one, shown, self._of_screens, shows_screens=True)
 
     def virtual(self, one: Observed, standing: Standing) -> None:
         """A virtual machine."""
         made = machine(one, one.total, Place.at(standing).stratum(standing.device_class), standing)
-        _gather(self._virtual, one, made, _MACHINE_PLACES, shows_screens=False)
+        _gather(self._virtual, one, made, self._of_machines, shows_screens=False)
 
     def _seen(self, made: Machine) -> None:
         self._sampled[made.stratum] += made.counts
@@ -123,36 +148,74 @@ class Keeper:
 
     def kept(self) -> Kept:
         """All of it; the pass is over."""
+        machines = _Merged(self._machines, self._k, self._pcs)
+        virtual = _Merged(self._virtual, self._k, {})
         self._book.settle()
-        self._book.seen(self._sampled, self._times)
-        machines = _Merged(self._machines, self._k)
-        virtual = _Merged(self._virtual, self._k)
+        shown = {stratum for stratum in self._sampled if machines.strata.get(stratum, stratum) is not None}
+        self._book.holds(
+            {stratum: self._sampled[stratum] for stratum in shown},
+            {stratum: self._times[stratum] for stratum in shown},
+            machines.examples,
+        )
         withheld = sorted(
             [
                 *(Withheld(zone, False) for zone in machines.withheld),
                 *(Withheld(zone, True) for zone in virtual.withheld),
             ]
         )
+        pieces = list(_pieces(self._book.in_service(), machines, self._k))
         return Kept(
             self._first,
             self._end,
             self._k,
             (*machines.cells(memo=False), *virtual.cells(memo=True)),
-            tuple(_fleet(self._book, machines, self._k)),
+            tuple(_fleet(pieces, machines, self._k)),
             machines.always_on,
             withheld=tuple(withheld),
-            homes=merged_shares(
-                (one, machines.into(one.stratum), self._telework.share(one.stratum))
-                for one in self._book.in_service()
-            ),
+            homes=merged_shares((one, into, self._telework.share(one.stratum)) for one, into in pieces),
+            stands_for=machines.stands_for(self._k),
+            moved=machines.moved,
         )
+
+
+def keep(
+    first: date,
+    end: date,
+    standings: Iterable[Standing],
+    machines: Iterable[tuple[Observed, Standing]],
+    *,
+    k: int,
+    virtual: Iterable[tuple[Observed, Standing]] = (),
+    headcounts: Collection[Headcount] = (),
+    for_ever: bool = True,
+) -> Kept:
+    """Reduce [first, end): machines, each with one of `standings`; `virtual`: virtual machines likewise, which are not among these."""
+    keeper = Keeper(first, end, k, headcounts, for_ever=for_ever)
+    for standing in standings:
+        keeper.stands(standing)
+    for one, standing in machines:
+        keeper.measured(one, standing)
+    for one, standing in virtual:
+        keeper.virtual(one, standing)
+    return keeper.kept()
+
+
+def _component_places(
+    of: Mapping[str, tuple[str, ...]], components: Collection[str]
+) -> list[tuple[int, list[int]]]:
+    """(number in w, places of its columns) of some components."""
+    return [
+        (number, [PLACE[column] for column in columns])
+        for number, (name, columns) in enumerate(of.items())
+        if name in components and columns
+    ]
 
 
 def _gather(
     into: defaultdict[_Fine, _Gathered],
     one: Observed,
     made: Machine,
-    places: Sequence[Sequence[int]],
+    components: Sequence[tuple[int, Sequence[int]]],
     *,
     shows_screens: bool,
 ) -> None:
@@ -161,6 +224,9 @@ def _gather(
         return  # it told of nothing
     found = into[_Fine(made.stratum, made.cell, made.always_on)]
     found.share.add(one.host_id, made.observed_milliseconds, energy, made.measured_millijoules)
+    found.days[one.host_id] = tuple(
+        map(add, found.days.get(one.host_id, _NO_DAYS), made.accounted_milliseconds)
+    )
     found.apportioned |= one.apportioned
     for row in one.rows:
         vector = _screens_of(row.values) if shows_screens else _rest_of(row.values)
@@ -169,7 +235,7 @@ def _gather(
             found.sums[row.day_type, row.band] = vector if before is None else added(before, vector)
     if made.counts:
         found.n += 1
-        _add_products(found.products, one, places)
+        _add_products(found.products, one, components)
 
 
 def _screens_of(values: Vector) -> Vector:
@@ -182,13 +248,15 @@ def _rest_of(values: Vector) -> Vector:
     return (*values[:first], *NOTHING[first:end], *values[end:])
 
 
-def _add_products(products: Counter[int], one: Observed, places: Sequence[Sequence[int]]) -> None:
+def _add_products(
+    products: Counter[int], one: Observed, components: Sequence[tuple[int, Sequence[int]]]
+) -> None:
     by_day_type = one.by_day_type
     w = [
-        (at * len(places) + number, value)
+        (at * len(W) + number, value)
         for at, kind in enumerate(DAY_TYPES)
         if (vector := by_day_type.get(kind)) is not None
-        for number, columns in enumerate(places)
+        for number, columns in components
         if (value := sum([vector[place] for place in columns]))
     ]
     for first, (i, value) in enumerate(w):
@@ -200,14 +268,17 @@ def _add_products(products: Counter[int], one: Observed, places: Sequence[Sequen
 class _Merged:
     """Fine cells → those that are kept."""
 
-    def __init__(self, fine: Mapping[_Fine, _Gathered], k: int) -> None:
+    def __init__(self, fine: Mapping[_Fine, _Gathered], k: int, screens_of: Mapping[Stratum, Share]) -> None:
+        """`screens_of`: stratum of a place's screens → the PCs there: how long screens are on rests on these too."""
         self._k = k
-        shares: defaultdict[Stratum, Share] = defaultdict(Share)
+        self._shares: defaultdict[Stratum, Share] = defaultdict(Share)
         for key, one in fine.items():
-            shares[key.stratum].merge(one.share)
-        self.strata = merged_strata(shares, k)
+            self._shares[key.stratum].merge(one.share)
+        for stratum, share in screens_of.items():
+            self._shares[stratum].merge(share)
+        self.strata = merged_strata(self._shares, k)
         self.withheld = sorted(
-            {Place.of(stratum).zone for stratum, into in self.strata.items() if into is None}
+            {Place.of(key.stratum).zone for key in fine if self.strata[key.stratum] is None}
         )
         moved: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
         for key, one in fine.items():
@@ -217,6 +288,42 @@ class _Merged:
         self.always_on: dict[str, Alike | None] = {}
         self.merged: dict[Stratum, dict[Cell, Cell]] = {}
         self._cells = self._merge_cells(self._merge_kinds(moved))
+
+    @property
+    def examples(self) -> dict[Stratum, Stratum]:
+        """Stratum of a place's screens → the group of places whose PCs tell together how long screens are on."""
+        return {
+            stratum: into
+            for stratum, into in self.strata.items()
+            if into is not None and stratum.device_class == MONITOR
+        }
+
+    @property
+    def moved(self) -> Counter[tuple[Stratum, ...]]:
+        """Strata that one machine was measured in, one for each of its cells → number of such machines: each counts once in a row."""
+        strata: defaultdict[HostId, list[Stratum]] = defaultdict(list)
+        for key, one in sorted(self._cells.items()):
+            if key.stratum.device_class != MONITOR:
+                for host_id in one.share.observed:
+                    strata[host_id].append(key.stratum)
+        return Counter(tuple(found) for found in strata.values() if len(found) > 1)
+
+    def of_other_classes(self) -> dict[tuple[Stratum, str], int]:
+        """(stratum that holds several device classes, one of these) → its measured machines there."""
+        hosts: defaultdict[tuple[Stratum, str], set[HostId]] = defaultdict(set)
+        for stratum, into in self.strata.items():
+            if into is not None and into.device_class != stratum.device_class:
+                hosts[into, stratum.device_class].update(self._shares[stratum].observed)
+        return {key: len(found) for key, found in hosts.items()}
+
+    def stands_for(self, k: int) -> dict[str, str]:
+        """Device class of k or more whose machines are all in strata of several classes → the name of these."""
+        own = {key.stratum.device_class for key in self._cells}
+        return {
+            device_class: into.device_class
+            for (into, device_class), number in sorted(self.of_other_classes().items())
+            if number >= k and device_class not in own
+        }
 
     def into(self, stratum: Stratum) -> Stratum:
         """What a stratum is kept in; itself where nothing of its machines is kept."""
@@ -289,7 +396,14 @@ class _Merged:
                 hidden,
                 {at: _as_one_method(vector) if hidden else vector for at, vector in sorted(one.sums.items())},
                 {place: value for place, value in sorted(one.products.items()) if value},
+                _longest(one.days, 1 if is_exempt(key.stratum) else self._k),
             )
+
+
+def _longest(times: Mapping[HostId, Days], k: int) -> Days:
+    """Time by day type that k machines have at least; 0 of fewer than k."""
+    by_day_type = [sorted(column, reverse=True) for column in zip(*times.values(), strict=True)]
+    return tuple(column[k - 1] if len(column) >= k else 0 for column in by_day_type) or _NO_DAYS
 
 
 def _as_one_method(vector: Vector) -> Vector:
@@ -304,14 +418,38 @@ def _as_one_method(vector: Vector) -> Vector:
     return tuple(made)
 
 
-def _fleet(book: FleetBook, merged: _Merged, k: int) -> Iterable[InService]:
+def _pieces(fleet: Iterable[InService], merged: _Merged, k: int) -> Iterator[tuple[InService, Stratum]]:
+    """(part of the fleet, stratum that its sample is kept in).
+
+    Of a class with fewer than k measured machines, kept with other classes, k machines in service at most go with these: others' mean is
+    no example for the rest. The split is by inventory and k alone, so that it tells nothing of the machines that were measured.
+    """
+    rare = {key for key, number in merged.of_other_classes().items() if number < k}
+    split: defaultdict[tuple[Stratum, str], list[InService]] = defaultdict(list)
+    for one in fleet:
+        key = merged.into(one.stratum), one.stratum.device_class
+        if key in rare:
+            split[key].append(one)
+        else:
+            yield one, key[0]
+    for (into, _), members in split.items():
+        numbers = [one.machines for one in members]
+        for one, moved in zip(members, apportion(min(sum(numbers), k), numbers), strict=True):
+            times = tuple(time * moved // one.machines if one.machines else time for time in one.milliseconds)
+            yield InService(one.stratum, moved, times), into
+            rest = tuple(map(sub, one.milliseconds, times))
+            if any(rest):
+                yield InService(one.stratum, one.machines - moved, rest), one.stratum
+
+
+def _fleet(pieces: Iterable[tuple[InService, Stratum]], merged: _Merged, k: int) -> Iterable[InService]:
     """The fleet, in the strata and cells that its sample is kept in."""
     found = FleetBook()
-    for one in book.in_service():
-        into = merged.into(one.stratum)
+    for one, into in pieces:
         found.machines[into] += one.machines
         found.times[into].update(dict(zip(DAY_TYPES, one.milliseconds, strict=True)))
         found.standby[into] += one.standby_milliseconds
+        found.by_default[into].update(dict(zip(DAY_TYPES, one.default_milliseconds, strict=True)))
         for cell, number in one.cells.items():
             found.cells[into][merged.merged.get(into, {}).get(cell, cell)] += number
     for stratum, cells in found.cells.items():

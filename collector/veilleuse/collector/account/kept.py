@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NamedTuple
 
-from veilleuse.collector.account.fleet_inputs import Cell, InService, Stratum
+from veilleuse.collector.account.fleet_inputs import Cell, Days, InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike
 from veilleuse.collector.account.telework import HomeShare
 from veilleuse.collector.account.yearly_rooms import RoomFigure
@@ -62,10 +62,11 @@ STACKED: Final = len(W) * len(DAY_TYPES)
 SCREENS: Final = (PLACE[SCREEN_COLUMNS[0]], PLACE[SCREEN_COLUMNS[-1]] + 1)
 """Places of the columns of screens: [first, end)."""
 assert COLUMNS[slice(*SCREENS)] == SCREEN_COLUMNS, "they stand together"
-_X: Final = ("energy_millijoules", "accounted_milliseconds")
-_X_PLACES: Final = tuple(at * len(W) + W.index(name) for name in _X for at in range(len(DAY_TYPES)))
+X: Final = ("energy_millijoules", "accounted_milliseconds")
+"""Components that the estimator multiplies."""
+_X_PLACES: Final = tuple(at * len(W) + W.index(name) for name in X for at in range(len(DAY_TYPES)))
 _X_COLUMNS: Final = tuple(
-    tuple(PLACE[column] for column in (*W_OF_MACHINES[name], *W_OF_SCREENS[name])) for name in _X
+    tuple(PLACE[column] for column in (*W_OF_MACHINES[name], *W_OF_SCREENS[name])) for name in X
 )
 """Of machines and of screens: neither has the other's columns."""
 
@@ -121,6 +122,8 @@ class KeptCell:
     """Σv."""
     products: Mapping[int, int]
     """Σwwᵀ of the sample: place in the triangle → value; 0 where none."""
+    days_milliseconds: Days | None = None
+    """Accounted time by day type that k of its machines have at least, one of servers; None of a year kept before this was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +143,7 @@ class Kept:
     homes: Mapping[Stratum, HomeShare] = field(default_factory=dict)
     """What laptops draw at home, of the strata as they are kept; of several merged into one by their fleet at the class defaults:
     of inventory and declarations, of no machine."""
+    stands_for: Mapping[str, str] = field(default_factory=dict)
+    """See fleet_sums.Sample."""
+    moved: Mapping[tuple[Stratum, ...], int] = field(default_factory=dict)
+    """Strata that one machine was measured in, one for each of its cells → number of such machines."""

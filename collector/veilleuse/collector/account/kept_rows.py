@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What was kept of a year → its rows, in energy (pure): the same estimator as of an open year. DESIGN.md §6, METHOD.md §5 and §7.
+"""Turns the cells of a period into its rows, in energy (pure): of an open period and of a closed year alike.
 
 Every cell stands on k machines or more, so that any union of cells may be shown, and any difference of two unions.
 """
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import NamedTuple
 
-from veilleuse.collector.account.at_home import home_key
 from veilleuse.collector.account.figure_rows import (
     RowSums,
     figure_row,
+    home_key,
     homes_told,
     row_key,
     row_order,
@@ -28,9 +28,8 @@ from veilleuse.collector.account.fleet_sums import Alike, Key, Sample
 from veilleuse.collector.account.kept import Kept, KeptCell, sample_of
 from veilleuse.collector.account.sample import MONITOR, Observed, Place, machine, screens, state_energies
 from veilleuse.collector.account.telework import Divided, HomeShare
-from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rooms import with_rooms
-from veilleuse.collector.account.yearly_rows import RowKey
+from veilleuse.collector.account.yearly_rows import PeriodFigures, RowKey
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.model import HostId
@@ -73,10 +72,18 @@ class _Row:
                 before = own.get(state, (0, 0))
                 own[state] = (before[0] + time, before[1] + energy)
 
-    def sums(self) -> RowSums:
-        """Screens hang on machines that are counted already, unless the row is of screens alone."""
+    def sums(self, moved: Mapping[tuple[Stratum, ...], int]) -> RowSums:
+        """Screens hang on machines that are counted already, unless the row is of screens alone. `moved`: as `Kept` has it."""
+        again = sum(
+            number * max(0, sum(stratum in self.strata for stratum in strata) - 1)
+            for strata, number in moved.items()
+        )
         return RowSums(
-            self.strata, self.machines or self.screens, self.states, self.apportioned, self.hides_methods
+            self.strata,
+            self.machines - again or self.screens,
+            self.states,
+            self.apportioned,
+            self.hides_methods,
         )
 
 
@@ -95,7 +102,7 @@ def _of_machines(
     kept: Kept, dimensions: Collection[str], assumptions: Assumptions, asked: Callable[[str], bool]
 ) -> PeriodFigures:
     fleet = estimator(kept, assumptions)
-    virtual = Divided(_estimator([cell for cell in kept.cells if cell.memo], (), {}, Assumptions()))
+    virtual = Divided(_estimator([cell for cell in kept.cells if cell.memo], (), Sample(), Assumptions()))
     rows = _rows(kept, dimensions, asked, memo=False)
     for one in kept.fleet:
         place = Place.of(one.stratum)
@@ -103,12 +110,14 @@ def _of_machines(
             rows[_key(one.stratum, place, dimensions)].strata.add(one.stratum)
     total = None
     if rows:
-        whole = _whole(rows.values())
+        whole = _whole(rows.values(), kept.moved)
         total = figure_row(total_key(whole.strata), whole, Divided(fleet))
     where = {stratum: key for key, row in rows.items() for stratum in row.strata}
     homes = {stratum: share for stratum, share in kept.homes.items() if stratum in where}
     divided = Divided(fleet, homes)
-    shown = [figure_row(key, row.sums(), divided) for key, row in _with_home(rows, kept, homes, where)]
+    shown = [
+        figure_row(key, row.sums(kept.moved), divided) for key, row in _with_home(rows, kept, homes, where)
+    ]
     memo = _rows(kept, dimensions, asked, memo=True)
     return PeriodFigures(
         kept.first,
@@ -116,13 +125,13 @@ def _of_machines(
         tuple(sorted(shown, key=row_order)),
         tuple(
             sorted(
-                (figure_row(replace(key, memo=True), row.sums(), virtual) for key, row in memo.items()),
+                (figure_row(replace(key, memo=True), row.sums({}), virtual) for key, row in memo.items()),
                 key=row_order,
             )
         ),
         total,
         tuple(RowKey(one.zone, None, min(PowerContext), autres=True, memo=one.memo) for one in kept.withheld),
-        homes_told(homes, homes),
+        homes_told(homes),
     )
 
 
@@ -174,16 +183,17 @@ def covered(kept: Kept, classes: Collection[str]) -> Covered:
 def estimator(kept: Kept, assumptions: Assumptions) -> Fleet:
     """Of all but virtual machines."""
     cells = [cell for cell in kept.cells if not cell.memo]
-    return _estimator(cells, kept.fleet, kept.always_on, assumptions)
+    sample = Sample(always_on=dict(kept.always_on), stands_for=dict(kept.stands_for))
+    return _estimator(cells, kept.fleet, sample, assumptions)
 
 
 def _estimator(
     cells: Iterable[KeptCell],
     fleet: Iterable[InService],
-    always_on: Mapping[str, Alike | None],
+    sample: Sample,
     assumptions: Assumptions,
 ) -> Fleet:
-    sample = Sample(always_on=dict(always_on))
+    """`sample`: without its machines, which are added."""
     for cell in cells:
         sample.groups[Key(cell.stratum, cell.cell, cell.always_on)] = _alike(cell)
     return Fleet(sample, fleet, assumptions)
@@ -221,11 +231,12 @@ def _rows(
 
 def _key(stratum: Stratum, place: Place, dimensions: Collection[str]) -> RowKey:
     key = row_key(place, stratum.device_class, dimensions)
-    return replace(key, autres=AUTRES in (key.entity, key.site, key.device_class))
+    of_several_populations = place.population is None and place.entity == AUTRES
+    return replace(key, autres=of_several_populations or AUTRES in (key.entity, key.site, key.device_class))
 
 
-def _whole(rows: Iterable[_Row]) -> RowSums:
+def _whole(rows: Iterable[_Row], moved: Mapping[tuple[Stratum, ...], int]) -> RowSums:
     whole = _Row()
     for row in rows:
         whole.merge(row)
-    return whole.sums()
+    return whole.sums(moved)

@@ -9,7 +9,7 @@ all groupings of one period have one total.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
@@ -27,7 +27,6 @@ from veilleuse.collector.account.fleet_inputs import (
     age_band,
 )
 from veilleuse.collector.account.fleet_pool import FEWEST
-from veilleuse.collector.account.fleet_sums import Sample
 from veilleuse.collector.figures import EnergyClass, EnergySums
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.model import HostId
@@ -40,7 +39,6 @@ from veilleuse.collector.vectors import (
     DayType,
     HostPeriod,
     Vector,
-    added,
 )
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
@@ -107,11 +105,24 @@ class Observed:
     @property
     def by_day_type(self) -> dict[DayType, Vector]:
         """Bands and months together."""
-        found: dict[DayType, Vector] = {}
+        rows: dict[DayType, list[Vector]] = {}
         for row in self.rows:
-            before = found.get(row.day_type)
-            found[row.day_type] = row.values if before is None else added(before, row.values)
-        return found
+            rows.setdefault(row.day_type, []).append(row.values)
+        return {
+            kind: values[0] if len(values) == 1 else tuple(map(sum, zip(*values, strict=True)))
+            for kind, values in rows.items()
+        }
+
+    def without_bands(self) -> Observed:
+        """The same, a row for each day type: all that the figures are made of."""
+        first, apportioned = self.rows[0], self.apportioned
+        return Observed(
+            self.host_id,
+            [
+                HostPeriod(self.host_id, first.period_from, kind, first.band, values, apportioned)
+                for kind, values in self.by_day_type.items()
+            ],
+        )
 
     def days(self, value: Callable[[Vector], int]) -> Days:
         """Something that adds up, by day type."""
@@ -225,18 +236,19 @@ class FleetBook:
     """Machines without an asset, until `settle`."""
     spare: Counter[Stratum] = field(default_factory=Counter)
     """Assets that no agent's machine is matched with, or none any more."""
-    listed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Entity and site → display-time of the external screens that the inventory lists there."""
-    screens: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Their number."""
+    listed: defaultdict[tuple[str, str], list[tuple[Stratum, Mapping[DayType, int]]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """Entity and site → the external screens that the inventory lists there, with their time in service."""
     standby: Counter[Stratum] = field(default_factory=Counter)
-    """Of it, what they are not on, by the PCs that they hang on."""
+    """Time of listed screens while they are not on, by the PCs that they hang on."""
+    by_default: defaultdict[Stratum, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Time in service of listed screens of which no PC tells how long they are on."""
 
     def stands(self, stratum: Stratum, standing: Standing) -> None:
         """One device, of the inventory or not."""
         if stratum.device_class == MONITOR:  # when it is on, PCs tell
-            self.listed[standing.entity, standing.site] += sum(standing.milliseconds.values())
-            self.screens[standing.entity, standing.site] += 1
+            self.listed[standing.entity, standing.site].append((stratum, standing.milliseconds))
         elif standing.inventoried:
             self.add(stratum, standing)
             self.spare[stratum] += standing.host_id is None or standing.has_left
@@ -256,56 +268,51 @@ class FleetBook:
                 self.add(stratum, standing)
         self.unmatched.clear()
 
-    def holds(self, sample: Sample, apart: Collection[Stratum] = ()) -> None:
-        """What was measured is there; `apart`: strata that stand for no others."""
-        sampled: Counter[Stratum] = Counter()
-        times: defaultdict[Stratum, Counter[str]] = defaultdict(Counter)
-        for key, group in sample.groups.items():
-            sampled[key.stratum] += group.n
-            times[key.stratum].update(dict(zip(DAY_TYPES, group.times, strict=True)))
-        self.seen(sampled, times, apart)
-
-    def seen(
+    def holds(
         self,
         sampled: Mapping[Stratum, int],
         times: Mapping[Stratum, Mapping[str, int]],
-        apart: Collection[Stratum] = (),
+        examples: Mapping[Stratum, Stratum],
     ) -> None:
-        """Machines of each stratum, and their accounted time by day type: what was measured is there, and others have screens too."""
-        for stratum, standing in self.times.items():
-            if stratum.device_class == MONITOR:  # of an earlier look
-                standing.clear()
+        """Make the fleet at least what was measured, and give unmeasured PCs external screens.
+
+        `sampled`, `times`: measured machines of each stratum, and their accounted time by day type. `examples`: stratum of a place's
+        screens → group of places whose PCs tell together how long screens are on. Call it once, after `settle`.
+        """
         for stratum, number in sampled.items():
             self.at_least(stratum, number, times[stratum])
-        self._screens(sampled, times, apart)
+        self._screens(sampled, times, examples)
         self._standby()
 
     def _screens(
         self,
         sampled: Mapping[Stratum, int],
         times: Mapping[Stratum, Mapping[str, int]],
-        apart: Collection[Stratum],
+        examples: Mapping[Stratum, Stratum],
     ) -> None:
-        """PCs that nobody measured have as much screen-time to their time as those that were measured: of their place where ten were, or
-        some that have screens; else of all. Without any that tell of screens there are none.
+        """Give a place's PCs the on-time of screens, per PC time, of their own group of places, else of all groups.
 
-        Not the inventory's screens: what is told is the time that screens are on, and an inventory has no hours.
+        A group of fewer than ten PCs without any screen is no example: it may be chance. Inventories have no hours, so listed screens
+        do not count here.
         """
-        lit, used = _by_place(times, screens=True), _by_place(times, screens=False)
-        measured = Counter[Place]()
-        for stratum, number in sampled.items():
-            measured[Place.of(stratum)] += number if stratum.device_class in PCS else 0
-        no_example = {Place.of(stratum) for stratum in apart}
-        tells = {
-            place for place in used if place not in no_example and (place in lit or measured[place] >= FEWEST)
-        }
+        lit, used = _Times(), _Times()
+        members = Counter[Stratum]()
+        for stratum, group in times.items():
+            into = examples.get(Place.of(stratum).stratum(MONITOR))
+            if into is not None and stratum.device_class == MONITOR:
+                lit[into].update(group)
+            elif into is not None and stratum.device_class in PCS:
+                used[into].update(group)
+                members[into] += sampled[stratum]
+        tells = {into for into in used if into in lit or members[into] >= FEWEST}
         all_lit, all_used = Counter[str](), Counter[str]()
-        for place in tells:
-            all_lit.update(lit.get(place, {}))
-            all_used.update(used[place])
-        for place, fleet in _by_place(self.times, screens=False).items():
-            on, time = (lit.get(place, Counter()), used[place]) if place in tells else (all_lit, all_used)
+        for into in tells:
+            all_lit.update(lit[into])
+            all_used.update(used[into])
+        for place, fleet in _pcs_by_place(self.times).items():
             stratum = place.stratum(MONITOR)
+            into = examples.get(stratum)
+            on, time = (lit[into], used[into]) if into in tells else (all_lit, all_used)
             for kind, milliseconds in fleet.items():
                 if time[kind] and on[kind]:
                     self.times[stratum][kind] = max(
@@ -313,22 +320,28 @@ class FleetBook:
                     )
 
     def _standby(self) -> None:
-        """METHOD.md §3: a screen of the inventory is in standby for the rest of its time. Where no PC stands to say how long its screens
-        are on, the rest is not known either. Shared among the PCs of a place as the time that their screens are on."""
+        """Put a listed screen in standby for the time that it is not on; docs/methodology.md section 6.
+
+        Shared among the PCs of an entity and site in proportion to the time that their screens are on. Where no PC tells of that, the
+        whole time in service is at the class default.
+        """
         on: defaultdict[tuple[str, str], dict[Stratum, int]] = defaultdict(dict)
         for stratum, times in self.times.items():
-            if stratum.device_class == MONITOR:
+            if stratum.device_class == MONITOR and (own := sum(times.values())):
                 place = Place.of(stratum)
-                on[place.entity, place.site][stratum] = sum(times.values())
-        self.standby.clear()
-        for where, time in self.listed.items():
-            lit = {stratum: own for stratum, own in on[where].items() if own}
-            if lit:
-                weights = list(lit.values())
-                rest = max(0, time - sum(weights))
-                self.standby.update(dict(zip(lit, apportion(rest, weights), strict=True)))
-                for stratum, number in zip(lit, apportion(self.screens[where], weights), strict=True):
-                    self.machines[stratum] = max(self.machines[stratum], number)
+                on[place.entity, place.site][stratum] = own
+        for where, screens in self.listed.items():
+            lit = on[where]
+            if not lit:
+                for stratum, time in screens:
+                    self.machines[stratum] += 1
+                    self.by_default[stratum].update(time)
+                continue
+            weights = list(lit.values())
+            rest = max(0, sum(sum(time.values()) for _, time in screens) - sum(weights))
+            self.standby.update(dict(zip(lit, apportion(rest, weights), strict=True)))
+            for stratum, number in zip(lit, apportion(len(screens), weights), strict=True):
+                self.machines[stratum] = max(self.machines[stratum], number)
 
     def add(self, stratum: Stratum, standing: Standing) -> None:
         """One device."""
@@ -355,22 +368,29 @@ class FleetBook:
     def in_service(self) -> Iterable[InService]:
         """As the estimator takes it."""
         for stratum in {**self.machines, **self.times}:
-            times = self.times[stratum]
+            times, by_default = self.times[stratum], self.by_default.get(stratum, Counter())
             yield InService(
                 stratum,
                 self.machines[stratum],
                 tuple(times[kind] for kind in DAY_TYPES),
                 dict(self.cells[stratum]),
                 self.standby[stratum],
+                tuple(by_default[kind] for kind in DAY_TYPES),
             )
 
 
-def _by_place(times: Mapping[Stratum, Mapping[str, int]], *, screens: bool) -> dict[Place, Counter[str]]:
-    """Time by day type of the screens, or of the machines that screens hang on, of each place."""
+class _Times(defaultdict[Stratum, Counter[str]]):
+    """Milliseconds by day type."""
+
+    def __init__(self) -> None:
+        super().__init__(Counter)
+
+
+def _pcs_by_place(times: Mapping[Stratum, Mapping[str, int]]) -> dict[Place, Counter[str]]:
+    """Time by day type of the machines that screens hang on."""
     found: dict[Place, Counter[str]] = {}
     for stratum, of in times.items():
-        is_screen, is_pc = stratum.device_class == MONITOR, stratum.device_class in PCS
-        if is_screen if screens else is_pc:
+        if stratum.device_class in PCS:
             found.setdefault(Place.of(stratum), Counter()).update(of)
     return found
 

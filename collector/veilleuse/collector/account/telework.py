@@ -50,8 +50,6 @@ class HomeTold(NamedTuple):
     device_class: str
     share: Fraction
     declared_by: str
-    told_apart: bool
-    """False: too few machines have another share, so that the energy stays in the row of their site."""
 
 
 class Telework:

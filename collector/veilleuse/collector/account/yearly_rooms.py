@@ -17,8 +17,7 @@ from typing import Final
 from veilleuse.collector.account.fleet_estimate import Basis, DataType, Estimate, Representativeness
 from veilleuse.collector.account.fleet_variance import most_down
 from veilleuse.collector.account.sample import Place
-from veilleuse.collector.account.yearly import PeriodFigures
-from veilleuse.collector.account.yearly_rows import FigureRow, RoomParts, RowKey
+from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures, RoomParts, RowKey
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method

@@ -1,21 +1,18 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One row of the yearly figure: what it is of, and which machines stand behind which part of it."""
+"""Rows of a period, in energy: what each is of, its estimate, and what may be told of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 from veilleuse.collector.account.fleet_estimate import Estimate
-from veilleuse.collector.account.fleet_inputs import Machine, Stratum
-from veilleuse.collector.account.sample import MONITOR, Observed, Place, state_energies
+from veilleuse.collector.account.sample import Place
+from veilleuse.collector.account.telework import HomeTold
 from veilleuse.collector.inventoried import PowerContext
-from veilleuse.collector.model import HostId
-from veilleuse.collector.privacy import is_safe
-from veilleuse.collector.vectors import Vector, added
 from veilleuse.wire.vocabulary import Population, State
 
 DIMENSIONS: Final = ("entity", "site", "population", "device_class", "year", "month")
@@ -37,79 +34,6 @@ class RowKey:
     """True of the row that holds the groups too small to be shown."""
     memo: bool = False
     """Virtual machines: in no total."""
-
-
-@dataclass(slots=True)
-class Gathering:
-    """One row while it grows: its strata, and what each machine puts into it."""
-
-    strata: set[Stratum] = field(default_factory=set)
-    observed: dict[HostId, int] = field(default_factory=dict)
-    energies: dict[HostId, int] = field(default_factory=dict)
-    measured: dict[HostId, int] = field(default_factory=dict)
-    apportioned: bool = False
-    sums: dict[str, Vector] = field(default_factory=dict)
-    """Of the machines of each device class."""
-    by_share: dict[Fraction, Gathering] = field(default_factory=dict)
-    """Share at home → what of the row has it, 0 included; empty where nothing was declared."""
-
-    def add(self, one: Observed, total: Vector, made: Machine) -> None:
-        """A machine, or its screens."""
-        self.strata.add(made.stratum)
-        _more(self.observed, one.host_id, made.observed_milliseconds)
-        _more(self.energies, one.host_id, sum(made.energy_millijoules))
-        _more(self.measured, one.host_id, made.measured_millijoules)
-        self.apportioned |= one.apportioned
-        if made.stratum.device_class != MONITOR:
-            self._more_sums(made.stratum.device_class, total)
-
-    def of_share(self, share: Fraction) -> Gathering:
-        """What of the row is at home for this share of its time."""
-        return self.by_share.setdefault(share, Gathering())
-
-    def merge(self, other: Gathering) -> None:
-        """All of another one."""
-        self.strata |= other.strata
-        self.apportioned |= other.apportioned
-        for mine, theirs in (
-            (self.observed, other.observed),
-            (self.energies, other.energies),
-            (self.measured, other.measured),
-        ):
-            for host_id, value in theirs.items():
-                _more(mine, host_id, value)
-        for name, vector in other.sums.items():
-            self._more_sums(name, vector)
-        for share, part in other.by_share.items():
-            self.of_share(share).merge(part)
-
-    def _more_sums(self, device_class: str, vector: Vector) -> None:
-        before = self.sums.get(device_class)
-        self.sums[device_class] = vector if before is None else added(before, vector)
-
-    @property
-    def states(self) -> dict[str, dict[State, tuple[int, int]]]:
-        """Device class → state → (ms, mJ) of its machines."""
-        return {name: state_energies(vector) for name, vector in self.sums.items()}
-
-    @property
-    def machines(self) -> int:
-        """That were observed: none twice for its screens."""
-        return sum(1 for host_id in self.observed if self.observed[host_id] or self.energies.get(host_id))
-
-    def hides_methods(self, k: int) -> bool:
-        """True when some machines stand behind the measured or the modelled part, but fewer than k, or one almost alone; never with
-        k = 1, where the caller sees to the rule."""
-        if k == 1:
-            return False
-        modelled = {
-            host_id: energy - self.measured.get(host_id, 0) for host_id, energy in self.energies.items()
-        }
-        return any(any(part.values()) and not is_safe(part, k) for part in (self.measured, modelled))
-
-
-def _more(into: dict[HostId, int], host_id: HostId, value: int) -> None:
-    into[host_id] = into.get(host_id, 0) + value
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +66,24 @@ class FigureRow:
     places: tuple[tuple[Place, int], ...] = ()
     """(where, millijoules) of its parts: what contracts are applied to."""
     room: RoomParts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodFigures:
+    """All rows of one stretch."""
+
+    first: date
+    end: date
+    rows: tuple[FigureRow, ...]
+    memo: tuple[FigureRow, ...]
+    total: FigureRow | None
+    """None where there is neither a fleet nor a machine."""
+    withheld: tuple[RowKey, ...]
+    """Zones with too few machines to be shown at all: what was measured of these is in no row and no total."""
+    homes: tuple[HomeTold, ...] = ()
+    """Shares of laptops' energy at home, where telework days are declared."""
+
+    @property
+    def incomplete(self) -> bool:
+        """True where the total lacks what a withheld zone's machines measured."""
+        return any(not key.memo for key in self.withheld)

@@ -20,8 +20,8 @@ from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.kept import Kept
 from veilleuse.collector.account.kept_rows import estimator
 from veilleuse.collector.account.sample import Place
-from veilleuse.collector.account.yearly import PeriodFigures
 from veilleuse.collector.account.yearly_rooms import OTHER_ROOM, with_rooms
+from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.reporting.closed_terms import FrozenTerms
 from veilleuse.collector.reporting.closed_years import Closed
 from veilleuse.collector.reporting.frozen import EXACT, decimal

@@ -10,7 +10,7 @@ from datetime import date
 from fractions import Fraction
 from typing import Any, Final
 
-from veilleuse.collector.account.fleet_inputs import Cell, InService, Stratum
+from veilleuse.collector.account.fleet_inputs import Cell, Days, InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike
 from veilleuse.collector.account.kept import DAY_TYPES, STACKED, Kept, KeptCell, W, Withheld, triangle
 from veilleuse.collector.account.sample import Place
@@ -31,19 +31,26 @@ def kept_document(kept: Kept) -> dict[str, Any]:
         {"stratum": _stratum_document(stratum), "share": str(one.share), "declared_by": one.declared_by}
         for stratum, one in sorted(kept.homes.items())
     ]
-    return ({"homes": homes} if homes else {}) | {
-        "from": kept.first.isoformat(),
-        "to": kept.end.isoformat(),
-        "k": kept.k,
-        "cells": [_cell_document(cell) for cell in kept.cells],
-        "fleet": [_fleet_document(one) for one in kept.fleet],
-        "always_on": {
-            name: None if alike is None else {"n": alike.n, "sums": alike.sums, "products": alike.products}
-            for name, alike in kept.always_on.items()
-        },
-        "rooms": [asdict(room) for room in kept.rooms],
-        "withheld": [one._asdict() for one in kept.withheld],
-    }
+    stands_for = {"stands_for": dict(kept.stands_for)} if kept.stands_for else {}
+    return (
+        ({"homes": homes} if homes else {})
+        | stands_for
+        | {
+            "from": kept.first.isoformat(),
+            "to": kept.end.isoformat(),
+            "k": kept.k,
+            "cells": [_cell_document(cell) for cell in kept.cells],
+            "fleet": [_fleet_document(one) for one in kept.fleet],
+            "always_on": {
+                name: None
+                if alike is None
+                else {"n": alike.n, "sums": alike.sums, "products": alike.products}
+                for name, alike in kept.always_on.items()
+            },
+            "rooms": [asdict(room) for room in kept.rooms],
+            "withheld": [one._asdict() for one in kept.withheld],
+        }
+    )
 
 
 def kept_from_document(document: Mapping[str, Any]) -> Kept:
@@ -64,6 +71,11 @@ def kept_from_document(document: Mapping[str, Any]) -> Kept:
             _stratum(one["stratum"]): HomeShare(Fraction(one["share"]), one["declared_by"])
             for one in document.get("homes", ())
         },
+        dict(document.get("stands_for", {})),
+        {
+            tuple(_stratum(stratum) for stratum in one["strata"]): one["machines"]
+            for one in document.get("moved", ())
+        },
     )
 
 
@@ -80,6 +92,7 @@ def _cell_document(cell: KeptCell) -> dict[str, Any]:
         "methods_hidden": cell.methods_hidden,
         "sums": _sums_document(cell.sums),
         "products": _products_document(cell.products),
+        **({"days_milliseconds": _by_day_type(cell.days_milliseconds)} if cell.days_milliseconds else {}),
     }
 
 
@@ -95,6 +108,7 @@ def _cell(document: Mapping[str, Any]) -> KeptCell:
         document["methods_hidden"] is True,
         _sums(document["sums"]),
         _products(document["products"]),
+        _days(document["days_milliseconds"]) if "days_milliseconds" in document else None,
     )
 
 
@@ -163,9 +177,14 @@ def _fleet_document(one: InService) -> dict[str, Any]:
     return {
         "stratum": _stratum_document(one.stratum),
         "machines": one.machines,
-        "milliseconds": dict(zip(DAY_TYPES, one.milliseconds, strict=True)),
+        "milliseconds": _by_day_type(one.milliseconds),
         "cells": [[*cell, number] for cell, number in sorted(one.cells.items())],
         "standby_milliseconds": one.standby_milliseconds,
+        **(
+            {"default_milliseconds": _by_day_type(one.default_milliseconds)}
+            if any(one.default_milliseconds)
+            else {}
+        ),
     }
 
 
@@ -173,7 +192,16 @@ def _fleet(document: Mapping[str, Any]) -> InService:
     return InService(
         _stratum(document["stratum"]),
         document["machines"],
-        tuple(document["milliseconds"][kind] for kind in DAY_TYPES),
+        _days(document["milliseconds"]),
         {Cell(hardware, age): number for hardware, age, number in document["cells"]},
         document.get("standby_milliseconds", 0),  # not in a year closed before screens in standby counted
+        _days(document.get("default_milliseconds", dict.fromkeys(DAY_TYPES, 0))),
     )
+
+
+def _by_day_type(days: Days) -> dict[str, int]:
+    return dict(zip(DAY_TYPES, days, strict=True))
+
+
+def _days(document: Mapping[str, int]) -> Days:
+    return tuple(document[kind] for kind in DAY_TYPES)

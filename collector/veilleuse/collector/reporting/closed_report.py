@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 from veilleuse.collector.account.billing import METHOD_VERSION, told_home
 from veilleuse.collector.account.figure_rows import homes_told
 from veilleuse.collector.account.kept_rows import kept_figures
-from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.closed import ClosedYear
 from veilleuse.collector.errors import StoreDamaged, UsageError
 from veilleuse.collector.factored import ChosenFactor
@@ -128,7 +128,7 @@ def _as_written(closed: Closed) -> EmissionsStatement:
     figures = closed.report["figures"]
     rows, totals, memo = (tuple(map(_row, figures[name])) for name in ("rows", "totals", "memo"))
     kept = closed.kept
-    homes = tuple(told_home(kept.first, kept.end, one) for one in homes_told(kept.homes, kept.homes))
+    homes = tuple(told_home(kept.first, kept.end, one) for one in homes_told(kept.homes))
     return EmissionsStatement(rows, totals, memo, (), tuple(figures["withheld"]), homes=homes)
 
 

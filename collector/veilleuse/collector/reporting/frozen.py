@@ -18,7 +18,7 @@ from veilleuse.collector.account.billing import ChooseFactor, Terms, billed
 from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.kept import Kept
 from veilleuse.collector.account.kept_rows import kept_figures
-from veilleuse.collector.account.yearly import PeriodFigures
+from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.factored import ChosenFactor
 from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
 from veilleuse.collector.reporting.closed_terms import FrozenTerms

@@ -12,12 +12,12 @@ from itertools import groupby
 
 from veilleuse.collector.account.census import Census, DayTypes, Standing, standing_of
 from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.keeping import keep
+from veilleuse.collector.account.kept import Kept
 from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.perimeter import Slice, slices
 from veilleuse.collector.account.sample import Observed, observed
-from veilleuse.collector.account.yearly import PeriodFigures, figures
-from veilleuse.collector.account.yearly_rooms import with_rooms
-from veilleuse.collector.account.yearly_rows import DIMENSIONS
+from veilleuse.collector.account.yearly_rows import DIMENSIONS, PeriodFigures
 from veilleuse.collector.closed import ClosedYear, YearState
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.garbage import without_garbage_collection
@@ -153,22 +153,16 @@ def _closed_stretch(known: _Known, part: Slice, told: ClosedYear) -> PeriodFigur
     return kept_figures(closed.kept, question.dimensions, known.assumptions)
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """What one stretch is made of."""
-
-    devices: list[Standing]
-    """Machines and screens."""
-    measured: Iterator[tuple[Observed, Standing]]
-    virtual: Iterator[tuple[Observed, Standing]]
+def year_kept(sources: Sources, question: YearQuestion) -> Kept:
+    """All that is kept of the whole question, which is one year."""
+    with without_garbage_collection():
+        return _kept(
+            _Known(sources, question, Assumptions()), Slice(question.first, question.end), for_ever=True
+        )
 
 
-def year_stretch(sources: Sources, question: YearQuestion, assumptions: Assumptions) -> Stretch:
-    """Of the whole question, which is one year: for what is kept of it."""
-    return _inputs(_Known(sources, question, assumptions), Slice(question.first, question.end))
-
-
-def _inputs(known: _Known, part: Slice) -> Stretch:
+def _kept(known: _Known, part: Slice, *, for_ever: bool) -> Kept:
+    """Machines and fleet of a stretch, reduced to cells of k or more; with the rooms."""
     devices = list(_standings(known, part))
     virtual = {
         host.host_id: replace(known.stood(host), device_class=DeviceClass.VIRTUAL_MACHINE.value)
@@ -179,11 +173,17 @@ def _inputs(known: _Known, part: Slice) -> Stretch:
     for standing in devices:
         if standing.host_id is not None and standing.host_id not in virtual:
             places[standing.host_id].append(standing)
-    return Stretch(
+    kept = keep(
+        part.first,
+        part.end,
         devices,
         _placed(known, part, places | _elsewhere(known, places)),
-        _virtual(known, part, virtual),
+        k=known.question.k_anonymity,
+        virtual=_virtual(known, part, virtual),
+        headcounts=known.headcounts,
+        for_ever=for_ever,
     )
+    return replace(kept, rooms=tuple(rooms(known.sources, part.first, part.end)))
 
 
 def _elsewhere(
@@ -198,19 +198,8 @@ def _elsewhere(
 
 
 def _stretch(known: _Known, part: Slice) -> PeriodFigures:
-    question, found = known.question, _inputs(known, part)
-    made = figures(
-        part.first,
-        part.end,
-        question.dimensions,
-        found.devices,
-        found.measured,
-        assumptions=known.assumptions,
-        k_anonymity=question.k_anonymity,
-        virtual=found.virtual,
-        headcounts=known.headcounts,
-    )
-    return with_rooms(made, rooms(known.sources, part.first, part.end), question.dimensions)
+    """An open stretch, as it would be closed: its cells are merged before anything is estimated."""
+    return kept_figures(_kept(known, part, for_ever=False), known.question.dimensions, known.assumptions)
 
 
 def _standings(known: _Known, part: Slice) -> Iterable[Standing]:
