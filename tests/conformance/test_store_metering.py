@@ -196,10 +196,10 @@ def test_declarations_come_back_as_they_were(store: Backend):
 def test_what_psys_says_is_kept_by_period(store: Backend):
     """A period derived again replaces its own word; the sum is over all."""
     host = enrol(store.registry)
-    store.metering.put_psys(hour(host), PsysCheck(10, 9, 8))
-    store.metering.put_psys(hour(host), PsysCheck(20, 10, 5))
-    store.metering.put_psys(hour(host, MONDAY_10H + HOUR), PsysCheck(1, 1, 1))
-    assert store.metering.psys_seen(host) == PsysCheck(21, 11, 6)
+    store.metering.put_psys(hour(host), PsysCheck(10, 9, 8, 7, 6))
+    store.metering.put_psys(hour(host), PsysCheck(20, 10, 5, -4, 3))
+    store.metering.put_psys(hour(host, MONDAY_10H + HOUR), PsysCheck(1, 1, 1, 1, 1))
+    assert store.metering.psys_seen(host) == PsysCheck(21, 11, 6, -3, 4)
     assert store.metering.psys_seen(enrol(store.registry)) == PsysCheck()
 
 

@@ -32,7 +32,7 @@ from veilleuse.collector.enrolment.register import FILE as REGISTER_FILE
 from veilleuse.collector.enrolment.register import Register, register_file
 from veilleuse.collector.enrolment.replay import open_register, replay
 from veilleuse.collector.errors import DataDirectoryError
-from veilleuse.collector.factors.choose import KnownFactors
+from veilleuse.collector.factors.choose import KnownFactors, choose
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import AgentId, Site
 from veilleuse.collector.ports import Calendars, Calibrations, Forgetting, MeteringStore, Registry
@@ -138,7 +138,7 @@ def initialise(
     """
     data_dir = settings.data_dir
     require_whole_directory(data_dir)
-    first_site = None if site is None else new_site(settings, site, zone, time_zone)
+    first_site = None if site is None else new_site(settings, site, zone, time_zone, choose)
     _require_unfinished(data_dir, new_data=new_data)
     require_ours(data_dir)
     make_directory(data_dir)

@@ -68,6 +68,13 @@ class Factor:
     """Number of the imported version; 0: of a table that the product ships."""
     element_id: str = ""
     """Its name at the source: of an ADEME factor the number of the Base Carbone element; blank where there is none."""
+    accessed: str = ""
+    """ISO date on which a shipped value was read at its source; blank: not known, or imported."""
+
+    @property
+    def sourced(self) -> bool:
+        """Whether it can be looked up: its name at the source is known, and the day it was read or the file it came in."""
+        return bool(self.element_id and (self.accessed or self.version))
 
     @property
     def u(self) -> float:

@@ -128,6 +128,9 @@ class PsysCheck:
     psys_millijoules: int = 0
     discharge_millijoules: int = 0
     milliseconds: int = 0
+    base_millijoules: int = 0
+    """What the machine drew beyond its other counters as the wall model multiplies them, told as at the wall; < 0 where less."""
+    base_milliseconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

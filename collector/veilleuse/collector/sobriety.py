@@ -150,7 +150,7 @@ class Load(NamedTuple):
     """How busy a server was while on, over its last days. Milliseconds; empty or 0 where nothing was measured."""
 
     window_milliseconds: int = 0
-    """Length of the days asked."""
+    """Length of the civil days asked, at the server's site."""
     known_milliseconds: int = 0
     """Of a known state in them."""
     on_milliseconds: int = 0

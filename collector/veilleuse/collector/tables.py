@@ -32,6 +32,10 @@ class Table:
     year: int
     licence: str
     attribution: str
+    edition: str
+    """Edition of the source, an ISO month or date; blank: its rows tell."""
+    accessed: str
+    """ISO date on which the source was read; blank: its rows tell."""
 
 
 @cache
@@ -55,6 +59,8 @@ def read_table(folder: Traversable, name: str) -> Table:
         schema["year"],
         schema["licence"],
         schema["attribution"],
+        schema.get("edition", ""),
+        schema.get("accessed", ""),
     )
 
 

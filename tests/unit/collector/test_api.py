@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -74,6 +74,27 @@ def test_json_and_csv_say_the_same(reading, token):
     measured = total["kwh_measured"] + total["kwh_modelled"]
     assert measured == pytest.approx(sum(100 + n for n in range(6)) / 1000)
     assert total["kwh_total"] == pytest.approx(measured + total["kwh_imputed"] + total["kwh_extrapolated"])
+
+
+def test_a_period_under_way_says_so(reading, token):
+    """In its head and rows, over each route: until yesterday the fleet's days, until now sums of machines; not once it is over."""
+    now = datetime.now(
+        UTC
+    ).date()  # /emissions of an administrator is the report of the command, which has no other clock
+    period = f"from={now.year}-01-01&to={now.year + 1}-01-01"
+    for route, last in (
+        ("emissions", now - timedelta(days=1)),
+        ("coverage", now - timedelta(days=1)),
+        ("indicators", NOW.date()),
+    ):
+        answer = reading.get(f"/api/v1/{route}?{period}", token).json()
+        assert answer["report"]["under_way_until"] == last.isoformat()
+        for row in answer["rows"]:
+            assert row.get("under_way_until") == (
+                last.isoformat() if row["period_to"] > now.isoformat() else None
+            )
+    past = reading.get("/api/v1/emissions?from=2025-01-01&to=2025-02-01", token).json()
+    assert "under_way_until" not in past["report"]
 
 
 def links(header: str) -> dict[str, str]:

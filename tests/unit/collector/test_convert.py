@@ -28,6 +28,12 @@ from veilleuse.collector.factors.choose import choose
         ("3.6", "MJ", Fraction(1)),
         ("3600000000", "mJ", Fraction(1)),
         ("1e3", "Wh", Fraction(1)),
+        ("12,5", "MWh", Fraction(12500)),  # was refused
+        ("0,125", "MWh", Fraction(125)),
+        ("1250,500", "kWh", Fraction(2501, 2)),
+        ("1 250,5", "kWh", Fraction(2501, 2)),
+        ("12\u202f500", "kWh", Fraction(12500)),
+        ("1.250", "kWh", Fraction(5, 4)),
         ("0", "kWh", Fraction(0)),
     ],
 )
@@ -46,7 +52,12 @@ def test_units_agree(value: Decimal):
 @pytest.mark.parametrize(
     ("text", "unit", "why"),
     [
-        ("12,5", "kWh", "write it like"),
+        ("1,250", "kWh", "may be thousands or a fraction: write 1250 for thousands, 1.250 for a fraction"),
+        ("12,5,0", "kWh", "write it like 12500, 12.5 or 12,5"),
+        ("1,250.5", "kWh", "not a number"),
+        ("1.250,5", "kWh", "not a number"),
+        ("12 50", "kWh", "not a number"),
+        ("-12,5", "kWh", "0 or more"),
         ("", "kWh", "not a number"),
         ("ten", "kWh", "not a number"),
         ("-1", "kWh", "0 or more"),

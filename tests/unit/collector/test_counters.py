@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,8 +28,10 @@ from tests.unit.collector.test_wall import (
     point,
 )
 from veilleuse.collector.calibrated import Calibration, Fit, Hardware
+from veilleuse.collector.derive import priors
 from veilleuse.collector.derive.counters import (
     METERS,
+    base_microwatts,
     best_meter,
     counter_signal,
     psys_check,
@@ -204,6 +209,62 @@ def test_a_psys_that_lied_on_battery_is_not_used_on_mains():
     not_trusted = only(wall_energy(hour, laptop, trust_psys=False))
     assert trusted.energy_millijoules == pytest.approx(40_000_000 / 0.88, rel=1e-6)
     assert not_trusted.energy_millijoules == pytest.approx(3 * HOUR + 1.2 / 0.88 * 18_000_000, rel=1e-6)
+
+
+KABY_LAKE = ((PACKAGE, 1_440 * HOUR // 1000, HOUR), (PSYS, 12_210 * HOUR // 1000, HOUR))
+"""CodeCarbon, docs/explanation/rapl.md: a laptop with an i7-7600U at rest, whose battery gave 9.31 W."""
+LAPTOP_PRIOR = priors.WALL_PRIORS[DeviceClass.LAPTOP]
+
+
+def test_a_laptop_whose_psys_is_rejected_draws_what_its_battery_says_beside_its_package():
+    """9.31 W from the battery, 10.6 at the wall. By its package and its class's base: 5.0 W, -53 %, outside of the interval. With the
+    base that the battery tells, 9 W: 11.0. psys, not believed, said 13.9."""
+    seen = psys_check(
+        cell(*KABY_LAKE, (BATTERY, 9_310 * HOUR // 1000, HOUR), supply=Supply.BATTERY), LAPTOP_PRIOR
+    )
+    assert seen is not None
+    assert not psys_is_trusted(seen)
+    base = base_microwatts(seen)
+    assert base == 9_000_000
+    hour, laptop = cell(*KABY_LAKE), machine(DeviceClass.LAPTOP)
+    by_class = only(wall_energy(hour, laptop, trust_psys=False))
+    told = only(wall_energy(hour, laptop, trust_psys=False, base_microwatts=base))
+    by_psys = only(wall_energy(hour, laptop))
+    watts = [one.energy_millijoules / HOUR for one in (by_class, told, by_psys)]
+    assert watts == pytest.approx([4.96, 10.96, 13.88], abs=0.01)
+    truth = 9.31 / 0.88
+    half = 1.96 * told.uncertainty_millijoules / told.energy_millijoules
+    assert watts[0] * math.exp(half) < truth < watts[1] * math.exp(half)
+    assert watts[1] == pytest.approx(truth, rel=0.05)
+
+
+def test_the_battery_s_base_is_whole_watts_of_ten_minutes_and_no_less_than_the_class_s():
+    """Nearest watt; nothing before ten minutes, without a wall model, or without a package; negative where the package alone says more."""
+    assert base_microwatts(PsysCheck(0, 0, 0, 5_499 * 600, 600_000)) == 5_000_000
+    assert base_microwatts(PsysCheck(0, 0, 0, 5_500 * 600, 600_000)) == 6_000_000
+    assert base_microwatts(PsysCheck(0, 0, 0, -5_501 * 600, 600_000)) == -6_000_000
+    assert base_microwatts(PsysCheck(0, 0, 0, 9_000_000, 599_999)) is None
+    on_battery = cell(*KABY_LAKE, (BATTERY, 9_310 * HOUR // 1000, HOUR), supply=Supply.BATTERY)
+    assert psys_check(on_battery) == replace(
+        psys_check(on_battery, LAPTOP_PRIOR), base_millijoules=0, base_milliseconds=0
+    )  # type: ignore[type-var]
+    hour, laptop = cell(*KABY_LAKE), machine(DeviceClass.LAPTOP)
+    least = wall_energy(hour, laptop, trust_psys=False)
+    assert wall_energy(hour, laptop, trust_psys=False, base_microwatts=-6_000_000) == least
+
+
+def test_a_battery_s_base_covers_what_both_saw():
+    """Battery for half an hour, package for the hour: half an hour of each."""
+    half = cell(
+        (PACKAGE, 2 * HOUR, HOUR),
+        (PSYS, 9 * HOUR, HOUR),
+        (BATTERY, 4 * HOUR, HOUR // 2),
+        supply=Supply.BATTERY,
+    )
+    seen = psys_check(half, LAPTOP_PRIOR)
+    assert seen is not None
+    assert (seen.milliseconds, seen.base_milliseconds) == (HOUR // 2, HOUR // 2)
+    assert seen.base_millijoules == pytest.approx((4 - 1.2) / 0.88 * HOUR, rel=1e-5)
 
 
 def test_a_calibration_serves_the_very_sum_it_was_fitted_on():

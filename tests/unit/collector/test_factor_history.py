@@ -225,4 +225,5 @@ def test_rows_can_be_neither_changed_nor_deleted(tmp_path: Path):
         ):
             with pytest.raises(sqlite3.IntegrityError, match="never"):
                 store.data.connection.execute(statement)
-        assert replace(store.factors.versions()[0].factor, version=0) == FR_2022
+        kept = store.factors.versions()[0].factor  # the day it was read is that of its import, in the log
+        assert (replace(kept, version=0), kept.sourced) == (replace(FR_2022, accessed=""), True)

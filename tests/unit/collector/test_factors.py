@@ -88,12 +88,42 @@ def test_elsewhere_the_last_year_before():
 
 @pytest.mark.parametrize(
     ("zone", "near"),
-    [("Frnace", "FR"), ("Germny", "DE"), ("ZZ", "ZA"), ("World", "use an ISO|nearest"), ("", "ISO")],
+    [
+        ("Frnace", r"the nearest are FR \(France\)$"),
+        ("Germny", r"the nearest are DE \(Germany\)$"),
+        ("United Kingdm", r"the nearest are GB \(United Kingdom\)$"),
+        ("la réunionn", r"RE \(Reunion\)"),
+        ("ZZ", r"ZA \(South Africa\)"),
+        ("World", "; use an ISO 3166 code"),  # was: the nearest are PL, JO, CH
+        ("", "; use an ISO 3166 code"),
+    ],
 )
 def test_an_unknown_zone_is_an_error_that_helps(zone: str, near: str):
-    """The nearest zones are named; the world mean is never applied."""
+    """A misspelt name gives the country that is meant, by code and name; the world mean is never applied, nor is it near a country."""
     with pytest.raises(UnknownZone, match=near):
         choose(zone, 2024)
+
+
+@pytest.mark.parametrize(("zone", "last"), [("DE", 2024), ("FR", 2025), ("AR", 2024)])
+def test_a_factor_stands_in_for_two_years_at_most(zone: str, last: int):
+    """A table that ends in 2024 serves 2025 and 2026, provisional; of 2027 it knows nothing, and said 2024's value for ever."""
+    for year in (last + 1, last + 2):
+        chosen = choose(zone, year)
+        assert (chosen.factor.valid_to.year, chosen.provisional) == (last, True)
+    with pytest.raises(
+        UnknownZone, match=f"'{zone}' in {last + 3}: the last before is of {last}, and stands in for 2 years"
+    ):
+        choose(zone, last + 3)
+
+
+def test_a_shipped_factor_says_of_which_edition_it_is_and_when_it_was_read():
+    """Without them nobody finds the value again: what is known of neither is flagged, and nothing is made up."""
+    owid = factor_book().named("OWID-DEU-2024")
+    assert (owid.published, owid.accessed, owid.sourced) == ("2025-05", "2026-11-28", True)
+    assert owid.source.endswith("(carbon-intensity-electricity, edition of 2025-05, read on 2026-11-28)")
+    ademe = {one.valid_from.year: one for one in AdemeFactors().factors()}
+    assert {year for year, one in ademe.items() if not one.sourced} == {2021, 2023, 2024, 2025}
+    assert (ademe[2022].element_id, ademe[2022].accessed) == ("42513", "2026-11-28")
 
 
 def test_an_unknown_name_is_a_usage_error_that_helps():
@@ -125,7 +155,7 @@ def test_the_first_source_that_knows_a_zone_serves_it():
     """A second source adds zones, and never takes one over."""
     sources: list[FactorSource] = [AdemeFactors(), FakeFactors()]
     book = FactorBook(sources)
-    assert book.choose("FR", 2030).factor.factor_id == "ADEME-FR-2025-MOY"
+    assert book.choose("FR", 2027).factor.factor_id == "ADEME-FR-2025-MOY"
     assert book.choose("XX", 2030).factor.factor_id == "Y"
 
 

@@ -6,20 +6,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.machines import served, settings_in
+from veilleuse.collector.admitted import Account, Role
 from veilleuse.collector.assembly import initialise, open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.factors.choose import factor_book
 from veilleuse.collector.factors.restating import factor_document
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.reporting.zones import chooser
 from veilleuse.collector.settings import CollectorSettings, settings_environment
+from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.web.api.asking import Asked
+from veilleuse.collector.web.api.resources import Kind
+from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.desk import open_desk
+from veilleuse.collector.web.look import KEEP_SECONDS, Outlook
+from veilleuse.collector.web.metrics import fleet_exposition
+from veilleuse.collector.web.pages import first_page
+from veilleuse.collector.web.words import words
 
 FILE = Path(__file__).parents[2] / "fixtures" / "base_carbone" / "base_carbone.csv"
+ADMIN = Account(1, "admin", Role.ADMIN, (), b"", 0, 2**62)
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -140,18 +156,86 @@ def test_a_withdrawal_brings_the_one_before_back(
     assert len(told(veilleuse, "factors", "history", name)) == 5
 
 
-def test_through_the_running_collector(place: CollectorSettings, veilleuse: Command):
+def corsica_of_2025(tmp_path: Path) -> str:
+    """The fixture, its value of Corsica one that may still stand in today."""
+    text = FILE.read_bytes().decode("latin-1")
+    lines = [line for line in text.split("\n") if ";990041;" in line]
+    return written(tmp_path, *((line, line.replace("2022", "2025")) for line in lines))
+
+
+def test_through_the_running_collector(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
     """Over admin.sock; a site in Corsica can then be made, and what is derived from then on takes the imported factor."""
     with served(place) as collector:
         operations = collector.collector.operations
         before = operations.office.commit(lambda: operations.known_factors.choose("FR", 2024))
         assert before.factor.version == 0
-        assert veilleuse("factors", "import", str(FILE))[0] == 0
+        assert veilleuse("factors", "import", corsica_of_2025(tmp_path))[0] == 0
         made = operations.perform("site_put", {"site": "Bastia", "zone": "Corse"})
         assert made["zone"] == "FR-20R"
+        # By its calendar too: that command asked the shipped factors alone.
+        calendar = {"text": '[open]\nmonday = ["08:00-18:00"]\n', "name": "corte.toml", "who": "root"}
+        asked = {"site": "Corte", "zone": "FR-20R", "create": True, **calendar}
+        assert operations.perform("calendar_import", asked)["created"]
         chosen = operations.office.commit(lambda: operations.known_factors.choose("FR", 2024))
         assert chosen.factor.version == 4
         assert told(veilleuse, "factors", "list", "--zone", "FR-20R")[0]["version"] == 5
+
+
+def test_one_book_is_in_force_everywhere(place: CollectorSettings, veilleuse: Command, tmp_path: Path):
+    """An import while all run: /metrics and the first page said 0.0520 on, where reports said 0.0521."""
+    file = written(tmp_path, (";0,052;", ";0,0521;"))
+    clock = datetime(2022, 6, 1, tzinfo=UTC).timestamp
+    with served(place), closing(SqliteReader(place.data_dir)) as reader, ExitStack() as cleanup:
+        outlook = Outlook(reader, place, clock)
+        desk, _ = open_desk(place, Door("127.0.0.1", 1, None), "0", cleanup)
+
+        def grams() -> set[float]:
+            """gCO2e per kWh in 2022, as each outlet says it."""
+            look = outlook.look()
+            lines = fleet_exposition(look, "0", 10).render().splitlines()
+            (sample,) = (line for line in lines if line.startswith("veilleuse_factor_gco2e_per_kwh{"))
+            ((text, _),) = first_page(look, words("en")).factors
+            asked = Asked(Kind.FACTORS, 1, 10, "json", zone="FR", year=2022)
+            (row,) = (one for one in desk._figures.document(asked, ADMIN).tables["rows"] if one["official"])
+            with opened(place.data_dir, place.reporting) as sources:
+                reported = chooser(sources)("FR", 2022).factor.total_kgco2e_per_kwh
+            return {
+                float(sample.split()[-1]),
+                float(text.split()[0]),
+                float(str(row["factor_kgco2e_per_kwh"])) * 1000,
+                told(veilleuse, "convert", "1000", "--year", "2022")["kgco2e_total"],
+                float(reported * 1000),
+            }
+
+        assert grams() == {52.0}
+        assert veilleuse("factors", "import", file)[0] == 0
+        time.sleep(KEEP_SECONDS)
+        assert grams() == {52.1}
+
+
+def test_a_value_that_cannot_be_found_again_is_flagged_until_it_is_imported(
+    place: CollectorSettings, veilleuse: Command
+):
+    """ADEME's shipped 2023 has neither its number nor a day of reading: convert, show and the first page say so; its file mends it."""
+
+    def flagged() -> set[bool]:
+        text = veilleuse("convert", "1", "--year", "2023")[1]
+        with closing(SqliteReader(place.data_dir)) as reader:
+            look = Outlook(reader, place, datetime(2023, 6, 1, tzinfo=UTC).timestamp).look()
+        ((_, note),) = first_page(look, words("en")).factors
+        return {
+            "not sourced" in text,
+            note.startswith("Not sourced"),
+            not told(veilleuse, "convert", "1", "--year", "2023")["factor_sourced"],
+            not told(veilleuse, "factors", "show", "ADEME-FR-2023-MOY")["factor_sourced"],
+        }
+
+    assert flagged() == {True}
+    owid = told(veilleuse, "convert", "1", "--zone", "DE", "--year", "2024")
+    assert (owid["factor_published"], owid["factor_accessed"]) == ("2025-05", "2026-11-28")
+    assert owid["factor_sourced"] is True
+    assert veilleuse("factors", "import", str(FILE))[0] == 0
+    assert flagged() == {False}
 
 
 def test_without_the_import_there_is_no_site_in_corsica(place: CollectorSettings, veilleuse: Command):

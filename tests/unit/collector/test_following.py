@@ -7,8 +7,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -121,6 +122,22 @@ def _loaded(hours: int, *, busy: float, state: State = State.ON_ACTIVE) -> objec
     made.network_rate_milliseconds.extend([time, 0, 0, 0])
     made.any_core_busy_milliseconds = time // 100
     return made
+
+
+@pytest.mark.parametrize(
+    ("end", "hours"), [(date(2026, 11, 1), 721), (date(2026, 4, 1), 719), (date(2026, 9, 1), 720)]
+)
+def test_a_server_seen_all_the_time_was_seen_for_the_whole_of_its_days(tmp_path: Path, end: date, hours: int):
+    """In autumn it was observed for 1.00023 of 180 days of 24 hours, one of which has 25; in spring for less than 1."""
+    with Filled(tmp_path / "data") as filled:
+        server = filled.add_host(Population.SERVER, DeviceClass.SERVER)
+        stop = datetime(end.year, end.month, end.day, tzinfo=ZoneInfo("Europe/Paris")).timestamp()
+        starts = [round(stop * 1000) - ago * HOUR for ago in range(hours, 0, -1)]
+        filled.push(server, [(clock(start, HOUR), [cell(State.ON_IDLE, HOUR)]) for start in starts])
+        filled.derive()
+    with closing(SqliteLoadReader(tmp_path / "data")) as reader:
+        load = reader.server_loads(end, (30,))[server][30]
+    assert (load.known_milliseconds, load.window_milliseconds) == (hours * HOUR, hours * HOUR)
 
 
 def test_loads_are_of_the_last_days_of_servers(tmp_path: Path):

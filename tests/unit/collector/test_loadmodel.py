@@ -7,15 +7,18 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import pytest
 
 from veilleuse.collector.derive import priors
-from veilleuse.collector.derive.loadmodel import modelled
+from veilleuse.collector.derive.counters import ON_STATES
+from veilleuse.collector.derive.loadmodel import modelled, rest_microwatts
 from veilleuse.collector.model import Cell, MachineFacts
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.limits import CPU_BUCKET_EDGES_PERCENT
 from veilleuse.wire.vocabulary import Band, DeviceClass, State, Supply
 
 HOUR = 3_600_000
@@ -142,11 +145,51 @@ def test_a_virtual_machine_is_its_threads():
     assert part.uncertainty_millijoules / part.energy_millijoules == pytest.approx(math.log(2) / 2, rel=1e-4)
 
 
-def test_a_server_of_unknown_cpu_is_its_threads_and_a_known_one_its_class():
-    """Only where the CPU's name is missing does the thread table stand in."""
+def loaded(load_percent: int) -> Cell:
+    """An hour on at this load, a multiple of 10: half of it in the bucket below, half in the one above."""
+    edges = (0, *CPU_BUCKET_EDGES_PERCENT, 100)
+    above = edges.index(load_percent) if load_percent < 100 else 12
+    below = max(0, above - 1) if 0 < load_percent < 100 else above
+    made = cell(State.ON_ACTIVE, covered=HOUR, busy=HOUR * load_percent // 100)
+    buckets = [0] * 13
+    buckets[above] += HOUR // 2
+    buckets[below] += HOUR // 2
+    return replace(made, cpu_bucket_milliseconds=tuple(buckets))
+
+
+def server_watts(device_class: DeviceClass, threads: int, load_percent: int) -> float:
+    """Of one whose processor nobody names."""
+    (part,) = modelled(loaded(load_percent), MachineFacts(device_class, cpu_count=threads), HOUR, SHARE)
+    assert part.method is Method.LOAD_MODELLED
+    assert part.uncertainty_millijoules / part.energy_millijoules == pytest.approx(math.log(2) / 2, rel=1e-4)
+    return part.energy_millijoules / HOUR
+
+
+def test_a_physical_server_of_unknown_cpu_draws_no_less_than_its_class_at_rest():
+    """32 threads at 30 %, 269 W measured: 56 W, by threads alone, was below its class's idle and its interval ended at 111 W. From 100 W
+    up by its threads: 144 W, 73 to 283. A virtual machine of as many threads has a host for the rest: 56 W still."""
+    watts = server_watts(DeviceClass.SERVER, 32, 30)
+    assert watts == pytest.approx(143.6, abs=0.1)
+    assert watts * math.exp(-1.96 * math.log(2) / 2) < 269 < watts * math.exp(1.96 * math.log(2) / 2)
+    assert server_watts(DeviceClass.VIRTUAL_MACHINE, 32, 30) == pytest.approx(56.2, abs=0.1)
+
+
+@pytest.mark.parametrize("threads", [1, 8, 32, 128, 256, 512])
+def test_a_server_of_unknown_cpu_grows_with_load_and_with_threads(threads: int):
+    """At any load at least its class's idle, and what its threads alone draw (the last bucket stands for 95 % of load); more at more
+    load, and with twice the threads."""
+    watts = [server_watts(DeviceClass.SERVER, threads, load) for load in range(0, 101, 10)]
+    assert watts == sorted(set(watts))
+    for load, found in zip(range(0, 101, 10), watts, strict=True):
+        assert found >= max(100, 0.97 * server_watts(DeviceClass.VIRTUAL_MACHINE, threads, load))
+        assert server_watts(DeviceClass.SERVER, 2 * threads, load) > found
+    (rest,) = {rest_microwatts(MachineFacts(DeviceClass.SERVER, cpu_count=threads), one) for one in ON_STATES}
+    assert rest == max(100_000_000, threads * priors.thread_microwatts()[0])
+
+
+def test_a_server_of_known_cpu_or_of_unknown_size_is_its_class():
+    """The thread table stands in only where the CPU's name is missing and its threads are known."""
     some = cell(State.ON_IDLE, covered=HOUR, busy=0)
-    (by_thread,) = modelled(some, MachineFacts(DeviceClass.SERVER, cpu_count=8), HOUR, SHARE)
-    assert by_thread.energy_millijoules / HOUR == pytest.approx(8 * 0.7668)
     known = MachineFacts(DeviceClass.SERVER, cpu_model="Xeon", cpu_count=8)
     (by_class,) = modelled(some, known, HOUR, SHARE)
     assert by_class.energy_millijoules / HOUR == pytest.approx(100, rel=0.05)

@@ -279,7 +279,7 @@ def test_a_population_under_k_is_in_no_row_and_no_total():
     assert stated.totals[0].energy_millijoules == 5
     assert [(one["population"], one["level"]) for one in stated.withheld] == [("workstation", "row")]
     text = renderer("json")(emissions_report.document(stated, {})).decode()
-    assert "too small to be shown" in text
+    assert "too few machines to be shown" in text
 
 
 # --- the formats

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from tests.report_files import Page, workbook
 from veilleuse.collector.assembly import initialise
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.report import FORMATS
+from veilleuse.collector.reporting.emissions import today
 from veilleuse.collector.settings import read_settings
 
 PERIOD = ("--from", "2026-01-01", "--to", "2027-01-01")
@@ -45,6 +49,26 @@ def test_the_language_is_asked_for(directory: Path):
             assert run([*arguments, "-o", str(file)]) == 0
         assert Page((directory / f"{language}.html").read_bytes()).elements[0][1] == {"lang": language}
         assert workbook((directory / f"{language}.xlsx").read_bytes()).sheetnames[0] == sheet
+
+
+@pytest.mark.parametrize(
+    ("report", "days_ago"), [("emissions", 1), ("reen", 1), ("indicators", 0), ("indicative", 0)]
+)
+def test_a_year_under_way_says_until_when_its_figures_go(report: str, days_ago: int, directory: Path):
+    """On 28 November it was titled as if it went to 1 January; fleets' days count until yesterday, sums of machines until now."""
+    now = today()
+    until, first = now - timedelta(days=days_ago), now.replace(month=1, day=1) - timedelta(days=1)
+    period = ["--from", first.replace(day=1).isoformat(), "--to", f"{now.year + 1}-01-01"]
+    for form in ("json", "html"):
+        file = directory / f"report.{form}"
+        assert run(["report", report, *period, "--format", form, "--language", "en", "-o", str(file)]) == 0
+    head = json.loads((directory / "report.json").read_text())["report"]
+    assert (head["to"], head["under_way_until"]) == (f"{now.year + 1}-01-01", until.isoformat())
+    page = (directory / "report.html").read_text()
+    (title,) = re.findall("<title>(.*)</title>", page)
+    said = f"from 1 December {first.year} until {until.day} {until:%B %Y}, under way"
+    assert said in title
+    assert said[1:] in re.findall('<p class="when">(.*)</p>', page)[0]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,16 @@ from tests.reported import attribution, everything
 from tests.unit.collector.test_report import documents, servers
 from veilleuse.collector.drawing import COLOURS
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.report import FORMATS, LANGUAGES, MEDIA_TYPES, SHOWN, Document, Row, renderer
+from veilleuse.collector.report import (
+    FORMATS,
+    LANGUAGES,
+    MEDIA_TYPES,
+    SHOWN,
+    Document,
+    Row,
+    renderer,
+    under_way,
+)
 from veilleuse.collector.report import pdf as pdf_format
 from veilleuse.collector.report.columns import MACHINE, Kind, column
 from veilleuse.collector.report.html import ON_PAPER_TOO, page
@@ -85,6 +94,28 @@ def test_what_rows_are_of_does_not_push_the_figures_away():
         assert marks[6] == "value"
         assert marks[7:] == list(("period_to", "site", "zone", "level")[:behind])
         assert sorted(filter(None, marks)) == sorted([*columns[:number], "value"])
+
+
+def test_every_format_says_until_when_a_period_under_way_goes():
+    """Title and first lines, a column of the rows that are not over; what is over stays, and what is said once."""
+    whole = everything()
+    document = under_way(whole, date(2025, 11, 28))
+    assert under_way(whole, date(2026, 1, 1)) == whole
+    assert under_way(document, date(2025, 11, 29), date(2025, 11, 1)) == document
+    made = {name: renderer(name)(document) for name in FORMATS}
+    said = "Du 1er janvier 2025 inclus au 28 novembre 2025, période en cours (demandée jusqu’au 1er janvier 2026 exclu)"
+    assert said in Page(made["html"]).text
+    assert bare(said) in pdf_text(made["pdf"])
+    book = workbook(made["xlsx"])
+    assert said in [line[0] for line in book.worksheets[0].iter_rows(values_only=True)]
+    months = sheet_rows(book[sheet_name(title_of(document, "rows", words("fr")), set())])
+    assert {row["under_way_until"] for row in months} == {datetime(2025, 11, 28)}  # noqa: DTZ001
+    read = list(csv.DictReader(io.StringIO(made["csv"].decode(), newline="")))
+    assert {(row["period_to"], row["under_way_until"]) for row in read} == {("2026-01-01", "2025-11-28")}
+    told = json.loads(made["json"])
+    assert told["report"]["under_way_until"] == told["rows"][0]["under_way_until"] == "2025-11-28"
+    ahead = renderer("html")(replace(under_way(whole, date(2024, 12, 1)), language="en")).decode()
+    assert "From 1 January 2025, until and without 1 January 2026: none of its days is over yet." in ahead
 
 
 def test_json_holds_every_figure(written):

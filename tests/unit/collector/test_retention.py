@@ -16,6 +16,7 @@ from tests.rolled import HOUR, ZONE, days_of, retention, roll, server_day, works
 from tests.unit.collector.test_rolling_months import YEAR, months, periods, total
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.errors import ConfigurationError
+from veilleuse.collector.metering import PsysCheck
 from veilleuse.collector.model import Grain, HostId
 from veilleuse.collector.rolling.retention import limits, months_before
 from veilleuse.collector.settings import Retention as Kept
@@ -239,9 +240,10 @@ def test_whether_psys_is_trusted_does_not_change_when_its_periods_go(filled):
     for n, day in enumerate((date(2025, 1, 15), date(2025, 1, 16))):
         start = day_start_unix_milliseconds(day, ZONE)
         filled.store.data.connection.execute(
-            "INSERT INTO psys_checks VALUES (?, 1, ?, ?, 5, 7)", (server, start, 10 + n)
+            "INSERT INTO psys_checks VALUES (?, 1, ?, ?, 5, 7, ?, 6)", (server, start, 10 + n, 3 - 8 * n)
         )
     seen = filled.store.metering.psys_seen(server)
+    assert seen == PsysCheck(21, 10, 14, -2, 12)
     for today in (date(2026, 2, 16), date(2026, 2, 17), date(2026, 2, 18)):
         retention(filled).run(today)
         assert filled.store.metering.psys_seen(server) == seen

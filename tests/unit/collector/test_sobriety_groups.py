@@ -25,14 +25,26 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, Population
 
 
-def test_fewer_than_k_on_either_side_show_nothing():
-    """Nine that comply of 50, or nine that do not: who they are could be told. None at all harms nobody."""
-    for good, shown in ((9, False), (41, False), (10, True), (50, True), (0, True)):
-        plans = [(600, 600)] * good + [(0, 0)] * (50 - good)
-        figure = the("I3", of(*(machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans))))
-        found = disclosed(figure, SCOPE, 10)
-        assert (found.value is not None, found.withheld) == (shown, not shown), good
-        assert found.details == (figure.details if shown else {})
+@pytest.mark.parametrize(
+    ("good", "bad", "value"),
+    [
+        (9, 41, None),
+        (41, 9, None),
+        (1, 2, None),
+        (10, 40, 0.2),
+        (50, 0, 1.0),
+        (0, 50, 0.0),
+        (5, 0, 1.0),  # 5 known plans of 50 machines: 100 % and 0 % were withheld
+        (0, 5, 0.0),
+    ],
+)
+def test_fewer_than_k_on_the_smaller_side_show_nothing(good: int, bad: int, value: float | None):
+    """Nine that comply, or nine that do not: who they are could be told. None at all harms nobody: administrators set the plan."""
+    plans = [(600, 600)] * good + [(0, 0)] * bad + [(None, None)] * (50 - good - bad)
+    figure = the("I3", of(*(machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans))))
+    found = disclosed(figure, SCOPE, 10)
+    assert (found.value, found.withheld) == (value, value is None)
+    assert found.details == (figure.details if value is not None else {})
 
 
 def test_causes_fall_together():

@@ -216,13 +216,20 @@ def test_a_migration_that_fails_half_way_leaves_nothing_and_starts_again(tmp_pat
         assert migrations.schema_version(store.data) == sound[-1].number
 
 
+def back_to_16(connection: sqlite3.Connection) -> None:
+    """As schema 16 had it: without what later migrations add."""
+    connection.execute("DROP TABLE published_periods")
+    connection.execute("DROP TABLE inventory_earlier_hosts")
+    for column in ("base_millijoules", "base_milliseconds"):
+        connection.execute(f"ALTER TABLE psys_checks DROP COLUMN {column}")
+    connection.execute("PRAGMA user_version = 16")
+
+
 def test_a_migration_is_announced_before_it_begins(tmp_path, caplog):
     """It may take minutes on a large file: whoever looks at the log meanwhile reads what is being done, and to how much."""
     make(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
-        connection.execute("DROP TABLE published_periods")
-        connection.execute("DROP TABLE inventory_earlier_hosts")
-        connection.execute("PRAGMA user_version = 16")
+        back_to_16(connection)
     caplog.clear()
     with caplog.at_level(logging.INFO, "veilleuse.collector.store.sqlite.migrations"):
         make(tmp_path).close()
@@ -242,9 +249,7 @@ def test_what_an_earlier_method_derived_is_derived_again(tmp_path):
         waiting = store.derive.dirty(10)
         for period in waiting:
             store.derive.put_aside(period)
-        store.data.connection.execute("DROP TABLE published_periods")
-        store.data.connection.execute("DROP TABLE inventory_earlier_hosts")
-        store.data.connection.execute("PRAGMA user_version = 16")
+        back_to_16(store.data.connection)
     with closing(make(tmp_path)) as store:
         assert set(store.derive.dirty(10)) == set(waiting)
         assert len(waiting) == 2

@@ -155,26 +155,28 @@ def _asleep_polled() -> pb.Cell:
 
 def test_a_psys_that_lies_on_battery_is_found_out_for_the_past_too(filled: Filled):
     """An hour on mains by psys; then twenty minutes on battery where psys says more than 1.2 × the discharge: the first hour is
-    derived again from the package."""
+    derived again, from the package and what the battery says of the rest; and again when more time on battery says otherwise."""
     host = filled.add_host(Population.CLASSROOM, DeviceClass.LAPTOP)
     stream = Stream(host)
     points = [rapl(), PSYS, BATTERY]
-    mains = cell(HOUR, energies=[(0, 5 * HOUR, HOUR), (1, 11 * HOUR, HOUR)])
+    mains = cell(HOUR, energies=[(0, 2 * HOUR, HOUR), (1, 11 * HOUR, HOUR)])
     filled.store.ingest.append([stream.send(measurement(clock(duration=HOUR), [mains], points[:2]))])
     filled.derive()
     first = of_records(filled, host)
     assert first == pytest.approx(11 * HOUR / 0.88, rel=1e-6)
     twenty = 1_200_000
-    drained = cell(
-        twenty,
-        supply=pb.SUPPLY_BATTERY,
-        energies=[(0, 5 * twenty, twenty), (1, 12 * twenty, twenty), (2, 9 * twenty, twenty)],
-    )
-    filled.store.ingest.append([stream.send(measurement(clock(MONDAY_10H + HOUR, HOUR), [drained], points))])
-    filled.derive()
-    again = energies(filled, host)[Grain.HOUR, Method.COUNTER_MODELLED]
-    assert again == pytest.approx(3 * HOUR + 1.2 / 0.88 * 5 * HOUR, rel=1e-6)
-    assert filled.store.derive.dirty(10) == ()
+    for hours, discharge, base in ((1, 10, 9), (2, 4, 5), (3, 7, 5)):
+        drained = cell(
+            twenty,
+            supply=pb.SUPPLY_BATTERY,
+            energies=[(0, 2 * twenty, twenty), (1, 15 * twenty, twenty), (2, discharge * twenty, twenty)],
+        )
+        later = clock(MONDAY_10H + hours * HOUR, HOUR)
+        filled.store.ingest.append([stream.send(measurement(later, [drained], points))])
+        filled.derive()
+        again = energies(filled, host)[Grain.HOUR, Method.COUNTER_MODELLED]
+        assert again == pytest.approx(base * HOUR + 1.2 / 0.88 * 2 * HOUR, rel=1e-6)
+        assert filled.store.derive.dirty(10) == ()
 
 
 def test_a_psys_that_agrees_with_the_battery_marks_nothing(filled: Filled):

@@ -434,6 +434,7 @@ def told_factor(year: int, chosen: ChosenFactor) -> dict[str, str | float | int 
         "u_factor": chosen.u,
         "factor_source": factor.source,
         "factor_published": factor.published,
+        "factor_sourced": factor.sourced,
         "licence": factor.licence,
     }
 

@@ -216,7 +216,9 @@ def _known(
         return known
     from veilleuse.collector.admin.operations import new_site  # its table of operations names this module
 
-    site = new_site(operations.settings, name, zone, time_zone)
+    site = office.commit(
+        lambda: new_site(operations.settings, name, zone, time_zone, operations.known_factors.choose)
+    )
     first = CalendarVersion(BEFORE_ALL, Calendar.from_json(site.calendar_json))
     return _Known(site, (first,), False, office.commit(operations.calendars.school_periods), is_new=True)
 

@@ -40,7 +40,7 @@ from veilleuse.collector.enrolment.register import ADMITTED, EXCLUDED, SITE, TOK
 from veilleuse.collector.enrolment.replay import site_facts, token_facts
 from veilleuse.collector.enrolment.tokens import TokenOrder, checked_name, new_token, token_sha256
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.factors.choose import KnownFactors, choose
+from veilleuse.collector.factors.choose import KnownFactors
 from veilleuse.collector.health import Health
 from veilleuse.collector.model import Host, HostStatus, Site
 from veilleuse.collector.ports import (
@@ -419,9 +419,9 @@ def new_site(
     site: str,
     zone: str | None,
     time_zone: str | None,
-    choose_factor: Callable[[str, int], ChosenFactor] = choose,
+    choose_factor: Callable[[str, int], ChosenFactor],
 ) -> Site:
-    """A site with the default timetable; `choose_factor`: of the shipped factors, unless others were imported.
+    """A site with the default timetable; `choose_factor`: of the factors in force.
 
     Raises UsageError or UnknownZone for what cannot be one.
     """

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -18,10 +18,15 @@ from veilleuse.collector.ports import ChosenFactor
 
 app = typer.Typer(**APP)
 
+NOT_SOURCED: Final = (
+    "not sourced: the element's number at ADEME and the day it was read are not known; "
+    "'veilleuse factors import FILE' brings them"
+)
+
 
 @app.command()
 def convert(
-    quantity: Annotated[str, typer.Argument(help="how much energy, e.g. 12500")],
+    quantity: Annotated[str, typer.Argument(help="how much energy, e.g. 12500 or 12,5")],
     unit: Annotated[str, typer.Option(help="mJ, J, kJ, MJ, Wh, kWh or MWh")] = "kWh",
     zone: Annotated[
         str | None, typer.Option(help="grid zone, e.g. FR, DE, BEL (default: reporting.zone)")
@@ -66,4 +71,6 @@ def _text(answer: Answer) -> str:
     ]
     if answer["provisional"]:
         lines.append("provisional: the year's own factor is not published, the last published one stands in")
+    if not answer["factor_sourced"]:
+        lines.append(NOT_SOURCED)
     return "\n".join(lines)

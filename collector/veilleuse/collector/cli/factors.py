@@ -58,13 +58,14 @@ def list_factors(
 ) -> None:
     """All factors, by zone and year; official = what reports apply."""
     known = book(config, on)
-    wanted = None if zone is None else known.choose(zone, 2200).factor.zone
+    wanted = None if zone is None else known.zone_of(zone)
     found = [describe(known, factor) for factor in known.factors() if wanted in (None, factor.zone)]
     if as_json:
         print_json(found)
         return
     for one in found:
         mark = "official" if one["official"] else "not applied"
+        mark += "" if one["factor_sourced"] else ", not sourced"
         value = f"{one['factor_kgco2e_per_kwh']:<9g}"
         version = f"  imported, version {one['version']}" if one["version"] else ""
         print(
@@ -212,10 +213,13 @@ def describe(known: FactorBook, factor: Factor) -> Described:
         "status": factor.status.value,
         "version": factor.version,
         "factor_source": factor.source,
+        "factor_sourced": factor.sourced,
         "licence": factor.licence,
     }
     if factor.published:
         one["factor_published"] = factor.published
+    if factor.accessed:
+        one["factor_accessed"] = factor.accessed
     if factor.components:
         one["components_kgco2e_per_kwh"] = {name: float(value) for name, value in factor.components}
         one["split_residual_kgco2e_per_kwh"] = float(factor.split_residual_kgco2e_per_kwh or 0)

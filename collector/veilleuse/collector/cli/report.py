@@ -27,7 +27,16 @@ from veilleuse.collector.cli.shared import APP, ConfigOption, date_of, plural, s
 from veilleuse.collector.cli.sobriety import reen_sheet, servers_of, with_sobriety
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.ports import Reader
-from veilleuse.collector.report import BINARY, FORMATS, LANGUAGES, Document, Head, Value, renderer
+from veilleuse.collector.report import (
+    BINARY,
+    FORMATS,
+    LANGUAGES,
+    Document,
+    Head,
+    Value,
+    renderer,
+    under_way,
+)
 from veilleuse.collector.report import indicators as indicators_report
 from veilleuse.collector.reporting.emissions import emissions_report_of, today
 from veilleuse.collector.reporting.indicative import indicative_report_of
@@ -217,7 +226,9 @@ def _writer(form: str, language: str, output: str) -> _Write:
     binary = form in BINARY
     refuse_terminal(output, binary=binary)
     render = renderer(form)
-    return lambda document: write_output(render(replace(document, language=language)), output, binary=binary)
+    return lambda document: write_output(
+        render(under_way(replace(document, language=language), today())), output, binary=binary
+    )
 
 
 def _head(reader: Reader, question: Question) -> _Head:

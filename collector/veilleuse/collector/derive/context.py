@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from veilleuse.collector.calibrated import Calibration
-from veilleuse.collector.derive.counters import psys_check, psys_is_trusted, sees_psys
+from veilleuse.collector.derive.counters import base_microwatts, psys_check, psys_is_trusted, sees_psys
 from veilleuse.collector.derive.meters import readings
+from veilleuse.collector.derive.priors import WALL_PRIORS
 from veilleuse.collector.metering import NOT_SHARED, PsysCheck, Shared
 from veilleuse.collector.model import DirtyPeriod, Grain, MachineFacts, RecordCells
 from veilleuse.collector.ports import MeteringStore
@@ -25,6 +26,8 @@ class Context:
     """Of the machine's model."""
     trust_psys: bool = True
     """False where the machine's battery contradicts its platform counter."""
+    base_microwatts: int | None = None
+    """Then: what that battery says the machine draws beside its other counters; None = not known."""
     shared: Shared = NOT_SHARED
     """Hours only: a day or a week of a meter cannot be told apart into hours."""
 
@@ -51,25 +54,36 @@ def look_around(
             store.put_readings(period, found)
         if machine.device_class is not DeviceClass.VIRTUAL_MACHINE:
             shared = store.shared(period)
-    return Context(calibration, _trust_psys(store, period, records), shared)
+    return Context(calibration, *_on_battery(store, period, records, machine), shared)
 
 
-def _trust_psys(store: MeteringStore, period: DirtyPeriod, records: Sequence[RecordCells]) -> bool:
-    """What all the machine's time on battery says; when it turns over, the machine is derived again."""
+def _verdict(seen: PsysCheck) -> tuple[bool, int | None]:
+    """(psys is believed, else what the battery says of the rest of the machine)."""
+    trusted = psys_is_trusted(seen)
+    return trusted, None if trusted else base_microwatts(seen)
+
+
+def _on_battery(
+    store: MeteringStore, period: DirtyPeriod, records: Sequence[RecordCells], machine: MachineFacts
+) -> tuple[bool, int | None]:
+    """What all the machine's time on battery says; when that changes, the machine is derived again."""
     cells = [cell for record in records for cell in record.cells]
     if not any(sees_psys(cell) for cell in cells):
-        return True
-    before = psys_is_trusted(store.psys_seen(period.host_id))
-    checks = [check for cell in cells if (check := psys_check(cell)) is not None]
+        return True, None
+    before = _verdict(store.psys_seen(period.host_id))
+    prior = WALL_PRIORS.get(machine.device_class)
+    checks = [check for cell in cells if (check := psys_check(cell, prior)) is not None]
     if not checks:
         return before
     here = PsysCheck(
         sum(check.psys_millijoules for check in checks),
         sum(check.discharge_millijoules for check in checks),
         sum(check.milliseconds for check in checks),
+        sum(check.base_millijoules for check in checks),
+        sum(check.base_milliseconds for check in checks),
     )
     store.put_psys(period, here)
-    now = psys_is_trusted(store.psys_seen(period.host_id))
-    if now is not before:
+    now = _verdict(store.psys_seen(period.host_id))
+    if now != before:
         store.mark_host_dirty(period.host_id)
     return now

@@ -133,8 +133,9 @@ def gpus(cell: Cell) -> Seen | None:
     return together(_gpus(cell))
 
 
-def psys_check(cell: Cell) -> PsysCheck | None:
-    """psys beside the battery's discharge, where one cell on battery has both."""
+def psys_check(cell: Cell, prior: priors.WallPrior | None = None) -> PsysCheck | None:
+    """psys beside the battery's discharge, where one cell on battery has both; with the wall model of the machine's class,
+    what the other counters leave of the discharge, too."""
     if cell.supply is not Supply.BATTERY or cell.state not in ON_STATES:
         return None
     drained = discharge(cell)
@@ -146,6 +147,22 @@ def psys_check(cell: Cell) -> PsysCheck | None:
         scaled(platform.energy_millijoules * common, platform.covered_milliseconds),
         scaled(drained.energy_millijoules * common, drained.covered_milliseconds),
         common,
+        *_beyond_counters(cell, drained, prior),
+    )
+
+
+def _beyond_counters(cell: Cell, drained: Seen, prior: priors.WallPrior | None) -> tuple[int, int]:
+    """(mJ, ms): the discharge as the supply would draw it, less the counters other than psys, times the class's slope."""
+    counted = counter_signal(cell, trust_psys=False)
+    if counted is None or prior is None:
+        return 0, 0
+    common = min(drained.covered_milliseconds, counted.covered_milliseconds)
+    wall = scaled(drained.energy_millijoules * priors.PLATFORM_SLOPE_PPM)
+    model = scaled(counted.energy_millijoules * prior.slope_ppm)
+    return (
+        scaled(wall * common, drained.covered_milliseconds)
+        - scaled(model * common, counted.covered_milliseconds),
+        common,
     )
 
 
@@ -155,6 +172,17 @@ def psys_is_trusted(seen: PsysCheck) -> bool:
         return True
     limit = seen.discharge_millijoules * priors.PSYS_DISCHARGE_PPM
     return seen.psys_millijoules * priors.MILLION <= limit
+
+
+def base_microwatts(seen: PsysCheck) -> int | None:
+    """What the battery says the machine draws beside its counters, as the wall model's base; None while too little was seen.
+
+    Whole watts: the mean over all its time on battery settles there, and all its periods are derived with one figure.
+    """
+    if seen.base_milliseconds < priors.PSYS_CHECK_MILLISECONDS:
+        return None
+    doubled = 2 * seen.base_milliseconds
+    return (2 * seen.base_millijoules + seen.base_milliseconds) // doubled * priors.MILLION
 
 
 def sees_psys(cell: Cell) -> bool:

@@ -37,17 +37,16 @@ def modelled(
     if cell.state not in ON_STATES:
         return _standby(cell, machine, milliseconds, plugged_share_ppm, calibration)
     known, unknown = _split_by_load(cell, milliseconds)
-    parts = (_threads if _by_thread(machine) else _on)(cell, machine, known, unknown)
-    return parts if machine.device_class is DeviceClass.VIRTUAL_MACHINE else _with_gpus(parts, cell)
+    if machine.device_class is DeviceClass.VIRTUAL_MACHINE:
+        return _threads(cell, machine, known, unknown)
+    return _with_gpus(_on(cell, machine, known, unknown), cell)
 
 
 def rest_microwatts(machine: MachineFacts, state: State) -> int | None:
     """Power of a machine that is on, at no load, as this model has it; None where it has none: a virtual machine of unknown size."""
-    if _by_thread(machine):
+    if machine.device_class is DeviceClass.VIRTUAL_MACHINE:
         return None if machine.cpu_count is None else machine.cpu_count * priors.thread_microwatts()[0]
-    powers = priors.STATE_POWERS[machine.device_class]
-    rest = powers.idle_microwatts if state is State.ON_IDLE else powers.light_microwatts
-    return rest + _memory_microwatts(machine)
+    return _rest_and_full(machine, state)[0]
 
 
 def _with_gpus(parts: tuple[WallEnergy, ...], cell: Cell) -> tuple[WallEnergy, ...]:
@@ -113,10 +112,25 @@ def _split_by_load(cell: Cell, milliseconds: int) -> tuple[int, int]:
 
 
 def _by_thread(machine: MachineFacts) -> bool:
-    if machine.device_class is DeviceClass.VIRTUAL_MACHINE:
-        return True
+    """A physical server whose processor nobody names, but of which the threads are known."""
     unknown_cpu = machine.cpu_model is None and machine.cpu_count is not None
     return machine.device_class is DeviceClass.SERVER and unknown_cpu
+
+
+def _rest_and_full(machine: MachineFacts, state: State) -> tuple[int, int]:
+    """(at no load, CPU full), microwatts, of a physical machine that is on.
+
+    A server of unknown processor rests at its class's idle power, or at its threads' where that is more: fans, disks, memory and
+    the supply draw whatever the threads do. Its threads add what they draw from rest to full load.
+    """
+    powers = priors.STATE_POWERS[machine.device_class]
+    if _by_thread(machine):
+        low, high = (power * (machine.cpu_count or 0) for power in priors.thread_microwatts())
+        rest = max(powers.idle_microwatts, low)
+        return rest, rest + high - low
+    memory = _memory_microwatts(machine)
+    rest = powers.idle_microwatts if state is State.ON_IDLE else powers.light_microwatts
+    return rest + memory, powers.active_microwatts + memory
 
 
 def _threads(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tuple[WallEnergy, ...]:
@@ -135,11 +149,9 @@ def _threads(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tup
 
 
 def _on(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tuple[WallEnergy, ...]:
-    """The concave curve over the CPU buckets, from the state's rest power to the class's active power."""
-    powers = priors.STATE_POWERS[machine.device_class]
-    rest = powers.idle_microwatts if cell.state is State.ON_IDLE else powers.light_microwatts
-    rest += _memory_microwatts(machine)
-    span = powers.active_microwatts + _memory_microwatts(machine) - rest
+    """The concave curve over the CPU buckets, from the state's rest power to that at full load."""
+    rest, full = _rest_and_full(machine, cell.state)
+    span = full - rest
     total = sum(cell.cpu_bucket_milliseconds)
     mean_ppm = 0
     if known:
@@ -151,7 +163,8 @@ def _on(cell: Cell, machine: MachineFacts, known: int, unknown: int) -> tuple[Wa
         return _merge(
             _parts(known, at_known, unknown, at_default, priors.UNKNOWN_U_PPM, priors.UNKNOWN_U_PPM)
         )
-    return _parts(known, at_known, unknown, at_default, priors.STATE_POWER_U_PPM, priors.UNKNOWN_U_PPM)
+    u_ppm = priors.THREAD_U_PPM if _by_thread(machine) else priors.STATE_POWER_U_PPM
+    return _parts(known, at_known, unknown, at_default, u_ppm, priors.UNKNOWN_U_PPM)
 
 
 def _memory_microwatts(machine: MachineFacts) -> int:

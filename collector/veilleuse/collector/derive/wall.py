@@ -27,16 +27,18 @@ def wall_energy(
     calibration: Calibration | None = None,
     *,
     trust_psys: bool = True,
+    base_microwatts: int | None = None,
 ) -> tuple[WallEnergy, ...]:
     """Wall energy of one cell, in parts of distinct methods; their milliseconds sum to at most the cell's.
 
     Empty when nothing can be said (unknown state without a meter; a virtual machine that is off): absent, never zero.
     `plugged_share_ppm`: share of its off and asleep time a laptop is on its charger, 0 to 1,000,000. `calibration`: of its
-    model. `trust_psys`: False where the machine's battery has contradicted its platform counter.
+    model. `trust_psys`: False where the machine's battery has contradicted its platform counter; `base_microwatts` is then what
+    that battery says the machine draws beside its other counters, and its class's base at least.
     """
     parts: list[WallEnergy] = []
     left = cell.milliseconds
-    for rung in _measured(cell, machine, calibration, trust_psys):
+    for rung in _measured(cell, machine, calibration, trust_psys, base_microwatts):
         parts.append(within(rung, left))
         left -= parts[-1].milliseconds
         if not left:
@@ -75,7 +77,11 @@ def merged(parts: Sequence[WallEnergy]) -> tuple[WallEnergy, ...]:
 
 
 def _measured(
-    cell: Cell, machine: MachineFacts, calibration: Calibration | None, trust_psys: bool
+    cell: Cell,
+    machine: MachineFacts,
+    calibration: Calibration | None,
+    trust_psys: bool,
+    base_microwatts: int | None,
 ) -> Iterator[WallEnergy]:
     """The rungs that rest on a measurement, best first; each at most as long as the cell."""
     if not cell.energies:
@@ -86,13 +92,17 @@ def _measured(
     if drained is not None:
         energy = scaled(drained.energy_millijoules * priors.BATTERY_TO_WALL_PPM)
         yield part(Method.BATTERY, energy, priors.BATTERY_U_PPM, drained.covered_milliseconds)
-    counted = _counted(cell, machine, calibration, trust_psys)
+    counted = _counted(cell, machine, calibration, trust_psys, base_microwatts)
     if counted is not None:
         yield counted
 
 
 def _counted(
-    cell: Cell, machine: MachineFacts, calibration: Calibration | None, trust_psys: bool
+    cell: Cell,
+    machine: MachineFacts,
+    calibration: Calibration | None,
+    trust_psys: bool,
+    base_microwatts: int | None,
 ) -> WallEnergy | None:
     """Component counters through the model's calibration, else through the prior a + b·P of the class; only while on."""
     prior = priors.WALL_PRIORS.get(machine.device_class)
@@ -111,7 +121,7 @@ def _counted(
         return part(
             Method.COUNTER_MODELLED, scaled(counted * priors.PLATFORM_SLOPE_PPM), prior.u_ppm, covered
         )
-    base = prior.base_microwatts + _disks_microwatts(machine)
+    base = max(prior.base_microwatts + _disks_microwatts(machine), base_microwatts or 0)
     energy = scaled(base * covered + prior.slope_ppm * counted)
     return part(Method.COUNTER_MODELLED, energy, prior.u_ppm, covered)
 

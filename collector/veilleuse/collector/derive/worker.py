@@ -112,7 +112,12 @@ def _cells(
             place,
             cell,
             wall_energy(
-                cell, host.facts, plugged_share_ppm, context.calibration, trust_psys=context.trust_psys
+                cell,
+                host.facts,
+                plugged_share_ppm,
+                context.calibration,
+                trust_psys=context.trust_psys,
+                base_microwatts=context.base_microwatts,
             ),
         )
         for place, record in enumerate(records)

@@ -25,7 +25,7 @@ ORIGIN_TEXT: Final[Mapping[Origin, str]] = {
     Origin.RECORDS: "the newest derived record of each server",
     Origin.SUMS: "the sums of the store; energy as currently derived",
     Origin.INDICATORS: "the indicators (METHOD.md §6); I3 to I8 are worked out apart from scrapes, for servers once a day, for PCs once a month",
-    Origin.FACTORS: "the table of electricity factors",
+    Origin.FACTORS: "the electricity factors in force, shipped and imported",
     Origin.INTENSITIES: "intensities of the grid that are kept (docs/indicative.md); no part of the bilan",
     Origin.REGISTRY: "the registry of hosts and what agents say of themselves",
     Origin.COLLECTOR: "the running collector, over its administration socket",

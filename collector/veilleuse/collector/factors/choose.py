@@ -10,14 +10,20 @@ from collections.abc import Callable, Iterable
 from datetime import date
 from difflib import get_close_matches
 from functools import cache
+from typing import Final
 
 from veilleuse.collector.errors import ConfigurationError, UnknownZone, UsageError
 from veilleuse.collector.factored import FactorVersion
 from veilleuse.collector.factors import BUILTIN, IMPORTED_INTO, load
 from veilleuse.collector.factors.history import in_force, known_on
 from veilleuse.collector.factors.static import zone_names
-from veilleuse.collector.factors.zones import APART, CODES, fold
+from veilleuse.collector.factors.zones import APART, CODES, MAINLAND, fold
 from veilleuse.collector.ports import ChosenFactor, Factor, FactorSource
+
+STANDS_IN_YEARS: Final = 2
+"""A factor may stand in, provisional, for so many years after its own [P]: docs/factors.md."""
+CODE_CHARACTERS: Final = 3
+"""ISO 3166-1 codes have two or three; a longer word is taken for a name."""
 
 
 class FactorBook:
@@ -39,14 +45,12 @@ class FactorBook:
                 self._by_zone.setdefault(zone, sorted(factors, key=lambda factor: factor.valid_from))
 
     def choose(self, zone: str, year: int) -> ChosenFactor:
-        """The factor of a zone for a year: its own, else the last one before (`provisional`).
+        """The factor of a zone for a year: its own, else the last one before (`provisional`), of at most two years before.
 
-        Raises UnknownZone, naming the nearest zones, or when the first value is later than the year: the world mean is
-        never applied, nor the mainland's to Corsica or overseas.
+        Raises UnknownZone, naming the nearest zones, or when no value is of the year or the two years before: the world
+        mean is never applied, nor the mainland's to Corsica or overseas.
         """
-        factors = self._by_zone.get(self.normalise(zone))
-        if factors is None:
-            raise UnknownZone(f"no electricity factor for zone '{zone}'{self._hint(zone)}")
+        factors = self._by_zone[self.zone_of(zone)]
         years = [factor.valid_from.year for factor in factors]
         index = bisect.bisect_right(years, year) - 1
         if index < 0:
@@ -54,7 +58,23 @@ class FactorBook:
                 f"no electricity factor for zone '{zone}' in {year}: the first is of {years[0]}"
             )
         factor = factors[index]
+        if year > factor.valid_to.year + STANDS_IN_YEARS:
+            french = factor.zone == MAINLAND or factor.zone in APART
+            remedy = (
+                "import ADEME's with 'veilleuse factors import FILE'" if french else "use a newer Veilleuse"
+            )
+            raise UnknownZone(
+                f"no electricity factor for zone '{zone}' in {year}: the last before is of {factor.valid_to.year}, and stands in "
+                f"for {STANDS_IN_YEARS} years at most: {remedy}"
+            )
         return ChosenFactor(factor, year, provisional=factor.valid_to.year < year)
+
+    def zone_of(self, zone: str) -> str:
+        """Code of a zone that has factors, however it was named. Raises UnknownZone, naming the nearest zones."""
+        code = self.normalise(zone)
+        if code not in self._by_zone:
+            raise UnknownZone(f"no electricity factor for zone '{zone}'{self._hint(zone)}")
+        return code
 
     def named(self, factor_id: str) -> Factor:
         """The factor of that name. Raises UsageError with the nearest names."""
@@ -78,7 +98,7 @@ class FactorBook:
         text = zone.strip()
         if text.upper() in self._by_zone or text.upper() in APART:
             return text.upper()
-        return CODES.get(fold(text)) or zone_names().get(text.lower(), text)
+        return CODES.get(fold(text)) or zone_names().get(fold(text), text)
 
     def _hint(self, zone: str) -> str:
         if (code := self.normalise(zone)) in APART:
@@ -86,13 +106,18 @@ class FactorBook:
                 f": {code} has a grid and a factor of its own, which is not shipped: import ADEME's with "
                 "'veilleuse factors import FILE'; the mainland's is never applied there"
             )
+        text = fold(zone)
         words = {**{code.lower(): code for code in self._by_zone}, **zone_names(), **CODES}
-        near = get_close_matches(zone.strip().lower(), list(words), n=4, cutoff=0.5)
-        codes = list(dict.fromkeys(words[word] for word in near))
-        known = (
-            "; use an ISO 3166 code, e.g. FR, DE, BEL (mainland France only: overseas has its own factors)"
-        )
-        return f": the nearest are {', '.join(codes)}" if codes else known
+        names = {code: word for word, code in reversed(words.items()) if len(word) > CODE_CHARACTERS}
+        is_name = len(text) > CODE_CHARACTERS
+        # Names are compared with names, codes with codes: between the two likeness is chance.
+        alike = [word for word in words if (len(word) > CODE_CHARACTERS) == is_name]
+        found = get_close_matches(text, alike, n=4, cutoff=0.6 if is_name else 0.5)
+        near = dict.fromkeys(words[word] for word in found)
+        if near:
+            told = (f"{code} ({names[code].title()})" if code in names else code for code in near)
+            return f": the nearest are {', '.join(told)}"
+        return "; use an ISO 3166 code, e.g. FR, DE, BEL (mainland France only: overseas has its own factors)"
 
 
 def _require_origin(factor: Factor) -> None:
@@ -134,23 +159,29 @@ def factor_book() -> FactorBook:
 
 
 def choose(zone: str, year: int) -> ChosenFactor:
-    """`FactorBook.choose` of the shipped factors."""
+    """`FactorBook.choose` of the shipped factors: for where no data directory can hold imported ones."""
     return factor_book().choose(zone, year)
 
 
 class KnownFactors:
-    """The factors of a data directory, read again after an import. For the thread that may call `versions`."""
+    """The factors in force in a data directory. For a thread that may call `versions`."""
 
     def __init__(self, versions: Callable[[], tuple[FactorVersion, ...]]) -> None:
         """`versions`: ports.FactorReader.versions."""
         self._versions = versions
-        self._book: FactorBook | None = None
+        self._made: tuple[tuple[FactorVersion, ...], FactorBook] | None = None
 
     def book(self) -> FactorBook:
-        """As they are now. Raises StoreDamaged, ConfigurationError."""
-        if self._book is None:
-            self._book = book_of(self._versions())
-        return self._book
+        """As last read: for the collector, which calls `forget` at each import. Raises StoreDamaged, ConfigurationError."""
+        return self.latest() if self._made is None else self._made[1]
+
+    def latest(self) -> FactorBook:
+        """Read what was imported again: for a process that only reads beside the collector. Raises as `book`."""
+        versions = self._versions()
+        made = self._made
+        if made is None or made[0] != versions:
+            self._made = made = (versions, book_of(versions))
+        return made[1]
 
     def choose(self, zone: str, year: int) -> ChosenFactor:
         """FactorBook.choose."""
@@ -158,4 +189,4 @@ class KnownFactors:
 
     def forget(self) -> None:
         """After an import: read them again when next asked."""
-        self._book = None
+        self._made = None

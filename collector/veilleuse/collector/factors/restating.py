@@ -83,6 +83,7 @@ def factor_document(factor: Factor) -> dict[str, Any]:
         "uncertainty_inherited": factor.uncertainty_inherited,
         "basis": factor.basis.value,
         "status": factor.status.value,
+        **({"accessed": factor.accessed} if factor.accessed else {}),
     }
 
 
@@ -97,6 +98,7 @@ def factor_from_document(document: Mapping[str, Any]) -> Factor:
             published=_text(document["published"]),
             licence=_text(document["licence"]),
             element_id=_text(document["element_id"]),
+            accessed=_text(document.get("accessed", "")),
             valid_from=date.fromisoformat(document["valid_from"]),
             valid_to=date.fromisoformat(document["valid_to"]),
             total_kgco2e_per_kwh=_amount(document["total_kgco2e_per_kwh"]),

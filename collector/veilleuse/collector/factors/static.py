@@ -15,6 +15,7 @@ from functools import cache
 from typing import Final
 
 from veilleuse.collector.factored import INHERITED_UNCERTAINTY_PERCENT
+from veilleuse.collector.factors.zones import fold
 from veilleuse.collector.ports import Factor
 from veilleuse.collector.tables import load_table
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM
@@ -25,6 +26,10 @@ SHARES_2022: Final = (
     ("losses", Decimal("0.091")),
 )
 """Components of ADEME's factor of 2022, for the years of which it publishes the total only. METHOD.md §2."""
+
+
+OWID_CHART: Final = "carbon-intensity-electricity"
+"""Name of the chart of Our World in Data whose values are shipped."""
 
 
 class AdemeFactors:
@@ -53,10 +58,12 @@ class AdemeFactors:
                 components=parts,
                 uncertainty_percent=_percent(row["uncertainty_pct"]),
                 uncertainty_inherited=not row["uncertainty_pct"],
-                source=f"ADEME, Base Carbone ({row['source']})",
+                source=f"ADEME, Base Carbone ({row['source']}{_read_on(row['accessed'])})",
                 published=row["published"],
                 licence=row["licence"],
                 estimated_shares=() if parts else SHARES_2022,
+                element_id=row["element_id"],
+                accessed=row["accessed"],
             )
 
 
@@ -68,6 +75,7 @@ class OwidFactors:
     def factors(self) -> Iterator[Factor]:
         """By country, oldest first. Raises ConfigurationError likewise."""
         table = load_table("electricity_factors_owid_ember")
+        origin = f"{OWID_CHART}, edition of {table.edition}{_read_on(table.accessed)}"
         for row in table.rows:
             year = int(row["year"])
             yield Factor(
@@ -80,19 +88,21 @@ class OwidFactors:
                 components=(),
                 uncertainty_percent=INHERITED_UNCERTAINTY_PERCENT,
                 uncertainty_inherited=True,
-                source=table.attribution,
-                published=str(table.year),
+                source=f"{table.attribution} ({origin})",
+                published=table.edition,
                 licence=table.licence,
+                element_id=OWID_CHART,
+                accessed=table.accessed,
             )
 
 
 @cache
 def zone_names() -> dict[str, str]:
-    """ISO 3166-1 alpha-3 code and English name, lower case → the alpha-2 code that names a zone."""
+    """ISO 3166-1 alpha-3 code and English name, folded → the alpha-2 code that names a zone."""
     names: dict[str, str] = {}
     for row in load_table("electricity_factors_owid_ember").rows:
         names[row["iso3"].lower()] = row["iso2"]
-        names[row["entity"].lower()] = row["iso2"]
+        names[fold(row["entity"])] = row["iso2"]
     return names
 
 
@@ -102,6 +112,11 @@ def alpha3_of(zone: str) -> str | None:
         (row["iso3"] for row in load_table("electricity_factors_owid_ember").rows if row["iso2"] == zone),
         None,
     )
+
+
+def _read_on(day: str) -> str:
+    """Says on which day the source was read, where that is known."""
+    return f", read on {day}" if day else ""
 
 
 def _percent(text: str) -> Decimal:

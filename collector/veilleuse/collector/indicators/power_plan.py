@@ -18,8 +18,9 @@ class PowerPlanCompliance:
 
     Formula: machines whose power plan on mains switches the display off within 15 minutes and sleeps within 30 ÷ machines
     whose plan is known. 0 = never = not compliant. A machine one of whose timeouts is not known is in neither, unless the
-    other one is enough to fail it. Servers and virtual machines are excluded. The share stands on both sides: with fewer than
-    k machines that comply, or that do not, it has no value.
+    other one is enough to fail it. Servers and virtual machines are excluded. A plan is set by
+    administrators: 0 and 1 are shown, however few plans are known. With 1 to k - 1 machines on the smaller side, those that
+    comply or those that do not, it has no value.
     Period: as last said by each machine that was observed; no history. Unit: ratio, 0 to 1. Threshold: the two timeouts,
     `indicators.display_off_minutes` and `indicators.sleep_minutes` (15 and 30: ENERGY STAR's defaults). Direction: higher is
     better. Owner: system team (group policies).
@@ -45,7 +46,7 @@ class PowerPlanCompliance:
             len(good),
             known,
             details={"not_known": len(machines) - known},
-            behind=(contributions((one, 1) for one in good), contributions((one, 1) for one in bad)),
+            behind=(contributions((one, 1) for one in min(good, bad, key=len)),),
         )
 
 

@@ -9,9 +9,10 @@ in which unit and what they say is in columns.toml, for all formats; docs/decisi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from importlib import import_module
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, TypeVar, cast
 
 from veilleuse.collector.report.plain import plain
 
@@ -21,11 +22,15 @@ Value: TypeAlias = "str | int | float | bool | Mapping[str, float | str | Mappin
 Row: TypeAlias = Mapping[str, Value]
 Head: TypeAlias = Mapping[str, "Value | Sequence[str] | None"]
 
+V = TypeVar("V")
+
 SHOWN: Final = "shown"
 """Key of a row that is no column: column → Text, the figure as people read it, rounded once by the account.
 
 HTML and PDF show it in place of the number; CSV, JSON and XLSX hold the number unrounded and leave this out."""
 LANGUAGES: Final = ("fr", "en")
+UNDER_WAY_UNTIL: Final = "under_way_until"
+"""Column and key of the head: the last day, begun or whole, that figures of a period go to which is not over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,35 @@ class Document:
         present = dict.fromkeys(name for row in rows for name in row if name != SHOWN)
         known = [name for name in self.columns if name in present]
         return (*known, *(name for name in present if name not in set(known)))
+
+
+def under_way(document: Document, today: date, until: date | None = None) -> Document:
+    """Say in the head, and in each row, of a period that is not over until which day the figures go; else unchanged.
+
+    `until`: None: today, of which what is known by now counts. Said once, it stays.
+    """
+    last, now = (until or today).isoformat(), today.isoformat()
+    if UNDER_WAY_UNTIL in document.head or not _is_ahead(document.head.get("to"), now):
+        return document
+
+    def told(entries: Mapping[str, V], end: str) -> dict[str, V | str]:
+        found: dict[str, V | str] = {}
+        for name, value in entries.items():
+            found[name] = value
+            if name == end and _is_ahead(value, now):
+                found[UNDER_WAY_UNTIL] = last
+        return found
+
+    columns = list(document.columns)
+    if "period_to" in columns:
+        columns.insert(columns.index("period_to") + 1, UNDER_WAY_UNTIL)
+    tables = {name: [told(row, "period_to") for row in rows] for name, rows in document.tables.items()}
+    return replace(document, head=told(document.head, "to"), columns=tuple(columns), tables=tables)
+
+
+def _is_ahead(end: object, today: str) -> bool:
+    """Whether a period with this end, exclusive, is not over. ISO dates compare as texts."""
+    return isinstance(end, str) and end > today
 
 
 FORMATS: Final[Mapping[str, str]] = {

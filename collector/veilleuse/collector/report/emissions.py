@@ -25,6 +25,8 @@ FIRST_COLUMNS: Final = (
     "n",
     "n_fleet",
 )
+UNDER_WAY: Final = "The period is not over: its days count up to under_way_until, and of the day after it what was measured by now."
+NOT_SOURCED: Final = "A factor is not sourced: its number at its publisher, or the day it was read, is not known (factor_sourced)."
 Texts: TypeAlias = Mapping[str, Mapping[str, str]]
 """Column → language → text."""
 _ORDER: Final = (*FIRST_COLUMNS, *(name for name in COLUMNS if name not in FIRST_COLUMNS))
@@ -123,6 +125,8 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
         yield "Weeks were shared between their days in proportion to the calendar's open time (apportioned)."
     if any(row.provisional for row in every):
         yield "A factor is provisional: the year's own is not published, the last published one stands in."
+    if not all(one["factor_sourced"] for one in statement.factors):
+        yield NOT_SOURCED
     if any(row.estimated for row in every):
         yield "Above 20 % of a figure is imputed: it is estimated."
     if any(row.representativeness == "not demonstrated" for row in every):

@@ -30,6 +30,7 @@ from veilleuse.collector.report.view import (
     facts,
     is_provisional,
     key_figures,
+    period,
     sections,
 )
 from veilleuse.collector.report.words import Words, instant, words
@@ -79,8 +80,7 @@ def page(document: Document, styles: tuple[str, ...], *, paper: bool = False) ->
             style=Markup(style),  # ours: it holds no value of the document
             style_hash=digest,
             title=document_title(document, w),
-            first=_day(document, "from", w),
-            end=_day(document, "to", w),
+            period=period(document, w),
             made=w.time(made) if isinstance(made, int) else None,
             stamp=f"{instant(made):%Y-%m-%dT%H:%M:%SZ}" if isinstance(made, int) else None,
             simulated=document.head.get("data") == "simulated",
@@ -128,11 +128,6 @@ def dictionary(document: Document, w: Words) -> Grid:
 def _note(document: Document, text: Text, w: Words) -> Note:
     shown, language = w.text(text)
     return Note(shown, None if language == document.language else language)
-
-
-def _day(document: Document, name: str, w: Words) -> str | None:
-    value = document.head.get(name)
-    return w.day(value) if isinstance(value, str) else None
 
 
 @cache

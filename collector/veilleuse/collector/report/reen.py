@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from veilleuse.collector.report import Chart, Document, Head, Row
+from veilleuse.collector.report import UNDER_WAY_UNTIL, Chart, Document, Head, Row
 from veilleuse.collector.report.emissions import sample_notes
 
 OBJECTIVE_COLUMNS: Final = (
@@ -77,6 +77,7 @@ COLUMNS: Final = (
     *OBJECTIVE_COLUMNS,
     *MEASURE_COLUMNS,
     *BILAN_COLUMNS,
+    UNDER_WAY_UNTIL,
     "data",
 )
 ASSUMPTIONS: Final = (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from veilleuse.collector.report import SHOWN, Chart, Document, Row, Value
+from veilleuse.collector.report import SHOWN, UNDER_WAY_UNTIL, Chart, Document, Row, Value
 from veilleuse.collector.report.columns import GROUPS, KEY, MACHINE, NUMERIC, Column, Kind, column
 from veilleuse.collector.report.words import DASH, Words
 
@@ -102,6 +102,17 @@ def document_title(document: Document, w: Words) -> str:
     kind = str(document.head.get("kind", "report"))
     titles: Mapping[str, str] = w.texts["titles"]
     return titles.get(kind, titles["report"])
+
+
+def period(document: Document, w: Words) -> str | None:
+    """The days that the figures are of; None where the head names none."""
+    first, end, until = (document.head.get(name) for name in ("from", "to", UNDER_WAY_UNTIL))
+    if not isinstance(first, str) or not isinstance(end, str):
+        return None
+    if not isinstance(until, str):
+        return w("page.period", first=w.day(first), end=w.day(end))
+    key = "page.under_way" if first <= until else "page.ahead"
+    return w(key, first=w.day(first), end=w.day(end), until=w.day(until))
 
 
 def facts(document: Document, w: Words) -> Iterator[tuple[str, str]]:

@@ -16,11 +16,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from veilleuse.collector.report import LANGUAGES, SHOWN, Row, Text, Value
+from veilleuse.collector.report import LANGUAGES, SHOWN, UNDER_WAY_UNTIL, Row, Text, Value
 from veilleuse.collector.report.columns import Column, Kind, catalogue
 
 SIGNIFICANT: Final = 3
-HEAD_DAYS: Final = ("from", "to", "inventory_imported_on")
+HEAD_DAYS: Final = ("from", "to", UNDER_WAY_UNTIL, "inventory_imported_on")
 """What of a document's head is a day."""
 DASH: Final = "–"
 NO_BREAK: Final = "\u00a0"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from xlsxwriter import Workbook
 
 from veilleuse.collector.drawing import COLOURS
-from veilleuse.collector.report import Chart, Document, Row, Value
+from veilleuse.collector.report import UNDER_WAY_UNTIL, Chart, Document, Row, Value
 from veilleuse.collector.report.columns import KEY, NUMERIC, Column, Kind, column
 from veilleuse.collector.report.html import dictionary
 from veilleuse.collector.report.view import (
@@ -26,6 +26,7 @@ from veilleuse.collector.report.view import (
     facts,
     is_provisional,
     key_figures,
+    period,
     title_of,
 )
 from veilleuse.collector.report.words import Words, instant, words
@@ -116,6 +117,7 @@ class _Book:
         sheet.set_column(1, 8, 32)
         self._string(sheet, 0, 0, document_title(document, w), self._format("title"))
         warnings = [
+            *([period(document, w) or ""] if UNDER_WAY_UNTIL in document.head else []),
             *([w("page.simulated")] if document.head.get("data") == "simulated" else []),
             *([w("page.provisional")] if is_provisional(document) else []),
         ]

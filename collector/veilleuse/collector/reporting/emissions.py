@@ -21,7 +21,7 @@ from veilleuse.collector.account.shown import shown
 from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
-from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Row, Value
+from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Row, Value, under_way
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.closed_report import closed_figures, require_shown
@@ -72,7 +72,15 @@ def emissions_report_of(
     texts = _texts(statement)
     head = _head(sources, question, data) | undeclared(sources, question.first, question.end)
     document = emissions_report.document(statement, head, texts, _equivalents(statement))
-    return Emissions(statement, periods, document)
+    return Emissions(statement, periods, _under_way(document, question))
+
+
+def _under_way(document: Document, question: YearQuestion) -> Document:
+    """The fleet's days count until yesterday; of today, what was measured by now."""
+    if question.end <= question.today:
+        return document
+    told = replace(document, assumptions=(*document.assumptions, emissions_report.UNDER_WAY))
+    return under_way(told, question.today, question.today - timedelta(days=1))
 
 
 def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) -> Emissions:

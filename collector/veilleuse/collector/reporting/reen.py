@@ -7,14 +7,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector.account.billing import METHOD_VERSION
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow, Thresholds
 from veilleuse.collector.followed import OBJECTIVES, Cells, FollowTable
-from veilleuse.collector.report import Document, Head, Row
+from veilleuse.collector.report import UNDER_WAY_UNTIL, Document, Head, Row, under_way
 from veilleuse.collector.report import Value as Shown
 from veilleuse.collector.report import reen as sheet
 from veilleuse.collector.reporting.emissions import emissions_report_of
@@ -106,12 +106,19 @@ def reen_document(
         "periods_not_derived": sources.base.reader.dirty_count(),
         "generated_unix_milliseconds": time.time_ns() // 1_000_000,
     }
-    return sheet.document(
-        [{**row, "data": data} for row in _objectives(made)],
-        [{**row, "data": data} for row in _measures(made)],
-        [{**row, "data": data} for row in bilan_rows(*_items(made))],
+    yesterday = today - timedelta(days=1)
+    until = {UNDER_WAY_UNTIL: yesterday.isoformat()} if end > today else {}
+
+    def told(row: Row) -> Row:
+        return {**row, **(until if row.get("origin") == "computed" else {}), "data": data}
+
+    document = sheet.document(
+        list(map(told, _objectives(made))),
+        list(map(told, _measures(made))),
+        list(map(told, bilan_rows(*_items(made)))),
         head,
     )
+    return under_way(document, today, yesterday)
 
 
 def _values(

@@ -28,5 +28,5 @@ def _whose(sources: Sources, zone: str) -> str:
     sites = sorted(site.site for site in sources.reader.sites() if site.zone == zone)
     if sites:
         named = ", ".join(f"'{site}'" for site in sites)
-        return f"it is the zone of the site {named}: bring its factor with 'veilleuse factors import FILE'"
+        return f"it is the zone of the site {named} ('veilleuse factors import FILE' brings ADEME's, of French zones)"
     return "it is reporting.zone, of devices whose site nobody declared: set one that 'veilleuse factors list' has"

@@ -5,18 +5,16 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from contextlib import ExitStack
 from typing import Any
 
 from veilleuse.collector.admin_client import ask, pieces_of
 from veilleuse.collector.errors import AdminError, UsageError
-from veilleuse.collector.factors.choose import FactorBook, book_of
+from veilleuse.collector.factors.choose import KnownFactors
 from veilleuse.collector.published import MAXIMUM_BYTES, Publication
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.accounts import SqliteAccountReader
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
-from veilleuse.collector.store.sqlite.factors import SqliteFactorsReader
 from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
 from veilleuse.collector.web.api.figures import Figures
 from veilleuse.collector.web.api.handlers import Desk
@@ -33,8 +31,6 @@ def open_desk(
     cleanup.callback(reader.close)
     accounts = SqliteAccountReader(settings.data_dir)
     cleanup.callback(accounts.close)
-    factors = _Books(settings)
-    cleanup.callback(factors.close)
     published = SqlitePublicationReader(settings.data_dir)
     cleanup.callback(published.close)
 
@@ -52,7 +48,9 @@ def open_desk(
     def note_use(account_id: int) -> None:
         _told(settings, "account_use", account_id=account_id)
 
-    figures = Figures(reader, settings, factors.book, published, publisher(settings))
+    figures = Figures(
+        reader, settings, KnownFactors(reader.factor_versions).latest, published, publisher(settings)
+    )
     desk = Desk(figures, settings, version, note_access)
     return desk, Admission(door, accounts, note_use)
 
@@ -88,21 +86,3 @@ def _told(settings: CollectorSettings, operation: str, **arguments: Any) -> None
         ask(settings.data_dir, operation, **arguments)
     except UsageError as error:
         raise AdminError(str(error)) from error
-
-
-class _Books:
-    """The factors as they are now: one read of a small table for each question. Safe from any thread."""
-
-    def __init__(self, settings: CollectorSettings) -> None:
-        self._reader = SqliteFactorsReader(settings.data_dir)
-        self._lock = threading.Lock()
-
-    def book(self) -> FactorBook:
-        """Raises StoreDamaged, ConfigurationError."""
-        with self._lock:
-            return book_of(self._reader.versions())
-
-    def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
-            self._reader.close()

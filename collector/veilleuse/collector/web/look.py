@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 
 from veilleuse.collector.admin_client import ask
 from veilleuse.collector.errors import AdminError, UnknownZone
-from veilleuse.collector.factors.choose import choose
+from veilleuse.collector.factored import FactorVersion
+from veilleuse.collector.factors.choose import FactorBook, KnownFactors
 from veilleuse.collector.model import Grain
 from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
 from veilleuse.collector.privacy import EXEMPT
@@ -83,6 +84,8 @@ class Look:
 class LookReader(Reader, HourReader, Protocol):
     """What a look reads."""
 
+    def factor_versions(self) -> tuple[FactorVersion, ...]: ...  # as FactorReader.versions
+
 
 class Outlook:
     """Takes looks, one at a time, and keeps the last one for a moment. Safe from any thread."""
@@ -100,6 +103,7 @@ class Outlook:
         self._zone = ZoneInfo(settings.reporting.time_zone)
         self._clock = clock
         self._machine_figures = machine_figures
+        self._factors = KnownFactors(reader.factor_versions)
         self._fleet = Fleet(reader, settings.reporting.time_zone, clock)
         self._accounts = Accounts(reader, clock)
         self._grid = Grid(reader, settings, clock)
@@ -126,7 +130,7 @@ class Outlook:
             fleet,
             self._periods.closed(fleet.hosts, fleet.today.day),
             self._sobriety(fleet),
-            factors_of(fleet, self._settings.reporting.zone),
+            factors_of(fleet, self._settings.reporting.zone, self._factors.latest()),
             self._health(),
             disk_of(self._settings),
             self._day_start,
@@ -168,14 +172,14 @@ class Outlook:
         return answer if isinstance(answer, dict) else None
 
 
-def factors_of(fleet: FleetView, default_zone: str) -> dict[tuple[str, int], ChosenFactor]:
+def factors_of(fleet: FleetView, default_zone: str, book: FactorBook) -> dict[tuple[str, int], ChosenFactor]:
     """Per grid zone of the sites; of the reporting zone when there is no site yet."""
     found: dict[tuple[str, int], ChosenFactor] = {}
     year = fleet.today.day.year
     for zone in {site.zone for site in fleet.sites.values()} or {default_zone}:
         for of in (year - 1, year):
             try:
-                found[zone, of] = choose(zone, of)
+                found[zone, of] = book.choose(zone, of)
             except UnknownZone:
                 continue  # no emissions are shown for it
     return found

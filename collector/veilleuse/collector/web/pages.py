@@ -55,8 +55,8 @@ class FirstPage:
     collector_down: bool
     has_hosts: bool
     tiles: tuple[Tile, ...]
-    factors: tuple[tuple[str, str | None], ...]
-    """(text, note when provisional)"""
+    factors: tuple[tuple[str, str], ...]
+    """(text, notes: provisional, not sourced; blank without any)"""
     energy: Chart | None
     states: Chart | None
     closed: Table | None
@@ -173,7 +173,7 @@ def _coverage(figures: Sequence[Sobriety], w: Words) -> Iterable[Tile]:
         yield Tile(w("figures.coverage"), w.percent(known[0].coverage_states or 0.0), tuple(notes))
 
 
-def _factors(look: Look, w: Words) -> Iterable[tuple[str, str | None]]:
+def _factors(look: Look, w: Words) -> Iterable[tuple[str, str]]:
     for zone, chosen in look.factors_now():
         factor = chosen.factor
         grams = w.number(float(factor.total_kgco2e_per_kwh * GRAMS_PER_KILOGRAM))
@@ -184,7 +184,9 @@ def _factors(look: Look, w: Words) -> Iterable[tuple[str, str | None]]:
             factor_id=factor.factor_id,
             source=factor.source,
         )
-        yield text, w("factor.provisional", year=chosen.year) if chosen.provisional else None
+        notes = [w("factor.provisional", year=chosen.year)] if chosen.provisional else []
+        notes += [] if factor.sourced else [w("factor.not_sourced")]
+        yield text, " ".join(notes)
 
 
 def _closed(look: Look, w: Words) -> Table | None:

@@ -136,7 +136,7 @@ def _ended_by(wire: bytes, limit: int, *, undated: bool) -> bool:
 
 
 def _psys(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> int:
-    """What old periods said is added up under no period: whether a machine's psys is trusted does not change by it."""
+    """What old periods said is added up under no period: what a machine's battery says of its psys does not change by it."""
     old = (
         "host_id = :host AND (grain = 1 AND start < :hours OR grain = 2 AND start < :days OR grain = 3 AND start < :days - 6)"
         " AND NOT EXISTS (SELECT 1 FROM dirty d WHERE d.host_id = psys_checks.host_id AND d.grain = psys_checks.grain"
@@ -144,11 +144,14 @@ def _psys(connection: sqlite3.Connection, host_id: HostId, limits: Limits) -> in
     )
     values = {"host": host_id, "hours": limits.hours_unix_milliseconds, "days": limits.records}
     connection.execute(
-        "INSERT INTO psys_checks SELECT host_id, 0, 0, sum(psys_millijoules), sum(discharge_millijoules), sum(milliseconds)"
+        "INSERT INTO psys_checks SELECT host_id, 0, 0, sum(psys_millijoules), sum(discharge_millijoules), sum(milliseconds),"
+        " sum(base_millijoules), sum(base_milliseconds)"
         f" FROM psys_checks WHERE {old} GROUP BY host_id ON CONFLICT DO UPDATE SET"
         " psys_millijoules = psys_millijoules + excluded.psys_millijoules,"
         " discharge_millijoules = discharge_millijoules + excluded.discharge_millijoules,"
-        " milliseconds = milliseconds + excluded.milliseconds",
+        " milliseconds = milliseconds + excluded.milliseconds,"
+        " base_millijoules = base_millijoules + excluded.base_millijoules,"
+        " base_milliseconds = base_milliseconds + excluded.base_milliseconds",
         values,
     )
     return connection.execute(f"DELETE FROM psys_checks WHERE {old}", values).rowcount

@@ -164,7 +164,8 @@ class SqliteMetering:
         with self._database.translated():
             row = self._database.connection.execute(
                 "SELECT coalesce(sum(psys_millijoules), 0), coalesce(sum(discharge_millijoules), 0),"
-                " coalesce(sum(milliseconds), 0) FROM psys_checks WHERE host_id = ?",
+                " coalesce(sum(milliseconds), 0), coalesce(sum(base_millijoules), 0),"
+                " coalesce(sum(base_milliseconds), 0) FROM psys_checks WHERE host_id = ?",
                 (host_id,),
             ).fetchone()
         return PsysCheck(*row)
@@ -173,7 +174,7 @@ class SqliteMetering:
         """What one period saw; replaces what it said before."""
         with self._database.transaction() as connection:
             connection.execute(
-                "REPLACE INTO psys_checks VALUES (?, ?, ?, ?, ?, ?)",
+                "REPLACE INTO psys_checks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     period.host_id,
                     period.grain,
@@ -181,6 +182,8 @@ class SqliteMetering:
                     check.psys_millijoules,
                     check.discharge_millijoules,
                     check.milliseconds,
+                    check.base_millijoules,
+                    check.base_milliseconds,
                 ),
             )
 

@@ -23,6 +23,7 @@ from veilleuse.collector.codec import (
     SUPPLIES,
     number,
 )
+from veilleuse.collector.factored import FactorVersion
 from veilleuse.collector.figures import BalanceRow, EnergySums, StateSums
 from veilleuse.collector.model import (
     Cell,
@@ -49,6 +50,7 @@ from veilleuse.collector.store.sqlite.calibrations import SqliteCalibrations
 from veilleuse.collector.store.sqlite.configurations import SqliteConfigurations
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
+from veilleuse.collector.store.sqlite.factors import SqliteFactors
 from veilleuse.collector.store.sqlite.host_hours import host_hours
 from veilleuse.collector.store.sqlite.host_periods import PeriodRows
 from veilleuse.collector.store.sqlite.hour_sums import hour_sums, oldest_hours
@@ -112,6 +114,10 @@ class SqliteReader:
     def calendars(self, site: Site) -> tuple[CalendarVersion, ...]:
         """Those a site had, oldest first, never none. Raises StoreDamaged."""
         return SqliteCalendars(self._database()).versions(site)
+
+    def factor_versions(self) -> tuple[FactorVersion, ...]:
+        """Every factor ever imported, in the order they came. Raises StoreDamaged."""
+        return SqliteFactors(self._database()).versions()
 
     def sums(self, grain: Grain, start: int, end: int) -> Iterator[SumRow]:
         """Sums with start ≤ key < end; keys as in Grain."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import pairwise
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from veilleuse.collector.calibrated import CalibrationBook
 from veilleuse.collector.codec import STATES, number
@@ -17,11 +18,10 @@ from veilleuse.collector.sobriety import Load
 from veilleuse.collector.store.sqlite.batch import bucket_columns
 from veilleuse.collector.store.sqlite.beside import BesideReader
 from veilleuse.collector.store.sqlite.calibrations import SqliteCalibrations
+from veilleuse.collector.store.sqlite.days import days_milliseconds
 from veilleuse.wire.limits import CELL_BUCKETS
-from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Population, State
 
-_DAY_MILLISECONDS: Final = 24 * MILLISECONDS_PER_HOUR
 _ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
 _SINGLE: Final = (
     "milliseconds",
@@ -41,6 +41,8 @@ _OF_SERVERS: Final = (
 """By server, so that a report over few of them does not read the days of thousands of PCs: 500 servers, 180 days, 1.8 s; without the
 index named, SQLite walks the time once per server: 50 s."""
 
+_ZONES: Final = f"SELECT host_id, time_zone FROM hosts JOIN sites USING (site) WHERE population = {number(Population.SERVER)}"
+
 
 class SqliteLoadReader(BesideReader):
     """On a connection of its own; for one thread."""
@@ -51,7 +53,8 @@ class SqliteLoadReader(BesideReader):
 
     def server_loads(self, end: date, days: Sequence[int]) -> Mapping[HostId, Mapping[int, Load]]:
         """Server → days → load over the last so many civil days before `end`. Each day is read once."""
-        last, standing = end.toordinal(), dict[HostId, dict[tuple[State, int], int]]()
+        last, zones = end.toordinal(), self._zones()
+        standing: dict[HostId, dict[tuple[State, int], int]] = {}
         found: defaultdict[HostId, dict[int, Load]] = defaultdict(dict)
         for shorter, longer in pairwise((0, *sorted(days))):
             for host_id, state, *values in self._rows(last - longer, last - shorter):
@@ -61,19 +64,27 @@ class SqliteLoadReader(BesideReader):
                         key = (STATES[state], place)
                         sums[key] = sums.get(key, 0) + value
             for host_id, sums in standing.items():
-                found[host_id][longer] = _load(sums, longer * _DAY_MILLISECONDS)
+                found[host_id][longer] = _load(sums, days_milliseconds(zones[host_id], last - longer, last))
         return found
+
+    def _zones(self) -> dict[HostId, ZoneInfo]:
+        """Time zone of each server's site: its days have 23 to 25 hours."""
+        with self._data.translated():
+            rows = self._data.connection.execute(_ZONES).fetchall()
+        return {HostId(host_id): ZoneInfo(zone) for host_id, zone in rows}
 
     def _rows(self, first: int, end: int) -> list[Any]:
         with self._data.translated():
             return self._data.connection.execute(_OF_SERVERS, (first, end)).fetchall()
 
 
-def _load(sums: Mapping[tuple[State, int], int], window_milliseconds: int) -> Load:
+def _load(sums: Mapping[tuple[State, int], int], days_length_milliseconds: int) -> Load:
+    """The load; its window is no shorter than what was told, as a clock that goes back tells a time twice."""
+
     def on(place: int) -> int:
         return sum(sums.get((state, place), 0) for state in _ON)
 
-    known = sum(value for (state, place), value in sums.items() if place == 0 and state is not State.UNKNOWN)
+    told = {state: value for (state, place), value in sums.items() if place == 0}
     buckets: dict[str, tuple[int, ...]] = {}
     place = len(_SINGLE)
     for name in _LISTS:
@@ -82,8 +93,8 @@ def _load(sums: Mapping[tuple[State, int], int], window_milliseconds: int) -> Lo
         place += size
     any_core = on(3) if any((state, 3) in sums for state in _ON) else None
     return Load(
-        window_milliseconds,
-        known,
+        max(days_length_milliseconds, sum(told.values())),
+        sum(value for state, value in told.items() if state is not State.UNKNOWN),
         on(0),
         on(1),
         on(2),

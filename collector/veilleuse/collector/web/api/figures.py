@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
 
 from veilleuse.collector.account.billing import METHOD_VERSION
@@ -23,7 +23,7 @@ from veilleuse.collector.model import Host
 from veilleuse.collector.ports import Factor
 from veilleuse.collector.ports.published import PublicationReader
 from veilleuse.collector.privacy import EXEMPT
-from veilleuse.collector.report import Document, Row, Value
+from veilleuse.collector.report import Document, Row, Value, under_way
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.report import indicators as indicators_report
 from veilleuse.collector.reporting.indicator_rows import indicator_rows
@@ -107,6 +107,10 @@ class Figures:
         what the store raises."""
         if asked.kind is Kind.FACTORS:
             return self._factors(asked)
+        today = datetime.fromtimestamp(self._clock(), UTC).date()
+        return under_way(self._of_period(asked, account), today)
+
+    def _of_period(self, asked: Asked, account: Account) -> Document:
         with self._reader.within(self._settings.http.api_answer_seconds):
             if account.role is Role.ADMIN and asked.kind is not Kind.INDICATORS:
                 return self._fleet(asked, account)
@@ -223,7 +227,7 @@ class Figures:
             and (asked.year is None or factor.valid_from.year <= asked.year <= factor.valid_to.year)
         ]
         if zone is not None and not any(factor.zone == zone for factor in book.factors()):
-            book.choose(zone, date.max.year)  # raises UnknownZone, which names the nearest
+            book.zone_of(zone)  # raises UnknownZone, which names the nearest
         return Document(
             head={"kind": "factors", "zone": zone, "year": asked.year},
             columns=tuple(FACTOR_COLUMNS),
@@ -306,6 +310,7 @@ def _factor(book: FactorBook, factor: Factor) -> Row:
         "status": factor.status.value,
         "factor_source": factor.source,
         "factor_published": factor.published or None,
+        "factor_sourced": factor.sourced,
         "licence": factor.licence,
     }
     residual = factor.split_residual_kgco2e_per_kwh

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from veilleuse.collector.account.gather import DEFAULT_DIMENSIONS, DIMENSIONS
 from veilleuse.collector.figures import OBSERVED, EmissionsRow
+from veilleuse.collector.report import UNDER_WAY_UNTIL
 from veilleuse.collector.report import indicators as indicators_report
 from veilleuse.wire.vocabulary import Word
 
@@ -147,10 +148,11 @@ def _column(annotation: str) -> Schema:
 
 EMISSIONS_COLUMNS: Final[Mapping[str, Schema]] = {
     field.name: _column(str(field.type)) for field in dataclasses.fields(EmissionsRow)
-}
+} | {UNDER_WAY_UNTIL: _TEXT}
 _KEY: Final = (
     "period_from",
     "period_to",
+    UNDER_WAY_UNTIL,
     "entity",
     "site",
     "zone",
@@ -225,6 +227,7 @@ FACTOR_COLUMNS: Final[Mapping[str, Schema]] = {
     "status": _TEXT,
     "factor_source": _TEXT,
     "factor_published": _TEXT,
+    "factor_sourced": _FLAG,
     "licence": _TEXT,
 }
 
@@ -233,7 +236,7 @@ def _indicator_columns() -> Mapping[str, Schema]:
     numbers = ("_milliseconds", "_ratio")
     return {
         name: _INDICATOR_TYPES.get(name, _NUMBER if name.endswith(numbers) else _TEXT)
-        for name in indicators_report.COLUMNS
+        for name in (*indicators_report.COLUMNS, UNDER_WAY_UNTIL)
     }
 
 
