@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How often the fleet's 95 % interval holds the truth, on simulated fleets; and the time that a total takes.
+"""How often the fleet's 95 % interval holds the truth, on simulated fleets and on independent ones; and the time that a total takes.
 
 `python tests/bench/estimator.py [--fleets 1000] [--seed 5] [--only WORD]`. Exit code 1 when a coverage of the total is
-outside 93 to 97 %, when a roll-out that was not random is told as demonstrated, or when a total of 10,000 machines takes 0.5 s.
+outside 93 to 97 %, when a roll-out that was not random is told as demonstrated, when independent fleets miss their bounds
+(independent_coverage.py), or when a total of 10,000 machines takes 0.5 s.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.bench.independent_coverage import report
 from tests.simulated_fleets import Shape, Simulated, simulated
 from veilleuse.collector.account.fleet import Fleet
 from veilleuse.collector.account.fleet_estimate import Representativeness
@@ -214,6 +216,7 @@ def main() -> int:
             flush=True,
         )
     print(f"\n{time.monotonic() - begun:.0f} s")
+    outside += report(asked.fleets, asked.seed, asked.only)
     total, rows = seconds_of_a_total()
     print(
         f"10,000 machines, 3 day types, 200 strata: total {total:.2f} s of processor, 200 rows {rows:.2f} s more"

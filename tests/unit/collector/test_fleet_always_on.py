@@ -12,7 +12,7 @@ import pytest
 from tests.fleet_machines import KWH, A, B, in_service, kwh, machine
 from veilleuse.collector.account.fleet import Fleet
 from veilleuse.collector.account.fleet_inputs import Machine, Stratum
-from veilleuse.collector.account.fleet_pool import DRAWS, PRIOR_SPREAD, PRIOR_STRATA, Pool, between
+from veilleuse.collector.account.fleet_pool import DRAWS, FEWEST, PRIOR_SPREAD, PRIOR_STRATA, Pool, between
 from veilleuse.collector.account.fleet_strata import ALWAYS_ON, ORDINARY, parts
 
 
@@ -97,8 +97,8 @@ def test_two_classes_are_drawn_apart():
 
 
 def test_spread_of_a_class_that_few_tell():
-    """Few machines of a kind: its own, and the relative spread of all, counted as two machines more; one in each stratum: between strata;
-    one alone: the prior."""
+    """Few machines of a kind: its own, and the relative spread of all, counted as two machines more; one in each stratum: between strata,
+    made up to ten degrees by the prior; one alone: the prior."""
     few = pool(some(A, 30, 2))
     relative = few.spreads[ORDINARY].variance / few.mean(ORDINARY) ** 2
     assert few.spreads[ALWAYS_ON].degrees_of_freedom == 28
@@ -110,7 +110,11 @@ def test_spread_of_a_class_that_few_tell():
     each = pool(
         [one for place, name in enumerate(strata) for one in some(name, 1, 0, seed=place)], mixed=False
     )
-    assert each.spreads[ORDINARY].degrees_of_freedom == 3
+    assert each.spreads[ORDINARY].degrees_of_freedom == FEWEST
+    seen = each.whole.squares(each.fleet, each.whole.rates) / each.mean(ORDINARY) ** 2
+    lent = (seen + 7 * PRIOR_SPREAD**2) / 10
+    made_up = (seen + 9 * lent) / 12 * each.mean(ORDINARY) ** 2
+    assert each.spreads[ORDINARY].variance == pytest.approx(made_up)
     assert each.between.variance == 0
     alone = pool(some(A, 1, 0), mixed=False)
     assert alone.spreads[ORDINARY].variance == pytest.approx((PRIOR_SPREAD * alone.mean(ORDINARY)) ** 2)

@@ -22,6 +22,7 @@ from veilleuse.collector.account.fleet_inputs import (
     Stratum,
 )
 from veilleuse.collector.figures import EnergySums
+from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
 
 
@@ -54,6 +55,100 @@ def test_stratified_mean():
     assert total.interval().gsd2 == pytest.approx(math.exp(2 * 0.0163649), abs=1e-6)
     assert (total.machines_fleet, total.machines_sampled) == (13_120, 600)
     assert total.coverage_energy == pytest.approx(600 / 13_120)
+
+
+def servers(stratum: Stratum, *energies: float) -> list[Machine]:
+    """Metered within 2 %, one for each energy."""
+    return [machine(stratum, (energy, 0, 0), on_share=1.0, u=0.02) for energy in energies]
+
+
+def test_the_interval_does_not_contradict_what_was_measured():
+    """Two of three servers measured, 3,221 kWh: the lower end was 218 kWh, the upper one 107,044. The known energy is wrong by its meters
+    alone, and a third server does not draw thirty times what two others do."""
+    total = Fleet(servers(A, 912, 2309), [in_service(A, 3)]).total()
+    low, high = (bound / KWH for bound in total.bounds_millijoules)
+    assert kwh(total) == pytest.approx(4831.5)
+    assert 3221 * math.exp(-Z95 * total.u_model) <= low < 3221
+    assert 2 * 1610 < high - 3221 < 5 * 1610
+
+
+@pytest.mark.parametrize(
+    ("machines", "energies"),
+    [
+        (3, (1600, 1621)),
+        (5, (1600,)),
+        (5, (1200, 2021)),
+        (20, (1000, 1500, 2000, 1700, 1300)),
+        (3, (40, 350)),
+    ],
+)
+def test_few_machines_lend_neither_certainty_nor_absurdity(machines, energies):
+    """Two servers that happen to be alike said nothing (4,643 to 5,028 of three), two unlike ones anything (727 to 89,139 of five)."""
+    total = Fleet(servers(A, *energies), [in_service(A, machines)]).total()
+    low, high = (bound / KWH for bound in total.bounds_millijoules)
+    mean, missing = sum(energies) / len(energies), machines - len(energies)
+    assert low >= sum(energies) * math.exp(-Z95 * total.u_model) * (1 - 1e-12)
+    assert 1.4 * mean * math.sqrt(missing) < high - sum(energies) < 6 * mean * missing
+
+
+def test_two_entities_that_differ_tell_no_third():
+    """Three servers of 1,000 kWh here, three of 2,000 there, of 20 each: a row's upper end was 1,192,195 kWh for a figure of 28,542."""
+    machines = servers(A, 1000, 1000, 1000) + servers(B, 2000, 2010, 2005)
+    row = Fleet(machines, [in_service(A, 20), in_service(B, 20)]).of([A])
+    low, high = (bound / KWH for bound in row.bounds_millijoules)
+    assert low < 20_000 < 40_000 < high < 60_000
+
+
+def test_what_is_missing_of_the_sample_is_not_demonstrated():
+    """The roll-out is at random; days off are lost. What was spent off then looks like all other time, and no interval can tell."""
+
+    def told(lost: int, imputed: float = 0.0, machines: int = 40) -> Representativeness:
+        days = tuple(time * (100 - lost) // 100 for time in YEAR)
+        chance = random.Random(7)
+        sample = [
+            replace(
+                machine(A, (chance.uniform(20, 60), 20, 10), days),
+                unobserved_milliseconds=sum(YEAR) - sum(days),
+            )
+            for _ in range(40)
+        ]
+        if imputed:
+            sample = [_partly_imputed(one, imputed) for one in sample]
+        there = [in_service(A, machines)]
+        return Fleet(sample, there, Assumptions(random_roll_out=True)).total().representativeness
+
+    demonstrated, not_demonstrated = Representativeness.DEMONSTRATED, Representativeness.NOT_DEMONSTRATED
+    assert [told(lost, machines=400) for lost in (0, 1, 10, 40)] == [
+        demonstrated,
+        demonstrated,
+        not_demonstrated,
+        not_demonstrated,
+    ]
+    assert told(0) is Representativeness.CENSUS
+    assert told(0, imputed=0.2) is not_demonstrated
+    assert told(0, imputed=0.2, machines=400) is not_demonstrated
+
+
+def _partly_imputed(one: Machine, share: float) -> Machine:
+    """The same machine, with a share of its time and energy imputed."""
+    energy, time = sum(one.energy_millijoules), sum(one.accounted_milliseconds)
+    derived = EnergySums(round(time * (1 - share)), round(energy * (1 - share)), 0)
+    return replace(
+        one,
+        methods={Method.METERED: derived},
+        imputed_millijoules=energy - derived.energy_millijoules,
+    )
+
+
+def test_a_sample_that_saw_half_of_the_year_is_not_demonstrated():
+    """Agents since July: what nobody saw of the machines' time in service is no random part of it."""
+    half = tuple(time // 2 for time in YEAR)
+    fleet = Fleet(
+        [machine(A, (15, 10, 5), half) for _ in range(40)],
+        [in_service(A, 400)],
+        Assumptions(random_roll_out=True),
+    )
+    assert fleet.total().representativeness is Representativeness.NOT_DEMONSTRATED
 
 
 def test_day_types_are_estimated_apart():

@@ -12,6 +12,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Final
 
 from veilleuse.collector.account.fleet_composition import Composition, composition, is_balanced
 from veilleuse.collector.account.fleet_errors import ErrorModel, Errors
@@ -28,11 +29,23 @@ from veilleuse.collector.account.fleet_inputs import (
 from veilleuse.collector.account.fleet_pool import Pool, is_mixed
 from veilleuse.collector.account.fleet_prediction import Prediction, predict, scaled, with_errors
 from veilleuse.collector.account.fleet_screens import with_time_on
-from veilleuse.collector.account.fleet_strata import Known, Part, class_rates, parts
+from veilleuse.collector.account.fleet_strata import (
+    Known,
+    Part,
+    class_rates,
+    missing_share,
+    parts,
+    unseen_share,
+)
 from veilleuse.collector.account.fleet_sums import Sample
 from veilleuse.collector.account.fleet_variance import sampling
 from veilleuse.collector.account.rooms import RoomFigure, Silent, settled
 from veilleuse.collector.figures import EnergyClass
+
+MOST_UNSEEN: Final = 0.25
+"""Share of the sampled machines' time in service: a sample that saw less of it demonstrates nothing about the rest. Ours."""
+MOST_AT_STAKE: Final = 0.25
+"""Of the half-width: what the figure may fall by if machines spent all their missing time off. Ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,8 @@ class Fleet:
         self._pools: dict[str, Pool] = {}
         self._compositions: dict[str, Composition] = {}
         self._demonstrated: dict[str, bool] = {}
+        self._seen: dict[str, bool] = {}
+        self._missing: dict[str, float] = {}
         self._predictions: dict[Stratum, Prediction] = {}
         by_pool = sorted(self._parts.values(), key=lambda part: (self._pool_of(part), part.stratum))
         for name, strata in groupby(by_pool, self._pool_of):
@@ -105,7 +120,7 @@ class Fleet:
         for one in chosen:
             errors.add(one.errors)
         modelled = errors.variance()
-        low, high = sampled.ends(modelled, energy)
+        low, high = sampled.ends(modelled, energy, energy - extrapolated)
         return Estimate(
             energy_millijoules=energy,
             measured_millijoules=known.measured_millijoules,
@@ -125,7 +140,7 @@ class Fleet:
             u_model=math.sqrt(modelled) / energy if energy else 0.0,
             low_log=low,
             high_log=high,
-            representativeness=self._representativeness(chosen),
+            representativeness=self._representativeness(chosen, energy * -math.expm1(-low)),
             basis=_basis(chosen),
             data_type=data_type(known, extrapolated, default),
             unestimated=tuple(one.part.stratum for one in chosen if one.unestimated),
@@ -151,6 +166,9 @@ class Fleet:
             if adjusted:
                 part.scale = made.unobserved_scale(part)
             part.fill(made.scale if adjusted else _as_it_is, mixed=mixed)
+        # The time that screens are on is told by the PCs: an inventory has none to hold it against.
+        self._seen[device_class] = device_class == EnergyClass.MONITOR or unseen_share(strata) <= MOST_UNSEEN
+        self._missing[device_class] = missing_share(strata)
         pool = self._pools[device_class] = Pool(device_class, strata, mixed=mixed, always_on=always_on)
         if adjusted:
             self._compositions[device_class] = made
@@ -186,13 +204,25 @@ class Fleet:
             math.sqrt(told.sampling_variance),
         )
 
-    def _representativeness(self, chosen: Sequence[Prediction]) -> Representativeness:
+    def _representativeness(self, chosen: Sequence[Prediction], half_width: float) -> Representativeness:
+        """`half_width`: of the interval, downward, mJ."""
+        at_stake = math.fsum(map(self._at_stake, chosen))
+        if at_stake > MOST_AT_STAKE * half_width:
+            return Representativeness.NOT_DEMONSTRATED
         if _is_census(chosen):
             return Representativeness.CENSUS
         stand = [one for one in chosen if one.extrapolated]
-        if stand and all(self._demonstrated[self._class_of(one)] and one.part.n for one in stand):
+        if stand and all(self._stands(self._class_of(one)) and one.part.n for one in stand):
             return Representativeness.DEMONSTRATED
         return Representativeness.NOT_DEMONSTRATED
+
+    def _at_stake(self, one: Prediction) -> float:
+        """What a stratum's figure would fall by if machines spent all the time that is missing of them off, mJ at most."""
+        missing, known = self._missing[self._class_of(one)], one.part.known
+        return min(known.imputed_millijoules, missing * known.energy_millijoules) + missing * one.extrapolated
+
+    def _stands(self, device_class: str) -> bool:
+        return self._demonstrated[device_class] and self._seen[device_class]
 
 
 def _as_it_is(_: Cell) -> float:

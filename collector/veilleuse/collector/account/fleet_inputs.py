@@ -72,6 +72,8 @@ class Machine:
     on_milliseconds: int = 0
     on_millijoules: int = 0
     """Within `energy_millijoules`, of the states that are on."""
+    unobserved_milliseconds: int = 0
+    """Time between its first and its last day that nothing is known of, and that nothing stands in for."""
     counters_milliseconds: int = 0
     counters_millijoules: int = 0
     """What a wall model multiplied: METHOD.md's g = (Σ t_on, Σ C)."""

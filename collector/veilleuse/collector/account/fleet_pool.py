@@ -25,12 +25,13 @@ FEWEST: Final = 10
 DRAWS: Final = 2_000
 CUT: Final = DRAWS // 40
 """Draws beyond either end of a 95 % interval."""
-PRIOR_SPREAD: Final = 0.5
-"""Relative spread between machines of a class of which one alone was observed: ours; 0.37 to 0.40 in METHOD.md §8."""
+PRIOR_SPREAD: Final = 0.6
+"""Relative spread between machines: what a class lacks of ten degrees of freedom has this one. Ours (docs/decisions/0030)."""
 LENT: Final = 2
-"""Degrees of freedom that the relative spread of all kinds lends to a kind of which fewer than ten machines were observed: ours."""
+"""Degrees of freedom lent to a kind of which fewer than ten machines were observed, by the relative spread of all kinds; likewise what
+PRIOR_STRATA makes up to between few entities. Ours."""
 PRIOR_STRATA: Final = math.log(1.5) / 2
-"""Relative spread between entities while a class was observed in one only: GSD² 1.5, ours."""
+"""Relative spread between entities while few of them, or one only, were observed: GSD² 1.5, ours."""
 _HALVINGS: Final = 40
 _LEAST_ROOT: Final = 0.05
 """Of χ²/ν, cube root: at one degree of freedom the approximation may fall below zero."""
@@ -121,19 +122,19 @@ class Pool:
         return ordinary, always
 
     def _within(self, kind: int) -> Spread:
+        """Take its own from ten machines on; below, add what the relative spread of all kinds lends, made up to ten degrees by the prior."""
         squares, degrees = self._squares[kind]
-        if self.kinds[kind].n < FEWEST and (all_degrees := sum(more for _, more in self._squares)):
-            means = [self.mean(each) for each in (ORDINARY, ALWAYS_ON)]
-            relative = sum(
-                some / typical**2 for (some, _), typical in zip(self._squares, means, strict=True) if typical
-            )
-            lent = LENT * relative / all_degrees * means[kind] ** 2
-            return Spread((squares + lent) / (degrees + LENT), all_degrees)
-        if degrees:
+        told = sum(more for _, more in self._squares)
+        lacking = max(0, FEWEST - told)
+        if self.kinds[kind].n >= FEWEST and degrees and not lacking:
             return Spread(squares / degrees, degrees)
-        if self.n > 1:  # one machine in each stratum: between strata is all there is
-            return Spread(self.whole.squares(self.fleet, self.whole.rates) / (self.n - 1), self.n - 1)
-        return Spread((PRIOR_SPREAD * self.mean(kind)) ** 2, math.inf)
+        means = [self.mean(each) for each in (ORDINARY, ALWAYS_ON)]
+        relative = sum(
+            some / typical**2 for (some, _), typical in zip(self._squares, means, strict=True) if typical
+        )
+        lent = (relative + lacking * PRIOR_SPREAD**2) / (told + lacking) * means[kind] ** 2
+        more = LENT + lacking
+        return Spread((squares + more * lent) / (degrees + more), told + lacking)
 
     @cached_property
     def _squares(self) -> tuple[tuple[float, int], tuple[float, int]]:
@@ -143,6 +144,10 @@ class Pool:
                 (kind.squares(self.fleet, kind.rates), max(0, kind.n - 1)) for kind in self.kinds
             )
             return ordinary, always
+        if (
+            not self.mixed and len(self.strata) == self.n
+        ):  # one machine in each: between strata is all there is
+            return (self.whole.squares(self.fleet, self.whole.rates), self.n - 1), (0.0, 0)
         ordinary, always = (
             (
                 math.fsum(
@@ -158,7 +163,7 @@ class Pool:
 
     @cached_property
     def between(self) -> Spread:
-        """Relative variance between strata of the mean power of the more numerous kind."""
+        """Relative variance between strata of the mean power of the more numerous kind; the prior makes it up to LENT degrees."""
         kind = ORDINARY if self.kinds[ORDINARY].n >= self.kinds[ALWAYS_ON].n else ALWAYS_ON
         typical, spread = self.mean(kind), self.spreads[kind]
         if not self.tells_apart:
@@ -167,9 +172,14 @@ class Pool:
         if len(seen) < 2 or not typical:
             return Spread(PRIOR_STRATA**2, math.inf)
         within = spread.variance / typical**2
-        return between(
+        found = between(
             [self._relative(part, kind) for part in seen], [within / part.kinds[kind].n for part in seen]
         )
+        lacking = max(0.0, LENT - found.degrees_of_freedom)
+        if not lacking:
+            return found
+        told = found.variance * found.degrees_of_freedom + lacking * PRIOR_STRATA**2
+        return Spread(told / LENT, LENT)
 
     def _relative(self, part: Part, kind: int) -> float:
         """A stratum's own mean power ÷ the class's, both in the stratum's mix."""

@@ -99,6 +99,8 @@ class Known:
     imputed_millijoules: int = 0
     observed_milliseconds: int = 0
     derived_milliseconds: int = 0
+    unobserved_milliseconds: int = 0
+    """Of these machines, between the first and the last day of each."""
     methods: Counter[Method] = field(default_factory=Counter)
     standby_millijoules: int = 0
     """Of screens that are not on: of the whole fleet, and none of what was observed."""
@@ -110,6 +112,7 @@ class Known:
         self.imputed_millijoules += group.imputed_millijoules
         self.observed_milliseconds += group.observed_milliseconds
         self.derived_milliseconds += group.derived_milliseconds
+        self.unobserved_milliseconds += group.unobserved_milliseconds
         for method, sums in group.methods.items():
             self.methods[method] += sums.energy_millijoules
 
@@ -132,6 +135,7 @@ class Known:
             self.imputed_millijoules + other.imputed_millijoules,
             self.observed_milliseconds + other.observed_milliseconds,
             self.derived_milliseconds + other.derived_milliseconds,
+            self.unobserved_milliseconds + other.unobserved_milliseconds,
             self.methods + other.methods,
             self.standby_millijoules + other.standby_millijoules,
         )
@@ -213,6 +217,21 @@ def class_rates(strata: Iterable[Part]) -> Rates:
     energies = _columns([group.energies for group in groups])
     times = _columns([group.times for group in groups])
     return tuple(energy / time if time else None for energy, time in zip(energies, times, strict=True))
+
+
+def missing_share(strata: Iterable[Part]) -> float:
+    """Share of the sampled machines' own time, each from its first day to its last, without derived energy: imputed, or unobserved."""
+    sampled = [part for part in strata if part.n]
+    own = sum(sum(part.accounted) + part.known.unobserved_milliseconds for part in sampled)
+    derived = sum(part.known.derived_milliseconds for part in sampled)
+    return max(0.0, 1 - derived / own) if own else 0.0
+
+
+def unseen_share(strata: Iterable[Part]) -> float:
+    """Share of the sampled machines' time in service that is not accounted; each is taken to have been there as long as its stratum's mean."""
+    sampled = [part for part in strata if part.n]
+    due = math.fsum(part.n * sum(part.fleet) / part.machines_fleet for part in sampled)
+    return max(0.0, 1 - sum(sum(part.accounted) for part in sampled) / due) if due else 0.0
 
 
 def _columns(rows: Sequence[Days]) -> Days:

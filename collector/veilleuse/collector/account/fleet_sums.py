@@ -48,6 +48,7 @@ class Alike:
     observed_milliseconds: int = 0
     on_milliseconds: int = 0
     on_millijoules: int = 0
+    unobserved_milliseconds: int = 0
     counters_milliseconds: int = 0
     counters_millijoules: int = 0
 
@@ -70,6 +71,7 @@ class Alike:
         self.observed_milliseconds += machine.observed_milliseconds
         self.on_milliseconds += machine.on_milliseconds
         self.on_millijoules += machine.on_millijoules
+        self.unobserved_milliseconds += machine.unobserved_milliseconds
         self.counters_milliseconds += machine.counters_milliseconds
         self.counters_millijoules += machine.counters_millijoules
 
@@ -84,6 +86,7 @@ class Alike:
         self.observed_milliseconds += other.observed_milliseconds
         self.on_milliseconds += other.on_milliseconds
         self.on_millijoules += other.on_millijoules
+        self.unobserved_milliseconds += other.unobserved_milliseconds
         self.counters_milliseconds += other.counters_milliseconds
         self.counters_millijoules += other.counters_millijoules
 

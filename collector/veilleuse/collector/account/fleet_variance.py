@@ -54,10 +54,18 @@ class Sampling:
         """Satterthwaite's."""
         return _satterthwaite([*self.parts, (self.drawn_variance, self.drawn_degrees)])
 
-    def ends(self, modelled: float, energy: float) -> tuple[float, float]:
-        """Half-widths of the 95 % interval on the log scale, downward and upward; `modelled`: variance of models, mJ²."""
+    def ends(self, modelled: float, energy: float, known: float) -> tuple[float, float]:
+        """Half-widths of the 95 % interval on the log scale, downward and upward; `modelled`: variance of models, mJ².
+
+        `known`: energy that is not extrapolated, mJ. Models alone can be wrong in it: sampling lowers the figure to it, not below.
+        """
         if not energy:
             return 0.0, 0.0
+        down, up = self._ends(modelled, energy)
+        return min(down, most_down(energy, known, math.sqrt(modelled) / energy)), up
+
+    def _ends(self, modelled: float, energy: float) -> tuple[float, float]:
+        """The same, whatever is known."""
         if self.deviations is None:
             variance = self.normal_variance + modelled
             normal = _half_width([*self.parts, (modelled, math.inf)], variance, energy)
@@ -87,6 +95,11 @@ class Sampling:
             return 0.0
         wanted = (2 * Z95**2 + 1) / 6 * self.cubes / variance / energy
         return min(max(0.0, wanted - normal**2 / 2), normal / 2)
+
+
+def most_down(energy: float, known: float, u_model: float) -> float:
+    """Half-width downward, log scale, that leaves the known energy × exp(−1.96·u_model); math.inf where none is known."""
+    return math.log(energy / known) + Z95 * u_model if known else math.inf
 
 
 def sampling(

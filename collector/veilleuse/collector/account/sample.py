@@ -183,6 +183,7 @@ def machine(one: Observed, total: Vector, stratum: Stratum, standing: Standing |
         observed_milliseconds=sum(_KNOWN_TIMES(total)),
         on_milliseconds=sum(_ON_TIMES(total)),
         on_millijoules=sum(_ON_ENERGIES(total)),
+        unobserved_milliseconds=total[PLACE["unobserved_milliseconds"]],
         counters_milliseconds=total[PLACE["counters_covered_milliseconds"]],
         counters_millijoules=total[PLACE["counters_energy_millijoules"]],
         age_years=standing.age_years if standing else None,

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from veilleuse.collector.account.fleet_estimate import Basis, DataType, Estimate, Representativeness
+from veilleuse.collector.account.fleet_variance import most_down
 from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures, RoomParts, RowKey
@@ -190,6 +191,8 @@ def _plus(one: Estimate, room: Estimate) -> Estimate:
     for method, more in room.methods.items():
         methods[method] = methods.get(method, 0) + more
     first, second = one.energy_millijoules / energy, room.energy_millijoules / energy
+    u_model = math.hypot(one.u_model * first, room.u_model * second)
+    least = most_down(energy, energy - one.extrapolated_millijoules, u_model)
     return replace(
         one,
         energy_millijoules=energy,
@@ -197,8 +200,8 @@ def _plus(one: Estimate, room: Estimate) -> Estimate:
         modelled_millijoules=one.modelled_millijoules + room.modelled_millijoules,
         methods=methods,
         u_sampling=one.u_sampling * first,
-        u_model=math.hypot(one.u_model * first, room.u_model * second),
-        low_log=math.hypot(one.low_log * first, room.low_log * second),
+        u_model=u_model,
+        low_log=min(least, math.hypot(one.low_log * first, room.low_log * second)),
         high_log=math.hypot(one.high_log * first, room.high_log * second),
     )
 
