@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.account.fleet_inputs import Cell, Days, InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike
+from veilleuse.collector.account.left_out import Groups
 from veilleuse.collector.account.telework import HomeShare
 from veilleuse.collector.account.yearly_rooms import RoomFigure
 from veilleuse.collector.vectors import COLUMNS, PLACE, SCREEN_COLUMNS, DayType, Vector
@@ -145,3 +146,5 @@ class Kept:
     of inventory and declarations, of no machine."""
     stands_for: Mapping[str, str] = field(default_factory=dict)
     """See fleet_sums.Sample."""
+    groups: Groups = field(default_factory=Groups, compare=False)
+    """While a report is made: never written, and empty of a closed year (left_out)."""

@@ -16,7 +16,7 @@ from typing import Final
 
 from veilleuse.collector.account.fleet_estimate import Basis, DataType, Estimate, Representativeness
 from veilleuse.collector.account.sample import Place
-from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures, RoomParts, RowKey
+from veilleuse.collector.account.yearly_rows import ClassFigure, FigureRow, PeriodFigures, RoomParts, RowKey
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
@@ -62,7 +62,7 @@ def with_rooms(
         _row(key, group, length) for key, group in sorted(groups.items(), key=lambda one: one[0].site or "")
     ]
     total = period.total or replace(
-        made[0], estimate=_nothing(made[0].estimate), room=None, class_energies={}
+        made[0], estimate=_nothing(made[0].estimate), room=None, class_energies={}, classes={}
     )
     parts = RoomParts(*_summed(made, total.estimate.energy_millijoules))
     whole = total.estimate
@@ -78,6 +78,7 @@ def with_rooms(
         estimate=whole,
         room=parts,
         class_energies=energies,
+        classes={**total.classes, **max(made, key=lambda row: row.estimate.u_model).classes},
     )
     return replace(period, rows=(*period.rows, *made), total=total)
 
@@ -145,7 +146,8 @@ def _row(key: RowKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> 
         rooms
     )  # for what changes from year to year, a room is there all the time
     places = tuple((_place(room), _energy(room)) for room in rooms)
-    return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (time, energy)}, places, parts)
+    classes = {OTHER_ROOM: ClassFigure(estimate)}
+    return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (time, energy)}, places, parts, classes)
 
 
 def _energy(room: RoomFigure) -> int:

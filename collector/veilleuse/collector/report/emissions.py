@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
-from veilleuse.collector.report import SHOWN, Chart, Document, Head, Row, Text
+from veilleuse.collector.report import LANGUAGES, SHOWN, Chart, Document, Head, Row, Text
+from veilleuse.collector.report.words import words
 
 COLUMNS: Final = tuple(column.name for column in dataclasses.fields(EmissionsRow))
 FIRST_COLUMNS: Final = (
@@ -88,6 +89,11 @@ def document(
 def _notes(statement: EmissionsStatement) -> Iterable[Text]:
     yield from ASSUMPTIONS
     every = (*statement.rows, *statement.totals, *statement.memo)
+    if any(row.days_observed is not None for row in every):
+        yield (
+            "Days covered (days_observed) are days of the period that at least k measured machines tell of, one of servers; the rest"
+            " of the period is estimated from them."
+        )
     if len({row.period_from[:4] for row in statement.totals}) < len(statement.totals):
         yield "Each month is estimated by its own days: months do not sum exactly to the figure of their year."
     if any(row.apportioned for row in every):
@@ -107,9 +113,30 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
             "The change from the year before is told by fleet, mix of classes, hours in state and watts in state, in that order;"
             " the factor's effect stands apart."
         )
+        yield (
+            "Each effect stands with its margin (±): the samples of both years, which err together where the same machines were"
+            " measured, and models. An effect smaller than its margin may be chance."
+        )
+    yield from _not_compared(statement)
     yield from _bilan_notes(statement)
     if statement.withheld:
         yield "Some populations are too small to be shown and are in no row or total (withheld)."
+
+
+def _not_compared(statement: EmissionsStatement) -> Iterable[Text]:
+    """On totals whose change is not told."""
+    for row in statement.totals:
+        if row.not_compared is None or row.not_compared == "running":
+            continue
+        french, english = (words(language).word("not_compared", row.not_compared) for language in LANGUAGES)
+        days, before = row.days_observed, row.days_observed_before
+        if days is not None and before is not None:
+            french += f" ; cette période couvre {days:.0f} jours, celle d’avant {before:.0f}"
+            english += f"; this period covers {days:.0f} days, the one before {before:.0f}"
+        yield {
+            "fr": f"Du {row.period_from} au {row.period_to} (exclu), la variation du total n’est pas dite : {french}.",
+            "en": f"From {row.period_from} to {row.period_to} (exclusive) the change of the total is not told: {english}.",
+        }
 
 
 def _inventory_notes(head: Head) -> Iterable[Text]:
