@@ -55,6 +55,8 @@ class Shape:
     """Workstations: what is drawn in the open bands of a week is one sum, shared between its days by open time."""
     models: bool = False
     """Old towers and new minis; the old ones got the agent first."""
+    volunteers: float = 0.0
+    """Exponent of a machine's power in its chance of getting an agent: -1 where those that draw half as much are twice as likely to."""
     prior_u: float = 0.0
     """Of derived energy, log scale: 1 within a hardware model, 0.5 between models."""
     random_roll_out: bool = True
@@ -150,10 +152,13 @@ def _unit(shape: Shape, level: float, share: float, chance: random.Random) -> _U
 
 
 def _drawn(shape: Shape, units: Sequence[_Unit], sampled: int, chance: random.Random) -> set[int]:
-    if not shape.models:
+    if not shape.models and not shape.volunteers:
         return set(chance.sample(range(len(units)), sampled))
-    weight = {"tower": 4.0, "mini": 1.0}
-    ranks = {place: chance.random() ** (1 / weight[unit.hardware]) for place, unit in enumerate(units)}
+    weight = {"tower": 4.0, "mini": 1.0, "": 1.0}
+    ranks = {
+        place: chance.random() ** (1 / (weight[unit.hardware] * unit.watts[0] ** shape.volunteers))
+        for place, unit in enumerate(units)
+    }
     return set(sorted(ranks, key=ranks.__getitem__, reverse=True)[:sampled])
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.reporting.emissions import emissions_report_of, today
 from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.reporting.year import YearQuestion
@@ -31,25 +32,28 @@ from veilleuse.collector.simulate.filling import simulate
 from veilleuse.collector.simulate.fleet import Order
 from veilleuse.collector.simulate.truth import Truth
 
+K = 10
+"""Fewest machines of a cell, as reports have it by default."""
 Interval = tuple[float, float, float]
 """Low, kWh, high."""
 
 
 def intervals(directory: Path, first: date, end: date) -> dict[tuple[str, str], Interval]:
-    """(population, device class) → what the report of whole months says, on site and at home; the total under two blanks."""
-    question = YearQuestion(first, end, ("device_class",), 1, today())
+    """(population, device class) → what the report of whole months says, on site and at home; the total under two blanks.
+
+    Of a population whose small classes were merged nothing but the total can be held against the truth.
+    """
+    question = YearQuestion(first, end, ("device_class",), K, today())
     with opened(directory, Reporting()) as sources:
         statement = emissions_report_of(sources, question, compare=False).statement
     found: dict[tuple[str, str], Interval] = {}
+    merged = {row.population or "" for row in statement.rows if row.level == AUTRES}
     for row in (*statement.rows, *statement.totals):
-        if row.kwh_total is not None:  # the shares are fixed: parts of one class err together
+        apart = row.level == "total" or not {row.population or "", ""} & merged
+        if row.kwh_total is not None and apart:  # the shares are fixed: parts of one class err together
             key = (row.population or "", row.device_class or "")
-            before = found.get(key, (0.0, 0.0, 0.0))
-            found[key] = (
-                before[0] + (row.kwh_lo95 or 0.0),
-                before[1] + row.kwh_total,
-                before[2] + (row.kwh_hi95 or 0.0),
-            )
+            before, (low, high) = found.get(key, (0.0, 0.0, 0.0)), row.kwh_interval or (0.0, 0.0)
+            found[key] = before[0] + low, before[1] + row.kwh_total, before[2] + high
     return found
 
 

@@ -75,7 +75,7 @@ def test_backed_up_at_work_killed_restored(tmp_path):
         late, revoked = fleet.enrol(2)
         fleet.measure([begin], [late, revoked])
         assert fleet.contact([late, revoked]) == 2
-        stack.must("veilleuse", "hosts", "revoke", revoked.agent_id.hex())
+        stack.must("veilleuse", "hosts", "revoke", revoked.agent_id.hex(), "--yes")
         os.killpg(collector.pid, signal.SIGKILL)
         collector.wait()
 

@@ -76,7 +76,9 @@ def test_copies_are_decided_all_at_once(running, veilleuse):
     veilleuse("hosts", "suspend", other.agent_id.hex())
     code, _, error = veilleuse("hosts", "activate", "--copies-of", other.agent_id.hex())
     assert (code, "one by one" in error) == (1, True)
-    code, out, _ = veilleuse("hosts", "revoke", "--copies-of", other.agent_id.hex())
+    code, _, error = veilleuse("hosts", "revoke", "--copies-of", other.agent_id.hex())
+    assert (code, "to refuse for ever 1 machine pending as copies of host" in error) == (1, True)
+    code, out, _ = veilleuse("hosts", "revoke", "--copies-of", other.agent_id.hex(), "--yes")
     assert (code, out.strip()) == (0, f"copies of {other.agent_id.hex()[:12]}: 1 pending → revoked")
     assert veilleuse("hosts", "activate")[0] == 2
     assert (

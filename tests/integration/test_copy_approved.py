@@ -44,7 +44,7 @@ def test_a_copy_waits_for_its_approval(tmp_path):
         assert (waiting["status"], waiting["copy_of"]) == ("pending", original)
         doctor = json.loads(stack.run("veilleuse-agent", "doctor", "--json", **clone).stdout)
         assert not doctor["identity"]["enrolled"]
-        assert f"veilleuse hosts activate {waiting['agent_id'][:8]}" in doctor["spool"]["standing"]
+        assert f"veilleuse hosts activate {waiting['agent_id'][:12]}" in doctor["spool"]["standing"]
         stack.must("veilleuse", "hosts", "activate", waiting["agent_id"][:8])
         stack.must("veilleuse-agent", "send", **clone)
         assert (tmp_path / "clone/state/id/agent_id").read_text() == waiting["agent_id"]
@@ -60,7 +60,7 @@ def test_a_copy_of_a_revoked_machine_stays_outside(tmp_path):
         stack.enrol()
         original = (stack.state / "id/agent_id").read_text()
         clone = clone_of(stack, tmp_path / "clone")
-        stack.must("veilleuse", "hosts", "revoke", original[:8])
+        stack.must("veilleuse", "hosts", "revoke", original[:8], "--yes")
         stack.must("veilleuse-agent", "run", "--check", **clone)
         refused = stack.run("veilleuse-agent", "send", **clone)
         assert refused.returncode == 1

@@ -58,6 +58,11 @@ def points(result: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
+def not_counted(result: dict[str, Any], name: str) -> dict[str, str]:
+    """What a source sees and does not count → why."""
+    return {one["name"]: one["why"] for one in sources(result)[name]["not_counted"]}
+
+
 def rungs(result: dict[str, Any]) -> tuple[str, set[str]]:
     """(the machine's place, all methods it allows); the ladder is whole and in order."""
     assert tuple(row["method"] for row in result["ladder"]) == METHODS
@@ -84,6 +89,15 @@ def test_a_laptop(tmp_path):
         {"battery", "counter_modelled", "load_modelled", "class_default"},
     )
     assert "package-0" in reason(result, "counter_calibrated")
+    assert not_counted(result, "linux_rapl") == {
+        "intel-rapl-mmio:0 package-0": "mirror of package-0 (intel-rapl:0)",
+        "intel-rapl:0:0 core": "nested in package-0",
+        "intel-rapl:0:1 uncore": "nested in package-0",
+    }
+    assert not_counted(result, "linux_hwmon") == {
+        "hwmon0 coretemp": "shows no power and no energy",
+        "hwmon1 BAT0": "unknown: nobody can say what hangs on it",
+    }
     hwmon = sources(result)["linux_hwmon"]
     assert (hwmon["word"], hwmon["remedy"]) == ("no_device", "servers: load the module acpi_power_meter")
 
@@ -109,6 +123,10 @@ def test_an_amd_server_of_two_dies(tmp_path):
         "linux_rapl": [f"package-{die} component" for die in ("0-die-0", "1-die-0", "1-die-1")],
         "linux_hwmon": ["power_meter wall"],
     }
+    mirror = not_counted(result, "linux_rapl")["intel-rapl:1 package-0-die-1"]
+    assert mirror == "mirror of package-0-die-0 (intel-rapl:0)"
+    again = {"hwmon1 amd_energy": "mirror of the package that RAPL shows"}
+    assert not_counted(result, "linux_hwmon") == again
     assert rungs(result) == ("metered", {"metered", "counter_modelled", "load_modelled", "class_default"})
 
 
@@ -158,5 +176,6 @@ def test_counters_that_the_helper_reads(closed_tower, tmp_path):
     Helper(context(TREES / "tower"), tmp_path / "readings.json", instant_now).step()
     result = doctor(closed_tower, tmp_path)
     assert points(result) == {"linux_rapl": ["dram-0 component", "package-0 component"]}
+    assert not_counted(result, "linux_rapl") == {"intel-rapl:0:0 core": "nested in package-0"}
     assert rungs(result)[0] == "counter_modelled"
     assert not any(warning.startswith("linux_rapl") for warning in result["warnings"])

@@ -93,7 +93,7 @@ def test_restored_from_a_backup_of_three_days_ago(tmp_path, figure):
         late = _three_days(fleet, past)
         before = generations(stack.data)
         revoked = fleet.agents[7]
-        _command(stack, past, "hosts", "revoke", revoked.agent_id.hex())
+        _command(stack, past, "hosts", "revoke", revoked.agent_id.hex(), "--yes")
         others = [agent for agent in fleet.agents if agent is not revoked]
         assert compared(fleet.agents, stack.data)[:2] == (0, 0)
 

@@ -52,7 +52,7 @@ def test_disk_full(tmp_path, figure):
             assert "<html" in get(trial.stack.url)
             hosts = trial.stack.must("veilleuse", "hosts", "list")
             assert outsider.agent_id[:8] in hosts
-            trial.stack.must("veilleuse", "hosts", "revoke", outsider.agent_id)
+            trial.stack.must("veilleuse", "hosts", "revoke", outsider.agent_id, "--yes")
             assert refusal(call, *hello())[:2] == (grpc.StatusCode.PERMISSION_DENIED, "revoked")
         time.sleep(1)
         left = free_bytes(trial.stack.data)

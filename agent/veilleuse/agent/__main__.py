@@ -82,6 +82,8 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, M
         return plain, importlib.import_module(module_name)
     import argparse
 
+    from veilleuse.wire.version import VERSION
+
     class OneLine(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
             raise ConfigurationError(f"{message}; see '{self.prog} --help'")
@@ -90,6 +92,9 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, M
     parser = OneLine(
         prog="veilleuse-agent",
         description="Measures what this machine draws and does, and sends sums to its collector.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {VERSION}", help="print the version"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     module = ModuleType("none")

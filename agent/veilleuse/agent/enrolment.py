@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from veilleuse.agent.errors import CollectorAway, IdentityError, RequestRefused
 from veilleuse.agent.identity import Identity, IdentityStore, Place, ders_of
-from veilleuse.wire.limits import AGENT_ID_BYTES
+from veilleuse.wire.limits import AGENT_ID_BYTES, AGENT_ID_DIGITS
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Population
 
@@ -119,7 +119,7 @@ def enrol(
         raise IdentityError("the collector gave an agent id that is not 16 bytes: upgrade one of the two")
     if not answer.HasField("certificate"):
         raise CollectorAway(
-            f"this machine waits for an operator's approval: `veilleuse hosts activate {answer.agent_id.hex()[:8]}`; "
+            f"this machine waits for an operator's approval: `veilleuse hosts activate {answer.agent_id.hex()[:AGENT_ID_DIGITS]}`; "
             "it asks again by itself while the service runs, else run the same command again",
             answer.retry_after_milliseconds,
         )

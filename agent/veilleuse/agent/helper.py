@@ -40,6 +40,7 @@ class Helper:
         self._path = path
         self._now = now
         self._points: tuple[Point, ...] = ()
+        self._not_counted: tuple[tuple[str, str], ...] = ()
         self._successes = self._failures = 0
         self._said = ""
 
@@ -57,6 +58,7 @@ class Helper:
         try:
             if not self._points:
                 self._points = self._source.open()
+                self._not_counted = self._source.not_counted()
             readings = self._readings()
         except SourceUnavailable as error:
             self._say(error.reason)
@@ -68,7 +70,8 @@ class Helper:
             return Publication((), self._points, (self._outcome("failed", str(error)),))
         self._successes += 1
         self._say("")
-        return Publication(readings, self._points, (self._outcome("ok"),))
+        outcomes = (self._outcome("ok"),)
+        return Publication(readings, self._points, outcomes, not_counted=self._not_counted)
 
     def _readings(self) -> tuple[Published, ...]:
         made_at = self._now().boottime_milliseconds

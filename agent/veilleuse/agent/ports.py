@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from veilleuse.agent.model import Instant, LoadCounters, Point, Reading
 from veilleuse.wire.vocabulary import Boundary
@@ -117,6 +117,14 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Give back what `open` took; may be called twice."""
+
+
+@runtime_checkable
+class SeesMore(Protocol):
+    """A `Source` that sees more counters than it offers, and says why."""
+
+    def not_counted(self) -> tuple[tuple[str, str], ...]:
+        """(what the system calls it, why it is not counted) of each. After `open`, also one that raised; for `doctor` alone."""
 
 
 class LoadSource(Protocol):

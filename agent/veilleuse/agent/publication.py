@@ -58,6 +58,8 @@ class Publication(NamedTuple):
     outcomes: tuple[Outcome, ...]
     boot_id: str = ""
     """Of the boot the times belong to; empty = not told. It never leaves the machine."""
+    not_counted: tuple[tuple[str, str], ...] = ()
+    """What the writer sees and does not count, with why: for `doctor`."""
 
 
 def is_publishable(reading: Reading) -> bool:
@@ -81,6 +83,7 @@ def publish(path: Path, publication: Publication, *, mode: int = 0o600) -> None:
             "readings": [_to_plain(one, points) for one in publication.readings],
             "outcomes": [list(one) for one in publication.outcomes],
             "boot": publication.boot_id,
+            "not_counted": publication.not_counted,
         },
         separators=(",", ":"),
     )
@@ -110,6 +113,7 @@ def read_publication(path: str) -> Publication:
             points,
             tuple(_outcome(*one) for one in raw["outcomes"]),
             str(raw.get("boot", "")),
+            tuple((str(name), str(why)) for name, why in raw.get("not_counted", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{path} is no publication: {error}") from error

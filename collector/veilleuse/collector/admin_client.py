@@ -18,6 +18,7 @@ from typing import Any, Final
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model import Host
 from veilleuse.collector.private_socket import socket_path
+from veilleuse.wire.limits import AGENT_ID_DIGITS_MINIMUM
 
 SOCKET_FILE: Final = "admin.sock"
 MAX_REQUEST_BYTES: Final = 1024 * 1024
@@ -66,16 +67,17 @@ def pieces_of(upload: str, data: bytes) -> Iterator[dict[str, Any]]:
 
 
 def one_host(known: Iterable[Host], beginning: str) -> Host:
-    """The host whose agent id begins like that, as an operator names it. Raises AdminError unless it is one."""
+    """The host whose agent id begins like that, AGENT_ID_DIGITS_MINIMUM or more of its digits. Raises AdminError unless it is one."""
     matches = [host for host in known if beginning and host.agent_id.hex().startswith(beginning.lower())]
-    if len(matches) != 1:
-        what = (
-            f"{len(matches)} hosts begin with '{beginning}': give more digits"
-            if matches
-            else f"no host '{beginning}'"
-        )
-        raise AdminError(f"{what}; see 'veilleuse hosts list'")
-    return matches[0]
+    if not matches:
+        what = f"no host '{beginning}'"
+    elif len(beginning) < AGENT_ID_DIGITS_MINIMUM:
+        what = f"'{beginning}' is too short to name a host: give {AGENT_ID_DIGITS_MINIMUM} digits of its agent id or more"
+    elif len(matches) > 1:
+        what = f"{len(matches)} hosts begin with '{beginning}': give more digits"
+    else:
+        return matches[0]
+    raise AdminError(f"{what}; see 'veilleuse hosts list'")
 
 
 def _read_line(connection: socket.socket) -> bytes:

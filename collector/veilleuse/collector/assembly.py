@@ -53,6 +53,7 @@ from veilleuse.collector.store.sqlite.directory import (
     FLEET_KEY_FILE,
     IDENTITY_FILE,
     LOCK_FILE,
+    NO_DATA_DIRECTORY,
     REPLACED_PREFIX,
     RESTORE_UNPACKED,
     require_whole_directory,
@@ -300,7 +301,7 @@ def what_is_missing(data_dir: Path) -> tuple[str, str]:
             f"{data_dir} has {DATA_FILE} but no {certificate_authority.FOLDER}",
             "restore a backup with 'veilleuse restore FILE', or every agent has to enrol again",
         )
-    return f"{data_dir} is no data directory", "run 'veilleuse init' first, or set data_dir"
+    return f"{data_dir} is no data directory", NO_DATA_DIRECTORY
 
 
 def _require_unfinished(data_dir: Path, *, new_data: bool) -> None:

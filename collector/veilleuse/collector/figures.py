@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from veilleuse.collector.model import Grain, HostId
 from veilleuse.wire.ladder import Method
@@ -16,8 +16,16 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State, Word
 
 AUTRES: Final = "autres"
 """Name of the row that holds the groups too small to be shown."""
+SINCE_PUBLICATION: Final = "since_publication"
+"""Level of the row that a year's total differs by from the sum of its months' totals."""
 OBSERVED: Final = "observed"
 """Basis of a row that is a sum of what was seen of machines with an agent: nothing is imputed or extrapolated in it."""
+FULL_INTERVAL: Final = "95 %"
+"""`interval` of a figure that is observed whole, or whose sample was drawn at random."""
+SAMPLE_INTERVAL: Final = "sample only"
+"""`interval` of any other: how the measured machines were chosen is not in it, and nobody knows how often it holds the truth."""
+Ends: TypeAlias = tuple[float, float]
+"""Lower and upper end."""
 ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
 SCREEN_STANDBY_MICROWATTS: Final = 300_000
 """Of an external screen that is off or asleep: 0.3 W, METHOD.md §3."""
@@ -229,7 +237,7 @@ class EmissionsRow:
     period_from: str
     period_to: str
     level: str
-    """row, autres, memo or total."""
+    """row, autres, memo or total; SINCE_PUBLICATION of what a year's total differs by from its months."""
     n: int
     """Machines observed."""
     machine_days_observed: float
@@ -273,8 +281,15 @@ class EmissionsRow:
     kwh_imputed: float | None = None
     kwh_extrapolated: float | None = None
     kwh_total: float | None = None
+    interval: str | None = None
+    """FULL_INTERVAL: …_lo95 and …_hi95 are there; SAMPLE_INTERVAL: …_sample and …_sensitivity are."""
     kwh_lo95: float | None = None
     kwh_hi95: float | None = None
+    kwh_lo_sample: float | None = None
+    kwh_hi_sample: float | None = None
+    kwh_lo_sensitivity: float | None = None
+    """If machines that nobody measured draw 1/1.5 to 1.5 times what measured ones say."""
+    kwh_hi_sensitivity: float | None = None
     kwh_it: float | None = None
     kwh_ups_loss: float | None = None
     kwh_overhead: float | None = None
@@ -297,10 +312,15 @@ class EmissionsRow:
     """Market-based, from contracts that the user entered."""
     kgco2e_lo95: float | None = None
     kgco2e_hi95: float | None = None
+    kgco2e_lo_sample: float | None = None
+    kgco2e_hi_sample: float | None = None
+    kgco2e_lo_sensitivity: float | None = None
+    kgco2e_hi_sensitivity: float | None = None
     u_sampling: float | None = None
     u_model: float | None = None
     u_factor: float | None = None
     gsd2: float | None = None
+    """None beside a SAMPLE_INTERVAL."""
     pedigree: str | None = None
     """Scores of the activity data, as data/uncertainty_pedigree_abc.csv names them."""
     data_type: str | None = None
@@ -312,6 +332,8 @@ class EmissionsRow:
     """True above 20 % imputed."""
     basis: str | None = None
     """Of the fleet's figure: census (every machine measured), sample, or class_default (inventory-only classes). OBSERVED: no fleet's."""
+    incomplete: bool | None = None
+    """Of a total: True where it lacks what machines of a withheld zone measured."""
     in_beges_energie: bool | None = None
     in_bilan_numerique: bool | None = None
     not_compared: str | None = None
@@ -343,6 +365,28 @@ class EmissionsRow:
     method_version: str | None = None
     sha256: str | None = None
 
+    @property
+    def kwh_interval(self) -> Ends | None:
+        """Of the energy, whichever it has."""
+        return _ends(self.kwh_lo95, self.kwh_hi95) or _ends(self.kwh_lo_sample, self.kwh_hi_sample)
+
+    @property
+    def kgco2e_interval(self) -> Ends | None:
+        """Of the emissions, whichever they have."""
+        return _ends(self.kgco2e_lo95, self.kgco2e_hi95) or _ends(
+            self.kgco2e_lo_sample, self.kgco2e_hi_sample
+        )
+
+    @property
+    def kwh_sensitivity(self) -> Ends | None:
+        """Of the energy; None where there is none to tell."""
+        return _ends(self.kwh_lo_sensitivity, self.kwh_hi_sensitivity)
+
+    @property
+    def kgco2e_sensitivity(self) -> Ends | None:
+        """Of the emissions likewise."""
+        return _ends(self.kgco2e_lo_sensitivity, self.kgco2e_hi_sensitivity)
+
 
 @dataclass(frozen=True, slots=True)
 class EmissionsStatement:
@@ -354,13 +398,19 @@ class EmissionsStatement:
     memo: tuple[EmissionsRow, ...]
     factors: tuple[Mapping[str, str | float | int | bool], ...]
     withheld: tuple[Mapping[str, str], ...]
-    """Populations too small to be shown at all in a period."""
+    """Zones with too few machines to be shown at all in a period."""
     items: tuple[Mapping[str, str | float | bool], ...] = ()
     """kgCO2e of all rows of a period by item of the bilan carbone; they sum to the total's."""
     contracts: tuple[Mapping[str, str | float | bool], ...] = ()
     """What each contract covers of a period."""
     homes: tuple[Mapping[str, str | float | bool], ...] = ()
     """Shares of laptops' energy at home that rows were divided by."""
+    year: tuple[EmissionsRow, ...] = ()
+    """Beside all months of a year: its own total, and what that differs by from theirs."""
+
+
+def _ends(low: float | None, high: float | None) -> Ends | None:
+    return None if low is None or high is None else (low, high)
 
 
 def _plus(one: int | None, other: int | None) -> int | None:

@@ -169,7 +169,7 @@ class Reporting(Section):
     random_roll_out: bool = setting(
         False,
         "Agents were installed on machines drawn at random within class and entity, and somebody answers for it: reports then say "
-        "that the sample's representativeness is demonstrated, unless model and age contradict it.",
+        "that the sample's representativeness is demonstrated, and call its intervals 95 %, unless model and age contradict it.",
     )
 
 

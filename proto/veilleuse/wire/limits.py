@@ -20,6 +20,10 @@ MAX_CERTIFICATE_REQUEST_BYTES: Final = 4096
 EPOCH_BYTES: Final = 8
 GAP_ID_BYTES: Final = 8
 AGENT_ID_BYTES: Final = 16
+AGENT_ID_DIGITS: Final = 12
+"""Hexadecimal digits at the beginning of an agent id: what people call a machine by, wherever one is named to them."""
+AGENT_ID_DIGITS_MINIMUM: Final = 8
+"""Fewest that a command takes for a machine: fewer may be a number that was meant for something else."""
 CHAIN_BYTES: Final = 32
 
 PROTOCOL_MINOR_MINIMUM: Final = 1

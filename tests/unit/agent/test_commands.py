@@ -58,6 +58,9 @@ def test_the_version_says_what_matters(capsys):
     assert project["project"]["version"] == VERSION
     assert main(["version"]) == 0
     assert VERSION in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"veilleuse-agent {VERSION}\n")
 
 
 def test_the_default_configuration_is_whole_and_changes_nothing(capsys, tmp_path):

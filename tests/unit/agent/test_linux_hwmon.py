@@ -45,15 +45,44 @@ def values(source: LinuxHwmon) -> dict[str, int]:
     }
 
 
+UNKNOWN = "unknown: nobody can say what hangs on it"
+RAPL = "mirror of the package that RAPL shows"
+
+
 @pytest.mark.parametrize(
-    "name",
-    ["nouveau", "nct6798", "amd_energy", "fam15h_power", "ina226", "corsairpsu", "pmbus", "BAT0", "coretemp"],
+    ("name", "why"),
+    [
+        ("nouveau", "mirror of what NVIDIA's own library shows"),
+        ("amd_energy", RAPL),
+        ("fam15h_power", RAPL),
+        ("BAT0", "mirror of what linux_battery shows"),
+        *((name, UNKNOWN) for name in ("nct6798", "ina226", "corsairpsu", "pmbus")),
+    ],
 )
-def test_chips_that_stay_out(tmp_path, name):
-    """Nobody can say what they see, or another source sees it better: not on the list."""
-    chip(tmp_path, 0, name, power1_input=60_000_000, power1_average=60_000_000, energy1_input=5)
+def test_chips_that_stay_out(tmp_path, name, why):
+    """Nobody can say what they see, or another source sees it better: not on the list, and `doctor` can say why.
+
+    They were dropped without a word.
+    """
+    device = f"power_supply/{name}" if name == "BAT0" else "pci/0"
+    chip(tmp_path, 0, name, device, power1_input=60_000_000, power1_average=60_000_000, energy1_input=5)
+    source = LinuxHwmon(context(tmp_path))
     with pytest.raises(SourceUnavailable):
-        opened(tmp_path)
+        source.open()
+    assert source.not_counted() == ((f"hwmon0 {name}", why),)
+
+
+def test_chips_beside_one_that_counts(tmp_path):
+    """The one that is counted is not told again; of a chip without any power that is the reason."""
+    chip(tmp_path, 0, "amdgpu", "pci/0", power1_average=31_000_000)
+    chip(tmp_path, 1, "amdgpu", "pci/1", power1_average=15_000_000, in1_input=900)
+    chip(tmp_path, 2, "coretemp", "cpu/0", temp1_input=45_000)
+    chip(tmp_path, 3, "power_meter", "acpi/0", power1_average=15_000_000, power1_is_battery=1)
+    assert opened(tmp_path).not_counted() == (
+        ("hwmon1 amdgpu", "nested in the processor's package"),
+        ("hwmon2 coretemp", "shows no power and no energy"),
+        ("hwmon3 power_meter", "measures a battery, not the wall"),
+    )
 
 
 def test_a_meter_on_a_battery(tmp_path):

@@ -164,3 +164,44 @@ def test_core_of_amd_stays_inside_its_package(tmp_path):
     zone(tmp_path, "0", "package-0", 1_000_000, SHORT_RANGE)
     zone(tmp_path, "0:0", "core", 900_000, SHORT_RANGE)
     assert opened(tmp_path)[1] == ["package-0"]
+
+
+def test_zones_are_numbered_in_hexadecimal(tmp_path):
+    """The kernel calls the 11th zone `intel-rapl:a`: of 20 packages and their drams those from `a` to `f` were dropped."""
+    for number in range(20):
+        zone(tmp_path, f"{number:x}", f"package-{number}", 5_000_000 * (number + 1))
+        zone(tmp_path, f"{number:x}:b", "dram", 5_000_000 * (number + 1))
+    source, domains = opened(tmp_path)
+    assert sorted(domains) == sorted(
+        f"{what}-{number}" for number in range(20) for what in ("package", "dram")
+    )
+    assert sum(microjoules(source).values()) == 2 * 5_000_000 * sum(range(1, 21))
+    assert source.not_counted() == ()
+
+
+def test_every_zone_that_is_not_counted_has_its_reason(tmp_path):
+    """Nested, a mirror, a twin, a second psys, not readable, or unknown: `doctor` can say which, of each."""
+    folders = [zone(tmp_path, n, f"package-0-die-{n}", 7_000_000) for n in ("0", "1")]
+    mirrored(*folders)
+    zone(tmp_path, "-mmio:0", "package-0-die-0", 7_000_000)
+    zone(tmp_path, "0:0", "core", 1_000_000)
+    zone(tmp_path, "0:1", "uncore", 1_000_000)
+    zone(tmp_path, "0:2", "camera", 1_000_000)
+    zone(tmp_path, "2", "psys", 9_000_000)
+    zone(tmp_path, "3", "psys-1", 0)
+    zone(tmp_path, "4", "package-1", 1_000_000)
+    put(tmp_path, "class/powercap/intel-rapl:4/max_energy_range_uj", 0)
+    put(tmp_path, "class/powercap/dtpm:0/name", "soc")
+    source, domains = opened(tmp_path)
+    assert domains == ["package-0-die-0", "psys"]
+    unknown = "unknown: nobody can say what it counts"
+    assert dict(source.not_counted()) == {
+        "dtpm:0 soc": unknown,
+        "intel-rapl-mmio:0 package-0-die-0": "mirror of package-0-die-0 (intel-rapl:0)",
+        "intel-rapl:0:0 core": "nested in package-0-die-0",
+        "intel-rapl:0:1 uncore": "nested in package-0-die-0",
+        "intel-rapl:0:2 camera": unknown,
+        "intel-rapl:1 package-0-die-1": "mirror of package-0-die-0 (intel-rapl:0)",
+        "intel-rapl:3 psys-1": "mirror of psys (intel-rapl:2)",
+        "intel-rapl:4 package-1": "energy_uj or max_energy_range_uj cannot be read",
+    }

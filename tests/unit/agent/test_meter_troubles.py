@@ -236,6 +236,19 @@ def test_doctor_says_the_same_reason_once():
     )
 
 
+@pytest.mark.parametrize("available", [True, False])
+def test_doctor_says_what_it_does_not_count(available):
+    """Under its source, whether that offers anything or not; what has one reason is one line."""
+    row = {"name": "linux_rapl", "available": available, "points": [], "reason": "none", "remedy": ""}
+    told = [("intel-rapl:0:0 core", "nested in package-0"), ("intel-rapl:0:1 uncore", "nested in package-0")]
+    told += [("dtpm:0 soc", "unknown")]
+    row["not_counted"] = [{"name": name, "why": why} for name, why in told]
+    assert list(_source_lines([row]))[1:] == [
+        "      not counted: intel-rapl:0:0 core, intel-rapl:0:1 uncore: nested in package-0",
+        "      not counted: dtpm:0 soc: unknown",
+    ]
+
+
 def test_doctor_says_what_a_meter_reads_now():
     """The first look at a new meter: is it the right outlet? And whether it is shared."""
     point = {"kind": "pdu", "domain": "rack", "boundary": "wall", "subject": "meter:rack"}

@@ -80,9 +80,9 @@ class Bench:
 
 
 def test_what_is_published(tmp_path):
-    """The points of the source itself, values to the millijoule, one every 10 s, for the group alone."""
-    zone(tmp_path, "0", "package-0", 123_456_789)
-    zone(tmp_path, "0:0", "dram", 999)
+    """The points of the source itself, numbered in hexadecimal, values to the millijoule, one every 10 s, for the group alone."""
+    zone(tmp_path, "a", "package-0", 123_456_789)
+    zone(tmp_path, "a:b", "dram", 999)
     clock = FakeClock()
     file = tmp_path / "readings.json"
     Helper(context(tmp_path), file, clock.now).step()
@@ -215,7 +215,9 @@ def test_the_agent_takes_it_by_itself(tmp_path):
     assert "veilleuse-rapl.service" in caught.value.remedy
     Helper(context(tmp_path / "root"), file, instant_now).step()
     source = LinuxRapl(told)
-    assert source.open() == LinuxRapl(context(tmp_path / "root")).open()
+    root = LinuxRapl(context(tmp_path / "root"))
+    assert source.open() == root.open()
+    assert source.not_counted() == root.not_counted() != ()
     assert source.read() == (), "what was made before we began is of no use to us"
     time.sleep(0.002)  # another millisecond
     Helper(context(tmp_path / "root"), file, instant_now).step()

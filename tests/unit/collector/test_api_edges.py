@@ -264,3 +264,22 @@ def test_the_head_of_an_administrators_answer_is_the_reports(reading, admin):
     month = reading.get("/api/v1/emissions?from=2026-11-01&to=2026-12-01", admin).json()["report"]
     assert month["unexplained_milliseconds"] >= 0
     assert month["role"] == "admin"
+
+
+def test_an_answer_claims_95_percent_of_sums_alone(reading, admin):
+    """The fleet's figure rests on machines that nobody drew: no name or note of it says 95, in either format; a reader's sum of what was
+    observed extrapolates nothing, and says it."""
+    for route in ("emissions", "energy"):
+        answer = reading.get(f"/api/v1/{route}?{YEAR}", admin).json()
+        assert {row["representativeness"] for row in answer["totals"]} == {"not demonstrated"}
+        for row in answer["totals"]:
+            assert row["interval"] == "sample only"
+            assert row["kwh_lo_sensitivity"] <= row["kwh_lo_sample"] <= row["kwh_total"]
+        names = {name for table in ("rows", "totals") for row in answer[table] for name in row}
+        assert [text for text in (*names, *answer["assumptions"]) if "95" in text] == []
+        head = reading.get(f"/api/v1/{route}?{YEAR}&format=csv", admin).text.splitlines()[0]
+        assert ("kwh_hi_sensitivity" in head, "95" in head) == (True, False)
+        told = reading.get(f"/api/v1/{route}?{YEAR}", reading.account(f"sums-{route}")).json()
+        for row in told["totals"]:
+            assert (row["interval"], row["basis"]) == ("95 %", "observed")
+            assert row["kwh_lo95"] <= row["kwh_total"]

@@ -247,8 +247,8 @@ def test_a_change_is_told_by_its_causes():
     assert only(nobody.rows).factor_effect_kgco2e is None
 
 
-def test_a_population_too_small_is_named():
-    """What is withheld is said, with its period."""
+def test_a_zone_with_too_few_is_named():
+    """What is withheld is said, with its period; its machines are there, but nothing that they measured."""
     made = billed([period(fleet(5))], TERMS)
-    assert not made.rows
-    assert [one["population"] for one in made.withheld] == ["workstation"]
+    assert [(row.n, row.n_fleet, row.kwh_measured or 0) for row in made.rows] == [(0, 5, 0)]
+    assert [(one["zone"], one["level"]) for one in made.withheld] == [("FR", "row")]

@@ -255,11 +255,11 @@ def stock(settings: CollectorSettings) -> CollectorSettings:
 
 def test_a_file_calibrates(stock, capsys, tmp_path):
     """Units by their agent id or by a name; off watts too; what is kept holds the file's hash, not its units."""
-    rows = of_a_plug("lab 1", 10) + of_a_plug("0b0b", 11, 1.02)
+    rows = of_a_plug("lab 1", 10) + of_a_plug("0b0b0b0b", 11, 1.02)
     off = [["lab 1", iso(START + MANY * MINUTE + minute * MINUTE), "2.1"] for minute in range(90)]
     head = "unit,time,watts,state"
     file = write(tmp_path / "plugs.csv", [[*row, ""] for row in rows] + [[*row, "off"] for row in off], head)
-    options = ("readings", file, "--meter", "Shelly Plug S", "--unit", "lab 1=0a0a", "--apply")
+    options = ("readings", file, "--meter", "Shelly Plug S", "--unit", "lab 1=0a0a0a0a", "--apply")
     off_found, line = answer(capsys, *options)
     assert (off_found["quantity"], off_found["base_watts"]) == ("off", 2.1)
     assert line["applied"]["calibration_id"] == 2
@@ -276,15 +276,15 @@ def test_a_file_calibrates(stock, capsys, tmp_path):
 def test_a_file_that_is_wrong_changes_nothing(stock, capsys, tmp_path):
     """One bad row at the end, one strange unit: not even the good units are taken."""
     untouched = tables(stock)
-    good = of_a_plug("0a0a", 10)
+    good = of_a_plug("0a0a0a0a", 10)
     file = tmp_path / "plugs.csv"
     for rows, why in (
-        ([*good, ["0a0a", iso(START), "NaN"]], "row 962, column watts: 'NaN' is no plain number"),
+        ([*good, ["0a0a0a0a", iso(START), "NaN"]], "row 962, column watts: 'NaN' is no plain number"),
         ([*good, ["lab 9", iso(START), "40"]], "row 962, column unit: 'lab 9': no host 'lab 9'"),
-        ([*good, ["0a", iso(START + MINUTE), "40"]], "is the same machine as '0a0a'"),
-        ([*good, ["0c0c", iso(START), "40"]], "is a workstation: its records have no clock"),
-        ([*good, ["0d0d", iso(START), "40"]], "no known vendor and model, or is virtual"),
-        ([["0a0a", iso(START - 9 * DAY), "40"]], "no stored record of it in the time of its readings"),
+        ([*good, ["0a0a0a0a0a", iso(START + MINUTE), "40"]], "is the same machine as '0a0a0a0a'"),
+        ([*good, ["0c0c0c0c", iso(START), "40"]], "is a workstation: its records have no clock"),
+        ([*good, ["0d0d0d0d", iso(START), "40"]], "no known vendor and model, or is virtual"),
+        ([["0a0a0a0a", iso(START - 9 * DAY), "40"]], "no stored record of it in the time of its readings"),
     ):
         said = complaint(capsys, "readings", write(file, rows), "--meter", "plug", "--apply")
         assert str(file) in said
@@ -296,7 +296,7 @@ def test_a_file_whose_clock_is_wrong_is_refused(stock, capsys, tmp_path):
     """Shifted by an hour the meter does not follow the counters; both machines together do not beat the prior."""
     shifted = [
         [unit, iso(START + (minute + 67) % MANY * MINUTE + 1000), f"{wall(watts):.3f}"]
-        for unit, seed in (("0a0a", 10), ("0b0b", 11))
+        for unit, seed in (("0a0a0a0a", 10), ("0b0b0b0b", 11))
         for minute, watts in enumerate(loads(MANY, seed))
     ]
     file = write(tmp_path / "plugs.csv", shifted)
@@ -308,7 +308,7 @@ def test_a_file_whose_clock_is_wrong_is_refused(stock, capsys, tmp_path):
 
 def test_wrong_words_are_told(stock, capsys, tmp_path):
     """Each option's own."""
-    file = write(tmp_path / "plugs.csv", of_a_plug("0a0a", 10)[:4])
+    file = write(tmp_path / "plugs.csv", of_a_plug("0a0a0a0a", 10)[:4])
     meter = ("--meter", "plug")
     assert "NAME=HOST" in complaint(capsys, "readings", file, *meter, "--unit", "x")
     assert "each name once" in complaint(capsys, "readings", file, *meter, "--unit", "x=1", "--unit", "x=2")

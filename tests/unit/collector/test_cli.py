@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import stat
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,8 @@ import pytest
 
 from tests.machines import Machine, served, settings_in
 from tests.ports import free_port
+from tests.stack import program
+from tests.waiting import PATIENCE_SECONDS
 from veilleuse.collector.cli.main import COMMANDS, run
 from veilleuse.collector.cli.shared import signed
 from veilleuse.collector.settings import settings_environment
@@ -58,9 +62,9 @@ def create(veilleuse: Run, output: Path, *more: str) -> tuple[int, str, str]:
         (("token", "revoke", "x"), 2, "invalid value"),
         (("init", "--zone", "FR"), 2, "give --site NAME too"),
         (("init", "--config", "/nowhere.toml"), 2, "no configuration file /nowhere.toml"),
-        (("token", "list"), 1, "run 'veilleuse init' first"),
-        (("hosts", "list"), 1, "veilleuse init"),
-        (("serve",), 1, "run 'veilleuse init' first"),
+        (("token", "list"), 1, "run 'veilleuse init'"),
+        (("hosts", "list"), 1, "point VEILLEUSE__DATA_DIR, or data_dir in the file of --config,"),
+        (("serve",), 1, "run 'veilleuse init'"),
         (("init", "--site", "X", "--zone", "ATLANTIS"), 1, "no electricity factor"),
         (("init", "--site", "X", "--time-zone", "Sea/Bottom"), 2, "unknown time zone"),
         (("init", "--site", ""), 2, "printable characters"),
@@ -91,6 +95,7 @@ def test_every_command_has_help(veilleuse):
 def test_version(veilleuse):
     """For people, and for machines."""
     assert veilleuse("version")[1].startswith("veilleuse ")
+    assert veilleuse("--version") == veilleuse("version")
     assert set(json.loads(veilleuse("version", "--json")[1])) >= {"version", "protocol", "sqlite"}
 
 
@@ -167,7 +172,13 @@ def test_hosts(veilleuse, tmp_path):
         assert json.loads(veilleuse("hosts", "activate", short, "--json")[1])["status"] == "active"
         code, out, _ = veilleuse("hosts", "show", short, "--name", "--json")
         assert (code, json.loads(out)["host_name"]) == (0, None)
-    assert veilleuse("hosts", "revoke", short)[0] == 0
+    code, _, err = veilleuse("hosts", "revoke", short)
+    assert (code, "nothing was revoked: say y at a terminal, or give --yes, to revoke host" in err) == (
+        1,
+        True,
+    )
+    assert json.loads(veilleuse("hosts", "show", short, "--json")[1])["status"] == "active"
+    assert veilleuse("hosts", "revoke", short, "--yes")[0] == 0
     code, _, err = veilleuse("hosts", "activate", short)
     assert (code, "is revoked: it cannot become active" in err) == (1, True)
     listed = {host["agent_id"]: host for host in json.loads(veilleuse("hosts", "list", "--json")[1])}
@@ -176,6 +187,59 @@ def test_hosts(veilleuse, tmp_path):
     assert veilleuse("hosts", "list")[1].count("\n") == 3
     assert veilleuse("hosts", "show", "zz")[0] == 1
     assert "never" in veilleuse("hosts", "show", pc.agent_id.hex())[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show",),
+        ("activate",),
+        ("suspend",),
+        ("export", "-o", "export.json"),
+        ("revoke", "--yes"),
+        ("forget", "--why", "x", "--yes"),
+    ],
+)
+def test_a_short_number_names_no_machine(veilleuse, tmp_path, monkeypatch, words):
+    """`hosts revoke 239`, after `top` had said "host 239", revoked another machine: the one whose agent id begins so."""
+    monkeypatch.chdir(tmp_path)
+    with served(settings_in(tmp_path)) as running:
+        machine = Machine(running.token())
+        machine.enrol()
+    whole = machine.agent_id.hex()
+    for digits in (1, 3, 7):
+        code, _, err = veilleuse("hosts", words[0], whole[:digits], *words[1:])
+        assert (code, f"'{whole[:digits]}' is too short to name a host: give 8 digits" in err) == (1, True)
+    listed = json.loads(veilleuse("hosts", "list", "--json")[1])
+    assert [(host["agent_id"], host["status"]) for host in listed] == [(whole, "active")]
+    assert not (tmp_path / "export.json").exists()
+
+
+@pytest.mark.parametrize(("answer", "code", "status"), [(b"n\n", 1, "active"), (b"y\n", 0, "revoked")])
+def test_revoking_asks_at_a_terminal(veilleuse, tmp_path, answer, code, status):
+    """It says which machine, and what becomes of it, and does nothing without a yes."""
+    with served(settings_in(tmp_path)) as running:
+        machine = Machine(running.token())
+        machine.enrol()
+    short = machine.agent_id.hex()[:12]
+    leader, follower = pty.openpty()
+    os.write(leader, answer)
+    done = subprocess.run(
+        [program("veilleuse"), "hosts", "revoke", short],
+        stdin=follower,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    os.close(leader)
+    os.close(follower)
+    said = done.stdout + done.stderr
+    assert (
+        f"Revoke host {short} (server of DSI at Lyon, active, last contact never): refused for ever" in said
+    )
+    assert done.returncode == code
+    assert json.loads(veilleuse("hosts", "show", short, "--json")[1])["status"] == status
 
 
 def test_doctor(veilleuse, tmp_path):

@@ -392,7 +392,7 @@ def test_a_finding_that_is_not_good_says_what_to_do(tmp_path: Path) -> None:
 def test_what_a_directory_has_lost_is_said_with_what_helps(tmp_path):
     """Never 'run init' where a collector was: without data.db a backup, without ca too; in an empty one, init."""
     (finding,) = look(settings_in(tmp_path))
-    assert finding.remedy.startswith("run 'veilleuse init'")
+    assert finding.remedy.startswith("point VEILLEUSE__DATA_DIR")
     settings = directory(tmp_path)
     (settings.data_dir / "data.db").rename(tmp_path / "data.db")
     (finding,) = look(settings)

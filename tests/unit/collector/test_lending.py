@@ -117,12 +117,40 @@ def test_no_few_machines_can_be_solved_for(sizes, dimensions):
 
 @pytest.mark.parametrize("watts", [20, 77])
 def test_one_measured_machine_stands_for_nobody(watts):
-    """One PC of E1 is measured, which is withheld: the fifty of E2 are at the class default, whatever it draws."""
+    """One PC of E1 is measured, in a zone without another: it is at the class default like the fifty of E2, whatever it draws."""
     hosts = [*machines(1, DeviceClass.SFF, 1, 1), *machines(2, DeviceClass.SFF, 101, 50)]
     made = told(hosts, hosts[:1], [watts], ("entity", "device_class"), 10)
-    (row,) = made.rows
-    assert row.key.entity == "E2"
-    assert row.estimate.energy_millijoules == row.estimate.default_millijoules == 50 * 365 * DAY * 30
+    year = 365 * DAY * 30
+    assert [(row.key.entity, row.machines, row.estimate.energy_millijoules) for row in made.rows] == [
+        ("E1", 0, year),
+        ("E2", 0, 50 * year),
+    ]
+    assert all(row.estimate.energy_millijoules == row.estimate.default_millijoules for row in made.rows)
+    assert made.incomplete
+
+
+def test_a_rare_class_leaves_the_others_their_example():
+    """Forty of 100 desktops are measured, and three of 200 laptops: desktops elsewhere still draw as desktops, the laptops that nobody
+    measured are at the class default, and the three are told with the forty."""
+    desktops, elsewhere = machines(1, DeviceClass.SFF, 1, 100), machines(2, DeviceClass.SFF, 201, 100)
+    laptops = machines(1, DeviceClass.LAPTOP, 401, 200)
+    measured = [*desktops[:40], *laptops[:3]]
+    made = told(
+        [*desktops, *elsewhere, *laptops], measured, [50] * len(measured), ("entity", "device_class"), 10
+    )
+    rows = {(row.key.entity, row.key.device_class): row for row in made.rows}
+    mean = rows["autres", "autres"].estimate
+    assert rows["autres", "autres"].machines == 43
+    assert mean.machines_fleet == 100 + 10
+    assert mean.default_millijoules == 0
+    other = rows["E2", "sff"].estimate
+    assert other.default_millijoules == 0
+    assert other.energy_millijoules / other.fleet_milliseconds == pytest.approx(
+        mean.energy_millijoules / mean.fleet_milliseconds
+    )
+    rest = rows["E1", "laptop"].estimate
+    assert rest.machines_fleet == 190
+    assert rest.energy_millijoules == rest.default_millijoules == 190 * 365 * DAY * 30
 
 
 def test_hidden_machines_of_enough_others_stand_for_all():
@@ -151,7 +179,7 @@ def test_servers_stand_for_servers():
 
 
 def test_screens_of_few_give_no_time_to_others():
-    """Two of twelve PCs have a screen: how long it is on is theirs, and of others' nothing is known (a row without energy)."""
+    """Two of twelve PCs have a screen: how long it is on is theirs, of others' nothing is known, and the total lacks theirs."""
     hosts = [*machines(1, DeviceClass.SFF, 1, 12), *machines(2, DeviceClass.SFF, 101, 12)]
     standings = census(*hosts)
     by_host = {one.host_id: one for one in standings}
@@ -167,4 +195,5 @@ def test_screens_of_few_give_no_time_to_others():
         k_anonymity=10,
     )
     told_of = [row.estimate for row in made.rows if row.key.device_class == MONITOR]
-    assert [(one.energy_millijoules, one.fleet_milliseconds) for one in told_of] == [(0, 0)]
+    assert told_of == []
+    assert made.incomplete

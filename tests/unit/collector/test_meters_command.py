@@ -169,7 +169,8 @@ def test_one_refused_row_and_nothing_is_imported(place: Place, veilleuse: Comman
         ("m,Lyon,R,outlet,,{one},,2026-01-01", "'share' is missing"),
         ("m,Lyon,R,outlet,,{one},1,", "'from' is missing"),
         ("m,Lyon,R,outlet,,ffffff,1,2026-01-01", "no host 'ffffff'"),
-        ("m,Lyon,R,outlet,,eeee,1,2026-01-01", "a virtual machine has no outlet"),
+        ("m,Lyon,R,outlet,,eeeeeee,1,2026-01-01", "'eeeeeee' is too short to name a host"),
+        ("m,Lyon,R,outlet,,eeeeeeee,1,2026-01-01", "a virtual machine has no outlet"),
         ("m,Lyon,R,outlet,,{one},0.6,2026-01-01\nm,,,,,{two},0.5,2026-06-01", "more than 1 on 2026-06-01"),
         (
             "m,Lyon,R,outlet,,{one},0.1,2026-01-01\nm,,,,,{one},0.1,2026-06-01",

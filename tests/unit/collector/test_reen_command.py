@@ -292,7 +292,9 @@ def test_the_use_phase_stands_in_the_bilan_of_its_year(fleet: Path, veilleuse: C
     use = found["bilan"][-1]
     assert (use["part_of_bilan"], use["origin"], use["year"]) == ("use", "computed", 2025)
     assert 0 < use["share_of_whole"] < 1e-3
-    assert use["kgco2e_lo95"] < use["kgco2e_total"] < use["kgco2e_hi95"]
+    assert use["interval"] == "sample only"
+    assert use["kgco2e_lo_sample"] < use["kgco2e_total"] < use["kgco2e_hi_sample"]
+    assert not [name for name in use if name.endswith("95")]
 
 
 @pytest.mark.parametrize("form", ["csv", "xlsx", "html"])

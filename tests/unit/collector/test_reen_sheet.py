@@ -11,8 +11,11 @@ import pytest
 
 from tests.closed_years import Command, told
 from tests.filled import Filled
-from tests.rolled import roll, server_day
+from tests.rolled import roll, server_day, workstation, workstation_days
 from tests.unit.collector.test_reen_command import (
+    HALF_YEAR,
+    filled_once,
+    fleet,
     place,
     report,
     sheet_rows,
@@ -23,7 +26,7 @@ from veilleuse.collector.reporting.reen_values import ratio_interval
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
-__all__ = ["place", "veilleuse"]
+__all__ = ["filled_once", "fleet", "place", "veilleuse"]
 OBJECTIVES = """objective;indicator;baseline_year;baseline_value;target_year;target_value
 3;server_kwh;2024;3000;2027;2500
 2;I6;2024;0,5;2027;0,2
@@ -139,5 +142,38 @@ def test_servers_are_one_figure_wherever_they_stand(
     rows = report(veilleuse, "reen", "--from", "2025-01-01", "--to", "2026-01-01")["rows"]
     (found,) = [row for row in rows if row.get("indicator") == "server_kwh"]
     assert found["value"] == pytest.approx(2 * 1577, rel=0.02)
-    assert found["value_lo95"] < found["value"] < found["value_hi95"]
+    assert found["interval"] == "sample only"
+    assert found["value_lo_sensitivity"] < found["value_lo_sample"] < found["value"]
+    assert found["value"] < found["value_hi_sample"] < found["value_hi_sensitivity"]
     assert (found["coverage_states"], found["reached"]) == (pytest.approx(12 / 365), False)
+
+
+NEVER_MEASURED = "key,device_class,entity,site,population,in_service_on\n" + "".join(
+    f"pc-{n},tower,DSI,lyon,workstation,2025-01-01\n" for n in range(24)
+)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_a_value_of_volunteers_is_not_called_95_percent(
+    fleet: Path, veilleuse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random: bool
+):
+    """Thirteen of 37 towers were measured, one of them off at night. What they say of the others is 95 % where they were drawn at random, else the sample's alone:
+    shares of machines, and energy with its sensitivity. What was measured (I4) has its 95 % either way."""
+    with Filled(fleet) as filled:
+        workstation_days(filled, workstation(filled, "lyon"), date(2025, 6, 30), date(2026, 1, 5))
+        filled.derive()
+        roll(filled, date(2026, 2, 1))
+    assert veilleuse("inventory", "import", written(tmp_path, "assets.csv", NEVER_MEASURED))[0] in (0, 3)
+    monkeypatch.setenv("VEILLEUSE__REPORTING__RANDOM_ROLL_OUT", str(random).lower())
+    lines = "objective;indicator;target_year;target_value\n3;use_phase_kgco2e;2027;1\n"
+    assert veilleuse("reen", "import", written(tmp_path, "objectives.csv", lines))[0] == 0
+    found = report(veilleuse, "reen", *HALF_YEAR)
+    rows = {row.get("indicator"): row for row in found["rows"]}
+    for name, is_energy in (("I1", False), ("use_phase_kgco2e", True)):
+        bounds = {key for key in rows[name] if key.startswith(("value_lo", "value_hi", "interval"))}
+        sample = {"value_lo_sample", "value_hi_sample"}
+        sensitivity = {"value_lo_sensitivity", "value_hi_sensitivity"} if is_energy else set()
+        assert bounds == {"interval"} | ({"value_lo95", "value_hi95"} if random else sample | sensitivity)
+        assert rows[name]["interval"] == ("95 %" if random else "sample only")
+    assert rows["I4"]["interval"] == "95 %"
+    assert any(str(note).startswith("Sample interval only") for note in found["assumptions"]) is not random

@@ -141,7 +141,7 @@ def test_indicators_of_the_same_machine(expected_millijoules: int, capsys: pytes
 def test_a_population_too_small_is_said_to_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
-    """Three workstations: in no row; a note on standard error says so beside a CSV, a table in JSON."""
+    """Three workstations: what they measured is in no row; a note on standard error says so beside a CSV, a table in JSON."""
     monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "few"))
     with Filled(tmp_path / "few") as filled:
         for _ in range(3):
@@ -153,10 +153,14 @@ def test_a_population_too_small_is_said_to_be_missing(
     for name in ("emissions", "indicators"):
         assert run(["report", name, *PERIOD]) == 0
         printed = capsys.readouterr()
-        assert len(printed.out.splitlines()) == 1
-        assert "1 population too small" in printed.err
+        rows = list(csv.DictReader(io.StringIO(printed.out)))
+        if name == "emissions":
+            assert [(row["n"], row["kwh_measured"]) for row in rows] == [("0", "0.0")] * 2
+        else:
+            assert rows == []
+        assert "1 group too small" in printed.err
         (missing,) = report(capsys, name, *PERIOD)["withheld"]
-        assert (missing["zone"], missing["population"], missing["level"]) == ("FR", "workstation", "row")
+        assert (missing["zone"], missing["level"]) == ("FR", "row")
 
 
 def test_csv_to_a_file(settings: CollectorSettings, expected_millijoules: int, tmp_path: Path):

@@ -106,9 +106,19 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path):
 
 @pytest.mark.parametrize("writing", [True, False])
 def test_no_data_directory_is_one_clear_line(tmp_path, writing):
-    """Before `init`, opening says what to do."""
-    with pytest.raises(DataDirectoryError, match="veilleuse init"):
+    """Another directory than the collector's: the setting that names it, and what to do. It told to restore a backup."""
+    with pytest.raises(DataDirectoryError, match=r"is no data directory: point VEILLEUSE__DATA_DIR, .* init"):
         open_store(tmp_path, LIMITS) if writing else SqliteReader(tmp_path)
+
+
+@pytest.mark.parametrize("writing", [True, False])
+def test_a_data_directory_that_lost_its_database(tmp_path, writing):
+    """The right directory, without data.db: a backup is what helps, and `init` is not told."""
+    make(tmp_path).close()
+    (tmp_path / "data.db").unlink()
+    with pytest.raises(DataDirectoryError, match=r"has lost data\.db: restore a backup") as caught:
+        open_store(tmp_path, LIMITS) if writing else SqliteReader(tmp_path)
+    assert "init" not in str(caught.value)
 
 
 def test_an_unwritable_directory_is_one_clear_line(tmp_path):

@@ -200,70 +200,57 @@ def test_who_is_always_at_home_has_no_row_on_site():
 
 
 def test_few_machines_are_not_told_by_a_difference():
-    """20 laptops and 3 desktops of one entity in one row: both figures and the share would give the 3. They stay one; with another such
-    entity, of 9 desktops, 12 are left when the laptops fall out: both parts at home are told, together."""
-    few = [("E1", LAPTOP, 20), ("E1", SFF, 3)]
-    alone = year(machines(*few), declared(E1="2", E2="2"), ("entity",))
-    assert not at_home(alone)
-    assert [one.told_apart for one in alone.homes] == [False]
-    hosts = machines(*few, ("E2", LAPTOP, 20), ("E2", SFF, 9))
-    made = year(hosts, declared(E1="2", E2="2"), ("entity",))
+    """20 laptops and 3 desktops of one entity in one row: both figures and the share would give the 3. They are one cell, which has the
+    mean share of its fleet."""
+    hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 3))
+    made = year(hosts, declared(E1="2"), ("entity",))
     (home,) = at_home(made)
-    assert (home.key.entity, home.key.autres, home.machines) == (AUTRES, True, 40)
-    assert home.estimate.energy_millijoules == energy(at_home(year(hosts, declared(E1="2", E2="2"), k=1)))
-    assert {row.key.entity for row in made.rows} == {"E1", "E2", AUTRES}
+    assert (home.key.entity, home.machines) == (AUTRES, 23)
+    ((stratum, share),) = keep(hosts, declared(E1="2"), 10).homes.items()
+    assert stratum.device_class == AUTRES
+    assert home.estimate.energy_millijoules == pytest.approx(energy(made.rows) * float(share.share), rel=1e-6)
     apart = year(machines(("E1", LAPTOP, 20), ("E1", SFF, 12)), declared(E1="2"), ("entity",))
     assert [row.key.entity for row in at_home(apart)] == ["E1"]
 
 
 def test_two_shares_in_one_row_are_two_equations():
-    """Laptops of two entities in one row, 40 at two fifths and 4 at one fifth: the 4 could be solved for. 12 may."""
-    for size, told in ((4, False), (12, True)):
+    """Laptops of two entities in one row, 40 at two fifths and 4 at one fifth: the 4 could be solved for, so that all have one share. Of
+    12 each keeps its own."""
+    for size, shares in ((4, 1), (12, 2)):
         hosts = machines(("E1", LAPTOP, 40), ("E2", LAPTOP, size))
-        made = year(hosts, declared(E1="2", E2="1"), ("device_class",))
-        assert bool(at_home(made)) is told
-        assert {one.told_apart for one in made.homes} == {told}
-    equal = year(machines(("E1", LAPTOP, 40), ("E2", LAPTOP, 4)), declared(E1="2", E2="2"), ("device_class",))
-    assert at_home(equal)
+        kept = keep(hosts, declared(E1="2", E2="1"), 10)
+        assert len({one.share for one in kept.homes.values()}) == shares
+        assert at_home(year(hosts, declared(E1="2", E2="1"), ("device_class",)))
 
 
 @pytest.mark.parametrize("heavy", [0, 31])
 def test_one_that_draws_almost_all_is_not_told(heavy):
-    """20 laptops, 12 desktops: either are left when the others fall out, and one of them draws nearly all of theirs."""
+    """20 laptops, 12 desktops: either are left when the others fall out; where one of them draws nearly all of theirs, they are one."""
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 12))
     standings = census(*hosts)
     seen = placed(hosts, standings)
     for at, (one, standing) in enumerate(zip(hosts, standings, strict=True)):
         if (at < 20) is not (heavy < 20):
             seen[at] = (worked(one, watts=800), standing)
-    told = figures(
-        FIRST,
-        END,
-        (),
-        standings,
-        seen,
-        assumptions=Assumptions(),
-        k_anonymity=10,
-        headcounts=declared(E1="2"),
-    )
-    assert at_home(told)
-    seen[heavy] = (worked(hosts[heavy], watts=9_000), standings[heavy])
-    made = figures(
-        FIRST,
-        END,
-        (),
-        standings,
-        seen,
-        assumptions=Assumptions(),
-        k_anonymity=10,
-        headcounts=declared(E1="2"),
-    )
-    assert made.rows
-    assert not at_home(made)
+    for watts, told in ((30, {"laptop", "sff"}), (9_000, {AUTRES})):
+        seen[heavy] = (worked(hosts[heavy], watts=watts), standings[heavy])
+        made = figures(
+            FIRST,
+            END,
+            BY_CLASS,
+            standings,
+            seen,
+            assumptions=Assumptions(),
+            k_anonymity=10,
+            headcounts=declared(E1="2"),
+        )
+        assert {row.key.device_class for row in made.rows} == told
+        assert at_home(made)
 
 
 def test_methods_of_few_are_hidden_at_home_too():
-    """Ten of 20 laptops are modelled, and so many desktops: parts of both rows and the known share would give those of five desktops."""
+    """Ten of 20 laptops are modelled, and so many desktops: with five modelled desktops all of these are one method, in the row on site
+    and the total; laptops at home tell theirs."""
     hosts = machines(("E1", LAPTOP, 20), ("E1", SFF, 24))
     standings = census(*hosts)
     by_host = {one.host_id: one for one in standings}
@@ -290,7 +277,7 @@ def test_methods_of_few_are_hidden_at_home_too():
         )
         (home,) = at_home(made)
         (site,) = [row for row in made.rows if row is not home]
-        assert (home.hides_methods, site.hides_methods) == (hidden, False)
+        assert (home.hides_methods, site.hides_methods) == (False, hidden)
         assert made.total is not None
         assert made.total.hides_methods is hidden
 

@@ -27,7 +27,8 @@ CONTRACT = (
     *("--from", "2025-01-01", "--to", "2026-01-01", "--source", "contract 2024-17", "--guarantees", "GO"),
 )
 COMPARED = (
-    *("energy_millijoules", "kwh_total", "kgco2e_total", "kgco2e_market", "kgco2e_lo95", "kgco2e_hi95"),
+    *("energy_millijoules", "kwh_total", "kgco2e_total", "kgco2e_market", "kgco2e_lo_sample"),
+    *("kgco2e_hi_sample", "kgco2e_lo_sensitivity", "kgco2e_hi_sensitivity"),
     *("beges_item", "ghg_category", "beges_item_upstream", "ghg_category_upstream", "in_beges_energie"),
     *("entity", "power_context", "device_class", "n"),
 )
@@ -109,7 +110,10 @@ def test_from_declaration_to_report(place, veilleuse, tmp_path):
             "4.1",
             True,
         )
-        assert site["gsd2"] == home["gsd2"] == whole[entity, "own_site"]["gsd2"]
+        widths = [
+            one["kgco2e_hi_sample"] / one["kgco2e_total"] for one in (site, home, whole[entity, "own_site"])
+        ]
+        assert widths == pytest.approx([widths[0]] * 3, rel=1e-12)
     assert [(one["entity"], one["home_share"], one["declared_by"]) for one in after["home_shares"]] == [
         ("Eau", 0.4, "Eau"),
         ("Voirie", 0.3, "Voirie"),

@@ -442,12 +442,13 @@ def test_unreadable_store_is_503(data, client):
     assert http.get("/healthz").status_code == 503
 
 
-def test_hosts_metrics_are_opt_in_and_by_number(data, client):
-    """404 by default; servers by row number when set."""
+def test_hosts_metrics_are_opt_in_and_by_agent_id(data, client):
+    """404 by default; servers as `veilleuse hosts` names them when set, not by their row."""
     a_server_and_a_virtual_machine(data)
     assert client().get("/metrics/hosts").status_code == 404
     text = client(hosts_metrics=True).get("/metrics/hosts").text
-    assert of(text, "veilleuse_host_power_watts", host="1") == [180.0]
+    server = data.store.registry.hosts()[0].agent_id.hex()
+    assert of(text, "veilleuse_host_power_watts", host=server[:12]) == [180.0]
 
 
 def test_durations_are_labelled_by_our_routes_only(client):

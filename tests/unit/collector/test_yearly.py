@@ -13,6 +13,7 @@ from tests.unit.collector.memory import host
 from tests.unit.collector.year import DAY, END, FIRST, asset, census, figures, vector, worked, workstation
 from veilleuse.collector.account.census import Standing, standing_of
 from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.fleet_estimate import Basis
 from veilleuse.collector.account.sample import MONITOR, Observed, Place, observed
 from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.inventoried import Asset, Placement, PowerContext
@@ -30,7 +31,7 @@ def asked(
     dimensions: tuple[str, ...] = ("entity", "device_class"),
     *,
     k: int = 10,
-    **more: object,
+    assumptions: Assumptions | None = None,
 ) -> PeriodFigures:
     """Figures of 2025."""
     by_host = {one.host_id: one for one in standings}
@@ -41,9 +42,8 @@ def asked(
         dimensions,
         standings,
         placed,
-        assumptions=Assumptions(),
+        assumptions=assumptions or Assumptions(),
         k_anonymity=k,
-        **more,  # type: ignore[arg-type]
     )
 
 
@@ -97,18 +97,34 @@ def test_few_machines_merge():
         assert made.total.machines == sum(sizes)
 
 
-def test_a_population_that_is_too_small_is_withheld():
-    """Nine workstations in all: no row and no total shows them; servers beside them stay."""
+def test_a_zone_with_too_few_is_incomplete():
+    """Nine workstations in all: no row and no total shows what they measured, and the total says that it lacks it; servers beside them
+    stay."""
     hosts = fleet(9)
     server = host(900, DeviceClass.SERVER, Population.SERVER, entity="E1", enrolled=FIRST)
     made = asked(census(*hosts, server), [worked(one) for one in (*hosts, server)])
-    assert [row.key.device_class for row in made.rows] == ["server"]
-    assert [key.population for key in made.withheld] == [Population.WORKSTATION]
+    assert [(row.key.device_class, row.machines) for row in made.rows] == [("server", 1), ("sff", 0)]
+    assert [key.zone for key in made.withheld] == ["FR"]
+    assert made.incomplete
     assert made.total is not None
     assert made.total.machines == 1
     everything = asked(census(*hosts, server), [worked(one) for one in (*hosts, server)], k=1)
     assert everything.total is not None
     assert everything.total.machines == 10
+    assert not everything.incomplete
+
+
+def test_a_small_population_joins_the_others():
+    """Six classroom PCs beside fourteen workstations: one row of twenty, and nothing is missing from the total."""
+    classrooms = [workstation(500 + number, "C1", population=Population.CLASSROOM) for number in range(6)]
+    hosts = [*fleet(14), *classrooms]
+    made = asked(census(*hosts), [worked(one) for one in hosts])
+    assert [(row.key.population, row.key.autres, row.machines) for row in made.rows] == [(None, True, 20)]
+    whole = asked(census(*hosts), [worked(one) for one in hosts], k=1)
+    assert made.total is not None
+    assert whole.total is not None
+    assert made.total.estimate.energy_millijoules == whole.total.estimate.energy_millijoules
+    assert not made.incomplete
 
 
 def test_one_metered_machine_is_not_told_apart():
@@ -290,18 +306,23 @@ def test_screens_of_the_inventory_are_in_standby_for_the_rest():
     assert told.u_model * told.energy_millijoules == pytest.approx(lit + standby)
 
 
-def test_screens_that_nobody_tells_of_have_no_standby():
-    """No PC of the place tells how long screens are on: then the rest is not known either. Nor is there less than none of it."""
+def test_screens_that_nobody_tells_of_are_at_the_class_default():
+    """No PC of the place tells how long its screens are on: nine of E7 draw what the class does; more than listed are in no standby."""
     hosts = fleet(12)
     machines = screens_of(*hosts, lit_hours=1_760)
-    elsewhere = asked(census(*hosts, assets=monitors(9, "E7")), machines)
-    without = asked(census(*hosts), machines)
+    defaults = Assumptions(class_microwatts={MONITOR: (5_000_000,) * 3})
+    without = asked(census(*hosts), machines).total
+    elsewhere = asked(census(*hosts, assets=monitors(9, "E7")), machines, assumptions=defaults)
     assert elsewhere.total is not None
-    assert without.total is not None
-    assert elsewhere.total.estimate.energy_millijoules == without.total.estimate.energy_millijoules
+    assert without is not None
+    told = elsewhere.total.estimate
+    assert told.default_millijoules == 9 * 5 * 365 * DAY
+    assert told.energy_millijoules == without.estimate.energy_millijoules + told.default_millijoules
+    (row,) = [row for row in elsewhere.rows if row.key.entity == "E7"]
+    assert (row.estimate.basis, row.estimate.coverage_energy) == (Basis.CLASS_DEFAULT, 0)
     few = asked(census(*hosts, assets=monitors(2)), machines)
     assert few.total is not None
-    assert few.total.estimate.energy_millijoules == without.total.estimate.energy_millijoules
+    assert few.total.estimate.energy_millijoules == without.estimate.energy_millijoules
 
 
 def test_standby_is_shared_by_the_time_that_screens_are_on():

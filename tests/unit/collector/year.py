@@ -11,7 +11,6 @@ from tests.unit.collector.memory import host, site
 from veilleuse.collector.account.census import Census, DayTypes, Standing
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.keeping import keep
-from veilleuse.collector.account.kept import X
 from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.sample import Observed
 from veilleuse.collector.account.yearly_rows import PeriodFigures
@@ -48,7 +47,7 @@ def figures(
         k=k_anonymity,
         virtual=virtual,
         headcounts=headcounts,
-        components=X,
+        for_ever=False,
     )
     return kept_figures(kept, dimensions, assumptions)
 

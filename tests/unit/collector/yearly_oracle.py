@@ -157,7 +157,7 @@ def _inventory(
     """Its devices; where each machine of it stood, from when on."""
     where: dict[HostId, list[tuple[date, Stratum]]] = {}
     for asset in world.assets:
-        if asset.device_class in ("monitor", "virtual_machine"):
+        if asset.device_class == "virtual_machine":
             continue
         host = world.hosts.get(asset.host_id) if asset.host_id else None
         population = asset.population or (host.population if host else None)

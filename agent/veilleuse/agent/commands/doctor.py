@@ -19,7 +19,7 @@ from veilleuse.agent.identity import Identity
 from veilleuse.agent.machine import Machine
 from veilleuse.agent.measuring import open_sources
 from veilleuse.agent.model import Point
-from veilleuse.agent.ports import ControlKey
+from veilleuse.agent.ports import ControlKey, SeesMore
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.sources import BUILTIN, NOT_BY_DEFAULT, Sources
 from veilleuse.agent.spool import counted, whole
@@ -86,11 +86,11 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 
 
 def source_rows(sources: Sources, polled: slow.Slow) -> list[dict[str, Any]]:
-    """Each source: available, its points, or the reason and the remedy."""
+    """Each source: available, its points, or the reason and the remedy; what it sees and does not count."""
     tried_now = slow.rows(polled)
     apart = {row["name"] for row in tried_now}
     rows: list[dict[str, Any]] = [
-        _row(one.source.name, [_point(point) for point in one.points])
+        _row(one.source.name, [_point(point) for point in one.points]) | _not_counted(one.source)
         for one in sources.opened
         if one.source.name not in apart
     ]
@@ -98,6 +98,7 @@ def source_rows(sources: Sources, polled: slow.Slow) -> list[dict[str, Any]]:
         rows.append(_row(sources.load.name, []))
     rows += [
         _row(one.name, [], available=False, word=one.word, reason=one.reason, remedy=one.remedy)
+        | _not_counted(one.source)
         for one in sources.unavailable
         if one.name not in apart
     ]
@@ -301,6 +302,13 @@ def _point(point: Point) -> dict[str, str]:
     }
 
 
+def _not_counted(source: object) -> dict[str, Any]:
+    """Nothing of a source that offers all it sees."""
+    if not isinstance(source, SeesMore):
+        return {}
+    return {"not_counted": [{"name": name, "why": why} for name, why in source.not_counted()]}
+
+
 def _why_not(sources: Sources, names: tuple[str, ...]) -> str:
     reasons = dict.fromkeys(one.reason for one in sources.unavailable if one.name in names)
     return "; ".join(reasons) or "no source for it is in use"
@@ -340,7 +348,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
 
 def _source_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     """One for each source; one for all those that are missing for the same reason."""
-    alike: dict[tuple[str, str], list[str]] = {}
+    alike: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if row["available"]:
             points = ", ".join(
@@ -349,12 +357,24 @@ def _source_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
             )
             now = "; ".join(filter(None, map(slow.watts_text, row.get("readings", ()))))
             yield f"  + {row['name']}: {points or 'works'}" + (f", {now} now" if now else "")
+            yield from _not_counted_lines(row)
         else:
-            alike.setdefault((row["reason"], row["remedy"]), []).append(row["name"])
-    for (reason, remedy), names in alike.items():
-        yield f"  - {', '.join(names)}: {reason}"
+            alike.setdefault((row["reason"], row["remedy"]), []).append(row)
+    for (reason, remedy), missing in alike.items():
+        yield f"  - {', '.join(row['name'] for row in missing)}: {reason}"
         if remedy:
             yield f"      remedy: {remedy}"
+        for row in missing:
+            yield from _not_counted_lines(row)
+
+
+def _not_counted_lines(row: dict[str, Any]) -> Iterator[str]:
+    """One for all that is not counted for the same reason."""
+    alike: dict[str, list[str]] = {}
+    for one in row.get("not_counted", ()):
+        alike.setdefault(one["why"], []).append(one["name"])
+    for why, names in alike.items():
+        yield f"      not counted: {', '.join(names)}: {why}"
 
 
 def _identity_lines(identity: dict[str, Any]) -> Iterator[str]:

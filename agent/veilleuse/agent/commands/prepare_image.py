@@ -12,6 +12,7 @@ from pathlib import Path
 from veilleuse.agent.commands.peek import look_at_spool
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.agent.wiping import Wiped, wipe
+from veilleuse.wire.limits import AGENT_ID_DIGITS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +53,7 @@ def _lines(state: Path, wiped: Wiped, undelivered: int) -> Iterator[str]:
     if undelivered:
         yield f"{undelivered} record(s) had not been delivered: they are gone"
     if wiped.agent_id:
-        yield f"this machine was enrolled: on the collector, `veilleuse hosts revoke {wiped.agent_id[:8]}`"
+        yield f"this machine was enrolled: on the collector, `veilleuse hosts revoke {wiped.agent_id[:AGENT_ID_DIGITS]}`"
     if wiped.join_file is not None:
         yield f"the clones enrol with {wiped.join_file}, each under an identity of its own"
     else:

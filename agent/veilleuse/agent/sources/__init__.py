@@ -85,6 +85,8 @@ class Unavailable(NamedTuple):
     reason: str
     remedy: str
     """Empty when there is nothing to do."""
+    source: Source | None = None
+    """What could not be opened; None when there is none to ask."""
 
 
 class Sources(NamedTuple):
@@ -137,11 +139,12 @@ def open_all(names: Iterable[str], context: SourceContext, *, units: bool = Fals
 
 def _opened(name: str, context: SourceContext) -> OpenedSource | Unavailable:
     """Raises ConfigurationError on an unknown name, and nothing else."""
+    source: Source | None = None
     try:
         source = _factory(name)(context)
         return OpenedSource(source, source.open())
     except SourceUnavailable as error:
-        return Unavailable(name, error.word, error.reason, error.remedy)
+        return Unavailable(name, error.word, error.reason, error.remedy, source)
     except ConfigurationError:
         raise
     except Exception as error:  # a source with a defect costs its own readings, nothing else

@@ -10,6 +10,7 @@ can say what hangs on them; amd_energy and fam15h_power, which show the package 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -54,6 +55,13 @@ ROLES: Final = {
     "xe": _Role(PointKind.GPU, Boundary.COMPONENT, GPU_CEILING_WATTS, _ENERGIES, ()),
 }
 """Chip name → role. i915 and xe register a chip for discrete cards only."""
+_MIRRORS: Final = {
+    "amd_energy": "the package that RAPL shows",
+    "fam15h_power": "the package that RAPL shows",
+    "nouveau": "what NVIDIA's own library shows",
+}
+"""Chip name → what it shows again."""
+_POWER: Final = re.compile(r"(power\d+_(input|average)|energy\d+_input)")
 
 
 class _Chip(NamedTuple):
@@ -112,6 +120,17 @@ class LinuxHwmon:
     def close(self) -> None:
         """Nothing is held."""
 
+    def not_counted(self) -> tuple[tuple[str, str], ...]:
+        """`ports.SeesMore`: chips of the last `open`, as (`hwmon1 coretemp`, why)."""
+        counted = {chip.folder for chip in self._chips}
+        told: list[tuple[str, str]] = []
+        for number in self._names:
+            folder = f"{self._root}/{number}"
+            if folder not in counted:
+                name = text_or_none(f"{folder}/name") or ""
+                told.append((f"{number} {name or 'without a name'}", _why_not(folder, name)))
+        return tuple(told)
+
     def _free_domain(self, name: str) -> str:
         """The chip's name, numbered from the second one on."""
         taken = {chip.point.domain for chip in self._chips}
@@ -160,6 +179,19 @@ def _is_left_out(folder: str, name: str) -> bool:
     if name == "amdgpu":
         return os.path.exists(f"{folder}/in1_input")
     return name == "power_meter" and int_or_none(f"{folder}/power1_is_battery") == 1
+
+
+def _why_not(folder: str, name: str) -> str:
+    """Why a chip is not counted, in the words of docs/sources.md."""
+    if name in _MIRRORS:
+        return f"mirror of {_MIRRORS[name]}"
+    if os.path.basename(os.path.dirname(_device(folder))) == "power_supply":
+        return "mirror of what linux_battery shows"
+    if name in ROLES and _is_left_out(folder, name):
+        return "nested in the processor's package" if name == "amdgpu" else "measures a battery, not the wall"
+    if not any(_POWER.fullmatch(file) for file in entries(folder)):
+        return "shows no power and no energy"
+    return "unknown: nobody can say what hangs on it"
 
 
 def _choose(folder: str, role: _Role) -> str | None:

@@ -10,16 +10,20 @@ Read from the files where this user may, else from what the helper with the righ
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from itertools import combinations
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from veilleuse.agent.errors import PointsChanged, ReadFailed, SourceUnavailable
 from veilleuse.agent.model import EnergyCounter, Point, Reading
-from veilleuse.agent.ports import Source, SourceContext
+from veilleuse.agent.ports import SourceContext
 from veilleuse.agent.sources.files import entries, inode_or_none, int_or_none, is_still, text_or_none
 from veilleuse.wire.vocabulary import Boundary, PointKind
+
+if TYPE_CHECKING:
+    from veilleuse.agent.sources.rapl_published import RaplPublished
 
 PACKAGE_CEILING_WATTS: Final = 1_000.0
 """Twice the largest processor package of 2025 (500 W)."""
@@ -31,9 +35,11 @@ MIRROR_TOLERANCE_MICROJOULES: Final = 500_000
 MIRROR_LOOKS: Final = 5
 MIRROR_PAUSE_SECONDS: Final = 0.2
 """Two packages that agree by chance, soon after a boot, drift apart by the tolerance within 0.8 s if they differ by 0.7 W."""
-_ZONE = re.compile(r"intel-rapl(?P<mmio>-mmio)?:(?P<zone>\d+)(:(?P<part>\d+))?")
+_ZONE = re.compile(r"intel-rapl(?P<mmio>-mmio)?:(?P<zone>[0-9a-f]+)(:(?P<part>[0-9a-f]+))?")
+"""The kernel numbers zones in hexadecimal: the 11th is `intel-rapl:a`. Source: drivers/powercap/powercap_sys.c, `%s:%x`."""
 _PACKAGE = re.compile(r"package-(?P<package>\d+)(-die-\d+)?")
 _PSYS = re.compile(r"psys(-\d+)?")
+_INSIDE_PACKAGE: Final = ("core", "uncore")
 
 REMEDY_PERMISSION: Final = (
     "run the RAPL helper (veilleuse-rapl.service), or install the udev rule that lets the group veilleuse-rapl read "
@@ -70,13 +76,17 @@ class LinuxRapl:
         self._context = context
         self._root = f"{context.sysfs}/class/powercap"
         self._zones: tuple[_Zone, ...] = ()
-        self._helper: Source | None = None
+        self._mirrors: dict[Point, Point] = {}
+        """Point of a mirror → the point whose counter it repeats."""
+        self._helper: RaplPublished | None = None
 
     def open(self) -> tuple[Point, ...]:
         """Find the zones. Raises SourceUnavailable: virtual_machine, no_device or no_permission."""
         self._helper = None
         found = self._named_zones()
-        self._zones = tuple(_without_mirrors(_readable(found)))
+        readable = _readable(found)
+        self._mirrors = _mirrors(readable)
+        self._zones = tuple(zone for zone in readable if zone.point not in self._mirrors)
         if self._zones:
             return tuple(zone.point for zone in self._zones)
         points, why = self._ask_helper()
@@ -105,6 +115,32 @@ class LinuxRapl:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def not_counted(self) -> tuple[tuple[str, str], ...]:
+        """`ports.SeesMore`: zones of the tree, or of the helper's, as (`intel-rapl:0:0 core`, why)."""
+        if self._helper is not None:
+            return self._helper.not_counted()
+        offered = {one.folder: one.point for one in self._named_zones()}
+        counted = {zone.folder: zone.point for zone in self._zones}
+        seen = {name: f"{self._root}/{name}" for name in entries(self._root) if ":" in name}
+        seen |= {os.path.basename(folder): folder for *_, folder in self._folders()}
+        names = {
+            number: text_or_none(f"{folder}/name") or "without a name" for number, folder in seen.items()
+        }
+        numbers = {point: os.path.basename(folder) for folder, point in counted.items()}
+        told: list[tuple[str, str]] = []
+        for number, folder in sorted(seen.items()):
+            if folder in counted:
+                continue
+            if (point := offered.get(folder)) is None:
+                inside = names[number] in _INSIDE_PACKAGE and names.get(number.rpartition(":")[0])
+                why = f"nested in {inside}" if inside else "unknown: nobody can say what it counts"
+            elif (first := self._mirrors.get(point, point)) in numbers:
+                why = f"mirror of {first.domain} ({numbers[first]})"
+            else:
+                why = "energy_uj or max_energy_range_uj cannot be read"
+            told.append((f"{number} {names[number]}", why))
+        return tuple(told)
 
     # -------------------------------------------------------------------------------------- files
 
@@ -239,15 +275,17 @@ def _readable(found: list[_Found]) -> list[_Zone]:
 # ---------------------------------------------------------------------------------------- mirrors
 
 
-def _without_mirrors(zones: list[_Zone]) -> list[_Zone]:
-    """AMD shows one counter once per die, and some kernels call the dies packages: keep the first of those that agree."""
+def _mirrors(zones: list[_Zone]) -> dict[Point, Point]:
+    """Point of each mirror → the first of those that agree with it.
+
+    AMD shows one counter once per die, and some kernels call the dies packages.
+    """
     pairs = [(one, other) for one, other in combinations(zones, 2) if _may_mirror(one, other)]
     for look in range(MIRROR_LOOKS):
         if look and pairs:
             time.sleep(MIRROR_PAUSE_SECONDS)
         pairs = [pair for pair in pairs if _agree(*pair)]
-    mirrors = {other.point for _, other in pairs}
-    return [zone for zone in zones if zone.point not in mirrors]
+    return {other.point: one.point for one, other in reversed(pairs)}
 
 
 def _may_mirror(one: _Zone, other: _Zone) -> bool:

@@ -67,6 +67,13 @@ class RaplPublished:
     def close(self) -> None:
         """Nothing is held."""
 
+    def not_counted(self) -> tuple[tuple[str, str], ...]:
+        """`ports.SeesMore`: as the helper publishes it; an older helper publishes none."""
+        try:
+            return read_publication(self._path).not_counted
+        except (OSError, ValueError):
+            return ()
+
 
 def _of_rapl(points: tuple[Point, ...]) -> tuple[Point, ...]:
     return tuple(point for point in points if point.kind is PointKind.RAPL)

@@ -19,7 +19,7 @@ from veilleuse.collector.account.bilan import DEFAULT_MAPPING, BilanLine, bilan_
 from veilleuse.collector.account.change import Change, change
 from veilleuse.collector.account.comparable import NotCompared, covered_days, why_not
 from veilleuse.collector.account.decomposition import factor_effect_kgco2e
-from veilleuse.collector.account.emissions import Emissions, emissions, kwh, sum_emissions
+from veilleuse.collector.account.emissions import Emissions, emissions, intervals, kwh, sum_emissions
 from veilleuse.collector.account.market import Consumption, market
 from veilleuse.collector.account.pedigree import written
 from veilleuse.collector.account.telework import HomeTold
@@ -31,7 +31,7 @@ from veilleuse.collector.factored import Mapping as BilanMapping
 from veilleuse.collector.figures import AUTRES, EmissionsRow, EmissionsStatement
 from veilleuse.wire.units import MILLISECONDS_PER_DAY
 
-METHOD_VERSION: Final = "0.4"
+METHOD_VERSION: Final = "0.5"
 """Of derivation and accounting together; raised when a figure of the same data would change."""
 ESTIMATED_ABOVE: Final = 0.20
 """Imputed share above which a figure is labelled estimated. METHOD.md §4."""
@@ -165,7 +165,7 @@ class _Bill:
         shares: Counter[str] = Counter()
         for one in filter(_is_billed, self._period.rows):
             shares[one.key.zone] += one.estimate.energy_millijoules
-        made = replace(self._row(row, "total"), zone=row.key.zone or None)
+        made = replace(self._row(row, "total"), zone=row.key.zone or None, incomplete=self._period.incomplete)
         by_contract = sum(self._market.values(), Fraction(0)) if self._market else None
         previous = None if self._before is None else self._before.total
         return self._with_emissions(made, row, shares, previous, by_contract)[0]
@@ -209,21 +209,14 @@ class _Bill:
         ]
         bill = sum_emissions(emissions(energy, one.factor) for energy, one in chosen)
         u_factor = _factor_u(chosen)
-        low, high = told.bounds_millijoules
-        both = told.interval(u_factor)
-        total = float(bill.total_kgco2e)
         made = replace(
             made,
             energy_millijoules=told.energy_millijoules,
             kwh_total=float(kwh(told.energy_millijoules)),
-            kwh_lo95=low * float(kwh(1)),
-            kwh_hi95=high * float(kwh(1)),
-            kgco2e_lo95=total * both.low,
-            kgco2e_hi95=total * both.high,
+            **intervals(told, float(bill.total_kgco2e), u_factor),
             u_sampling=told.u_sampling,
             u_model=told.u_model,
             u_factor=u_factor,
-            gsd2=both.gsd2,
             kgco2e_market=None if by_contract is None else float(by_contract),
         )
         made = with_factor(with_split(_with_room(made, row), bill), [one for _, one in chosen])

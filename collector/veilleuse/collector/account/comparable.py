@@ -33,7 +33,7 @@ class NotCompared(StrEnum):
     DAYS = "days"
     """k machines cover less than LEAST_DAYS of one of the years."""
     DAY_TYPES = "day_types"
-    """A type of day was not observed in one of the years."""
+    """A type of day that a year has was not observed in it."""
     BASIS = "basis"
     """What was measured in one year is at the class default in the other, or was not in the inventory."""
     RUNNING = "running"
@@ -72,9 +72,11 @@ def _why_class_not(before: ClassFigure, after: ClassFigure, days: int) -> NotCom
         return NotCompared.MACHINES
     if any(one.covered.days < min(LEAST_DAYS, LEAST_SHARE * days) for one in both):
         return NotCompared.DAYS
-    in_use = map(any, zip(before.fleet_milliseconds, after.fleet_milliseconds, strict=True))
-    seen = map(all, zip(before.covered.by_day_type, after.covered.by_day_type, strict=True))
-    if any(used and not watched for used, watched in zip(in_use, seen, strict=True)):
+    if any(
+        time and not seen
+        for one in both
+        for time, seen in zip(one.fleet_milliseconds, one.covered.by_day_type, strict=True)
+    ):
         return NotCompared.DAY_TYPES
     on_one_basis = _is_default(before) == _is_default(after) and any(before.standby) == any(after.standby)
     return None if on_one_basis else NotCompared.BASIS

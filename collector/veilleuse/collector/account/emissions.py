@@ -8,12 +8,14 @@ Fractions inside: nothing is rounded until a file is written.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
+from veilleuse.collector.account.fleet_estimate import Estimate
+from veilleuse.collector.figures import FULL_INTERVAL, SAMPLE_INTERVAL
 from veilleuse.collector.ports import ChosenFactor, Factor
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
 
@@ -99,3 +101,24 @@ def factor_u(chosen: ChosenFactor) -> float:
 def interval(value: float, u: float) -> tuple[float, float]:
     """95 % interval of a value ≥ 0 with log-scale standard uncertainty u: value·exp(∓1.959964·u)."""
     return value * math.exp(-Z95 * u), value * math.exp(Z95 * u)
+
+
+def intervals(told: Estimate, emitted_kgco2e: float, u_factor: float) -> dict[str, Any]:
+    """The columns that hold the interval of an estimate and of what it emits, by what the interval may be called."""
+
+    def ends(kind: str, of_energy: Sequence[float], of_emissions: Sequence[float]) -> dict[str, float]:
+        return {
+            f"kwh_lo{kind}": told.energy_millijoules * of_energy[0] * float(kwh(1)),
+            f"kwh_hi{kind}": told.energy_millijoules * of_energy[1] * float(kwh(1)),
+            f"kgco2e_lo{kind}": emitted_kgco2e * of_emissions[0],
+            f"kgco2e_hi{kind}": emitted_kgco2e * of_emissions[1],
+        }
+
+    both = told.interval(u_factor)
+    if told.is_demonstrated:
+        return {"interval": FULL_INTERVAL, **ends("95", told.interval(), both), "gsd2": both.gsd2}
+    return {
+        "interval": SAMPLE_INTERVAL,
+        **ends("_sample", told.interval(), both),
+        **ends("_sensitivity", told.sensitivity(), told.sensitivity(u_factor)),
+    }

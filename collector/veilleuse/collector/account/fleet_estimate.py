@@ -17,6 +17,8 @@ from veilleuse.wire.ladder import Method
 
 ESTIMATED_ABOVE: Final = 0.2
 """Share of imputed energy."""
+SELECTION: Final = 1.5
+"""Machines that nobody measured may draw 1/1.5 to 1.5 times what measured ones say, where these are not demonstrated to stand for them: ours."""
 
 
 class Representativeness(StrEnum):
@@ -47,7 +49,7 @@ class DataType(StrEnum):
 
 
 class Interval(NamedTuple):
-    """95 % interval as factors of the figure, and its uncertainty."""
+    """Factors of the figure, and its uncertainty: 95 % of a census or a random sample; else it lacks how machines were chosen."""
 
     low: float
     high: float
@@ -88,7 +90,7 @@ class Estimate:
     u_sampling: float
     u_model: float
     low_log: float
-    """95 % interval on the log scale, ≥ 0: the figure × exp(−low_log) to × exp(high_log)."""
+    """Interval on the log scale, ≥ 0: the figure × exp(−low_log) to × exp(high_log)."""
     high_log: float
     representativeness: Representativeness
     basis: Basis
@@ -141,8 +143,24 @@ class Estimate:
         )
 
     @property
+    def is_demonstrated(self) -> bool:
+        """Whether the interval may be called 95 %."""
+        return self.representativeness is not Representativeness.NOT_DEMONSTRATED
+
+    def sensitivity(self, factor_u: float = 0.0) -> tuple[float, float]:
+        """The interval's ends as factors, if what the sample stands for draws 1/SELECTION to SELECTION times as much; in quadrature.
+
+        What was measured stays as it is, and so does what is at the class default: that has its own GSD² 2.0.
+        """
+        sampled = self.extrapolated_millijoules - self.default_millijoules
+        share = sampled / self.energy_millijoules if self.energy_millijoules else 0.0
+        down, up = -math.log1p(share * (1 / SELECTION - 1)), math.log1p(share * (SELECTION - 1))
+        more = Z95 * factor_u
+        return math.exp(-math.hypot(self.low_log, down, more)), math.exp(math.hypot(self.high_log, up, more))
+
+    @property
     def bounds_millijoules(self) -> tuple[float, float]:
-        """95 % interval of the energy."""
+        """Interval of the energy."""
         interval = self.interval()
         return self.energy_millijoules * interval.low, self.energy_millijoules * interval.high
 

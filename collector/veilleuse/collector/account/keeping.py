@@ -32,6 +32,7 @@ from veilleuse.collector.account.kept import (
     KeptCell,
     W,
     Withheld,
+    X,
     sample_of,
     triangle,
 )
@@ -111,10 +112,10 @@ class Keeper:
         k: int,
         headcounts: Collection[Headcount] = (),
         *,
-        components: Collection[str] = W,
+        for_ever: bool = True,
     ) -> None:
-        """`k`: fewest machines of a cell; `headcounts`: with the telework days that were declared; `components`: of w, whose products
-        are added up; X is enough for the figures, a year that is kept for ever has all."""
+        """`k`: fewest machines of a cell; `headcounts`: with the telework days that were declared; `for_ever`: bands and all products of w
+        are kept; False: only what the figures of now are made of."""
         self._first, self._end, self._k = first, end, k
         self._telework = Telework(headcounts, first, end)
         self._book = FleetBook()
@@ -125,8 +126,9 @@ class Keeper:
         self._pcs: defaultdict[Stratum, Share] = defaultdict(Share)
         """Stratum of a place's screens → the PCs there that tell of screens, or of none."""
         self._groups = Groups()
-        self._of_machines = _component_places(W_OF_MACHINES, components)
-        self._of_screens = _component_places(W_OF_SCREENS, components)
+        self._for_ever = for_ever
+        self._of_machines = _component_places(W_OF_MACHINES, W if for_ever else X)
+        self._of_screens = _component_places(W_OF_SCREENS, W if for_ever else X)
 
     def stands(self, standing: Standing) -> None:
         """A device in service."""
@@ -134,6 +136,7 @@ class Keeper:
 
     def measured(self, one: Observed, standing: Standing) -> None:
         """A machine, with its screens."""
+        one = one if self._for_ever else one.without_bands()
         total, place = one.total, Place.at(standing)
         made = machine(one, total, place.stratum(standing.device_class), standing)
         self._seen(made)
@@ -193,6 +196,7 @@ class Keeper:
             homes=merged_shares((one, into, self._telework.share(one.stratum)) for one, into in pieces),
             stands_for=machines.stands_for(self._k),
             groups=self._groups.kept_in(machines.strata),
+            moved=machines.moved,
         )
 
 
@@ -205,10 +209,10 @@ def keep(
     k: int,
     virtual: Iterable[tuple[Observed, Standing]] = (),
     headcounts: Collection[Headcount] = (),
-    components: Collection[str] = W,
+    for_ever: bool = True,
 ) -> Kept:
     """Reduce [first, end): machines, each with one of `standings`; `virtual`: virtual machines likewise, which are not among these."""
-    keeper = Keeper(first, end, k, headcounts, components=components)
+    keeper = Keeper(first, end, k, headcounts, for_ever=for_ever)
     for standing in standings:
         keeper.stands(standing)
     for one, standing in machines:
@@ -315,6 +319,16 @@ class _Merged:
             for stratum, into in self.strata.items()
             if into is not None and stratum.device_class == MONITOR
         }
+
+    @property
+    def moved(self) -> Counter[tuple[Stratum, ...]]:
+        """Strata that one machine was measured in, one for each of its cells → number of such machines: each counts once in a row."""
+        strata: defaultdict[HostId, list[Stratum]] = defaultdict(list)
+        for key, one in sorted(self._cells.items()):
+            if key.stratum.device_class != MONITOR:
+                for host_id in one.share.observed:
+                    strata[host_id].append(key.stratum)
+        return Counter(tuple(found) for found in strata.values() if len(found) > 1)
 
     def of_other_classes(self) -> dict[tuple[Stratum, str], int]:
         """(stratum that holds several device classes, one of these) → its measured machines there."""

@@ -146,5 +146,7 @@ class Kept:
     of inventory and declarations, of no machine."""
     stands_for: Mapping[str, str] = field(default_factory=dict)
     """See fleet_sums.Sample."""
+    moved: Mapping[tuple[Stratum, ...], int] = field(default_factory=dict)
+    """Strata that one machine was measured in, one for each of its cells → number of such machines."""
     groups: Groups = field(default_factory=Groups, compare=False)
     """While a report is made: never written, and empty of a closed year (left_out)."""

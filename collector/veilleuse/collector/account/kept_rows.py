@@ -89,11 +89,15 @@ class _Row:
                 before = own.get(state, (0, 0))
                 own[state] = (before[0] + time, before[1] + energy)
 
-    def sums(self) -> RowSums:
-        """Screens hang on machines that are counted already, unless the row is of screens alone."""
+    def sums(self, moved: Mapping[tuple[Stratum, ...], int]) -> RowSums:
+        """Screens hang on machines that are counted already, unless the row is of screens alone. `moved`: as `Kept` has it."""
+        again = sum(
+            number * max(0, sum(stratum in self.strata for stratum in strata) - 1)
+            for strata, number in moved.items()
+        )
         return RowSums(
             self.strata,
-            self.machines or self.screens,
+            self.machines - again or self.screens,
             self.states,
             self.apportioned,
             self.hides_methods,
@@ -180,12 +184,15 @@ def _of_machines(
             rows[_key(one.stratum, place, dimensions)].strata.add(one.stratum)
     total = None
     if rows:
-        whole = _whole(rows.values())
+        whole = _whole(rows.values(), kept.moved)
         total = figure_row(total_key(whole.strata), whole, Divided(fleet), told)
     where = {stratum: key for key, row in rows.items() for stratum in row.strata}
     homes = {stratum: share for stratum, share in kept.homes.items() if stratum in where}
     divided = Divided(fleet, homes)
-    shown = [figure_row(key, row.sums(), divided, told) for key, row in _with_home(rows, kept, homes, where)]
+    shown = [
+        figure_row(key, row.sums(kept.moved), divided, told)
+        for key, row in _with_home(rows, kept, homes, where)
+    ]
     memo = _rows(kept, dimensions, asked, memo=True)
     return PeriodFigures(
         kept.first,
@@ -194,7 +201,7 @@ def _of_machines(
         tuple(
             sorted(
                 (
-                    figure_row(replace(key, memo=True), row.sums(), virtual, told_of_virtual)
+                    figure_row(replace(key, memo=True), row.sums({}), virtual, told_of_virtual)
                     for key, row in memo.items()
                 ),
                 key=row_order,
@@ -306,8 +313,8 @@ def _key(stratum: Stratum, place: Place, dimensions: Collection[str]) -> RowKey:
     return replace(key, autres=of_several_populations or AUTRES in (key.entity, key.site, key.device_class))
 
 
-def _whole(rows: Iterable[_Row]) -> RowSums:
+def _whole(rows: Iterable[_Row], moved: Mapping[tuple[Stratum, ...], int]) -> RowSums:
     whole = _Row()
     for row in rows:
         whole.merge(row)
-    return whole.sums()
+    return whole.sums(moved)

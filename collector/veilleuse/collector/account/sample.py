@@ -39,7 +39,6 @@ from veilleuse.collector.vectors import (
     DayType,
     HostPeriod,
     Vector,
-    added,
 )
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.sums import apportion
@@ -106,11 +105,24 @@ class Observed:
     @property
     def by_day_type(self) -> dict[DayType, Vector]:
         """Bands and months together."""
-        found: dict[DayType, Vector] = {}
+        rows: dict[DayType, list[Vector]] = {}
         for row in self.rows:
-            before = found.get(row.day_type)
-            found[row.day_type] = row.values if before is None else added(before, row.values)
-        return found
+            rows.setdefault(row.day_type, []).append(row.values)
+        return {
+            kind: values[0] if len(values) == 1 else tuple(map(sum, zip(*values, strict=True)))
+            for kind, values in rows.items()
+        }
+
+    def without_bands(self) -> Observed:
+        """The same, a row for each day type: all that the figures are made of."""
+        first, apportioned = self.rows[0], self.apportioned
+        return Observed(
+            self.host_id,
+            [
+                HostPeriod(self.host_id, first.period_from, kind, first.band, values, apportioned)
+                for kind, values in self.by_day_type.items()
+            ],
+        )
 
     def days(self, value: Callable[[Vector], int]) -> Days:
         """Something that adds up, by day type."""

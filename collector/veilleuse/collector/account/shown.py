@@ -8,13 +8,18 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Final
 
+from veilleuse.collector.account.fleet_estimate import SELECTION
 from veilleuse.collector.account.rounding import decimals
-from veilleuse.collector.figures import EmissionsRow
+from veilleuse.collector.figures import EmissionsRow, Ends
 
 _KWH: Final = (
     "kwh_total",
     "kwh_lo95",
     "kwh_hi95",
+    "kwh_lo_sample",
+    "kwh_hi_sample",
+    "kwh_lo_sensitivity",
+    "kwh_hi_sensitivity",
     "kwh_measured",
     "kwh_modelled",
     "kwh_imputed",
@@ -28,6 +33,10 @@ _KGCO2E: Final = (
     "kgco2e_total",
     "kgco2e_lo95",
     "kgco2e_hi95",
+    "kgco2e_lo_sample",
+    "kgco2e_hi_sample",
+    "kgco2e_lo_sensitivity",
+    "kgco2e_hi_sensitivity",
     "kgco2e_combustion",
     "kgco2e_upstream",
     "kgco2e_losses",
@@ -44,19 +53,22 @@ _FRENCH: Final = str.maketrans({",": "\u202f", ".": ","})
 def shown(row: EmissionsRow) -> dict[str, Mapping[str, str]]:
     """Column → language → text, of what has an interval and of its parts; nothing of a row without energy."""
     found: dict[str, Mapping[str, str]] = dict(_of_change(row))
-    for names, unit in ((_KWH, "kWh"), (_KGCO2E, "kgCO2e")):
-        low, high = getattr(row, names[1]), getattr(row, names[2])
-        if low is None or high is None:
+    for names, unit, ends, wider in (
+        (_KWH, "kWh", row.kwh_interval, row.kwh_sensitivity),
+        (_KGCO2E, "kgCO2e", row.kgco2e_interval, row.kgco2e_sensitivity),
+    ):
+        if ends is None:
             continue
-        digits = decimals((high - low) / 2)
+        digits = decimals((ends[1] - ends[0]) / 2)
         for name in names:
             value = getattr(row, name)
             if value is not None:
                 found[name] = written(value, digits)
-        if (
-            names[0] in found and row.level == "total"
-        ):  # a table of many rows has the interval in columns of its own
-            found[names[0]] = _with_interval(found[names[0]], found[names[1]], found[names[2]], unit)
+        if row.level == "total" and names[0] in found:
+            # A table of many rows has the interval in columns of its own.
+            found[names[0]] = _with_interval(
+                found[names[0]], unit, _range(ends, digits), wider and _range(wider, digits)
+            )
     return found
 
 
@@ -78,13 +90,23 @@ def _of_change(row: EmissionsRow) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _with_interval(
-    value: Mapping[str, str], low: Mapping[str, str], high: Mapping[str, str], unit: str
+    value: Mapping[str, str], unit: str, ends: Mapping[str, str], wider: Mapping[str, str] | None
 ) -> dict[str, str]:
-    to = {"fr": "à", "en": "to"}
+    """`wider`: the sensitivity, of an interval that may not be called 95 %."""
+    if wider is None:
+        return {language: f"{text} {unit} ({ends[language]})" for language, text in value.items()}
+    factor = written(SELECTION, 1)
     return {
-        language: f"{text} {unit} ({low[language]} {to[language]} {high[language]})"
-        for language, text in value.items()
+        "fr": f"{value['fr']} {unit} (intervalle d’échantillonnage seulement\u00a0: {ends['fr']}\u00a0; sensibilité, si les machines "
+        f"non mesurées consomment de 1/{factor['fr']} à {factor['fr']} fois ce que disent les mesurées\u00a0: {wider['fr']})",
+        "en": f"{value['en']} {unit} (sample interval only: {ends['en']}; sensitivity, if machines not measured draw 1/{factor['en']} "
+        f"to {factor['en']} times what measured ones say: {wider['en']})",
     }
+
+
+def _range(ends: Ends, digits: int) -> dict[str, str]:
+    low, high = (written(end, digits) for end in ends)
+    return {"fr": f"{low['fr']} à {high['fr']}", "en": f"{low['en']} to {high['en']}"}
 
 
 def written(value: float, digits: int) -> dict[str, str]:

@@ -26,6 +26,7 @@ from veilleuse.collector.account.emissions import (
 from veilleuse.collector.account.gather import Gathered
 from veilleuse.collector.figures import (
     AUTRES,
+    FULL_INTERVAL,
     OBSERVED,
     Detail,
     EmissionsRow,
@@ -132,6 +133,7 @@ class _Bill:
             row,
             energy_millijoules=total,
             kwh_total=float(kwh(total)),
+            interval=FULL_INTERVAL,
             kwh_lo95=low,
             kwh_hi95=high,
             kgco2e_lo95=kg_low,

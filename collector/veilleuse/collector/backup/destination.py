@@ -19,6 +19,7 @@ from typing import Final
 from veilleuse.collector.backup.sealed import Writable
 from veilleuse.collector.enrolment.forms import sync_directory
 from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
+from veilleuse.collector.store.sqlite.directory import NO_DATA_DIRECTORY
 
 SYNC_BYTES: Final = 8 << 20
 """As much as is on its way to the disk at once."""
@@ -138,7 +139,7 @@ def only_backup(data_dir: Path) -> Iterator[None]:
         descriptor = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise DataDirectoryError(
-            f"cannot open the data directory {data_dir}: {error.strerror}; run 'veilleuse init', or set data_dir"
+            f"cannot open the data directory {data_dir}: {error.strerror}; {NO_DATA_DIRECTORY}"
         ) from error
     try:
         if not _locked(descriptor):

@@ -16,6 +16,7 @@ from veilleuse.collector.model import Host
 from veilleuse.collector.report import Document
 from veilleuse.collector.report.attribution import document
 from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
 LONGEST_DAYS: Final = 400
@@ -37,7 +38,7 @@ def attribution_document(
     hours = tuple(reader.host_hours(host.host_id, since, until))
     if not hours:
         raise AdminError(
-            f"host {host.agent_id.hex()[:12]} has no record of {first} to {end}: its energy is not known; see 'veilleuse hosts show'"
+            f"host {host.agent_id.hex()[:AGENT_ID_DIGITS]} has no record of {first} to {end}: its energy is not known; see 'veilleuse hosts show'"
         )
     found = attribution(hours, host.facts)
     return document(
@@ -62,6 +63,6 @@ def attribution_document(
 def _require_server(host: Host) -> None:
     if host.population is not Population.SERVER:
         raise AdminError(
-            f"host {host.agent_id.hex()[:12]} is of the population {host.population.value}: energy is shared between the "
+            f"host {host.agent_id.hex()[:AGENT_ID_DIGITS]} is of the population {host.population.value}: energy is shared between the "
             "services of servers only, never of a machine that people sit at"
         )

@@ -37,12 +37,15 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.directory import REPLACED_PREFIX
 from veilleuse.collector.store.sqlite.export import export_host
+from veilleuse.wire.limits import AGENT_ID_DIGITS, AGENT_ID_DIGITS_MINIMUM
 from veilleuse.wire.vocabulary import Population
 
 app = typer.Typer(**APP)
 FORGET_SECONDS: Final = 600.0
-HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="agent id, or the beginning of it")]
-OneOrNone = Annotated[str | None, typer.Argument(metavar="HOST", help="agent id, or the beginning of it")]
+_HOST_HELP: Final = f"agent id, or its first {AGENT_ID_DIGITS_MINIMUM} digits or more"
+HostArgument = Annotated[str, typer.Argument(metavar="HOST", help=_HOST_HELP)]
+OneOrNone = Annotated[str | None, typer.Argument(metavar="HOST", help=_HOST_HELP)]
+YesOption = Annotated[bool, typer.Option("--yes", help="do not ask")]
 CopiesOption = Annotated[
     str | None,
     typer.Option(
@@ -84,7 +87,7 @@ def list_hosts(
         return
     rows = [
         {
-            "host": facts["agent_id"][:12],
+            "host": facts["agent_id"][:AGENT_ID_DIGITS],
             "status": facts["status"],
             "population": facts["population"],
             "class": facts["device_class"],
@@ -139,13 +142,14 @@ def activate(
     as_json: JsonOption = False,
 ) -> None:
     """Approve a pending machine, or end a suspension. Or approve all that wait as copies of another."""
+    _require_one(host, copies_of)
     _set_or_decide(config, host, copies_of, HostStatus.ACTIVE, as_json)
 
 
 @app.command()
 def suspend(host: HostArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Refuse a machine until it is activated again. Holds from its next call."""
-    _set(config, host, HostStatus.SUSPENDED, as_json)
+    _set_or_decide(config, host, None, HostStatus.SUSPENDED, as_json)
 
 
 @app.command()
@@ -153,10 +157,23 @@ def revoke(
     host: OneOrNone = None,
     copies_of: CopiesOption = None,
     config: ConfigOption = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Refuse a machine for ever: it has to enrol again. Or all that wait as copies of another. Holds from its next call."""
-    _set_or_decide(config, host, copies_of, HostStatus.REVOKED, as_json)
+    _require_one(host, copies_of)
+    known = _read(settings_of(config))
+    found = one_host(known, host or copies_of or "")
+    if host is not None:
+        what = f"revoke {_described(found)}: refused for ever from its next call, it has to enrol again"
+    else:
+        waiting = sum(one.copy_of == found.host_id and one.status is HostStatus.PENDING for one in known)
+        what = (
+            f"refuse for ever {waiting} {plural(waiting, 'machine')} pending as copies of {_described(found)}"
+        )
+    _require_yes(what, yes, "nothing was revoked")
+    agent_id = found.agent_id.hex()  # whole: a machine that enrols meanwhile may begin like it
+    _set_or_decide(config, host and agent_id, copies_of and agent_id, HostStatus.REVOKED, as_json)
 
 
 @app.command()
@@ -164,21 +181,21 @@ def forget(
     host: HostArgument,
     why: WhyOption,
     config: ConfigOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete everything known of one machine. It cannot be undone; sums of the fleet stay."""
     settings = settings_of(config)
-    agent_id = one_host(_read(settings), host).agent_id.hex()
-    if not yes and not _confirmed(f"Forget host {agent_id[:12]}, with all its records? [y/N] "):
-        raise AdminError("nothing was deleted: say y, or give --yes")
+    found = one_host(_read(settings), host)
+    _require_yes(f"forget {_described(found)}, with all its records", yes, "nothing was deleted")
+    agent_id = found.agent_id.hex()
     asked = signed(why, "hosts forget")
     done = perform(settings, "host_forget", timeout_seconds=FORGET_SECONDS, host=agent_id, **asked)
     kept = sorted(path.name for path in settings.data_dir.glob(f"{REPLACED_PREFIX}*"))
     if as_json:
         print_json({**done, "kept_in": kept})
     else:
-        print(f"host {agent_id[:12]}: forgotten")
+        print(f"host {agent_id[:AGENT_ID_DIGITS]}: forgotten")
     if not done["swept"]:
         print("a reader was busy: the files are cleared of it at the next checkpoint", file=sys.stderr)
     for name in kept:
@@ -213,7 +230,7 @@ def export(
         print_json({"agent_id": agent_id, "output": str(output), "rows": rows})
     else:
         written = sum(rows.values())
-        print(f"host {agent_id[:12]}: {written} {plural(written, 'row')} in {output}")
+        print(f"host {agent_id[:AGENT_ID_DIGITS]}: {written} {plural(written, 'row')} in {output}")
 
 
 def _write_export(output: Path, data_dir: Path, host: Host, identity: dict[str, Any]) -> dict[str, int]:
@@ -233,35 +250,46 @@ def _write_export(output: Path, data_dir: Path, host: Host, identity: dict[str, 
     return rows
 
 
-def _confirmed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        return False
-    return input(question).strip().lower() in ("y", "yes")
+def _require_yes(what: str, yes: bool, otherwise: str) -> None:
+    """Ask at a terminal, unless `yes`. Raises AdminError, which begins with `otherwise`, without a yes."""
+    question = f"{what[:1].upper()}{what[1:]}. Go on?"
+    if yes or (sys.stdin.isatty() and typer.confirm(question, default=False, err=True)):
+        return
+    raise AdminError(f"{otherwise}: say y at a terminal, or give --yes, to {what}")
+
+
+def _described(host: Host) -> str:
+    """What an operator knows it by, before something is done that cannot be undone."""
+    when = moment if host.population is Population.SERVER else day
+    return (
+        f"host {host.agent_id.hex()[:AGENT_ID_DIGITS]} ({host.population} of {host.org_entity} at {host.site}, "
+        f"{host.status}, last contact {when(host.last_contact_unix_milliseconds)})"
+    )
+
+
+def _require_one(host: str | None, copies_of: str | None) -> None:
+    if (host is None) == (copies_of is None):
+        raise UsageError(
+            "name one host, or --copies-of and whose copies: see 'veilleuse hosts list --copies'"
+        )
 
 
 def _set_or_decide(
     config: Any, host: str | None, copies_of: str | None, status: HostStatus, as_json: bool
 ) -> None:
-    if (host is None) == (copies_of is None):
-        raise UsageError(
-            "name one host, or --copies-of and whose copies: see 'veilleuse hosts list --copies'"
-        )
+    settings = settings_of(config)
     if host is not None:
-        _set(config, host, status, as_json)
-        return
-    done = perform(settings_of(config), "host_copies", original=copies_of, status=status.value)
+        done = perform(settings, "host_status", host=host, status=status.value)
+        text = f"host {done['agent_id'][:AGENT_ID_DIGITS]}: {done['before']} → {done['status']}"
+    else:
+        done = perform(settings, "host_copies", original=copies_of, status=status.value)
+        text = (
+            f"copies of {done['copy_of'][:AGENT_ID_DIGITS]}: {len(done['hosts'])} pending → {done['status']}"
+        )
     if as_json:
         print_json(done)
     else:
-        print(f"copies of {done['copy_of'][:12]}: {len(done['hosts'])} pending → {done['status']}")
-
-
-def _set(config: Any, host: str, status: HostStatus, as_json: bool) -> None:
-    done = perform(settings_of(config), "host_status", host=host, status=status.value)
-    if as_json:
-        print_json(done)
-    else:
-        print(f"host {done['agent_id'][:12]}: {done['before']} → {done['status']}")
+        print(text)
 
 
 def _read(settings: CollectorSettings) -> tuple[Host, ...]:
@@ -309,7 +337,7 @@ def _note(facts: dict[str, Any]) -> str:
         put_out = (
             "" if facts["original_status"] == HostStatus.ACTIVE else f", which is {facts['original_status']}"
         )
-        notes.append(f"copy of {facts['copy_of'][:12]}{put_out}")
+        notes.append(f"copy of {facts['copy_of'][:AGENT_ID_DIGITS]}{put_out}")
     notes += [f"{facts['conflicts']} conflict(s)"] if facts["conflicts"] else []
     return ", ".join(notes)
 

@@ -50,6 +50,7 @@ from veilleuse.collector.inventory.rows import Reading, to_document
 from veilleuse.collector.inventory.tables import MAXIMUM_BYTES
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteInventoryReader, SqliteReader
+from veilleuse.wire.limits import AGENT_ID_DIGITS
 
 app = typer.Typer(**APP)
 review_app = typer.Typer(**APP)
@@ -256,7 +257,7 @@ def list_doubts(config: ConfigOption = None, why: WhyOption = "", as_json: JsonO
                 "asset": f"#{one['asset']['asset']}",
                 "name": one["asset"]["name"] or one["asset"]["key"],
                 "doubt": one["kind"],
-                "host": (one["host"] or "")[:12],
+                "host": (one["host"] or "")[:AGENT_ID_DIGITS],
                 "other": f"#{one['other']['asset']} {one['other']['name']}" if one["other"] else "",
             }
             for one in found["review"]

@@ -22,7 +22,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -126,8 +126,20 @@ class _Commands(TyperGroup):
 app = typer.Typer(cls=_Commands, no_args_is_help=True, **APP)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from veilleuse.collector.version import product_version  # as a command: only when it is asked for
+
+        print(f"veilleuse {product_version()}")
+        raise typer.Exit
+
+
 @app.callback()
-def veilleuse() -> None:
+def veilleuse(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
     """Collects what agents measure, and turns it into energy, emissions and sobriety indicators."""
 
 

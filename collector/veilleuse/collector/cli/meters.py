@@ -39,6 +39,7 @@ from veilleuse.collector.model import HostId
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.days import civil_day
 from veilleuse.collector.store.sqlite.metering import SqliteMeteringReader
+from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_HOUR
 
 app = typer.Typer(**APP)
@@ -116,7 +117,7 @@ def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> Non
             "below": one.get("parent") or "",
             "last read": (one["last_read"] or "never")[:16],
             "shares": ", ".join(
-                f"{share['host'][:12]} {share['part']} {share['share']:g} from {share['from']}"
+                f"{share['host'][:AGENT_ID_DIGITS]} {share['part']} {share['share']:g} from {share['from']}"
                 for share in one["shares"]
             ),
         }

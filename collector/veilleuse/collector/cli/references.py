@@ -43,6 +43,7 @@ from veilleuse.collector.model import Grain, Host
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.calibrations import ReferenceReader
+from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Boundary, DeviceClass, PointKind, Population
 
@@ -282,4 +283,4 @@ def _zone(name: str | None) -> ZoneInfo | None:
 
 
 def _name(host: Host) -> str:
-    return host.agent_id.hex()[:12]
+    return host.agent_id.hex()[:AGENT_ID_DIGITS]

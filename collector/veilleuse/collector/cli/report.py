@@ -257,6 +257,6 @@ def _warn(head: Head, hidden: int) -> None:
         )
     if hidden:
         print(
-            f"note: {hidden} {plural(hidden, 'population')} too small to be shown, and in no row or total",
+            f"note: {hidden} {plural(hidden, 'group')} too small to be shown: what was measured of these is in no row or total",
             file=sys.stderr,
         )

@@ -28,6 +28,7 @@ from veilleuse.collector.web.look import Look, Outlook, local_time
 from veilleuse.collector.web.metrics import energy_today
 from veilleuse.collector.web.period import group_of
 from veilleuse.collector.web.words import Words, words
+from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.vocabulary import Population, State
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _rows(look: Look, shown: Sequence[Host], watts: Mapping[HostId, float], w: W
     for host in shown:
         key, group = host.host_id, group_of(host)
         yield Row(
-            str(key),
+            host.agent_id.hex()[:AGENT_ID_DIGITS],
             f"{group.entity} / {group.site} / {group.device_class}",
             w.watts(watts[key]) if key in watts else DASH,
             _cpu(sums[key], w),

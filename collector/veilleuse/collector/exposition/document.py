@@ -62,7 +62,7 @@ LABEL_TEXT: Final[Mapping[str, str]] = {
     "provisional": "true while the year's own factor is not published",
     "version": "version of the program",
     "simulated": "true when the data directory holds simulated data",
-    "host": "row number of the host in the registry; servers only",
+    "host": "first 12 digits of the agent id, as `veilleuse hosts` takes it; servers only",
     "name": "which certificate",
     "route": "route of the page",
     "code": "HTTP status code",

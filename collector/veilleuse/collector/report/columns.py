@@ -41,6 +41,8 @@ GROUPS: Final = (
     "energy",
     "room",
     "emissions",
+    "interval",
+    "emissions_interval",
     "factor",
     "uncertainty",
     "change",

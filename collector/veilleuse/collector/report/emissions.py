@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from veilleuse.collector.figures import EmissionsRow, EmissionsStatement
+from veilleuse.collector.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
 from veilleuse.collector.report import LANGUAGES, SHOWN, Chart, Document, Head, Row, Text
 from veilleuse.collector.report.words import words
 
@@ -30,6 +30,14 @@ Texts: TypeAlias = Mapping[str, Mapping[str, str]]
 """Column → language → text."""
 _ORDER: Final = (*FIRST_COLUMNS, *(name for name in COLUMNS if name not in FIRST_COLUMNS))
 MOST_BARS: Final = 40
+FULL_NOTE: Final = "95 % intervals on the log scale hold sampling, models and, for emissions, the factor, which enters once, on the sum."
+SAMPLE_NOTES: Final = {
+    "_lo_sample": "Sample interval only (…_sample): it holds sampling, models and, for emissions, the factor, as if the measured machines "
+    "had been drawn at random. How they were chosen is not in it: nobody knows how often it holds the truth.",
+    "_lo_sensitivity": "Sensitivity (…_sensitivity): the sample interval, wider by what follows if the machines that nobody measured draw "
+    "1/1.5 to 1.5 times what the measured ones say. The factor 1.5 is an assumption of ours, measured nowhere (method, section 6).",
+}
+"""How the name of a column ends → what is said of it."""
 ASSUMPTIONS: Final = (
     "Use phase only, location-based, official ledger: one factor per zone and year; not additive to another energy line.",
     "Periods are half-open: period_to is the day after the last; a machine's days are the civil days of its site.",
@@ -42,9 +50,15 @@ ASSUMPTIONS: Final = (
     "External screens are on for as long as PCs tell; those of the inventory are in standby (0.3 W) for the rest of their time.",
     "Virtual machines are a memo line: the host that runs them carries their energy.",
     "Coverage is observed over fleet machine-time, up to today.",
-    "95 % intervals on the log scale hold sampling, models and, for emissions, the factor, which enters once, on the sum.",
+    FULL_NOTE,
     "Publish one grouping of a period: two of them can be subtracted, and show fewer machines than k.",
 )
+
+
+def sample_notes(rows: Iterable[Row]) -> list[str]:
+    """What is to be said of intervals that hold the sample only, where any of these rows has one."""
+    names = {name for row in rows for name in row}
+    return [note for end, note in SAMPLE_NOTES.items() if any(name.endswith(end) for name in names)]
 
 
 def document(
@@ -53,12 +67,12 @@ def document(
     shown: Iterable[Texts] = (),
     equivalents: Iterable[Row] = (),
 ) -> Document:
-    """The report of a statement; `head` says what was asked; `shown`: for each row, total and memo in order, its texts for people;
+    """The report of a statement; `head` says what was asked; `shown`: for each row, total, memo and row of the year in order, its texts for people;
     `equivalents`: what else emits as much as the total, at most three."""
     texts = iter(shown)
-    rows, totals, memo = (
+    rows, totals, memo, year = (
         [_row(row, next(texts, None)) for row in part]
-        for part in (statement.rows, statement.totals, statement.memo)
+        for part in (statement.rows, statement.totals, statement.memo, statement.year)
     )
     return Document(
         head={"kind": "emissions", "ledger": "official", **head},
@@ -67,6 +81,7 @@ def document(
             "rows": rows,
             "totals": totals,
             "memo": memo,
+            **({"year": year} if year else {}),
             "items": list(statement.items),
             "contracts": list(statement.contracts),
             "home_shares": list(statement.homes),
@@ -74,20 +89,29 @@ def document(
             "equivalents": list(equivalents),
             "withheld": list(statement.withheld),
         },
-        tabular=("rows", "totals", "memo"),
-        assumptions=(*_notes(statement), *_inventory_notes(head)),
+        tabular=("rows", "totals", "memo", *(("year",) if year else ())),
+        assumptions=(*_general_notes((*rows, *totals, *memo)), *_notes(statement), *_inventory_notes(head)),
         charts=tuple(_charts(rows, totals)),
         titles={
             "equivalents": {
                 "fr": "Équivalences, ordre de grandeur",
                 "en": "Equivalents, order of magnitude",
-            }
+            },
+            "year": {"fr": "L’année entière", "en": "The whole year"},
         },
     )
 
 
+def _general_notes(rows: Sequence[Row]) -> Iterable[str]:
+    """What is true of every report; of intervals, what is true of those that these rows have."""
+    for note in ASSUMPTIONS:
+        if note != FULL_NOTE or any("kwh_lo95" in row for row in rows):
+            yield note
+        if note == FULL_NOTE:
+            yield from sample_notes(rows)
+
+
 def _notes(statement: EmissionsStatement) -> Iterable[Text]:
-    yield from ASSUMPTIONS
     every = (*statement.rows, *statement.totals, *statement.memo)
     if any(row.days_observed is not None for row in every):
         yield (
@@ -96,6 +120,11 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
         )
     if len({row.period_from[:4] for row in statement.totals}) < len(statement.totals):
         yield "Each month is estimated by its own days: months do not sum exactly to the figure of their year."
+    if any(row.level == SINCE_PUBLICATION for row in statement.year):
+        yield (
+            "The year's total is the year's own estimate; what it differs by from its months, as each was published, is one line"
+            " (since_publication)."
+        )
     if any(row.apportioned for row in every):
         yield "Weeks were shared between their days in proportion to the calendar's open time (apportioned)."
     if any(row.provisional for row in every):
@@ -120,7 +149,10 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
     yield from _not_compared(statement)
     yield from _bilan_notes(statement)
     if statement.withheld:
-        yield "Some populations are too small to be shown and are in no row or total (withheld)."
+        yield (
+            "Incomplete: a zone has too few machines to be shown (withheld); what they measured is in no row or total, they count at the"
+            " class default."
+        )
 
 
 def _not_compared(statement: EmissionsStatement) -> Iterable[Text]:

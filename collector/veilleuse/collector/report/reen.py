@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from veilleuse.collector.report import Chart, Document, Head, Row
+from veilleuse.collector.report.emissions import sample_notes
 
 OBJECTIVE_COLUMNS: Final = (
     "objective",
@@ -23,8 +24,13 @@ OBJECTIVE_COLUMNS: Final = (
     "restated_baseline_value",
     "current_year",
     "value",
+    "interval",
     "value_lo95",
     "value_hi95",
+    "value_lo_sample",
+    "value_hi_sample",
+    "value_lo_sensitivity",
+    "value_hi_sensitivity",
     "coverage_states",
     "trend_ratio",
     "restated_trend_ratio",
@@ -59,6 +65,10 @@ BILAN_COLUMNS: Final = (
     "kgco2e_total",
     "kgco2e_lo95",
     "kgco2e_hi95",
+    "kgco2e_lo_sample",
+    "kgco2e_hi_sample",
+    "kgco2e_lo_sensitivity",
+    "kgco2e_hi_sensitivity",
     "share_of_whole",
     "in_whole",
     "provisional",
@@ -101,7 +111,7 @@ def document(rows: Sequence[Row], measures: Sequence[Row], bilan: Sequence[Row],
         columns=COLUMNS,
         tables={"rows": rows, "measures": measures, "bilan": bilan},
         tabular=("rows", "measures", "bilan"),
-        assumptions=ASSUMPTIONS,
+        assumptions=(*ASSUMPTIONS, *sample_notes((*rows, *bilan))),
         charts=(
             Chart(
                 "bar",

@@ -72,6 +72,10 @@ def kept_from_document(document: Mapping[str, Any]) -> Kept:
             for one in document.get("homes", ())
         },
         dict(document.get("stands_for", {})),
+        {
+            tuple(_stratum(stratum) for stratum in one["strata"]): one["machines"]
+            for one in document.get("moved", ())
+        },
     )
 
 

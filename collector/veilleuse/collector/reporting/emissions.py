@@ -4,22 +4,24 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from veilleuse.collector.account.bilan import DEFAULT_MAPPING
 from veilleuse.collector.account.billing import METHOD_VERSION, Terms, billed
 from veilleuse.collector.account.comparable import NotCompared
+from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.perimeter import slices
 from veilleuse.collector.account.shown import shown
 from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.figures import EmissionsStatement
+from veilleuse.collector.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
 from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Row, Value
 from veilleuse.collector.report import emissions as emissions_report
 from veilleuse.collector.reporting.assumptions import assumptions
@@ -63,7 +65,14 @@ def emissions_report_of(
         why_not,
     )
     statement = billed(periods, terms)
-    texts = [shown(row) for row in (*statement.rows, *statement.totals, *statement.memo)]
+    if "month" in question.dimensions and is_whole_year(question):
+        year = emissions_report_of(
+            sources, replace(question, dimensions=()), compare=False, random_roll_out=random_roll_out
+        )
+        statement = replace(
+            statement, year=_year_beside(year.statement.totals, statement.totals, question.k_anonymity)
+        )
+    texts = _texts(statement)
     head = _head(sources, question, data) | undeclared(sources, question.first, question.end)
     document = emissions_report.document(statement, head, texts, _equivalents(statement))
     return Emissions(statement, periods, document)
@@ -100,7 +109,7 @@ def _of_closed_year(sources: Sources, question: YearQuestion, *, compare: bool) 
         "periods_not_derived": 0,
         "unexplained_milliseconds": None,
     }
-    texts = [shown(row) for row in (*statement.rows, *statement.totals, *statement.memo)]
+    texts = _texts(statement)
     document = emissions_report.document(statement, head, texts, _equivalents(statement))
     return Emissions(statement, found.periods, document)
 
@@ -125,6 +134,41 @@ def _compared(
         if place not in running and period.total is not None and period.total.estimate.energy_millijoules
     }
     return told, dict.fromkeys(range(number), NotCompared.NO_DATA.value) | running
+
+
+def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:
+    every = (*statement.rows, *statement.totals, *statement.memo, *statement.year)
+    return [shown(row) for row in every]
+
+
+def _year_beside(
+    year: tuple[EmissionsRow, ...], months: tuple[EmissionsRow, ...], k: int
+) -> tuple[EmissionsRow, ...]:
+    """A year's own total, and what it differs by from the totals of its months.
+
+    The difference is not told where a month or the year lacks machines, or has fewer than k: it could be theirs.
+    """
+    if len(year) != 1 or len(months) != 12:
+        return year
+    (total,) = year
+    if any(row.incomplete or row.n < k or row.energy_millijoules is None for row in (total, *months)):
+        return year
+    energy = (total.energy_millijoules or 0) - sum(row.energy_millijoules or 0 for row in months)
+    kilograms = math.fsum((total.kgco2e_total or 0.0, *(-(row.kgco2e_total or 0.0) for row in months)))
+    since = EmissionsRow(
+        period_from=total.period_from,
+        period_to=total.period_to,
+        level=SINCE_PUBLICATION,
+        n=total.n,
+        machine_days_observed=total.machine_days_observed,
+        zone=total.zone,
+        energy_millijoules=energy,
+        kwh_total=float(kwh(energy)),
+        kgco2e_total=kilograms,
+        data=total.data,
+        method_version=total.method_version,
+    )
+    return total, since
 
 
 def _before(

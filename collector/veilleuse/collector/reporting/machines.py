@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from veilleuse.collector.calibrated import CalibrationBook
 from veilleuse.collector.derive.priors import STATE_POWERS
@@ -16,10 +16,8 @@ from veilleuse.collector.model import Host, HostId
 from veilleuse.collector.reporting.kept_months import is_enrolled
 from veilleuse.collector.reporting.sobriety_sources import SobrietySources
 from veilleuse.collector.sobriety import BandUse, Load, Machine, PowerPlan, added, use_of
+from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.vocabulary import Band, Population, State
-
-LABEL_DIGITS: Final = 12
-"""Of an agent id, as `veilleuse hosts list` shows it."""
 
 
 class Stretch(NamedTuple):
@@ -73,7 +71,7 @@ def _machine(
     placed = asset.placed(day) if asset else None
     return Machine(
         host.host_id,
-        host.agent_id.hex()[:LABEL_DIGITS],
+        host.agent_id.hex()[:AGENT_ID_DIGITS],
         placed.entity if placed and placed.entity else host.org_entity,
         placed.site if placed and placed.site else host.site,
         host.population,

@@ -12,7 +12,7 @@ from typing import Final
 
 from veilleuse.collector.account.billing import METHOD_VERSION
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.figures import EmissionsRow, Thresholds
+from veilleuse.collector.figures import FULL_INTERVAL, SAMPLE_INTERVAL, EmissionsRow, Thresholds
 from veilleuse.collector.followed import OBJECTIVES, Cells, FollowTable
 from veilleuse.collector.report import Document, Head, Row
 from veilleuse.collector.report import Value as Shown
@@ -117,7 +117,8 @@ def reen_document(
 def _values(
     sources: SobrietySources, question: YearQuestion, targets: Targets, thresholds: Thresholds
 ) -> YearValues:
-    statement = emissions_report_of(sources.base, question, compare=False).statement
+    random = sources.base.reporting.random_roll_out
+    statement = emissions_report_of(sources.base, question, compare=False, random_roll_out=random).statement
     asked = SobrietyQuestion(question.first, question.end, (), question.k_anonymity, question.today)
     total = statement.totals[0] if len(statement.totals) == 1 else None
     return year_values(sources, asked, targets, thresholds, statement.rows, total)
@@ -174,7 +175,6 @@ def _rows(made: _Sheet, cells: Cells) -> Iterator[Row]:
 
 def _computed(made: _Sheet, cells: Cells, population: Population | None, value: Value) -> Row:
     indicator = cells["indicator"]
-    low, high = value.interval or (None, None)
     year = int(cells["baseline_year"]) if "baseline_year" in cells else None
     comparable = indicator not in SUMS or _is_of_twelve_months(made)
     restated = None if year is None or not comparable else _restated(made, indicator, population, value, year)
@@ -193,8 +193,7 @@ def _computed(made: _Sheet, cells: Cells, population: Population | None, value: 
             "restated_baseline_value": restated,
             "current_year": year_of(made.now.question.scope),
             "value": value.value,
-            "value_lo95": low,
-            "value_hi95": high,
+            **_bounds(value),
             "coverage_states": value.coverage_states,
             "trend_ratio": _trend(value.value, baseline) if comparable else None,
             "restated_trend_ratio": _trend(value.value, restated),
@@ -203,6 +202,23 @@ def _computed(made: _Sheet, cells: Cells, population: Population | None, value: 
             "withheld": True if value.withheld else None,
         }
     )
+
+
+def _bounds(value: Value) -> dict[str, Shown | None]:
+    """The interval's columns, by what it may be called."""
+    if value.interval is None:
+        return {}
+    low, high = value.interval
+    if not value.is_sample_only:
+        return {"interval": FULL_INTERVAL, "value_lo95": low, "value_hi95": high}
+    wider = value.sensitivity or (None, None)
+    return {
+        "interval": SAMPLE_INTERVAL,
+        "value_lo_sample": low,
+        "value_hi_sample": high,
+        "value_lo_sensitivity": wider[0],
+        "value_hi_sensitivity": wider[1],
+    }
 
 
 def _restated(

@@ -13,6 +13,9 @@ from veilleuse.collector.report import Row, Value
 
 KG_PER_TONNE: Final = 1000.0
 WHOLE: Final = "whole"
+_ENDS: Final = tuple(
+    f"kgco2e_{end}{kind}" for kind in ("95", "_sample", "_sensitivity") for end in ("lo", "hi")
+)
 
 
 def bilan_rows(lines: Sequence[Cells], year: int | None, total: EmissionsRow | None) -> Iterator[Row]:
@@ -56,8 +59,8 @@ def _use_phase(total: EmissionsRow, year: int, whole: float | None) -> Row:
             "part_of_bilan": "use",
             "origin": "computed",
             "kgco2e_total": value,
-            "kgco2e_lo95": total.kgco2e_lo95,
-            "kgco2e_hi95": total.kgco2e_hi95,
+            "interval": total.interval,
+            **{name: getattr(total, name) for name in _ENDS},
             "share_of_whole": value / whole if whole else None,
             "coverage_states": total.coverage_states,
             "provisional": total.provisional,

@@ -9,7 +9,16 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from veilleuse.collector.figures import EmissionsRow, GroupKey, GroupSums, StateSums, Thresholds
+from veilleuse.collector.account.fleet_estimate import Representativeness
+from veilleuse.collector.figures import (
+    SAMPLE_INTERVAL,
+    EmissionsRow,
+    Ends,
+    GroupKey,
+    GroupSums,
+    StateSums,
+    Thresholds,
+)
 from veilleuse.collector.indicators import SOBRIETY, load, load_sobriety
 from veilleuse.collector.indicators.comatose_server import verdict
 from veilleuse.collector.indicators.oversized_server import is_oversized
@@ -38,6 +47,7 @@ OF_MONTHS: Final = frozenset({"I1", "I2", "I4", "I5"})
 """Summed over machines' months: where some are gone, there is no value."""
 OF_THE_ESTIMATOR: Final = frozenset({"I13", "server_kwh", "use_phase_kgco2e"})
 """Of the emissions report: a closed year has them when its months are gone."""
+_DEMONSTRATED: Final = (Representativeness.CENSUS.value, Representativeness.DEMONSTRATED.value)
 _OUTSIDE: Final = (Band.NIGHT, Band.CLOSED)
 Pair = tuple[float, float]
 """Of one machine: (part, whole) of a ratio of sums."""
@@ -50,11 +60,14 @@ class Value(NamedTuple):
     unit: str
     direction: str
     value: float | None
-    interval: tuple[float, float] | None = None
+    interval: Ends | None = None
     coverage_states: float | None = None
     threshold: float | None = None
     withheld: bool = False
     category: str | None = None
+    is_sample_only: bool = False
+    """Whether the interval holds the sample only: 95 % else."""
+    sensitivity: Ends | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +138,8 @@ class YearValues:
             interval = figure.interval
             pairs = _PAIRS.get(indicator)
             covered = self.coverage(wanted) if machines else None
-            if pairs and figure.value is not None and interval is None:
+            is_share = bool(pairs) and interval is None
+            if pairs and is_share and figure.value is not None:
                 interval = ratio_interval([pairs(one, self.targets) for one in machines], covered)
             yield Value(
                 one.meta.name,
@@ -136,6 +150,7 @@ class YearValues:
                 covered,
                 figure.threshold,
                 figure.withheld,
+                is_sample_only=is_share and not self._is_demonstrated(wanted),
             )
 
     def _of_sums(
@@ -160,7 +175,16 @@ class YearValues:
         elif figure is not None and figure.value is not None:
             interval = ratio_interval(pairs, covered)
             threshold = made.threshold(self.thresholds)
-            yield Value(meta.name, meta.unit, meta.direction, figure.value, interval, covered, threshold)
+            yield Value(
+                meta.name,
+                meta.unit,
+                meta.direction,
+                figure.value,
+                interval,
+                covered,
+                threshold,
+                is_sample_only=not self._is_demonstrated(wanted),
+            )
 
     def _energy_of_servers(self) -> Iterable[Value]:
         """Of all together, though rows part where they stand and by year; bounds added up, since what is not known of priors is common."""
@@ -168,22 +192,23 @@ class YearValues:
         if not rows:
             return
         values = [one.kwh_total for one in rows if one.kwh_total is not None]
-        bounds = [
-            (one.kwh_lo95, one.kwh_hi95)
-            for one in rows
-            if one.kwh_lo95 is not None and one.kwh_hi95 is not None
-        ]
         known = len(values) == len(rows)
         yield Value(
             "energy of servers",
             "kWh",
             "lower",
             sum(values) if known else None,
-            (sum(low for low, _ in bounds), sum(high for _, high in bounds))
-            if known and len(bounds) == len(rows)
-            else None,
+            _summed([one.kwh_interval for one in rows]) if known else None,
             self.coverage(SERVERS),
+            is_sample_only=any(one.interval == SAMPLE_INTERVAL for one in rows),
+            sensitivity=_summed([one.kwh_sensitivity or one.kwh_interval for one in rows]) if known else None,
         )
+
+    def _is_demonstrated(self, wanted: Collection[Population]) -> bool:
+        """Whether measured machines of these populations are demonstrated to stand for the others: what a share of machines says of a fleet
+        rests on it, as energy does."""
+        rows = [one for one in self.emissions if one.population in wanted]
+        return bool(rows) and all(one.representativeness in _DEMONSTRATED for one in rows)
 
     def _may_show(self, machines: Sequence[Machine], behind: dict[HostId, int]) -> bool:
         known = {one.host_id: one.observed_milliseconds for one in machines}
@@ -328,13 +353,24 @@ def _beyond(use: BandUse) -> tuple[int, int, int]:
 
 def _emitted(total: EmissionsRow | None) -> Iterable[Value]:
     if total is not None and total.kgco2e_total is not None:
-        interval = _pair(total.kgco2e_lo95, total.kgco2e_hi95)
-        name = "emissions of the use phase"
-        yield Value(name, "kgCO2e", "lower", total.kgco2e_total, interval, total.coverage_states)
+        yield Value(
+            "emissions of the use phase",
+            "kgCO2e",
+            "lower",
+            total.kgco2e_total,
+            total.kgco2e_interval,
+            total.coverage_states,
+            is_sample_only=total.interval == SAMPLE_INTERVAL,
+            sensitivity=total.kgco2e_sensitivity,
+        )
 
 
-def _pair(low: float | None, high: float | None) -> tuple[float, float] | None:
-    return None if low is None or high is None else (low, high)
+def _summed(every: Sequence[Ends | None]) -> Ends | None:
+    """Ends added up; None where one is not known."""
+    known = [ends for ends in every if ends is not None]
+    return (
+        (sum(low for low, _ in known), sum(high for _, high in known)) if len(known) == len(every) else None
+    )
 
 
 def _text(value: object) -> str | None:

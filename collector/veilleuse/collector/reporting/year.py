@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
@@ -13,7 +13,7 @@ from itertools import groupby
 from veilleuse.collector.account.census import Census, DayTypes, Standing, standing_of
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.keeping import keep
-from veilleuse.collector.account.kept import Kept, W, X
+from veilleuse.collector.account.kept import Kept
 from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.perimeter import Slice, slices
 from veilleuse.collector.account.sample import Observed, observed
@@ -157,11 +157,11 @@ def year_kept(sources: Sources, question: YearQuestion) -> Kept:
     """All that is kept of the whole question, which is one year."""
     with without_garbage_collection():
         return _kept(
-            _Known(sources, question, Assumptions()), Slice(question.first, question.end), components=W
+            _Known(sources, question, Assumptions()), Slice(question.first, question.end), for_ever=True
         )
 
 
-def _kept(known: _Known, part: Slice, *, components: Collection[str]) -> Kept:
+def _kept(known: _Known, part: Slice, *, for_ever: bool) -> Kept:
     """Machines and fleet of a stretch, reduced to cells of k or more; with the rooms."""
     devices = list(_standings(known, part))
     virtual = {
@@ -181,7 +181,7 @@ def _kept(known: _Known, part: Slice, *, components: Collection[str]) -> Kept:
         k=known.question.k_anonymity,
         virtual=_virtual(known, part, virtual),
         headcounts=known.headcounts,
-        components=components,
+        for_ever=for_ever,
     )
     return replace(kept, rooms=tuple(rooms(known.sources, part.first, part.end)))
 
@@ -199,7 +199,7 @@ def _elsewhere(
 
 def _stretch(known: _Known, part: Slice) -> PeriodFigures:
     """An open stretch, as it would be closed: its cells are merged before anything is estimated."""
-    return kept_figures(_kept(known, part, components=X), known.question.dimensions, known.assumptions)
+    return kept_figures(_kept(known, part, for_ever=False), known.question.dimensions, known.assumptions)
 
 
 def _standings(known: _Known, part: Slice) -> Iterable[Standing]:

@@ -22,6 +22,7 @@ from veilleuse.collector.web.look import Look
 from veilleuse.collector.web.period import Figure, Group, Period, PublishedGroup, group_of
 from veilleuse.collector.web.sobriety import millijoules
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import joules_from_millijoules
 from veilleuse.wire.vocabulary import Population, State
 
@@ -49,17 +50,23 @@ def fleet_exposition(look: Look, version: str, k: int) -> Exposition:
 
 
 def hosts_exposition(look: Look) -> Exposition:
-    """/metrics/hosts: servers only, by their row number, never by a name."""
+    """/metrics/hosts: servers only, by the beginning of their agent ids, never by a name."""
     out = Exposition()
     for power in look.fleet.power:
-        out.add(c.HOST_POWER, (str(power.host.host_id), *group_of(power.host)), power.watts)
+        out.add(c.HOST_POWER, (_label(power.host), *group_of(power.host)), power.watts)
     sums: defaultdict[tuple[HostId, Method], int] = defaultdict(int)
     for row in look.fleet.yesterday.derived:
         sums[row.host_id, row.cell.method] += row.cell.energy_millijoules
     for (host_id, method), energy in sorted(sums.items()):
-        labels = (str(host_id), *group_of(look.fleet.hosts[host_id]), method.value)
+        host = look.fleet.hosts[host_id]
+        labels = (_label(host), *group_of(host), method.value)
         out.add(c.HOST_DAY_ENERGY, labels, joules_from_millijoules(energy))
     return out
+
+
+def _label(host: Host) -> str:
+    """As `veilleuse hosts` takes it."""
+    return host.agent_id.hex()[:AGENT_ID_DIGITS]
 
 
 def _ledger(out: Exposition, fleet: FleetView) -> None:

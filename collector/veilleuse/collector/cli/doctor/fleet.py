@@ -16,6 +16,7 @@ from veilleuse.collector.model import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.version import product_version
+from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 
 BACKLOG_PERIODS: Final = 10_000
@@ -179,7 +180,7 @@ def _standing(hosts: Sequence[Host]) -> str:
 def _names(hosts: Sequence[Host]) -> str:
     """By agent id, as `veilleuse hosts` takes them."""
     more = len(hosts) - _NAMED
-    return ", ".join(host.agent_id.hex()[:12] for host in hosts[:_NAMED]) + (
+    return ", ".join(host.agent_id.hex()[:AGENT_ID_DIGITS] for host in hosts[:_NAMED]) + (
         f" and {more} more" if more > 0 else ""
     )
 

@@ -32,6 +32,7 @@ from veilleuse.collector.store.sqlite.directory import (
     DirectoryLock,
     Reserve,
     make_directory,
+    missing,
 )
 from veilleuse.collector.store.sqlite.factors import SqliteFactors, SqliteFactorsReader
 from veilleuse.collector.store.sqlite.following import SqliteFollowReader, SqliteFollows
@@ -159,9 +160,7 @@ def open_store(directory: Path, limits: settings.Store) -> SqliteStore:
     """For `serve` and writing commands. Raises DataDirectoryError when `init` never ran there."""
     path = directory / DATA_FILE
     if not path.exists():
-        raise DataDirectoryError(
-            f"{directory} is no data directory: run 'veilleuse init' first, or set data_dir"
-        )
+        raise DataDirectoryError(missing(path))
     for each in (path, directory / IDENTITY_FILE):
         # To make a new one in its place would make a stranger of every agent, or forget every name without a word.
         if not each.exists():

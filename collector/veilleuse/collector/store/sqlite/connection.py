@@ -22,6 +22,7 @@ from veilleuse.collector.errors import (
     StoreFailing,
     StoreFull,
 )
+from veilleuse.collector.store.sqlite.directory import missing
 
 log = logging.getLogger(__name__)
 
@@ -236,9 +237,7 @@ def _raise_translated(path: Path, error: sqlite3.Error) -> NoReturn:
         case sqlite3.SQLITE_FULL:
             raise StoreFull(f"no space left for {path}: free some; the agents keep their records") from error
         case sqlite3.SQLITE_CANTOPEN if not path.exists():
-            raise DataDirectoryError(
-                f"no database {path}: restore a backup, or run 'veilleuse init' where there never was one"
-            ) from error
+            raise DataDirectoryError(missing(path)) from error
         case code if code in _DISK:
             name = getattr(error, "sqlite_errorname", "")
             raise StoreFailing(

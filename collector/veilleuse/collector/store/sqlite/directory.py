@@ -28,6 +28,11 @@ RESTORE_PLACING: Final = "restore.placing"
 """What was there is away; the new files are being put in their place."""
 REPLACED_PREFIX: Final = "replaced-"
 """What a restore took away, with its UTC time behind."""
+NO_DATA_DIRECTORY: Final = (
+    "point VEILLEUSE__DATA_DIR, or data_dir in the file of --config, to the collector's ('make run' keeps it in "
+    "var/collector); where there is none yet run 'veilleuse init'"
+)
+"""What to do about a setting that names a directory without a collector in it."""
 
 
 def make_directory(directory: Path) -> None:
@@ -54,6 +59,14 @@ def require_whole_directory(directory: Path) -> None:
         raise DataDirectoryError(
             f"{directory} is half restored: run 'veilleuse restore' to carry it on, it needs no file for that"
         )
+
+
+def missing(database: Path) -> str:
+    """One line about a database that is not there: the setting names another directory, or this one has lost it."""
+    directory = database.parent
+    if any((directory / name).exists() for name in (DATA_FILE, IDENTITY_FILE)):
+        return f"{directory} has lost {database.name}: restore a backup with 'veilleuse restore FILE'"
+    return f"{directory} is no data directory: {NO_DATA_DIRECTORY}"
 
 
 class DirectoryLock:

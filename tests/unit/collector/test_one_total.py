@@ -1,0 +1,106 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""One year, one total: open, closed, in any grouping, and beside its months."""
+
+from __future__ import annotations
+
+import random
+from datetime import date
+from itertools import combinations
+
+import pytest
+
+from tests.unit.collector.memory import host
+from tests.unit.collector.stored_year import StoredYear
+from tests.unit.collector.test_yearly_oracle import HOLIDAYS, SITES, _told
+from veilleuse.collector.account.kept_rows import kept_figures
+from veilleuse.collector.figures import SINCE_PUBLICATION
+from veilleuse.collector.inventoried import Asset, Placement
+from veilleuse.collector.model import Host
+from veilleuse.collector.reporting.assumptions import assumptions
+from veilleuse.collector.reporting.emissions import emissions_report_of
+from veilleuse.collector.reporting.keep_year import keep_year
+from veilleuse.collector.reporting.year import YearQuestion, year_figures
+from veilleuse.wire.vocabulary import DeviceClass, Population
+
+FIRST, END, TODAY = date(2024, 1, 1), date(2025, 1, 1), date(2025, 6, 1)
+CLASSES = (DeviceClass.TOWER, DeviceClass.LAPTOP, DeviceClass.SFF)
+
+
+def stored(seed: int, machines: int, entities: int = 3, spare: int = 2) -> StoredYear:
+    """A fleet whose agents come in any month, some entities and classes with a few of them."""
+    chance = random.Random(seed)
+    hosts: list[Host] = []
+    assets: list[Asset] = []
+    months = []
+    for number in range(1, machines + 1):
+        place = Placement(date(2023, 1, 1), f"E{chance.randrange(entities)}", "hq")
+        name = chance.choice(CLASSES)
+        one = host(number, name, Population.WORKSTATION, entity=place.entity, enrolled=date(2023, 10, 1))
+        hosts.append(one)
+        assets.append(Asset(number, name.value, (place,), Population.WORKSTATION, host_id=one.host_id))
+        first = chance.randint(3, 9)
+        months += _told(one, (first, 15), chance.randint(2, 4), chance.randint(10, 90), metered=False)
+        assets += [
+            Asset(1_000 * number + more, name.value, (place,), Population.WORKSTATION)
+            for more in range(spare)
+        ]
+    return StoredYear(tuple(SITES.values()), tuple(hosts), tuple(assets), tuple(months), HOLIDAYS)
+
+
+@pytest.mark.parametrize(("seed", "machines"), [(1, 7), (2, 14), (3, 40), (4, 90)])
+def test_open_and_closed_are_one_figure(seed, machines):
+    """Closed on the same day, a year has the open report's total, rows and intervals to the last bit, whatever the grouping; a report of
+    few machines used another estimator (70,441 kWh open, 69,891 closed)."""
+    sources = stored(seed, machines).sources()
+    known = assumptions(sources, random_roll_out=False)
+    kept = keep_year(sources, 2024, k=10, today=TODAY)
+    totals = set()
+    for size in range(4):
+        for dimensions in combinations(("entity", "site", "device_class"), size):
+            (opened,) = year_figures(sources, YearQuestion(FIRST, END, dimensions, 10, TODAY), known)
+            closed = kept_figures(kept, dimensions, known)
+            assert (opened.rows, opened.total, opened.withheld) == (
+                closed.rows,
+                closed.total,
+                closed.withheld,
+            )
+            assert opened.total is not None
+            assert sum(row.estimate.energy_millijoules for row in opened.rows) == (
+                opened.total.estimate.energy_millijoules
+            )
+            totals.add((opened.total.estimate.energy_millijoules, opened.total.estimate.bounds_millijoules))
+    assert len(totals) == 1
+
+
+def test_a_year_beside_its_months():
+    """By month, the year's own total stands below, and one line says what it differs by from the sum of the months."""
+    sources = stored(5, 150).sources()
+    year = emissions_report_of(sources, YearQuestion(FIRST, END, (), 10, TODAY))
+    months = emissions_report_of(sources, YearQuestion(FIRST, END, ("month",), 10, TODAY))
+    total, since = months.statement.year
+    assert total == year.statement.totals[0]
+    assert since.level == SINCE_PUBLICATION
+    of_months = sum(row.energy_millijoules or 0 for row in months.statement.totals)
+    assert len(months.statement.totals) == 12
+    assert (total.energy_millijoules or 0) - of_months == since.energy_millijoules
+    assert since.kgco2e_total == pytest.approx(
+        (total.kgco2e_total or 0) - sum(row.kgco2e_total or 0 for row in months.statement.totals)
+    )
+    assert [row["level"] for row in months.document.tables["year"]] == ["total", SINCE_PUBLICATION]
+    assert year.statement.year == ()
+
+
+def test_the_difference_of_few_is_not_told():
+    """Months in which too few machines were there lack what these measured: their sum and the year's total differ by that."""
+    sources = stored(6, 12).sources()
+    months = emissions_report_of(sources, YearQuestion(FIRST, END, ("month",), 10, TODAY)).statement
+    assert any(row.incomplete for row in months.totals)
+    assert [row.level for row in months.year] == ["total"]
+
+
+def test_part_of_a_year_has_no_year_beside_it():
+    """Eleven months are no year."""
+    sources = stored(5, 20).sources()
+    question = YearQuestion(FIRST, date(2024, 12, 1), ("month",), 10, TODAY)
+    assert emissions_report_of(sources, question).statement.year == ()
