@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,21 @@ def filled_year(settings: CollectorSettings, machines: int = 12) -> None:
             server_day(filled, server, day)
         filled.derive()
         roll(filled, TODAY)
+
+
+def watch(filled: Filled, year: int) -> None:
+    """Five weeks of every machine of such a directory: enough for a year to be compared with another one."""
+    monday = date(year, 3, 1) + timedelta(days=-date(year, 3, 1).weekday() % 7)
+    for host in filled.store.registry.hosts():
+        if host.population is Population.WORKSTATION:
+            workstation_days(
+                filled, host.host_id, monday, monday + timedelta(days=35), watts=20 + host.host_id
+            )
+        else:
+            for day in range(35):
+                server_day(filled, host.host_id, monday + timedelta(days=day), watts=100)
+    filled.derive()
+    roll(filled, TODAY)
 
 
 def copied(folder: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorSettings:

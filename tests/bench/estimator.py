@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How often the fleet's 95 % interval holds the truth, on simulated fleets and on independent ones; and the time that a total takes.
+"""How often the fleet's 95 % interval holds the truth, on simulated fleets and on independent ones, and the margin of a change; and the time that a
+total takes.
 
 `python tests/bench/estimator.py [--fleets 1000] [--seed 5] [--only WORD]`. Exit code 1 when a coverage of the total is
 outside 93 to 97 %, when a roll-out that was not random is told as demonstrated, when independent fleets miss their bounds
@@ -21,6 +22,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests import simulated_changes
 from tests.bench.independent_coverage import report
 from tests.simulated_fleets import Shape, Simulated, simulated
 from veilleuse.collector.account.fleet import Fleet
@@ -67,6 +69,16 @@ FLEETS = {
         ((300, 60), (800, 150), (200, 20), (100, 8)), models=True, random_roll_out=False
     ),
 }
+
+CHANGES = {
+    "two thirds in common": simulated_changes.Shape(),
+    "the same machines": simulated_changes.Shape(((400, 60, 60, 0),)),
+    "none always on": simulated_changes.Shape(always_on=0),
+    "most of the fleet measured": simulated_changes.Shape(((100, 60, 50, 30),)),
+    "none in common": simulated_changes.Shape(((150, 30, 0, 30),) * 2),
+    "twelve machines": simulated_changes.Shape(((80, 12, 8, 6),)),
+}
+"""Fleets over two years."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,20 @@ def coverage(shape: Shape, fleets: int, seed: int, *, beside: bool = False) -> C
         written / fleets,
         unsure,
     )
+
+
+def change_coverage(shape: simulated_changes.Shape, fleets: int, seed: int) -> dict[str, float]:
+    """Effect → share of fleets whose margin holds what truly changed; `half-width`: median margin of the change, kWh."""
+    chance = random.Random(seed)
+    held: defaultdict[str, float] = defaultdict(float)
+    widths = []
+    for _ in range(fleets):
+        found, truth = simulated_changes.changed(shape, chance)
+        told = simulated_changes.told(found.effects)
+        for name, one, margin, true in zip(simulated_changes.NAMES, told, found.margins, truth, strict=True):
+            held[name] += (abs(one - true) <= margin + 1e-6) / fleets
+        widths.append(found.margins[-1])
+    return {**held, "half-width": median(widths)}
 
 
 def as_written(one: Simulated) -> tuple[float, float]:
@@ -215,6 +241,14 @@ def main() -> int:
             f"  {found.bias:+6.2%}  {found.written:10.1%}  {found.not_demonstrated:16}  {name}{'' if good else '  OUTSIDE'}",
             flush=True,
         )
+    print("\nmargins of a change from the year before\nchange   hours   watts  half-width")
+    for name, shape_of_years in CHANGES.items():
+        if asked.only in name:
+            held = change_coverage(shape_of_years, asked.fleets, asked.seed)
+            print(
+                f"{held['change']:6.1%} {held['hours']:7.1%} {held['watts']:7.1%} {held['half-width']:8.0f} kWh  {name}",
+                flush=True,
+            )
     print(f"\n{time.monotonic() - begun:.0f} s")
     outside += report(asked.fleets, asked.seed, asked.only)
     total, rows = seconds_of_a_total()

@@ -261,6 +261,8 @@ class EmissionsRow:
     n_fleet: int | None = None
     """METHOD.md's N: machines in service; without an inventory those enrolled."""
     machine_days_fleet: float | None = None
+    days_observed: float | None = None
+    """Days of the period that k of its machines cover, one of servers; None of rooms."""
     coverage_states: float | None = None
     """Known state ÷ the fleet's time, 0 to 1; I13."""
     coverage_energy: float | None = None
@@ -334,10 +336,22 @@ class EmissionsRow:
     """Of a total: True where it lacks what machines of a withheld zone measured."""
     in_beges_energie: bool | None = None
     in_bilan_numerique: bool | None = None
+    not_compared: str | None = None
+    """Why no change from the year before is told: one of account.comparable.NotCompared."""
+    days_observed_before: float | None = None
+    """Likewise, of the year before."""
+    change_kwh: float | None = None
+    """From the year before: the sum of the four effects."""
+    change_margin_kwh: float | None = None
+    """Half-width of its interval, and of each effect's below."""
     fleet_effect_kwh: float | None = None
+    fleet_effect_margin_kwh: float | None = None
     mix_effect_kwh: float | None = None
+    mix_effect_margin_kwh: float | None = None
     hours_effect_kwh: float | None = None
+    hours_effect_margin_kwh: float | None = None
     watts_effect_kwh: float | None = None
+    watts_effect_margin_kwh: float | None = None
     factor_effect_kgco2e: float | None = None
     top_down_kwh: float | None = None
     apportioned: bool | None = None

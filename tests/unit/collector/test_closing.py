@@ -26,6 +26,7 @@ from tests.closed_years import (
     stored,
     told,
     verified,
+    watch,
 )
 from tests.filled import Filled
 from tests.machines import served, settings_in
@@ -273,14 +274,16 @@ def test_a_revision_by_another_method_is_shown_in_every_grouping(place, veilleus
 
 
 def test_the_change_is_told_between_closed_years(place, veilleuse):
-    """Against an open year nothing is said, for it is another one once its machines are gone; against a closed one, by its kept sums."""
+    """Against an open year nothing is said, for it is another one once its machines are gone; against a closed one, by its kept sums, as
+    while both were open."""
     with Filled(place.data_dir) as filled:
-        (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
-        server_day(filled, server.host_id, date(YEAR - 1, 3, 4), watts=100)
-        filled.derive()
-        roll(filled, TODAY)
+        watch(filled, YEAR - 1)
+        watch(filled, YEAR)
+    open_years = report(veilleuse)["totals"][0]
     told(veilleuse, "close", str(YEAR))
-    assert "fleet_effect_kwh" not in report(veilleuse)["totals"][0]
+    alone = report(veilleuse)["totals"][0]
+    assert "change_kwh" not in alone
+    assert alone["not_compared"] == "open"
     told(veilleuse, "close", str(YEAR - 1))
     total = report(veilleuse)["totals"][0]
     with opened(place.data_dir, place.reporting) as sources:
@@ -288,6 +291,9 @@ def test_the_change_is_told_between_closed_years(place, veilleuse):
     before = one.report["figures"]["totals"][0]["energy_millijoules"]
     effects = [total[f"{name}_effect_kwh"] for name in ("fleet", "mix", "hours", "watts")]
     assert sum(effects) == pytest.approx((total["energy_millijoules"] - before) / 3.6e9)
+    assert total["change_kwh"] == pytest.approx(sum(effects))
+    assert total["change_kwh"] == pytest.approx(open_years["change_kwh"])
+    assert total["change_margin_kwh"] > 0
     change = Decimal("0.0461") - Decimal("0.0519")
     assert total["factor_effect_kgco2e"] == pytest.approx(total["kwh_total"] * float(change))
 

@@ -16,10 +16,11 @@ from tests.closed_years import (
     put,
     report,
     told,
+    watch,
 )
 from tests.filled import Filled
 from tests.machines import settings_in
-from tests.rolled import retention, roll, server_day, workstation_days
+from tests.rolled import retention, roll, workstation_days
 from tests.unit.collector.test_reen_command import two_years
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.assembly import initialise, open_collector
@@ -138,10 +139,8 @@ def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse, 
     """A part of it, its months, the present tree: what cannot be compared with the closed year is told without the change."""
     monkeypatch.setattr("veilleuse.collector.cli.report.today", lambda: date(YEAR + 2, 1, 1))  # it is over
     with Filled(place.data_dir) as filled:
-        (server,) = [h for h in filled.store.registry.hosts() if h.population is Population.SERVER]
-        server_day(filled, server.host_id, date(YEAR + 1, 3, 4), watts=100)
-        filled.derive()
-        roll(filled, TODAY)
+        watch(filled, YEAR)
+        watch(filled, YEAR + 1)
     told(veilleuse, "close", str(YEAR), "--definitive")
     whole = ("--from", f"{YEAR + 1}-01-01", "--to", f"{YEAR + 2}-01-01")
     part = ("--from", f"{YEAR + 1}-03-01", "--to", f"{YEAR + 1}-04-01")
@@ -149,7 +148,9 @@ def test_the_year_after_a_closed_one_is_reported_in_every_way(place, veilleuse, 
         code, out, err = veilleuse("report", "emissions", *words, "--format", "json")
         assert code == 0, err
         assert json.loads(out)["totals"][0]["kwh_total"] > 0
-        assert ("fleet_effect_kwh" in json.loads(out)["totals"][0]) is (words == whole)
+        total = json.loads(out)["totals"][0]
+        assert ("change_margin_kwh" in total) is (words == whole)
+        assert total.get("not_compared") == (None if words == whole else "not_kept")
 
 
 @pytest.mark.parametrize("closed", [False, True])
@@ -162,7 +163,9 @@ def test_the_change_from_a_year_whose_first_months_are_gone(tmp_path, monkeypatc
     two_years(settings)
 
     def effect() -> float | None:
-        found: float | None = report(veilleuse)["totals"][0].get("watts_effect_kwh")
+        (row,) = [row for row in report(veilleuse)["rows"] if row["device_class"] == "tower"]
+        assert ("watts_effect_kwh" in row) is ("not_compared" not in row)
+        found: float | None = row.get("watts_effect_kwh")
         return found
 
     assert effect() is not None

@@ -375,7 +375,10 @@ def test_a_closed_year_says_the_same(room: Room, report: Report):
     closed = report(*year)
     assert closed["report"]["state"] == "closed_provisional"
     for one, other in zip(open_year["rows"], closed["rows"], strict=True):
-        assert {name: other.get(name) for name in one} == one
+        assert {name: other.get(name) for name in one} == {
+            **one,
+            "not_compared": "open",
+        }  # 2024 is not closed
     with opened(room.settings.data_dir, room.settings.reporting) as sources:
         again = propose(sources, room.settings, order)
     assert not again.changed

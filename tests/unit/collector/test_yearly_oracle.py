@@ -352,7 +352,8 @@ def test_the_report_is_the_method(
 )
 def test_a_change_is_fleet_mix_hours_and_watts(drawn: list[Batch], at: int, length: int, days_left: int):
     """Between two years: fleet is the old energy × growth in machine time, mix the time a class gained beyond that at its old power, and
-    all four are E1 − E0; a stretch that has not ended, or of which no machine told a year before, is compared with nothing."""
+    all four are E1 − E0; a stretch that has not ended, or of which no machine told a year before, is compared with nothing; nor is one
+    that was hardly watched, and it says so."""
     first, end = month(at), min(month(min(at + length, MONTHS)), date(month(at).year + 1, 1, 1))
     world = worlds_of(drawn, Strangers(0, 0, 0, 0, (0, 1)), end + timedelta(days=days_left))
     made = report(world, first, end).totals
@@ -365,8 +366,9 @@ def test_a_change_is_fleet_mix_hours_and_watts(drawn: list[Batch], at: int, leng
     )
     told = any(earlier[0] <= row.period_from < earlier[1] for row in world.months)
     comparable = told and days_left >= 0 and made and before and before[0].energy_millijoules
-    if not comparable or made[0].energy_millijoules is None:
+    if not comparable or made[0].energy_millijoules is None or made[0].not_compared:
         assert all(one is None for one in effects)
+        assert not made or made[0].energy_millijoules is None or made[0].not_compared
         return
     old, new = _classes(world, *earlier), _classes(world, first, end)
     time0, time1 = (sum(time for time, _ in one.values()) for one in (old, new))

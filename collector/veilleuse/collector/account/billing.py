@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from fractions import Fraction
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.account.bilan import DEFAULT_MAPPING, BilanLine, bilan_lines
-from veilleuse.collector.account.decomposition import (
-    ClassYear,
-    decompose,
-    factor_effect_kgco2e,
-)
+from veilleuse.collector.account.change import Change, change
+from veilleuse.collector.account.comparable import NotCompared, covered_days, why_not
+from veilleuse.collector.account.decomposition import factor_effect_kgco2e
 from veilleuse.collector.account.emissions import Emissions, emissions, intervals, kwh, sum_emissions
 from veilleuse.collector.account.market import Consumption, market
 from veilleuse.collector.account.pedigree import written
@@ -38,6 +36,7 @@ METHOD_VERSION: Final = "0.5"
 ESTIMATED_ABOVE: Final = 0.20
 """Imputed share above which a figure is labelled estimated. METHOD.md §4."""
 
+EFFECTS: Final = ("fleet", "mix", "hours", "watts")
 _COMPLETE: Final = (0.3, 0.6, 0.9)
 """Coverage of energy from which completeness scores 3, 4 and 5."""
 
@@ -58,6 +57,8 @@ class Terms:
     contracts: Sequence[Contract] = ()
     before: Mapping[int, PeriodFigures] = field(default_factory=dict)
     """Period by its place → the period it is compared with, under the same method and grouping."""
+    not_compared: Mapping[int, str] = field(default_factory=dict)
+    """Period by its place → why there is none, one of comparable.NotCompared."""
 
 
 def billed(periods: Sequence[PeriodFigures], terms: Terms) -> EmissionsStatement:
@@ -69,7 +70,7 @@ def billed(periods: Sequence[PeriodFigures], terms: Terms) -> EmissionsStatement
     memo: list[EmissionsRow] = []
     applied: dict[tuple[str, int], ChosenFactor] = {}
     for number, period in enumerate(periods):
-        bill = _Bill(period, terms, applied, terms.before.get(number))
+        bill = _Bill(period, terms, applied, number)
         rows += [bill.row(row, AUTRES if row.key.autres else "row") for row in period.rows]
         if period.total is not None:
             totals.append(bill.total(period.total))
@@ -96,12 +97,14 @@ class _Bill:
         period: PeriodFigures,
         terms: Terms,
         applied: dict[tuple[str, int], ChosenFactor],
-        before: PeriodFigures | None,
+        number: int,
     ) -> None:
         self._period = period
         self._terms = terms
         self._applied = applied
-        self._before = before
+        self._days = (period.end - period.first).days
+        self._number = number
+        self._before = terms.before.get(number)
         self._covered: defaultdict[int, Fraction] = defaultdict(Fraction)
         self._market = self._by_contract()
         self._lines: list[BilanLine] = []
@@ -177,6 +180,7 @@ class _Bill:
             n_fleet=told.machines_fleet if not key.memo else None,
             machine_days_observed=told.observed_milliseconds / MILLISECONDS_PER_DAY,
             machine_days_fleet=told.fleet_milliseconds / MILLISECONDS_PER_DAY if not key.memo else None,
+            days_observed=covered_days(row, self._days),
             coverage_states=told.coverage_states if not key.memo else None,
             coverage_energy=told.coverage_energy if not key.memo else None,
             representativeness=str(told.representativeness) if not key.memo else None,
@@ -227,16 +231,18 @@ class _Bill:
     def _with_effects(
         self, made: EmissionsRow, row: FigureRow, before: FigureRow | None, chosen: Sequence[ChosenFactor]
     ) -> EmissionsRow:
-        effects = None if before is None else decompose(_classes(before), _classes(row))
-        if effects is None or self._before is None:
+        if row.key.memo:
             return made
-        made = replace(
-            made,
-            fleet_effect_kwh=float(effects.fleet_kwh),
-            mix_effect_kwh=float(effects.mix_kwh),
-            hours_effect_kwh=float(effects.hours_kwh),
-            watts_effect_kwh=float(effects.watts_kwh),
-        )
+        if self._before is None:
+            return replace(made, not_compared=self._terms.not_compared.get(self._number))
+        if before is None:
+            return replace(made, not_compared=NotCompared.NO_ROW.value)
+        made = replace(made, days_observed_before=covered_days(before, self._days))
+        reason = why_not(before, row, self._days)
+        found = None if reason else change(before, row)
+        if found is None:
+            return replace(made, not_compared=(reason or NotCompared.NO_DATA).value)
+        made = replace(made, **_effects(found))
         if len(chosen) != 1:
             return made
         try:
@@ -397,11 +403,12 @@ def _factor_u(shares: Sequence[tuple[Fraction, ChosenFactor]]) -> float:
     return math.hypot(*errors) / whole
 
 
-def _classes(row: FigureRow) -> dict[str, ClassYear]:
-    return {
-        name: ClassYear(time, energy, row.states.get(name, {}))
-        for name, (time, energy) in row.class_energies.items()
-    }
+def _effects(found: Change) -> dict[str, Any]:
+    """The change's columns."""
+    told = {f"{name}_effect": getattr(found.effects, f"{name}_kwh") for name in EFFECTS}
+    told["change"] = found.effects.total_kwh
+    columns = {f"{name}_kwh": float(value) for name, value in told.items()}
+    return columns | {f"{name}_margin_kwh": margin for name, margin in zip(told, found.margins, strict=True)}
 
 
 def _is_billed(row: FigureRow) -> bool:

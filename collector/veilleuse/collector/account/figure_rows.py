@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
+from veilleuse.collector.account.fleet_estimate import Estimate
 from veilleuse.collector.account.fleet_inputs import Stratum
 from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.telework import Divided, HomeShare, HomeTold
-from veilleuse.collector.account.yearly_rows import FigureRow, RowKey
+from veilleuse.collector.account.yearly_rows import ClassFigure, DaysCovered, FigureRow, RowKey
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.wire.vocabulary import State
 
@@ -27,6 +29,12 @@ class RowSums:
     """Device class → state → (ms, mJ)."""
     apportioned: bool
     hides_methods: bool
+    covered: Mapping[str, DaysCovered]
+    """Device class → what its machines cover."""
+
+
+ClassFigures: TypeAlias = Callable[[Collection[Stratum], Estimate, DaysCovered], ClassFigure]
+"""(strata of one class, their estimate, what is covered of it) → what it can be compared by."""
 
 
 def row_key(place: Place, device_class: str, dimensions: Collection[str]) -> RowKey:
@@ -53,7 +61,7 @@ def total_key(strata: Iterable[Stratum]) -> RowKey:
     return RowKey(min(zones) if len(zones) == 1 else "", None, min(contexts))
 
 
-def figure_row(key: RowKey, sums: RowSums, fleet: Divided) -> FigureRow:
+def figure_row(key: RowKey, sums: RowSums, fleet: Divided, class_figure: ClassFigures) -> FigureRow:
     """A row at home has that part of the strata that have a share. Raises KeyError for a stratum that the fleet has not."""
     at_home = key.power_context is PowerContext.HOME
     by_class: defaultdict[str, list[Stratum]] = defaultdict(list)
@@ -81,6 +89,10 @@ def figure_row(key: RowKey, sums: RowSums, fleet: Divided) -> FigureRow:
             (fleet.place(stratum, at_home=at_home), fleet.energy_millijoules(stratum, at_home=at_home))
             for stratum in sorted(sums.strata)
         ),
+        classes={
+            name: class_figure(by_class[name], estimate, sums.covered.get(name, DaysCovered()))
+            for name, estimate in of_classes.items()
+        },
     )
 
 

@@ -9,6 +9,7 @@ are standard ones (k = 1) on the log scale.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -94,6 +95,18 @@ class Fleet:
     def strata(self) -> tuple[Stratum, ...]:
         """All, in order."""
         return tuple(self._parts)
+
+    @property
+    def pools(self) -> dict[str, list[Part]]:
+        """Name of a device class → the strata that its sample stands for."""
+        found: defaultdict[str, list[Part]] = defaultdict(list)
+        for part in self._parts.values():
+            found[self._pool_of(part)].append(part)
+        return dict(found)
+
+    def part(self, stratum: Stratum) -> Part:
+        """The fleet and the sample of a stratum. Raises KeyError."""
+        return self._parts[stratum]
 
     def total(self) -> Estimate:
         """Of all strata."""

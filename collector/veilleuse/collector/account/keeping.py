@@ -36,7 +36,17 @@ from veilleuse.collector.account.kept import (
     sample_of,
     triangle,
 )
-from veilleuse.collector.account.sample import MONITOR, PCS, FleetBook, Observed, Place, machine, screens
+from veilleuse.collector.account.left_out import Groups
+from veilleuse.collector.account.sample import (
+    MONITOR,
+    PCS,
+    FleetBook,
+    Observed,
+    Place,
+    machine,
+    screens,
+    state_energies,
+)
 from veilleuse.collector.account.telework import Telework, merged_shares
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.inventoried import Headcount
@@ -115,6 +125,7 @@ class Keeper:
         self._virtual: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
         self._pcs: defaultdict[Stratum, Share] = defaultdict(Share)
         """Stratum of a place's screens → the PCs there that tell of screens, or of none."""
+        self._groups = Groups()
         self._for_ever = for_ever
         self._of_machines = _component_places(W_OF_MACHINES, W if for_ever else X)
         self._of_screens = _component_places(W_OF_SCREENS, W if for_ever else X)
@@ -133,6 +144,7 @@ class Keeper:
         if made.counts and made.stratum.device_class in PCS:
             self._pcs[place.stratum(MONITOR)].add(one.host_id, sum(made.accounted_milliseconds), 0, 0)
         shown = screens(one, total, place.stratum(MONITOR))
+        self._group(one, made, shown, total)
         if shown is not None:
             self._seen(shown)
             _gather(self._machines, one, shown, self._of_screens, shows_screens=True)
@@ -141,6 +153,15 @@ class Keeper:
         """A virtual machine."""
         made = machine(one, one.total, Place.at(standing).stratum(standing.device_class), standing)
         _gather(self._virtual, one, made, self._of_machines, shows_screens=False)
+
+    def _group(self, one: Observed, made: Machine, shown: Machine | None, total: Vector) -> None:
+        times = made.accounted_milliseconds
+        if made.counts:
+            states = state_energies(total)
+            self._groups.add(made.stratum, one.host_id, made.energy_millijoules, times, states)
+        if made.counts and made.stratum.device_class in PCS:
+            energies = _NO_DAYS if shown is None else shown.energy_millijoules
+            self._groups.add(Place.of(made.stratum).stratum(MONITOR), one.host_id, energies, times)
 
     def _seen(self, made: Machine) -> None:
         self._sampled[made.stratum] += made.counts
@@ -174,6 +195,7 @@ class Keeper:
             withheld=tuple(withheld),
             homes=merged_shares((one, into, self._telework.share(one.stratum)) for one, into in pieces),
             stands_for=machines.stands_for(self._k),
+            groups=self._groups.kept_in(machines.strata),
             moved=machines.moved,
         )
 

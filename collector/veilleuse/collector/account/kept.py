@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.account.fleet_inputs import Cell, Days, InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike
+from veilleuse.collector.account.left_out import Groups
 from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.telework import HomeShare
 from veilleuse.collector.vectors import COLUMNS, PLACE, SCREEN_COLUMNS, DayType, Vector
@@ -147,3 +148,5 @@ class Kept:
     """See fleet_sums.Sample."""
     moved: Mapping[tuple[Stratum, ...], int] = field(default_factory=dict)
     """Strata that one machine was measured in, one for each of its cells → number of such machines."""
+    groups: Groups = field(default_factory=Groups, compare=False)
+    """While a report is made: never written, and empty of a closed year (left_out)."""

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 
 from veilleuse.collector.account.figure_rows import (
@@ -23,14 +25,25 @@ from veilleuse.collector.account.figure_rows import (
     total_key,
 )
 from veilleuse.collector.account.fleet import Assumptions, Fleet
+from veilleuse.collector.account.fleet_estimate import Estimate
 from veilleuse.collector.account.fleet_inputs import InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike, Key, Sample
+from veilleuse.collector.account.keeping_merge import is_exempt
 from veilleuse.collector.account.kept import Kept, KeptCell, sample_of
+from veilleuse.collector.account.left_out import Groups, deviations, states_by_group
 from veilleuse.collector.account.rooms import RoomFigure
-from veilleuse.collector.account.sample import MONITOR, Observed, Place, machine, screens, state_energies
+from veilleuse.collector.account.sample import (
+    MONITOR,
+    PCS,
+    Observed,
+    Place,
+    machine,
+    screens,
+    state_energies,
+)
 from veilleuse.collector.account.telework import Divided, HomeShare
 from veilleuse.collector.account.yearly_rooms import with_rooms
-from veilleuse.collector.account.yearly_rows import PeriodFigures, RowKey
+from veilleuse.collector.account.yearly_rows import ClassFigure, DaysCovered, PeriodFigures, RowKey
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.model import HostId
@@ -46,11 +59,13 @@ class _Row:
     apportioned: bool = False
     hides_methods: bool = False
     states: dict[str, dict[State, tuple[int, int]]] = field(default_factory=dict)
+    covered: dict[str, DaysCovered] = field(default_factory=dict)
 
     def add(self, cell: KeptCell) -> None:
         self.strata.add(cell.stratum)
         self.apportioned |= cell.apportioned
         self.hides_methods |= cell.methods_hidden
+        self._cover(cell.stratum.device_class, _covered(cell))
         if cell.stratum.device_class == MONITOR:
             self.screens += cell.machines
             return
@@ -67,6 +82,8 @@ class _Row:
         self.screens += other.screens
         self.apportioned |= other.apportioned
         self.hides_methods |= other.hides_methods
+        for name, covered in other.covered.items():
+            self._cover(name, covered)
         for name, states in other.states.items():
             own = self.states.setdefault(name, {})
             for state, (time, energy) in states.items():
@@ -85,7 +102,59 @@ class _Row:
             self.states,
             self.apportioned,
             self.hides_methods,
+            self.covered,
         )
+
+    def _cover(self, device_class: str, covered: DaysCovered) -> None:
+        self.covered[device_class] = self.covered.get(device_class, covered) | covered
+
+
+class _ClassFigures:
+    """What the classes of a row can be compared by."""
+
+    def __init__(self, kept: Kept, fleet: Fleet) -> None:
+        self._kept, self._fleet = kept, fleet
+        self._deviations = deviations(kept.groups, fleet.pools) if kept.groups.sums else {}
+        self._standby = {one.stratum: one.standby_milliseconds for one in kept.fleet}
+        self._pcs: dict[Place, DaysCovered] = {}
+        for cell in kept.cells:
+            if cell.stratum.device_class in PCS and not cell.memo:
+                place, covered = Place.of(cell.stratum), _covered(cell)
+                self._pcs[place] = self._pcs.get(place, covered) | covered
+
+    def __call__(self, strata: Collection[Stratum], estimate: Estimate, covered: DaysCovered) -> ClassFigure:
+        members = [self._fleet.part(stratum) for stratum in strata]
+        moved = [found for stratum in strata if (found := self._deviations.get(stratum))]
+        least = 1 if all(map(is_exempt, strata)) else self._kept.k
+        if all(stratum.device_class == MONITOR for stratum in strata):
+            covered, least = self._covered_by_pcs(strata), 1
+        return ClassFigure(
+            estimate,
+            tuple(map(sum, zip(*(part.fleet for part in members), strict=True))),
+            covered,
+            is_enough=estimate.machines_sampled >= least,
+            deviations=tuple(map(sum, zip(*moved, strict=True))),
+            states_by_group=states_by_group(self._kept.groups, strata),
+            hosts=self._kept.groups.hosts_of(strata),
+            standby=(
+                sum(self._standby.get(stratum, 0) for stratum in strata),
+                sum(part.known.standby_millijoules for part in members),
+            ),
+        )
+
+    def _covered_by_pcs(self, screens: Iterable[Stratum]) -> DaysCovered:
+        """Of the PCs in the same places, else of all."""
+        places = {Place.of(stratum) for stratum in screens}
+        found = [covered for place, covered in self._pcs.items() if place in places]
+        return reduce(or_, found or self._pcs.values(), DaysCovered())
+
+
+def _covered(cell: KeptCell) -> DaysCovered:
+    """Of a year kept before that was told, the mean of its machines."""
+    if cell.days_milliseconds is not None:
+        return DaysCovered.of(cell.days_milliseconds)
+    times = sample_of(cell.n, cell.sums, cell.products).times
+    return DaysCovered.of(tuple(time // cell.n for time in times)) if cell.n else DaysCovered()
 
 
 def kept_figures(
@@ -103,7 +172,12 @@ def _of_machines(
     kept: Kept, dimensions: Collection[str], assumptions: Assumptions, asked: Callable[[str], bool]
 ) -> PeriodFigures:
     fleet = estimator(kept, assumptions)
-    virtual = Divided(_estimator([cell for cell in kept.cells if cell.memo], (), Sample(), Assumptions()))
+    of_virtual = _estimator([cell for cell in kept.cells if cell.memo], (), Sample(), Assumptions())
+    virtual = Divided(of_virtual)
+    told, told_of_virtual = (
+        _ClassFigures(kept, fleet),
+        _ClassFigures(replace(kept, groups=Groups()), of_virtual),
+    )
     rows = _rows(kept, dimensions, asked, memo=False)
     for one in kept.fleet:
         place = Place.of(one.stratum)
@@ -112,12 +186,13 @@ def _of_machines(
     total = None
     if rows:
         whole = _whole(rows.values(), kept.moved)
-        total = figure_row(total_key(whole.strata), whole, Divided(fleet))
+        total = figure_row(total_key(whole.strata), whole, Divided(fleet), told)
     where = {stratum: key for key, row in rows.items() for stratum in row.strata}
     homes = {stratum: share for stratum, share in kept.homes.items() if stratum in where}
     divided = Divided(fleet, homes)
     shown = [
-        figure_row(key, row.sums(kept.moved), divided) for key, row in _with_home(rows, kept, homes, where)
+        figure_row(key, row.sums(kept.moved), divided, told)
+        for key, row in _with_home(rows, kept, homes, where)
     ]
     memo = _rows(kept, dimensions, asked, memo=True)
     return PeriodFigures(
@@ -126,7 +201,10 @@ def _of_machines(
         tuple(sorted(shown, key=row_order)),
         tuple(
             sorted(
-                (figure_row(replace(key, memo=True), row.sums({}), virtual) for key, row in memo.items()),
+                (
+                    figure_row(replace(key, memo=True), row.sums({}), virtual, told_of_virtual)
+                    for key, row in memo.items()
+                ),
                 key=row_order,
             )
         ),

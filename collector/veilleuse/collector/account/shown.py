@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Final
 
 from veilleuse.collector.account.fleet_estimate import SELECTION
@@ -27,10 +28,6 @@ _KWH: Final = (
     "kwh_ups_loss",
     "kwh_overhead",
     "top_down_kwh",
-    "fleet_effect_kwh",
-    "mix_effect_kwh",
-    "hours_effect_kwh",
-    "watts_effect_kwh",
 )
 _KGCO2E: Final = (
     "kgco2e_total",
@@ -48,13 +45,14 @@ _KGCO2E: Final = (
     "factor_effect_kgco2e",
     "as_published_kgco2e",
 )
+_CHANGES: Final = ("change", "fleet_effect", "mix_effect", "hours_effect", "watts_effect")
 _FRENCH: Final = str.maketrans({",": "\u202f", ".": ","})
 """Thousands apart by a narrow space that does not break; a decimal comma."""
 
 
 def shown(row: EmissionsRow) -> dict[str, Mapping[str, str]]:
     """Column → language → text, of what has an interval and of its parts; nothing of a row without energy."""
-    found: dict[str, Mapping[str, str]] = {}
+    found: dict[str, Mapping[str, str]] = dict(_of_change(row))
     for names, unit, ends, wider in (
         (_KWH, "kWh", row.kwh_interval, row.kwh_sensitivity),
         (_KGCO2E, "kgCO2e", row.kgco2e_interval, row.kgco2e_sensitivity),
@@ -72,6 +70,23 @@ def shown(row: EmissionsRow) -> dict[str, Mapping[str, str]]:
                 found[names[0]], unit, _range(ends, digits), wider and _range(wider, digits)
             )
     return found
+
+
+def _of_change(row: EmissionsRow) -> Iterator[tuple[str, dict[str, str]]]:
+    """Days out of those of the period; effects with their margins, which a figure smaller than its margin has too."""
+    first, end = date.fromisoformat(row.period_from), date.fromisoformat(row.period_to)
+    if row.days_observed is not None:
+        days, whole = round(row.days_observed), (end - first).days
+        yield "days_observed", {"fr": f"{days} sur {whole}", "en": f"{days} of {whole}"}
+    for name in _CHANGES:
+        value, margin = getattr(row, f"{name}_kwh"), getattr(row, f"{name}_margin_kwh")
+        if value is not None and margin is not None:
+            digits = decimals(margin)
+            texts, margins = written(value, digits), written(margin, digits)
+            yield (
+                f"{name}_kwh",
+                {language: f"{text} ± {margins[language]}" for language, text in texts.items()},
+            )
 
 
 def _with_interval(

@@ -18,7 +18,7 @@ from veilleuse.collector.account.fleet_estimate import Basis, DataType, Estimate
 from veilleuse.collector.account.fleet_variance import most_down
 from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import Place
-from veilleuse.collector.account.yearly_rows import FigureRow, PeriodFigures, RoomParts, RowKey
+from veilleuse.collector.account.yearly_rows import ClassFigure, FigureRow, PeriodFigures, RoomParts, RowKey
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
@@ -46,7 +46,7 @@ def with_rooms(
         _row(key, group, length) for key, group in sorted(groups.items(), key=lambda one: one[0].site or "")
     ]
     total = period.total or replace(
-        made[0], estimate=_nothing(made[0].estimate), room=None, class_energies={}
+        made[0], estimate=_nothing(made[0].estimate), room=None, class_energies={}, classes={}
     )
     parts = RoomParts(*_summed(made, total.estimate.energy_millijoules))
     whole = total.estimate
@@ -62,6 +62,7 @@ def with_rooms(
         estimate=whole,
         room=parts,
         class_energies=energies,
+        classes={**total.classes, **max(made, key=lambda row: row.estimate.u_model).classes},
     )
     shown = [_with_servers(row, groups[row.key]) for row in made]
     return replace(period, rows=(*period.rows, *shown), total=total)
@@ -130,7 +131,8 @@ def _row(key: RowKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> 
         rooms
     )  # for what changes from year to year, a room is there all the time
     places = tuple((_place(room), _energy(room)) for room in rooms)
-    return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (time, energy)}, places, parts)
+    classes = {OTHER_ROOM: ClassFigure(estimate)}
+    return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (time, energy)}, places, parts, classes)
 
 
 def _with_servers(row: FigureRow, rooms: Sequence[RoomFigure]) -> FigureRow:

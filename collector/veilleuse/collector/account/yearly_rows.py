@@ -5,15 +5,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
 from veilleuse.collector.account.fleet_estimate import Estimate
+from veilleuse.collector.account.fleet_inputs import DAY_TYPES, Days
+from veilleuse.collector.account.left_out import StateSums
 from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.telework import HomeTold
 from veilleuse.collector.inventoried import PowerContext
+from veilleuse.collector.model import HostId
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population, State
 
 DIMENSIONS: Final = ("entity", "site", "population", "device_class", "year", "month")
@@ -52,6 +56,51 @@ class RoomParts:
 
 
 @dataclass(frozen=True, slots=True)
+class DaysCovered:
+    """Time that k machines of one cell have at least, one of servers: accounted, milliseconds."""
+
+    milliseconds: int = 0
+    """Of the cell that has most."""
+    by_day_type: Days = (0,) * len(DAY_TYPES)
+    """The most of each day type: cells have calendars of their own."""
+
+    @property
+    def days(self) -> float:
+        """Days of the period, of any type."""
+        return self.milliseconds / MILLISECONDS_PER_DAY
+
+    @classmethod
+    def of(cls, days: Days) -> DaysCovered:
+        """Of one cell."""
+        return cls(sum(days), days)
+
+    def __or__(self, other: DaysCovered) -> DaysCovered:
+        return DaysCovered(
+            max(self.milliseconds, other.milliseconds),
+            tuple(map(max, self.by_day_type, other.by_day_type)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigure:
+    """One device class of a row: whether, and how surely, it can be compared with another year."""
+
+    estimate: Estimate
+    fleet_milliseconds: Days = (0,) * len(DAY_TYPES)
+    covered: DaysCovered = DaysCovered()
+    """Of screens, by the PCs that they hang on."""
+    is_enough: bool = False
+    """k machines or more were measured, or one server."""
+    deviations: tuple[float, ...] = ()
+    """How its energy moves when a group of machines is left out, millijoules, unscaled; () where that is not known."""
+    states_by_group: tuple[StateSums, ...] = ()
+    hosts: Mapping[HostId, int] = field(default_factory=dict)
+    """Its sample and their accounted time, ms, while a report is made: which machines two years have in common."""
+    standby: tuple[int, int] = (0, 0)
+    """(ms, mJ) of external screens that are not on, of the fleet."""
+
+
+@dataclass(frozen=True, slots=True)
 class FigureRow:
     """One row before factors: what it is of, its estimate, and what may be told of it."""
 
@@ -67,6 +116,8 @@ class FigureRow:
     places: tuple[tuple[Place, int], ...] = ()
     """(where, millijoules) of its parts: what contracts are applied to."""
     room: RoomParts | None = None
+    classes: Mapping[str, ClassFigure] = field(default_factory=dict)
+    """Device class → its part, rooms' too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from veilleuse.collector.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
-from veilleuse.collector.report import SHOWN, Chart, Document, Head, Row, Text
+from veilleuse.collector.report import LANGUAGES, SHOWN, Chart, Document, Head, Row, Text
+from veilleuse.collector.report.words import words
 
 COLUMNS: Final = tuple(column.name for column in dataclasses.fields(EmissionsRow))
 FIRST_COLUMNS: Final = (
@@ -120,13 +121,12 @@ def _general_notes(rows: Sequence[Row]) -> Iterable[str]:
 
 def _notes(statement: EmissionsStatement) -> Iterable[Text]:
     every = (*statement.rows, *statement.totals, *statement.memo)
-    if len({row.period_from[:4] for row in statement.totals}) < len(statement.totals):
-        yield "Each month is estimated by its own days: months do not sum exactly to the figure of their year."
-    if any(row.level == SINCE_PUBLICATION for row in statement.year):
+    if any(row.days_observed is not None for row in every):
         yield (
-            "The year's total is the year's own estimate; what it differs by from its months, as each was published, is one line"
-            " (since_publication)."
+            "Days covered (days_observed) are days of the period that at least k measured machines tell of, one of servers; the rest"
+            " of the period is estimated from them."
         )
+    yield from _month_notes(statement)
     if any(row.apportioned for row in every):
         yield "Weeks were shared between their days in proportion to the calendar's open time (apportioned)."
     if any(row.provisional for row in every):
@@ -141,17 +141,55 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
         yield "Some rows have machines and no energy: none of their class was measured, and nothing stands in for it."
     if len({row.get("factor_series") for row in statement.factors}) > 1:
         yield "Factors of several series: a change between them is the factor and ADEME's method together."
-    if any(row.fleet_effect_kwh is not None for row in every):
-        yield (
-            "The change from the year before is told by fleet, mix of classes, hours in state and watts in state, in that order;"
-            " the factor's effect stands apart."
-        )
+    yield from _change_notes(statement)
     yield from _bilan_notes(statement)
     if statement.withheld:
         yield (
             "Incomplete: a zone has too few machines to be shown (withheld); what they measured is in no row or total, they count at the"
             " class default."
         )
+
+
+def _month_notes(statement: EmissionsStatement) -> Iterable[Text]:
+    """On months and their year."""
+    if len({row.period_from[:4] for row in statement.totals}) < len(statement.totals):
+        yield "Each month is estimated by its own days: months do not sum exactly to the figure of their year."
+    if any(row.level == SINCE_PUBLICATION for row in statement.year):
+        yield (
+            "The year's total is the year's own estimate; what it differs by from its months, as each was published, is one line"
+            " (since_publication)."
+        )
+
+
+def _change_notes(statement: EmissionsStatement) -> Iterable[Text]:
+    """On the change from the year before."""
+    every = (*statement.rows, *statement.totals)
+    if any(row.fleet_effect_kwh is not None for row in every):
+        yield (
+            "The change from the year before is told by fleet, mix of classes, hours in state and watts in state, in that order;"
+            " the factor's effect stands apart."
+        )
+        yield (
+            "Each effect stands with its margin (±): the samples of both years, which err together where the same machines were"
+            " measured, and models. An effect smaller than its margin may be chance."
+        )
+    yield from _not_compared(statement)
+
+
+def _not_compared(statement: EmissionsStatement) -> Iterable[Text]:
+    """On totals whose change is not told."""
+    for row in statement.totals:
+        if row.not_compared is None or row.not_compared == "running":
+            continue
+        french, english = (words(language).word("not_compared", row.not_compared) for language in LANGUAGES)
+        days, before = row.days_observed, row.days_observed_before
+        if days is not None and before is not None:
+            french += f" ; cette période couvre {days:.0f} jours, celle d’avant {before:.0f}"
+            english += f"; this period covers {days:.0f} days, the one before {before:.0f}"
+        yield {
+            "fr": f"Du {row.period_from} au {row.period_to} (exclu), la variation du total n’est pas dite : {french}.",
+            "en": f"From {row.period_from} to {row.period_to} (exclusive) the change of the total is not told: {english}.",
+        }
 
 
 def _head_notes(head: Head) -> Iterable[Text]:

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from veilleuse.collector.account.billing import METHOD_VERSION, told_home
+from veilleuse.collector.account.comparable import NotCompared
 from veilleuse.collector.account.figure_rows import homes_told
 from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.yearly_rows import PeriodFigures
@@ -87,15 +88,17 @@ def closed_figures(
 
 def _compared(
     reader: ClosedYearReader, closed: Closed, dimensions: tuple[str, ...], asked: Asked | None
-) -> Compared | None:
-    """The year before under this year's assumptions, with its own factors; None where it is open, or nothing."""
+) -> Compared:
+    """The year before under this year's assumptions, with its own factors; or why there is none."""
     revisions = reader.revisions(closed.told.year - 1)
     if not revisions:
-        return None
+        return Compared({}, closed.terms.choose, NotCompared.OPEN.value)
     before = load_closed(reader, revisions[-1])
+    if before.kept.k < closed.kept.k:  # the change would show its smaller groups
+        return Compared({}, closed.terms.choose, NotCompared.NOT_KEPT.value)
     period = kept_figures(before.kept, dimensions, closed.terms.assumptions, asked)
     if period.total is None or not period.total.estimate.energy_millijoules:
-        return None
+        return Compared({}, closed.terms.choose, NotCompared.NO_DATA.value)
 
     def choose(zone: str, year: int) -> ChosenFactor:
         """A zone that was not there had no other factor."""
@@ -115,7 +118,14 @@ def _stated(
     if closed.report["method_version"] == METHOD_VERSION:
         period = frozen_figures(closed.kept, closed.terms, dimensions, asked)
         return frozen_statement(period, closed.terms, compared), (period,)
-    return _as_written(closed), ()
+    written = _as_written(closed)
+    if compared is None:
+        return written, ()
+    rows, totals = (
+        tuple(replace(row, not_compared=NotCompared.METHOD.value) for row in part)
+        for part in (written.rows, written.totals)
+    )
+    return replace(written, rows=rows, totals=totals), ()
 
 
 def _can_state(closed: Closed, dimensions: tuple[str, ...], asked: Asked | None) -> bool:

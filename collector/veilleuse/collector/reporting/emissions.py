@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from veilleuse.collector.account.bilan import DEFAULT_MAPPING
 from veilleuse.collector.account.billing import METHOD_VERSION, Terms, billed
+from veilleuse.collector.account.comparable import NotCompared
 from veilleuse.collector.account.emissions import kwh
 from veilleuse.collector.account.equivalences import equivalences
 from veilleuse.collector.account.fleet import Assumptions
@@ -58,17 +59,19 @@ def emissions_report_of(
     data = "simulated" if sources.reader.data_kind().simulated else "real"
     periods = year_figures(sources, question, known)
     mappings = sources.factors.mappings()
+    earlier, why_not = _compared(sources, question, known, len(periods)) if compare else ({}, {})
     terms = Terms(
         chooser(sources),
         data,
         mappings[-1] if mappings else DEFAULT_MAPPING,
         [kept.contract for kept in sources.factors.contracts() if kept.withdrawn_unix_milliseconds is None],
-        _before(sources, question, known, len(periods)) if compare else {},
+        earlier,
+        why_not,
     )
     statement = billed(periods, terms)
     if "month" in question.dimensions and is_whole_year(question):
         year = emissions_report_of(
-            sources, replace(question, dimensions=()), compare=False, random_roll_out=random_roll_out
+            sources, replace(question, dimensions=()), compare=compare, random_roll_out=random_roll_out
         )
         statement = replace(
             statement, year=_year_beside(year.statement.totals, statement.totals, question.k_anonymity)
@@ -136,6 +139,28 @@ def _warnings(periods: Iterable[PeriodFigures], head: Head) -> Iterator[Mapping[
         yield in_no_room(servers)
 
 
+def _compared(
+    sources: Sources, question: YearQuestion, known: Assumptions, number: int
+) -> tuple[dict[int, PeriodFigures], dict[int, str]]:
+    """(the same stretches a year before, under the same method, grouping and rule; why there is none of the others): only of a stretch that
+    has ended, for a year half over is compared with no whole one."""
+    stretches = slices(question.first, question.end, by_month="month" in question.dimensions)
+    running = {
+        place: NotCompared.RUNNING.value
+        for place, asked in enumerate(stretches)
+        if asked.end > question.today
+    }
+    found = _before(sources, question, known, number)
+    if isinstance(found, NotCompared):
+        return {}, dict.fromkeys(range(number), found.value) | running
+    told = {
+        place: period
+        for place, period in enumerate(found)
+        if place not in running and period.total is not None and period.total.estimate.energy_millijoules
+    }
+    return told, dict.fromkeys(range(number), NotCompared.NO_DATA.value) | running
+
+
 def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:
     every = (*statement.rows, *statement.totals, *statement.memo, *statement.year)
     return [shown(row) for row in every]
@@ -173,31 +198,23 @@ def _year_beside(
 
 def _before(
     sources: Sources, question: YearQuestion, known: Assumptions, number: int
-) -> dict[int, PeriodFigures]:
-    """The same stretches a year before, under the same method, grouping and rule; only where machines were known then, and of a stretch
-    that has ended: a year half over is compared with no whole one."""
+) -> Sequence[PeriodFigures] | NotCompared:
     earlier = before(question)
     if earlier is None or not _was_anything(sources, earlier):
-        return {}
+        return NotCompared.NO_DATA
     try:
         found = year_figures(sources, earlier, known)
     except UsageError:  # closed, and not kept as it is asked for
-        return {}
+        return NotCompared.NOT_KEPT
+    if len(found) != number:
+        return NotCompared.NO_DATA
     closed = {told.year for told in sources.closings.revisions()}
     closed |= {told.year for told in sources.closings.kept_years() if told.stands_alone}
-    if len(found) != number or (
-        earlier.first.year not in closed
-        and is_cut(sources.periods, earlier.first, earlier.end, sources.hosts)
+    if earlier.first.year not in closed and is_cut(
+        sources.periods, earlier.first, earlier.end, sources.hosts
     ):
-        return {}
-    stretches = slices(question.first, question.end, by_month="month" in question.dimensions)
-    return {
-        place: period
-        for place, (period, asked) in enumerate(zip(found, stretches, strict=True))
-        if asked.end <= question.today
-        and period.total is not None
-        and period.total.estimate.energy_millijoules
-    }
+        return NotCompared.GONE
+    return found
 
 
 def _was_anything(sources: Sources, question: YearQuestion) -> bool:

@@ -40,6 +40,8 @@ class Compared:
     """Empty: nothing is known of the year before."""
     choose: ChooseFactor
     """Of the year before."""
+    not_compared: str = ""
+    """Why nothing is said of the change, where that is so."""
 
 
 def frozen_figures(
@@ -62,7 +64,8 @@ def frozen_statement(
         return terms.choose(zone, year) if own or compared is None else compared.choose(zone, year)
 
     before = {} if compared is None else compared.before
-    return billed([period], Terms(choose, terms.data, terms.mapping, terms.contracts, before))
+    why_not = {} if compared is None or before else {0: compared.not_compared}
+    return billed([period], Terms(choose, terms.data, terms.mapping, terms.contracts, before, why_not))
 
 
 def frozen_documents(kept: Kept, terms: FrozenTerms) -> dict[str, Any]:

@@ -1,0 +1,264 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Tells a change from the year before by its effects, and how sure each is (pure). docs/methodology.md, section 10.
+
+The figures of two years err together: machines that were measured in both years are left out of both, group by group (left_out), and a
+model is as wrong in one year as in the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from veilleuse.collector.account.decomposition import ClassYear, Effects, decompose
+from veilleuse.collector.account.emissions import kwh
+from veilleuse.collector.account.left_out import StateSums
+from veilleuse.collector.account.yearly_rows import ClassFigure, FigureRow
+from veilleuse.collector.model import HostId
+from veilleuse.collector.quantiles import quantile95
+from veilleuse.wire.vocabulary import State
+
+_LEAST_LEFT: Final = 1e-3
+
+
+class Change(NamedTuple):
+    """From the year before."""
+
+    effects: Effects
+    margins: tuple[float, ...]
+    """Half-widths of 95 % of chance, kWh: fleet, mix, hours, watts, and their sum."""
+
+
+def change(before: FigureRow, after: FigureRow) -> Change | None:
+    """Of two rows that can be compared; None where one has no machine time."""
+    old, new = class_years(before), class_years(after)
+    effects = decompose(old, new)
+    if effects is None:
+        return None
+    times = (
+        sum(one.fleet_milliseconds for one in old.values()),
+        sum(one.fleet_milliseconds for one in new.values()),
+    )
+    spread = _Spread()
+    for name in sorted({**old, **new}):
+        pair = _pair(old.get(name), new.get(name), times)
+        if pair is not None:
+            spread.add(pair, before.classes.get(name), after.classes.get(name))
+    return Change(effects, spread.margins())
+
+
+def class_years(row: FigureRow) -> dict[str, ClassYear]:
+    """What a change is told by. Screens that are not on are a state of theirs, so that their watts are those of screens that are."""
+    found = {}
+    for name, (time, energy) in row.class_energies.items():
+        states = row.states.get(name, {})
+        standby = row.classes[name].standby if name in row.classes else (0, 0)
+        if any(standby):
+            states = {State.ON_IDLE: (time, energy - standby[1]), State.OFF: standby}
+            time += standby[0]
+        known: dict[State, tuple[int, int]] = {
+            state: sums for state, sums in states.items() if sums[0] and state is not State.UNKNOWN
+        }
+        found[name] = ClassYear(time, energy, known)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """One class in two years: E = machine time × mean power, millijoules."""
+
+    before: ClassYear
+    after: ClassYear
+    growth: float
+    """Machine time of the class, had it grown as all did, less that of the year before, ms."""
+    mix: float
+    """Its machine time beyond that, ms."""
+    old: float
+    """Mean power of the year before, mJ per ms; of a class that is new its own."""
+    new: float
+    mixed: float
+    """Mean power of the new time in each state at the old watts."""
+
+    def effects(self, old: float = 1.0, new: float = 1.0, hours: float = 1.0) -> tuple[float, ...]:
+        """Fleet, mix, hours, watts and their sum, with each power × a factor."""
+        time = self.after.fleet_milliseconds
+        mixed = self.mixed * old * hours
+        four = (
+            self.growth * self.old * old,
+            self.mix * self.old * old,
+            time * (mixed - self.old * old),
+            time * (self.new * new - mixed),
+        )
+        return (*four, sum(four))
+
+
+def _pair(before: ClassYear | None, after: ClassYear | None, times: tuple[int, int]) -> _Pair | None:
+    old, new = before or ClassYear(0, 0), after or ClassYear(0, 0)
+    rates = [
+        one.energy_millijoules / one.fleet_milliseconds if one.fleet_milliseconds else None
+        for one in (old, new)
+    ]
+    old_rate, new_rate = (rates[0] if rates[0] is not None else rates[1]), rates[1]
+    if old_rate is None:
+        return None
+    grown = old.fleet_milliseconds * times[1] / times[0]
+    new_rate = old_rate if new_rate is None else new_rate
+    mixed = old_rate if None in rates else _at_old_watts(old_rate, old.states, new_rate, new.states)
+    growth, mix = grown - old.fleet_milliseconds, new.fleet_milliseconds - grown
+    return _Pair(old, new, growth, mix, old_rate, new_rate, mixed)
+
+
+def _at_old_watts(old: float, old_states: StateSums, new: float, new_states: StateSums) -> float:
+    """Mean power at the new time in each state and the old watts, as `decompose` has it; `old`, `new`: mean power of the fleet."""
+    (old_time, old_energy), (new_time, new_energy) = _whole(old_states), _whole(new_states)
+    if not old_energy or not new_energy:
+        return new if old_energy or new_energy else old
+    found = 0.0
+    for state, (time, energy) in new_states.items():
+        before, drawn = old_states.get(state, (0, 0))
+        if before:
+            found += time * old * drawn * old_time / (before * old_energy)
+        else:
+            found += energy * new * new_time / new_energy
+    return found / new_time
+
+
+def _whole(states: StateSums) -> tuple[int, int]:
+    return sum(time for time, _ in states.values()), sum(energy for _, energy in states.values())
+
+
+@dataclass(slots=True)
+class _Spread:
+    """Of a change: what adds up to the variance of the five."""
+
+    parts: list[tuple[Sequence[float], float]] = field(default_factory=list)
+    """(variances, mJ²; their degrees of freedom)."""
+
+    def add(self, pair: _Pair, before: ClassFigure | None, after: ClassFigure | None) -> None:
+        one, other = before or after, after or before
+        if one is None or other is None:
+            return
+        self._apart(pair, (1 + one.estimate.u_model, 1 + other.estimate.u_model, 1.0), math.inf)
+        scales = _scale(one), _scale(other)
+        if before is None or after is None:
+            u = 1 + one.estimate.u_sampling
+            self._apart(pair, (u, u, 1.0), one.estimate.degrees_of_freedom)
+        elif None in scales or not one.hosts or not other.hosts:
+            self._add_apart(pair, one, other)
+        else:
+            self._add_together(pair, one, other, (scales[0] or 0.0, scales[1] or 0.0))
+
+    def _add_together(
+        self, pair: _Pair, one: ClassFigure, other: ClassFigure, scales: tuple[float, float]
+    ) -> None:
+        """Both years less each group, and each year alone: what they have in common is the share of it that the sample of a fleet leaves."""
+        both = _variances(pair, one, other, scales)
+        old = _variances(pair, one, replace(other, deviations=(), states_by_group=()), scales)
+        new = _variances(pair, replace(one, deviations=(), states_by_group=()), other, scales)
+        common = _common(one, other)
+        whole = [a + b for a, b in zip(old, new, strict=True)]
+        if common is None:
+            found = [variance / _left(one) / _left(other) for variance in whole]
+        else:
+            found = [common * a + (1 - common) * b for a, b in zip(both, whole, strict=True)]
+        told = [sum(map(bool, figure.deviations)) for figure in (one, other) if figure.deviations]
+        self.parts.append((found, max(1.0, min(told, default=1) - 1.0)))
+
+    def _add_apart(self, pair: _Pair, one: ClassFigure, other: ClassFigure) -> None:
+        """Years of which nobody knows what machines they have in common are taken to err apart, which is the cautious side; and the hours
+        of each as much as its energy: machines differ in both for the same reason."""
+        u, more = 1 + one.estimate.u_sampling, 1 + other.estimate.u_sampling
+        for factors in ((u, 1.0, 1.0), (1.0, 1.0, u)):
+            self._apart(pair, factors, one.estimate.degrees_of_freedom)
+        for factors in ((1.0, more, 1.0), (1.0, 1.0, more)):
+            self._apart(pair, factors, other.estimate.degrees_of_freedom)
+
+    def _apart(self, pair: _Pair, factors: tuple[float, float, float], degrees_of_freedom: float) -> None:
+        moved = _less(pair.effects(*factors), pair.effects())
+        self.parts.append(([one**2 for one in moved], degrees_of_freedom))
+
+    def margins(self) -> tuple[float, ...]:
+        """Half-widths, kWh."""
+        return tuple(self._margin(place) for place in range(5))
+
+    def _margin(self, place: int) -> float:
+        variance = math.fsum(part[place] for part, _ in self.parts)
+        below = math.fsum(part[place] ** 2 / max(1.0, degrees) for part, degrees in self.parts)
+        t = quantile95(variance**2 / below if below else math.inf)
+        return t * math.sqrt(variance) * float(kwh(1))
+
+
+def _common(before: ClassFigure, after: ClassFigure) -> float | None:
+    """What is left of the covariance of two samples out of one fleet: 1 of the same machines, less where each year has machines that the
+    other has not; None where they have so few in common that they err against each other.
+
+    n and m machines out of N, c of them in both, have the covariance c/nm less 1/N; leaving groups out shows c/nm, and variances of 1/n and
+    1/m, scaled to 1/n less 1/N and 1/m less 1/N. Machines count by their time; N is n ÷ the share of the fleet's time that was measured.
+    """
+    old, new = before.hosts, after.hosts
+    both = sum(old[one] * new[one] for one in old.keys() & new.keys())
+    if not both:
+        return None
+    covariance = both / (sum(old.values()) * sum(new.values()))
+    in_fleet = math.sqrt((1 - _left(before)) * (1 - _left(after)) * _one_by(old) * _one_by(new))
+    found = (1 - in_fleet / covariance) / math.sqrt(_left(before) * _left(after))
+    return min(1.0, found) if found > 0 else None
+
+
+def _one_by(hosts: Mapping[HostId, int]) -> float:
+    """1 ÷ the number of machines, those that were measured for longer counting for more. Kish 1965."""
+    return sum(time * time for time in hosts.values()) / sum(hosts.values()) ** 2
+
+
+def _left(one: ClassFigure) -> float:
+    """Share of the fleet's time that nobody measured."""
+    return max(_LEAST_LEFT, 1 - (one.estimate.coverage_energy or 0.0))
+
+
+def _scale(one: ClassFigure) -> float | None:
+    """By which its deviations are multiplied to have the sampling variance of its estimate; None where nobody knows them."""
+    squares = math.fsum(moved**2 for moved in one.deviations)
+    variance = one.estimate.sampling_variance
+    if not variance:
+        return 0.0
+    return math.sqrt(variance / squares) if squares else None
+
+
+def _variances(pair: _Pair, one: ClassFigure, other: ClassFigure, scales: tuple[float, float]) -> list[float]:
+    """Of the five, mJ²: by what they move when each group is left out."""
+    groups = max(len(one.deviations), len(other.deviations))
+    energies = [max(1, figure.estimate.energy_millijoules) for figure in (one, other)]
+    found = [0.0] * 5
+    for group in range(groups):
+        before, after = (
+            1 + (scale * figure.deviations[group] / energy if figure.deviations else 0.0)
+            for figure, scale, energy in zip((one, other), scales, energies, strict=True)
+        )
+        hours = 1 + after - before  # screens: their powers are priors, what errs is the time
+        if pair.mixed and (one.states_by_group or other.states_by_group):
+            old_states = _without(pair.before.states, one.states_by_group, group)
+            new_states = _without(pair.after.states, other.states_by_group, group)
+            mixed = _at_old_watts(pair.old, old_states, pair.new, new_states)
+            hours = 1 + max(scales) * (mixed / pair.mixed - 1)
+        moved = _less(pair.effects(before, after, hours), pair.effects())
+        found = [sum_ + one**2 for sum_, one in zip(found, moved, strict=True)]
+    return found
+
+
+def _without(states: StateSums, by_group: Sequence[StateSums], group: int) -> StateSums:
+    """Of what was measured, less a group: never below 0, where cells too small were left out of the whole."""
+    if not by_group:
+        return states
+    found = {}
+    for state, (time, energy) in states.items():
+        less = by_group[group].get(state, (0, 0))
+        if time > less[0]:
+            found[state] = (time - less[0], max(0, energy - less[1]))
+    return found
+
+
+def _less(one: Iterable[float], other: Iterable[float]) -> tuple[float, ...]:
+    return tuple(a - b for a, b in zip(one, other, strict=True))

@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Decides whether a row can be compared with that of the year before, and how many days each covers (pure). docs/methodology.md, section 10.
+
+A change is told only between years that were both watched, on one basis: else it would be a change of what is known.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from veilleuse.collector.account.fleet_estimate import Basis
+from veilleuse.collector.account.sample import MONITOR
+from veilleuse.collector.account.yearly_rooms import OTHER_ROOM
+from veilleuse.collector.account.yearly_rows import ClassFigure, FigureRow
+
+LEAST_DAYS: Final = 30
+"""Days of each year that k machines must cover: ours. A month holds every day of the week four times."""
+LEAST_SHARE: Final = 0.8
+"""Of a period that is shorter than that, or hardly longer, so much of it."""
+
+
+class NotCompared(StrEnum):
+    """Why nothing is said of the change from the year before."""
+
+    NO_DATA = "no_data"
+    """Nothing was measured then."""
+    NO_ROW = "no_row"
+    """There was no such row."""
+    MACHINES = "machines"
+    """Fewer than k machines were measured in one of the years."""
+    DAYS = "days"
+    """k machines cover less than LEAST_DAYS of one of the years."""
+    DAY_TYPES = "day_types"
+    """A type of day that a year has was not observed in it."""
+    BASIS = "basis"
+    """What was measured in one year is at the class default in the other, or was not in the inventory."""
+    RUNNING = "running"
+    """The period has not ended."""
+    GONE = "gone"
+    """The first months of the year before are gone, and it was never closed."""
+    OPEN = "open"
+    """The year is closed, and the one before is not: what is told must not change once machines are gone."""
+    NOT_KEPT = "not_kept"
+    """The year before is closed, and cannot be told in this grouping, period or k."""
+    METHOD = "method"
+    """The year is closed, by another method."""
+
+
+def why_not(before: FigureRow, after: FigureRow, days: int) -> NotCompared | None:
+    """None where the two can be compared; `days`: length of the period. Rooms alone are compared as they are."""
+    pairs = {
+        name: (before.classes[name], after.classes[name]) for name in before.classes.keys() & after.classes
+    }
+    rooms = [OTHER_ROOM in row.classes for row in (before, after)]
+    if all(rooms) and not any(row.classes.keys() - {OTHER_ROOM} for row in (before, after)):
+        return None
+    found = {
+        _why_class_not(*pair, days)
+        for name, pair in pairs.items()
+        if name != OTHER_ROOM and not all(map(_is_default, pair))
+    }
+    if not found or any(rooms) != all(rooms):  # nothing but class defaults; or no meter in one of the years
+        found.add(NotCompared.BASIS)
+    return next((reason for reason in NotCompared if reason in found), None)
+
+
+def _why_class_not(before: ClassFigure, after: ClassFigure, days: int) -> NotCompared | None:
+    both = (before, after)
+    if not all(one.is_enough for one in both):
+        return NotCompared.MACHINES
+    if any(one.covered.days < min(LEAST_DAYS, LEAST_SHARE * days) for one in both):
+        return NotCompared.DAYS
+    if any(
+        time and not seen
+        for one in both
+        for time, seen in zip(one.fleet_milliseconds, one.covered.by_day_type, strict=True)
+    ):
+        return NotCompared.DAY_TYPES
+    on_one_basis = _is_default(before) == _is_default(after) and any(before.standby) == any(after.standby)
+    return None if on_one_basis else NotCompared.BASIS
+
+
+def _is_default(one: ClassFigure) -> bool:
+    """For the most part."""
+    told = one.estimate
+    return told.basis is Basis.CLASS_DEFAULT or 2 * told.default_millijoules > told.energy_millijoules
+
+
+def covered_days(row: FigureRow, days: int) -> float | None:
+    """Days of the period, out of so many, that k machines cover; None of rooms.
+
+    The mean of the classes that were measured, by their machine time; 0 where none was. Screens follow their PCs.
+    """
+    machines = {name: one for name, one in row.classes.items() if name != OTHER_ROOM}
+    if not machines:
+        return None
+    measured = [
+        (one.estimate.fleet_milliseconds or 1, one.covered.days)
+        for name, one in machines.items()
+        if one.covered.milliseconds and (name != MONITOR or len(machines) == 1)
+    ]
+    whole = sum(weight for weight, _ in measured)
+    return min(float(days), sum(weight * seen for weight, seen in measured) / whole) if whole else 0.0

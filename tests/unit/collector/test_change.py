@@ -1,0 +1,209 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A change is told between years that were watched, with a margin that holds the truth: docs/methodology.md, section 10."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from tests.bench.estimator import BAND, CHANGES, change_coverage
+from tests.simulated_changes import Shape, changed
+from tests.unit.collector.test_billing import TERMS, fleet, only
+from tests.unit.collector.year import DAY, END, FIRST, asset, census, figures, told, vector, worked
+from veilleuse.collector.account.billing import billed
+from veilleuse.collector.account.change import change, class_years
+from veilleuse.collector.account.comparable import LEAST_DAYS
+from veilleuse.collector.account.fleet import Assumptions
+from veilleuse.collector.account.keeping import keep
+from veilleuse.collector.account.kept_rows import kept_figures
+from veilleuse.collector.account.shown import shown
+from veilleuse.collector.account.yearly_rows import PeriodFigures
+from veilleuse.collector.figures import EmissionsRow
+from veilleuse.collector.model import Host
+from veilleuse.collector.report.emissions import document
+from veilleuse.collector.reporting.closed_json import kept_document, kept_from_document
+from veilleuse.collector.vectors import DayType
+from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.vocabulary import State
+
+SCREENS = 12.5
+
+
+def made(hosts: list[Host], days: float, *, watts: int = 50, year: int = 2025) -> PeriodFigures:
+    """Machines that told of so many days, five of seven of them open; twenty more that nobody measured."""
+    standings = census(*hosts, assets=tuple(asset(100 + n, device_class="sff") for n in range(20)))
+    by_host = {one.host_id: one for one in standings if one.host_id}
+    machines = []
+    for number, one in enumerate(hosts):
+        time = round(days * DAY / 7)
+        on = 5 * time // 2
+        energy = on * (watts + number)
+        opened = vector(
+            on_active_ac_milliseconds=on,
+            off_ac_milliseconds=5 * time - on,
+            metered_milliseconds=5 * time,
+            metered_energy_millijoules=energy,
+            on_active_energy_millijoules=energy,
+        )
+        closed = vector(off_ac_milliseconds=2 * time, metered_milliseconds=2 * time)
+        days_of = {DayType.OPEN: opened, DayType.CLOSED: closed} if days > 5 else {DayType.OPEN: opened}
+        machines.append((told(one.host_id, days_of), by_host[one.host_id]))
+    found = figures(FIRST, END, (), standings, machines, assumptions=Assumptions(), k_anonymity=10)
+    return replace(found, first=FIRST.replace(year=year), end=END.replace(year=year + 1))
+
+
+def compared(before: PeriodFigures, after: PeriodFigures) -> EmissionsRow:
+    """The total of the later year."""
+    found: EmissionsRow = only(billed([after], replace(TERMS, before={0: before})).totals)
+    return found
+
+
+def test_two_days_are_no_year_to_compare_with():
+    """An ISO week that spills two days into the year before made an "hours effect" of a third of the fleet's energy. The year covers 365
+    days, the one before 2: it is published with them, and what it changed by is not told, in words."""
+    year, spill = made(fleet(), 365), made(fleet(), 2.8, watts=20, year=2024)
+    row = compared(spill, year)
+    assert row.change_kwh is row.hours_effect_kwh is row.fleet_effect_kwh is None
+    assert row.not_compared == "days"
+    assert (row.days_observed, row.days_observed_before) == pytest.approx((365, 2), abs=1e-6)
+    assert shown(row)["days_observed"] == {"fr": "365 sur 365", "en": "365 of 365"}
+    stated = billed([year], replace(TERMS, before={0: spill}))
+    (note,) = [note for note in document(stated, {}).assumptions if isinstance(note, dict)]
+    assert "cette période couvre 365 jours, celle d’avant 2" in note["fr"]
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        (lambda: made(fleet(), LEAST_DAYS + 1, year=2024), None),
+        (lambda: made(fleet(), LEAST_DAYS - 1, year=2024), "days"),
+        (lambda: made(fleet(10), 200, year=2024), None),
+        (lambda: made(fleet(9), 200, year=2024), "machines"),
+        (lambda: made([], 200, year=2024), "machines"),
+    ],
+)
+def test_a_year_is_compared_with_one_that_was_watched(before, reason):
+    """From thirty days on, of ten machines; and never with class defaults."""
+    row = compared(before(), made(fleet(), 200))
+    assert row.not_compared == reason
+    assert (row.change_kwh is None) is (reason is not None)
+
+
+def test_a_type_of_day_that_nobody_saw():
+    """Closed days that were not observed the year before are no change of hours."""
+    year = made(fleet(), 200)
+    total = year.total
+    assert total is not None
+    one = total.classes["sff"]
+    opened = one.covered.by_day_type[0]
+    covered = replace(one.covered, by_day_type=(opened, 0, 0))
+    before = replace(
+        year,
+        first=FIRST.replace(year=2024),
+        total=replace(total, classes={"sff": replace(one, covered=covered)}),
+    )
+    assert compared(before, year).not_compared == "day_types"
+
+
+def test_what_people_read_of_an_effect():
+    """The effect with its margin, to the margin's digits, also where the margin is the larger."""
+    row = compared(made(fleet(), 200, watts=51, year=2024), made(fleet(), 200))
+    assert row.change_kwh is not None
+    assert row.change_margin_kwh is not None
+    text = shown(row)["change_kwh"]["fr"]
+    assert text.count(" ± ") == 1
+    value, margin = (float(part.replace("\u202f", "").replace(",", ".")) for part in text.split(" ± "))
+    assert value == pytest.approx(row.change_kwh, abs=row.change_margin_kwh / 5)
+    assert margin == pytest.approx(row.change_margin_kwh, rel=0.05)
+
+
+def test_the_same_machines_in_both_years_err_together():
+    """A fleet whose every machine draws 2 % more: the sample's own spread, tens of times as large, leaves the change alone."""
+    before, after = made(fleet(), 200, watts=50, year=2024), made(fleet(), 200, watts=51)
+    row = compared(before, after)
+    assert before.total is not None
+    sampled = before.total.estimate
+    assert row.change_margin_kwh is not None
+    alone = 2 * 2**0.5 * sampled.u_sampling * sampled.energy_millijoules / MILLIJOULES_PER_KWH
+    assert row.change_margin_kwh < alone / 10
+
+
+def test_screens_that_are_off_are_no_watts_of_screens():
+    """The same screens, on for half as long: their standby is a state of their own. Nothing is told by watts in state, and the parts are the
+    difference to the millijoule."""
+    years = []
+    for on in (4, 8):
+        hosts = fleet()
+        standings = census(*hosts, assets=tuple(asset(200 + n, device_class="monitor") for n in range(20)))
+        by_host = {one.host_id: one for one in standings if one.host_id}
+        lit = on * 3_600_000 * 261
+        shows: dict[str, Any] = {
+            "screens_milliseconds": lit,
+            "screens_energy_millijoules": round(lit * SCREENS),
+        }
+        machines = [(worked(one, **shows), by_host[one.host_id]) for one in hosts]
+        found = figures(FIRST, END, (), standings, machines, assumptions=Assumptions(), k_anonymity=10)
+        assert found.total is not None
+        years.append(found.total)
+    (before, after) = years
+    effects = change(before, after)
+    assert effects is not None
+    four = effects.effects
+    difference = after.estimate.energy_millijoules - before.estimate.energy_millijoules
+    assert four.total_kwh == Fraction(difference, MILLIJOULES_PER_KWH)
+    assert difference > 0
+    screens = class_years(before)["monitor"].states
+    assert screens[State.OFF][1] == pytest.approx(0.3 * screens[State.OFF][0], rel=1e-6)
+    assert abs(float(four.watts_kwh)) < 1e-6 * float(four.total_kwh)
+    assert four.hours_kwh == pytest.approx(float(four.total_kwh), rel=1e-6)
+
+
+def test_beside_a_closed_year_the_change_is_the_same_and_less_sure():
+    """What is written of a year has no group of fewer than k machines: the effects are those of open years, and the margins wider."""
+    hosts = fleet()
+    standings = census(*hosts, assets=tuple(asset(100 + n, device_class="sff") for n in range(60)))
+    by_host = {one.host_id: one for one in standings if one.host_id}
+    years = [
+        keep(
+            FIRST,
+            END,
+            standings,
+            [(worked(one, watts + number), by_host[one.host_id]) for number, one in enumerate(hosts)],
+            k=10,
+        )
+        for watts in (50, 51)
+    ]
+    closed = kept_from_document(kept_document(years[0]))
+    assert years[0].groups.sums
+    assert not closed.groups.sums
+    opened, beside, after = (
+        kept_figures(one, (), Assumptions()).total for one in (years[0], closed, years[1])
+    )
+    assert opened is not None
+    assert beside is not None
+    assert after is not None
+    told_open, told_closed = change(opened, after), change(beside, after)
+    assert told_open is not None
+    assert told_closed is not None
+    assert told_closed.effects == told_open.effects
+    assert told_closed.margins[-1] > 5 * told_open.margins[-1]
+
+
+def test_the_margin_holds_the_truth():
+    """93 to 97 % of 200 fleets with two thirds of the machines in common, but for what chance leaves; the hours and the watts too."""
+    held = change_coverage(CHANGES["two thirds in common"], 200, seed=3)
+    for name in ("hours", "watts", "change"):
+        assert BAND[0] - 0.01 <= held[name] <= BAND[1] + 0.015, name
+
+
+def test_the_margin_counts_what_both_years_have_in_common():
+    """With the same machines it is less than half of that of others in the second year."""
+    margins = [
+        changed(Shape(((150, 30, both, 30 - both),) * 2), random.Random(5))[0].margins[-1] for both in (30, 0)
+    ]
+    assert margins[0] < margins[1] / 2
