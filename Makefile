@@ -184,6 +184,10 @@ bench-backup: $(VENV)/.dev ## how long agents wait for acknowledgements while a 
 bench-calibration: $(VENV)/.dev ## how often a calibration's 95 % interval holds the truth, and its error before and after
 	@$(PY) tests/bench/calibration.py
 
+.PHONY: bench-figures
+bench-figures: $(VENV)/.dev ## figures that once were wrong: case, before, after, truth
+	@$(PY) tests/bench/figures.py
+
 .PHONY: bench-estimator
 bench-estimator: $(VENV)/.dev ## how often the fleet's 95 % interval holds the truth, shape by shape; seconds of a total over 10,000 machines
 	@$(PY) tests/bench/estimator.py

@@ -175,6 +175,7 @@ def test_beside_a_closed_year_the_change_is_the_same_and_less_sure():
             standings,
             [(worked(one, watts + number), by_host[one.host_id]) for number, one in enumerate(hosts)],
             k=10,
+            in_groups=True,
         )
         for watts in (50, 51)
     ]

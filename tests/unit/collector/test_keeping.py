@@ -88,7 +88,7 @@ def _always_on(watts: int) -> tuple[int, ...]:
 
 def keep(standings: Iterable[Standing], measured: Measured, k: int = 10) -> Kept:
     """Of these."""
-    keeper = Keeper(FIRST, END, k)
+    keeper = Keeper(FIRST, END, k, in_groups=True)
     for standing in standings:
         keeper.stands(standing)
     for one, standing in measured:

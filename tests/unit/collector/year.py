@@ -51,6 +51,7 @@ def figures(
         virtual=virtual,
         headcounts=headcounts,
         for_ever=False,
+        in_groups=True,
     )
     return kept_figures(replace(kept, rooms=tuple(rooms)), dimensions, assumptions, lambda _: True)
 

@@ -113,9 +113,10 @@ class Keeper:
         headcounts: Collection[Headcount] = (),
         *,
         for_ever: bool = True,
+        in_groups: bool = False,
     ) -> None:
         """`k`: fewest machines of a cell; `headcounts`: with the telework days that were declared; `for_ever`: bands and all products of w
-        are kept; False: only what the figures of now are made of."""
+        are kept; False: only what the figures of now are made of; `in_groups`: sums of random groups too, for the margins of a change."""
         self._first, self._end, self._k = first, end, k
         self._telework = Telework(headcounts, first, end)
         self._book = FleetBook()
@@ -125,6 +126,7 @@ class Keeper:
         self._virtual: defaultdict[_Fine, _Gathered] = defaultdict(_Gathered)
         self._pcs: defaultdict[Stratum, Share] = defaultdict(Share)
         """Stratum of a place's screens → the PCs there that tell of screens, or of none."""
+        self._in_groups = in_groups
         self._groups = Groups()
         self._for_ever = for_ever
         self._of_machines = _component_places(W_OF_MACHINES, W if for_ever else X)
@@ -144,7 +146,8 @@ class Keeper:
         if made.counts and made.stratum.device_class in PCS:
             self._pcs[place.stratum(MONITOR)].add(one.host_id, sum(made.accounted_milliseconds), 0, 0)
         shown = screens(one, total, place.stratum(MONITOR))
-        self._group(one, made, shown, total)
+        if self._in_groups:
+            self._group(one, made, shown, total)
         if shown is not None:
             self._seen(shown)
             _gather(self._machines, one, shown, self._of_screens, shows_screens=True)
@@ -210,9 +213,10 @@ def keep(
     virtual: Iterable[tuple[Observed, Standing]] = (),
     headcounts: Collection[Headcount] = (),
     for_ever: bool = True,
+    in_groups: bool = False,
 ) -> Kept:
     """Reduce [first, end): machines, each with one of `standings`; `virtual`: virtual machines likewise, which are not among these."""
-    keeper = Keeper(first, end, k, headcounts, for_ever=for_ever)
+    keeper = Keeper(first, end, k, headcounts, for_ever=for_ever, in_groups=in_groups)
     for standing in standings:
         keeper.stands(standing)
     for one, standing in machines:

@@ -57,6 +57,7 @@ def emissions_report_of(
         return _of_closed_year(sources, question, compare=compare)
     known = assumptions(sources, random_roll_out=random_roll_out)
     data = "simulated" if sources.reader.data_kind().simulated else "real"
+    question = replace(question, is_compared=compare and _was_anything(sources, before(question)))
     periods = year_figures(sources, question, known)
     mappings = sources.factors.mappings()
     earlier, why_not = _compared(sources, question, known, len(periods)) if compare else ({}, {})
@@ -200,7 +201,7 @@ def _before(
     sources: Sources, question: YearQuestion, known: Assumptions, number: int
 ) -> Sequence[PeriodFigures] | NotCompared:
     earlier = before(question)
-    if earlier is None or not _was_anything(sources, earlier):
+    if earlier is None or not question.is_compared:
         return NotCompared.NO_DATA
     try:
         found = year_figures(sources, earlier, known)
@@ -217,8 +218,10 @@ def _before(
     return found
 
 
-def _was_anything(sources: Sources, question: YearQuestion) -> bool:
+def _was_anything(sources: Sources, question: YearQuestion | None) -> bool:
     """Whether any machine told of the period, or its year was closed or kept: most first years have none before."""
+    if question is None:
+        return False
     closings = sources.closings
     years = {one.year for one in closings.revisions()} | {one.year for one in closings.kept_years()}
     if question.first.year in years:

@@ -50,6 +50,8 @@ class YearQuestion:
     today: date
     current_tree: bool = False
     """True: pro forma, everything where it stands now; False: the tree as of then."""
+    is_compared: bool = False
+    """The change from or to another year is told, with margins."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]
@@ -219,6 +221,7 @@ def _kept(known: _Known, part: Slice, *, for_ever: bool) -> Kept:
         virtual=_virtual(known, part, stood.virtual),
         headcounts=known.headcounts,
         for_ever=for_ever,
+        in_groups=known.question.is_compared,
     )
     found = None if for_ever else kept_rooms(known.sources, part.first, part.end)
     if found is None:

@@ -1,0 +1,287 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Prints figures that once were wrong: case, before, after, truth.
+
+`python tests/bench/figures.py [--fleets 200] [--only WORD]`. Before: what version 0.2 said at commit 841d40b, as written down then. After: computed now,
+or what a test holds that is run now (named in brackets). Truth: by hand, or what the simulation knows. Exit code 1 when a test fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from statistics import fmean, median
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.bench.independent_coverage import AT_RANDOM, CHOSEN, LOST, measure
+from tests.bench.simulate import one as simulate_one
+from tests.fleet_machines import A, in_service
+from tests.machines import settings_in
+from tests.unit.collector.test_fleet_estimate import servers
+from tests.unit.collector.test_loadmodel import server_watts
+from tests.unit.collector.test_room_report import Room, kwh, stands
+from tests.unit.collector.test_yearly import asked, monitors
+from tests.unit.collector.year import census, worked, workstation
+from veilleuse.collector.account.class_defaults import class_microwatts
+from veilleuse.collector.account.fleet import Assumptions, Fleet
+from veilleuse.collector.account.kept_rows import kept_figures
+from veilleuse.collector.account.sample import MONITOR
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.reporting.assumptions import assumptions
+from veilleuse.collector.reporting.emissions import emissions_report_of
+from veilleuse.collector.reporting.keep_year import keep_year
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.collector.reporting.year import YearQuestion
+from veilleuse.collector.settings import Reporting, settings_environment
+from veilleuse.collector.simulate.fleet import Order
+from veilleuse.wire.vocabulary import DeviceClass
+
+KWH = 3_600_000_000
+HOUR = 3_600_000
+TESTS = Path("tests/unit")
+
+
+class Row(NamedTuple):
+    """One case."""
+
+    case: str
+    before: str
+    after: str
+    truth: str
+
+
+def rooms(_: int) -> Iterator[Row]:
+    """A UPS of 1,000 W over March 2025, servers by their BMC and by the inventory alone."""
+    cases: dict[str, tuple[tuple[int, ...], int, str, str]] = {
+        "room: BMCs of 300 and 200 W, one server of the inventory": ((300, 200), 1, "1,302", "744"),
+        "room: two BMCs alone": ((300, 200), 0, "1,116", "744"),
+        "room: three servers of the inventory": ((300, 200), 3, "1,674", "744"),
+    }
+    for name, (watts, others, before, truth) in cases.items():
+        with tempfile.TemporaryDirectory() as folder:
+            settings = settings_in(Path(folder), **{"closing.coverage_minimum_ratio": "0"})
+            os.environ.update(settings_environment(settings))
+            room = Room(settings)
+            for each in watts:
+                room.server(each)
+            if others:
+                room.inventory(others)
+            room.meter(1_000)
+            room.declare(stands())
+            output = Path(folder) / "report.json"
+            words = "report emissions --from 2025-03-01 --to 2025-04-01 --group-by site,device_class --format json -o"
+            run([*words.split(), str(output)])
+            found = kwh(json.loads(output.read_text()))
+        yield Row(
+            f"{name}: kwh_it, top_down_kwh",
+            f"{before} / 744",
+            f"{found['it']:,.0f} / {found['top_down']:,.0f}",
+            truth,
+        )
+
+
+def first_year(_: int) -> Iterator[Row]:
+    """A simulated first year: `veilleuse simulate --from 2025-01-01 --days 365 --hosts 60 --seed 11`, and of 20 hosts."""
+    for hosts, missing in ((60, "70,441 open, 69,891 closed, 70,607 by months"), (20, "-17 % of the truth")):
+        order = Order(hosts, date(2025, 1, 1), 365, 11)
+        with tempfile.TemporaryDirectory() as folder:
+            directory = Path(folder) / "data"
+            _, truth = simulate_one(order, directory)
+            with opened(directory, Reporting()) as sources:
+                question = YearQuestion(order.first, order.end, (), 10, order.end)
+                year = emissions_report_of(sources, question).statement.totals[0]
+                months = emissions_report_of(sources, replace(question, dimensions=("month",))).statement
+                kept = keep_year(sources, 2025, k=10, today=order.end)
+                closed = kept_figures(kept, (), assumptions(sources, random_roll_out=False)).total
+        low, high = year.kwh_interval or (0.0, 0.0)
+        of_months = sum(row.kwh_total or 0 for row in months.totals)
+        told = closed.estimate.energy_millijoules / KWH if closed else 0.0
+        yield Row(
+            f"{hosts} simulated hosts, a first year, kWh",
+            missing,
+            f"{year.kwh_total:,.1f} open [{low:,.0f}; {high:,.0f}], {told:,.1f} closed; months {of_months:,.1f} "
+            f"+ {sum(row.kwh_total or 0 for row in months.year[1:]):,.1f} since publication"
+            + (", incomplete" if year.incomplete else ""),
+            f"{truth.kwh(order.first, order.end):,.1f}",
+        )
+        if hosts == 60:
+            effects = (
+                year.fleet_effect_kwh,
+                year.mix_effect_kwh,
+                year.hours_effect_kwh,
+                year.watts_effect_kwh,
+            )
+            yield Row(
+                "the same: change from 2024, in which a week spilled two days",
+                "hours -22,333 kWh, others ± 200,000 to 300,000",
+                "not compared" if effects == (None,) * 4 else f"{effects}",
+                "there was no 2024",
+            )
+
+
+def screens(_: int) -> Iterator[Row]:
+    """40 of 100 desktops measured, each with a screen on for 22 h of the year, 100 screens listed; then three all-in-ones, measured too."""
+    desktops, others = (
+        [
+            replace(one, facts=replace(one.facts, device_class=name))
+            for one in (workstation(first + number) for number in range(size))
+        ]
+        for name, first, size in ((DeviceClass.SFF, 1, 100), (DeviceClass.ALL_IN_ONE, 500, 3))
+    )
+    lit = [
+        worked(
+            one,
+            screens_milliseconds=22 * HOUR,
+            screens_energy_millijoules=275 * HOUR,
+            screens_uncertainty_millijoules=50 * HOUR,
+        )
+        for one in desktops[:40]
+    ]
+    for name, more, before in (("40 of 100 desktops", [], "290"), ("and three all-in-ones", others, "129")):
+        hosts = [*desktops, *more]
+        made = asked(
+            census(*hosts, assets=monitors(100)),
+            [*lit, *map(worked, more)],
+            assumptions=Assumptions(class_microwatts=class_microwatts()),
+        )
+        (row,) = [one for one in made.rows if one.key.device_class == MONITOR]
+        energy = row.estimate.energy_millijoules / KWH
+        yield Row(f"100 listed screens, {name} measured, kWh", before, f"{energy:,.1f}", "289.6")
+
+
+def intervals(fleets: int) -> Iterator[Row]:
+    """Bounds of few servers, and coverage on fleets of an independent generator."""
+    total = Fleet(servers(A, 912, 2309), [in_service(A, 3)]).total()
+    low, high = (bound / KWH for bound in total.bounds_millijoules)
+    yield Row(
+        "two of three servers, 3,221 kWh known", "[217; 107,041]", f"[{low:,.0f}; {high:,.0f}]", "above 3,000"
+    )
+    for name, before in (("2 to 24 entities", "95.0 %, 1.25"), ("1 to 4 entities", "93.4 %, 1.16")):
+        found = measure(AT_RANDOM[name], fleets, 5)
+        ratio = median(found.widths) / median(found.oracle_widths)
+        yield Row(
+            f"independent fleets, {name}: held, half-width ÷ oracle's",
+            before,
+            f"{fmean(found.held):.1%}, {ratio:.2f}; lower end below what was measured: {found.undercut}",
+            "93 to 97 %, at most 1.25",
+        )
+    for name, world in (("50% of the days off lost", LOST), ("those that draw less first", CHOSEN)):
+        found = measure(world[name], fleets, 5)
+        yield Row(
+            f"independent fleets, {name}: sample interval",
+            "called 95 % (86.7 and 5 % held)",
+            f"{fmean(found.held):.1%} held, called 95 % in {len(found.demonstrated)} of {fleets}; sensitivity {fmean(found.selection):.1%}",
+            "not called 95 % where it does not hold",
+        )
+
+
+def priors(_: int) -> Iterator[Row]:
+    """A server of unknown processor, 32 threads at 30 %."""
+    yield Row(
+        "server of unknown processor, 32 threads at 30 %",
+        "56 W",
+        f"{server_watts(DeviceClass.SERVER, 32, 30):.0f} W [73; 283]",
+        "269 W",
+    )
+
+
+HELD = {
+    "a year nobody closed": (
+        "lost: '2025 was never closed'",
+        "reported, closed, verified to the digit",
+        "no year lost",
+        "collector/test_keeping_years.py::test_three_years_without_an_operator_lose_no_year",
+    ),
+    "laptop whose psys is rejected": (
+        "5.0 W, -53 %",
+        "11.0 W",
+        "10.6 W",
+        "collector/test_counters.py::test_a_laptop_whose_psys_is_rejected_draws_what_its_battery_says_beside_its_package",
+    ),
+    "published pairs of counters and wall": (
+        "not looked at",
+        "20 of 21 in the 95 % interval",
+        "≥ 93 %",
+        "collector/test_published_pairs.py",
+    ),
+    "factor of 2022 after an import": (
+        "52.0 on /metrics and page, 52.1 in reports",
+        "52.1 g/kWh everywhere",
+        "52.1",
+        "collector/test_factors_command.py::test_one_book_is_in_force_everywhere",
+    ),
+    "observed_180_days_ratio over a change of clocks": (
+        "1.00023",
+        "1",
+        "1",
+        "collector/test_sobriety.py",
+    ),
+    "convert 12,5": ("refused", "12.5 kWh", "12.5 kWh", "collector/test_convert.py"),
+    "RAPL zones of 20 packages": (
+        "28 points of 40, without a word",
+        "40, and why each other is not counted",
+        "40",
+        "agent/test_linux_rapl.py",
+    ),
+    "hosts revoke 239": (
+        "revokes another machine",
+        "refused: 8 digits or more, and asks",
+        "refused",
+        "collector/test_cli.py",
+    ),
+}
+"""Case → before, after, truth, the test that holds it."""
+
+
+def held(_: int) -> Iterator[Row]:
+    """Cases that are not one number: the tests that hold them are run."""
+    for case, (before, after, truth, test) in HELD.items():
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / test)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        yield Row(
+            case,
+            before,
+            f"{after} [{test.split('::')[-1]}]" if done.returncode == 0 else f"FAILED: {test}",
+            truth,
+        )
+
+
+CASES: tuple[Callable[[int], Iterator[Row]], ...] = (rooms, screens, intervals, priors, held, first_year)
+
+
+def main() -> int:
+    """Print the table."""
+    logging.disable(logging.WARNING)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fleets", type=int, default=200)
+    parser.add_argument("--only", default="", help="rooms, screens, intervals, priors, held or first_year")
+    options = parser.parse_args()
+    failed = False
+    for cases in CASES:
+        if options.only in cases.__name__:
+            for row in cases(options.fleets):
+                failed |= "FAILED" in row.after
+                print(
+                    f"{row.case}\n    before  {row.before}\n    after   {row.after}\n    truth   {row.truth}",
+                    flush=True,
+                )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
