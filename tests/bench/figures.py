@@ -97,7 +97,7 @@ def first_year(_: int) -> Iterator[Row]:
         order = Order(hosts, date(2025, 1, 1), 365, 11)
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder) / "data"
-            _, truth = simulate_one(order, directory)
+            _seconds, truth = simulate_one(order, directory)
             with opened(directory, Reporting()) as sources:
                 question = YearQuestion(order.first, order.end, (), 10, order.end)
                 year = emissions_report_of(sources, question).statement.totals[0]
