@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Tells a change from the year before by its effects, and how sure each is (pure). docs/methodology.md, section 10.
 
-The figures of two years err together: machines that were measured in both years are left out of both, group by group (left_out), and a
+The figures of two years err together: machines that were measured in both years are left out of both, group by group (random_groups), and a
 model is as wrong in one year as in the other.
 """
 
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.account.decomposition import ClassYear, Effects, decompose
 from veilleuse.collector.account.emissions import kwh
-from veilleuse.collector.account.left_out import StateSums
+from veilleuse.collector.account.random_groups import StateSums
 from veilleuse.collector.account.yearly_rows import ClassFigure, FigureRow
 from veilleuse.collector.model import HostId
 from veilleuse.collector.quantiles import quantile95

@@ -36,7 +36,7 @@ from veilleuse.collector.account.kept import (
     sample_of,
     triangle,
 )
-from veilleuse.collector.account.left_out import Groups
+from veilleuse.collector.account.random_groups import Groups
 from veilleuse.collector.account.sample import (
     MONITOR,
     PCS,

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from veilleuse.collector.account.fleet_inputs import Cell, Days, InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike
-from veilleuse.collector.account.left_out import Groups
+from veilleuse.collector.account.random_groups import Groups
 from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.telework import HomeShare
 from veilleuse.collector.vectors import COLUMNS, PLACE, SCREEN_COLUMNS, DayType, Vector

@@ -30,7 +30,7 @@ from veilleuse.collector.account.fleet_inputs import InService, Stratum
 from veilleuse.collector.account.fleet_sums import Alike, Key, Sample
 from veilleuse.collector.account.keeping_merge import is_exempt
 from veilleuse.collector.account.kept import Kept, KeptCell, sample_of
-from veilleuse.collector.account.left_out import Groups, deviations, states_by_group
+from veilleuse.collector.account.random_groups import Groups, deviations, states_by_group
 from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import (
     MONITOR,

@@ -11,7 +11,7 @@ from typing import Final
 
 from veilleuse.collector.account.fleet_estimate import Estimate
 from veilleuse.collector.account.fleet_inputs import DAY_TYPES, Days
-from veilleuse.collector.account.left_out import StateSums
+from veilleuse.collector.account.random_groups import StateSums
 from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import Place
 from veilleuse.collector.account.telework import HomeTold
