@@ -50,8 +50,11 @@ _FRENCH: Final = str.maketrans({",": "\u202f", ".": ","})
 """Thousands apart by a narrow space that does not break; a decimal comma."""
 
 
-def shown(row: EmissionsRow) -> dict[str, Mapping[str, str]]:
-    """Column → language → text, of what has an interval and of its parts; nothing of a row without energy."""
+def shown(row: EmissionsRow, *, in_words: bool = True) -> dict[str, Mapping[str, str]]:
+    """Column → language → text, of what has an interval and of its parts; nothing of a row without energy.
+
+    `in_words`: a total has its interval beside it; a table of many rows has it in columns of its own.
+    """
     found: dict[str, Mapping[str, str]] = dict(_of_change(row))
     for names, unit, ends, wider in (
         (_KWH, "kWh", row.kwh_interval, row.kwh_sensitivity),
@@ -64,8 +67,7 @@ def shown(row: EmissionsRow) -> dict[str, Mapping[str, str]]:
             value = getattr(row, name)
             if value is not None:
                 found[name] = written(value, digits)
-        if row.level == "total" and names[0] in found:
-            # A table of many rows has the interval in columns of its own.
+        if in_words and row.level == "total" and names[0] in found:
             found[names[0]] = _with_interval(
                 found[names[0]], unit, _range(ends, digits), wider and _range(wider, digits)
             )
@@ -78,6 +80,8 @@ def _of_change(row: EmissionsRow) -> Iterator[tuple[str, dict[str, str]]]:
     if row.days_observed is not None:
         days, whole = round(row.days_observed), (end - first).days
         yield "days_observed", {"fr": f"{days} sur {whole}", "en": f"{days} of {whole}"}
+    if row.days_observed_before is not None:
+        yield "days_observed_before", written(row.days_observed_before, 0)
     for name in _CHANGES:
         value, margin = getattr(row, f"{name}_kwh"), getattr(row, f"{name}_margin_kwh")
         if value is not None and margin is not None:

@@ -163,8 +163,9 @@ def _compared(
 
 
 def _texts(statement: EmissionsStatement) -> list[dict[str, Mapping[str, str]]]:
-    every = (*statement.rows, *statement.totals, *statement.memo, *statement.year)
-    return [shown(row) for row in every]
+    alone = len(statement.totals) == 1
+    every = (*statement.rows, *statement.totals, *statement.memo)
+    return [*(shown(row, in_words=alone) for row in every), *map(shown, statement.year)]
 
 
 def _year_beside(
