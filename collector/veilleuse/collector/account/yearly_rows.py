@@ -91,10 +91,10 @@ class ClassFigure:
     """Of screens, by the PCs that they hang on."""
     is_enough: bool = False
     """k machines or more were measured, or one server."""
-    deviations: tuple[float, ...] = ()
+    deviations: tuple[float, ...] = field(default=(), compare=False)
     """How its energy moves when a group of machines is left out, millijoules, unscaled; () where that is not known."""
-    states_by_group: tuple[StateSums, ...] = ()
-    hosts: Mapping[HostId, int] = field(default_factory=dict)
+    states_by_group: tuple[StateSums, ...] = field(default=(), compare=False)
+    hosts: Mapping[HostId, int] = field(default_factory=dict, compare=False)
     """Its sample and their accounted time, ms, while a report is made: which machines two years have in common."""
     standby: tuple[int, int] = (0, 0)
     """(ms, mJ) of external screens that are not on, of the fleet."""
