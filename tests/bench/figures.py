@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -35,9 +36,11 @@ from tests.unit.collector.test_yearly import asked, monitors
 from tests.unit.collector.year import census, worked, workstation
 from veilleuse.collector.account.class_defaults import class_microwatts
 from veilleuse.collector.account.fleet import Assumptions, Fleet
+from veilleuse.collector.account.fleet_errors import DEFAULT_U
 from veilleuse.collector.account.kept_rows import kept_figures
 from veilleuse.collector.account.sample import MONITOR
 from veilleuse.collector.cli.main import run
+from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.emissions import emissions_report_of
 from veilleuse.collector.reporting.keep_year import keep_year
@@ -180,18 +183,22 @@ def intervals(fleets: int) -> Iterator[Row]:
         found = measure(world[name], fleets, 5)
         yield Row(
             f"independent fleets, {name}: sample interval",
-            "called 95 % (86.7 and 5 % held)",
-            f"{fmean(found.held):.1%} held, called 95 % in {len(found.demonstrated)} of {fleets}; sensitivity {fmean(found.selection):.1%}",
-            "not called 95 % where it does not hold",
+            "95 %, of which 86.7 % held" if name.startswith("50") else "95 %, of which 5 % held",
+            f"{fmean(found.held):.1%} held, called 95 % in {len(found.demonstrated)} of {fleets} that were declared random; sensitivity "
+            f"{fmean(found.selection):.1%}",
+            "no interval can know; undeclared, such a roll-out is 'sample only'"
+            if name.startswith("those")
+            else "not called 95 %",
         )
 
 
 def priors(_: int) -> Iterator[Row]:
     """A server of unknown processor, 32 threads at 30 %."""
+    watts, spread = server_watts(DeviceClass.SERVER, 32, 30), math.exp(2 * Z95 * DEFAULT_U)
     yield Row(
         "server of unknown processor, 32 threads at 30 %",
         "56 W",
-        f"{server_watts(DeviceClass.SERVER, 32, 30):.0f} W [73; 283]",
+        f"{watts:.0f} W [{watts / math.sqrt(spread):.0f}; {watts * math.sqrt(spread):.0f}]",
         "269 W",
     )
 

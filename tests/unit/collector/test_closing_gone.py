@@ -77,7 +77,7 @@ def test_rooms_outlive_the_readings_of_their_meters(place):
         late = propose(sources, place, spring)
     (less,) = json.loads(late.file.statistics)["rooms"]
     assert less["it_millijoules"] == 7 * 3_600_000
-    assert "readings of meters before 2025-05-15 are gone" in late.notes[0]
+    assert "no reading of a meter before 2025-05-15 is there" in late.notes[0]
     put(place, dict(first.report), first.file.statistics)
     with opened(place.data_dir, place.reporting) as sources:
         again = propose(sources, place, spring)

@@ -239,6 +239,8 @@ class _Bill:
             return replace(made, not_compared=NotCompared.NO_ROW.value)
         made = replace(made, days_observed_before=covered_days(before, self._days))
         reason = why_not(before, row, self._days)
+        if made.level == "total" and (self._period.incomplete or self._before.incomplete):
+            reason = NotCompared.MACHINES
         found = None if reason else change(before, row)
         if found is None:
             return replace(made, not_compared=(reason or NotCompared.NO_DATA).value)

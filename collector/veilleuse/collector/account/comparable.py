@@ -7,6 +7,7 @@ A change is told only between years that were both watched, on one basis: else i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -19,6 +20,8 @@ LEAST_DAYS: Final = 30
 """Days of each year that k machines must cover: ours. A month holds every day of the week four times."""
 LEAST_SHARE: Final = 0.8
 """Of a period that is shorter than that, or hardly longer, so much of it."""
+MOST_APART: Final = 0.05
+"""Share of the period that the meters of rooms may have been read for more in one year than in the other: they count what they read. Ours."""
 
 
 class NotCompared(StrEnum):
@@ -49,21 +52,24 @@ class NotCompared(StrEnum):
 
 
 def why_not(before: FigureRow, after: FigureRow, days: int) -> NotCompared | None:
-    """None where the two can be compared; `days`: length of the period. Rooms alone are compared as they are."""
-    pairs = {
-        name: (before.classes[name], after.classes[name]) for name in before.classes.keys() & after.classes
-    }
-    rooms = [OTHER_ROOM in row.classes for row in (before, after)]
-    if all(rooms) and not any(row.classes.keys() - {OTHER_ROOM} for row in (before, after)):
-        return None
-    found = {
-        _why_class_not(*pair, days)
-        for name, pair in pairs.items()
-        if name != OTHER_ROOM and not all(map(_is_default, pair))
-    }
-    if not found or any(rooms) != all(rooms):  # nothing but class defaults; or no meter in one of the years
+    """None where the two can be compared; `days`: length of the period."""
+    found: set[NotCompared | None] = set()
+    for name in {**before.classes, **after.classes}:
+        pair = [row.classes[name] for row in (before, after) if name in row.classes]
+        if name == OTHER_ROOM:
+            found.add(_why_rooms_not(pair, days))
+        elif not all(map(_is_default, pair)):
+            found.add(_why_class_not(pair[0], pair[1], days) if len(pair) == 2 else NotCompared.MACHINES)
+    if not found:  # nothing but class defaults
         found.add(NotCompared.BASIS)
     return next((reason for reason in NotCompared if reason in found), None)
+
+
+def _why_rooms_not(both: Sequence[ClassFigure], days: int) -> NotCompared | None:
+    covered = [one.covered.days for one in both]
+    if len(both) < 2 or max(covered) - min(covered) > MOST_APART * days:
+        return NotCompared.BASIS
+    return NotCompared.DAYS if min(covered) < min(LEAST_DAYS, LEAST_SHARE * days) else None
 
 
 def _why_class_not(before: ClassFigure, after: ClassFigure, days: int) -> NotCompared | None:
@@ -89,13 +95,13 @@ def _is_default(one: ClassFigure) -> bool:
 
 
 def covered_days(row: FigureRow, days: int) -> float | None:
-    """Days of the period, out of so many, that k machines cover; None of rooms.
+    """Days of the period, out of so many, that k machines cover; of rooms alone, that their meters were read.
 
     The mean of the classes that were measured, by their machine time; 0 where none was. Screens follow their PCs.
     """
     machines = {name: one for name, one in row.classes.items() if name != OTHER_ROOM}
     if not machines:
-        return None
+        return min(float(days), row.classes[OTHER_ROOM].covered.days) if row.classes else None
     measured = [
         (one.estimate.fleet_milliseconds or 1, one.covered.days)
         for name, one in machines.items()

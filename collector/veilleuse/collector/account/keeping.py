@@ -427,9 +427,9 @@ class _Merged:
 
 
 def _longest(times: Mapping[HostId, Days], k: int) -> Days:
-    """Time by day type that k machines have at least; 0 of fewer than k."""
-    by_day_type = [sorted(column, reverse=True) for column in zip(*times.values(), strict=True)]
-    return tuple(column[k - 1] if len(column) >= k else 0 for column in by_day_type) or _NO_DAYS
+    """Mean time by day type of the k machines that have most; 0 of fewer than k."""
+    by_day_type = [sorted(column, reverse=True)[:k] for column in zip(*times.values(), strict=True)]
+    return tuple(sum(column) // k if len(column) == k else 0 for column in by_day_type) or _NO_DAYS
 
 
 def _as_one_method(vector: Vector) -> Vector:

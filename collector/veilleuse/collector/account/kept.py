@@ -124,7 +124,7 @@ class KeptCell:
     products: Mapping[int, int]
     """Σwwᵀ of the sample: place in the triangle → value; 0 where none."""
     days_milliseconds: Days | None = None
-    """Accounted time by day type that k of its machines have at least, one of servers; None of a year kept before this was told."""
+    """Mean accounted time by day type of the k of its machines that have most, of one server; None of a year kept before this was told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class _ClassFigures:
         self._standby = {one.stratum: one.standby_milliseconds for one in kept.fleet}
         self._pcs: dict[Place, DaysCovered] = {}
         for cell in kept.cells:
-            if cell.stratum.device_class in PCS and not cell.memo:
+            if cell.stratum.device_class in {*PCS, AUTRES} and not cell.memo:
                 place, covered = Place.of(cell.stratum), _covered(cell)
                 self._pcs[place] = self._pcs.get(place, covered) | covered
 

@@ -67,6 +67,10 @@ class RoomFigure:
     """Of the whole stretch; None: none, or several."""
     servers: RoomServers | None = None
     """None: no server stands in it."""
+    read_milliseconds: int | None = None
+    """Time of the stretch that the figures are of; None of a year closed before this was told."""
+    unread_milliseconds: int = 0
+    """The rest of the stretch, as far as it has passed."""
 
 
 class Silent(NamedTuple):

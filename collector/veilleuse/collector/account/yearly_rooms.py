@@ -18,7 +18,14 @@ from veilleuse.collector.account.fleet_estimate import Basis, DataType, Estimate
 from veilleuse.collector.account.fleet_variance import most_down
 from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.sample import Place
-from veilleuse.collector.account.yearly_rows import ClassFigure, FigureRow, PeriodFigures, RoomParts, RowKey
+from veilleuse.collector.account.yearly_rows import (
+    ClassFigure,
+    DaysCovered,
+    FigureRow,
+    PeriodFigures,
+    RoomParts,
+    RowKey,
+)
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.ladder import Method
@@ -26,6 +33,8 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population
 
 OTHER_ROOM: Final = "other_room"
+MOST_UNREAD: Final = 0.05
+"""Share of a stretch: meters that were read for less than the rest do not speak for all of it. Ours."""
 METERED_U: Final = 0.01
 """Standard uncertainty, log scale, of what room meters count: class 2 of EN 50470-3 is ± 2 % at 95 %."""
 _LEAST: Final = 1e-6
@@ -84,24 +93,14 @@ def _total_key(key: RowKey, rows: Sequence[FigureRow], *, whole: bool) -> RowKey
 
 
 def _row(key: RowKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> FigureRow:
-    loss, overhead = (
-        _known([room.ups_loss_millijoules for room in rooms]),
-        _known([room.overhead_millijoules for room in rooms]),
-    )
+    parts = _parts(rooms)
     modelled = sum(room.overhead_millijoules or 0 for room in rooms if room.overhead == "pue")
-    it = sum(room.other_millijoules for room in rooms)
-    energy = it + (loss or 0) + (overhead or 0)
+    energy = parts.it_millijoules + (parts.ups_loss_millijoules or 0) + (parts.overhead_millijoules or 0)
     errors = [METERED_U * (energy - modelled), *(room.overhead_u_millijoules for room in rooms)]
     u = math.hypot(*errors) / energy if energy else 0.0
-    words = {room.overhead for room in rooms}
-    pues = {room.pue_ppm for room in rooms}
-    parts = RoomParts(
-        it,
-        loss,
-        overhead,
-        words.pop() if len(words) == 1 else "not_included",
-        pues.pop() if len(pues) == 1 else None,
-        sum(room.it_millijoules for room in rooms),
+    reads_all = all(
+        room.unread_milliseconds <= MOST_UNREAD * (room.unread_milliseconds + (room.read_milliseconds or 0))
+        for room in rooms
     )
     estimate = Estimate(
         energy_millijoules=energy,
@@ -122,17 +121,32 @@ def _row(key: RowKey, rooms: Sequence[RoomFigure], length_milliseconds: int) -> 
         u_model=u,
         low_log=Z95 * u,
         high_log=Z95 * u,
-        representativeness=Representativeness.CENSUS,
-        basis=Basis.CENSUS,
+        representativeness=Representativeness.CENSUS if reads_all else Representativeness.NOT_DEMONSTRATED,
+        basis=Basis.CENSUS if reads_all else Basis.SAMPLE,
         data_type=DataType.REAL,
         unestimated=(),
     )
-    time = length_milliseconds * len(
-        rooms
-    )  # for what changes from year to year, a room is there all the time
+    # For what changes from year to year, a room is there all the time.
+    time = length_milliseconds * len(rooms)
+    read = min(
+        length_milliseconds if room.read_milliseconds is None else room.read_milliseconds for room in rooms
+    )
     places = tuple((_place(room), _energy(room)) for room in rooms)
-    classes = {OTHER_ROOM: ClassFigure(estimate)}
+    classes = {OTHER_ROOM: ClassFigure(estimate, covered=DaysCovered(read))}
     return FigureRow(key, estimate, 0, False, False, {}, {OTHER_ROOM: (time, energy)}, places, parts, classes)
+
+
+def _parts(rooms: Sequence[RoomFigure]) -> RoomParts:
+    words = {room.overhead for room in rooms}
+    pues = {room.pue_ppm for room in rooms}
+    return RoomParts(
+        sum(room.other_millijoules for room in rooms),
+        _known([room.ups_loss_millijoules for room in rooms]),
+        _known([room.overhead_millijoules for room in rooms]),
+        words.pop() if len(words) == 1 else "not_included",
+        pues.pop() if len(pues) == 1 else None,
+        sum(room.it_millijoules for room in rooms),
+    )
 
 
 def _with_servers(row: FigureRow, rooms: Sequence[RoomFigure]) -> FigureRow:
@@ -195,8 +209,11 @@ def _plus(one: Estimate, room: Estimate) -> Estimate:
     first, second = one.energy_millijoules / energy, room.energy_millijoules / energy
     u_model = math.hypot(one.u_model * first, room.u_model * second)
     least = most_down(energy, energy - one.extrapolated_millijoules, u_model)
+    shown = (one, room) if one.energy_millijoules else (room,)
+    unsure = any(part.representativeness is Representativeness.NOT_DEMONSTRATED for part in shown)
     return replace(
         one,
+        representativeness=Representativeness.NOT_DEMONSTRATED if unsure else one.representativeness,
         energy_millijoules=energy,
         measured_millijoules=one.measured_millijoules + room.measured_millijoules,
         modelled_millijoules=one.modelled_millijoules + room.modelled_millijoules,

@@ -88,6 +88,10 @@ def emissions(
     settings = settings_of(config)
     if tree not in ("then", "now"):
         raise UsageError(f"--tree '{tree}' is neither 'then' nor 'now'")
+    if date_of("--from", first) > today():
+        raise UsageError(
+            f"--from {first} has not come yet: today is {today()}, choose a period that has begun"
+        )
     question = YearQuestion(
         date_of("--from", first),
         date_of("--to", end),

@@ -112,8 +112,8 @@ def _notes(facts: Mapping[str, Any], year: int, months: int) -> tuple[str, ...]:
     if not basis.startswith(LATER):
         return ()
     said = (
-        f"readings of meters before {basis.removeprefix(LATER)} are gone, they are kept for {months} months: rooms of {year} are of the "
-        "later ones; close a year provisionally in January"
+        f"no reading of a meter before {basis.removeprefix(LATER)} is there (none was taken, or it is older than {months} months): rooms of "
+        f"{year} are of the later ones"
     )
     return (said,)
 

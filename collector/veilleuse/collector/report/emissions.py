@@ -53,7 +53,7 @@ ASSUMPTIONS: Final = (
     "Virtual machines are a memo line: the host that runs them carries their energy.",
     "Coverage is observed over fleet machine-time, up to today.",
     FULL_NOTE,
-    "Publish one grouping of a period: two of them can be subtracted, and show fewer machines than k.",
+    "Rows of one period are sums of the same groups, in every grouping. Reports of periods that overlap, or of one period on two days, can be subtracted: publish one cut of the time.",
 )
 
 
@@ -136,7 +136,7 @@ def _notes(statement: EmissionsStatement) -> Iterable[Text]:
     if any(row.estimated for row in every):
         yield "Above 20 % of a figure is imputed: it is estimated."
     if any(row.representativeness == "not demonstrated" for row in every):
-        yield "The roll-out was not random: that measured machines stand for the others is not demonstrated."
+        yield "The roll-out is not declared random (reporting.random_roll_out), or too little of the time was seen: that measured machines stand for the others is not demonstrated."
     if any(row.energy_millijoules is None for row in statement.rows):
         yield "Some rows have machines and no energy: none of their class was measured, and nothing stands in for it."
     if len({row.get("factor_series") for row in statement.factors}) > 1:

@@ -20,6 +20,7 @@ from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.perimeter import slices
 from veilleuse.collector.account.shown import shown
 from veilleuse.collector.account.yearly_rows import PeriodFigures
+from veilleuse.collector.closed import YearState
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import SINCE_PUBLICATION, EmissionsRow, EmissionsStatement
 from veilleuse.collector.report import LANGUAGES, SHOWN, Document, Head, Row, Value, under_way
@@ -53,7 +54,10 @@ def emissions_report_of(
     sources: Sources, question: YearQuestion, *, compare: bool = True, random_roll_out: bool = False
 ) -> Emissions:
     """The official ledger of every group. `compare`: tell the change from the year before. Raises UnknownZone, UsageError."""
-    if is_whole_year(question) and sources.closings.revisions(question.first.year):
+    revisions = sources.closings.revisions(question.first.year) if is_whole_year(question) else ()
+    if revisions and (
+        "month" not in question.dimensions or revisions[-1].state is YearState.CLOSED_DEFINITIVE
+    ):
         return _of_closed_year(sources, question, compare=compare)
     known = assumptions(sources, random_roll_out=random_roll_out)
     data = "simulated" if sources.reader.data_kind().simulated else "real"

@@ -17,11 +17,13 @@ from veilleuse.collector.reporting.room_servers import ServersInRooms
 from veilleuse.collector.reporting.sources import Sources
 from veilleuse.collector.rolling.retention import months_before
 from veilleuse.collector.store.sqlite.days import civil_day
-from veilleuse.wire.units import MILLIJOULES_PER_KWH
+from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_HOUR
 
 
-def rooms(sources: Sources, first: date, end: date, servers: ServersInRooms) -> Iterator[RoomFigure]:
-    """Of each declared room whose meters were read in [first, end)."""
+def rooms(
+    sources: Sources, first: date, end: date, servers: ServersInRooms, today: date
+) -> Iterator[RoomFigure]:
+    """Of each declared room whose meters were read in [first, end); `today`: from it on nothing is missing yet."""
     declared = servers.declared
     sites = {site.site: site for site in sources.reader.sites()}
     for room in sorted({meter.room for meter in declared.meters}):
@@ -35,6 +37,8 @@ def rooms(sources: Sources, first: date, end: date, servers: ServersInRooms) -> 
         read = sorted({hour for seen in hours.values() for hour in seen})
         made, inside_it = balance_of(room, hours, {hour: civil_day(where, hour) for hour in read}, servers)
         balance = made.balance
+        counted = (len(read) - (inside_it.hours_left_out if inside_it else 0)) * MILLISECONDS_PER_HOUR
+        passed = day_start_unix_milliseconds(max(first, min(end, today)), site.time_zone) - start
         yield RoomFigure(
             room,
             site.site,
@@ -47,6 +51,8 @@ def rooms(sources: Sources, first: date, end: date, servers: ServersInRooms) -> 
             balance.overhead_u_millijoules,
             _pue_ppm(declared, room, first, end),
             inside_it,
+            counted,
+            max(0, passed - counted),
         )
 
 
@@ -113,10 +119,12 @@ def _comma(number: str) -> str:
 
 
 def readings_gone_before(sources: Sources, year: int, today: date, months: int) -> date | None:
-    """The day up to which readings of meters in a year may be gone, kept for so many months; None while they are all there."""
+    """The day of a year from which readings of meters are there, kept for so many months: whether there were earlier ones nobody knows.
+    None while none of the year can have gone."""
     limit, first_hour = months_before(today, months), sources.metering.first_read()
-    whole = first_hour is not None and civil_day(ZoneInfo("UTC"), first_hour) <= date(year, 1, 1).toordinal()
-    return None if whole or limit <= date(year, 1, 1) else min(limit, date(year + 1, 1, 1))
+    first = limit if first_hour is None else date.fromordinal(civil_day(ZoneInfo("UTC"), first_hour))
+    whole = first <= date(year, 1, 1) or limit <= date(year, 1, 1)
+    return None if whole else min(first, limit, date(year + 1, 1, 1))
 
 
 def _pue_ppm(declared: Metering, room: str, first: date, end: date) -> int | None:

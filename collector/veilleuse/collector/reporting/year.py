@@ -225,7 +225,7 @@ def _kept(known: _Known, part: Slice, *, for_ever: bool) -> Kept:
     )
     found = None if for_ever else kept_rooms(known.sources, part.first, part.end)
     if found is None:
-        found = tuple(rooms(known.sources, part.first, part.end, stood.servers))
+        found = tuple(rooms(known.sources, part.first, part.end, stood.servers, known.question.today))
     return replace(kept, rooms=tuple(found))
 
 

@@ -62,7 +62,7 @@ NOT_OF_SUMS: Final = (
     "External screens ",
     "Coverage is ",
     "95 % intervals ",
-    "Publish one grouping ",
+    "Rows of one period ",
 )
 """How the report's assumptions begin that are of the fleet's figure alone."""
 READERS_NOTES: Final = (
