@@ -21,7 +21,9 @@ from veilleuse.collector.account.comparable import LEAST_DAYS
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.keeping import keep
 from veilleuse.collector.account.kept_rows import kept_figures
+from veilleuse.collector.account.rooms import RoomFigure
 from veilleuse.collector.account.shown import shown
+from veilleuse.collector.account.yearly_rooms import with_rooms
 from veilleuse.collector.account.yearly_rows import PeriodFigures
 from veilleuse.collector.figures import EmissionsRow
 from veilleuse.collector.model import Host
@@ -29,7 +31,7 @@ from veilleuse.collector.report.emissions import document
 from veilleuse.collector.reporting.closed_json import kept_document, kept_from_document
 from veilleuse.collector.vectors import DayType
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
-from veilleuse.wire.vocabulary import State
+from veilleuse.wire.vocabulary import DeviceClass, State
 
 SCREENS = 12.5
 
@@ -108,6 +110,58 @@ def test_a_type_of_day_that_nobody_saw():
         total=replace(total, classes={"sff": replace(one, covered=covered)}),
     )
     assert compared(before, year).not_compared == "day_types"
+
+
+def test_what_is_there_in_one_year_alone():
+    """A class that was measured in one of the years alone, and a total that lacks what a zone measured: no change is told."""
+    year, before = made(fleet(), 200), made(fleet(), 200, year=2024)
+    assert compared(before, year).not_compared is None
+    total = before.total
+    assert total is not None
+    more = replace(before, total=replace(total, classes={**total.classes, "laptop": total.classes["sff"]}))
+    assert compared(more, year).not_compared == compared(year, more).not_compared == "machines"
+    withheld = replace(before, withheld=(total.key,))
+    assert compared(withheld, year).not_compared == compared(year, withheld).not_compared == "machines"
+
+
+def test_a_room_read_for_half_a_year_is_half_a_year():
+    """Meters from July on read half as much as over a whole year: nobody used less before. It covers 184 days, is no census, and the
+    change is not told; of two years that were read alike it is."""
+    room = RoomFigure("DC1", "hq", "FR", 10**12, 10**12, None, None, "not_included", 0)
+    days = {"whole": (365, 0), "half": (184, 181)}
+    periods = {
+        name: with_rooms(
+            PeriodFigures(FIRST, END, (), (), None, ()),
+            [replace(room, read_milliseconds=read * DAY, unread_milliseconds=unread * DAY)],
+            (),
+        )
+        for name, (read, unread) in days.items()
+    }
+    row = compared(periods["half"], periods["whole"])
+    assert (row.not_compared, row.days_observed, row.days_observed_before) == ("basis", 365, 184)
+    assert compared(periods["whole"], periods["whole"]).not_compared is None
+    told = [only(billed([one], TERMS).rows) for one in periods.values()]
+    assert [(one.representativeness, one.interval) for one in told] == [
+        ("census", "95 %"),
+        ("not demonstrated", "sample only"),
+    ]
+
+
+def test_screens_follow_pcs_of_several_classes():
+    """Twelve PCs of two classes of six are one cell, and their screens are watched for as long."""
+    hosts = [
+        replace(one, facts=replace(one.facts, device_class=DeviceClass.LAPTOP if at % 2 else DeviceClass.SFF))
+        for at, one in enumerate(fleet(12))
+    ]
+    standings = census(*hosts)
+    by_host = {one.host_id: one for one in standings if one.host_id}
+    shows: dict[str, Any] = {"screens_milliseconds": 100 * DAY, "screens_energy_millijoules": 1_000 * DAY}
+    machines = [(worked(one, **shows), by_host[one.host_id]) for one in hosts]
+    found = figures(
+        FIRST, END, ("device_class",), standings, machines, assumptions=Assumptions(), k_anonymity=10
+    )
+    days = {row.device_class: row.days_observed for row in billed([found], TERMS).rows}
+    assert days == {"autres": pytest.approx(365), "monitor": pytest.approx(365)}
 
 
 def test_what_people_read_of_an_effect():
