@@ -28,8 +28,8 @@ from veilleuse.collector.report.view import (
     document_title,
     drawn,
     facts,
-    is_provisional,
     key_figures,
+    notices,
     period,
     sections,
 )
@@ -84,7 +84,7 @@ def page(document: Document, styles: tuple[str, ...], *, paper: bool = False) ->
             made=w.time(made) if isinstance(made, int) else None,
             stamp=f"{instant(made):%Y-%m-%dT%H:%M:%SZ}" if isinstance(made, int) else None,
             simulated=document.head.get("data") == "simulated",
-            provisional=is_provisional(document),
+            notices=list(notices(document, w)),
             facts=list(facts(document, w)),
             keys=key_figures(document, w),
             pictures=[

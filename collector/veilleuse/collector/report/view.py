@@ -122,9 +122,11 @@ def facts(document: Document, w: Words) -> Iterator[tuple[str, str]]:
             yield w.get("head", name), w.head(name, value)
 
 
-def is_provisional(document: Document) -> bool:
-    """Whether any row rests on a provisional factor."""
-    return any(row.get("provisional") is True for rows in document.tables.values() for row in rows)
+def notices(document: Document, w: Words) -> Iterator[str]:
+    """What a reader must know first: a factor is provisional, a total is incomplete."""
+    for name in ("provisional", "incomplete"):
+        if any(row.get(name) is True for rows in document.tables.values() for row in rows):
+            yield w(f"page.{name}")
 
 
 def drawn(document: Document) -> list[Chart]:

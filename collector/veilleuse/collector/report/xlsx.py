@@ -24,8 +24,8 @@ from veilleuse.collector.report.view import (
     document_title,
     drawn,
     facts,
-    is_provisional,
     key_figures,
+    notices,
     period,
     title_of,
 )
@@ -119,7 +119,7 @@ class _Book:
         warnings = [
             *([period(document, w) or ""] if UNDER_WAY_UNTIL in document.head else []),
             *([w("page.simulated")] if document.head.get("data") == "simulated" else []),
-            *([w("page.provisional")] if is_provisional(document) else []),
+            *notices(document, w),
         ]
         line = 1
         for text in (w("page.product"), *warnings, w("page.unrounded"), w("page.absent")):
