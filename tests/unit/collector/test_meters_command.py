@@ -346,16 +346,6 @@ def test_servers_that_stand_in_rooms(place: Place, veilleuse: Command):
     assert listed(veilleuse)[1]["servers"][0]["host"] == place.agents[Population.SERVER]
 
 
-def test_an_import_says_which_servers_stand_in_no_room(place: Place, veilleuse: Command):
-    """A metered room on the server's site, and nobody said whether it is in it."""
-    code, _, err = veilleuse("import", place.file(SERVERS.splitlines()[0] + "\nups,Lyon,DC1,ups_output,,,\n"))
-    assert code == 0
-    assert (
-        f"1 server of a site with a metered room declared in no room, may count twice: {place.agents[Population.SERVER][:12]}"
-        in err
-    )
-
-
 @pytest.mark.parametrize(
     ("lines", "why"),
     [

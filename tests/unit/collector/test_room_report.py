@@ -259,7 +259,7 @@ def test_servers_a_little_above_their_meter(room: Room, report: Report):
 
 
 def test_two_rooms_without_a_default(room: Room, report: Report, capsys: pytest.CaptureFixture[str]):
-    """Nobody said which server is where: the report says which they are, and so does the doctor; with one declared the others are left."""
+    """Nobody said which server is where: the report says which they are, and so do the doctor and an import."""
     first, second = room.server(300), room.server(200)
     room.inventory(others=1)
     room.meter(600)
@@ -273,6 +273,11 @@ def test_two_rooms_without_a_default(room: Room, report: Report, capsys: pytest.
     assert any(agents[first] in text for text in found["assumptions"])
     run(["doctor"])
     assert "3 server(s) of a site with a metered room are declared in no room" in capsys.readouterr().out
+    file = room.settings.data_dir.parent / "meters.csv"
+    file.write_text("meter,site,room,boundary\nups,dc,DC1,ups_output\n")
+    assert run(["meters", "import", str(file)]) == 0
+    text = "3 servers of a site with a metered room declared in no room, may count twice: #3, "
+    assert text in capsys.readouterr().err
 
 
 def test_a_declared_server_and_the_default_room(room: Room, report: Report):
