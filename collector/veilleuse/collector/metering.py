@@ -176,7 +176,7 @@ def rooms_without_meter(declared: Metering, day: date) -> Iterator[tuple[str, bo
     placed = {(one.site, one.room) for one in declared.servers if one.valid_to >= day}
     for site, room in sorted(placed - metered):
         likely = _nearest(room, (other for where, other in metered if where == site))
-        hint = f"; '{likely}' of {site} has one: is it meant?" if likely else ""
+        hint = f" ('{likely}' of {site} has one: is it meant?)" if likely else ""
         yield (
             f"room '{room}' of {site} has no meter: servers placed there are behind none{hint}",
             likely is not None,

@@ -403,8 +403,8 @@ def test_a_misspelt_room_is_named(room: Room, capsys: pytest.CaptureFixture[str]
     file.write_text("site,room,host,from\ndc,Salle serveur,*,2025-01-01\ndc,Hors onduleur,#1,2025-01-01\n")
     assert run(["meters", "import", str(file)]) == 0
     errors = capsys.readouterr().err
-    text = "room 'Salle serveur' of dc has no meter: servers placed there are behind none; 'Salle serveurs' of dc has one"
-    assert f"warning: {text}: is it meant?\n" in errors
+    text = "room 'Salle serveur' of dc has no meter: servers placed there are behind none ('Salle serveurs' of dc has one"
+    assert f"warning: {text}: is it meant?)\n" in errors
     assert (
         "warning: room 'Hors onduleur' of dc has no meter: servers placed there are behind none\n" in errors
     )
