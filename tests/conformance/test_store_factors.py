@@ -44,7 +44,9 @@ def test_versions_come_back_as_they_were(store: Backend):
     (third,) = store.factors.put([restated], replace(FILE, why="again"), NOW + 1)
     one, two, three = store.factors.versions()
     assert (one.version, two.version, three.version) == (*first, third)
-    assert replace(one.factor, version=0) == replace(SPLIT, accessed="")  # the day of its import stands beside it
+    assert replace(one.factor, version=0) == replace(
+        SPLIT, accessed=""
+    )  # the day of its import stands beside it
     assert replace(two.factor, version=0) == replace(WHOLE, accessed="")
     assert str(one.factor.total_kgco2e_per_kwh) == "0.0520"
     assert replace(three.factor, version=0) == replace(restated, accessed="")
