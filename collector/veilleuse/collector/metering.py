@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Final
 
@@ -21,6 +23,8 @@ EVERY_OTHER: Final = "*"
 """In the place of a host in a declaration: all servers of the site that nothing else places."""
 FOR_EVER: Final = date.max
 """`valid_to` of a declaration without an end."""
+_NEAR: Final = 0.8
+"""Likeness, of 1, from which two names of rooms may be one that was misspelt."""
 
 
 class MeterBoundary(StrEnum):
@@ -164,6 +168,30 @@ class Metering:
     shares: tuple[MeterShare, ...] = ()
     pues: tuple[Pue, ...] = ()
     servers: tuple[RoomServer, ...] = ()
+
+
+def rooms_without_meter(declared: Metering, day: date) -> Iterator[tuple[str, bool]]:
+    """Of each room in which servers are placed on `day` or later and that has no meter: what to tell; whether its name is likely misspelt."""
+    metered = {(meter.site, meter.room) for meter in declared.meters}
+    placed = {(one.site, one.room) for one in declared.servers if one.valid_to >= day}
+    for site, room in sorted(placed - metered):
+        likely = _nearest(room, (other for where, other in metered if where == site))
+        hint = f" ('{likely}' of {site} has one: is it meant?)" if likely else ""
+        yield (
+            f"room '{room}' of {site} has no meter: servers placed there are behind none{hint}",
+            likely is not None,
+        )
+
+
+def _nearest(room: str, others: Iterable[str]) -> str | None:
+    """The room whose name is spelt nearly like that; another number is another room."""
+    names = {other.casefold(): other for other in others if _numbers(other) == _numbers(room)}
+    found = get_close_matches(room.casefold(), names, 1, _NEAR)
+    return names[found[0]] if found else None
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(digits) for digits in re.findall("[0-9]+", text)]
 
 
 class ServerRooms:

@@ -26,6 +26,7 @@ from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.assembly import initialise, open_collector
 from veilleuse.collector.closing.making import Order, propose
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.inventoried import AssetRecord, Entity, InventoryChange, Placement
 from veilleuse.collector.metering import DeclaredMeter, MeterBoundary, MeterReading
 from veilleuse.collector.model import DirtyPeriod, Grain
 from veilleuse.collector.reporting.sources import opened
@@ -50,6 +51,32 @@ def test_a_year_whose_machines_are_gone_was_never_closed(place):
         found = propose(sources, place, replace(order, today=date(2028, 1, 1), definitive=True))
     assert found.report["basis"] == "statistics of 2025-r1"
     assert found.file.statistics == before.file.statistics
+
+
+def test_a_year_in_which_no_machine_told_anything(place):
+    """PCs and a server last heard of in the year before, and an inventory: nothing of the year is gone, it is closed with class defaults."""
+    before = date(YEAR - 1, 11, 5)
+    placements = (Placement(date(YEAR - 1, 1, 1), "DSI", "lyon"),)
+    assets = tuple(
+        AssetRecord(
+            one, "s", "computer", str(one), device_class="tower", in_service_on=before, placements=placements
+        )
+        for one in range(1, 13)
+    )
+    with Filled(place.data_dir) as filled:
+        filled.store.inventory.apply(InventoryChange(1, before, assets, (Entity("DSI", None, "lyon"),)))
+        with filled.store.transaction():
+            connection = filled.store.data.connection
+            connection.execute("DELETE FROM host_months")
+            contact = day_start_unix_milliseconds(before, "UTC")
+            connection.execute(
+                "UPDATE hosts SET status = 'revoked', enrolled_day = ?, last_contact_unix_milliseconds = ?",
+                (date(YEAR - 1, 1, 1).toordinal(), contact),
+            )
+    with opened(place.data_dir, place.reporting) as sources:
+        found = propose(sources, place, Order(YEAR, False, "me", "", 0, date(YEAR + 1, 11, 28)))
+    assert found.report["basis"] == "machines"
+    assert found.report["figures"]["totals"][0]["energy_millijoules"] > 0
 
 
 def test_rooms_outlive_the_readings_of_their_meters(place):

@@ -87,6 +87,26 @@ def test_a_year_that_began_late_is_whole(place):
     assert "go from 2026-09-01 on; 'veilleuse close 2025'" in said(place, JANUARY_GOES)[1]
 
 
+def test_no_day_that_is_past_is_named(place):
+    """On the day they go, and of a year in which no PC told anything: 'veilleuse close 2025' was asked for before a day that was past."""
+    assert "months of PCs go from now on; 'veilleuse close 2025' now, or let" in said(place, JANUARY_GOES)[1]
+    with Filled(place.data_dir) as filled, filled.store.transaction():
+        connection = filled.store.data.connection
+        december = date(YEAR - 1, 12, 1)
+        pcs = "host_id IN (SELECT host_id FROM hosts WHERE population <> 3)"
+        connection.execute(
+            f"DELETE FROM host_months WHERE {pcs} AND month > ?", (date(YEAR, 1, 1).toordinal(),)
+        )
+        connection.execute(f"UPDATE host_months SET month = ? WHERE {pcs}", (december.toordinal(),))
+        contact = day_start_unix_milliseconds(december, "UTC")
+        connection.execute(f"UPDATE hosts SET last_contact_unix_milliseconds = ? WHERE {pcs}", (contact,))
+    found = [(one.outcome, one.text) for one in closing_on(place, date(YEAR + 1, 11, 28))]
+    assert found[-1] == (
+        "good",
+        "2025 is over and not closed: it has no months of PCs or readings that could go",
+    )
+
+
 @pytest.mark.parametrize("words", [(), ("--definitive",)])
 def test_a_closed_year_is_not_named(place, veilleuse, words):
     """Provisionally is enough: what was kept then serves later."""

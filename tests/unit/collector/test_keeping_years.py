@@ -190,6 +190,9 @@ def test_three_years_without_an_operator_lose_no_year(tmp_path, place, veilleuse
         month = (month + 31 * DAY).replace(day=1)
     assert [left(place, year) for year in then] == [(0, 0)] * 3
     assert {year: figures(veilleuse, year) for year in then} == then
+    assert [one.text.partition(" statistics were kept on ")[0] for one in closing_on(place, month)] == [
+        f"{year} is over and not closed: its" for year in then
+    ]
     for year, (rows, (total,)) in then.items():
         (room,) = [row for row in rows if row["device_class"] == "other_room"]
         assert room["energy_millijoules"] == 12 * READ
@@ -321,6 +324,18 @@ def test_a_year_that_an_earlier_program_cut_is_not_kept(place, veilleuse):
     assert report(veilleuse, YEAR)["report"].get("years_of_statistics") is None
     (finding,) = closing_on(place, MONTHS_GO + 40 * DAY)
     assert "cannot be closed any more" in finding.text
+
+
+def test_machines_that_were_silent_before_the_year_are_not_gone(place):
+    """PCs that were last heard of in the year before: the year was held to be cut, and never kept."""
+    before = day_start_unix_milliseconds(date(YEAR - 1, 11, 5), "UTC")
+    with Filled(place.data_dir) as filled, filled.store.transaction():
+        pcs = "host_id IN (SELECT host_id FROM hosts WHERE population <> 3)"
+        connection = filled.store.data.connection
+        connection.execute(f"DELETE FROM host_months WHERE {pcs}")
+        connection.execute(f"UPDATE hosts SET last_contact_unix_milliseconds = ? WHERE {pcs}", (before,))
+    live(place, MONTHS_GO)
+    assert kept(place)[YEAR].statistics_sha256 is not None
 
 
 def test_what_statistics_cannot_tell_is_refused(place, veilleuse, monkeypatch):

@@ -25,8 +25,9 @@ from veilleuse.collector.assembly import initialise, open_collector
 from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import UsageError
+from veilleuse.collector.inventoried import AssetRecord, Placement
 from veilleuse.collector.metering import Metering, MeterReading, RoomServer
-from veilleuse.collector.model import AgentId, DirtyPeriod, Grain, HostId, HostStatus
+from veilleuse.collector.model import AgentId, DirtyPeriod, Grain, Host, HostId, HostStatus
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import DeviceClass, PointKind, Population
@@ -155,6 +156,19 @@ def test_one_refused_row_and_nothing_is_imported(place: Place, veilleuse: Comman
     assert listed(veilleuse) == []
 
 
+def with_hosts(text: str) -> tuple[str, list[Host]]:
+    """{one} and {two} as agent ids: a server and a classroom PC; and a virtual machine."""
+    hosts = [
+        memory_host(1, population=Population.SERVER, place="Lyon"),
+        memory_host(2, population=Population.CLASSROOM),
+        replace(
+            memory_host(3, DeviceClass.VIRTUAL_MACHINE, Population.SERVER), agent_id=AgentId(b"\xee" * 16)
+        ),
+    ]
+    one, two = (host.agent_id.hex() for host in hosts[:2])
+    return text.replace("{one}", one).replace("{two}", two), hosts
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [
@@ -192,15 +206,7 @@ def test_one_refused_row_and_nothing_is_imported(place: Place, veilleuse: Comman
 )
 def test_what_is_refused_and_why(line: str, why: str):
     """In words of the person who wrote the file."""
-    hosts = [
-        memory_host(1, population=Population.SERVER),
-        memory_host(2, population=Population.CLASSROOM),
-        replace(
-            memory_host(3, DeviceClass.VIRTUAL_MACHINE, Population.SERVER), agent_id=AgentId(b"\xee" * 16)
-        ),
-    ]
-    for key, host in zip(("{one}", "{two}"), hosts, strict=False):
-        line = line.replace(key, host.agent_id.hex())
+    line, hosts = with_hosts(line)
     rows = rows_of("meter,site,room,boundary,parent,host,share,from\n" + line + "\n", "m.csv")
     refused = check(rows, Metering(), hosts, frozenset({"Lyon", "Oullins"})).refused
     assert any(why in reason for _, reason in refused), refused
@@ -320,7 +326,7 @@ def test_servers_that_stand_in_rooms(place: Place, veilleuse: Command):
     """A default room, and a server that stands in another one until May; the same file again changes nothing."""
     file = place.file(SERVERS)
     code, out, err = veilleuse("import", file)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "")  # until May, and that is over
     assert "1 meter, 0 shares, 0 PUEs, 2 placed servers; changed: ups, DC1, bench" in out
     _, default, bench = listed(veilleuse)
     assert default == {
@@ -331,21 +337,13 @@ def test_servers_that_stand_in_rooms(place: Place, veilleuse: Command):
     assert bench["servers"] == [
         {"host": place.agents[Population.SERVER], "from": "2026-01-01", "to": "2026-05-31"}
     ]
-    assert "* from 2026-01-01" in veilleuse("list")[1]
+    out = veilleuse("list")[1]
+    assert "* from 2026-01-01\n" in out
+    assert "from 2026-01-01 to 2026-05-31\n" in out
     assert "changed: nothing" in veilleuse("import", file)[1]
     toml = '[[server]]\nroom = "DC1"\nsite = "Lyon"\nhost = "{one}"\nfrom = 2026-06-01\n'
     assert "changed: DC1" in veilleuse("import", place.file(toml, "servers.toml"))[1]
     assert listed(veilleuse)[1]["servers"][0]["host"] == place.agents[Population.SERVER]
-
-
-def test_an_import_says_which_servers_stand_in_no_room(place: Place, veilleuse: Command):
-    """A metered room on the server's site, and nobody said whether it is in it."""
-    code, _, err = veilleuse("import", place.file(SERVERS.splitlines()[0] + "\nups,Lyon,DC1,ups_output,,,\n"))
-    assert code == 0
-    assert (
-        f"1 server of a site with a metered room declared in no room, may count twice: {place.agents[Population.SERVER][:12]}"
-        in err
-    )
 
 
 @pytest.mark.parametrize(
@@ -357,7 +355,9 @@ def test_an_import_says_which_servers_stand_in_no_room(place: Place, veilleuse: 
         (",Lyon,R,,{two},2026-01-01,", "only a server stands in a room without a share"),
         (",Lyon,R,,eeeeeeee,2026-01-01,", "a virtual machine stands in no room"),
         (",Lyon,R,,#7,2026-01-01,", "no server of the inventory has the number '#7'"),
-        (",Oullins,R,,{one},2026-01-01,\nm,Lyon,R,outlet,,,", "room R is at Lyon, not Oullins"),
+        (",Oullins,R,,*,2026-01-01,\nm,Lyon,R,outlet,,,", "room R is at Lyon, not Oullins"),
+        (",Oullins,S,,{one},2026-01-01,", "is at Lyon, and room S at Oullins: name a room of its site"),
+        (",Lyon,R,,#8,2026-01-01,", "server '#8' is at Oullins, and room R at Lyon"),
         (
             ",Lyon,R,,{one},2026-01-01,\n,Lyon,S,,{one},2026-06-01,",
             "the same server is in R and in S on 2026-06-01",
@@ -368,18 +368,18 @@ def test_an_import_says_which_servers_stand_in_no_room(place: Place, veilleuse: 
 )
 def test_servers_that_are_refused(lines: str, why: str):
     """A server is in one room on any day; a site has one default room, of this file or of an earlier one."""
-    hosts = [
-        memory_host(1, population=Population.SERVER),
-        memory_host(2, population=Population.CLASSROOM),
-        replace(
-            memory_host(3, DeviceClass.VIRTUAL_MACHINE, Population.SERVER), agent_id=AgentId(b"\xee" * 16)
-        ),
-    ]
-    for key, host in zip(("{one}", "{two}"), hosts, strict=False):
-        lines = lines.replace(key, host.agent_id.hex())
+    lines, hosts = with_hosts(lines)
     rows = rows_of("meter,site,room,boundary,host,from,to\n" + lines + "\n", "m.csv")
     before = RoomServer("known", "Lyon", None, None, date(2025, 1, 1), date(2026, 1, 1))
-    refused = check(rows, Metering(servers=(before,)), hosts, frozenset({"Lyon", "Oullins"}), {8}).refused
+    asset = AssetRecord(
+        8,
+        "s",
+        "computer",
+        "8",
+        device_class="server",
+        placements=(Placement(before.valid_from, "DSI", "Oullins"),),
+    )
+    refused = check(rows, Metering(servers=(before,)), hosts, frozenset({"Lyon", "Oullins"}), [asset]).refused
     assert any(why in reason for _, reason in refused), refused
 
 
@@ -483,7 +483,10 @@ def test_what_was_not_read_is_not_known(place: Place, veilleuse: Command):
     march = ("DC1", "--from", "2026-03-02", "--to", "2026-03-03")
     code, out, err = veilleuse("show", *march)
     assert (code, out) == (1, "")
-    assert "no meter of room 'DC1' was read from 2026-03-02 to 2026-03-03: see 'veilleuse meters list'" in err
+    assert (
+        "no reading of room 'DC1' is there from 2026-03-02 to 2026-03-03: none was read, or they are older than 13 months"
+        in err
+    )
     place.read("pdu-1", 3_600_000)
     _, out, _ = veilleuse("show", *march, "--json")
     pdu, ups = json.loads(out)["meters"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.filled import Filled, cell, clock
 from tests.machines import settings_in
 from tests.rolled import roll
 from veilleuse.collector.assembly import initialise
+from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.closing.making import Order, propose
 from veilleuse.collector.inventoried import AssetRecord, Entity, InventoryChange, Matching, Placement
@@ -27,11 +29,13 @@ from veilleuse.collector.metering import (
     FOR_EVER,
     DeclaredMeter,
     MeterBoundary,
+    Metering,
     MeterReading,
     MeterShare,
     Pue,
     RoomServer,
     SharePart,
+    rooms_without_meter,
 )
 from veilleuse.collector.model import DirtyPeriod, Grain, HostId, Site
 from veilleuse.collector.reporting.sources import opened
@@ -255,7 +259,7 @@ def test_servers_a_little_above_their_meter(room: Room, report: Report):
 
 
 def test_two_rooms_without_a_default(room: Room, report: Report, capsys: pytest.CaptureFixture[str]):
-    """Nobody said which server is where: the report says which they are, and so does the doctor; with one declared the others are left."""
+    """Nobody said which server is where: the report says which they are, and so do the doctor and an import."""
     first, second = room.server(300), room.server(200)
     room.inventory(others=1)
     room.meter(600)
@@ -269,6 +273,11 @@ def test_two_rooms_without_a_default(room: Room, report: Report, capsys: pytest.
     assert any(agents[first] in text for text in found["assumptions"])
     run(["doctor"])
     assert "3 server(s) of a site with a metered room are declared in no room" in capsys.readouterr().out
+    file = room.settings.data_dir.parent / "meters.csv"
+    file.write_text("meter,site,room,boundary\nups,dc,DC1,ups_output\n")
+    assert run(["meters", "import", str(file)]) == 0
+    text = "3 servers of a site with a metered room declared in no room, may count twice: #3, "
+    assert text in capsys.readouterr().err
 
 
 def test_a_declared_server_and_the_default_room(room: Room, report: Report):
@@ -382,3 +391,48 @@ def test_a_closed_year_says_the_same(room: Room, report: Report):
     with opened(room.settings.data_dir, room.settings.reporting) as sources:
         again = propose(sources, room.settings, order)
     assert not again.changed
+
+
+def test_a_misspelt_room_is_named(room: Room, capsys: pytest.CaptureFixture[str]):
+    """Its servers were behind no meter and counted again in other_room, and nothing said so; a room that is meant to have none is no fault."""
+    room.server(300)
+    room.inventory(others=1)
+    room.meter(300, room="Salle serveurs")
+    room.declare()
+    file = room.settings.data_dir.parent / "rooms.csv"
+    file.write_text("site,room,host,from\ndc,Salle serveur,*,2025-01-01\ndc,Hors onduleur,#1,2025-01-01\n")
+    assert run(["meters", "import", str(file)]) == 0
+    errors = capsys.readouterr().err
+    text = "room 'Salle serveur' of dc has no meter: servers placed there are behind none ('Salle serveurs' of dc has one"
+    assert f"warning: {text}: is it meant?)\n" in errors
+    assert (
+        "warning: room 'Hors onduleur' of dc has no meter: servers placed there are behind none\n" in errors
+    )
+    outcomes = {one.text: one.outcome for one in check_meters(room.settings) if "has no meter" in one.text}
+    assert list(outcomes.values()) == ["good", "warning"]
+    period = ("--from", f"{FIRST}", "--to", f"{END}")
+    assert run(["meters", "show", "Hors onduleur", *period]) == 2
+    assert "room 'Hors onduleur' is declared without a meter" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "likely"),
+    [
+        ("salle serveurs 1", "Salle serveurs 1"),
+        ("Salle serveurs 01", "Salle serveurs 1"),
+        ("Salle serveurs 2", None),
+        ("Lab", None),
+    ],
+)
+def test_a_room_of_another_number_is_not_misspelt(name: str, likely: str | None):
+    """Rooms are numbered: the neighbour's name is as near as a slip of the hand. A room of another site is not meant."""
+    meters = tuple(
+        DeclaredMeter(site, site, room, MeterBoundary.ROOM)
+        for site, room in (("dc", "Salle serveurs 1"), ("annex", "Lab 3"), ("annex", "Labo"))
+    )
+    servers = (RoomServer(name, "dc", None, None, SINCE, FOR_EVER),)
+    ((text, is_misspelt),) = rooms_without_meter(Metering(meters, servers=servers), SINCE)
+    assert (is_misspelt, f"'{likely}' of dc has one" in text) == (likely is not None, likely is not None)
+    assert (
+        list(rooms_without_meter(Metering(meters, servers=(replace(servers[0], valid_to=SINCE),)), END)) == []
+    )

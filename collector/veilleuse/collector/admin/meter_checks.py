@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 from veilleuse.collector.admin.meter_files import METER_KEYS, Row
 from veilleuse.collector.admin_client import one_host
 from veilleuse.collector.errors import AdminError
+from veilleuse.collector.inventoried import AssetRecord
 from veilleuse.collector.metering import (
     EVERY_OTHER,
     FOR_EVER,
@@ -79,9 +80,9 @@ def check(
     known: Metering,
     hosts: Sequence[Host],
     sites: frozenset[str],
-    server_assets: Collection[int] = (),
+    assets: Sequence[AssetRecord] = (),
 ) -> Checked:
-    """All rows; every one that is refused says why. `server_assets`: numbers of the inventory's servers."""
+    """All rows; every one that is refused says why. `assets`: of the inventory."""
     checked = Checked()
     written: dict[str, tuple[str, dict[str, str]]] = {}
     for row in rows:
@@ -92,7 +93,7 @@ def check(
     _check_tree(checked, written, {meter.meter: meter for meter in known.meters})
     places: list[tuple[str, MeterShare]] = []
     pues: list[tuple[str, Pue]] = []
-    find = _Machines(hosts)
+    find = _Machines(hosts, assets)
     for row in rows:
         if row.kind == "share":
             _try(checked, row.where, lambda r=row: places.append((r.where, _share(r.values, find, checked))))
@@ -104,7 +105,7 @@ def check(
             _try(
                 checked,
                 row.where,
-                lambda r=row: servers.append((r.where, _server(r.values, find, sites, server_assets))),
+                lambda r=row: servers.append((r.where, _server(r.values, find, sites))),
             )
     _check_sums(checked, places)
     _check_pues(checked, pues)
@@ -206,7 +207,12 @@ def _hangs_below_itself(meter: DeclaredMeter, all_meters: Mapping[str, DeclaredM
 class _Machines:
     """Machines in the order of their agent ids: a file may name ten thousand of a fleet."""
 
-    def __init__(self, hosts: Sequence[Host]) -> None:
+    def __init__(self, hosts: Sequence[Host], assets: Sequence[AssetRecord] = ()) -> None:
+        self._assets = {one.asset_id: one for one in assets if one.device_class == DeviceClass.SERVER.value}
+        self._sites: defaultdict[HostId, set[str]] = defaultdict(set)
+        for asset in assets:
+            for host_id in (*asset.earlier_host_ids, *([] if asset.host_id is None else [asset.host_id])):
+                self._sites[host_id] |= _sites(asset)
         self._hosts = sorted(hosts, key=lambda host: host.agent_id)
         self._ids = [host.agent_id.hex() for host in self._hosts]
 
@@ -214,6 +220,25 @@ class _Machines:
         """Raises AdminError unless one agent id begins like that."""
         low, high = (bisect_left(self._ids, text.lower() + end) for end in ("", _AFTER_HEXADECIMAL))
         return one_host(self._hosts[low:high], text)
+
+    def asset(self, text: str) -> AssetRecord:
+        """The server of the inventory that is named `#number`."""
+        number = text[1:]
+        found = self._assets.get(int(number)) if number.isascii() and number.isdigit() else None
+        if found is None:
+            raise _Refused(
+                f"no server of the inventory has the number '{text}': 'veilleuse inventory show' tells an asset's"
+            )
+        return found
+
+    def sites(self, host: Host) -> set[str]:
+        """Where it was enrolled, and where the inventory has or had it."""
+        return {host.site} | self._sites[host.host_id]
+
+
+def _sites(asset: AssetRecord) -> set[str]:
+    """Where the inventory has it or had it; empty: it does not say."""
+    return {placement.site for placement in asset.placements if placement.site}
 
 
 def _share(values: Mapping[str, str], find: _Machines, checked: Checked) -> MeterShare:
@@ -233,20 +258,15 @@ def _share(values: Mapping[str, str], find: _Machines, checked: Checked) -> Mete
     return MeterShare(values.get("meter", ""), host.host_id, part, share, first, last)
 
 
-def _server(
-    values: Mapping[str, str], find: _Machines, sites: frozenset[str], assets: Collection[int]
-) -> RoomServer:
+def _server(values: Mapping[str, str], find: _Machines, sites: frozenset[str]) -> RoomServer:
     site, room, text = _site(values, sites), _room(values), values.get("host", "")
     first, last = _span(values)
     if text == EVERY_OTHER:
         return RoomServer(room, site, None, None, first, last)
     if text.startswith("#"):
-        number = text[1:]
-        if not (number.isascii() and number.isdigit() and int(number) in assets):
-            raise _Refused(
-                f"no server of the inventory has the number '{text}': 'veilleuse inventory show' tells an asset's"
-            )
-        return RoomServer(room, site, None, int(number), first, last)
+        asset = find.asset(text)
+        _require_site(text, _sites(asset), site, room)
+        return RoomServer(room, site, None, asset.asset_id, first, last)
     host = find.beginning(text)
     if host.population is not Population.SERVER:
         raise _Refused(
@@ -254,7 +274,17 @@ def _server(
         )
     if host.facts.device_class is DeviceClass.VIRTUAL_MACHINE:
         raise _Refused("a virtual machine stands in no room: its host carries the energy")
+    _require_site(text, find.sites(host), site, room)
     return RoomServer(room, site, host.host_id, None, first, last)
+
+
+def _require_site(server: str, own: Collection[str], site: str, room: str) -> None:
+    """A server that the reports have at another site is in no figure of the room's."""
+    if own and site not in own:
+        raise _Refused(
+            f"server '{server}' is at {', '.join(sorted(own))}, and room {room} at {site}: name a room of its site, or correct "
+            "its site in the inventory and import that first"
+        )
 
 
 def _pue(values: Mapping[str, str]) -> Pue:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from veilleuse.collector.admin.meter_checks import Checked, check
 from veilleuse.collector.admin.meter_files import rows_of
 from veilleuse.collector.metering import Metering, MeterShare, Pue, RoomServer
-from veilleuse.wire.vocabulary import DeviceClass
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations
@@ -31,8 +30,8 @@ def bring(
     """
     rows = rows_of(text, name)
     office, metering = operations.office, operations.metering
-    names_assets = any(row.kind == "server" and row.values.get("host", "").startswith("#") for row in rows)
-    assets = _server_assets(operations) if names_assets else frozenset[int]()
+    places_servers = any(row.kind == "server" for row in rows)
+    assets = operations.alone(operations.inventory.snapshot).assets if places_servers else ()
 
     def job() -> tuple[Checked, Metering]:
         known = metering.declared()
@@ -95,11 +94,6 @@ def _of_changed_rooms(new: Sequence[_OfRoom], known: Sequence[_OfRoom]) -> tuple
         if {one for one in known if one.room == room} != {one for one in new if one.room == room}
     }
     return tuple(one for one in new if one.room in changed)
-
-
-def _server_assets(operations: Operations) -> frozenset[int]:
-    kept = operations.alone(operations.inventory.snapshot)
-    return frozenset(one.asset_id for one in kept.assets if one.device_class == DeviceClass.SERVER.value)
 
 
 def _by_meter(shares: Iterable[MeterShare]) -> dict[str, set[MeterShare]]:

@@ -44,6 +44,7 @@ from veilleuse.collector.metering import (
     DeclaredMeter,
     MeterShare,
     RoomServer,
+    rooms_without_meter,
 )
 from veilleuse.collector.model import HostId
 from veilleuse.collector.reporting.emissions import today
@@ -139,12 +140,11 @@ def list_meters(config: ConfigOption = None, as_json: JsonOption = False) -> Non
             "last read": (one["last_read"] or "never")[:16] if "meter" in one else "",
             "shares": ", ".join(
                 [
-                    f"{share['host'][:AGENT_ID_DIGITS]} {share['part']} {share['share']:g} from {share['from']}"
+                    f"{share['host'][:AGENT_ID_DIGITS]} {share['part']} {share['share']:g} {_days(share)}"
                     for share in one.get("shares", ())
                 ]
                 or [
-                    f"{server['host'][:AGENT_ID_DIGITS]} from {server['from']}"
-                    for server in one.get("servers", ())
+                    f"{server['host'][:AGENT_ID_DIGITS]} {_days(server)}" for server in one.get("servers", ())
                 ]
             ),
         }
@@ -170,6 +170,10 @@ def show(
         servers = servers_in_rooms(sources, YearQuestion(since, until, (), 1, today()))
         declared = servers.declared
         inside = [meter for meter in declared.meters if meter.room == room]
+        if not inside and any(one.room == room for one in declared.servers):
+            raise UsageError(
+                f"room '{room}' is declared without a meter: it has no balance, its servers count in their class"
+            )
         if not inside:
             rooms = ", ".join(sorted({meter.room for meter in declared.meters}))
             raise UsageError(f"no room '{room}': {f'declared: {rooms}' if rooms else 'none is declared'}")
@@ -179,7 +183,9 @@ def show(
         hours = sources.metering.hours([meter.meter for meter in inside], start, stop)
         if not any(hours.values()):
             raise AdminError(
-                f"no meter of room '{room}' was read from {since} to {until}: see 'veilleuse meters list' for when each last was"
+                f"no reading of room '{room}' is there from {since} to {until}: none was read, or they are older than "
+                f"{settings.retention.server_records_months} months (retention.server_records_months); "
+                "see 'veilleuse meters list' for when each meter last was"
             )
         made, found = balance_of(room, hours, _days_of(start, stop, zone), servers)
     balance = made.balance
@@ -208,6 +214,9 @@ def _servers_notes(room: str, since: date, until: date, found: RoomServers, *, p
 def _warn_of_servers(settings: CollectorSettings) -> None:
     with opened(settings.data_dir, settings.reporting) as sources:
         names = servers_in_no_room_on(sources, today())
+        without = list(rooms_without_meter(sources.metering.declared(), today()))
+    for text, _ in without:
+        print(f"warning: {text}", file=sys.stderr)
     if names:
         print(
             f"warning: {len(names)} {plural(len(names), 'server')} of a site with a metered room declared in no room, may count twice: "
@@ -268,6 +277,10 @@ def _span(one: MeterShare | RoomServer) -> dict[str, str | None]:
         "from": one.valid_from.isoformat(),
         "to": None if one.valid_to == FOR_EVER else one.valid_to.isoformat(),
     }
+
+
+def _days(told: Mapping[str, Any]) -> str:
+    return f"from {told['from']}" + (f" to {told['to']}" if told["to"] else "")
 
 
 def _document(balance: RoomBalance, since: date, until: date) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.kept import Kept
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.calibrated import facts_of
 from veilleuse.collector.closed import KeptYear, YearState, canonical, sha256
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.model import Site
+from veilleuse.collector.model import Host, Site
 from veilleuse.collector.reporting.assumptions import assumptions
 from veilleuse.collector.reporting.closed_json import kept_document
 from veilleuse.collector.reporting.closed_years import Closed
@@ -161,11 +162,14 @@ def _calendar_sha256(sources: Sources, site: Site) -> str:
 def are_gone(sources: Sources, kept: Retention, year: int, today: date) -> bool:
     """Whether retention has taken months of the year: too old ones that there must have been are not there.
 
-    That few machines have such a month proves nothing: a late record makes one, and what cannot be kept holds one back.
+    That few machines have such a month proves nothing: a late record makes one, and what cannot be kept holds one back. A machine that
+    was last heard of before the year never had one.
     """
     january = date(year, 1, 1)
     seen = {host_id for host_id, _, _ in sources.reader.state_totals()}
-    hosts = [host for host in sources.reader.hosts() if host.host_id in seen]
+    hosts = [
+        host for host in sources.reader.hosts() if host.host_id in seen and not _silent_since(host, january)
+    ]
     for population in Population:
         mine = [host for host in hosts if host.population is population]
         if not mine or month_limit(kept, population, today) < january.replace(month=2):
@@ -177,3 +181,9 @@ def are_gone(sources: Sources, kept: Retention, year: int, today: date) -> bool:
         if first.year == year and 2 * sum(one in there for one in enrolled) < len(enrolled):
             return True
     return False
+
+
+def _silent_since(host: Host, day: date) -> bool:
+    """Whether it was last heard of before that day, of UTC; of one that never said when, nobody knows."""
+    last = host.last_contact_unix_milliseconds
+    return last is not None and last < day_start_unix_milliseconds(day, "UTC")

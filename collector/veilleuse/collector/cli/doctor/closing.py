@@ -14,9 +14,11 @@ from veilleuse.collector.admin_client import ask
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.doctor.retention import GRACE_DAYS
 from veilleuse.collector.closed import KeptYear
+from veilleuse.collector.closing.basis import are_gone
 from veilleuse.collector.closing.keeping import due
 from veilleuse.collector.closing.refusals import not_over
 from veilleuse.collector.errors import AdminError
+from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.rolling.retention import months_before
 from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
@@ -43,9 +45,6 @@ def closing_on(settings: CollectorSettings, today: date) -> Iterator[Finding]:
             yield Finding("closing", "good", "simulated data need not be closed")
             return
         month = _earliest(reader.oldest(one, ended_by(today)).month for one in _PCS)
-        enrolled = min(
-            (host.enrolled_on for host in reader.hosts() if host.population in _PCS), default=today
-        )
     with closing(SqliteMeteringReader(settings.data_dir)) as meters:
         hour = meters.first_read() if meters.declared().meters else None
     read = None if hour is None else date.fromordinal(civil_day(ZoneInfo("UTC"), hour))
@@ -53,24 +52,22 @@ def closing_on(settings: CollectorSettings, today: date) -> Iterator[Finding]:
         closed = {one.year for one in closings.revisions()}
         kept = {one.year: one for one in closings.kept_years()}
         late = tuple(due(closings, settings.retention, today - timedelta(days=GRACE_DAYS)))
-    first = min((one.year for one in (month, read) if one), default=today.year)
-    open_years = [
-        year for year in range(first, today.year) if year not in closed and not not_over(year, today)
-    ]
+        first = min((one.year for one in (month, read) if one), default=today.year)
+        years = {*range(first, today.year), *(one.year for one in kept.values() if one.statistics_sha256)}
+        open_years = [year for year in sorted(years - closed) if not not_over(year, today)]
+        months = {year: _oldest_month(closings, year) for year in open_years}
+        readings = {year: _oldest_reading(closings, year, read) for year in open_years}
     held = {one.year for one in late if one.readings_may_go or one.months_may_go}
     for year in open_years:
         told = kept.get(year)
         if year in held:
             yield _held(settings, year)
-            continue
-        if told is not None and told.statistics_sha256 is not None:
-            yield _kept(settings, told, _within(month, year))
-            continue
-        began = max(enrolled.replace(day=1), date(year, 1, 1))
-        if month is not None and began < month and month.year == year and _has_gone(settings, began, today):
+        elif told is not None and told.statistics_sha256 is not None:
+            yield _kept(settings, told, today, months[year])
+        elif (told is not None and told.months_may_go) or _is_gone(settings, year, today):
             yield _too_late(year)
         else:
-            yield _finding(settings, year, today, _within(month, year), _within(read, year))
+            yield _finding(settings, year, today, months[year], readings[year])
     if not open_years:
         yield Finding("closing", "good", "no year that is over waits to be closed")
 
@@ -86,22 +83,24 @@ def _finding(
         going.append(
             ("readings of shared meters", goes_on(read + timedelta(days=1), kept.server_records_months))
         )
-    told = ", ".join(f"{what} go from {day} on" for what, day in going)
-    text = f"{year} is over and not closed: {told}"
-    if min(day for _, day in going) > today + timedelta(days=SOON_DAYS):
+    told = ", ".join(f"{what} go {_from(day, today)}" for what, day in going)
+    text = f"{year} is over and not closed: {told or 'it has no months of PCs or readings that could go'}"
+    first = min((day for _, day in going), default=date.max)
+    if first - today > timedelta(days=SOON_DAYS):
         return Finding("closing", "good", text)
-    remedy = f"'veilleuse close {year}' before that day, or let 'veilleuse serve' run, which keeps the year by itself; docs/closing.md"
+    when = "before that day" if first > today else "now"
+    remedy = f"'veilleuse close {year}' {when}, or let 'veilleuse serve' run, which keeps the year by itself; docs/closing.md"
     return Finding("closing", "warning", text, remedy)
 
 
-def _kept(settings: CollectorSettings, told: KeptYear, month: date | None) -> Finding:
+def _kept(settings: CollectorSettings, told: KeptYear, today: date, month: date | None) -> Finding:
     """Nothing of it is lost, whether somebody closes it or not."""
     text = f"{told.year} is over and not closed: its statistics were kept on {told.kept_on}"
     if told.months_may_go:
         return Finding("closing", "good", f"{text}, 'veilleuse close {told.year}' rests on them")
     if month is not None:
         day = goes_on(_next_month(month), settings.retention.pc_monthly_months)
-        text += f", and are kept anew before months of PCs go from {day} on"
+        text += f", and are kept anew before months of PCs go {_from(day, today)}"
     return Finding("closing", "good", text)
 
 
@@ -121,8 +120,13 @@ def _too_late(year: int) -> Finding:
     return Finding("closing", "warning", text, "'veilleuse report emissions' of the months that are left")
 
 
-def _has_gone(settings: CollectorSettings, month: date, today: date) -> bool:
-    return goes_on(_next_month(month), settings.retention.pc_monthly_months) <= today
+def _is_gone(settings: CollectorSettings, year: int, today: date) -> bool:
+    with opened(settings.data_dir, settings.reporting) as sources:
+        return are_gone(sources, settings.retention, year, today)
+
+
+def _from(day: date, today: date) -> str:
+    return f"from {day} on" if day > today else "from now on"
 
 
 def goes_on(end: date, months: int) -> date:
@@ -133,11 +137,16 @@ def goes_on(end: date, months: int) -> date:
     return day
 
 
-def _within(oldest: date | None, year: int) -> date | None:
-    """The oldest of a year, where what is left begins in it or before it."""
-    if oldest is None or oldest.year > year:
-        return None
-    return max(oldest, date(year, 1, 1))
+def _oldest_month(closings: SqliteClosingsReader, year: int) -> date | None:
+    """Of PCs, of those of the year that are left."""
+    months = [date(year, month, 1) for month in range(1, 13)]
+    return next((one for one in months if closings.has_months(one, _next_month(one), _PCS)), None)
+
+
+def _oldest_reading(closings: SqliteClosingsReader, year: int, read: date | None) -> date | None:
+    """The day of the year from which readings of shared meters may be left. `read`: of the oldest of all."""
+    january, end = date(year, 1, 1), date(year + 1, 1, 1)
+    return max(read, january) if read is not None and closings.has_readings(january, end) else None
 
 
 def _earliest(days: Iterator[int | None]) -> date | None:

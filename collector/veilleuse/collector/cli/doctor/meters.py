@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.metering import rooms_without_meter
 from veilleuse.collector.reporting.emissions import today
 from veilleuse.collector.reporting.sources import opened
 from veilleuse.collector.reporting.undeclared import servers_in_no_room_on
@@ -42,6 +43,10 @@ def check_meters(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("meters", "warning", text, "'veilleuse meters import': say whose they are")
     with opened(settings.data_dir, settings.reporting) as sources:
         placed_nowhere = servers_in_no_room_on(sources, today())
+        without = list(rooms_without_meter(sources.metering.declared(), today()))
+    for text, is_misspelt in without:
+        remedy = "'veilleuse meters import': declare a meter of that room, or place its servers in the room that is meant"
+        yield Finding("meters", "warning", text, remedy) if is_misspelt else Finding("meters", "good", text)
     if placed_nowhere:
         text = (
             f"{len(placed_nowhere)} server(s) of a site with a metered room are declared in no room, and may count twice: "
