@@ -114,7 +114,7 @@ def first_year(_: int) -> Iterator[Row]:
             f"{hosts} simulated hosts, a first year, kWh",
             missing,
             f"{year.kwh_total:,.1f} open [{low:,.0f}; {high:,.0f}], {told:,.1f} closed; months {of_months:,.1f} "
-            f"+ {sum(row.kwh_total or 0 for row in months.year[1:]):,.1f} since publication"
+            + "".join(f"+ {row.kwh_total:,.1f} since publication" for row in months.year[1:])
             + (", incomplete" if year.incomplete else ""),
             f"{truth.kwh(order.first, order.end):,.1f}",
         )
