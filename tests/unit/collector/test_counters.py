@@ -245,9 +245,9 @@ def test_the_battery_s_base_is_whole_watts_of_ten_minutes_and_no_less_than_the_c
     assert base_microwatts(PsysCheck(0, 0, 0, -5_501 * 600, 600_000)) == -6_000_000
     assert base_microwatts(PsysCheck(0, 0, 0, 9_000_000, 599_999)) is None
     on_battery = cell(*KABY_LAKE, (BATTERY, 9_310 * HOUR // 1000, HOUR), supply=Supply.BATTERY)
-    assert psys_check(on_battery) == replace(
-        psys_check(on_battery, LAPTOP_PRIOR), base_millijoules=0, base_milliseconds=0
-    )  # type: ignore[type-var]
+    by_prior = psys_check(on_battery, LAPTOP_PRIOR)
+    assert by_prior is not None
+    assert psys_check(on_battery) == replace(by_prior, base_millijoules=0, base_milliseconds=0)
     hour, laptop = cell(*KABY_LAKE), machine(DeviceClass.LAPTOP)
     least = wall_energy(hour, laptop, trust_psys=False)
     assert wall_energy(hour, laptop, trust_psys=False, base_microwatts=-6_000_000) == least

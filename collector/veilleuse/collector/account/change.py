@@ -112,7 +112,10 @@ def _pair(before: ClassYear | None, after: ClassYear | None, times: tuple[int, i
 
 
 def _at_old_watts(old: float, old_states: StateSums, new: float, new_states: StateSums) -> float:
-    """Mean power at the new time in each state and the old watts, as `decompose` has it; `old`, `new`: mean power of the fleet."""
+    """Mean power at the new time in each state and the old watts; `old`, `new`: mean power of the fleet.
+
+    What `decompose` computes in exact fractions, in floats: it is done for each of the groups.
+    """
     (old_time, old_energy), (new_time, new_energy) = _whole(old_states), _whole(new_states)
     if not old_energy or not new_energy:
         return new if old_energy or new_energy else old
