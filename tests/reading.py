@@ -30,6 +30,7 @@ from veilleuse.collector.web.api.handlers import Desk
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
 from veilleuse.collector.web.gate import Gate
+from veilleuse.collector.web.indicators import MachineIndicators
 from veilleuse.collector.web.look import Outlook
 from veilleuse.collector.web.tokens import Admission
 
@@ -68,9 +69,10 @@ class Reading:
         self.desk = Desk(self.figures, self.settings, "0.1.0", self._note_access)
         limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
         admission = Admission(door, accounts, self._note_use, clock=clock, limiter=limiter)
-        self.app = make_app(
-            Outlook(outlook_reader, self.settings), self.settings, door, "0.1.0", self.desk, admission
-        )
+        self.indicators = MachineIndicators(self.settings, self._publishing, self._publish, clock)
+        """Works nothing out until a test has it `refresh`."""
+        outlook = Outlook(outlook_reader, self.settings, clock, self.indicators.machine_figures)
+        self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission)
 
     def __enter__(self) -> Self:
         return self

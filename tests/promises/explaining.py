@@ -1,0 +1,467 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Turns the numbers of read_together.py into linear equations over what each machine did.
+
+An unknown is one quantity of one machine in one day or week: milliseconds by band and state, millijoules by band, state and whether a
+method measured them, silence, having contributed, nights. What came late or was derived again is an unknown of its own.
+Which unknowns a number sums is found by its value: amounts are drawn, so that a sum of whole cells (entity × class) over a set of bands,
+states and methods is told from every other. A number that nothing explains is reported.
+
+What an attacker is taken to know beside: factors, enrolment, and what a machine draws off and asleep (a constant of its class).
+A ratio is taken to tell its numerator and its denominator.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from fractions import Fraction
+from typing import Final, NamedTuple
+
+from tests.promises.read_together import Key, Place, Row, Version, What
+from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.model import Grain
+from veilleuse.collector.quantiles import Z95
+from veilleuse.wire.vocabulary import Band, State
+
+MILLIJOULES_PER_KWH: Final = 3_600_000_000
+MILLISECONDS_PER_DAY: Final = 86_400_000
+BAND_SETS: Final = tuple(map(frozenset, (Band, (Band.OPEN,), (Band.NIGHT, Band.CLOSED))))
+STATE_SETS: Final = tuple(
+    frozenset(states) for size in range(1, 6) for states in itertools.combinations(State, size)
+)
+KIND_SETS: Final = (frozenset({"measured", "modelled"}), frozenset({"measured"}), frozenset({"modelled"}))
+NOT_LINEAR: Final = ("veilleuse_month_night_power", "veilleuse_power_plan")
+"""Left out of the system."""
+REST: Final = (State.OFF, State.ASLEEP)
+U_STEP: Final = 0.05
+"""A model's uncertainty that is a whole number of such steps does not tell how much of an energy was measured."""
+SILENT: Final = "silent"
+ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
+NIGHT_MILLISECONDS: Final = 4 * 3_600_000
+NO_MEASUREMENT: Final = ("threshold", "u_factor", "factor_", "veilleuse_suppressed_groups", "veilleuse_hosts{")
+"""How the names of numbers begin that no machine's measurement is in."""
+OF_INTERVALS: Final = ("u_model", "gsd2", "kwh_lo95", "kwh_hi95", "kgco2e_lo95", "kgco2e_hi95")
+
+
+class Column(NamedTuple):
+    """One unknown."""
+
+    key: Key
+    since: int
+    """Number of the truth that first had it."""
+
+
+@dataclass(frozen=True)
+class Equation:
+    """What one number says."""
+
+    row: Row
+    name: str
+    coefficients: Mapping[Column, Fraction]
+    values: Mapping[Column, int]
+
+
+class Selector(NamedTuple):
+    """Which records a figure is of: those that begin in [first, end), weeks also end in it."""
+
+    grains: frozenset[Grain]
+    first: int
+    end: int
+
+    def has(self, key: Key) -> bool:
+        """Whether a quantity is inside."""
+        end = self.end - 6 if key.grain is Grain.WEEK and len(self.grains) > 1 else self.end
+        return key.grain in self.grains and self.first <= key.start < end
+
+
+class Cell(NamedTuple):
+    """What is never divided: machines of one entity and class, or their screens."""
+
+    place: Place
+    screens: bool
+
+
+class Found(NamedTuple):
+    """What a number is the sum of."""
+
+    version: int
+    selector: Selector
+    cells: tuple[Cell, ...]
+    whats: frozenset[What]
+
+
+@dataclass
+class Sums:
+    """All sums of whole cells in one selector at one version."""
+
+    version: int
+    selector: Selector
+    cells: tuple[Cell, ...]
+    of: dict[str, dict[int, tuple[int, frozenset[What]]]]
+    """Unit → value → (cells as bits, what is summed)."""
+
+    def find(self, unit: str, value: int) -> Found | None:
+        """What sums to it."""
+        found = self.of[unit].get(value)
+        return None if found is None else self.told(*found)
+
+    def told(self, bits: int, whats: frozenset[What]) -> Found:
+        """As Found."""
+        cells = tuple(cell for place, cell in enumerate(self.cells) if bits >> place & 1)
+        return Found(self.version, self.selector, cells, whats)
+
+    def ratio(self, value: float) -> tuple[Found, Found] | None:
+        """Two sums over the same cells of which it is the ratio."""
+        for known in self.of.values():
+            for below, (bits, whats) in known.items():
+                above = round(value * below)
+                if above in known and known[above][0] == bits and above / below == value:
+                    return self.told(*known[above]), self.told(bits, whats)
+        return None
+
+
+def amount(name: str, value: float) -> tuple[str, int] | None:
+    """(unit, exact amount) of a sum; None of another number."""
+    word = name.partition("{")[0]
+    if word == "machine_days_observed":
+        return "ms", round(value * MILLISECONDS_PER_DAY)
+    if word in ("kwh", "kwh_total", "kwh_measured", "kwh_modelled"):
+        return "mJ", round(value * MILLIJOULES_PER_KWH)
+    for ending, unit, scale in (
+        ("_milliseconds", "ms", 1),
+        ("_millijoules", "mJ", 1),
+        ("_seconds", "ms", 1000),
+        ("_joules", "mJ", 1000),
+    ):
+        if word.endswith(ending):
+            return unit, round(value * scale)
+    return None
+
+
+class Explained:
+    """Equations of rows, and the numbers that nothing explains."""
+
+    def __init__(
+        self, versions: Sequence[Version], months: Sequence[Slice], grams: Mapping[str, Fraction]
+    ) -> None:
+        """`grams`: zone → gCO2e a millijoule."""
+        self._versions, self._months, self._grams = versions, months, grams
+        self._amounts = [{**one.amounts, **_silent(one, months)} for one in versions]
+        self._history = _history(self._amounts)
+        self._sums: dict[tuple[object, ...], Sums] = {}
+        self._told: dict[tuple[object, ...], tuple[Row, dict[str, tuple[Found, Found]]]] = {}
+        self.equations: list[Equation] = []
+        self.unexplained: list[tuple[Row, str, float]] = []
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Rows of all looks."""
+        later = []
+        for row in rows:
+            if row.outlet == "api" and self._months_of(row) != 1:
+                later.append(row)
+            else:
+                self._explain(row)
+        for row in later:
+            self._compose(row)
+
+    # --- of one period
+
+    def _months_of(self, row: Row) -> int:
+        first, end = date.fromisoformat(row.labels["period_from"]), date.fromisoformat(row.labels["period_to"])
+        return sum(first <= part.first and part.end <= end for part in self._months)
+
+    def _explain(self, row: Row) -> None:
+        found: dict[str, Found] = {}
+        ratios: dict[str, tuple[Found, Found]] = {}
+        candidates = list(self._candidates(row))
+        rest = {name: value for name, value in row.numbers.items() if value and not _is_left_out(name)}
+        for name, value in list(rest.items()):
+            exact = amount(name, value)
+            if exact is not None:
+                one = next((one for sums in candidates if (one := sums.find(*exact))), None)
+                if one is not None:
+                    found[name] = one
+                    self._tell(row, name, one)
+                    del rest[name]
+        for name, value in list(rest.items()):
+            if amount(name, value) is None and _is_ratio(name):
+                pair = next((pair for sums in candidates if (pair := sums.ratio(value))), None)
+                if pair is not None or value in (0, 1):
+                    del rest[name]
+                if pair is not None:
+                    ratios[name] = pair
+                    for place, one in zip(("of", "in"), pair, strict=True):
+                        self._tell(row, f"{name} ({place})", one)
+        whole = [*found.values(), *(pair[1] for pair in ratios.values())]
+        self._tell_counts(row, rest, max(whole, key=self._size, default=None))
+        self._tell_grams(row, rest, found)
+        self._tell_intervals(row, rest, found)
+        self.unexplained += [(row, name, value) for name, value in rest.items()]
+        self._told[self._place(row), row.labels.get("period_from")] = (row, ratios)
+
+    def _candidates(self, row: Row) -> Iterator[Sums]:
+        """Newest truths first: what was published once is of an older one."""
+        if row.outlet == "api":
+            first, end = (date.fromisoformat(row.labels[name]) for name in ("period_from", "period_to"))
+            selectors = [_month(Slice(first, end))]
+        else:
+            selectors = self._selectors()
+        for selector in selectors:
+            for version in range(row.version, -1, -1):
+                yield self._sums_of(version, selector, row.labels)
+
+    def _selectors(self) -> list[Selector]:
+        found = [_month(part) for part in self._months]
+        starts = sorted({(key.grain, key.start) for key in self._history if not _is_silence(key)})
+        for grain, start in starts:
+            found.append(Selector(frozenset({grain}), start, start + 1))
+            if grain is Grain.WEEK:
+                found.append(Selector(frozenset({Grain.DAY, Grain.WEEK}), start, start + 7))
+        return found
+
+    def _sums_of(self, version: int, selector: Selector, labels: Mapping[str, str]) -> Sums:
+        wanted = tuple(
+            None if labels.get(name) in (None, "autres") else labels[name]
+            for name in ("population", "zone", "entity", "device_class")
+        )
+        memory = (version, selector, wanted)
+        if memory not in self._sums:
+            self._sums[memory] = self._summed(version, selector, wanted)
+        return self._sums[memory]
+
+    def _summed(self, version: int, selector: Selector, wanted: Sequence[str | None]) -> Sums:
+        places = self._versions[version].places
+        cells: defaultdict[Cell, defaultdict[What, int]] = defaultdict(lambda: defaultdict(int))
+        for key, value in self._amounts[version].items():
+            if selector.has(key):
+                cell = _cell(places[key.host], key.what)
+                named = cell.place._replace(device_class="monitor") if cell.screens else cell.place
+                if all(word in (None, mine) for word, mine in zip(wanted, named, strict=True)):
+                    cells[cell][key.what] += value
+        present = frozenset(what for amounts in cells.values() for what in amounts)
+        of: dict[str, dict[int, tuple[int, frozenset[What]]]] = {"ms": {}, "mJ": {}}
+        for unit, known in of.items():
+            for whats in _sets(unit, present):
+                sums = [0]
+                for amounts in cells.values():
+                    one = sum(amounts.get(what, 0) for what in whats)
+                    sums += [before + one for before in sums]
+                for bits, value in enumerate(sums):
+                    if value:
+                        known.setdefault(value, (bits, whats))
+        return Sums(version, selector, tuple(cells), of)
+
+    # --- equations
+
+    def _size(self, found: Found) -> int:
+        return len(self._keys(found))
+
+    def _keys(self, found: Found) -> list[Key]:
+        places = self._versions[found.version].places
+        return [
+            key
+            for key in self._amounts[found.version]
+            if found.selector.has(key) and key.what in found.whats and _cell(places[key.host], key.what) in found.cells
+        ]
+
+    def _tell(self, row: Row, name: str, found: Found, weigh: Mapping[str, Fraction] | None = None) -> None:
+        """`weigh`: zone → weight."""
+        places = self._versions[found.version].places
+        coefficients: dict[Column, Fraction] = {}
+        values: dict[Column, int] = {}
+        for key in self._keys(found):
+            if key.what.unit == "mJ" and key.what.state in REST:
+                continue
+            weight = Fraction(1) if weigh is None else weigh[places[key.host].zone]
+            for since, value in self._history[key]:
+                if since <= found.version:
+                    coefficients[Column(key, since)] = weight
+                    values[Column(key, since)] = value
+        self._say(row, name, coefficients, values)
+
+    def _say(
+        self, row: Row, name: str, coefficients: Mapping[Column, Fraction], values: Mapping[Column, int]
+    ) -> None:
+        if coefficients:
+            self.equations.append(Equation(row, name, coefficients, values))
+
+    def _tell_counts(self, row: Row, rest: dict[str, float], whole: Found | None) -> None:
+        """Of machines that contributed, and of their nights on for more than 4 h."""
+        if whole is None:
+            return
+        keys = [key for key in self._keys(whole) if not _is_silence(key) and key.what.state is not State.UNKNOWN]
+        columns: dict[Column, int] = {}
+        for name in [name for name in rest if name == "n" or "_hosts" in name or name == "nights_on"]:
+            if name == "nights_on":
+                columns = self._nights(whole)
+            else:
+                what = What("", Band.OPEN, State.ON_ACTIVE)
+                columns = {
+                    Column(Key(host, Grain.DAY, whole.selector.first, what), whole.version): 1
+                    for host in {key.host for key in keys}
+                }
+            if sum(columns.values()) == rest[name]:
+                self._say(row, name, dict.fromkeys(columns, Fraction(1)), columns)
+                del rest[name]
+
+    def _nights(self, whole: Found) -> dict[Column, int]:
+        cells = {cell.place for cell in whole.cells}
+        places = self._versions[whole.version].places
+        on: defaultdict[tuple[int, int], int] = defaultdict(int)
+        for key, value in self._amounts[whole.version].items():
+            night = key.grain is Grain.DAY and key.what.unit == "ms" and key.what.state in ON
+            if night and whole.selector.has(key) and places[key.host] in cells and key.what.band is not Band.OPEN:
+                on[key.host, key.start] += value
+        what = What("nights", Band.NIGHT, State.ON_IDLE)
+        return {
+            Column(Key(host, Grain.DAY, start, what), whole.version): 1
+            for (host, start), value in on.items()
+            if value > NIGHT_MILLISECONDS
+        }
+
+    def _tell_grams(self, row: Row, rest: dict[str, float], found: Mapping[str, Found]) -> None:
+        """Of one zone they say what the energy says; of several, each zone's energy has its own factor."""
+        for name in [name for name in rest if "kgco2e" in name or "_grams" in name]:
+            if name in OF_INTERVALS:
+                continue
+            energy = found.get(_energy_of(name, found))
+            if energy is None:
+                continue
+            if len({cell.place.zone for cell in energy.cells}) > 1:
+                self._tell(row, name, energy, self._grams)
+            del rest[name]
+
+    def _tell_intervals(self, row: Row, rest: dict[str, float], found: Mapping[str, Found]) -> None:
+        """The width of an interval tells how much was measured, unless it is rounded."""
+        energy = found.get("kwh_total")
+        numbers = {name: rest.pop(name) for name in OF_INTERVALS if name in rest}
+        if energy is None:
+            self.unexplained += [(row, name, value) for name, value in numbers.items()]
+            return
+        widths = [numbers.get("u_model", 0.0)]
+        for unit, other in (("kwh", 0.0), ("kgco2e", row.numbers.get("u_factor", 0.0))):
+            if f"{unit}_lo95" in numbers:
+                wide = math.log(numbers[f"{unit}_hi95"] / numbers[f"{unit}_lo95"]) / (2 * Z95)
+                widths.append(math.sqrt(max(0.0, wide**2 - other**2)))
+        if any(abs(width / U_STEP - round(width / U_STEP)) > 1e-6 for width in widths):
+            measured = frozenset(what for what in energy.whats if what.kind == "measured")
+            self._tell(row, "interval", energy._replace(whats=measured))
+
+    # --- of several months
+
+    def _place(self, row: Row) -> tuple[object, ...]:
+        labels = {name: word for name, word in row.labels.items() if not name.startswith(("period", "under_way"))}
+        return row.version, row.outlet, row.answer, row.table, tuple(sorted(labels.items()))
+
+    def _compose(self, row: Row) -> None:
+        """A sum over months adds nothing to what each month says, and is checked to be that sum."""
+        first, end = row.labels["period_from"], row.labels["period_to"]
+        months = [part.first.isoformat() for part in self._months if first <= part.first.isoformat() < end]
+        parts = [self._told[key] for key in ((self._place(row), month) for month in months) if key in self._told]
+        for name, value in row.numbers.items():
+            if not value or _is_left_out(name) or name in OF_INTERVALS or name.startswith("kgco2e") or name == "n":
+                continue
+            exact = amount(name, value)
+            sums = [part.numbers.get(name, 0) for part, _ in parts]
+            if exact is not None:
+                known = sum((amount(name, one) or ("", 0))[1] for one in sums) == exact[1]
+            elif _is_ratio(name):
+                known = self._is_composed(name, value, parts)
+            else:
+                known = sum(sums) == value
+            if not known or len(parts) != len(months):
+                self.unexplained.append((row, name, value))
+
+    def _is_composed(
+        self, name: str, value: float, parts: Sequence[tuple[Row, Mapping[str, tuple[Found, Found]]]]
+    ) -> bool:
+        above = below = 0
+        for part, ratios in parts:
+            if name not in ratios:
+                return not part.numbers.get(name) or part.numbers[name] == value
+            numerator, denominator = ratios[name]
+            above += self._value(numerator)
+            below += self._value(denominator)
+        return bool(below) and math.isclose(above / below, value, rel_tol=1e-12)
+
+    def _value(self, found: Found) -> int:
+        return sum(self._amounts[found.version][key] for key in self._keys(found))
+
+
+def _month(part: Slice) -> Selector:
+    return Selector(frozenset({Grain.DAY, Grain.WEEK}), part.first.toordinal(), part.end.toordinal())
+
+
+def _cell(place: Place, what: What) -> Cell:
+    return Cell(place, what.kind == "screen")
+
+
+def _is_silence(key: Key) -> bool:
+    return key.what.kind == SILENT
+
+
+def _is_left_out(name: str) -> bool:
+    return name.startswith((*NO_MEASUREMENT, *NOT_LINEAR))
+
+
+def _is_ratio(name: str) -> bool:
+    return name.startswith(("value", "coverage_", "method_mix.")) or "_ratio" in name
+
+
+def _energy_of(name: str, found: Collection[str]) -> str:
+    """The name of the energy that emissions are of."""
+    if "_grams" not in name:
+        return "kwh_total"
+    word, _, labels = name.rstrip("}").partition("{")
+    kept = ",".join(one for one in labels.split(",") if not one.startswith("ledger="))
+    return f"{word.replace('_emissions_grams', '_energy_joules')}{{{kept}}}"
+
+
+def _sets(unit: str, present: Collection[What]) -> list[frozenset[What]]:
+    """What outlets may sum, smallest first."""
+    mine = [what for what in present if what.unit == unit]
+    found = {frozenset(mine)}
+    for bands, states, kinds in itertools.product(BAND_SETS, STATE_SETS, KIND_SETS):
+        found.add(
+            frozenset(
+                what
+                for what in mine
+                if what.band in bands
+                and what.state in states
+                and what.kind != SILENT
+                and (unit == "ms" or what.kind in kinds or (what.kind == "screen" and "modelled" in kinds))
+            )
+        )
+    return sorted(found - {frozenset()}, key=len)
+
+
+def _silent(version: Version, months: Iterable[Slice]) -> dict[Key, int]:
+    """What of its enrolled time nothing is known of."""
+    found = {}
+    for part in months:
+        seen: defaultdict[int, int] = defaultdict(int)
+        for key, value in version.amounts.items():
+            if key.what.unit == "ms" and _month(part).has(key):
+                seen[key.host] += value
+        for (host, of), enrolled in version.enrolled.items():
+            if of == part and enrolled > seen[host]:
+                what = What("ms", Band.OPEN, State.UNKNOWN, SILENT)
+                found[Key(host, Grain.DAY, part.first.toordinal(), what)] = enrolled - seen[host]
+    return found
+
+
+def _history(truths: Sequence[Mapping[Key, int]]) -> dict[Key, list[tuple[int, int]]]:
+    """Key → (version, by how much it was more than before)."""
+    found: defaultdict[Key, list[tuple[int, int]]] = defaultdict(list)
+    last: dict[Key, int] = {}
+    for version, truth in enumerate(truths):
+        for key, value in truth.items():
+            if value != last.get(key, 0):
+                found[key].append((version, value - last.get(key, 0)))
+                last[key] = value
+    return found
