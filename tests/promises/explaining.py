@@ -102,13 +102,12 @@ class Sums:
     version: int
     selector: Selector
     cells: tuple[Cell, ...]
-    of: dict[str, dict[int, tuple[int, frozenset[What]]]]
-    """Unit → value → (cells as bits, what is summed)."""
+    of: dict[str, dict[int, dict[int, frozenset[What]]]]
+    """Unit → value → cells as bits → what is summed of them. Enrolled times are alike, so that several groups may have the same."""
 
-    def find(self, unit: str, value: int) -> Found | None:
+    def find(self, unit: str, value: int) -> list[Found]:
         """What sums to it."""
-        found = self.of[unit].get(value)
-        return None if found is None else self.told(*found)
+        return [self.told(*one) for one in self.of[unit].get(value, {}).items()]
 
     def told(self, bits: int, whats: frozenset[What]) -> Found:
         """As Found."""
@@ -116,12 +115,14 @@ class Sums:
         return Found(self.version, self.selector, cells, whats)
 
     def ratio(self, value: float) -> tuple[Found, Found] | None:
-        """Two sums over the same cells of which it is the ratio."""
+        """A sum over some cells, and one over these or more, of which it is the ratio."""
         for known in self.of.values():
-            for below, (bits, whats) in known.items():
-                above = round(value * below)
-                if above in known and known[above][0] == bits and above / below == value:
-                    return self.told(*known[above]), self.told(bits, whats)
+            for above, over in known.items():
+                below = round(above / value)
+                for bits, whats in over.items():
+                    for under in known.get(below, {}):
+                        if bits | under == under and above / below == value:
+                            return self.told(bits, whats), self.told(under, known[below][under])
         return None
 
 
@@ -182,12 +183,12 @@ class Explained:
         rest = {name: value for name, value in row.numbers.items() if value and not _is_left_out(name)}
         for name, value in list(rest.items()):
             exact = amount(name, value)
-            if exact is not None:
-                one = next((one for sums in candidates if (one := sums.find(*exact))), None)
-                if one is not None:
-                    found[name] = one
-                    self._tell(row, name, one)
-                    del rest[name]
+            several = next((them for sums in candidates if exact and (them := sums.find(*exact))), ())
+            if several:
+                alike = (one for one in several if any(one.cells == other.cells for other in found.values()))
+                found[name] = next(alike, several[0])
+                self._tell(row, name, found[name])
+                del rest[name]
         for name, value in list(rest.items()):
             if amount(name, value) is None and _is_ratio(name):
                 pair = next((pair for sums in candidates if (pair := sums.ratio(value))), None)
@@ -244,7 +245,7 @@ class Explained:
                 if all(word in (None, mine) for word, mine in zip(wanted, named, strict=True)):
                     cells[cell][key.what] += value
         present = frozenset(what for amounts in cells.values() for what in amounts)
-        of: dict[str, dict[int, tuple[int, frozenset[What]]]] = {"ms": {}, "mJ": {}}
+        of: dict[str, dict[int, dict[int, frozenset[What]]]] = {"ms": {}, "mJ": {}}
         for unit, known in of.items():
             for whats in _sets(unit, present):
                 sums = [0]
@@ -253,7 +254,7 @@ class Explained:
                     sums += [before + one for before in sums]
                 for bits, value in enumerate(sums):
                     if value:
-                        known.setdefault(value, (bits, whats))
+                        known.setdefault(value, {}).setdefault(bits, whats)
         return Sums(version, selector, tuple(cells), of)
 
     # --- equations
@@ -300,10 +301,9 @@ class Explained:
             if name == "nights_on":
                 columns = self._nights(whole)
             else:
-                what = What("", Band.OPEN, State.ON_ACTIVE)
                 columns = {
-                    Column(Key(host, Grain.DAY, whole.selector.first, what), whole.version): 1
-                    for host in {key.host for key in keys}
+                    Column(Key(host, Grain.DAY, whole.selector.first, What("", Band.OPEN, State.ON_ACTIVE, kind)), whole.version): 1
+                    for host, kind in {(key.host, key.what.kind == "screen" and "screen" or "") for key in keys}
                 }
             if sum(columns.values()) == rest[name]:
                 self._say(row, name, dict.fromkeys(columns, Fraction(1)), columns)
@@ -356,7 +356,7 @@ class Explained:
 
     def _place(self, row: Row) -> tuple[object, ...]:
         labels = {name: word for name, word in row.labels.items() if not name.startswith(("period", "under_way"))}
-        return row.version, row.outlet, row.answer, row.table, tuple(sorted(labels.items()))
+        return row.version, row.outlet, row.answer.rpartition(" ")[0], row.table, tuple(sorted(labels.items()))
 
     def _compose(self, row: Row) -> None:
         """A sum over months adds nothing to what each month says, and is checked to be that sum."""

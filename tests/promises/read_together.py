@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -24,6 +24,7 @@ from tests.filled import METER, Filled, cell, civil, week
 from tests.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.account.perimeter import Slice, enrolled_milliseconds
 from veilleuse.collector.admitted import Role
+from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
 from veilleuse.collector.model import Grain, HostId, HostStatus
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.wire.ladder import MEASURED
@@ -31,7 +32,6 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 MINUTE: Final = 60_000
 HOUR: Final = 60 * MINUTE
-OUTLETS: Final = ("api", "metrics", "page")
 KINDS: Final = ("emissions", "energy", "indicators", "coverage")
 GROUPINGS: Final = ("population", "entity", "device_class", "entity,device_class")
 FLEET: Final = ("/metrics", "/")
@@ -110,7 +110,7 @@ NIGHT: Final = Hours({State.ON_IDLE: 9}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8}
 class Watched:
     """A collector over simulated months. A context manager."""
 
-    def __init__(self, folder: Path, seed: int, entities: Sequence[str] = (), screens: bool = False) -> None:
+    def __init__(self, folder: Path, seed: int, entities: Sequence[str] = ()) -> None:
         """`entities`: each has a reader of its own."""
         self.now = [datetime(2026, 1, 1, tzinfo=UTC).timestamp()]
         self.data = Filled(folder / "data", clock=lambda: self.now[0])
@@ -121,7 +121,7 @@ class Watched:
         self.versions: list[Version] = []
         self.months: list[Slice] = []
         self.page_texts: list[tuple[int, str]] = []
-        self._entities, self._screens = entities, screens
+        self._entities = entities
         self._accounts = itertools.count(1)
 
     def __enter__(self) -> Self:
@@ -147,15 +147,21 @@ class Watched:
         return [self.data.add_host(population, device_class, **where) for _ in range(number)]
 
     def month(
-        self, first: date, done: Iterable[tuple[HostId, Hours]], *, day: int = 10, measured: bool = True
+        self,
+        first: date,
+        done: Iterable[tuple[HostId, Hours]],
+        *,
+        measured: bool = True,
+        screens: Collection[HostId] = (),
     ) -> None:
         """What machines send of a month: the night of its tenth, and the first whole week. Amounts are drawn, so that a sum tells whose
         it is of."""
         monday = first + timedelta(days=-first.weekday() % 7)
         for host, hours in done:
+            told = measured, host in screens
             records = [
-                (civil(first.replace(day=day)), [*self._cells(hours.night, Band.NIGHT, measured)]),
-                (week(monday), [*self._cells(hours.opening, Band.OPEN, measured)]),
+                (civil(first.replace(day=10)), [*self._cells(hours.night, Band.NIGHT, *told)]),
+                (week(monday), [*self._cells(hours.opening, Band.OPEN, *told)]),
             ]
             self.data.push(host, [one for one in records if one[1]], METER)
         self.data.derive()
@@ -163,7 +169,14 @@ class Watched:
     def day(self, day: date, done: Iterable[tuple[HostId, Mapping[State, float]]]) -> None:
         """One more night."""
         for host, hours in done:
-            self.data.push(host, [(civil(day), [*self._cells(hours, Band.NIGHT, True)])], METER)
+            self.data.push(host, [(civil(day), [*self._cells(hours, Band.NIGHT)])], METER)
+        self.data.derive()
+
+    def whole_days(self, first: date, done: Mapping[HostId, int]) -> None:
+        """Off for so many hours of each day of a month of 30."""
+        for host, hours in done.items():
+            days = [first + timedelta(days=number) for number in range(30)]
+            self.data.push(host, [(civil(day), [cell(State.OFF, hours * HOUR, Band.NIGHT)]) for day in days])
         self.data.derive()
 
     def move(self, host: HostId, entity: str) -> None:
@@ -187,20 +200,22 @@ class Watched:
         while not self.data.store.forgetting.forget_host(gone, host.to_bytes(32)):
             pass
 
-    def _cells(self, hours: Mapping[State, float], band: Band, measured: bool) -> Iterator[Any]:
+    def _cells(
+        self, hours: Mapping[State, float], band: Band, measured: bool = True, screens: bool = False
+    ) -> Iterator[Any]:
         for state, long in hours.items():
             milliseconds = round(long * HOUR * self.chance.uniform(0.8, 1)) + self.chance.randrange(MINUTE)
             on = state in (State.ON_ACTIVE, State.ON_IDLE)
             energy = round(milliseconds * self.chance.uniform(20, 40)) if on and measured else None
             one = cell(state, milliseconds, band, energy_millijoules=energy, busy_ratio=0.2 if on else None)
-            if self._screens and on:
+            if screens and on:
                 one.displays.add(size=1, milliseconds=milliseconds - self.chance.randrange(HOUR))
             yield one
 
     # --- what is seen
 
-    def look(self, day: date, months: Sequence[date] = (), *, take_back: bool = False) -> None:
-        """Ask everything as everybody on the noon of `day`, of these released months and of all of them together."""
+    def look(self, day: date, months: Sequence[date] = ()) -> None:
+        """Ask everything as everybody on the noon of `day`: /metrics and the page, and the API of these months and of all of them together."""
         self.now[0] = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
         parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
         self.months = sorted({*self.months, *parts})
@@ -208,35 +223,48 @@ class Watched:
         wide = {"api_requests_per_minute": 60_000}
         with Reading(self.data, door_token=DOOR_TOKEN, clock=lambda: self.now[0], **wide) as reading:
             periods = [*parts, Slice(parts[0].first, parts[-1].end)] if len(parts) > 1 else parts
-            for who, role, inside in self._readers():
+            for who, role, inside in self._readers() if parts else ():
                 token = reading.account(f"{who} {next(self._accounts)}", role, *inside)
-                self._ask_api(reading, who, token, periods)
+                kinds = KINDS if role is Role.READER else ("indicators",)
+                self._ask_api(reading, who, token, itertools.product(periods, kinds, GROUPINGS))
+            self._strangers(reading)
             reading.indicators.refresh()
             self._scrape(reading)
 
-    def scrape(self, day: date) -> None:
-        """Ask /metrics and the page alone."""
-        self.look(day)
+    def take_back(self, first: date) -> None:
+        """What was published of a month, as `veilleuse published take-back`."""
+        end = (first + timedelta(days=31)).replace(day=1)
+        assert self.data.store.publications.take_back(first, end)
 
     def _readers(self) -> Iterator[tuple[str, Role, tuple[str, ...]]]:
         yield "reader", Role.READER, ()
+        yield "admin", Role.ADMIN, ()
         for entity in self._entities:
             yield f"reader of {entity}", Role.READER, (entity,)
 
-    def _ask_api(self, reading: Reading, who: str, token: str, periods: Iterable[Slice]) -> None:
-        for part, kind, grouping in itertools.product(periods, KINDS, GROUPINGS):
+    @staticmethod
+    def _strangers(reading: Reading) -> None:
+        """Nobody, and an agent with its enrolment token, are told nothing."""
+        for token in (None, enrolment_token()):
+            for url in (*FLEET, *(f"/api/v1/{kind}?from=2026-09-01&to=2026-10-01" for kind in KINDS)):
+                assert reading.get(url, token).status_code == 401
+
+    def _ask_api(
+        self, reading: Reading, who: str, token: str, questions: Iterable[tuple[Slice, str, str]]
+    ) -> None:
+        for part, kind, grouping in questions:
             url = f"/api/v1/{kind}?from={part.first}&to={part.end}&group_by={grouping}"
             answer = reading.get(url, token)
             assert answer.status_code == 200, (url, answer.text)
             for table, rows in answer.json().items():
                 if isinstance(rows, list) and table not in ("factors", "withheld", "group_by", "assumptions"):
                     self.rows += [
-                        self._row("api", f"{who}: {kind} by {grouping}", who, table, one)
+                        self._row(f"{who}: {kind} by {grouping} {part.first}/{part.end}", who, table, one)
                         for one in rows
                         if isinstance(one, dict) and one.get("population") != Population.SERVER.value
                     ]
 
-    def _row(self, outlet: str, answer: str, who: str, table: str, one: Mapping[str, Any]) -> Row:
+    def _row(self, answer: str, who: str, table: str, one: Mapping[str, Any]) -> Row:
         flat: dict[str, Any] = {}
         for name, value in one.items():
             inner = value.items() if isinstance(value, dict) else [("", value)]
@@ -247,7 +275,7 @@ class Watched:
             if isinstance(value, int | float) and not isinstance(value, bool)
         }
         labels = {name: str(value) for name, value in flat.items() if name not in numbers}
-        return Row(len(self.versions) - 1, outlet, answer, frozenset({who}), table, labels, numbers)
+        return Row(len(self.versions) - 1, "api", answer, frozenset({who}), table, labels, numbers)
 
     def _scrape(self, reading: Reading) -> None:
         text = reading.get("/metrics", DOOR_TOKEN).text
