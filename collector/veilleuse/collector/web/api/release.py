@@ -44,7 +44,7 @@ from veilleuse.collector.rolling.retention import months_before
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.web.api.released_month import FORM, Month
-from veilleuse.collector.web.period import LAG_DAYS
+from veilleuse.collector.rolling.worker import WAIT_DAYS
 from veilleuse.collector.web.published import Publish, Published
 from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Population, State
@@ -52,7 +52,7 @@ from veilleuse.wire.vocabulary import Band, Population, State
 PARTITION: Final = ("entity", "device_class", "month")
 READERS_DIMENSIONS: Final = frozenset({"entity", "device_class", "population", "year", "month"})
 """What readers may group populations under the rule by: `site` would be a second partition."""
-LONGEST_LAG_DAYS: Final = max(LAG_DAYS.values())
+LONGEST_LAG_DAYS: Final = WAIT_DAYS
 
 
 class Releases:
