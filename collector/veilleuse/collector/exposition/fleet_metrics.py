@@ -99,49 +99,6 @@ MONTH_HOSTS: Final = gauge(
     Origin.RELEASE,
 )
 HOSTS: Final = gauge(
-    "veilleuse_power_hosts",
-    "Servers whose newest record is recent enough to be part of veilleuse_power_watts.",
-    GROUP,
-    Origin.RECORDS,
-)
-# No device class: it can change with what a machine says of itself, and would take its past along: a counter that falls.
-STATE_SECONDS: Final = counter(
-    "veilleuse_state_seconds_total",
-    "Time servers spent in each state, as recorded; virtual machines included.",
-    ("entity", "site", "population", "state"),
-    Origin.SUMS,
-)
-DAY_ENERGY: Final = gauge(
-    "veilleuse_day_energy_joules",
-    "Wall energy of servers over the last closed civil day, as currently derived.",
-    (*GROUP, "method", "state"),
-    Origin.SUMS,
-)
-DAY_EMISSIONS: Final = gauge(
-    "veilleuse_day_emissions_grams",
-    "CO2 equivalent of veilleuse_day_energy_joules at the factor of the day's year.",
-    (*GROUP, "method", "state", "ledger"),
-    Origin.SUMS,
-)
-DAY_STATE: Final = gauge(
-    "veilleuse_day_state_seconds",
-    "Time servers spent in each state over the last closed civil day.",
-    (*GROUP, "state"),
-    Origin.SUMS,
-)
-DAY_HOSTS: Final = gauge(
-    "veilleuse_day_hosts",
-    "Servers that contributed to the last closed civil day.",
-    GROUP,
-    Origin.SUMS,
-)
-WEEK_ENERGY: Final = gauge(
-    "veilleuse_week_energy_joules",
-    "Wall energy of the open hours of the last closed ISO week, for populations that send them by the week.",
-    (*GROUP, "method", "state"),
-    Origin.SUMS,
-)
-HOSTS: Final = gauge(
     "veilleuse_hosts",
     "Machines in the registry; workstations and classroom PCs as at the first look of the day.",
     ("population", "status"),

@@ -132,9 +132,9 @@ def states_chart(look: Look, w: Words) -> Chart | None:
             name = machines_name(Population.SERVER, virtual, w)
             bars.append((f"{name} · {w('indicators.today')}", dict(sums)))
     if look.month:
-        for row, sums in look.month.uses.items():
-            if times := times_of(sums):
-                bars.append((f"{row_name(row, w)} · {w.month(look.month.first)}", times))
+        for of, used in look.month.uses.items():
+            if times := times_of(used):
+                bars.append((f"{row_name(of, w)} · {w.month(look.month.first)}", times))
     return _states_chart(bars, w) if bars else None
 
 

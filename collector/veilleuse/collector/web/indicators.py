@@ -117,7 +117,7 @@ class MachineIndicators:
         except CollectorError as error:
             log.warning("a month of workstations and classroom PCs is not shown", extra={"reason": str(error)})
             month, figures = None, ()
-        self._month = month and month_view(month)
+        self._month = month_view(month) if month else None
         self._shown = (*self._kept[servers], *figures)
 
     def _released(self, due: _Due, today: date) -> Month | None:

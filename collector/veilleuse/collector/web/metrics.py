@@ -174,7 +174,8 @@ def _month(out: Exposition, look: Look) -> None:
     if month is None:
         return
     start = day_start_unix_milliseconds(month.first, look.fleet.time_zone) / MILLISECONDS_PER_SECOND
-    for population in sorted({family.population for family in month.families}):
+    shown = {family.population for family in month.families}
+    for population in sorted(shown):
         out.add(c.MONTH_START, (population.value,), start)
     for row, sums in month.cells.items():
         out.add(c.MONTH_HOSTS, row, sums.hosts)
@@ -188,7 +189,7 @@ def _month(out: Exposition, look: Look) -> None:
         for state, milliseconds in times_of(sums).items():
             out.add(c.MONTH_STATE, (*row, state), milliseconds / MILLISECONDS_PER_SECOND)
     for outcome, numbers in (("merged", month.merged), ("withheld", month.withheld)):
-        for population in sorted(month.merged | month.withheld):
+        for population in sorted({*shown, *month.withheld}):
             out.add(c.SUPPRESSED, (population.value, MONTH, outcome), numbers.get(population, 0))
 
 

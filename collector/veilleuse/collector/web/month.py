@@ -142,6 +142,6 @@ def _sobriety(month: Month, families: Collection[Family]) -> Iterable[Sobriety]:
         whole = of_sums(key, _total(group.sums for group in seen), MONTH, month.part.first) if seen else None
         yield replace(
             uses,
-            coverage_states=whole and whole.coverage_states,
-            coverage_energy=whole and whole.coverage_energy,
+            coverage_states=whole.coverage_states if whole else None,
+            coverage_energy=whole.coverage_energy if whole else None,
         )

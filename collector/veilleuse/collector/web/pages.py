@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.model import DerivedRow
+from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.web.charts import (
     DASH,
     Chart,
@@ -153,8 +154,9 @@ def _power(look: Look, w: Words) -> Tile:
 
 def _hosts(look: Look, w: Words) -> Tile:
     numbers: defaultdict[Population, int] = defaultdict(int)
-    for host in look.fleet.active:
-        numbers[host.population] += 1
+    for seen, exempt in ((look.fleet, True), (look.day_start, False)):  # as on /metrics
+        for host in seen.active:
+            numbers[host.population] += (host.population in EXEMPT) is exempt
     notes = tuple(w.count(f"count.{p.value}", numbers[p]) for p in Population if numbers[p])
     return Tile(w("figures.hosts"), w.number(sum(numbers.values())), notes)
 
