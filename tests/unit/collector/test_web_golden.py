@@ -25,7 +25,7 @@ def test_small_fleet(tmp_path, golden):
     """Two servers, a virtual machine, 23 workstations in three groups of which one is merged; 24 more of last month; promtool agrees."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as store:
         fill(store)
-        month_of_workstations(store, date(2026, 10, 1), [(600, 1200)] * 12 + [(600, 0)] * 12)
+        month_of_workstations(store, date(2026, 10, 1), [(600, 1200)] * 12 + [(600, 0)] * 12, 12)
         store.derive()
         reader = store.reader()
         settings = CollectorSettings(data_dir=store.directory)

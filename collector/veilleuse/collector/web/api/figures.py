@@ -156,9 +156,8 @@ class Figures:
         whole = self._releases.months(asked.first, asked.end, self._closed_years())
         may_group = set(asked.dimensions) <= READERS_DIMENSIONS
         months: list[Looked] = []
-        found = shown(
-            self._months(whole if may_group else (), bool(ruled), account.entities, months), *asked_for
-        )
+        parts = self._months(whole if may_group else (), bool(ruled), account.entities, months)
+        found = shown(parts, *asked_for, of_uses=asked.kind is Kind.INDICATORS)
         if not ruled and not months:
             return _Answer(live.groups, live.groups, [withheld(key) for key in live.withheld])
         with_screens = asked.kind in (Kind.EMISSIONS, Kind.ENERGY)
