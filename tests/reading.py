@@ -71,7 +71,8 @@ class Reading:
         admission = Admission(door, accounts, self._note_use, clock=clock, limiter=limiter)
         self.indicators = MachineIndicators(self.settings, self._publishing, self._publish, clock)
         """Works nothing out until a test has it `refresh`."""
-        outlook = Outlook(outlook_reader, self.settings, clock, self.indicators.machine_figures)
+        worked_out = self.indicators.machine_figures, self.indicators.month
+        outlook = Outlook(outlook_reader, self.settings, clock, *worked_out)
         self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission)
 
     def __enter__(self) -> Self:
