@@ -24,9 +24,10 @@ from typing import Final, NamedTuple
 
 from tests.promises.read_together import Key, Place, Row, Version, What
 from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.model import Grain
 from veilleuse.collector.quantiles import Z95
-from veilleuse.wire.vocabulary import Band, State
+from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
 MILLIJOULES_PER_KWH: Final = 3_600_000_000
 MILLISECONDS_PER_DAY: Final = 86_400_000
@@ -43,8 +44,17 @@ U_STEP: Final = 0.05
 SILENT: Final = "silent"
 ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
 NIGHT_MILLISECONDS: Final = 4 * 3_600_000
-NO_MEASUREMENT: Final = ("threshold", "u_factor", "factor_", "veilleuse_suppressed_groups", "veilleuse_hosts{")
+NO_MEASUREMENT: Final = (
+    "threshold",
+    "u_factor",
+    "factor_",
+    "veilleuse_suppressed_groups",
+    "veilleuse_hosts{",
+    "veilleuse_agents_silent{",
+    "veilleuse_month_start_timestamp_seconds{",
+)
 """How the names of numbers begin that no machine's measurement is in."""
+AVOIDABLE: Final = "veilleuse_month_avoidable_energy_joules{cause="
 OF_INTERVALS: Final = ("u_model", "gsd2", "kwh_lo95", "kwh_hi95", "kgco2e_lo95", "kgco2e_hi95")
 
 
@@ -154,7 +164,11 @@ class Explained:
         self._versions, self._months, self._grams = versions, months, grams
         self._amounts = [{**one.amounts, **_silent(one, months)} for one in versions]
         self._history = _history(self._amounts)
+        self._whats = {key.what for truth in versions for key in truth.amounts}
         self._sums: dict[tuple[object, ...], Sums] = {}
+        self._wholes: dict[tuple[object, ...], Found] = {}
+        """By the labels of rows: the cells that they are of."""
+        self._rest: list[tuple[Row, dict[str, float]]] = []
         self._told: dict[tuple[object, ...], tuple[Row, dict[str, tuple[Found, Found]]]] = {}
         self.equations: list[Equation] = []
         self.unexplained: list[tuple[Row, str, float]] = []
@@ -167,6 +181,9 @@ class Explained:
                 later.append(row)
             else:
                 self._explain(row)
+        for row, rest in self._rest:
+            self._tell_counts(row, rest)
+            self.unexplained += [(row, name, value) for name, value in rest.items()]
         for row in later:
             self._compose(row)
 
@@ -191,19 +208,22 @@ class Explained:
                 del rest[name]
         for name, value in list(rest.items()):
             if amount(name, value) is None and _is_ratio(name):
-                pair = next((pair for sums in candidates if (pair := sums.ratio(value))), None)
-                if pair is not None or value in (0, 1):
+                pair = next((pair for sums in candidates if value != 1 and (pair := sums.ratio(value))), None)
+                if pair is not None or value == 1:  # then both sums are told, or the same
                     del rest[name]
                 if pair is not None:
                     ratios[name] = pair
                     for place, one in zip(("of", "in"), pair, strict=True):
                         self._tell(row, f"{name} ({place})", one)
-        whole = [*found.values(), *(pair[1] for pair in ratios.values())]
-        self._tell_counts(row, rest, max(whole, key=self._size, default=None))
+        parts = [*found.values(), *(pair[1] for pair in ratios.values())]
+        if parts:
+            cells = tuple({cell: None for part in parts for cell in part.cells})
+            self._wholes[self._cells_of(row)] = parts[0]._replace(cells=cells, whats=frozenset(self._whats))
+        self._tell_avoidable(row, rest)
         self._tell_grams(row, rest, found)
         self._tell_intervals(row, rest, found)
-        self.unexplained += [(row, name, value) for name, value in rest.items()]
         self._told[self._place(row), row.labels.get("period_from")] = (row, ratios)
+        self._rest.append((row, rest))
 
     def _candidates(self, row: Row) -> Iterator[Sums]:
         """Newest truths first: what was published once is of an older one."""
@@ -259,9 +279,6 @@ class Explained:
 
     # --- equations
 
-    def _size(self, found: Found) -> int:
-        return len(self._keys(found))
-
     def _keys(self, found: Found) -> list[Key]:
         places = self._versions[found.version].places
         return [
@@ -291,25 +308,67 @@ class Explained:
         if coefficients:
             self.equations.append(Equation(row, name, coefficients, values))
 
-    def _tell_counts(self, row: Row, rest: dict[str, float], whole: Found | None) -> None:
-        """Of machines that contributed, and of their nights on for more than 4 h."""
+    @staticmethod
+    def _cells_of(row: Row) -> tuple[object, ...]:
+        names = ("period_from", "period_to", "population", "zone", "entity", "device_class")
+        return row.version, row.outlet, row.answer.partition(":")[0], *(row.labels.get(name) for name in names)
+
+    def _tell_counts(self, row: Row, rest: dict[str, float]) -> None:
+        """Of machines that contributed, and of their nights on for more than 4 h. A total may count a machine and its screens once."""
+        whole = self._wholes.get(self._cells_of(row))
         if whole is None:
             return
-        keys = [key for key in self._keys(whole) if not _is_silence(key) and key.what.state is not State.UNKNOWN]
-        columns: dict[Column, int] = {}
+        machines = {
+            Key(key.host, Grain.DAY, whole.selector.first, What("", Band.OPEN, State.ON_ACTIVE, kind))
+            for key in self._keys(whole)
+            for kind in ("", *["screen"] * (key.what.kind == "screen"))
+            if key.what.state is not State.UNKNOWN
+        }
         for name in [name for name in rest if name == "n" or "_hosts" in name or name == "nights_on"]:
-            if name == "nights_on":
-                columns = self._nights(whole)
-            else:
-                columns = {
-                    Column(Key(host, Grain.DAY, whole.selector.first, What("", Band.OPEN, State.ON_ACTIVE, kind)), whole.version): 1
-                    for host, kind in {(key.host, key.what.kind == "screen" and "screen" or "") for key in keys}
-                }
-            if sum(columns.values()) == rest[name]:
-                self._say(row, name, dict.fromkeys(columns, Fraction(1)), columns)
-                del rest[name]
+            wanted = self._nights(whole) if name == "nights_on" else machines
+            for keys in (wanted, {key for key in wanted if not key.what.kind}, {key for key in wanted if key.what.kind}):
+                if len(keys) == rest.get(name):
+                    columns = {Column(key, whole.version): 1 for key in keys}
+                    self._say(row, name, dict.fromkeys(columns, Fraction(1)), columns)
+                    del rest[name]
 
-    def _nights(self, whole: Found) -> dict[Column, int]:
+    def _tell_avoidable(self, row: Row, rest: dict[str, float]) -> None:
+        """I4: idle energy outside opening hours less a power of the class × the idle time; of screens, one unknown a machine."""
+        for name in [name for name in rest if name.startswith(AVOIDABLE)]:
+            screens = name.endswith("=screens}")
+            for part, version in itertools.product(self._months, range(row.version, -1, -1)):
+                found = self._avoidable(version, _month(part), row.labels["population"], screens=screens)
+                total = sum(weight * value for _, weight, value in found)
+                if screens or abs(total - round(rest[name] * 1000)) <= len(found):
+                    coefficients = {column: weight for column, weight, _ in found}
+                    self._say(row, name, coefficients, {column: value for column, _, value in found})
+                    del rest[name]
+                    break
+
+    def _avoidable(
+        self, version: int, selector: Selector, population: str, *, screens: bool
+    ) -> list[tuple[Column, Fraction, int]]:
+        """(unknown, coefficient, value)."""
+        places, found = self._versions[version].places, []
+        for key in self._amounts[version]:
+            place, what = places[key.host], key.what
+            outside = what.state is State.ON_IDLE and what.band is not Band.OPEN and selector.has(key)
+            if not outside or place.population != population or (what.kind == "screen") is not screens:
+                continue
+            weight = Fraction(1)
+            if what.unit == "ms":
+                powers = STATE_POWERS[DeviceClass(place.device_class)]
+                laptop = place.device_class == DeviceClass.LAPTOP.value
+                low = powers.sleep_microwatts if laptop else powers.off_microwatts
+                weight = -Fraction(low or 0, 1_000_000)
+            if screens:
+                key = key._replace(what=what._replace(kind="avoidable screens"))
+                found.append((Column(key, version), weight, 1))
+            else:
+                found += [(Column(key, since), weight, more) for since, more in self._history[key] if since <= version]
+        return found
+
+    def _nights(self, whole: Found) -> set[Key]:
         cells = {cell.place for cell in whole.cells}
         places = self._versions[whole.version].places
         on: defaultdict[tuple[int, int], int] = defaultdict(int)
@@ -319,7 +378,7 @@ class Explained:
                 on[key.host, key.start] += value
         what = What("nights", Band.NIGHT, State.ON_IDLE)
         return {
-            Column(Key(host, Grain.DAY, start, what), whole.version): 1
+            Key(host, Grain.DAY, start, what)
             for (host, start), value in on.items()
             if value > NIGHT_MILLISECONDS
         }
