@@ -224,7 +224,9 @@ def of(hosts: Iterable[int], on: Mapping[int, int], *, enrolled: int = 744, ener
                 key = Band.OPEN, state
                 tally.add_state(host, key, StateSums(hours * HOUR))
                 if energy:
-                    drawn = EnergySums(hours * HOUR, *(round(hours * HOUR * watts * part) for part in (1, 0.12)))
+                    drawn = EnergySums(
+                        hours * HOUR, *(round(hours * HOUR * watts * part) for part in (1, 0.12))
+                    )
                     tally.add_energy(host, (DeviceClass.SFF, Method.LOAD_MODELLED, *key), drawn)
     return tally
 
