@@ -43,6 +43,8 @@ U_STEP: Final = 0.05
 """A model's uncertainty that is a whole number of such steps does not tell how much of an energy was measured."""
 SILENT: Final = "silent"
 ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
+COUNTED: Final = tuple(What("", Band.OPEN, State.ON_ACTIVE, kind) for kind in ("", "screen"))
+"""That a machine contributed, and that it has a screen."""
 NIGHT_MILLISECONDS: Final = 4 * 3_600_000
 NO_MEASUREMENT: Final = (
     "threshold",
@@ -319,9 +321,8 @@ class Explained:
         if whole is None:
             return
         machines = {
-            Key(key.host, Grain.DAY, whole.selector.first, What("", Band.OPEN, State.ON_ACTIVE, kind))
+            Key(key.host, Grain.DAY, whole.selector.first, COUNTED[key.what.kind == "screen"])
             for key in self._keys(whole)
-            for kind in ("", *["screen"] * (key.what.kind == "screen"))
             if key.what.state is not State.UNKNOWN
         }
         for name in [name for name in rest if name == "n" or "_hosts" in name or name == "nights_on"]:
@@ -336,8 +337,12 @@ class Explained:
         """I4: idle energy outside opening hours less a power of the class × the idle time; of screens, one unknown a machine."""
         for name in [name for name in rest if name.startswith(AVOIDABLE)]:
             screens = name.endswith("=screens}")
-            for part, version in itertools.product(self._months, range(row.version, -1, -1)):
-                found = self._avoidable(version, _month(part), row.labels["population"], screens=screens)
+            populations = {(place.population, place.zone) for one in self._versions for place in one.places.values()}
+            shown = [one for one in populations if one[0] == row.labels["population"]]
+            for part, version, of in itertools.product(
+                self._months, range(row.version, -1, -1), (shown, *([one] for one in shown))
+            ):
+                found = self._avoidable(version, _month(part), of, screens=screens)
                 total = sum(weight * value for _, weight, value in found)
                 if screens or abs(total - round(rest[name] * 1000)) <= len(found):
                     coefficients = {column: weight for column, weight, _ in found}
@@ -346,14 +351,14 @@ class Explained:
                     break
 
     def _avoidable(
-        self, version: int, selector: Selector, population: str, *, screens: bool
+        self, version: int, selector: Selector, of: Collection[tuple[str, str]], *, screens: bool
     ) -> list[tuple[Column, Fraction, int]]:
         """(unknown, coefficient, value)."""
         places, found = self._versions[version].places, []
         for key in self._amounts[version]:
             place, what = places[key.host], key.what
             outside = what.state is State.ON_IDLE and what.band is not Band.OPEN and selector.has(key)
-            if not outside or place.population != population or (what.kind == "screen") is not screens:
+            if not outside or (place.population, place.zone) not in of or (what.kind == "screen") is not screens:
                 continue
             weight = Fraction(1)
             if what.unit == "ms":

@@ -24,10 +24,12 @@ from tests.filled import METER, Filled, cell, civil, week
 from tests.reading import DOOR_TOKEN, Reading
 from veilleuse.collector.account.perimeter import Slice, enrolled_milliseconds
 from veilleuse.collector.admitted import Role
+from veilleuse.collector.codec import number
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
 from veilleuse.collector.model import Grain, HostId, HostStatus
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.wire.ladder import MEASURED
+from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 MINUTE: Final = 60_000
@@ -218,7 +220,7 @@ class Watched:
         """Ask everything as everybody on the noon of `day`: /metrics and the page, and the API of these months and of all of them together."""
         self.now[0] = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
         parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
-        self.months = sorted({*self.months, *parts})
+        self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
         self.versions.append(self._truth())
         wide = {"api_requests_per_minute": 60_000}
         with Reading(self.data, door_token=DOOR_TOKEN, clock=lambda: self.now[0], **wide) as reading:
@@ -230,6 +232,18 @@ class Watched:
             self._strangers(reading)
             reading.indicators.refresh()
             self._scrape(reading)
+
+    def say_again(self, host: HostId, device_class: DeviceClass) -> None:
+        """Facts that change how its energy is derived."""
+        facts = pb.Facts(device_class=number(device_class), cpu_count=4, agent_version="0.1.0")
+        with self.data.store.transaction():
+            self.data.store.registry.record_hello(
+                host,
+                facts_wire=facts.SerializeToString(),
+                health_wire=None,
+                now_unix_milliseconds=round(self.now[0] * 1000),
+            )
+        self.data.derive()
 
     def take_back(self, first: date) -> None:
         """What was published of a month, as `veilleuse published take-back`."""
