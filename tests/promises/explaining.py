@@ -198,11 +198,10 @@ class Explained:
     def _explain(self, row: Row) -> None:
         found: dict[str, Found] = {}
         ratios: dict[str, tuple[Found, Found]] = {}
-        candidates = list(self._candidates(row))
         rest = {name: value for name, value in row.numbers.items() if value and not _is_left_out(name)}
         for name, value in list(rest.items()):
             exact = amount(name, value)
-            several = next((them for sums in candidates if exact and (them := sums.find(*exact))), ())
+            several = next((them for sums in self._candidates(row) if exact and (them := sums.find(*exact))), ())
             if several:
                 alike = (one for one in several if any(one.cells == other.cells for other in found.values()))
                 found[name] = next(alike, several[0])
@@ -210,7 +209,7 @@ class Explained:
                 del rest[name]
         for name, value in list(rest.items()):
             if amount(name, value) is None and _is_ratio(name):
-                pair = next((pair for sums in candidates if value != 1 and (pair := sums.ratio(value))), None)
+                pair = next((pair for sums in self._candidates(row) if value != 1 and (pair := sums.ratio(value))), None)
                 if pair is not None or value == 1:  # then both sums are told, or the same
                     del rest[name]
                 if pair is not None:

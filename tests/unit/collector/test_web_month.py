@@ -14,17 +14,22 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.filled import Filled, cell, civil, clock, month_of_workstations, week
+from tests.pages import body
 from tests.publishing import Publishing
+from veilleuse.collector.cli.top import _published_month, screen
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.figures import Group
 from veilleuse.collector.model import Grain, HostId
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
+from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
 from veilleuse.collector.web.api.release import Releases
+from veilleuse.collector.web.app import make_app
+from veilleuse.collector.web.auth import Door
 from veilleuse.collector.web.indicators import MachineIndicators
 from veilleuse.collector.web.look import Look, Outlook
 from veilleuse.collector.web.metrics import fleet_exposition
-from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.collector.web.words import words
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 MONTH, END = date(2026, 10, 1), date(2026, 11, 1)
@@ -230,24 +235,6 @@ def test_a_month_stays(data, service):
     assert "month_energy_joules" not in service.of_pcs(date(2026, 12, 4))
 
 
-def test_no_scrape_tells_when_a_classroom_pc_called(data, service):
-    """It says Hello with another spool and another configuration, and sends an hour: no sample of PCs moves that day."""
-    hosts = [classroom(data) for _ in range(12)]
-    data.derive()
-    before = service.of_pcs(RELEASED_ON)
-    assert before["hosts"]
-    health = pb.Health(agent_version="0.1.0", spool_records=900, spool_bytes=1 << 20, quarantine_records=7)
-    later = round(noon(RELEASED_ON) * 1000) + HOUR
-    data.store.registry.record_hello(
-        hosts[0], facts_wire=None, health_wire=health.SerializeToString(), now_unix_milliseconds=later
-    )
-    start = round(noon(RELEASED_ON)) * 1000
-    data.push(hosts[1], [(clock(start, HOUR), [cell(State.ON_ACTIVE, HOUR, busy_ratio=0.5)])])
-    data.add_host(Population.CLASSROOM, DeviceClass.TOWER)
-    data.derive()
-    assert service.of_pcs(RELEASED_ON) == before
-
-
 @pytest.mark.parametrize(("pcs", "live"), [(0, True), (3, False), (12, True)])
 def test_calls_of_few_pcs_are_counted_by_the_day(data, service, pcs, live):
     """A step of a counter is a call of somebody of three: what calls move stays as it was at the day's first look. Errors do not."""
@@ -281,3 +268,39 @@ def test_indicators_are_of_the_machines_that_the_month_shows(data, service):
     idle = sum(found["outside_opening_energy_joules"].values())
     off = STATE_POWERS[DeviceClass.TOWER].off_microwatts / 1_000_000 * 12 * 28 * 2 * 3_600
     assert avoidable(found)["closed_bands"] == pytest.approx(idle - off)
+
+
+@pytest.mark.parametrize(
+    ("language", "caption", "row"),
+    [
+        ("fr", "Groupes publiés, octobre 2026", "postes de travail · PC tours"),
+        ("en", "Published groups, October 2026", "workstations · towers"),
+    ],
+)
+def test_the_page_shows_the_month(data, service, language, caption, row):
+    """Its rows under its name, the very figures of /metrics; nothing of a day, a week or a site."""
+    month_of_workstations(data, MONTH, [GOOD] * 30)
+    data.derive()
+    (joules_of_row,) = service.of_pcs(RELEASED_ON)["month_energy_joules"].values()
+    app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
+    text = body(app, f"/?lang={language}")
+    assert caption in text
+    assert row in text
+    assert words(language).energy(round(joules_of_row * 1000)) in text
+    assert "lyon" not in text
+
+
+def test_top_reads_the_month_and_publishes_none(data, service):
+    """One line a population once it is published; before that how many machines there are."""
+    month_of_workstations(data, MONTH, [GOOD] * 30)
+    data.derive()
+    with closing(SqlitePublicationReader(data.directory)) as reader:
+        month = _published_month(service.settings, reader, lambda: date(2026, 11, 4))
+        outlook = Outlook(service.reader, service.settings, lambda: service.now, month=month)
+        told = screen(outlook.look(), service.settings, words("en")).others
+        assert told == ("30 workstations: by published month, never live",)
+        service.look(RELEASED_ON)
+        outlook._last = None
+        _, line = screen(outlook.look(), service.settings, words("en")).others
+    assert line.startswith("workstations, October 2026: ")
+    assert line.endswith("CO₂e")

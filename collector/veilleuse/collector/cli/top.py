@@ -13,7 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Final
 from zoneinfo import ZoneInfo
@@ -99,7 +99,9 @@ def top(
     settings = settings_of(config)
     reader, published = SqliteReader(settings.data_dir), SqlitePublicationReader(settings.data_dir)
     until = None if seconds is None else time.monotonic() + seconds
-    outlook = Outlook(reader, settings, month=_published_month(settings, published))
+    zone = ZoneInfo(settings.reporting.time_zone)
+    month = _published_month(settings, published, lambda: datetime.now(zone).date())
+    outlook = Outlook(reader, settings, month=month)
     screens = _screens(outlook, settings, interval, until)
     try:
         with contextlib.suppress(KeyboardInterrupt):
@@ -113,15 +115,16 @@ def top(
 
 
 def _published_month(
-    settings: CollectorSettings, published: SqlitePublicationReader
+    settings: CollectorSettings,
+    published: SqlitePublicationReader,
+    today: Callable[[], date],
 ) -> Callable[[], MonthView | None]:
     """Reads the newest month as it was published, however often it is asked; publishes nothing."""
     months = Published(FORM, published, lambda _: None, settings.reporting.k_anonymity)
-    zone = ZoneInfo(settings.reporting.time_zone)
     kept: list[tuple[Month, MonthView]] = []
 
     def newest() -> MonthView | None:
-        month = months.read(*last_month(datetime.now(zone).date()))
+        month = months.read(*last_month(today()))
         if month and not (kept and kept[0][0] is month):
             kept[:] = [(month, month_view(month))]
         return kept[0][1] if month else None

@@ -73,7 +73,9 @@ def series_bound(fleet: FleetView, month: MonthView | None = None) -> int:
     zones = len({site.zone for site in fleet.sites.values()} | {one.zone for one in _families(month)}) + 1
     entities = {(entity, population) for entity, _, population in places}
     entities |= {(row.entity, Population(row.population)) for row in (month.cells if month else ())}
-    released = (len(entities) + len(Population)) * zones * _RELEASED_CLASSES  # and `autres` of each population
+    released = (
+        (len(entities) + len(Population)) * zones * _RELEASED_CLASSES
+    )  # and `autres` of each population
     metrics = (metric for metric in c.CATALOGUE if metric not in c.PER_HOST)
     return PROCESS_SERIES + sum(_most(metric, len(places), zones, released) for metric in metrics)
 

@@ -115,7 +115,9 @@ class MachineIndicators:
             month = self._released(others, today)
             figures = self._beside(month, others, today) if month else ()
         except CollectorError as error:
-            log.warning("a month of workstations and classroom PCs is not shown", extra={"reason": str(error)})
+            log.warning(
+                "a month of workstations and classroom PCs is not shown", extra={"reason": str(error)}
+            )
             month, figures = None, ()
         self._month = month_view(month) if month else None
         self._shown = (*self._kept[servers], *figures)

@@ -163,7 +163,9 @@ def night_ratio(figure: Figure, uses: Sequence[GroupSums], whole: Sequence[Group
     """I5, of the rows of the month's uses; none where one of them does not tell opening hours apart, or where some time has no energy:
     their energy is then not of their time."""
     withheld = Figure(None, figure.n, withheld=figure.value is not None or figure.withheld)
-    if any(Part.DERIVED in one.withheld or one.derived_milliseconds != one.observed_milliseconds for one in whole):
+    if any(
+        Part.DERIVED in one.withheld or one.derived_milliseconds != one.observed_milliseconds for one in whole
+    ):
         return withheld
     watts = []
     for bands in (frozenset(OUTSIDE), frozenset({Band.OPEN})):
