@@ -197,6 +197,7 @@ def test_joules_and_grams_of_a_row_are_of_one_zone(data, service):
         workstations(data, 6, entity=entity)
     workstations(data, 1, site="berlin", hours=5)
     data.derive()
+    found: Samples = {}
     for day in (date(2026, 10, 20), RELEASED_ON):
         look = service.look(day)
         found = samples(look)

@@ -133,12 +133,12 @@ def test_few_unknown_plans_are_not_counted(unknown, counts):
 def test_night_ratio_is_of_the_rows():
     """10 W outside by 40 W inside; nothing where hours are not told apart, or some time has no energy."""
     states = {(Band.OPEN, State.OFF): StateSums(50 * HOUR), (Band.CLOSED, State.OFF): StateSums(118 * HOUR)}
-    energies = {
+    energies: dict[EnergyKey, EnergySums] = {
         (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.OPEN, State.OFF): EnergySums(0, 2_000 * HOUR),
         (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.CLOSED, State.OFF): EnergySums(0, 1_180 * HOUR),
     }
     uses = GroupSums(12, 0, states, energies)
-    derived = {(EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.OPEN, State.OFF): EnergySums(168 * HOUR)}
+    derived: dict[EnergyKey, EnergySums] = {(EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.OPEN, State.OFF): EnergySums(168 * HOUR)}
     whole = GroupSums(12, 0, states, derived)
     figure = Figure(0.3, 12)
     found = night_ratio(figure, [uses], [whole])

@@ -25,12 +25,12 @@ from veilleuse.collector.model import Host, HostId, SumRow
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
+from veilleuse.collector.web.api.released_month import FORM, Month
+from veilleuse.collector.web.fleet import group_of, is_virtual
 from veilleuse.collector.web.look import Look, Outlook, local_time
 from veilleuse.collector.web.metrics import energy_today, grams_of_month
 from veilleuse.collector.web.month import MonthView, energy_of, last_month, month_view
 from veilleuse.collector.web.published import Published
-from veilleuse.collector.web.api.released_month import FORM, Month
-from veilleuse.collector.web.fleet import group_of, is_virtual
 from veilleuse.collector.web.words import Words, words
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.vocabulary import Population, State

@@ -20,8 +20,8 @@ from veilleuse.collector.web.charts import (
     DASH,
     Chart,
     Table,
-    energy_chart,
     class_name,
+    energy_chart,
     machines_name,
     states_chart,
 )

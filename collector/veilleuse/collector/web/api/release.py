@@ -45,11 +45,11 @@ from veilleuse.collector.ports.published import PublicationReader
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.rolling.reading import Periods
 from veilleuse.collector.rolling.retention import months_before
+from veilleuse.collector.rolling.worker import WAIT_DAYS
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.api.released_month import FORM, Month
-from veilleuse.collector.rolling.worker import WAIT_DAYS
 from veilleuse.collector.web.published import Publish, Published
 from veilleuse.wire.vocabulary import Band, Population, State
 
