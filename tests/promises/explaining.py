@@ -168,18 +168,20 @@ class Explained:
         self._history = _history(self._amounts)
         self._whats = {key.what for truth in versions for key in truth.amounts}
         self._sums: dict[tuple[object, ...], Sums] = {}
-        self._wholes: dict[tuple[object, ...], Found] = {}
-        """By the labels of rows: the cells that they are of."""
+        self._keys_of: dict[Found, list[Key]] = {}
+        self._keys_in: dict[tuple[int, Selector], list[Key]] = {}
+        self._wholes: defaultdict[tuple[object, ...], list[Found]] = defaultdict(list)
+        """By the labels of rows: which cells they may be of; rows of uses have those of energy's name, and may have other cells."""
         self._rest: list[tuple[Row, dict[str, float]]] = []
         self._told: dict[tuple[object, ...], tuple[Row, dict[str, tuple[Found, Found]]]] = {}
         self.equations: list[Equation] = []
         self.unexplained: list[tuple[Row, str, float]] = []
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Rows of all looks."""
+        """Rows of all looks. Months of readers add up; an administrator's answer is made of its whole period."""
         later = []
         for row in rows:
-            if row.outlet == "api" and self._months_of(row) != 1:
+            if row.outlet == "api" and self._months_of(row) > 1 and "admin" not in row.roles:
                 later.append(row)
             else:
                 self._explain(row)
@@ -217,9 +219,10 @@ class Explained:
                     for place, one in zip(("of", "in"), pair, strict=True):
                         self._tell(row, f"{name} ({place})", one)
         parts = [*found.values(), *(pair[1] for pair in ratios.values())]
-        if parts:
-            cells = tuple({cell: None for part in parts for cell in part.cells})
-            self._wholes[self._cells_of(row)] = parts[0]._replace(cells=cells, whats=frozenset(self._whats))
+        wholes = self._wholes[self._cells_of(row)]
+        for cells in (*(part.cells for part in parts), tuple({cell: None for part in parts for cell in part.cells})):
+            if parts and all(set(one.cells) != set(cells) for one in wholes):
+                wholes.append(parts[0]._replace(cells=cells, whats=frozenset(self._whats)))
         self._tell_avoidable(row, rest)
         self._tell_grams(row, rest, found)
         self._tell_intervals(row, rest, found)
@@ -259,12 +262,11 @@ class Explained:
     def _summed(self, version: int, selector: Selector, wanted: Sequence[str | None]) -> Sums:
         places = self._versions[version].places
         cells: defaultdict[Cell, defaultdict[What, int]] = defaultdict(lambda: defaultdict(int))
-        for key, value in self._amounts[version].items():
-            if selector.has(key):
-                cell = _cell(places[key.host], key.what)
-                named = cell.place._replace(device_class="monitor") if cell.screens else cell.place
-                if all(word in (None, mine) for word, mine in zip(wanted, named, strict=True)):
-                    cells[cell][key.what] += value
+        for key in self._inside(version, selector):
+            cell = _cell(places[key.host], key.what)
+            named = cell.place._replace(device_class="monitor") if cell.screens else cell.place
+            if all(word in (None, mine) for word, mine in zip(wanted, named, strict=True)):
+                cells[cell][key.what] += self._amounts[version][key]
         present = frozenset(what for amounts in cells.values() for what in amounts)
         of: dict[str, dict[int, dict[int, frozenset[What]]]] = {"ms": {}, "mJ": {}}
         for unit, known in of.items():
@@ -281,12 +283,19 @@ class Explained:
     # --- equations
 
     def _keys(self, found: Found) -> list[Key]:
-        places = self._versions[found.version].places
-        return [
-            key
-            for key in self._amounts[found.version]
-            if found.selector.has(key) and key.what in found.whats and _cell(places[key.host], key.what) in found.cells
-        ]
+        if found not in self._keys_of:
+            places = self._versions[found.version].places
+            self._keys_of[found] = [
+                key
+                for key in self._inside(found.version, found.selector)
+                if key.what in found.whats and _cell(places[key.host], key.what) in found.cells
+            ]
+        return self._keys_of[found]
+
+    def _inside(self, version: int, selector: Selector) -> list[Key]:
+        if (version, selector) not in self._keys_in:
+            self._keys_in[version, selector] = [key for key in self._amounts[version] if selector.has(key)]
+        return self._keys_in[version, selector]
 
     def _tell(self, row: Row, name: str, found: Found, weigh: Mapping[str, Fraction] | None = None) -> None:
         """`weigh`: zone → weight."""
@@ -316,21 +325,26 @@ class Explained:
 
     def _tell_counts(self, row: Row, rest: dict[str, float]) -> None:
         """Of machines that contributed, and of their nights on for more than 4 h. A total may count a machine and its screens once."""
-        whole = self._wholes.get(self._cells_of(row))
-        if whole is None:
-            return
-        machines = {
+        versions = range(row.version, -1, -1)
+        wholes = itertools.product(tuple(rest), self._wholes[self._cells_of(row)], versions)
+        for name, whole, version in wholes:
+            whole = whole._replace(version=version)
+            if name != "n" and "_hosts" not in name and name != "nights_on":
+                continue
+            wanted = self._nights(whole) if name == "nights_on" else self._counted(whole)
+            kinds = (wanted, {key for key in wanted if not key.what.kind}, {key for key in wanted if key.what.kind})
+            keys = next((keys for keys in kinds if len(keys) == rest.get(name)), None)
+            if keys is not None:
+                columns = {Column(key, whole.version): 1 for key in keys}
+                self._say(row, name, dict.fromkeys(columns, Fraction(1)), columns)
+                del rest[name]
+
+    def _counted(self, whole: Found) -> set[Key]:
+        return {
             Key(key.host, Grain.DAY, whole.selector.first, COUNTED[key.what.kind == "screen"])
             for key in self._keys(whole)
             if key.what.state is not State.UNKNOWN
         }
-        for name in [name for name in rest if name == "n" or "_hosts" in name or name == "nights_on"]:
-            wanted = self._nights(whole) if name == "nights_on" else machines
-            for keys in (wanted, {key for key in wanted if not key.what.kind}, {key for key in wanted if key.what.kind}):
-                if len(keys) == rest.get(name):
-                    columns = {Column(key, whole.version): 1 for key in keys}
-                    self._say(row, name, dict.fromkeys(columns, Fraction(1)), columns)
-                    del rest[name]
 
     def _tell_avoidable(self, row: Row, rest: dict[str, float]) -> None:
         """I4: idle energy outside opening hours less a power of the class × the idle time; of screens, one unknown a machine."""
@@ -354,9 +368,9 @@ class Explained:
     ) -> list[tuple[Column, Fraction, int]]:
         """(unknown, coefficient, value)."""
         places, found = self._versions[version].places, []
-        for key in self._amounts[version]:
+        for key in self._inside(version, selector):
             place, what = places[key.host], key.what
-            outside = what.state is State.ON_IDLE and what.band is not Band.OPEN and selector.has(key)
+            outside = what.state is State.ON_IDLE and what.band is not Band.OPEN
             if not outside or (place.population, place.zone) not in of or (what.kind == "screen") is not screens:
                 continue
             weight = Fraction(1)
@@ -376,10 +390,10 @@ class Explained:
         cells = {cell.place for cell in whole.cells}
         places = self._versions[whole.version].places
         on: defaultdict[tuple[int, int], int] = defaultdict(int)
-        for key, value in self._amounts[whole.version].items():
+        for key in self._inside(whole.version, whole.selector):
             night = key.grain is Grain.DAY and key.what.unit == "ms" and key.what.state in ON
-            if night and whole.selector.has(key) and places[key.host] in cells and key.what.band is not Band.OPEN:
-                on[key.host, key.start] += value
+            if night and places[key.host] in cells and key.what.band is not Band.OPEN:
+                on[key.host, key.start] += self._amounts[whole.version][key]
         what = What("nights", Band.NIGHT, State.ON_IDLE)
         return {
             Key(host, Grain.DAY, start, what)
@@ -418,8 +432,10 @@ class Explained:
     # --- of several months
 
     def _place(self, row: Row) -> tuple[object, ...]:
-        labels = {name: word for name, word in row.labels.items() if not name.startswith(("period", "under_way"))}
-        return row.version, row.outlet, row.answer.rpartition(" ")[0], row.table, tuple(sorted(labels.items()))
+        """What it is of beside its period; a total has a zone only where there is but one."""
+        names = ("indicator", "population", "entity", "device_class", "level", *["zone"] * (row.table != "totals"))
+        labels = [row.labels.get(name) for name in names]
+        return row.version, row.outlet, row.answer.rpartition(" ")[0], row.table, *labels
 
     def _compose(self, row: Row) -> None:
         """A sum over months adds nothing to what each month says, and is checked to be that sum."""
@@ -437,7 +453,7 @@ class Explained:
                 known = self._is_composed(name, value, parts)
             else:
                 known = sum(sums) == value
-            if not known or len(parts) != len(months):
+            if not known:
                 self.unexplained.append((row, name, value))
 
     def _is_composed(

@@ -8,8 +8,10 @@ by a service that has just been started. Between two dates a test may let record
 
 from __future__ import annotations
 
+import html
 import itertools
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -122,7 +124,8 @@ class Watched:
         self.rows: list[Row] = []
         self.versions: list[Version] = []
         self.months: list[Slice] = []
-        self.page_texts: list[tuple[int, str]] = []
+        self.pages: list[str] = []
+        """The text of the first page, at each look."""
         self._entities = entities
         self._accounts = itertools.count(1)
 
@@ -308,7 +311,8 @@ class Watched:
             Row(len(self.versions) - 1, "metrics", "scrape", roles, "samples", dict(place), numbers)
             for place, numbers in places.items()
         ]
-        self.page_texts.append((len(self.versions) - 1, reading.get("/?lang=en", DOOR_TOKEN).text))
+        page = reading.get("/?lang=en", DOOR_TOKEN).text
+        self.pages.append(html.unescape(re.sub(r"<[^>]+>", " ", page)))
 
     def _truth(self) -> Version:
         amounts: Counter[Key] = Counter()
