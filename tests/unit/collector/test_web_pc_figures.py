@@ -138,7 +138,9 @@ def test_night_ratio_is_of_the_rows():
         (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.CLOSED, State.OFF): EnergySums(0, 1_180 * HOUR),
     }
     uses = GroupSums(12, 0, states, energies)
-    derived: dict[EnergyKey, EnergySums] = {(EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.OPEN, State.OFF): EnergySums(168 * HOUR)}
+    derived: dict[EnergyKey, EnergySums] = {
+        (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.OPEN, State.OFF): EnergySums(168 * HOUR)
+    }
     whole = GroupSums(12, 0, states, derived)
     figure = Figure(0.3, 12)
     found = night_ratio(figure, [uses], [whole])

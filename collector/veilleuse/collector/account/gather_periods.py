@@ -135,9 +135,11 @@ def _add(tally: Tally, host: Host, row: HostPeriod) -> int:
 
 
 def _energies(values: Vector) -> Iterator[tuple[Method, State, EnergySums]]:
-    """Energy by method and state. A month keeps the sums by either, not by both: they are paired in their order, so that both sums
-    hold, and no figure is of a pair. What rounding leaves when weeks are shared is of no known state."""
+    """Energy by method and state. A month keeps the sums by either, not by both: they are paired in their order, so that the methods' sums
+    hold, and no figure is of a pair. What rounding leaves above the states when weeks are shared is of the last one: of no known state, it
+    would be a part of its own, of few machines."""
     left = {state: values[place] for state, place in _STATE_ENERGIES if values[place]}
+    last = next(reversed(left), State.UNKNOWN)
     for method, place in _METHODS:
         time, energy, u = values[place : place + 3]
         for state, of_state in left.items():
@@ -146,7 +148,7 @@ def _energies(values: Vector) -> Iterator[tuple[Method, State, EnergySums]]:
                 left[state] -= part
                 time, energy, u = 0, energy - part, 0
         if time or energy or u:
-            yield method, State.UNKNOWN, EnergySums(time, energy, u)
+            yield method, last if energy else State.UNKNOWN, EnergySums(time, energy, u)
 
 
 def _add_screens(tallies: defaultdict[GroupKey, Tally], key: GroupKey, row: HostPeriod) -> None:

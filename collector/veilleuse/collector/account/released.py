@@ -75,7 +75,7 @@ def _cell(key: GroupKey, tally: Tally) -> Group:
     if not sums.energies:
         return Group(key, sums)
     exact = u_model([Group(key, tally.freeze(key.population, frozenset()))])
-    u = math.ceil(exact * U_STEPS - 1e-9) / U_STEPS
+    u = max(1, math.ceil(exact * U_STEPS - 1e-9)) / U_STEPS
     named = next(device_class for device_class, *_ in sums.energies)
     if key.autres and not of_screens:
         named = EnergyClass.AUTRES
