@@ -13,8 +13,16 @@ import pytest
 
 from tests.unit.collector.test_sobriety import HOUR, machine, of, the
 from veilleuse.collector.account.perimeter import Slice
-from veilleuse.collector.figures import Detail, EnergyClass, EnergyKey,
-    EnergySums, Group, GroupKey, GroupSums, StateSums
+from veilleuse.collector.figures import (
+    Detail,
+    EnergyClass,
+    EnergyKey,
+    EnergySums,
+    Group,
+    GroupKey,
+    GroupSums,
+    StateSums,
+)
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.sobriety import BandUse, Figure, Machine, PowerPlan, Targets
 from veilleuse.collector.web.api.released_month import Month
