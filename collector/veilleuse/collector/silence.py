@@ -50,7 +50,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A row of the table: a level holds below this part of the share usually heard of."""
+    """A row of the table: a level holds from this part of the share usually heard of down."""
 
     warning: float
     failed: float
@@ -107,7 +107,7 @@ class Past:
                 "day": self.day and self.day.isoformat(),
                 "shares": {
                     population.value: {
-                        day.isoformat(): round(share, 3) for day, share in sorted(days.items())
+                        day.isoformat(): round(share, 2) for day, share in sorted(days.items())
                     }
                     for population, days in self.shares.items()
                 },
@@ -301,8 +301,8 @@ def _level(population: Population, silent: int, machines: int, usual: float | No
     rule, heard = RULES[population], (machines - silent) / machines
     if not silent:
         return Level.GOOD
-    if heard < rule.failed * (1.0 if usual is None else usual) or heard == 0:
+    if heard <= rule.failed * (1.0 if usual is None else usual):
         return Level.FAILED
-    if heard < (rule.usual_unknown if usual is None else rule.warning * usual):
+    if heard <= (rule.usual_unknown if usual is None else rule.warning * usual):
         return Level.WARNING
     return Level.GOOD

@@ -16,7 +16,7 @@ VERSIONS: Final = 5
 CONTACT_AGE: Final = gauge(
     "veilleuse_agent_last_contact_age_seconds",
     "Age of the last contact over the active servers; of one that never called, the time since the day it enrolled on.",
-    ("statistic",),
+    ("population", "statistic"),
     Origin.REGISTRY,
 )
 SILENT: Final = gauge(

@@ -115,8 +115,8 @@ def _silence(out: Exposition, look: Look) -> None:
     now = look.fleet.now_unix_milliseconds
     ages = [max(0.0, (now - last_sign(host)) / MILLISECONDS_PER_SECOND) for host in servers]
     if ages:
-        out.add(c.CONTACT_AGE, ("median",), median(ages))
-        out.add(c.CONTACT_AGE, ("max",), max(ages))
+        out.add(c.CONTACT_AGE, (Population.SERVER.value, "median"), median(ages))
+        out.add(c.CONTACT_AGE, (Population.SERVER.value, "max"), max(ages))
 
 
 def _configuration(out: Exposition, rollout: Rollout, members: Iterable[Host]) -> None:

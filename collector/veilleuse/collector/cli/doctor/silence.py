@@ -42,7 +42,7 @@ def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
         rollouts = {rollout.population: rollout for rollout in reader.rollouts()}
         windows = open_days(reader.sites(), Almanac(reader.calendars, reader.school_periods), today)
         hosts = reader.contacts()
-    conditions = judge.conditions(hosts, hosts, rollouts, windows)
+        conditions = judge.conditions(hosts, hosts, rollouts, windows)
     yield from (_finding(one, settings, runs=health is not None) for one in conditions)
     present = {host.population for host in hosts if host.status is HostStatus.ACTIVE} - {
         one.population for one in conditions
