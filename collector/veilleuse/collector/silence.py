@@ -12,8 +12,8 @@ from a count floored to a multiple of k, as the caller took it once a day.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -141,8 +141,8 @@ class Past:
         return median(known.values()) if len(known) >= USUAL_DAYS else None
 
 
-class _Count(NamedTuple):
-    """PCs of one population, exactly: never told."""
+class Count(NamedTuple):
+    """PCs of one population that can be judged, exactly: never told as they are."""
 
     silent: int
     machines: int
@@ -150,6 +150,7 @@ class _Count(NamedTuple):
 
     @property
     def heard_share(self) -> float:
+        """Part of them that was heard of since the window began."""
         return (self.machines - self.silent) / self.machines
 
 
@@ -192,26 +193,19 @@ class Judge:
     k: int
 
     def conditions(
-        self,
-        live: Iterable[Host],
-        of_the_day: Iterable[Host],
-        rollouts: Mapping[Population, Rollout],
-        windows: OpenDays,
+        self, hosts: Iterable[Host], pcs: Mapping[Population, Count], rollouts: Mapping[Population, Rollout]
     ) -> tuple[Condition, ...]:
-        """Servers as they are now, PCs as they were at the first look of the day; populations that can be judged."""
-        servers = rollouts.get(Population.SERVER) or Rollout(Population.SERVER)
-        pcs = tuple(of_the_day)
-        found = (
-            self.server_condition(live, servers)
-            if population is Population.SERVER
-            else self.pc_condition(pcs, population, windows)
-            for population in RULES
-        )
+        """Of each population that can be judged; `hosts`: servers as they are now, `pcs`: `counted` at the first look of the day."""
+        servers = self.server_condition(hosts, rollouts.get(Population.SERVER) or Rollout(Population.SERVER))
+        found = (servers, *(self.pc_condition(population, pcs.get(population)) for population in RULES))
         return tuple(one for one in found if one is not None)
 
     def server_condition(self, hosts: Iterable[Host], rollout: Rollout) -> Condition | None:
         """None where there is no server."""
-        members = sorted(_active(hosts, Population.SERVER), key=last_sign)
+        members = sorted(
+            (h for h in hosts if h.population is Population.SERVER and h.status is HostStatus.ACTIVE),
+            key=last_sign,
+        )
         if not members:
             return None
         bound = self.now_unix_milliseconds - MISSED * rollout.longest_contact_milliseconds
@@ -223,28 +217,10 @@ class Judge:
         since = _day(last_sign(members[0]))
         return Condition(Population.SERVER, level, len(late), len(members), since, late)
 
-    def pc_condition(
-        self, hosts: Iterable[Host], population: Population, windows: OpenDays
-    ) -> Condition | None:
+    def pc_condition(self, population: Population, count: Count | None) -> Condition | None:
         """None where fewer than k machines can be judged."""
-        count = _counted(hosts, population, windows)
-        return None if count is None or count.machines < self.k else self._pc_condition(population, count)
-
-    def noted(self, hosts: Sequence[Host], windows: OpenDays, today: date) -> Past:
-        """The past with this UTC day. No share is noted of days without news, so that a silence never becomes usual."""
-        since = self.past.listening_since(self.started_unix_milliseconds or self.now_unix_milliseconds)
-        shares = dict(self.past.shares)
-        for population, rule in RULES.items():
-            count = None if population is Population.SERVER else _counted(hosts, population, windows)
-            if count is None or count.machines < self.k or since >= count.window.first:
-                continue
-            is_good = self._pc_condition(population, count).level is Level.GOOD
-            if count.heard_share >= rule.failed and (is_good or self.past.usual(population) is None):
-                days = {count.window.last: count.heard_share} | dict(shares.get(population, {}))
-                shares[population] = dict(sorted(days.items())[-USUAL_DAYS:])
-        return Past(since, today, shares)
-
-    def _pc_condition(self, population: Population, count: _Count) -> Condition:
+        if count is None or count.machines < self.k:
+            return None
         told = count.silent - count.silent % self.k
         level = _level(population, told, count.machines, self.past.usual(population))
         started = self.started_unix_milliseconds
@@ -255,11 +231,27 @@ class Judge:
         machines = count.machines - count.machines % self.k
         return Condition(population, level, told, machines, count.window.first)
 
+    def noted(self, pcs: Mapping[Population, Count], today: date) -> Past:
+        """The past with this UTC day. No share is noted of days without news, so that a silence never becomes usual."""
+        since = self.past.listening_since(self.started_unix_milliseconds or self.now_unix_milliseconds)
+        shares = dict(self.past.shares)
+        for population, count in pcs.items():
+            condition = self.pc_condition(population, count)
+            if condition is None or since >= count.window.first:
+                continue
+            is_known = self.past.usual(population) is not None
+            if count.heard_share >= RULES[population].failed and not (
+                is_known and condition.level is not Level.GOOD
+            ):
+                days = {count.window.last: count.heard_share} | dict(shares.get(population, {}))
+                shares[population] = dict(sorted(days.items())[-USUAL_DAYS:])
+        return Past(since, today, shares)
+
 
 def judge_of(kind: DataKind, health: Mapping[str, Any] | None, now_unix_milliseconds: int, k: int) -> Judge:
     """From what the data directory and the running collector say; `health` None: no collector runs."""
     past = Past.from_json(kind.extra.get(PRESENCE))
-    started = None if health is None else int(health["started_unix_milliseconds"])
+    started: int | None = (health or {}).get("started_unix_milliseconds")
     return Judge(now_unix_milliseconds, started, past, k)
 
 
@@ -275,25 +267,27 @@ def _day(unix_milliseconds: int) -> date:
     return date(1970, 1, 1) + timedelta(days=unix_milliseconds // MILLISECONDS_PER_DAY)
 
 
-def _active(hosts: Iterable[Host], population: Population) -> list[Host]:
-    return [host for host in hosts if host.population is population and host.status is HostStatus.ACTIVE]
-
-
-def _counted(hosts: Iterable[Host], population: Population, windows: OpenDays) -> _Count | None:
-    """PCs that had enrolled before the window of their site; None where there is none."""
-    silent: defaultdict[bool, int] = defaultdict(int)
-    spans: set[Window] = set()
-    for host in _active(hosts, population):
-        window = windows(host.site, population)
+def counted(hosts: Iterable[Host], windows: OpenDays) -> dict[Population, Count]:
+    """PCs that had enrolled before the window of their site, by population; populations without any are absent."""
+    numbers: Counter[tuple[Population, bool]] = Counter()
+    spans: defaultdict[Population, set[Window]] = defaultdict(set)
+    for host in hosts:
+        if host.population is Population.SERVER or host.status is not HostStatus.ACTIVE:
+            continue
+        window = windows(host.site, host.population)
         if window is None or host.enrolled_on >= window.first:
             continue
         contact = host.last_contact_unix_milliseconds
-        silent[contact is None or _day(contact) < window.first] += 1
-        spans.add(window)
-    if not spans:
-        return None
-    window = Window(min(one.first for one in spans), max(one.last for one in spans))
-    return _Count(silent[True], silent[True] + silent[False], window)
+        numbers[host.population, contact is None or _day(contact) < window.first] += 1
+        spans[host.population].add(window)
+    return {
+        population: Count(
+            numbers[population, True],
+            numbers[population, True] + numbers[population, False],
+            Window(min(one.first for one in found), max(one.last for one in found)),
+        )
+        for population, found in spans.items()
+    }
 
 
 def _level(population: Population, silent: int, machines: int, usual: float | None) -> Level:

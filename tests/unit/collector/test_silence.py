@@ -29,7 +29,7 @@ from veilleuse.collector.model import AgentId, Host, HostId, HostStatus, Machine
 from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.rollout import Rollout
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import PRESENCE, Condition, Judge, Level, Past, open_days
+from veilleuse.collector.silence import PRESENCE, Condition, Judge, Level, Past, counted, open_days
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod, SchoolZone
 from veilleuse.collector.web.app import make_app
@@ -97,7 +97,7 @@ class Watch:
 
     def pcs(self, hosts: Iterable[Host], population: Population = WORKSTATION) -> Condition | None:
         """What is told of them."""
-        return self.judge.pc_condition(tuple(hosts), population, self.windows())
+        return self.judge.pc_condition(population, counted(hosts, self.windows()).get(population))
 
     def servers(self, hosts: Iterable[Host], rollout: Rollout | None = None) -> Condition | None:
         """What is told of them."""
@@ -105,7 +105,7 @@ class Watch:
 
     def note(self, hosts: Iterable[Host]) -> None:
         """What `serve` does once a day."""
-        self.past = self.judge.noted(tuple(hosts), self.windows(), self.now.date())
+        self.past = self.judge.noted(counted(hosts, self.windows()), self.now.date())
 
 
 def fleet(silent: int, heard: int, now: datetime, population: Population = WORKSTATION) -> list[Host]:
@@ -408,7 +408,7 @@ def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_sa
             until(lambda: PRESENCE in reader.data_kind().extra)
         found = said(settings)
     assert [finding.outcome for finding in found.doctor] == ["warning"] * 2
-    assert all("has not listened for long enough" in finding.remedy for finding in found.doctor)
+    assert all("not judged" in finding.text and "was away" in finding.remedy for finding in found.doctor)
     assert "silen" not in found.page["fr"].split('class="tiles"')[0]
     assert (found.top, found.metrics) == ([], [])
     with closing(SqliteReader(settings.data_dir)) as reader:

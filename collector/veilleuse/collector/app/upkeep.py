@@ -25,7 +25,7 @@ from veilleuse.collector.closing.keeping import due
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.settings import child_environment
-from veilleuse.collector.silence import PRESENCE, Judge, Past, open_days
+from veilleuse.collector.silence import PRESENCE, Judge, Past, counted, open_days
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
 from veilleuse.collector.store.sqlite.upkeep import note_size
@@ -106,7 +106,7 @@ def _note_presence(collector: Collector, day: date) -> bool:
                 collector.settings.reporting.k_anonymity,
             )
             windows = open_days(reader.sites(), Almanac(reader.calendars, reader.school_periods), day)
-            text = judge.noted(reader.contacts(), windows, day).to_json()
+            text = judge.noted(counted(reader.contacts(), windows), day).to_json()
         collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, text))
     except CollectorError as error:
         log.warning("presence of the machines not noted", extra={"error": str(error)})

@@ -23,7 +23,7 @@ from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import Condition, OpenDays, judge_of, open_days
+from veilleuse.collector.silence import Condition, Count, counted, judge_of, open_days
 from veilleuse.collector.timetable import SchoolPeriod
 from veilleuse.collector.web.accounts import Account, Accounts
 from veilleuse.collector.web.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
@@ -120,7 +120,7 @@ class Outlook:
         self._last: tuple[float, Look] | None = None
         self._day_start: FleetView | None = None
         self._almanac = Almanac(reader.calendars, reader.school_periods)
-        self._windows: OpenDays | None = None
+        self._pcs: Mapping[Population, Count] = {}
 
     def look(self) -> Look:
         """As of now, or of at most a second ago. Raises StoreDamaged or another DataDirectoryError."""
@@ -132,15 +132,15 @@ class Outlook:
 
     def _take(self) -> Look:
         fleet = self._fleet.look()
-        if self._day_start is None or self._windows is None or self._day_start.today.day != fleet.today.day:
-            self._day_start = fleet
+        if self._day_start is None or self._day_start.today.day != fleet.today.day:
             self._almanac.look_again()
-            self._windows = open_days(fleet.sites.values(), self._almanac, fleet.today.day)
+            windows = open_days(fleet.sites.values(), self._almanac, fleet.today.day)
+            self._pcs = counted(fleet.hosts.values(), windows)
+            self._day_start = fleet
         health = self._health()
         judge = judge_of(
             fleet.kind, health, fleet.now_unix_milliseconds, self._settings.reporting.k_anonymity
         )
-        pcs = self._day_start.hosts.values()
         return Look(
             fleet,
             self._periods.closed(fleet.hosts, fleet.today.day),
@@ -152,7 +152,7 @@ class Outlook:
             self._accounts.look(fleet.hosts, fleet.today.day),
             self._grid.look(),
             self._machine_figures(),
-            judge.conditions(fleet.hosts.values(), pcs, fleet.rollouts, self._windows),
+            judge.conditions(fleet.hosts.values(), self._pcs, fleet.rollouts),
         )
 
     def _sobriety(self, fleet: FleetView) -> tuple[Sobriety, ...]:

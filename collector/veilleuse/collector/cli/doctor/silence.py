@@ -18,7 +18,7 @@ from veilleuse.collector.errors import AdminError
 from veilleuse.collector.model import HostStatus
 from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import Condition, Level, judge_of, open_days
+from veilleuse.collector.silence import Condition, Level, counted, judge_of, open_days
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.web.words import words
 from veilleuse.wire.vocabulary import Population
@@ -27,8 +27,8 @@ REMEDY: Final = (
     "check first, from one of them: the network and its firewall as far as {address}, the name's DNS entry, the certificates and the "
     "door (above), then 'veilleuse-agent doctor' there; machines that are gone for good: 'veilleuse hosts revoke'"
 )
-STOPPED: Final = "no machine can call: start 'veilleuse serve', then look again after two contact intervals"
-WAIT: Final = "the collector has not listened for long enough since it was away: look again {when}"
+STOPPED: Final = "no collector runs here, so no machine can call: start 'veilleuse serve'"
+WAIT: Final = "the collector was away until lately: look again after {when} from its start"
 
 
 def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
@@ -42,7 +42,7 @@ def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
         rollouts = {rollout.population: rollout for rollout in reader.rollouts()}
         windows = open_days(reader.sites(), Almanac(reader.calendars, reader.school_periods), today)
         hosts = reader.contacts()
-        conditions = judge.conditions(hosts, hosts, rollouts, windows)
+        conditions = judge.conditions(hosts, counted(hosts, windows), rollouts)
     yield from (_finding(one, settings, runs=health is not None) for one in conditions)
     present = {host.population for host in hosts if host.status is HostStatus.ACTIVE} - {
         one.population for one in conditions
@@ -55,16 +55,18 @@ def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
 
 
 def _finding(one: Condition, settings: CollectorSettings, *, runs: bool) -> Finding:
-    if one.level is Level.GOOD and one.population is Population.SERVER:
-        return Finding("silence", "good", f"{one.machines} server(s), none of them silent")
+    is_server = one.population is Population.SERVER
+    least = "" if is_server else "at least "
+    numbers = f"{one.population}: {least}{one.silent} of {least}{one.machines}"
     if one.level is Level.GOOD:
-        text = f"{one.population}: at least {one.silent} of at least {one.machines} silent since {one.since}, not more than usual"
+        text = f"{numbers} silent" + ("" if is_server else f" since {one.since}, not more than usual")
         return Finding("silence", "good", text)
+    if one.level is Level.WAITING:
+        when = "two contact intervals" if is_server else "two whole open days"
+        remedy = WAIT.format(when=when) if runs else STOPPED
+        return Finding("silence", "warning", f"{numbers} have not called yet; not judged", remedy)
     text = words("en").silence(one).rstrip(".")
     text += f": {names_of(one.hosts)}" if one.hosts else ""
-    if one.level is Level.WAITING:
-        when = "after two contact intervals" if one.population is Population.SERVER else "after two open days"
-        return Finding("silence", "warning", text, WAIT.format(when=when) if runs else STOPPED)
     address = settings.grpc.advertised_address or settings.grpc.address
     outcome: Outcome = "failed" if one.level is Level.FAILED else "warning"
     return Finding("silence", outcome, text, REMEDY.format(address=address))
