@@ -212,7 +212,7 @@ def test_workstations_have_no_live_series(data, client):
     http = client(hosts_metrics=True)
     text = http.get("/metrics").text
     shown = {name for (name, labels), _ in samples(text).items() if ("population", "workstation") in labels}
-    assert shown == {"veilleuse_hosts", "veilleuse_agents_silent"}
+    assert shown == {"veilleuse_hosts", "veilleuse_agents_silent", "veilleuse_silence_level"}
     assert http.get("/metrics/hosts").text == ""
     assert "E0" not in http.get("/?lang=fr").text
 

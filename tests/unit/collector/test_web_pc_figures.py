@@ -13,7 +13,16 @@ import pytest
 
 from tests.unit.collector.test_sobriety import HOUR, machine, of, the
 from veilleuse.collector.account.perimeter import Slice
-from veilleuse.collector.figures import Detail, EnergyClass, EnergySums, Group, GroupKey, GroupSums, StateSums
+from veilleuse.collector.figures import (
+    Detail,
+    EnergyClass,
+    EnergyKey,
+    EnergySums,
+    Group,
+    GroupKey,
+    GroupSums,
+    StateSums,
+)
 from veilleuse.collector.quantiles import Z95
 from veilleuse.collector.sobriety import BandUse, Figure, Machine, PowerPlan, Targets
 from veilleuse.collector.web.api.released_month import Month
@@ -138,7 +147,9 @@ def test_night_ratio_is_of_the_rows():
         (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.CLOSED, State.OFF): EnergySums(0, 1_180 * HOUR),
     }
     uses = GroupSums(12, 0, states, energies)
-    derived: dict[EnergyKey, EnergySums] = {(EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.OPEN, State.OFF): EnergySums(168 * HOUR)}
+    derived: dict[EnergyKey, EnergySums] = {
+        (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.OPEN, State.OFF): EnergySums(168 * HOUR)
+    }
     whole = GroupSums(12, 0, states, derived)
     figure = Figure(0.3, 12)
     found = night_ratio(figure, [uses], [whole])

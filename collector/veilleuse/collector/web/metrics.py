@@ -44,7 +44,7 @@ def fleet_exposition(look: Look, version: str, k: int) -> Exposition:
     add_machine_figures(out, look.machine_figures)
     _factors(out, look)
     add_grid(out, look.grid)
-    add_agents(out, look, k)
+    add_agents(out, look)
     add_collector(out, look, k)
     return out
 
