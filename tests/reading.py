@@ -66,7 +66,9 @@ class Reading:
         for opened in (outlook_reader, self.reader, accounts):
             self._cleanup.callback(opened.close)
         door = Door("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token)
-        self.figures = Figures(self.reader, self.settings, cache(book_of), self._publishing, self._publish, clock)
+        self.figures = Figures(
+            self.reader, self.settings, cache(book_of), self._publishing, self._publish, clock
+        )
         self.desk = Desk(self.figures, self.settings, "0.1.0", self._note_access)
         limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
         admission = Admission(door, accounts, self._note_use, clock=clock, limiter=limiter)

@@ -20,9 +20,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-from tests.promises.read_together import Key, Place, Row, Version, What
+from tests.promises.read_together import Key, Row, Version, What
+from tests.promises.summed import SILENT, Cell, Found, Selector, Sums, cell_of, month_of, sums_of
 from veilleuse.collector.account.perimeter import Slice
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.model import Grain
@@ -31,17 +32,6 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
 MILLIJOULES_PER_KWH: Final = 3_600_000_000
 MILLISECONDS_PER_DAY: Final = 86_400_000
-BAND_SETS: Final = tuple(map(frozenset, (Band, (Band.OPEN,), (Band.NIGHT, Band.CLOSED))))
-STATE_SETS: Final = tuple(
-    frozenset(states) for size in range(1, 6) for states in itertools.combinations(State, size)
-)
-KIND_SETS: Final = (frozenset({"measured", "modelled"}), frozenset({"measured"}), frozenset({"modelled"}))
-NOT_LINEAR: Final = ("veilleuse_month_night_power", "veilleuse_power_plan")
-"""Left out of the system."""
-REST: Final = (State.OFF, State.ASLEEP)
-U_STEP: Final = 0.05
-"""A model's uncertainty that is a whole number of such steps does not tell how much of an energy was measured."""
-SILENT: Final = "silent"
 ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
 COUNTED: Final = tuple(What("", Band.OPEN, State.ON_ACTIVE, kind) for kind in ("", "screen"))
 """That a machine contributed, and that it has a screen."""
@@ -56,8 +46,16 @@ NO_MEASUREMENT: Final = (
     "veilleuse_month_start_timestamp_seconds{",
 )
 """How the names of numbers begin that no machine's measurement is in."""
+NOT_LINEAR: Final = ("veilleuse_month_night_power", "veilleuse_power_plan")
+"""Left out of the system."""
+REST: Final = (State.OFF, State.ASLEEP)
+U_STEP: Final = 0.05
+"""A model's uncertainty that is a whole number of such steps does not tell how much of an energy was measured."""
 AVOIDABLE: Final = "veilleuse_month_avoidable_energy_joules{cause="
 OF_INTERVALS: Final = ("u_model", "gsd2", "kwh_lo95", "kwh_hi95", "kgco2e_lo95", "kgco2e_hi95")
+
+
+Weight: TypeAlias = "Fraction | int"
 
 
 class Column(NamedTuple):
@@ -74,68 +72,8 @@ class Equation:
 
     row: Row
     name: str
-    coefficients: Mapping[Column, Fraction]
+    coefficients: Mapping[Column, Weight]
     values: Mapping[Column, int]
-
-
-class Selector(NamedTuple):
-    """Which records a figure is of: those that begin in [first, end), weeks also end in it."""
-
-    grains: frozenset[Grain]
-    first: int
-    end: int
-
-    def has(self, key: Key) -> bool:
-        """Whether a quantity is inside."""
-        end = self.end - 6 if key.grain is Grain.WEEK and len(self.grains) > 1 else self.end
-        return key.grain in self.grains and self.first <= key.start < end
-
-
-class Cell(NamedTuple):
-    """What is never divided: machines of one entity and class, or their screens."""
-
-    place: Place
-    screens: bool
-
-
-class Found(NamedTuple):
-    """What a number is the sum of."""
-
-    version: int
-    selector: Selector
-    cells: tuple[Cell, ...]
-    whats: frozenset[What]
-
-
-@dataclass
-class Sums:
-    """All sums of whole cells in one selector at one version."""
-
-    version: int
-    selector: Selector
-    cells: tuple[Cell, ...]
-    of: dict[str, dict[int, dict[int, frozenset[What]]]]
-    """Unit → value → cells as bits → what is summed of them. Enrolled times are alike, so that several groups may have the same."""
-
-    def find(self, unit: str, value: int) -> list[Found]:
-        """What sums to it."""
-        return [self.told(*one) for one in self.of[unit].get(value, {}).items()]
-
-    def told(self, bits: int, whats: frozenset[What]) -> Found:
-        """As Found."""
-        cells = tuple(cell for place, cell in enumerate(self.cells) if bits >> place & 1)
-        return Found(self.version, self.selector, cells, whats)
-
-    def ratio(self, value: float) -> tuple[Found, Found] | None:
-        """A sum over some cells, and one over these or more, of which it is the ratio."""
-        for known in self.of.values():
-            for above, over in known.items():
-                below = round(above / value)
-                for bits, whats in over.items():
-                    for under in known.get(below, {}):
-                        if bits | under == under and above / below == value:
-                            return self.told(bits, whats), self.told(under, known[below][under])
-        return None
 
 
 def amount(name: str, value: float) -> tuple[str, int] | None:
@@ -194,7 +132,10 @@ class Explained:
     # --- of one period
 
     def _months_of(self, row: Row) -> int:
-        first, end = date.fromisoformat(row.labels["period_from"]), date.fromisoformat(row.labels["period_to"])
+        first, end = (
+            date.fromisoformat(row.labels["period_from"]),
+            date.fromisoformat(row.labels["period_to"]),
+        )
         return sum(first <= part.first and part.end <= end for part in self._months)
 
     def _explain(self, row: Row) -> None:
@@ -203,7 +144,9 @@ class Explained:
         rest = {name: value for name, value in row.numbers.items() if value and not _is_left_out(name)}
         for name, value in list(rest.items()):
             exact = amount(name, value)
-            several = next((them for sums in self._candidates(row) if exact and (them := sums.find(*exact))), ())
+            several = next(
+                (them for sums in self._candidates(row) if exact and (them := sums.find(*exact))), ()
+            )
             if several:
                 alike = (one for one in several if any(one.cells == other.cells for other in found.values()))
                 found[name] = next(alike, several[0])
@@ -211,7 +154,10 @@ class Explained:
                 del rest[name]
         for name, value in list(rest.items()):
             if amount(name, value) is None and _is_ratio(name):
-                pair = next((pair for sums in self._candidates(row) if value != 1 and (pair := sums.ratio(value))), None)
+                pair = next(
+                    (pair for sums in self._candidates(row) if value != 1 and (pair := sums.ratio(value))),
+                    None,
+                )
                 if pair is not None or value == 1:  # then both sums are told, or the same
                     del rest[name]
                 if pair is not None:
@@ -220,7 +166,10 @@ class Explained:
                         self._tell(row, f"{name} ({place})", one)
         parts = [*found.values(), *(pair[1] for pair in ratios.values())]
         wholes = self._wholes[self._cells_of(row)]
-        for cells in (*(part.cells for part in parts), tuple({cell: None for part in parts for cell in part.cells})):
+        for cells in (
+            *(part.cells for part in parts),
+            tuple({cell: None for part in parts for cell in part.cells}),
+        ):
             if parts and all(set(one.cells) != set(cells) for one in wholes):
                 wholes.append(parts[0]._replace(cells=cells, whats=frozenset(self._whats)))
         self._tell_avoidable(row, rest)
@@ -233,7 +182,7 @@ class Explained:
         """Newest truths first: what was published once is of an older one."""
         if row.outlet == "api":
             first, end = (date.fromisoformat(row.labels[name]) for name in ("period_from", "period_to"))
-            selectors = [_month(Slice(first, end))]
+            selectors = [month_of(Slice(first, end))]
         else:
             selectors = self._selectors()
         for selector in selectors:
@@ -241,7 +190,7 @@ class Explained:
                 yield self._sums_of(version, selector, row.labels)
 
     def _selectors(self) -> list[Selector]:
-        found = [_month(part) for part in self._months]
+        found = [month_of(part) for part in self._months]
         starts = sorted({(key.grain, key.start) for key in self._history if not _is_silence(key)})
         for grain, start in starts:
             found.append(Selector(frozenset({grain}), start, start + 1))
@@ -263,22 +212,11 @@ class Explained:
         places = self._versions[version].places
         cells: defaultdict[Cell, defaultdict[What, int]] = defaultdict(lambda: defaultdict(int))
         for key in self._inside(version, selector):
-            cell = _cell(places[key.host], key.what)
+            cell = cell_of(places[key.host], key.what)
             named = cell.place._replace(device_class="monitor") if cell.screens else cell.place
             if all(word in (None, mine) for word, mine in zip(wanted, named, strict=True)):
                 cells[cell][key.what] += self._amounts[version][key]
-        present = frozenset(what for amounts in cells.values() for what in amounts)
-        of: dict[str, dict[int, dict[int, frozenset[What]]]] = {"ms": {}, "mJ": {}}
-        for unit, known in of.items():
-            for whats in _sets(unit, present):
-                sums = [0]
-                for amounts in cells.values():
-                    one = sum(amounts.get(what, 0) for what in whats)
-                    sums += [before + one for before in sums]
-                for bits, value in enumerate(sums):
-                    if value:
-                        known.setdefault(value, {}).setdefault(bits, whats)
-        return Sums(version, selector, tuple(cells), of)
+        return sums_of(version, selector, cells)
 
     # --- equations
 
@@ -288,7 +226,7 @@ class Explained:
             self._keys_of[found] = [
                 key
                 for key in self._inside(found.version, found.selector)
-                if key.what in found.whats and _cell(places[key.host], key.what) in found.cells
+                if key.what in found.whats and cell_of(places[key.host], key.what) in found.cells
             ]
         return self._keys_of[found]
 
@@ -300,12 +238,12 @@ class Explained:
     def _tell(self, row: Row, name: str, found: Found, weigh: Mapping[str, Fraction] | None = None) -> None:
         """`weigh`: zone → weight."""
         places = self._versions[found.version].places
-        coefficients: dict[Column, Fraction] = {}
+        coefficients: dict[Column, Weight] = {}
         values: dict[Column, int] = {}
         for key in self._keys(found):
             if key.what.unit == "mJ" and key.what.state in REST:
                 continue
-            weight = Fraction(1) if weigh is None else weigh[places[key.host].zone]
+            weight: Weight = 1 if weigh is None else weigh[places[key.host].zone]
             for since, value in self._history[key]:
                 if since <= found.version:
                     coefficients[Column(key, since)] = weight
@@ -313,7 +251,7 @@ class Explained:
         self._say(row, name, coefficients, values)
 
     def _say(
-        self, row: Row, name: str, coefficients: Mapping[Column, Fraction], values: Mapping[Column, int]
+        self, row: Row, name: str, coefficients: Mapping[Column, Weight], values: Mapping[Column, int]
     ) -> None:
         if coefficients:
             self.equations.append(Equation(row, name, coefficients, values))
@@ -321,7 +259,12 @@ class Explained:
     @staticmethod
     def _cells_of(row: Row) -> tuple[object, ...]:
         names = ("period_from", "period_to", "population", "zone", "entity", "device_class")
-        return row.version, row.outlet, row.answer.partition(":")[0], *(row.labels.get(name) for name in names)
+        return (
+            row.version,
+            row.outlet,
+            row.answer.partition(":")[0],
+            *(row.labels.get(name) for name in names),
+        )
 
     def _tell_counts(self, row: Row, rest: dict[str, float]) -> None:
         """Of machines that contributed, and of their nights on for more than 4 h. A total may count a machine and its screens once."""
@@ -332,11 +275,15 @@ class Explained:
             if name != "n" and "_hosts" not in name and name != "nights_on":
                 continue
             wanted = self._nights(whole) if name == "nights_on" else self._counted(whole)
-            kinds = (wanted, {key for key in wanted if not key.what.kind}, {key for key in wanted if key.what.kind})
+            kinds = (
+                wanted,
+                {key for key in wanted if not key.what.kind},
+                {key for key in wanted if key.what.kind},
+            )
             keys = next((keys for keys in kinds if len(keys) == rest.get(name)), None)
             if keys is not None:
                 columns = {Column(key, whole.version): 1 for key in keys}
-                self._say(row, name, dict.fromkeys(columns, Fraction(1)), columns)
+                self._say(row, name, dict.fromkeys(columns, 1), columns)
                 del rest[name]
 
     def _counted(self, whole: Found) -> set[Key]:
@@ -350,13 +297,15 @@ class Explained:
         """I4: idle energy outside opening hours less a power of the class × the idle time; of screens, one unknown a machine."""
         for name in [name for name in rest if name.startswith(AVOIDABLE)]:
             screens = name.endswith("=screens}")
-            populations = {(place.population, place.zone) for one in self._versions for place in one.places.values()}
+            populations = {
+                (place.population, place.zone) for one in self._versions for place in one.places.values()
+            }
             shown = [one for one in populations if one[0] == row.labels["population"]]
             for part, version, of in itertools.product(
                 self._months, range(row.version, -1, -1), (shown, *([one] for one in shown))
             ):
-                found = self._avoidable(version, _month(part), of, screens=screens)
-                total = sum(weight * value for _, weight, value in found)
+                found = self._avoidable(version, month_of(part), of, screens=screens)
+                total = sum((Fraction(weight) * value for _, weight, value in found), Fraction(0))
                 if screens or abs(total - round(rest[name] * 1000)) <= len(found):
                     coefficients = {column: weight for column, weight, _ in found}
                     self._say(row, name, coefficients, {column: value for column, _, value in found})
@@ -365,15 +314,19 @@ class Explained:
 
     def _avoidable(
         self, version: int, selector: Selector, of: Collection[tuple[str, str]], *, screens: bool
-    ) -> list[tuple[Column, Fraction, int]]:
+    ) -> list[tuple[Column, Weight, int]]:
         """(unknown, coefficient, value)."""
         places, found = self._versions[version].places, []
         for key in self._inside(version, selector):
             place, what = places[key.host], key.what
             outside = what.state is State.ON_IDLE and what.band is not Band.OPEN
-            if not outside or (place.population, place.zone) not in of or (what.kind == "screen") is not screens:
+            if (
+                not outside
+                or (place.population, place.zone) not in of
+                or (what.kind == "screen") is not screens
+            ):
                 continue
-            weight = Fraction(1)
+            weight: Weight = 1
             if what.unit == "ms":
                 powers = STATE_POWERS[DeviceClass(place.device_class)]
                 laptop = place.device_class == DeviceClass.LAPTOP.value
@@ -383,7 +336,11 @@ class Explained:
                 key = key._replace(what=what._replace(kind="avoidable screens"))
                 found.append((Column(key, version), weight, 1))
             else:
-                found += [(Column(key, since), weight, more) for since, more in self._history[key] if since <= version]
+                found += [
+                    (Column(key, since), weight, more)
+                    for since, more in self._history[key]
+                    if since <= version
+                ]
         return found
 
     def _nights(self, whole: Found) -> set[Key]:
@@ -416,7 +373,7 @@ class Explained:
     def _tell_intervals(self, row: Row, rest: dict[str, float], found: Mapping[str, Found]) -> None:
         """The width of an interval tells how much was measured, unless it is rounded."""
         energy = found.get("kwh_total")
-        numbers = {name: rest.pop(name) for name in OF_INTERVALS if name in rest}
+        numbers: dict[str, float] = {name: rest.pop(name) for name in OF_INTERVALS if name in rest}
         if energy is None:
             self.unexplained += [(row, name, value) for name, value in numbers.items()]
             return
@@ -433,7 +390,14 @@ class Explained:
 
     def _place(self, row: Row) -> tuple[object, ...]:
         """What it is of beside its period; a total has a zone only where there is but one."""
-        names = ("indicator", "population", "entity", "device_class", "level", *["zone"] * (row.table != "totals"))
+        names = (
+            "indicator",
+            "population",
+            "entity",
+            "device_class",
+            "level",
+            *["zone"] * (row.table != "totals"),
+        )
         labels = [row.labels.get(name) for name in names]
         return row.version, row.outlet, row.answer.rpartition(" ")[0], row.table, *labels
 
@@ -441,9 +405,17 @@ class Explained:
         """A sum over months adds nothing to what each month says, and is checked to be that sum."""
         first, end = row.labels["period_from"], row.labels["period_to"]
         months = [part.first.isoformat() for part in self._months if first <= part.first.isoformat() < end]
-        parts = [self._told[key] for key in ((self._place(row), month) for month in months) if key in self._told]
+        parts = [
+            self._told[key] for key in ((self._place(row), month) for month in months) if key in self._told
+        ]
         for name, value in row.numbers.items():
-            if not value or _is_left_out(name) or name in OF_INTERVALS or name.startswith("kgco2e") or name == "n":
+            if (
+                not value
+                or _is_left_out(name)
+                or name in OF_INTERVALS
+                or name.startswith("kgco2e")
+                or name == "n"
+            ):
                 continue
             exact = amount(name, value)
             sums = [part.numbers.get(name, 0) for part, _ in parts]
@@ -472,14 +444,6 @@ class Explained:
         return sum(self._amounts[found.version][key] for key in self._keys(found))
 
 
-def _month(part: Slice) -> Selector:
-    return Selector(frozenset({Grain.DAY, Grain.WEEK}), part.first.toordinal(), part.end.toordinal())
-
-
-def _cell(place: Place, what: What) -> Cell:
-    return Cell(place, what.kind == "screen")
-
-
 def _is_silence(key: Key) -> bool:
     return key.what.kind == SILENT
 
@@ -501,31 +465,13 @@ def _energy_of(name: str, found: Collection[str]) -> str:
     return f"{word.replace('_emissions_grams', '_energy_joules')}{{{kept}}}"
 
 
-def _sets(unit: str, present: Collection[What]) -> list[frozenset[What]]:
-    """What outlets may sum, smallest first."""
-    mine = [what for what in present if what.unit == unit]
-    found = {frozenset(mine)}
-    for bands, states, kinds in itertools.product(BAND_SETS, STATE_SETS, KIND_SETS):
-        found.add(
-            frozenset(
-                what
-                for what in mine
-                if what.band in bands
-                and what.state in states
-                and what.kind != SILENT
-                and (unit == "ms" or what.kind in kinds or (what.kind == "screen" and "modelled" in kinds))
-            )
-        )
-    return sorted(found - {frozenset()}, key=len)
-
-
 def _silent(version: Version, months: Iterable[Slice]) -> dict[Key, int]:
     """What of its enrolled time nothing is known of."""
     found = {}
     for part in months:
         seen: defaultdict[int, int] = defaultdict(int)
         for key, value in version.amounts.items():
-            if key.what.unit == "ms" and _month(part).has(key):
+            if key.what.unit == "ms" and month_of(part).has(key):
                 seen[key.host] += value
         for (host, of), enrolled in version.enrolled.items():
             if of == part and enrolled > seen[host]:

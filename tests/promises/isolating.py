@@ -7,10 +7,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final, TypeAlias
 
-from tests.promises.explaining import Column, Equation
+from tests.promises.explaining import Column, Equation, Weight
 
 PRIME: Final = 2**61 - 1
 DOMINANCE: Final = 0.85
@@ -35,18 +34,18 @@ def smallest(equations: Iterable[Equation], k: int) -> Isolated | None:
     Exhaustive: all real combinations. Columns that are equal in every equation are one; those of k machines and more must cancel, which
     one elimination settles; of what is left each set of fewer than k machines is tried, smallest first, by its rank."""
     rows = {frozenset(one.coefficients.items()) for one in equations}
-    signatures: defaultdict[Column, list[tuple[int, Fraction]]] = defaultdict(list)
+    signatures: defaultdict[Column, list[tuple[int, Weight]]] = defaultdict(list)
     for number, row in enumerate(rows):
         for column, coefficient in row:
             signatures[column].append((number, coefficient))
-    groups: defaultdict[tuple[tuple[int, Fraction], ...], list[Column]] = defaultdict(list)
+    groups: defaultdict[tuple[tuple[int, Weight], ...], list[Column]] = defaultdict(list)
     for column, signature in signatures.items():
         groups[tuple(signature)].append(column)
     members = list(groups.values())
     behind = [frozenset(column.key.host for column in columns) for columns in members]
     matrix: list[Sparse] = [{} for _ in rows]
-    for place, signature in enumerate(groups):
-        for number, coefficient in signature:
+    for place, entries in enumerate(groups):
+        for number, coefficient in entries:
             matrix[number][place] = coefficient.numerator * pow(coefficient.denominator, -1, PRIME) % PRIME
     left = _without(matrix, {place for place, who in enumerate(behind) if len(who) >= k})
     best: Isolated | None = None
@@ -74,7 +73,7 @@ def dominated(equations: Iterable[Equation]) -> list[tuple[Equation, float]]:
                 by_machine[column.key.host] += value
             total = sum(by_machine.values())
             share = max(by_machine.values()) / total if total > 0 else 0.0
-            if DOMINANCE < share:
+            if share > DOMINANCE:
                 found.append((one, share))
     return found
 

@@ -225,7 +225,7 @@ class Watched:
         parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
         self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
         self.versions.append(self._truth())
-        wide = {"api_requests_per_minute": 60_000}
+        wide: dict[str, Any] = {"api_requests_per_minute": 60_000}
         with Reading(self.data, door_token=DOOR_TOKEN, clock=lambda: self.now[0], **wide) as reading:
             periods = [*parts, Slice(parts[0].first, parts[-1].end)] if len(parts) > 1 else parts
             for who, role, inside in self._readers() if parts else ():
@@ -238,7 +238,8 @@ class Watched:
 
     def say_again(self, host: HostId, device_class: DeviceClass) -> None:
         """Facts that change how its energy is derived."""
-        facts = pb.Facts(device_class=number(device_class), cpu_count=4, agent_version="0.1.0")
+        form: Any = number(device_class)
+        facts = pb.Facts(device_class=form, cpu_count=4, agent_version="0.1.0")
         with self.data.store.transaction():
             self.data.store.registry.record_hello(
                 host,

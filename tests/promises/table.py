@@ -172,7 +172,11 @@ PROMISES: Final = (
         "Only declared fields leave the machine",
         "0 fields of the contract without a line in privacy.md",
     ),
-    Promise("P2", "No personal string", "0 canaries found in what an agent writes and sends"),
+    Promise(
+        "P2",
+        "No personal string in what a machine says it is; names of users and processes are not planted yet",
+        "0 canaries",
+    ),
     Promise("P3", "The grain is never raised from afar", "0 escapes from the machine's ceiling"),
     Promise("P4", "k machines in each group that is told, none above 85 %", "0 groups of fewer than 10"),
     Promise("P5", "No difference of two answers is of fewer than k machines", "0, all pairs"),
@@ -180,7 +184,9 @@ PROMISES: Final = (
     Promise("P7", "What is too old goes, from free pages too", "0 canaries left"),
     Promise("P8", "Names are apart, and looking is noted", "0 names in data.db; 1 line an access"),
     Promise(
-        "P9", "Rights of a person: show, export, forget", "all of it written; 0 canaries after forgetting"
+        "P9",
+        "Rights of a person: export and forget; how long it takes is not measured",
+        "all of it written; 0 canaries after forgetting",
     ),
     Promise(
         "P10",
@@ -188,7 +194,11 @@ PROMISES: Final = (
         "0 alarms on a machine",
         not_run="`veilleuse-agent object` is not built; what is held back is a declared gap, which R18 counts",
     ),
-    Promise("P11", "Power is no side channel", "nothing under 10 s; RAPL rights as the system has them"),
+    Promise(
+        "P11",
+        "Power is no side channel: rights of RAPL; that nothing is read below 10 s is not tried",
+        "the group of the agent alone reads it",
+    ),
     Promise(
         "P12",
         "Notices, DPIA model and register entry, from one dictionary",
@@ -197,7 +207,9 @@ PROMISES: Final = (
     ),
     Promise("P13", "No series of one workstation or classroom PC", "0 labels of a machine"),
     Promise(
-        "P14", "Hours cannot be read from a workstation's data", "equal sums: identical stores; 0 moments found"
+        "P14",
+        "Hours cannot be read from a workstation's data",
+        "equal sums: identical stores; 0 moments found",
     ),
     Promise(
         "P15",
