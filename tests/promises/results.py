@@ -28,23 +28,6 @@ Results = dict[str, dict[str, "Result"]]
 """Promise → the test's id → what it reached. By test: one that is tried again replaces its own result alone."""
 
 
-@dataclass
-class Result:
-    """What one test has reached."""
-
-    passed: bool = True
-    figures: list[str] = field(default_factory=list)
-    long: bool = False
-    commit: str = field(default_factory=lambda: code())
-    """Of the code that reached it."""
-    day: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
-    machine: str = field(
-        default_factory=lambda: (
-            f"{os.cpu_count()} cores, Python {platform.python_version()}, Linux {platform.release().split('-')[0]}"
-        )
-    )
-
-
 @cache
 def code() -> str:
     """Short hash of the code in this checkout; with `+` where something in it is not committed yet."""
@@ -61,6 +44,23 @@ def code() -> str:
         check=True,
     )
     return head.stdout.strip() + ("+" if others.stdout else "")
+
+
+@dataclass
+class Result:
+    """What one test has reached."""
+
+    passed: bool = True
+    figures: list[str] = field(default_factory=list)
+    long: bool = False
+    commit: str = field(default_factory=code)
+    """Of the code that reached it."""
+    day: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
+    machine: str = field(
+        default_factory=lambda: (
+            f"{os.cpu_count()} cores, Python {platform.python_version()}, Linux {platform.release().split('-')[0]}"
+        )
+    )
 
 
 class Promises:
