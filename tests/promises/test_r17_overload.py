@@ -22,10 +22,11 @@ from tests.waiting import until
 AGENTS = 1_500
 AT_ONCE = 56
 """As many as the collector serves at once: what it then stores a second is its capacity."""
-PUSHES = {3: 120, 300: 6}
-"""That each agent prepares, by the records of one. 300 are the most that still are live data: a longer push is shed as backlog."""
-OPEN = 300
-"""Records of a push with which 1,500 agents, one call each, can offer five times the capacity whatever they are answered."""
+OPEN = 1_000
+"""Records of a push, as after an outage, with which 1,500 agents of one call each can offer five times the capacity whatever they
+are answered: who is sent away is held for 12 s first (decision 0044)."""
+PUSHES = {3: 120, OPEN: 4}
+"""That each agent prepares, by the records of one."""
 CAPACITY_SECONDS, LOAD_SECONDS = 20, 40
 """Shorter, what one machine stores in one of them differed by 5 % from the next."""
 OFFERED = 4.9
