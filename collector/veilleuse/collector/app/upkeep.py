@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What the running collector does once a day for itself: notes how large its databases are, for `veilleuse doctor`; gives sites
-the closures of a year that has turned; matches machines and assets; keeps the statistics of years that nobody has closed; takes out what
-is older than may be kept.
+"""What the running collector does once a day for itself: notes how large its databases are, for `veilleuse doctor`, and which share
+of the PCs was heard of; gives sites the closures of a year that has turned; matches machines and assets; keeps the statistics of years
+that nobody has closed; takes out what is older than may be kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from veilleuse.collector.app.child import leashed, output_of
 from veilleuse.collector.assembly import Collector
 from veilleuse.collector.closing.keeping import due
 from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.settings import child_environment
+from veilleuse.collector.silence import PRESENCE, Judge, Past, counted, open_days
+from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
 from veilleuse.collector.store.sqlite.upkeep import note_size
 
@@ -64,6 +67,7 @@ def upkeep(
             if (
                 day != noted
                 and _note(collector, day)
+                and _note_presence(collector, day)
                 and _renew(collector, day)
                 and _trim(collector, day)
                 and _rematch(collector)
@@ -87,6 +91,25 @@ def _note(collector: Collector, day: date) -> bool:
         collector.office.commit(lambda: note_size(collector.store.data, day))
     except CollectorError as error:
         log.warning("size of the databases not noted", extra={"error": str(error)})
+        return False
+    return True
+
+
+def _note_presence(collector: Collector, day: date) -> bool:
+    """Likewise: that the collector runs on this day, and which share of the PCs was heard of."""
+    try:
+        with closing(SqliteReader(collector.settings.data_dir)) as reader:
+            judge = Judge(
+                collector.office.now_unix_milliseconds(),
+                collector.operations.started_unix_milliseconds,
+                Past.from_json(reader.data_kind().extra.get(PRESENCE)),
+                collector.settings.reporting.k_anonymity,
+            )
+            windows = open_days(reader.sites(), Almanac(reader.calendars, reader.school_periods), day)
+            text = judge.noted(counted(reader.contacts(), windows), day).to_json()
+        collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, text))
+    except CollectorError as error:
+        log.warning("presence of the machines not noted", extra={"error": str(error)})
         return False
     return True
 

@@ -8,6 +8,7 @@ import getpass
 import json
 import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,7 +17,9 @@ import typer
 
 from veilleuse.collector.admin_client import TIMEOUT_SECONDS, CollectorNotRunning, ask
 from veilleuse.collector.errors import CollectorError, UsageError
+from veilleuse.collector.model import Host
 from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.wire.limits import AGENT_ID_DIGITS
 
 APP: Final[dict[str, Any]] = {
     "add_completion": False,
@@ -27,6 +30,7 @@ APP: Final[dict[str, Any]] = {
 """Arguments of every typer.Typer here."""
 
 EXIT_WARNINGS: Final = 3
+_NAMED: Final = 3
 OTHER_USER: Final = "run the command as the collector's user, or as root"
 """What to do about missing rights."""
 
@@ -134,6 +138,14 @@ def print_table(rows: list[dict[str, str]], *, empty: str) -> None:
     for row in rows:
         table.add_row(*row.values())
     Console(markup=False, highlight=False).print(table)
+
+
+def names_of(hosts: Sequence[Host]) -> str:
+    """The first three machines by agent id, as `veilleuse hosts` takes them; the others are counted."""
+    more = len(hosts) - _NAMED
+    return ", ".join(host.agent_id.hex()[:AGENT_ID_DIGITS] for host in hosts[:_NAMED]) + (
+        f" and {more} more" if more > 0 else ""
+    )
 
 
 def plural(number: int, noun: str, verb: str = "") -> str:

@@ -19,9 +19,10 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from veilleuse.collector.cli.shared import APP, ConfigOption, settings_of
+from veilleuse.collector.cli.shared import APP, ConfigOption, names_of, settings_of
 from veilleuse.collector.model import Host, HostId, SumRow
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.silence import Level
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.collector.web.look import Look, Outlook, local_time
@@ -133,7 +134,7 @@ def screen(look: Look, settings: CollectorSettings, w: Words) -> Screen:
         tuple(_others(look, w)),
         base,
         base + "metrics",
-        tuple(_warnings(look)),
+        tuple(_warnings(look, w)),
     )
 
 
@@ -146,6 +147,8 @@ def _headline(look: Look, w: Words) -> Iterable[tuple[str, str]]:
         watts = w.watts(sum(power)) if power else w("none.unknown")
         text = f"{watts}, today {w.energy(energy) if energy is not None else w('none.unknown')}"
         text += f" = {w.grams(grams)}" if grams is not None else ""
+        missing, whole = look.fleet.without_power(virtual=virtual)
+        text += f"; {missing} of {whole} not in the power" if power and missing else ""
         yield name, text + (" (outside the total)" if virtual else "")
     for one in look.sobriety:
         if one.period == "today" and one.coverage_states is not None:
@@ -210,13 +213,16 @@ def _others(look: Look, w: Words) -> Iterable[str]:
         yield f"{', '.join(told)}: by closed period, on the page"
 
 
-def _warnings(look: Look) -> Iterable[str]:
+def _warnings(look: Look, w: Words) -> Iterable[str]:
     if look.fleet.kind.simulated:
         yield "simulated data: no figure comes from a real machine"
     if look.health is None:
         yield "the collector does not answer: these are the last figures stored"
     if not look.fleet.hosts:
         yield "no machine is enrolled yet: 'veilleuse token create', then 'veilleuse-agent enrol'"
+    for one in look.silence:
+        if one.level in (Level.WARNING, Level.FAILED):
+            yield w.silence(one) + (f" {names_of(one.hosts)}." if one.hosts else "")
     for _, chosen in look.factors_now():
         if chosen.provisional:
             yield f"emission factor {chosen.factor.factor_id} is provisional for {chosen.year}"

@@ -25,7 +25,8 @@ EMISSIONS: Final = counter(
 )
 POWER: Final = gauge(
     "veilleuse_power_watts",
-    "Mean wall power of servers over their newest complete record; absent when not known, never 0 for not known.",
+    "Mean wall power of servers over their newest complete record, while it is no older than its length and a contact interval; "
+    "absent when not known, never 0 for not known.",
     GROUP,
     Origin.RECORDS,
 )

@@ -15,13 +15,20 @@ VERSIONS: Final = 5
 
 CONTACT_AGE: Final = gauge(
     "veilleuse_agent_last_contact_age_seconds",
-    "Age of the last contact over the active hosts of a population; max for servers only.",
+    "Age of the last contact over the active servers; of one that never called, the time since the day it enrolled on.",
     ("population", "statistic"),
     Origin.REGISTRY,
 )
 SILENT: Final = gauge(
     "veilleuse_agents_silent",
-    "Active hosts not heard of for three times the longest contact interval of their population.",
+    "Active servers without a contact for two contact intervals; PCs without one on their last two open days: at least so many, "
+    "a multiple of k, once a day. Absent while the collector has not listened for as long.",
+    ("population",),
+    Origin.REGISTRY,
+)
+SILENCE_LEVEL: Final = gauge(
+    "veilleuse_silence_level",
+    "What `veilleuse doctor` says of a population's silence: 0 good, 1 warning, 2 failed; absent where it cannot be judged.",
     ("population",),
     Origin.REGISTRY,
 )
@@ -238,6 +245,7 @@ SERIES_BOUND: Final = gauge(
 AGENTS: Final = (
     CONTACT_AGE,
     SILENT,
+    SILENCE_LEVEL,
     AGENT_INFO,
     CONFIGURATION_HOSTS,
     SOURCE_SUCCESS,

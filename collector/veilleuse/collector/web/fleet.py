@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -29,10 +29,10 @@ from veilleuse.collector.rollout import Rollout
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE, MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
-RECENT_MILLISECONDS: Final = 40 * MILLISECONDS_PER_MINUTE
-"""A server's record is live for its own length and this long after: two contacts of 15 min, and some."""
-LIVE_MILLISECONDS: Final = RECENT_MILLISECONDS + 3 * MILLISECONDS_PER_HOUR
-"""No live record is of an hour that began earlier: it lasts an hour at the most, and is live for as long again."""
+CALL_MILLISECONDS: Final = MILLISECONDS_PER_MINUTE
+"""Until a record that a server brings is stored and derived. Its power is `now` for its length, a contact interval, and this."""
+LONGEST_MILLISECONDS: Final = 3 * MILLISECONDS_PER_HOUR
+"""The hour that a record began in began no longer ago than this, its age since its end apart: it lasts an hour at the most."""
 CLOSED_DAY_SECONDS: Final = 60.0
 """How long what was read of a closed day is kept: late records of servers appear after it."""
 
@@ -85,6 +85,16 @@ class FleetView:
         """Hosts that may talk to us."""
         return tuple(host for host in self.hosts.values() if host.status is HostStatus.ACTIVE)
 
+    def without_power(self, *, virtual: bool) -> tuple[int, int]:
+        """(active servers, or virtual machines, that are not in `power`; all of them)."""
+        known = {power.host.host_id for power in self.power}
+        members = [
+            host.host_id
+            for host in self.active
+            if host.population is Population.SERVER and is_virtual(host.facts.device_class) is virtual
+        ]
+        return sum(host_id not in known for host_id in members), len(members)
+
 
 class Fleet:
     """Looks at a store. Not thread-safe: one at a time."""
@@ -115,15 +125,20 @@ class Fleet:
         day_start = day_start_unix_milliseconds(today, self._zone.key)
         day_end = day_start_unix_milliseconds(today + timedelta(days=1), self._zone.key)
         now_milliseconds = int(now * MILLISECONDS_PER_SECOND)
+        rollouts = {rollout.population: rollout for rollout in self._reader.rollouts()}
+        contact = longest_contact_milliseconds(rollouts)
         return FleetView(
             now_unix_milliseconds=now_milliseconds,
             time_zone=self._zone.key,
             kind=self._reader.data_kind(),
             hosts=hosts,
             sites={site.site: site for site in self._reader.sites()},
-            rollouts={rollout.population: rollout for rollout in self._reader.rollouts()},
+            rollouts=rollouts,
             power=live_power(
-                self._reader.last_records(now_milliseconds - LIVE_MILLISECONDS), hosts, now_milliseconds
+                self._reader.last_records(now_milliseconds - contact - LONGEST_MILLISECONDS),
+                hosts,
+                now_milliseconds,
+                contact,
             ),
             today=self._day(today, servers),
             hours=tuple(
@@ -161,19 +176,28 @@ def is_virtual(device_class: str) -> bool:
     return device_class == DeviceClass.VIRTUAL_MACHINE
 
 
+def longest_contact_milliseconds(rollouts: Mapping[Population, Rollout]) -> int:
+    """Between two contacts of a server."""
+    return (rollouts.get(Population.SERVER) or Rollout(Population.SERVER)).longest_contact_milliseconds
+
+
 def live_power(
-    records: Iterable[LastRecord], hosts: dict[HostId, Host], now_unix_milliseconds: int
+    records: Iterable[LastRecord],
+    hosts: dict[HostId, Host],
+    now_unix_milliseconds: int,
+    contact_milliseconds: int,
 ) -> tuple[Power, ...]:
-    """Watts of servers whose newest record is recent and has an energy; the others are absent, never 0 W."""
+    """Watts of active servers whose newest record is no older than its length and their contact interval, and has an energy;
+    the others are absent, never 0 W."""
     found: list[Power] = []
     for record in records:
         host = hosts.get(record.host_id)
-        if host is None or host.population is not Population.SERVER:
+        if host is None or host.population is not Population.SERVER or host.status is not HostStatus.ACTIVE:
             continue
         if record.energy_millijoules is None or record.milliseconds <= 0:
             continue
         end = record.start_unix_milliseconds + record.milliseconds
-        if now_unix_milliseconds - end > record.milliseconds + RECENT_MILLISECONDS:
+        if now_unix_milliseconds - end > record.milliseconds + contact_milliseconds + CALL_MILLISECONDS:
             continue
         # 1 mJ over 1 ms is 1 W.
         found.append(Power(host, record.energy_millijoules / record.milliseconds, end))

@@ -14,14 +14,14 @@ from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model import AppendResult, Host
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.rollout import Rollout, state_of
+from veilleuse.collector.silence import Level, last_sign
 from veilleuse.collector.validate import Reason
 from veilleuse.collector.web.fleet import FleetView
 from veilleuse.collector.web.look import Look
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Population
 
-SILENT_CONTACTS: Final = 3
-"""Missed in a row, before a machine is called silent."""
+LEVELS: Final = {Level.GOOD: 0, Level.WARNING: 1, Level.FAILED: 2}
 SOURCES: Final = frozenset(
     {
         "linux_rapl",
@@ -92,7 +92,6 @@ def add_agents(out: Exposition, look: Look, k: int) -> None:
         if not members or (population not in EXEMPT and len(members) < k):
             continue
         rollout = seen.rollouts.get(population) or Rollout(population)
-        _contact(out, rollout, members, seen.now_unix_milliseconds)
         _configuration(out, rollout, members)
         _spool(out, population, members)
         _gaps(out, population, seen)
@@ -100,25 +99,24 @@ def add_agents(out: Exposition, look: Look, k: int) -> None:
             if account.population is population:
                 out.add(c.UNEXPLAINED, (population.value,), account.unexplained_milliseconds / 1000)
                 out.add(c.EXCESS, (population.value,), account.excess_milliseconds / 1000)
+    _silence(out, look)
     servers = [host for host in fleet.active if host.population in EXEMPT]
     _versions(out, servers)
     _sources(out, servers)
 
 
-def _contact(out: Exposition, rollout: Rollout, members: Iterable[Host], now_unix_milliseconds: int) -> None:
-    population = rollout.population
-    ages = [
-        max(0.0, (now_unix_milliseconds - host.last_contact_unix_milliseconds) / 1000)
-        for host in members
-        if host.last_contact_unix_milliseconds is not None
-    ]
-    if not ages:
-        return
-    out.add(c.CONTACT_AGE, (population.value, "median"), median(ages))
-    if population in EXEMPT:
-        out.add(c.CONTACT_AGE, (population.value, "max"), max(ages))
-    longest = rollout.longest_contact_milliseconds / MILLISECONDS_PER_SECOND
-    out.add(c.SILENT, (population.value,), sum(1 for age in ages if age > SILENT_CONTACTS * longest))
+def _silence(out: Exposition, look: Look) -> None:
+    """As the page and `doctor` say it; nothing of a population that cannot be judged now."""
+    for one in look.silence:
+        if one.level is not Level.WAITING:
+            out.add(c.SILENT, (one.population.value,), one.silent)
+            out.add(c.SILENCE_LEVEL, (one.population.value,), LEVELS[one.level])
+    servers = (host for host in look.fleet.active if host.population in EXEMPT)
+    now = look.fleet.now_unix_milliseconds
+    ages = [max(0.0, (now - last_sign(host)) / MILLISECONDS_PER_SECOND) for host in servers]
+    if ages:
+        out.add(c.CONTACT_AGE, (Population.SERVER.value, "median"), median(ages))
+        out.add(c.CONTACT_AGE, (Population.SERVER.value, "max"), max(ages))
 
 
 def _configuration(out: Exposition, rollout: Rollout, members: Iterable[Host]) -> None:

@@ -21,7 +21,10 @@ from veilleuse.collector.factors.choose import FactorBook, KnownFactors
 from veilleuse.collector.model import Grain
 from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
 from veilleuse.collector.privacy import EXEMPT
+from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.silence import Condition, Count, counted, judge_of, open_days
+from veilleuse.collector.timetable import SchoolPeriod
 from veilleuse.collector.web.accounts import Account, Accounts
 from veilleuse.collector.web.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
 from veilleuse.collector.web.grid import Grid, GridView
@@ -64,6 +67,8 @@ class Look:
     """The indicative ledger, and the grid's intensity."""
     machine_figures: tuple[MachineFigure, ...]
     """I3 to I8, worked out apart; none until they are."""
+    silence: tuple[Condition, ...]
+    """Of each population that can be judged."""
 
     @property
     def today(self) -> date:
@@ -85,6 +90,7 @@ class LookReader(Reader, HourReader, Protocol):
     """What a look reads."""
 
     def factor_versions(self) -> tuple[FactorVersion, ...]: ...  # as FactorReader.versions
+    def school_periods(self) -> tuple[SchoolPeriod, ...]: ...  # as Calendars.school_periods
 
 
 class Outlook:
@@ -113,6 +119,8 @@ class Outlook:
         self._lock = threading.Lock()
         self._last: tuple[float, Look] | None = None
         self._day_start: FleetView | None = None
+        self._almanac = Almanac(reader.calendars, reader.school_periods)
+        self._pcs: Mapping[Population, Count] = {}
 
     def look(self) -> Look:
         """As of now, or of at most a second ago. Raises StoreDamaged or another DataDirectoryError."""
@@ -125,18 +133,26 @@ class Outlook:
     def _take(self) -> Look:
         fleet = self._fleet.look()
         if self._day_start is None or self._day_start.today.day != fleet.today.day:
+            self._almanac.look_again()
+            windows = open_days(fleet.sites.values(), self._almanac, fleet.today.day)
+            self._pcs = counted(fleet.hosts.values(), windows)
             self._day_start = fleet
+        health = self._health()
+        judge = judge_of(
+            fleet.kind, health, fleet.now_unix_milliseconds, self._settings.reporting.k_anonymity
+        )
         return Look(
             fleet,
             self._periods.closed(fleet.hosts, fleet.today.day),
             self._sobriety(fleet),
             factors_of(fleet, self._settings.reporting.zone, self._factors.latest()),
-            self._health(),
+            health,
             disk_of(self._settings),
             self._day_start,
             self._accounts.look(fleet.hosts, fleet.today.day),
             self._grid.look(),
             self._machine_figures(),
+            judge.conditions(fleet.hosts.values(), self._pcs, fleet.rollouts),
         )
 
     def _sobriety(self, fleet: FleetView) -> tuple[Sobriety, ...]:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.account.emissions import grams_from_millijoules
 from veilleuse.collector.model import DerivedRow
 from veilleuse.collector.privacy import MIXED
+from veilleuse.collector.silence import Level
 from veilleuse.collector.web.charts import (
     DASH,
     Chart,
@@ -54,6 +55,8 @@ class FirstPage:
     simulated: bool
     collector_down: bool
     has_hosts: bool
+    silences: tuple[str, ...]
+    """What is to be said of machines that are not heard of, a sentence each."""
     tiles: tuple[Tile, ...]
     factors: tuple[tuple[str, str], ...]
     """(text, notes: provisional, not sourced; blank without any)"""
@@ -74,6 +77,7 @@ def first_page(look: Look, w: Words) -> FirstPage:
         fleet.kind.simulated,
         look.health is None,
         bool(fleet.hosts),
+        tuple(w.silence(one) for one in look.silence if one.level in (Level.WARNING, Level.FAILED)),
         tuple(_tiles(look, w)),
         tuple(_factors(look, w)),
         energy_chart(look, w),
@@ -143,7 +147,10 @@ def _power(look: Look, w: Words) -> Tile:
         clock = datetime.fromtimestamp(end / 1000, ZoneInfo(look.fleet.time_zone))
         hosts = w.count("count.server", len(physical))
         notes.append(w("figures.power_note", hosts=hosts, time=f"{clock:%H:%M:%S}"))
-    elif not virtual:
+    missing, whole = look.fleet.without_power(virtual=False)
+    if missing:
+        notes.append(w.count("figures.power_missing", missing, whole=w.number(whole)))
+    elif not physical and not virtual:
         notes.append(w("figures.power_none"))
     if virtual:
         watts = w.watts(sum(power.watts for power in virtual))

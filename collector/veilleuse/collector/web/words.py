@@ -14,7 +14,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
+from veilleuse.collector.silence import Condition
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM, MILLIJOULES_PER_KWH
+from veilleuse.wire.vocabulary import Population
 
 LANGUAGES: Final = ("fr", "en")
 DEFAULT_LANGUAGE: Final = "fr"
@@ -45,6 +47,13 @@ class Words:
         one, many = self._find(key)
         single = number == 1 or (number == 0 and self.texts["lang"] == "fr")
         return str(one if single else many).format(n=self.number(number), **values)
+
+    def silence(self, one: Condition) -> str:
+        """What is said of a population that is silent."""
+        values = {"whole": self.number(one.machines), "since": self.day(one.since)}
+        if one.population is Population.SERVER:
+            return self.count("silence.server", one.silent, **values)
+        return self(f"silence.{one.population.value}", n=self.number(one.silent), **values)
 
     def number(self, value: float) -> str:
         """At most three significant digits, no exponent; whole numbers whole."""

@@ -30,6 +30,7 @@ from veilleuse.collector.cli.doctor.meters import check_meters
 from veilleuse.collector.cli.doctor.place import check_directory, check_disk, check_forecast, check_sqlite
 from veilleuse.collector.cli.doctor.retention import check_retention
 from veilleuse.collector.cli.doctor.service import check_service
+from veilleuse.collector.cli.doctor.silence import check_silence
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -67,6 +68,7 @@ INSIDE: Final[tuple[Check, ...]] = (
     check_renewals,
     check_identities,
     check_agents,
+    check_silence,
     check_meters,
 )
 """These read it: only when check_sqlite found nothing against that."""

@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from veilleuse.collector.cli.doctor.findings import Finding
+from veilleuse.collector.cli.shared import names_of
 from veilleuse.collector.model import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.version import product_version
-from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR, MILLISECONDS_PER_MINUTE
 
 BACKLOG_PERIODS: Final = 10_000
@@ -27,8 +27,6 @@ CLOCK_MILLISECONDS: Final = 5 * MILLISECONDS_PER_MINUTE
 """What the agents' clocks are allowed, too."""
 BALANCE_DAYS: Final = 28
 """Four weeks: workstations are accounted for by the week."""
-_NAMED: Final = 3
-"""Machines named in a line; the others are counted."""
 
 
 def check_work(settings: CollectorSettings) -> Iterator[Finding]:
@@ -129,14 +127,14 @@ def check_identities(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding(
             "identities",
             "warning",
-            f"{len(disputed)} machine(s) share their identity with another holder: {_names(disputed)}",
+            f"{len(disputed)} machine(s) share their identity with another holder: {names_of(disputed)}",
             "'veilleuse hosts list --conflicts'; find out which one is right, revoke the identity, enrol the right one again",
         )
     if pending:
         yield Finding(
             "identities",
             "warning",
-            f"{len(pending)} machine(s) wait for approval: {_names(pending)}",
+            f"{len(pending)} machine(s) wait for approval: {names_of(pending)}",
             "'veilleuse hosts activate' those you know",
         )
     yield Finding("identities", "good", f"{len(hosts)} machine(s), {copies} of them copies of another")
@@ -153,14 +151,14 @@ def check_agents(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding(
             "agents",
             "warning",
-            f"{len(holding)} machine(s) keep {records} record(s) that were refused: {_names(holding)}",
+            f"{len(holding)} machine(s) keep {records} record(s) that were refused: {names_of(holding)}",
             "veilleuse_records_refused_total on /metrics says why; gaps stand in their place, no figure is wrong",
         )
     if full:
         yield Finding(
             "agents",
             "warning",
-            f"{len(full)} machine(s) hold more than {BACKLOG_BYTES // 2**20} MiB of records: {_names(full)}",
+            f"{len(full)} machine(s) hold more than {BACKLOG_BYTES // 2**20} MiB of records: {names_of(full)}",
             "see why they do not deliver: 'veilleuse hosts show', then 'veilleuse-agent doctor' there",
         )
     yield Finding(
@@ -175,14 +173,6 @@ def _standing(hosts: Sequence[Host]) -> str:
     counts = Counter(host.status for host in hosts)
     parts = ", ".join(f"{counts[status]} {status.value}" for status in HostStatus if counts[status])
     return f"{len(hosts)} machine(s)" + (f": {parts}" if parts else "")
-
-
-def _names(hosts: Sequence[Host]) -> str:
-    """By agent id, as `veilleuse hosts` takes them."""
-    more = len(hosts) - _NAMED
-    return ", ".join(host.agent_id.hex()[:AGENT_ID_DIGITS] for host in hosts[:_NAMED]) + (
-        f" and {more} more" if more > 0 else ""
-    )
 
 
 def _active(settings: CollectorSettings) -> list[Host]:

@@ -57,6 +57,7 @@ from veilleuse.collector.store.sqlite.hour_sums import hour_sums, oldest_hours
 from veilleuse.collector.store.sqlite.intensities import SqliteIntensities
 from veilleuse.collector.store.sqlite.migrations import require_current
 from veilleuse.collector.store.sqlite.rows import (
+    CONTACT_COLUMNS,
     HOST_COLUMNS,
     SITE_COLUMNS,
     host_from_row,
@@ -106,6 +107,11 @@ class SqliteReader:
     def hosts(self) -> tuple[Host, ...]:
         """All, in the order they enrolled."""
         return tuple(map(host_from_row, self._rows(f"SELECT {HOST_COLUMNS} FROM hosts ORDER BY host_id")))
+
+    def contacts(self) -> tuple[Host, ...]:
+        """All, without what the agents told of them: quick, also in the process that receives."""
+        rows = self._rows(f"SELECT {CONTACT_COLUMNS} FROM hosts ORDER BY host_id")
+        return tuple(map(host_from_row, rows))
 
     def sites(self) -> tuple[Site, ...]:
         """All, by name."""

@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The machines that are not heard of: the conditions of veilleuse.collector.silence, with what to check first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from veilleuse.collector.admin_client import ask
+from veilleuse.collector.cli.doctor.findings import Finding, Outcome
+from veilleuse.collector.cli.shared import names_of
+from veilleuse.collector.errors import AdminError
+from veilleuse.collector.model import HostStatus
+from veilleuse.collector.rolling.almanac import Almanac
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.silence import Condition, Level, counted, judge_of, open_days
+from veilleuse.collector.store.sqlite import SqliteReader
+from veilleuse.collector.web.words import words
+from veilleuse.wire.vocabulary import Population
+
+REMEDY: Final = (
+    "check first, from one of them: the network and its firewall as far as {address}, the name's DNS entry, the certificates and the "
+    "door (above), then 'veilleuse-agent doctor' there; machines that are gone for good: 'veilleuse hosts revoke'"
+)
+STOPPED: Final = "no collector runs here, so no machine can call: start 'veilleuse serve'"
+WAIT: Final = "the collector was away until lately: look again after {when} from its start"
+
+
+def check_silence(settings: CollectorSettings) -> Iterator[Finding]:
+    """Each population that can be judged; others are named with the reason."""
+    health = _health(settings)
+    now = time.time()
+    today = datetime.fromtimestamp(now, ZoneInfo(settings.reporting.time_zone)).date()
+    k = settings.reporting.k_anonymity
+    with closing(SqliteReader(settings.data_dir)) as reader:
+        judge = judge_of(reader.data_kind(), health, int(now * 1000), k)
+        rollouts = {rollout.population: rollout for rollout in reader.rollouts()}
+        windows = open_days(reader.sites(), Almanac(reader.calendars, reader.school_periods), today)
+        hosts = reader.contacts()
+        conditions = judge.conditions(hosts, counted(hosts, windows), rollouts)
+    yield from (_finding(one, settings, runs=health is not None) for one in conditions)
+    present = {host.population for host in hosts if host.status is HostStatus.ACTIVE} - {
+        one.population for one in conditions
+    }
+    for population in sorted(present):
+        text = f"{population}: not judged, fewer than {k} machines had enrolled two open days ago"
+        yield Finding("silence", "good", text)
+    if not hosts:
+        yield Finding("silence", "good", "no machine is enrolled")
+
+
+def _finding(one: Condition, settings: CollectorSettings, *, runs: bool) -> Finding:
+    is_server = one.population is Population.SERVER
+    least = "" if is_server else "at least "
+    numbers = f"{one.population}: {least}{one.silent} of {least}{one.machines}"
+    if one.level is Level.GOOD:
+        text = f"{numbers} silent" + ("" if is_server else f" since {one.since}, not more than usual")
+        return Finding("silence", "good", text)
+    if one.level is Level.WAITING:
+        when = "two contact intervals" if is_server else "two whole open days"
+        remedy = WAIT.format(when=when) if runs else STOPPED
+        return Finding("silence", "warning", f"{numbers} have not called yet; not judged", remedy)
+    text = words("en").silence(one).rstrip(".")
+    text += f": {names_of(one.hosts)}" if one.hosts else ""
+    address = settings.grpc.advertised_address or settings.grpc.address
+    outcome: Outcome = "failed" if one.level is Level.FAILED else "warning"
+    return Finding("silence", outcome, text, REMEDY.format(address=address))
+
+
+def _health(settings: CollectorSettings) -> dict[str, Any] | None:
+    try:
+        health: dict[str, Any] = ask(settings.data_dir, "health")
+    except AdminError:  # check_service says why
+        return None
+    return health
