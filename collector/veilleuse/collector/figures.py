@@ -27,6 +27,8 @@ SAMPLE_INTERVAL: Final = "sample only"
 Ends: TypeAlias = tuple[float, float]
 """Lower and upper end."""
 ON_STATES: Final = frozenset({State.ON_ACTIVE, State.ON_IDLE})
+REST_STATES: Final = frozenset({State.ASLEEP, State.OFF})
+KNOWN_STATES: Final = ON_STATES | REST_STATES
 SCREEN_STANDBY_MICROWATTS: Final = 300_000
 """Of an external screen that is off or asleep: 0.3 W, METHOD.md §3."""
 
@@ -131,20 +133,32 @@ class EnergyClass(Word):
 
     MONITOR = "monitor"
     """External screens, apart from the machine they hang on."""
+    AUTRES = AUTRES
+    """Several classes of machines that may not be told apart."""
 
 
 EnergyKey = tuple[DeviceClass | EnergyClass, Method, Band, State]
 
 
 class Detail(StrEnum):
-    """A part of a group's figures that fewer machines may stand behind than behind the group."""
+    """A part of a group's figures that may not be told where few machines stand behind it, or behind the rest."""
 
     METHODS = "methods"
     """How much of the energy was measured, and by which method."""
+    USE = "use"
+    """Time and energy on, apart from off and asleep."""
     OUTSIDE = "outside"
-    """Time on, energy and nights outside opening hours."""
+    """Time and energy outside opening hours."""
     IDLE = "idle"
-    """Time and energy idle while on."""
+    """Time and energy idle, apart from the rest of what is on."""
+    RUNS = "runs"
+    """How long idle runs were."""
+    NIGHTS = "nights"
+    """Machine-nights on."""
+    COVERAGE = "coverage"
+    """Enrolled time, and so the time nobody knows of."""
+    DERIVED = "derived"
+    """How much of the time has an energy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,20 +178,40 @@ class GroupSums:
     apportioned: bool = False
     """True when a week lies across the period's edge and was shared in proportion to the calendar's open time."""
     withheld: frozenset[Detail] = frozenset()
-    """Parts of its figures that stand on fewer than k machines: not to be shown."""
+    """Parts of its figures that are not to be told. What may not be told apart stands under one band, state, class or method; what may not
+    be told at all is not there."""
 
-    def milliseconds(self, bands: frozenset[Band], states: frozenset[State]) -> int:
-        """Milliseconds in these bands and states."""
+    def milliseconds(self, bands: frozenset[Band], states: frozenset[State]) -> int | None:
+        """Milliseconds in these bands and states; None where they may not be told apart from others."""
+        if not self.tells(bands, states):
+            return None
         return sum(
             sums.milliseconds
             for (band, state), sums in self.states.items()
             if band in bands and state in states
         )
 
+    def millijoules(self, bands: frozenset[Band], states: frozenset[State]) -> int | None:
+        """Energy in these bands and states; None where they may not be told apart from others, or none is known."""
+        found = [
+            sums.energy_millijoules
+            for (_, _, band, state), sums in self.energies.items()
+            if band in bands and state in states
+        ]
+        return sum(found) if found and self.tells(bands, states) else None
+
+    def tells(self, bands: frozenset[Band], states: frozenset[State]) -> bool:
+        """Whether these bands and states may be told apart from the others."""
+        return not (
+            (0 < len(bands) < len(Band) and Detail.OUTSIDE in self.withheld)
+            or (len(states & ON_STATES) == 1 and Detail.IDLE in self.withheld)
+            or (0 < len(states & KNOWN_STATES) < len(KNOWN_STATES) and Detail.USE in self.withheld)
+        )
+
     @property
     def observed_milliseconds(self) -> int:
         """Milliseconds whose state is known."""
-        return self.milliseconds(frozenset(Band), frozenset(State) - {State.UNKNOWN})
+        return sum(sums.milliseconds for (_, state), sums in self.states.items() if state in KNOWN_STATES)
 
     @property
     def derived_milliseconds(self) -> int:
@@ -225,8 +259,8 @@ class IndicatorFigure:
     value: float | None
     """None when its denominator is zero, or when it is withheld: absent, never zero."""
     numerator_milliseconds: int | None
-    """None when it is withheld: some machines stand behind it, but fewer than k."""
-    denominator_milliseconds: int
+    """None when it is withheld, as the other two: few machines stand behind a part of it."""
+    denominator_milliseconds: int | None
     details: Mapping[str, float | int | str] = field(default_factory=dict)
 
 

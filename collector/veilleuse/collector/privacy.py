@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Which groups of workstations and classroom PCs may be shown, and under which name. DESIGN.md §7, PROMISES.md P4, P5.
+"""Which groups of workstations and classroom PCs may be shown, and under which name. docs/decisions/0046.
 
 A figure is safe when at least k hosts contributed to it and none holds more than 85 % of it; a cell, when each of its
 figures is. Unsafe cells of one level merge with their smallest siblings into `autres` until that is safe; when it never is, the whole level is withheld.
+What a model gives to a machine by its class alone, such as the watts of one that is off, is no share of anybody's: it is counted, and
+has no part in the 85 %, else eleven machines that are off would hide the one that is used.
 
 Why differences are safe too: the published cells of a level are disjoint, so any difference of two published figures
 is a union of published cells, and a union of safe cells is safe. Nothing is published above the level from which
@@ -23,7 +25,7 @@ from veilleuse.wire.vocabulary import Population
 OTHERS: Final = AUTRES
 MIXED: Final = "mixed"
 DOMINANCE_NUMERATOR: Final = 85
-"""Per cent: French statistical secrecy's usage (PROMISES.md P4)."""
+"""Per cent: French statistical secrecy's usage."""
 
 EXEMPT: Final = frozenset({Population.SERVER})
 """Populations of machines that are nobody's."""
@@ -38,12 +40,23 @@ class Cell(Generic[K]):
     key: K
     contributions: Mapping[HostId, int]
     beside: tuple[Mapping[HostId, int], ...] = ()
-    """Contributions to other figures shown beside it; one to which nobody contributed shows nothing and harms nobody."""
+    """Contributions to other figures that are shown beside it, or follow from what is; one to which nobody contributed shows nothing and
+    harms nobody."""
+    constant: tuple[Mapping[HostId, int], ...] = ()
+    """Likewise, of what a model gives: these are counted, whoever holds most."""
+
+    @property
+    def figures(self) -> tuple[Mapping[HostId, int], ...]:
+        """All of them."""
+        return (self.contributions, *self.beside, *self.constant)
 
     def is_safe(self, k: int) -> bool:
         """Every figure of it is."""
-        others_safe = all(is_safe(figure, k) for figure in self.beside if any(figure.values()))
-        return is_safe(self.contributions, k) and others_safe
+        return (
+            is_safe(self.contributions, k)
+            and all(is_nobodys_or_safe(figure, k) for figure in self.beside)
+            and all(count(figure) == 0 or count(figure) >= k for figure in self.constant)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,38 +72,48 @@ class Published(Generic[K]):
     """All keys when the level is withheld, else none."""
 
 
+def count(contributions: Mapping[HostId, int]) -> int:
+    """Machines that contributed."""
+    return sum(1 for value in contributions.values() if value > 0)
+
+
 def is_safe(contributions: Mapping[HostId, int], k: int) -> bool:
     """At least `k` hosts contributed, and none more than 85 % of the whole."""
     present = [value for value in contributions.values() if value > 0]
     if len(present) < k:
         return False
-    return max(present) * 100 <= sum(present) * DOMINANCE_NUMERATOR
+    return max(present, default=0) * 100 <= sum(present) * DOMINANCE_NUMERATOR
+
+
+def is_nobodys_or_safe(contributions: Mapping[HostId, int], k: int) -> bool:
+    """Nobody contributed, or it is safe."""
+    return not any(contributions.values()) or is_safe(contributions, k)
 
 
 def publish(cells: Sequence[Cell[K]], k: int) -> Published[K]:
     """Apply the rule to the cells of one level. Cells may share hosts; their figures must be disjoint."""
     ordered = sorted(
-        (
-            cell
-            for cell in cells
-            if any(any(figure.values()) for figure in (cell.contributions, *cell.beside))
-        ),
+        (cell for cell in cells if any(any(figure.values()) for figure in cell.figures)),
         key=lambda cell: (len(cell.contributions), str(cell.key)),
     )
     kept = [cell for cell in ordered if cell.is_safe(k)]
     hidden = [cell for cell in ordered if not cell.is_safe(k)]
     if not hidden:
         return Published(tuple(kept), None, (), ())
-    while not (others := _merged(hidden)).is_safe(k):
+    others = _merged(hidden)
+    while not others.is_safe(k):
         if not kept:
             return Published((), None, (), tuple(cell.key for cell in hidden))
         hidden.append(kept.pop(0))
+        others = _merged((others, hidden[-1]))
     return Published(tuple(kept), others, tuple(cell.key for cell in hidden), ())
 
 
-def _merged(cells: Sequence[Cell[K]]) -> Cell[None]:
+def _merged(cells: Sequence[Cell[K] | Cell[None]]) -> Cell[None]:
     beside = zip(*(cell.beside for cell in cells), strict=True)
-    return Cell(None, _sum(cell.contributions for cell in cells), tuple(map(_sum, beside)))
+    constant = zip(*(cell.constant for cell in cells), strict=True)
+    whole = _sum(cell.contributions for cell in cells)
+    return Cell(None, whole, tuple(map(_sum, beside)), tuple(map(_sum, constant)))
 
 
 def _sum(figures: Iterable[Mapping[HostId, int]]) -> dict[HostId, int]:

@@ -87,6 +87,11 @@ class BandUse(NamedTuple):
         """Active and idle."""
         return self.on_active_milliseconds + self.on_idle_milliseconds
 
+    @property
+    def on_millijoules(self) -> int:
+        """The same of the energy: that of machines off or asleep is a model's, by class, and would hide the one that is used."""
+        return self.on_active_millijoules + self.on_idle_millijoules
+
 
 _BEYOND: Final = BandUse._fields.index("beyond_15_minutes_milliseconds")
 NO_USE: Final = BandUse()

@@ -234,7 +234,8 @@ def test_each_answer_says_what_it_is_of(reading, admin):
         tables = [*answer["rows"], *answer["totals"]]
         assert tables
         assert {row["basis"] for row in tables} == {"observed"}
-        assert all("coverage_energy" in row for row in tables)
+        # Of PCs, coverage is of all of a population: rows by entity and class have none.
+        assert all("coverage_energy" in row for row in answer["totals"])
         fleet = reading.get(f"/api/v1/{kind}?{october}", admin).json()
         assert fleet["report"]["figures"] == "fleet"
         assert "observed" not in {row.get("basis") for row in (*fleet["rows"], *fleet["totals"])}

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tests.filled import Filled, cell, civil
 from tests.reading import Reading
-from veilleuse.collector.account.anonymity import fit_to_show
 from veilleuse.collector.account.perimeter import Slice, slices
+from veilleuse.collector.account.released import released
 from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.admitted import is_within
 from veilleuse.collector.figures import Group, GroupKey, StateSums
@@ -84,14 +84,16 @@ def tallies(fleet: Fleet, month: int, entities: Sequence[str] = ()) -> dict[Grou
             tally = found.setdefault(key_of(place, MONTHS[month]), Tally())
             bit = 1 << (host * len(MONTHS) + month)
             tally.add_state(HostId(host), (Band.OPEN, State.ON_ACTIVE), StateSums(UNIT + bit))
-            tally.enrolled_milliseconds += UNIT
+            tally.enrolled[HostId(host)] += UNIT
     return found
 
 
 def release(fleet: Fleet, entities: Sequence[str] = ()) -> list[Month]:
     """As Releases makes it; with `entities`, as a naive one would: safe inside them alone."""
+    found = [released(tallies(fleet, number, entities), K) for number in range(len(MONTHS))]
     return [
-        Month(part, *fit_to_show(tallies(fleet, number, entities), K)) for number, part in enumerate(MONTHS)
+        Month(part, one.cells, one.uses, one.whole, one.withheld)
+        for part, one in zip(MONTHS, found, strict=True)
     ]
 
 
@@ -258,7 +260,7 @@ def test_the_check_finds_a_rule_applied_inside_an_entity():
     everywhere = frozenset(Seen(host, month) for host in range(7) for month in range(3))
     fleet = Fleet(places, everywhere)
     whole = answers(release(fleet), ())
-    naive = {decoded(month.groups) for month in release(fleet, ("A",))}
+    naive = {decoded(month.cells) for month in release(fleet, ("A",))}
     assert smallest(whole) >= K
     assert smallest(whole | naive) == 2
 
@@ -438,26 +440,21 @@ def test_who_may_see_all_gets_the_report(tmp_path):
 
 
 def test_a_machine_that_was_silent_all_month_is_no_row(tmp_path):
-    """One of an entity that nobody heard of: no row of it alone, which would say so of one desk. Ten and more of them are a row."""
+    """Nobody heard of it: no row of it, nor of ten of an entity. Coverage is of the family whole, and told where no few were never heard of."""
     with (
         Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
         Reading(data, clock=NOW.timestamp) as reading,
     ):
         a_dozen(data)
-        for entity, many in (("B", 1), ("C", 10)):
-            for _ in range(many):
-                data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=entity)
+        data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="B")
         token = reading.account(days=100)
-        found = rows(reading, token, OCTOBER)
-        assert [(row["entity"], row["n"]) for row in found] == [("A", 12), ("C", 0)]
-        for _ in range(9):  # now there is an autres to be in
-            host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="D")
-            data.push(host, [(civil(date(2026, 10, 3)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
-        host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="E")
-        data.push(host, [(civil(date(2026, 10, 3)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
-        data.derive()
+        assert [(row["entity"], row["n"]) for row in rows(reading, token, OCTOBER)] == [("A", 12)]
+        (whole,) = rows(reading, token, f"{OCTOBER}&group_by=population")
+        assert "coverage_states" not in whole
+        for _ in range(9):
+            data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="C")
         data.store.publications.take_back(date(2026, 10, 1), date(2026, 11, 1))
         with Reading(data, clock=NOW.timestamp) as again:
-            found = rows(again, token, OCTOBER)
-        assert [(row["entity"], row["n"]) for row in found] == [("A", 12), ("C", 0), ("autres", 10)]
-        assert found[2]["coverage_states"] == pytest.approx(10 / (11 * 745))  # B's time is in it
+            assert [(row["entity"], row["n"]) for row in rows(again, token, OCTOBER)] == [("A", 12)]
+            (whole,) = rows(again, token, f"{OCTOBER}&group_by=population")
+        assert whole["coverage_states"] == pytest.approx(12 * 5 / (22 * 745))

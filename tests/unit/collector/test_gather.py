@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.collector.memory import DAY, HOUR, MemoryReader, host, site
 from veilleuse.collector.account.anonymity import fit_to_show
 from veilleuse.collector.account.gather import Question, gather
+from veilleuse.collector.account.parts import NO_PARTS
 from veilleuse.collector.account.perimeter import (
     Slice,
     WeekShares,
@@ -215,7 +217,7 @@ def test_nights_of_workstations_are_dates():
     reader.state(3, MONDAY, Band.NIGHT, State.OFF, 8 * HOUR)
     for number in range(4, 11):
         reader.state(number, MONDAY, Band.OPEN, State.ON_IDLE, HOUR)
-    (group,) = ask(reader, MONDAY, date(2026, 3, 3))
+    (group,) = ask(reader, MONDAY, date(2026, 3, 3), k=1)
     assert (group.sums.nights, group.sums.nights_are) == (1, "dates")
 
 
@@ -228,11 +230,11 @@ def test_nights_of_classrooms_are_evenings():
         reader.sum_rows.append(SumRow(HostId(1), Grain.HOUR, begin + hour * HOUR, cell))
     for number in range(1, 11):
         reader.state(number, MONDAY, Band.OPEN, State.ON_IDLE, HOUR)
-    (group,) = ask(reader, MONDAY, date(2026, 3, 3))
+    (group,) = ask(reader, MONDAY, date(2026, 3, 3), k=1)
     assert (group.sums.nights, group.sums.nights_are) == (1, "evenings")
     reader.sum_rows.append(replace(reader.sum_rows[0], host_id=HostId(99)))
-    assert ask(reader, MONDAY, date(2026, 3, 3))[0].sums.nights == 1
-    assert ask(reader, date(2026, 3, 3), date(2026, 3, 4))[0].sums.nights == 0
+    assert ask(reader, MONDAY, date(2026, 3, 3), k=1)[0].sums.nights == 1
+    assert ask(reader, date(2026, 3, 3), date(2026, 3, 4), k=1)[0].sums.nights == 0
 
 
 def test_an_evening_runs_from_noon_to_noon():
@@ -297,7 +299,7 @@ def key(entity: str, population: Population = Population.WORKSTATION, **more: bo
 
 def tally(*numbers: int, energies: dict[int, int] | None = None) -> Tally:
     """A group of these machines, each on for an hour and drawing 1 mJ, or what `energies` says."""
-    made = Tally(enrolled_milliseconds=len(numbers))
+    made = Tally(enrolled=Counter({HostId(number): HOUR for number in numbers}))
     for number in numbers:
         made.add_state(HostId(number), (Band.OPEN, State.ON_ACTIVE), StateSums(HOUR))
     for number, energy in (dict.fromkeys(numbers, 1) if energies is None else energies).items():
@@ -324,7 +326,7 @@ def test_small_groups_merge_until_they_hide():
     found, withheld = fit_to_show(groups, 10)
     assert withheld == ()
     assert {group.key.entity: group.sums.hosts for group in found} == {"d": 20, AUTRES: 18}
-    assert {group.sums.enrolled_milliseconds for group in found if group.key.autres} == {18}
+    assert {group.sums.enrolled_milliseconds for group in found if group.key.autres} == {18 * HOUR}
 
 
 def test_a_population_too_small_is_withheld():
@@ -335,10 +337,11 @@ def test_a_population_too_small_is_withheld():
     assert withheld == (replace(key("a", Population.CLASSROOM), entity=None),)
 
 
-def test_groups_nobody_contributed_to_stay():
-    """A silent entity shows its zero machines; it hides nobody."""
-    found, withheld = fit_to_show({key("a"): Tally(enrolled_milliseconds=5)}, 10)
-    assert ([group.key for group in found], withheld) == ([key("a")], ())
+def test_groups_nobody_contributed_to_stay_where_they_are_large():
+    """Ten silent machines are a row of zero; one of an entity that nobody heard of is none: it would tell of one desk."""
+    silent = {number: Tally(enrolled=Counter(map(HostId, range(number)))) for number in (1, 10)}
+    found, withheld = fit_to_show({key(f"of {number}"): one for number, one in silent.items()}, 10)
+    assert ([group.key for group in found], withheld) == ([key("of 10")], ())
 
 
 def test_a_machine_that_draws_almost_all_is_not_shown_in_a_crowd():
@@ -385,10 +388,11 @@ def test_parts_of_a_figure_that_few_stand_behind_are_withheld():
     """One metered machine among twelve, one of them idle at night: neither its meter nor its night is shown."""
     crowd = tally(*range(12))
     assert crowd.unsafe(10) == frozenset()
+    assert crowd.level(10).withheld == frozenset()
     crowd.add_energy(HostId(3), (DeviceClass.SFF, Method.METERED, *DRAWN[2:]), EnergySums(HOUR, 1))
     crowd.add_state(HostId(3), (Band.NIGHT, State.ON_IDLE), StateSums(HOUR))
     (group,), _ = fit_to_show({key("a"): crowd}, 10)
-    assert group.sums.withheld == frozenset(Detail)
+    assert group.sums.withheld == NO_PARTS | {Detail.METHODS} - {Detail.USE}
     (group,), _ = fit_to_show({key("a", SERVER): crowd}, 10)
     assert group.sums.withheld == frozenset()
     (group,), _ = fit_to_show({key("a"): crowd}, 1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 
@@ -317,11 +317,23 @@ def test_hardware_of_few_is_of_any():
     assert merged[Cell("odd", "0")] == merged[Cell("rare", "0")] == Cell(ANY, ANY)
 
 
-def _share(hosts: Iterable[int], energy: int = 100, measured: int = 0) -> Share:
+def _share(
+    hosts: Iterable[int], energy: int = 100, measured: int = 0, on: Mapping[int, int] | None = None
+) -> Share:
     found = Share()
     for host in hosts:
-        found.add(HostId(host), 1_000, energy, measured)
+        found.add(HostId(host), 1_000, energy, energy if on is None else on.get(host, 0), measured)
     return found
+
+
+def test_machines_that_are_off_hide_none_that_is_used():
+    """Eleven that are off at 0.5 W and one in use are that one, though it holds no 85 % of the energy; with others in use they are kept."""
+    place = Place("E1", "hq", "FR", Population.WORKSTATION, PowerContext.OWN_SITE)
+    used = dict.fromkeys(range(20, 40), 90)
+    shares = {place.stratum("laptop"): _share(range(12), on={3: 90})}
+    assert set(merged_strata(shares, 10).values()) == {None}
+    shares[place.stratum("tower")] = _share(range(20, 40), on=used)
+    assert len(set(merged_strata(shares, 10).values())) == 1
 
 
 def test_coverage_is_of_the_classes_asked_for():
@@ -349,7 +361,7 @@ def test_no_kept_cell_stands_on_few(machines, k):
     shares: defaultdict[Stratum, Share] = defaultdict(Share)
     for host, ((device_class, entity, site, population), energy) in enumerate(machines):
         place = Place(entity, site, "FR", population, PowerContext.OWN_SITE)
-        shares[place.stratum(device_class)].add(HostId(host), 1_000 + energy % 7, energy, 0)
+        shares[place.stratum(device_class)].add(HostId(host), 1_000 + energy % 7, energy, energy, 0)
     found = merged_strata(shares, k)
     assert found.keys() == shares.keys()
     kept: defaultdict[Stratum, Share] = defaultdict(Share)

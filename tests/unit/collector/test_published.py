@@ -49,74 +49,87 @@ FIRST, END = date(2026, 10, 1), date(2026, 11, 1)
 OCTOBER = "from=2026-10-01&to=2026-11-01"
 KINDS = ("emissions", "energy", "coverage", "indicators")
 GOLDEN = (
-    '{"groups":[{"apportioned":true,"autres":false,"details_withheld":["idle","methods"],"device_class":"laptop",'
-    '"energies":[["laptop","load_modelled","night","on_idle",3600000,18000000,4000],["monitor","load_modelled","open","on_active",5,6,7]],'
-    '"enrolled_milliseconds":32140800000,"entity":"Lyon > Culture","hosts":12,"memo":false,"nights":3,"nights_are":"dates",'
-    '"population":"workstation","states":[["night","on_idle",3600000,1800000,null,0],["open","unknown",1,null,null,null]],"zone":"FR"}],'
-    '"withheld":[{"autres":true,"device_class":"virtual_machine","entity":"B","memo":true,"population":"classroom","zone":"FR"}]}'
+    '{"cells":[{"apportioned":true,"autres":false,"details_withheld":["coverage","derived","idle","methods","nights","outside","runs","use"],'
+    '"device_class":"laptop","energies":[["laptop","load_modelled","open","off",0,18000000,900000]],"enrolled_milliseconds":0,'
+    '"entity":"Lyon > Culture","hosts":12,"memo":false,"nights":null,"nights_are":"dates","population":"workstation",'
+    '"states":[["open","off",3600000,null,null,null]],"zone":"FR"}],'
+    '"uses":[{"apportioned":true,"autres":true,"details_withheld":["coverage","derived","idle","methods","runs"],"device_class":"autres",'
+    '"energies":[["autres","load_modelled","closed","on_active",0,7,0]],"enrolled_milliseconds":0,"entity":"autres","hosts":12,"memo":false,'
+    '"nights":3,"nights_are":"dates","population":"workstation","states":[["open","off",3500000,null,null,null],'
+    '["closed","on_active",100000,null,null,null]],"zone":"FR"}],'
+    '"whole":[{"apportioned":true,"autres":false,"details_withheld":["idle","methods","nights","outside","runs","use"],"device_class":null,'
+    '"energies":[["autres","load_modelled","open","off",3500000,0,0]],"enrolled_milliseconds":32140800000,"entity":null,"hosts":12,'
+    '"memo":false,"nights":null,"nights_are":"dates","population":"workstation","states":[["open","off",3600000,null,null,null]],"zone":"FR"}],'
+    '"withheld":[{"autres":false,"device_class":"monitor","entity":null,"memo":true,"population":"classroom","zone":"FR"}]}'
 )
-"""A month as the first version that published any wrote it."""
+"""A month as format 2 writes it."""
 KEY = GroupKey(
     FIRST, END, "FR", Population.WORKSTATION, memo=False, entity="Lyon > Culture", device_class="laptop"
 )
+AT_REST = (Band.OPEN, State.OFF)
+OUTSIDE_ON = (Band.CLOSED, State.ON_ACTIVE)
+COVERAGE = frozenset({Detail.COVERAGE, Detail.DERIVED})
 MONTH = Month(
     Slice(FIRST, END),
-    (
+    cells=(
         Group(
             KEY,
             GroupSums(
                 12,
-                32_140_800_000,
-                {
-                    (Band.NIGHT, State.ON_IDLE): StateSums(3_600_000, 1_800_000, None, 0),
-                    (Band.OPEN, State.UNKNOWN): StateSums(1),
-                },
-                {
-                    (
-                        DeviceClass.LAPTOP,
-                        Method.LOAD_MODELLED,
-                        Band.NIGHT,
-                        State.ON_IDLE,
-                    ): EnergySums(3_600_000, 18_000_000, 4_000),
-                    (
-                        EnergyClass.MONITOR,
-                        Method.LOAD_MODELLED,
-                        Band.OPEN,
-                        State.ON_ACTIVE,
-                    ): EnergySums(5, 6, 7),
-                },
-                3,
+                0,
+                {AT_REST: StateSums(3_600_000)},
+                {(DeviceClass.LAPTOP, Method.LOAD_MODELLED, *AT_REST): EnergySums(0, 18_000_000, 900_000)},
+                None,
                 "dates",
                 True,
-                frozenset({Detail.METHODS, Detail.IDLE}),
+                frozenset(Detail),
             ),
         ),
     ),
-    (
-        GroupKey(
-            FIRST,
-            END,
-            "FR",
-            Population.CLASSROOM,
-            memo=True,
-            entity="B",
-            device_class="virtual_machine",
-            autres=True,
+    uses=(
+        Group(
+            replace(KEY, entity="autres", device_class="autres", autres=True),
+            GroupSums(
+                12,
+                0,
+                {AT_REST: StateSums(3_500_000), OUTSIDE_ON: StateSums(100_000)},
+                {(EnergyClass.AUTRES, Method.LOAD_MODELLED, *OUTSIDE_ON): EnergySums(0, 7)},
+                3,
+                "dates",
+                True,
+                COVERAGE | {Detail.METHODS, Detail.IDLE, Detail.RUNS},
+            ),
         ),
     ),
+    whole=(
+        Group(
+            replace(KEY, entity=None, device_class=None),
+            GroupSums(
+                12,
+                32_140_800_000,
+                {AT_REST: StateSums(3_600_000)},
+                {(EnergyClass.AUTRES, Method.LOAD_MODELLED, *AT_REST): EnergySums(3_500_000)},
+                None,
+                "dates",
+                True,
+                frozenset(Detail) - COVERAGE,
+            ),
+        ),
+    ),
+    withheld=(GroupKey(FIRST, END, "FR", Population.CLASSROOM, memo=True, device_class="monitor"),),
 )
 
 
 def publication(content: str = GOLDEN, **changed: Any) -> Publication:
     """Of October."""
-    return replace(Publication(Kind.RELEASE, FIRST, END, 1, 10, "0.2", 0, content), **changed)
+    return replace(Publication(Kind.RELEASE, FIRST, END, 2, 10, "0.2", 0, content), **changed)
 
 
 # --- how a month is written down
 
 
 def test_a_month_is_what_it_was():
-    """Written as format 1 says, to the letter, and read as it was, for ever: words and integers alone."""
+    """Written as format 2 says, to the letter, and read as it was, for ever: words and integers alone."""
     content = FORM.encode(MONTH)
     assert json.dumps(content, sort_keys=True, separators=(",", ":")) == GOLDEN
     assert FORM.decode(json.loads(GOLDEN), FIRST, END) == MONTH
@@ -124,9 +137,9 @@ def test_a_month_is_what_it_was():
 
 def test_a_month_by_site_is_none():
     """Another partition is never written down."""
-    (group,) = MONTH.groups
+    (group,) = MONTH.cells
     with pytest.raises(ValueError, match="no sites"):
-        FORM.encode(replace(MONTH, groups=(replace(group, key=replace(KEY, site="lyon")),)))
+        FORM.encode(replace(MONTH, cells=(replace(group, key=replace(KEY, site="lyon")),)))
 
 
 def test_what_was_sent_is_bounded_and_whole():
@@ -185,12 +198,12 @@ def read(data: Filled, k: int = 10) -> Month | None:
 def test_what_cannot_be_read_names_itself(data):
     """Another version's format, or damage: said with the period and the remedy, never computed anew."""
     store = data.store.publications
-    store.put(publication(format=2))
+    store.put(publication(format=3))
     with pytest.raises(
-        StoreTooNew, match="release 2026-10-01 to 2026-11-01 has format 2, this program knows 1"
+        StoreTooNew, match="release 2026-10-01 to 2026-11-01 has format 3, this program knows 2"
     ):
         read(data)
-    for damage in ('{"groups":[{}],"withheld":[]}', GOLDEN[:-3], GOLDEN.replace("laptop", "loptop"), "[]"):
+    for damage in ('{"cells":[{}],"withheld":[]}', GOLDEN[:-3], GOLDEN.replace("laptop", "loptop"), "[]"):
         store.take_back(FIRST, END)
         store.put(publication(damage))
         with pytest.raises(StoreDamaged, match="take-back 2026-10-01 2026-11-01"):
@@ -260,12 +273,13 @@ def test_no_machine_is_in_what_is_kept(data):
     known = [data.store.registry.host(host) for host in hosts]
     assert not [host for host in known if host is not None and host.agent_id.hex() in one.content]
     content = json.loads(one.content)
-    assert {name for group in content["groups"] for name in group} == {
+    rows = [group for table in ("cells", "uses", "whole") for group in content[table]]
+    assert {name for group in rows for name in group} == {
         "zone", "population", "memo", "entity", "device_class", "autres", "hosts", "enrolled_milliseconds", "states", "energies",
         "nights", "nights_are", "apportioned", "details_withheld",
     }  # fmt: skip
-    assert [group["hosts"] for group in content["groups"]] == [12, 11]
-    assert len(one.content) < 3_000 * len(content["groups"])
+    assert [group["hosts"] for group in rows] == [12, 11, 12, 11, 23]
+    assert len(one.content) < 1_000 * len(rows)
 
 
 def _kept(data: Filled) -> Publication | None:
@@ -407,7 +421,7 @@ def sent(**changed: Any) -> dict[str, Any]:
         "kind": "release",
         "first": first.isoformat(),
         "end": end.isoformat(),
-        "format": 1,
+        "format": 2,
         "k_anonymity": 10,
         "method_version": "0.2",
     } | changed

@@ -30,7 +30,7 @@ from tests.unit.collector.test_published import (
     last_month,
     publication,
 )
-from veilleuse.collector.account.gather_periods import gather_periods
+from veilleuse.collector.account.gather_periods import tally_periods
 from veilleuse.collector.account.perimeter import Slice
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.admin_client import MAX_REQUEST_BYTES
@@ -57,7 +57,7 @@ def large_month(groups: int, first: date, end: date) -> Month:
     drawn = random.Random(1)
 
     def sums() -> GroupSums:
-        (one,) = MONTH.groups
+        (one,) = MONTH.cells
         return replace(
             one.sums,
             states={
@@ -78,6 +78,8 @@ def large_month(groups: int, first: date, end: date) -> Month:
     return Month(
         Slice(first, end),
         tuple(Group(replace(key, entity=f"Lyon > {number}"), sums()) for number in range(groups)),
+        (),
+        (),
         (),
     )
 
@@ -120,7 +122,7 @@ def test_many_who_publish_at_once_answer_the_same(served):
     or that one."""
     first, end = last_month()
     month = large_month(600, first, end)
-    mine = [replace(month, groups=month.groups[number:]) for number in range(4)]
+    mine = [replace(month, cells=month.cells[number:]) for number in range(4)]
     answers: list[Month | None] = []
     seen: list[Month | None] = []
     begin, done = threading.Barrier(5), threading.Event()
@@ -180,7 +182,7 @@ def test_large_months_are_not_kept_in_memory(data, monkeypatch):
         store.put(publication(other, first=date(2026, 10, 3), published_unix_milliseconds=9))
         found = web.read(date(2026, 10, 3), END)
         assert found is not None
-        assert found.groups[0].sums.hosts == 13
+        assert found.cells[0].sums.hosts == 13
 
 
 def test_a_month_that_takes_longer_than_an_answer_may_is_made_once(data, monkeypatch):
@@ -194,9 +196,9 @@ def test_a_month_that_takes_longer_than_an_answer_may_is_made_once(data, monkeyp
         def slow(*arguments: Any) -> Any:
             now[0] += 1_000
             made.append(reading.reader._database().connection.execute(LONG).fetchone())
-            return gather_periods(*arguments)
+            return tally_periods(*arguments)
 
-        monkeypatch.setattr(release, "gather_periods", slow)
+        monkeypatch.setattr(release, "tally_periods", slow)
         token = reading.account()
         first = reading.get(f"/api/v1/coverage?{OCTOBER}", token)
         assert (first.status_code, first.json()["type"]) == (503, "/api#too_slow")

@@ -1,20 +1,49 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The rule of veilleuse.collector.privacy on the groups of a report (pure). DESIGN.md §7; servers are exempt.
+"""The rule of veilleuse.collector.privacy on the groups of a report (pure). docs/decisions/0046; servers are exempt.
 
-Families (period, zone, population, memo) are settled apart, so that no total less its rows ever leaves fewer than k
-machines. That holds within one report: two reports that group one period differently can be subtracted.
+Families (period, zone, population, memo; screens apart) are settled apart, so that no total less its rows ever leaves fewer than k
+machines, and no row has the energy of two grid zones. That holds within one report: two reports that group one period differently can
+be subtracted.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from veilleuse.collector.account.tally import Share, Tally
-from veilleuse.collector.figures import AUTRES, Group, GroupKey
-from veilleuse.collector.privacy import EXEMPT, Cell, publish
+from veilleuse.collector.account.tally import Tally
+from veilleuse.collector.figures import AUTRES, EnergyClass, Group, GroupKey
+from veilleuse.collector.privacy import EXEMPT, publish
+
+Member = tuple[GroupKey, Tally]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What may merge with each other."""
+
+    key: GroupKey
+    """Without entity, site and class; `monitor` of screens."""
+    members: Mapping[GroupKey, Tally]
+
+    def merged(self, k: int) -> list[Member] | None:
+        """Those with machines, small ones merged into `autres`; None: it is never safe."""
+        heard = {key: tally for key, tally in self.members.items() if tally.hosts}
+        level = publish([tally.cell(key) for key, tally in heard.items()], k)
+        if level.withheld_keys:
+            return None
+        found = [(cell.key, heard[cell.key]) for cell in level.kept]
+        return found + ([autres([(key, heard[key]) for key in level.merged_keys])] if level.others else [])
+
+
+def families(groups: Mapping[GroupKey, Tally]) -> list[Family]:
+    """Of groups under the rule."""
+    found: defaultdict[GroupKey, dict[GroupKey, Tally]] = defaultdict(dict)
+    for key, tally in groups.items():
+        found[_family(key)][key] = tally
+    return [Family(key, members) for key, members in found.items()]
 
 
 def fit_to_show(groups: Mapping[GroupKey, Tally], k: int) -> tuple[tuple[Group, ...], tuple[GroupKey, ...]]:
@@ -22,49 +51,58 @@ def fit_to_show(groups: Mapping[GroupKey, Tally], k: int) -> tuple[tuple[Group, 
 
     A group behind whose time or energy fewer than k machines stand, or one almost alone, merges into `autres`, with the
     smallest of its siblings until that is safe; a family for which it never is, is withheld whole, from the totals too.
-    A group nobody contributed to shows nothing and stays. With k = 1 everything is shown: the caller sees to the rule.
+    Each tells as much of its parts as it may. A group nobody contributed to is a row where k of its machines were enrolled.
+    With k = 1 everything is shown: the caller sees to the rule.
     """
     shown: list[Group] = []
     withheld: list[GroupKey] = []
-    families: defaultdict[GroupKey, dict[GroupKey, Tally]] = defaultdict(dict)
+    ruled: dict[GroupKey, Tally] = {}
     for key, tally in groups.items():
-        if k == 1 or key.population in EXEMPT or not tally.hosts:
+        if k == 1 or key.population in EXEMPT:
             shown.append(Group(key, tally.freeze(key.population, frozenset())))
         else:
-            families[_family(key)][key] = tally
-    for family, members in families.items():
-        level = publish([_cell(key, tally) for key, tally in members.items()], k)
-        if level.withheld_keys:
-            withheld.append(family)
-        else:
-            shown += [_whole(cell.key, members[cell.key], k) for cell in level.kept]
-            shown += _autres([(key, members[key]) for key in level.merged_keys], k)
+            ruled[key] = tally
+    for family in families(ruled):
+        merged = family.merged(k)
+        silent = [
+            (key, tally)
+            for key, tally in family.members.items()
+            if not tally.hosts and tally.enrolled and tally.tells_coverage(k)
+        ]
+        if merged is None:
+            withheld.append(family.key)
+        shown += [_told(key, tally, k) for key, tally in (*(merged or ()), *silent)]
     return tuple(shown), tuple(withheld)
 
 
-def _cell(key: GroupKey, tally: Tally) -> Cell[GroupKey]:
-    return Cell(key, tally.shares[Share.OBSERVED], (tally.shares[Share.ENERGY],))
-
-
-def _whole(key: GroupKey, tally: Tally, k: int) -> Group:
-    return Group(key, tally.freeze(key.population, tally.unsafe(k)))
+def _told(key: GroupKey, tally: Tally, k: int) -> Group:
+    withheld = tally.level(k).withheld | tally.unsafe(k)
+    return Group(key, tally.freeze(key.population, withheld, exact=False))
 
 
 def _family(key: GroupKey) -> GroupKey:
-    return replace(key, entity=None, site=None, device_class=None)
+    screens = EnergyClass.MONITOR.value
+    device_class = screens if key.device_class == screens else None
+    return replace(key, entity=None, site=None, device_class=device_class)
 
 
-def _autres(hidden: Sequence[tuple[GroupKey, Tally]], k: int) -> Iterator[Group]:
-    """The one group of those hidden: `autres` in every dimension that was asked for, blank in the others."""
-    merged = Tally()
-    for _, tally in hidden:
-        merged.add(tally)
-    for key, _ in hidden[:1]:
-        named = replace(
-            key,
-            entity=key.entity and AUTRES,
-            site=key.site and AUTRES,
-            device_class=key.device_class and AUTRES,
-            autres=True,
-        )
-        yield _whole(named, merged, k)
+def autres(hidden: Sequence[Member]) -> Member:
+    """The one group of those hidden: `autres` in every dimension that was asked for, blank in the others; screens stay screens."""
+    key = hidden[0][0]
+    screens = key.device_class == EnergyClass.MONITOR.value
+    named = replace(
+        key,
+        entity=key.entity and AUTRES,
+        site=key.site and AUTRES,
+        device_class=key.device_class if screens else key.device_class and AUTRES,
+        autres=True,
+    )
+    return named, together(tally for _, tally in hidden)
+
+
+def together(tallies: Iterable[Tally]) -> Tally:
+    """All of them as one."""
+    whole = Tally()
+    for tally in tallies:
+        whole.add(tally)
+    return whole

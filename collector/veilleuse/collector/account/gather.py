@@ -17,6 +17,7 @@ from functools import cache, partial
 from typing import Final
 
 from veilleuse.collector.account.anonymity import fit_to_show
+from veilleuse.collector.account.parts import Part
 from veilleuse.collector.account.perimeter import (
     Slice,
     WeekShares,
@@ -25,7 +26,7 @@ from veilleuse.collector.account.perimeter import (
     evening_of,
     slices,
 )
-from veilleuse.collector.account.tally import Share, Tally
+from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.figures import EnergyClass, EnergySums, Group, GroupKey, StateSums
 from veilleuse.collector.model import Grain, Host, HostId, Site
@@ -152,7 +153,7 @@ class _Pass:
             return
         if group.device_class is not None:
             group = replace(group, device_class=EnergyClass.MONITOR.value)
-            self._tallies[group].shares[Share.OBSERVED][host_id] += sums.milliseconds
+            self._tallies[group].times[Part.OTHER][host_id] += sums.milliseconds
         self._tallies[group].add_energy(host_id, (EnergyClass.MONITOR, *key), sums)
         self._tallies[group].apportioned |= apportioned
 
@@ -187,10 +188,10 @@ class _Pass:
         """Machine-nights on > 4 h: by local date at day grain (workstations), by the evening at hour grain (classrooms)."""
         for host_id, dates in self._reader.dates_on(*self._part.days, NIGHT_ON_MILLISECONDS):
             if host_id in self._of and self._hosts[host_id].population is Population.WORKSTATION:
-                self._tallies[self._of[host_id]].nights += dates
+                self._tallies[self._of[host_id]].nights[host_id] += dates
         for (host_id, evening), milliseconds in self._classroom_evenings().items():
             if milliseconds > NIGHT_ON_MILLISECONDS and self._part.first <= evening < self._part.end:
-                self._tallies[self._of[host_id]].nights += 1
+                self._tallies[self._of[host_id]].nights[host_id] += 1
 
     def _classroom_evenings(self) -> Counter[tuple[HostId, date]]:
         """Milliseconds on per machine and evening; the hours of the slice and of the morning after it."""
@@ -212,7 +213,7 @@ class _Pass:
         for host_id, host in self._hosts.items():
             enrolled = enrolled_milliseconds(host, self._sites[host.site], self._part, now)
             if length := max(enrolled, self._seen[host_id]):
-                self._tallies[self._of[host_id]].enrolled_milliseconds += length
+                self._tallies[self._of[host_id]].enrolled[host_id] += length
 
 
 def group_key(host: Host, site: Site, part: Slice, dimensions: Collection[str]) -> GroupKey:

@@ -15,8 +15,9 @@ from typing import Final
 
 from veilleuse.collector.account.anonymity import fit_to_show
 from veilleuse.collector.account.gather import Gathered, Question, gather, group_key, order_of
+from veilleuse.collector.account.parts import Part
 from veilleuse.collector.account.perimeter import Slice, enrolled_milliseconds, slices
-from veilleuse.collector.account.tally import Share, Tally
+from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.figures import EnergyClass, EnergySums, GroupKey, StateSums
 from veilleuse.collector.model import Host, HostId, Site
 from veilleuse.collector.ports import PeriodReader, Reader
@@ -41,13 +42,21 @@ def gather_periods(
     reader: Reader, periods: PeriodReader, question: Question, hosts: Iterable[Host] | None = None
 ) -> Gathered:
     """Every group of the question, of these hosts only when given. Raises UsageError where it cuts a month whose days are gone, StoreDamaged."""
+    tallies = tally_periods(reader, periods, question, hosts)
+    groups, withheld = fit_to_show(tallies, question.k_anonymity)
+    return Gathered(tuple(sorted(groups, key=order_of)), withheld)
+
+
+def tally_periods(
+    reader: Reader, periods: PeriodReader, question: Question, hosts: Iterable[Host] | None = None
+) -> dict[GroupKey, Tally]:
+    """The same before the rule: nothing of it may be shown. Raises the same."""
     sites = {site.site: site for site in reader.sites()}
     chosen = {host.host_id: host for host in (reader.hosts() if hosts is None else hosts)}
     tallies: dict[GroupKey, Tally] = {}
     for part in slices(question.first, question.end, by_month="month" in question.dimensions):
         tallies |= _tallies(periods, question, part, chosen, sites)
-    groups, withheld = fit_to_show(tallies, question.k_anonymity)
-    return Gathered(tuple(sorted(groups, key=order_of)), withheld)
+    return tallies
 
 
 def gather_kept(reader: Reader, periods: PeriodReader, question: Question) -> Gathered:
@@ -91,7 +100,7 @@ def _tallies(
     for host_id, host in hosts.items():
         # A machine that was measured was there, whatever its enrolment says: coverage is never above 1.
         if length := max(enrolled_milliseconds(host, sites[host.site], part, now), seen[host_id]):
-            tallies[of[host_id]].enrolled_milliseconds += length
+            tallies[of[host_id]].enrolled[host_id] += length
     return {key: tally for key, tally in tallies.items() if tally.enrolled_milliseconds or tally.hosts}
 
 
@@ -120,15 +129,17 @@ def _add(tally: Tally, host: Host, row: HostPeriod) -> int:
             tally.add_state(row.host_id, (row.band, state), StateSums(milliseconds, *idle))
     for method, state, sums in _energies(values):
         tally.add_energy(row.host_id, (host.facts.device_class, method, row.band, state), sums)
-    tally.nights += values[_NIGHTS]
+    tally.nights[row.host_id] += values[_NIGHTS]
     tally.apportioned |= row.apportioned
     return whole
 
 
 def _energies(values: Vector) -> Iterator[tuple[Method, State, EnergySums]]:
-    """Energy by method and state. A month keeps the sums by either, not by both: they are paired in their order, so that both sums
-    hold, and no figure is of a pair. What rounding leaves when weeks are shared is of no known state."""
+    """Energy by method and state. A month keeps the sums by either, not by both: they are paired in their order, so that the methods' sums
+    hold, and no figure is of a pair. What rounding leaves above the states when weeks are shared is of the last one: of no known state, it
+    would be a part of its own, of few machines."""
     left = {state: values[place] for state, place in _STATE_ENERGIES if values[place]}
+    last = next(reversed(left), State.UNKNOWN)
     for method, place in _METHODS:
         time, energy, u = values[place : place + 3]
         for state, of_state in left.items():
@@ -137,7 +148,7 @@ def _energies(values: Vector) -> Iterator[tuple[Method, State, EnergySums]]:
                 left[state] -= part
                 time, energy, u = 0, energy - part, 0
         if time or energy or u:
-            yield method, State.UNKNOWN, EnergySums(time, energy, u)
+            yield method, last if energy else State.UNKNOWN, EnergySums(time, energy, u)
 
 
 def _add_screens(tallies: defaultdict[GroupKey, Tally], key: GroupKey, row: HostPeriod) -> None:
@@ -148,7 +159,7 @@ def _add_screens(tallies: defaultdict[GroupKey, Tally], key: GroupKey, row: Host
         return
     if key.device_class is not None:
         key = replace(key, device_class=EnergyClass.MONITOR.value)
-        tallies[key].shares[Share.OBSERVED][row.host_id] += sums.milliseconds
+        tallies[key].times[Part.OTHER][row.host_id] += sums.milliseconds
     energy_key = (EnergyClass.MONITOR, Method.LOAD_MODELLED, row.band, State.ON_ACTIVE)
     tallies[key].add_energy(row.host_id, energy_key, sums)
     tallies[key].apportioned |= row.apportioned

@@ -144,7 +144,7 @@ class Keeper:
         self._seen(made)
         _gather(self._machines, one, made, self._of_machines, shows_screens=False)
         if made.counts and made.stratum.device_class in PCS:
-            self._pcs[place.stratum(MONITOR)].add(one.host_id, sum(made.accounted_milliseconds), 0, 0)
+            self._pcs[place.stratum(MONITOR)].add(one.host_id, sum(made.accounted_milliseconds), 0, 0, 0)
         shown = screens(one, total, place.stratum(MONITOR))
         if self._in_groups:
             self._group(one, made, shown, total)
@@ -249,7 +249,8 @@ def _gather(
     if not made.observed_milliseconds and not energy:
         return  # it told of nothing
     found = into[_Fine(made.stratum, made.cell, made.always_on)]
-    found.share.add(one.host_id, made.observed_milliseconds, energy, made.measured_millijoules)
+    on = made.on_millijoules
+    found.share.add(one.host_id, made.observed_milliseconds, energy, on, made.measured_millijoules)
     found.days[one.host_id] = tuple(
         map(add, found.days.get(one.host_id, _NO_DAYS), made.accounted_milliseconds)
     )

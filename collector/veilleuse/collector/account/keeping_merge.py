@@ -19,10 +19,12 @@ from veilleuse.collector.account.sample import MONITOR, Place
 from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.inventoried import PowerContext
 from veilleuse.collector.model import HostId
-from veilleuse.collector.privacy import EXEMPT, is_safe, publish
+from veilleuse.collector.privacy import EXEMPT, is_nobodys_or_safe, publish
 from veilleuse.collector.privacy import Cell as Figure
 from veilleuse.wire.vocabulary import Population
 
+_K = TypeVar("_K")
+_T = TypeVar("_T")
 ANY: Final = "*"
 """Hardware or age of a cell that several were merged into; as fleet_composition has it."""
 
@@ -34,12 +36,15 @@ class Share:
     observed: Counter[HostId] = field(default_factory=Counter)
     """Milliseconds of known state."""
     energies: Counter[HostId] = field(default_factory=Counter)
+    on: Counter[HostId] = field(default_factory=Counter)
+    """Energy of what is on: of what is off or asleep it is a model's, by class, and would hide the one that is used."""
     measured: Counter[HostId] = field(default_factory=Counter)
 
-    def add(self, host_id: HostId, observed: int, energy: int, measured: int) -> None:
+    def add(self, host_id: HostId, observed: int, energy: int, on: int, measured: int) -> None:
         """One machine's, or its screens'."""
         self.observed[host_id] += observed
         self.energies[host_id] += energy
+        self.on[host_id] += on
         self.measured[host_id] += measured
 
     def merge(self, other: Share) -> None:
@@ -48,9 +53,9 @@ class Share:
             mine.update(theirs)
 
     @property
-    def parts(self) -> tuple[Counter[HostId], Counter[HostId], Counter[HostId]]:
-        """All three."""
-        return self.observed, self.energies, self.measured
+    def parts(self) -> tuple[Counter[HostId], ...]:
+        """All four."""
+        return self.observed, self.energies, self.on, self.measured
 
     @property
     def modelled(self) -> dict[HostId, int]:
@@ -59,14 +64,17 @@ class Share:
 
     def shows_methods(self, k: int) -> bool:
         """Enough machines stand behind either part, or none does."""
-        return all(is_safe(part, k) or not any(part.values()) for part in (self.measured, self.modelled))
+        return all(is_nobodys_or_safe(part, k) for part in (self.measured, self.modelled))
 
     def is_safe(self, k: int) -> bool:
-        """Enough machines stand behind its time and its energy."""
-        return is_safe(self.observed, k) and (is_safe(self.energies, k) or not any(self.energies.values()))
+        """Enough machines stand behind its time, its energy and what of it is of machines that are on."""
+        return self.figure(None).is_safe(k)
+
+    def figure(self, key: _K, *more: Mapping[HostId, int]) -> Figure[_K]:
+        """What the rule looks at; `more` beside it."""
+        return Figure(key, self.observed, (self.energies, self.on, *more))
 
 
-_T = TypeVar("_T")
 _Unit: TypeAlias = tuple[Stratum, ...]
 """Strata that stay together."""
 
@@ -162,7 +170,7 @@ class _Zone:
         whole = Share()
         for stratum in unit:
             whole.merge(self._shares[stratum])
-        return Figure(unit, whole.observed, (whole.energies,))
+        return whole.figure(unit)
 
     def _largest_context(self, strata: Sequence[Stratum]) -> PowerContext:
         energies: Counter[PowerContext] = Counter()
@@ -206,8 +214,7 @@ def _cell_figure(
     whole = Share()
     for cell in unit:
         whole.merge(shares[cell])
-    beside = (whole.energies, whole.measured, whole.modelled) if by_method else (whole.energies,)
-    return Figure(unit, whole.observed, beside)
+    return whole.figure(unit, *((whole.measured, whole.modelled) if by_method else ()))
 
 
 def _elsewhere(stratum: Stratum) -> Place:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Groups × factors → the rows of the emissions report (pure): sums of what was observed, not the fleet's figure. METHOD.md §5 and §7.
+"""Groups × factors → the rows of the emissions report (pure): sums of what was observed, not the fleet's figure. docs/methodology.md.
 
 Uncertainty: errors are taken as common (linear) within one device class, for all that rests on its priors, and within
 one measuring method; as independent between them. The factor's enters once, on the row's or the total's own sum.
@@ -95,7 +95,7 @@ class _Bill:
 
     def _row(self, groups: Sequence[Group], level: str) -> EmissionsRow:
         key = groups[0].key
-        enrolled = sum(group.sums.enrolled_milliseconds for group in groups)
+        enrolled = _enrolled(groups)
         observed = sum(group.sums.observed_milliseconds for group in groups)
         derived = sum(group.sums.derived_milliseconds for group in groups)
         row = EmissionsRow(
@@ -106,7 +106,7 @@ class _Bill:
             n=_machines(groups, level),
             machine_days_observed=observed / MILLISECONDS_PER_DAY,
             coverage_states=_ratio(observed, enrolled),
-            coverage_energy=_ratio(derived, enrolled),
+            coverage_energy=None if _withheld(groups, Detail.DERIVED) else _ratio(derived, enrolled),
             basis=OBSERVED,
             apportioned=any(group.sums.apportioned for group in groups),
             data=self._data,
@@ -122,13 +122,13 @@ class _Bill:
         energies: Mapping[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]],
     ) -> EmissionsRow:
         total = sum(energy for energy, _ in energies.values())
-        u_model = _u_model(energies, total)
-        low, high = interval(float(kwh(total)), u_model)
+        u = u_model(groups)
+        low, high = interval(float(kwh(total)), u)
         shares = self._shares(groups)
         billed = sum_emissions(emissions(share.kwh, share.chosen.factor) for share in shares)
         u_factor = _factor_u(shares)
-        u = math.hypot(u_model, u_factor)
-        kg_low, kg_high = interval(float(billed.total_kgco2e), u)
+        u_both = math.hypot(u, u_factor)
+        kg_low, kg_high = interval(float(billed.total_kgco2e), u_both)
         row = replace(
             row,
             energy_millijoules=total,
@@ -138,11 +138,11 @@ class _Bill:
             kwh_hi95=high,
             kgco2e_lo95=kg_low,
             kgco2e_hi95=kg_high,
-            u_model=u_model,
+            u_model=u,
             u_factor=u_factor,
-            gsd2=math.exp(2 * u),
+            gsd2=math.exp(2 * u_both),
         )
-        if not any(Detail.METHODS in group.sums.withheld for group in groups):
+        if not _withheld(groups, Detail.METHODS):
             row = _with_methods(row, energies, total)
         return with_factor(with_split(row, billed), [share.chosen for share in shares])
 
@@ -190,10 +190,11 @@ def _by_class_and_method(
     return dict(found)
 
 
-def _u_model(
-    energies: Mapping[tuple[DeviceClass | EnergyClass, Method], tuple[int, int]], total: int
-) -> float:
-    """Linear within a class for everything that rests on its priors, and within a measuring method; else quadratic."""
+def u_model(groups: Iterable[Group]) -> float:
+    """Relative standard uncertainty of the energy of groups: linear within a class for everything that rests on its priors, and within a
+    measuring method; else quadratic."""
+    energies = _by_class_and_method(groups)
+    total = sum(energy for energy, _ in energies.values())
     errors: defaultdict[tuple[DeviceClass | EnergyClass, Method | None], int] = defaultdict(int)
     for (device_class, method), (_, u) in energies.items():
         errors[device_class, method if method in MEASURED else None] += u
@@ -231,15 +232,26 @@ def _factor_u(shares: Sequence[_Share]) -> float:
 
 
 def withheld(key: GroupKey) -> dict[str, str]:
-    """A population too small to be shown, as a row."""
+    """A population, or its screens, too small to be shown, as a row."""
     return {
         "period_from": key.period_from.isoformat(),
         "period_to": key.period_to.isoformat(),
         "zone": key.zone,
         "population": key.population.value,
         "level": "memo" if key.memo else "row",
+        **({} if key.device_class is None else {"device_class": key.device_class}),
     }
 
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
+
+
+def _enrolled(groups: Iterable[Group]) -> int:
+    """0 where one of them may not tell."""
+    return 0 if _withheld(groups, Detail.COVERAGE) else sum(one.sums.enrolled_milliseconds for one in groups)
+
+
+def _withheld(groups: Iterable[Group], detail: Detail) -> bool:
+    """A sum tells what all of its groups tell."""
+    return any(detail in group.sums.withheld for group in groups)

@@ -5,109 +5,245 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
-from veilleuse.collector.figures import ON_STATES, Detail, EnergyKey, EnergySums, GroupSums, StateSums
+from veilleuse.collector.account.parts import (
+    KNOWN,
+    LEVELS,
+    NO_PARTS,
+    ON,
+    PART_OF,
+    REST,
+    Level,
+    Part,
+)
+from veilleuse.collector.figures import (
+    ON_STATES,
+    REST_STATES,
+    Detail,
+    EnergyClass,
+    EnergyKey,
+    EnergySums,
+    GroupSums,
+    StateSums,
+)
 from veilleuse.collector.model import HostId
-from veilleuse.collector.privacy import is_safe
-from veilleuse.wire.ladder import MEASURED
+from veilleuse.collector.privacy import Cell, count, is_nobodys_or_safe
+from veilleuse.wire.ladder import MEASURED, Method
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, Population, State
 
+K = TypeVar("K")
+Shares: TypeAlias = "defaultdict[Part, Counter[HostId]]"
 
-class Share(Enum):
-    """What a machine may put into a group."""
-
-    OBSERVED = auto()
-    """Milliseconds of known state."""
-    ENERGY = auto()
-    """Millijoules."""
-    MEASURED = auto()
-    """Millijoules by a method that measures."""
-    MODELLED = auto()
-    """Millijoules by another."""
-    OUTSIDE = auto()
-    """Milliseconds on outside opening hours."""
-    IDLE = auto()
-    """Milliseconds idle while on."""
+_ALL: Final = KNOWN | Part.OTHER
 
 
-_BEHIND: Final = (
-    (Detail.METHODS, (Share.MEASURED, Share.MODELLED)),
-    (Detail.OUTSIDE, (Share.OUTSIDE,)),
-    (Detail.IDLE, (Share.IDLE,)),
-)
-"""What stands behind a detail."""
+def _by_part() -> Shares:
+    return defaultdict(Counter)
 
 
 @dataclass(slots=True)
 class Tally:
-    """Sums of a group; `shares` says which machines they are of."""
+    """Sums of a group, and which machines they are of."""
 
-    enrolled_milliseconds: int = 0
     states: dict[tuple[Band, State], StateSums] = field(default_factory=dict)
     energies: dict[EnergyKey, EnergySums] = field(default_factory=dict)
-    shares: defaultdict[Share, Counter[HostId]] = field(default_factory=lambda: defaultdict(Counter))
-    nights: int = 0
+    enrolled: Counter[HostId] = field(default_factory=Counter)
+    """Milliseconds."""
+    times: Shares = field(default_factory=_by_part)
+    """Milliseconds of known state; of screens that stand apart, theirs."""
+    drawn: Shares = field(default_factory=_by_part)
+    """Millijoules."""
+    measured: Counter[HostId] = field(default_factory=Counter)
+    """Millijoules by a method that measures."""
+    derived: Counter[HostId] = field(default_factory=Counter)
+    """Milliseconds with an energy, but of screens."""
+    runs: defaultdict[tuple[bool, int], Counter[HostId]] = field(default_factory=lambda: defaultdict(Counter))
+    """(whether open, how many edges of idle runs were passed) → milliseconds idle."""
+    nights: Counter[HostId] = field(default_factory=Counter)
     apportioned: bool = False
 
     @property
     def hosts(self) -> frozenset[HostId]:
         """Machines that contributed: a known state, or an energy."""
-        return frozenset(self.shares[Share.OBSERVED]) | frozenset(self.shares[Share.ENERGY])
+        return frozenset(
+            host_id
+            for table in (self.times, self.drawn)
+            for machines in table.values()
+            for host_id, value in machines.items()
+            if value > 0
+        )
+
+    @property
+    def enrolled_milliseconds(self) -> int:
+        """Of all machines."""
+        return self.enrolled.total()
 
     def add_state(self, host_id: HostId, key: tuple[Band, State], more: StateSums) -> None:
         """Add a machine's time in one band and state."""
         band, state = key
         self.states[key] = self.states.get(key, StateSums()) + more
-        if state is not State.UNKNOWN:
-            self.shares[Share.OBSERVED][host_id] += more.milliseconds
-        if state in ON_STATES and band is not Band.OPEN:
-            self.shares[Share.OUTSIDE][host_id] += more.milliseconds
+        if state is State.UNKNOWN:
+            return
+        self.times[PART_OF[key]][host_id] += more.milliseconds
         if state is State.ON_IDLE:
-            self.shares[Share.IDLE][host_id] += more.milliseconds
+            edges = [more.milliseconds, *(value or 0 for value in more.values[1:]), 0]
+            for passed, beyond in enumerate(edges[:-1]):
+                self.runs[band is Band.OPEN, passed][host_id] += max(0, beyond - edges[passed + 1])
 
     def add_energy(self, host_id: HostId, key: EnergyKey, more: EnergySums) -> None:
         """Add a machine's energy in one class, method, band and state."""
-        _, method, _, _ = key
+        device_class, method, band, state = key
         self.energies[key] = self.energies.get(key, EnergySums()) + more
-        for share in (Share.ENERGY, Share.MEASURED if method in MEASURED else Share.MODELLED):
-            self.shares[share][host_id] += more.energy_millijoules
+        of_screens = device_class is EnergyClass.MONITOR
+        part = Part.OTHER if of_screens else PART_OF[band, state]
+        self.drawn[part][host_id] += more.energy_millijoules
+        if method in MEASURED:
+            self.measured[host_id] += more.energy_millijoules
+        if not of_screens:
+            self.derived[host_id] += more.milliseconds
 
     def add(self, other: Tally) -> None:
         """Add a whole tally."""
-        self.enrolled_milliseconds += other.enrolled_milliseconds
-        self.nights += other.nights
         self.apportioned |= other.apportioned
         for state_key, state_sums in other.states.items():
             self.states[state_key] = self.states.get(state_key, StateSums()) + state_sums
         for energy_key, energy_sums in other.energies.items():
             self.energies[energy_key] = self.energies.get(energy_key, EnergySums()) + energy_sums
-        for share, machines in other.shares.items():
-            self.shares[share].update(machines)
+        for part, machines in other.times.items():
+            self.times[part].update(machines)
+        for part, machines in other.drawn.items():
+            self.drawn[part].update(machines)
+        for run, machines in other.runs.items():
+            self.runs[run].update(machines)
+        for one, more in (
+            (self.enrolled, other.enrolled),
+            (self.measured, other.measured),
+            (self.derived, other.derived),
+            (self.nights, other.nights),
+        ):
+            one.update(more)
 
-    def freeze(self, population: Population, withheld: frozenset[Detail]) -> GroupSums:
-        """As a value."""
+    # --- what the rule of disclosure asks
+
+    def cell(self, key: K) -> Cell[K]:
+        """Its machines, time and energy as one figure that may be told or not."""
+        on = (_of(self.times, ON), _of(self.drawn, ON | Part.OTHER))
+        return Cell(key, _of(self.times, _ALL), on, (_of(self.times, REST), _of(self.drawn, REST)))
+
+    def parts(self, key: K, level: Level) -> Cell[K]:
+        """The same with its parts told apart, as finely as the level says."""
+        whole = self.cell(key)
+        times = tuple(_of(self.times, part) for part in level.parts)
+        on = tuple(_of(self.drawn, part) for part in (*level.parts, Part.OTHER) if not part & REST)
+        rest = tuple(_of(self.drawn, part) for part in level.parts if part & REST)
+        return Cell(key, whole.contributions, (*whole.beside, *times, *on), (*whole.constant, *rest))
+
+    def level(self, k: int) -> Level:
+        """The finest that may be told of it."""
+        safe = (level for level in LEVELS if self.parts(None, level).is_safe(k))
+        return next(safe, Level((), NO_PARTS))
+
+    def masks(self, table: Shares) -> Counter[Part]:
+        """Which parts machines have in `times` or in `drawn` → how many machines."""
+        found: dict[HostId, Part] = {}
+        for part, machines in table.items():
+            for host_id, value in machines.items():
+                if value > 0:
+                    found[host_id] = found.get(host_id, Part(0)) | part
+        return Counter(found.values())
+
+    def unsafe(self, k: int) -> frozenset[Detail]:
+        """Details, beside those of a level, behind which few machines stand, or behind the rest."""
+        drawn = _of(self.drawn, _ALL)
+        modelled = {host_id: energy - self.measured[host_id] for host_id, energy in drawn.items()}
+        safe = {
+            Detail.METHODS: all(is_nobodys_or_safe(one, k) for one in (self.measured, modelled)),
+            Detail.RUNS: all(is_nobodys_or_safe(one, k) for one in self.runs.values()),
+            Detail.NIGHTS: is_nobodys_or_safe(self.nights, k),
+            Detail.COVERAGE: self.tells_coverage(k),
+            Detail.DERIVED: self.tells_coverage(k) and self._tells_derived(k),
+        }
+        return frozenset(detail for detail, is_told in safe.items() if not is_told)
+
+    def tells_coverage(self, k: int) -> bool:
+        """Whether enrolled time, less what is known of it, is no machine's; nor that some were never heard of."""
+        known = _of(self.times, KNOWN)
+        silent = {host_id: max(0, time - known.get(host_id, 0)) for host_id, time in self.enrolled.items()}
+        never = count({host_id: time for host_id, time in silent.items() if not known.get(host_id, 0)})
+        return is_nobodys_or_safe(silent, k) and (never == 0 or never >= k)
+
+    def _tells_derived(self, k: int) -> bool:
+        """Whether known time, less what has an energy, is no machine's: nobody's, or k machines have an energy for some of their time. Up to
+        a second of a machine is what rounding leaves where weeks are shared."""
+        known = _of(self.times, KNOWN)
+        without = {
+            host_id: missing
+            for host_id, time in known.items()
+            if abs(missing := time - self.derived[host_id]) > MILLISECONDS_PER_SECOND
+        }
+        partly = {host_id: abs(missing) for host_id, missing in without.items() if self.derived[host_id] > 0}
+        every = {host_id: abs(missing) for host_id, missing in without.items()}
+        return not without or (is_nobodys_or_safe(every, k) and count(partly) >= k)
+
+    # --- as a value
+
+    def freeze(self, population: Population, withheld: frozenset[Detail], *, exact: bool = True) -> GroupSums:
+        """As a value. `exact`: no state, band or method stands for another; else what is withheld cannot be told from the value either."""
         server = population is Population.SERVER
         dated = "evenings" if population is Population.CLASSROOM else "dates"
         return GroupSums(
             len(self.hosts),
-            self.enrolled_milliseconds,
-            self.states,
-            self.energies,
-            None if server else self.nights,
+            0 if Detail.COVERAGE in withheld else self.enrolled_milliseconds,
+            self.states if exact else self._told_states(withheld),
+            self.energies if exact else self._told_energies(withheld),
+            None if server or Detail.NIGHTS in withheld else self.nights.total(),
             None if server else dated,
             self.apportioned,
             withheld,
         )
 
-    def unsafe(self, k: int) -> frozenset[Detail]:
-        """Details behind which machines stand, but fewer than k, or one almost alone."""
-        return frozenset(
-            detail
-            for detail, behind in _BEHIND
-            if any(
-                any(self.shares[share].values()) and not is_safe(self.shares[share], k) for share in behind
-            )
-        )
+    def _told_states(self, withheld: frozenset[Detail]) -> Mapping[tuple[Band, State], StateSums]:
+        found: dict[tuple[Band, State], StateSums] = {}
+        for (band, state), sums in self.states.items():
+            if state is not State.UNKNOWN:
+                key = told_band(band, withheld), told_state(state, withheld)
+                told = StateSums(sums.milliseconds) if Detail.RUNS in withheld else sums
+                found[key] = found.get(key, StateSums()) + told
+        return found
+
+    def _told_energies(self, withheld: frozenset[Detail]) -> Mapping[EnergyKey, EnergySums]:
+        found: dict[EnergyKey, EnergySums] = {}
+        for (device_class, method, band, state), sums in self.energies.items():
+            named = Method.LOAD_MODELLED if Detail.METHODS in withheld else method
+            key = device_class, named, told_band(band, withheld), told_state(state, withheld)
+            time = 0 if Detail.DERIVED in withheld else sums.milliseconds
+            told = EnergySums(time, sums.energy_millijoules, sums.uncertainty_millijoules)
+            found[key] = found.get(key, EnergySums()) + told
+        return found
+
+
+def told_band(band: Band, withheld: frozenset[Detail]) -> Band:
+    """Which band stands for it."""
+    return Band.OPEN if band is Band.OPEN or Detail.OUTSIDE in withheld else Band.CLOSED
+
+
+def told_state(state: State, withheld: frozenset[Detail]) -> State:
+    """Which state stands for it."""
+    if Detail.USE in withheld:
+        return State.OFF
+    if state in REST_STATES:
+        return State.OFF
+    return State.ON_ACTIVE if state in ON_STATES and Detail.IDLE in withheld else state
+
+
+def _of(table: Shares, parts: Part) -> Counter[HostId]:
+    """What each machine has of these parts."""
+    found: Counter[HostId] = Counter()
+    for part, machines in table.items():
+        if part & parts:
+            found.update(machines)
+    return found

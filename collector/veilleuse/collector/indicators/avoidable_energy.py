@@ -203,6 +203,10 @@ def _figure(machines: list[Machine], whole: Contributions, by_cause: dict[str, d
         "kWh",
         details,
         (value * math.exp(-Z95 * u), value * math.exp(Z95 * u)) if total else None,
-        behind=(whole, contributions((one, one.use().derived_millijoules) for one in machines)),
+        behind=(
+            whole,
+            contributions((one, one.use().derived_millijoules) for one in machines),
+            contributions((one, one.use().on_millijoules) for one in machines),
+        ),
         behind_details=behind,
     )

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from veilleuse.collector.figures import (
+    Detail,
     GroupKey,
     GroupSums,
     IndicatorFigure,
@@ -32,9 +33,13 @@ class Coverage:
         return None
 
     def figure(self, _key: GroupKey, sums: GroupSums) -> IndicatorFigure | None:
-        """Of every population."""
+        """Of every population; None where it would tell how long few machines were silent."""
+        if Detail.COVERAGE in sums.withheld:
+            return None
         observed, enrolled = sums.observed_milliseconds, sums.enrolled_milliseconds
-        details: dict[str, float | int | str] = {"derived_milliseconds": sums.derived_milliseconds}
-        if enrolled:
-            details["coverage_energy"] = sums.derived_milliseconds / enrolled
+        details: dict[str, float | int | str] = {}
+        if Detail.DERIVED not in sums.withheld:
+            details["derived_milliseconds"] = sums.derived_milliseconds
+            if enrolled:
+                details["coverage_energy"] = sums.derived_milliseconds / enrolled
         return IndicatorFigure(observed / enrolled if enrolled else None, observed, enrolled, details)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from veilleuse.collector.figures import (
     ON_STATES,
-    Detail,
     GroupKey,
     GroupSums,
     IndicatorFigure,
@@ -41,8 +40,8 @@ class IdleWhileOn:
         """Of every population."""
         idle = sums.milliseconds(_ALL, frozenset({State.ON_IDLE}))
         on = sums.milliseconds(_ALL, ON_STATES)
-        if Detail.IDLE in sums.withheld:
-            return IndicatorFigure(None, None, on)
+        if idle is None or on is None:
+            return IndicatorFigure(None, None, None)
         details: dict[str, float | int | str] = {}
         cells = [cell for (_, state), cell in sums.states.items() if state is State.ON_IDLE]
         runs = {
@@ -54,11 +53,7 @@ class IdleWhileOn:
             measured = [value for value in values if value is not None]
             if measured and on:
                 details[name] = sum(measured) / on
-        energies = [
-            energy.energy_millijoules
-            for (_, _, _, state), energy in sums.energies.items()
-            if state is State.ON_IDLE
-        ]
-        if energies:
-            details["kwh"] = sum(energies) / MILLIJOULES_PER_KWH
+        energy = sums.millijoules(_ALL, frozenset({State.ON_IDLE}))
+        if energy is not None:
+            details["kwh"] = energy / MILLIJOULES_PER_KWH
         return IndicatorFigure(idle / on if on else None, idle, on, details)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Final
 
 from veilleuse.collector.figures import IndicatorMeta
@@ -48,7 +49,8 @@ class NightRatio:
             day,
             "W",
             behind=tuple(
-                {host_id: use.derived_millijoules for host_id, use in uses.items()}
+                {host_id: energy(use) for host_id, use in uses.items()}
                 for uses in (outside, inside)
+                for energy in (attrgetter("derived_millijoules"), attrgetter("on_millijoules"))
             ),
         )

@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Final
 
 from veilleuse.collector.figures import (
+    KNOWN_STATES,
     ON_STATES,
-    Detail,
     GroupKey,
     GroupSums,
     IndicatorFigure,
@@ -16,10 +16,9 @@ from veilleuse.collector.figures import (
     Thresholds,
 )
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
-from veilleuse.wire.vocabulary import Band, Population, State
+from veilleuse.wire.vocabulary import Band, Population
 
 _OUTSIDE: Final = frozenset({Band.NIGHT, Band.CLOSED})
-_KNOWN: Final = frozenset(State) - {State.UNKNOWN}
 
 
 class OutOfHours:
@@ -47,17 +46,13 @@ class OutOfHours:
         if key.population is Population.SERVER:
             return None
         on = sums.milliseconds(_OUTSIDE, ON_STATES)
-        whole = sums.milliseconds(_OUTSIDE, _KNOWN)
-        if Detail.OUTSIDE in sums.withheld:
-            return IndicatorFigure(None, None, whole)
-        energies = [
-            energy.energy_millijoules
-            for (_, _, band, state), energy in sums.energies.items()
-            if band in _OUTSIDE and state in ON_STATES
-        ]
+        whole = sums.milliseconds(_OUTSIDE, KNOWN_STATES)
+        if on is None or whole is None:
+            return IndicatorFigure(None, None, None)
+        energy = sums.millijoules(_OUTSIDE, ON_STATES)
         details: dict[str, float | int | str] = {}
-        if energies:
-            details["kwh"] = sum(energies) / MILLIJOULES_PER_KWH
+        if energy is not None:
+            details["kwh"] = energy / MILLIJOULES_PER_KWH
         if sums.nights is not None and sums.nights_are is not None:
             details["nights_on"] = sums.nights
             details["nights_are"] = sums.nights_are

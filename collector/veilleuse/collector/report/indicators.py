@@ -45,7 +45,7 @@ COLUMNS: Final = (
 ASSUMPTIONS: Final = (
     "Ratios are of observed time only; coverage (I13) says how much of the enrolled time that is.",
     "Groups of fewer than k workstations or classroom PCs, or with one above 85 %, are merged into autres, or withheld.",
-    "A figure behind which machines stand, but fewer than k of them, has no value (withheld).",
+    "Where few machines stand behind a part of a figure, or behind the rest, nothing of it is told (withheld); of coverage, not even a row.",
 )
 
 

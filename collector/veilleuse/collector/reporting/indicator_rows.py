@@ -22,7 +22,7 @@ def indicator_rows(groups: Iterable[Group], settings: CollectorSettings, data: s
         for group in chosen:
             figure = indicator.figure(group.key, group.sums)
             covered = coverage.figure(group.key, group.sums)
-            if figure is not None and covered is not None:
+            if figure is not None:
                 rows.append(
                     indicators_report.row(
                         indicator.meta,
@@ -30,7 +30,7 @@ def indicator_rows(groups: Iterable[Group], settings: CollectorSettings, data: s
                         group.key,
                         group.sums.hosts,
                         figure,
-                        coverage_states=covered.value,
+                        coverage_states=None if covered is None else covered.value,
                         data=data,
                     )
                 )

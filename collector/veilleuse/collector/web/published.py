@@ -27,7 +27,7 @@ DECODED_BYTES: Final = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Form(Generic[T]):
-    """How one kind of figures is written down. Another content of the same kind is another format, and this one stays readable."""
+    """How one kind of figures is written down. Another content of the same kind is another format; an older one is not shown."""
 
     kind: Kind
     format: int
@@ -53,7 +53,8 @@ class Published(Generic[T]):
 
     def figures(self, first: date, end: date, today: date, make: Callable[[], T] | None) -> T | None:
         """Those of [first, end): as published; else made, and published, or shown empty until another day. None: they cannot be yet, were
-        published under another rule, or nobody may `make` them. Raises StoreDamaged, StoreTooNew, AdminError, what `make` raises."""
+        published under another rule or in an older format, or nobody may `make` them. Raises StoreDamaged, StoreTooNew, AdminError, what
+        `make` raises."""
         found = self.read(first, end)
         if found is not None or make is None:
             return found
@@ -73,8 +74,11 @@ class Published(Generic[T]):
         return self._reader.told(self._form.kind, first, end)
 
     def read(self, first: date, end: date) -> T | None:
-        """As published; None: not yet, or of fewer machines a group than `k`. Raises StoreDamaged, StoreTooNew."""
+        """As published; None: not yet, of fewer machines a group than `k`, or in an older format, which told more than may be told.
+        Raises StoreDamaged, StoreTooNew."""
         told = self._told(first, end)
+        if told is not None and told.format < self._form.format:
+            return None
         if told in self._decoded:
             return self._decoded[told] if told.k_anonymity >= self._k else None
         found = None if told is None else self._reader.find(self._form.kind, first, end)

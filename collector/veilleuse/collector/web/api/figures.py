@@ -68,6 +68,9 @@ NOT_OF_SUMS: Final = (
 READERS_NOTES: Final = (
     "Workstations and classroom PCs are released by whole calendar months, some days after their end.",
     "A group is shown in the months in which at least k machines stand behind it, else it is in autres.",
+    "Indicators: where few machines stand behind a part of its time, a group is in autres for these; a part of which few are left is not told.",
+    "Coverage is of all machines of a population and grid zone, and not told where few of them were silent.",
+    "How energy was measured is not told of them: u_model is rounded up to a multiple of 0.05.",
     "autres is of the whole fleet: a reader of some entities does not see it.",
     "n of several months is the most of one month.",
 )
@@ -156,9 +159,8 @@ class Figures:
         whole = self._releases.months(asked.first, asked.end, self._closed_years())
         may_group = set(asked.dimensions) <= READERS_DIMENSIONS
         months: list[Looked] = []
-        found = shown(
-            self._months(whole if may_group else (), bool(ruled), account.entities, months), *asked_for
-        )
+        parts = self._months(whole if may_group else (), bool(ruled), account.entities, months)
+        found = shown(parts, *asked_for, of_uses=asked.kind is Kind.INDICATORS)
         if not ruled and not months:
             return _Answer(live.groups, live.groups, [withheld(key) for key in live.withheld])
         with_screens = asked.kind in (Kind.EMISSIONS, Kind.ENERGY)

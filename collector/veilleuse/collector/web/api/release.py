@@ -14,21 +14,25 @@ made of what is kept of machines' months, since their days go after 62; once tho
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from functools import partial, reduce
+from functools import partial
 from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from veilleuse.collector.account.gather import Question
-from veilleuse.collector.account.gather_periods import gather_periods
+from veilleuse.collector.account.gather import Question, order_of
+from veilleuse.collector.account.gather_periods import tally_periods
 from veilleuse.collector.account.perimeter import Slice, slices
+from veilleuse.collector.account.released import released
+from veilleuse.collector.account.statement import withheld
 from veilleuse.collector.admitted import is_within
 from veilleuse.collector.figures import (
     AUTRES,
+    Detail,
+    EnergyClass,
     EnergyKey,
     EnergySums,
     Group,
@@ -46,7 +50,6 @@ from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.web.api.released_month import FORM, Month
 from veilleuse.collector.web.period import LAG_DAYS
 from veilleuse.collector.web.published import Publish, Published
-from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import Band, Population, State
 
 PARTITION: Final = ("entity", "device_class", "month")
@@ -107,36 +110,13 @@ class Releases:
         )
         with self._reader.to_its_end():
             hosts = under_the_rule(self._reader.hosts())
-            gathered = gather_periods(self._reader, Periods(self._reader), question, hosts)
-        return Month(part, without_few_silent(gathered.groups, part, self._k), gathered.withheld)
+            tallies = tally_periods(self._reader, Periods(self._reader), question, hosts)
+        found = released(tallies, self._k)
+        return Month(part, _sorted(found.cells), _sorted(found.uses), _sorted(found.whole), found.withheld)
 
 
-def without_few_silent(groups: Sequence[Group], part: Slice, k: int) -> tuple[Group, ...]:
-    """A group that nobody was heard of says so of each of its machines. It is a row where k of them were enrolled all the month; else
-    their time is in the `autres` of their like, or, where there is none, nowhere (pure)."""
-    most = k * ((part.end - part.first).days * MILLISECONDS_PER_DAY + MILLISECONDS_PER_HOUR)
-    few = {
-        one.key: one.sums.enrolled_milliseconds
-        for one in groups
-        if not one.sums.hosts and one.sums.enrolled_milliseconds < most
-    }
-    silent: Counter[tuple[str, Population, bool]] = Counter()
-    for key, milliseconds in few.items():
-        silent[_like(key)] += milliseconds
-    return tuple(
-        replace(one, sums=_enrolled_too(one.sums, silent[_like(one.key)])) if one.key.autres else one
-        for one in groups
-        if one.key not in few
-    )
-
-
-def _like(key: GroupKey) -> tuple[str, Population, bool]:
-    """What shares an `autres`, within a month."""
-    return key.zone, key.population, key.memo
-
-
-def _enrolled_too(sums: GroupSums, milliseconds: int) -> GroupSums:
-    return replace(sums, enrolled_milliseconds=sums.enrolled_milliseconds + milliseconds)
+def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
+    return tuple(sorted(groups, key=order_of))
 
 
 def under_the_rule(hosts: Iterable[Host]) -> list[Host]:
@@ -151,19 +131,25 @@ def is_month(part: Slice) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Sums of released cells."""
+    """Sums of released rows."""
 
     rows: tuple[Group, ...]
     """Each over consecutive months in all of which it is shown: `period_from` and `period_to` are its own."""
     whole: tuple[Group, ...]
-    """The same groups under the period of their slice, for its total."""
+    """All of them by family, under the period of their slice, for its total."""
 
 
 def shown(
-    months: Iterable[Month], first: date, end: date, dimensions: Collection[str], entities: Collection[str]
+    months: Iterable[Month],
+    first: date,
+    end: date,
+    dimensions: Collection[str],
+    entities: Collection[str],
+    *,
+    of_uses: bool = False,
 ) -> Shown:
-    """The cells of these months that lie inside `entities`, added up as asked (pure). `months`: in their order, each looked at once, so
-    that only the answer is in memory whole."""
+    """The cells of these months that lie inside `entities`, or their uses, added up as asked (pure). `months`: in their order, each looked at
+    once, so that only the answer is in memory whole."""
     rows: list[Group] = []
     whole: list[Group] = []
     parts = slices(first, end, by_month="month" in dimensions)
@@ -171,15 +157,21 @@ def shown(
         if part is None:
             continue
         runs: defaultdict[GroupKey, list[tuple[Slice, GroupSums]]] = defaultdict(list)
+        totals: dict[GroupKey, GroupSums] = {}
         for month in inside:
-            for key, sums in _of_month(month, dimensions, entities).items():
+            table = month.uses if of_uses else month.cells
+            for key, sums in _of_month(table, month.whole, dimensions, entities).items():
                 _extend(runs[key], month.part, sums)
+            for key, sums in _of_month(table, month.whole, (), entities).items():
+                totals[key] = added(totals[key], sums, same_time=False) if key in totals else sums
         for key, found in runs.items():
             rows += [
                 Group(replace(key, period_from=run.first, period_to=run.end), sums) for run, sums in found
             ]
-            total = reduce(partial(added, same_time=False), (sums for _, sums in found))
-            whole.append(Group(replace(key, period_from=part.first, period_to=part.end), total))
+        whole += [
+            Group(replace(key, period_from=part.first, period_to=part.end), sums)
+            for key, sums in totals.items()
+        ]
     return Shown(tuple(rows), tuple(whole))
 
 
@@ -189,28 +181,56 @@ def _around(month: Month, parts: Iterable[Slice]) -> Slice | None:
 
 
 def _of_month(
-    month: Month, dimensions: Collection[str], entities: Collection[str]
+    table: Iterable[Group], whole: Iterable[Group], dimensions: Collection[str], entities: Collection[str]
 ) -> Mapping[GroupKey, GroupSums]:
-    """Its cells by what was asked for; the key's period is blank."""
+    """Its rows by what was asked for; the key's period is blank."""
     found: dict[GroupKey, GroupSums] = {}
-    for group in month.groups:
+    for group in sorted(table, key=_is_of_screens):
         # What is merged may hold machines of others: it is of the whole fleet alone.
         inside = not entities or (not group.key.autres and is_within(group.key.entity, entities))
         if inside:
+            key, sums = _coarse(group.key, dimensions), group.sums
+            if key in found:
+                # A machine counts once beside its screens.
+                more = replace(sums, hosts=0) if _is_of_screens(group) else sums
+                sums = added(found[key], more, same_time=True)
+            found[key] = sums
+    if not entities:
+        for group in whole:
             key = _coarse(group.key, dimensions)
-            found[key] = added(found[key], group.sums, same_time=True) if key in found else group.sums
+            if key in found and not _named(dimensions):
+                found[key] = _with_coverage(found[key], group.sums)
     return found
 
 
+def _is_of_screens(group: Group) -> bool:
+    return group.key.device_class == EnergyClass.MONITOR.value
+
+
+def _with_coverage(sums: GroupSums, whole: GroupSums) -> GroupSums:
+    """A whole family's sums with its coverage."""
+    told = {Detail.COVERAGE, Detail.DERIVED}
+    energies = dict(sums.energies)
+    for key, one in whole.energies.items():
+        energies[key] = energies.get(key, EnergySums()) + one
+    withheld = (sums.withheld - told) | (whole.withheld & told)
+    enrolled = whole.enrolled_milliseconds
+    return replace(sums, enrolled_milliseconds=enrolled, energies=energies, withheld=withheld)
+
+
+def _named(dimensions: Collection[str]) -> bool:
+    """Whether rows are of parts of families."""
+    return bool({"entity", "device_class"} & set(dimensions))
+
+
 def _coarse(key: GroupKey, dimensions: Collection[str]) -> GroupKey:
-    named = {"entity", "device_class"} & set(dimensions)
     return replace(
         key,
         period_from=date.min,
         period_to=date.max,
         entity=key.entity if "entity" in dimensions else None,
         device_class=key.device_class if "device_class" in dimensions else None,
-        autres=key.autres and bool(named),
+        autres=key.autres and _named(dimensions),
     )
 
 
@@ -257,7 +277,7 @@ def looked(month: Month, entities: Collection[str]) -> Looked:
     """Of one month (pure)."""
     present = {
         group.key.population
-        for group in month.groups
+        for group in month.cells
         if not group.key.autres and group.key.entity != AUTRES and is_within(group.key.entity, entities)
     }
     return Looked(month.part, month.withheld, frozenset(present))
@@ -304,4 +324,4 @@ def _lack(part: Slice, population: Population, reason: str, key: GroupKey | None
         "population": population.value,
         "reason": reason,
     }
-    return row if key is None else {**row, "zone": key.zone, "level": "memo" if key.memo else "row"}
+    return row if key is None else {**withheld(key), **row}

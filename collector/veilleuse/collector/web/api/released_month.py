@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""A released month as it is written down, format 1: words and integers. Never edited after release; another content is format 2."""
+"""A released month as it is written down, format 2: words and integers, and nothing that may not be told. docs/decisions/0046.
+
+Format 1 had one table, of sums that could be solved for a machine: what was published in it is not shown any more.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +29,31 @@ from veilleuse.collector.web.published import Form
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
+_TABLES: Final = ("cells", "uses", "whole")
+
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """One released month."""
+    """One released month: three tables, as veilleuse.collector.account.released says. Keys are of its period."""
 
     part: Slice
-    groups: tuple[Group, ...]
+    cells: tuple[Group, ...]
+    """Entity × device class, or `autres` of their family: machines, time and energy."""
+    uses: tuple[Group, ...]
+    """The same machines, but screens, in the same groups or in fewer: parts of their time and energy."""
+    whole: tuple[Group, ...]
+    """One of each family (zone, population, memo), but of screens: enrolled time, and how much has an energy."""
     withheld: tuple[GroupKey, ...]
+    """Families of which nothing may be told."""
 
 
 def encoded(month: Month) -> dict[str, Any]:
     """Ready for JSON. Raises ValueError for a key that is not of the release's partition."""
     return {
-        "groups": [{**_key(group.key), **_sums(group.sums)} for group in month.groups],
+        **{
+            name: [{**_key(group.key), **_sums(group.sums)} for group in getattr(month, name)]
+            for name in _TABLES
+        },
         "withheld": [_key(key) for key in month.withheld],
     }
 
@@ -48,12 +62,15 @@ def decoded(content: Mapping[str, Any], first: date, end: date) -> Month:
     """What was encoded. Raises ValueError, KeyError, TypeError."""
     return Month(
         Slice(first, end),
-        tuple(Group(_key_of(one, first, end), _sums_of(one)) for one in content["groups"]),
-        tuple(_key_of(one, first, end) for one in content["withheld"]),
+        **{
+            name: tuple(Group(_key_of(one, first, end), _sums_of(one)) for one in content[name])
+            for name in _TABLES
+        },
+        withheld=tuple(_key_of(one, first, end) for one in content["withheld"]),
     )
 
 
-FORM: Final = Form(Kind.RELEASE, 1, encoded, decoded, lambda month: not month.groups)
+FORM: Final = Form(Kind.RELEASE, 2, encoded, decoded, lambda month: not month.cells)
 
 
 def _key(key: GroupKey) -> dict[str, Any]:
@@ -116,9 +133,9 @@ def _state_key(band: str, state: str) -> tuple[Band, State]:
 
 @cache
 def _energy_key(device_class: str, method: str, band: str, state: str) -> EnergyKey:
-    monitor = device_class == EnergyClass.MONITOR.value
+    of_no_agent = device_class in {word.value for word in EnergyClass}
     return (
-        EnergyClass.MONITOR if monitor else DeviceClass(device_class),
+        EnergyClass(device_class) if of_no_agent else DeviceClass(device_class),
         Method(method),
         Band(band),
         State(state),

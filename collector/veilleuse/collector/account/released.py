@@ -1,0 +1,138 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What may be told of a period of machines under the rule, whatever is put together (pure). docs/decisions/0046.
+
+Three tables, made in one pass, of groups that are disjoint. Whatever is shown is a sum of their rows, so that no sum or difference of what is
+shown is of fewer than k machines:
+- `cells`: machines, known time and energy, as finely as groups may be;
+- `uses`: the parts of time and energy, of cells or of several cells together, where few machines stand behind a part;
+- `whole`: coverage, of each family whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from veilleuse.collector.account.anonymity import Family, Member, autres, families, together
+from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, may_be_told_together
+from veilleuse.collector.account.statement import u_model
+from veilleuse.collector.account.tally import Tally
+from veilleuse.collector.figures import (
+    Detail,
+    EnergyClass,
+    EnergyKey,
+    EnergySums,
+    Group,
+    GroupKey,
+)
+from veilleuse.collector.privacy import publish
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, State
+
+U_STEPS: Final = 20
+"""Of the relative standard uncertainty of a cell's energy, from 0 to 1: rounded up to a step, or it would tell which method each machine has."""
+_EVERYTHING: Final = frozenset(Detail)
+_COVERAGE: Final[frozenset[Detail]] = frozenset({Detail.COVERAGE, Detail.DERIVED})
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Rows of the three tables, and families of which nothing is told."""
+
+    cells: tuple[Group, ...]
+    uses: tuple[Group, ...]
+    whole: tuple[Group, ...]
+    withheld: tuple[GroupKey, ...]
+
+
+def released(groups: Mapping[GroupKey, Tally], k: int) -> Released:
+    """Of groups under the rule, by entity and device class."""
+    cells: list[Group] = []
+    uses: list[Group] = []
+    whole: list[Group] = []
+    withheld: list[GroupKey] = []
+    for family in families(groups):
+        merged = family.merged(k)
+        if merged is None:
+            withheld.append(family.key)
+        elif merged:
+            cells += [_cell(*member) for member in merged]
+            if family.key.device_class is None:
+                uses += _uses(merged, k)
+                whole.append(_whole(family, k))
+    return Released(tuple(cells), tuple(uses), tuple(whole), tuple(withheld))
+
+
+def _cell(key: GroupKey, tally: Tally) -> Group:
+    of_screens = key.device_class == EnergyClass.MONITOR.value
+    # Screens have no enrolled time: there is nothing of it to withhold.
+    told = _COVERAGE if of_screens else frozenset()
+    sums = tally.freeze(key.population, _EVERYTHING - told, exact=False)
+    energy = sum(one.energy_millijoules for one in sums.energies.values())
+    if not sums.energies:
+        return Group(key, sums)
+    exact = u_model([Group(key, tally.freeze(key.population, frozenset()))])
+    u = max(1, math.ceil(exact * U_STEPS - 1e-9)) / U_STEPS
+    named = next(device_class for device_class, *_ in sums.energies)
+    if key.autres and not of_screens:
+        named = EnergyClass.AUTRES
+    return Group(
+        key,
+        replace(sums, energies={_energy_key(named): EnergySums(0, energy, math.ceil(energy * u))}),
+    )
+
+
+def _energy_key(device_class: DeviceClass | EnergyClass) -> EnergyKey:
+    """What stands for all methods, bands and states."""
+    return device_class, Method.LOAD_MODELLED, Band.OPEN, State.OFF
+
+
+def _uses(cells: Sequence[Member], k: int) -> list[Group]:
+    """Cells, or several together, with the parts that all of them may tell."""
+    for level in LEVELS:
+        rows = _at(cells, level, k)
+        if rows is not None:
+            return [_use(key, tally, level, k) for key, tally in rows]
+    return [_use(key, tally, Level((), NO_PARTS), k) for key, tally in cells]
+
+
+def _at(cells: Sequence[Member], level: Level, k: int) -> list[Member] | None:
+    """With each part nobody's or safe; None where they cannot be told beside the cells."""
+    of = dict(cells)
+    found = publish([tally.parts(key, level) for key, tally in cells], k)
+    if found.withheld_keys:
+        return None
+    kept = [(cell.key, of[cell.key]) for cell in found.kept]
+    if not found.merged_keys:
+        return kept
+    # One row of the name: what is merged already is safe with the others too.
+    hidden = [*((key, of[key]) for key in found.merged_keys), *(one for one in kept if one[0].autres)]
+    for table in ("times", "drawn"):
+        masks = [tally.masks(getattr(tally, table)) for _, tally in hidden]
+        if not may_be_told_together(masks, level.parts, k):
+            return None
+    return [one for one in kept if not one[0].autres] + [autres(hidden)]
+
+
+def _use(key: GroupKey, tally: Tally, level: Level, k: int) -> Group:
+    withheld = level.withheld | _COVERAGE | {Detail.METHODS, Detail.RUNS}
+    nights = tally.unsafe(k) & {Detail.NIGHTS}
+    sums = tally.freeze(key.population, withheld | nights, exact=False)
+    energies: dict[EnergyKey, EnergySums] = {}
+    for (_, _, band, state), one in sums.energies.items():
+        if state is not State.UNKNOWN:
+            name = EnergyClass.AUTRES, Method.LOAD_MODELLED, band, state
+            energies[name] = energies.get(name, EnergySums()) + EnergySums(0, one.energy_millijoules)
+    return Group(key, replace(sums, energies=energies))
+
+
+def _whole(family: Family, k: int) -> Group:
+    tally = together(family.members.values())
+    told = _COVERAGE - tally.unsafe(k)
+    sums = tally.freeze(family.key.population, _EVERYTHING - told, exact=False)
+    derived = sum(one.milliseconds for one in sums.energies.values())
+    energies = {_energy_key(EnergyClass.AUTRES): EnergySums(derived)} if derived else {}
+    return Group(family.key, replace(sums, energies=energies))

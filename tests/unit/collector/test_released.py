@@ -1,0 +1,379 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What may be told of a month of machines: parts, complements, constants, zones; no sum of what is told is of fewer than k. docs/decisions/0046."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.filled import Filled, cell, civil
+from tests.reading import Reading
+from tests.unit.collector.test_published import publication
+from veilleuse.collector.account.anonymity import fit_to_show
+from veilleuse.collector.account.parts import (
+    LEVELS,
+    ON,
+    PART_OF,
+    REST,
+    Part,
+    may_be_told_together,
+)
+from veilleuse.collector.account.released import Released, released
+from veilleuse.collector.account.tally import Tally
+from veilleuse.collector.admitted import Role
+from veilleuse.collector.figures import Detail, EnergySums, Group, GroupKey, StateSums
+from veilleuse.collector.model import HostId
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+K = 3
+HOUR = 3_600_000
+FIRST, END = date(2026, 10, 1), date(2026, 11, 1)
+OCTOBER = "from=2026-10-01&to=2026-11-01"
+NOW = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
+CELLS = tuple(
+    (band, state)
+    for band in (Band.OPEN, Band.CLOSED)
+    for state in (State.OFF, State.ON_IDLE, State.ON_ACTIVE)
+)
+UNIT = 1 << 200
+"""Milliseconds of each machine in each part, and a bit of its own: a sum tells whose parts it is of."""
+
+
+# --- all sums of what is told
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it stands, and which parts of the month it has."""
+
+    entity: str
+    zone: str
+    parts: frozenset[int]
+    """Of CELLS."""
+
+
+def machines() -> st.SearchStrategy[list[Machine]]:
+    """Up to 24 in four entities of two zones; most have the same parts, so that some groups may be told."""
+    usual = st.frozensets(st.integers(0, 5), min_size=4)
+    rare = st.frozensets(st.integers(0, 5), min_size=1)
+    one = st.builds(
+        Machine, st.sampled_from("ABCD"), st.sampled_from(("FR", "FR", "FR", "DE")), st.one_of(usual, rare)
+    )
+    return st.lists(one, min_size=3, max_size=24)
+
+
+def bit(host: int, part: int) -> int:
+    """Of one machine's part."""
+    return 1 << (host * len(CELLS) + part)
+
+
+def tallies(fleet: Sequence[Machine]) -> dict[GroupKey, Tally]:
+    """By entity."""
+    found: dict[GroupKey, Tally] = {}
+    for host, machine in enumerate(fleet):
+        key = GroupKey(
+            FIRST, END, machine.zone, Population.WORKSTATION, False, machine.entity, None, "laptop"
+        )
+        tally = found.setdefault(key, Tally())
+        tally.enrolled[HostId(host)] += UNIT * len(CELLS)
+        for part in machine.parts:
+            tally.add_state(HostId(host), CELLS[part], StateSums(UNIT + bit(host, part)))
+            drawn = DeviceClass.LAPTOP, Method.LOAD_MODELLED, *CELLS[part]
+            tally.add_energy(HostId(host), drawn, EnergySums(UNIT, UNIT + bit(host, part)))
+    return found
+
+
+def decoded(number: int) -> frozenset[tuple[int, int]]:
+    """(machine, part) that a sum is of."""
+    bits = number % UNIT
+    return frozenset(divmod(place, len(CELLS)) for place in range(bits.bit_length()) if bits >> place & 1)
+
+
+def told(rows: Iterable[Group]) -> list[list[frozenset[tuple[int, int]]]]:
+    """Of each row: what its times, and its energies, are of."""
+    return [
+        [decoded(number) for number in numbers]
+        for row in rows
+        for numbers in (
+            [one.milliseconds for one in row.sums.states.values()],
+            [one.energy_millijoules for one in row.sums.energies.values()],
+        )
+    ]
+
+
+def fewest(found: Released) -> int:
+    """Fewest machines that a sum of whole cells, less a sum of parts of one row of `uses`, is of. Weights of 0 and 1 are enough: see
+    may_be_told_together. What machines draw at rest may be taken out, since it is their time's."""
+    counts = [len({host for host, _ in part}) for row in told(found.cells) for part in row]
+    totals = [part for row in told(found.cells) for part in row]
+    for parts in told(found.uses):
+        inside = frozenset().union(*parts)
+        within = [total for total in totals if total <= inside]
+        for chosen in subsets(parts):
+            for cells in subsets(within):
+                left = frozenset().union(*cells) ^ frozenset().union(*chosen)
+                for some in (left, {(host, part) for host, part in left if CELLS[part][1] is not State.OFF}):
+                    counts.append(len({host for host, _ in some}))
+    return min((count for count in counts if count), default=K)
+
+
+def subsets(items: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """All of them."""
+    return itertools.chain.from_iterable(
+        itertools.combinations(items, size) for size in range(len(items) + 1)
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(machines())
+def test_no_sum_of_what_is_told_is_of_few(fleet):
+    """Cells less parts, parts less cells, with what is at rest or without it: k machines, or none. And nothing is told twice or lost."""
+    found = released(tallies(fleet), K)
+    assert fewest(found) >= K
+    cells, uses = ({decoded(number) for number in numbers(rows)} for rows in (found.cells, found.uses))
+    assert frozenset().union(*cells) == frozenset().union(*uses)
+    for row in (*found.cells, *found.uses, *found.whole):
+        assert row.sums.hosts >= K
+        assert {fleet[host].zone for number in numbers([row]) for host, _ in decoded(number)} <= {
+            row.key.zone
+        }
+
+
+def numbers(rows: Iterable[Group]) -> list[int]:
+    """Milliseconds of rows."""
+    return [one.milliseconds for row in rows for one in row.sums.states.values()]
+
+
+def test_the_check_finds_parts_told_of_each_cell_as_it_may():
+    """Eight machines, one of which alone is on at night: with the parts of each cell as finely as it may, the sum of cells tells on."""
+    all_day, no_night = frozenset(range(6)), frozenset({0, 1, 2, 3})
+    fleet = [Machine("A", "FR", all_day)] * 4 + [Machine("B", "FR", no_night)] * 3
+    fleet += [Machine("B", "FR", all_day)]
+    found = released(tallies(fleet), K)
+    assert fewest(found) >= K
+    fine = [
+        Group(key, tally.freeze(key.population, frozenset(), exact=False))
+        for key, tally in tallies(fleet).items()
+    ]
+    assert fewest(replace(found, uses=tuple(fine))) == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(1, 15), min_size=2, max_size=6).map(Counter), min_size=2, max_size=4),
+    st.integers(2, 4),
+)
+def test_what_may_be_told_together_cannot_be_solved(cells: list[Counter[int]], k: int):
+    """Any weights of cells and of parts, of four: k machines are left, or none; where it says no, some weights leave fewer."""
+    parts = (Part.IDLE_OPEN, Part.ACTIVE_OPEN, Part.IDLE_OUTSIDE, Part.ACTIVE_OUTSIDE)
+    named = [Counter({_mask(bits, parts): number for bits, number in one.items()}) for one in cells]
+    each = all(one.total() >= k for one in cells)
+    of_parts = [sum(n for one in cells for bits, n in one.items() if bits >> place & 1) for place in range(4)]
+    if not each or any(0 < number < k for number in of_parts):
+        return
+    weights = itertools.product(range(2), repeat=len(cells))
+    left = {
+        sum(
+            n
+            for a, one in zip(of_cells, cells, strict=True)
+            for bits, n in one.items()
+            if any(bits >> place & 1 and a != b for place, b in enumerate(b_of_parts))
+        )
+        for of_cells in weights
+        for b_of_parts in itertools.product(range(2), repeat=4)
+    }
+    if may_be_told_together(named, parts, k):
+        assert min(left - {0}, default=k) >= k
+    elif len(cells) == 2:
+        assert min(left - {0}) < k
+
+
+def _mask(bits: int, parts: Sequence[Part]) -> Part:
+    return Part(sum(part for place, part in enumerate(parts) if bits >> place & 1))
+
+
+def test_parts_are_all_there_is():
+    """Each band and state is of one part; each level tells all known time."""
+    assert set(PART_OF.values()) == set(Part)
+    for level in LEVELS:
+        assert sum(level.parts) == REST | ON
+
+
+# --- numbers that were one machine's
+
+
+def of(hosts: Iterable[int], on: Mapping[int, int], *, enrolled: int = 744, energy: bool = True) -> Tally:
+    """A month of machines, off at 0.5 W but for the hours that some are in use at 50 W."""
+    tally = Tally()
+    for host in map(HostId, hosts):
+        used = on.get(host, 0)
+        tally.enrolled[host] += enrolled * HOUR
+        for state, hours, watts in ((State.OFF, 744 - used, 0.5), (State.ON_ACTIVE, used, 50)):
+            if hours:
+                key = Band.OPEN, state
+                tally.add_state(host, key, StateSums(hours * HOUR))
+                if energy:
+                    drawn = EnergySums(
+                        hours * HOUR, *(round(hours * HOUR * watts * part) for part in (1, 0.12))
+                    )
+                    tally.add_energy(host, (DeviceClass.SFF, Method.LOAD_MODELLED, *key), drawn)
+    return tally
+
+
+def key(entity: str, zone: str = "FR") -> GroupKey:
+    """Of one entity's towers."""
+    return GroupKey(FIRST, END, zone, Population.WORKSTATION, False, entity, None, "tower")
+
+
+USED = dict.fromkeys(range(20, 40), 124)
+
+
+def test_constants_do_not_hide_the_one_that_is_used():
+    """Eleven that are off at 0.5 W and one used for 124 h: 94 % of the hours, 54 % of the energy are the others', and 0.5 W of them are known.
+    The one is then read off: its group is not told alone."""
+    one = of(range(12), {3: 124})
+    found = released({key("a"): one}, 10)
+    assert (found.cells, found.withheld) == ((), (replace(key("a"), entity=None, device_class=None),))
+    (row,) = released({key("a"): one, key("b"): of(range(20, 40), USED)}, 10).cells
+    assert (row.key.entity, row.sums.hosts) == ("autres", 32)
+    groups, withheld = fit_to_show({key("a"): one}, 10)
+    assert (groups, len(withheld)) == ((), 1)
+
+
+def test_the_share_of_constants_is_nobodys():
+    """One of twelve holds 90 % of what is drawn in use; with the 0.5 W of the others at rest it would be 84 % of the whole."""
+    heavy = of(range(12), {host: 90 if host else 110 for host in range(12)})
+    heavy.add_energy(
+        HostId(0),
+        (DeviceClass.SFF, Method.LOAD_MODELLED, Band.OPEN, State.ON_ACTIVE),
+        EnergySums(0, 9 * 11 * 90 * 50 * HOUR),
+    )
+    assert released({key("a"): heavy}, 10).cells == ()
+
+
+def test_silence_of_few_is_not_told():
+    """Of 32 machines that were enrolled all month, one tells nothing of its last day: no coverage; of ten of them, it is told."""
+
+    def of_silent(silent: int) -> Group:
+        groups = {
+            key("b"): of(range(20, 40), USED),
+            key("c"): of(range(40, 52), dict.fromkeys(range(40, 52), 9)),
+        }
+        for host in range(40, 40 + silent):
+            groups[key("c")].enrolled[HostId(host)] += 24 * HOUR
+        (whole,) = released(groups, 10).whole
+        return whole
+
+    assert of_silent(0).sums.enrolled_milliseconds == 32 * 744 * HOUR
+    assert of_silent(1).sums.enrolled_milliseconds == 0
+    assert {Detail.COVERAGE, Detail.DERIVED} <= of_silent(1).sums.withheld
+    assert of_silent(10).sums.enrolled_milliseconds == (32 * 744 + 10 * 24) * HOUR
+
+
+def test_time_without_an_energy_of_few_is_not_told():
+    """One machine of twenty has no energy yet: what the others' time leaves of the known time is its time."""
+    groups = {key("b"): of(range(20, 40), USED), key("c"): of(range(40, 41), {40: 100}, energy=False)}
+    (whole,) = released(groups, 10).whole
+    assert (whole.sums.derived_milliseconds, Detail.DERIVED in whole.sums.withheld) == (0, True)
+    assert Detail.COVERAGE not in whole.sums.withheld
+
+
+def test_a_cell_tells_no_method():
+    """One machine of twenty has a meter: the interval would be the narrower for it, so that it is of steps."""
+    metered = of(range(20, 40), USED)
+    drawn = DeviceClass.SFF, Method.METERED, Band.OPEN, State.ON_ACTIVE
+    metered.add_energy(HostId(20), drawn, EnergySums(HOUR, 50 * HOUR, 1))
+    modelled = of(range(20, 40), USED)
+    modelled.add_energy(
+        HostId(20), (drawn[0], Method.LOAD_MODELLED, *drawn[2:]), EnergySums(HOUR, 50 * HOUR, 6 * HOUR)
+    )
+    assert released({key("a"): metered}, 10) == released({key("a"): modelled}, 10)
+
+
+# --- as a reader sees it
+
+
+def one_used(data: Filled, others: int = 20) -> None:
+    """Twelve of A, of which one was on for 124 h; `others` of B, in use in and out of hours."""
+    for number in range(12 + others):
+        entity = "A" if number < 12 else "B"
+        host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=entity)
+        for day in range(1, 32):
+            cells = [cell(State.OFF, 20 * HOUR, Band.NIGHT), cell(State.OFF, 4 * HOUR, Band.CLOSED)]
+            if number == 3:
+                cells[1] = cell(State.ON_ACTIVE, 4 * HOUR, Band.CLOSED)
+            elif number >= 12:
+                cells[1:] = [
+                    cell(State.ON_ACTIVE, 3 * HOUR + number, Band.CLOSED),
+                    cell(State.ON_IDLE, HOUR, Band.CLOSED),
+                ]
+            data.push(host, [(civil(date(2026, 10, day)), cells)])
+    data.derive()
+
+
+ONE_MACHINE = 31 * 4 * HOUR
+"""446,400,000 ms: the time that it was on."""
+
+
+def every_number(value: Any) -> Iterator[float]:
+    """In an answer."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from every_number(one)
+    elif isinstance(value, int | float):
+        yield value
+
+
+@pytest.mark.parametrize("role", [Role.READER, Role.ADMIN])
+def test_a_withheld_figure_carries_nothing(tmp_path: Path, role: Role):
+    """I2 of twelve machines of which one was on had no value, and that one's time on as its denominator. Now no number of any answer is its."""
+    with (
+        Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
+        Reading(data, clock=NOW.timestamp) as reading,
+    ):
+        one_used(data)
+        token = reading.account("a", role, days=100)
+        for grouping in ("entity,device_class", "entity", "population", "device_class,month"):
+            answer = reading.get(f"/api/v1/indicators?{OCTOBER}&group_by={grouping}", token).json()
+            assert answer["rows"]
+            assert ONE_MACHINE not in set(every_number(answer["rows"])), grouping
+            for row in answer["rows"]:
+                assert row["n"] >= 10
+                assert "withheld" not in row or not {
+                    name for name in row if name.endswith(("milliseconds", "kwh", "ratio", "nights_on"))
+                }
+        found = reading.get(f"/api/v1/indicators?{OCTOBER}&group_by=entity,device_class", token).json()[
+            "rows"
+        ]
+        assert {(row["indicator"], row["entity"], row["n"]) for row in found} >= {
+            ("I1", "autres", 32),
+            ("I2", "autres", 32),
+        }
+
+
+def test_a_month_of_the_older_format_is_not_shown(tmp_path: Path):
+    """What was published in it told more than may be told: as after a larger k, `period` says what is missing, and take-back has it anew."""
+    with (
+        Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
+        Reading(data, clock=NOW.timestamp) as reading,
+    ):
+        one_used(data)
+        data.store.publications.put(publication('{"groups":[],"withheld":[]}', format=1))
+        token = reading.account("a", days=100)
+        answer = reading.get(f"/api/v1/energy?{OCTOBER}", token).json()
+        assert (answer["rows"], [one["reason"] for one in answer["withheld"]]) == ([], ["period"])
+        assert data.store.publications.take_back(FIRST, END) == 1
+        assert reading.get(f"/api/v1/emissions?{OCTOBER}", token).json()["rows"]
