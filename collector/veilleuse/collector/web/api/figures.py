@@ -69,7 +69,7 @@ READERS_NOTES: Final = (
     "Workstations and classroom PCs are released by whole calendar months, some days after their end.",
     "A group is shown in the months in which at least k machines stand behind it, else it is in autres.",
     "Indicators: where few machines stand behind a part of its time, a group is in autres for these; a part of which few are left is not told.",
-    "Coverage is of all machines of a population and grid zone, and not told where few of them were silent.",
+    "Their coverage is of a population and grid zone whole, and not told where few of them were silent.",
     "How energy was measured is not told of them: u_model is rounded up to a multiple of 0.05.",
     "autres is of the whole fleet: a reader of some entities does not see it.",
     "n of several months is the most of one month.",
