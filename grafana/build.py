@@ -57,7 +57,7 @@ def dashboards() -> dict[str, str]:
 
 def _labels(name: str, label: str) -> dashboard.QueryVariable:
     """A variable of the values a label has, in live figures and in closed periods alike."""
-    metrics = "|".join((c.ENERGY.name, c.DAY_ENERGY.name))
+    metrics = "|".join((c.ENERGY.name, c.DAY_ENERGY.name, c.MONTH_ENERGY.name))
     return (
         dashboard.QueryVariable(name)
         .label(label)

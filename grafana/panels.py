@@ -16,6 +16,7 @@ from grafana.panels_service import SERVICE
 from grafana.panels_sobriety import SOBRIETY
 from grafana.queries import (
     CHOSEN,
+    CHOSEN_ENTITY,
     PHYSICAL,
     VIRTUAL,
     Form,
@@ -139,13 +140,13 @@ ROWS: Final = (
     ),
     Row(
         200,
-        "Dernière période close, tout le parc",
+        "Serveurs, dernier jour clos",
         (
             Panel(
                 21,
                 Form.BARS,
                 "Énergie du jour",
-                "Énergie à la prise du dernier jour clos, selon le calcul en vigueur, sans les machines virtuelles. Postes et PC de classe : par groupes d’au moins k machines ; postes : leurs heures de fermeture seulement.",
+                "Énergie à la prise des serveurs physiques pendant le dernier jour clos, selon le calcul en vigueur.",
                 "kwatth",
                 (
                     Query(
@@ -170,24 +171,10 @@ ROWS: Final = (
                 decimals=1,
             ),
             Panel(
-                23,
-                Form.BARS,
-                "Énergie des heures d’ouverture de la semaine",
-                "Les postes de travail envoient leurs heures d’ouverture par semaine : la dernière close.",
-                "kwatth",
-                (
-                    Query(
-                        kwh(total(series(c.WEEK_ENERGY, PHYSICAL, CHOSEN), "device_class")),
-                        "{{device_class}}",
-                    ),
-                ),
-                decimals=2,
-            ),
-            Panel(
                 24,
                 Form.BARS,
                 "Temps par état",
-                "Heures passées dans chaque état pendant le dernier jour clos, par population.",
+                "Heures que les serveurs ont passées dans chaque état pendant le dernier jour clos, machines virtuelles comprises.",
                 "h",
                 (
                     Query(
@@ -201,7 +188,7 @@ ROWS: Final = (
                 25,
                 Form.BARS,
                 "D’où vient l’énergie du jour",
-                "Énergie du dernier jour clos par méthode, sans les machines virtuelles.",
+                "Énergie des serveurs physiques pendant le dernier jour clos, par méthode.",
                 "kwatth",
                 (Query(kwh(total(series(c.DAY_ENERGY, PHYSICAL, CHOSEN), "method")), "{{method}}"),),
                 decimals=2,
@@ -210,12 +197,101 @@ ROWS: Final = (
                 26,
                 Form.BARS,
                 "Machines derrière ces chiffres",
-                "Machines qui ont contribué au dernier jour clos, dans les groupes publiés.",
+                "Serveurs qui ont contribué au dernier jour clos.",
                 "short",
                 (
                     Query(
                         total(series(c.DAY_HOSTS, CHOSEN), "population", "device_class"),
                         "{{population}} {{device_class}}",
+                    ),
+                ),
+            ),
+        ),
+    ),
+    Row(
+        250,
+        "Postes et PC de classe, dernier mois publié",
+        (
+            Panel(
+                27,
+                Form.BARS,
+                "Énergie du mois",
+                "Énergie à la prise des postes, des PC de classe et de leurs écrans (monitor) pendant le dernier mois publié, par groupes d’au moins k machines ; « autres » réunit les plus petits. Publié une fois, trois jours après la fin du mois. Sans les machines virtuelles.",
+                "kwatth",
+                (
+                    Query(
+                        kwh(
+                            total(
+                                series(c.MONTH_ENERGY, PHYSICAL, CHOSEN_ENTITY), "population", "device_class"
+                            )
+                        ),
+                        "{{population}} {{device_class}}",
+                    ),
+                ),
+                decimals=1,
+            ),
+            Panel(
+                28,
+                Form.BARS,
+                "Émissions du mois",
+                "Équivalent CO₂ de cette énergie, comptabilité officielle : facteur de l’année du mois, dans la zone de chaque groupe.",
+                "massg",
+                (
+                    Query(
+                        total(
+                            series(c.MONTH_EMISSIONS, PHYSICAL, CHOSEN_ENTITY), "population", "device_class"
+                        ),
+                        "{{population}} {{device_class}}",
+                    ),
+                ),
+                decimals=1,
+            ),
+            Panel(
+                29,
+                Form.BARS,
+                "Temps par état dans le mois",
+                "Heures passées dans chaque état pendant ce mois, par population.",
+                "h",
+                (
+                    Query(
+                        total(series(c.MONTH_STATE, PHYSICAL, CHOSEN_ENTITY), "population", "state")
+                        + " / 3600",
+                        "{{population}} {{state}}",
+                    ),
+                ),
+                decimals=0,
+            ),
+            Panel(
+                30,
+                Form.BARS,
+                "Machines derrière ces chiffres du mois",
+                "Machines de chaque groupe publié ; monitor : machines qui ont un écran externe.",
+                "short",
+                (
+                    Query(
+                        total(series(c.MONTH_HOSTS, CHOSEN_ENTITY), "population", "device_class"),
+                        "{{population}} {{device_class}}",
+                    ),
+                ),
+            ),
+            Panel(
+                37,
+                Form.STAT,
+                "Mois montré",
+                "Premier jour du mois dont viennent ces chiffres.",
+                "dateTimeAsIso",
+                (Query(series(c.MONTH_START) + " * 1000", "{{population}}"),),
+            ),
+            Panel(
+                36,
+                Form.STAT,
+                "Groupes réunis ou non montrés",
+                "Parties du mois publié (les machines d’une population dans une zone du réseau électrique) dont de petits groupes sont réunis sous « autres », ou qui ne sont pas montrées du tout.",
+                "short",
+                (
+                    Query(
+                        total(series(c.SUPPRESSED), "population", "outcome"),
+                        "{{population}} {{outcome}}",
                     ),
                 ),
             ),
@@ -278,19 +354,6 @@ ROWS: Final = (
                 "suffix: g/kWh",
                 (Query(series(c.FACTOR), "{{zone}} {{factor_id}}, provisoire : {{provisional}}"),),
                 decimals=1,
-            ),
-            Panel(
-                36,
-                Form.STAT,
-                "Groupes réunis ou non montrés",
-                "Groupes de postes ou de PC de classe de moins de k machines : réunis sous « autres », ou pas montrés du tout.",
-                "short",
-                (
-                    Query(
-                        total(series(c.SUPPRESSED), "population", "outcome"),
-                        "{{population}} {{outcome}}",
-                    ),
-                ),
             ),
         ),
     ),

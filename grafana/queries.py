@@ -61,6 +61,8 @@ PHYSICAL: Final = 'device_class!="virtual_machine"'
 VIRTUAL: Final = 'device_class="virtual_machine"'
 CHOSEN: Final = 'entity=~"$entity",site=~"$site"'
 """What the variables of the dashboard select."""
+CHOSEN_ENTITY: Final = 'entity=~"$entity"'
+"""The same of released months, which have no sites."""
 
 
 def series(metric: Metric, *matchers: str, suffix: str = "") -> str:

@@ -54,12 +54,12 @@ def main() -> None:
         settings = CollectorSettings(data_dir=store.directory)
         published = Publishing(store)
         indicators = MachineIndicators(settings, published, published.publish)
-        figures = indicators.machine_figures
-        fresh = Outlook(reader, settings, machine_figures=figures)
+        figures, month = indicators.machine_figures, indicators.month
+        fresh = Outlook(reader, settings, machine_figures=figures, month=month)
         first = milliseconds(fresh.look)
         worked_out = milliseconds(indicators.refresh)
         looks = [
-            milliseconds(Outlook(reader, settings, machine_figures=figures).look)
+            milliseconds(Outlook(reader, settings, machine_figures=figures, month=month).look)
             for _ in range(options.rounds)
         ]
         again = [milliseconds(fresh._take) for _ in range(options.rounds)]
@@ -78,7 +78,7 @@ def main() -> None:
         print(f"  first look              {first:9.1f} ms")
         print(f"  look, nothing kept      {statistics.median(looks):9.1f} ms")
         print(f"  look, closed day kept   {statistics.median(again):9.1f} ms")
-        print(f"  I3 to I8, apart         {worked_out:9.1f} ms, {options.pcs} PCs; {len(figures())} figures")
+        print(f"  month, I3 to I8, apart  {worked_out:9.1f} ms, {options.pcs} PCs; {len(figures())} figures")
         print(
             f"  look meanwhile          {statistics.median(beside):9.1f} ms, longest {max(beside):.1f} ms, of {len(beside)}"
         )

@@ -9,7 +9,6 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,24 +20,22 @@ from tests.filled import (
     METER,
     Filled,
     cell,
-    civil,
     clock,
     minutes_of_server,
     month_of_workstations,
     reporting_day,
     start_of_minute,
-    week,
 )
 from tests.pages import body, standalone
 from tests.peers import peer
 from tests.publishing import Publishing
-from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
 from veilleuse.collector.web.indicators import MachineIndicators
 from veilleuse.collector.web.look import Outlook
-from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+from veilleuse.collector.web.month import last_month
+from veilleuse.wire.vocabulary import DeviceClass, State
 
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice")
 SCREENS = {
@@ -77,21 +74,8 @@ def fill(store: Filled) -> None:
             for i in range(15)
         ],
     )
-    today = reporting_day()
-    for _ in range(12):
-        records = [
-            (civil(today - timedelta(days=back)), [cell(State.ASLEEP, 50_400_000, Band.NIGHT)])
-            for back in range(3, 20)
-        ]
-        records.append(
-            (week(today - timedelta(days=10)), [cell(State.ON_ACTIVE, 90_000_000, busy_ratio=0.2)])
-        )
-        records.append((week(today - timedelta(days=17)), [cell(State.ON_IDLE, 90_000_000, busy_ratio=0.01)]))
-        store.push(
-            store.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, enrolled_on=date(2020, 1, 1)), records
-        )
-    month = (ended_by(today) - timedelta(days=1)).replace(day=1)
-    month_of_workstations(store, month, [(600, 1200)] * 12 + [(600, 0)] * 12)
+    month, _ = last_month(reporting_day())
+    month_of_workstations(store, month, [(600, 1200)] * 12 + [(600, 0)] * 12, 12)
     store.derive()
 
 
@@ -105,7 +89,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
         published = Publishing(store)
         indicators = MachineIndicators(settings, published, published.publish)
         indicators.refresh()
-        outlook = Outlook(reader, settings, machine_figures=indicators.machine_figures)
+        figures, month = indicators.machine_figures, indicators.month
+        outlook = Outlook(reader, settings, machine_figures=figures, month=month)
         yield make_app(outlook, settings, Door("127.0.0.1", 8640, None), "0.1.0")
         reader.close()
 

@@ -161,13 +161,14 @@ def fill(store: Filled) -> Any:
     virtual = store.add_host(device_class=DeviceClass.VIRTUAL_MACHINE)
     gaps = ((GapReason.SENSOR_LOST, "linux_rapl", 2_000),)
     half = [cell(State.ON_ACTIVE, 1_800_000, busy_ratio=0.4), cell(State.ON_IDLE, 1_800_000, busy_ratio=0.01)]
+    store.push(modelled, [(clock(yesterday - 2 * 86_400_000, 3_600_000), half)])  # a whole day lies between
     for host in (modelled, virtual, server):
         store.push(host, [(clock(yesterday + i * 3_600_000, 3_600_000), half) for i in range(4)])
         now = [cell(State.ON_ACTIVE, 30_000, busy_ratio=0.4), cell(State.ON_IDLE, 30_000, busy_ratio=0.01)]
         store.push(host, [(clock(recent + i * 60_000, 60_000), now) for i in range(5)], sensor_gaps=gaps)
     workstations(store, today)
     month = (ended_by(today) - timedelta(days=1)).replace(day=1)
-    month_of_workstations(store, month, [(600, 1200)] * 12 + [(600, 0)] * 12)
+    month_of_workstations(store, month, [(600, 1200)] * 12 + [(600, 0)] * 12, 12)
     for _ in range(12):
         pc = store.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity="Colleges")
         store.push(
@@ -331,13 +332,15 @@ def test_every_panel_has_data(scraped, expression):
 
 
 def test_workstations_are_nowhere_live(scraped):
-    """Seen from Prometheus: no counter, no watts, no host label for populations under the k rule (P13)."""
+    """Seen from Prometheus: no counter, no watts, no day, no host label for populations under the k rule (P13)."""
     populations = 'population=~"workstation|classroom"'
-    assert scraped.query(f"max_over_time(veilleuse_day_hosts{{{populations}}}[5m])")
-    for name in ("energy_joules_total", "emissions_grams_total", "power_watts", "state_seconds_total"):
+    assert scraped.query(f"min_over_time(veilleuse_month_hosts{{{populations}}}[5m]) >= 10")
+    counters = ("energy_joules_total", "emissions_grams_total", "power_watts", "state_seconds_total")
+    gauges = ("day_energy_joules", "day_emissions_grams", "day_state_seconds", "day_hosts")
+    for name in (*counters, *gauges):
         assert scraped.query(f"max_over_time(veilleuse_{name}{{{populations}}}[5m])") == []
     assert scraped.query('max_over_time({__name__=~"veilleuse_.*",host!=""}[5m])') == []
-    assert scraped.query(f"min_over_time(veilleuse_day_hosts{{{populations}}}[5m]) < 10") == []
+    assert scraped.query(f"min_over_time(veilleuse_month_hosts{{{populations}}}[5m]) < 10") == []
 
 
 def test_sigterm_ends_the_web_process_cleanly(scraped, tmp_path):

@@ -27,11 +27,14 @@ from tests.filled import (
     start_of_minute,
     week,
 )
+from tests.publishing import Publishing
 from veilleuse.collector.settings import CollectorSettings, Http
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
 from veilleuse.collector.web.bound import series_bound
+from veilleuse.collector.web.indicators import MachineIndicators
 from veilleuse.collector.web.look import Outlook
+from veilleuse.collector.web.month import MonthView, last_month
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, GapReason, Population, State, Supply
 
@@ -70,12 +73,17 @@ def client(data) -> Iterator[Client]:
     """Makes a client over the store; `token` and `host` as the door has them."""
     opened = []
 
-    def make(token: str | None = None, host: str = "127.0.0.1", hosts_metrics: bool = False) -> Site:
+    def make(
+        token: str | None = None,
+        host: str = "127.0.0.1",
+        hosts_metrics: bool = False,
+        month: Callable[[], MonthView | None] = lambda: None,
+    ) -> Site:
         settings = CollectorSettings(data_dir=data.directory, http=Http(hosts_metrics=hosts_metrics))
         reader = data.reader()
         opened.append(reader)
-        app = make_app(Outlook(reader, settings), settings, Door(host, 8640, token), "0.1.0")
-        return Site(app)
+        outlook = Outlook(reader, settings, month=month)
+        return Site(make_app(outlook, settings, Door(host, 8640, token), "0.1.0"))
 
     yield make
     for reader in opened:
@@ -190,7 +198,7 @@ def test_a_new_class_moves_no_counter(data, client):
 
 
 def test_workstations_have_no_live_series(data, client):
-    """12 workstations with a month behind them: closed periods only, by groups; nothing per host, no clock, no watts."""
+    """12 workstations that called every day: their number alone, until a month of them is released; nothing per host, no clock, no watts."""
     day = reporting_day()
     for number in range(12):
         host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=f"E{number % 2}")
@@ -203,58 +211,44 @@ def test_workstations_have_no_live_series(data, client):
     data.derive()
     http = client(hosts_metrics=True)
     text = http.get("/metrics").text
-    for name in ("energy_joules_total", "emissions_grams_total", "power_watts", "state_seconds_total"):
-        assert of(text, f"veilleuse_{name}", population="workstation") == []
-    assert (
-        of(text, "veilleuse_agent_last_contact_age_seconds", population="workstation", statistic="max") == []
-    )
-    (energy,) = of(text, "veilleuse_day_energy_joules", population="workstation")
-    assert energy > 0
-    assert of(text, "veilleuse_day_hosts", entity="autres", population="workstation") == [12]
-    assert of(text, "veilleuse_suppressed_groups", period="day", outcome="merged") == [2]
+    shown = {name for (name, labels), _ in samples(text).items() if ("population", "workstation") in labels}
+    assert shown == {"veilleuse_hosts", "veilleuse_agents_silent", "veilleuse_silence_level"}
     assert http.get("/metrics/hosts").text == ""
-    page = http.get("/?lang=fr").text
-    assert "E0" not in page
-    # METHOD.md §1.4: the total of each group says how it is known.
-    assert "<td>estimation d’après la charge 100" in page
-    assert "Les écrans externes n’y sont pas" in page
+    assert "E0" not in http.get("/?lang=fr").text
 
 
 def test_nine_workstations_are_withheld(data, client):
     """Nothing of them but their number in the registry."""
-    day = reporting_day()
     for _ in range(9):
-        host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="Rare")
-        data.push(host, [(civil(day - timedelta(days=4)), [cell(State.ASLEEP, 1000, Band.NIGHT)])])
-    data.derive()
+        data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="Rare")
     text = client().get("/metrics").text
     assert of(text, "veilleuse_hosts", population="workstation") == [9]
-    assert of(text, "veilleuse_suppressed_groups", period="day", outcome="withheld") == [1]
     shown = {name for (name, labels), _ in samples(text).items() if ("population", "workstation") in labels}
-    assert shown == {"veilleuse_hosts", "veilleuse_suppressed_groups"}
+    assert shown == {"veilleuse_hosts"}
 
 
-def test_no_scrape_tells_when_a_workstation_called(data, client):
-    """P14: a workstation says Hello and sends its record: what /metrics says of workstations does not move."""
-    hosts = [data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP) for _ in range(12)]
+@pytest.mark.parametrize("population", [Population.WORKSTATION, Population.CLASSROOM])
+def test_no_scrape_tells_when_a_pc_called(data, client, population):
+    """P14: a PC says Hello and sends its record, another enrols: what /metrics says of their population does not move that day."""
+    hosts = [data.add_host(population, DeviceClass.LAPTOP) for _ in range(12)]
     http = client()
 
-    def of_workstations() -> list[str]:
+    def of_population() -> list[str]:
         text = http.get("/metrics").text
-        return [line for line in text.splitlines() if 'population="workstation"' in line]
+        return [line for line in text.splitlines() if f'population="{population}"' in line]
 
-    before = of_workstations()
-    assert any("veilleuse_spool_backlog_records" in line for line in before)
+    before = of_population()
+    assert before
     day = reporting_day() - timedelta(days=4)
     gap = ((GapReason.SENSOR_LOST, "linux_rapl", 5_000),)
     data.push(hosts[0], [(civil(day), [cell(State.ASLEEP, 1_000, Band.NIGHT)])], sensor_gaps=gap)
     health = pb.Health(agent_version="0.1.0", spool_records=900, spool_bytes=1 << 20).SerializeToString()
     now = int(time.time() * 1000) + 2 * 86_400_000
     data.store.registry.record_hello(hosts[0], facts_wire=None, health_wire=health, now_unix_milliseconds=now)
-    data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP)  # nor when one enrolled
+    data.add_host(population, DeviceClass.LAPTOP)
     data.derive()
     time.sleep(1.1)  # the look that is kept
-    assert of_workstations() == before
+    assert of_population() == before
 
 
 def test_hostile_names_add_no_series_beyond_the_bound(data, client):
@@ -293,20 +287,17 @@ class Tags(HTMLParser):
 def test_hostile_names_are_text(data, client, language):
     """S16: an entity and a site that are markup: shown as text, no script, no inline style or handler anywhere."""
     data.add_site(HOSTILE)
-    day = reporting_day()
+    first, _ = last_month(reporting_day())
     for _ in range(12):
         host = data.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity=HOSTILE, site=HOSTILE)
-        data.push(
-            host,
-            [
-                (
-                    clock(midday(day - timedelta(days=3)), 3_600_000),
-                    [cell(State.ON_IDLE, 3_600_000, busy_ratio=0.01)],
-                )
-            ],
-        )
+        hour = (clock(midday(first), 3_600_000), [cell(State.ON_IDLE, 3_600_000, busy_ratio=0.01)])
+        data.push(host, [hour])
     data.derive()
-    http = client()
+    published = Publishing(data)
+    settings = CollectorSettings(data_dir=data.directory)
+    indicators = MachineIndicators(settings, published, published.publish)
+    indicators.refresh()
+    http = client(month=indicators.month)
     page = Tags(http.get(f"/?lang={language}").text)
     assert "script" not in page.tags
     assert "style" not in page.tags

@@ -22,17 +22,18 @@ OF_THE_MACHINE = {c.STORE_BYTES, c.STORE_FREE, c.STORE_RESERVE}
 
 
 def test_small_fleet(tmp_path, golden):
-    """Two servers, a virtual machine, 23 workstations in three groups of which one is merged; 24 more of last month; promtool agrees."""
+    """Two servers, a virtual machine, 24 workstations of a month that is released, 23 of which the number alone shows; promtool agrees."""
     with Filled(tmp_path / "data", clock=NOW.timestamp) as store:
         fill(store)
-        month_of_workstations(store, date(2026, 10, 1), [(600, 1200)] * 12 + [(600, 0)] * 12)
+        month_of_workstations(store, date(2026, 10, 1), [(600, 1200)] * 12 + [(600, 0)] * 12, 12)
         store.derive()
         reader = store.reader()
         settings = CollectorSettings(data_dir=store.directory)
         published = Publishing(store, NOW.timestamp)
         indicators = MachineIndicators(settings, published, published.publish, NOW.timestamp)
         indicators.refresh()
-        outlook = Outlook(reader, settings, NOW.timestamp, indicators.machine_figures)
+        figures, month = indicators.machine_figures, indicators.month
+        outlook = Outlook(reader, settings, NOW.timestamp, figures, month)
         out = fleet_exposition(outlook.look(), "0.1.0", 10)
         text = out.render([metric for metric in c.CATALOGUE if metric not in OF_THE_MACHINE])
         reader.close()

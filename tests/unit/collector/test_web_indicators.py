@@ -132,7 +132,7 @@ def test_gauges_are_the_figures_of_the_report(data):
 
 def test_nine_are_not_shown(data):
     """Nine that do not comply: no share of compliance. Nine machines in all: nothing whatsoever. Never a zero."""
-    month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 9)
+    month_of_workstations(data, MONTH, [GOOD] * 21 + [NEVER] * 9)
     found = samples(made(data))
     assert "month_night_power_ratio{population=workstation,machines=physical}" in found
     assert not [name for name in found if name.startswith("power_plan")]
@@ -268,7 +268,7 @@ def test_a_month_stays_as_published_after_a_restart(data):
     assert {one.found.meta.indicator for one in before} == {"I3", "I4", "I5"}
     data.push(hosts[0], [(civil(date(2026, 10, 30)), [cell(State.ON_IDLE, 36_000_000, Band.CLOSED)])])
     assert made(data).machine_figures() == before
-    assert data.store.publications.take_back(MONTH, END) == 1
+    assert data.store.publications.take_back(MONTH, END) == 2
     first.refresh()  # the service that runs follows too
     assert first.machine_figures() != before
     assert made(data).machine_figures() == first.machine_figures()
@@ -284,18 +284,18 @@ def test_what_cannot_be_published_is_absent(data, caplog):
     indicators = MachineIndicators(settings, published, publisher(settings), NOW.timestamp)
     indicators.refresh()
     assert {one.found.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
-    assert "indicators of a month not shown" in caplog.messages
+    assert "a month of workstations and classroom PCs is not shown" in caplog.messages
     indicators = made(data)
     assert len({one.found.scope.population for one in indicators.machine_figures()}) == 2
     data.store.publications.take_back(MONTH, END)
-    data.store.publications.put(Publication(Kind.INDICATORS, MONTH, END, 2, 10, "", 0, "{}"))
+    data.store.publications.put(Publication(Kind.INDICATORS, MONTH, END, 3, 10, "", 0, "{}"))
     indicators.refresh()
     assert {one.found.scope.population for one in indicators.machine_figures()} == {Population.SERVER}
-    assert "has format 2" in caplog.records[-1].reason
+    assert "has format 3" in caplog.records[-1].reason
 
 
 def test_figures_are_read_as_they_were_written():
-    """Decimals to the last digit, as format 1 writes them, for ever."""
+    """Decimals to the last digit, as format 2 writes them, for ever."""
     scope = Scope(MONTH, END, population=Population.WORKSTATION)
     figure = Figure(
         0.1 + 0.2, 30, 18, 30.0, "machines", {"a_kwh": 1 / 3, "n": 2, "word": "x"}, (0.1, 0.7), 0.9
@@ -446,11 +446,11 @@ def test_page_shows_each_with_threshold_and_definition(data, language, said):
 
 def test_page_says_what_is_withheld(data):
     """Nine of one side: the page says why there is no value, and the value stands nowhere."""
-    month_of_workstations(data, MONTH, [GOOD] * 18 + [NEVER] * 9)
+    month_of_workstations(data, MONTH, [GOOD] * 21 + [NEVER] * 9)
     text = page(data, "en")
     assert "not shown: fewer than 10 machines" in text
-    assert "66.7%" not in text
-    assert "18 of 27" not in text
+    assert "70.0%" not in text
+    assert "21 of 30" not in text
 
 
 def test_thresholds_are_those_of_the_settings(data):

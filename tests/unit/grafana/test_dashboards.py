@@ -122,7 +122,13 @@ def test_power_is_of_a_time_that_holds_several_calls():
 def test_totals_leave_virtual_machines_out(panel):
     """An energy, power or emission panel says which machines it is of."""
     for query in panel.queries:
-        if names(query.expression) & {c.ENERGY.name, c.EMISSIONS.name, c.POWER.name, c.DAY_ENERGY.name}:
+        if names(query.expression) & {
+            c.ENERGY.name,
+            c.EMISSIONS.name,
+            c.POWER.name,
+            c.DAY_ENERGY.name,
+            c.MONTH_ENERGY.name,
+        }:
             assert "virtual_machine" in query.expression
 
 

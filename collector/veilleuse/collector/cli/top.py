@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """`veilleuse top`: the fleet live, on a terminal with rich, as plain lines elsewhere. Reads the data directory, never writes.
 
-Servers show watts and state; workstations and classroom PCs only that they are in touch (PROMISES.md §3.2).
+Servers show watts and state; workstations and classroom PCs the month that was last published of them, never anything live.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import contextlib
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Final
 from zoneinfo import ZoneInfo
 
@@ -24,10 +25,13 @@ from veilleuse.collector.model import Host, HostId, SumRow
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.silence import Level
 from veilleuse.collector.store.sqlite import SqliteReader
-from veilleuse.collector.web.fleet import is_virtual
+from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
+from veilleuse.collector.web.api.released_month import FORM, Month
+from veilleuse.collector.web.fleet import group_of, is_virtual
 from veilleuse.collector.web.look import Look, Outlook, local_time
-from veilleuse.collector.web.metrics import energy_today
-from veilleuse.collector.web.period import group_of
+from veilleuse.collector.web.metrics import energy_today, grams_of_month
+from veilleuse.collector.web.month import MonthView, energy_of, last_month, month_view
+from veilleuse.collector.web.published import Published
 from veilleuse.collector.web.words import Words, words
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 from veilleuse.wire.vocabulary import Population, State
@@ -94,9 +98,12 @@ def top(
 ) -> None:
     """Watch the collector live. Ctrl-C stops."""
     settings = settings_of(config)
-    reader = SqliteReader(settings.data_dir)
+    reader, published = SqliteReader(settings.data_dir), SqlitePublicationReader(settings.data_dir)
     until = None if seconds is None else time.monotonic() + seconds
-    screens = _screens(Outlook(reader, settings), settings, interval, until)
+    zone = ZoneInfo(settings.reporting.time_zone)
+    month = _published_month(settings, published, lambda: datetime.now(zone).date())
+    outlook = Outlook(reader, settings, month=month)
+    screens = _screens(outlook, settings, interval, until)
     try:
         with contextlib.suppress(KeyboardInterrupt):
             if plain or not sys.stdout.isatty():
@@ -104,7 +111,26 @@ def top(
             else:
                 _live(screens)
     finally:
+        published.close()
         reader.close()
+
+
+def _published_month(
+    settings: CollectorSettings,
+    published: SqlitePublicationReader,
+    today: Callable[[], date],
+) -> Callable[[], MonthView | None]:
+    """Reads the newest month as it was published, however often it is asked; publishes nothing."""
+    months = Published(FORM, published, lambda _: None, settings.reporting.k_anonymity)
+    kept: list[tuple[Month, MonthView]] = []
+
+    def newest() -> MonthView | None:
+        month = months.read(*last_month(today()))
+        if month and not (kept and kept[0][0] is month):
+            kept[:] = [(month, month_view(month))]
+        return kept[0][1] if month else None
+
+    return newest
 
 
 def _screens(
@@ -210,7 +236,27 @@ def _others(look: Look, w: Words) -> Iterable[str]:
     kinds = (Population.WORKSTATION, Population.CLASSROOM)
     told = [w.count(f"count.{kind.value}", numbers[kind]) for kind in kinds if numbers[kind]]
     if told:
-        yield f"{', '.join(told)}: by closed period, on the page"
+        yield f"{', '.join(told)}: by published month, never live"
+    for kind in kinds if look.month else ():
+        yield from _of_month(look, kind, w)
+
+
+def _of_month(look: Look, kind: Population, w: Words) -> Iterable[str]:
+    """The rows of a population's physical machines, as one line."""
+    if look.month is None:
+        return
+    energy, grams, missing = 0, Fraction(0), False
+    mine = [(row, sums) for row, sums in look.month.cells.items() if row.population == kind.value]
+    for row, sums in mine:
+        if is_virtual(row.device_class):
+            continue
+        of_row = energy_of(sums) or 0
+        emitted = grams_of_month(look, row.zone, of_row)
+        energy, missing = energy + of_row, missing or emitted is None
+        grams += emitted or 0
+    if energy:
+        text = f"{w(f'group.{kind.value}')}, {w.month(look.month.first)}: {w.energy(energy)}"
+        yield text if missing else f"{text} = {w.grams(grams)}"
 
 
 def _warnings(look: Look, w: Words) -> Iterable[str]:

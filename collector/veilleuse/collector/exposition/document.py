@@ -21,9 +21,10 @@ from veilleuse.collector.exposition.catalogue import (
 
 ORIGIN_TEXT: Final[Mapping[Origin, str]] = {
     Origin.LEDGER: "the persisted ledger, as first derived; never restated: an hour that was derived before its shared meter's reading, its "
-    "calibration or a correction of the method stays there as it was, and only day and week gauges and reports follow",
+    "calibration or a correction of the method stays there as it was, and only day gauges and reports follow",
     Origin.RECORDS: "the newest derived record of each server",
     Origin.SUMS: "the sums of the store; energy as currently derived",
+    Origin.RELEASE: "the month that /api/v1 answers from, published once (docs/api.md); absent until a month is three days over",
     Origin.INDICATORS: "the indicators (METHOD.md §6); I3 to I8 are worked out apart from scrapes, for servers once a day, for PCs once a month",
     Origin.FACTORS: "the electricity factors in force, shipped and imported",
     Origin.INTENSITIES: "intensities of the grid that are kept (docs/indicative.md); no part of the bilan",
@@ -33,16 +34,16 @@ ORIGIN_TEXT: Final[Mapping[Origin, str]] = {
 }
 
 LABEL_TEXT: Final[Mapping[str, str]] = {
-    "entity": "organisational unit of the registry; `autres` = groups merged to keep k machines together",
+    "entity": "organisational unit of the registry; `autres` = groups merged to keep k machines together, of one grid zone",
     "site": "place of the registry, fixes the grid zone",
     "population": "workstation, classroom or server",
-    "device_class": "laptop … server, virtual_machine, unknown; rows of virtual_machine are a memo line, never in a total",
-    "method": "how the joule is known, best first: metered … class_default; `mixed` in merged groups",
-    "state": "on_active, on_idle, asleep, off, unknown",
+    "device_class": "laptop … server, virtual_machine, unknown; of released months also monitor (screens); rows of virtual_machine are a memo line, never in a total",
+    "method": "how the joule is known, best first: metered … class_default",
+    "state": "on_active, on_idle, asleep, off, unknown; of released months on_active, on_idle (or on, both) and rest, off or asleep",
     "ledger": "official (ADEME's yearly factor), or indicative (the grid's intensity of the hour: indicatif, hors bilan)",
     "machines": "physical, or virtual (the memo line)",
     "kind": "states or energy",
-    "period": "today, day or week: the current civil day, the last closed one, the last closed ISO week",
+    "period": "today or day, the current civil day and the last closed one, of servers; month, the last released one, of PCs",
     "status": "active, pending, suspended, revoked or forgotten; of an intensity: estimated, realtime or consolidated",
     "cause": "why energy was avoidable: closed_bands (on and idle outside opening hours), open_idle (idle beyond the plan's time), screens "
     "(external ones meanwhile), comatose_servers; `mixed` where a cause has too few machines to stand alone",
@@ -80,8 +81,9 @@ _PREAMBLE: Final = """\
 # Metrics
 
 `/metrics` is served on loopback, or with the bearer token of `http.metrics_token_file`. What varies is a label, never part
-of a name. Absent is not zero: a figure that is not known has no sample. Workstation and classroom groups hold at least
-`reporting.k_anonymity` machines; smaller ones are merged into `autres`, or withheld. Beside these, the web process exposes the
+of a name. Absent is not zero: a figure that is not known has no sample. Workstations and classroom PCs have gauges of the last
+released month alone: rows of at least `reporting.k_anonymity` machines, the very ones of the API (docs/api.md); smaller ones are
+merged into `autres`, or withheld. Beside these, the web process exposes the
 standard `process_*` and `python_*` metrics of the Prometheus client.
 """
 

@@ -10,10 +10,12 @@ from veilleuse.collector.exposition.kinds import Origin, counter, gauge
 
 GROUP: Final = ("entity", "site", "population", "device_class")
 """The labels of a group of machines, from our own registry only."""
+RELEASED: Final = ("entity", "population", "device_class", "zone")
+"""The labels of a row of a released month: its partition has grid zones, no sites."""
 
 ENERGY: Final = counter(
     "veilleuse_energy_joules_total",
-    "Wall energy of servers as first derived, by method and state; populations under the k rule have day and week gauges.",
+    "Wall energy of servers as first derived, by method and state; populations under the k rule have gauges of released months.",
     (*GROUP, "method", "state"),
     Origin.LEDGER,
 )
@@ -45,7 +47,7 @@ STATE_SECONDS: Final = counter(
 )
 DAY_ENERGY: Final = gauge(
     "veilleuse_day_energy_joules",
-    "Wall energy of the last closed civil day, as currently derived, in published groups; workstations: its closed hours.",
+    "Wall energy of servers over the last closed civil day, as currently derived.",
     (*GROUP, "method", "state"),
     Origin.SUMS,
 )
@@ -57,33 +59,57 @@ DAY_EMISSIONS: Final = gauge(
 )
 DAY_STATE: Final = gauge(
     "veilleuse_day_state_seconds",
-    "Time in each state over the last closed civil day, in published groups; workstations: its closed hours.",
+    "Time servers spent in each state over the last closed civil day.",
     (*GROUP, "state"),
     Origin.SUMS,
 )
 DAY_HOSTS: Final = gauge(
     "veilleuse_day_hosts",
-    "Machines that contributed to the last closed civil day, in published groups.",
+    "Servers that contributed to the last closed civil day.",
     GROUP,
     Origin.SUMS,
 )
-WEEK_ENERGY: Final = gauge(
-    "veilleuse_week_energy_joules",
-    "Wall energy of the open hours of the last closed ISO week, for populations that send them by the week.",
-    (*GROUP, "method", "state"),
-    Origin.SUMS,
+MONTH_START: Final = gauge(
+    "veilleuse_month_start_timestamp_seconds",
+    "Beginning of the released month that the gauges of workstations and classroom PCs are of, Unix time.",
+    ("population",),
+    Origin.RELEASE,
+)
+MONTH_ENERGY: Final = gauge(
+    "veilleuse_month_energy_joules",
+    "Wall energy of workstations, classroom PCs and their screens over the last released month, by its rows.",
+    RELEASED,
+    Origin.RELEASE,
+)
+MONTH_EMISSIONS: Final = gauge(
+    "veilleuse_month_emissions_grams",
+    "CO2 equivalent of veilleuse_month_energy_joules at the factor of the month's year in the row's zone.",
+    (*RELEASED, "ledger"),
+    Origin.RELEASE,
+)
+MONTH_STATE: Final = gauge(
+    "veilleuse_month_state_seconds",
+    "Time workstations and classroom PCs spent in each state over the last released month; its rows may hold several of those of energy.",
+    (*RELEASED, "state"),
+    Origin.RELEASE,
+)
+MONTH_HOSTS: Final = gauge(
+    "veilleuse_month_hosts",
+    "Machines behind a row of the last released month; of device class monitor: machines with a screen.",
+    RELEASED,
+    Origin.RELEASE,
 )
 HOSTS: Final = gauge(
     "veilleuse_hosts",
-    "Machines in the registry; workstations as at the first look of the day.",
+    "Machines in the registry; workstations and classroom PCs as at the first look of the day.",
     ("population", "status"),
     Origin.REGISTRY,
 )
 SUPPRESSED: Final = gauge(
     "veilleuse_suppressed_groups",
-    "Groups below k machines, merged or withheld.",
+    "Parts of the released month (a grid zone's machines of one population) that are not shown whole: groups merged into autres, or all withheld.",
     ("population", "period", "outcome"),
-    Origin.SUMS,
+    Origin.RELEASE,
 )
 COVERAGE: Final = gauge(
     "veilleuse_coverage_ratio",
@@ -193,7 +219,11 @@ FLEET: Final = (
     DAY_EMISSIONS,
     DAY_STATE,
     DAY_HOSTS,
-    WEEK_ENERGY,
+    MONTH_START,
+    MONTH_ENERGY,
+    MONTH_EMISSIONS,
+    MONTH_STATE,
+    MONTH_HOSTS,
     SUPPRESSED,
     HOSTS,
     COVERAGE,

@@ -26,6 +26,7 @@ class Origin(StrEnum):
     LEDGER = "ledger"
     RECORDS = "records"
     SUMS = "sums"
+    RELEASE = "release"
     INDICATORS = "indicators"
     FACTORS = "factors"
     INTENSITIES = "intensities"

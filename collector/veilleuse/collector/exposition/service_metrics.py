@@ -46,50 +46,50 @@ SOURCE_SUCCESS: Final = gauge(
 )
 CONFIGURATION_HOSTS: Final = gauge(
     "veilleuse_configuration_hosts",
-    "Active hosts by where they stand with the remote configuration they should run: confirmed, applied, failed, waiting, "
+    "Active servers by where they stand with the remote configuration they should run: confirmed, applied, failed, waiting, "
     "unaware (agents before 0.2), own_file (nothing is set).",
     ("population", "state"),
     Origin.REGISTRY,
 )
 SPOOL_RECORDS: Final = gauge(
     "veilleuse_spool_backlog_records",
-    "Records waiting on the agents at their last contact.",
+    "Records waiting on the agents of servers at their last contact.",
     ("population",),
     Origin.REGISTRY,
 )
 SPOOL_BYTES: Final = gauge(
     "veilleuse_spool_backlog_bytes",
-    "Bytes of the agents' spools at their last contact.",
+    "Bytes of the spools of servers' agents at their last contact.",
     ("population",),
     Origin.REGISTRY,
 )
 QUARANTINE: Final = gauge(
     "veilleuse_agent_quarantine_records",
-    "Originals of refused records that agents keep for a human to look at, at their last contact.",
+    "Originals of refused records that servers' agents keep for a human to look at, at their last contact; of PCs, `veilleuse doctor` tells.",
     ("population",),
     Origin.REGISTRY,
 )
 DROPPED: Final = gauge(
     "veilleuse_spool_dropped_records",
-    "Records agents say they dropped, by reason, since each agent's spool was made.",
+    "Records servers' agents say they dropped, by reason, since each agent's spool was made.",
     ("population", "reason"),
     Origin.REGISTRY,
 )
 GAP_RECORDS: Final = gauge(
     "veilleuse_gap_records",
-    "Declared gaps stored, in records.",
+    "Declared gaps of servers stored, in records.",
     ("population", "reason"),
     Origin.SUMS,
 )
 GAP_SECONDS: Final = gauge(
     "veilleuse_gap_seconds",
-    "Declared gaps stored, in time.",
+    "Declared gaps of servers stored, in time.",
     ("population", "reason"),
     Origin.SUMS,
 )
 UNEXPLAINED: Final = gauge(
     "veilleuse_unexplained_seconds",
-    "Time of the last 7 whole days (workstations: 3 whole weeks) that is neither stored nor in a declared gap: 0, or something was lost.",
+    "Time of the last 7 whole days of servers that is neither stored nor in a declared gap: 0, or something was lost; of PCs, `veilleuse doctor` tells.",
     ("population",),
     Origin.SUMS,
 )

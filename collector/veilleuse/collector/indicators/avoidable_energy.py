@@ -115,9 +115,25 @@ def causes_of(machine: Machine, targets: Targets) -> list[Cause]:
     return [closed, idle, screens]
 
 
+def lower_microwatts(machine: Machine) -> int | None:
+    """What it would have drawn outside opening hours: asleep, of a laptop, else off; None of a virtual machine."""
+    return machine.sleep_microwatts if machine.device_class is DeviceClass.LAPTOP else machine.off_microwatts
+
+
+def not_avoidable_millijoules(machine: Machine) -> int:
+    """Of its on-idle energy outside opening hours, what the cause closed_bands leaves out beside the lower state's: update windows, and
+    all of it where that is lower or not known."""
+    low, left = lower_microwatts(machine), 0
+    for band in OUTSIDE:
+        use = machine.use(band)
+        lower = -(-(low or 0) * use.on_idle_milliseconds // _MICROWATT_MILLISECONDS_PER_MILLIJOULE)
+        left += abs(use.on_idle_millijoules - lower - _saved(use, use.on_idle_milliseconds, low)[0])
+    return left
+
+
 def _closed_bands(machine: Machine) -> tuple[Cause, tuple[int, int]]:
     """The cause, and (millijoules, display-milliseconds) of the screens meanwhile."""
-    low = machine.sleep_microwatts if machine.device_class is DeviceClass.LAPTOP else machine.off_microwatts
+    low = lower_microwatts(machine)
     energy = time = screen_energy = screen_time = 0
     for band in OUTSIDE:
         use = machine.use(band)

@@ -78,7 +78,9 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
         cleanup.callback(published.close)
         indicators = MachineIndicators(settings, published, publisher(settings))
         cleanup.callback(indicators.stop)
-        outlook = Outlook(reader, settings, machine_figures=indicators.machine_figures)
+        outlook = Outlook(
+            reader, settings, machine_figures=indicators.machine_figures, month=indicators.month
+        )
         bound = series_bound(outlook.look().fleet)
         listener = _listen(door)
         host, port = listener.getsockname()[:2]

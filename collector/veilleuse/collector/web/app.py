@@ -148,7 +148,7 @@ def _metrics(outlets: Outlets) -> Handler:
     def render(began: float) -> str:
         look = outlets.outlook.look()
         out = fleet_exposition(look, outlets.version, outlets.settings.reporting.k_anonymity)
-        out.add(c.SERIES_BOUND, (), series_bound(look.fleet))
+        out.add(c.SERIES_BOUND, (), series_bound(look.fleet, look.month))
         out.add(c.SERIES, (), out.series() + 1)
         if outlets.render_seconds is not None:
             out.add(c.RENDER, (), outlets.render_seconds)

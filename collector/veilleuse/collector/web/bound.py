@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import prod
 from typing import Final
 
@@ -17,6 +18,7 @@ from veilleuse.collector.sobriety import Verdict
 from veilleuse.collector.web.fleet import FleetView
 from veilleuse.collector.web.health import MAXIMUM_LABELS, SOURCES
 from veilleuse.collector.web.indicators import CAUSES
+from veilleuse.collector.web.month import Family, MonthView
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
@@ -26,7 +28,7 @@ ROUTES, CODES = 13, 16
 """Of all there are, `other` among them; and the status codes they answer."""
 
 _VALUES: Final = {
-    "method": len(Method) + 1,  # mixed
+    "method": len(Method),
     "state": max(len(State), len(HostState)) + 1,
     "ledger": 1,
     "machines": 2,
@@ -58,28 +60,42 @@ _OF_THE_GRID: Final = {c.INTENSITY, c.INTENSITY_NEWEST}
 _ALONE: Final = {c.BUILD_INFO}
 
 
-def series_bound(fleet: FleetView) -> int:
-    """Entities × sites × populations of the registry, its history included, × closed lists. Agents cannot raise it."""
+_RELEASED_CLASSES: Final = len(DeviceClass) + 2
+"""Of a released month: screens and `autres` too."""
+
+
+def series_bound(fleet: FleetView, month: MonthView | None = None) -> int:
+    """Entities × sites × populations of the registry, its history included, × closed lists; and the entities of the released month, which
+    may bear older names. Agents cannot raise it."""
     places = {(host.org_entity, host.site, host.population) for host in fleet.hosts.values()}
     places |= {(entry.org_entity, entry.site, entry.population) for entry in fleet.ledger}
     places |= {(entity, site, Population.SERVER) for entity, site, _, _ in fleet.forgotten_states}
-    sites = {site for _, site, _ in places}
-    merged = len(Population) * (len(sites) + 1)  # `autres` by population, and by site of it
-    zones = len({site.zone for site in fleet.sites.values()}) + 1
+    zones = len({site.zone for site in fleet.sites.values()} | {one.zone for one in _families(month)}) + 1
+    entities = {(entity, population) for entity, _, population in places}
+    entities |= {(row.entity, Population(row.population)) for row in (month.cells if month else ())}
+    released = (
+        (len(entities) + len(Population)) * zones * _RELEASED_CLASSES
+    )  # and `autres` of each population
     metrics = (metric for metric in c.CATALOGUE if metric not in c.PER_HOST)
-    return PROCESS_SERIES + sum(_most(metric, len(places) + merged, zones) for metric in metrics)
+    return PROCESS_SERIES + sum(_most(metric, len(places), zones, released) for metric in metrics)
 
 
-def _most(metric: Metric, places: int, zones: int) -> int:
+def _families(month: MonthView | None) -> Iterable[Family]:
+    return month.families if month else ()
+
+
+def _most(metric: Metric, places: int, zones: int, released: int) -> int:
     if metric in _ALONE:
         return 1
     if metric in _OF_A_ZONE:
         return zones
     if metric in _OF_THE_GRID:
         return c.GRID_SERIES
-    labels = [label for label in metric.labels if label not in c.GROUP]
+    labels = [label for label in metric.labels if label not in {*c.GROUP, *c.RELEASED}]
     group = 1
-    if "entity" in metric.labels:
+    if metric.labels[:4] == c.RELEASED:
+        group = released
+    elif "entity" in metric.labels:
         group = places * (len(DeviceClass) + 1 if "device_class" in metric.labels else 1)
     elif "population" in metric.labels:
         group = _VALUES["population"]

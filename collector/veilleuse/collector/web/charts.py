@@ -13,23 +13,24 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
-from veilleuse.collector.model import Grain
-from veilleuse.collector.privacy import OTHERS
+from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.web import svg
 from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.collector.web.look import Look
-from veilleuse.collector.web.period import Period, PublishedGroup
+from veilleuse.collector.web.month import ON, REST, Row, times_of
 from veilleuse.collector.web.words import Words, energy_unit
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_HOUR
 from veilleuse.wire.vocabulary import DeviceClass, Population, State
 
 STATE_COLOURS = {
-    State.ON_ACTIVE: 0,
-    State.ON_IDLE: 1,
-    State.ASLEEP: 5,
-    State.OFF: 3,
-    State.UNKNOWN: 7,
+    State.ON_ACTIVE.value: 0,
+    State.ON_IDLE.value: 1,
+    ON: 2,
+    State.ASLEEP.value: 5,
+    State.OFF.value: 3,
+    REST: 4,
+    State.UNKNOWN.value: 7,
 }
 LADDER = tuple(Method)
 """What is known best lies at the bottom of a column."""
@@ -120,7 +121,7 @@ def _series_name(device_class: DeviceClass, method: Method, w: Words) -> str:
 
 
 def states_chart(look: Look, w: Words) -> Chart | None:
-    """One bar per kind of server, then one per published group of the last closed day."""
+    """One bar per kind of server today, then one per row of the last released month."""
     bars: list[tuple[str, dict[str, int]]] = []
     for virtual in (False, True):
         sums: defaultdict[str, int] = defaultdict(int)
@@ -130,28 +131,23 @@ def states_chart(look: Look, w: Words) -> Chart | None:
         if sums:
             name = machines_name(Population.SERVER, virtual, w)
             bars.append((f"{name} · {w('indicators.today')}", dict(sums)))
-    for period in look.periods:
-        if period.grain is Grain.DAY:
-            for one in period.groups:
-                times = {figure.state: figure.amount for figure in one.times}
-                if times.keys() - {OTHERS}:  # one colour for everything would say nothing
-                    bars.append((f"{group_name(one, w)} · {period_name(period, w)}", times))
+    if look.month:
+        for of, used in look.month.uses.items():
+            if times := times_of(used):
+                bars.append((f"{row_name(of, w)} · {w.month(look.month.first)}", times))
     return _states_chart(bars, w) if bars else None
 
 
 def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: Words) -> Chart:
-    present = [s for s in State if any(s.value in sums for _, sums in bars)]
-    columns = [(s.value, STATE_COLOURS[s], s is State.UNKNOWN) for s in present]
-    if any(OTHERS in sums for _, sums in bars):
-        columns.append((OTHERS, 6, False))
     series = [
         svg.Series(
             w(f"states.{state}"),
             tuple(sums[state] / MILLISECONDS_PER_HOUR if state in sums else None for _, sums in bars),
             colour,
-            hatched,
+            hatched=state == State.UNKNOWN,
         )
-        for state, colour, hatched in columns
+        for state, colour in STATE_COLOURS.items()
+        if any(state in sums for _, sums in bars)
     ]
     names = [name for name, _ in bars]
     table = Table(
@@ -163,21 +159,20 @@ def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: Words) -> Chart
     return Chart(svg.shares("states", w("states.chart"), names, series), legend, table)
 
 
-def group_name(one: PublishedGroup, w: Words) -> str:
+def row_name(row: Row, w: Words) -> str:
+    """Entity, population and class, in words."""
+    entity = w("device_class.autres") if row.entity == AUTRES else row.entity
+    return f"{entity} · {class_name(row, w)}"
+
+
+def class_name(row: Row, w: Words) -> str:
     """Population and class, in words."""
-    population, device_class = one.group.population, one.group.device_class
-    return f"{w(f'population.{population}')} · {w(f'device_class.{device_class}')}"
+    return f"{w(f'population.{row.population}')} · {w(f'device_class.{row.device_class}')}"
 
 
 def machines_name(population: Population, virtual: bool, w: Words) -> str:
     """The physical or the virtual machines of a population, in words."""
     return w(f"group.virtual_{population.value}" if virtual else f"group.{population.value}")
-
-
-def period_name(period: Period, w: Words) -> str:
-    """Which hours of which day or week, in words."""
-    key = "week" if period.grain is Grain.WEEK else f"day_{period.population.value}"
-    return w(f"closed.{key}", day=w.short_day(period.first_day))
 
 
 def _cell(value: float | None, w: Words) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
@@ -37,6 +37,15 @@ CLOSED_DAY_SECONDS: Final = 60.0
 """How long what was read of a closed day is kept: late records of servers appear after it."""
 
 
+class Group(NamedTuple):
+    """The labels of a group of servers, as text."""
+
+    entity: str
+    site: str
+    population: str
+    device_class: str
+
+
 @dataclass(frozen=True, slots=True)
 class Power:
     """Mean wall power of one server over its newest record."""
@@ -57,7 +66,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """Everything the outlets show of servers and of the registry; populations under the k rule are in period.py."""
+    """Everything the outlets show of servers and of the registry; populations under the k rule are in month.py."""
 
     now_unix_milliseconds: int
     time_zone: str
@@ -169,6 +178,11 @@ class Fleet:
         if self._closed is None or self._closed[1].day != day or now >= self._closed[0]:
             self._closed = (now + CLOSED_DAY_SECONDS, self._day(day, servers))
         return self._closed[1]
+
+
+def group_of(host: Host) -> Group:
+    """Its labels."""
+    return Group(host.org_entity, host.site, host.population.value, host.facts.device_class.value)
 
 
 def is_virtual(device_class: str) -> bool:

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any, Final
 
 from veilleuse.collector.exposition import catalogue as c
+from veilleuse.collector.exposition.kinds import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
 from veilleuse.collector.model import AppendResult, Host
 from veilleuse.collector.privacy import EXEMPT
@@ -60,6 +61,8 @@ _COUNTERS: Final = (
     ("store_errors", c.STORE_ERRORS),
     ("jobs", c.JOBS),
 )
+_CALLS: Final = frozenset({"pushes", "records", "hellos", "renewals", "enrolments", "copies", "jobs"})
+"""Moved by calls that go well; the others say that something is wrong."""
 _FROM_THE_START: Final[dict[str, tuple[str, ...]]] = {
     "pushes": tuple(result.value for result in AppendResult),
     "records": ("duplicate", "replayed", "stored"),
@@ -74,33 +77,29 @@ MAXIMUM_LABELS: Final = 96
 """Of one counter of the collector: its lists are closed and shorter; the rest would be `other`."""
 
 
-def add_agents(out: Exposition, look: Look, k: int) -> None:
-    """What agents say of themselves. Populations under the k rule: only with k machines, and no extremes; workstations
-    as they were at the first look of the day, so that no scrape tells when one of them called (PROMISES.md P14)."""
-    fleet, day_start, accounts = look.fleet, look.day_start, look.accounts
+def add_agents(out: Exposition, look: Look) -> None:
+    """What agents say of themselves, of servers. Of populations under the k rule only how many there are, and how many are silent, as at
+    the first look of the day: whatever else moves when one of them calls would tell at which scrape it did."""
+    fleet, day_start = look.fleet, look.day_start
     statuses = Counter(
         (host.population.value, host.status.value)
-        for seen, workstations in ((fleet, False), (day_start, True))
+        for seen, exempt in ((fleet, True), (day_start, False))
         for host in seen.hosts.values()
-        if (host.population is Population.WORKSTATION) is workstations
+        if (host.population in EXEMPT) is exempt
     )
     for labels, number in sorted(statuses.items()):
         out.add(c.HOSTS, labels, number)
-    for population in Population:
-        seen = day_start if population is Population.WORKSTATION else fleet
-        members = [host for host in seen.active if host.population is population]
-        if not members or (population not in EXEMPT and len(members) < k):
-            continue
-        rollout = seen.rollouts.get(population) or Rollout(population)
-        _configuration(out, rollout, members)
-        _spool(out, population, members)
-        _gaps(out, population, seen)
-        for account in accounts:
-            if account.population is population:
-                out.add(c.UNEXPLAINED, (population.value,), account.unexplained_milliseconds / 1000)
-                out.add(c.EXCESS, (population.value,), account.excess_milliseconds / 1000)
-    _silence(out, look)
     servers = [host for host in fleet.active if host.population in EXEMPT]
+    for population in EXEMPT:
+        members = [host for host in servers if host.population is population]
+        if members:
+            _configuration(out, fleet.rollouts.get(population) or Rollout(population), members)
+            _spool(out, population, members)
+            _gaps(out, population, fleet)
+    for account in look.accounts:
+        out.add(c.UNEXPLAINED, (account.population.value,), account.unexplained_milliseconds / 1000)
+        out.add(c.EXCESS, (account.population.value,), account.excess_milliseconds / 1000)
+    _silence(out, look)
     _versions(out, servers)
     _sources(out, servers)
 
@@ -180,38 +179,48 @@ def _sources(out: Exposition, servers: Iterable[Host]) -> None:
         out.add(c.SOURCE_SUCCESS, labels, number)
 
 
-def add_collector(out: Exposition, look: Look) -> None:
-    """The receiving process as it says itself, and the store as it is on disk."""
+def add_collector(out: Exposition, look: Look, k: int) -> None:
+    """The receiving process as it says itself, and the store as it is on disk. Where fewer than k PCs are enrolled, what each of their calls
+    moves is as at the first look of the day: live, it would tell when one of a few people's machines was on (docs/privacy.md)."""
+    pcs = sum(host.population not in EXEMPT for host in look.fleet.active)
+    few = 0 < pcs < k
+    seen, calls = (look.day_start, look.day_health) if few else (look.fleet, look.health)
     out.add(c.COLLECTOR_UP, (), int(look.health is not None))
+    for key, metric in _COUNTERS:
+        _counter(out, metric, key, calls if key in _CALLS else look.health)
+    _commits(out, calls)
     if look.health is not None:
-        _counters(out, look.health)
         _certificates(out, look.health)
-    out.add(c.RECORDS_STORED, (), look.fleet.records)
-    out.add(c.DIRTY, (), look.fleet.dirty)
-    out.add(c.STORE_BYTES, (), look.disk.size_bytes)
+    out.add(c.RECORDS_STORED, (), seen.records)
+    out.add(c.DIRTY, (), seen.dirty)
+    if not few:
+        out.add(c.STORE_BYTES, (), look.disk.size_bytes)
     out.add(c.STORE_FREE, (), look.disk.free_bytes)
     out.add(c.STORE_RESERVE, (), look.disk.reserve_bytes)
 
 
-def _counters(out: Exposition, health: Mapping[str, Any]) -> None:
-    for key, metric in _COUNTERS:
-        counts = health.get(key)
-        if not isinstance(counts, dict):
-            continue
-        ordered = sorted((dict.fromkeys(_FROM_THE_START.get(key, ()), 0) | counts).items())
-        for label, number in ordered[:MAXIMUM_LABELS]:
-            out.add(metric, (str(label),), int(number))
-        if rest := sum(int(number) for _, number in ordered[MAXIMUM_LABELS:]):
-            out.add(metric, (c.OTHER,), rest)
-    buckets = health.get("commit_seconds_buckets")
+def _counter(out: Exposition, metric: Metric, key: str, health: Mapping[str, Any] | None) -> None:
+    counts = (health or {}).get(key)
+    if not isinstance(counts, dict):
+        return
+    ordered = sorted((dict.fromkeys(_FROM_THE_START.get(key, ()), 0) | counts).items())
+    for label, number in ordered[:MAXIMUM_LABELS]:
+        out.add(metric, (str(label),), int(number))
+    if rest := sum(int(number) for _, number in ordered[MAXIMUM_LABELS:]):
+        out.add(metric, (c.OTHER,), rest)
+
+
+def _commits(out: Exposition, health: Mapping[str, Any] | None) -> None:
+    told = health or {}
+    buckets = told.get("commit_seconds_buckets")
     if isinstance(buckets, dict):
         out.add_histogram(
             c.COMMIT,
             {float(bound): int(number) for bound, number in buckets.items()},
-            float(health["commit_seconds_sum"]),
+            float(told["commit_seconds_sum"]),
         )
-    if "queue_pushes" in health:
-        out.add(c.QUEUE, (), int(health["queue_pushes"]))
+    if "queue_pushes" in told:
+        out.add(c.QUEUE, (), int(told["queue_pushes"]))
 
 
 def _certificates(out: Exposition, health: Mapping[str, Any]) -> None:

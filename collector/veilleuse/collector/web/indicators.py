@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""I3 to I8 for the outlets, worked out in a thread of their own: they read a month and 180 days of load, too much for a scrape.
+"""The released month of PCs, and I3 to I8, for the outlets: worked out in a thread of their own, since a month and 180 days of load are too
+much for a scrape.
 
-Of servers once a civil day. Of populations under the k rule once a closed month, and published then (docs/decisions/0042): a plan that
-changed or a late machine must not show as the difference of two looks. Figures, and whether they may be shown, are those of the reports.
+Servers' once a civil day. Of populations under the k rule the month that the API answers from, and beside it I3 to I5 of the machines that
+it shows, published once (docs/decisions/0042): a plan that changed or a late machine must not show as the difference of two looks.
 """
 
 from __future__ import annotations
@@ -12,29 +13,37 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.account.perimeter import Slice
 from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.kinds import Metric
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model import Host
+from veilleuse.collector.model import Host, HostId
 from veilleuse.collector.ports.published import PublicationReader
 from veilleuse.collector.privacy import EXEMPT, MIXED
 from veilleuse.collector.reporting.machines import Stretch, machines_of
 from veilleuse.collector.reporting.sobriety import Found, SobrietyQuestion, figures_of_machines
 from veilleuse.collector.reporting.sobriety_sources import SobrietySources, opened_for_sobriety, targets_of
-from veilleuse.collector.rolling.worker import ended_by
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.sobriety import Figure, Verdict
+from veilleuse.collector.store.sqlite.reader import SqliteReader
+from veilleuse.collector.web.api.release import made_month
+from veilleuse.collector.web.api.released_month import FORM as RELEASE
+from veilleuse.collector.web.api.released_month import Month
+from veilleuse.collector.web.fleet import is_virtual
+from veilleuse.collector.web.month import Family, MonthView, families_of, last_month, month_view
+from veilleuse.collector.web.pc_figures import Beside, Place, told_beside
 from veilleuse.collector.web.published import Publish, Published
 from veilleuse.collector.web.published_indicators import FORM, MachineFigure
 from veilleuse.collector.web.sobriety import millijoules
-from veilleuse.wire.units import joules_from_millijoules
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND, joules_from_millijoules
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +93,8 @@ class MachineIndicators:
         self._published = Published(FORM, published, publish, settings.reporting.k_anonymity)
         self._kept: dict[_Due, tuple[MachineFigure, ...]] = {}
         self._shown: tuple[MachineFigure, ...] = ()
+        self._month: MonthView | None = None
+        self._months = Published(RELEASE, published, publish, settings.reporting.k_anonymity)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="indicators", daemon=True)
 
@@ -91,25 +102,44 @@ class MachineIndicators:
         """The newest; none until they were first worked out, and none while they cannot be."""
         return self._shown
 
+    def month(self) -> MonthView | None:
+        """The newest released one; None until there is one. Never waits."""
+        return self._month
+
     def refresh(self) -> None:
         """Work out what is due. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
         today = datetime.fromtimestamp(self._clock(), ZoneInfo(self._settings.reporting.time_zone)).date()
         servers, others = _due(today)
         self._kept = {servers: self._kept[servers] if servers in self._kept else self._worked_out(servers)}
-        self._shown = (*self._kept[servers], *self._of_the_month(others, today))
-
-    def _of_the_month(self, due: _Due, today: date) -> tuple[MachineFigure, ...]:
-        """As published; none as long as they cannot be."""
         try:
-            return self._published.figures(due.month, due.end, today, partial(self._worked_out, due)) or ()
+            month = self._released(others, today)
+            figures = self._beside(month, others, today) if month else ()
         except CollectorError as error:
-            log.warning("indicators of a month not shown", extra={"reason": str(error)})
-            return ()
+            log.warning(
+                "a month of workstations and classroom PCs is not shown", extra={"reason": str(error)}
+            )
+            month, figures = None, ()
+        self._month = month_view(month) if month else None
+        self._shown = (*self._kept[servers], *figures)
 
-    def _worked_out(self, due: _Due) -> tuple[MachineFigure, ...]:
+    def _released(self, due: _Due, today: date) -> Month | None:
+        """As published; None as long as it cannot be."""
+        return self._months.figures(due.month, due.end, today, partial(self._made_month, due))
+
+    def _made_month(self, due: _Due) -> Month:
+        with closing(SqliteReader(self._settings.data_dir)) as reader:
+            part, now = Slice(due.month, due.end), round(self._clock() * MILLISECONDS_PER_SECOND)
+            return made_month(reader, part, self._settings.reporting.k_anonymity, now)
+
+    def _beside(self, month: Month, due: _Due, today: date) -> tuple[MachineFigure, ...]:
+        """I3 to I5 as published, of the machines that the month shows."""
+        make = partial(self._worked_out, due, month)
+        return self._published.figures(due.month, due.end, today, make) or ()
+
+    def _worked_out(self, due: _Due, month: Month | None = None) -> tuple[MachineFigure, ...]:
         began = time.monotonic()
         with opened_for_sobriety(self._settings.data_dir, self._settings.reporting) as sources:
-            made = tuple(_made(sources, due, self._settings))
+            made = tuple(_made(sources, due, self._settings, month))
         facts = {"month": due.month.isoformat(), "seconds": round(time.monotonic() - began, 3)}
         log.info("indicators of machines worked out", extra=facts)
         return made
@@ -130,35 +160,62 @@ class MachineIndicators:
                     self.refresh()
                     told.clear()
                 except CollectorError as error:
-                    self._shown = ()
+                    self._forget()
                     log.warning("indicators of machines not worked out", extra={"reason": str(error)})
                 except Exception as error:  # a defect never ends the thread: decisions/0011
-                    self._shown = ()
+                    self._forget()
                     if type(error) not in told:
                         log.error("indicators of machines cannot be worked out", exc_info=error)
                     told.add(type(error))
                 self._stop.wait(self._look_seconds)
         finally:
-            self._shown = ()  # nobody refreshes them any more
+            self._forget()  # nobody refreshes them any more
+
+    def _forget(self) -> None:
+        self._shown, self._month = (), None
 
 
 def _due(today: date) -> tuple[_Due, ...]:
     """Servers as of today; the others as of the end of the month, once what agents still held of it has come."""
-    end = ended_by(today)
-    month = (end - timedelta(days=1)).replace(day=1)
+    month, end = last_month(today)
     return _Due(True, month, end, today), _Due(False, month, end, end)
 
 
-def _made(sources: SobrietySources, due: _Due, settings: CollectorSettings) -> Iterable[MachineFigure]:
+def _made(
+    sources: SobrietySources, due: _Due, settings: CollectorSettings, month: Month | None
+) -> Iterable[MachineFigure]:
+    """Of servers; with a released `month`, of the machines of its families alone."""
     hosts = [host for host in sources.base.reader.hosts() if due.has(host)]
+    places = _places(sources, hosts, month) if month else {}
+    if month:
+        hosts = [host for host in hosts if host.host_id in places]
     if not hosts:
         return
     stretch = Stretch((due.month, due.end), due.until, due.until - timedelta(days=1))
     machines = machines_of(sources, stretch, hosts, sources.base.inventory.assets())
-    question = SobrietyQuestion(due.month, due.until, (), settings.reporting.k_anonymity, due.until)
-    for one in figures_of_machines(machines, question, targets_of(settings.indicators)):
+    k, targets = settings.reporting.k_anonymity, targets_of(settings.indicators)
+    question = SobrietyQuestion(due.month, due.until, (), k, due.until)
+    found = figures_of_machines(machines, question, targets)
+    if month:
+        found = told_beside(found, machines, Beside(month, places, k, targets))
+    for one in found:
         alone = replace(one.figure, behind=(), behind_details={})  # which machines stand behind stays inside
         yield MachineFigure(one._replace(figure=alone), due.month, due.until)
+
+
+def _places(sources: SobrietySources, hosts: Iterable[Host], month: Month) -> dict[HostId, Place]:
+    """Where the release has each machine; of families without a row, none."""
+    zones = {site.site: site.zone for site in sources.base.reader.sites()}
+    families = families_of(month)
+    places = {
+        host.host_id: Place(
+            Family(zones[host.site], host.population, is_virtual(host.facts.device_class)),
+            host.org_entity,
+            host.facts.device_class.value,
+        )
+        for host in hosts
+    }
+    return {host_id: place for host_id, place in places.items() if place.family in families}
 
 
 # --- exposition

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""One look for all outlets: the fleet, the published periods, the indicators, the factors, the collector's health."""
+"""One look for all outlets: the fleet, the last released month, the indicators, the factors, the collector's health."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from veilleuse.collector.admin_client import ask
 from veilleuse.collector.errors import AdminError, UnknownZone
 from veilleuse.collector.factored import FactorVersion
 from veilleuse.collector.factors.choose import FactorBook, KnownFactors
-from veilleuse.collector.model import Grain
 from veilleuse.collector.ports import ChosenFactor, HourReader, Reader
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.rolling.almanac import Almanac
@@ -28,9 +27,9 @@ from veilleuse.collector.timetable import SchoolPeriod
 from veilleuse.collector.web.accounts import Account, Accounts
 from veilleuse.collector.web.fleet import CLOSED_DAY_SECONDS, Fleet, FleetView
 from veilleuse.collector.web.grid import Grid, GridView
-from veilleuse.collector.web.period import LAG_DAYS, Period, Periods, frozen_members, last_closed
+from veilleuse.collector.web.month import MonthView
 from veilleuse.collector.web.published_indicators import MachineFigure
-from veilleuse.collector.web.sobriety import DAY, TODAY, WEEK, Sobriety, sobriety
+from veilleuse.collector.web.sobriety import DAY, TODAY, Sobriety, sobriety
 from veilleuse.wire.vocabulary import Population
 
 KEEP_SECONDS: Final = 1.0
@@ -52,7 +51,6 @@ class Look:
     """What the outlets show."""
 
     fleet: FleetView
-    periods: tuple[Period, ...]
     sobriety: tuple[Sobriety, ...]
     factors: Mapping[tuple[str, int], ChosenFactor]
     """(grid zone, year) → factor, this year and the last; zones without one are absent."""
@@ -60,13 +58,17 @@ class Look:
     """Of the running collector; None when it does not answer."""
     disk: Disk
     day_start: FleetView
-    """The first look of the day: what is shown of workstations' agents. Live, it would tell when one of them called."""
+    """The first look of the day: what is shown of PCs' agents. Live, it would tell when one of them called."""
+    day_health: Mapping[str, Any] | None
+    """`health` then: what is shown of calls where the PCs are few."""
     accounts: tuple[Account, ...]
     """R18, per population that has whole periods."""
     grid: GridView
     """The indicative ledger, and the grid's intensity."""
     machine_figures: tuple[MachineFigure, ...]
     """I3 to I8, worked out apart; none until they are."""
+    month: MonthView | None
+    """The last released month of populations under the k rule; None until there is one."""
     silence: tuple[Condition, ...]
     """Of each population that can be judged."""
 
@@ -102,23 +104,24 @@ class Outlook:
         settings: CollectorSettings,
         clock: Callable[[], float] = time.time,
         machine_figures: Callable[[], tuple[MachineFigure, ...]] = tuple,
+        month: Callable[[], MonthView | None] = lambda: None,
     ) -> None:
-        """`clock`: Unix seconds; `machine_figures`: I3 to I8 as they are now, must not wait."""
+        """`clock`: Unix seconds; `machine_figures`: I3 to I8 as they are now, `month`: the last released one; neither may wait."""
         self._settings = settings
         self._reader = reader
         self._zone = ZoneInfo(settings.reporting.time_zone)
         self._clock = clock
         self._machine_figures = machine_figures
+        self._month = month
         self._factors = KnownFactors(reader.factor_versions)
         self._fleet = Fleet(reader, settings.reporting.time_zone, clock)
         self._accounts = Accounts(reader, clock)
         self._grid = Grid(reader, settings, clock)
-        self._periods = Periods(reader, settings.reporting.k_anonymity)
-        self._closed_figures: dict[tuple[Population, str, date], tuple[Sobriety, ...]] = {}
         self._yesterday: tuple[float, date, tuple[Sobriety, ...]] | None = None
         self._lock = threading.Lock()
         self._last: tuple[float, Look] | None = None
         self._day_start: FleetView | None = None
+        self._day_health: Mapping[str, Any] | None = None
         self._almanac = Almanac(reader.calendars, reader.school_periods)
         self._pcs: Mapping[Population, Count] = {}
 
@@ -131,27 +134,28 @@ class Outlook:
             return self._last[1]
 
     def _take(self) -> Look:
-        fleet = self._fleet.look()
+        fleet, health = self._fleet.look(), self._health()
         if self._day_start is None or self._day_start.today.day != fleet.today.day:
             self._almanac.look_again()
             windows = open_days(fleet.sites.values(), self._almanac, fleet.today.day)
             self._pcs = counted(fleet.hosts.values(), windows)
-            self._day_start = fleet
-        health = self._health()
+            self._day_start, self._day_health = fleet, health
         judge = judge_of(
             fleet.kind, health, fleet.now_unix_milliseconds, self._settings.reporting.k_anonymity
         )
+        month = self._month()
         return Look(
             fleet,
-            self._periods.closed(fleet.hosts, fleet.today.day),
-            self._sobriety(fleet),
+            (*self._sobriety(fleet), *(month.sobriety if month else ())),
             factors_of(fleet, self._settings.reporting.zone, self._factors.latest()),
             health,
             disk_of(self._settings),
             self._day_start,
+            self._day_health,
             self._accounts.look(fleet.hosts, fleet.today.day),
             self._grid.look(),
             self._machine_figures(),
+            month,
             judge.conditions(fleet.hosts.values(), self._pcs, fleet.rollouts),
         )
 
@@ -159,26 +163,12 @@ class Outlook:
         today = fleet.today.day
         servers = {key: host for key, host in fleet.hosts.items() if host.population in EXEMPT}
         now = fleet.now_unix_milliseconds
-        k = self._settings.reporting.k_anonymity
-        figures = list(sobriety(self._reader, servers, TODAY, today, now, k))
+        figures = sobriety(self._reader, servers, TODAY, today, now)
         yesterday = today - timedelta(days=1)
         if self._yesterday is None or self._yesterday[1] != yesterday or self._clock() >= self._yesterday[0]:
             until = self._clock() + CLOSED_DAY_SECONDS
-            self._yesterday = (until, yesterday, sobriety(self._reader, servers, DAY, yesterday, now, k))
-        figures += self._yesterday[2]
-        kept: dict[tuple[Population, str, date], tuple[Sobriety, ...]] = {}
-        for population, lag in LAG_DAYS.items():
-            first = date.fromordinal(last_closed(Grain.WEEK, today, lag))
-            members = frozen_members(fleet.hosts, population, first)
-            key = (population, WEEK, first)
-            if members:
-                # Computed once, then frozen: a late machine must not show as a difference.
-                kept[key] = self._closed_figures.get(key) or sobriety(
-                    self._reader, members, WEEK, first, now, k
-                )
-                figures += kept[key]
-        self._closed_figures = kept
-        return tuple(figures)
+            self._yesterday = (until, yesterday, sobriety(self._reader, servers, DAY, yesterday, now))
+        return (*figures, *self._yesterday[2])
 
     def _health(self) -> Mapping[str, Any] | None:
         try:

@@ -11,19 +11,20 @@ from fractions import Fraction
 from typing import Final
 
 from veilleuse.collector.account.emissions import grams_from_millijoules
+from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.exposition import catalogue as c
 from veilleuse.collector.exposition.prometheus import Exposition
-from veilleuse.collector.model import DerivedRow, Grain, Host, HostId
-from veilleuse.collector.web.fleet import Day, FleetView, is_virtual
+from veilleuse.collector.model import DerivedRow, Host, HostId
+from veilleuse.collector.web.fleet import Day, FleetView, Group, group_of, is_virtual
 from veilleuse.collector.web.grid import add_grid
 from veilleuse.collector.web.health import add_agents, add_collector
 from veilleuse.collector.web.indicators import add_machine_figures
 from veilleuse.collector.web.look import Look
-from veilleuse.collector.web.period import Figure, Group, Period, PublishedGroup, group_of
+from veilleuse.collector.web.month import MONTH, energy_of, times_of
 from veilleuse.collector.web.sobriety import millijoules
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.limits import AGENT_ID_DIGITS
-from veilleuse.wire.units import joules_from_millijoules
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND, joules_from_millijoules
 from veilleuse.wire.vocabulary import Population, State
 
 OFFICIAL: Final = "official"
@@ -38,14 +39,13 @@ def fleet_exposition(look: Look, version: str, k: int) -> Exposition:
     _power(out, look.fleet)
     _states(out, look.fleet)
     _server_day(out, look)
-    for period in look.periods:
-        _period(out, look, period)
+    _month(out, look)
     _indicators(out, look)
     add_machine_figures(out, look.machine_figures)
     _factors(out, look)
     add_grid(out, look.grid)
-    add_agents(out, look, k)
-    add_collector(out, look)
+    add_agents(out, look)
+    add_collector(out, look, k)
     return out
 
 
@@ -168,40 +168,37 @@ def energy_today(look: Look, *, virtual: bool) -> tuple[int | None, Grams | None
     return sum(energy for energy, _ in mine), whole
 
 
-def _period(out: Exposition, look: Look, period: Period) -> None:
-    word = "week" if period.grain is Grain.WEEK else "day"
-    for outcome, number in (("merged", period.merged), ("withheld", period.withheld)):
-        out.add(c.SUPPRESSED, (period.population.value, word, outcome), number)
-    for one in period.groups:
-        if period.grain is Grain.WEEK:
-            for figure in one.energies:
-                labels = (*one.group, figure.method or "", figure.state)
-                out.add(c.WEEK_ENERGY, labels, joules_from_millijoules(figure.amount))
-        else:
-            _published_day(out, look, one, period.first_day.year)
-
-
-def _published_day(out: Exposition, look: Look, one: PublishedGroup, year: int) -> None:
-    out.add(c.DAY_HOSTS, one.group, one.hosts)
-    for figure in one.times:
-        out.add(c.DAY_STATE, (*one.group, figure.state), figure.amount / 1000)
-    for figure in one.energies:
-        labels = (*one.group, figure.method or "", figure.state)
-        out.add(c.DAY_ENERGY, labels, joules_from_millijoules(figure.amount))
-        grams = grams_of_figure(figure, look, year)
+def _month(out: Exposition, look: Look) -> None:
+    """Of workstations and classroom PCs: rows of the released month, and how many of its families are not shown whole."""
+    month = look.month
+    if month is None:
+        return
+    start = day_start_unix_milliseconds(month.first, look.fleet.time_zone) / MILLISECONDS_PER_SECOND
+    shown = {family.population for family in month.families}
+    for population in sorted(shown):
+        out.add(c.MONTH_START, (population.value,), start)
+    for row, sums in month.cells.items():
+        out.add(c.MONTH_HOSTS, row, sums.hosts)
+        energy = energy_of(sums)
+        if energy is not None:
+            out.add(c.MONTH_ENERGY, row, joules_from_millijoules(energy))
+        grams = grams_of_month(look, row.zone, energy)
         if grams is not None:
-            out.add(c.DAY_EMISSIONS, (*labels, OFFICIAL), float(grams))
+            out.add(c.MONTH_EMISSIONS, (*row, OFFICIAL), float(grams))
+    for row, sums in month.uses.items():
+        for state, milliseconds in times_of(sums).items():
+            out.add(c.MONTH_STATE, (*row, state), milliseconds / MILLISECONDS_PER_SECOND)
+    for outcome, numbers in (("merged", month.merged), ("withheld", month.withheld)):
+        for population in sorted({*shown, *month.withheld}):
+            out.add(c.SUPPRESSED, (population.value, MONTH, outcome), numbers.get(population, 0))
 
 
-def grams_of_figure(figure: Figure, look: Look, year: int) -> Grams | None:
-    """Each site's part at its zone's factor; None when one has none."""
-    total = Fraction(0)
-    for site, energy in figure.sites.items():
-        chosen = look.factor_of_site(site, year)
-        if chosen is None:
-            return None
-        total += grams_from_millijoules(energy, chosen.factor.total_kgco2e_per_kwh)
-    return total
+def grams_of_month(look: Look, zone: str, energy_millijoules: int | None) -> Grams | None:
+    """At the factor of the month's year in the row's zone; None where there is none."""
+    chosen = look.factors.get((zone, look.month.first.year)) if look.month else None
+    if chosen is None or energy_millijoules is None:
+        return None
+    return grams_from_millijoules(energy_millijoules, chosen.factor.total_kgco2e_per_kwh)
 
 
 def _indicators(out: Exposition, look: Look) -> None:

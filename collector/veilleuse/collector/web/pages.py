@@ -13,24 +13,24 @@ from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 from veilleuse.collector.account.emissions import grams_from_millijoules
+from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.model import DerivedRow
-from veilleuse.collector.privacy import MIXED
+from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.silence import Level
 from veilleuse.collector.web.charts import (
     DASH,
     Chart,
     Table,
+    class_name,
     energy_chart,
-    group_name,
     machines_name,
-    period_name,
     states_chart,
 )
 from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.collector.web.look import Look, local_time
-from veilleuse.collector.web.metrics import energy_today, grams_of_figure
-from veilleuse.collector.web.period import Figure
-from veilleuse.collector.web.sobriety import DAY, TODAY, WEEK, Sobriety, millijoules
+from veilleuse.collector.web.metrics import energy_today, grams_of_month
+from veilleuse.collector.web.month import MONTH, energy_of
+from veilleuse.collector.web.sobriety import DAY, TODAY, Sobriety, millijoules
 from veilleuse.collector.web.words import Words
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.units import GRAMS_PER_KILOGRAM
@@ -161,8 +161,9 @@ def _power(look: Look, w: Words) -> Tile:
 
 def _hosts(look: Look, w: Words) -> Tile:
     numbers: defaultdict[Population, int] = defaultdict(int)
-    for host in look.fleet.active:
-        numbers[host.population] += 1
+    for seen, exempt in ((look.fleet, True), (look.day_start, False)):  # as on /metrics
+        for host in seen.active:
+            numbers[host.population] += (host.population in EXEMPT) is exempt
     notes = tuple(w.count(f"count.{p.value}", numbers[p]) for p in Population if numbers[p])
     return Tile(w("figures.hosts"), w.number(sum(numbers.values())), notes)
 
@@ -197,45 +198,27 @@ def _factors(look: Look, w: Words) -> Iterable[tuple[str, str]]:
 
 
 def _closed(look: Look, w: Words) -> Table | None:
-    rows: list[tuple[str, ...]] = []
-    for period in look.periods:
-        for one in period.groups:
-            energy = sum(figure.amount for figure in one.energies) if one.energies else None
-            grams = [grams_of_figure(figure, look, period.first_day.year) for figure in one.energies]
-            known = [g for g in grams if g is not None]
-            emitted = sum(known, Fraction(0)) if known and len(known) == len(grams) else None
-            rows.append(
-                (
-                    group_name(one, w),
-                    one.group.entity,
-                    one.group.site,
-                    period_name(period, w),
-                    w.number(one.hosts),
-                    DASH if energy is None else w.energy(energy),
-                    _mix(one.energies, w),
-                    DASH if emitted is None else w.grams(emitted),
-                )
-            )
-    if not rows:
+    """The rows of the released month."""
+    if look.month is None or not look.month.cells:
         return None
-    heads = (
-        w("states.group"),
-        *(w(f"closed.{k}") for k in ("entity", "site", "period", "machines", "energy")),
-        w("methods.method"),
-        w("closed.emissions"),
-    )
-    return Table(w("closed.caption"), heads, tuple(rows))
-
-
-def _mix(figures: Sequence[Figure], w: Words) -> str:
-    """By which methods the energy of a group is known, what is known best first. METHOD.md §1.4."""
-    sums: defaultdict[str, int] = defaultdict(int)
-    for figure in figures:
-        sums[figure.method or MIXED] += figure.amount
-    total = sum(sums.values())
-    ladder = (*(method.value for method in Method), MIXED)
-    shares = [f"{w(f'methods.{m}')} {w.percent(sums[m] / total)}" for m in ladder if total and m in sums]
-    return ", ".join(shares) or DASH
+    zones = {family.zone for family in look.month.families}
+    rows: list[tuple[str, ...]] = []
+    for row, sums in look.month.cells.items():
+        energy = energy_of(sums)
+        grams = grams_of_month(look, row.zone, energy)
+        rows.append(
+            (
+                class_name(row, w),
+                w("device_class.autres") if row.entity == AUTRES else row.entity,
+                *((row.zone,) if len(zones) > 1 else ()),
+                w.number(sums.hosts),
+                DASH if energy is None else w.energy(energy),
+                DASH if grams is None else w.grams(grams),
+            )
+        )
+    keys = ("entity", *(("zone",) if len(zones) > 1 else ()), "machines", "energy", "emissions")
+    heads = (w("states.group"), *(w(f"closed.{key}") for key in keys))
+    return Table(w("closed.caption", month=w.month(look.month.first)), heads, tuple(rows))
 
 
 def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:
@@ -286,5 +269,5 @@ def _methods(rows: Sequence[DerivedRow], w: Words) -> Table | None:
 
 
 def _indicator_period(one: Sobriety, w: Words) -> str:
-    names = {TODAY: "indicators.today", DAY: "indicators.last_day", WEEK: "indicators.last_week"}
-    return w(names[one.period], day=w.short_day(one.first))
+    names = {TODAY: w("indicators.today"), DAY: w.short_day(one.first), MONTH: w.month(one.first)}
+    return names[one.period]

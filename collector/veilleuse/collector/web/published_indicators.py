@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""Indicators of a month's machines as they are written down, format 1: words and integers. Never edited after release; another content is format 2.
+"""Indicators of a month's machines as they are written down, format 2: words and integers. Never edited after release; another content is format 3.
+
+Format 1 had the same content, of all machines: beside released months, which leave some out, it is not shown any more.
 
 A decimal is written as the shortest text that reads as the same number: {"float": "0.6"}.
 """
@@ -43,7 +45,7 @@ def _is_empty(figures: Sequence[MachineFigure]) -> bool:
     return all(one.found.figure.value is None for one in figures)
 
 
-FORM: Final[Form[tuple[MachineFigure, ...]]] = Form(Kind.INDICATORS, 1, encoded, decoded, _is_empty)
+FORM: Final[Form[tuple[MachineFigure, ...]]] = Form(Kind.INDICATORS, 2, encoded, decoded, _is_empty)
 
 
 def _told(one: MachineFigure) -> dict[str, Any]:

@@ -1,18 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The indicators I1, I2 and I13 per population, for the current day, the last closed day and the last closed week."""
+"""The indicators I1, I2 and I13 per population: of servers for the current day and the last closed one."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
 from veilleuse.collector.account.gather import Question, gather
 from veilleuse.collector.figures import (
-    ON_STATES,
     EnergyKey,
     EnergySums,
     GroupKey,
@@ -21,16 +19,14 @@ from veilleuse.collector.figures import (
     StateSums,
 )
 from veilleuse.collector.indicators import load
-from veilleuse.collector.model import Grain, Host, HostId, SumRow
+from veilleuse.collector.model import Host, HostId
 from veilleuse.collector.ports import Reader
-from veilleuse.collector.privacy import EXEMPT, is_safe
 from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.wire.units import MILLIJOULES_PER_KWH
 from veilleuse.wire.vocabulary import Band, Population, State
 
 TODAY: Final = "today"
 DAY: Final = "day"
-WEEK: Final = "week"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +37,7 @@ class Sobriety:
     virtual: bool
     """Of its virtual machines: the memo line."""
     period: str
-    """today, day or week."""
+    """today, day or month."""
     first: date
     coverage_states: float | None
     coverage_energy: float | None
@@ -57,28 +53,17 @@ def sobriety(
     period: str,
     first: date,
     now_unix_milliseconds: int,
-    k: int,
 ) -> tuple[Sobriety, ...]:
-    """The indicators of `members` per population, physical machines and virtual ones apart."""
+    """The indicators of `members` over one day, physical machines and virtual ones apart. Servers: no rule is applied."""
     found: list[Sobriety] = []
-    kinds = sorted({(h.population, is_virtual(h.facts.device_class)) for h in members.values()})
-    for population, virtual in kinds:
-        chosen = {
-            key: host
-            for key, host in members.items()
-            if (host.population, is_virtual(host.facts.device_class)) == (population, virtual)
-        }
-        end = first + timedelta(days=7 if period == WEEK else 1)
-        question = Question(first, end, (), 1, now_unix_milliseconds)
-        groups = gather(reader, question, chosen.values()).groups
-        if not groups:
+    for virtual in (False, True):
+        chosen = [host for host in members.values() if is_virtual(host.facts.device_class) is virtual]
+        if not chosen:
             continue
-        key, whole = groups[0].key, merge([group.sums for group in groups])
-        figures = {name: load(name).figure(key, whole) for name in ("I1", "I2", "I13")}
-        one = _sobriety(key, figures, virtual, period, first)
-        if population not in EXEMPT:
-            one = _shown(one, tuple(_rows(reader, chosen, (first, end))), k)
-        found.append(one)
+        question = Question(first, first + timedelta(days=1), (), 1, now_unix_milliseconds)
+        groups = gather(reader, question, chosen).groups
+        if groups:
+            found.append(of_sums(groups[0].key, merge([group.sums for group in groups]), period, first))
     return tuple(found)
 
 
@@ -99,17 +84,12 @@ def merge(parts: Sequence[GroupSums]) -> GroupSums:
     )
 
 
-def _sobriety(
-    key: GroupKey,
-    figures: Mapping[str, IndicatorFigure | None],
-    virtual: bool,
-    period: str,
-    first: date,
-) -> Sobriety:
-    outside, idle, coverage = figures["I1"], figures["I2"], figures["I13"]
+def of_sums(key: GroupKey, sums: GroupSums, period: str, first: date) -> Sobriety:
+    """The indicators of these sums; `key` says whose they are."""
+    outside, idle, coverage = (load(name).figure(key, sums) for name in ("I1", "I2", "I13"))
     return Sobriety(
         key.population,
-        virtual,
+        key.memo,
         period,
         first,
         coverage.value if coverage else None,
@@ -124,42 +104,6 @@ def _sobriety(
 def _detail(figure: IndicatorFigure | None, name: str) -> float | None:
     value = figure.details.get(name) if figure else None
     return float(value) if value is not None else None
-
-
-def _shown(one: Sobriety, rows: Sequence[SumRow], k: int) -> Sobriety:
-    """What k machines stand behind: the population, and each numerator unless nobody is in it."""
-    known = _contributions(r for r in rows if r.cell.state is not State.UNKNOWN)
-    idle = _contributions(r for r in rows if r.cell.state is State.ON_IDLE)
-    outside = _contributions(r for r in rows if r.cell.state in ON_STATES and r.cell.band is not Band.OPEN)
-    if not is_safe(known, k):
-        return replace(
-            one,
-            coverage_states=None,
-            coverage_energy=None,
-            outside_opening=None,
-            outside_opening_kwh=None,
-            idle_while_on=None,
-            idle_while_on_kwh=None,
-        )
-    if idle and not is_safe(idle, k):
-        one = replace(one, idle_while_on=None, idle_while_on_kwh=None)
-    if outside and not is_safe(outside, k):
-        one = replace(one, outside_opening=None, outside_opening_kwh=None)
-    return one
-
-
-def _rows(reader: Reader, members: Mapping[HostId, Host], days: tuple[date, date]) -> Iterator[SumRow]:
-    first, end = days[0].toordinal(), days[1].toordinal()
-    for grain in (Grain.DAY, Grain.WEEK):
-        yield from (row for row in reader.sums(grain, first, end) if row.host_id in members)
-
-
-def _contributions(rows: Iterable[SumRow]) -> dict[HostId, int]:
-    total: defaultdict[HostId, int] = defaultdict(int)
-    for row in rows:
-        if row.cell.milliseconds > 0:
-            total[row.host_id] += row.cell.milliseconds
-    return total
 
 
 def millijoules(kwh: float) -> float:

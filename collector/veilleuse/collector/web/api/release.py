@@ -45,17 +45,17 @@ from veilleuse.collector.ports.published import PublicationReader
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.rolling.reading import Periods
 from veilleuse.collector.rolling.retention import months_before
+from veilleuse.collector.rolling.worker import WAIT_DAYS
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
+from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.web.api.released_month import FORM, Month
-from veilleuse.collector.web.period import LAG_DAYS
 from veilleuse.collector.web.published import Publish, Published
 from veilleuse.wire.vocabulary import Band, Population, State
 
 PARTITION: Final = ("entity", "device_class", "month")
 READERS_DIMENSIONS: Final = frozenset({"entity", "device_class", "population", "year", "month"})
 """What readers may group populations under the rule by: `site` would be a second partition."""
-LONGEST_LAG_DAYS: Final = max(LAG_DAYS.values())
 
 
 class Releases:
@@ -85,7 +85,7 @@ class Releases:
 
     def months(self, first: date, end: date, closed_years: Collection[int]) -> tuple[Slice, ...]:
         """The whole months of a period that are released and still kept; `closed_years`: definitively, so that their months go."""
-        until = self.today() - timedelta(days=LONGEST_LAG_DAYS)
+        until = self.today() - timedelta(days=WAIT_DAYS)
         since = months_before(self.today(), self._kept_months)
         return tuple(
             part
@@ -105,14 +105,16 @@ class Releases:
             return self._published.figures(part.first, part.end, self.today(), make)
 
     def _made(self, part: Slice) -> Month:
-        question = Question(
-            part.first, part.end, PARTITION, self._k, round(self._clock() * 1000), screens=True
-        )
         with self._reader.to_its_end():
-            hosts = under_the_rule(self._reader.hosts())
-            tallies = tally_periods(self._reader, Periods(self._reader), question, hosts)
-        found = released(tallies, self._k)
-        return Month(part, _sorted(found.cells), _sorted(found.uses), _sorted(found.whole), found.withheld)
+            return made_month(self._reader, part, self._k, round(self._clock() * 1000))
+
+
+def made_month(reader: SqliteReader, part: Slice, k: int, now_unix_milliseconds: int) -> Month:
+    """One month of the fleet as it is now."""
+    question = Question(part.first, part.end, PARTITION, k, now_unix_milliseconds, screens=True)
+    tallies = tally_periods(reader, Periods(reader), question, under_the_rule(reader.hosts()))
+    found = released(tallies, k)
+    return Month(part, _sorted(found.cells), _sorted(found.uses), _sorted(found.whole), found.withheld)
 
 
 def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:

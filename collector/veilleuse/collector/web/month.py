@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The last released month of workstations and classroom PCs, as the outlets show it: its rows, and sums of them. docs/decisions/0035.
+
+The page, `veilleuse top` and /metrics read the very month that /api/v1 answers from: a second partition, by site or by day, could be
+subtracted from it, and what is left would be one machine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from functools import partial, reduce
+from typing import Final, NamedTuple
+
+from veilleuse.collector.figures import ON_STATES, REST_STATES, Group, GroupKey, GroupSums
+from veilleuse.collector.rolling.worker import ended_by
+from veilleuse.collector.web.api.release import added
+from veilleuse.collector.web.api.released_month import Month
+from veilleuse.collector.web.sobriety import Sobriety, of_sums
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population
+
+MONTH: Final = "month"
+"""Period of its indicators."""
+REST: Final = "rest"
+ON: Final = "on"
+
+
+class Family(NamedTuple):
+    """Machines of which each table of a month is made apart: a row never has two grid zones."""
+
+    zone: str
+    population: Population
+    memo: bool
+
+
+class Row(NamedTuple):
+    """The labels of a row, as text."""
+
+    entity: str
+    population: str
+    device_class: str
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class MonthView:
+    """A released month, ready to be shown."""
+
+    first: date
+    cells: Mapping[Row, GroupSums]
+    """Energy and machines."""
+    uses: Mapping[Row, GroupSums]
+    """Time in use, of the same machines in fewer rows."""
+    families: frozenset[Family]
+    """Those that have a row."""
+    sobriety: tuple[Sobriety, ...]
+    merged: Mapping[Population, int]
+    """Families that have a row `autres`, those of screens apart."""
+    withheld: Mapping[Population, int]
+    """Families without a row: too few machines; those of screens apart."""
+
+
+def month_view(month: Month) -> MonthView:
+    """Of one month (pure)."""
+    families = families_of(month)
+    return MonthView(
+        month.part.first,
+        _by_row(month.cells),
+        _by_row(month.uses),
+        families,
+        tuple(_sobriety(month, families)),
+        Counter(group.key.population for group in month.cells if group.key.autres),
+        Counter(key.population for key in month.withheld),
+    )
+
+
+def last_month(today: date) -> tuple[date, date]:
+    """The newest month that is complete, end exclusive: it is over for three days."""
+    end = ended_by(today)
+    return (end - timedelta(days=1)).replace(day=1), end
+
+
+def family_of(key: GroupKey) -> Family:
+    """Of a row."""
+    return Family(key.zone, key.population, key.memo)
+
+
+def families_of(month: Month) -> frozenset[Family]:
+    """Of whose machines there is a row."""
+    return frozenset(family_of(group.key) for group in month.uses)
+
+
+def energy_of(sums: GroupSums) -> int | None:
+    """All energy of a row, in mJ; None when none of it is known."""
+    return sum(one.energy_millijoules for one in sums.energies.values()) if sums.energies else None
+
+
+def times_of(sums: GroupSums) -> dict[str, int]:
+    """State → milliseconds of a row of uses, as far as it tells them apart: active and idle, or `on`; and `rest`, off or asleep."""
+    bands, found = frozenset(Band), {}
+    rest, on = sums.milliseconds(bands, REST_STATES), sums.milliseconds(bands, ON_STATES)
+    if rest is None or on is None:
+        return {}
+    for state in sorted(ON_STATES):
+        apart = sums.milliseconds(bands, frozenset({state}))
+        if apart is None:
+            return {ON: on, REST: rest}
+        found[state.value] = apart
+    return {**found, REST: rest}
+
+
+def _row(key: GroupKey) -> Row:
+    """Virtual machines are always told apart by their class: no total may hold them."""
+    device_class = DeviceClass.VIRTUAL_MACHINE.value if key.memo else key.device_class or ""
+    return Row(key.entity or "", key.population.value, device_class, key.zone)
+
+
+def _by_row(groups: Iterable[Group]) -> dict[Row, GroupSums]:
+    """An entity may bear the name `autres` itself: rows of the same labels are one."""
+    found: defaultdict[Row, list[GroupSums]] = defaultdict(list)
+    for group in groups:
+        found[_row(group.key)].append(group.sums)
+    return {row: _total(found[row]) for row in sorted(found)}
+
+
+def _total(parts: Iterable[GroupSums]) -> GroupSums:
+    return reduce(partial(added, same_time=True), parts)
+
+
+def _sobriety(month: Month, families: Collection[Family]) -> Iterable[Sobriety]:
+    """I1 and I2 of the sums of `uses`, I13 of those of `whole`; per population, physical machines and virtual ones apart."""
+    for population, memo in sorted({(one.population, one.memo) for one in families}):
+        used, seen = (
+            [group for group in table if (group.key.population, group.key.memo) == (population, memo)]
+            for table in (month.uses, month.whole)
+        )
+        key = used[0].key
+        uses = of_sums(key, _total(group.sums for group in used), MONTH, month.part.first)
+        whole = of_sums(key, _total(group.sums for group in seen), MONTH, month.part.first) if seen else None
+        yield replace(
+            uses,
+            coverage_states=whole.coverage_states if whole else None,
+            coverage_energy=whole.coverage_energy if whole else None,
+        )

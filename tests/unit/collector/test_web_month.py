@@ -1,0 +1,308 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""/metrics of workstations and classroom PCs: rows of the released month, the API's own, and nothing that leaves one machine of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.filled import Filled, cell, civil, clock, month_of_workstations, week
+from tests.pages import body
+from tests.publishing import Publishing
+from veilleuse.collector.cli.top import _published_month, screen
+from veilleuse.collector.derive.priors import STATE_POWERS
+from veilleuse.collector.figures import Group
+from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
+from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
+from veilleuse.collector.web.api.release import Releases
+from veilleuse.collector.web.app import make_app
+from veilleuse.collector.web.auth import Door
+from veilleuse.collector.web.indicators import MachineIndicators
+from veilleuse.collector.web.look import Look, Outlook
+from veilleuse.collector.web.metrics import fleet_exposition
+from veilleuse.collector.web.words import words
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+MONTH, END = date(2026, 10, 1), date(2026, 11, 1)
+RELEASED_ON = END + timedelta(days=3)
+HOUR = 3_600_000
+K = 10
+GOOD = (600, 1200)
+Samples = dict[str, dict[frozenset[tuple[str, str]], float]]
+"""Metric → labels → value."""
+
+
+def noon(day: date) -> float:
+    """Unix seconds of 12:00 UTC."""
+    return datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
+
+
+class Service:
+    """The web process of a store, from the thread of the indicators to the text of /metrics."""
+
+    def __init__(self, data: Filled) -> None:
+        self.now = noon(RELEASED_ON)
+        self.data = data
+        self.settings = CollectorSettings(data_dir=data.directory)
+        self.published = Publishing(data, lambda: self.now)
+        self.reader = data.reader()
+        self.start()
+
+    def start(self) -> None:
+        """As after a restart: nothing is in memory."""
+        published = self.published
+        self.indicators = MachineIndicators(self.settings, published, published.publish, lambda: self.now)
+        figures, month = self.indicators.machine_figures, self.indicators.month
+        self.outlook = Outlook(self.reader, self.settings, lambda: self.now, figures, month)
+
+    def look(self, day: date) -> Look:
+        """At noon of a day."""
+        self.now = noon(day)
+        self.indicators.refresh()
+        self.outlook._last = None
+        return self.outlook.look()
+
+    def of_pcs(self, day: date) -> Samples:
+        """Samples of workstations and classroom PCs."""
+        kinds = ("workstation", "classroom")
+        return {
+            name: mine
+            for name, found in samples(self.look(day)).items()
+            if (
+                mine := {
+                    pairs: value for pairs, value in found.items() if dict(pairs).get("population") in kinds
+                }
+            )
+        }
+
+    def cells(self) -> tuple[Group, ...]:
+        """What the API answers from."""
+        with closing(BoundedReader(self.data.directory)) as reader:
+            published = self.published
+            releases = Releases(reader, self.settings, published, published.publish, lambda: self.now)
+            (part,) = releases.months(MONTH, END, ())
+            month = releases.month(part)
+        assert month is not None
+        return month.cells
+
+
+def samples(look: Look) -> Samples:
+    """Of the text of /metrics."""
+    found: Samples = {}
+    for family in text_string_to_metric_families(fleet_exposition(look, "0", K).render()):
+        for sample in family.samples:
+            name = sample.name.removeprefix("veilleuse_")
+            found.setdefault(name, {})[frozenset(sample.labels.items())] = sample.value
+    return found
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Filled]:
+    """An empty directory, as of the day October is released."""
+    with Filled(tmp_path / "data", clock=lambda: noon(RELEASED_ON)) as store:
+        yield store
+
+
+@pytest.fixture
+def service(data: Filled) -> Iterator[Service]:
+    """Over it."""
+    made = Service(data)
+    yield made
+    made.reader.close()
+
+
+def classroom(data: Filled, enrolled_on: date = date(2020, 1, 1), busy: float = 0.2) -> HostId:
+    """A PC of a room, on for an hour of each day of the month since it was enrolled."""
+    host = data.add_host(Population.CLASSROOM, DeviceClass.TOWER, entity="Colleges", enrolled_on=enrolled_on)
+    first = max(MONTH, enrolled_on)
+    starts = [round(noon(first) + 86_400 * n) * 1000 for n in range((END - first).days)]
+    cells = [
+        cell(State.ON_ACTIVE, HOUR // 2, busy_ratio=busy),
+        cell(State.ON_IDLE, HOUR // 2, busy_ratio=0.01),
+    ]
+    data.push(host, [(clock(start, HOUR), cells) for start in starts])
+    return host
+
+
+def joules(data: Filled, host: HostId) -> float:
+    """Of one machine over the month."""
+    with closing(data.reader()) as reader:
+        rows = reader.derived(Grain.DAY, MONTH.toordinal(), END.toordinal())
+        return sum(row.cell.energy_millijoules for row in rows if row.host_id == host) / 1000
+
+
+def test_a_month_less_its_days_is_no_machine(data, service):
+    """Twelve PCs of before, and one enrolled on the second: the API's month held it and no gauge of a day did, so that the month less its days
+    was its joules. Now there is the API's month alone."""
+    for _ in range(12):
+        classroom(data)
+    late = classroom(data, date(2026, 10, 2), 0.9)
+    data.derive()
+    days = sum(
+        sum(service.of_pcs(MONTH + timedelta(days=lag + 2)).get("day_energy_joules", {}).values())
+        for lag in range(1, 1 + (END - MONTH).days)
+    )
+    found = service.of_pcs(RELEASED_ON)
+    month = sum(one.energy_millijoules for group in service.cells() for one in group.sums.energies.values())
+    assert joules(data, late) > 0
+    assert month / 1000 - days != pytest.approx(joules(data, late))
+    assert days == 0
+    assert sum(found["month_energy_joules"].values()) == month / 1000
+    assert set(found) <= {
+        "month_start_timestamp_seconds",
+        "month_energy_joules",
+        "month_emissions_grams",
+        "month_state_seconds",
+        "month_hosts",
+        "suppressed_groups",
+        "hosts",
+        "agents_silent",
+        "silence_level",
+        "coverage_ratio",
+        "outside_opening_ratio",
+        "outside_opening_energy_joules",
+        "idle_while_on_ratio",
+        "idle_while_on_energy_joules",
+        "power_plan_compliance_ratio",
+        "month_avoidable_energy_joules",
+        "month_night_power_ratio",
+    }
+    periods = {dict(pairs).get("period", "month") for of in found.values() for pairs in of}
+    assert periods == {"month"}
+
+
+def workstations(data: Filled, number: int, site: str = "lyon", hours: int = 2, entity: str = "DSI") -> None:
+    """Idle for so many hours of each closed day's night, and active in one week."""
+    for _ in range(number):
+        host = data.add_host(Population.WORKSTATION, DeviceClass.TOWER, entity=entity, site=site)
+        idle = cell(State.ON_IDLE, hours * HOUR, Band.NIGHT)
+        days = [(civil(MONTH + timedelta(days=n)), [idle]) for n in range(28)]
+        work = (week(date(2026, 10, 12)), [cell(State.ON_ACTIVE, 25 * HOUR, busy_ratio=0.3)])
+        data.push(host, [*days, work])
+
+
+def test_joules_and_grams_of_a_row_are_of_one_zone(data, service):
+    """Twelve PCs on one grid and one on another, of groups too small to stand alone: `autres` held both, and its joules and grams were two
+    equations for two unknowns. A row is of one zone: its grams are its joules, by the factor of that zone."""
+    data.add_site("berlin", zone="DE")
+    for entity in ("A", "B"):
+        workstations(data, 6, entity=entity)
+    workstations(data, 1, site="berlin", hours=5)
+    data.derive()
+    found: Samples = {}
+    for day in (date(2026, 10, 20), RELEASED_ON):
+        look = service.look(day)
+        found = samples(look)
+        factors = {zone: float(one.factor.total_kgco2e_per_kwh) for zone, one in look.factors_now()}
+        assert set(factors) == {"FR", "DE"}
+        for period in ("day", "month"):
+            grams = found.get(f"{period}_emissions_grams", {})
+            for pairs, value in found.get(f"{period}_energy_joules", {}).items():
+                per_kwh = grams[pairs | {("ledger", "official")}] / value * 3_600
+                assert any(per_kwh == pytest.approx(one) for one in factors.values()), dict(pairs)
+    (row,) = found["month_energy_joules"]
+    assert (dict(row)["entity"], dict(row)["zone"]) == ("autres", "FR")
+    assert list(found["month_hosts"].values()) == [12]
+    assert found["suppressed_groups"] == {
+        frozenset({"population": "workstation", "period": "month", "outcome": outcome}.items()): 1
+        for outcome in ("merged", "withheld")
+    }
+
+
+def figures(found: Samples) -> Samples:
+    """Without who is silent on the day."""
+    return {name: of for name, of in found.items() if name not in ("agents_silent", "silence_level")}
+
+
+def test_a_month_stays(data, service):
+    """Late records, a new machine and a restart move no sample of PCs, nor does any day: until the next month is released."""
+    hosts = month_of_workstations(data, MONTH, [GOOD] * 30)
+    data.derive()
+    before = figures(service.of_pcs(RELEASED_ON))
+    assert before["month_energy_joules"]
+    data.push(hosts[0], [(civil(MONTH + timedelta(days=29)), [cell(State.ON_IDLE, 10 * HOUR, Band.CLOSED)])])
+    data.derive()
+    for days in range(1, 29):
+        service.start()
+        assert figures(service.of_pcs(RELEASED_ON + timedelta(days=days))) == before
+    assert "month_energy_joules" not in service.of_pcs(date(2026, 12, 4))
+
+
+@pytest.mark.parametrize(("pcs", "live"), [(0, True), (3, False), (12, True)])
+def test_calls_of_few_pcs_are_counted_by_the_day(data, service, pcs, live):
+    """A step of a counter is a call of somebody of three: what calls move stays as it was at the day's first look. Errors do not."""
+    data.add_host()
+    for _ in range(pcs):
+        data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP)
+    look = service.look(RELEASED_ON)
+    told = {"pushes": {"stored": 1}, "store_errors": {"full": 0}, "queue_pushes": 0}
+    more = {"pushes": {"stored": 2}, "store_errors": {"full": 1}, "queue_pushes": 1}
+    first = samples(replace(look, health=told, day_health=told))
+    fleet = replace(look.fleet, records=look.fleet.records + 1, dirty=1)
+    then = samples(replace(look, health=more, day_health=told, fleet=fleet))
+    moved = {name for name in first if first[name] != then[name]}
+    assert "collector_store_errors_total" in moved
+    calls = {"collector_pushes_total", "collector_queue_pushes", "store_records", "derive_backlog_periods"}
+    assert moved & calls == (calls if live else set())
+
+
+def avoidable(found: Samples) -> dict[str, float]:
+    """Cause → joules."""
+    return {dict(pairs)["cause"]: value for pairs, value in found["month_avoidable_energy_joules"].items()}
+
+
+def test_indicators_are_of_the_machines_that_the_month_shows(data, service):
+    """Three PCs on another grid are in no row: I4 held them, and less the idle energy of the rows it was theirs."""
+    data.add_site("berlin", zone="DE")
+    workstations(data, 12)
+    workstations(data, 3, site="berlin", hours=5)
+    data.derive()
+    found = service.of_pcs(RELEASED_ON)
+    idle = sum(found["outside_opening_energy_joules"].values())
+    off = STATE_POWERS[DeviceClass.TOWER].off_microwatts / 1_000_000 * 12 * 28 * 2 * 3_600
+    assert avoidable(found)["closed_bands"] == pytest.approx(idle - off)
+
+
+@pytest.mark.parametrize(
+    ("language", "caption", "row"),
+    [
+        ("fr", "Groupes publiés, octobre 2026", "postes de travail · PC tours"),
+        ("en", "Published groups, October 2026", "workstations · towers"),
+    ],
+)
+def test_the_page_shows_the_month(data, service, language, caption, row):
+    """Its rows under its name, the very figures of /metrics; nothing of a day, a week or a site."""
+    month_of_workstations(data, MONTH, [GOOD] * 30)
+    data.derive()
+    (joules_of_row,) = service.of_pcs(RELEASED_ON)["month_energy_joules"].values()
+    app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
+    text = body(app, f"/?lang={language}")
+    assert caption in text
+    assert row in text
+    assert words(language).energy(round(joules_of_row * 1000)) in text
+    assert "lyon" not in text
+
+
+def test_top_reads_the_month_and_publishes_none(data, service):
+    """One line a population once it is published; before that how many machines there are."""
+    month_of_workstations(data, MONTH, [GOOD] * 30)
+    data.derive()
+    with closing(SqlitePublicationReader(data.directory)) as reader:
+        month = _published_month(service.settings, reader, lambda: date(2026, 11, 4))
+        outlook = Outlook(service.reader, service.settings, lambda: service.now, month=month)
+        told = screen(outlook.look(), service.settings, words("en")).others
+        assert told == ("30 workstations: by published month, never live",)
+        service.look(RELEASED_ON)
+        outlook._last = None
+        _, line = screen(outlook.look(), service.settings, words("en")).others
+    assert line.startswith("workstations, October 2026: ")
+    assert line.endswith("CO₂e")

@@ -1,0 +1,162 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""I3 to I5 of PCs beside the released month: what both together would solve for fewer than k machines is not told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from tests.unit.collector.test_sobriety import HOUR, machine, of, the
+from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.figures import (
+    Detail,
+    EnergyClass,
+    EnergyKey,
+    EnergySums,
+    Group,
+    GroupKey,
+    GroupSums,
+    StateSums,
+)
+from veilleuse.collector.quantiles import Z95
+from veilleuse.collector.sobriety import BandUse, Figure, Machine, PowerPlan, Targets
+from veilleuse.collector.web.api.released_month import Month
+from veilleuse.collector.web.month import Family
+from veilleuse.collector.web.pc_figures import Beside, Place, avoidable, compliance, night_ratio
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+K = 10
+PART = Slice(date(2026, 10, 1), date(2026, 11, 1))
+FAMILY = Family("FR", Population.WORKSTATION, memo=False)
+LAPTOP = DeviceClass.LAPTOP
+
+
+def key(entity: str, device_class: str, *, autres: bool = False) -> GroupKey:
+    """Of a row of the month."""
+    return GroupKey(PART.first, PART.end, *FAMILY, entity, None, device_class, autres)
+
+
+def beside(machines: Sequence[Machine], *rows: GroupKey) -> Beside:
+    """The month has these rows; each machine is of its class in E."""
+    uses = tuple(Group(row, GroupSums(K, 0)) for row in rows)
+    places = {one.host_id: Place(FAMILY, "E", one.device_class.value) for one in machines}
+    return Beside(Month(PART, uses, uses, (), ()), places, K, Targets())
+
+
+def idle(
+    number: int, device_class: DeviceClass = DeviceClass.TOWER, window: int = 0, opened: int = 0
+) -> Machine:
+    """At 20 W for 100 h of nights; `opened`: and as many hours of open time, all beyond 30 minutes; active for 10 h."""
+    night = BandUse(
+        on_active_milliseconds=10 * HOUR,
+        on_idle_milliseconds=100 * HOUR,
+        known_milliseconds=110 * HOUR,
+        on_idle_millijoules=2_000 * HOUR,
+        derived_millijoules=2_300 * HOUR,
+        derived_uncertainty_millijoules=230 * HOUR,
+        window_millijoules=window * HOUR,
+    )
+    day = BandUse(
+        on_idle_milliseconds=opened * HOUR,
+        known_milliseconds=opened * HOUR,
+        on_idle_millijoules=20 * opened * HOUR,
+        derived_millijoules=20 * opened * HOUR,
+        beyond_30_minutes_milliseconds=opened * HOUR,
+    )
+    return machine(number, device_class, bands={Band.NIGHT: night, Band.OPEN: day})
+
+
+AUTRES = key("autres", "autres", autres=True)
+TOWERS, LAPTOPS = key("E", "tower"), key("E", "laptop")
+
+
+def told(machines: Sequence[Machine], *rows: GroupKey) -> Figure:
+    """I4 of them."""
+    return avoidable(the("I4", of(*machines)), machines, (), beside(machines, *rows))
+
+
+def test_one_power_among_others_is_not_solved_for():
+    """Eleven towers and a laptop in one row, which tells its idle energy and time at night. Idle energy less closed_bands is 0.8 W × the
+    towers' time + 2 W × the laptop's: its 100 h. So the causes are told as one sum, and not at all where that is closed_bands alone."""
+    few = [*(idle(n, opened=5) for n in range(11)), idle(11, LAPTOP, opened=5)]
+    figure = the("I4", of(*few))
+    idle_kwh, hours = 12 * 2.0, 12 * 100
+    laptop_hours = ((idle_kwh - float(figure.details["closed_bands_kwh"])) * 1000 - 0.8 * hours) / (2 - 0.8)
+    assert laptop_hours == pytest.approx(100), "what the row and the cause leave"
+    shown = told(few, AUTRES)
+    assert shown.value == figure.value
+    assert not [name for name in shown.details if name.endswith("_kwh")]
+    alone = told([*(idle(n) for n in range(11)), idle(11, LAPTOP)], AUTRES)
+    assert (alone.value, alone.withheld, alone.details) == (None, True, {})
+
+
+def test_powers_that_k_machines_share_are_told():
+    """Ten laptops beside ten towers, or a row of each: every part is of ten machines."""
+    many = [*(idle(n) for n in range(10)), *(idle(n, LAPTOP) for n in range(10, 20))]
+    for rows in ((AUTRES,), (TOWERS, LAPTOPS)):
+        assert "closed_bands_kwh" in told(many, *rows).details
+
+
+@pytest.mark.parametrize(("windows", "shown"), [(0, True), (1, False), (10, True)])
+def test_an_update_window_of_one_machine_is_not_told(windows, shown):
+    """It is what idle energy less closed_bands less the lower state's leaves."""
+    machines = [idle(n, window=5 if n < windows else 0, opened=5) for n in range(12)]
+    assert ("closed_bands_kwh" in told(machines, TOWERS).details) is shown
+
+
+def test_avoidable_energy_has_a_coarse_interval_and_no_total_of_its_own():
+    """Its uncertainty to 0.05, its share of the month's energy; neither energy nor counts of another set of machines."""
+    machines = [idle(n) for n in range(12)]
+    cells = [
+        GroupSums(
+            12, 0, {}, {(EnergyClass.AUTRES, Method.METERED, Band.OPEN, State.OFF): EnergySums(0, 10**12)}
+        )
+    ]
+    figure = avoidable(the("I4", of(*machines)), machines, cells, beside(machines, TOWERS))
+    assert (figure.numerator, figure.denominator) == (None, None)
+    assert figure.value is not None
+    assert figure.interval is not None
+    assert math.log(figure.interval[1] / figure.value) / Z95 == pytest.approx(0.1)
+    assert figure.details["avoidable_share"] == pytest.approx(figure.value * 3.6e9 / 10**12)
+    assert "on_active_outside_kwh" not in figure.details
+
+
+@pytest.mark.parametrize(("unknown", "counts"), [(0, True), (3, False), (10, True)])
+def test_few_unknown_plans_are_not_counted(unknown, counts):
+    """22 told their plan, 3 did not: the share to the percent, and no number that 25 less it is 3 of."""
+    plans = [(600, 1800)] * 12 + [(0, 0)] * 10 + [(None, None)] * unknown
+    machines = [machine(n, power_plan=PowerPlan(*plan)) for n, plan in enumerate(plans)]
+    figure = compliance(the("I3", of(*machines)), K)
+    assert (figure.value == 12 / 22) is counts
+    assert figure.value == pytest.approx(12 / 22, abs=0.005)
+    assert (figure.numerator is not None and figure.denominator is not None) is counts
+    assert ("not_known" in figure.details) is counts
+
+
+def test_night_ratio_is_of_the_rows():
+    """10 W outside by 40 W inside; nothing where hours are not told apart, or some time has no energy."""
+    states = {(Band.OPEN, State.OFF): StateSums(50 * HOUR), (Band.CLOSED, State.OFF): StateSums(118 * HOUR)}
+    energies: dict[EnergyKey, EnergySums] = {
+        (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.OPEN, State.OFF): EnergySums(0, 2_000 * HOUR),
+        (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.CLOSED, State.OFF): EnergySums(0, 1_180 * HOUR),
+    }
+    uses = GroupSums(12, 0, states, energies)
+    derived: dict[EnergyKey, EnergySums] = {
+        (EnergyClass.AUTRES, Method.LOAD_MODELLED, Band.OPEN, State.OFF): EnergySums(168 * HOUR)
+    }
+    whole = GroupSums(12, 0, states, derived)
+    figure = Figure(0.3, 12)
+    found = night_ratio(figure, [uses], [whole])
+    assert (found.value, found.numerator, found.denominator) == (0.25, 10, 40)
+    for rows, families in (
+        ([uses, replace(uses, withheld=frozenset({Detail.OUTSIDE}))], [whole]),
+        ([uses], [replace(whole, withheld=frozenset({Detail.DERIVED}))]),
+        ([uses], [replace(whole, energies={})]),
+    ):
+        assert night_ratio(figure, rows, families) == Figure(None, 12, withheld=True)
