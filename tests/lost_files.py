@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-GARBLE_SECONDS: Final = 0.3
-"""A WAL that has just begun again has dead frames only: a garbling that ends in that moment harms nobody."""
+WRITE_SECONDS: Final = 0.3
+"""What is done to a WAL in the moment before it begins again harms nobody, and is not noticed."""
 
 
 def remove(path: Path) -> None:
@@ -35,18 +35,25 @@ def replace(path: Path) -> None:
 
 def truncate(path: Path) -> None:
     """To half its length."""
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size // 2)
+    _again_and_again(path, lambda file, size: file.truncate(size // 2))
 
 
 def garble(path: Path) -> None:
-    """64 runs of noise all over it, again and again for a moment."""
-    until = time.monotonic() + GARBLE_SECONDS
+    """64 runs of noise all over it."""
+
+    def noise(file: BinaryIO, size: int) -> None:
+        for at in range(0, size, max(1, size // 64)):
+            file.seek(at)
+            file.write(os.urandom(48))
+
+    _again_and_again(path, noise)
+
+
+def _again_and_again(path: Path, do: Callable[[BinaryIO, int], object]) -> None:
+    until = time.monotonic() + WRITE_SECONDS
     while time.monotonic() < until:
         with path.open("r+b") as file:
-            for at in range(0, path.stat().st_size, max(1, path.stat().st_size // 64)):
-                file.seek(at)
-                file.write(os.urandom(48))
+            do(file, path.stat().st_size)
         time.sleep(0.02)
 
 

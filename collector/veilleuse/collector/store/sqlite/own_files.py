@@ -46,7 +46,7 @@ class OwnFiles:
         self._descriptors = dict(_descriptors(self._ids.values()))
         self._size = os.stat(path).st_size
         self._frame_bytes = _FRAME_HEADER_BYTES + page_bytes
-        self._salts, self._wal_bytes, self._wal_crc = b"", 0, 0
+        self._salts, self._wal_bytes, self._wal_size, self._wal_crc = b"", 0, 0, 0
         self._closings = _Closings((path, self._wal))
         self._follow_wal()
 
@@ -60,9 +60,9 @@ class OwnFiles:
             try:
                 here = os.stat(each)
             except (FileNotFoundError, NotADirectoryError):
-                self._gone(each, "was moved away")
+                self._gone(each, replaced=False)
             if _id(here) != known:
-                self._gone(each, "was replaced by another file")
+                self._gone(each, replaced=True)
             if each == self.path:
                 if here.st_size < self._size:
                     raise StoreLost(each, "was truncated", _damaged(each))
@@ -72,20 +72,23 @@ class OwnFiles:
             raise StoreLost(self.path, "was written by another program", _damaged(self.path))
         self._check_wal(written=self._wal in closed)
 
-    def _gone(self, each: Path, what: str) -> NoReturn:
+    def _gone(self, each: Path, *, replaced: bool) -> NoReturn:
         """Raise: `each` is not at its path, or another file is."""
+        what = "was replaced by another file" if replaced else "was removed"
         if each != self.path:
-            raise StoreLost(each, "was removed or replaced", f"{self.path.name} has all of it: {_AGAIN}")
+            raise StoreLost(each, what, f"{self.path.name} has all of it: {_AGAIN}")
         if os.fstat(self._descriptors[self._ids[each]]).st_nlink == 0:
-            raise StoreLost(each, "was removed", "", rescue=True)
-        raise StoreLost(each, what, "put it back, nothing of it is lost; then start 'veilleuse serve' again")
+            raise StoreLost(each, what, "", rescue=True)
+        remedy = "put it back, nothing of it is lost; then start 'veilleuse serve' again"
+        raise StoreLost(each, what if replaced else "was moved away", remedy)
 
     def _check_wal(self, *, written: bool) -> None:
         """Readers close it after use as a foreign program does: then all of it is read again."""
-        wal = self._descriptors[self._ids[self._wal]]
-        if os.fstat(wal).st_size < self._end(self._frames()[0]):
+        wal, (frames, salts) = self._descriptors[self._ids[self._wal]], self._frames()
+        same = salts == self._salts  # else it has begun again: what was in it before is in the database
+        if os.fstat(wal).st_size < max(self._end(frames), self._wal_size if same else 0):
             raise StoreLost(self._wal, "was truncated", "", rescue=True)
-        if written and self._frames()[1] == self._salts and _crc(wal, 0, self._wal_bytes, 0) != self._wal_crc:
+        if written and same and _crc(wal, 0, self._wal_bytes, 0) != self._wal_crc:
             raise StoreLost(self._wal, "was written by another program", "", rescue=True)
         self._follow_wal()
 
@@ -96,7 +99,7 @@ class OwnFiles:
             self._salts, self._wal_bytes, self._wal_crc = salts, 0, 0
         wal, end = self._descriptors[self._ids[self._wal]], self._end(frames)
         self._wal_crc = _crc(wal, self._wal_bytes, end, self._wal_crc)
-        self._wal_bytes = end
+        self._wal_bytes, self._wal_size = end, os.fstat(wal).st_size
 
     def _frames(self) -> tuple[int, bytes]:
         """How many frames of the WAL are committed, and its salts: from the index, which this process alone writes."""
