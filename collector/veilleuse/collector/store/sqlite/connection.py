@@ -128,8 +128,8 @@ class Database:
                 yield connection
                 self._require_open()
                 connection.execute(end)
-                if depth == 0 and self.files is not None:
-                    self.files.check()
+                if depth == 0:
+                    self.check_files()
             except BaseException:
                 # After a full disk or an I/O error SQLite has often rolled back by itself.
                 if connection.in_transaction:
@@ -142,6 +142,11 @@ class Database:
                 self._depth = depth
             if depth == 0:
                 self._bound_wal()
+
+    def check_files(self) -> None:
+        """Raises StoreLost when a file of the store is not what was opened."""
+        if self.files is not None:
+            self.files.check()
 
     def _require_open(self) -> None:
         """Raises StoreFailing when SQLite gave the transaction up by itself, and somebody inside went on."""
