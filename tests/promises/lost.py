@@ -54,7 +54,11 @@ class Outcome:
     def said(self) -> str:
         """The figure. What agents had made when they were killed is no fault of the collector's."""
         end = "goes on" if self.exit_code is None else f"exit code {self.exit_code}"
-        lost = "" if self.report is None else f", {self.report.faults['lost']} of {self.report.acknowledged:,} lost"
+        lost = (
+            ""
+            if self.report is None
+            else f", {self.report.faults['lost']} of {self.report.acknowledged:,} lost"
+        )
         return f"{self.lost}: {self.acknowledged_after} acknowledged after, {end}{lost}"
 
     def row(self) -> str:
@@ -143,7 +147,10 @@ def _follow_the_remedy(lost: Lost, data: Path, last_line: str) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Every fault; the table."""
-    rows = ["| file | fault | pushes sent after it and acknowledged | `serve` | what is left |", "| --- | --- | --- | --- | --- |"]
+    rows = [
+        "| file | fault | pushes sent after it and acknowledged | `serve` | what is left |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     with tempfile.TemporaryDirectory(prefix="veilleuse-lost-") as folder, prepared(Path(folder)) as trial:
         for lost in LOST:
             found = outcome(trial, lost)

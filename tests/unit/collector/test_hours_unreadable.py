@@ -13,7 +13,19 @@ from typing import Final
 
 import pytest
 
-from tests.pushes import MONDAY_10H, NOW, WORKSTATION, Stream, cell, clock, day, enrol, measurement, rapl, site
+from tests.pushes import (
+    MONDAY_10H,
+    NOW,
+    WORKSTATION,
+    Stream,
+    cell,
+    clock,
+    day,
+    enrol,
+    measurement,
+    rapl,
+    site,
+)
 from veilleuse.collector import settings
 from veilleuse.collector.store.sqlite import create_store
 from veilleuse.collector.store.sqlite.migrations import migrations
@@ -42,12 +54,16 @@ def fleet(directory: Path, hours: Sequence[int]) -> dict[str, list[tuple[object,
         for hour in range(SERVER_RECORDS):
             points = [rapl(f"of-hour-{hour}")]
             cells = [cell(energies=[(0, 1_000, 60_000)])]
-            store.ingest.append([server.send(measurement(clock(MONDAY_10H + hour * 3_600_000), cells, points))])
+            store.ingest.append(
+                [server.send(measurement(clock(MONDAY_10H + hour * 3_600_000), cells, points))]
+            )
             for number, stream in enumerate(workstations):
                 if hours[number] == hour:
                     own = [rapl(f"of-workstation-{number}")]
                     closed = [cell(band=pb.BAND_CLOSED, energies=[(0, 1_000, 60_000)])]
-                    store.ingest.append([stream.send(*(measurement(day(when), closed, own) for when in _DAYS))])
+                    store.ingest.append(
+                        [stream.send(*(measurement(day(when), closed, own) for when in _DAYS))]
+                    )
         return rows(store.data.connection)
 
 

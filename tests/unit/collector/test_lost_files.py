@@ -97,7 +97,13 @@ def test_nothing_is_acknowledged_once_a_file_is_lost(tmp_path, lost: Lost):
     if lost.left == "damaged" or lost.file.startswith("identity"):
         return
     file = rescued or next(
-        path for path in (directory / "data.db", directory / "data.db.elsewhere", tmp_path / "data.elsewhere" / "data.db") if path.exists()
+        path
+        for path in (
+            directory / "data.db",
+            directory / "data.db.elsewhere",
+            tmp_path / "data.elsewhere" / "data.db",
+        )
+        if path.exists()
     )
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as found:
         assert found.execute("PRAGMA quick_check").fetchone() == ("ok",)

@@ -28,7 +28,9 @@ def rescued(collector: Collector) -> bool:
     except QueueFull:  # somebody stops the service meanwhile
         return True
     except (CollectorError, OSError) as error:
-        remedy = "give it folder and room, and do not stop the collector: only it still holds what was removed"
+        remedy = (
+            "give it folder and room, and do not stop the collector: only it still holds what was removed"
+        )
         log.error("rescue of a lost database failed", extra={"error": str(error), "remedy": remedy})
         return False
     if copy is not None:

@@ -270,11 +270,12 @@ class Batch:
 
     def _numbered(self) -> list[tuple[int | bytes, ...]]:
         following: dict[int, int] = {}
-        rows = []
-        for first, *values in self._records:
+        rows: list[tuple[int | bytes, ...]] = []
+        for row in self._records:
+            first = row[0]
             number = following.get(first) or next_number(self._connection, "records", "record_id", first)
             following[first] = number + 1
-            rows.append((number, *values))
+            rows.append((number, *row[1:]))
         return rows
 
     def _flush_sums(self) -> None:

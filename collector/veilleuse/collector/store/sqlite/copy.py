@@ -53,7 +53,9 @@ def rescue_database(source: Database, between: Callable[[], None]) -> Path:
         source.connection.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size")
     )
     if disk.f_bavail * disk.f_frsize < pages * page_bytes:
-        raise StoreFull(f"a rescue needs {pages * page_bytes / 2**20:.0f} MiB under {folder}: free some space there")
+        raise StoreFull(
+            f"a rescue needs {pages * page_bytes / 2**20:.0f} MiB under {folder}: free some space there"
+        )
     try:
         copy_database(source, part, between)
         with part.open("rb") as copied:

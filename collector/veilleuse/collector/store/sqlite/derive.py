@@ -61,7 +61,8 @@ class SqliteDerive:
         """Oldest marks first."""
         with self._database.translated():
             rows = self._database.connection.execute(
-                "SELECT host_id, grain, start FROM dirty ORDER BY turn, host_id, grain, start LIMIT ?", (limit,)
+                "SELECT host_id, grain, start FROM dirty ORDER BY turn, host_id, grain, start LIMIT ?",
+                (limit,),
             ).fetchall()
         return tuple(DirtyPeriod(HostId(host), Grain(grain), start) for host, grain, start in rows)
 
@@ -105,7 +106,12 @@ class SqliteDerive:
                 "DELETE FROM dirty WHERE host_id = ? AND grain = ? AND start = ? AND NOT EXISTS (SELECT 1 FROM records"
                 " WHERE records.host_id = dirty.host_id AND records.grain = dirty.grain"
                 " AND records.bucket = dirty.start AND records.record_id > ?)",
-                (period.host_id, period.grain, period.start, max((r.record_id for r in records), default=_BEFORE_ALL)),
+                (
+                    period.host_id,
+                    period.grain,
+                    period.start,
+                    max((r.record_id for r in records), default=_BEFORE_ALL),
+                ),
             )
 
     def put_aside(self, period: DirtyPeriod) -> None:

@@ -112,9 +112,13 @@ class DirectoryLock:
     def _refused(self, directory: Path, error: OSError) -> str:
         if isinstance(error, BlockingIOError):
             holder = os.read(self._descriptors[-1], 32).decode("ascii", "replace").strip() or "unknown"
-            return f"the data directory {directory} is in use by pid {holder}: stop it, or use another data_dir"
+            return (
+                f"the data directory {directory} is in use by pid {holder}: stop it, or use another data_dir"
+            )
         remedy = (
-            "run 'veilleuse init'" if isinstance(error, FileNotFoundError) else "look at its rights and at the disk"
+            "run 'veilleuse init'"
+            if isinstance(error, FileNotFoundError)
+            else "look at its rights and at the disk"
         )
         return f"cannot lock the data directory {directory}: {error.strerror}; {remedy}"
 

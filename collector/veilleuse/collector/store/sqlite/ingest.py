@@ -223,7 +223,7 @@ class SqliteIngest:
                 periods = periods_of(spans, known.zone) if spans else ()
                 batch.gap(host_id, known.numbers, stream_id, record, periods)
                 continue
-            bucket, keys = _keys(known.zone, period)
+            bucket, keys = self._keys(host_id, period)
             batch.measurement(host_id, known.numbers, stream_id, record, period, bucket, keys)
 
     # --- what the tables say
@@ -260,11 +260,20 @@ class SqliteIngest:
         )
         return all(push.records[seq - push.first_seq].hash == stored for seq, stored in rows)
 
+    def _keys(self, host_id: HostId, period: RecordPeriod) -> tuple[int, tuple[tuple[int, int], ...]]:
+        """(bucket, keys of the sums). A clock record counts in its UTC hour and in the civil day that hour starts in."""
+        bucket = bucket_of(period)
+        if period.grain is not Grain.HOUR:
+            return bucket, ((int(period.grain), bucket),)
+        day = civil_day(self._host(host_id).zone, bucket)
+        return bucket, ((int(Grain.HOUR), bucket), (int(Grain.DAY), day))
+
     def _host(self, host_id: HostId) -> _Known:
         known = self._known.get(host_id)
         if known is None:
             zone, population = self._database.connection.execute(
-                "SELECT time_zone, population FROM hosts JOIN sites USING (site) WHERE host_id = ?", (host_id,)
+                "SELECT time_zone, population FROM hosts JOIN sites USING (site) WHERE host_id = ?",
+                (host_id,),
             ).fetchone()
             numbers = first_number(host_id, POPULATIONS[population])
             known = self._known[host_id] = _Known(ZoneInfo(zone), numbers)
@@ -279,11 +288,3 @@ class SqliteIngest:
 def _refused(mark: int, chain: bytes, reason: Reason, seqs: Sequence[int]) -> AppendOutcome:
     refusals = tuple((seq, reason.value) for seq in seqs)
     return AppendOutcome(AppendResult.REFUSED, mark, chain, refusals=refusals)
-
-
-def _keys(zone: ZoneInfo, period: RecordPeriod) -> tuple[int, tuple[tuple[int, int], ...]]:
-    """(bucket, keys of the sums). A clock record counts in its UTC hour and in the civil day that hour starts in."""
-    bucket = bucket_of(period)
-    if period.grain is not Grain.HOUR:
-        return bucket, ((int(period.grain), bucket),)
-    return bucket, ((int(Grain.HOUR), bucket), (int(Grain.DAY), civil_day(zone, bucket)))

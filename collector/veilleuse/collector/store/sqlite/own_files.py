@@ -42,9 +42,9 @@ class OwnFiles:
         """Of a database that this process has opened for writing. Raises OSError."""
         self.path = path
         self._wal, self._index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
-        self._ids = {each: _id(os.stat(each)) for each in (path, self._wal, self._index)}
+        self._ids = {each: _id(each.stat()) for each in (path, self._wal, self._index)}
         self._descriptors = dict(_descriptors(self._ids.values()))
-        self._size = os.stat(path).st_size
+        self._size = path.stat().st_size
         self._frame_bytes = _FRAME_HEADER_BYTES + page_bytes
         self._salts, self._wal_bytes, self._wal_size, self._wal_crc = b"", 0, 0, 0
         self._closings = _Closings((path, self._wal))
@@ -58,7 +58,7 @@ class OwnFiles:
         """Raises StoreLost when one of the three is not the file at its path, is shorter than it was, or was written by others."""
         for each, known in self._ids.items():
             try:
-                here = os.stat(each)
+                here = each.stat()
             except (FileNotFoundError, NotADirectoryError):
                 self._gone(each, replaced=False)
             if _id(here) != known:
@@ -132,7 +132,9 @@ class StoreFiles:
             self.lost = error
             raise
         except OSError as error:
-            raise StoreFailing(f"cannot look at the database's files ({error}): look at the disk and the rights") from error
+            raise StoreFailing(
+                f"cannot look at the database's files ({error}): look at the disk and the rights"
+            ) from error
 
     def close(self) -> None:
         """End the watches."""
@@ -154,11 +156,11 @@ def _id(facts: os.stat_result) -> tuple[int, int]:
 def _descriptors(wanted: Iterable[tuple[int, int]]) -> Iterable[tuple[tuple[int, int], int]]:
     """SQLite's own descriptor of each: one of ours would, when closed, end SQLite's locks on that file (fcntl(2)). Raises OSError."""
     left = set(wanted)
-    for name in sorted(os.listdir("/proc/self/fd"), key=int, reverse=True):
+    for number in sorted((int(path.name) for path in Path("/proc/self/fd").iterdir()), reverse=True):
         with suppress(OSError):  # the listing's own, closed by now
-            if (found := _id(os.fstat(int(name)))) in left:
+            if (found := _id(os.fstat(number))) in left:
                 left.discard(found)
-                yield found, int(name)
+                yield found, number
     if left:
         raise FileNotFoundError("SQLite has not opened one of its files")
 
