@@ -228,6 +228,11 @@ def back_to_16(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE inventory_earlier_hosts")
     for column in ("base_millijoules", "base_milliseconds"):
         connection.execute(f"ALTER TABLE psys_checks DROP COLUMN {column}")
+    connection.execute("DROP TABLE dirty")
+    connection.execute(
+        "CREATE TABLE dirty (dirty_id INTEGER PRIMARY KEY, host_id INTEGER NOT NULL, grain INTEGER NOT NULL,"
+        " start INTEGER NOT NULL, UNIQUE (host_id, grain, start)) STRICT"
+    )
     connection.execute("PRAGMA user_version = 16")
 
 
