@@ -56,6 +56,7 @@ from veilleuse.collector.store.sqlite.directory import (
     NO_DATA_DIRECTORY,
     REPLACED_PREFIX,
     RESTORE_UNPACKED,
+    put_back,
     require_whole_directory,
 )
 from veilleuse.collector.version import product_version
@@ -116,7 +117,9 @@ class Initialised:
 
 def is_initialised(data_dir: Path) -> bool:
     """Whether `init` has ended there once."""
-    return (data_dir / DATA_FILE).exists() and (data_dir / certificate_authority.FOLDER).exists()
+    return all(
+        (data_dir / name).exists() for name in (DATA_FILE, IDENTITY_FILE, certificate_authority.FOLDER)
+    )
 
 
 def initialise(
@@ -292,10 +295,12 @@ def _require_initialised(data_dir: Path) -> None:
 def what_is_missing(data_dir: Path) -> tuple[str, str]:
     """Of a directory where `init` has not ended, or that lost a part since: what it is, and the remedy."""
     has_data, has_ca = (data_dir / DATA_FILE).exists(), (data_dir / certificate_authority.FOLDER).exists()
-    if has_ca and not has_data:
+    lost = [name for name in (DATA_FILE, IDENTITY_FILE) if not (data_dir / name).exists()]
+    if has_ca and lost:
+        nothing = "no data" if DATA_FILE in lost else "no name of a machine, and no access journal"
         return (
-            f"{data_dir} has lost {DATA_FILE}",
-            "restore a backup with 'veilleuse restore FILE'; without any, 'veilleuse init --new-data' begins with no data",
+            f"{data_dir} has lost {' and '.join(lost)}",
+            f"{put_back(data_dir / lost[0])}; where there is none, 'veilleuse init --new-data' begins with {nothing}",
         )
     if has_data and not has_ca and not (data_dir / certificate_authority.DRAFT).exists():
         return (
@@ -313,7 +318,7 @@ def _require_unfinished(data_dir: Path, *, new_data: bool) -> None:
         )
     has_data, has_ca = (data_dir / DATA_FILE).exists(), (data_dir / certificate_authority.FOLDER).exists()
     draft = (data_dir / certificate_authority.DRAFT).exists()
-    if (has_ca and not new_data) or (has_data and not draft):
+    if (has_ca and not new_data) or (has_data and not has_ca and not draft):
         raise DataDirectoryError(": ".join(what_is_missing(data_dir)))
     if new_data and not has_ca:
         raise DataDirectoryError(

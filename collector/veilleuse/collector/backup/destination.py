@@ -19,7 +19,7 @@ from typing import Final
 from veilleuse.collector.backup.sealed import Writable
 from veilleuse.collector.enrolment.forms import sync_directory
 from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
-from veilleuse.collector.store.sqlite.directory import NO_DATA_DIRECTORY
+from veilleuse.collector.store.sqlite.directory import FLEET_KEY_FILE, NO_DATA_DIRECTORY
 
 SYNC_BYTES: Final = 8 << 20
 """As much as is on its way to the disk at once."""
@@ -134,12 +134,15 @@ def rotate(target: Destination, keep: int) -> list[Path]:
 
 @contextmanager
 def only_backup(data_dir: Path) -> Iterator[None]:
-    """Hold the right to make a backup of this directory. Raises DataDirectoryError when another one is being made."""
+    """Hold the right to make a backup of this directory. Raises DataDirectoryError when another one is being made.
+
+    A lock on the fleet key, which every backup has in it: the one on the folder is the collector's.
+    """
     try:
-        descriptor = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(data_dir / FLEET_KEY_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise DataDirectoryError(
-            f"cannot open the data directory {data_dir}: {error.strerror}; {NO_DATA_DIRECTORY}"
+            f"cannot open {data_dir / FLEET_KEY_FILE}: {error.strerror}; {NO_DATA_DIRECTORY}"
         ) from error
     try:
         if not _locked(descriptor):

@@ -456,7 +456,7 @@ class Reader(Protocol):
     def record_count(self) -> int: ...
     def dirty_count(self) -> int: ...
     def dirty_span(self) -> tuple[int, int] | None:
-        """Numbers of the oldest and the newest mark waiting for derive; they begin again when none was left."""
+        """Turns of the oldest and the newest mark waiting for derive, of hours if there is any; they begin again when none was left."""
 
 
 class Indicator(Protocol):

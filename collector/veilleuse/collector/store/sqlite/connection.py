@@ -23,6 +23,7 @@ from veilleuse.collector.errors import (
     StoreFull,
 )
 from veilleuse.collector.store.sqlite.directory import missing
+from veilleuse.collector.store.sqlite.own_files import StoreFiles
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ class Database:
         self._forget: list[Callable[[], None]] = []
         self._wal = path.with_name(f"{path.name}-wal")
         self._wal_looked = 0.0
+        self.files: StoreFiles | None = None
+        """Looked at after each commit, before anybody is told of it."""
         if writing:
             _create_private(path)
         with self.translated(), _unreadable_is_damage(path):
@@ -109,19 +112,24 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """BEGIN IMMEDIATE … COMMIT; inside another one, a savepoint. Undone when the block raises.
 
-        Raises StoreFull, StoreFailing or StoreDamaged for what the disk said; other sqlite3 errors pass as they are.
+        Raises StoreFull, StoreFailing or StoreDamaged for what the disk said, StoreLost when the file is not the one at its path;
+        other sqlite3 errors pass as they are.
         """
         connection, depth = self.connection, self._depth
         begin, end, undo = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK") if depth == 0 else _savepoint(depth)
         with self.translated():
             if depth:
                 self._require_open()  # a savepoint outside a transaction is one of its own, and commits
+            elif self.files is not None:
+                self.files.require()
             connection.execute(begin)
             self._depth = depth + 1
             try:
                 yield connection
                 self._require_open()
                 connection.execute(end)
+                if depth == 0:
+                    self.check_files()
             except BaseException:
                 # After a full disk or an I/O error SQLite has often rolled back by itself.
                 if connection.in_transaction:
@@ -134,6 +142,11 @@ class Database:
                 self._depth = depth
             if depth == 0:
                 self._bound_wal()
+
+    def check_files(self) -> None:
+        """Raises StoreLost when a file of the store is not what was opened."""
+        if self.files is not None:
+            self.files.check()
 
     def _require_open(self) -> None:
         """Raises StoreFailing when SQLite gave the transaction up by itself, and somebody inside went on."""

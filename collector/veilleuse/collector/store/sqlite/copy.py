@@ -12,11 +12,13 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from veilleuse.collector.errors import StoreFailing
+from veilleuse.collector.errors import StoreFailing, StoreFull
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.directory import RESCUED
 
 STEP_PAGES: Final = 256
 """1 MiB: 1 to 4 ms a step on the machine of decision 0016; the longest that a commit waits for the copy."""
@@ -35,6 +37,34 @@ def copy_database(source: Database, target: Path, between: Callable[[], None]) -
         raise StoreFailing(
             f"cannot copy {source.path} to {target} ({error}): look at the free space and the disk"
         ) from error
+
+
+def rescue_database(source: Database, between: Callable[[], None]) -> Path:
+    """Copy a database whose file was taken away to `<name>.rescued-<UTC time>` at its place, 0600 and durable; the copy.
+
+    The folder is made again where that is allowed. Raises StoreFull, StoreFailing, OSError.
+    """
+    folder = source.path.parent
+    folder.mkdir(mode=0o700, exist_ok=True)
+    target = folder / f"{source.path.name}{RESCUED}{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    part = target.with_name(f"{target.name}.part")
+    disk = os.statvfs(folder)
+    ((pages,), (page_bytes,)) = (
+        source.connection.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size")
+    )
+    if disk.f_bavail * disk.f_frsize < pages * page_bytes:
+        raise StoreFull(
+            f"a rescue needs {pages * page_bytes / 2**20:.0f} MiB under {folder}: free some space there"
+        )
+    try:
+        copy_database(source, part, between)
+        with part.open("rb") as copied:
+            os.fsync(copied.fileno())
+        part.rename(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return target
 
 
 def _throwaway(path: Path, journal_mode: str) -> sqlite3.Connection:

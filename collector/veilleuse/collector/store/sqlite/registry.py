@@ -76,6 +76,7 @@ class SqliteRegistry:
         copy_of: HostId | None = None,
     ) -> HostId:
         """Raises sqlite3.IntegrityError when the agent id is taken, or the token or the site is unknown."""
+        self._data.check_files()  # nobody enrols of whom identity.db cannot know
         with self._data.transaction() as connection:
             cursor = connection.execute(
                 "INSERT INTO hosts (host_id, agent_id, token_id, org_entity, site, population, status, enrolled_day, facts,"
