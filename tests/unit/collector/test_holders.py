@@ -140,7 +140,9 @@ def test_records_of_two_holders_are_never_mixed(turns, before):
         for who, kind in (*order, *[("A", "delivers"), ("B", "delivers")] * 3):
             last = turn(world, nonces, who, kind)
         assert len(set(world.stored) - {"before"}) == 1, order
-        assert {turn(world, nonces, who, "empty") for who in "AB"} == {Meeting.CURRENT, Meeting.CONFLICT}, order
+        assert {turn(world, nonces, who, "empty") for who in "AB"} == {Meeting.CURRENT, Meeting.CONFLICT}, (
+            order
+        )
         assert last in (Meeting.CURRENT, Meeting.CONFLICT)
 
 
