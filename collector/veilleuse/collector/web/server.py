@@ -29,11 +29,28 @@ _DATE_TICKS: Final = 10
 """uvicorn counts tenths of a second, and writes the date at every tenth."""
 
 
+class Connections(dict[Any, None]):
+    """uvicorn's set of connections, in order: first the one that is longest on one thing."""
+
+    def add(self, one: Any) -> None:
+        """At the end, where it was not there."""
+        self.setdefault(one)
+
+    def discard(self, one: Any) -> None:
+        """No error when it is not there."""
+        self.pop(one, None)
+
+
 class QuietServer(uvicorn.Server):
     """uvicorn, one tick a second; a signal still ends it at once."""
 
     _signalled: asyncio.Event | None = None
     _loop: asyncio.AbstractEventLoop | None = None
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        """As uvicorn's own."""
+        super().__init__(config)
+        self.server_state.connections = Connections()  # type: ignore[assignment]  # all that uvicorn asks of a set
 
     async def main_loop(self) -> None:
         """Until `should_exit`."""
@@ -56,8 +73,6 @@ class QuietServer(uvicorn.Server):
 class HastyProtocol(H11Protocol):
     """uvicorn's HTTP/1.1, with a deadline on each request, on the making of each answer, and on how it is taken."""
 
-    since = 0.0
-    """When it was made or had its last answer, loop seconds: who is longest on one thing is the slowest."""
     _deadline: asyncio.TimerHandle | None = None
     _looking: asyncio.TimerHandle | None = None
     _answering = False
@@ -66,7 +81,6 @@ class HastyProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """The first request is due. Where there are too many connections, the slowest is cut."""
         super().connection_made(transport)
-        self.since = self.loop.time()
         if len(self.connections) > MOST_CONNECTIONS:
             self._make_room()
         self._within(REQUEST_SECONDS)
@@ -96,7 +110,8 @@ class HastyProtocol(H11Protocol):
         hundreds of requests in a row on each connection would hold up those who ask for one.
         """
         self._answering = False
-        self.since = self.loop.time()
+        self.connections.discard(self)
+        self.connections.add(self)
         self._cancel()
         if self.conn.trailing_data[0]:
             self.transport.close()
@@ -118,8 +133,7 @@ class HastyProtocol(H11Protocol):
     def _make_room(self) -> None:
         """Cut the slowest connection that we wait for; this one when all wait for us."""
         others: Any = self.connections  # of this class: uvicorn was told so
-        waiting = (one for one in others if one is not self and not one.in_our_hands)
-        slowest = min(waiting, key=lambda one: one.since, default=self)
+        slowest = next((one for one in others if one is not self and not one.in_our_hands), self)
         self.connections.discard(slowest)  # now, not when the loop comes to it: the next one counts too
         slowest.transport.abort()
 
