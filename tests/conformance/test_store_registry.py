@@ -169,7 +169,9 @@ def test_nonces_of_holders_are_kept(store):
     host = enrol(store.registry)
     assert store.registry.holders(host) == store.registry.holders(HostId(77)) == Holders()
     nonces = [bytes([number]) * 16 for number in range(6)]
-    holders = Holders(nonces[0], nonces[1], 7, (nonces[3], b""), (nonces[2], b"", nonces[4]), nonces[5])
+    holders = Holders(
+        nonces[0], (nonces[1], b""), 7, (nonces[3], b""), (nonces[2], b"", nonces[4]), nonces[5]
+    )
     store.registry.set_holders(host, holders)
     assert store.registry.holders(host) == holders
     store.registry.note_conflict(host)

@@ -11,8 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.machines import SECONDS, enrolled, refused
+from tests.pushes import Stream, gap
 from veilleuse.collector.enrolment import copies
-from veilleuse.collector.model import HostStatus
+from veilleuse.collector.model import HostId, HostStatus
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 Code = grpc.StatusCode
@@ -158,12 +159,14 @@ def test_the_operator_sees_copies_and_conflicts(running, veilleuse):
     """In the list, with filters, in one machine's page; looking and activating clears the count."""
     machine = enrolled(running)
     clone = machine.clone()
+    stream = Stream(HostId(0))
+    stream.add(gap(records=1))
     machine.hello()
-    clone.hello()
-    refused(machine.hello)
-    clone.hello()
-    refused(machine.hello)
-    machine, clone = clone, machine
+    with machine.telemetry() as stub:
+        stub.Push(stream.request(), timeout=SECONDS)
+    assert refused(clone.hello)[1] == "older_instance"
+    machine.hello()
+    assert refused(clone.hello)[1] == "identity_conflict"
     waiting = clone.enrol_as_copy().agent_id.hex()
     listed = {host["agent_id"]: host for host in json.loads(veilleuse("hosts", "list", "--json")[1])}
     assert listed[waiting]["copy_of"] == machine.agent_id.hex()

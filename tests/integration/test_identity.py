@@ -152,7 +152,7 @@ def test_two_machines_with_the_same_certificate(running):
 def test_a_machine_that_was_set_back_is_served(running, veilleuse):
     """After its wait when nobody else called, at once after an operator looked."""
     machine = enrolled(running)
-    snapshot, other = machine.clone(), machine.clone()
+    snapshot = machine.clone()
     machine.hello()
     push(machine)
     assert refused(snapshot.hello) == OLDER
@@ -162,10 +162,13 @@ def test_a_machine_that_was_set_back_is_served(running, veilleuse):
         )
     )
     snapshot.hello()
-    other.nonce = machine.nonce
-    assert refused(other.hello) == OLDER
-    veilleuse("hosts", "activate", machine.agent_id.hex())
+    other = enrolled(running)
+    snapshot = other.clone()
     other.hello()
+    push(other)
+    assert refused(snapshot.hello) == OLDER
+    veilleuse("hosts", "activate", other.agent_id.hex())
+    snapshot.hello()
 
 
 def test_a_refused_holder_that_hammers_fills_nothing(running, caplog):

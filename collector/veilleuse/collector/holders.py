@@ -3,7 +3,7 @@
 """Tells two machines that speak under one identity apart, by the nonces of Hello. docs/wire.md. Pure.
 
 Each Hello answer carries a new nonce, which its receiver shows at its next Hello. Nonces are numbered, so an older one
-is recognised. Two cases need no doubt: the answer was lost, and nothing was stored since; or the nonce is newer than
+is recognised. Two cases need no doubt: answers were lost, and nothing was stored since; or the nonce is newer than
 what is remembered, because the collector was restored. Any other older nonce is of a machine that was set back, or of
 a copy. Its holder waits: as soon as the holder of the newest nonce is heard again, the one that waits is a copy. When
 nobody else is heard during the wait, the machine was set back, and is served.
@@ -40,8 +40,8 @@ class Holders:
 
     current: bytes = b""
     """Nonce of the last answer, 16 bytes; empty before the first."""
-    previous: bytes = b""
-    """Nonce that was shown for it."""
+    spare: tuple[bytes, ...] = ()
+    """Nonces that are as good while no more records are stored: shown for the newest, or given since; oldest first."""
     records: int = 0
     """Records stored of this identity when a Hello was last looked at, but for a refused one's."""
     waiting: tuple[bytes, ...] = ()
@@ -80,25 +80,28 @@ def meet(
     was served is over. WAITS and CONFLICT: the caller gets no answer, and whoever holds the newest nonce stays served.
     """
     following = _numbered(max(_number(known.current), _number(shown)) + 1, chance)
-    served = Holders(following, shown, records, (), known.copies, known.set_back)
+    delivered = records > known.records
+    spare = (
+        (shown,) if delivered else tuple(dict.fromkeys((*known.spare, known.current, shown)))[-NONCES_KEPT:]
+    )
+    served = Holders(following, spare, records, (), known.copies, known.set_back)
     if shown == known.current:
         return Meeting.CURRENT, _told_apart(served, known.waiting)
     if shown in known.copies:
         return Meeting.CONFLICT, known
     if not _number(known.current) or _number(shown) > _number(known.current):
         return Meeting.STALE, served
-    delivered = records > known.records
     if shown in known.waiting:
         if delivered:  # by the other one, whose Hello was before
             return Meeting.CONFLICT, _told_apart(replace(known, waiting=()), known.waiting)
         return (Meeting.STALE, replace(served, set_back=shown)) if silent else (Meeting.WAITS, known)
-    if shown == known.set_back or (shown == known.previous and not delivered):
+    if shown == known.set_back or (shown in known.spare and not delivered):
         return Meeting.STALE, _told_apart(served, known.waiting)
     return (
         Meeting.WAITS,
         Holders(
             known.current,
-            known.current if delivered else known.previous,  # whose answer was not lost: it delivered
+            () if delivered else known.spare,
             records,
             (*known.waiting, shown)[-NONCES_KEPT:],
             known.copies,

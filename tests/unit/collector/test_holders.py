@@ -101,6 +101,19 @@ def test_lost_answers_wait_for_nobody():
     assert [world.hello(nonce)[0] for _ in range(4)] == [Meeting.CURRENT, *[Meeting.STALE] * 3]
 
 
+def test_an_abandoned_hello_that_comes_late_costs_nothing():
+    """A machine gave up a Hello and said another; the first one is answered after it, to nobody. What the machine has is as good
+    as long as nothing was stored."""
+    world = World()
+    _, nonce = world.hello(b"")
+    world.push()
+    _, nonce = world.hello(nonce)
+    shown = nonce
+    _, nonce = world.hello(shown)
+    world.hello(shown)
+    assert world.hello(nonce)[0] is Meeting.STALE
+
+
 def test_a_machine_that_was_set_back_waits_once():
     """Its first Hello waits, until nobody else was heard for the time; a reset at each start then waits no more."""
     world = World()

@@ -52,7 +52,7 @@ _CERTIFICATE_COLUMNS: Final = (
 )
 
 _HOLDER_COLUMNS: Final = (
-    "instance_id, previous_instance_id, greeted_records, waiting_instance_ids, copied_instance_ids,"
+    "instance_id, spare_instance_ids, greeted_records, waiting_instance_ids, copied_instance_ids,"
     " set_back_instance_id"
 )
 
@@ -155,15 +155,15 @@ class SqliteRegistry:
         row = self._row(f"SELECT {_HOLDER_COLUMNS} FROM hosts WHERE host_id = ?", host_id)
         if row is None:
             return Holders()
-        current, previous, records, waiting, copies, set_back = row
-        return Holders(current, previous, records, unpacked(waiting), unpacked(copies), set_back)
+        current, spare, records, waiting, copies, set_back = row
+        return Holders(current, unpacked(spare), records, unpacked(waiting), unpacked(copies), set_back)
 
     def set_holders(self, host_id: HostId, holders: Holders) -> None:
         """Each nonce of 16 bytes, or empty."""
         self._write(
             f"UPDATE hosts SET ({_HOLDER_COLUMNS}) = (?, ?, ?, ?, ?, ?) WHERE host_id = ?",
             holders.current,
-            holders.previous,
+            packed(holders.spare),
             holders.records,
             packed(holders.waiting),
             packed(holders.copies),

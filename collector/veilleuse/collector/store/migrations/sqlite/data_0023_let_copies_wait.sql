@@ -2,10 +2,10 @@
 -- SPDX-License-Identifier: EUPL-1.2
 -- Two holders of one identity are told apart before the second one delivers (collector/holders.py).
 
--- Nonce that was shown for instance_id.
-ALTER TABLE hosts ADD COLUMN previous_instance_id BLOB NOT NULL DEFAULT x'';
--- Older nonces whose holders wait until it is known whether they are copies, 16 bytes each, oldest first. An empty nonce
--- is 16 bytes 0xff.
+-- Nonces that are as good as instance_id while no more records are stored, 16 bytes each, oldest first. An empty nonce is
+-- 16 bytes 0xff.
+ALTER TABLE hosts ADD COLUMN spare_instance_ids BLOB NOT NULL DEFAULT x'';
+-- Older nonces whose holders wait until it is known whether they are copies, the same way.
 ALTER TABLE hosts ADD COLUMN waiting_instance_ids BLOB NOT NULL DEFAULT x'';
 -- Nonce that was served after its wait; NULL = none.
 ALTER TABLE hosts ADD COLUMN set_back_instance_id BLOB;
