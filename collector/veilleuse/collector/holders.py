@@ -81,9 +81,8 @@ def meet(
     """
     following = _numbered(max(_number(known.current), _number(shown)) + 1, chance)
     delivered = records > known.records
-    spare = (
-        (shown,) if delivered else tuple(dict.fromkeys((*known.spare, known.current, shown)))[-NONCES_KEPT:]
-    )
+    others = () if delivered else tuple(one for one in (*known.spare, known.current) if one != shown)
+    spare = (*others, shown)[-NONCES_KEPT:]
     served = Holders(following, spare, records, (), known.copies, known.set_back)
     if shown == known.current:
         return Meeting.CURRENT, _told_apart(served, known.waiting)
