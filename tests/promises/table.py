@@ -137,7 +137,7 @@ PROMISES: Final = (
     Promise(
         "S4",
         "Enrolment tokens",
-        "used once: 1 winner of 100 at once; expired, foreign, revoked refused; 10 tries/min",
+        "used once: 1 winner of 100 at once; expired, foreign, revoked refused; 10 guesses/min read, a good token is let in after them",
     ),
     Promise("S5", "The answer to an enrolment is lost", "the same identity again within 10 min"),
     Promise(

@@ -101,6 +101,15 @@ class QueueFull(CollectorError):
         self.reason = reason
 
 
+class OlderInstance(QueueFull):
+    """The caller shows an older state of this identity: it was set back, or is a copy. It waits until that is known."""
+
+    def __init__(self, message: str, retry_after_milliseconds: int) -> None:
+        """`retry_after_milliseconds`: when it may ask again."""
+        super().__init__(message, "older_instance")
+        self.retry_after_milliseconds = retry_after_milliseconds
+
+
 class RecordRefused(CollectorError):
     """A record that can never be stored."""
 

@@ -27,7 +27,7 @@ from veilleuse.collector.web.bound import series_bound
 from veilleuse.collector.web.desk import open_desk, publisher
 from veilleuse.collector.web.indicators import MachineIndicators
 from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.server import HastyProtocol, QuietServer
+from veilleuse.collector.web.server import SEND_BUFFER_BYTES, HastyProtocol, QuietServer
 
 log = logging.getLogger("veilleuse.collector.web")
 
@@ -111,8 +111,10 @@ def _listen(door: Door) -> socket.socket:
     """A bound socket. Raises CollectorError with one line when the port is in use or the address is not ours."""
     try:
         family = socket.getaddrinfo(door.host, door.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family[0], socket.SOCK_STREAM)
+        # With its protocol: asyncio sets TCP_NODELAY on connections of such a socket alone.
+        listener = socket.socket(family[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # connections inherit it
         listener.bind(family[4])
     except OSError as error:
         raise CollectorError(

@@ -115,6 +115,11 @@ class SqliteIngest:
             stream = self._host_streams(host_id).get(epoch)
         return StreamPosition(stream.mark, stream.chain) if stream else StreamPosition(0, chain_start(epoch))
 
+    def records_of(self, host_id: HostId) -> int:
+        """How many records its streams brought so far."""
+        with self._database.translated():
+            return sum(stream.mark for stream in self._host_streams(host_id).values())
+
     # --- one group
 
     def _alone(self, push: ValidPush) -> AppendOutcome:
