@@ -19,7 +19,8 @@ from typing import Final
 
 PIPE_WAIT_SECONDS: Final = 10.0
 """So long may a pipe in a folder stay without a writer; one of the shell's always has one."""
-CHUNK_BYTES: Final = 1 << 20
+AUTHORITIES_BYTES: Final = 4 << 20
+"""Of a file of certificates to trust; the system's own has a quarter of a MiB."""
 _BY_FOLDER: Final = os.open in os.supports_dir_fd
 """Not on Windows, where making a link takes an administrator's right and the access list is the folder's."""
 _QUIET: Final = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
@@ -64,7 +65,7 @@ def _below(at: int, part: str, path: Path) -> int:
     if not stat.S_ISLNK(os.lstat(part, dir_fd=at).st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     if os.fstat(at).st_uid not in (0, os.geteuid()):
-        raise _refused(path, f"its folder '{part}' is a symbolic link")
+        raise _refused(path, f"its folder '{part}' is a symbolic link", "make it a folder")
     return os.open(part, _FOLDER, dir_fd=at)
 
 
@@ -180,21 +181,23 @@ def _is_checked(path: Path, at: int, folder: os.stat_result) -> bool:
 def _check(path: Path, found: os.stat_result, folder: os.stat_result | None) -> None:
     """Raises FileRefused. `folder`: None where owners and modes say nothing."""
     if stat.S_ISLNK(found.st_mode):
-        raise _refused(path, "it is a symbolic link")
+        raise _refused(path, "it is a symbolic link", "remove it")
     if not stat.S_ISREG(found.st_mode):
-        raise _refused(path, f"it is {kind_of(found.st_mode)}")
+        raise _refused(path, f"it is {kind_of(found.st_mode)}", "remove it")
     if folder is None:
         return
     if found.st_nlink > 1:
-        raise _refused(path, f"it has {found.st_nlink} names (hard links)")
+        raise _refused(path, f"it has {found.st_nlink} names (hard links)", "remove it, keep a copy")
     if found.st_uid not in (0, folder.st_uid, os.geteuid()):
-        raise _refused(path, f"it is of user {found.st_uid}, its folder of user {folder.st_uid}")
+        whose = f"it is of user {found.st_uid}, its folder of user {folder.st_uid}"
+        raise _refused(path, whose, "give it to that one (chown) if you know it")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _refused(path, f"others may write it (mode {stat.S_IMODE(found.st_mode):04o})")
+        raise _refused(path, f"others may write it (mode {stat.S_IMODE(found.st_mode):04o})", "chmod go-w it")
 
 
-def _refused(path: Path, why: str) -> FileRefused:
-    return FileRefused(errno.EPERM, f"{why}, where a file of the service belongs", str(path))
+def _refused(path: Path, why: str, remedy: str) -> FileRefused:
+    text = f"{why}, where a file of the service belongs: see who put it there, then {remedy}"
+    return FileRefused(errno.EPERM, text, str(path))
 
 
 def kind_of(mode: int) -> str:
@@ -215,6 +218,15 @@ def read_with_status(
     path: Path, maximum_bytes: int, *, regular: bool = False
 ) -> tuple[bytes, os.stat_result]:
     """The same, and what that very file is. `regular`: nothing but a regular file makes sense here."""
+    descriptor = open_named(path, regular=regular)
+    try:
+        return _read(descriptor, path, maximum_bytes), os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_named(path: Path, *, regular: bool = True) -> int:
+    """A descriptor to read from. Raises FileRefused for what is no file, or not `regular`; OSError."""
     descriptor = os.open(path, os.O_RDONLY | _QUIET)
     try:
         found = os.fstat(descriptor)
@@ -224,13 +236,25 @@ def read_with_status(
             _require_writer(descriptor, path, found)
         if not stat.S_ISREG(found.st_mode) and hasattr(os, "set_blocking"):
             os.set_blocking(descriptor, True)
-        return _read(descriptor, path, maximum_bytes), found
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_authorities(path: Path) -> str:
+    """PEM certificates to trust, for `cadata` of an SSLContext: OpenSSL itself reads without a bound.
+
+    Raises FileRefused, also for a file without any: an SSLContext would take the system's instead; OSError.
+    """
+    text = read_named(path, AUTHORITIES_BYTES).decode("ascii", "ignore")
+    if "CERTIFICATE-----" not in text:
+        raise FileRefused(errno.EINVAL, "it holds no certificate in PEM", str(path))
+    return text
 
 
 def _require_writer(descriptor: int, path: Path, found: os.stat_result) -> None:
-    """Raises FileRefused when a pipe in a folder has brought nothing in time; one of the shell's ends with its writer."""
+    """Raises FileRefused when a pipe in a folder brings nothing in time; one of the shell's ends with its writer."""
     reading, writing = os.pipe()
     of_a_shell = os.fstat(reading).st_dev == found.st_dev
     os.close(reading)
@@ -247,15 +271,17 @@ def _require_writer(descriptor: int, path: Path, found: os.stat_result) -> None:
 
 def _read(descriptor: int, path: Path, maximum_bytes: int) -> bytes:
     found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode) and found.st_size > maximum_bytes:
+    expected = found.st_size if stat.S_ISREG(found.st_mode) else maximum_bytes
+    if expected > maximum_bytes:
         raise TooLong(
-            errno.EFBIG, f"it has {found.st_size:,} bytes, at most {maximum_bytes:,} are read", str(path)
+            errno.EFBIG, f"it has {expected:,} bytes, at most {maximum_bytes:,} are read", str(path)
         )
-    content = bytearray()
-    while piece := os.read(descriptor, min(CHUNK_BYTES, maximum_bytes + 1 - len(content))):
-        content += piece
-        if len(content) > maximum_bytes:
-            raise TooLong(
-                errno.EFBIG, f"it goes on after {maximum_bytes:,} bytes, the most that are read", str(path)
-            )
-    return bytes(content)
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        content = file.read(expected + 1)
+        if expected < len(content) <= maximum_bytes:  # it grows, or its size is not told: /proc
+            content += file.read(maximum_bytes + 1 - len(content))
+    if len(content) > maximum_bytes:
+        raise TooLong(
+            errno.EFBIG, f"it goes on after {maximum_bytes:,} bytes, the most that are read", str(path)
+        )
+    return content

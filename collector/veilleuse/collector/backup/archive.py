@@ -28,6 +28,7 @@ from veilleuse.collector.store.sqlite.connection import Database, quick_check
 from veilleuse.collector.store.sqlite.inspect import table_counts
 from veilleuse.collector.store.sqlite.migrations import check_schema
 from veilleuse.collector.store.sqlite.rows import read_data_kind
+from veilleuse.wire.files import FileRefused, open_named
 
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -139,7 +140,7 @@ def open_archive(path: Path, key_of: Callable[[], bytes | None]) -> Iterator[Arc
     Raises BackupUnusable, or what `key_of` raises.
     """
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_named(path), "rb") as file:
             below = _opened(file, key_of)
             with tarfile.open(fileobj=below, mode="r|", bufsize=_BLOCK_BYTES) as tar:
                 yield Archive(below, tar)
@@ -150,6 +151,8 @@ def open_archive(path: Path, key_of: Callable[[], bytes | None]) -> Iterator[Arc
         raise BackupUnusable(f"cannot restore {path}: {why}; nothing was touched") from error
     except FileNotFoundError as error:
         raise BackupUnusable(f"no backup {path}") from error
+    except FileRefused as error:
+        raise BackupUnusable(f"cannot restore {path}: {error.strerror}; nothing was touched") from error
 
 
 def require_usable(folder: Path, manifest: Manifest) -> None:

@@ -17,6 +17,7 @@ import typer
 from veilleuse.collector.admin_client import TIMEOUT_SECONDS, CollectorNotRunning, ask
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.wire.files import TooLong, read_named
 
 APP: Final[dict[str, Any]] = {
     "add_completion": False,
@@ -29,6 +30,8 @@ APP: Final[dict[str, Any]] = {
 EXIT_WARNINGS: Final = 3
 OTHER_USER: Final = "run the command as the collector's user, or as root"
 """What to do about missing rights."""
+IN_PARTS: Final = "import it in parts"
+"""What to do about a file with more bytes than are read."""
 
 ConfigOption = Annotated[
     Path | None,
@@ -85,14 +88,12 @@ def content_of(file: Path, maximum_bytes: int, remedy: str) -> bytes:
     `remedy`: what to do where it has more than `maximum_bytes`.
     """
     try:
-        with file.open("rb") as opened:
-            content = opened.read(maximum_bytes + 1)
+        return read_named(file, maximum_bytes)
+    except TooLong as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}; {remedy}") from error
     except OSError as error:
         hint = "name a file in it" if file.is_dir() else "look at its name and its rights"
         raise UsageError(f"cannot read {file}: {error.strerror or error}; {hint}") from error
-    if len(content) > maximum_bytes:
-        raise UsageError(f"{file} has more than {maximum_bytes:,} bytes: {remedy}")
-    return content
 
 
 def text_of(file: Path, maximum_bytes: int, remedy: str) -> str:
