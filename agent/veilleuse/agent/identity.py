@@ -22,8 +22,11 @@ from typing import Any, Final
 
 from veilleuse.agent.errors import IdentityError, NotEnrolled
 from veilleuse.agent.system import here
+from veilleuse.wire.files import open_owned, read_owned
 from veilleuse.wire.limits import AGENT_ID_BYTES
 
+MOST_BYTES: Final = 1 << 20
+"""Of a file of the identity."""
 DIRECTORY: Final = "id"
 RENEW_AT: Final = 2 / 3
 """Share of a certificate's life after which it is renewed; up to RENEW_JITTER later, by the agent's id."""
@@ -172,7 +175,7 @@ class IdentityStore:
         """One file. Raises FileNotFoundError, or IdentityError when it is there and cannot be read."""
         path = self.directory / name
         try:
-            return path.read_bytes()
+            return read_owned(path, MOST_BYTES)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -200,7 +203,7 @@ def write_private(path: Path, content: bytes) -> None:
     fresh = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        handle = open_owned(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()

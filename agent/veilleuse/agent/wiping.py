@@ -22,7 +22,7 @@ from veilleuse.agent.poller import POLL_LOCK, PUBLISHED_FILE
 from veilleuse.agent.settings import AgentSettings, join_file_path
 from veilleuse.agent.spool import FILE_NAME
 from veilleuse.agent.system import here
-from veilleuse.wire.files import read_named
+from veilleuse.wire.files import read_named, read_owned
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,6 @@ def _forget_locks(state: Path) -> None:
 
 def _agent_id(state: Path) -> str:
     try:
-        return (state / DIRECTORY / "agent_id").read_text(encoding="ascii", errors="replace").strip()[:32]
+        return read_owned(state / DIRECTORY / "agent_id", 4096).decode("ascii", "replace").strip()[:32]
     except OSError:
         return ""

@@ -69,10 +69,10 @@ def _below(at: int, part: str, path: Path) -> int:
     return os.open(part, _FOLDER, dir_fd=at)
 
 
-def open_owned(path: Path, flags: int, mode: int = 0o600) -> int:
+def open_owned(path: Path, flags: int, mode: int = 0o600, *, give: bool = True) -> int:
     """A descriptor of a file of a service's own directory; `mode`: of one that is made. Raises FileRefused, OSError.
 
-    What root makes belongs to whom the folder belongs to: the service has to go on with it.
+    `give`: what root makes belongs to whom the folder belongs to, because the service has to go on with it.
     """
     if not _BY_FOLDER:
         with suppress(FileNotFoundError):
@@ -83,8 +83,15 @@ def open_owned(path: Path, flags: int, mode: int = 0o600) -> int:
         new = not _is_checked(path, at, folder)
         descriptor = os.open(path.name, flags & ~os.O_TRUNC | _QUIET | _NO_LINK, mode, dir_fd=at)
         try:
-            _check(path, found := os.fstat(descriptor), folder)  # again: it may be another one by now
-            if new and os.geteuid() == 0 and (found.st_uid, found.st_gid) != (folder.st_uid, folder.st_gid):
+            found = os.fstat(descriptor)
+            if not flags & os.O_EXCL:  # it may be another one by now
+                _check(path, found, folder)
+            if (
+                give
+                and new
+                and os.geteuid() == 0
+                and (found.st_uid, found.st_gid) != (folder.st_uid, folder.st_gid)
+            ):
                 os.fchown(descriptor, folder.st_uid, folder.st_gid)
             if flags & os.O_TRUNC:
                 os.ftruncate(descriptor, 0)
@@ -103,11 +110,11 @@ def read_owned(path: Path, maximum_bytes: int) -> bytes:
         os.close(descriptor)
 
 
-def replace_owned(path: Path, content: bytes) -> None:
+def replace_owned(path: Path, content: bytes, *, give: bool = True) -> None:
     """Write such a file whole or not at all, 0600, durable; a link in its place goes. Raises FileRefused, OSError."""
     draft = path.with_name(f"{path.name}.new")
     remove_owned(draft)
-    descriptor = open_owned(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    descriptor = open_owned(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, give=give)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()

@@ -28,7 +28,7 @@ from veilleuse.collector.store.sqlite.connection import Database, quick_check
 from veilleuse.collector.store.sqlite.inspect import table_counts
 from veilleuse.collector.store.sqlite.migrations import check_schema
 from veilleuse.collector.store.sqlite.rows import read_data_kind
-from veilleuse.wire.files import FileRefused, open_named
+from veilleuse.wire.files import FileRefused, make_own_folder, open_named, open_owned
 
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -73,7 +73,7 @@ def _write_tar(folder: Path, manifest: Manifest, target: Any) -> None:
         text = manifest.to_json()
         tar.addfile(_member(MANIFEST_FILE, len(text), manifest), io.BytesIO(text))
         for each in manifest.files:
-            with (folder / each.name).open("rb") as source:
+            with os.fdopen(open_owned(folder / each.name, os.O_RDONLY), "rb") as source:
                 tar.addfile(_member(each.name, each.bytes, manifest), source)
 
 
@@ -102,6 +102,7 @@ class Archive:
             told = missing.pop(member.name, None)
             if told is None or not member.isreg() or member.size != told.bytes:
                 raise BackupUnusable(f"it holds {member.name!r}, other than its manifest says")
+            _make_folders(folder, Path(told.name).parent)
             self._extract(member, told, folder / told.name)
         if missing:
             raise BackupUnusable(f"it lacks {min(missing)}: it was cut short")
@@ -120,9 +121,8 @@ class Archive:
     def _extract(self, member: tarfile.TarInfo, told: BackupFile, target: Path) -> None:
         source = self._tar.extractfile(member)
         assert source is not None  # a regular file
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         digest = hashlib.sha256()
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = open_owned(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         with os.fdopen(descriptor, "wb") as file:
             while piece := source.read(_BLOCK_BYTES):
                 digest.update(piece)
@@ -131,6 +131,12 @@ class Archive:
             os.fsync(file.fileno())
         if digest.hexdigest() != told.sha256:
             raise BackupUnusable(f"its {told.name} is damaged: the hash is not the one of the manifest")
+
+
+def _make_folders(folder: Path, below: Path) -> None:
+    for part in below.parts:
+        folder /= part
+        make_own_folder(folder)
 
 
 @contextmanager

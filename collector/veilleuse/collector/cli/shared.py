@@ -8,9 +8,11 @@ import getpass
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TextIO
 
 import typer
 
@@ -155,8 +157,12 @@ def day(unix_milliseconds: int | None) -> str:
     return "never" if unix_milliseconds is None else moment(unix_milliseconds)[:10]
 
 
-def write_new_private(path: Path, text: str) -> None:
-    """Make a file only its owner can read. Raises CollectorError when it exists or cannot be written."""
+@contextmanager
+def new_private(path: Path) -> Iterator[TextIO]:
+    """A file that only its owner can read, made before there is something to write; gone when the block raises.
+
+    Raises CollectorError when it exists or cannot be written.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError as error:
@@ -166,6 +172,13 @@ def write_new_private(path: Path, text: str) -> None:
         raise CollectorError(f"{path} {what} with --output") from error
     except OSError as error:
         raise CollectorError(f"cannot write {path}: {error.strerror}; choose another --output") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(text)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            yield file
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise CollectorError(f"cannot write {path}: {error.strerror}; choose another --output") from error
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -20,7 +20,7 @@ from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.ports.closing import ClosedYearReader
 from veilleuse.collector.reporting.closed_years import Closed, NotAClosedYear, closed_of, read_closed
 from veilleuse.collector.reporting.frozen import frozen_documents, reproduces
-from veilleuse.wire.files import read_with_status
+from veilleuse.wire.files import read_owned, read_with_status
 
 MOST_BYTES: Final = 1 << 30
 """Of a closed year's file."""
@@ -172,9 +172,14 @@ def _look_beside(folder: Path, verdict: Verdict, told: ClosedYear) -> None:
 
 def _compare_export(folder: Path, verdict: Verdict, told: ClosedYear) -> None:
     path = folder / f"{told.report_id}.json"
-    if not path.is_file():
+    try:
+        content = read_owned(path, MOST_BYTES)
+    except FileNotFoundError:
         return
-    if sha256(_read(path)) != told.sha256:
+    except OSError as error:
+        verdict.wrong.append(f"{path} cannot be read: {error.strerror or error}")
+        return
+    if sha256(content) != told.sha256:
         verdict.wrong.append(f"{path} is not what is stored: it was changed")
 
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from veilleuse.collector.errors import DataDirectoryError, StoreFull
+from veilleuse.wire.files import open_owned
 
 DATA_FILE: Final = "data.db"
 IDENTITY_FILE: Final = "identity.db"
@@ -76,7 +77,7 @@ class DirectoryLock:
         """Raises DataDirectoryError at once when another process holds it."""
         path = directory / LOCK_FILE
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = open_owned(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             remedy = "run 'veilleuse init'" if missing else "look at its rights and at the disk"
