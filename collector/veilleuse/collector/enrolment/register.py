@@ -118,17 +118,15 @@ def read(path: Path, of: int) -> Contents:
 class Register:
     """The file, appended to. Safe to share between threads."""
 
-    def __init__(
-        self, path: Path, of: int, last: int, *, complete: bool = True, readable: bool = True
-    ) -> None:
+    def __init__(self, path: Path, of: int, last: int, *, complete: bool = True, trouble: str = "") -> None:
         """`of`: when the data directory was made, Unix ms. `last`: no number up to it is given again. `complete`: whether it holds
-        all that the registry does. Not `readable`: nothing is appended to lines that nobody saw."""
+        all that the registry does. `trouble`: why it could not be read; nothing is then appended to lines that nobody saw."""
         self.path = path
         self._of = of
         self._last = last
         self._last_hash = ""
         self._complete = complete
-        self._readable = readable
+        self._trouble = trouble
         self._lock = threading.Lock()
 
     @property
@@ -146,9 +144,9 @@ class Register:
             numbered = [
                 {"n": number, "of": self._of, **line} for number, line in enumerate(lines, self._last + 1)
             ]
-            if not self._readable:
+            if self._trouble:
                 raise StoreFailing(
-                    f"the register {self.path} could not be read at the start: look at its disk and rights, then start again"
+                    f"the register {self.path} could not be read at the start: {self._trouble}; look at its disk and rights, then start again"
                 )
             self._write(numbered)
             first, self._last = self._last + 1, self._last + len(numbered)
