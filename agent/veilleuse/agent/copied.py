@@ -24,7 +24,7 @@ from typing import Final
 from veilleuse.agent.errors import IdentityError, NotEnrolled
 from veilleuse.agent.identity import DIRECTORY, Identity, IdentityStore
 from veilleuse.agent.system import here
-from veilleuse.wire.files import read_owned
+from veilleuse.wire.files import read_owned, remove_owned
 
 ORIGINAL: Final = "original"
 """Below `paths.state`: the identity this machine was copied with."""
@@ -81,7 +81,7 @@ class Copies:
 
     def forget_hardware(self) -> None:
         """What the hardware is now counts: for an enrolment over a damaged file."""
-        (self._store.directory / "hardware.json").unlink(missing_ok=True)
+        remove_owned(self._store.directory / "hardware.json")
 
     def _kept(self) -> dict[str, str]:
         try:

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from veilleuse.agent.errors import IdentityError, NotEnrolled
 from veilleuse.agent.system import here
-from veilleuse.wire.files import open_owned, read_owned
+from veilleuse.wire.files import open_owned, read_owned, remove_owned
 from veilleuse.wire.limits import AGENT_ID_BYTES
 
 MOST_BYTES: Final = 1 << 20
@@ -132,7 +132,7 @@ class IdentityStore:
 
     def drop_pending_key(self) -> None:
         """The collector will never take it: the next request makes another."""
-        (self.directory / "pending-key.pem").unlink(missing_ok=True)
+        remove_owned(self.directory / "pending-key.pem")
 
     def pending_key(self) -> bytes | None:
         """The key of a request whose answer has not been kept yet: asking again with it is idempotent."""
@@ -162,7 +162,7 @@ class IdentityStore:
 
         Until its certificate is kept there is no identity: never two halves of two.
         """
-        (self.directory / "certificate.pem").unlink(missing_ok=True)
+        remove_owned(self.directory / "certificate.pem")
         plain = {name: getattr(place, name) for name in Place.__slots__}
         self.write("agent_id", agent_id.hex().encode())
         self.write("collector.json", json.dumps(plain, indent=1, ensure_ascii=False).encode())

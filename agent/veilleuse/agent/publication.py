@@ -90,7 +90,7 @@ def publish(path: Path, publication: Publication, *, mode: int = 0o600) -> None:
     )
     fresh = path.with_name(f".{path.name}.new")
     descriptor = open_owned(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with open(descriptor, "w", encoding="utf-8") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         if hasattr(os, "fchmod"):  # not on Windows before 3.13
             os.fchmod(descriptor, mode)
         file.write(text)

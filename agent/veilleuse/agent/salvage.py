@@ -25,6 +25,7 @@ from veilleuse.agent.spool import (
     SALVAGED,
     Bounds,
     FileSpool,
+    checked,
     connect,
     counted,
     gap_row,
@@ -51,6 +52,7 @@ def open_spool(path: Path, bounds: Bounds, now_unix_milliseconds: int) -> FileSp
     for aside in set_aside(path):  # of an exchange that was cut between the two names
         if path.exists() and aside.samefile(path):
             aside.unlink()
+    checked(path)
     if not path.exists() or path.stat().st_size:
         try:
             return _checked(path, bounds)

@@ -107,11 +107,11 @@ def connect(path: Path, *, busy_timeout_milliseconds: int = BUSY_TIMEOUT_MILLISE
     Raises SpoolBusy, SpoolFull, SpoolDamaged (also for the schema of another version), or SpoolError.
     """
     with translated(path):
-        known = _checked(path)
+        known = checked(path)
         connection = sqlite3.connect(path, timeout=busy_timeout_milliseconds / 1000, isolation_level=None)
         try:
             _prepare(connection, path)
-            if known != (0, 0) and _checked(path) != known:
+            if known != (0, 0) and checked(path) != known:
                 raise SpoolError(f"the spool {path} was exchanged while it was opened: try again")
         except BaseException:
             connection.close()
@@ -121,11 +121,11 @@ def connect(path: Path, *, busy_timeout_milliseconds: int = BUSY_TIMEOUT_MILLISE
 
 def reading(path: Path, timeout_seconds: float) -> sqlite3.Connection:
     """A connection that changes nothing, to a spool that is there. Raises SpoolError, sqlite3.Error."""
-    _checked(path)
+    checked(path)
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout_seconds)
 
 
-def _checked(path: Path) -> tuple[int, int]:
+def checked(path: Path) -> tuple[int, int]:
     """Which file it is; SQLite opens by name, its journal too. Raises SpoolError for what is no file of ours."""
     try:
         return check_owned(path, "-journal")

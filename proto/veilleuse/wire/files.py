@@ -131,6 +131,9 @@ def rename_owned(old: Path, new: Path) -> None:
 
 def remove_owned(path: Path) -> None:
     """Remove a file, or a link itself, where there is one. Raises FileRefused, OSError."""
+    if not _BY_FOLDER:
+        path.unlink(missing_ok=True)
+        return
     with suppress(FileNotFoundError), own_folder(path.parent) as at:
         os.unlink(path.name, dir_fd=at)
 
