@@ -33,6 +33,7 @@ COMMANDS = {
     "calibration": "calibrate readings {} --meter any",
     "closed year": "verify {}",
     "signature": "verify {year}",
+    "public key": "verify {year} --key {}",
     "configuration": "close --list --config {}",
     "backup key": "backup {new} --key-file {}",
     "backup": "restore {}",

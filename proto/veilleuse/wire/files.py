@@ -275,7 +275,9 @@ def _require_writer(descriptor: int, path: Path, found: os.stat_result) -> None:
 
     if not select.select([descriptor], [], [], PIPE_WAIT_SECONDS)[0]:
         raise FileRefused(
-            errno.ETIMEDOUT, f"it is a pipe that nobody wrote to within {PIPE_WAIT_SECONDS:g} s", str(path)
+            errno.ETIMEDOUT,
+            f"it is a pipe that nobody wrote to within {PIPE_WAIT_SECONDS:g} s: start its writer first",
+            str(path),
         )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple, Self, TypeVar, dataclass_transform
 
-from veilleuse.wire.files import TooLong, read_named
+from veilleuse.wire.files import FileRefused, read_named
 
 T = TypeVar("T", bound="Section")
 LARGEST_BYTES: Final = 1 << 20
@@ -182,7 +182,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(read_named(file, LARGEST_BYTES).decode("utf-8"))
     except FileNotFoundError as error:
         raise ConfigurationError(f"no configuration file {file}: create it, or leave out --config") from error
-    except TooLong as error:
+    except FileRefused as error:
         raise ConfigurationError(
             f"cannot read {file}: {error.strerror}; name the TOML file of settings"
         ) from error

@@ -69,7 +69,7 @@ def verify(
 
 def _key(text: str) -> str:
     path = Path(text)
-    if path.is_file():
+    if path.exists():
         try:
             text = read_named(path, KEY_BYTES).decode("ascii")
         except (OSError, UnicodeDecodeError) as error:

@@ -71,7 +71,9 @@ def read_token(path: Path) -> str:
         token = read_named(path, TOKEN_BYTES).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not plain text"
-        raise ConfigurationError(f"cannot read http.metrics_token_file {path}: {reason}") from error
+        raise ConfigurationError(
+            f"cannot read http.metrics_token_file {path}: {reason}; make one with 'openssl rand -hex 32'"
+        ) from error
     if len(token) < MINIMUM_TOKEN_CHARACTERS or not token.isprintable() or " " in token:
         raise ConfigurationError(
             f"http.metrics_token_file {path} must hold one token of {MINIMUM_TOKEN_CHARACTERS} characters or more: "
