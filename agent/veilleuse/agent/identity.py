@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from veilleuse.agent.errors import IdentityError, NotEnrolled
 from veilleuse.agent.system import here
-from veilleuse.wire.files import open_owned, read_owned, remove_owned
+from veilleuse.wire.files import FileRefused, open_owned, read_owned, remove_owned
 from veilleuse.wire.limits import AGENT_ID_BYTES
 
 MOST_BYTES: Final = 1 << 20
@@ -178,6 +178,8 @@ class IdentityStore:
             return read_owned(path, MOST_BYTES)
         except FileNotFoundError:
             raise
+        except FileRefused as error:
+            raise IdentityError(f"cannot read {path}: {error.strerror}") from error
         except OSError as error:
             raise IdentityError(
                 f"cannot read {path} ({error.strerror or error}): run as the agent's user"
