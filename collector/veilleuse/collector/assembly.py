@@ -25,7 +25,6 @@ from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment import authority as certificate_authority
 from veilleuse.collector.enrolment.authorise import Standing, Standings
 from veilleuse.collector.enrolment.authority import Authority
-from veilleuse.collector.enrolment.forms import write_private
 from veilleuse.collector.enrolment.imported import Brought
 from veilleuse.collector.enrolment.issuing import Office
 from veilleuse.collector.enrolment.register import FILE as REGISTER_FILE
@@ -61,6 +60,7 @@ from veilleuse.collector.store.sqlite.directory import (
 )
 from veilleuse.collector.version import product_version
 from veilleuse.collector.writer import Writer
+from veilleuse.wire.files import read_owned, replace_owned
 
 log = logging.getLogger(__name__)
 
@@ -278,11 +278,12 @@ def read_fleet_key(data_dir: Path) -> str:
     """The fleet key, 64 hexadecimal digits. Raises DataDirectoryError."""
     path = data_dir / FLEET_KEY_FILE
     try:
-        text = path.read_text(encoding="ascii").strip()
+        text = read_owned(path, 4096).decode("ascii").strip()
         if len(bytes.fromhex(text)) != FLEET_KEY_BYTES:
             raise ValueError("it is not 32 bytes")
     except (OSError, ValueError) as error:
-        raise DataDirectoryError(f"cannot read {path} ({error}): restore it from a backup") from error
+        why = getattr(error, "strerror", None) or error
+        raise DataDirectoryError(f"cannot read {path} ({why}): restore it from a backup") from error
     return text
 
 
@@ -346,7 +347,7 @@ def _make(
     has_authority = (data_dir / certificate_authority.FOLDER).exists()
     try:
         if not (data_dir / FLEET_KEY_FILE).exists():
-            write_private(data_dir / FLEET_KEY_FILE, secrets.token_hex(FLEET_KEY_BYTES).encode() + b"\n")
+            replace_owned(data_dir / FLEET_KEY_FILE, secrets.token_hex(FLEET_KEY_BYTES).encode() + b"\n")
     except OSError as error:
         raise DataDirectoryError(f"cannot write in {data_dir}: {error.strerror or error}") from error
     if not has_authority:

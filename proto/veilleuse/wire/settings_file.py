@@ -12,9 +12,13 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Final, NamedTuple, Self, TypeVar, dataclass_transform
+
+from veilleuse.wire.files import FileRefused, read_named
 
 T = TypeVar("T", bound="Section")
+LARGEST_BYTES: Final = 1 << 20
+"""Of a configuration file."""
 
 
 class ConfigurationError(Exception):
@@ -175,11 +179,17 @@ def _read_toml(file: Path) -> dict[str, Any]:
     import tomllib  # only when there is a file: memory
 
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_named(file, LARGEST_BYTES).decode("utf-8"))
     except FileNotFoundError as error:
         raise ConfigurationError(f"no configuration file {file}: create it, or leave out --config") from error
+    except FileRefused as error:
+        raise ConfigurationError(
+            f"cannot read {file}: {error.strerror}; name the TOML file of settings"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read {file}: {error}") from error
+        raise ConfigurationError(
+            f"cannot read {file}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
 

@@ -292,7 +292,9 @@ def test_doctor_names_a_path_it_cannot_read_once(agent, collector, capsys):
     key.mkdir()
     assert main(words(agent, "doctor", "--json")) == 3
     (warning,) = [one for one in json.loads(capsys.readouterr().out)["warnings"] if "key.pem" in one]
-    assert warning == f"cannot read {key} (Is a directory): run as the agent's user"
+    assert warning == (
+        f"cannot read {key}: it is a directory, where a file of the service belongs: see who put it there, then remove it"
+    )
 
 
 @pytest.mark.parametrize("said", ["no_permission", "no_device", "damaged"])

@@ -206,7 +206,7 @@ def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_jso
             if public_key is None:
                 raise CollectorError(missing_key(settings.data_dir))
             for told in revisions:
-                print(export(to, told, reader.file(told), public_key), file=sys.stderr)
+                print(export(to, told, reader.file(told), public_key, give=False), file=sys.stderr)
     if as_json:
         print_json([_row(told) for told in revisions])
     else:

@@ -19,8 +19,10 @@ from veilleuse.collector.cli.factor_books import day
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
+    IN_PARTS,
     ConfigOption,
     JsonOption,
+    content_of,
     moment,
     perform,
     print_json,
@@ -93,7 +95,7 @@ def import_file(
     plain = None
     if series is not None or zone is not None or kind:
         plain = _plain(series, zone, kind)
-    found = read_file(_bytes(file), _now(), dataset=dataset, plain=plain)
+    found = read_file(content_of(file, MAXIMUM_BYTES, IN_PARTS), _now(), dataset=dataset, plain=plain)
     ledger = _ledger(settings)
     rows = [(one.values[0].dataset if one.values else "", ledger.put(one.values), one.left) for one in found]
     if as_json:
@@ -221,13 +223,3 @@ def _told(stored: Stored, left: Counter[str]) -> str:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        size = file.stat().st_size
-        if size > MAXIMUM_BYTES:
-            raise UsageError(f"{file} has {size} bytes: at most {MAXIMUM_BYTES}")
-        return file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error

@@ -179,7 +179,7 @@ def open_store(directory: Path, limits: settings.Store) -> SqliteStore:
         # To make a new one in its place would make a stranger of every agent, or forget every name without a word.
         if not each.exists():
             raise damaged(each, "it is missing")
-        if each.stat().st_size == 0:
+        if each.is_file() and each.stat().st_size == 0:
             raise damaged(each, "it is empty")
     return SqliteStore(directory, limits)
 

@@ -24,6 +24,7 @@ from veilleuse.collector.errors import (
 )
 from veilleuse.collector.store.sqlite.directory import missing
 from veilleuse.collector.store.sqlite.own_files import StoreFiles
+from veilleuse.wire.files import FileRefused, check_owned, open_owned
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Database:
         """Looked at after each commit, before anybody is told of it."""
         if writing:
             _create_private(path)
+        known = _known(path)
         with self.translated(), _unreadable_is_damage(path):
             self.connection = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={'rw' if writing else 'ro'}",
@@ -95,6 +97,8 @@ class Database:
                 for pragma in (*_BOTH, *(_WRITING if writing else _READING)):
                     self.connection.execute(pragma)
                 self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                if _known(path) != known:
+                    raise DataDirectoryError(f"{path} was exchanged while it was opened: try again")
             except BaseException:
                 self.connection.close()
                 raise
@@ -264,10 +268,20 @@ def _savepoint(depth: int) -> tuple[str, str, str]:
     return f"SAVEPOINT {name}", f"RELEASE {name}", f"ROLLBACK TO {name};RELEASE {name}"
 
 
+def _known(path: Path) -> tuple[int, int]:
+    """Which file it is. SQLite opens by name, and what lies beside it too. Raises DataDirectoryError for what is no file of ours."""
+    try:
+        return check_owned(path, "-wal", "-shm", "-journal")
+    except FileRefused as error:
+        raise DataDirectoryError(f"cannot open {error.filename}: {error.strerror}") from error
+    except OSError:
+        return (0, 0)  # SQLite says what is wrong
+
+
 def _create_private(path: Path) -> None:
     """Readable by its owner alone; SQLite gives the same mode to its -wal and -shm."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(open_owned(path, os.O_RDWR | os.O_CREAT))
     except OSError as error:
         raise DataDirectoryError(
             f"cannot write {path}: {error.strerror}; look at its rights and the disk"

@@ -19,6 +19,7 @@ from typing import Final
 from veilleuse.collector.errors import StoreFailing, StoreFull
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import RESCUED
+from veilleuse.wire.files import open_owned
 
 STEP_PAGES: Final = 256
 """1 MiB: 1 to 4 ms a step on the machine of decision 0016; the longest that a commit waits for the copy."""
@@ -28,7 +29,7 @@ def copy_database(source: Database, target: Path, between: Callable[[], None]) -
     """Copy the whole of `source` to a new file, 0600. `between` runs after every step; it may write through `source`,
     and raise to give up. The copy is one file without a WAL, not yet synced to the disk. Raises StoreFailing.
     """
-    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    os.close(open_owned(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     try:
         with closing(_throwaway(target, "OFF")) as copy:
             source.connection.backup(copy, pages=STEP_PAGES, progress=lambda *_: between())

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from veilleuse.collector.errors import DataDirectoryError, StoreFull
+from veilleuse.wire.files import open_owned
 
 DATA_FILE: Final = "data.db"
 IDENTITY_FILE: Final = "identity.db"
@@ -93,8 +94,8 @@ class DirectoryLock:
         """Raises DataDirectoryError at once when another process holds it."""
         self._descriptors: list[int] = []
         try:
-            self._open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            self._open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT)
+            self._descriptors.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            self._descriptors.append(open_owned(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT))
             for descriptor in self._descriptors:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -105,9 +106,6 @@ class DirectoryLock:
         with suppress(OSError):  # a full disk: the lock holds all the same, it only cannot say whose it is
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-
-    def _open(self, path: Path, flags: int) -> None:
-        self._descriptors.append(os.open(path, flags | os.O_CLOEXEC, 0o600))
 
     def _refused(self, directory: Path, error: OSError) -> str:
         if isinstance(error, BlockingIOError):
