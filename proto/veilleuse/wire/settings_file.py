@@ -18,7 +18,9 @@ T = TypeVar("T", bound="Section")
 
 
 class ConfigurationError(Exception):
-    """A configuration that cannot be used; the message says what, where and what to do. Exit code 2."""
+    """A configuration that cannot be used; the message says what, where and what to do."""
+
+    exit_code: ClassVar[int] = 2
 
 
 def setting(
