@@ -12,12 +12,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from veilleuse.wire.process import EXIT_INTERRUPTED, end_on_interrupt, finish
 from veilleuse.wire.settings_file import ConfigurationError, load
-
 
 FULL = Path("/dev/full")
 
@@ -103,10 +103,8 @@ def test_an_error_that_nobody_foresaw(capsys, monkeypatch):
     assert finish("p", raising(ValueError("x" * 5_000))) == 1
     assert len(capsys.readouterr().err) < 400
 
-    class Flags:
-        dev_mode = True
-
-    monkeypatch.setattr(sys, "flags", Flags)
+    flags = {name: getattr(sys.flags, name) for name in dir(sys.flags) if name[0] != "_"}
+    monkeypatch.setattr(sys, "flags", SimpleNamespace(**{**flags, "dev_mode": True}))
     assert finish("p", body) == 1
     said = capsys.readouterr().err
     assert said.startswith("Traceback")
