@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 
-from veilleuse.wire.process import end_on_interrupt
+from veilleuse.wire.interrupt import end_on_interrupt
 
 
 def main() -> int:

@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 
-from veilleuse.wire.process import end_on_interrupt, say
+from veilleuse.wire.interrupt import end_on_interrupt
 
 
 def main() -> int:
@@ -18,13 +17,17 @@ def main() -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
+        from veilleuse.wire.process import say
+
         return say("veilleuse", f"{error.name} is not installed: install veilleuse[collector]", 1)
     _no_core_dump()
     return run(sys.argv[1:])
 
 
 def _no_core_dump() -> None:
-    """A crash leaves no key on the disk; children inherit it. PROMISES.md S19."""
+    """A crash leaves no key on the disk; children inherit it: docs/promises.md, S19."""
+    import resource
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 

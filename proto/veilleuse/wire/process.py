@@ -7,15 +7,15 @@ from __future__ import annotations
 import errno
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from veilleuse.wire.interrupt import EXIT_INTERRUPTED, end_on_interrupt, raise_on_interrupt
+
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
 _REMEDIES: Final = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), "run the command as root or as the service's user"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
@@ -26,21 +26,13 @@ _MESSAGE_CHARACTERS: Final = 200
 """Of what an unforeseen error says: it may quote a whole file."""
 
 
-def end_on_interrupt() -> None:
-    """Let Ctrl-C end the process at once and in silence: for the time in which modules are imported."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end)
-
-
 def finish(program: str, body: Callable[[], int]) -> int:
     """The exit code of `body`, which is all that a process does. Every error is one line on standard error.
 
     An error with an `exit_code` is foreseen: it says what, where and what to do.
     One that nobody foresaw is told with its place; Python's development mode shows the traceback too.
     """
-    of_ours = signal.getsignal(signal.SIGINT) is _end
-    if of_ours:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a command puts its things in order
+    ended_before = raise_on_interrupt()
     try:
         _prepare_streams()
         code = body()
@@ -53,7 +45,7 @@ def finish(program: str, body: Callable[[], int]) -> int:
     except Exception as error:  # the outermost call of a process: docs/decisions/0011
         return say(program, *_told(error))
     finally:
-        if of_ours:
+        if ended_before:
             end_on_interrupt()
         _drop_unwritten()
 
@@ -63,10 +55,6 @@ def say(program: str, message: str, code: int) -> int:
     with suppress(OSError):  # a terminal that has gone
         print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
     return code
-
-
-def _end(*_: object) -> None:
-    os._exit(EXIT_INTERRUPTED)
 
 
 def _prepare_streams() -> None:

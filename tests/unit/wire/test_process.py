@@ -16,7 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from veilleuse.wire.process import EXIT_INTERRUPTED, end_on_interrupt, finish
+from veilleuse.wire.interrupt import EXIT_INTERRUPTED, end_on_interrupt
+from veilleuse.wire.process import finish
 from veilleuse.wire.settings_file import ConfigurationError, load
 
 FULL = Path("/dev/full")

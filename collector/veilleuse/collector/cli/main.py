@@ -27,7 +27,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from veilleuse.collector.cli.shared import APP
-from veilleuse.wire.process import EXIT_INTERRUPTED, finish, say
+from veilleuse.wire.interrupt import EXIT_INTERRUPTED
+from veilleuse.wire.process import finish, say
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "init": ("veilleuse.collector.cli.init", "make a data directory with its certificate authority"),
