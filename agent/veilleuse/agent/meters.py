@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +24,7 @@ from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
 from veilleuse.agent.ports import MeterSpec
 from veilleuse.agent.system import here
 from veilleuse.wire.limits import FACT_PATTERN
+from veilleuse.wire.settings_file import parse_toml
 from veilleuse.wire.vocabulary import Boundary
 
 MAX_METERS: Final = 32
@@ -69,9 +69,9 @@ def read_meters(path: Path, options_of: OptionsOf) -> tuple[MeterSpec, ...]:
     Raises ConfigurationError.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, encoding="utf-8") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            raw = tomllib.load(file)
+            raw = parse_toml(file.read())
     except FileNotFoundError:
         return ()
     except OSError as error:
@@ -82,7 +82,7 @@ def read_meters(path: Path, options_of: OptionsOf) -> tuple[MeterSpec, ...]:
         raise ConfigurationError(
             f"{path} is no text in UTF-8; write it anew, docs/sources.md tells how"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigurationError(
             f"{path} is not TOML: {error}; correct it, `veilleuse-agent poll --once` tries it"
         ) from error
