@@ -18,6 +18,7 @@ T = TypeVar("T", bound="Section")
 _INTEGER_BITS: Final = 63
 """Of the largest whole number that databases and the system take."""
 _SHOWN_CHARACTERS: Final = 60
+_MOST_DOTS: Final = 64
 
 
 class ConfigurationError(Exception):
@@ -177,9 +178,12 @@ def render_default(settings_class: type[Section]) -> str:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """A TOML document. Raises ValueError with one line, also for what Python's parser has another error for."""
+    """A TOML document. Raises ValueError with one line, also for what Python's parser has another error for, or no end."""
+    import re
     import tomllib  # only when there is a file: memory
 
+    if any(part.count(".") > _MOST_DOTS for part in re.split(r"[=#,{}\[\]\n]", text)):
+        raise ValueError(f"a key has more than {_MOST_DOTS} dots")  # its parser takes their number squared
     try:
         return tomllib.loads(text)
     except RecursionError as error:
@@ -200,8 +204,6 @@ def _read_toml(file: Path) -> list[tuple[str, Any]]:
         raise ConfigurationError(f"cannot read {file}: {error}") from error
     except ValueError as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
-    except RecursionError as error:
-        raise ConfigurationError(f"{file}: no key has so many dots") from error
 
 
 def _flatten(raw: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -223,7 +225,7 @@ def _require_known(dotted: str, known: Mapping[str, Described], where: str) -> N
         leaf[match] for match in get_close_matches(dotted.rpartition(".")[2], list(leaf), n=1)
     ]
     hint = f"; the nearest known key is '{near[0]}'" if near else ""
-    raise ConfigurationError(f"unknown key '{dotted}' {where}{hint}")
+    raise ConfigurationError(f"unknown key {_shown(dotted)} {where}{hint}")
 
 
 def _coerce(described: Described, value: Any, where: str) -> Any:
