@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,6 +25,7 @@ from veilleuse.agent.ports import MeterSpec
 from veilleuse.agent.system import here
 from veilleuse.wire.files import read_named, read_with_status
 from veilleuse.wire.limits import FACT_PATTERN
+from veilleuse.wire.settings_file import parse_toml
 from veilleuse.wire.vocabulary import Boundary
 
 MAX_METERS: Final = 32
@@ -74,7 +74,7 @@ def read_meters(path: Path, options_of: OptionsOf) -> tuple[MeterSpec, ...]:
     try:
         content, found = read_with_status(path, LARGEST_BYTES)
         mode = stat.S_IMODE(found.st_mode)
-        raw = tomllib.loads(content.decode("utf-8"))
+        raw = parse_toml(content.decode("utf-8"))
     except FileNotFoundError:
         return ()
     except OSError as error:
@@ -85,7 +85,7 @@ def read_meters(path: Path, options_of: OptionsOf) -> tuple[MeterSpec, ...]:
         raise ConfigurationError(
             f"{path} is no text in UTF-8; write it anew, docs/sources.md tells how"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigurationError(
             f"{path} is not TOML: {error}; correct it, `veilleuse-agent poll --once` tries it"
         ) from error

@@ -20,7 +20,7 @@ import pytest
 from tests.fakes.agent import Agent, energies, record
 from tests.fakes.collector import FakeCollector
 from tests.waiting import PATIENCE_SECONDS, comes
-from veilleuse.agent.__main__ import COMMANDS, main
+from veilleuse.agent.commands.main import COMMANDS, main
 from veilleuse.agent.commands.show import GRAIN
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.wire.settings_file import describe
@@ -423,7 +423,7 @@ def test_once_with_the_fake_source_shows_its_watts(agent, capsys, tmp_path):
 def test_the_resident_process_imports_nothing_of_the_sender():
     """`run` leads to no grpc, protobuf, cryptography; `send` to no cryptography."""
     code = (
-        "import sys, importlib; from veilleuse.agent.__main__ import parse;"
+        "import sys, importlib; from veilleuse.agent.commands.main import parse;"
         "parse([sys.argv[1]]); importlib.import_module(sys.argv[2]); print(*sorted(sys.modules))"
     )
     for command, root, forbidden in (

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.cli.factor_books import day
+from veilleuse.collector.account import check_period
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
@@ -23,6 +23,7 @@ from veilleuse.collector.cli.shared import (
     ConfigOption,
     JsonOption,
     content_of,
+    date_of,
     moment,
     perform,
     print_json,
@@ -50,6 +51,8 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
 app = typer.Typer(**APP)
 
 _SECONDS: Final = 60.0
+_MOST_DAYS: Final = 366
+"""Shown at once: each has up to 288 values."""
 
 
 @app.callback()
@@ -123,9 +126,7 @@ def show(
             return
         if first is None or end is None:
             raise UsageError("give both --from and --to")
-        days = (day("--from", first), day("--to", end))
-        if days[0] >= days[1]:
-            raise UsageError(f"--from {first} must be before --to {end}, which is exclusive")
+        days = _period(first, end)
         name, where = series or settings.intensity.series, zone or settings.reporting.zone
         found = list(_days(reader, where, name, *days))
     if as_json:
@@ -170,6 +171,17 @@ def _show_series(reader: IntensityReader, as_json: bool) -> None:
             f"{one.connector}: last try {moment(one.tried_unix_milliseconds)}, {one.outcome}; last success"
             f" {moment(one.succeeded_unix_milliseconds)}; {one.calls_this_month} calls this month"
         )
+
+
+def _period(first: str, end: str) -> tuple[date, date]:
+    """Raises UsageError."""
+    days = date_of("--from", first), date_of("--to", end)
+    check_period(*days)
+    if (days[1] - days[0]).days > _MOST_DAYS:
+        raise UsageError(
+            f"--from {first} --to {end} are more than {_MOST_DAYS} days: ask for each year by itself"
+        )
+    return days
 
 
 def _days(

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
+from veilleuse.collector.account import check_day
 from veilleuse.collector.admin_client import TIMEOUT_SECONDS, CollectorNotRunning, ask
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.model import Host
@@ -82,9 +83,10 @@ def signed(why: str, command: str) -> dict[str, Any]:
 def date_of(option: str, text: str) -> date:
     """The civil date of an option. Raises UsageError."""
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError as error:
         raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
+    return check_day(option, day)
 
 
 def content_of(file: Path, maximum_bytes: int, remedy: str) -> bytes:

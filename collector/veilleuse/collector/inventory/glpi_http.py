@@ -12,7 +12,6 @@ import json
 import ssl
 import stat
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -22,6 +21,7 @@ from urllib.parse import urlencode, urlsplit
 
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.wire.files import FileRefused, read_authorities, read_with_status
+from veilleuse.wire.settings_file import parse_toml
 
 MAXIMUM_ANSWER_BYTES: Final = 32 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 30.0
@@ -75,14 +75,14 @@ def read_credentials(path: Path) -> Credentials:
         content, about = read_with_status(path, MAXIMUM_FILE_BYTES, regular=True)
         if stat.S_IMODE(about.st_mode) & 0o077:
             raise UsageError(f"{path} can be read by others: chmod 600 {path}, and change its tokens in GLPI")
-        document = tomllib.loads(content.decode("utf-8"))
+        document = parse_toml(content.decode("utf-8"))
     except FileRefused as error:
         raise UsageError(
             f"{path} is no file of credentials ({error.strerror}): it has url, user_token and app_token"
         ) from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f'{path} is no TOML: write url = "https://…/apirest.php" and the tokens') from error
     keys = ("url", "user_token", "app_token", "ca_file")
     if unknown := [key for key in document if key not in keys]:
