@@ -103,7 +103,6 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     f"{C}backup/sealed.py": {"os.open": NEW},
     f"{C}cli/inventory.py": {"os.open": NEW},
-    f"{C}cli/main.py": {"os.open": "/dev/null"},
     f"{C}cli/output.py": {
         "write_bytes": "a device or a pipe that -o names",
         "tempfile.mkstemp": NAMED,
@@ -125,13 +124,21 @@ ALLOWED: dict[str, dict[str, str]] = {
     f"{C}report/html.py": {"read_text": PACKAGED},
     f"{C}report/words.py": {"read_text": PACKAGED},
     f"{C}store/sqlite/connection.py": {"sqlite3.connect": CHECKED},
-    f"{C}store/sqlite/copy.py": {"sqlite3.connect": "what open_owned has just made with O_EXCL"},
-    f"{C}store/sqlite/directory.py": {"mkdir": OWN_FOLDER, "chmod": OWN_FOLDER},
+    f"{C}store/sqlite/copy.py": {
+        "sqlite3.connect": "what open_owned has just made with O_EXCL",
+        "mkdir": OWN_FOLDER,
+    },
+    f"{C}store/sqlite/directory.py": {
+        "mkdir": OWN_FOLDER,
+        "chmod": OWN_FOLDER,
+        "os.open": "the directory itself, to lock it",
+    },
     f"{C}store/sqlite/migrations.py": {"read_text": PACKAGED},
     f"{C}tables.py": {"read_text": PACKAGED},
     f"{C}web/api_page.py": {"read_text": PACKAGED},
     f"{C}web/app.py": {"read_bytes": PACKAGED},
     f"{C}web/words.py": {"read_text": PACKAGED},
+    "proto/veilleuse/wire/process.py": {"os.open": "/dev/null"},
 }
 """File → call → why it is safe there."""
 

@@ -97,9 +97,8 @@ def test_five_times_its_capacity(tmp_path, figure, records):
         told(trial.swift_load(servers, 5, records, -AT_ONCE, pushes, "obedient"))  # it gets warm
         data_dir = Path(trial.stack.environment["VEILLEUSE__DATA_DIR"])
         with Largest(trial.collector.pid) as largest:
-            capacities = [
-                told(trial.swift_load(servers, CAPACITY_SECONDS, records, -AT_ONCE, pushes, "obedient"))
-            ]
+            closed = (CAPACITY_SECONDS, records, -AT_ONCE, pushes, "obedient")
+            capacities = [told(trial.swift_load(servers, *closed))]
             loads = {}
             for manner in ("obedient", "stubborn"):
                 offered = 5 * capacities[-1]["stored_per_second"]
@@ -107,9 +106,7 @@ def test_five_times_its_capacity(tmp_path, figure, records):
                     trial.swift_load(servers, LOAD_SECONDS, records, offered, pushes, manner)
                 )
                 loads[manner]["derived"] = seconds_until_derived(data_dir)
-                capacities.append(
-                    told(trial.swift_load(servers, CAPACITY_SECONDS, records, -AT_ONCE, pushes, "obedient"))
-                )
+                capacities.append(told(trial.swift_load(servers, *closed)))
     a_second = [found["stored_per_second"] for found in capacities]
     said = []
     for number, (manner, load) in enumerate(loads.items()):

@@ -19,7 +19,7 @@ from typing import Final
 from veilleuse.collector.errors import StoreFailing, StoreFull
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import RESCUED
-from veilleuse.wire.files import open_owned
+from veilleuse.wire.files import open_owned, remove_owned, rename_owned
 
 STEP_PAGES: Final = 256
 """1 MiB: 1 to 4 ms a step on the machine of decision 0016; the longest that a commit waits for the copy."""
@@ -59,11 +59,14 @@ def rescue_database(source: Database, between: Callable[[], None]) -> Path:
         )
     try:
         copy_database(source, part, between)
-        with part.open("rb") as copied:
-            os.fsync(copied.fileno())
-        part.rename(target)
+        copied = open_owned(part, os.O_RDONLY)
+        try:
+            os.fsync(copied)
+        finally:
+            os.close(copied)
+        rename_owned(part, target)
     except BaseException:
-        part.unlink(missing_ok=True)
+        remove_owned(part)
         raise
     return target
 
