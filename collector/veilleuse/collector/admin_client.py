@@ -36,9 +36,9 @@ class CollectorNotRunning(AdminError):
 def ask(data_dir: Path, operation: str, *, timeout_seconds: float = TIMEOUT_SECONDS, **arguments: Any) -> Any:
     """The result of an operation of the running collector, as JSON gives it.
 
-    Raises CollectorNotRunning, UsageError or AdminError with the collector's own line.
+    Raises CollectorNotRunning, UsageError or AdminError with the collector's own line; UnicodeEncodeError for what is no text.
     """
-    request = json.dumps({"op": operation, **arguments}).encode() + b"\n"
+    request = json.dumps({"op": operation, **arguments}, ensure_ascii=False).encode() + b"\n"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout_seconds)
