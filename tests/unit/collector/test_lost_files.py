@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -14,9 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.lost_files import LOST, Lost
+from tests.machines import settings_in
 from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
 from tests.waiting import PATIENCE_SECONDS, until
 from veilleuse.collector import settings
+from veilleuse.collector.app.rescue import rescued
+from veilleuse.collector.assembly import initialise, open_collector
 from veilleuse.collector.errors import StoreDamaged, StoreLost
 from veilleuse.collector.health import Count, Health
 from veilleuse.collector.model import AppendOutcome
@@ -88,15 +92,15 @@ def test_nothing_is_acknowledged_once_a_file_is_lost(tmp_path, lost: Lost):
         made.stop.set()
         made.feeder.join()
         kinds = made.health.snapshot()[Count.STORE_ERRORS]
-        rescued = made.writer.submit(lambda: made.store.rescue(lambda: None), alone=True).result()
+        saved = made.writer.submit(lambda: made.store.rescue(lambda: None), alone=True).result()
     assert set(kinds) <= {"lost", "damaged"}, kinds
-    assert (rescued is not None) == (lost.left == "rescued")
-    if rescued is not None:
-        assert rescued.stat().st_mode & 0o777 == 0o600
-        assert str(rescued) in put_back(rescued.with_name(rescued.name.partition(".rescued")[0]))
+    assert (saved is not None) == (lost.left == "rescued")
+    if saved is not None:
+        assert saved.stat().st_mode & 0o777 == 0o600
+        assert str(saved) in put_back(saved.with_name(saved.name.partition(".rescued")[0]))
     if lost.left == "damaged" or lost.file.startswith("identity"):
         return
-    file = rescued or next(
+    file = saved or next(
         path
         for path in (
             directory / "data.db",
@@ -130,3 +134,21 @@ def test_what_was_lost_stays_lost(tmp_path):
         assert isinstance(made.push().exception(PATIENCE_SECONDS), StoreLost)
         (tmp_path / "away").rename(tmp_path / "data.db")
         assert isinstance(made.push().exception(PATIENCE_SECONDS), StoreLost)
+
+
+def test_a_rescue_that_has_no_place_is_tried_again(tmp_path, caplog):
+    """A process that ended without it would take the last copy with it: it stays, and says what is wanting."""
+    settings = settings_in(tmp_path)
+    initialise(settings, site="Lyon")
+    with open_collector(settings) as collector:
+        shutil.rmtree(settings.data_dir)
+        settings.data_dir.touch()
+        with pytest.raises(StoreLost):
+            collector.office.commit(lambda: None)
+        assert collector.damaged.is_set()
+        assert not rescued(collector)
+        assert "do not stop the collector" in caplog.records[-1].remedy
+        settings.data_dir.unlink()
+        assert rescued(collector)
+    (found,) = settings.data_dir.iterdir()
+    assert found.name.startswith("data.db.rescued-")
