@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cache
 from typing import Any, Self
 
 import httpx
@@ -30,6 +31,7 @@ from veilleuse.collector.web.api.handlers import Desk
 from veilleuse.collector.web.app import make_app
 from veilleuse.collector.web.auth import Door
 from veilleuse.collector.web.gate import Gate
+from veilleuse.collector.web.indicators import MachineIndicators
 from veilleuse.collector.web.look import Outlook
 from veilleuse.collector.web.tokens import Admission
 
@@ -64,13 +66,17 @@ class Reading:
         for opened in (outlook_reader, self.reader, accounts):
             self._cleanup.callback(opened.close)
         door = Door("127.0.0.1" if door_token is None else "192.0.2.1", 8640, door_token)
-        self.figures = Figures(self.reader, self.settings, book_of, self._publishing, self._publish, clock)
+        self.figures = Figures(
+            self.reader, self.settings, cache(book_of), self._publishing, self._publish, clock
+        )
         self.desk = Desk(self.figures, self.settings, "0.1.0", self._note_access)
         limiter = FailureLimiter() if impatient else FailureLimiter(lambda: next(self._ages))
         admission = Admission(door, accounts, self._note_use, clock=clock, limiter=limiter)
-        self.app = make_app(
-            Outlook(outlook_reader, self.settings), self.settings, door, "0.1.0", self.desk, admission
-        )
+        self.indicators = MachineIndicators(self.settings, self._publishing, self._publish, clock)
+        """Works nothing out until a test has it `refresh`."""
+        worked_out = self.indicators.machine_figures, self.indicators.month
+        outlook = Outlook(outlook_reader, self.settings, clock, *worked_out)
+        self.app = make_app(outlook, self.settings, door, "0.1.0", self.desk, admission)
 
     def __enter__(self) -> Self:
         return self

@@ -102,6 +102,7 @@ def test_every_source_has_its_section(name):
     assert re.findall(r"^### (\w+)", section, re.M)[:3] == ["Requirements", "Metrics", "Configuration"]
 
 
+@pytest.mark.promise("P1")
 @pytest.mark.parametrize("message", SENT, ids=lambda message: message.DESCRIPTOR.name)
 def test_every_field_that_leaves_a_machine_is_in_the_dictionary(message):
     """P1, thin: the name of each field an agent can send stands in docs/privacy.md."""

@@ -10,6 +10,7 @@ import stat
 import time
 
 import grpc
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.machines import SECONDS, Machine, Served, enrolled, refusal, refused, served, settings_in
@@ -241,6 +242,7 @@ def nothing_left_but_of(connection, host_id: int) -> None:
         assert left <= {host_id}, table
 
 
+@pytest.mark.promise("P9")
 def test_a_machine_is_forgotten(tmp_path, veilleuse):
     """P9 in small: after `hosts forget` a search of all files finds nothing; others, and the fleet's counters, are untouched;
     its certificate is refused as forgotten, before and after a restart."""
@@ -312,6 +314,7 @@ def test_forgetting_asks(running, veilleuse):
     machine.hello()
 
 
+@pytest.mark.promise("P9")
 def test_export(running, veilleuse, tmp_path):
     """Everything that is held of a machine, in one private file; who asked is in the journal; never over another file."""
     machine, _ = planted(running)

@@ -331,6 +331,7 @@ def test_every_panel_has_data(scraped, expression):
     assert all(re.fullmatch(r"-?[\d.e+-]+", one["value"][1]) for one in result), result
 
 
+@pytest.mark.promise("P13")
 def test_workstations_are_nowhere_live(scraped):
     """Seen from Prometheus: no counter, no watts, no day, no host label for populations under the k rule (P13)."""
     populations = 'population=~"workstation|classroom"'

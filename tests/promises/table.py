@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""What is promised. Reliability (R) and security (S); a promise without a test here says why."""
+"""What is promised. Reliability (R), security (S) and privacy (P); a promise without a test here says why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Promise:
     """One line of docs/promises.md."""
 
     name: str
-    """R1, S24 …"""
+    """R1, S24, P15 …"""
     text: str
     figure: str
     """What is promised, as a number."""
@@ -200,6 +200,55 @@ PROMISES: Final = (
         "The authority is rotated under 500 agents",
         "0 lost, 50 offline for the whole overlap among them",
         simulated="time and the network",
+    ),
+    Promise(
+        "P1",
+        "Only declared fields leave the machine",
+        "0 fields of the contract without a line in privacy.md",
+    ),
+    Promise(
+        "P2",
+        "No personal string in what a machine says it is; names of users and processes are not planted yet",
+        "0 canaries",
+    ),
+    Promise("P3", "The grain is never raised from afar", "0 escapes from the machine's ceiling"),
+    Promise("P4", "k machines in each group that is told, none above 85 %", "0 groups of fewer than 10"),
+    Promise("P5", "No difference of two answers is of fewer than k machines", "0, all pairs"),
+    Promise("P6", "Moves and departures reveal no machine", "0 months that change after they are told"),
+    Promise("P7", "What is too old goes, from free pages too", "0 canaries left"),
+    Promise("P8", "Names are apart, and looking is noted", "0 names in data.db; 1 line an access"),
+    Promise(
+        "P9",
+        "Rights of a person: export and forget; how long it takes is not measured",
+        "all of it written; 0 canaries after forgetting",
+    ),
+    Promise(
+        "P10",
+        "A pause on the machine is a declared gap",
+        "0 alarms on a machine",
+        not_run="`veilleuse-agent object` is not built; what is held back is a declared gap, which R18 counts",
+    ),
+    Promise(
+        "P11",
+        "Power is no side channel: rights of RAPL; that nothing is read below 10 s is not tried",
+        "the group of the agent alone reads it",
+    ),
+    Promise(
+        "P12",
+        "Notices, DPIA model and register entry, from one dictionary",
+        "dictionary = documents",
+        not_run="the documents are not written; P1 holds the dictionary",
+    ),
+    Promise("P13", "No series of one workstation or classroom PC", "0 labels of a machine"),
+    Promise(
+        "P14",
+        "Hours cannot be read from a workstation's data",
+        "equal sums: identical stores; 0 moments found",
+    ),
+    Promise(
+        "P15",
+        "What one role reads together over months: API, /metrics, page",
+        "no combination is of fewer than 10 machines",
     ),
 )
 BY_NAME: Final = {promise.name: promise for promise in PROMISES}

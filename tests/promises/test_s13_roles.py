@@ -133,6 +133,7 @@ def loopback(data: Filled) -> Iterator[Reading]:
         yield reading
 
 
+@pytest.mark.promise("P13")
 @pytest.mark.promise("S13")
 def test_every_route_for_everybody(closed, tokens, figure):
     """Each answers with exactly its status; to strangers it tells nothing; and every answer with figures is in the journal."""

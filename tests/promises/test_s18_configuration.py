@@ -344,6 +344,7 @@ LOCAL = st.builds(
 BYTES_SEEN: Counter[str] = Counter()
 
 
+@pytest.mark.promise("P3")
 @pytest.mark.promise("S18")
 def test_whatever_is_sent_nothing_but_three_numbers_can_change_and_only_upwards(figure):
     """Any bytes: no key but the configuration's is set, and tick, period and contact never go below the machine's own."""

@@ -242,6 +242,7 @@ def test_an_unseen_exchange_is_seen_within_the_hour(drm):
     assert on(made) == (0, 0, 1, 0)
 
 
+@pytest.mark.promise("P2")
 def test_nothing_but_the_size_goes_on(drm):
     """P2: neither the number nor the name of a display is in what the source gives or says."""
     drm.card("card0", "nvidia")

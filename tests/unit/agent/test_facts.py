@@ -106,6 +106,7 @@ def test_the_facts_are_what_the_machine_says(tree):
     assert not facts.HasField("sleep_ac_seconds")
 
 
+@pytest.mark.promise("P2")
 def test_facts_hold_no_serial_and_no_markup(tree):
     """P2, S16: no planted number in the bytes; every text in the fact alphabet."""
     facts = facts_of(tree)

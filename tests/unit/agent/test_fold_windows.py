@@ -151,6 +151,7 @@ def test_a_server_s_window_time_is_that_of_the_wall_clock(windows, start, length
         assert sum(cell.energies[point][0] for cell in cells) == 150 * length
 
 
+@pytest.mark.promise("P3")
 @pytest.mark.parametrize("population", [Population.SERVER, Population.CLASSROOM])
 def test_a_window_never_cuts_a_period(population):
     """P3: a window of ten minutes in an hour that leaves the machine as one hour is not told; the hours beside it are."""
@@ -162,6 +163,28 @@ def test_a_window_never_cuts_a_period(population):
     assert not any(cell.window_energies for cell in on_cells(records))
 
 
+@pytest.mark.promise("P14")
+def test_equal_sums_at_other_hours_are_the_same_records():
+    """P14: three hours on in the morning of one day, or in the afternoon of another, an hour on late or after midnight: byte for byte alike."""
+    monday = NOON - 60 * HOUR  # 00:00 in Paris, in winter; NOON is a Wednesday's
+
+    def week(*busy: range) -> list[bytes]:
+        ticks = [
+            on(monday + minute * 60_000, 60_000)
+            if any(minute in hours for hours in busy)
+            else on(monday + minute * 60_000, 60_000, state=State.OFF, energies=())
+            for minute in range(7 * 24 * 60)
+        ]
+        return sorted(encode_record(one) for one in fold_all(Fold(Population.WORKSTATION, HOUR), ticks))
+
+    day, hour = 24 * 60, 60
+    early = week(range(9 * hour, 12 * hour), range(day + hour, day + 2 * hour))
+    late = week(range(3 * day + 14 * hour, 3 * day + 17 * hour), range(day + 4 * hour, day + 5 * hour))
+    assert early == late
+    assert early != week(range(9 * hour, 12 * hour), range(2 * day + hour, 2 * day + 2 * hour))
+
+
+@pytest.mark.promise("P3")
 def test_a_workstation_tells_no_window_of_its_open_band_and_no_short_one():
     """P3: by day and week only what leaves no part of a band under three hours; else absent, not zero."""
     tuesday = NOON - 24 * HOUR - 12 * HOUR  # 00:00 in Paris

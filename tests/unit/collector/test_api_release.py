@@ -133,6 +133,7 @@ def smallest(figures: Iterable[frozenset[Seen]]) -> int:
     return min((count for count in counts if count), default=K)
 
 
+@pytest.mark.promise("P5")
 @settings(max_examples=60)
 @given(fleets())
 def test_no_two_answers_leave_fewer_than_k(fleet):
@@ -222,6 +223,7 @@ def looks(story: Sequence[Later], kept: Kept | None) -> set[frozenset[Seen]]:
     return found
 
 
+@pytest.mark.promise("P6")
 @settings(max_examples=40)
 @given(stories())
 def test_no_two_looks_leave_fewer_than_k(story):

@@ -141,6 +141,7 @@ def test_through_the_running_collector(place: Place, veilleuse: Command, monkeyp
     assert len(place.assets()) == 999
 
 
+@pytest.mark.promise("P8")
 def test_names_stay_in_identity_db(place: Place, veilleuse: Command):
     """P8: data.db has no name, serial, inventory number, room or user; identity.db has no serial and no user either."""
     asked(veilleuse, "import", place.file(LIST))

@@ -122,6 +122,7 @@ def test_one_journal_or_one_person(opened):
     assert read(opened, **day, who="ann") == []
 
 
+@pytest.mark.promise("P8")
 def test_each_look_is_a_line(opened):
     """Who, what of it, and why; also one that finds nothing. A refused one is none, and asks for a reason."""
     read(opened, since="2026-01-01", who="anne", of="operators")

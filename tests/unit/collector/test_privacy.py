@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ FLEETS = st.lists(
 ).map(lambda groups: [Cell(f"g{i}", hosts) for i, hosts in enumerate(groups)])
 
 
+@pytest.mark.promise("P4")
 @given(FLEETS, st.integers(2, 12))
 def test_every_published_cell_is_safe(cells, k):
     """At least k contributing machines, none above 85 %, with machines shared between cells or not."""
@@ -49,6 +51,7 @@ def test_nothing_is_lost_or_counted_twice(cells, k):
     assert not (level.withheld_keys and (level.kept or level.others))
 
 
+@pytest.mark.promise("P5")
 @given(st.lists(st.integers(0, 25), max_size=6), st.integers(2, 12))
 def test_no_difference_of_sums_isolates_few_machines(sizes, k):
     """Brute force: every difference of two sums of published cells that is one of our machines' sums has ≥ k of them."""
@@ -85,6 +88,7 @@ def test_a_level_that_cannot_reach_k_is_withheld():
     assert set(level.withheld_keys) == {"g0", "g1"}
 
 
+@pytest.mark.promise("P4")
 def test_a_machine_that_dominates_hides_its_cell():
     """Twelve machines, one of them 90 % of the energy: merged, or withheld when alone."""
     cells = disjoint([12])

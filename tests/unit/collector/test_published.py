@@ -244,6 +244,7 @@ def answers(data: Filled, moment: datetime = NOW, query: str = OCTOBER) -> dict[
     return found
 
 
+@pytest.mark.promise("P6")
 def test_nothing_moves_a_published_month(data):
     """Late data, a move, a machine that is forgotten, a restart, two new months: the same answer. Taken back, it is another one."""
     hosts = dozen(data)

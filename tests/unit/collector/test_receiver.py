@@ -381,6 +381,7 @@ def test_a_disk_that_answers_with_errors_is_a_delay(service, monkeypatch):
     assert service.health.snapshot()["store_errors"] == {"failing": 1}
 
 
+@pytest.mark.promise("P14")
 def test_no_log_line_tells_which_workstation_called(service, caplog):
     """P14: a whole exchange, a refusal and a conflict of a workstation leave no id and no name in the log."""
     stub, stream = service.agent(Population.WORKSTATION)

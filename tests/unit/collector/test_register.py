@@ -270,6 +270,7 @@ def test_a_missing_register_is_said_and_written_again(place, caplog):
         assert desk.standing(host) == "revoked"
 
 
+@pytest.mark.promise("P14")
 def test_it_is_private_tells_no_hour_and_does_not_grow_for_ever(place):
     """0600; of a workstation the day alone; a thousand suspensions and activations are written together at a start."""
     with place.opened() as desk:

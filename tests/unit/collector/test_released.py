@@ -135,6 +135,7 @@ def subsets(items: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
     )
 
 
+@pytest.mark.promise("P5")
 @settings(max_examples=50, deadline=None)
 @given(machines())
 def test_no_sum_of_what_is_told_is_of_few(fleet):

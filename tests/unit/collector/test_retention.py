@@ -251,6 +251,7 @@ def test_whether_psys_is_trusted_does_not_change_when_its_periods_go(filled):
     assert rows == [(0, 0)]
 
 
+@pytest.mark.promise("P7")
 def test_nothing_of_what_went_is_in_any_file(filled, tmp_path):
     """A canary in a point's name, in a record's bytes and a number in a sum: the file, the WAL and a new backup have none of it."""
     host_id = workstation(filled)

@@ -70,6 +70,7 @@ def test_the_settings_of_the_connection_are_those_promised(tmp_path):
             reader._database().connection.execute("DELETE FROM hosts")
 
 
+@pytest.mark.promise("P8")
 def test_names_are_not_in_data_db(tmp_path):
     """P8: data.db alone holds no name."""
     with closing(make(tmp_path)) as store:

@@ -227,6 +227,7 @@ def test_nine_workstations_are_withheld(data, client):
     assert shown == {"veilleuse_hosts"}
 
 
+@pytest.mark.promise("P14")
 @pytest.mark.parametrize("population", [Population.WORKSTATION, Population.CLASSROOM])
 def test_no_scrape_tells_when_a_pc_called(data, client, population):
     """P14: a PC says Hello and sends its record, another enrols: what /metrics says of their population does not move that day."""

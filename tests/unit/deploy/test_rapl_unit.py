@@ -50,6 +50,7 @@ def test_systemd_understands_every_line(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.promise("P11")
 def test_root_with_nothing_of_roots():
     """No capability, no network, no device, no setuid: the owner's right to read its files, and a folder to write in."""
     told = settings(UNIT)
@@ -69,6 +70,7 @@ def test_root_with_nothing_of_roots():
     assert "ReadWritePaths" not in told
 
 
+@pytest.mark.promise("P11")
 def test_the_group_reads_what_the_agent_looks_for():
     """The folder is the default of paths.rapl_helper, 0750, of the group that sysusers.d makes the agent a member of."""
     told = settings(UNIT)

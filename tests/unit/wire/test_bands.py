@@ -287,6 +287,7 @@ def test_windows_follow_the_wall_clock(calendar, windows, day):
             assert piece.in_window is inside
 
 
+@pytest.mark.promise("P3")
 @given(calendars, ANY_WINDOWS, st.dates(date(2025, 1, 2), date(2027, 12, 30)))
 def test_no_window_is_a_finer_clock(calendar, windows, day):
     """P3: whatever windows a collector declares, a day tells of none in the open band, and of no part of another band that is

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from veilleuse.collector.figures import KNOWN_STATES, GroupSums
 from veilleuse.collector.figures import Detail as Part
+from veilleuse.collector.figures import KNOWN_STATES, GroupSums
 from veilleuse.collector.indicators.avoidable_energy import (
     OUTSIDE,
     causes_of,
@@ -130,8 +130,9 @@ def _coarse(figure: Figure) -> tuple[float, float] | None:
 
 def _closed_bands_divide_no_row(machines: Iterable[Machine], beside: Beside) -> bool:
     """Whether closed_bands leaves k machines, whatever it is put together with. Of each machine it is idle energy less a known power ×
-    idle time, and a month's row tells both sums: what one power times the row's time leaves is of the machines with another power, and
-    of those with update windows. Nobody, or k of them, must stand behind each."""
+    idle time, and a month's row tells both sums: what one power times the row's time leaves is of the machines with another power,
+    of those with update windows and, where the row does not tell idle from active, of those active outside opening hours. Nobody, or k of
+    them, must stand behind each."""
     rows: defaultdict[Place, list[Machine]] = defaultdict(list)
     own = {Place(family_of(g.key), g.key.entity or "", g.key.device_class or "") for g in beside.month.uses}
     left: dict[HostId, int] = {}
@@ -147,11 +148,13 @@ def _closed_bands_divide_no_row(machines: Iterable[Machine], beside: Beside) -> 
 def _powers_are_shared(row: Iterable[Machine], k: int) -> bool:
     idle: defaultdict[int | None, dict[HostId, int]] = defaultdict(dict)
     other: defaultdict[int | None, dict[HostId, int]] = defaultdict(dict)
+    active: dict[HostId, int] = {}
     for machine in row:
         power, outside = lower_microwatts(machine), machine.use(*OUTSIDE)
         idle[power][machine.host_id] = outside.on_idle_milliseconds
         other[power][machine.host_id] = machine.use().known_milliseconds - outside.on_idle_milliseconds
-    parts = [*idle.values(), *other.values()] if len(idle) > 1 else []
+        active[machine.host_id] = outside.on_active_milliseconds
+    parts = [active, *([*idle.values(), *other.values()] if len(idle) > 1 else [])]
     return all(_nobody_or_enough(part, k) for part in parts)
 
 

@@ -1,0 +1,492 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Turns the numbers of read_together.py into linear equations over what each machine did.
+
+An unknown is one quantity of one machine in one day or week: milliseconds by band and state, millijoules by band, state and whether a
+method measured them, silence, having contributed, nights. What came late or was derived again is an unknown of its own.
+Which unknowns a number sums is found by its value: amounts are drawn, so that a sum of whole cells (entity × class) over a set of bands,
+states and methods is told from every other. A number that nothing explains is reported.
+
+What an attacker is taken to know beside: factors, enrolment, and what a machine draws off and asleep (a constant of its class).
+A ratio is taken to tell its numerator and its denominator.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from fractions import Fraction
+from typing import Final, NamedTuple, TypeAlias
+
+from tests.promises.read_together import Key, Row, Version, What
+from tests.promises.summed import SILENT, Cell, Found, Selector, Sums, cell_of, month_of, sums_of
+from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.derive.priors import STATE_POWERS
+from veilleuse.collector.model import Grain
+from veilleuse.collector.quantiles import Z95
+from veilleuse.wire.vocabulary import Band, DeviceClass, State
+
+MILLIJOULES_PER_KWH: Final = 3_600_000_000
+MILLISECONDS_PER_DAY: Final = 86_400_000
+ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
+COUNTED: Final = tuple(What("", Band.OPEN, State.ON_ACTIVE, kind) for kind in ("", "screen"))
+"""That a machine contributed, and that it has a screen."""
+NIGHT_MILLISECONDS: Final = 4 * 3_600_000
+NO_MEASUREMENT: Final = (
+    "threshold",
+    "u_factor",
+    "factor_",
+    "veilleuse_suppressed_groups",
+    "veilleuse_hosts{",
+    "veilleuse_agents_silent{",
+    "veilleuse_month_start_timestamp_seconds{",
+)
+"""How the names of numbers begin that no machine's measurement is in."""
+NOT_LINEAR: Final = ("veilleuse_month_night_power", "veilleuse_power_plan")
+"""Left out of the system."""
+REST: Final = (State.OFF, State.ASLEEP)
+U_STEP: Final = 0.05
+"""A model's uncertainty that is a whole number of such steps does not tell how much of an energy was measured."""
+AVOIDABLE: Final = "veilleuse_month_avoidable_energy_joules{cause="
+OF_INTERVALS: Final = ("u_model", "gsd2", "kwh_lo95", "kwh_hi95", "kgco2e_lo95", "kgco2e_hi95")
+
+
+Weight: TypeAlias = "Fraction | int"
+
+
+class Column(NamedTuple):
+    """One unknown."""
+
+    key: Key
+    since: int
+    """Number of the truth that first had it."""
+
+
+@dataclass(frozen=True)
+class Equation:
+    """What one number says."""
+
+    row: Row
+    name: str
+    coefficients: Mapping[Column, Weight]
+    values: Mapping[Column, int]
+
+
+def amount(name: str, value: float) -> tuple[str, int] | None:
+    """(unit, exact amount) of a sum; None of another number."""
+    word = name.partition("{")[0]
+    if word == "machine_days_observed":
+        return "ms", round(value * MILLISECONDS_PER_DAY)
+    if word in ("kwh", "kwh_total", "kwh_measured", "kwh_modelled"):
+        return "mJ", round(value * MILLIJOULES_PER_KWH)
+    for ending, unit, scale in (
+        ("_milliseconds", "ms", 1),
+        ("_millijoules", "mJ", 1),
+        ("_seconds", "ms", 1000),
+        ("_joules", "mJ", 1000),
+    ):
+        if word.endswith(ending):
+            return unit, round(value * scale)
+    return None
+
+
+class Explained:
+    """Equations of rows, and the numbers that nothing explains."""
+
+    def __init__(
+        self, versions: Sequence[Version], months: Sequence[Slice], grams: Mapping[str, Fraction]
+    ) -> None:
+        """`grams`: zone → gCO2e a millijoule."""
+        self._versions, self._months, self._grams = versions, months, grams
+        self._amounts = [{**one.amounts, **_silent(one, months)} for one in versions]
+        self._history = _history(self._amounts)
+        self._whats = {key.what for truth in versions for key in truth.amounts}
+        self._sums: dict[tuple[object, ...], Sums] = {}
+        self._keys_of: dict[Found, list[Key]] = {}
+        self._keys_in: dict[tuple[int, Selector], list[Key]] = {}
+        self._wholes: defaultdict[tuple[object, ...], list[Found]] = defaultdict(list)
+        """By the labels of rows: which cells they may be of; rows of uses have those of energy's name, and may have other cells."""
+        self._rest: list[tuple[Row, dict[str, float]]] = []
+        self._told: dict[tuple[object, ...], tuple[Row, dict[str, tuple[Found, Found]]]] = {}
+        self.equations: list[Equation] = []
+        self.unexplained: list[tuple[Row, str, float]] = []
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Rows of all looks. Months of readers add up; an administrator's answer is made of its whole period."""
+        later = []
+        for row in rows:
+            if row.outlet == "api" and self._months_of(row) > 1 and "admin" not in row.roles:
+                later.append(row)
+            else:
+                self._explain(row)
+        for row, rest in self._rest:
+            self._tell_counts(row, rest)
+            self.unexplained += [(row, name, value) for name, value in rest.items()]
+        for row in later:
+            self._compose(row)
+
+    # --- of one period
+
+    def _months_of(self, row: Row) -> int:
+        first, end = (
+            date.fromisoformat(row.labels["period_from"]),
+            date.fromisoformat(row.labels["period_to"]),
+        )
+        return sum(first <= part.first and part.end <= end for part in self._months)
+
+    def _explain(self, row: Row) -> None:
+        found: dict[str, Found] = {}
+        ratios: dict[str, tuple[Found, Found]] = {}
+        rest = {name: value for name, value in row.numbers.items() if value and not _is_left_out(name)}
+        for name, value in list(rest.items()):
+            exact = amount(name, value)
+            several = next(
+                (them for sums in self._candidates(row) if exact and (them := sums.find(*exact))), ()
+            )
+            if several:
+                alike = (one for one in several if any(one.cells == other.cells for other in found.values()))
+                found[name] = next(alike, several[0])
+                self._tell(row, name, found[name])
+                del rest[name]
+        for name, value in list(rest.items()):
+            if amount(name, value) is None and _is_ratio(name):
+                pair = next(
+                    (pair for sums in self._candidates(row) if value != 1 and (pair := sums.ratio(value))),
+                    None,
+                )
+                if pair is not None or value == 1:  # then both sums are told, or the same
+                    del rest[name]
+                if pair is not None:
+                    ratios[name] = pair
+                    for place, one in zip(("of", "in"), pair, strict=True):
+                        self._tell(row, f"{name} ({place})", one)
+        parts = [*found.values(), *(pair[1] for pair in ratios.values())]
+        wholes = self._wholes[self._cells_of(row)]
+        for cells in (
+            *(part.cells for part in parts),
+            tuple({cell: None for part in parts for cell in part.cells}),
+        ):
+            if parts and all(set(one.cells) != set(cells) for one in wholes):
+                wholes.append(parts[0]._replace(cells=cells, whats=frozenset(self._whats)))
+        self._tell_avoidable(row, rest)
+        self._tell_grams(row, rest, found)
+        self._tell_intervals(row, rest, found)
+        self._told[self._place(row), row.labels.get("period_from")] = (row, ratios)
+        self._rest.append((row, rest))
+
+    def _candidates(self, row: Row) -> Iterator[Sums]:
+        """Newest truths first: what was published once is of an older one."""
+        if row.outlet == "api":
+            first, end = (date.fromisoformat(row.labels[name]) for name in ("period_from", "period_to"))
+            selectors = [month_of(Slice(first, end))]
+        else:
+            selectors = self._selectors()
+        for selector in selectors:
+            for version in range(row.version, -1, -1):
+                yield self._sums_of(version, selector, row.labels)
+
+    def _selectors(self) -> list[Selector]:
+        found = [month_of(part) for part in self._months]
+        starts = sorted({(key.grain, key.start) for key in self._history if not _is_silence(key)})
+        for grain, start in starts:
+            found.append(Selector(frozenset({grain}), start, start + 1))
+            if grain is Grain.WEEK:
+                found.append(Selector(frozenset({Grain.DAY, Grain.WEEK}), start, start + 7))
+        return found
+
+    def _sums_of(self, version: int, selector: Selector, labels: Mapping[str, str]) -> Sums:
+        wanted = tuple(
+            None if labels.get(name) in (None, "autres") else labels[name]
+            for name in ("population", "zone", "entity", "device_class")
+        )
+        memory = (version, selector, wanted)
+        if memory not in self._sums:
+            self._sums[memory] = self._summed(version, selector, wanted)
+        return self._sums[memory]
+
+    def _summed(self, version: int, selector: Selector, wanted: Sequence[str | None]) -> Sums:
+        places = self._versions[version].places
+        cells: defaultdict[Cell, defaultdict[What, int]] = defaultdict(lambda: defaultdict(int))
+        for key in self._inside(version, selector):
+            cell = cell_of(places[key.host], key.what)
+            named = cell.place._replace(device_class="monitor") if cell.screens else cell.place
+            if all(word in (None, mine) for word, mine in zip(wanted, named, strict=True)):
+                cells[cell][key.what] += self._amounts[version][key]
+        return sums_of(version, selector, cells)
+
+    # --- equations
+
+    def _keys(self, found: Found) -> list[Key]:
+        if found not in self._keys_of:
+            places = self._versions[found.version].places
+            self._keys_of[found] = [
+                key
+                for key in self._inside(found.version, found.selector)
+                if key.what in found.whats and cell_of(places[key.host], key.what) in found.cells
+            ]
+        return self._keys_of[found]
+
+    def _inside(self, version: int, selector: Selector) -> list[Key]:
+        if (version, selector) not in self._keys_in:
+            self._keys_in[version, selector] = [key for key in self._amounts[version] if selector.has(key)]
+        return self._keys_in[version, selector]
+
+    def _tell(self, row: Row, name: str, found: Found, weigh: Mapping[str, Fraction] | None = None) -> None:
+        """`weigh`: zone → weight."""
+        places = self._versions[found.version].places
+        coefficients: dict[Column, Weight] = {}
+        values: dict[Column, int] = {}
+        for key in self._keys(found):
+            if key.what.unit == "mJ" and key.what.state in REST:
+                continue
+            weight: Weight = 1 if weigh is None else weigh[places[key.host].zone]
+            for since, value in self._history[key]:
+                if since <= found.version:
+                    coefficients[Column(key, since)] = weight
+                    values[Column(key, since)] = value
+        self._say(row, name, coefficients, values)
+
+    def _say(
+        self, row: Row, name: str, coefficients: Mapping[Column, Weight], values: Mapping[Column, int]
+    ) -> None:
+        if coefficients:
+            self.equations.append(Equation(row, name, coefficients, values))
+
+    @staticmethod
+    def _cells_of(row: Row) -> tuple[object, ...]:
+        names = ("period_from", "period_to", "population", "zone", "entity", "device_class")
+        return (
+            row.version,
+            row.outlet,
+            row.answer.partition(":")[0],
+            *(row.labels.get(name) for name in names),
+        )
+
+    def _tell_counts(self, row: Row, rest: dict[str, float]) -> None:
+        """Of machines that contributed, and of their nights on for more than 4 h. A total may count a machine and its screens once."""
+        versions = range(row.version, -1, -1)
+        wholes = itertools.product(tuple(rest), self._wholes[self._cells_of(row)], versions)
+        for name, whole, version in wholes:
+            whole = whole._replace(version=version)
+            if name != "n" and "_hosts" not in name and name != "nights_on":
+                continue
+            wanted = self._nights(whole) if name == "nights_on" else self._counted(whole)
+            kinds = (
+                wanted,
+                {key for key in wanted if not key.what.kind},
+                {key for key in wanted if key.what.kind},
+            )
+            keys = next((keys for keys in kinds if len(keys) == rest.get(name)), None)
+            if keys is not None:
+                columns = {Column(key, whole.version): 1 for key in keys}
+                self._say(row, name, dict.fromkeys(columns, 1), columns)
+                del rest[name]
+
+    def _counted(self, whole: Found) -> set[Key]:
+        return {
+            Key(key.host, Grain.DAY, whole.selector.first, COUNTED[key.what.kind == "screen"])
+            for key in self._keys(whole)
+            if key.what.state is not State.UNKNOWN
+        }
+
+    def _tell_avoidable(self, row: Row, rest: dict[str, float]) -> None:
+        """I4: idle energy outside opening hours less a power of the class × the idle time; of screens, one unknown a machine."""
+        for name in [name for name in rest if name.startswith(AVOIDABLE)]:
+            screens = name.endswith("=screens}")
+            populations = {
+                (place.population, place.zone) for one in self._versions for place in one.places.values()
+            }
+            shown = [one for one in populations if one[0] == row.labels["population"]]
+            for part, version, of in itertools.product(
+                self._months, range(row.version, -1, -1), (shown, *([one] for one in shown))
+            ):
+                found = self._avoidable(version, month_of(part), of, screens=screens)
+                total = sum((Fraction(weight) * value for _, weight, value in found), Fraction(0))
+                if screens or abs(total - round(rest[name] * 1000)) <= len(found):
+                    coefficients = {column: weight for column, weight, _ in found}
+                    self._say(row, name, coefficients, {column: value for column, _, value in found})
+                    del rest[name]
+                    break
+
+    def _avoidable(
+        self, version: int, selector: Selector, of: Collection[tuple[str, str]], *, screens: bool
+    ) -> list[tuple[Column, Weight, int]]:
+        """(unknown, coefficient, value)."""
+        places, found = self._versions[version].places, []
+        for key in self._inside(version, selector):
+            place, what = places[key.host], key.what
+            outside = what.state is State.ON_IDLE and what.band is not Band.OPEN
+            if (
+                not outside
+                or (place.population, place.zone) not in of
+                or (what.kind == "screen") is not screens
+            ):
+                continue
+            weight: Weight = 1
+            if what.unit == "ms":
+                powers = STATE_POWERS[DeviceClass(place.device_class)]
+                laptop = place.device_class == DeviceClass.LAPTOP.value
+                low = powers.sleep_microwatts if laptop else powers.off_microwatts
+                weight = -Fraction(low or 0, 1_000_000)
+            if screens:
+                key = key._replace(what=what._replace(kind="avoidable screens"))
+                found.append((Column(key, version), weight, 1))
+            else:
+                found += [
+                    (Column(key, since), weight, more)
+                    for since, more in self._history[key]
+                    if since <= version
+                ]
+        return found
+
+    def _nights(self, whole: Found) -> set[Key]:
+        cells = {cell.place for cell in whole.cells}
+        places = self._versions[whole.version].places
+        on: defaultdict[tuple[int, int], int] = defaultdict(int)
+        for key in self._inside(whole.version, whole.selector):
+            night = key.grain is Grain.DAY and key.what.unit == "ms" and key.what.state in ON
+            if night and places[key.host] in cells and key.what.band is not Band.OPEN:
+                on[key.host, key.start] += self._amounts[whole.version][key]
+        what = What("nights", Band.NIGHT, State.ON_IDLE)
+        return {
+            Key(host, Grain.DAY, start, what)
+            for (host, start), value in on.items()
+            if value > NIGHT_MILLISECONDS
+        }
+
+    def _tell_grams(self, row: Row, rest: dict[str, float], found: Mapping[str, Found]) -> None:
+        """Of one zone they say what the energy says; of several, each zone's energy has its own factor."""
+        for name in [name for name in rest if "kgco2e" in name or "_grams" in name]:
+            if name in OF_INTERVALS:
+                continue
+            energy = found.get(_energy_of(name, found))
+            if energy is None:
+                continue
+            if len({cell.place.zone for cell in energy.cells}) > 1:
+                self._tell(row, name, energy, self._grams)
+            del rest[name]
+
+    def _tell_intervals(self, row: Row, rest: dict[str, float], found: Mapping[str, Found]) -> None:
+        """The width of an interval tells how much was measured, unless it is rounded."""
+        energy = found.get("kwh_total")
+        numbers: dict[str, float] = {name: rest.pop(name) for name in OF_INTERVALS if name in rest}
+        if energy is None:
+            self.unexplained += [(row, name, value) for name, value in numbers.items()]
+            return
+        widths = [numbers.get("u_model", 0.0)]
+        for unit, other in (("kwh", 0.0), ("kgco2e", row.numbers.get("u_factor", 0.0))):
+            if f"{unit}_lo95" in numbers:
+                wide = math.log(numbers[f"{unit}_hi95"] / numbers[f"{unit}_lo95"]) / (2 * Z95)
+                widths.append(math.sqrt(max(0.0, wide**2 - other**2)))
+        if any(abs(width / U_STEP - round(width / U_STEP)) > 1e-6 for width in widths):
+            measured = frozenset(what for what in energy.whats if what.kind == "measured")
+            self._tell(row, "interval", energy._replace(whats=measured))
+
+    # --- of several months
+
+    def _place(self, row: Row) -> tuple[object, ...]:
+        """What it is of beside its period; a total has a zone only where there is but one."""
+        names = (
+            "indicator",
+            "population",
+            "entity",
+            "device_class",
+            "level",
+            *["zone"] * (row.table != "totals"),
+        )
+        labels = [row.labels.get(name) for name in names]
+        return row.version, row.outlet, row.answer.rpartition(" ")[0], row.table, *labels
+
+    def _compose(self, row: Row) -> None:
+        """A sum over months adds nothing to what each month says, and is checked to be that sum."""
+        first, end = row.labels["period_from"], row.labels["period_to"]
+        months = [part.first.isoformat() for part in self._months if first <= part.first.isoformat() < end]
+        parts = [
+            self._told[key] for key in ((self._place(row), month) for month in months) if key in self._told
+        ]
+        for name, value in row.numbers.items():
+            if (
+                not value
+                or _is_left_out(name)
+                or name in OF_INTERVALS
+                or name.startswith("kgco2e")
+                or name == "n"
+            ):
+                continue
+            exact = amount(name, value)
+            sums = [part.numbers.get(name, 0) for part, _ in parts]
+            if exact is not None:
+                known = sum((amount(name, one) or ("", 0))[1] for one in sums) == exact[1]
+            elif _is_ratio(name):
+                known = self._is_composed(name, value, parts)
+            else:
+                known = sum(sums) == value
+            if not known:
+                self.unexplained.append((row, name, value))
+
+    def _is_composed(
+        self, name: str, value: float, parts: Sequence[tuple[Row, Mapping[str, tuple[Found, Found]]]]
+    ) -> bool:
+        above = below = 0
+        for part, ratios in parts:
+            if name not in ratios:
+                return not part.numbers.get(name) or part.numbers[name] == value
+            numerator, denominator = ratios[name]
+            above += self._value(numerator)
+            below += self._value(denominator)
+        return bool(below) and math.isclose(above / below, value, rel_tol=1e-12)
+
+    def _value(self, found: Found) -> int:
+        return sum(self._amounts[found.version][key] for key in self._keys(found))
+
+
+def _is_silence(key: Key) -> bool:
+    return key.what.kind == SILENT
+
+
+def _is_left_out(name: str) -> bool:
+    return name.startswith((*NO_MEASUREMENT, *NOT_LINEAR))
+
+
+def _is_ratio(name: str) -> bool:
+    return name.startswith(("value", "coverage_", "method_mix.")) or "_ratio" in name
+
+
+def _energy_of(name: str, found: Collection[str]) -> str:
+    """The name of the energy that emissions are of."""
+    if "_grams" not in name:
+        return "kwh_total"
+    word, _, labels = name.rstrip("}").partition("{")
+    kept = ",".join(one for one in labels.split(",") if not one.startswith("ledger="))
+    return f"{word.replace('_emissions_grams', '_energy_joules')}{{{kept}}}"
+
+
+def _silent(version: Version, months: Iterable[Slice]) -> dict[Key, int]:
+    """What of its enrolled time nothing is known of."""
+    found = {}
+    for part in months:
+        seen: defaultdict[int, int] = defaultdict(int)
+        for key, value in version.amounts.items():
+            if key.what.unit == "ms" and month_of(part).has(key):
+                seen[key.host] += value
+        for (host, of), enrolled in version.enrolled.items():
+            if of == part and enrolled > seen[host]:
+                what = What("ms", Band.OPEN, State.UNKNOWN, SILENT)
+                found[Key(host, Grain.DAY, part.first.toordinal(), what)] = enrolled - seen[host]
+    return found
+
+
+def _history(truths: Sequence[Mapping[Key, int]]) -> dict[Key, list[tuple[int, int]]]:
+    """Key → (version, by how much it was more than before)."""
+    found: defaultdict[Key, list[tuple[int, int]]] = defaultdict(list)
+    last: dict[Key, int] = {}
+    for version, truth in enumerate(truths):
+        for key, value in truth.items():
+            if value != last.get(key, 0):
+                found[key].append((version, value - last.get(key, 0)))
+                last[key] = value
+    return found

@@ -1,0 +1,142 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Finds the fewest machines that any combination of told numbers is of. Exact: all real combinations, modulo a large prime."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from tests.promises.explaining import Column, Equation, Weight
+
+PRIME: Final = 2**61 - 1
+DOMINANCE: Final = 0.85
+MOST_SETS: Final = 20_000
+"""Sets of machines that are tried in one part of the system; more is an error, so that a search that was cut never passes."""
+
+Sparse: TypeAlias = "dict[int, int]"
+"""Column → coefficient, 1 to PRIME - 1."""
+
+
+@dataclass(frozen=True)
+class Isolated:
+    """The fewest machines that a combination of equations is of."""
+
+    machines: frozenset[int]
+    columns: tuple[Column, ...]
+
+
+def smallest(equations: Iterable[Equation], k: int) -> Isolated | None:
+    """Fewer than `k` machines outside of which some combination of all equations has no unknown; None where there is none.
+
+    Exhaustive: all real combinations. Columns that are equal in every equation are one; those of k machines and more must cancel, which
+    one elimination settles; of what is left each set of fewer than k machines is tried, smallest first, by its rank."""
+    rows = {frozenset(one.coefficients.items()) for one in equations}
+    signatures: defaultdict[Column, list[tuple[int, Weight]]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        for column, coefficient in row:
+            signatures[column].append((number, coefficient))
+    groups: defaultdict[tuple[tuple[int, Weight], ...], list[Column]] = defaultdict(list)
+    for column, signature in signatures.items():
+        groups[tuple(signature)].append(column)
+    members = list(groups.values())
+    behind = [frozenset(column.key.host for column in columns) for columns in members]
+    matrix: list[Sparse] = [{} for _ in rows]
+    for place, entries in enumerate(groups):
+        for number, coefficient in entries:
+            matrix[number][place] = coefficient.numerator * pow(coefficient.denominator, -1, PRIME) % PRIME
+    left = _without(matrix, {place for place, who in enumerate(behind) if len(who) >= k})
+    best: Isolated | None = None
+    for part in _apart(left):
+        whole = _rank(part)
+        for who in _unions({behind[place] for row in part for place in row}, k):
+            if best is not None and len(who) >= len(best.machines):
+                break
+            outside = [{p: c for p, c in row.items() if not behind[p] <= who} for row in part]
+            if _rank(outside) < whole:
+                inside = sorted({p for row in part for p in row if behind[p] <= who})
+                best = Isolated(who, tuple(column for p in inside for column in members[p][:1]))
+                break
+    return best
+
+
+def dominated(equations: Iterable[Equation]) -> list[tuple[Equation, float]]:
+    """Sums, and differences of a sum and one that is part of it, of which one machine holds more than 85 %, with its share."""
+    sums = {frozenset(one.values.items()): one for one in equations if set(one.coefficients.values()) == {1}}
+    found = []
+    for whole, one in sums.items():
+        for part in (frozenset[tuple[Column, int]](), *(other for other in sums if other < whole)):
+            by_machine: defaultdict[int, int] = defaultdict(int)
+            for column, value in whole - part:
+                by_machine[column.key.host] += value
+            total = sum(by_machine.values())
+            share = max(by_machine.values()) / total if total > 0 else 0.0
+            if share > DOMINANCE:
+                found.append((one, share))
+    return found
+
+
+def _without(rows: Iterable[Sparse], columns: Collection[int]) -> list[Sparse]:
+    """Combinations of rows in which these columns cancel; all such are combinations of them."""
+    pivots: dict[int, Sparse] = {}
+    left = []
+    for row in rows:
+        row = _reduced(row, pivots)
+        place = next((place for place in row if place in columns), None)
+        if place is None:
+            left.append(row)
+        else:
+            pivots[place] = row
+    return [row for row in left if row]
+
+
+def _rank(rows: Iterable[Sparse]) -> int:
+    pivots: dict[int, Sparse] = {}
+    for row in rows:
+        row = _reduced(row, pivots)
+        if row:
+            pivots[next(iter(row))] = row
+    return len(pivots)
+
+
+def _reduced(row: Sparse, pivots: Mapping[int, Sparse]) -> Sparse:
+    """Without the pivots' columns. In their order: a later pivot's row has no earlier pivot's column."""
+    for place, pivot in pivots.items():
+        if place in row:
+            row = _less(row, pivot, place)
+    return row
+
+
+def _less(row: Sparse, pivot: Sparse, place: int) -> Sparse:
+    """The row without its entry at `place`."""
+    times = row[place] * pow(pivot[place], -1, PRIME) % PRIME
+    found = dict(row)
+    for column, coefficient in pivot.items():
+        value = (found.get(column, 0) - times * coefficient) % PRIME
+        if value:
+            found[column] = value
+        else:
+            found.pop(column, None)
+    return found
+
+
+def _apart(rows: Sequence[Sparse]) -> list[list[Sparse]]:
+    """Parts of the system that share no column."""
+    parts: list[tuple[set[int], list[Sparse]]] = []
+    for row in rows:
+        touched = [part for part in parts if not part[0].isdisjoint(row)]
+        parts = [part for part in parts if part[0].isdisjoint(row)]
+        columns = set(row).union(*(part[0] for part in touched))
+        parts.append((columns, [row, *(one for part in touched for one in part[1])]))
+    return [part for _, part in parts]
+
+
+def _unions(groups: Collection[frozenset[int]], k: int) -> list[frozenset[int]]:
+    """Unions of these groups of fewer than k machines, smallest first."""
+    found: set[frozenset[int]] = {frozenset()}
+    for group in groups:
+        found |= {one | group for one in found if len(one | group) < k}
+        assert len(found) < MOST_SETS, "too many sets of machines to try them all"
+    return sorted(found - {frozenset()}, key=len)

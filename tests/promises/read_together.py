@@ -1,0 +1,354 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Collects all numbers that each role gets of PCs over simulated months, beside what each machine did in truth.
+
+The data directory is filled through the real store and the real derivation; the real application is asked at several dates, each time
+by a service that has just been started. Between two dates a test may let records come late, move, retire and forget machines.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.filled import METER, Filled, cell, civil, week
+from tests.reading import DOOR_TOKEN, Reading
+from veilleuse.collector.account.perimeter import Slice, enrolled_milliseconds
+from veilleuse.collector.admitted import Role
+from veilleuse.collector.codec import number
+from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
+from veilleuse.collector.model import Grain, HostId, HostStatus
+from veilleuse.collector.privacy import EXEMPT
+from veilleuse.wire.ladder import MEASURED
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+MINUTE: Final = 60_000
+HOUR: Final = 60 * MINUTE
+KINDS: Final = ("emissions", "energy", "indicators", "coverage")
+GROUPINGS: Final = ("population", "entity", "device_class", "entity,device_class")
+FLEET: Final = ("/metrics", "/")
+MONTH_LAG_DAYS: Final = 3
+"""Whole days between a month's end and its release."""
+
+
+class What(NamedTuple):
+    """One quantity of a machine."""
+
+    unit: str
+    """"ms" or "mJ"."""
+    band: Band
+    state: State
+    kind: str = ""
+    """Of an energy: "measured", "modelled" or "screen"."""
+
+
+class Key(NamedTuple):
+    """One quantity of one machine in one day or week."""
+
+    host: int
+    grain: Grain
+    start: int
+    what: What
+
+
+class Place(NamedTuple):
+    """Where a machine is counted."""
+
+    population: str
+    zone: str
+    entity: str
+    device_class: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """The truth at one moment."""
+
+    moment: datetime
+    amounts: Mapping[Key, int]
+    places: Mapping[int, Place]
+    enrolled: Mapping[tuple[int, Slice], int]
+    """(machine, month) → milliseconds."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Numbers that stand together in one answer."""
+
+    version: int
+    """The truth's number when it was asked."""
+    outlet: str
+    answer: str
+    """Who asked what."""
+    roles: frozenset[str]
+    table: str
+    labels: Mapping[str, str]
+    numbers: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Hours:
+    """What a machine does in a month, hours: in one night, and in one week's opening hours."""
+
+    night: Mapping[State, float] = field(default_factory=dict)
+    opening: Mapping[State, float] = field(default_factory=dict)
+
+
+OFF: Final = Hours({State.OFF: 12}, {State.OFF: 40})
+OFFICE: Final = Hours({State.OFF: 12}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8, State.ASLEEP: 5})
+NIGHT: Final = Hours({State.ON_IDLE: 9}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8})
+
+
+class Watched:
+    """A collector over simulated months. A context manager."""
+
+    def __init__(self, folder: Path, seed: int, entities: Sequence[str] = ()) -> None:
+        """`entities`: each has a reader of its own."""
+        self.now = [datetime(2026, 1, 1, tzinfo=UTC).timestamp()]
+        self.data = Filled(folder / "data", clock=lambda: self.now[0])
+        self.data.add_site("nancy", "FR")
+        self.data.add_site("köln", "DE")
+        self.chance = random.Random(seed)
+        self.rows: list[Row] = []
+        self.versions: list[Version] = []
+        self.months: list[Slice] = []
+        self.pages: list[str] = []
+        """The text of the first page, at each look."""
+        self._entities = entities
+        self._accounts = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.data.__exit__()
+
+    # --- what happens
+
+    def machines(
+        self,
+        number: int,
+        entity: str = "A",
+        device_class: DeviceClass = DeviceClass.LAPTOP,
+        *,
+        site: str = "lyon",
+        population: Population = Population.WORKSTATION,
+        enrolled_on: date = date(2026, 1, 1),
+    ) -> list[HostId]:
+        """So many more."""
+        where: dict[str, Any] = {"entity": entity, "site": site, "enrolled_on": enrolled_on}
+        return [self.data.add_host(population, device_class, **where) for _ in range(number)]
+
+    def month(
+        self,
+        first: date,
+        done: Iterable[tuple[HostId, Hours]],
+        *,
+        measured: bool = True,
+        screens: Collection[HostId] = (),
+    ) -> None:
+        """What machines send of a month: the night of its tenth, and the first whole week. Amounts are drawn, so that a sum tells whose
+        it is of."""
+        monday = first + timedelta(days=-first.weekday() % 7)
+        for host, hours in done:
+            told = measured, host in screens
+            records = [
+                (civil(first.replace(day=10)), [*self._cells(hours.night, Band.NIGHT, *told)]),
+                (week(monday), [*self._cells(hours.opening, Band.OPEN, *told)]),
+            ]
+            self.data.push(host, [one for one in records if one[1]], METER)
+        self.data.derive()
+
+    def day(self, day: date, done: Iterable[tuple[HostId, Mapping[State, float]]]) -> None:
+        """One more night."""
+        for host, hours in done:
+            self.data.push(host, [(civil(day), [*self._cells(hours, Band.NIGHT)])], METER)
+        self.data.derive()
+
+    def whole_days(self, first: date, done: Mapping[HostId, int]) -> None:
+        """Off for so many hours of each day of a month of 30."""
+        for host, hours in done.items():
+            days = [first + timedelta(days=number) for number in range(30)]
+            self.data.push(host, [(civil(day), [cell(State.OFF, hours * HOUR, Band.NIGHT)]) for day in days])
+        self.data.derive()
+
+    def move(self, host: HostId, entity: str) -> None:
+        """To another entity."""
+        with self.data.store.transaction():
+            self.data.store.data.connection.execute(
+                "UPDATE hosts SET org_entity = ? WHERE host_id = ?", (entity, host)
+            )
+
+    def retire(self, host: HostId) -> None:
+        """Its certificate is refused from now on."""
+        with self.data.store.transaction():
+            self.data.store.registry.set_status(host, HostStatus.REVOKED)
+
+    def forget(self, host: HostId) -> None:
+        """As `veilleuse hosts forget`."""
+        gone = self.data.store.registry.host(host)
+        assert gone is not None
+        while self.data.store.forgetting.forget_slice(host):
+            pass
+        while not self.data.store.forgetting.forget_host(gone, host.to_bytes(32)):
+            pass
+
+    def _cells(
+        self, hours: Mapping[State, float], band: Band, measured: bool = True, screens: bool = False
+    ) -> Iterator[Any]:
+        for state, long in hours.items():
+            milliseconds = round(long * HOUR * self.chance.uniform(0.8, 1)) + self.chance.randrange(MINUTE)
+            on = state in (State.ON_ACTIVE, State.ON_IDLE)
+            energy = round(milliseconds * self.chance.uniform(20, 40)) if on and measured else None
+            one = cell(state, milliseconds, band, energy_millijoules=energy, busy_ratio=0.2 if on else None)
+            if screens and on:
+                one.displays.add(size=1, milliseconds=milliseconds - self.chance.randrange(HOUR))
+            yield one
+
+    # --- what is seen
+
+    def look(self, day: date, months: Sequence[date] = ()) -> None:
+        """Ask everything as everybody on the noon of `day`: /metrics and the page, and the API of these months and of all of them together."""
+        self.now[0] = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
+        parts = [Slice(first, (first + timedelta(days=31)).replace(day=1)) for first in months]
+        self.months = sorted({*self.months, *parts}, key=lambda part: part.first)
+        self.versions.append(self._truth())
+        wide: dict[str, Any] = {"api_requests_per_minute": 60_000}
+        with Reading(self.data, door_token=DOOR_TOKEN, clock=lambda: self.now[0], **wide) as reading:
+            periods = [*parts, Slice(parts[0].first, parts[-1].end)] if len(parts) > 1 else parts
+            for who, role, inside in self._readers() if parts else ():
+                token = reading.account(f"{who} {next(self._accounts)}", role, *inside)
+                kinds = KINDS if role is Role.READER else ("indicators",)
+                self._ask_api(reading, who, token, itertools.product(periods, kinds, GROUPINGS))
+            self._strangers(reading)
+            reading.indicators.refresh()
+            self._scrape(reading)
+
+    def say_again(self, host: HostId, device_class: DeviceClass) -> None:
+        """Facts that change how its energy is derived."""
+        form: Any = number(device_class)
+        facts = pb.Facts(device_class=form, cpu_count=4, agent_version="0.1.0")
+        with self.data.store.transaction():
+            self.data.store.registry.record_hello(
+                host,
+                facts_wire=facts.SerializeToString(),
+                health_wire=None,
+                now_unix_milliseconds=round(self.now[0] * 1000),
+            )
+        self.data.derive()
+
+    def take_back(self, first: date) -> None:
+        """What was published of a month, as `veilleuse published take-back`."""
+        end = (first + timedelta(days=31)).replace(day=1)
+        assert self.data.store.publications.take_back(first, end)
+
+    def _readers(self) -> Iterator[tuple[str, Role, tuple[str, ...]]]:
+        yield "reader", Role.READER, ()
+        yield "admin", Role.ADMIN, ()
+        for entity in self._entities:
+            yield f"reader of {entity}", Role.READER, (entity,)
+
+    @staticmethod
+    def _strangers(reading: Reading) -> None:
+        """Nobody, and an agent with its enrolment token, are told nothing."""
+        for token in (None, enrolment_token()):
+            for url in (*FLEET, *(f"/api/v1/{kind}?from=2026-09-01&to=2026-10-01" for kind in KINDS)):
+                assert reading.get(url, token).status_code == 401
+
+    def _ask_api(
+        self, reading: Reading, who: str, token: str, questions: Iterable[tuple[Slice, str, str]]
+    ) -> None:
+        for part, kind, grouping in questions:
+            url = f"/api/v1/{kind}?from={part.first}&to={part.end}&group_by={grouping}"
+            answer = reading.get(url, token)
+            assert answer.status_code == 200, (url, answer.text)
+            for table, rows in answer.json().items():
+                if isinstance(rows, list) and table not in ("factors", "withheld", "group_by", "assumptions"):
+                    self.rows += [
+                        self._row(f"{who}: {kind} by {grouping} {part.first}/{part.end}", who, table, one)
+                        for one in rows
+                        if isinstance(one, dict) and one.get("population") != Population.SERVER.value
+                    ]
+
+    def _row(self, answer: str, who: str, table: str, one: Mapping[str, Any]) -> Row:
+        flat: dict[str, Any] = {}
+        for name, value in one.items():
+            inner = value.items() if isinstance(value, dict) else [("", value)]
+            flat |= {f"{name}.{word}" if word else name: inside for word, inside in inner}
+        numbers = {
+            name: value
+            for name, value in flat.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        labels = {name: str(value) for name, value in flat.items() if name not in numbers}
+        return Row(len(self.versions) - 1, "api", answer, frozenset({who}), table, labels, numbers)
+
+    def _scrape(self, reading: Reading) -> None:
+        text = reading.get("/metrics", DOOR_TOKEN).text
+        places: defaultdict[tuple[tuple[str, str], ...], dict[str, float]] = defaultdict(dict)
+        of_place = {"entity", "site", "population", "device_class", "zone"}
+        exempt = {population.value for population in EXEMPT}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.labels.get("population", "server") in exempt:
+                    continue
+                place = tuple(sorted((n, v) for n, v in sample.labels.items() if n in of_place))
+                rest = ",".join(f"{n}={v}" for n, v in sorted(sample.labels.items()) if n not in of_place)
+                places[place][f"{sample.name}{{{rest}}}"] = sample.value
+        roles = frozenset({"door", "reader"})
+        self.rows += [
+            Row(len(self.versions) - 1, "metrics", "scrape", roles, "samples", dict(place), numbers)
+            for place, numbers in places.items()
+        ]
+        page = reading.get("/?lang=en", DOOR_TOKEN).text
+        self.pages.append(html.unescape(re.sub(r"<[^>]+>", " ", page)))
+
+    def _truth(self) -> Version:
+        amounts: Counter[Key] = Counter()
+        with closing(self.data.reader()) as reader:
+            sites = {site.site: site for site in reader.sites()}
+            hosts = {host.host_id: host for host in reader.hosts() if host.population not in EXEMPT}
+            for grain in (Grain.DAY, Grain.WEEK):
+                span = (grain, date(2026, 1, 1).toordinal(), date(2027, 1, 1).toordinal())
+                for sums in reader.sums(*span):
+                    what = What("ms", sums.cell.band, sums.cell.state)
+                    amounts[Key(sums.host_id, grain, sums.start, what)] += sums.cell.milliseconds
+                for row in reader.derived(*span):
+                    kind = "measured" if row.cell.method in MEASURED else "modelled"
+                    what = What("mJ", row.cell.band, row.cell.state, kind)
+                    amounts[Key(row.host_id, grain, row.start, what)] += row.cell.energy_millijoules
+                for start in sorted({key.start for key in amounts if key.grain is grain}):
+                    for host_id, (_, band, state), screens in reader.screen_sums(grain, start, start + 1):
+                        what = What("mJ", band, state, "screen")
+                        amounts[Key(host_id, grain, start, what)] += screens.energy_millijoules
+        now = round(self.now[0] * 1000)
+        return Version(
+            datetime.fromtimestamp(self.now[0], UTC),
+            {key: value for key, value in amounts.items() if value and key.host in hosts},
+            {
+                host_id: Place(
+                    host.population.value,
+                    sites[host.site].zone,
+                    host.org_entity,
+                    host.facts.device_class.value,
+                )
+                for host_id, host in hosts.items()
+            },
+            {
+                (host_id, part): enrolled_milliseconds(host, sites[host.site], part, now)
+                for host_id, host in hosts.items()
+                for part in self.months
+            },
+        )

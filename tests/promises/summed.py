@@ -1,0 +1,127 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Finds of which machines' quantities a number is the sum, by its value: all sums of whole cells over sets of bands, states and methods."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from tests.promises.read_together import Key, Place, What
+from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.model import Grain
+from veilleuse.wire.vocabulary import Band, State
+
+BAND_SETS: Final = tuple(map(frozenset, (Band, (Band.OPEN,), (Band.NIGHT, Band.CLOSED))))
+STATE_SETS: Final = tuple(
+    frozenset(states) for size in range(1, 6) for states in itertools.combinations(State, size)
+)
+KIND_SETS: Final = (frozenset({"measured", "modelled"}), frozenset({"measured"}), frozenset({"modelled"}))
+SILENT: Final = "silent"
+"""Kind of the time of which nothing is known."""
+
+
+class Selector(NamedTuple):
+    """Which records a figure is of: those that begin in [first, end), weeks also end in it."""
+
+    grains: frozenset[Grain]
+    first: int
+    end: int
+
+    def has(self, key: Key) -> bool:
+        """Whether a quantity is inside."""
+        end = self.end - 6 if key.grain is Grain.WEEK and len(self.grains) > 1 else self.end
+        return key.grain in self.grains and self.first <= key.start < end
+
+
+class Cell(NamedTuple):
+    """What is never divided: machines of one entity and class, or their screens."""
+
+    place: Place
+    screens: bool
+
+
+class Found(NamedTuple):
+    """What a number is the sum of."""
+
+    version: int
+    selector: Selector
+    cells: tuple[Cell, ...]
+    whats: frozenset[What]
+
+
+@dataclass
+class Sums:
+    """All sums of whole cells in one selector at one version."""
+
+    version: int
+    selector: Selector
+    cells: tuple[Cell, ...]
+    of: dict[str, dict[int, dict[int, frozenset[What]]]]
+    """Unit → value → cells as bits → what is summed of them. Enrolled times are alike, so that several groups may have the same."""
+
+    def find(self, unit: str, value: int) -> list[Found]:
+        """What sums to it."""
+        return [self.told(*one) for one in self.of[unit].get(value, {}).items()]
+
+    def told(self, bits: int, whats: frozenset[What]) -> Found:
+        """As Found."""
+        cells = tuple(cell for place, cell in enumerate(self.cells) if bits >> place & 1)
+        return Found(self.version, self.selector, cells, whats)
+
+    def ratio(self, value: float) -> tuple[Found, Found] | None:
+        """A sum over some cells, and one over these or more, of which it is the ratio."""
+        for known in self.of.values():
+            for above, over in known.items():
+                below = round(above / value)
+                for bits, whats in over.items():
+                    for under in known.get(below, {}):
+                        if bits | under == under and above / below == value:
+                            return self.told(bits, whats), self.told(under, known[below][under])
+        return None
+
+
+def sums_of(version: int, selector: Selector, cells: Mapping[Cell, Mapping[What, int]]) -> Sums:
+    """All sums over these cells: 2^cells × sets of quantities."""
+    present = frozenset(what for amounts in cells.values() for what in amounts)
+    of: dict[str, dict[int, dict[int, frozenset[What]]]] = {"ms": {}, "mJ": {}}
+    for unit, known in of.items():
+        for whats in _sets(unit, present):
+            sums = [0]
+            for amounts in cells.values():
+                one = sum(amounts.get(what, 0) for what in whats)
+                sums += [before + one for before in sums]
+            for bits, value in enumerate(sums):
+                if value:
+                    known.setdefault(value, {}).setdefault(bits, whats)
+    return Sums(version, selector, tuple(cells), of)
+
+
+def month_of(part: Slice) -> Selector:
+    """All that begins in a period."""
+    return Selector(frozenset({Grain.DAY, Grain.WEEK}), part.first.toordinal(), part.end.toordinal())
+
+
+def cell_of(place: Place, what: What) -> Cell:
+    """Where a quantity is counted."""
+    return Cell(place, what.kind == "screen")
+
+
+def _sets(unit: str, present: Collection[What]) -> list[frozenset[What]]:
+    """What outlets may sum, smallest first."""
+    mine = [what for what in present if what.unit == unit]
+    found = {frozenset(mine)}
+    for bands, states, kinds in itertools.product(BAND_SETS, STATE_SETS, KIND_SETS):
+        found.add(
+            frozenset(
+                what
+                for what in mine
+                if what.band in bands
+                and what.state in states
+                and what.kind != SILENT
+                and (unit == "ms" or what.kind in kinds or (what.kind == "screen" and "modelled" in kinds))
+            )
+        )
+    return sorted(found - {frozenset()}, key=len)

@@ -1,0 +1,345 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""P15: what one role can read together over months is of k machines or of none, whatever is added, subtracted or solved.
+
+Each role's numbers of the API, of /metrics over time and of the page become one linear system (explaining.py), of which every real
+combination is searched (isolating.py). The stories are the leaks that an attacker found, and fleets drawn at random whose machines come
+late, move, retire, are forgotten and are derived again between the looks.
+
+Not in the system: that a number is of whole cells (entity × class) is an assumption, which the values confirm; amounts that only rounding tells;
+I3 and I5, which are no sums; and of an administrator each answer is held to the rule, not what it puts together.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, timedelta
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.promises.explaining import AVOIDABLE, Column, Equation, Explained, amount
+from tests.promises.isolating import Isolated, dominated, smallest
+from tests.promises.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
+from veilleuse.collector.factors.choose import book_of
+from veilleuse.collector.model import Grain, HostId
+from veilleuse.collector.web.words import words
+from veilleuse.wire.vocabulary import Band, DeviceClass, State
+
+K: Final = 10
+ROLES: Final = ("door", "reader", "reader of A", "reader of B")
+JUL, AUG, SEP, OCT = (date(2026, month, 1) for month in (7, 8, 9, 10))
+IN_OCTOBER: Final = date(2026, 10, 5)
+BUSY: Final = Hours({State.ON_IDLE: 9, State.ON_ACTIVE: 1}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8})
+"""On all the time that it is known of."""
+
+
+def solved(watched: Watched) -> Explained:
+    """All that was told, as equations; every number is explained."""
+    book = book_of()
+    grams = {zone: Fraction(book.choose(zone, 2026).factor.total_kgco2e_per_kwh) for zone in ("FR", "DE")}
+    found = Explained(watched.versions, watched.months, grams)
+    found.add(watched.rows)
+    return found
+
+
+def of(equations: Iterable[Equation], role: str, outlets: Sequence[str]) -> list[Equation]:
+    """Those that a role is told at some outlets."""
+    return [one for one in equations if role in one.row.roles and one.row.outlet in outlets]
+
+
+def weakest(equations: Sequence[Equation]) -> Isolated | None:
+    """The fewest machines that are isolated, or the one that is almost all of a sum."""
+    alone = dominated(equations)
+    return Isolated(frozenset({0}), tuple(alone[0][0].values)) if alone else smallest(equations, K)
+
+
+def systems(equations: Sequence[Equation]) -> dict[tuple[str, str], list[Equation]]:
+    """(role, outlets) → what is read together there; of an administrator, each answer."""
+    found = {}
+    for role in ROLES:
+        for outlets in (("api",), ("metrics",), ("api", "metrics")):
+            found[role, " + ".join(outlets)] = of(equations, role, outlets)
+    for one in equations:
+        if "admin" in one.row.roles:
+            found.setdefault(("admin", f"{one.row.answer}, look {one.row.version}"), []).append(one)
+    return {key: told for key, told in found.items() if told}
+
+
+def withheld(data: Watched) -> None:
+    """Twelve, of which one is in use: I2 is withheld, and its denominator is that one's time on."""
+    hosts, others = data.machines(12), data.machines(12, "B")
+    data.month(SEP, [(hosts[0], NIGHT), *((host, OFF) for host in hosts[1:])])
+    data.month(SEP, [(host, NIGHT) for host in others])
+    data.look(IN_OCTOBER, [SEP])
+
+
+def constants(data: Watched) -> None:
+    """Eleven off at half a watt, and one in use for a quarter of an hour: no machine has 85 % of a sum that is one's and eleven constants."""
+    hosts, others = data.machines(12), data.machines(12, "B")
+    data.month(SEP, [(host, NIGHT) for host in others])
+    brief = Hours({State.OFF: 12, State.ON_IDLE: 0.25}, {State.OFF: 40})
+    data.month(SEP, [(hosts[0], brief), *((host, OFF) for host in hosts[1:])])
+    data.look(IN_OCTOBER, [SEP])
+
+
+def silence(data: Watched) -> None:
+    """Twelve known all month but one: enrolled less observed is that one's silence."""
+    hosts = data.machines(12)
+    data.whole_days(SEP, {host: 20 if host == hosts[0] else 24 for host in hosts})
+    data.look(IN_OCTOBER, [SEP])
+
+
+def methods(data: Watched) -> None:
+    """Twelve, of which one is not metered: the methods are withheld, and the width of the interval is their share."""
+    hosts = data.machines(12)
+    data.month(SEP, [(host, BUSY) for host in hosts[1:]])
+    data.month(SEP, [(hosts[0], BUSY)], measured=False)
+    data.look(IN_OCTOBER, [SEP])
+
+
+def zones(data: Watched) -> None:
+    """Nine in France and three in Germany, in one `autres`: joules and grams of both are two equations with two unknowns."""
+    hosts = data.machines(9) + data.machines(3, site="köln") + data.machines(12, "B")
+    data.month(SEP, [(host, NIGHT) for host in hosts])
+    data.look(date(2026, 9, 14))
+    data.look(IN_OCTOBER, [SEP])
+
+
+def days(data: Watched) -> None:
+    """A Sunday of one machine, which no gauge shows: the month less its days and weeks."""
+    hosts = data.machines(12)
+    data.month(SEP, [(host, NIGHT) for host in hosts])
+    data.day(date(2026, 9, 20), [(hosts[0], {State.ON_IDLE: 5})])
+    for day in (14, 18, 24):
+        data.look(date(2026, 9, day))
+    data.look(IN_OCTOBER, [SEP])
+
+
+def weeks(data: Watched) -> None:
+    """Ten laptops and two towers: API by entity and class, gauges of the day by site too, gauges of the week by population."""
+    hosts = (
+        data.machines(8) + data.machines(3, site="nancy") + data.machines(2, device_class=DeviceClass.TOWER)
+    )
+    data.month(SEP, [(host, NIGHT if number % 2 else BUSY) for number, host in enumerate(hosts)])
+    data.look(date(2026, 9, 14))
+    data.look(date(2026, 9, 18))
+    data.look(IN_OCTOBER, [SEP])
+
+
+def late(data: Watched) -> None:
+    """A machine whose day comes between two looks, with a restart between them."""
+    hosts = data.machines(14)
+    data.month(SEP, [(host, NIGHT) for host in hosts[:13]])
+    data.look(date(2026, 9, 14))
+    data.month(SEP, [(hosts[13], NIGHT)])
+    data.look(date(2026, 9, 14))
+    data.look(IN_OCTOBER, [SEP])
+
+
+def screens(data: Watched) -> None:
+    """Eleven, of which two have a screen, beside eleven of another class that all have one."""
+    hosts = data.machines(11) + data.machines(11, device_class=DeviceClass.TOWER)
+    data.month(SEP, [(host, NIGHT) for host in hosts], screens=hosts[:2] + hosts[11:])
+    data.look(IN_OCTOBER, [SEP])
+
+
+def entities(data: Watched) -> None:
+    """Three entities that merge in part: a reader of one, readers of two, and the fleet."""
+    hosts = (
+        data.machines(11, "A")
+        + data.machines(7, "A > 1")
+        + data.machines(4, "B")
+        + data.machines(13, "B > 1")
+    )
+    data.month(SEP, [(host, (NIGHT, OFFICE, BUSY)[number % 3]) for number, host in enumerate(hosts)])
+    data.look(IN_OCTOBER, [SEP])
+
+
+STORIES: Final = (withheld, constants, silence, methods, zones, days, weeks, late, screens, entities)
+READERS: Final[dict[Callable[[Watched], None], tuple[str, ...]]] = {entities: ("A", "B")}
+"""Stories in which entities have readers of their own."""
+
+
+def explained(found: Explained) -> None:
+    """No number is left of which it is not known what it tells."""
+    assert not found.unexplained, "\n".join(
+        f"{row.answer} {row.table} {name} = {value}" for row, name, value in found.unexplained
+    )
+
+
+def leaks(found: Explained) -> dict[tuple[str, str], Isolated]:
+    """(role, outlets) → fewer than k machines that it isolates there."""
+    judged = {key: weakest(told) for key, told in systems(found.equations).items()}
+    return {key: isolated for key, isolated in judged.items() if isolated is not None}
+
+
+@pytest.mark.promise("P15")
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_a_leak_that_was_found_stays_closed(
+    story: Callable[[Watched], None], tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """No role isolates fewer than k machines in it, and something is told all the same."""
+    with Watched(tmp_path, 1, READERS.get(story, ())) as data:
+        story(data)
+        found = solved(data)
+    explained(found)
+    assert leaks(found) == {}
+    assert {one.row.outlet for one in found.equations} == {"api", "metrics"}
+    figure(f"{len(STORIES)} stories of leaks that were found: 0 left")
+
+
+def drawn(data: Watched, entities: Sequence[str], months: Sequence[date]) -> None:
+    """Machines of several entities, classes and zones over months. Between the looks some come late, move, retire, are forgotten, or say
+    what they are again."""
+    chance = data.chance
+    hosts: list[HostId] = []
+    for _ in range(chance.randint(60, 90)):
+        entity = chance.choice(entities)
+        site = chance.choice(
+            ("lyon", "lyon", "nancy", "köln") if entity == entities[-1] else ("lyon", "nancy")
+        )
+        hosts += data.machines(1, entity, chance.choice(CLASSES), site=site)
+    usual = {host: chance.choice((OFF, OFFICE, OFFICE, NIGHT, BUSY)) for host in hosts}
+    late: list[tuple[date, HostId]] = []
+    for number, month in enumerate(months):
+        there = [host for host in hosts if chance.random() > 0.1]
+        slow = set(chance.sample(there, 2))
+        data.month(month, [(host, usual[host]) for host in there if host not in slow])
+        data.day(month.replace(day=20), [(host, {State.ON_IDLE: 5}) for host in chance.sample(there, 3)])
+        data.look(month.replace(day=14))
+        data.look((month + timedelta(days=31)).replace(day=5), months[: number + 1])
+        for former, host in late:
+            data.month(former, [(host, usual[host])])
+        late = [(month, host) for host in slow]
+        moved, retired, learned, forgotten = chance.sample(sorted(set(hosts) - slow), 4)
+        data.move(moved, chance.choice(entities))
+        data.retire(retired)
+        data.say_again(learned, chance.choice(CLASSES))
+        data.forget(forgotten)
+        hosts.remove(forgotten)
+        hosts.remove(retired)
+    data.look((months[-1] + timedelta(days=31)).replace(day=15), months)
+
+
+CLASSES: Final = (DeviceClass.LAPTOP, DeviceClass.LAPTOP, DeviceClass.TOWER)
+
+
+def seeds(*numbers: int) -> pytest.MarkDecorator:
+    """Each a fleet of its own."""
+    return pytest.mark.parametrize("seed", numbers)
+
+
+def hold_together(
+    folder: Path, seed: int, entities: Sequence[str], months: Sequence[date], figure: Callable[[str], None]
+) -> None:
+    """A drawn fleet, and what everybody reads of it."""
+    with Watched(folder, seed, ("A", "B")) as data:
+        drawn(data, entities, months)
+        found = solved(data)
+    explained(found)
+    assert leaks(found) == {}
+    figure(f"{len(months)} months: {table(found)}")
+
+
+def table(found: Explained) -> str:
+    """Role: outlet, or two together, numbers told there, and the fewest machines that are isolated."""
+    read = systems(found.equations)
+    cells = [
+        f"{role}: {outlets} ≥ {K} ({len(told)} numbers)"
+        for (role, outlets), told in sorted(read.items())
+        if role != "admin"
+    ]
+    answers = sum(role == "admin" for role, _ in read)
+    return "; ".join(["nobody, agent: 0 numbers", *cells, f"admin: each of {answers} answers ≥ {K}"])
+
+
+@pytest.mark.promise("P15")
+@seeds(1)
+def test_what_is_read_together_over_months(seed: int, tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """Two months, four looks, all roles: every combination is of k machines or none."""
+    hold_together(tmp_path, seed, ("A", "B"), (SEP, OCT), figure)
+
+
+@pytest.mark.long
+@pytest.mark.promise("P15")
+@seeds(*range(2, 12))
+def test_what_is_read_together_over_a_season(
+    seed: int, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """Four months each, of ten fleets."""
+    hold_together(tmp_path, seed, ("A", "A > 1", "B"), (JUL, AUG, SEP, OCT), figure)
+
+
+@pytest.mark.promise("P15")
+def test_the_page_tells_nothing_more_than_the_gauges(tmp_path: Path) -> None:
+    """Each energy, emission and share on it is one of /metrics, rounded, or the share of I4 in the month's energy."""
+    with Watched(tmp_path, 1) as data:
+        entities(data)
+        told = [row for row in data.rows if row.outlet == "metrics"]
+        page = data.pages[-1]
+    w, texts = words("en"), set[str]()
+    for name, value in ((name, value) for row in told for name, value in row.numbers.items()):
+        exact = amount(name, value)
+        if exact is not None and exact[0] == "mJ":
+            texts.add(w.energy(exact[1]))
+        elif "_grams" in name:
+            texts.add(w.grams(Fraction(value)))
+        elif "_ratio" in name:
+            texts.add(w.percent(value))
+    whole = sum(row.numbers.get("veilleuse_month_energy_joules{}", 0) for row in told)
+    avoidable = sum(
+        value for row in told for name, value in row.numbers.items() if name.startswith(AVOIDABLE)
+    )
+    texts.add(w.percent(avoidable / whole))
+    shown = set(
+        re.findall(r"[\d,.]+\s?(?:[kM]?Wh\b|[mk]?gCO₂e(?! per)|tCO₂e|%)", page.partition("Glossary")[0])
+    )
+    told_apart = shown - texts - {"95%"} - set(re.findall(r"(?:between|and) ([\d.,]+\skWh)", page))
+    assert told_apart == set()
+    assert len(shown & texts) >= 6
+
+
+def test_the_attacker_finds_a_month_that_is_told_twice(tmp_path: Path) -> None:
+    """Taken back and computed anew with one machine more: that machine is isolated. A search that finds nothing would be worth nothing."""
+    with Watched(tmp_path, 1) as data:
+        hosts = data.machines(14)
+        data.month(SEP, [(host, NIGHT) for host in hosts[:13]])
+        data.look(IN_OCTOBER, [SEP])
+        data.month(SEP, [(hosts[13], NIGHT)])
+        data.take_back(SEP)
+        data.look(IN_OCTOBER, [SEP])
+        found = solved(data)
+    explained(found)
+    isolated = smallest(of(found.equations, "reader", ("api",)), K)
+    assert isolated is not None
+    assert isolated.machines == {hosts[13]}
+
+
+def test_the_attacker_solves_more_than_pairs() -> None:
+    """a + b + c, a + d, b + d and c + 2d of four groups of five: only all four together tell d apart, and two of them never do."""
+    groups = [range(5 * number, 5 * number + 5) for number in range(4)]
+    weights = ((1, 1, 1, 0), (1, 0, 0, 1), (0, 1, 0, 1), (0, 0, 1, 2))
+    equations = [sum_of(groups, row) for row in weights]
+    found = smallest(equations, K)
+    assert found is not None
+    assert len(found.machines) == 5
+    assert all(smallest(pair, K) is None for pair in itertools.combinations(equations, 2))
+    assert smallest(equations, 5) is None
+
+
+def sum_of(groups: Sequence[range], weights: Sequence[int]) -> Equation:
+    """What is told of the groups' machines, each so many times."""
+    row = Row(0, "api", "", frozenset(), "", {}, {})
+    what = What("ms", Band.OPEN, State.ON_IDLE)
+    coefficients = {
+        Column(Key(host, Grain.DAY, 0, what), 0): weight
+        for group, weight in zip(groups, weights, strict=True)
+        for host in group
+        if weight
+    }
+    return Equation(row, "", coefficients, dict.fromkeys(coefficients, 1))
