@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from veilleuse.collector.figures import Detail as Part
 from veilleuse.collector.figures import KNOWN_STATES, GroupSums
+from veilleuse.collector.figures import Detail as Part
 from veilleuse.collector.indicators.avoidable_energy import (
     OUTSIDE,
     causes_of,
