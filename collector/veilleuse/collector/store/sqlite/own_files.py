@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Check, before a commit is acknowledged, that what SQLite writes in is what lies at the paths of the database.
 
-SQLite does not look: it goes on writing in a file that was removed, and commits. Three looks, some 80 µs a commit of 64 pushes (0.3 %): each file at its
-path is the inode that was opened; nothing has become shorter; nobody but this process has closed a file that was open for writing.
+SQLite does not look: it goes on writing in a file that was removed, and commits. Three looks, some 80 µs a commit of
+64 pushes (0.3 %): each file at its path is the inode that was opened; nothing has become shorter; nobody but this
+process has closed a file that was open for writing.
 """
 
 from __future__ import annotations
