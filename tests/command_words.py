@@ -104,7 +104,7 @@ class Typist:
         """`files` are named as input; what is written goes below `folder`, which is the working directory too."""
         self._chance = random.Random(seed)
         self._paths = [
-            *map(str, files), "/dev/null", "/nowhere/file", "n" * 300, "relative", ".", str(folder / "new"),
+            *map(str, files), "/dev/null", "/dev/zero", "/dev/full", "/nowhere/file", "n" * 300, "relative", ".", str(folder / "new"),
             str(folder / "né\udce9"), "/proc/self/mem",
         ]  # fmt: skip
 
