@@ -152,6 +152,10 @@ bench-agent: $(VENV)/.dev peers ## memory and processor time of the resident and
 bench-ingest: $(VENV)/.dev ## durable pushes and records per second, on the disk of the temporary folder
 	@$(PY) tests/bench/ingest.py
 
+.PHONY: bench-faults
+bench-faults: $(VENV)/.dev ## each file of the store, each fault, under load; ARGS=--write puts the table into docs/operations.md
+	@$(PY) -m tests.promises.lost $(ARGS)
+
 .PHONY: bench-metrics
 bench-metrics: $(VENV)/.dev ## milliseconds of one scrape
 	@$(PY) tests/bench/metrics.py

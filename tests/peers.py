@@ -29,6 +29,7 @@ PACKAGES = {
     "prometheus-node-exporter": "prometheus-node-exporter",
     "promtool": "prometheus",
     "slowhttptest": "slowhttptest",
+    "soffice": "libreoffice-calc-nogui",
     "sslscan": "sslscan",
     "strace": "strace",
     "systemd-analyze": "systemd",

@@ -118,6 +118,12 @@ class Service:
         machine = WORKSTATION if population is Population.WORKSTATION else Stream.machine
         return pb_grpc.TelemetryServiceStub(self._channel(leaf)), Stream(host_id, machine)
 
+    def another(self, stream: Stream) -> Any:
+        """A stub on one more channel of the stream's host."""
+        host = self.store.registry.host(stream.host_id)
+        assert host is not None
+        return pb_grpc.TelemetryServiceStub(self._channel(self.leaf(host.agent_id)))
+
     def stranger(self) -> Any:
         """A certificate of ours for an agent nobody knows."""
         return pb_grpc.TelemetryServiceStub(self._channel(self.leaf(bytes(16))))

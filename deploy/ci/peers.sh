@@ -27,6 +27,7 @@ declare -A package_of=(
   [slowhttptest]=slowhttptest
   [h2load]=nghttp2-client
   [fusioninventory-inventory]=fusioninventory-agent # writes an inventory of this machine to a file; its service stays off
+  [soffice]=libreoffice-calc-nogui # 290 MB: what officers open our tables with
   [strace]=strace
   [upsd]=nut-server        # with its driver dummy-ups
   [certutil]=libnss3-tools # the certificates of Debian's upsd live in an NSS database

@@ -24,13 +24,14 @@ FORBIDDEN = (
     "hmac", "http", "importlib.metadata", "inspect", "multiprocessing", "random", "secrets", "ssl", "tempfile",
     "urllib.request", "uuid",
 )  # fmt: skip
-"""argparse too: the service's own command line is read without it (agent/__main__.py). dataclasses and what it brings,
+"""argparse too: the service's own command line is read without it (agent/commands/main.py). dataclasses and what it brings,
 inspect: docs/decisions/0010."""
 
 PROGRAM = """
 import sys
 sys.path[:0] = {roots!r}
-from veilleuse.agent.__main__ import parse
+import veilleuse.agent.__main__
+from veilleuse.agent.commands.main import parse
 parsed, command = parse(["run"])
 from veilleuse.agent import resident, system
 system.of("facts")

@@ -168,14 +168,20 @@ def test_nonces_of_holders_are_kept(store):
     """Nothing at first, then what was set last, in its order; nothing for a host that is not there."""
     host = enrol(store.registry)
     assert store.registry.holders(host) == store.registry.holders(HostId(77)) == Holders()
-    holders = Holders(bytes(16), (b"\2" * 16, b"\1" * 16), 1)
+    nonces = [bytes([number]) * 16 for number in range(6)]
+    holders = Holders(
+        nonces[0], (nonces[1], b""), 7, (nonces[3], b""), (nonces[2], b"", nonces[4]), nonces[5]
+    )
     store.registry.set_holders(host, holders)
     assert store.registry.holders(host) == holders
     store.registry.note_conflict(host)
     store.registry.note_conflict(host)
     assert store.registry.host(host).conflicts == 2
     store.registry.clear_conflicts(host)
-    assert store.registry.holders(host) == replace(holders, returns=0)
+    assert store.registry.holders(host) == replace(holders, current=b"", waiting=(), copies=())
+    store.registry.set_holders(host, replace(holders, waiting=()))
+    store.registry.clear_conflicts(host)
+    assert store.registry.holders(host) == replace(holders, waiting=(), copies=())
     assert store.registry.host(host).conflicts == 0
 
 

@@ -18,8 +18,8 @@ import typer
 from typer.main import get_command
 
 from tests.architecture.tree import ROOT
-from veilleuse.agent.__main__ import COMMANDS as AGENT_COMMANDS
-from veilleuse.agent.__main__ import parse
+from veilleuse.agent.commands.main import COMMANDS as AGENT_COMMANDS
+from veilleuse.agent.commands.main import parse
 from veilleuse.agent.errors import ConfigurationError
 from veilleuse.collector.cli.main import COMMANDS, app
 

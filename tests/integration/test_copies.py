@@ -11,8 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.machines import SECONDS, enrolled, refused
+from tests.pushes import Stream, gap
 from veilleuse.collector.enrolment import copies
-from veilleuse.collector.model import HostStatus
+from veilleuse.collector.model import HostId, HostStatus
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 Code = grpc.StatusCode
@@ -107,7 +108,7 @@ def test_no_copy_of_a_machine_that_was_put_out(running, status):
 
 
 def test_who_cannot_prove_to_be_a_copy(running):
-    """Another key, another's certificate, an old nonce, the original's own key: refused, and limited like tokens."""
+    """Another key, another's certificate, an old nonce, the original's own key: refused, and limited like guesses of tokens."""
     machine, other = enrolled(running, uses=9), enrolled(running)
     key = ec.generate_private_key(ec.SECP256R1())
     with machine.enrolment() as stub:
@@ -126,7 +127,11 @@ def test_who_cannot_prove_to_be_a_copy(running):
         assert refused(stub.Enrol, good, timeout=SECONDS) == (Code.FAILED_PRECONDITION, "bad_nonce")
         for _ in range(3):
             refused(stub.Enrol, cases[0][0], timeout=SECONDS)
-        assert refused(stub.Enrol, machine.copy_of(key), timeout=SECONDS)[1] == "rate_limited"
+        stranger = machine.copy_of(key, agent_id=bytes(16))
+        assert refused(stub.Enrol, stranger, timeout=SECONDS)[1] == "rate_limited"
+        assert stub.Enrol(
+            machine.copy_of(key), timeout=SECONDS
+        ).agent_id  # others' failures do not hold it up
     assert len(running.collector.office.commit(running.collector.store.registry.hosts)) == 3
 
 
@@ -154,9 +159,14 @@ def test_the_operator_sees_copies_and_conflicts(running, veilleuse):
     """In the list, with filters, in one machine's page; looking and activating clears the count."""
     machine = enrolled(running)
     clone = machine.clone()
-    for one in (machine, clone, machine):
-        one.hello()
-    refused(clone.hello)
+    stream = Stream(HostId(0))
+    stream.add(gap(records=1))
+    machine.hello()
+    with machine.telemetry() as stub:
+        stub.Push(stream.request(), timeout=SECONDS)
+    assert refused(clone.hello)[1] == "older_instance"
+    machine.hello()
+    assert refused(clone.hello)[1] == "identity_conflict"
     waiting = clone.enrol_as_copy().agent_id.hex()
     listed = {host["agent_id"]: host for host in json.loads(veilleuse("hosts", "list", "--json")[1])}
     assert listed[waiting]["copy_of"] == machine.agent_id.hex()

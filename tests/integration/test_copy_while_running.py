@@ -19,7 +19,7 @@ import pytest
 from tests.fakes.agent import Agent
 from tests.fakes.collector import FakeCollector
 from tests.waiting import PATIENCE_SECONDS, until
-from veilleuse.agent.__main__ import main
+from veilleuse.agent.commands.main import main
 
 
 @pytest.fixture

@@ -351,3 +351,12 @@ def test_bounds_of_a_call(running):
     assert [code for code, _ in (big, bomb)] == [Code.RESOURCE_EXHAUSTED] * 2
     assert heavy[0] in (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.INTERNAL)
     assert machine.enrol().agent_id
+
+
+def test_without_the_file_of_names_nobody_enrols(running):
+    """`identity.db` was removed: enrolment went on, with the pseudonyms of each machine in a file without a name."""
+    machine = Machine(running.token())
+    (running.collector.settings.data_dir / "identity.db").unlink()
+    code, _ = refused(machine.enrol)
+    assert code is Code.UNAVAILABLE
+    assert running.collector.store.registry.hosts() == ()

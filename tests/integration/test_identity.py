@@ -22,6 +22,7 @@ from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 Code = grpc.StatusCode
 CONFLICT = (Code.PERMISSION_DENIED, "identity_conflict")
+OLDER = (Code.RESOURCE_EXHAUSTED, "older_instance")
 CANARY = "canary-7f3e"
 
 
@@ -124,22 +125,24 @@ def test_after_a_restore_newer_certificates_are_welcome(tmp_path):
 
 
 def test_two_machines_with_the_same_certificate(running):
-    """Linked clones, hardware ids and all: within two Hellos of each one is refused, the other is served; the operator sees
+    """Linked clones, hardware ids and all: the second one waits, and is refused once the first was heard again; the operator sees
     it, and the refused one gets an identity of its own by itself."""
     machine = enrolled(running, uses=2, admit_copies=True)
     clone = machine.clone()
+    machine.hello()
+    push(machine)
     answers = []
     for _ in range(4):
-        for one in (machine, clone):
+        for one in (clone, machine):
             try:
                 one.hello()
                 answers.append("served")
             except grpc.RpcError as error:
                 answers.append(refusal(error)[1])
-    assert answers == ["served"] * 3 + ["identity_conflict"] + ["served", "identity_conflict"] * 2
+    assert answers == ["older_instance", "served"] + ["identity_conflict", "served"] * 3
     health = running.collector.health.snapshot()
     assert health["identity_conflicts"] == {"instance": 3}
-    assert health["hellos"] == {"ok": 4, "stale_instance": 1, "returned_instance": 1}
+    assert health["hellos"] == {"ok": 6}
     (host,) = running.collector.office.commit(running.collector.store.registry.hosts)
     assert host.conflicts == 3
     assert clone.enrol_as_copy().HasField("certificate")
@@ -147,12 +150,35 @@ def test_two_machines_with_the_same_certificate(running):
     machine.hello()
 
 
+def test_a_machine_that_was_set_back_is_served(running, veilleuse):
+    """After its wait when nobody else called, at once after an operator looked."""
+    machine = enrolled(running)
+    snapshot = machine.clone()
+    machine.hello()
+    push(machine)
+    assert refused(snapshot.hello) == OLDER
+    running.collector.office.commit(
+        lambda: running.collector.store.data.connection.execute(
+            "UPDATE hosts SET last_contact_unix_milliseconds = last_contact_unix_milliseconds - 86400000"
+        )
+    )
+    snapshot.hello()
+    other = enrolled(running)
+    snapshot = other.clone()
+    other.hello()
+    push(other)
+    assert refused(snapshot.hello) == OLDER
+    veilleuse("hosts", "activate", other.agent_id.hex())
+    snapshot.hello()
+
+
 def test_a_refused_holder_that_hammers_fills_nothing(running, caplog):
     """Sixty calls: each refused and counted in memory; what is written of them, and logged, is bounded."""
     machine = enrolled(running)
     clone = machine.clone()
     machine.hello()
-    clone.hello()
+    push(machine)
+    assert refused(clone.hello) == OLDER
     machine.hello()
     for _ in range(60):
         assert refused(clone.hello) == CONFLICT

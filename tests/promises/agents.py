@@ -92,6 +92,8 @@ class Agent:
         self._number = first_number
         self._epochs = 0
         self._instance = b""
+        self._hello_due = False
+        """A Hello was not answered: nothing is pushed before one is."""
         self.stream = self._new_stream()
 
     @property
@@ -107,7 +109,7 @@ class Agent:
             for _ in range(chance.randrange(4)):
                 self._make()
         try:
-            if (self.failed and chance.random() < 0.7) or chance.random() < 0.05:
+            if self._hello_due or (self.failed and chance.random() < 0.7) or chance.random() < 0.05:
                 await self._hello()
             elif self.stream.records:
                 await self._push()
@@ -183,8 +185,9 @@ class Agent:
         stream = self.stream
         request = HelloRequest(epoch=stream.epoch, last_seq=stream.last, instance_id=self._instance)
         request.protocol.minimum = request.protocol.maximum = 1
-        sent = time.monotonic()
+        sent, self._hello_due = time.monotonic(), True
         answer = await self._call("Hello", request, "HelloResponse", 5.0)
+        self._hello_due = False
         self._instance = answer.next_instance_id
         self._note(sent, answer, STORED if self._agrees(answer) else CONFLICT, hello=True)
         if self._agrees(answer) and answer.mark >= stream.acknowledged:

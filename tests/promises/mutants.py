@@ -57,7 +57,7 @@ def adds_retries() -> None:
             if record.period is not None:
                 rows = len(batch._records)
                 bucket, keys = self._keys(push.host_id, record.period)
-                batch.measurement(push.host_id, 0, record, record.period, bucket, keys)
+                batch.measurement(push.host_id, 0, 0, record, record.period, bucket, keys)
                 del batch._records[rows:]
         return outcome
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +19,31 @@ import pytest
 
 from tests.promises.table import BY_NAME, PROMISES
 
+ROOT: Final = Path(__file__).parents[2]
 FILE: Final = Path(__file__).with_name("results.json")
-DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "promises.md"
+DOCUMENT: Final = ROOT / "docs" / "promises.md"
 _FIGURE: Final = pytest.StashKey[list[str]]()
 
 Results = dict[str, dict[str, "Result"]]
 """Promise → the test's id → what it reached. By test: one that is tried again replaces its own result alone."""
+
+
+@cache
+def code() -> str:
+    """Short hash of the code in this checkout; with `+` where something in it is not committed yet."""
+    git = ["git", "-C", str(FILE.parent)]
+    head = subprocess.run(
+        [*git, "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if head.returncode:
+        return "no repository"
+    others = subprocess.run(
+        [*git, "status", "--porcelain", "--", ":/", f":(exclude,top){FILE.relative_to(ROOT)}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return head.stdout.strip() + ("+" if others.stdout else "")
 
 
 @dataclass
@@ -32,6 +53,8 @@ class Result:
     passed: bool = True
     figures: list[str] = field(default_factory=list)
     long: bool = False
+    commit: str = field(default_factory=code)
+    """Of the code that reached it."""
     day: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
     machine: str = field(
         default_factory=lambda: (
@@ -173,8 +196,9 @@ _PREAMBLE: Final = """\
 # Promises and proofs
 
 What we promise, the figure that was reached, and how it was measured: `make test-long` runs the tests and keeps what they print;
-`make test-long ONLY=R16` runs one. A result says when and on what it was measured. Power cuts, networks, clocks and disks are real ones of a
-Linux machine (loop devices, network namespaces, libfaketime, libfiu, full tmpfs); where a test uses a fake, the figure says so.
+`make test-long ONLY=R16` runs one. A result says when, on what and at which commit it was measured (`+`: with changes that were not committed yet).
+Power cuts, networks, clocks and disks are real ones of a Linux machine (loop devices, network namespaces, libfaketime, libfiu, full tmpfs);
+what is **simulated** instead is named behind what happens.
 
 **Not provable on such a machine**, and not proved: a real suspend, real RAPL counters, the units under a running systemd, Windows, macOS, the
 write cache of a real disk, 10,000 real machines.
@@ -197,6 +221,7 @@ def _rows(results: Results) -> Iterable[str]:
         else:
             outcome = "pass" if all(result.passed for result in tests) else "fail"
             said = reached(tests)
-            measured = "; ".join(sorted({f"{result.day}, {result.machine}" for result in tests}))
-        cells = (promise.name, promise.text, promise.figure, outcome, said, measured)
+            measured = "; ".join(sorted({f"{one.day} at {one.commit}, {one.machine}" for one in tests}))
+        text = promise.text + (f" (**simulated**: {promise.simulated})" if promise.simulated else "")
+        cells = (promise.name, text, promise.figure, outcome, said, measured)
         yield f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"

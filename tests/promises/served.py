@@ -75,14 +75,13 @@ class Heartbeat:
             if isinstance(self._target, str):
                 self._beat(lambda: get(str(self._target), 20))
                 return
-            with self._target.telemetry() as stub:
-                nonce = b""
+            machine = self._target
+            with machine.telemetry() as stub:
 
                 def hello() -> None:
-                    nonlocal nonce
                     request = hello_request()
-                    request.instance_id = nonce
-                    nonce = stub.Hello(request, timeout=20).next_instance_id
+                    request.instance_id = machine.nonce
+                    machine.nonce = stub.Hello(request, timeout=20).next_instance_id
 
                 self._beat(hello)
         except Exception as error:  # noqa: BLE001  # for the thread that joins

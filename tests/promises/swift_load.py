@@ -5,7 +5,8 @@
     python -m tests.promises.swift_load <plan.json> <seconds> <records> <pushes a second> <pushes> <manner>
     python -m tests.promises.swift_load <plan.json> <seconds> <records> -<at once> <pushes> <manner>
 
-The first is an open loop: so many pushes a second are begun, by whoever has none under way. The second is closed: it finds the capacity.
+The first begins so many pushes a second, by whoever has none under way, each timed from when it was due: an open loop as long as somebody
+is free (`nobody_free`: how often nobody was). The second is closed: it finds the capacity.
 
 `pushes`: how many each agent of the plan prepares. Manners of those that were refused: `obedient` agents come back when told;
 `stubborn` ones send the next push at once; `impatient` ones do so as well, and give up after a tenth of a second.
@@ -84,20 +85,20 @@ class Load:
     def _due_now(self, now: float, per_second: float) -> None:
         while self._due <= now:
             if self._idle:
-                self._begin(self._idle.popleft(), now)
+                self._begin(self._idle.popleft(), self._due)
             else:
                 self.nobody_free += 1
             self._due += 1 / per_second
 
-    def _begin(self, sender: Sender, now: float) -> None:
+    def _begin(self, sender: Sender, due: float) -> None:
         if not sender.requests:
             self.refused["the plan was too small"] += 1
             return
-        sender.calling, sender.began = True, now
+        sender.calling, sender.began = True, due
         self._calling += 1
         self.calls += 1
         sender.line.call("Push", sender.requests[0])
-        self._at(now + self._patience, sender, now)
+        self._at(due + self._patience, sender, due)
 
     def _end(self, sender: Sender, answer: Answer) -> None:
         now = time.monotonic()

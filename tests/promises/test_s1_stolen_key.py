@@ -154,6 +154,7 @@ def signed_elsewhere(scene: Scene) -> bytes:
 # --- the rows
 
 OWN: Final = "concerns A alone, or nobody"
+OLDER: Final = (Code.RESOURCE_EXHAUSTED, "older_instance")
 Row: TypeAlias = tuple[Callable[[Scene], Any], str | tuple[Code, str]]
 
 ROWS: Final[dict[str, Row]] = {
@@ -161,7 +162,7 @@ ROWS: Final[dict[str, Row]] = {
     "TelemetryService.Hello.last_seq": (lambda s: hello(s, last_seq=2), OWN),
     "TelemetryService.Hello.protocol": (lambda s: hello(s), OWN),
     "TelemetryService.Hello.features": (lambda s: hello(s, features=["admin"]), OWN),
-    "TelemetryService.Hello.instance_id": (lambda s: hello(s, instance_id=s.b.nonce), OWN),
+    "TelemetryService.Hello.instance_id": (lambda s: hello(s, instance_id=s.b.nonce), OLDER),
     "TelemetryService.Hello.configuration": (
         lambda s: hello(s, configuration=pb.DocumentStatus(sha256=bytes(32), state=pb.APPLIED_STATE_CONFIRMED)), OWN,
     ),
@@ -237,11 +238,14 @@ def fields_of_the_contract() -> set[str]:
 
 
 def call(scene: Scene, name: str, request: Any) -> Any:
-    """With A's key, on a connection of A's."""
+    """With A's key, on a connection of A's; keeps the nonce of a Hello's answer, as A does."""
     service, method = name.split(".")[:2]
     opened = scene.a.telemetry() if service == "TelemetryService" else scene.a.enrolment()
     with opened as stub:
-        return getattr(stub, method)(request, timeout=SECONDS)
+        answer = getattr(stub, method)(request, timeout=SECONDS)
+    if method == "Hello":
+        scene.a.nonce = answer.next_instance_id
+    return answer
 
 
 @pytest.mark.promise("S1")

@@ -4,8 +4,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +21,13 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.machines import Machine, Served, refusal, served, settings_in
-from tests.waiting import PATIENCE_SECONDS
+from tests.machines import SECONDS, Machine, Served, refusal, refused, served, settings_in
+from tests.promises.served import served as serving_http
+from tests.stack import Stack
+from tests.waiting import PATIENCE_SECONDS, until
+from veilleuse.collector.admitted import new_token
 from veilleuse.collector.enrolment.tokens import FAILED_TRIES
+from veilleuse.wire.v1 import telemetry_pb2 as pb
 
 CLIENTS = 100
 AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -128,12 +137,89 @@ def test_tokens_that_do_not_open(running, figure):
 
 @pytest.mark.promise("S4")
 def test_failed_tries_are_counted_per_address(running, figure):
-    """Ten a minute; then a good token is refused as well, until a minute has passed; other addresses are not counted here."""
+    """Ten a minute, then guesses are refused unread: of their requests nothing is looked at but the hash of the token."""
     good = running.token()
     tries = [outcome(Machine(good | {"token": f"{number:043}"})) for number in range(FAILED_TRIES + 5)]
-    figure(f"{tries.count('unknown_token')} tries, then refused unread")
+    unread = Machine(good | {"token": "A" * 43})
+    with unread.enrolment() as stub:
+        request = pb.EnrolRequest(token="A" * 43, certificate_request_der=b"not looked at")
+        assert refused(stub.Enrol, request, timeout=SECONDS)[1] == "rate_limited"
+    figure(f"{tries.count('unknown_token')} guesses read, then refused unread")
     assert tries == ["unknown_token"] * 10 + ["rate_limited"] * 5
-    assert outcome(Machine(good)) == "rate_limited"
+
+
+@pytest.mark.promise("S4")
+def test_guesses_from_a_college_do_not_hold_its_machines_up(running, figure):
+    """Four guess without end from the address behind which a college has its machines: each of these gets in at its first try,
+    copies that prove their original too; tokens that are used up or revoked stay refused."""
+    join, used, revoked = running.token(uses=30), running.token(), running.token(uses=5)
+    machine = Machine(running.token(uses=3, admit_copies=True))
+    machine.enrol()
+    Machine(used).enrol()
+    revoke(running, revoked)
+    stop, guesses = threading.Event(), Counter[str]()
+
+    def guess(number: int) -> None:
+        while not stop.is_set():
+            guesses[outcome(Machine(join | {"token": secrets.token_urlsafe(32)}))] += 1
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(4):
+            pool.submit(guess, number)
+        try:
+            until(lambda: guesses["rate_limited"] >= 5, "the address has no try left")
+            ended = Counter(outcome(Machine(join)) for _ in range(30))
+            copied = machine.clone().enrol_as_copy()
+            others = [outcome(Machine(used)), outcome(Machine(revoked))]
+        finally:
+            stop.set()
+    figure(f"{ended['in']} of 30 machines in at once beside {guesses.total()} guesses from their address")
+    assert ended == {"in": 30}
+    assert copied.HasField("certificate")
+    assert others == ["used_token", "rate_limited"]
+    assert set(guesses) <= {"unknown_token", "rate_limited"}
+
+
+@pytest.mark.promise("S4")
+def test_wrong_tokens_of_readers_do_not_hold_a_good_one_up(tmp_path, figure):
+    """The same over HTTP: eight threads try wrong tokens without end, the good one from their address is let in each time."""
+    with serving_http(tmp_path) as (stack, _, _process):
+        made = json.loads(stack.must("veilleuse", "account", "create", "college", "--json"))
+        stop, guesses = threading.Event(), Counter[int]()
+
+        def guess(number: int) -> None:
+            while not stop.is_set():
+                guesses[read(stack, new_token())[0]] += 1
+
+        with ThreadPoolExecutor(8) as pool:
+            for number in range(8):
+                pool.submit(guess, number)
+            try:
+                until(lambda: guesses[429] >= 100, "the address has no try left")
+                answers = [read(stack, made["token"]) for _ in range(50)]
+            finally:
+                stop.set()
+        slowest = max(seconds for _, seconds in answers)
+        good = sum(status == 200 for status, _ in answers)
+        figure(
+            f"{good} of 50 questions with a good token answered beside {guesses.total()} wrong ones, in {slowest:.1f} s at most"
+        )
+        assert good == 50
+        assert slowest < 2
+        assert (guesses[401], set(guesses)) == (FAILED_TRIES, {401, 429})
+
+
+def read(stack: Stack, token: str) -> tuple[int, float]:
+    """(Status of a question with that token, seconds)."""
+    request = urllib.request.Request(
+        f"{stack.url}api/v1/factors?zone=FR", headers={"Authorization": f"Bearer {token}"}
+    )
+    began = time.perf_counter()
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, time.perf_counter() - began
+    except urllib.error.HTTPError as error:
+        return error.code, time.perf_counter() - began
 
 
 @pytest.mark.promise("S4")

@@ -68,7 +68,8 @@ class Mutant:
             greeting = hello_request()
             word: Any = pb.DeviceClass.Value(f"DEVICE_CLASS_{self.sender.device_class.upper()}")
             greeting.facts.device_class = word
-            stub.Hello(greeting, timeout=20)
+            greeting.instance_id = self.machine.nonce
+            self.machine.nonce = stub.Hello(greeting, timeout=20).next_instance_id
             while self.found.messages < number:
                 self._push(stub)
         return self.found

@@ -19,14 +19,14 @@ import pytest
 
 from tests.peers import peer
 from tests.promises.served import Heartbeat, served, where
+from tests.promises.table import BY_NAME
 from tests.stack import Stack, get
 
 pytestmark = [pytest.mark.promise("S9"), pytest.mark.long]
 
 SOCKETS = 2_000
-PATIENCE_SECONDS = 5.0
-SLACK_SECONDS = 1.5
-"""2,000 connections are made and closed one after the other, on a machine that does both ends."""
+CLOSED_SECONDS = 6.5
+"""The collector waits for 5 s; 2,000 connections are made and closed one after the other, on a machine that does both ends."""
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +119,7 @@ def test_two_thousand_slow_connections_hold_nobody_up(
     door: str,
     figure: Callable[[str], None],
 ) -> None:
-    """2,000 of a kind: each closed within 5 s, an agent's calls and the page stay fast, no descriptor stays behind."""
+    """2,000 of a kind: each closed as soon as promised, an agent's calls and the page stay fast, no descriptor stays behind."""
     with served(tmp_path) as (stack, machine, process):
         whole = [process, *process.children(recursive=True)]
         before = sum(one.num_fds() for one in whole)
@@ -133,7 +133,8 @@ def test_two_thousand_slow_connections_hold_nobody_up(
             f"{count:,} {name}: closed ≤ {longest:.1f} s, agent p99 {agent.p99 * 1000:.0f} ms, "
             f"page p99 {page.p99 * 1000:.0f} ms, {left:+d} descriptors"
         )
-        assert longest <= PATIENCE_SECONDS + SLACK_SECONDS
+        assert f"closed ≤ {CLOSED_SECONDS:g} s" in BY_NAME["S9"].figure
+        assert longest <= CLOSED_SECONDS
         assert agent.p99 < 1.0
         assert page.p99 < 1.0
         assert left <= 8

@@ -284,6 +284,14 @@ class Trial:
         self._first_number += PERIODS_PER_LOAD
         assert not any(ended), (self.folder / "load.log").read_text()[-3_000:] + self.said()
 
+    def give_up(self) -> None:
+        """End the agents as they are, and the collector if it has not ended."""
+        for process in self._loads:
+            process.kill()
+            process.wait()
+        self._loads.clear()
+        self.kill()
+
     def end(self, *, drained: bool = True) -> Report:
         """Agents stop, the collector is killed once more, the checker compares. `drained`: everything must have arrived."""
         if drained:

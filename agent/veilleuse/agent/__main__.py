@@ -1,155 +1,25 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""`veilleuse-agent`: parses the command line, imports the one command asked for, prints its error in one line."""
+"""`veilleuse-agent`, and `python -m veilleuse.agent`."""
 
 from __future__ import annotations
 
-import importlib
-import logging
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Final, NoReturn
 
-from veilleuse.agent.errors import AgentError, ConfigurationError
-from veilleuse.agent.settings import AgentSettings, read_settings
-from veilleuse.agent.system import here
-
-if TYPE_CHECKING:
-    import argparse
-
-COMMANDS: Final = {
-    "run": "measure, and send from time to time (the service)",
-    "send": "make one contact with the collector now",
-    "poll": "read slow sources: BMC, GPU, UPS, PDU, plugs (the service starts it)",
-    "once": "measure for a moment and show the record",
-    "doctor": "say what this machine can measure, why not, and the remedy",
-    "show": "show in clear what leaves this machine",
-    "enrol": "enrol with a join file",
-    "before-sleep": "have the running service write its sign of life: the machine is about to sleep",
-    "rapl-helper": "read the processor's energy counters for the service (a root service of its own)",
-    "powermetrics-helper": "read the processor's power on macOS for the service (a root job of its own)",
-    "prepare-image": "remove all that is this machine's, before its disk becomes an image",
-    "config": "print the default configuration, every key with its documentation",
-    "version": "print the version",
-}
-"""Name → help; the module of the same name in `commands` is imported when it is asked for."""
-WITHOUT_SETTINGS: Final = frozenset({"config", "version"})
-PLAIN: Final = ("run", "rapl-helper")
-"""Those of a process that stays: their plain form is read without argparse."""
-EXIT_INTERRUPTED: Final = 130
+from veilleuse.wire.interrupt import end_on_interrupt
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with warnings."""
-    here.prepare_process()
-    os.umask(0o077)  # whatever a command writes below the state directory is the agent's alone
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        parsed, command = parse(words)
-        settings = AgentSettings() if parsed.command in WITHOUT_SETTINGS else read_settings(parsed.config)
-        _log_to_stderr(settings.log.level)
-        if settings.log.level != "debug":
-            os.putenv(
-                "GRPC_VERBOSITY", "ERROR"
-            )  # else a refused handshake is said twice, once in its own words
-        code = int(command.run(parsed, settings))
-        if arguments is None and parsed.command == "send":
-            _leave(code)
-        return code
-    except ConfigurationError as error:
-        return _said(error, 2)
-    except AgentError as error:
-        return _said(error, error.exit_code)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # `show | head`: nobody listens any more
-        return 0
-    except OSError as error:  # what no stage foresaw: still one line, not a traceback
-        where = f"{error.filename}: " if error.filename else ""
-        return _said(
-            f"{where}{error.strerror or error}; run it as root or as the agent's user, and check the disk", 1
-        )
+def main() -> int:
+    """Run one command; its exit code."""
+    end_on_interrupt()
+    from veilleuse.agent.commands.main import (
+        main as run,
+    )  # only now: a tenth of a second in which Ctrl-C may come
 
-
-def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, ModuleType]:
-    """The parsed command line and the command's module. Raises ConfigurationError on wrong usage."""
-    if (plain := _plain_run(words)) is not None:
-        module_name = f"veilleuse.agent.commands.{plain.command.replace('-', '_')}"
-        return plain, importlib.import_module(module_name)
-    import argparse
-
-    from veilleuse.wire.version import VERSION
-
-    class OneLine(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            raise ConfigurationError(f"{message}; see '{self.prog} --help'")
-
-    name = next((word for word in words if word in COMMANDS), None)
-    parser = OneLine(
-        prog="veilleuse-agent",
-        description="Measures what this machine draws and does, and sends sums to its collector.",
-    )
-    parser.add_argument(
-        "--version", action="version", version=f"%(prog)s {VERSION}", help="print the version"
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    module = ModuleType("none")
-    for command, what in COMMANDS.items():
-        one = commands.add_parser(command, help=what, description=what)
-        if command not in WITHOUT_SETTINGS:
-            one.add_argument(
-                "--config",
-                type=Path,
-                metavar="FILE",
-                help=f"configuration (default: {here.CONFIGURATION} if it exists)",
-            )
-        if command == name:
-            module = importlib.import_module(f"veilleuse.agent.commands.{command.replace('-', '_')}")
-            module.add_arguments(one)
-    return parser.parse_args(words), module
-
-
-def _plain_run(words: Sequence[str]) -> SimpleNamespace | None:
-    """What a unit calls, as it does; the process that stays must not carry the parser: 0.8 MiB of a 20 MiB budget."""
-    if (
-        not words
-        or words[0] not in PLAIN
-        or not (len(words) == 1 or (len(words) == 3 and words[1] == "--config"))
-    ):
-        return None
-    return SimpleNamespace(command=words[0], config=Path(words[2]) if len(words) == 3 else None)
-
-
-class _OneLine(logging.Formatter):
-    """Constant event text, then its facts: `warning nothing delivered reason='…' failures=2`."""
-
-    _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-    def format(self, record: logging.LogRecord) -> str:
-        facts = [f"{key}={value!r}" for key, value in vars(record).items() if key not in self._KNOWN]
-        line = " ".join([record.levelname.lower(), record.getMessage(), *facts])
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
-
-
-def _log_to_stderr(level: str) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-
-
-def _leave(code: int) -> None:
-    """End this process at once: taking the interpreter and grpc apart costs a tenth of a contact's processor time."""
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(code)
-
-
-def _said(error: Exception | str, code: int) -> int:
-    print(f"veilleuse-agent: {' '.join(str(error).split())}", file=sys.stderr)
+    code = run(sys.argv[1:])
+    if sys.argv[1:2] == ["send"]:
+        os._exit(code)  # taking the interpreter and grpc apart costs a tenth of a contact's processor time
     return code
 
 

@@ -24,6 +24,7 @@ from typing import Final
 from veilleuse.agent.errors import IdentityError, NotEnrolled
 from veilleuse.agent.identity import DIRECTORY, Identity, IdentityStore
 from veilleuse.agent.system import here
+from veilleuse.wire.files import read_owned, remove_owned
 
 ORIGINAL: Final = "original"
 """Below `paths.state`: the identity this machine was copied with."""
@@ -80,7 +81,7 @@ class Copies:
 
     def forget_hardware(self) -> None:
         """What the hardware is now counts: for an enrolment over a damaged file."""
-        (self._store.directory / "hardware.json").unlink(missing_ok=True)
+        remove_owned(self._store.directory / "hardware.json")
 
     def _kept(self) -> dict[str, str]:
         try:
@@ -126,7 +127,7 @@ class Copies:
         """Whether a conflict may lead to another identity: once an hour. A last one in the future was another clock's."""
         for path in (self._store.directory / _LAST, self._original / _LAST):
             with suppress(OSError, ValueError):
-                since = now_unix_milliseconds - int(path.read_text(encoding="ascii"))
+                since = now_unix_milliseconds - int(read_owned(path, 64).decode("ascii"))
                 if 0 <= since < REKEY_MILLISECONDS:
                     return False
         return True
@@ -165,8 +166,8 @@ class Copies:
         """It has an identity of its own: the other's key goes, the time of the last conflict stays."""
         if not self._original.exists():
             return
-        with suppress(FileNotFoundError, IdentityError):
-            self._store.write(_LAST, (self._original / _LAST).read_bytes())
+        with suppress(OSError, IdentityError):
+            self._store.write(_LAST, read_owned(self._original / _LAST, 64))
         shutil.rmtree(self._original, ignore_errors=True)
         with suppress(OSError):
             here.sync_folder(self._state)

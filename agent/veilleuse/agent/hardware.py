@@ -14,11 +14,14 @@ from typing import Final, cast
 
 from veilleuse.agent.errors import IdentityError
 from veilleuse.agent.system import of
+from veilleuse.wire.files import read_named
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 """machine-id(5)."""
 NOT_YET: Final = ("", "uninitialized")
 """What machine-id(5) holds until the first boot has ended."""
+LARGEST_BYTES: Final = 64 * 1024
+"""Of a file of the system; sysfs says 4,096 of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ def require_machine_id(path: Path) -> str | None:
     Source: machine-id(5): empty or `uninitialized` until the first boot has ended.
     """
     try:
-        text = path.read_text(encoding="ascii", errors="replace").strip()
+        text = read_named(path, LARGEST_BYTES).decode("ascii", "replace").strip()
     except OSError:
         return None
     if text in NOT_YET:

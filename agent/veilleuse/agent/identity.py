@@ -22,8 +22,11 @@ from typing import Any, Final
 
 from veilleuse.agent.errors import IdentityError, NotEnrolled
 from veilleuse.agent.system import here
+from veilleuse.wire.files import FileRefused, open_owned, read_owned, remove_owned
 from veilleuse.wire.limits import AGENT_ID_BYTES
 
+MOST_BYTES: Final = 1 << 20
+"""Of a file of the identity."""
 DIRECTORY: Final = "id"
 RENEW_AT: Final = 2 / 3
 """Share of a certificate's life after which it is renewed; up to RENEW_JITTER later, by the agent's id."""
@@ -129,7 +132,7 @@ class IdentityStore:
 
     def drop_pending_key(self) -> None:
         """The collector will never take it: the next request makes another."""
-        (self.directory / "pending-key.pem").unlink(missing_ok=True)
+        remove_owned(self.directory / "pending-key.pem")
 
     def pending_key(self) -> bytes | None:
         """The key of a request whose answer has not been kept yet: asking again with it is idempotent."""
@@ -159,7 +162,7 @@ class IdentityStore:
 
         Until its certificate is kept there is no identity: never two halves of two.
         """
-        (self.directory / "certificate.pem").unlink(missing_ok=True)
+        remove_owned(self.directory / "certificate.pem")
         plain = {name: getattr(place, name) for name in Place.__slots__}
         self.write("agent_id", agent_id.hex().encode())
         self.write("collector.json", json.dumps(plain, indent=1, ensure_ascii=False).encode())
@@ -172,9 +175,11 @@ class IdentityStore:
         """One file. Raises FileNotFoundError, or IdentityError when it is there and cannot be read."""
         path = self.directory / name
         try:
-            return path.read_bytes()
+            return read_owned(path, MOST_BYTES)
         except FileNotFoundError:
             raise
+        except FileRefused as error:
+            raise IdentityError(f"cannot read {path}: {error.strerror}") from error
         except OSError as error:
             raise IdentityError(
                 f"cannot read {path} ({error.strerror or error}): run as the agent's user"
@@ -200,7 +205,7 @@ def write_private(path: Path, content: bytes) -> None:
     fresh = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        handle = open_owned(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()

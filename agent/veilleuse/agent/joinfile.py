@@ -18,6 +18,7 @@ from typing import Any, Final
 from veilleuse.agent.errors import IdentityError
 from veilleuse.agent.system import here
 from veilleuse.wire.address import check_reachable
+from veilleuse.wire.files import TooLong, read_with_status
 
 FORMAT_VERSION: Final = 1
 _ANOTHER: Final = "make one with `veilleuse token create`"
@@ -49,19 +50,18 @@ class JoinFile:
 def read_join_file(path: Path) -> JoinFile:
     """The join file at `path`. Raises IdentityError with what is wrong in it, never its secrets."""
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):  # a pipe would be waited for, a device never ends
-            raise OSError("not a file")
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content, found = read_with_status(path, MAX_BYTES, regular=True)
+        mode = found.st_mode
+    except TooLong as error:
+        raise IdentityError(f"{path} is not a join file: {error.strerror}; {_ANOTHER}") from error
     except OSError as error:
         raise IdentityError(
             f"cannot read the join file {path}: {error.strerror or error}; make one with `veilleuse token create`"
         ) from error
     try:
-        raw = json.loads(content) if len(content) <= MAX_BYTES else None
+        raw = json.loads(content)
         if not isinstance(raw, dict):
-            raise TypeError("it is not a small JSON object")
+            raise TypeError("it is not a JSON object")
         return _checked(
             raw, readable_by_others=here.ACCESS_BY_MODE and bool(mode & (stat.S_IRWXG | stat.S_IRWXO))
         )

@@ -7,7 +7,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from veilleuse.agent.hardware import NOT_YET, Roots
+from veilleuse.agent.hardware import LARGEST_BYTES, NOT_YET, Roots
+from veilleuse.wire.files import read_named
 from veilleuse.wire.pseudonym import normalised_serial, normalised_uuid
 
 
@@ -63,6 +64,6 @@ def _children(folder: Path) -> list[Path]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        return read_named(path, LARGEST_BYTES).decode("utf-8", "replace").strip()
     except OSError:
         return ""

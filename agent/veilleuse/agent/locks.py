@@ -11,6 +11,7 @@ from typing import Final
 
 from veilleuse.agent.errors import AgentError, AlreadyRunning
 from veilleuse.agent.system import here
+from veilleuse.wire.files import read_owned
 
 RUN_LOCK: Final = "run.lock"
 SEND_LOCK: Final = "send.lock"
@@ -68,6 +69,6 @@ def holder(state: Path, name: str) -> int | None:
 def _text(path: Path) -> str:
     """What the holder wrote; empty when it cannot be read."""
     try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
+        return read_owned(path, 4096).decode("ascii", "replace").strip()
     except OSError:
         return ""

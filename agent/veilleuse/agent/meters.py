@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,7 +23,9 @@ from typing import Any, Final, NamedTuple, NoReturn
 from veilleuse.agent.errors import ConfigurationError, SourceUnavailable
 from veilleuse.agent.ports import MeterSpec
 from veilleuse.agent.system import here
+from veilleuse.wire.files import read_named, read_with_status
 from veilleuse.wire.limits import FACT_PATTERN
+from veilleuse.wire.settings_file import parse_toml
 from veilleuse.wire.vocabulary import Boundary
 
 MAX_METERS: Final = 32
@@ -37,6 +38,8 @@ MACHINE_CEILING_WATTS: Final = 4_000.0
 """One socket of 16 A at 230 V is 3,680 W."""
 SHARED_CEILING_WATTS: Final = 25_000.0
 """Three phases of 32 A at 230 V are 22,080 W."""
+LARGEST_BYTES: Final = 1 << 20
+"""Of the file of meters."""
 _LARGEST_CREDENTIALS_BYTES: Final = 4_096
 
 OptionsOf = Callable[[str], Mapping[str, type] | None]
@@ -69,9 +72,9 @@ def read_meters(path: Path, options_of: OptionsOf) -> tuple[MeterSpec, ...]:
     Raises ConfigurationError.
     """
     try:
-        with open(path, "rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            raw = tomllib.load(file)
+        content, found = read_with_status(path, LARGEST_BYTES)
+        mode = stat.S_IMODE(found.st_mode)
+        raw = parse_toml(content.decode("utf-8"))
     except FileNotFoundError:
         return ()
     except OSError as error:
@@ -82,7 +85,7 @@ def read_meters(path: Path, options_of: OptionsOf) -> tuple[MeterSpec, ...]:
         raise ConfigurationError(
             f"{path} is no text in UTF-8; write it anew, docs/sources.md tells how"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigurationError(
             f"{path} is not TOML: {error}; correct it, `veilleuse-agent poll --once` tries it"
         ) from error
@@ -118,8 +121,7 @@ def read_credentials(path: str) -> tuple[str, str]:
     try:
         if trouble := exposed(path):
             raise SourceUnavailable("no_permission", trouble, f"chmod o-rwx {path}")
-        with open(path, "rb") as file:
-            text = file.read(_LARGEST_CREDENTIALS_BYTES).decode("utf-8")
+        text = read_named(Path(path), _LARGEST_CREDENTIALS_BYTES).decode("utf-8")
     except OSError as error:
         raise SourceUnavailable(
             "no_permission",

@@ -17,6 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from veilleuse.wire import files
+from veilleuse.wire.files import open_owned, rename_owned
+
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
@@ -139,7 +142,7 @@ def _handled(call: Callable[[], None], *numbers: signal.Signals) -> Callable[[],
 
 def lock(path: Path) -> int:
     """`System.lock`: flock."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_owned(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -202,16 +205,12 @@ def disk_room(folder: Path) -> tuple[int, int]:
 
 def replace(fresh: Path, path: Path) -> None:
     """`System.replace`."""
-    os.replace(fresh, path)
+    rename_owned(fresh, path)
 
 
 def sync_folder(folder: Path) -> None:
     """`System.sync_folder`: fsync of the directory."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    files.sync_folder(folder)
 
 
 @contextmanager

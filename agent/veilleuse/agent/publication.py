@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from veilleuse.agent.model import EnergyCounter, GpuBusyReading, Point, PowerGauge, Reading
 from veilleuse.agent.system import here
+from veilleuse.wire.files import TooLong, open_owned, read_with_status
 from veilleuse.wire.limits import FACT_PATTERN
 from veilleuse.wire.vocabulary import Boundary, PointKind
 
@@ -88,9 +89,8 @@ def publish(path: Path, publication: Publication, *, mode: int = 0o600) -> None:
         separators=(",", ":"),
     )
     fresh = path.with_name(f".{path.name}.new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(fresh, flags, mode)
-    with open(descriptor, "w", encoding="utf-8") as file:
+    descriptor = open_owned(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         if hasattr(os, "fchmod"):  # not on Windows before 3.13
             os.fchmod(descriptor, mode)
         file.write(text)
@@ -99,10 +99,10 @@ def publish(path: Path, publication: Publication, *, mode: int = 0o600) -> None:
 
 def read_publication(path: str) -> Publication:
     """Inverse of `publish`. Raises OSError, or ValueError on anything that is not one."""
-    with open(path, "rb") as file:
-        text = file.read(LARGEST_BYTES + 1)
-    if len(text) > LARGEST_BYTES:
-        raise ValueError(f"{path} is larger than {LARGEST_BYTES} bytes")
+    try:
+        text, _ = read_with_status(Path(path), LARGEST_BYTES, regular=True)
+    except TooLong as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
     try:
         raw = json.loads(text)
         if raw["version"] != VERSION:

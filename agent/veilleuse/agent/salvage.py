@@ -25,9 +25,11 @@ from veilleuse.agent.spool import (
     SALVAGED,
     Bounds,
     FileSpool,
+    checked,
     connect,
     counted,
     gap_row,
+    set_aside,
     translate,
 )
 from veilleuse.agent.system import here
@@ -47,6 +49,10 @@ def open_spool(path: Path, bounds: Bounds, now_unix_milliseconds: int) -> FileSp
 
     Raises SpoolBusy, SpoolFull or SpoolError (cannot be opened at all).
     """
+    for aside in set_aside(path):  # of an exchange that was cut between the two names
+        if path.exists() and aside.samefile(path):
+            aside.unlink()
+    checked(path)
     if not path.exists() or path.stat().st_size:
         try:
             return _checked(path, bounds)

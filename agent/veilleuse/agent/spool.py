@@ -22,6 +22,7 @@ from veilleuse.agent.errors import SpoolBusy, SpoolDamaged, SpoolError, SpoolFul
 from veilleuse.agent.model import ClockPeriod, Gap, Period, Record, body_from_json
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.system import here
+from veilleuse.wire.files import FileRefused, check_owned
 from veilleuse.wire.limits import GAP_ID_BYTES
 from veilleuse.wire.vocabulary import Boundary, GapReason, PointKind
 
@@ -106,13 +107,32 @@ def connect(path: Path, *, busy_timeout_milliseconds: int = BUSY_TIMEOUT_MILLISE
     Raises SpoolBusy, SpoolFull, SpoolDamaged (also for the schema of another version), or SpoolError.
     """
     with translated(path):
+        known = checked(path)
         connection = sqlite3.connect(path, timeout=busy_timeout_milliseconds / 1000, isolation_level=None)
         try:
             _prepare(connection, path)
+            if known != (0, 0) and checked(path) != known:
+                raise SpoolError(f"the spool {path} was exchanged while it was opened: try again")
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def reading(path: Path, timeout_seconds: float) -> sqlite3.Connection:
+    """A connection that changes nothing, to a spool that is there. Raises SpoolError, sqlite3.Error."""
+    checked(path)
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout_seconds)
+
+
+def checked(path: Path) -> tuple[int, int]:
+    """Which file it is; SQLite opens by name, its journal too. Raises SpoolError for what is no file of ours."""
+    try:
+        return check_owned(path, "-journal")
+    except FileRefused as error:
+        raise SpoolError(f"cannot open the spool {error.filename}: {error.strerror}") from error
+    except OSError:
+        return (0, 0)  # SQLite says what is wrong
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -16,12 +16,13 @@ from pathlib import Path
 from veilleuse.agent.copied import DROPPED, ORIGINAL
 from veilleuse.agent.errors import AgentError, AlreadyRunning
 from veilleuse.agent.identity import DIRECTORY, as_owner_of, write_private
-from veilleuse.agent.joinfile import read_join_file
+from veilleuse.agent.joinfile import MAX_BYTES, read_join_file
 from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 from veilleuse.agent.poller import POLL_LOCK, PUBLISHED_FILE
 from veilleuse.agent.settings import AgentSettings, join_file_path
 from veilleuse.agent.spool import FILE_NAME
 from veilleuse.agent.system import here
+from veilleuse.wire.files import read_named, read_owned
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def wipe(settings: AgentSettings, join_file: Path | None = None) -> Wiped:
     state, content = settings.paths.state, b""
     if join_file is not None:
         read_join_file(join_file)
-        content = join_file.read_bytes()
+        content = read_named(join_file, MAX_BYTES)
     with as_owner_of(state):
         run, send = _locked(state)
         with run, send:
@@ -99,6 +100,6 @@ def _forget_locks(state: Path) -> None:
 
 def _agent_id(state: Path) -> str:
     try:
-        return (state / DIRECTORY / "agent_id").read_text(encoding="ascii", errors="replace").strip()[:32]
+        return read_owned(state / DIRECTORY / "agent_id", 4096).decode("ascii", "replace").strip()[:32]
     except OSError:
         return ""

@@ -4,25 +4,30 @@
 
 from __future__ import annotations
 
-import resource
 import sys
+
+from veilleuse.wire.interrupt import end_on_interrupt
 
 
 def main() -> int:
     """Run one command; its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with warnings."""
+    end_on_interrupt()
     try:
         from veilleuse.collector.cli.main import run
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
-        print(f"veilleuse: {error.name} is not installed: install veilleuse[collector]", file=sys.stderr)
-        return 1
+        from veilleuse.wire.process import say
+
+        return say("veilleuse", f"{error.name} is not installed: install veilleuse[collector]", 1)
     _no_core_dump()
     return run(sys.argv[1:])
 
 
 def _no_core_dump() -> None:
-    """A crash leaves no key on the disk; children inherit it. PROMISES.md S19."""
+    """A crash leaves no key on the disk; children inherit it: docs/promises.md, S19."""
+    import resource
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 

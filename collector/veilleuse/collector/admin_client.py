@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model import Host
-from veilleuse.collector.private_socket import socket_path
+from veilleuse.collector.private_socket import connect
 from veilleuse.wire.limits import AGENT_ID_DIGITS_MINIMUM
 
 SOCKET_FILE: Final = "admin.sock"
@@ -36,14 +36,13 @@ class CollectorNotRunning(AdminError):
 def ask(data_dir: Path, operation: str, *, timeout_seconds: float = TIMEOUT_SECONDS, **arguments: Any) -> Any:
     """The result of an operation of the running collector, as JSON gives it.
 
-    Raises CollectorNotRunning, UsageError or AdminError with the collector's own line.
+    Raises CollectorNotRunning, UsageError or AdminError with the collector's own line; UnicodeEncodeError for what is no text.
     """
-    request = json.dumps({"op": operation, **arguments}).encode() + b"\n"
+    request = json.dumps({"op": operation, **arguments}, ensure_ascii=False).encode() + b"\n"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout_seconds)
-            with socket_path(data_dir, SOCKET_FILE) as path:
-                connection.connect(path)
+            connect(connection, data_dir, SOCKET_FILE)
             connection.sendall(request)
             answer = _read_line(connection)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:

@@ -25,7 +25,6 @@ from veilleuse.collector.derive.worker import DeriveWorker
 from veilleuse.collector.enrolment import authority as certificate_authority
 from veilleuse.collector.enrolment.authorise import Standing, Standings
 from veilleuse.collector.enrolment.authority import Authority
-from veilleuse.collector.enrolment.forms import write_private
 from veilleuse.collector.enrolment.imported import Brought
 from veilleuse.collector.enrolment.issuing import Office
 from veilleuse.collector.enrolment.register import FILE as REGISTER_FILE
@@ -56,10 +55,12 @@ from veilleuse.collector.store.sqlite.directory import (
     NO_DATA_DIRECTORY,
     REPLACED_PREFIX,
     RESTORE_UNPACKED,
+    put_back,
     require_whole_directory,
 )
 from veilleuse.collector.version import product_version
 from veilleuse.collector.writer import Writer
+from veilleuse.wire.files import read_owned, replace_owned
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,9 @@ class Initialised:
 
 def is_initialised(data_dir: Path) -> bool:
     """Whether `init` has ended there once."""
-    return (data_dir / DATA_FILE).exists() and (data_dir / certificate_authority.FOLDER).exists()
+    return all(
+        (data_dir / name).exists() for name in (DATA_FILE, IDENTITY_FILE, certificate_authority.FOLDER)
+    )
 
 
 def initialise(
@@ -275,11 +278,12 @@ def read_fleet_key(data_dir: Path) -> str:
     """The fleet key, 64 hexadecimal digits. Raises DataDirectoryError."""
     path = data_dir / FLEET_KEY_FILE
     try:
-        text = path.read_text(encoding="ascii").strip()
+        text = read_owned(path, 4096).decode("ascii").strip()
         if len(bytes.fromhex(text)) != FLEET_KEY_BYTES:
             raise ValueError("it is not 32 bytes")
     except (OSError, ValueError) as error:
-        raise DataDirectoryError(f"cannot read {path} ({error}): restore it from a backup") from error
+        why = getattr(error, "strerror", None) or error
+        raise DataDirectoryError(f"cannot read {path} ({why}): restore it from a backup") from error
     return text
 
 
@@ -292,10 +296,12 @@ def _require_initialised(data_dir: Path) -> None:
 def what_is_missing(data_dir: Path) -> tuple[str, str]:
     """Of a directory where `init` has not ended, or that lost a part since: what it is, and the remedy."""
     has_data, has_ca = (data_dir / DATA_FILE).exists(), (data_dir / certificate_authority.FOLDER).exists()
-    if has_ca and not has_data:
+    lost = [name for name in (DATA_FILE, IDENTITY_FILE) if not (data_dir / name).exists()]
+    if has_ca and lost:
+        nothing = "no data" if DATA_FILE in lost else "no name of a machine, and no access journal"
         return (
-            f"{data_dir} has lost {DATA_FILE}",
-            "restore a backup with 'veilleuse restore FILE'; without any, 'veilleuse init --new-data' begins with no data",
+            f"{data_dir} has lost {' and '.join(lost)}",
+            f"{put_back(data_dir / lost[0])}; where there is none, 'veilleuse init --new-data' begins with {nothing}",
         )
     if has_data and not has_ca and not (data_dir / certificate_authority.DRAFT).exists():
         return (
@@ -313,7 +319,7 @@ def _require_unfinished(data_dir: Path, *, new_data: bool) -> None:
         )
     has_data, has_ca = (data_dir / DATA_FILE).exists(), (data_dir / certificate_authority.FOLDER).exists()
     draft = (data_dir / certificate_authority.DRAFT).exists()
-    if (has_ca and not new_data) or (has_data and not draft):
+    if (has_ca and not new_data) or (has_data and not has_ca and not draft):
         raise DataDirectoryError(": ".join(what_is_missing(data_dir)))
     if new_data and not has_ca:
         raise DataDirectoryError(
@@ -341,7 +347,7 @@ def _make(
     has_authority = (data_dir / certificate_authority.FOLDER).exists()
     try:
         if not (data_dir / FLEET_KEY_FILE).exists():
-            write_private(data_dir / FLEET_KEY_FILE, secrets.token_hex(FLEET_KEY_BYTES).encode() + b"\n")
+            replace_owned(data_dir / FLEET_KEY_FILE, secrets.token_hex(FLEET_KEY_BYTES).encode() + b"\n")
     except OSError as error:
         raise DataDirectoryError(f"cannot write in {data_dir}: {error.strerror or error}") from error
     if not has_authority:

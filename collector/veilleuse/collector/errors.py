@@ -5,6 +5,7 @@
 CollectorError             everything below; `exit_code` is what the command ends with
 ├── DataDirectoryError     missing, unwritable, full, locked by another process, of another kind
 │   ├── StoreDamaged       a database that is not one any more; names the repair
+│   │   └── StoreLost      a file that was taken away, cut or written by others while it was in use
 │   └── StoreTooNew        a schema newer than this program
 ├── StoreFull              no room left: the receiver answers retry-after
 ├── StoreFailing           the disk answered with an error: the receiver answers retry-after
@@ -25,6 +26,7 @@ ConfigurationError         from veilleuse.wire.settings_file; exit code 2
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from veilleuse.wire.settings_file import ConfigurationError
@@ -46,6 +48,7 @@ __all__ = [
     "StoreDamaged",
     "StoreFailing",
     "StoreFull",
+    "StoreLost",
     "StoreTooNew",
     "UnknownZone",
     "UsageError",
@@ -64,6 +67,17 @@ class DataDirectoryError(CollectorError):
 
 class StoreDamaged(DataDirectoryError):
     """A database file is damaged."""
+
+
+class StoreLost(StoreDamaged):
+    """A file of a database is not what it was when it was opened: nothing is acknowledged any more."""
+
+    def __init__(self, path: Path, what: str, remedy: str, *, rescue: bool = False) -> None:
+        """`rescue`: only this process still sees the content; it is written to a new file before the process ends."""
+        end = f"; {remedy}" if remedy else ""
+        super().__init__(f"{path} {what} while it was in use: nothing was acknowledged since{end}")
+        self.database = path.with_name(path.name.removesuffix("-wal").removesuffix("-shm"))
+        self.rescue = rescue
 
 
 class StoreTooNew(DataDirectoryError):
@@ -85,6 +99,15 @@ class QueueFull(CollectorError):
         """`reason`: one word, a label of the counters."""
         super().__init__(message)
         self.reason = reason
+
+
+class OlderInstance(QueueFull):
+    """The caller shows an older state of this identity: it was set back, or is a copy. It waits until that is known."""
+
+    def __init__(self, message: str, retry_after_milliseconds: int) -> None:
+        """`retry_after_milliseconds`: when it may ask again."""
+        super().__init__(message, "older_instance")
+        self.retry_after_milliseconds = retry_after_milliseconds
 
 
 class RecordRefused(CollectorError):

@@ -16,15 +16,23 @@ from typing import Any, NoReturn, TypeVar
 
 from veilleuse.collector.buckets import conflict_buckets
 from veilleuse.collector.configuring import Configuring
-from veilleuse.collector.errors import NotAuthorised
+from veilleuse.collector.errors import NotAuthorised, OlderInstance
 from veilleuse.collector.health import Count, Health
-from veilleuse.collector.holders import INSTANCE_ID_BYTES, Meeting, meet, named
+from veilleuse.collector.holders import (
+    CHANCE_BYTES,
+    Meeting,
+    look_again_milliseconds,
+    meet,
+    named,
+    wait_milliseconds,
+)
 from veilleuse.collector.model import Caller, StreamPosition
 from veilleuse.collector.ports import Committer, IngestStore, Registry
 from veilleuse.collector.validate import clean_facts, clean_health
 from veilleuse.collector.validate.messages import check_hello, parsed
 from veilleuse.wire.bands import Calendar, OpenSpan
 from veilleuse.wire.limits import MAX_HELLO_BYTES
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.version import VERSION
 from veilleuse.wire.vocabulary import DeviceClass
@@ -39,6 +47,7 @@ class _Greeting:
     """What the writer found while it noted a Hello."""
 
     meeting: Meeting
+    nonce: bytes
     position: StreamPosition
     calendar_json: str
     device_class: DeviceClass
@@ -66,47 +75,60 @@ class Greeter:
         self._now = now_unix_milliseconds
         self._noted = conflict_buckets()
 
-    def greet(self, wire: bytes, caller: Caller, until: float) -> tuple[pb.HelloResponse, DeviceClass]:
-        """The answer, but for when to come back; and the caller's device class. `until`: time.monotonic() seconds.
+    def greet(
+        self, wire: bytes, caller: Caller, until: float
+    ) -> tuple[pb.HelloResponse, DeviceClass, Meeting]:
+        """The answer, but for when to come back; the caller's device class; what its nonce told.
 
-        Raises MalformedRequest, NotAuthorised (unknown_agent, identity_conflict), and what the writer raises.
+        `until`: time.monotonic() seconds. Raises MalformedRequest, NotAuthorised (unknown_agent, identity_conflict),
+        OlderInstance, and what the writer raises.
         """
         request = parsed(pb.HelloRequest, wire, MAX_HELLO_BYTES)
         protocol = check_hello(request)
-        nonce = secrets.token_bytes(INSTANCE_ID_BYTES)
         facts = clean_facts(request.facts) if request.HasField("facts") else None
         health = clean_health(request.health) if request.HasField("health") else None
         greeting = waited(
-            self._committer.submit(lambda: self._note_hello(request, caller, nonce, facts, health)), until
+            self._committer.submit(lambda: self._note_hello(request, caller, facts, health)), until
         )
-        if greeting is None:
-            self._refuse(caller)
+        if isinstance(greeting, Meeting):
+            self._refuse(greeting, caller)
         self._health.count(Count.HELLOS, greeting.meeting.value)
         sha256, calendar = calendar_message(greeting.calendar_json)
         answer = pb.HelloResponse(
             mark=greeting.position.mark,
             chain=greeting.position.chain,
             protocol=protocol,
-            next_instance_id=nonce,
+            next_instance_id=greeting.nonce,
             configuration=self._configuring.answer(caller, request.configuration),
             calendar=None if request.calendar.sha256 == sha256 else calendar,
             collector_version=VERSION,
         )
-        return answer, greeting.device_class
+        return answer, greeting.device_class, greeting.meeting
 
     def _note_hello(
-        self, request: Any, caller: Caller, nonce: bytes, facts: bytes | None, health: bytes | None
-    ) -> _Greeting | None:
-        """In the writer's thread, one transaction. None for the second holder of an identity, of whom nothing is noted."""
+        self, request: Any, caller: Caller, facts: bytes | None, health: bytes | None
+    ) -> _Greeting | Meeting:
+        """In the writer's thread, one transaction. The meeting alone for who is not served, of whom nothing is noted."""
+        host = self._registry.host(caller.host_id)
+        if host is None:
+            raise NotAuthorised("unknown_agent", "this machine is not known here: enrol it again")
         known = self._registry.holders(caller.host_id)
-        meeting, holders = meet(known, request.instance_id, nonce)
+        silent = self._now() - (host.last_contact_unix_milliseconds or 0) >= wait_milliseconds(
+            caller.population
+        )
+        records = self._ingest.records_of(caller.host_id)
+        meeting, holders = meet(
+            known, request.instance_id, secrets.token_bytes(CHANCE_BYTES), records, silent=silent
+        )
         if holders != known:
             self._registry.set_holders(caller.host_id, holders)
-        if meeting is Meeting.CONFLICT:
-            if self._noted.take(caller.agent_id):
-                self._registry.note_conflict(caller.host_id)
-                log.warning("two machines use one identity", extra=named(caller.population, caller.agent_id))
-            return None
+        if meeting is Meeting.WAITS and holders != known:
+            log.warning("older state of a machine waits", extra=named(caller.population, caller.agent_id))
+        if meeting is Meeting.CONFLICT and self._noted.take(caller.agent_id):
+            self._registry.note_conflict(caller.host_id)
+            log.warning("two machines use one identity", extra=named(caller.population, caller.agent_id))
+        if meeting in (Meeting.WAITS, Meeting.CONFLICT):
+            return meeting
         self._registry.note_use(caller.host_id, caller.generation)
         self._registry.record_hello(
             caller.host_id,
@@ -115,18 +137,25 @@ class Greeter:
             now_unix_milliseconds=self._now(),
         )
         self._configuring.note(caller, request.configuration)
-        host = self._registry.host(caller.host_id)
-        if host is None:
-            raise NotAuthorised("unknown_agent", "this machine is not known here: enrol it again")
+        host = self._registry.host(caller.host_id) or host  # with the facts just told
         return _Greeting(
             meeting,
+            holders.current,
             self._ingest.position(caller.host_id, request.epoch),
             calendar_json=self._registry.site(host.site).calendar_json,
             device_class=host.facts.device_class,
         )
 
-    def _refuse(self, caller: Caller) -> NoReturn:
-        """Two machines under one identity: this one showed that it had been passed over, twice."""
+    def _refuse(self, meeting: Meeting, caller: Caller) -> NoReturn:
+        """It waits, or is a copy: another machine was heard under this identity while it waited."""
+        if meeting is Meeting.WAITS:
+            days = wait_milliseconds(caller.population) // MILLISECONDS_PER_DAY
+            raise OlderInstance(
+                "this machine shows an older state than the one that was served last: it is a copy, or was set back; "
+                f"what it measures is kept, and delivered once nobody else called for {days} day(s) "
+                "(at once after `veilleuse hosts activate` on the collector)",
+                look_again_milliseconds(caller.population),
+            )
         self._health.count(Count.IDENTITY_CONFLICTS, "instance")
         raise NotAuthorised(
             "identity_conflict",

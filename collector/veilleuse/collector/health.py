@@ -24,7 +24,7 @@ class Count(StrEnum):
     IDENTITY_CONFLICTS = "identity_conflicts"  # kind: generation | instance
     RENEWALS = "renewals"  # kind: expired
     COLLECTOR_BEHIND = "collector_behind"  # kind: certificate
-    STORE_ERRORS = "store_errors"  # kind: full | failing | damaged
+    STORE_ERRORS = "store_errors"  # kind: full | failing | damaged | lost
     JOBS = "jobs"  # outcome: done | failed
 
 

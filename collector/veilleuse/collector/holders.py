@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""How many machines speak under one identity, told from the nonces of Hello. PROMISES.md §2.7, decision 0017. Pure.
+"""Tells two machines that speak under one identity apart, by the nonces of Hello. docs/wire.md. Pure.
 
-Each Hello answer carries a new nonce, which its receiver shows at its next Hello. Whoever shows the newest one is fine.
-An older one has three explanations: the answer was lost; the machine went back (a snapshot, a backup); it is a copy.
-The newest nonce, passed over, is then noted as lost. A machine that lost an answer, or went back, never shows it any
-more. When it does come back, somebody held it all the time: once, that may be one machine that went back and forth
-between two snapshots, and is believed; the second time two holders alternate, and whoever shows it is refused.
+Each Hello answer carries a new nonce, which its receiver shows at its next Hello. Nonces are numbered, so an older one
+is recognised. Two cases need no doubt: answers were lost, and nothing was stored since; or the nonce is newer than
+what is remembered, because the collector was restored. Any other older nonce is of a machine that was set back, or of
+a copy. Its holder waits: as soon as the holder of the newest nonce is heard again, the one that waits is a copy. When
+nobody else is heard during the wait, the machine was set back, and is served.
 """
 
 from __future__ import annotations
@@ -15,11 +15,23 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from veilleuse.wire.units import MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Population
 
 INSTANCE_ID_BYTES: Final = 16
-LOST_KEPT: Final = 8
-BELIEVED_RETURNS: Final = 1
+CHANCE_BYTES: Final = 8
+NONCES_KEPT: Final = 8
+"""Of those that wait, and of those that were refused; the oldest go, and wait again if they come back."""
+_EMPTY: Final = b"\xff" * INSTANCE_ID_BYTES
+_NUMBERED: Final = bytes(3)
+"""How a numbered nonce begins; 5 bytes of number and 8 random bytes follow. Before 0.2 all 16 bytes were random."""
+_NUMBER_END: Final = 8
+_MOST: Final = 1 << 39
+"""A greater number was never given."""
+_WAITS_MILLISECONDS: Final = {Population.SERVER: MILLISECONDS_PER_DAY}
+_LONG_WAIT_MILLISECONDS: Final = 7 * MILLISECONDS_PER_DAY
+_LOOKS: Final = 96
+"""How often who waits asks again: a server every 15 minutes, another machine every 105."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +40,16 @@ class Holders:
 
     current: bytes = b""
     """Nonce of the last answer, 16 bytes; empty before the first."""
-    lost: tuple[bytes, ...] = ()
-    """Nonces passed over while they were current, oldest first; at most LOST_KEPT."""
-    returns: int = 0
-    """Lost ones that came back and were believed."""
+    spare: tuple[bytes, ...] = ()
+    """Nonces that are as good while no more records are stored: shown for the newest, or given since; oldest first."""
+    records: int = 0
+    """Records stored of this identity when a Hello was last looked at, but for a refused one's."""
+    waiting: tuple[bytes, ...] = ()
+    """Older nonces whose holders wait, oldest first."""
+    copies: tuple[bytes, ...] = ()
+    """Older nonces that turned out to be those of copies, oldest first."""
+    set_back: bytes | None = None
+    """Nonce that was served after its wait: a machine that is reset at each start shows it again and again."""
 
 
 class Meeting(StrEnum):
@@ -39,29 +57,85 @@ class Meeting(StrEnum):
 
     CURRENT = "ok"
     STALE = "stale_instance"
-    RETURNED = "returned_instance"
+    WAITS = "older_instance"
     CONFLICT = "identity_conflict"
 
 
-def meet(known: Holders, shown: bytes, following: bytes) -> tuple[Meeting, Holders]:
-    """What the nonce `shown` tells, and what to remember once the answer carries `following`.
+def wait_milliseconds(population: Population) -> int:
+    """How long the holder of the newest nonce must be silent until an older one is served."""
+    return _WAITS_MILLISECONDS.get(population, _LONG_WAIT_MILLISECONDS)
 
-    CONFLICT: the caller gets no answer, and whoever holds the current nonce stays served.
+
+def look_again_milliseconds(population: Population) -> int:
+    """When a holder that waits may ask again."""
+    return wait_milliseconds(population) // _LOOKS
+
+
+def meet(
+    known: Holders, shown: bytes, chance: bytes, records: int, *, silent: bool
+) -> tuple[Meeting, Holders]:
+    """What the nonce `shown` tells, and what to remember; `current` of it is the answer's nonce unless refused.
+
+    `chance`: CHANCE_BYTES random bytes. `records`: stored of this identity by now. `silent`: the wait since the last Hello that
+    was served is over. WAITS and CONFLICT: the caller gets no answer, and whoever holds the newest nonce stays served.
     """
+    following = _numbered(max(_number(known.current), _number(shown)) + 1, chance)
+    delivered = records > known.records
+    others = () if delivered else tuple(one for one in (*known.spare, known.current) if one != shown)
+    spare = (*others, shown)[-NONCES_KEPT:]
+    served = Holders(following, spare, records, (), known.copies, known.set_back)
     if shown == known.current:
-        return Meeting.CURRENT, replace(known, current=following)
-    passed_over = (known.current,) if known.current else ()
-    if shown not in known.lost:
-        lost = (*known.lost, *passed_over)[-LOST_KEPT:]
-        return Meeting.STALE, replace(known, current=following, lost=lost)
-    others = tuple(nonce for nonce in known.lost if nonce != shown)
-    if known.returns >= BELIEVED_RETURNS:
-        # Last again: the other's lost answers shall not push out the proof against this one.
-        return Meeting.CONFLICT, replace(known, lost=(*others, shown))
-    return Meeting.RETURNED, Holders(following, (*others, *passed_over)[-LOST_KEPT:], known.returns + 1)
+        return Meeting.CURRENT, _told_apart(served, known.waiting)
+    if shown in known.copies:
+        return Meeting.CONFLICT, known
+    if not _number(known.current) or _number(shown) > _number(known.current):
+        return Meeting.STALE, served
+    if shown in known.waiting:
+        if delivered:  # by the other one, whose Hello was before
+            return Meeting.CONFLICT, _told_apart(replace(known, waiting=()), known.waiting)
+        return (Meeting.STALE, replace(served, set_back=shown)) if silent else (Meeting.WAITS, known)
+    if shown == known.set_back or (shown in known.spare and not delivered):
+        return Meeting.STALE, _told_apart(served, known.waiting)
+    return (
+        Meeting.WAITS,
+        Holders(
+            known.current,
+            () if delivered else known.spare,
+            records,
+            (*known.waiting, shown)[-NONCES_KEPT:],
+            known.copies,
+        ),
+    )
+
+
+def packed(nonces: tuple[bytes, ...]) -> bytes:
+    """Nonces in a row, each of 16 bytes; an empty one as 16 bytes 0xff."""
+    return b"".join(nonce or _EMPTY for nonce in nonces)
+
+
+def unpacked(row: bytes) -> tuple[bytes, ...]:
+    """The inverse of `packed`."""
+    parts = (row[at : at + INSTANCE_ID_BYTES] for at in range(0, len(row), INSTANCE_ID_BYTES))
+    return tuple(b"" if nonce == _EMPTY else nonce for nonce in parts)
 
 
 def named(population: Population, agent_id: bytes) -> dict[str, str]:
     """Facts of a log line about a machine: its id on servers only, elsewhere the line's time would tell when it was used."""
     facts = {"population": population.value}
     return {**facts, "agent_id": agent_id.hex()} if population is Population.SERVER else facts
+
+
+def _told_apart(known: Holders, copies: tuple[bytes, ...]) -> Holders:
+    """The same, now that these nonces are known to be those of copies."""
+    set_back = None if known.set_back in copies else known.set_back
+    return replace(known, copies=(*known.copies, *copies)[-NONCES_KEPT:], set_back=set_back)
+
+
+def _numbered(number: int, chance: bytes) -> bytes:
+    return _NUMBERED + number.to_bytes(_NUMBER_END - len(_NUMBERED), "big") + chance
+
+
+def _number(nonce: bytes) -> int:
+    """0 of none, and of one that is not numbered."""
+    number = int.from_bytes(nonce[:_NUMBER_END], "big") if nonce.startswith(_NUMBERED) else 0
+    return number if number < _MOST else 0

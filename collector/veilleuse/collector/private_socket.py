@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
 import socketserver
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from veilleuse.collector.errors import DataDirectoryError
+from veilleuse.wire.files import FileRefused
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,20 @@ def socket_path(data_dir: Path, name: str) -> Iterator[str]:
         os.close(folder)
 
 
+def connect(connection: socket.socket, data_dir: Path, name: str) -> None:
+    """Connect to a socket of the data directory: one of its owner's or root's, never where a link leads. Raises OSError."""
+    descriptor = os.open(data_dir / name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found, folder = os.fstat(descriptor), data_dir.stat()
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in (0, folder.st_uid, os.geteuid()):
+            raise FileRefused(
+                errno.EPERM, f"{name} is no socket of the service: see who put it there, then remove it"
+            )
+        connection.connect(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
 class PrivateServer:
     """Listens on `<data_dir>/<name>` while it is open: a thread a connection, within bounds."""
 
@@ -61,7 +78,6 @@ class PrivateServer:
             self._path.unlink(missing_ok=True)
             with socket_path(data_dir, name) as path:
                 self._server = _Server(path, conversation, places)
-            self._path.chmod(0o600)  # until here the directory's own 0700 keeps others out
         except OSError as error:
             raise DataDirectoryError(f"cannot listen on {self._path}: {error.strerror or error}") from error
         self._closing = threading.Event()
@@ -73,11 +89,10 @@ class PrivateServer:
         self._closing.set()
         with (
             suppress(OSError),  # somebody removed the socket: the thread ends with us
-            socket_path(self._data_dir, self._name) as path,
             socket.socket(socket.AF_UNIX) as waking,
         ):
             waking.settimeout(STOP_SECONDS)
-            waking.connect(path)
+            connect(waking, self._data_dir, self._name)
         self._thread.join(STOP_SECONDS)
         self._server.server_close()
         self._path.unlink(missing_ok=True)
@@ -95,7 +110,10 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     def __init__(self, path: str, conversation: Conversation, places: int) -> None:
         self.conversation = conversation
         self.places = threading.BoundedSemaphore(places)
-        super().__init__(path, _Handler)
+        super().__init__(path, _Handler, bind_and_activate=False)
+        os.fchmod(self.socket.fileno(), 0o600)  # the file gets the mode of its socket: unix(7)
+        self.server_bind()
+        self.server_activate()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """One thread per connection, within bounds."""

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
@@ -24,6 +25,7 @@ from veilleuse.collector.errors import (
     EnrolmentRefused,
     MalformedRequest,
     NotAuthorised,
+    OlderInstance,
     QueueFull,
     StoreDamaged,
     StoreFailing,
@@ -31,6 +33,7 @@ from veilleuse.collector.errors import (
 )
 from veilleuse.collector.greeting import Greeter, waited
 from veilleuse.collector.health import Count, Health
+from veilleuse.collector.holders import Meeting
 from veilleuse.collector.lines import Methods, Reader
 from veilleuse.collector.model import (
     AppendOutcome,
@@ -129,6 +132,8 @@ class TelemetryServicer:
             now_unix_milliseconds=now_unix_milliseconds,
         )
         self._device_classes: dict[HostId, DeviceClass] = {}
+        self._greeted: dict[HostId, str] = {}
+        """Connection of the last Hello, where one ever passed another's nonce over: no other connection may push."""
         self._methods = Methods(SERVICE, lambda context: self._refuse(context, QueueFull(_FULL_LINE)))
         self._methods.add("Hello", max(1, queue_pushes // 2), self.Hello, pb.HelloResponse)
         self._methods.add("Push", queue_pushes, self.Push, pb.PushResponse)
@@ -151,11 +156,11 @@ class TelemetryServicer:
 
     def Hello(self, read: Reader, context: grpc.ServicerContext) -> pb.HelloResponse:
         """Opens an exchange."""
-        return self._answer("Hello", read, context, self._hello)
+        return self._answer("Hello", read, context, partial(self._hello, context.peer()))
 
     def Push(self, read: Reader, context: grpc.ServicerContext) -> pb.PushResponse:
         """A contiguous run of records, acknowledged after the commit."""
-        return self._answer("Push", read, context, self._push)
+        return self._answer("Push", read, context, partial(self._push, context.peer()))
 
     def Renew(self, read: Reader, context: grpc.ServicerContext) -> pb.RenewResponse:
         """A new certificate, from the enrolment."""
@@ -163,13 +168,19 @@ class TelemetryServicer:
 
     # --- what they do
 
-    def _hello(self, wire: bytes, caller: Caller, until: float) -> pb.HelloResponse:
-        answer, device_class = self._greeter.greet(wire, caller, until)
+    def _hello(self, peer: str, wire: bytes, caller: Caller, until: float) -> pb.HelloResponse:
+        answer, device_class, meeting = self._greeter.greet(wire, caller, until)
+        if meeting is not Meeting.CURRENT or caller.host_id in self._greeted:
+            self._greeted[caller.host_id] = peer
         self._device_classes[caller.host_id] = device_class
         answer.next_send_after_milliseconds = self._next_send()
         return answer
 
-    def _push(self, wire: bytes, caller: Caller, until: float) -> pb.PushResponse:
+    def _push(self, peer: str, wire: bytes, caller: Caller, until: float) -> pb.PushResponse:
+        if self._greeted.get(caller.host_id, peer) != peer:
+            raise QueueFull(
+                "this machine said Hello on another connection since: say it again", "hello_again"
+            )
         with self._admission.push(caller, len(wire)):
             request = parsed_push(wire)
             machine = Machine(caller.population, self._device_class(caller.host_id, until), self._allow_fake)
@@ -313,6 +324,8 @@ def _refusal(error: Exception) -> _Refusal:
             return _Refusal(code.FAILED_PRECONDITION, error.reason, str(error))
         case MalformedRequest():
             return _Refusal(code.INVALID_ARGUMENT, error.reason, str(error))
+        case OlderInstance():
+            return _Refusal(code.RESOURCE_EXHAUSTED, error.reason, str(error), error.retry_after_milliseconds)
         case QueueFull():
             return _Refusal(
                 code.RESOURCE_EXHAUSTED, error.reason, str(error), _come_back_milliseconds(error.reason)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from traceback import format_tb
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
-from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFull
+from veilleuse.collector.errors import CollectorError, QueueFull, StoreDamaged, StoreFull, StoreLost
 from veilleuse.collector.health import Count, Health
 from veilleuse.collector.model import AppendOutcome, AppendResult, ValidPush
 from veilleuse.collector.ports import IngestStore
@@ -237,6 +237,8 @@ class Writer:
         kind = (
             "full"
             if isinstance(error, StoreFull)
+            else "lost"
+            if isinstance(error, StoreLost)
             else "damaged"
             if isinstance(error, StoreDamaged)
             else "failing"

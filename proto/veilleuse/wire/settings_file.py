@@ -12,13 +12,23 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Final, NamedTuple, Self, TypeVar, dataclass_transform
+
+from veilleuse.wire.files import FileRefused, read_named
 
 T = TypeVar("T", bound="Section")
+LARGEST_BYTES: Final = 1 << 20
+"""Of a configuration file."""
+_INTEGER_BITS: Final = 63
+"""Of the largest whole number that databases and the system take."""
+_SHOWN_CHARACTERS: Final = 60
+_MOST_DOTS: Final = 64
 
 
 class ConfigurationError(Exception):
-    """A configuration that cannot be used; the message says what, where and what to do. Exit code 2."""
+    """A configuration that cannot be used; the message says what, where and what to do."""
+
+    exit_code: ClassVar[int] = 2
 
 
 def setting(
@@ -117,10 +127,10 @@ def load(
     `prefix` is the environment's, e.g. `VEILLEUSE_AGENT`: `VEILLEUSE_AGENT__SPOOL__MAX_BYTES=…`.
     Raises ConfigurationError on unreadable or malformed TOML, unknown keys, wrong types or values out of range.
     """
-    raw: dict[str, Any] = _read_toml(file) if file is not None else {}
+    raw = _read_toml(file) if file is not None else []
     known = {described.dotted: described for described in describe(settings_class)}
     flat: dict[str, tuple[Any, str]] = {}
-    for dotted, value in _flatten(raw):
+    for dotted, value in raw:
         if value == {} and any(key.startswith(dotted + ".") for key in known):
             continue  # a section with every key commented out
         _require_known(dotted, known, f"in {file}")
@@ -171,16 +181,39 @@ def render_default(settings_class: type[Section]) -> str:
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def parse_toml(text: str) -> dict[str, Any]:
+    """A TOML document. Raises ValueError with one line, also for what Python's parser has another error for, or no end."""
+    import re
     import tomllib  # only when there is a file: memory
 
+    part = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
+    if re.search(rf"(?<![\w-])(?:{part}){{{_MOST_DOTS + 1}}}", text):
+        raise ValueError(f"a key has more than {_MOST_DOTS} dots")  # its parser takes their number squared
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("its tables or lists are nested too deeply") from error
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # Python reads no longer ones, and says so in words for programmers
+        raise ValueError("a number has more than 4,300 digits") from error
+
+
+def _read_toml(file: Path) -> list[tuple[str, Any]]:
+    """Dotted name → value."""
+    try:
+        return list(_flatten(parse_toml(read_named(file, LARGEST_BYTES).decode("utf-8"))))
     except FileNotFoundError as error:
         raise ConfigurationError(f"no configuration file {file}: create it, or leave out --config") from error
+    except FileRefused as error:
+        raise ConfigurationError(
+            f"cannot read {file}: {error.strerror}; name the TOML file of settings"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read {file}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(
+            f"cannot read {file}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    except ValueError as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
 
 
@@ -203,20 +236,20 @@ def _require_known(dotted: str, known: Mapping[str, Described], where: str) -> N
         leaf[match] for match in get_close_matches(dotted.rpartition(".")[2], list(leaf), n=1)
     ]
     hint = f"; the nearest known key is '{near[0]}'" if near else ""
-    raise ConfigurationError(f"unknown key '{dotted}' {where}{hint}")
+    raise ConfigurationError(f"unknown key {_shown(dotted)} {where}{hint}")
 
 
 def _coerce(described: Described, value: Any, where: str) -> Any:
     kind = described.kind
     try:
         result = _convert(kind, value)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise ConfigurationError(
-            f"'{described.dotted}' {where} must be {_word(kind)}, not {value!r}"
+            f"'{described.dotted}' {where} must be {_word(kind)}, not {_shown(value)}"
         ) from error
     if described.choices and result not in described.choices:
         raise ConfigurationError(
-            f"'{described.dotted}' {where} is {result!r}: use one of {', '.join(described.choices)}"
+            f"'{described.dotted}' {where} is {_shown(result)}: use one of {', '.join(described.choices)}"
         )
     for bound, wrong, word in ((described.minimum, -1, "at least"), (described.maximum, 1, "at most")):
         if bound is not None and (result - bound) * wrong > 0:
@@ -227,7 +260,7 @@ def _coerce(described: Described, value: Any, where: str) -> Any:
         try:
             described.check(result)
         except ValueError as error:
-            raise ConfigurationError(f"'{described.dotted}' {where} is {result!r}: {error}") from error
+            raise ConfigurationError(f"'{described.dotted}' {where} is {_shown(result)}: {error}") from error
     return result
 
 
@@ -249,9 +282,11 @@ def _convert(kind: Any, value: Any) -> Any:
         raise TypeError(value)
     if kind is str and not isinstance(value, str):
         raise TypeError(value)
-    if kind is Path and not isinstance(value, str):
+    if kind is Path and (not isinstance(value, str) or "\0" in value):
         raise TypeError(value)
     result = kind(value)
+    if kind is int and result.bit_length() > _INTEGER_BITS:
+        raise ValueError(value)
     if kind is float and not float("-inf") < result < float("inf"):
         raise ValueError(value)
     return result
@@ -271,6 +306,15 @@ def _build(settings_class: type[T], values: Mapping[str, Any], path: str) -> T:
 
 def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _shown(value: Any) -> str:
+    """A value as an error quotes it: its beginning, since a file may hold one of any length."""
+    if isinstance(value, int) and value.bit_length() > _INTEGER_BITS:
+        return f"a number of {value.bit_length():,} bits"
+    if isinstance(value, str) and len(value) > _SHOWN_CHARACTERS:
+        return f"{value[:_SHOWN_CHARACTERS]!r}…"
+    return repr(value)[: 2 * _SHOWN_CHARACTERS]
 
 
 def _word(kind: Any) -> str:

@@ -20,7 +20,7 @@ import pytest
 from tests.fakes.agent import Agent, energies, record
 from tests.fakes.collector import FakeCollector
 from tests.waiting import PATIENCE_SECONDS, comes
-from veilleuse.agent.__main__ import COMMANDS, main
+from veilleuse.agent.commands.main import COMMANDS, main
 from veilleuse.agent.commands.show import GRAIN
 from veilleuse.agent.settings import AgentSettings
 from veilleuse.wire.settings_file import describe
@@ -292,7 +292,9 @@ def test_doctor_names_a_path_it_cannot_read_once(agent, collector, capsys):
     key.mkdir()
     assert main(words(agent, "doctor", "--json")) == 3
     (warning,) = [one for one in json.loads(capsys.readouterr().out)["warnings"] if "key.pem" in one]
-    assert warning == f"cannot read {key} (Is a directory): run as the agent's user"
+    assert warning == (
+        f"cannot read {key}: it is a directory, where a file of the service belongs: see who put it there, then remove it"
+    )
 
 
 @pytest.mark.parametrize("said", ["no_permission", "no_device", "damaged"])
@@ -421,7 +423,7 @@ def test_once_with_the_fake_source_shows_its_watts(agent, capsys, tmp_path):
 def test_the_resident_process_imports_nothing_of_the_sender():
     """`run` leads to no grpc, protobuf, cryptography; `send` to no cryptography."""
     code = (
-        "import sys, importlib; from veilleuse.agent.__main__ import parse;"
+        "import sys, importlib; from veilleuse.agent.commands.main import parse;"
         "parse([sys.argv[1]]); importlib.import_module(sys.argv[2]); print(*sorted(sys.modules))"
     )
     for command, root, forbidden in (

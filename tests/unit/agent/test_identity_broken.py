@@ -17,7 +17,7 @@ import pytest
 from tests.fakes.agent import Agent, energies, record
 from tests.fakes.collector import FakeCollector
 from tests.killing import run_program
-from veilleuse.agent.__main__ import main
+from veilleuse.agent.commands.main import main
 from veilleuse.agent.enrolment import Introduction
 from veilleuse.agent.identity import Identity, IdentityStore, Place
 from veilleuse.agent.joinfile import JoinFile

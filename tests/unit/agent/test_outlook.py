@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.agent import Agent, energies, record
 from tests.fakes.collector import FakeCollector
-from veilleuse.agent.__main__ import main
+from veilleuse.agent.commands.main import main
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.trial import Remote, Trial
 from veilleuse.wire.configuration import Configuration

@@ -187,7 +187,7 @@ def test_a_file_that_cannot_be_read(seam):
     seam.path.mkdir()
     seam.source.open()
     seam.clock.advance(60_000)
-    with pytest.raises(ReadFailed, match="Is a directory"):
+    with pytest.raises(ReadFailed, match="it is a directory, no regular file"):
         seam.source.read()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.agent import Agent, record
 from tests.fakes.collector import FakeCollector
-from veilleuse.agent.__main__ import main
+from veilleuse.agent.commands.main import main
 from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
 
 

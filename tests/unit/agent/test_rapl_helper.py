@@ -327,7 +327,7 @@ def test_what_the_process_loads():
     program = """
 import sys, json
 before = set(sys.modules)
-from veilleuse.agent.__main__ import parse
+from veilleuse.agent.commands.main import parse
 parse(["rapl-helper"])
 import veilleuse.agent.helper, veilleuse.agent.service.systemd
 print(json.dumps(sorted(set(sys.modules) - before)))
@@ -349,6 +349,6 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     assert not loaded & set(heavy)
     ours = {name.removeprefix("veilleuse.agent.") for name in loaded if name.startswith("veilleuse.agent.")}
     assert ours <= {
-        "__main__", "clock", "commands", "commands.rapl_helper", "errors", "helper", "model", "ports",
+        "clock", "commands", "commands.main", "commands.rapl_helper", "errors", "helper", "model", "ports",
         "posix_system", "publication", "system", "service", "service.systemd", "settings", "sources", "sources.files", "sources.linux_rapl",
     }  # fmt: skip

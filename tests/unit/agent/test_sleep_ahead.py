@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import PATIENCE_SECONDS, comes, in_time, until
-from veilleuse.agent.__main__ import main
+from veilleuse.agent.commands.main import main
 from veilleuse.agent.locks import RUN_LOCK, holder
 from veilleuse.agent.service.systemd import SystemdNotifier
 from veilleuse.agent.spool import FILE_NAME

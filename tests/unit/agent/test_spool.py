@@ -263,7 +263,7 @@ def test_a_start_cut_while_it_mends_loses_nothing(tmp_path, step):
     assert len(rows(path)) == 3
 
 
-def _cut(*_: object) -> None:
+def _cut(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -426,6 +426,7 @@ def test_room_is_asked_for_before(tmp_path):
 
 def test_one_backup_at_a_time(tmp_path):
     """The second is told at once."""
+    (tmp_path / "fleet.key").touch()
     with (
         only_backup(tmp_path),
         pytest.raises(DataDirectoryError, match="another backup"),

@@ -232,7 +232,7 @@ def test_import_by_its_command(data, tmp_path, capsys):
         arguments += [f"--{name}", str(tmp_path / f"{name}.pem")]
     (tmp_path / "long.pem").write_bytes(b"x" * 20_000)
     for file, words in (
-        ("long.pem", "more than 12,288 bytes"),
+        ("long.pem", "at most 12,288 are read"),
         ("absent.pem", "cannot read"),
         ("key.pem", "no certificate"),
     ):

@@ -371,7 +371,7 @@ def test_the_commands(settings, monkeypatch, tmp_path, capsys):
     [
         (None, "cannot read"),
         (b"\xff\xfe", "is not UTF-8: save it as UTF-8"),
-        (b"#" * 600_000, "has more than 524,288 bytes: leave out what is past"),
+        (b"#" * 600_000, "it has 600,000 bytes, at most 524,288 are read; leave out what is past"),
     ],
 )
 def test_a_file_that_is_none(settings, monkeypatch, tmp_path, capsys, content, words):

@@ -20,7 +20,7 @@ from tests.pushes import HOUR, SERVER, Stream, cell, clock, enrol, measurement
 from tests.waiting import until
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.upkeep import upkeep
-from veilleuse.collector.assembly import open_collector
+from veilleuse.collector.assembly import initialise, open_collector
 from veilleuse.collector.backup.destination import only_backup
 from veilleuse.collector.cli.doctor import CHECKS, look
 from veilleuse.collector.cli.doctor.authority import check_certificates, check_renewals, check_rotation
@@ -36,6 +36,7 @@ from veilleuse.collector.cli.doctor.fleet import (
 from veilleuse.collector.cli.doctor.forecast import days_until_full
 from veilleuse.collector.cli.doctor.place import check_directory, check_forecast
 from veilleuse.collector.cli.doctor.service import check_service
+from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.model import AgentId, Certificate, HostId, HostStatus, ValidPush
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.connection import Database
@@ -459,3 +460,22 @@ def test_a_contact_in_the_future_is_a_clock_that_went_back(tmp_path):
     assert not warnings(check_clock, settings)
     seen(3_600_000)
     assert "1.0 h in the future" in warnings(check_clock, settings)[0]
+
+
+def test_a_lost_identity_file_is_said_with_a_remedy_that_fits(tmp_path):
+    """While the collector runs too. It said nothing: neither of the two checks that look at files minded `identity.db`."""
+    settings = directory(tmp_path)
+    identity = settings.data_dir / "identity.db"
+    identity.rename(tmp_path / "away")
+    ((outcome, text),) = found(check_directory, settings)
+    assert outcome == "failed"
+    assert "has lost identity.db; restore a backup" in text
+    assert "'veilleuse init --new-data' begins with no name" in text
+    rescued = identity.with_name("identity.db.rescued-20260101T000000Z")
+    (tmp_path / "away").rename(rescued)
+    ((_, text),) = found(check_directory, settings)
+    assert f"mv {rescued} {identity}" in text
+    with pytest.raises(DataDirectoryError, match=r"has lost identity\.db: .* mv "), open_collector(settings):
+        pass
+    initialise(settings, new_data=True)
+    assert found(check_directory, settings)[0][0] == "good"

@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import gc
 import io
 import socket
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,7 +31,7 @@ from veilleuse.collector.app.door.messages import (
     reasons_from,
     reply_from,
 )
-from veilleuse.collector.app.door.relay import bind
+from veilleuse.collector.app.door.relay import Relay, bind
 
 
 def test_a_budget_lets_a_burst_through_and_then_its_rate():
@@ -118,3 +122,35 @@ def test_an_answer_that_makes_no_sense(read, head):
     """Likewise."""
     with pytest.raises(Unanswered):
         read(head)
+
+
+class ScarceSocket(socket.socket):
+    """At the limit of open files where the door wants its own second socket."""
+
+    def __init__(self, family: int = -1, *rest: Any, **more: Any) -> None:
+        if family == socket.AF_UNIX:
+            raise OSError(errno.EMFILE, "Too many open files")
+        super().__init__(family, *rest, **more)
+
+
+def test_a_connection_without_a_second_descriptor_is_ended(tmp_path, monkeypatch):
+    """EMFILE and EIO are no reason for a traceback in the log: the caller is cut, and the next one is served as before."""
+    failed: list[dict[str, Any]] = []
+
+    async def call() -> bytes:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: failed.append(context))
+        listeners = bind("127.0.0.1:0")
+        relay = Relay(listeners, str(tmp_path / "nobody"))
+        relay.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "socket", ScarceSocket)
+            reader, writer = await asyncio.open_connection(*listeners[0].getsockname())
+            said = await asyncio.wait_for(reader.read(), 4)
+        writer.close()
+        await relay.close()
+        return said
+
+    assert asyncio.run(call()) == b""
+    gc.collect()
+    assert not failed

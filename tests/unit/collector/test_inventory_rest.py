@@ -252,7 +252,7 @@ def test_tls_is_verified(tmp_path):
             pulled(fake)
         assert fake.requests == []
         assert len(pulled(fake, ca_file=str(tmp_path / "glpi.pem")).assets) == 1
-        with pytest.raises(UsageError, match="holds no certificates"):
+        with pytest.raises(UsageError, match="holds no certificate in PEM"):
             pulled(fake, ca_file=str(tmp_path / "glpi.key"))
 
 

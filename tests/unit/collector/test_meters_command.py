@@ -433,8 +433,8 @@ def test_a_long_file_through_the_running_collector(place: Place, veilleuse: Comm
         ("meter,room\nm,Bâtiment\n".encode("latin-1"), "is not UTF-8: save it as UTF-8"),
         ("meter,room\n".encode("utf-16"), "is not UTF-8"),
         (b"\0\0\0", "holds a null character"),
-        (b"m" * 800_000, "has more than 786,432 bytes: import it in parts"),
-        (None, "Is a directory; name a file in it"),
+        (b"m" * 800_000, "it has 800,000 bytes, at most 786,432 are read; import it in parts"),
+        (None, "it is a directory, no regular file; name a file in it"),
     ],
 )
 def test_what_is_no_file_of_meters(place: Place, veilleuse: Command, content: bytes | None, why: str):

@@ -74,11 +74,20 @@ def test_hello_records_facts_and_health(service):
     assert host.last_contact_unix_milliseconds == NOW - NOW % (24 * HOUR)
 
 
-def test_a_stale_instance_is_counted(service):
-    """A clone presents a nonce that another one used up."""
+def test_an_older_instance_waits(service):
+    """The same nonce again is served while nothing was delivered (the answer was lost), on its connection alone; then it is told
+    when to ask again, and what it kept is not taken."""
     stub, stream = service.agent()
+    other = service.another(stream)
     stub.Hello(hello(stream))
-    stub.Hello(hello(stream, instance_id=bytes(16)))
+    other.Hello(hello(stream))
+    assert refusal(stub.Push, stream_request(stream))[:2] == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "hello_again",
+    )
+    other.Push(stream.request())
+    code, reason, wait = refusal(stub.Hello, hello(stream))
+    assert (code, reason, wait) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "older_instance", 900_000)
     assert service.health.snapshot()["hellos"] == {"ok": 1, "stale_instance": 1}
 
 

@@ -23,6 +23,7 @@ from tests.unit.collector.test_enrolment import csr, new_key
 from veilleuse.collector.assembly import Collector, initialise, open_collector
 from veilleuse.collector.enrolment.authorise import check_standing
 from veilleuse.collector.enrolment.joining import Application, Joined, Joining
+from veilleuse.collector.enrolment.register import register_file
 from veilleuse.collector.enrolment.tokens import FailureLimiter
 from veilleuse.collector.errors import NotAuthorised, StoreFailing
 from veilleuse.collector.model import HostStatus
@@ -455,16 +456,15 @@ def test_a_register_that_cannot_be_read_is_not_written_to(place):
         desk.join(token)
 
 
-def test_a_link_to_another_disk_stays_one(place, tmp_path):
-    """Whoever links the file instead of setting pki.register_file: it is written anew where it lies, and the link is kept."""
+def test_a_link_is_followed_out_of_the_setting_alone(place, tmp_path):
+    """Root appended to, and emptied, whatever `register.jsonl` in the service's directory was a link to."""
     elsewhere = tmp_path / "other-disk" / "register.jsonl"
     elsewhere.parent.mkdir()
     place.register.symlink_to(elsewhere)
-    with place.opened() as desk:
-        gone = desk.join(desk.token())
-        desk.perform("host_forget", {"host": gone.host.agent_id.hex(), "who": "ops", "why": "art. 17"})
-    assert place.register.is_symlink()
-    assert gone.host.agent_id.hex() not in elsewhere.read_text()
+    with place.opened() as desk, pytest.raises(StoreFailing, match="could not be read at the start"):
+        desk.token()
+    assert not elsewhere.exists()
+    assert register_file(tmp_path, str(place.register)) == elsewhere
 
 
 def test_a_line_that_puts_out_lets_nobody_in(place):

@@ -118,7 +118,7 @@ def test_derive_does_not_wait_for_marks_made_since(
 
     def move_on() -> None:
         with collector.store.data.transaction() as connection:
-            connection.execute("UPDATE dirty SET dirty_id = dirty_id + 1")
+            connection.execute("UPDATE dirty SET turn = turn + 1")
 
     with (
         open_collector(settings) as collector,

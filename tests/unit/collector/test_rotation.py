@@ -19,12 +19,13 @@ from tests.peers import peer
 from veilleuse.collector.enrolment import folder as folders
 from veilleuse.collector.enrolment import rotation
 from veilleuse.collector.enrolment.authority import Authority, create, root_key_files
-from veilleuse.collector.enrolment.forms import pem, write_private
+from veilleuse.collector.enrolment.forms import pem
 from veilleuse.collector.enrolment.holdings import PREVIOUS_KEPT, Phase, fingerprint, is_issued_by
 from veilleuse.collector.enrolment.imported import read_brought
 from veilleuse.collector.errors import AdminError, DataDirectoryError, NotAuthorised, UsageError
 from veilleuse.collector.model import AgentId
 from veilleuse.collector.settings import Pki
+from veilleuse.wire.files import replace_owned
 from veilleuse.wire.vocabulary import Population
 
 AGENT = AgentId(bytes(range(16)))
@@ -357,7 +358,7 @@ def test_killed_at_any_line_of_any_step_it_is_made_or_not_made(tmp_path, stride)
 
 def test_a_full_disk_changes_nothing_or_is_finished_later(authority, tmp_path, monkeypatch):
     """ENOSPC at each write: one clear line; what had been decided is finished at the next start, the rest is as before."""
-    real, room = write_private, 0
+    real, room = replace_owned, 0
 
     def writing(path: Path, content: bytes) -> None:
         nonlocal room
@@ -366,7 +367,7 @@ def test_a_full_disk_changes_nothing_or_is_finished_later(authority, tmp_path, m
             raise OSError(28, "No space left on device")
         real(path, content)
 
-    monkeypatch.setattr(folders, "write_private", writing)
+    monkeypatch.setattr(folders, "replace_owned", writing)
     with pytest.raises(DataDirectoryError, match="nothing was changed"):
         authority.change(rotation.rotate(None))
     assert Authority(tmp_path, Pki(), Clock()).holdings.phase is Phase.STEADY

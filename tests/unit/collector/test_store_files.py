@@ -86,9 +86,12 @@ def store_agent(store: SqliteStore):
     return host.agent_id
 
 
-def test_a_second_process_is_told_who_holds_the_directory(tmp_path):
-    """One line with the pid; free again once released."""
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_second_process_is_told_who_holds_the_directory(tmp_path, deleted):
+    """One line with the pid; free again once released. The lock was on the file `lock` alone: without it two could write."""
     lock = DirectoryLock(tmp_path)
+    if deleted:
+        (tmp_path / "lock").unlink()
     code = (
         "import sys; from pathlib import Path; from veilleuse.collector.store.sqlite import DirectoryLock\n"
         "from veilleuse.collector.errors import DataDirectoryError\n"
@@ -99,7 +102,8 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path):
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     ).stdout
     assert said == (
-        f"the data directory {tmp_path} is in use by pid {os.getpid()}: stop it, or use another data_dir\n"
+        f"the data directory {tmp_path} is in use by pid {'unknown' if deleted else os.getpid()}: "
+        "stop it, or use another data_dir\n"
     )
     lock.release()
     DirectoryLock(tmp_path).release()
@@ -225,6 +229,11 @@ def back_to_16(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE inventory_earlier_hosts")
     for column in ("base_millijoules", "base_milliseconds"):
         connection.execute(f"ALTER TABLE psys_checks DROP COLUMN {column}")
+    connection.execute("DROP TABLE dirty")
+    connection.execute(
+        "CREATE TABLE dirty (dirty_id INTEGER PRIMARY KEY, host_id INTEGER NOT NULL, grain INTEGER NOT NULL,"
+        " start INTEGER NOT NULL, UNIQUE (host_id, grain, start)) STRICT"
+    )
     connection.execute("PRAGMA user_version = 16")
 
 

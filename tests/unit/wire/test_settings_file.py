@@ -187,3 +187,31 @@ def test_a_section_is_a_value():
         del inner.count
     assert inner.count == 4
     assert Inner.count == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x = " + "[" * 5_000 + "]" * 5_000, "is not valid TOML: its tables or lists are nested too deeply"),
+        ("a" + ".a" * 20_000 + " = 1", "is not valid TOML: a key has more than 64 dots"),
+        ("[inner]\ncount = " + "9" * 5_000, "is not valid TOML: a number has more than 4,300 digits"),
+        ("[inner]\ncount = 0x" + "f" * 5_000, "must be a whole number, not a number of 20,000 bits"),
+        ("[inner]\nratio = 0x" + "f" * 5_000, "must be a number, not a number of 20,000 bits"),
+        ('[inner]\nfolder = "a\\u0000b"', r"must be a path, not 'a\x00b'"),
+        (f'[inner]\nword = "{"x" * 9_000}"', f"is '{'x' * 60}'…: use one of a, b"),
+        (f"{'x' * 9_000} = 1", f"unknown key '{'x' * 60}'… in"),
+    ],
+    ids=["deep", "dotted", "digits", "huge", "huge-ratio", "null", "long", "long-key"],
+)
+def test_what_breaks_parsers(tmp_path, text, told):
+    """One short line, in time, for what Python's own parser ends in RecursionError, in ValueError or not at all."""
+    with pytest.raises(ConfigurationError) as refused:
+        loaded(tmp_path, text)
+    assert told in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+def test_dots_of_values_are_no_keys(tmp_path):
+    """A long list of addresses on one line is one."""
+    addresses = [f"10.0.0.{number}" for number in range(100)]
+    assert loaded(tmp_path, f"[inner]\nnames = {addresses}").inner.names == tuple(addresses)

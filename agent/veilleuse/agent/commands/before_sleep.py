@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from veilleuse.agent.clock import instant_now
+from veilleuse.agent.errors import SpoolError
 from veilleuse.agent.locks import RUN_LOCK, holder
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool import FILE_NAME
+from veilleuse.agent.spool import FILE_NAME, reading
 from veilleuse.agent.state import WHY_SUSPEND, LastSign
 from veilleuse.agent.system import here
 
@@ -66,10 +67,10 @@ def run(parsed: argparse.Namespace, settings: AgentSettings) -> int:
 def _is_written(path: Path, since_boottime_milliseconds: int) -> bool:
     """Whether the sign of life says suspend and is of this moment."""
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as db:
+        with closing(reading(path, 0.2)) as db:
             row = db.execute("SELECT value FROM control WHERE key = ?", (ControlKey.LAST_SIGN,)).fetchone()
         sign = LastSign.from_json("" if row is None else str(row[0]))
-    except (sqlite3.Error, ValueError):
+    except (sqlite3.Error, SpoolError, ValueError):
         return False  # being written, or damaged: the time bounds it
     return sign.why == WHY_SUSPEND and sign.instant.boottime_milliseconds >= since_boottime_milliseconds
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from veilleuse.agent.errors import AgentError
+from veilleuse.agent.errors import AgentError, SpoolError
 from veilleuse.agent.identity import Identity, IdentityStore
 from veilleuse.agent.ports import ControlKey
 from veilleuse.agent.settings import AgentSettings
-from veilleuse.agent.spool import FILE_NAME, set_aside
+from veilleuse.agent.spool import FILE_NAME, reading, set_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,10 @@ def look_at_spool(settings: AgentSettings) -> SpoolView:
             path, trouble=f"cannot read {path} ({error.strerror}): run as root or as the agent's user"
         )
     try:
-        with closing(_reading(path)) as db:
+        with closing(reading(path, 2)) as db:
             return _read(db, path, size)
+    except SpoolError as error:
+        return SpoolView(path, trouble=str(error), size_bytes=size)
     except sqlite3.Error as error:
         return SpoolView(
             path, trouble=f"cannot read {path} ({error}): it is set aside at the next start", size_bytes=size
@@ -97,7 +99,7 @@ def look_at_quarantine(settings: AgentSettings) -> list[Quarantined]:
     if not path.exists():
         return []
     try:
-        with closing(_reading(path)) as db:
+        with closing(reading(path, 2)) as db:
             rows = db.execute("SELECT seq, epoch, reason, wire FROM quarantine ORDER BY rowid").fetchall()
     except sqlite3.Error as error:
         raise AgentError(
@@ -112,10 +114,6 @@ def look_at_identity(settings: AgentSettings) -> tuple[Identity | None, str]:
         return IdentityStore(settings.paths.state).load(), ""
     except (AgentError, OSError) as error:
         return None, str(error)
-
-
-def _reading(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
 
 
 def _files_bytes(path: Path) -> int:

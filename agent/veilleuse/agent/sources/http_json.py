@@ -20,12 +20,14 @@ import ssl
 import time
 from base64 import b64encode
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from veilleuse.agent.errors import ReadFailed
 from veilleuse.agent.ports import MeterSpec
 from veilleuse.agent.sources.metering import address_of, unreached
+from veilleuse.wire.files import read_authorities
 
 LARGEST_ANSWER_BYTES: Final = 1024 * 1024
 """Headers and body. The largest resource read is a Redfish Power of some 100 kB."""
@@ -86,7 +88,7 @@ def refusal(endpoint: Endpoint, *, credentials: bool) -> str:
 
 def tls_context(*, verify: bool, ca_file: str) -> ssl.SSLContext:
     """TLS 1.2 or later; the system's authorities, or those of `ca_file` alone. Raises OSError when it cannot be read."""
-    context = ssl.create_default_context(cafile=ca_file or None)
+    context = ssl.create_default_context(cadata=read_authorities(Path(ca_file)) if ca_file else None)
     # Formalities of RFC 5280 that Python asks for since 3.13 and that controllers' certificates often lack; names, dates,
     # signatures and authorities are checked all the same.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from veilleuse.agent.errors import ReadFailed, SourceUnavailable
@@ -20,6 +21,7 @@ from veilleuse.agent.model import Point, PowerGauge, Reading
 from veilleuse.agent.ports import MeterSpec, SourceContext
 from veilleuse.agent.sources.metering import MILLIWATTS_PER_WATT, address_of, meter_of, point_of, unreached
 from veilleuse.agent.sources.nut_protocol import DEFAULT_PORT, Conversation, NotUnderstood, Refused
+from veilleuse.wire.files import read_authorities
 from veilleuse.wire.vocabulary import PointKind
 
 if TYPE_CHECKING:
@@ -163,7 +165,7 @@ def _tls_context(meter: MeterSpec) -> ssl.SSLContext:
 
     file = str(meter.options.get("tls_ca_file", ""))
     try:
-        context = ssl.create_default_context(cafile=file or None)
+        context = ssl.create_default_context(cadata=read_authorities(Path(file)) if file else None)
     except OSError as error:
         raise SourceUnavailable(
             "no_permission",

@@ -16,6 +16,7 @@ from datetime import date, timedelta
 from functools import cache, partial
 from typing import Final
 
+from veilleuse.collector.account import check_period
 from veilleuse.collector.account.anonymity import fit_to_show
 from veilleuse.collector.account.parts import Part
 from veilleuse.collector.account.perimeter import (
@@ -38,9 +39,6 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 DIMENSIONS: Final = ("entity", "site", "population", "device_class", "year", "month")
 """What --group-by takes. Year and population always divide: a row has one factor and one rule of disclosure."""
 DEFAULT_DIMENSIONS: Final = ("entity", "device_class")
-FIRST_YEAR: Final = 2000
-LAST_YEAR: Final = 2200
-"""Years a period may lie in: outside, a date is a slip of the hand."""
 NIGHT_ON_MILLISECONDS: Final = 4 * MILLISECONDS_PER_HOUR
 """A night counts when the machine was on for longer: METHOD.md §6, I1."""
 
@@ -63,11 +61,7 @@ class Question:
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]
         if unknown:
             raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
-        if self.first >= self.end:
-            raise UsageError(f"--from {self.first} must be before --to {self.end}, which is exclusive")
-        for option, day in (("--from", self.first), ("--to", self.end)):
-            if not FIRST_YEAR <= day.year <= LAST_YEAR:
-                raise UsageError(f"{option} {day} must be between the years {FIRST_YEAR} and {LAST_YEAR}")
+        check_period(self.first, self.end)
 
 
 @dataclass(frozen=True, slots=True)

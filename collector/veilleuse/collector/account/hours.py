@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
+from veilleuse.collector.account import check_period
 from veilleuse.collector.account.indicative import by_hour, ledger
 from veilleuse.collector.account.perimeter import day_start_unix_milliseconds
 from veilleuse.collector.errors import UsageError
@@ -23,7 +24,6 @@ from veilleuse.wire.vocabulary import DeviceClass, Population
 POPULATIONS: Final = frozenset({Population.SERVER, Population.CLASSROOM})
 DIMENSIONS: Final = ("entity", "site", "population", "device_class")
 """`population` and the grid zone part rows in any case."""
-FIRST_YEAR, LAST_YEAR = 2000, 2200
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,7 @@ class HourlyQuestion:
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]
         if unknown:
             raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
-        if self.first >= self.end:
-            raise UsageError(f"--from {self.first} must be before --to {self.end}, which is exclusive")
-        for option, day in (("--from", self.first), ("--to", self.end)):
-            if not FIRST_YEAR <= day.year <= LAST_YEAR:
-                raise UsageError(f"{option} {day} must be between the years {FIRST_YEAR} and {LAST_YEAR}")
+        check_period(self.first, self.end)
 
 
 def indicative(reader: HourReader, question: HourlyQuestion) -> Hourly:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from veilleuse.collector import settings
 from veilleuse.collector.enrolment.authority import FOLDER
+from veilleuse.collector.enrolment.folder import MOST_BYTES
 from veilleuse.collector.errors import AdminError, CollectorError, DataDirectoryError
 from veilleuse.collector.ports import Committer
 from veilleuse.collector.store.sqlite.directory import (
@@ -26,6 +27,7 @@ from veilleuse.collector.store.sqlite.directory import (
     Reserve,
     database_bytes,
 )
+from veilleuse.wire.files import make_own_folder, open_owned, read_owned
 
 if TYPE_CHECKING:
     from veilleuse.collector.admin.operations import Operations
@@ -68,7 +70,7 @@ class Backups:
         self.discard()
         self._require_room()
         try:
-            folder.mkdir(mode=0o700)
+            make_own_folder(folder)
             self.writer.submit(lambda: self._copy_into(folder), alone=True).result()
         except BaseException as error:
             self.discard()
@@ -87,7 +89,7 @@ class Backups:
     def _copy_into(self, folder: Path) -> None:
         self.store.copy_into(folder, self._let_others_in)
         keys = _steady_content(self.data_dir / FOLDER)
-        keys[FLEET_KEY_FILE] = (self.data_dir / FLEET_KEY_FILE).read_bytes()
+        keys[FLEET_KEY_FILE] = read_owned(self.data_dir / FLEET_KEY_FILE, MOST_BYTES)
         for name, content in keys.items():
             _write_private(folder / name, content)
 
@@ -122,13 +124,13 @@ def _content(folder: Path) -> dict[str, bytes]:
     for path in folder.iterdir():
         if path.suffix != ".new":  # half written
             with suppress(FileNotFoundError):  # removed since: the next look differs
-                found[f"{folder.name}/{path.name}"] = path.read_bytes()
+                found[f"{folder.name}/{path.name}"] = read_owned(path, MOST_BYTES)
     return found
 
 
 def _write_private(path: Path, content: bytes) -> None:
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+    make_own_folder(path.parent)
+    with os.fdopen(open_owned(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(content)
 
 

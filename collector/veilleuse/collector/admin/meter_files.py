@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import csv
 import io
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from veilleuse.collector.errors import UsageError
+from veilleuse.wire.settings_file import parse_toml
 
 if TYPE_CHECKING:
     from _csv import Reader as CsvReader
@@ -99,8 +99,8 @@ def _lines(reader: CsvReader, delimiter: str) -> Iterator[Row]:
 
 def _toml(text: str) -> Iterator[Row]:
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(text)
+    except ValueError as error:
         raise UsageError(f"no TOML: {error}") from error
     if unknown := [key for key in document if key not in ("meter", "pue", "server")]:
         raise UsageError(f"unknown table '{unknown[0]}': use [[meter]], [[pue]] and [[server]]")

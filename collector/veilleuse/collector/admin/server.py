@@ -48,11 +48,12 @@ def _read_line(reading: BufferedIOBase) -> bytes:
 def _answer(operations: Operations, line: bytes) -> dict[str, Any]:
     try:
         request = json.loads(line)
+    except (ValueError, RecursionError):
+        return _refused(2, "the request is not JSON")
+    try:
         if not isinstance(request, dict) or not isinstance(operation := request.pop("op", None), str):
             raise UsageError('the request is not a JSON object with an "op"')
         return {"ok": True, "result": operations.perform(operation, request)}
-    except (ValueError, RecursionError):
-        return _refused(2, "the request is not JSON")
     except CollectorError as error:
         return _refused(error.exit_code, str(error))
     except Exception:  # the administration's outermost call, as a servicer's: it must answer

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 from veilleuse.collector.admin.server import AdminServer
 from veilleuse.collector.app.certificate import ServerCertificate
@@ -18,6 +19,7 @@ from veilleuse.collector.app.doorway import doorway
 from veilleuse.collector.app.memory import bound_arenas
 from veilleuse.collector.app.options import GRACE_SECONDS
 from veilleuse.collector.app.polling import polling
+from veilleuse.collector.app.rescue import RESCUE_SECONDS, rescued
 from veilleuse.collector.app.servers import Listener, listen, require_free
 from veilleuse.collector.app.service_manager import notify
 from veilleuse.collector.app.stopping import Stop
@@ -38,15 +40,19 @@ from veilleuse.collector.logs import configure
 from veilleuse.collector.model import AgentId
 from veilleuse.collector.receiver import TelemetryServicer
 from veilleuse.collector.settings import CollectorSettings, child_environment
+from veilleuse.collector.store.sqlite.directory import put_back
 from veilleuse.collector.validate import clean_facts
 from veilleuse.collector.version import product_version
 from veilleuse.collector.web.auth import open_door
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS: Final = 5.0
+"""How long a database that nobody writes in may be lost before it is noticed."""
+
 
 def run(settings: CollectorSettings) -> int:
-    """Serve until a signal; 0 after a clean stop, 1 when the database is found damaged. Raises CollectorError at start."""
+    """Serve until a signal; 0 after a clean stop. Raises CollectorError at start, StoreDamaged when a database is damaged or lost."""
     configure(settings)
     raise_descriptor_limit()
     bound_arenas()
@@ -59,6 +65,8 @@ def run(settings: CollectorSettings) -> int:
             stop.wait()
             notify("STOPPING=1")
             log.info("collector stops")
+        if lost := collector.store.files.lost:
+            raise StoreDamaged(f"{lost}; {put_back(lost.database)}") if lost.rescue else lost
         if collector.damaged.is_set():
             raise StoreDamaged(
                 f"a database in {settings.data_dir} is damaged: run 'veilleuse doctor', restore a backup"
@@ -179,10 +187,14 @@ def _web(settings: CollectorSettings) -> Iterator[None]:
 
 
 def _end_on_damage(collector: Collector, stop: Stop) -> None:
-    """Stop serving as soon as a database is found damaged."""
+    """Stop serving as soon as a database is found damaged or lost; of a lost one, first save what can be saved."""
 
     def watch() -> None:
-        collector.damaged.wait()
+        while not collector.damaged.wait(LOOK_SECONDS):
+            with suppress(QueueFull):  # it is stopping
+                collector.writer.submit(lambda: None)  # a commit of nothing looks at the files too
+        while not rescued(collector):
+            time.sleep(RESCUE_SECONDS)
         stop.set()
 
     threading.Thread(target=watch, name="damage", daemon=True).start()

@@ -28,6 +28,7 @@ from veilleuse.collector.store.sqlite.connection import Database, quick_check
 from veilleuse.collector.store.sqlite.inspect import table_counts
 from veilleuse.collector.store.sqlite.migrations import check_schema
 from veilleuse.collector.store.sqlite.rows import read_data_kind
+from veilleuse.wire.files import FileRefused, make_own_folder, open_named, open_owned
 
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -72,7 +73,7 @@ def _write_tar(folder: Path, manifest: Manifest, target: Any) -> None:
         text = manifest.to_json()
         tar.addfile(_member(MANIFEST_FILE, len(text), manifest), io.BytesIO(text))
         for each in manifest.files:
-            with (folder / each.name).open("rb") as source:
+            with os.fdopen(open_owned(folder / each.name, os.O_RDONLY), "rb") as source:
                 tar.addfile(_member(each.name, each.bytes, manifest), source)
 
 
@@ -101,6 +102,7 @@ class Archive:
             told = missing.pop(member.name, None)
             if told is None or not member.isreg() or member.size != told.bytes:
                 raise BackupUnusable(f"it holds {member.name!r}, other than its manifest says")
+            _make_folders(folder, Path(told.name).parent)
             self._extract(member, told, folder / told.name)
         if missing:
             raise BackupUnusable(f"it lacks {min(missing)}: it was cut short")
@@ -119,9 +121,8 @@ class Archive:
     def _extract(self, member: tarfile.TarInfo, told: BackupFile, target: Path) -> None:
         source = self._tar.extractfile(member)
         assert source is not None  # a regular file
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         digest = hashlib.sha256()
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = open_owned(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         with os.fdopen(descriptor, "wb") as file:
             while piece := source.read(_BLOCK_BYTES):
                 digest.update(piece)
@@ -132,6 +133,12 @@ class Archive:
             raise BackupUnusable(f"its {told.name} is damaged: the hash is not the one of the manifest")
 
 
+def _make_folders(folder: Path, below: Path) -> None:
+    for part in below.parts:
+        folder /= part
+        make_own_folder(folder)
+
+
 @contextmanager
 def open_archive(path: Path, key_of: Callable[[], bytes | None]) -> Iterator[Archive]:
     """A backup, and every later complaint about it with its name in front. `key_of` is asked for the key of a sealed one.
@@ -139,7 +146,7 @@ def open_archive(path: Path, key_of: Callable[[], bytes | None]) -> Iterator[Arc
     Raises BackupUnusable, or what `key_of` raises.
     """
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_named(path), "rb") as file:
             below = _opened(file, key_of)
             with tarfile.open(fileobj=below, mode="r|", bufsize=_BLOCK_BYTES) as tar:
                 yield Archive(below, tar)
@@ -150,6 +157,8 @@ def open_archive(path: Path, key_of: Callable[[], bytes | None]) -> Iterator[Arc
         raise BackupUnusable(f"cannot restore {path}: {why}; nothing was touched") from error
     except FileNotFoundError as error:
         raise BackupUnusable(f"no backup {path}") from error
+    except FileRefused as error:
+        raise BackupUnusable(f"cannot restore {path}: {error.strerror}; nothing was touched") from error
 
 
 def require_usable(folder: Path, manifest: Manifest) -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from veilleuse.collector.backup.sealed import Writable
-from veilleuse.collector.enrolment.forms import sync_directory
 from veilleuse.collector.errors import CollectorError, DataDirectoryError, UsageError
-from veilleuse.collector.store.sqlite.directory import NO_DATA_DIRECTORY
+from veilleuse.collector.store.sqlite.directory import FLEET_KEY_FILE, NO_DATA_DIRECTORY
+from veilleuse.wire.files import open_owned, sync_folder
 
 SYNC_BYTES: Final = 8 << 20
 """As much as is on its way to the disk at once."""
@@ -87,7 +87,8 @@ def new_backup(target: Destination) -> Iterator[Writable]:
     part = target.path.with_name(f".{target.path.name}{_PART}")
     try:
         _remove_parts(target.path.parent)
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 with suppress(OSError):  # not every network share knows locks: parts left there stay
@@ -97,7 +98,7 @@ def new_backup(target: Destination) -> Iterator[Writable]:
                 if target.path.exists():
                     raise UsageError(f"{target.path} exists: choose another name, or a directory")
                 part.rename(target.path)
-            sync_directory(target.path.parent)
+            sync_folder(target.path.parent)
         except BaseException:
             with suppress(OSError):
                 part.unlink()
@@ -134,12 +135,15 @@ def rotate(target: Destination, keep: int) -> list[Path]:
 
 @contextmanager
 def only_backup(data_dir: Path) -> Iterator[None]:
-    """Hold the right to make a backup of this directory. Raises DataDirectoryError when another one is being made."""
+    """Hold the right to make a backup of this directory. Raises DataDirectoryError when another one is being made.
+
+    A lock on the fleet key, which every backup has in it: the one on the folder is the collector's.
+    """
     try:
-        descriptor = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(data_dir / FLEET_KEY_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise DataDirectoryError(
-            f"cannot open the data directory {data_dir}: {error.strerror}; {NO_DATA_DIRECTORY}"
+            f"cannot open {data_dir / FLEET_KEY_FILE}: {error.strerror}; {NO_DATA_DIRECTORY}"
         ) from error
     try:
         if not _locked(descriptor):
@@ -171,6 +175,6 @@ def is_being_made(data_dir: Path) -> bool:
 def _remove_parts(directory: Path) -> None:
     """Those of backups that were killed; one that is being written is locked."""
     for path in directory.glob(f".*{_ENDING}{_PART}"):
-        with suppress(OSError), path.open("rb") as file:
+        with suppress(OSError), os.fdopen(open_owned(path, os.O_RDONLY), "rb") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from typing import Any, Final
 from veilleuse.collector.enrolment.authority import FOLDER
 from veilleuse.collector.errors import BackupUnusable
 from veilleuse.collector.store.sqlite.directory import DATA_FILE, FLEET_KEY_FILE, IDENTITY_FILE
+from veilleuse.wire.files import open_owned
 
 FORMAT: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
@@ -112,6 +114,6 @@ def _require_sound(manifest: Manifest) -> None:
 
 def file_facts(folder: Path, name: str) -> BackupFile:
     """Size and SHA-256 of a file. Raises OSError."""
-    with (folder / name).open("rb") as file:
+    with os.fdopen(open_owned(folder / name, os.O_RDONLY), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return BackupFile(name, file.tell(), digest)

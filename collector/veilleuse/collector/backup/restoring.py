@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,9 +26,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.backup.archive import Archive, open_archive, require_usable
-from veilleuse.collector.backup.manifest import MANIFEST_FILE, Manifest, manifest_from_json
+from veilleuse.collector.backup.manifest import (
+    MANIFEST_BYTES_MAXIMUM,
+    MANIFEST_FILE,
+    Manifest,
+    manifest_from_json,
+)
 from veilleuse.collector.enrolment.authority import DRAFT, FOLDER
-from veilleuse.collector.enrolment.forms import sync_directory
 from veilleuse.collector.errors import BackupUnusable, CollectorError, DataDirectoryError, UsageError
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import (
@@ -43,6 +47,15 @@ from veilleuse.collector.store.sqlite.directory import (
     make_directory,
 )
 from veilleuse.collector.store.sqlite.rows import read_data_kind
+from veilleuse.wire.files import (
+    make_own_folder,
+    open_owned,
+    own_folder,
+    read_owned,
+    rename_owned,
+    replace_owned,
+    sync_folder,
+)
 
 RESTORES_COUNT: Final = "restores"
 """Key in the table meta: how often this data was put back from a backup."""
@@ -100,15 +113,15 @@ def unpack(archive: Archive, data_dir: Path, now: datetime) -> None:
     _require_room(data_dir, manifest)
     try:
         files = folder / _FILES
-        files.mkdir(mode=0o700, parents=True)
-        folder.chmod(0o700)
+        make_own_folder(folder)
+        make_own_folder(files)
         archive.extract(files)
         require_usable(files, manifest)
         _require_same_collector(data_dir, files)
         _note(files / DATA_FILE, manifest, now)
-        _write(folder / MANIFEST_FILE, manifest.to_json())
+        replace_owned(folder / MANIFEST_FILE, manifest.to_json())
         plan = {"replaced": _new_replaced(data_dir, now)}
-        _write(folder / _PLAN_FILE, json.dumps(plan).encode())
+        replace_owned(folder / _PLAN_FILE, json.dumps(plan).encode())
         hand_over(folder, data_dir)
         _sync_tree(folder)
     except BaseException:
@@ -118,8 +131,8 @@ def unpack(archive: Archive, data_dir: Path, now: datetime) -> None:
 
 def put_in_place(data_dir: Path) -> Restored:
     """Take away what is there, put in what `unpack` left. Cut at any line, `carry_on` ends it. Raises OSError."""
-    (data_dir / RESTORE_UNPACKED).rename(data_dir / RESTORE_TAKING)
-    sync_directory(data_dir)
+    rename_owned(data_dir / RESTORE_UNPACKED, data_dir / RESTORE_TAKING)
+    sync_folder(data_dir)
     restored = carry_on(data_dir)
     assert restored is not None
     return restored
@@ -130,18 +143,18 @@ def carry_on(data_dir: Path) -> Restored | None:
     taking, placing = data_dir / RESTORE_TAKING, data_dir / RESTORE_PLACING
     if taking.exists():
         _take_away(data_dir, _replaced_folder(data_dir, taking))
-        taking.rename(placing)
-        sync_directory(data_dir)
+        rename_owned(taking, placing)
+        sync_folder(data_dir)
     if not placing.exists():
         return None
     replaced = _replaced_folder(data_dir, placing)
     for path in sorted((placing / _FILES).iterdir()):
-        path.rename(data_dir / path.name)
-    sync_directory(data_dir)
-    manifest = manifest_from_json((placing / MANIFEST_FILE).read_bytes())
+        rename_owned(path, data_dir / path.name)
+    sync_folder(data_dir)
+    manifest = manifest_from_json(read_owned(placing / MANIFEST_FILE, MANIFEST_BYTES_MAXIMUM))
     throw_away_unpacked(data_dir)
-    placing.rename(data_dir / RESTORE_UNPACKED)  # from here it counts as done; what is left is rubbish
-    sync_directory(data_dir)
+    rename_owned(placing, data_dir / RESTORE_UNPACKED)  # from here it counts as done; what is left is rubbish
+    sync_folder(data_dir)
     throw_away_unpacked(data_dir)
     return Restored(manifest, replaced if replaced.exists() else None)
 
@@ -156,17 +169,16 @@ def _take_away(data_dir: Path, replaced: Path) -> None:
     present = [name for name in _REPLACED if (data_dir / name).exists()]
     if not present:
         return
-    replaced.mkdir(mode=0o700, exist_ok=True)
+    make_own_folder(replaced)
     for name in present:
-        (data_dir / name).rename(replaced / name)
-    _own_as(replaced, data_dir)
-    sync_directory(replaced)
-    sync_directory(data_dir)
+        rename_owned(data_dir / name, replaced / name)
+    sync_folder(replaced)
+    sync_folder(data_dir)
 
 
 def _replaced_folder(data_dir: Path, folder: Path) -> Path:
     """As the plan says. Raises DataDirectoryError when somebody changed it."""
-    plan: Any = json.loads((folder / _PLAN_FILE).read_bytes())
+    plan: Any = json.loads(read_owned(folder / _PLAN_FILE, 4096))
     name = str(plan["replaced"])
     if not name.startswith(REPLACED_PREFIX) or "/" in name:
         raise DataDirectoryError(f"{folder / _PLAN_FILE} is not what a restore writes: look at it by hand")
@@ -205,11 +217,8 @@ def _require_same_collector(data_dir: Path, files: Path) -> None:
     """
     path = data_dir / DATA_FILE
     try:
-        here = (data_dir / FLEET_KEY_FILE).read_text(encoding="ascii").strip()
-        if (
-            len(bytes.fromhex(here)) != 32
-            or here == (files / FLEET_KEY_FILE).read_text(encoding="ascii").strip()
-        ):
+        here = _key_text(data_dir)
+        if len(bytes.fromhex(here)) != 32 or here == _key_text(files):
             return
         with closing(Database(path, writing=False)) as database:
             (machines,) = database.connection.execute("SELECT count(*) FROM hosts").fetchone()
@@ -247,37 +256,31 @@ def _note(path: Path, manifest: Manifest, now: datetime) -> None:
         database.checkpoint()
 
 
-def _write(path: Path, text: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text)
+def _key_text(folder: Path) -> str:
+    return read_owned(folder / FLEET_KEY_FILE, 4096).decode("ascii").strip()
 
 
 def hand_over(folder: Path, data_dir: Path) -> None:
-    """All below `folder` belongs to whom the data directory belongs to: root may restore for the service."""
-    for path in (folder, *folder.rglob("*")):
-        _own_as(path, data_dir)
-
-
-def _own_as(path: Path, data_dir: Path) -> None:
-    owner, now = data_dir.stat(), path.lstat()
-    if os.geteuid() == 0 and (owner.st_uid, owner.st_gid) != (now.st_uid, now.st_gid):
-        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    """All below `folder` belongs to whom the data directory belongs to: root may restore for the service. Raises OSError."""
+    if os.geteuid() != 0:
+        return
+    owner = data_dir.stat()
+    with own_folder(folder) as at:
+        for _, _, names, descriptor in os.fwalk(".", dir_fd=at):
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            for name in names:
+                if os.lstat(name, dir_fd=descriptor).st_nlink == 1:  # else it may be a file elsewhere
+                    os.chown(name, owner.st_uid, owner.st_gid, dir_fd=descriptor, follow_symlinks=False)
 
 
 def _sync_tree(folder: Path) -> None:
-    for path in _bottom_up(folder):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _bottom_up(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            yield from _bottom_up(path)
+            _sync_tree(path)
         else:
-            yield path
-    yield folder
+            descriptor = open_owned(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    sync_folder(folder)

@@ -23,10 +23,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from veilleuse.collector.errors import BackupUnusable, UsageError
+from veilleuse.wire.files import FileRefused, read_with_status
 from veilleuse.wire.settings_file import ConfigurationError
 
 MAGIC: Final = b"veilleuse sealed backup 1\n"
 KEY_BYTES: Final = 32
+KEY_FILE_BYTES: Final = 4096
 CHUNK_BYTES: Final = 1 << 20
 _SALT_BYTES: Final = 16
 _NAME_BYTES: Final = 8
@@ -52,11 +54,15 @@ def new_key_file(path: Path) -> None:
 def read_key_file(path: Path) -> bytes:
     """The 32 bytes. Raises ConfigurationError when it cannot be read, is no key, or others can read it."""
     try:
-        if not path.is_file():
-            raise ConfigurationError(f"no key file {path}: make one with 'veilleuse backup --new-key FILE'")
-        if path.stat().st_mode & 0o077:
+        content, found = read_with_status(path, KEY_FILE_BYTES, regular=True)
+        if found.st_mode & 0o077:
             raise ConfigurationError(f"{path} can be read by others: run 'chmod 600 {path}'")
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        key = bytes.fromhex(content.decode("ascii").strip())
+    except (FileNotFoundError, FileRefused) as error:
+        why = f" ({error.strerror})" if isinstance(error, FileRefused) else ""
+        raise ConfigurationError(
+            f"no key file {path}{why}: make one with 'veilleuse backup --new-key FILE'"
+        ) from error
     except OSError as error:
         raise ConfigurationError(f"cannot read the key file {path}: {error.strerror}") from error
     except ValueError as error:

@@ -11,7 +11,6 @@ import csv
 import io
 import itertools
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
@@ -22,6 +21,7 @@ from veilleuse.collector.calendars.composing import MAXIMUM_CLOSURE_DAYS
 from veilleuse.collector.errors import UsageError
 from veilleuse.collector.timetable import Closure, Declaration, SchoolZone
 from veilleuse.wire.bands import MINIMUM_OPEN_SPAN_MINUTES, Calendar, CalendarError, OpenSpan
+from veilleuse.wire.settings_file import parse_toml
 
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -53,15 +53,15 @@ def read_calendar(text: str, name: str, former: Declaration) -> Declaration:
                 f"it closes more than {MAXIMUM_CLOSURE_DAYS} days: leave out those that are past"
             )
         Calendar("UTC", found.open_spans, (), found.update_windows)
-    except (UsageError, CalendarError) as error:
+    except (UsageError, CalendarError, csv.Error) as error:
         raise UsageError(f"{name}: {error}") from error
     return found
 
 
 def _toml(text: str) -> Declaration:
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(text)
+    except ValueError as error:
         raise UsageError(f"no TOML: {error}") from error
     _known(document, tuple(TABLES), "")
     if "open" not in document:
@@ -89,7 +89,9 @@ def _toml(text: str) -> Declaration:
 
 def _csv(text: str) -> Iterator[Closure]:
     text = text.removeprefix("\ufeff")
-    reader = csv.reader(io.StringIO(text), delimiter=";" if ";" in text.partition("\n")[0] else ",")
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=";" if ";" in text.partition("\n")[0] else ","
+    )
     columns = [
         "first" if column.strip().lower() == "date" else column.strip().lower() for column in next(reader, [])
     ]

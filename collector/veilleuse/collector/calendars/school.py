@@ -105,9 +105,18 @@ def merged(old: Sequence[SchoolPeriod], new: Sequence[SchoolPeriod]) -> tuple[Sc
 
 def read_school_holidays(text: str, name: str) -> tuple[SchoolPeriod, ...]:
     """The periods of zones A, B and C in a file: the ministry's CSV, or one with zone,first,last,name. Raises UsageError."""
-    text = text.removeprefix("\ufeff")
+    try:
+        found = _read(text.removeprefix("\ufeff"), name)
+    except csv.Error as error:
+        raise UsageError(f"{name}: {error}") from error
+    if not found:
+        raise UsageError(f"{name} has no row of the zones A, B, C")
+    return tuple(_joined(found))
+
+
+def _read(text: str, name: str) -> list[SchoolPeriod]:
     head = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text), delimiter=";" if ";" in head else ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in head else ",")
     columns = [_LABELS.get(column.strip().lower(), "") for column in next(reader, [])]
     end = "return" if "return" in columns else "last"
     if missing := [column for column in ("zone", "first", end, "name") if column not in columns]:
@@ -119,15 +128,13 @@ def read_school_holidays(text: str, name: str) -> tuple[SchoolPeriod, ...]:
         row = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if column}
         try:
             found += _periods(row)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, OverflowError) as error:
             raise UsageError(f"{name}, line {reader.line_num}: {error}: write dates as YYYY-MM-DD") from error
         if len(found) > MAXIMUM_PERIODS:
             raise UsageError(
                 f"{name} has more than {MAXIMUM_PERIODS} rows of zones A, B, C: leave out the past years"
             )
-    if not found:
-        raise UsageError(f"{name} has no row of the zones A, B, C")
-    return tuple(_joined(found))
+    return found
 
 
 def _periods(row: Mapping[str, str]) -> Iterator[SchoolPeriod]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import getpass
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +19,11 @@ from veilleuse.collector.cli.shared import (
     JsonOption,
     day,
     moment,
+    new_private,
     perform,
     print_json,
     print_table,
     settings_of,
-    write_new_private,
 )
 
 app = typer.Typer(**APP)
@@ -56,9 +57,7 @@ def create(
 ) -> None:
     """Make an account. Its token is shown this once and stored nowhere."""
     settings = settings_of(config)
-    if output is not None:
-        write_new_private(output, "")  # before there is a token that nobody could read
-    try:
+    with nullcontext() if output is None else new_private(output) as file:
         made = perform(
             settings,
             "account_create",
@@ -69,12 +68,8 @@ def create(
             who=getpass.getuser(),
             why=why or f"veilleuse account create {name}",
         )
-        if output is not None:
-            output.write_text(made.pop("token") + "\n", encoding="ascii")
-    except BaseException:
-        if output is not None:
-            output.unlink(missing_ok=True)
-        raise
+        if file is not None:
+            file.write(made.pop("token") + "\n")
     _print_made(made, output, as_json=as_json)
     if made["warnings"]:
         raise typer.Exit(EXIT_WARNINGS)

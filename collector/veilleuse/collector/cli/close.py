@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from veilleuse.collector.account import FIRST_YEAR, LAST_YEAR
 from veilleuse.collector.admin_client import CollectorNotRunning, ask, pieces_of
 from veilleuse.collector.cli.shared import (
     APP,
@@ -47,7 +48,10 @@ _TEXT: Final = 256
 
 @app.command()
 def close(
-    year: Annotated[int | None, typer.Argument(metavar="YEAR", help="a calendar year that is over")] = None,
+    year: Annotated[
+        int | None,
+        typer.Argument(metavar="YEAR", min=FIRST_YEAR, max=LAST_YEAR, help="a calendar year that is over"),
+    ] = None,
     definitive: Annotated[
         bool,
         typer.Option("--definitive", help="for good: machines' months may then go, revisions stay possible"),
@@ -79,8 +83,6 @@ def close(
 
 def _order(year: int, definitive: bool, why: str) -> Order:
     why = why.strip()
-    if not 2000 <= year <= 2200:
-        raise UsageError(f"{year} must be between the years 2000 and 2200")
     if not why.isprintable() or len(why) > _TEXT:
         raise UsageError(f"--why is one line of at most {_TEXT} characters")
     now = time.time_ns() // 1_000_000
@@ -206,7 +208,7 @@ def _show(settings: CollectorSettings, year: int | None, to: Path | None, as_jso
             if public_key is None:
                 raise CollectorError(missing_key(settings.data_dir))
             for told in revisions:
-                print(export(to, told, reader.file(told), public_key), file=sys.stderr)
+                print(export(to, told, reader.file(told), public_key, give=False), file=sys.stderr)
     if as_json:
         print_json([_row(told) for told in revisions])
     else:

@@ -7,14 +7,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from veilleuse.collector.cli.shared import settings_of
-from veilleuse.collector.errors import CollectorError, ConfigurationError, UsageError
+from veilleuse.collector.cli.shared import date_of, settings_of
+from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.factored import FactorVersion
 from veilleuse.collector.factors.choose import FactorBook, book_of
 from veilleuse.collector.settings import CollectorSettings
@@ -51,12 +50,4 @@ def versions_of(config: Path | None) -> tuple[FactorVersion, ...]:
 
 def book(config: Path | None, on: str | None = None) -> FactorBook:
     """The factors in force; `on`: as known then. Raises UsageError, ConfigurationError."""
-    return book_of(versions_of(config), None if on is None else day("--on", on))
-
-
-def day(option: str, text: str) -> date:
-    """A civil date as typed. Raises UsageError."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
+    return book_of(versions_of(config), None if on is None else date_of("--on", on))

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from veilleuse.collector.cli.factor_books import day, factor_reader
+from veilleuse.collector.cli.factor_books import factor_reader
 from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
     JsonOption,
+    date_of,
     perform,
     print_json,
     print_table,
@@ -57,8 +58,8 @@ def add(
         "supplier": supplier,
         "kwh": _kwh(kwh),
         "factor_kgco2e_per_kwh": _amount("--factor", factor),
-        "valid_from": day("--from", first).isoformat(),
-        "valid_to": day("--to", end).isoformat(),
+        "valid_from": date_of("--from", first).isoformat(),
+        "valid_to": date_of("--to", end).isoformat(),
         "source": source,
         "guarantees_of_origin": guarantees,
         "uncertainty_percent": None if uncertainty is None else _amount("--uncertainty", uncertainty),

@@ -18,13 +18,14 @@ from veilleuse.collector.cli.shared import (
     APP,
     ConfigOption,
     JsonOption,
+    content_of,
     moment,
     perform,
     print_json,
     print_table,
     settings_of,
 )
-from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.errors import AdminError
 from veilleuse.collector.factors.base_carbone import MAXIMUM_BYTES, Parsed, read_base_carbone
 from veilleuse.collector.factors.choose import FactorBook, factor_book
 from veilleuse.collector.factors.history import InForce, history
@@ -145,7 +146,7 @@ def import_file(
     as_json: JsonOption = False,
 ) -> None:
     """Import electricity factors of France. All of the file, or nothing of it where a row is refused."""
-    raw = _bytes(file)
+    raw = content_of(file, MAXIMUM_BYTES, "leave out what is not electricity")
     parsed = read_base_carbone(raw, licence, leave_out or ())
     found: dict[str, Any] = {
         "factors": len(parsed.factors),
@@ -272,13 +273,3 @@ def _was(change: Described) -> str:
         return ""
     same = Decimal(before) == Decimal(change["total_kgco2e_per_kwh"])
     return ", as before: its split, uncertainty or origin is another" if same else f", was {before}"
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        size = file.stat().st_size
-        if size > MAXIMUM_BYTES:
-            raise UsageError(f"{file} has {size} bytes: at most {MAXIMUM_BYTES}")
-        return file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TextIO
 
 import typer
 
@@ -23,15 +23,15 @@ from veilleuse.collector.cli.shared import (
     WhyOption,
     day,
     moment,
+    new_private,
     perform,
     plural,
     print_json,
     print_table,
     settings_of,
     signed,
-    write_new_private,
 )
-from veilleuse.collector.errors import AdminError, CollectorError, UsageError
+from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.model import Host, HostStatus
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite import SqliteReader
@@ -216,16 +216,9 @@ def export(
     settings = settings_of(config)
     found = one_host(_read(settings), host)
     agent_id = found.agent_id.hex()
-    write_new_private(output, "")
-    try:
+    with new_private(output) as file:
         identity = perform(settings, "host_identity", host=agent_id, **signed(why, "hosts export"))
-        rows = _write_export(output, settings.data_dir, found, identity)
-    except OSError as error:
-        output.unlink(missing_ok=True)
-        raise CollectorError(f"cannot write {output}: {error.strerror}; choose another --output") from error
-    except BaseException:
-        output.unlink(missing_ok=True)
-        raise
+        rows = _write_export(file, settings.data_dir, found, identity)
     if as_json:
         print_json({"agent_id": agent_id, "output": str(output), "rows": rows})
     else:
@@ -233,20 +226,19 @@ def export(
         print(f"host {agent_id[:AGENT_ID_DIGITS]}: {written} {plural(written, 'row')} in {output}")
 
 
-def _write_export(output: Path, data_dir: Path, host: Host, identity: dict[str, Any]) -> dict[str, int]:
+def _write_export(file: TextIO, data_dir: Path, host: Host, identity: dict[str, Any]) -> dict[str, int]:
     """Table → rows written. One row a line: a server's may be millions."""
     rows: dict[str, int] = {}
-    with output.open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"identity": identity}, ensure_ascii=False)[:-1])
-        for table, found in export_host(data_dir, host.host_id):
-            rows[table] = 0
-            file.write(f',\n"{table}": [')
-            for row in found:
-                file.write(",\n" if rows[table] else "\n")
-                file.write(json.dumps(row, ensure_ascii=False))
-                rows[table] += 1
-            file.write("]")
-        file.write("}\n")
+    file.write(json.dumps({"identity": identity}, ensure_ascii=False)[:-1])
+    for table, found in export_host(data_dir, host.host_id):
+        rows[table] = 0
+        file.write(f',\n"{table}": [')
+        for row in found:
+            file.write(",\n" if rows[table] else "\n")
+            file.write(json.dumps(row, ensure_ascii=False))
+            rows[table] += 1
+        file.write("]")
+    file.write("}\n")
     return rows
 
 

@@ -53,7 +53,7 @@ def init(
     new_data: Annotated[
         bool,
         typer.Option(
-            "--new-data", help="the data are lost and there is no backup: go on with the authority alone"
+            "--new-data", help="data.db or identity.db is lost and there is no backup: go on without it"
         ),
     ] = False,
     ca_certificate: CaCertificateOption = None,

@@ -15,12 +15,15 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from veilleuse.collector.cli.factor_books import day
+from veilleuse.collector.account import check_period
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
+    IN_PARTS,
     ConfigOption,
     JsonOption,
+    content_of,
+    date_of,
     moment,
     perform,
     print_json,
@@ -48,6 +51,8 @@ from veilleuse.wire.units import MILLISECONDS_PER_DAY, MILLISECONDS_PER_MINUTE
 app = typer.Typer(**APP)
 
 _SECONDS: Final = 60.0
+_MOST_DAYS: Final = 366
+"""Shown at once: each has up to 288 values."""
 
 
 @app.callback()
@@ -93,7 +98,7 @@ def import_file(
     plain = None
     if series is not None or zone is not None or kind:
         plain = _plain(series, zone, kind)
-    found = read_file(_bytes(file), _now(), dataset=dataset, plain=plain)
+    found = read_file(content_of(file, MAXIMUM_BYTES, IN_PARTS), _now(), dataset=dataset, plain=plain)
     ledger = _ledger(settings)
     rows = [(one.values[0].dataset if one.values else "", ledger.put(one.values), one.left) for one in found]
     if as_json:
@@ -121,9 +126,7 @@ def show(
             return
         if first is None or end is None:
             raise UsageError("give both --from and --to")
-        days = (day("--from", first), day("--to", end))
-        if days[0] >= days[1]:
-            raise UsageError(f"--from {first} must be before --to {end}, which is exclusive")
+        days = _period(first, end)
         name, where = series or settings.intensity.series, zone or settings.reporting.zone
         found = list(_days(reader, where, name, *days))
     if as_json:
@@ -168,6 +171,17 @@ def _show_series(reader: IntensityReader, as_json: bool) -> None:
             f"{one.connector}: last try {moment(one.tried_unix_milliseconds)}, {one.outcome}; last success"
             f" {moment(one.succeeded_unix_milliseconds)}; {one.calls_this_month} calls this month"
         )
+
+
+def _period(first: str, end: str) -> tuple[date, date]:
+    """Raises UsageError."""
+    days = date_of("--from", first), date_of("--to", end)
+    check_period(*days)
+    if (days[1] - days[0]).days > _MOST_DAYS:
+        raise UsageError(
+            f"--from {first} --to {end} are more than {_MOST_DAYS} days: ask for each year by itself"
+        )
+    return days
 
 
 def _days(
@@ -221,13 +235,3 @@ def _told(stored: Stored, left: Counter[str]) -> str:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        size = file.stat().st_size
-        if size > MAXIMUM_BYTES:
-            raise UsageError(f"{file} has {size} bytes: at most {MAXIMUM_BYTES}")
-        return file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error

@@ -26,13 +26,16 @@ from veilleuse.collector.cli.inventory_text import print_import
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
+    IN_PARTS,
     ConfigOption,
     JsonOption,
+    content_of,
     perform,
     plural,
     print_json,
     print_table,
     settings_of,
+    text_of,
 )
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.inventory import FORMATS, finished, glpi, read_files
@@ -111,7 +114,7 @@ def import_files(
     _require("--item", item, ITEMS)
     settings = settings_of(config)
     words = _words(settings, mapping, entity)
-    read = [(shown(file.name), _bytes(file)) for file in files]
+    read = [(shown(file.name), content_of(file, MAXIMUM_BYTES, IN_PARTS)) for file in files]
     reading = read_files(read, words, form=form, item=item, source=_source(source))
     reason = why or f"veilleuse inventory import {read[0][0]}"
     _bring(settings, reading, reason, as_json, dry_run=dry_run, retire_absent=retire_absent, correct=correct)
@@ -369,31 +372,14 @@ def _words(settings: CollectorSettings, mapping: Path | None, entity: str) -> Wo
     if mapping is None:
         words = Words(sites=frozenset(sites))
     else:
-        raw = _bytes(mapping)
-        if len(raw) > MAPPING_BYTES:
-            raise UsageError(f"{mapping} has {len(raw)} bytes: a mapping has at most {MAPPING_BYTES}")
-        try:
-            words = read_mapping(raw.decode("utf-8-sig"), mapping.name, sites)
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{mapping} is not UTF-8: save it as UTF-8") from error
+        text = text_of(mapping, MAPPING_BYTES, "a mapping says what words mean: leave out the rest")
+        words = read_mapping(text, mapping.name, sites)
     if entity:
         try:
             words.default_entity = entity_of(entity)
         except CellRefused as error:
             raise UsageError(f"--entity: {error.what}: {error.remedy}") from error
     return words
-
-
-def _bytes(file: Path) -> bytes:
-    """A file, or a refusal: no more is read of it than may be in it."""
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAXIMUM_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
-    if len(raw) > MAXIMUM_BYTES:
-        raise UsageError(f"{file} has more than {MAXIMUM_BYTES} bytes: import it in parts")
-    return raw
 
 
 def _source(source: str | None) -> str | None:

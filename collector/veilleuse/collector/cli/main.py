@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The table of commands, and the one place where an error becomes a line and an exit code.
+"""The table of commands, and how a command line is run.
 
 To add a command: write `cli/<noun>.py` and add one line to COMMANDS. The file holds `app = typer.Typer(**APP)` with
 either one `@app.command()` (`veilleuse init …`) or several and an `@app.callback()` (`veilleuse token create …`); a module
 without `app` may hold a plain function named as the command.
 It is imported only when its command is asked for, so that `veilleuse version` never loads a web framework. Options that
 all commands share (`--config`, `--json`), the settings and JSON output come from veilleuse.collector.cli.shared. Raise a
-CollectorError (`exit_code` 1, or 2 for UsageError) or a ConfigurationError: it is printed here, in one line. End with
+CollectorError (`exit_code` 1, or 2 for UsageError) or a ConfigurationError: it is printed in one line. End with
 `raise typer.Exit(EXIT_WARNINGS)` for "done with warnings".
 """
 
@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import io
 import logging
-import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Annotated, Any, Final
 
@@ -28,8 +26,9 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from veilleuse.collector.cli.shared import APP, OTHER_USER
-from veilleuse.collector.errors import CollectorError, ConfigurationError
+from veilleuse.collector.cli.shared import APP
+from veilleuse.wire.interrupt import EXIT_INTERRUPTED
+from veilleuse.wire.process import finish, say
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "init": ("veilleuse.collector.cli.init", "make a data directory with its certificate authority"),
@@ -79,7 +78,6 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Name → (module with `app`, one line of help)."""
 
-EXIT_INTERRUPTED: Final = 130
 _CLICK_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[
     2
 ]  # ClickException, wherever typer has it from
@@ -145,32 +143,20 @@ def veilleuse(
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line without the program's name; the exit code. Every error is one line on standard error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without é or × gets a ?, not a traceback
+    return finish("veilleuse", partial(_run, list(arguments)))
+
+
+def _run(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.ERROR, format="veilleuse: %(message)s")  # `serve` sets its own
-    command = get_command(app)
     try:
-        code = command.main(list(arguments), prog_name="veilleuse", standalone_mode=False)
+        code = get_command(app).main(arguments, prog_name="veilleuse", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.Exit as error:
         return error.exit_code
-    except (typer.Abort, KeyboardInterrupt):
+    except typer.Abort:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # `veilleuse … | head`: nobody listens any more
-        return 0
-    except ConfigurationError as error:
-        return _say(str(error), 2)
-    except CollectorError as error:
-        return _say(str(error), error.exit_code)
     except _CLICK_ERROR as error:
         return _usage(error)
-    except OSError as error:  # what no stage foresaw: still one line, not a traceback
-        where = f"{error.filename}: " if error.filename else ""
-        remedy = f"; {OTHER_USER}" if isinstance(error, PermissionError) else ""
-        return _say(f"{where}{error.strerror or error}{remedy}", 1)
 
 
 def _typer(module: ModuleType, name: str) -> typer.Typer:
@@ -191,9 +177,6 @@ def _usage(error: Exception) -> int:
     for pattern, plain in _PLAIN_WORDS:
         message = re.sub(pattern, plain, message)
     where = f"; see '{context.command_path} --help'" if context is not None else ""
-    return _say(message[:1].lower() + message[1:] + where, 2 if isinstance(error, _CLICK_USAGE) else 1)
-
-
-def _say(message: str, code: int) -> int:
-    print("veilleuse: " + " ".join(message.split()), file=sys.stderr)
-    return code
+    return say(
+        "veilleuse", message[:1].lower() + message[1:] + where, 2 if isinstance(error, _CLICK_USAGE) else 1
+    )

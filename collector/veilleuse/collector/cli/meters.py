@@ -22,6 +22,7 @@ from veilleuse.collector.account.rooms import RoomServers
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
+    IN_PARTS,
     ConfigOption,
     DryRunOption,
     JsonOption,
@@ -85,7 +86,7 @@ def import_file(
         settings,
         "meters_import",
         timeout_seconds=IMPORT_SECONDS,
-        text=text_of(file, MAXIMUM_BYTES, "import it in parts"),
+        text=text_of(file, MAXIMUM_BYTES, IN_PARTS),
         name=file.name,
         **signed(why, f"meters import {file.name}"),
         dry_run=dry_run,

@@ -15,8 +15,10 @@ import typer
 from veilleuse.collector.cli.shared import (
     APP,
     EXIT_WARNINGS,
+    IN_PARTS,
     ConfigOption,
     JsonOption,
+    content_of,
     perform,
     plural,
     print_json,
@@ -56,7 +58,7 @@ def import_file(
     as_json: JsonOption = False,
 ) -> None:
     """Import a file: all of it, or nothing where a row is refused. The same file again changes nothing."""
-    found = read(_bytes(file), shown(file.name))
+    found = read(content_of(file, MAXIMUM_BYTES, IN_PARTS), shown(file.name))
     if found.refusals:
         _refuse(found, as_json)
     answer = perform(
@@ -106,16 +108,6 @@ def list_lines(
         [{column: cells.get(column, "") for column in columns} for cells in lines],
         empty=f"nothing is entered: see 'veilleuse reen template {name}'",
     )
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
-    if len(raw) > MAXIMUM_BYTES:
-        raise UsageError(f"{file} has {len(raw)} bytes: at most {MAXIMUM_BYTES}")
-    return raw
 
 
 def _refuse(found: Read, as_json: bool) -> None:

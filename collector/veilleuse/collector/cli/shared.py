@@ -8,17 +8,20 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TextIO
 
 import typer
 
+from veilleuse.collector.account import check_day
 from veilleuse.collector.admin_client import TIMEOUT_SECONDS, CollectorNotRunning, ask
 from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.model import Host
 from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.wire.files import TooLong, read_named
 from veilleuse.wire.limits import AGENT_ID_DIGITS
 
 APP: Final[dict[str, Any]] = {
@@ -33,6 +36,8 @@ EXIT_WARNINGS: Final = 3
 _NAMED: Final = 3
 OTHER_USER: Final = "run the command as the collector's user, or as root"
 """What to do about missing rights."""
+IN_PARTS: Final = "import it in parts"
+"""What to do about a file with more bytes than are read."""
 
 ConfigOption = Annotated[
     Path | None,
@@ -78,9 +83,10 @@ def signed(why: str, command: str) -> dict[str, Any]:
 def date_of(option: str, text: str) -> date:
     """The civil date of an option. Raises UsageError."""
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError as error:
         raise UsageError(f"{option} '{text}' is not a date: write it like 2026-01-31") from error
+    return check_day(option, day)
 
 
 def content_of(file: Path, maximum_bytes: int, remedy: str) -> bytes:
@@ -89,14 +95,12 @@ def content_of(file: Path, maximum_bytes: int, remedy: str) -> bytes:
     `remedy`: what to do where it has more than `maximum_bytes`.
     """
     try:
-        with file.open("rb") as opened:
-            content = opened.read(maximum_bytes + 1)
+        return read_named(file, maximum_bytes)
+    except TooLong as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}; {remedy}") from error
     except OSError as error:
         hint = "name a file in it" if file.is_dir() else "look at its name and its rights"
         raise UsageError(f"cannot read {file}: {error.strerror or error}; {hint}") from error
-    if len(content) > maximum_bytes:
-        raise UsageError(f"{file} has more than {maximum_bytes:,} bytes: {remedy}")
-    return content
 
 
 def text_of(file: Path, maximum_bytes: int, remedy: str) -> str:
@@ -166,8 +170,12 @@ def day(unix_milliseconds: int | None) -> str:
     return "never" if unix_milliseconds is None else moment(unix_milliseconds)[:10]
 
 
-def write_new_private(path: Path, text: str) -> None:
-    """Make a file only its owner can read. Raises CollectorError when it exists or cannot be written."""
+@contextmanager
+def new_private(path: Path) -> Iterator[TextIO]:
+    """A file that only its owner can read, made before there is something to write; gone when the block raises.
+
+    Raises CollectorError when it exists or cannot be written.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError as error:
@@ -177,6 +185,13 @@ def write_new_private(path: Path, text: str) -> None:
         raise CollectorError(f"{path} {what} with --output") from error
     except OSError as error:
         raise CollectorError(f"cannot write {path}: {error.strerror}; choose another --output") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(text)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            yield file
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise CollectorError(f"cannot write {path}: {error.strerror}; choose another --output") from error
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -15,13 +15,12 @@ from veilleuse.collector.cli.shared import (
     ConfigOption,
     JsonOption,
     moment,
+    new_private,
     perform,
     print_json,
     print_table,
     settings_of,
-    write_new_private,
 )
-from veilleuse.collector.errors import CollectorError
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.wire.vocabulary import Population
 
@@ -88,16 +87,9 @@ def create(
 
 def _write_join_file(settings: CollectorSettings, output: Path, order: dict[str, Any]) -> dict[str, Any]:
     """Order a token and write its join file; neither is left without the other, as far as a disk allows."""
-    write_new_private(output, "")  # before there is a token that nobody could use
-    try:
+    with new_private(output) as file:
         made: dict[str, Any] = perform(settings, "token_create", **order)
-        output.write_text(json.dumps(made["join"], indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        output.unlink(missing_ok=True)
-        raise CollectorError(f"cannot write {output}: {error.strerror}; choose another --output") from error
-    except BaseException:
-        output.unlink(missing_ok=True)
-        raise
+        file.write(json.dumps(made["join"], indent=1) + "\n")
     return made
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -22,8 +22,12 @@ from veilleuse.collector.closing.signing import parse_public_key
 from veilleuse.collector.closing.verifying import Verdict, verify_file, verify_year
 from veilleuse.collector.errors import AdminError, UsageError
 from veilleuse.collector.store.sqlite.closings import SqliteClosingsReader
+from veilleuse.wire.files import read_named
 
 app = typer.Typer(**APP)
+
+KEY_BYTES: Final = 64 * 1024
+"""Of a file with the public key."""
 
 
 @app.command()
@@ -65,11 +69,12 @@ def verify(
 
 def _key(text: str) -> str:
     path = Path(text)
-    if path.is_file():
+    if path.exists():
         try:
-            text = path.read_text(encoding="ascii")
+            text = read_named(path, KEY_BYTES).decode("ascii")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read {path}: {error}") from error
+            why = getattr(error, "strerror", None) or "it is not plain text"
+            raise UsageError(f"cannot read {path}: {why}; name the PEM file of the public key") from error
     return parse_public_key(text)
 
 

@@ -13,12 +13,13 @@ import os
 import sys
 from collections.abc import Mapping
 from datetime import date
+from functools import partial
 from typing import Any, Final
 
 from veilleuse.collector.admin_client import ask
 from veilleuse.collector.closing.keeping import keep_due
-from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.settings import read_settings
+from veilleuse.wire.process import finish
 
 _NICE: Final = 10
 _ASK_SECONDS: Final = 120.0
@@ -26,19 +27,19 @@ _ASK_SECONDS: Final = 120.0
 
 def main(day: str) -> int:
     """0 = all that was due is kept, or told why not; 1 = nothing could be looked at; 2 = wrong configuration."""
-    try:
-        settings = read_settings(None)
-        os.nice(_NICE)
+    return finish("veilleuse closing", partial(_keep, day))
 
-        def perform(operation: str, arguments: Mapping[str, Any]) -> Any:
-            return ask(settings.data_dir, operation, timeout_seconds=_ASK_SECONDS, **arguments)
 
-        failed = keep_due(settings, date.fromisoformat(day), perform)
-        sys.stdout.write(json.dumps(failed))
-        return 0
-    except (ConfigurationError, CollectorError) as error:
-        sys.stderr.write(f"veilleuse closing: {error}\n")
-        return getattr(error, "exit_code", 2)
+def _keep(day: str) -> int:
+    settings = read_settings(None)
+    os.nice(_NICE)
+
+    def perform(operation: str, arguments: Mapping[str, Any]) -> Any:
+        return ask(settings.data_dir, operation, timeout_seconds=_ASK_SECONDS, **arguments)
+
+    failed = keep_due(settings, date.fromisoformat(day), perform)
+    sys.stdout.write(json.dumps(failed))
+    return 0
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from typing import Final
 
 from veilleuse.collector.closed import ClosedFile, ClosedYear
 from veilleuse.collector.closing.signing import public_pem
-from veilleuse.collector.enrolment.forms import write_private
 from veilleuse.collector.errors import CollectorError
+from veilleuse.wire.files import make_own_folder, replace_owned
 
 FOLDER: Final = "closed"
 """Of the data directory."""
@@ -24,14 +24,18 @@ def signature_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sig")
 
 
-def export(folder: Path, told: ClosedYear, file: ClosedFile, public_key: str) -> Path:
-    """Write a revision, each file whole or not at all, 0600: sums of few servers are in it. Raises CollectorError."""
+def export(folder: Path, told: ClosedYear, file: ClosedFile, public_key: str, *, give: bool = True) -> Path:
+    """Write a revision, each file whole or not at all, 0600: sums of few servers are in it. Raises CollectorError.
+
+    `give`: what root writes belongs to whom the folder belongs to, as in the data directory.
+    """
     path = folder / f"{told.report_id}.json"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(path, file.content)
-        write_private(signature_path(path), file.signature)
-        write_private(folder / KEY_NAME, public_pem(public_key))
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_own_folder(folder)
+        replace_owned(path, file.content, give=give)
+        replace_owned(signature_path(path), file.signature, give=give)
+        replace_owned(folder / KEY_NAME, public_pem(public_key), give=give)
     except OSError as error:
         raise CollectorError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -29,10 +29,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 from veilleuse.collector.closed import canonical, sha256
 from veilleuse.collector.enrolment.authority import FOLDER, Authority
-from veilleuse.collector.enrolment.forms import write_private
 from veilleuse.collector.enrolment.holdings import fingerprint, is_issued_by
 from veilleuse.collector.errors import DataDirectoryError, UsageError
+from veilleuse.wire.files import read_owned, replace_owned
 
+KEY_BYTES: Final = 4096
 KEY_FILE: Final = "closing.key"
 ALGORITHM: Final = "Ed25519"
 _CONTEXT: Final = b"veilleuse closed year 1\n"
@@ -63,7 +64,7 @@ def signing_key(data_dir: Path) -> Ed25519PrivateKey:
         return found
     made = Ed25519PrivateKey.generate()
     try:
-        write_private(path, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        replace_owned(path, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     except OSError as error:
         raise DataDirectoryError(f"cannot write {path}: {error.strerror or error}") from error
     return made
@@ -186,7 +187,7 @@ def _chain(texts: Sequence[Any]) -> list[x509.Certificate]:
 
 def _read_key(path: Path) -> Ed25519PrivateKey | None:
     try:
-        found = load_pem_private_key(path.read_bytes(), None)
+        found = load_pem_private_key(read_owned(path, KEY_BYTES), None)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -20,8 +20,12 @@ from veilleuse.collector.errors import CollectorError, UsageError
 from veilleuse.collector.ports.closing import ClosedYearReader
 from veilleuse.collector.reporting.closed_years import Closed, NotAClosedYear, closed_of, read_closed
 from veilleuse.collector.reporting.frozen import frozen_documents, reproduces
+from veilleuse.wire.files import read_owned, read_with_status
 
 MOST_BYTES: Final = 1 << 30
+"""Of a closed year's file."""
+SIGNATURE_BYTES: Final = 1 << 20
+"""Of its .sig file."""
 
 
 @dataclass(slots=True)
@@ -55,7 +59,7 @@ class Verdict:
 
 def verify_file(path: Path, key: str | None) -> Verdict:
     """A file beside its .sig file; `key`: the public key it must be of, None = not known here. Raises UsageError without such files."""
-    content, signature = _read(path), _read(signature_path(path))
+    content, signature = _read(path), _read(signature_path(path), SIGNATURE_BYTES)
     verdict = _verify(str(path), content, signature, key)
     if verdict.closed is None:
         return verdict
@@ -168,9 +172,14 @@ def _look_beside(folder: Path, verdict: Verdict, told: ClosedYear) -> None:
 
 def _compare_export(folder: Path, verdict: Verdict, told: ClosedYear) -> None:
     path = folder / f"{told.report_id}.json"
-    if not path.is_file():
+    try:
+        content = read_owned(path, MOST_BYTES)
+    except FileNotFoundError:
         return
-    if sha256(_read(path)) != told.sha256:
+    except OSError as error:
+        verdict.wrong.append(f"{path} cannot be read: {error.strerror or error}")
+        return
+    if sha256(content) != told.sha256:
         verdict.wrong.append(f"{path} is not what is stored: it was changed")
 
 
@@ -193,10 +202,10 @@ def _exported(folder: Path, year: int) -> list[int]:
     return sorted(found)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, maximum_bytes: int = MOST_BYTES) -> bytes:
+    """Its .sig lies beside it: a pipe or a device has none. Raises UsageError."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise UsageError(f"{path} is too large for a closed year")
-        return path.read_bytes()
+        return read_with_status(path, maximum_bytes, regular=True)[0]
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+        remedy = "name what 'veilleuse close --export' wrote"
+        raise UsageError(f"cannot read {path}: {error.strerror or error}; {remedy}") from error

@@ -45,8 +45,6 @@ from veilleuse.collector.enrolment.forms import (
     key_usage,
     new_key,
     pem,
-    sync_directory,
-    write_private,
 )
 from veilleuse.collector.enrolment.holdings import Holdings, fingerprint, load
 from veilleuse.collector.enrolment.imported import Brought
@@ -54,6 +52,7 @@ from veilleuse.collector.enrolment.rotation import Step
 from veilleuse.collector.errors import DataDirectoryError
 from veilleuse.collector.model import AgentId
 from veilleuse.collector.settings import Pki
+from veilleuse.wire.files import make_own_folder, remove_owned, rename_owned, replace_owned, sync_folder
 from veilleuse.wire.vocabulary import Population
 
 FOLDER: Final = "ca"
@@ -102,11 +101,11 @@ def draft(data_dir: Path, now: datetime, brought: Brought | None = None) -> None
         raise DataDirectoryError(f"{folder} exists already: a second authority would disown every agent")
     files = _own_files(now) if brought is None else _brought_files(brought)
     try:
-        made.mkdir(mode=0o700, exist_ok=True)
+        make_own_folder(made)
         for leftover in made.iterdir():  # of an init that was cut; the folder itself says so and stays
-            leftover.unlink()
+            remove_owned(leftover)
         for name, content in files.items():
-            write_private(made / name, content)
+            replace_owned(made / name, content)
     except OSError as error:
         raise DataDirectoryError(f"cannot write {made}: {error.strerror or error}") from error
 
@@ -115,8 +114,8 @@ def adopt(data_dir: Path) -> Path | None:
     """Put the draft in place, durably. Returns the path of the root's key, if it is there. Raises DataDirectoryError."""
     folder = data_dir / FOLDER
     try:
-        (data_dir / DRAFT).rename(folder)
-        sync_directory(data_dir)
+        rename_owned(data_dir / DRAFT, folder)
+        sync_folder(data_dir)
     except OSError as error:
         raise DataDirectoryError(f"cannot write {folder}: {error.strerror or error}") from error
     return root_key_file(data_dir)
@@ -300,8 +299,8 @@ class Authority:
             .sign(held.key, digest(held.key))
         )
         try:
-            write_private(self._folder.path / "server.key", key_pem(key))
-            write_private(self._folder.path / "server.pem", pem(certificate) + _pems(held.current.chain))
+            replace_owned(self._folder.path / "server.key", key_pem(key))
+            replace_owned(self._folder.path / "server.pem", pem(certificate) + _pems(held.current.chain))
         except OSError as error:
             raise DataDirectoryError(
                 f"cannot write {self._folder.path}: {error.strerror or error}"

@@ -77,7 +77,7 @@ class Copying:
         pending, suspended, revoked, forgotten). Raises StoreFull or StoreFailing when nothing could be written.
         """
         try:
-            self._limiter.check(application.address)
+            self._require_try(proof, application)
             key = self._checked(proof, application)
             joined = self._office.commit_noted(
                 lambda note: self._join(proof.agent_id, application, key, note)
@@ -89,6 +89,17 @@ class Copying:
             raise
         self._on_joined("pending" if joined.chain is None else "fresh" if joined.fresh else "again")
         return joined
+
+    def _require_try(self, proof: CopyProof, application: Application) -> None:
+        """Raises EnrolmentRefused (rate_limited) where the address has no try left and nobody here is the original.
+
+        Who names an enrolled machine is heard: its signature is looked at, as it is in RenewExpired.
+        """
+        try:
+            self._limiter.check(application.address)
+        except EnrolmentRefused:
+            if self._office.standings.get(proof.agent_id) is None:
+                raise
 
     def _checked(self, proof: CopyProof, application: Application) -> ec.EllipticCurvePublicKey:
         """The new key, once the caller has proved to hold the original's."""

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from veilleuse.collector.enrolment.forms import sync_directory, write_private
 from veilleuse.collector.errors import DataDirectoryError
+from veilleuse.wire.files import read_owned, remove_owned, replace_owned, sync_folder
 
 CHANGE_FILE: Final = "change.json"
+MOST_BYTES: Final = 4 << 20
+"""Of a file of the authority; the journal of a change holds a dozen others."""
 
 
 class Folder:
@@ -39,7 +41,7 @@ class Folder:
     def read(self, name: str) -> bytes | None:
         """The content; None when there is no such file. Raises DataDirectoryError."""
         try:
-            return (self.path / name).read_bytes()
+            return read_owned(self.path / name, MOST_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -55,7 +57,7 @@ class Folder:
             name: None if content is None else content.decode("ascii") for name, content in files.items()
         }
         try:
-            write_private(self.path / CHANGE_FILE, json.dumps(plain).encode())
+            replace_owned(self.path / CHANGE_FILE, json.dumps(plain).encode())
         except OSError as error:
             raise DataDirectoryError(
                 f"cannot write {self.path}: {error.strerror or error}; nothing was changed"
@@ -69,12 +71,12 @@ class Folder:
         try:
             for name, content in json.loads(journal).items():
                 if content is None:
-                    (self.path / name).unlink(missing_ok=True)
+                    remove_owned(self.path / name)
                 else:
-                    write_private(self.path / name, content.encode("ascii"))
-            sync_directory(self.path)  # what was removed must be before the journal is
-            (self.path / CHANGE_FILE).unlink()
-            sync_directory(self.path)
+                    replace_owned(self.path / name, content.encode("ascii"))
+            sync_folder(self.path)  # what was removed must be before the journal is
+            remove_owned(self.path / CHANGE_FILE)
+            sync_folder(self.path)
         except (ValueError, AttributeError) as error:
             raise unreadable(self.path / CHANGE_FILE, "damaged") from error
         except OSError as error:

@@ -1,14 +1,12 @@
 # SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
 # SPDX-License-Identifier: EUPL-1.2
-"""The forms of keys and certificates: builders without state, and the one way a secret is written."""
+"""The forms of keys and certificates: builders without state."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from cryptography import x509
@@ -27,28 +25,6 @@ INTERMEDIATE_LIFE: Final = timedelta(days=1826)
 
 AuthorityKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 """Of a root or an intermediate. P-256 when made here."""
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file atomically, mode 0600, durable. Raises OSError."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(folder: Path) -> None:
-    """Make what was renamed in it survive a power cut. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def authority_certificate(

@@ -90,7 +90,7 @@ class Joining:
         used_token, suspended, revoked, forgotten. Raises StoreFull or StoreFailing when nothing could be written.
         """
         try:
-            self._limiter.check(application.address)
+            self._require_try(application)
             key = read_request(application.certificate_request_der)
             joined = self._office.commit_noted(lambda note: self._join(application, key, note))
         except EnrolmentRefused as error:
@@ -100,6 +100,22 @@ class Joining:
             raise
         self._on_joined("pending" if joined.chain is None else "fresh" if joined.fresh else "again")
         return joined
+
+    def _require_try(self, application: Application) -> None:
+        """Raises EnrolmentRefused (rate_limited) where the address has no try left and its token opens nothing from there.
+
+        A whole college enrols from one address: a token that is known is no guess, whoever guessed before. All that a
+        guess costs by then is one look by its hash.
+        """
+        try:
+            self._limiter.check(application.address)
+        except EnrolmentRefused as limited:
+            hashed, registry = token_sha256(application.token), self._office.registry
+            found = self._office.commit(lambda: registry.token_by_hash(hashed))
+            try:
+                check_token(found, application.address, self._office.now_unix_milliseconds(), known_key=True)
+            except EnrolmentRefused:
+                raise limited from None
 
     def _join(self, application: Application, key: ec.EllipticCurvePublicKey, note: Notes) -> Joined:
         """One job of the writer: everything below is committed together, or not at all."""

@@ -28,12 +28,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from veilleuse.collector.enrolment.forms import sync_directory
 from veilleuse.collector.errors import StoreFailing
+from veilleuse.wire.files import open_owned, read_owned, remove_owned, rename_owned, sync_folder
 
 log = logging.getLogger(__name__)
 
 FILE: Final = "register.jsonl"
+MOST_BYTES: Final = 512 << 20
+"""Of it: some two million lines; it is written anew as it grows."""
 NUMBER_NOTE: Final = "register_line"
 """Key in the table meta: `number:hash` of the last line whose effect the registry holds; see `known_line`."""
 DONE: Final = "done"
@@ -88,7 +90,7 @@ def known_line(note: str) -> tuple[int, str]:
 def read(path: Path, of: int) -> Contents:
     """The lines of a data directory. Never raises for what is in the file; OSError when it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_owned(path, MOST_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
         return Contents(missing=True)
     whole = text.split("\n")
@@ -116,17 +118,15 @@ def read(path: Path, of: int) -> Contents:
 class Register:
     """The file, appended to. Safe to share between threads."""
 
-    def __init__(
-        self, path: Path, of: int, last: int, *, complete: bool = True, readable: bool = True
-    ) -> None:
+    def __init__(self, path: Path, of: int, last: int, *, complete: bool = True, trouble: str = "") -> None:
         """`of`: when the data directory was made, Unix ms. `last`: no number up to it is given again. `complete`: whether it holds
-        all that the registry does. Not `readable`: nothing is appended to lines that nobody saw."""
+        all that the registry does. `trouble`: why it could not be read; nothing is then appended to lines that nobody saw."""
         self.path = path
         self._of = of
         self._last = last
         self._last_hash = ""
         self._complete = complete
-        self._readable = readable
+        self._trouble = trouble
         self._lock = threading.Lock()
 
     @property
@@ -144,9 +144,9 @@ class Register:
             numbered = [
                 {"n": number, "of": self._of, **line} for number, line in enumerate(lines, self._last + 1)
             ]
-            if not self._readable:
+            if self._trouble:
                 raise StoreFailing(
-                    f"the register {self.path} could not be read at the start: look at its disk and rights, then start again"
+                    f"the register {self.path} could not be read at the start: {self._trouble}; look at its disk and rights, then start again"
                 )
             self._write(numbered)
             first, self._last = self._last + 1, self._last + len(numbered)
@@ -169,10 +169,10 @@ class Register:
             text = "".join(f"{one}\n" for one in others) + _text(numbered)
             draft = self.path.with_name(self.path.name + ".new")
             try:
-                draft.unlink(missing_ok=True)
+                remove_owned(draft)
                 self._put(draft, text, os.O_EXCL)
-                draft.replace(self.path)
-                sync_directory(self.path.parent)
+                rename_owned(draft, self.path)
+                sync_folder(self.path.parent)
             except OSError as error:
                 raise self._failing(error) from error
             self._last, self._last_hash, self._complete = last, last_hash, True
@@ -191,11 +191,9 @@ class Register:
 
     @staticmethod
     def _put(path: Path, text: str, flag: int) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flag, 0o600)
+        descriptor = open_owned(path, os.O_RDWR | os.O_CREAT | flag)
         try:
             size = os.fstat(descriptor).st_size
-            if not size:
-                _give(descriptor, path)
             if (
                 size and os.pread(descriptor, 1, size - 1) != b"\n"
             ):  # a line was torn: it stays one of its own
@@ -207,7 +205,7 @@ class Register:
         finally:
             os.close(descriptor)
         if not size:
-            sync_directory(path.parent)
+            sync_folder(path.parent)
 
 
 class Notes:
@@ -244,15 +242,9 @@ class Notes:
 
 
 def register_file(data_dir: Path, setting: str) -> Path:
-    """Where the register is. `setting`: pki.register_file. A link is followed here: the file is replaced, never the link."""
-    return Path(os.path.realpath(setting or data_dir / FILE))
-
-
-def _give(descriptor: int, path: Path) -> None:
-    """A file that root makes belongs to whoever the folder belongs to: the service has to append to it."""
-    if os.geteuid() == 0:
-        folder = path.parent.stat()
-        os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    """Where the register is. `setting`: pki.register_file, where a link of the operator's is followed: the file is replaced,
+    never the link."""
+    return Path(os.path.realpath(setting)) if setting else data_dir / FILE
 
 
 def _number(line: Line) -> int:

@@ -104,8 +104,9 @@ def open_register(path: Path, registry: Registry) -> Register:
     of, known, line_hash = _belongs_to(registry)
     try:
         contents = read(path, of)
-    except OSError:
-        return Register(path, of, known, complete=False, readable=False)  # said already
+    except OSError as error:
+        trouble = error.strerror or str(error)
+        return Register(path, of, known, complete=False, trouble=trouble)  # said already
     complete = not contents.missing and contents.is_continued(known, line_hash)
     register = Register(path, of, max(known, contents.last), complete=complete)
     forgotten = registry.forgotten()

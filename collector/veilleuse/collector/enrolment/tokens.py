@@ -146,9 +146,10 @@ def peer_address(peer: str) -> Address | None:
 
 
 class FailureLimiter:
-    """Counts failed tries per address: after 10 within a minute, all tries are refused until one ages out.
+    """Counts failed tries per address: after 10 within a minute, guesses are refused unread until one ages out.
 
-    Only failures count: a whole college enrols from behind one address. IPv6 is counted per /64. Thread-safe.
+    It bounds what guesses cost, not their luck: tokens have 256 bits. Only failures count, and a token that is known is let
+    in all the same: a whole college enrols from behind one address. IPv6 is counted per /64. Thread-safe.
     """
 
     def __init__(self, monotonic_seconds: Callable[[], float] = time.monotonic) -> None:

@@ -27,6 +27,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from veilleuse.collector.errors import CollectorError, UsageError
+from veilleuse.wire.files import read_authorities
 
 LABEL: Final = "other criteria, indicative: not part of the official figure"
 
@@ -181,9 +182,10 @@ def _connection(parts: SplitResult, timeout: float, ca_file: Path | None) -> htt
         if ca_file is None:
             context.load_default_certs()
         else:
-            context.load_verify_locations(ca_file)
+            context.load_verify_locations(cadata=read_authorities(ca_file))
     except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"cannot read the authority in {ca_file}: {error}") from error
+        why = getattr(error, "reason", None) or error.strerror or error
+        raise UsageError(f"cannot read the authority in {ca_file}: {why}; name a file of PEM") from error
     return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context)
 
 

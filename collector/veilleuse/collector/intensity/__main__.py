@@ -16,11 +16,11 @@ from functools import partial
 from typing import Final
 
 from veilleuse.collector.admin_client import ask
-from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.intensity.beside import LedgerBeside
 from veilleuse.collector.intensity.polling import due, enabled, poll
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import CollectorSettings, read_settings
+from veilleuse.wire.process import finish
 
 log = logging.getLogger("veilleuse.collector.intensity")
 
@@ -31,15 +31,14 @@ EXIT_WARNINGS: Final = 3
 
 def main() -> int:
     """0 = done, or nothing is due; 3 = a connector failed; 1 = the collector could not be asked; 2 = wrong configuration."""
-    try:
-        settings = read_settings(None)
-        configure(settings)
-        os.nice(_NICE)
-        return _poll(settings)
-    except ConfigurationError as error:
-        return _say(str(error), 2)
-    except CollectorError as error:
-        return _say(str(error), error.exit_code)
+    return finish("veilleuse intensity", _main)
+
+
+def _main() -> int:
+    settings = read_settings(None)
+    configure(settings)
+    os.nice(_NICE)
+    return _poll(settings)
 
 
 def _poll(settings: CollectorSettings) -> int:
@@ -69,11 +68,6 @@ def _poll(settings: CollectorSettings) -> int:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _say(line: str, code: int) -> int:
-    sys.stderr.write(f"veilleuse intensity: {line}\n")
-    return code
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
-import os
 import ssl
 import stat
 import threading
@@ -20,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from veilleuse.collector.errors import CollectorError
+from veilleuse.wire.files import TooLong, read_authorities, read_with_status
 
 MAXIMUM_BYTES: Final = 4 * 2**20
 """A month of quarter hours is 0.2 MB."""
@@ -79,10 +79,11 @@ def get_json(base: str, path: str, way: Way, headers: Mapping[str, str] | None =
 def read_token(path: str) -> str:
     """A secret from a file that its owner alone can read. Raises FetchFailed."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            raw = file.read(_TOKEN_BYTES + 1)
+        raw, found = read_with_status(Path(path), _TOKEN_BYTES)
+        mode = stat.S_IMODE(found.st_mode)
+    except TooLong as error:
+        why = f"{path} does not hold a token: {error.strerror}"
+        raise FetchFailed("not_configured", why) from error
     except OSError as error:
         raise FetchFailed("not_configured", f"cannot read {path}: {error.strerror or error}") from error
     if mode & 0o077:
@@ -90,7 +91,7 @@ def read_token(path: str) -> str:
             "not_configured", f"{path} has mode {mode:04o}: others can read it; chmod 600 {path}"
         )
     token = raw.strip().decode("ascii", "replace")
-    if not token or len(raw) > _TOKEN_BYTES or not token.isprintable() or " " in token or "\ufffd" in token:
+    if not token or not token.isprintable() or " " in token or "\ufffd" in token:
         raise FetchFailed(
             "not_configured", f"{path} does not hold a token: one line of ASCII, without spaces"
         )
@@ -176,11 +177,12 @@ def _context(ca_file: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         if ca_file:
-            context.load_verify_locations(Path(ca_file))
+            context.load_verify_locations(cadata=read_authorities(Path(ca_file)))
         else:
             context.load_default_certs()
     except (OSError, ssl.SSLError) as error:
-        raise FetchFailed("not_configured", f"cannot read the authorities in {ca_file}: {error}") from error
+        why = getattr(error, "reason", None) or error.strerror or error
+        raise FetchFailed("not_configured", f"cannot read the authorities in {ca_file}: {why}") from error
     return context
 
 

@@ -80,10 +80,10 @@ def read_file(
         return _csv(text, now_unix_milliseconds, named, plain)
     except UnicodeDecodeError as error:
         raise UsageError("the file is not UTF-8") from error
-    except (json.JSONDecodeError, RecursionError, csv.Error) as error:
-        raise UsageError(f"the file is neither JSON nor CSV: {error}") from error
     except Unreadable as error:
         raise UsageError(f"the file is not understood: {error}") from error
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise UsageError(f"the file is neither JSON nor CSV: {error}") from error
 
 
 def _json(document: Any, now: int, named: Dataset | None) -> list[Read]:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import ssl
 import stat
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -22,6 +20,8 @@ from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from veilleuse.collector.errors import CollectorError, UsageError
+from veilleuse.wire.files import FileRefused, read_authorities, read_with_status
+from veilleuse.wire.settings_file import parse_toml
 
 MAXIMUM_ANSWER_BYTES: Final = 32 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 30.0
@@ -72,19 +72,17 @@ class Answer:
 def read_credentials(path: Path) -> Credentials:
     """A TOML file that its owner alone can read. Raises UsageError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            about = os.fstat(descriptor)
-            if not stat.S_ISREG(about.st_mode) or about.st_size > MAXIMUM_FILE_BYTES:
-                raise UsageError(f"{path} is no file of credentials: it has url, user_token and app_token")
-            if stat.S_IMODE(about.st_mode) & 0o077:
-                raise UsageError(
-                    f"{path} can be read by others: chmod 600 {path}, and change its tokens in GLPI"
-                )
-            document = tomllib.loads(file.read().decode("utf-8"))
+        content, about = read_with_status(path, MAXIMUM_FILE_BYTES, regular=True)
+        if stat.S_IMODE(about.st_mode) & 0o077:
+            raise UsageError(f"{path} can be read by others: chmod 600 {path}, and change its tokens in GLPI")
+        document = parse_toml(content.decode("utf-8"))
+    except FileRefused as error:
+        raise UsageError(
+            f"{path} is no file of credentials ({error.strerror}): it has url, user_token and app_token"
+        ) from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f'{path} is no TOML: write url = "https://…/apirest.php" and the tokens') from error
     keys = ("url", "user_token", "app_token", "ca_file")
     if unknown := [key for key in document if key not in keys]:
@@ -143,9 +141,13 @@ class Wire:
         self._timeout, self._sleep = timeout_seconds, sleep
         self._end = time.monotonic() + whole_seconds
         try:
-            self._context = ssl.create_default_context(cafile=credentials.ca_file or None)
+            authorities = read_authorities(Path(credentials.ca_file)) if credentials.ca_file else None
+            self._context = ssl.create_default_context(cadata=authorities)
         except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"ca_file {credentials.ca_file} holds no certificates in PEM") from error
+            why = getattr(error, "reason", None) or error.strerror or error
+            raise UsageError(
+                f"ca_file {credentials.ca_file}: {why}; name a file of certificates in PEM"
+            ) from error
 
     def get(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
         """One answer, whatever its status but what may pass: 429 and 5xx are tried again, as GLPI asks or ever later.

@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
@@ -48,6 +47,7 @@ from veilleuse.collector.inventory.classes import (
     class_of,
 )
 from veilleuse.collector.inventory.rows import FIELDS
+from veilleuse.wire.settings_file import parse_toml
 from veilleuse.wire.vocabulary import Population
 
 MAXIMUM_BYTES: Final = 512 * 1024
@@ -134,8 +134,8 @@ class Words:
 def read_mapping(text: str, name: str, sites: Iterable[str] = ()) -> Words:
     """A mapping file. Raises UsageError for what it cannot say, with the nearest word it can."""
     try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        document = parse_toml(text)
+    except ValueError as error:
         raise UsageError(f"{name} is no TOML: {error}") from error
     allowed = {"date_format", "defaults", "tags", "columns", "statuses", "class", "site", "entity"}
     _require_known(document, allowed, name)

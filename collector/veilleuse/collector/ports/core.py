@@ -81,6 +81,9 @@ class IngestStore(Protocol):
     def position(self, host_id: HostId, epoch: bytes) -> StreamPosition:
         """Where a stream stands."""
 
+    def records_of(self, host_id: HostId) -> int:
+        """How many records its streams brought so far; only goes up, unless the store is restored."""
+
 
 class DeriveStore(Protocol):
     """What derive reads and writes; called through the writer."""
@@ -194,7 +197,7 @@ class Registry(Protocol):
         """One more in `Host.conflicts`."""
 
     def clear_conflicts(self, host_id: HostId) -> None:
-        """An operator has looked: no conflict, and no nonce that ever came back."""
+        """An operator has looked: no conflict, no nonce of a copy; where one waits, whoever calls next is the machine."""
 
     def count_copies(self, original: HostId, status: HostStatus) -> int:
         """Machines with this status that said to be copies of it."""
@@ -456,7 +459,7 @@ class Reader(Protocol):
     def record_count(self) -> int: ...
     def dirty_count(self) -> int: ...
     def dirty_span(self) -> tuple[int, int] | None:
-        """Numbers of the oldest and the newest mark waiting for derive; they begin again when none was left."""
+        """Turns of the oldest and the newest mark waiting for derive, of hours if there is any; they begin again when none was left."""
 
 
 class Indicator(Protocol):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
 
+from veilleuse.collector.account import FIRST_YEAR, check_period
 from veilleuse.collector.account.census import Census, DayTypes, Standing, standing_of
 from veilleuse.collector.account.fleet import Assumptions
 from veilleuse.collector.account.keeping import keep
@@ -33,9 +34,6 @@ from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.vectors import DayType, HostPeriod
 from veilleuse.wire.vocabulary import DeviceClass, Population
 
-FIRST_YEAR, LAST_YEAR = 2000, 2200
-"""Years a period may lie in: outside, a date is a slip of the hand."""
-
 
 @dataclass(frozen=True, slots=True)
 class YearQuestion:
@@ -57,11 +55,7 @@ class YearQuestion:
         unknown = [name for name in self.dimensions if name not in DIMENSIONS]
         if unknown:
             raise UsageError(f"cannot group by '{unknown[0]}': use {', '.join(DIMENSIONS)}")
-        if self.first >= self.end:
-            raise UsageError(f"--from {self.first} must be before --to {self.end}, which is exclusive")
-        for option, day in (("--from", self.first), ("--to", self.end)):
-            if not FIRST_YEAR <= day.year <= LAST_YEAR:
-                raise UsageError(f"{option} {day} must be between the years {FIRST_YEAR} and {LAST_YEAR}")
+        check_period(self.first, self.end)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -27,21 +28,20 @@ from veilleuse.collector.web.bound import series_bound
 from veilleuse.collector.web.desk import open_desk, publisher
 from veilleuse.collector.web.indicators import MachineIndicators
 from veilleuse.collector.web.look import Outlook
-from veilleuse.collector.web.server import HastyProtocol, QuietServer
+from veilleuse.collector.web.server import SEND_BUFFER_BYTES, HastyProtocol, QuietServer
+from veilleuse.wire.process import finish
 
 log = logging.getLogger("veilleuse.collector.web")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. 0 = stopped as asked, 1 = cannot serve, 2 = wrong configuration."""
-    options = _parser().parse_args(arguments)
-    try:
-        settings = read_settings(options.config, overrides=_overrides(options))
-        return _serve(settings, open_door(settings.http))
-    except ConfigurationError as error:
-        return _say(str(error), 2)
-    except CollectorError as error:
-        return _say(str(error), error.exit_code)
+    return finish("veilleuse web", partial(_main, _parser().parse_args(arguments)))
+
+
+def _main(options: argparse.Namespace) -> int:
+    settings = read_settings(options.config, overrides=_overrides(options))
+    return _serve(settings, open_door(settings.http))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,8 +111,10 @@ def _listen(door: Door) -> socket.socket:
     """A bound socket. Raises CollectorError with one line when the port is in use or the address is not ours."""
     try:
         family = socket.getaddrinfo(door.host, door.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family[0], socket.SOCK_STREAM)
+        # With its protocol: asyncio sets TCP_NODELAY on connections of such a socket alone.
+        listener = socket.socket(family[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # connections inherit it
         listener.bind(family[4])
     except OSError as error:
         raise CollectorError(
@@ -121,11 +123,6 @@ def _listen(door: Door) -> socket.socket:
         ) from error
     listener.set_inheritable(False)
     return listener
-
-
-def _say(line: str, code: int) -> int:
-    sys.stderr.write(f"veilleuse web: {line}\n")
-    return code
 
 
 if __name__ == "__main__":

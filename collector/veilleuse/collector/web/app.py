@@ -62,6 +62,8 @@ class Outlets:
     templates: Environment
     registry: CollectorRegistry
     render_seconds: float | None = None
+    rendered: tuple[Look, bytes] | None = None
+    """/metrics of the last look: 300 who ask within a second have one text."""
 
     async def look(self) -> Look:
         """In the reading thread."""
@@ -145,14 +147,17 @@ def _api(outlets: Outlets) -> Handler:
 
 
 def _metrics(outlets: Outlets) -> Handler:
-    def render(began: float) -> str:
+    def render(began: float) -> bytes:
         look = outlets.outlook.look()
+        if outlets.rendered is not None and outlets.rendered[0] is look:
+            return outlets.rendered[1]
         out = fleet_exposition(look, outlets.version, outlets.settings.reporting.k_anonymity)
         out.add(c.SERIES_BOUND, (), series_bound(look.fleet, look.month))
         out.add(c.SERIES, (), out.series() + 1)
         if outlets.render_seconds is not None:
             out.add(c.RENDER, (), outlets.render_seconds)
-        text = out.render() + render_registry(outlets.registry)
+        text = (out.render() + render_registry(outlets.registry)).encode()
+        outlets.rendered = (look, text)
         outlets.render_seconds = time.perf_counter() - began
         return text
 

@@ -14,8 +14,11 @@ from typing import Final
 from veilleuse.collector.errors import ConfigurationError
 from veilleuse.collector.settings import Http
 from veilleuse.wire.address import split_address
+from veilleuse.wire.files import read_named
 
 MINIMUM_TOKEN_CHARACTERS: Final = 16
+TOKEN_BYTES: Final = 4096
+"""Of the file that holds it."""
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "ip6-localhost"})
 
 
@@ -65,10 +68,12 @@ def open_door(http: Http) -> Door:
 def read_token(path: Path) -> str:
     """The token, stripped. Raises ConfigurationError when it cannot be read or is too short to be a secret."""
     try:
-        token = path.read_text(encoding="ascii").strip()
+        token = read_named(path, TOKEN_BYTES).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not plain text"
-        raise ConfigurationError(f"cannot read http.metrics_token_file {path}: {reason}") from error
+        raise ConfigurationError(
+            f"cannot read http.metrics_token_file {path}: {reason}; make one with 'openssl rand -hex 32'"
+        ) from error
     if len(token) < MINIMUM_TOKEN_CHARACTERS or not token.isprintable() or " " in token:
         raise ConfigurationError(
             f"http.metrics_token_file {path} must hold one token of {MINIMUM_TOKEN_CHARACTERS} characters or more: "

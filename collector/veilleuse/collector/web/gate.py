@@ -24,8 +24,6 @@ from veilleuse.collector.web.tokens import Admission
 
 log = logging.getLogger(__name__)
 
-MOST_AT_ONCE: Final = 128
-"""Requests answered at the same time; the next ones are told to come back. Silent connections do not count."""
 HEADERS: Final = (
     (
         b"content-security-policy",
@@ -63,7 +61,6 @@ class Gate:
         self._admission = admission or Admission(door)
         self._durations = durations
         self._page = page
-        self._running = 0
         self._routes = {route.path for route in app.routes if isinstance(route, Route)}
 
     @property
@@ -84,20 +81,12 @@ class Gate:
                 message["headers"] = [*message.get("headers", []), *HEADERS]
             await send(message)
 
-        busy = self._running >= MOST_AT_ONCE
-        self._running += 1
         try:
-            refused = self._busy(Request(scope)) if busy else await self._refuse(Request(scope))
+            refused = await self._refuse(Request(scope))
             await (refused or self._app)(scope, receive, send_with_headers)
         finally:
-            self._running -= 1
             route = self._route(scope["path"])
             self._durations.labels(route, str(status)).observe(time.perf_counter() - began)
-
-    def _busy(self, request: Request) -> Response:
-        response = self._page(request, 503)
-        response.headers["retry-after"] = "5"
-        return response
 
     async def _refuse(self, request: Request) -> Response | None:
         """None: they may pass."""

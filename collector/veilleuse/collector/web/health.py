@@ -70,7 +70,7 @@ _FROM_THE_START: Final[dict[str, tuple[str, ...]]] = {
     "copies": ("again", "fresh", "pending"),
     "identity_conflicts": ("generation", "instance"),
     "collector_behind": ("certificate",),
-    "store_errors": ("damaged", "failing", "full"),
+    "store_errors": ("damaged", "failing", "full", "lost"),
 }
 """Labels that count from 0: an alert sees an increase only between two samples, so that a first one would pass unseen."""
 MAXIMUM_LABELS: Final = 96

@@ -12,9 +12,9 @@ from typing import Final
 from veilleuse.collector.app import prepare_transport
 from veilleuse.collector.app.descriptors import raise_descriptor_limit
 from veilleuse.collector.app.memory import bound_arenas
-from veilleuse.collector.errors import CollectorError, ConfigurationError
 from veilleuse.collector.logs import configure
 from veilleuse.collector.settings import read_settings
+from veilleuse.wire.process import finish
 
 NICE: Final = 5
 """Behind the collector itself: what strangers make this process do takes no processor from the agents."""
@@ -22,27 +22,21 @@ NICE: Final = 5
 
 def main() -> int:
     """Serve until SIGTERM. 0 = stopped as asked, 1 = cannot serve, 2 = wrong configuration."""
-    try:
-        settings = read_settings(None)
-        configure(settings)
-        prepare_transport(settings)
-        os.umask(0o077)
-        with suppress(OSError):  # a service manager may forbid it: then it weighs as much as the collector
-            os.nice(NICE)
-        raise_descriptor_limit()
-        bound_arenas()
-        from veilleuse.collector.app.door.serving import run  # only now: gRPC reads its environment
-
-        return run(settings.data_dir)
-    except ConfigurationError as error:
-        return _say(str(error), 2)
-    except CollectorError as error:
-        return _say(str(error), error.exit_code)
+    return finish("veilleuse door", _main)
 
 
-def _say(line: str, code: int) -> int:
-    sys.stderr.write(f"veilleuse door: {line}\n")
-    return code
+def _main() -> int:
+    settings = read_settings(None)
+    configure(settings)
+    prepare_transport(settings)
+    os.umask(0o077)
+    with suppress(OSError):  # a service manager may forbid it: then it weighs as much as the collector
+        os.nice(NICE)
+    raise_descriptor_limit()
+    bound_arenas()
+    from veilleuse.collector.app.door.serving import run  # only now: gRPC reads its environment
+
+    return run(settings.data_dir)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from veilleuse.collector.errors import CollectorError
-from veilleuse.collector.private_socket import DOOR_FILE, socket_path
+from veilleuse.collector.private_socket import DOOR_FILE, connect
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """A chain of certificates and its key are some 4 KiB."""
@@ -102,8 +102,7 @@ def ask(
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(seconds)
-            with socket_path(data_dir, DOOR_FILE) as path:
-                connection.connect(path)
+            connect(connection, data_dir, DOOR_FILE)
             connection.sendall(encode(head, body))
             with connection.makefile("rb") as reading:
                 return decode(reading)

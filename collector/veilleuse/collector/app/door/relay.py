@@ -94,8 +94,8 @@ class Relay:
         loop = asyncio.get_running_loop()
         self._made += 1
         name = f"veilleuse-{self._secret}-{self._made}"
-        with closing(connection), socket.socket(socket.AF_UNIX) as inner:
-            try:
+        try:
+            with closing(connection), socket.socket(socket.AF_UNIX) as inner:
                 connection.setblocking(False)
                 async with asyncio.timeout(SILENCE_SECONDS):
                     first = await loop.sock_recv(connection, PIECE_BYTES)
@@ -105,10 +105,10 @@ class Relay:
                 await loop.sock_connect(inner, self._connect_to)
                 self._peers[name] = peer
                 await self._both_ways(connection, inner, first)
-            except (OSError, TimeoutError) as error:
-                log.debug("connection ended", extra={"error": str(error)})
-            finally:
-                self._peers.pop(name, None)
+        except (OSError, TimeoutError) as error:  # no descriptor left for the second socket, too
+            log.debug("connection ended", extra={"error": str(error)})
+        finally:
+            self._peers.pop(name, None)
 
     async def _both_ways(self, outer: socket.socket, inner: socket.socket, first: bytes) -> None:
         """Until one of the two ends it."""

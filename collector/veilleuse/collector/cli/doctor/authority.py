@@ -14,11 +14,13 @@ from cryptography import x509
 from veilleuse.collector.admin_client import CollectorNotRunning, ask
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.enrolment.authority import FOLDER, SERVER_RENEWAL, root_key_files
+from veilleuse.collector.enrolment.folder import MOST_BYTES
 from veilleuse.collector.enrolment.holdings import Phase
 from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.directory import DATA_FILE
 from veilleuse.collector.store.sqlite.upkeep import latest_certificates
+from veilleuse.wire.files import read_owned
 
 _CERTIFICATES: Final = (
     ("root", "root.pem", timedelta(days=365), "'veilleuse ca rotate' begins a rotation: docs/operations.md"),
@@ -52,7 +54,7 @@ def check_certificates(settings: CollectorSettings) -> Iterator[Finding]:
         if name == "server" and not (folder / file).exists():
             continue  # made at the first start
         try:
-            end = x509.load_pem_x509_certificate((folder / file).read_bytes()).not_valid_after_utc
+            end = x509.load_pem_x509_certificate(read_owned(folder / file, MOST_BYTES)).not_valid_after_utc
         except (ValueError, FileNotFoundError) as error:
             what = "is damaged" if isinstance(error, ValueError) else "is missing"
             yield Finding("certificates", "failed", f"{folder / file} {what}", "restore it from a backup")

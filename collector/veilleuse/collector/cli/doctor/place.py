@@ -95,8 +95,6 @@ def check_sqlite(settings: CollectorSettings) -> Iterator[Finding]:
         yield Finding("sqlite", "good", f"SQLite {version}")
     for name, kind in ((DATA_FILE, "data"), (IDENTITY_FILE, "identity")):
         path = settings.data_dir / name
-        if not path.exists():
-            continue
         with closing(Database(path, writing=False)) as database:
             found = quick_check(database)
             if not found:

@@ -24,7 +24,7 @@ from veilleuse.collector.store.sqlite.connection import (
     damaged,
     quick_check,
 )
-from veilleuse.collector.store.sqlite.copy import copy_database
+from veilleuse.collector.store.sqlite.copy import copy_database, rescue_database
 from veilleuse.collector.store.sqlite.derive import SqliteDerive
 from veilleuse.collector.store.sqlite.directory import (
     DATA_FILE,
@@ -43,6 +43,7 @@ from veilleuse.collector.store.sqlite.intensities import SqliteIntensities
 from veilleuse.collector.store.sqlite.inventory import SqliteInventory, SqliteInventoryReader
 from veilleuse.collector.store.sqlite.metering import SqliteMetering
 from veilleuse.collector.store.sqlite.migrations import migrate
+from veilleuse.collector.store.sqlite.own_files import OwnFiles, StoreFiles
 from veilleuse.collector.store.sqlite.published import SqlitePublications
 from veilleuse.collector.store.sqlite.reader import SqliteReader
 from veilleuse.collector.store.sqlite.registry import SqliteRegistry
@@ -107,6 +108,8 @@ class SqliteStore:
                 self.kind = self.registry.data_kind()
             except (sqlite3.Error, ValueError) as error:  # no meta table, or nonsense in it
                 raise damaged(self.data.path, str(error)) from error
+            self.files = StoreFiles(*(_files(database, undo) for database in (self.data, self.identity)))
+            self.data.files = self.identity.files = self.files
             undo.pop_all()
 
     @property
@@ -125,8 +128,19 @@ class SqliteStore:
         for database in (self.data, self.identity):
             copy_database(database, folder / database.path.name, between)
 
+    def rescue(self, between: Callable[[], None]) -> Path | None:
+        """Write what only this process still sees of a lost database to a new file beside its path; None when it is elsewhere.
+
+        In the writer's thread, as copy_into. Raises CollectorError or OSError when it cannot be written: then it may be tried again.
+        """
+        lost = self.files.lost
+        if lost is None or not lost.rescue:
+            return None
+        return rescue_database(self.data if lost.database == self.data.path else self.identity, between)
+
     def close(self) -> None:
         """Empty the WAL into the file where that is possible, and close."""
+        self.files.close()
         for database in (self.data, self.identity):
             try:
                 database.checkpoint()
@@ -165,9 +179,22 @@ def open_store(directory: Path, limits: settings.Store) -> SqliteStore:
         # To make a new one in its place would make a stranger of every agent, or forget every name without a word.
         if not each.exists():
             raise damaged(each, "it is missing")
-        if each.stat().st_size == 0:
+        if each.is_file() and each.stat().st_size == 0:
             raise damaged(each, "it is empty")
     return SqliteStore(directory, limits)
+
+
+def _files(database: Database, undo: ExitStack) -> OwnFiles:
+    with database.translated():
+        (page_bytes,) = database.connection.execute("PRAGMA page_size").fetchone()
+    try:
+        files = OwnFiles(database.path, page_bytes)
+    except OSError as error:
+        raise DataDirectoryError(
+            f"cannot watch {database.path} ({error.strerror or error}): look at its rights, and whether /proc is mounted"
+        ) from error
+    undo.callback(files.close)
+    return files
 
 
 def _check_sound(database: Database) -> None:

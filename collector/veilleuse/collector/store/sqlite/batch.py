@@ -7,12 +7,14 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import count
 from typing import Final, TypeAlias
 
 from veilleuse.collector.codec import number
 from veilleuse.collector.model import Cell, DecodedRecord, HostId, Point, RecordPeriod
 from veilleuse.collector.store.sqlite.bounds import HostUnits
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.numbering import TURN, next_number, point_number
 from veilleuse.collector.store.sqlite.stale import StaleMonths
 from veilleuse.wire.limits import BUCKETS, CELL_BUCKETS, CELL_SUMS, DISPLAY_BUCKETS
 from veilleuse.wire.vocabulary import Band, State, Supply
@@ -32,6 +34,8 @@ KEY_COLUMNS: Final = ("host_id", "grain", "start", "band", "state", "supply")
 
 _Values: TypeAlias = tuple[int | None, ...]
 _Key: TypeAlias = tuple[int, ...]
+_Record: TypeAlias = tuple[int, int, int, int, int, int, int, int, bytes, bytes]
+"""Begin of the range its number is in, then the columns of _RECORD."""
 
 
 def _upsert(table: str, key: tuple[str, ...], values: tuple[str, ...]) -> str:
@@ -47,8 +51,8 @@ def _upsert(table: str, key: tuple[str, ...], values: tuple[str, ...]) -> str:
 
 
 _RECORD: Final = (
-    "INSERT INTO records (host_id, stream_id, seq, grain, bucket, start, milliseconds, hash, wire)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO records (record_id, host_id, stream_id, seq, grain, bucket, start, milliseconds, hash, wire)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _SUM: Final = _upsert("sums", KEY_COLUMNS, COMMON_COLUMNS)
 _SUM_WITH_RARE: Final = _upsert("sums", KEY_COLUMNS, COMMON_COLUMNS + RARE_COLUMNS)
@@ -66,7 +70,7 @@ _COUNT: Final = "UPDATE totals SET value = value + ? WHERE name = 'records'"
 _GAP: Final = _upsert("gap_sums", ("host_id", "reason"), ("records", "milliseconds"))
 GAP_PERIOD: Final = _upsert("gap_periods", ("grain", "start", "host_id", "reason"), ("milliseconds",))
 _HOST_POINT: Final = "INSERT INTO host_points (host_id, point_id) VALUES (?, ?) ON CONFLICT DO NOTHING"
-_DIRTY: Final = "INSERT INTO dirty (host_id, grain, start) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_DIRTY: Final = f"INSERT INTO dirty VALUES (?1, ?2, ?3, {TURN.format(grain='?2')}) ON CONFLICT DO NOTHING"
 _MARK: Final = "UPDATE streams SET mark = ?, chain = ? WHERE stream_id = ?"
 
 _CELL_KEYS: Final = {
@@ -106,15 +110,19 @@ class Points:
 
     def _find(self, point: Point) -> int:
         values = (number(point.kind), point.domain, number(point.boundary), point.subject)
-        self._connection.execute(
-            "INSERT INTO points (kind, domain, boundary, subject) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            values,
-        )
-        row = self._connection.execute(
-            "SELECT point_id FROM points WHERE kind = ? AND domain = ? AND boundary = ? AND subject = ?",
-            values,
-        ).fetchone()
-        return int(row[0])
+        for tries in count():
+            row = self._connection.execute(
+                "SELECT point_id FROM points WHERE kind = ? AND domain = ? AND boundary = ? AND subject = ?",
+                values,
+            ).fetchone()
+            if row is not None:
+                return int(row[0])
+            self._connection.execute(
+                "INSERT INTO points (point_id, kind, domain, boundary, subject) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                (point_number(values, tries), *values),
+            )
+        raise AssertionError("there are more points than numbers")
 
 
 class Batch:
@@ -132,16 +140,21 @@ class Batch:
     def measurement(
         self,
         host_id: HostId,
+        numbers: int,
         stream_id: int,
         record: DecodedRecord,
         period: RecordPeriod,
         bucket: int,
         keys: tuple[tuple[int, int], ...],
     ) -> None:
-        """A record, its sums under each of `keys` (grain, start; the day or week last), its sensor gaps, its dirty and stale marks."""
+        """A record, its sums under each of `keys` (grain, start; the day or week last), its sensor gaps, its dirty and stale marks.
+
+        `numbers`: begin of the range that its host's rows are numbered in.
+        """
         grain = int(period.grain)
         self._records.append(
             (
+                numbers,
                 host_id,
                 stream_id,
                 record.seq,
@@ -194,6 +207,7 @@ class Batch:
     def gap(
         self,
         host_id: HostId,
+        numbers: int,
         stream_id: int,
         record: DecodedRecord,
         periods: Iterable[tuple[int, int, int]],
@@ -201,6 +215,7 @@ class Batch:
         """A record that is a gap; `periods`: (grain, start, milliseconds) of its dated spans."""
         self._records.append(
             (
+                numbers,
                 host_id,
                 stream_id,
                 record.seq,
@@ -230,7 +245,7 @@ class Batch:
         """Write and empty. Rows go in key order: neighbours share a page."""
         many = self._connection.executemany
         if self._records:
-            many(_RECORD, self._records)
+            many(_RECORD, self._numbered())
             self._connection.execute(_COUNT, (len(self._records),))
         if self._sums:
             self._flush_sums()
@@ -253,6 +268,16 @@ class Batch:
             many(_MARK, self._marks)
         self._clear()
 
+    def _numbered(self) -> list[tuple[int | bytes, ...]]:
+        following: dict[int, int] = {}
+        rows: list[tuple[int | bytes, ...]] = []
+        for row in self._records:
+            first = row[0]
+            number = following.get(first) or next_number(self._connection, "records", "record_id", first)
+            following[first] = number + 1
+            rows.append((number, *row[1:]))
+        return rows
+
     def _flush_sums(self) -> None:
         many, rare = self._connection.executemany, self._rare
         ordered = sorted(self._sums)
@@ -271,7 +296,7 @@ class Batch:
             many(_WINDOW, inside)
 
     def _clear(self) -> None:
-        self._records: list[tuple[int | bytes, ...]] = []
+        self._records: list[_Record] = []
         self._sums: defaultdict[_Key, list[_Values]] = defaultdict(list)
         self._rare: defaultdict[_Key, list[_Values]] = defaultdict(list)
         self._energies: dict[_Key, tuple[int, int]] = {}

@@ -23,6 +23,8 @@ from veilleuse.collector.errors import (
     StoreFull,
 )
 from veilleuse.collector.store.sqlite.directory import missing
+from veilleuse.collector.store.sqlite.own_files import StoreFiles
+from veilleuse.wire.files import FileRefused, check_owned, open_owned
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +79,11 @@ class Database:
         self._forget: list[Callable[[], None]] = []
         self._wal = path.with_name(f"{path.name}-wal")
         self._wal_looked = 0.0
+        self.files: StoreFiles | None = None
+        """Looked at after each commit, before anybody is told of it."""
         if writing:
             _create_private(path)
+        known = _known(path)
         with self.translated(), _unreadable_is_damage(path):
             self.connection = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={'rw' if writing else 'ro'}",
@@ -92,6 +97,8 @@ class Database:
                 for pragma in (*_BOTH, *(_WRITING if writing else _READING)):
                     self.connection.execute(pragma)
                 self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                if _known(path) != known:
+                    raise DataDirectoryError(f"{path} was exchanged while it was opened: try again")
             except BaseException:
                 self.connection.close()
                 raise
@@ -109,19 +116,24 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """BEGIN IMMEDIATE … COMMIT; inside another one, a savepoint. Undone when the block raises.
 
-        Raises StoreFull, StoreFailing or StoreDamaged for what the disk said; other sqlite3 errors pass as they are.
+        Raises StoreFull, StoreFailing or StoreDamaged for what the disk said, StoreLost when the file is not the one at its path;
+        other sqlite3 errors pass as they are.
         """
         connection, depth = self.connection, self._depth
         begin, end, undo = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK") if depth == 0 else _savepoint(depth)
         with self.translated():
             if depth:
                 self._require_open()  # a savepoint outside a transaction is one of its own, and commits
+            elif self.files is not None:
+                self.files.require()
             connection.execute(begin)
             self._depth = depth + 1
             try:
                 yield connection
                 self._require_open()
                 connection.execute(end)
+                if depth == 0:
+                    self.check_files()
             except BaseException:
                 # After a full disk or an I/O error SQLite has often rolled back by itself.
                 if connection.in_transaction:
@@ -134,6 +146,11 @@ class Database:
                 self._depth = depth
             if depth == 0:
                 self._bound_wal()
+
+    def check_files(self) -> None:
+        """Raises StoreLost when a file of the store is not what was opened."""
+        if self.files is not None:
+            self.files.check()
 
     def _require_open(self) -> None:
         """Raises StoreFailing when SQLite gave the transaction up by itself, and somebody inside went on."""
@@ -251,10 +268,20 @@ def _savepoint(depth: int) -> tuple[str, str, str]:
     return f"SAVEPOINT {name}", f"RELEASE {name}", f"ROLLBACK TO {name};RELEASE {name}"
 
 
+def _known(path: Path) -> tuple[int, int]:
+    """Which file it is. SQLite opens by name, and what lies beside it too. Raises DataDirectoryError for what is no file of ours."""
+    try:
+        return check_owned(path, "-wal", "-shm", "-journal")
+    except FileRefused as error:
+        raise DataDirectoryError(f"cannot open {error.filename}: {error.strerror}") from error
+    except OSError:
+        return (0, 0)  # SQLite says what is wrong
+
+
 def _create_private(path: Path) -> None:
     """Readable by its owner alone; SQLite gives the same mode to its -wal and -shm."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(open_owned(path, os.O_RDWR | os.O_CREAT))
     except OSError as error:
         raise DataDirectoryError(
             f"cannot write {path}: {error.strerror}; look at its rights and the disk"

@@ -46,6 +46,10 @@ _LEDGER: Final = (
 )
 
 
+_BEFORE_ALL: Final = -(2**63)
+"""Less than the number of any record."""
+
+
 class SqliteDerive:
     """Dirty periods in, derived cells and ledger out."""
 
@@ -57,7 +61,8 @@ class SqliteDerive:
         """Oldest marks first."""
         with self._database.translated():
             rows = self._database.connection.execute(
-                "SELECT host_id, grain, start FROM dirty ORDER BY dirty_id LIMIT ?", (limit,)
+                "SELECT host_id, grain, start FROM dirty ORDER BY turn, host_id, grain, start LIMIT ?",
+                (limit,),
             ).fetchall()
         return tuple(DirtyPeriod(HostId(host), Grain(grain), start) for host, grain, start in rows)
 
@@ -101,7 +106,12 @@ class SqliteDerive:
                 "DELETE FROM dirty WHERE host_id = ? AND grain = ? AND start = ? AND NOT EXISTS (SELECT 1 FROM records"
                 " WHERE records.host_id = dirty.host_id AND records.grain = dirty.grain"
                 " AND records.bucket = dirty.start AND records.record_id > ?)",
-                (period.host_id, period.grain, period.start, max((r.record_id for r in records), default=0)),
+                (
+                    period.host_id,
+                    period.grain,
+                    period.start,
+                    max((r.record_id for r in records), default=_BEFORE_ALL),
+                ),
             )
 
     def put_aside(self, period: DirtyPeriod) -> None:
@@ -116,9 +126,8 @@ class SqliteDerive:
         """Every period that still has records. How many."""
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT INTO dirty (host_id, grain, start)"
-                " SELECT DISTINCT host_id, grain, bucket FROM records WHERE grain > 0"
-                " ORDER BY bucket, host_id ON CONFLICT DO NOTHING"
+                "INSERT INTO dirty SELECT DISTINCT host_id, grain, bucket, (SELECT coalesce(max(turn), 0) + 1 FROM dirty)"
+                " FROM records WHERE grain > 0 ON CONFLICT DO NOTHING"
             )
             return int(connection.execute("SELECT count(*) FROM dirty").fetchone()[0])
 

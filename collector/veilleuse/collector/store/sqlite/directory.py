@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from veilleuse.collector.errors import DataDirectoryError, StoreFull
+from veilleuse.wire.files import open_owned
 
 DATA_FILE: Final = "data.db"
 IDENTITY_FILE: Final = "identity.db"
@@ -28,6 +29,8 @@ RESTORE_PLACING: Final = "restore.placing"
 """What was there is away; the new files are being put in their place."""
 REPLACED_PREFIX: Final = "replaced-"
 """What a restore took away, with its UTC time behind."""
+RESCUED: Final = ".rescued-"
+"""In the name of what a collector whose database was removed has written of it, with its UTC time behind."""
 NO_DATA_DIRECTORY: Final = (
     "point VEILLEUSE__DATA_DIR, or data_dir in the file of --config, to the collector's ('make run' keeps it in "
     "var/collector); where there is none yet run 'veilleuse init'"
@@ -65,41 +68,62 @@ def missing(database: Path) -> str:
     """One line about a database that is not there: the setting names another directory, or this one has lost it."""
     directory = database.parent
     if any((directory / name).exists() for name in (DATA_FILE, IDENTITY_FILE)):
-        return f"{directory} has lost {database.name}: restore a backup with 'veilleuse restore FILE'"
+        return f"{directory} has lost {database.name}: {put_back(database)}"
     return f"{directory} is no data directory: {NO_DATA_DIRECTORY}"
 
 
+def put_back(database: Path) -> str:
+    """What to do about a database that is not there: the newest rescue of it, else a backup."""
+    rescued = sorted(database.parent.glob(f"{database.name}{RESCUED}*Z"))
+    if not rescued:
+        return "restore a backup with 'veilleuse restore FILE'"
+    return (
+        f"what the collector still held of it is in {rescued[-1].name}: stop 'veilleuse serve' if it runs, "
+        f"rm -f {database}-wal {database}-shm, mv {rescued[-1]} {database}, and start it again"
+    )
+
+
 class DirectoryLock:
-    """The right to write in a data directory: an flock on its file `lock`, held until `release`."""
+    """The right to write in a data directory: an flock on the folder itself, held until `release`.
+
+    A lock on a file in it would go with that file. The file `lock` is locked too: it says whose the lock is, and programs of before
+    this knew no other.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Raises DataDirectoryError at once when another process holds it."""
-        path = directory / LOCK_FILE
+        self._descriptors: list[int] = []
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptors.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            self._descriptors.append(open_owned(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT))
+            for descriptor in self._descriptors:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            missing = isinstance(error, FileNotFoundError)
-            remedy = "run 'veilleuse init'" if missing else "look at its rights and at the disk"
-            raise DataDirectoryError(
-                f"cannot lock the data directory {directory}: {error.strerror}; {remedy}"
-            ) from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(self._descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._descriptor)
-            raise DataDirectoryError(
-                f"the data directory {directory} is in use by pid {holder}: stop it, or use another data_dir"
-            ) from error
+            refused = self._refused(directory, error)
+            self.release()
+            raise DataDirectoryError(refused) from error
+        lock = self._descriptors[-1]
         with suppress(OSError):  # a full disk: the lock holds all the same, it only cannot say whose it is
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _refused(self, directory: Path, error: OSError) -> str:
+        if isinstance(error, BlockingIOError):
+            holder = os.read(self._descriptors[-1], 32).decode("ascii", "replace").strip() or "unknown"
+            return (
+                f"the data directory {directory} is in use by pid {holder}: stop it, or use another data_dir"
+            )
+        remedy = (
+            "run 'veilleuse init'"
+            if isinstance(error, FileNotFoundError)
+            else "look at its rights and at the disk"
+        )
+        return f"cannot lock the data directory {directory}: {error.strerror}; {remedy}"
 
     def release(self) -> None:
         """Let it go; a killed process does so by dying."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     def __enter__(self) -> Self:
         return self

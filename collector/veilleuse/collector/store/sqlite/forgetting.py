@@ -24,7 +24,7 @@ LAST_FORGOTTEN: Final = "last_forgotten_host_id"
 """Key in the table meta: the highest host id that was forgotten."""
 
 _BY_ROW: Final = {
-    "dirty": "dirty_id",
+    "dirty": "host_id, grain, start",
     "stale_months": "month, host_id",
     "derived": "grain, start, host_id, band, state, supply, method",
     "derived_screens": "grain, start, host_id, band, state, supply, method",

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from veilleuse.collector.codec import POPULATIONS
 from veilleuse.collector.model import (
     AppendOutcome,
     AppendResult,
@@ -28,6 +29,7 @@ from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.days import civil_day
 from veilleuse.collector.store.sqlite.directory import Reserve
 from veilleuse.collector.store.sqlite.gaps import periods_of
+from veilleuse.collector.store.sqlite.numbering import first_number, next_number
 from veilleuse.collector.store.sqlite.periods import Elsewhere, Fullness, bucket_of
 from veilleuse.collector.store.sqlite.stale import StaleMonths
 from veilleuse.collector.validate import Reason
@@ -58,6 +60,16 @@ class _Stream:
     chain: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the registry says of a host."""
+
+    zone: ZoneInfo
+    """Of its site."""
+    numbers: int
+    """Begin of the range that its rows are numbered in."""
+
+
 def _utc_day() -> int:
     return datetime.now(UTC).toordinal()
 
@@ -78,7 +90,7 @@ class SqliteIngest:
         self._fullness = Fullness(database)
         self._host_points = HostPoints(database)
         self._streams: dict[HostId, dict[bytes, _Stream]] = {}
-        self._zones: dict[HostId, ZoneInfo] = {}
+        self._known: dict[HostId, _Known] = {}
         database.on_forget(self._forget)
 
     def append(self, pushes: Sequence[ValidPush]) -> list[AppendOutcome]:
@@ -102,6 +114,11 @@ class SqliteIngest:
         with self._database.translated():
             stream = self._host_streams(host_id).get(epoch)
         return StreamPosition(stream.mark, stream.chain) if stream else StreamPosition(0, chain_start(epoch))
+
+    def records_of(self, host_id: HostId) -> int:
+        """How many records its streams brought so far."""
+        with self._database.translated():
+            return sum(stream.mark for stream in self._host_streams(host_id).values())
 
     # --- one group
 
@@ -203,15 +220,16 @@ class SqliteIngest:
         )
 
     def _store(self, host_id: HostId, stream_id: int, records: Sequence[DecodedRecord], batch: Batch) -> None:
+        known = self._host(host_id)
         for record in records:
             period = record.period
             if period is None:
                 spans = record.gap_spans
-                periods = periods_of(spans, self._zone(host_id)) if spans else ()
-                batch.gap(host_id, stream_id, record, periods)
+                periods = periods_of(spans, known.zone) if spans else ()
+                batch.gap(host_id, known.numbers, stream_id, record, periods)
                 continue
             bucket, keys = self._keys(host_id, period)
-            batch.measurement(host_id, stream_id, record, period, bucket, keys)
+            batch.measurement(host_id, known.numbers, stream_id, record, period, bucket, keys)
 
     # --- what the tables say
 
@@ -228,11 +246,12 @@ class SqliteIngest:
 
     def _new_stream(self, push: ValidPush) -> _Stream:
         chain = chain_start(push.epoch)
-        cursor = self._database.connection.execute(
-            "INSERT INTO streams (host_id, epoch, mark, chain, created_day) VALUES (?, ?, 0, ?, ?)",
-            (push.host_id, push.epoch, chain, self._today()),
+        connection, first = self._database.connection, self._host(push.host_id).numbers
+        stream = _Stream(next_number(connection, "streams", "stream_id", first), 0, chain)
+        connection.execute(
+            "INSERT INTO streams (stream_id, host_id, epoch, mark, chain, created_day) VALUES (?, ?, ?, 0, ?, ?)",
+            (stream.stream_id, push.host_id, push.epoch, chain, self._today()),
         )
-        stream = _Stream(int(cursor.lastrowid or 0), 0, chain)
         self._streams[push.host_id][push.epoch] = stream
         return stream
 
@@ -251,22 +270,23 @@ class SqliteIngest:
         bucket = bucket_of(period)
         if period.grain is not Grain.HOUR:
             return bucket, ((int(period.grain), bucket),)
-        day = civil_day(self._zone(host_id), bucket)
+        day = civil_day(self._host(host_id).zone, bucket)
         return bucket, ((int(Grain.HOUR), bucket), (int(Grain.DAY), day))
 
-    def _zone(self, host_id: HostId) -> ZoneInfo:
-        """Of the host's site."""
-        zone = self._zones.get(host_id)
-        if zone is None:
-            (name,) = self._database.connection.execute(
-                "SELECT time_zone FROM hosts JOIN sites USING (site) WHERE host_id = ?", (host_id,)
+    def _host(self, host_id: HostId) -> _Known:
+        known = self._known.get(host_id)
+        if known is None:
+            zone, population = self._database.connection.execute(
+                "SELECT time_zone, population FROM hosts JOIN sites USING (site) WHERE host_id = ?",
+                (host_id,),
             ).fetchone()
-            zone = self._zones[host_id] = ZoneInfo(name)
-        return zone
+            numbers = first_number(host_id, POPULATIONS[population])
+            known = self._known[host_id] = _Known(ZoneInfo(zone), numbers)
+        return known
 
     def _forget(self) -> None:
         self._streams.clear()
-        self._zones.clear()
+        self._known.clear()
         self._points.forget()
 
 

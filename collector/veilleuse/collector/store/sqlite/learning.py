@@ -9,11 +9,12 @@ from typing import Final
 from veilleuse.collector.codec import facts_from_wire
 from veilleuse.collector.model import Host, HostId, MachineFacts
 from veilleuse.collector.store.sqlite.connection import Database
+from veilleuse.collector.store.sqlite.numbering import TURN
 from veilleuse.wire.vocabulary import DeviceClass
 
 MARK_HOST: Final = (
-    "INSERT INTO dirty (host_id, grain, start) SELECT DISTINCT host_id, grain, bucket FROM records"
-    " WHERE host_id = ? AND grain > 0 ORDER BY bucket ON CONFLICT DO NOTHING"
+    f"INSERT INTO dirty SELECT DISTINCT host_id, grain, bucket, {TURN.format(grain='grain')} FROM records"
+    " WHERE host_id = ? AND grain > 0 ON CONFLICT DO NOTHING"
 )
 """Every period of a machine that still has records is to be derived again."""
 _WHAT_DERIVE_ASKS: Final = (

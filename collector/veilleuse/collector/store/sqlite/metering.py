@@ -32,6 +32,7 @@ from veilleuse.collector.store.sqlite.beside import BesideReader
 from veilleuse.collector.store.sqlite.connection import Database
 from veilleuse.collector.store.sqlite.days import civil_day
 from veilleuse.collector.store.sqlite.learning import MARK_HOST
+from veilleuse.collector.store.sqlite.numbering import TURN
 from veilleuse.wire.ladder import METER_KINDS
 from veilleuse.wire.sums import apportion
 
@@ -57,11 +58,11 @@ _LAST_READ: Final = (
 _HOUR: Final = int(Grain.HOUR)
 _HAS_RECORDS: Final = f"EXISTS (SELECT 1 FROM records r WHERE r.host_id = s.host_id AND r.grain = {_HOUR} AND r.bucket = {{hour}})"
 _MARK: Final = (
-    f"INSERT INTO dirty (host_id, grain, start) SELECT DISTINCT host_id, {_HOUR}, ?1 FROM meter_shares s"
+    f"INSERT INTO dirty SELECT DISTINCT host_id, {_HOUR}, ?1, {TURN.format(grain=_HOUR)} FROM meter_shares s"
     f" WHERE meter = ?2 AND {_HAS_RECORDS.format(hour='?1')} ON CONFLICT DO NOTHING"
 )
 _MARK_ALL: Final = (
-    f"INSERT INTO dirty (host_id, grain, start) SELECT DISTINCT s.host_id, {_HOUR}, h.start FROM meter_shares s"
+    f"INSERT INTO dirty SELECT DISTINCT s.host_id, {_HOUR}, h.start, {TURN.format(grain=_HOUR)} FROM meter_shares s"
     f" JOIN meter_hours h USING (meter) WHERE s.meter = ? AND {_HAS_RECORDS.format(hour='h.start')}"
     " ON CONFLICT DO NOTHING"
 )

@@ -316,8 +316,9 @@ class SqliteReader:
         return SqliteConfigurations(self._database()).rollouts()
 
     def dirty_span(self) -> tuple[int, int] | None:
-        """Numbers of the oldest and the newest mark waiting for derive; they begin again when none was left."""
-        ((oldest, newest),) = self._rows("SELECT min(dirty_id), max(dirty_id) FROM dirty")
+        """Turns of the oldest and the newest mark waiting for derive, of hours if there is any; they begin again when none was left."""
+        sql = "SELECT coalesce(min(nullif(turn, 0)), min(turn)), max(turn) FROM dirty"
+        ((oldest, newest),) = self._rows(sql)
         return None if oldest is None else (oldest, newest)
 
     # --- months and years: ports.RollReader

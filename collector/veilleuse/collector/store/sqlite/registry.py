@@ -11,7 +11,7 @@ from typing import Any, Final
 from veilleuse.collector.admitted import day_number, first_moment
 from veilleuse.collector.codec import POPULATIONS, number
 from veilleuse.collector.errors import UsageError
-from veilleuse.collector.holders import INSTANCE_ID_BYTES, Holders
+from veilleuse.collector.holders import Holders, packed, unpacked
 from veilleuse.collector.model import (
     AgentId,
     Certificate,
@@ -51,6 +51,11 @@ _CERTIFICATE_COLUMNS: Final = (
     " not_after_unix_milliseconds, token_id, previous_serial"
 )
 
+_HOLDER_COLUMNS: Final = (
+    "instance_id, spare_instance_ids, greeted_records, waiting_instance_ids, copied_instance_ids,"
+    " set_back_instance_id"
+)
+
 
 class SqliteRegistry:
     """Short reads and writes on the writing connection. Each write is a transaction, or part of the caller's."""
@@ -76,6 +81,7 @@ class SqliteRegistry:
         copy_of: HostId | None = None,
     ) -> HostId:
         """Raises sqlite3.IntegrityError when the agent id is taken, or the token or the site is unknown."""
+        self._data.check_files()  # nobody enrols of whom identity.db cannot know
         with self._data.transaction() as connection:
             cursor = connection.execute(
                 "INSERT INTO hosts (host_id, agent_id, token_id, org_entity, site, population, status, enrolled_day, facts,"
@@ -147,24 +153,22 @@ class SqliteRegistry:
 
     def holders(self, host_id: HostId) -> Holders:
         """Nonces of its Hello answers; nothing at first."""
-        row = self._row(
-            "SELECT instance_id, lost_instance_ids, returned_instances FROM hosts WHERE host_id = ?", host_id
-        )
+        row = self._row(f"SELECT {_HOLDER_COLUMNS} FROM hosts WHERE host_id = ?", host_id)
         if row is None:
             return Holders()
-        current, lost, returns = row
-        size = INSTANCE_ID_BYTES
-        return Holders(
-            current, tuple(lost[start : start + size] for start in range(0, len(lost), size)), returns
-        )
+        current, spare, records, waiting, copies, set_back = row
+        return Holders(current, unpacked(spare), records, unpacked(waiting), unpacked(copies), set_back)
 
     def set_holders(self, host_id: HostId, holders: Holders) -> None:
-        """Each nonce of 16 bytes."""
+        """Each nonce of 16 bytes, or empty."""
         self._write(
-            "UPDATE hosts SET instance_id = ?, lost_instance_ids = ?, returned_instances = ? WHERE host_id = ?",
+            f"UPDATE hosts SET ({_HOLDER_COLUMNS}) = (?, ?, ?, ?, ?, ?) WHERE host_id = ?",
             holders.current,
-            b"".join(holders.lost),
-            holders.returns,
+            packed(holders.spare),
+            holders.records,
+            packed(holders.waiting),
+            packed(holders.copies),
+            holders.set_back,
             host_id,
         )
 
@@ -182,8 +186,12 @@ class SqliteRegistry:
         self._write("UPDATE hosts SET conflicts = conflicts + 1 WHERE host_id = ?", host_id)
 
     def clear_conflicts(self, host_id: HostId) -> None:
-        """An operator has looked."""
-        self._write("UPDATE hosts SET conflicts = 0, returned_instances = 0 WHERE host_id = ?", host_id)
+        """An operator has looked. While an older nonce waits: whoever calls next is the machine."""
+        self._write(
+            "UPDATE hosts SET conflicts = 0, copied_instance_ids = x'', waiting_instance_ids = x'',"
+            " instance_id = CASE waiting_instance_ids WHEN x'' THEN instance_id ELSE x'' END WHERE host_id = ?",
+            host_id,
+        )
 
     def count_copies(self, original: HostId, status: HostStatus) -> int:
         """Machines with this status that said to be copies of it."""

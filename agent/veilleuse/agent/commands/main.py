@@ -1,0 +1,124 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""The command line: parses it, imports the one command asked for, and runs it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from veilleuse.agent.errors import ConfigurationError
+from veilleuse.agent.settings import AgentSettings, read_settings
+from veilleuse.agent.system import here
+from veilleuse.wire.process import finish
+
+if TYPE_CHECKING:
+    import argparse
+
+COMMANDS: Final = {
+    "run": "measure, and send from time to time (the service)",
+    "send": "make one contact with the collector now",
+    "poll": "read slow sources: BMC, GPU, UPS, PDU, plugs (the service starts it)",
+    "once": "measure for a moment and show the record",
+    "doctor": "say what this machine can measure, why not, and the remedy",
+    "show": "show in clear what leaves this machine",
+    "enrol": "enrol with a join file",
+    "before-sleep": "have the running service write its sign of life: the machine is about to sleep",
+    "rapl-helper": "read the processor's energy counters for the service (a root service of its own)",
+    "powermetrics-helper": "read the processor's power on macOS for the service (a root job of its own)",
+    "prepare-image": "remove all that is this machine's, before its disk becomes an image",
+    "config": "print the default configuration, every key with its documentation",
+    "version": "print the version",
+}
+"""Name → help; the module of the same name in `commands` is imported when it is asked for."""
+WITHOUT_SETTINGS: Final = frozenset({"config", "version"})
+PLAIN: Final = ("run", "rapl-helper")
+"""Those of a process that stays: their plain form is read without argparse."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with warnings, 130 interrupted."""
+    return finish("veilleuse-agent", partial(_run, words))
+
+
+def _run(words: Sequence[str]) -> int:
+    here.prepare_process()
+    os.umask(0o077)  # whatever a command writes below the state directory is the agent's alone
+    parsed, command = parse(words)
+    settings = AgentSettings() if parsed.command in WITHOUT_SETTINGS else read_settings(parsed.config)
+    _log_to_stderr(settings.log.level)
+    if settings.log.level != "debug":
+        os.putenv("GRPC_VERBOSITY", "ERROR")  # else a refused handshake is said twice, once in its own words
+    return int(command.run(parsed, settings))
+
+
+def parse(words: Sequence[str]) -> tuple[argparse.Namespace | SimpleNamespace, ModuleType]:
+    """The parsed command line and the command's module. Raises ConfigurationError on wrong usage."""
+    if (plain := _plain_run(words)) is not None:
+        module_name = f"veilleuse.agent.commands.{plain.command.replace('-', '_')}"
+        return plain, importlib.import_module(module_name)
+    import argparse
+
+    from veilleuse.wire.version import VERSION
+
+    class OneLine(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise ConfigurationError(f"{message}; see '{self.prog} --help'")
+
+    name = next((word for word in words if word in COMMANDS), None)
+    parser = OneLine(
+        prog="veilleuse-agent",
+        description="Measures what this machine draws and does, and sends sums to its collector.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {VERSION}", help="print the version"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    module = ModuleType("none")
+    for command, what in COMMANDS.items():
+        one = commands.add_parser(command, help=what, description=what)
+        if command not in WITHOUT_SETTINGS:
+            one.add_argument(
+                "--config",
+                type=Path,
+                metavar="FILE",
+                help=f"configuration (default: {here.CONFIGURATION} if it exists)",
+            )
+        if command == name:
+            module = importlib.import_module(f"veilleuse.agent.commands.{command.replace('-', '_')}")
+            module.add_arguments(one)
+    return parser.parse_args(words), module
+
+
+def _plain_run(words: Sequence[str]) -> SimpleNamespace | None:
+    """What a unit calls, as it does; the process that stays must not carry the parser: 0.8 MiB of a 20 MiB budget."""
+    if (
+        not words
+        or words[0] not in PLAIN
+        or not (len(words) == 1 or (len(words) == 3 and words[1] == "--config"))
+    ):
+        return None
+    return SimpleNamespace(command=words[0], config=Path(words[2]) if len(words) == 3 else None)
+
+
+class _OneLine(logging.Formatter):
+    """Constant event text, then its facts: `warning nothing delivered reason='…' failures=2`."""
+
+    _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts = [f"{key}={value!r}" for key, value in vars(record).items() if key not in self._KNOWN]
+        line = " ".join([record.levelname.lower(), record.getMessage(), *facts])
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -1,0 +1,208 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Check, before a commit is acknowledged, that what SQLite writes in is what lies at the paths of the database.
+
+SQLite does not look: it goes on writing in a file that was removed, and commits. Three looks, some 80 µs a commit of
+64 pushes (0.3 %): each file at its path is the inode that was opened; nothing has become shorter; nobody but this
+process has closed a file that was open for writing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NoReturn
+
+from veilleuse.collector.errors import StoreFailing, StoreLost
+
+log = logging.getLogger(__name__)
+
+_CLOSE_WRITE: Final = 0x8
+_MOST_EVENTS_BYTES: Final = 64 * 1024
+_EVENT: Final = struct.Struct("=iIII")
+"""Watch, mask, cookie, bytes of a name. Source: inotify(7)."""
+_INDEX: Final = struct.Struct("=16xI12x8s")
+"""Frames in the WAL, and its salts, in the first 40 bytes of the index. Source: sqlite.org/walformat.html, "WAL-Index Header"."""
+_WAL_HEADER_BYTES: Final = 32
+_FRAME_HEADER_BYTES: Final = 24
+_PIECE_BYTES: Final = 256 * 1024
+
+_AGAIN: Final = "look who did it, then start 'veilleuse serve' again"
+
+
+class OwnFiles:
+    """One database of this process, its WAL and the WAL's index."""
+
+    def __init__(self, path: Path, page_bytes: int) -> None:
+        """Of a database that this process has opened for writing. Raises OSError."""
+        self.path = path
+        self._wal, self._index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
+        self._ids = {each: _id(each.stat()) for each in (path, self._wal, self._index)}
+        self._descriptors = dict(_descriptors(self._ids.values()))
+        self._size = path.stat().st_size
+        self._frame_bytes = _FRAME_HEADER_BYTES + page_bytes
+        self._salts, self._wal_bytes, self._wal_size, self._wal_crc = b"", 0, 0, 0
+        self._closings = _Closings((path, self._wal))
+        self._follow_wal()
+
+    def close(self) -> None:
+        """Watch nothing any more; SQLite's own descriptors stay SQLite's."""
+        self._closings.close()
+
+    def check(self) -> None:
+        """Raises StoreLost when one of the three is not the file at its path, is shorter than it was, or was written by others."""
+        for each, known in self._ids.items():
+            try:
+                here = each.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                self._gone(each, replaced=False)
+            if _id(here) != known:
+                self._gone(each, replaced=True)
+            if each == self.path:
+                if here.st_size < self._size:
+                    raise StoreLost(each, "was truncated", _damaged(each))
+                self._size = here.st_size
+        closed = self._closings.read()
+        if self.path in closed:
+            raise StoreLost(self.path, "was written by another program", _damaged(self.path))
+        self._check_wal(written=self._wal in closed)
+
+    def _gone(self, each: Path, *, replaced: bool) -> NoReturn:
+        """Raise: `each` is not at its path, or another file is."""
+        what = "was replaced by another file" if replaced else "was removed"
+        if each != self.path:
+            raise StoreLost(each, what, f"{self.path.name} has all of it: {_AGAIN}")
+        if os.fstat(self._descriptors[self._ids[each]]).st_nlink == 0:
+            raise StoreLost(each, what, "", rescue=True)
+        remedy = "put it back, nothing of it is lost; then start 'veilleuse serve' again"
+        raise StoreLost(each, what if replaced else "was moved away", remedy)
+
+    def _check_wal(self, *, written: bool) -> None:
+        """Readers close it after use as a foreign program does: then all of it is read again."""
+        wal, (frames, salts) = self._descriptors[self._ids[self._wal]], self._frames()
+        same = salts == self._salts  # else it has begun again: what was in it before is in the database
+        if os.fstat(wal).st_size < max(self._end(frames), self._wal_size if same else 0):
+            raise StoreLost(self._wal, "was truncated", "", rescue=True)
+        if written and same and _crc(wal, 0, self._wal_bytes, 0) != self._wal_crc:
+            raise StoreLost(self._wal, "was written by another program", "", rescue=True)
+        self._follow_wal()
+
+    def _follow_wal(self) -> None:
+        """Add what was committed since the last look to the checksum; a WAL that has begun again has other salts."""
+        frames, salts = self._frames()
+        if salts != self._salts or self._end(frames) < self._wal_bytes:
+            self._salts, self._wal_bytes, self._wal_crc = salts, 0, 0
+        wal, end = self._descriptors[self._ids[self._wal]], self._end(frames)
+        self._wal_crc = _crc(wal, self._wal_bytes, end, self._wal_crc)
+        self._wal_bytes, self._wal_size = end, os.fstat(wal).st_size
+
+    def _frames(self) -> tuple[int, bytes]:
+        """How many frames of the WAL are committed, and its salts: from the index, which this process alone writes."""
+        frames, salts = _INDEX.unpack(os.pread(self._descriptors[self._ids[self._index]], _INDEX.size, 0))
+        return frames, salts
+
+    def _end(self, frames: int) -> int:
+        return _WAL_HEADER_BYTES + frames * self._frame_bytes if frames else 0
+
+
+class StoreFiles:
+    """The files of both databases. What was lost once stays lost until the process starts anew."""
+
+    def __init__(self, *each: OwnFiles) -> None:
+        self._each = each
+        self.lost: StoreLost | None = None
+
+    def require(self) -> None:
+        """Raises StoreLost once something was."""
+        if self.lost is not None:
+            raise self.lost
+
+    def check(self) -> None:
+        """Look at all of them. Raises StoreLost, or StoreFailing where the folder cannot be looked into."""
+        self.require()
+        try:
+            for one in self._each:
+                one.check()
+        except StoreLost as error:
+            self.lost = error
+            raise
+        except OSError as error:
+            raise StoreFailing(
+                f"cannot look at the database's files ({error}): look at the disk and the rights"
+            ) from error
+
+    def close(self) -> None:
+        """End the watches."""
+        for one in self._each:
+            one.close()
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"stop what wrote it, run 'veilleuse doctor', and restore a backup or rescue what is readable with "
+        f"`sqlite3 {path.name} .recover`"
+    )
+
+
+def _id(facts: os.stat_result) -> tuple[int, int]:
+    return facts.st_dev, facts.st_ino
+
+
+def _descriptors(wanted: Iterable[tuple[int, int]]) -> Iterable[tuple[tuple[int, int], int]]:
+    """SQLite's own descriptor of each: one of ours would, when closed, end SQLite's locks on that file (fcntl(2)). Raises OSError."""
+    left = set(wanted)
+    for number in sorted((int(path.name) for path in Path("/proc/self/fd").iterdir()), reverse=True):
+        with suppress(OSError):  # the listing's own, closed by now
+            if (found := _id(os.fstat(number))) in left:
+                left.discard(found)
+                yield found, number
+    if left:
+        raise FileNotFoundError("SQLite has not opened one of its files")
+
+
+def _crc(descriptor: int, start: int, end: int, crc: int) -> int:
+    for at in range(start, end, _PIECE_BYTES):
+        crc = zlib.crc32(os.pread(descriptor, min(_PIECE_BYTES, end - at), at), crc)
+    return crc
+
+
+class _Closings:
+    """Which files were closed by a process that had them open for writing: inotify(7), through the C library."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        """Where the kernel gives no watch, the log says so."""
+        library = ctypes.CDLL(None, use_errno=True)
+        self._descriptor = library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._watches = {
+            library.inotify_add_watch(self._descriptor, os.fsencode(path), _CLOSE_WRITE): path
+            for path in paths
+        }
+        if -1 in self._watches:
+            reason = os.strerror(ctypes.get_errno())
+            log.warning("writing by other programs is not noticed", extra={"reason": reason})
+
+    def read(self) -> set[Path]:
+        """Those since the last look."""
+        try:
+            told = os.read(self._descriptor, _MOST_EVENTS_BYTES) if self._descriptor >= 0 else b""
+        except BlockingIOError:
+            return set()
+        found, at = set(), 0
+        while at < len(told):
+            watch, mask, _, length = _EVENT.unpack_from(told, at)
+            at += _EVENT.size + length
+            if mask & _CLOSE_WRITE:
+                found.add(self._watches[watch])
+        return found
+
+    def close(self) -> None:
+        """End the watches."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

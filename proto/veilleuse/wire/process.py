@@ -1,0 +1,103 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""How every process of both programs begins and ends: Ctrl-C is exit code 130, an error is one line, never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from veilleuse.wire.interrupt import EXIT_INTERRUPTED, end_on_interrupt, raise_on_interrupt
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+_REMEDIES: Final = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "run the command as root or as the service's user"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
+    **dict.fromkeys((errno.EIO, errno.EROFS), "check the disk"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files"),
+}
+_MESSAGE_CHARACTERS: Final = 200
+"""Of what an unforeseen error says: it may quote a whole file."""
+
+
+def finish(program: str, body: Callable[[], int]) -> int:
+    """The exit code of `body`, which is all that a process does. Every error is one line on standard error.
+
+    An error with an `exit_code` is foreseen: it says what, where and what to do.
+    One that nobody foresaw is told with its place; Python's development mode shows the traceback too.
+    """
+    ended_before = raise_on_interrupt()
+    try:
+        _prepare_streams()
+        code = body()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return 0  # `veilleuse … | head`: nobody reads any more
+    except Exception as error:  # the outermost call of a process: docs/decisions/0011
+        return say(program, *_told(error))
+    finally:
+        if ended_before:
+            end_on_interrupt()
+        _drop_unwritten()
+
+
+def say(program: str, message: str, code: int) -> int:
+    """Write one line on standard error; the exit code."""
+    with suppress(OSError):  # a terminal that has gone
+        print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _prepare_streams() -> None:
+    """A standard stream that was closed is the null device: else the next file that is opened would take its number."""
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without é or × gets a ?
+
+
+def _drop_unwritten() -> None:
+    """Forget what standard output does not take: the interpreter would try again at its end, and print a traceback."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """What a person is told of an error, and the exit code."""
+    if isinstance(code := getattr(error, "exit_code", None), int):
+        return str(error), code
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        return f"{where}{error.strerror or error}" + (f"; {remedy}" if remedy else ""), EXIT_FAILED
+    if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":  # bytes of the command line
+        return f"{error.object[:_MESSAGE_CHARACTERS]!a} is not UTF-8: type or rename it in UTF-8", EXIT_USAGE
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this: ask for less at once", EXIT_FAILED
+    return _unforeseen(error), EXIT_FAILED
+
+
+def _unforeseen(error: Exception) -> str:
+    """Its kind, its message, and the last place of ours that it came through."""
+    import traceback  # only on the way to an error: memory
+
+    if sys.flags.dev_mode:
+        traceback.print_exception(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if f"{os.sep}veilleuse{os.sep}" in frame.filename]
+    last = (ours or frames)[-1]
+    place = f"{last.filename.rpartition(os.sep)[2]}:{last.lineno}"
+    message = f"{type(error).__name__} at {place}: {str(error)[:_MESSAGE_CHARACTERS]}"
+    return f"unforeseen {message}; tell the Veilleuse developers, with what PYTHONDEVMODE=1 shows beside it"

@@ -1,0 +1,237 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Files are opened by `veilleuse.wire.files`: without following a link, or up to a bound. Whatever else is named, with why."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.architecture.tree import ROOT, files, is_generated
+
+HELPER = "proto/veilleuse/wire/files.py"
+METHODS = frozenset(
+    [
+        "read_text",
+        "read_bytes",
+        "write_text",
+        "write_bytes",
+        "touch",
+        "chmod",
+        "lchmod",
+        "mkdir",
+        "rename",
+        "unlink",
+        "rmdir",
+        "symlink_to",
+        "hardlink_to",
+    ]
+)
+"""Of a path, whatever it is called."""
+OF_MODULE = {
+    "os": frozenset(
+        [
+            "open",
+            "mkdir",
+            "makedirs",
+            "chmod",
+            "chown",
+            "replace",
+            "rename",
+            "unlink",
+            "remove",
+            "rmdir",
+            "link",
+            "symlink",
+            "truncate",
+            "mkfifo",
+        ]
+    ),
+    "sqlite3": frozenset({"connect"}),
+    "json": frozenset({"load"}),
+    "tomllib": frozenset({"load"}),
+    "zipfile": frozenset({"ZipFile"}),
+    "gzip": frozenset({"open"}),
+    "io": frozenset({"open", "FileIO"}),
+}
+WHOLE_MODULES = frozenset({"shutil", "tempfile"})
+HARMLESS = frozenset({"disk_usage", "which"})
+MODE = re.compile(r"[rwaxbt+]{1,4}")
+
+PACKAGED = "packaged data"
+KERNEL = "the kernel's file, or one of root's outside the service's directory; its first bytes alone are read"
+NEW = "a name of the operator's: O_EXCL makes a new file and follows no link"
+NAMED = "a name of the operator's, in a folder of the operator's"
+ENTRY = "removes or renames a name in the directory itself, whose own parents are root's: neither call follows a link"
+OWN_FOLDER = "makes the directory itself, which a setting names; what is in it goes through the helper"
+NO_LINKS = "rmtree refuses a link, and walks by descriptors"
+WINDOWS = "there are no descriptors of folders; the access list is the folder's"
+AS_OWNER = "as the owner (as_owner_of), or as the service itself: it can do no more than whoever laid a link"
+CHECKED = "SQLite opens by name: checked before and after by check_owned"
+
+C, A = "collector/veilleuse/collector/", "agent/veilleuse/agent/"
+ALLOWED: dict[str, dict[str, str]] = {
+    f"{A}beginning.py": {"rename": ENTRY, "unlink": ENTRY},
+    f"{A}copied.py": {"rename": ENTRY, "shutil.rmtree": NO_LINKS},
+    f"{A}enrolling.py": {"unlink": ENTRY},
+    f"{A}identity.py": {"mkdir": OWN_FOLDER},
+    f"{A}machine.py": {"open": KERNEL},
+    f"{A}macos_powerplan.py": {"open": KERNEL},
+    f"{A}macos_system.py": {"os.open": "a folder, for F_FULLFSYNC"},
+    f"{A}parts.py": {"open": KERNEL},
+    f"{A}posix_system.py": {"open": KERNEL, "os.open": KERNEL},
+    f"{A}powerplan.py": {"open": KERNEL},
+    f"{A}resident.py": {"mkdir": OWN_FOLDER},
+    f"{A}salvage.py": {"os.link": ENTRY, "rename": ENTRY, "unlink": ENTRY, "sqlite3.connect": CHECKED},
+    f"{A}sources/files.py": {"os.open": KERNEL},
+    f"{A}sources/linux_displays.py": {"open": KERNEL},
+    f"{A}sources/linux_units.py": {"os.open": KERNEL},
+    f"{A}sources/unit_names.py": {"open": KERNEL},
+    f"{A}spool.py": {"sqlite3.connect": CHECKED, "unlink": ENTRY},
+    f"{A}virtual.py": {"open": KERNEL},
+    f"{A}windows_system.py": {"os.open": WINDOWS, "os.replace": WINDOWS},
+    f"{A}wiping.py": {"shutil.rmtree": NO_LINKS, "unlink": AS_OWNER},
+    f"{C}admin/backup.py": {"shutil.rmtree": NO_LINKS},
+    f"{C}app/door/serving.py": {"unlink": ENTRY},
+    f"{C}backup/destination.py": {"os.open": NEW, "rename": NAMED, "unlink": NAMED},
+    f"{C}backup/restoring.py": {
+        "shutil.rmtree": NO_LINKS,
+        "os.chown": "by descriptors of folders; follows no link",
+    },
+    f"{C}backup/sealed.py": {"os.open": NEW},
+    f"{C}cli/inventory.py": {"os.open": NEW},
+    f"{C}cli/output.py": {
+        "write_bytes": "a device or a pipe that -o names",
+        "tempfile.mkstemp": NAMED,
+        "chmod": NAMED,
+        "replace": NAMED,
+        "unlink": NAMED,
+        "os.open": "a folder, for fsync",
+    },
+    f"{C}cli/shared.py": {"os.open": NEW, "unlink": NAMED},
+    f"{C}cli/simulate.py": {"os.open": NEW},
+    f"{C}closing/exporting.py": {"mkdir": NAMED},
+    f"{C}enrolment/trial.py": {
+        "tempfile.TemporaryDirectory": "of an unguessable name, 0700",
+        "write_bytes": "in it",
+        "load_cert_chain": "what was just written there",
+    },
+    f"{C}private_socket.py": {"os.open": "O_PATH: opens nothing; O_NOFOLLOW for a socket", "unlink": ENTRY},
+    f"{C}report/columns.py": {"read_text": PACKAGED},
+    f"{C}report/html.py": {"read_text": PACKAGED},
+    f"{C}report/words.py": {"read_text": PACKAGED},
+    f"{C}store/sqlite/connection.py": {"sqlite3.connect": CHECKED},
+    f"{C}store/sqlite/copy.py": {
+        "sqlite3.connect": "what open_owned has just made with O_EXCL",
+        "mkdir": OWN_FOLDER,
+    },
+    f"{C}store/sqlite/directory.py": {
+        "mkdir": OWN_FOLDER,
+        "chmod": OWN_FOLDER,
+        "os.open": "the directory itself, to lock it",
+    },
+    f"{C}store/sqlite/migrations.py": {"read_text": PACKAGED},
+    f"{C}tables.py": {"read_text": PACKAGED},
+    f"{C}web/api_page.py": {"read_text": PACKAGED},
+    f"{C}web/app.py": {"read_bytes": PACKAGED},
+    f"{C}web/words.py": {"read_text": PACKAGED},
+    "proto/veilleuse/wire/process.py": {"os.open": "/dev/null"},
+}
+"""File → call → why it is safe there."""
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """(what, line) of each call that opens or changes a file by its name."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        if isinstance(called, ast.Name) and called.id == "open":
+            yield "open", node.lineno
+        if not isinstance(called, ast.Attribute):
+            continue
+        owner = called.value.id if isinstance(called.value, ast.Name) else ""
+        if called.attr in OF_MODULE.get(owner, ()) or (
+            owner in WHOLE_MODULES and called.attr not in HARMLESS
+        ):
+            yield f"{owner}.{called.attr}", node.lineno
+        elif owner not in OF_MODULE and (called.attr in METHODS or _by_name(called.attr, node)):
+            yield called.attr, node.lineno
+
+
+def _by_name(attribute: str, node: ast.Call) -> bool:
+    """Calls that take a name only with these arguments; Path.replace takes one, str.replace two."""
+    named = {word.arg for word in node.keywords}
+    match attribute:
+        case "open":
+            first = node.args[0] if node.args else None
+            return (
+                "fileobj" not in named
+                and isinstance(first, ast.Constant)
+                and bool(MODE.fullmatch(str(first.value)))
+            )
+        case "replace":
+            return len(node.args) == 1 and not node.keywords
+        case "load_verify_locations":
+            return "cadata" not in named
+        case "create_default_context":
+            return "cafile" in named or "capath" in named
+        case "load_cert_chain":
+            return True
+    return False
+
+
+def found() -> dict[str, dict[str, list[int]]]:
+    """File → call → lines."""
+    result: dict[str, dict[str, list[int]]] = {}
+    for root in ("agent", "collector", "proto/veilleuse"):
+        for file in files(".py", under=ROOT / root):
+            name = str(file.relative_to(ROOT))
+            if is_generated(file) or name == HELPER:
+                continue
+            for what, line in calls(ast.parse(file.read_text(encoding="utf-8"))):
+                result.setdefault(name, {}).setdefault(what, []).append(line)
+    return result
+
+
+def test_files_are_opened_by_the_helper():
+    """Root followed links in the service's directory, and read devices without end, wherever a file was opened by hand."""
+    bare = {
+        f"{name}:{lines}: {what}"
+        for name, whats in found().items()
+        for what, lines in whats.items()
+        if what not in ALLOWED.get(name, {})
+    }
+    assert not bare, "use veilleuse.wire.files, or say in ALLOWED why it is safe:\n" + "\n".join(sorted(bare))
+
+
+def test_no_exception_outlives_its_reason():
+    """An exception for a call that is gone would let another one in."""
+    there = found()
+    stale = [
+        (name, what) for name, whats in ALLOWED.items() for what in whats if what not in there.get(name, {})
+    ]
+    assert not stale
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open(path)", "path.open('rb')", "os.open(path, 0)", "path.read_text()", "sqlite3.connect(path)", "shutil.copy(a, b)",
+        "tempfile.mkstemp()", "a.replace(b)", "context.load_verify_locations(file)", "tomllib.load(file)", "path.touch()",
+    ],
+)  # fmt: skip
+def test_the_rule_sees(line):
+    """Each kind of opener."""
+    assert list(calls(ast.parse(line)))
+
+
+@pytest.mark.parametrize(
+    "line", ["source.open()", "text.replace('a', 'b')", "context.load_verify_locations(cadata=text)"]
+)
+def test_the_rule_leaves_alone(line):
+    """What only looks like one."""
+    assert not list(calls(ast.parse(line)))

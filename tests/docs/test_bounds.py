@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""How much of a file is read, as docs/commands.md tells it, is what the programs read."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.architecture.tree import ROOT
+from veilleuse.agent import identity, joinfile, meters
+from veilleuse.collector.backup import manifest, sealed
+from veilleuse.collector.cli import calendar, pem_files, reen, verify
+from veilleuse.collector.cli import meters as shared_meters
+from veilleuse.collector.closing import verifying
+from veilleuse.collector.derive.calibrating import readings
+from veilleuse.collector.enrolment import folder, register
+from veilleuse.collector.factors import base_carbone
+from veilleuse.collector.intensity import files as intensity
+from veilleuse.collector.inventory import glpi_http, mapping, tables
+from veilleuse.collector.web import auth
+from veilleuse.wire import files, settings_file
+
+BOUNDS = {
+    "configuration": (settings_file.LARGEST_BYTES, meters.LARGEST_BYTES),
+    "`inventory import`": (tables.MAXIMUM_BYTES, readings.MAX_BYTES),
+    "--mapping`": (mapping.MAXIMUM_BYTES, calendar.MAXIMUM_BYTES, reen.MAXIMUM_BYTES),
+    "`intensity import`": (intensity.MAXIMUM_BYTES, base_carbone.MAXIMUM_BYTES),
+    "`meters import`": (shared_meters.MAXIMUM_BYTES,),
+    "keys and chains": (pem_files.MAX_BYTES,),
+    "authorities to trust": (files.AUTHORITIES_BYTES,),
+    "`verify`": (verifying.MOST_BYTES, verifying.SIGNATURE_BYTES, verify.KEY_BYTES),
+    "a join file": (joinfile.MAX_BYTES, glpi_http.MAXIMUM_FILE_BYTES),
+    "key file of backups": (sealed.KEY_FILE_BYTES, auth.TOKEN_BYTES),
+    "`restore`": (manifest.MANIFEST_BYTES_MAXIMUM,),
+    "the register": (register.MOST_BYTES, folder.MOST_BYTES),
+    "the identity": (identity.MOST_BYTES,),
+}
+"""What names a row → the bounds that it tells: one each, or one for all."""
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+@pytest.mark.parametrize("row", BOUNDS)
+def test_a_bound_is_the_one_that_is_told(row):
+    """A row of the table and the constants of the programs."""
+    text = (
+        (ROOT / "docs/commands.md")
+        .read_text(encoding="utf-8")
+        .split("## How much of a file is read")[1]
+        .split("\n## ")[0]
+    )
+    lines = [line for line in text.splitlines() if line.startswith("|") and row in line.split("|")[1]]
+    assert len(lines) == 1
+    cell = lines[0].split("|")[2]
+    told = [int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+) ([KMG]iB)", cell)]
+    known = BOUNDS[row]
+    assert told in (list(known), [known[0]] if len(set(known)) == 1 else [])

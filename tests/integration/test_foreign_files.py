@@ -1,0 +1,299 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Whoever holds the service's account lays something in the place of each of its files, and root runs a command.
+
+Nothing that lies elsewhere is read or changed, and what is said is a line with the file and the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from io import BufferedIOBase
+from pathlib import Path
+
+import pytest
+
+from tests.stack import Stack
+from veilleuse.agent.commands.peek import look_at_spool
+from veilleuse.agent.errors import AgentError
+from veilleuse.agent.identity import IdentityStore, write_private
+from veilleuse.agent.locks import RUN_LOCK, SEND_LOCK, ProcessLock
+from veilleuse.agent.publication import Publication, publish
+from veilleuse.agent.settings import AgentSettings, Paths
+from veilleuse.agent.spool import connect
+from veilleuse.collector import admin_client
+from veilleuse.collector.app.door import messages
+from veilleuse.collector.backup.restoring import hand_over
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.closed import ClosedFile, ClosedYear, YearState
+from veilleuse.collector.closing.exporting import FOLDER as CLOSED
+from veilleuse.collector.closing.exporting import export
+from veilleuse.collector.enrolment.authority import Authority, draft
+from veilleuse.collector.errors import CollectorError
+from veilleuse.collector.private_socket import PrivateServer
+from veilleuse.collector.settings import Pki
+
+SECRET = b"the canary's own content\n"
+STRANGER = 65_534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+def foreign(path: Path, _: Path) -> None:
+    """The file, of another account."""
+    if not path.exists():
+        path.write_bytes(b"")
+        path.chmod(0o600)
+    os.chown(path, STRANGER, -1)
+
+
+def instead(make: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
+    """Lay something in the place of what is there."""
+
+    def lay(path: Path, canary: Path) -> None:
+        path.unlink(missing_ok=True)
+        make(path, canary)
+
+    return lay
+
+
+ATTACKS = {
+    "symbolic link": instead(lambda path, canary: path.symlink_to(canary)),
+    "hard link": instead(lambda path, canary: path.hardlink_to(canary)),
+    "pipe": instead(lambda path, _: os.mkfifo(path, 0o600)),
+    "directory": instead(lambda path, _: path.mkdir()),
+    "foreign": foreign,
+}
+SAID = {
+    "symbolic link": "symbolic link",
+    "hard link": "hard links",
+    "pipe": "it is a pipe",
+    "directory": "it is a directory",
+    "foreign": f"it is of user {STRANGER}",
+}
+COMMANDS = {
+    "lock": "site",
+    "register.jsonl": "site",
+    "data.db": "read",
+    "data.db-wal": "read",
+    "data.db-shm": "read",
+    "identity.db": "site",
+    "identity.db-wal": "site",
+    "fleet.key": "site",
+    "ca/root.pem": "site",
+    "ca/intermediate.key": "site",
+    "ca/intermediate.pem": "site",
+    "ca/change.json": "site",
+}
+"""File → the command that opens it."""
+LINES = {
+    "site": "token create --entity test --site test --population server --output {out}",
+    "read": "hosts list",
+}
+
+
+@pytest.fixture
+def canary(tmp_path):
+    """A file of somebody else, on the same disk."""
+    path = tmp_path / "canary"
+    path.write_bytes(SECRET)
+    path.chmod(0o600)
+    yield path
+    assert path.read_bytes() == SECRET
+    assert path.stat().st_uid == os.geteuid()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """What `veilleuse init` and a first start make."""
+    with Stack(tmp_path_factory.mktemp("made")) as stack:
+        stack.must("veilleuse", "init", "--site", "test", "--zone", "FR")
+        stack.stop(stack.start_collector())
+        yield stack.data
+
+
+@pytest.fixture
+def data(made, tmp_path, monkeypatch):
+    """A copy of it, as the setting names it."""
+    monkeypatch.setenv("VEILLEUSE__DATA_DIR", str(tmp_path / "data"))
+    shutil.copytree(made, tmp_path / "data", ignore=shutil.ignore_patterns("*.sock"))
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_file_of_the_collector_leads_elsewhere(data, canary, tmp_path, capsys, name, attack):
+    """`lock` was emptied and `register.jsonl` appended to wherever a link led; keys and databases were read there."""
+    if attack == "foreign" and os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    ATTACKS[attack](data / name, canary)
+    out = tmp_path / "join.json"
+    code = run(LINES[COMMANDS[name]].format(out=out).split())
+    said = capsys.readouterr()
+    assert code == 1, said
+    assert SAID[attack] in said.out + said.err
+    assert name.rpartition("/")[2] in said.out + said.err
+    assert SECRET.decode().strip() not in said.out + said.err
+    assert not out.exists()
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("attack", ["symbolic link", "hard link", "pipe", "foreign"])
+@pytest.mark.parametrize("name", ["server.key", "server.pem"])
+def test_what_is_made_again_takes_the_place_of_what_was_laid_there(data, canary, name, attack):
+    """The collector's own key was read, and served with, wherever a link led."""
+    if attack == "foreign" and os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    before = (data / "ca" / name).read_bytes()
+    ATTACKS[attack](data / "ca" / name, canary)
+    Authority(data, Pki()).server_identity()
+    after = (data / "ca" / name).lstat()
+    assert (stat.S_IFMT(after.st_mode), after.st_nlink, after.st_uid) == (stat.S_IFREG, 1, os.geteuid())
+    assert (data / "ca" / name).read_bytes() not in (before, SECRET)
+
+
+ASKING = {
+    "admin.sock": lambda data: admin_client.ask(data, "health"),
+    "door.sock": lambda data: messages.ask(data, {"op": "open"}, seconds=1),
+}
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_no_socket_leads_elsewhere(data, tmp_path, name):
+    """Root spoke to whatever socket a link led to."""
+    heard: list[bytes] = []
+    other = tmp_path / "other"
+    other.mkdir(mode=0o700)
+
+    def listen(reading: BufferedIOBase, _: BufferedIOBase) -> None:
+        heard.extend(filter(None, [reading.readline()]))  # nothing is said when the server itself wakes it
+
+    with closing(PrivateServer(other, "sock", listen, places=2)):
+        (data / name).symlink_to(other / "sock")
+        with pytest.raises(CollectorError, match=rf"{name} is no socket of the service"):
+            ASKING[name](data)
+    assert heard == []
+
+
+def test_a_socket_is_private_from_its_first_moment(tmp_path):
+    """Its mode was set by name afterwards: of whatever lay there by then."""
+    before = os.umask(0)
+    try:
+        with closing(PrivateServer(tmp_path, "sock", lambda *_: None, places=1)):
+            assert (tmp_path / "sock").stat().st_mode & 0o7777 == 0o600
+            with socket.socket(socket.AF_UNIX) as one:
+                one.connect(str(tmp_path / "sock"))
+    finally:
+        os.umask(before)
+
+
+def export_closed(data: Path, _: Path) -> None:
+    """What `close` does at its end."""
+    told = ClosedYear(2026, 1, YearState.CLOSED_PROVISIONAL, 0, "", "")
+    export(data / CLOSED, told, ClosedFile(b"{}", b"{}", b""), "00" * 32)
+
+
+def command(line: str):
+    """A command that must fail."""
+
+    def act(data: Path, out: Path) -> None:
+        if run(line.format(out=out).split()) == 1:
+            raise CollectorError("as it must")
+
+    return act
+
+
+FOLDERS = {
+    "ca": command(LINES["site"]),
+    "ca.new": lambda data, _: draft(data, datetime.now(UTC)),
+    "closed": export_closed,
+    "backup.work": command("backup {out}"),
+}
+"""Folder → what writes in it."""
+
+
+@needs_root
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_folder_of_the_collector_leads_elsewhere(data, tmp_path, folder):
+    """Root followed a link in the place of a folder: keys were written where it led, files removed and given away there."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (elsewhere / "leftover").write_bytes(SECRET)
+    hand_all_to(STRANGER, data)
+    (data / "ca").rename(data / "ca.away")
+    if folder == "backup.work":
+        (data / "ca.away").rename(data / "ca")
+    (data / folder).symlink_to(elsewhere)
+    with pytest.raises(CollectorError):
+        FOLDERS[folder](data, tmp_path / "out")
+    hand_over(data, data)
+    assert [one.name for one in elsewhere.iterdir()] == ["leftover"]
+    assert (elsewhere / "leftover").read_bytes() == SECRET
+    assert {one.stat().st_uid for one in (elsewhere, elsewhere / "leftover")} == {0}
+
+
+@needs_root
+def test_a_restore_gives_nothing_away_that_has_another_name(data, canary):
+    """`restore` gave the service every file below its directory, a hard link to another one's too."""
+    hand_all_to(STRANGER, data)
+    (data / "replaced-x").hardlink_to(canary)
+    (data / "roots").write_bytes(b"")
+    hand_over(data, data)
+    assert (data / "roots").stat().st_uid == STRANGER
+
+
+@needs_root
+def test_what_root_makes_the_service_can_open(data, tmp_path):
+    """A command of root while the service was stopped left `lock`, keys and folders that the service could not open."""
+    (data / "lock").unlink()
+    hand_all_to(STRANGER, data)
+    assert run(LINES["site"].format(out=tmp_path / "join").split()) == 0
+    assert {one.stat().st_uid for one in data.rglob("*")} == {STRANGER}
+
+
+def hand_all_to(user: int, folder: Path) -> None:
+    """It and all that is in it."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user, user)
+
+
+AGENT = {
+    "run.lock": lambda state: ProcessLock(state, RUN_LOCK, what="the agent"),
+    "send.lock": lambda state: ProcessLock(state, SEND_LOCK, what="the sender"),
+    "spool.db": lambda state: connect(state / "spool.db"),
+    "spool.db-journal": lambda state: connect(state / "spool.db"),
+    "id/key.pem": lambda state: IdentityStore(state).read("key.pem"),
+    "id/certificate.pem": lambda state: IdentityStore(state).load(),
+    "id/pending-key.pem": lambda state: IdentityStore(state).load(),
+    "id/salt": lambda state: IdentityStore(state).read("salt"),
+    "id/.key.pem.new": lambda state: write_private(state / "id/key.pem", b"new"),
+    ".sources.json.new": lambda state: publish(state / "sources.json", Publication((), (), ())),
+}
+"""File → what opens it."""
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("name", AGENT)
+def test_no_file_of_the_agent_leads_elsewhere(tmp_path, canary, name, attack):
+    """The same, below paths.state."""
+    if attack == "foreign" and os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    state = tmp_path / "state"
+    (state / "id").mkdir(mode=0o700, parents=True)
+    ATTACKS[attack](state / name, canary)
+    with pytest.raises((AgentError, OSError)) as refused:
+        AGENT[name](state)
+    assert SAID[attack] in str(refused.value)
+    assert refused.value.__cause__ is None or isinstance(refused.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize("attack", ["symbolic link", "hard link", "pipe", "directory"])
+def test_looking_at_a_spool_says_what_it_is(tmp_path, canary, attack):
+    """`show` and `doctor` never raise: they say the trouble."""
+    ATTACKS[attack](tmp_path / "spool.db", canary)
+    assert SAID[attack] in look_at_spool(AgentSettings(paths=Paths(state=tmp_path))).trouble

@@ -1,0 +1,312 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Whatever is typed and whatever is in a file: a documented exit code, one line of error, in time, never a traceback."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from tests.closed_years import filled_year
+from tests.command_words import Typist, commands_of_agent, commands_of_collector
+from tests.hostile_files import TABLES, write_all
+from tests.machines import settings_in
+from veilleuse.agent.commands.main import main
+from veilleuse.collector.app.door.messages import Certificate, Opening, as_head, decode, encode
+from veilleuse.collector.cli.main import run
+from veilleuse.collector.private_socket import DOOR_FILE, DOOR_INNER_FILE, PrivateServer
+from veilleuse.collector.settings import settings_environment
+
+CODES = {0, 1, 2, 3}
+"""docs/commands.md. Nobody presses Ctrl-C here."""
+FAILED = ("Traceback", "unforeseen", "its log says why")
+"""What a program says of its own mistakes."""
+LONGEST_SECONDS = 20
+MOST_LINES = 3
+"""Of an error: a note about factors that cannot be read may come before it."""
+LINES_EACH, SECONDS = 400, 12
+SEED = 20260101
+
+
+READERS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "calendar import FILE --site new --create --zone FR --time-zone Europe/Paris": (run, "closures"),
+    "calendar school-holidays FILE": (run, "holidays"),
+    "meters import FILE": (run, "meters"),
+    "intensity import FILE --series mine --zone FR --kind consumption": (run, "intensity"),
+    "calibrate readings FILE --meter a --accuracy 1 --unit a=00000000": (run, "readings"),
+    "inventory import FILE": (run, "assets"),
+    "inventory import FILE --dry-run": (run, "headcounts"),
+    "inventory import FILE --mapping FILE": (run, ""),
+    "inventory pull --credentials FILE": (run, ""),
+    "reen import FILE": (run, "actions"),
+    "factors import FILE --why x": (run, "factors"),
+    "factors boavizta --url https://127.0.0.1:1 --ca FILE": (run, ""),
+    "verify FILE": (run, ""),
+    "restore FILE": (run, ""),
+    "backup to --key-file FILE": (run, ""),
+    "ca import --certificate FILE --key FILE --root FILE": (run, ""),
+    "ca rotate --root-key FILE": (run, ""),
+    "token list --config FILE": (run, ""),
+    "show --config FILE": (main, ""),
+    "enrol FILE": (main, ""),
+    "prepare-image --join FILE": (main, ""),
+}
+"""Command line → program, and the table that it reads, of tests.hostile_files.TABLES."""
+
+
+class TooSlowError(BaseException):
+    """Nothing that a command catches."""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a data directory, `data`, that holds some weeks of a year."""
+    folder = tmp_path_factory.mktemp("prepared")
+    filled_year(settings_in(folder / "data"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The corpus."""
+    return write_all(tmp_path_factory.mktemp("files"))
+
+
+class Desk:
+    """Runs command lines of both programs in this process, on copies of what was prepared."""
+
+    def __init__(self, prepared: Path, folder: Path) -> None:
+        self._prepared, self._folder = prepared, folder
+        self.failures: list[str] = []
+
+    def renew(self) -> None:
+        """Undo what commands have done."""
+        for path in self._folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(self._prepared, self._folder, dirs_exist_ok=True)
+        (self._folder / "state").mkdir(mode=0o700)
+
+    def try_line(self, program: Callable[[Sequence[str]], int], words: Sequence[str]) -> None:
+        """Note what is wrong with how it ends."""
+        out, err = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO(), errors="backslashreplace")
+        code: object = None
+        with in_time() as took, redirect_stdout(out), redirect_stderr(err):
+            try:
+                code = program(words)
+            except SystemExit as ended:
+                code = ended.code
+            except TooSlowError:
+                code = f"more than {LONGEST_SECONDS} s"
+            except BaseException as error:  # noqa: BLE001  # that is what must not be
+                code = repr(error)[:200]
+        err.seek(0)
+        said = err.read()
+        if code not in CODES or said.count("\n") > MOST_LINES or any(word in said for word in FAILED):
+            shown = " ".join(repr(word[:60]) for word in words)
+            self.failures.append(f"{program.__module__} {shown}: {code} after {took():.1f} s: {said[:300]}")
+
+
+@contextmanager
+def in_time() -> Iterator[Callable[[], float]]:
+    """Raises TooSlowError in what takes too long; gives how long it has taken."""
+
+    def ring(_signal: int, _frame: FrameType | None) -> None:
+        raise TooSlowError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    began = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, LONGEST_SECONDS)
+    try:
+        yield lambda: time.monotonic() - began
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def desk(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """Below a folder of its own; no network but refused calls to this machine, nobody at the keyboard."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    environment = settings_environment(settings_in(folder / "data"))
+    environment |= {
+        "VEILLEUSE_AGENT__PATHS__STATE": str(folder / "state"),
+        "VEILLEUSE_AGENT__PATHS__METERS": str(folder / "meters.toml"),
+        "HOME": str(folder),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    monkeypatch.setattr(socket, "getaddrinfo", only_here(socket.getaddrinfo))
+    before = os.umask(0o077)
+    made = Desk(prepared, folder)
+    made.renew()
+    yield made
+    os.umask(before)
+
+
+def only_here(resolve: Callable[..., Any]) -> Callable[..., Any]:
+    """No name of another machine is known."""
+
+    def looked_up(host: Any, *rest: Any, **more: Any) -> Any:
+        if host not in (None, "", "localhost", "127.0.0.1", "::1"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolve(host, *rest, **more)
+
+    return looked_up
+
+
+@pytest.mark.parametrize("line", READERS)
+def test_hostile_files(desk, files, line):
+    """Each command that reads a file, with those of its own table and those of no table; what it changed is undone."""
+    program, table = READERS[line]
+    tables = tuple(f"{name}_" for name in TABLES)
+    tried = [path for path in files if path.name.startswith(f"{table}_") or not path.name.startswith(tables)]
+    for path in tried:
+        desk.try_line(program, [str(path) if word == "FILE" else word for word in line.split()])
+    assert not desk.failures, "\n".join(desk.failures)
+
+
+NAMED: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "token list --config deep.toml": (run, "nested too deeply"),
+    "show --config deep.toml": (main, "nested too deeply"),
+    "token list --config number.toml": (run, "more than 4,300 digits"),
+    "meters import deep.toml": (run, "nested too deeply"),
+    "calendar school-holidays holidays_long_field.csv": (run, "field larger than field limit"),
+    "intensity import number.json": (run, "neither JSON nor CSV"),
+    "factors list --on 9999-12-31": (run, "between the years 2000 and 2200"),
+    "factors show electricity/FR --on 9999-12-31": (run, "between the years 2000 and 2200"),
+    "convert 1 --on 9999-12-31": (run, "between the years 2000 and 2200"),
+    "calibrate meters --model x --to 0001-01-01": (run, "between the years 2000 and 2200"),
+    "close 99999999999999999999 --list": (run, "less than or equal to 2200"),
+    "intensity show --from 0001-01-01 --to 2026-01-01": (run, "between the years 2000 and 2200"),
+    "intensity show --from 2000-01-01 --to 2200-12-31": (run, "more than 366 days"),
+}
+"""Command line → program, and what it says: each was a traceback, or took minutes."""
+
+
+@pytest.mark.parametrize("line", NAMED)
+def test_what_was_a_traceback(desk, files, line, capsys):
+    """Wrong use, in one line, at once."""
+    program, told = NAMED[line]
+    named = {path.name: str(path) for path in files}
+    with in_time() as took:
+        assert program([named.get(word, word) for word in line.split()]) == 2
+        assert took() < LONGEST_SECONDS / 4
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+
+
+def test_a_bare_carriage_return_ends_a_line(desk, files, capsys):
+    """What an old spreadsheet writes is read: the row after it is what is wrong."""
+    named = {path.name: str(path) for path in files}
+    new = ("--site", "new", "--create", "--zone", "FR", "--time-zone", "Europe/Paris")
+    assert run(["calendar", "import", named["closures_carriage_return.csv"], *new]) == 2
+    assert "line 2, first: 'a' is no date" in capsys.readouterr().err
+
+
+INTERRUPTED = """
+import os, signal, sys
+wanted = sys.argv[1]
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from {package}.__main__ import main
+sys.argv[1:] = ["version"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [
+        ("veilleuse.collector", "veilleuse.collector.cli.main"),
+        ("veilleuse.collector", "typer"),
+        ("veilleuse.collector", "veilleuse.collector.version"),
+        ("veilleuse.agent", "veilleuse.agent.commands.main"),
+        ("veilleuse.agent", "veilleuse.agent.settings"),
+        ("veilleuse.agent", "argparse"),
+    ],
+)
+def test_an_interrupt_while_modules_are_imported(package, module):
+    """Ctrl-C in the first 0.2 s: exit code 130, and nothing is said."""
+    program = [sys.executable, "-c", INTERRUPTED.format(package=package), module]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(("output", "code", "lines"), [("/dev/full", 1, 1), ("&-", 0, 0)])
+@pytest.mark.parametrize("program", ["veilleuse.collector", "veilleuse.agent"])
+def test_an_output_that_takes_nothing(program, output, code, lines):
+    """A full disk is one line, where Python itself prints a traceback at its end; a closed output is no error."""
+    words = ["sh", "-c", f'exec "$@" >{output}', "sh", sys.executable, "-m", program, "version"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(words, env=buffered, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (code, lines), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disk_error_in_the_door(tmp_path):
+    """Whatever the system answers about its socket, here that it is a directory: one line, and an end; it is started again."""
+    (tmp_path / DOOR_INNER_FILE).mkdir()
+    opening = Opening("127.0.0.1:0", (), Certificate("", ""), str(tmp_path))
+
+    def answer(reading: Any, writing: Any) -> None:
+        decode(reading)
+        writing.write(encode(as_head(opening)))
+
+    environment = {**os.environ, "VEILLEUSE__DATA_DIR": str(tmp_path)}
+    words = [sys.executable, "-m", "veilleuse.collector.app.door"]
+    with closing(PrivateServer(tmp_path, DOOR_FILE, answer, places=4)):
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == f"veilleuse door: {tmp_path / DOOR_INNER_FILE}: Is a directory\n"
+
+
+def fuzz(desk: Desk, files: list[Path], seed: int, lines: int, seconds: float) -> int:
+    """Command lines tried: `lines`, or as many as `seconds` allow."""
+    typist = Typist(seed, files, Path.cwd())
+    programs = ((run, commands_of_collector()), (main, commands_of_agent()))
+    until = time.monotonic() + seconds
+    for number in range(lines):
+        if time.monotonic() > until or len(desk.failures) >= 20:
+            return number
+        program, commands = programs[number % 4 == 3]
+        desk.try_line(program, typist.line(commands))
+        if number % 10 == 9:
+            desk.renew()
+    return lines
+
+
+def test_command_lines_by_chance(desk, files):
+    """The same ones each time, for as long as `make test` can wait."""
+    tried = fuzz(desk, files, SEED, LINES_EACH, SECONDS)
+    assert not desk.failures, "\n".join(desk.failures)
+    assert tried > 20
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(4))
+def test_many_command_lines_by_chance(desk, files, part):
+    """Others each time: the seed stands in what fails."""
+    seed = random.SystemRandom().randrange(2**32)
+    fuzz(desk, files, seed, 5_000, 600)
+    assert not desk.failures, f"seed {seed}, part {part}\n" + "\n".join(desk.failures)

@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Take the files of a data directory away from a collector that is writing in them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+WRITE_SECONDS: Final = 0.3
+"""What is done to a WAL in the moment before it begins again harms nobody, and is not noticed."""
+
+
+def remove(path: Path) -> None:
+    """As `rm -r` does."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def move(path: Path) -> None:
+    """As `mv` does."""
+    path.rename(path.with_name(f"{path.name}.elsewhere"))
+
+
+def replace(path: Path) -> None:
+    """By an older copy of itself, under the same name."""
+    copy = path.with_name(f"{path.name}.copy")
+    shutil.copy(path, copy)
+    copy.rename(path)
+
+
+def truncate(path: Path) -> None:
+    """To half its length."""
+    _again_and_again(path, lambda file, size: file.truncate(size // 2))
+
+
+def garble(path: Path) -> None:
+    """64 runs of noise all over it."""
+
+    def noise(file: BinaryIO, size: int) -> None:
+        for at in range(0, size, max(1, size // 64)):
+            file.seek(at)
+            file.write(os.urandom(48))
+
+    _again_and_again(path, noise)
+
+
+def _again_and_again(path: Path, do: Callable[[BinaryIO, int], object]) -> None:
+    until = time.monotonic() + WRITE_SECONDS
+    while time.monotonic() < until:
+        with path.open("r+b") as file:
+            do(file, path.stat().st_size)
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """One fault."""
+
+    file: str
+    """Within the data directory; empty for the folder itself."""
+    do: Callable[[Path], None]
+    left: str
+    """What is told to be left: rescued (a new file), whole (the file itself), damaged, or goes on (nothing is lost)."""
+
+    def __str__(self) -> str:
+        return f"{self.file or 'the folder'} {self.do.__name__}d"
+
+    def apply(self, data_dir: Path) -> None:
+        """To the data directory of a running collector."""
+        self.do(data_dir / self.file if self.file else data_dir)
+
+
+LOST: Final = (
+    Lost("data.db", remove, "rescued"),
+    Lost("data.db", move, "whole"),
+    Lost("data.db", replace, "rescued"),
+    Lost("data.db", truncate, "damaged"),
+    Lost("data.db", garble, "damaged"),
+    Lost("data.db-wal", remove, "whole"),
+    Lost("data.db-wal", move, "whole"),
+    Lost("data.db-wal", truncate, "rescued"),
+    Lost("data.db-wal", garble, "rescued"),
+    Lost("data.db-shm", remove, "whole"),
+    Lost("identity.db", remove, "rescued"),
+    Lost("identity.db", move, "whole"),
+    Lost("identity.db", truncate, "damaged"),
+    Lost("identity.db", garble, "damaged"),
+    Lost("identity.db-wal", remove, "whole"),
+    Lost("", remove, "rescued"),
+    Lost("", move, "whole"),
+    Lost("lock", remove, "goes on"),
+)
+"""Each file and the folder. The index of a WAL (-shm) is mapped in memory: cut, it ends the process (SIGBUS)."""

@@ -1,0 +1,169 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""`veilleuse serve` loses a file while agents send: how many records it acknowledges after, how it ends, what is left.
+
+`python -m tests.promises.lost` (`make bench-faults`) prints the table of docs/operations.md; `--write` puts it there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.lost_files import LOST, Lost
+from tests.promises.check import Report
+from tests.promises.history import STORED, events
+from tests.promises.trial import ROOT, Trial
+
+AGENTS: Final = 16
+PUSHES_PER_SECOND: Final = 150
+BEFORE_SECONDS: Final = 1.5
+AFTER_SECONDS: Final = 8.0
+"""Longer than an idle collector takes to look (service.LOOK_SECONDS)."""
+BEGIN, END = "<!-- make bench-faults -->", "<!-- end -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one fault."""
+
+    lost: Lost
+    acknowledged_after: int
+    """Pushes sent after the fault and acknowledged."""
+    seconds: float
+    """Until the collector ended, or as long as it was watched."""
+    exit_code: int | None
+    """None: it goes on."""
+    last_line: str
+    report: Report | None
+    """What was acknowledged, against what the collector saved or left; None where the remedy is a backup."""
+
+    @property
+    def sound(self) -> bool:
+        """Nothing acknowledged is missing from what is left."""
+        return self.report is None or not (self.report.faults["lost"] or self.report.faults["duplicated"])
+
+    def said(self) -> str:
+        """The figure. What agents had made when they were killed is no fault of the collector's."""
+        end = "goes on" if self.exit_code is None else f"exit code {self.exit_code}"
+        lost = (
+            ""
+            if self.report is None
+            else f", {self.report.faults['lost']} of {self.report.acknowledged:,} lost"
+        )
+        return f"{self.lost}: {self.acknowledged_after} acknowledged after, {end}{lost}"
+
+    def row(self) -> str:
+        """Of the table."""
+        end = "goes on" if self.exit_code is None else f"exit code {self.exit_code}"
+        left = {
+            "rescued": "a new file `….rescued-…`, with all of it",
+            "whole": "the file itself, with all of it",
+            "damaged": "a backup, or `.recover`",
+            "goes on": "everything; a second `serve` is refused",
+        }[self.lost.left]
+        file = f"`{self.lost.file}`" if self.lost.file else "the folder"
+        return f"| {file} | {self.lost.do.__name__}d | {self.acknowledged_after} | {end} | {left} |"
+
+
+@contextmanager
+def prepared(folder: Path) -> Iterator[Trial]:
+    """Enrolled agents, and the data directory put aside: each fault begins from there."""
+    with Trial(folder) as trial:
+        trial.enrol(AGENTS)
+        shutil.copytree(trial.stack.data, folder / "original", ignore=shutil.ignore_patterns("*.sock"))
+        yield trial
+
+
+def outcome(trial: Trial, lost: Lost) -> Outcome:
+    """The collector under load, the fault, and what comes of it."""
+    data = trial.stack.data
+    _begin_again(trial, data)
+    trial.start()
+    trial.load(PUSHES_PER_SECOND)
+    trial.wait_for_ack()
+    time.sleep(BEFORE_SECONDS)
+    lost.apply(data)
+    at = trial.note(str(lost))
+    code = _ended(trial)
+    seconds = time.monotonic() - at
+    if code is None:
+        second = trial.stack.run("veilleuse", "serve")
+        assert "is in use by pid" in second.stderr, second.stderr
+    acknowledged = _acknowledged(trial, at)
+    trial.give_up()
+    last_line = trial.said().strip().splitlines()[-1]
+    _follow_the_remedy(lost, data, last_line)
+    return Outcome(
+        lost, acknowledged, seconds, code, last_line, None if lost.left == "damaged" else trial.compare()
+    )
+
+
+def _begin_again(trial: Trial, data: Path) -> None:
+    for left in (*trial.folder.glob(f"{data.name}*"), *trial.folder.glob("*-[0-9]*")):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    for log in ("veilleuse.log", "faults.jsonl"):
+        (trial.folder / log).write_text("")
+    shutil.copytree(trial.folder / "original", data)
+
+
+def _ended(trial: Trial) -> int | None:
+    assert trial.collector is not None
+    with suppress(subprocess.TimeoutExpired):
+        return trial.collector.wait(AFTER_SECONDS)
+    return None
+
+
+def _acknowledged(trial: Trial, since: float) -> int:
+    """Answers that say so to what was sent after the fault."""
+    return sum(
+        event["e"] == "ack" and event["sent"] > since and event["o"] == STORED
+        for event in events(trial.folder.glob("history-*.jsonl"))
+    )
+
+
+def _follow_the_remedy(lost: Lost, data: Path, last_line: str) -> None:
+    """As the last line says: what was moved is put back, what was rescued takes the place of what is gone."""
+    moved = data.with_name(f"{data.name}.elsewhere")
+    if moved.exists():
+        moved.rename(data)
+    for elsewhere in data.glob("*.db.elsewhere"):
+        elsewhere.rename(elsewhere.with_suffix(""))
+    for rescued in data.glob("*.db.rescued-*"):
+        assert str(rescued) in last_line, last_line
+        database = data / rescued.name.partition(".rescued-")[0]
+        for ending in ("-wal", "-shm"):
+            database.with_name(f"{database.name}{ending}").unlink(missing_ok=True)
+        rescued.rename(database)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Every fault; the table."""
+    rows = [
+        "| file | fault | pushes sent after it and acknowledged | `serve` | what is left |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    with tempfile.TemporaryDirectory(prefix="veilleuse-lost-") as folder, prepared(Path(folder)) as trial:
+        for lost in LOST:
+            found = outcome(trial, lost)
+            assert found.sound, found.report
+            rows.append(found.row())
+            print(found.said(), f"{found.seconds:.1f} s", found.last_line, sep="\n    ", flush=True)
+    table = "\n".join(rows)
+    print(table)
+    if "--write" in arguments:
+        page = ROOT / "docs" / "operations.md"
+        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        page.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

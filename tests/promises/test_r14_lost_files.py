@@ -1,0 +1,33 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""R14, the collector's half: its files are removed, moved, replaced, cut or garbled while it serves. All of them in one process:
+tests/unit/collector/test_lost_files.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lost_files import LOST, Lost
+from tests.promises.lost import outcome, prepared
+
+QUICK = "data.db removed"
+"""It lost what 2,778 pushes brought in the 75 s after it, and the collector ended with 0."""
+
+
+@pytest.mark.promise("R14")
+@pytest.mark.parametrize(
+    "lost",
+    [pytest.param(one, id=str(one), marks=[] if str(one) == QUICK else pytest.mark.long) for one in LOST],
+)
+def test_nothing_is_acknowledged_after(tmp_path, figure, lost: Lost):
+    """`veilleuse serve` ends with one line, whose remedy brings back all that was acknowledged; without `lock` no second one begins."""
+    with prepared(tmp_path) as trial:
+        found = outcome(trial, lost)
+    figure(found.said())
+    assert found.sound, found.report
+    if lost.left == "goes on":
+        assert found.exit_code is None
+        return
+    assert found.acknowledged_after == 0
+    assert found.exit_code == 1, found.last_line
+    assert "nothing was acknowledged since" in found.last_line

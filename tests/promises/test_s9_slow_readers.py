@@ -1,0 +1,151 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""S9: readers that take their answers slowly, or not at all, lock nobody out; a reverse proxy has the same address as they."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import psutil
+import pytest
+
+from tests.promises.served import served, where
+
+READERS = 300
+ATTACK_SECONDS = 20.0
+REQUESTS_EACH = 40
+"""Sent one behind the other: more answers than the kernel's buffers hold."""
+PATHS = ("/metrics", "/", "/healthz", "/api")
+GROWTH_BYTES = 64 * 1024 * 1024
+
+
+class Reader:
+    """A connection that asks for much, and takes little of it."""
+
+    def __init__(self, address: tuple[str, int], number: int, *, bytes_a_second: int, whole: bool) -> None:
+        """`whole`: its requests are; else it sends half of one."""
+        self._bytes = bytes_a_second
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        self._socket.settimeout(10)
+        self._socket.connect(address)
+        self._socket.setblocking(False)
+        request = f"GET {PATHS[number % len(PATHS)]} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+        with contextlib.suppress(OSError):
+            self._socket.send(request * REQUESTS_EACH if whole else request[:30])
+
+    def read(self) -> None:
+        """Take what it takes in a second."""
+        with contextlib.suppress(OSError):
+            if self._bytes:
+                self._socket.recv(self._bytes)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+
+class Readers:
+    """300 of a kind at any time; each comes back after 10 s, whatever became of it."""
+
+    def __init__(self, make: Callable[[int], Reader]) -> None:
+        self._make = make
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._ready = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        readers = [self._make(number) for number in range(READERS)]
+        self._ready.set()
+        turn = 0
+        while not self._stop.wait(1.0):
+            for reader in readers:
+                reader.read()
+            turn += 1
+            for number in range(turn % 10, READERS, 10):
+                readers[number].close()
+                with contextlib.suppress(OSError):
+                    readers[number] = self._make(number)
+        for reader in readers:
+            reader.close()
+
+
+def asked(address: tuple[str, int], path: str) -> tuple[int, float]:
+    """(Status of an answer that was read whole, 0 without one; seconds)."""
+    began = time.perf_counter()
+    connection = http.client.HTTPConnection(*address, timeout=20)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        status = answer.status
+    except (OSError, http.client.HTTPException):
+        status = 0
+    finally:
+        connection.close()
+    return status, time.perf_counter() - began
+
+
+@pytest.mark.promise("S9")
+@pytest.mark.parametrize(
+    ("name", "bytes_a_second", "whole"),
+    [("that read nothing", 0, True), ("of 1 byte/s", 1, True), ("with half a request", 0, False)],
+)
+def test_slow_readers_lock_nobody_out(
+    tmp_path: Path, name: str, bytes_a_second: int, whole: bool, figure: Callable[[str], None]
+) -> None:
+    """300 from the address that everybody has behind a proxy, on four paths, for 20 s: each good client gets its answer within
+    a second, memory stays bounded, and no descriptor is left."""
+    with served(tmp_path) as (stack, _, process):
+        address = where(stack, "HTTP__ADDRESS")
+        for path in PATHS:
+            assert asked(address, path)[0] == 200
+        web = next(
+            child
+            for child in process.children(recursive=True)
+            if "veilleuse.collector.web" in child.cmdline()
+        )
+        descriptors, resident = web.num_fds(), web.memory_info().rss
+        answers: list[tuple[int, float]] = []
+        most = 0
+        with Readers(lambda number: Reader(address, number, bytes_a_second=bytes_a_second, whole=whole)):
+            until = time.monotonic() + ATTACK_SECONDS
+            while time.monotonic() < until:
+                answers += [asked(address, path) for path in PATHS]
+                most = max(most, web.memory_info().rss - resident)
+                time.sleep(0.1)
+        left = _settled(web, descriptors)
+        refused = sum(status != 200 for status, _ in answers)
+        p99 = sorted(seconds for _, seconds in answers)[int(len(answers) * 0.99)]
+        figure(
+            f"{READERS} readers {name}: {refused} of {len(answers)} good requests refused, p99 "
+            f"{p99 * 1000:.0f} ms, {most / 1024**2:+.0f} MiB, {left:+d} descriptors"
+        )
+        assert refused == 0
+        assert p99 < 1.0
+        assert most < GROWTH_BYTES
+        assert left <= 4
+
+
+def _settled(web: psutil.Process, before: int) -> int:
+    """Descriptors more than before, once those of the readers had 10 s to go."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until and web.num_fds() > before:
+        time.sleep(0.5)
+    return web.num_fds() - before

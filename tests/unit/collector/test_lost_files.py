@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""A store whose files are taken away under load: nothing is acknowledged any more. Each file, each fault, in this process."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.lost_files import LOST, Lost
+from tests.machines import settings_in
+from tests.pushes import HOUR, MONDAY_10H, NOW, Stream, enrol, realistic, site
+from tests.waiting import PATIENCE_SECONDS, until
+from veilleuse.collector import settings
+from veilleuse.collector.app.rescue import rescued
+from veilleuse.collector.assembly import initialise, open_collector
+from veilleuse.collector.errors import StoreDamaged, StoreLost
+from veilleuse.collector.health import Count, Health
+from veilleuse.collector.model import AppendOutcome
+from veilleuse.collector.store.sqlite import SqliteReader, SqliteStore, create_store
+from veilleuse.collector.store.sqlite.directory import put_back
+from veilleuse.collector.writer import Writer
+
+AFTER = 40
+"""Pushes sent once the fault is there."""
+
+
+class Loaded:
+    """A store and a writer that are fed without a pause, until it refuses."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.store = store
+        self.health = Health()
+        self.writer = Writer(store, self.health, queue_pushes=1_000)
+        with store.transaction():
+            self.streams = [Stream(enrol(store.registry)) for _ in range(8)]
+            self.own = Stream(enrol(store.registry))
+        self.stop = threading.Event()
+        self.acknowledged = 0
+        self.feeder = threading.Thread(target=self._feed)
+
+    def push(self, stream: Stream | None = None) -> Future[AppendOutcome]:
+        """One record more of a stream; without one, of the test's own."""
+        stream = stream or self.own
+        stream.add(realistic(MONDAY_10H + len(stream.wires) * 300_000 % (600 * HOUR)))
+        return self.writer.append(stream.push(len(stream.wires)))
+
+    def _feed(self) -> None:
+        while not self.stop.is_set():
+            waiting = [self.push(stream) for stream in self.streams]
+            if any(one.exception(PATIENCE_SECONDS) for one in waiting):
+                return
+            self.acknowledged += len(waiting)
+
+
+@contextmanager
+def loaded(directory: Path) -> Iterator[Loaded]:
+    """Under load."""
+    limits = settings.Store(free_bytes_minimum=0)
+    with closing(create_store(directory, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
+        store.registry.put_site(site())
+        made = Loaded(store)
+        made.writer.start()
+        made.feeder.start()
+        try:
+            until(lambda: made.acknowledged > 200 or not made.feeder.is_alive())
+            yield made
+        finally:
+            made.stop.set()
+            made.feeder.join()
+            made.writer.stop()
+
+
+@pytest.mark.parametrize("lost", [one for one in LOST if one.left != "goes on"], ids=str)
+def test_nothing_is_acknowledged_once_a_file_is_lost(tmp_path, lost: Lost):
+    """`rm data.db`: 2,778 pushes were acknowledged in the 75 s after it. Now none, and what was acknowledged before is in the file
+    that the error names."""
+    directory = tmp_path / "data"
+    with loaded(directory) as made:
+        lost.apply(directory)
+        after = [made.push() for _ in range(AFTER)]
+        errors = [one.exception(PATIENCE_SECONDS) for one in after]
+        assert len([one for one in errors if one is None]) == 0
+        assert all(isinstance(one, StoreDamaged) for one in errors), errors
+        made.stop.set()
+        made.feeder.join()
+        kinds = made.health.snapshot()[Count.STORE_ERRORS]
+        saved = made.writer.submit(lambda: made.store.rescue(lambda: None), alone=True).result()
+    assert set(kinds) <= {"lost", "damaged"}, kinds
+    assert (saved is not None) == (lost.left == "rescued")
+    if saved is not None:
+        assert saved.stat().st_mode & 0o777 == 0o600
+        assert str(saved) in put_back(saved.with_name(saved.name.partition(".rescued")[0]))
+    if lost.left == "damaged" or lost.file.startswith("identity"):
+        return
+    file = saved or next(
+        path
+        for path in (
+            directory / "data.db",
+            directory / "data.db.elsewhere",
+            tmp_path / "data.elsewhere" / "data.db",
+        )
+        if path.exists()
+    )
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as found:
+        assert found.execute("PRAGMA quick_check").fetchone() == ("ok",)
+        assert found.execute("SELECT count(*) FROM records").fetchone()[0] >= made.acknowledged
+
+
+def test_readers_and_a_removed_lock_disturb_nobody(tmp_path):
+    """A reader closes the WAL as a program that has written in it does; the lock is on the folder."""
+    with loaded(tmp_path) as made:
+        for _ in range(20):
+            with closing(SqliteReader(tmp_path)) as reader:
+                reader.record_count()
+        (tmp_path / "lock").unlink(missing_ok=True)
+        made.writer.submit(made.store.data.checkpoint, alone=True).result(PATIENCE_SECONDS)
+        for _ in range(AFTER):
+            made.push().result(PATIENCE_SECONDS)
+        assert made.store.files.lost is None
+
+
+def test_what_was_lost_stays_lost(tmp_path):
+    """A file that is cut grows again with the next checkpoint, and has a hole: no look after the first one may say that all is well."""
+    with loaded(tmp_path) as made:
+        (tmp_path / "data.db").rename(tmp_path / "away")
+        assert isinstance(made.push().exception(PATIENCE_SECONDS), StoreLost)
+        (tmp_path / "away").rename(tmp_path / "data.db")
+        assert isinstance(made.push().exception(PATIENCE_SECONDS), StoreLost)
+
+
+def test_a_rescue_that_has_no_place_is_tried_again(tmp_path, caplog):
+    """A process that ended without it would take the last copy with it: it stays, and says what is wanting."""
+    settings = settings_in(tmp_path)
+    initialise(settings, site="Lyon")
+    with open_collector(settings) as collector:
+        shutil.rmtree(settings.data_dir)
+        settings.data_dir.touch()
+        with pytest.raises(StoreLost):
+            collector.office.commit(lambda: None)
+        assert collector.damaged.is_set()
+        assert not rescued(collector)
+        assert "do not stop the collector" in caplog.records[-1].remedy
+        settings.data_dir.unlink()
+        assert rescued(collector)
+    (found,) = settings.data_dir.iterdir()
+    assert found.name.startswith("data.db.rescued-")

@@ -1,0 +1,113 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""What a client may cost the web process by how it reads: real sockets, an application of one large answer."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+import uvicorn
+
+from tests.waiting import PATIENCE_SECONDS, until
+from veilleuse.collector.web import server
+from veilleuse.collector.web.server import SEND_BUFFER_BYTES, HastyProtocol, QuietServer
+
+LARGE = bytes(4 * 1024 * 1024)
+REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+async def large(scope: Any, receive: Any, send: Any) -> None:
+    """4 MiB, whatever is asked."""
+    headers = [(b"content-length", str(len(LARGE)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": LARGE})
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    """Of a server that is less patient than the product's, and has room for fewer."""
+    monkeypatch.setattr(server, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 20)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(large, log_config=None, lifespan="off", ws="none", http=HastyProtocol)
+    running = QuietServer(config)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+    thread.start()
+    until(lambda: running.started, "it listens")
+    yield listener.getsockname()
+    running.should_exit = True
+    thread.join(PATIENCE_SECONDS)
+
+
+def slow(address: tuple[str, int], sent: bytes = REQUEST) -> socket.socket:
+    """A client that asked and reads nothing."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    made.connect(address)
+    made.sendall(sent)
+    return made
+
+
+def held(address: tuple[str, int]) -> int:
+    """Connections that the server has open."""
+    connections = psutil.Process().net_connections("tcp")
+    return sum(one.laddr == address and one.status == "ESTABLISHED" for one in connections)
+
+
+def read(address: tuple[str, int]) -> int:
+    """How much a client gets that reads."""
+    connection = http.client.HTTPConnection(*address, timeout=PATIENCE_SECONDS)
+    try:
+        connection.request("GET", "/")
+        return len(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+def test_a_client_that_takes_nothing_is_cut(address):
+    """uvicorn kept the connection and the answer as long as the client did."""
+    clients = [slow(address) for _ in range(10)]
+    until(lambda: held(address) == 10, "ten answers wait")
+    until(lambda: held(address) == 0, "all are cut")
+    for client in clients:
+        client.close()
+
+
+def test_a_slow_client_that_goes_on_taking_is_not_cut(address):
+    """Some KiB in each look are enough."""
+    with slow(address) as client:
+        taken = 0
+        for _ in range(40):
+            threading.Event().wait(0.05)
+            taken += len(client.recv(64 * 1024))
+        rest = iter(lambda: client.recv(1 << 20), b"")
+        taken += sum(map(len, rest))
+    assert taken > len(LARGE)
+
+
+def test_the_slowest_goes_where_there_are_too_many(address):
+    """Forty that read nothing, or send half a request, where twenty have room: whoever comes next is served."""
+    clients = []
+    for number in range(40):
+        clients.append(slow(address, REQUEST if number % 2 else REQUEST[:9]))
+        if number > 30:
+            assert read(address) == len(LARGE)
+        assert held(address) <= 21
+    for client in clients:
+        client.close()
+
+
+def test_one_request_at_a_time(address):
+    """A client that sends a hundred at once gets one answer: they would be made before those of others."""
+    with slow(address, REQUEST * 100) as client:
+        answer = b"".join(iter(lambda: client.recv(1 << 20), b""))
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert len(answer) > len(LARGE)

@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""How a process ends: one line for each error, and the exit code; the outermost call of both programs."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from veilleuse.wire.interrupt import EXIT_INTERRUPTED, end_on_interrupt
+from veilleuse.wire.process import finish
+from veilleuse.wire.settings_file import ConfigurationError, load
+
+FULL = Path("/dev/full")
+
+
+@pytest.fixture(autouse=True)
+def own_handler() -> Iterator[None]:
+    """Each test begins and ends with Python's own handler of SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupted() -> int:
+    """A process that meets Ctrl-C."""
+    signal.raise_signal(signal.SIGINT)
+    return 0
+
+
+def raising(error: BaseException) -> Callable[[], int]:
+    """A process that meets an error."""
+
+    def body() -> int:
+        raise error
+
+    return body
+
+
+def test_a_process_that_does_its_work_says_nothing(capsys):
+    """Its own exit code, and what it printed."""
+
+    def body() -> int:
+        print("é")
+        return 3
+
+    assert finish("p", body) == 3
+    assert capsys.readouterr() == ("é\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ConfigurationError("no file\n/x"), 2, "p: no file /x"),
+        (OSError(errno.ENOSPC, "No space left", "/x"), 1, "p: /x: No space left; free some space"),
+        (OSError(errno.EIO, "Input/output error"), 1, "p: Input/output error; check the disk"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x"),
+            1,
+            "p: /x: Permission denied; run the command as root or as the service's user",
+        ),
+        (OSError("odd"), 1, "p: odd"),
+        (MemoryError(), 1, "p: there is not enough memory for this: ask for less at once"),
+        (KeyboardInterrupt(), EXIT_INTERRUPTED, ""),
+        (BrokenPipeError(), 0, ""),
+    ],
+)
+def test_an_error_that_can_be_foreseen(capsys, error, code, line):
+    """One line, and no place in the program."""
+    assert finish("p", raising(error)) == code
+    assert capsys.readouterr().err.rstrip("\n") == line
+
+
+def test_bytes_of_the_command_line_that_are_no_text(capsys):
+    """The word as it can be shown; wrong use."""
+    with pytest.raises(UnicodeEncodeError) as met:
+        "caf\udce9".encode()
+    assert finish("p", raising(met.value)) == 2
+    assert capsys.readouterr().err == r"p: 'caf\udce9' is not UTF-8: type or rename it in UTF-8" + "\n"
+
+
+def test_an_error_that_nobody_foresaw(capsys, monkeypatch):
+    """Kind, message and place of ours; the traceback in Python's development mode alone."""
+
+    def body() -> int:
+        load(ConfigurationError, file=None, environment={}, prefix="P")  # type: ignore[type-var]
+        return 0
+
+    assert finish("p", body) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("p: unforeseen AttributeError at settings_file.py:")
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
+    assert "PYTHONDEVMODE=1" in said
+    assert finish("p", raising(ValueError("x" * 5_000))) == 1
+    assert len(capsys.readouterr().err) < 400
+
+    flags = {name: getattr(sys.flags, name) for name in dir(sys.flags) if name[0] != "_"}
+    monkeypatch.setattr(sys, "flags", SimpleNamespace(**{**flags, "dev_mode": True}))
+    assert finish("p", body) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert said.splitlines()[-1].startswith("p: unforeseen AttributeError at settings_file.py:")
+
+
+def test_an_output_that_takes_nothing(monkeypatch, capsys):
+    """One line, not the interpreter's own traceback when it ends; a standard error that is gone changes nothing."""
+
+    def body() -> int:
+        print("much")
+        return 0
+
+    with FULL.open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert finish("p", body) == 1
+        assert Path(f"/proc/self/fd/{full.fileno()}").readlink() == Path(os.devnull)
+    assert capsys.readouterr().err == "p: No space left on device; free some space\n"
+    with FULL.open("w", buffering=1) as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", full)
+        patched.setattr(sys, "stdout", sys.__stdout__)
+        assert finish("p", raising(ConfigurationError("x"))) == 2
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+
+
+def test_closed_streams(tmp_path):
+    """What a command opens does not get the number of a standard stream that was closed."""
+    program = (
+        "import os, sys; from veilleuse.wire.process import finish\n"
+        f"sys.exit(finish('p', lambda: int(print('x') or os.open({str(tmp_path)!r}, os.O_RDONLY) < 3)))"
+    )
+    for closing in ("1>&-", "2>&-", "1>&- 2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-c", program], check=False
+        )
+        assert done.returncode == 0, closing
+
+
+def test_closed_and_replaced_streams_here(monkeypatch):
+    """The same, in this process; one that is no file is left as it is."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert finish("p", lambda: 0) == 0
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert finish("p", raising(ConfigurationError("x"))) == 2
+    sys.stdout.close()
+    sys.stderr.close()
+
+
+def test_an_interrupt_before_and_after_ends_in_silence(monkeypatch):
+    """Python's own handler is set for the body alone: there a command puts its things in order."""
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    end_on_interrupt()
+    signal.raise_signal(signal.SIGINT)
+    assert ended == [EXIT_INTERRUPTED]
+    assert finish("p", interrupted) == EXIT_INTERRUPTED
+    assert ended == [EXIT_INTERRUPTED]
+    signal.raise_signal(signal.SIGINT)
+    assert ended == [EXIT_INTERRUPTED] * 2
+
+
+def test_an_interrupt_that_is_ignored_stays_so():
+    """As for a command that a shell started in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_on_interrupt()
+    assert finish("p", interrupted) == 0
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
