@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import threading
 from contextlib import closing
 from datetime import date, timedelta
@@ -159,8 +160,8 @@ def kept(settings: CollectorSettings) -> dict[int, KeptYear]:
 def left(settings: CollectorSettings, year: int = YEAR) -> tuple[int, int]:
     """Months of workstations and readings of meters of a year that are there."""
     first, end = date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()
-    with Filled(settings.data_dir) as filled:
-        connection = filled.store.data.connection
+    database = f"file:{settings.data_dir / 'data.db'}?mode=ro"  # a second writer would end a collector that runs
+    with closing(sqlite3.connect(database, uri=True)) as connection:
         (months,) = connection.execute(
             "SELECT count(DISTINCT month) FROM host_months JOIN hosts USING (host_id)"
             " WHERE population <> 3 AND month >= ? AND month < ?",

@@ -127,6 +127,19 @@ def test_readers_and_a_removed_lock_disturb_nobody(tmp_path):
         assert made.store.files.lost is None
 
 
+def test_who_opens_the_database_for_writing_and_reads_disturbs_nobody(tmp_path):
+    """As the command `sqlite3` does; what it closes is a file that nobody changed, unless the collector has at that moment."""
+    limits = settings.Store(free_bytes_minimum=0)
+    with closing(create_store(tmp_path, limits, simulated=False, now_unix_milliseconds=NOW)) as store:
+        store.registry.put_site(site())
+        for _ in range(20):
+            with closing(sqlite3.connect(tmp_path / "data.db")) as other:
+                other.execute("SELECT count(*) FROM hosts").fetchone()
+            with store.transaction():
+                enrol(store.registry)
+            assert store.files.lost is None
+
+
 def test_what_was_lost_stays_lost(tmp_path):
     """A file that is cut grows again with the next checkpoint, and has a hole: no look after the first one may say that all is well."""
     with loaded(tmp_path) as made:

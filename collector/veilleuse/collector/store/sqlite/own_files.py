@@ -45,7 +45,8 @@ class OwnFiles:
         self._wal, self._index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
         self._ids = {each: _id(each.stat()) for each in (path, self._wal, self._index)}
         self._descriptors = dict(_descriptors(self._ids.values()))
-        self._size = path.stat().st_size
+        self._size, self._changed_at = path.stat().st_size, path.stat().st_mtime_ns
+        self._signs: list[tuple[bool, bool]] = []
         self._frame_bytes = _FRAME_HEADER_BYTES + page_bytes
         self._salts, self._wal_bytes, self._wal_size, self._wal_crc = b"", 0, 0, 0
         self._closings = _Closings((path, self._wal))
@@ -57,6 +58,7 @@ class OwnFiles:
 
     def check(self) -> None:
         """Raises StoreLost when one of the three is not the file at its path, is shorter than it was, or was written by others."""
+        changed = False
         for each, known in self._ids.items():
             try:
                 here = each.stat()
@@ -67,11 +69,18 @@ class OwnFiles:
             if each == self.path:
                 if here.st_size < self._size:
                     raise StoreLost(each, "was truncated", _damaged(each))
-                self._size = here.st_size
+                changed = here.st_mtime_ns != self._changed_at
+                self._size, self._changed_at = here.st_size, here.st_mtime_ns
         closed = self._closings.read()
-        if self.path in closed:
+        if self._is_written(closed=self.path in closed, changed=changed):
             raise StoreLost(self.path, "was written by another program", _damaged(self.path))
         self._check_wal(written=self._wal in closed)
+
+    def _is_written(self, *, closed: bool, changed: bool) -> bool:
+        """Whether a program that closed the database also changed it: who opens it for writing may only read, as `sqlite3` does. The two
+        signs of one write may lie in two looks. Our own checkpoints change it too: then a reader that closes is taken for a writer."""
+        self._signs = [*self._signs[-1:], (closed, changed)]
+        return any(one for one, _ in self._signs) and any(one for _, one in self._signs)
 
     def _gone(self, each: Path, *, replaced: bool) -> NoReturn:
         """Raise: `each` is not at its path, or another file is."""
