@@ -224,11 +224,14 @@ class Explained:
             if key.what.unit == "mJ" and key.what.state in REST:
                 continue
             weight: Weight = 1 if weigh is None else weigh[places[key.host].zone]
-            for since, value in self._history[key]:
-                if since <= found.version:
-                    coefficients[Column(key, since)] = weight
-                    values[Column(key, since)] = value
+            for column, value in self.columns(key, found.version):
+                coefficients[column] = weight
+                values[column] = value
         self._say(row, name, coefficients, values)
+
+    def columns(self, key: Key, version: int) -> list[tuple[Column, int]]:
+        """Unknowns that a quantity was made of at a version, each with its value."""
+        return [(Column(key, since), value) for since, value in self._history[key] if since <= version]
 
     def _say(
         self, row: Row, name: str, coefficients: Mapping[Column, Weight], values: Mapping[Column, int]
