@@ -265,11 +265,14 @@ class Explained:
                     break
 
     def _likely(self, row: Row) -> Iterator[Found]:
-        """What a count may be of: the cells of the sums beside it, now or when they were published; with cells that add nothing to those."""
+        """What a count may be of: the cells of the sums beside it, now or when they were published; with cells that add nothing to those.
+        Of a month whose sums are all withheld: any cells."""
+        known = self._wholes[self._cells_of(row)]
+        if not known and "period_from" in row.labels:
+            first, end = (date.fromisoformat(row.labels[name]) for name in ("period_from", "period_to"))
+            known = [Found(row.version, month_of(Slice(first, end)), (), frozenset(self._whats))]
         wholes = [
-            whole._replace(version=version)
-            for whole in self._wholes[self._cells_of(row)]
-            for version in range(row.version, -1, -1)
+            whole._replace(version=version) for whole in known for version in range(row.version, -1, -1)
         ]
         yield from wholes
         for whole in wholes:

@@ -6,6 +6,8 @@ Each role's numbers of the API, of /metrics over time and of the page become one
 combination is searched (isolating.py). The stories are the leaks that an attacker found, and fleets drawn at random whose machines come
 late, move, retire, are forgotten and are derived again between the looks.
 
+A closed year beside its months is measured here too, and not promised.
+
 Not in the system: that a number is of whole cells (entity × class) is an assumption, which the values confirm; amounts that only rounding tells;
 I3 and I5, which are no sums; and of an administrator each answer is held to the rule, not what it puts together.
 """
@@ -30,7 +32,7 @@ from tests.promises.summed import amount
 from veilleuse.collector.factors.choose import book_of
 from veilleuse.collector.model import Grain, HostId
 from veilleuse.collector.web.words import words
-from veilleuse.wire.vocabulary import Band, DeviceClass, State
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K: Final = 10
 ROLES: Final = ("door", "reader", "reader of A", "reader of B")
@@ -248,8 +250,8 @@ def fewest(isolated: Isolated | None) -> str:
 
 
 def drawn(data: Watched, entities: Sequence[str], months: Sequence[date]) -> None:
-    """Machines of several entities, classes and zones over months. Between the looks some come late, move, retire, are forgotten, or say
-    what they are again."""
+    """Machines of several entities, classes and zones over months, and classroom PCs of one entity. Between the looks some come late, move,
+    retire, are forgotten, or say what they are again."""
     chance = data.chance
     hosts: list[HostId] = []
     for _ in range(chance.randint(60, 90)):
@@ -258,6 +260,8 @@ def drawn(data: Watched, entities: Sequence[str], months: Sequence[date]) -> Non
             ("lyon", "lyon", "nancy", "köln") if entity == entities[-1] else ("lyon", "nancy")
         )
         hosts += data.machines(1, entity, chance.choice(CLASSES), site=site)
+    for _ in range(chance.randint(18, 30)):
+        hosts += data.machines(1, entities[0], chance.choice(CLASSES), population=Population.CLASSROOM)
     usual = {host: chance.choice((OFF, OFFICE, OFFICE, NIGHT, BUSY)) for host in hosts}
     late: list[tuple[date, HostId]] = []
     for number, month in enumerate(months):
