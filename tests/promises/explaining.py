@@ -224,11 +224,14 @@ class Explained:
             if key.what.unit == "mJ" and key.what.state in REST:
                 continue
             weight: Weight = 1 if weigh is None else weigh[places[key.host].zone]
-            for since, value in self._history[key]:
-                if since <= found.version:
-                    coefficients[Column(key, since)] = weight
-                    values[Column(key, since)] = value
+            for column, value in self.columns(key, found.version):
+                coefficients[column] = weight
+                values[column] = value
         self._say(row, name, coefficients, values)
+
+    def columns(self, key: Key, version: int) -> list[tuple[Column, int]]:
+        """Unknowns that a quantity was made of at a version, each with its value."""
+        return [(Column(key, since), value) for since, value in self._history[key] if since <= version]
 
     def _say(
         self, row: Row, name: str, coefficients: Mapping[Column, Weight], values: Mapping[Column, int]
@@ -262,11 +265,14 @@ class Explained:
                     break
 
     def _likely(self, row: Row) -> Iterator[Found]:
-        """What a count may be of: the cells of the sums beside it, now or when they were published; with cells that add nothing to those."""
+        """What a count may be of: the cells of the sums beside it, now or when they were published; with cells that add nothing to those.
+        Of a month whose sums are all withheld: any cells."""
+        known = self._wholes[self._cells_of(row)]
+        if not known and "period_from" in row.labels:
+            first, end = (date.fromisoformat(row.labels[name]) for name in ("period_from", "period_to"))
+            known = [Found(row.version, month_of(Slice(first, end)), (), frozenset(self._whats))]
         wholes = [
-            whole._replace(version=version)
-            for whole in self._wholes[self._cells_of(row)]
-            for version in range(row.version, -1, -1)
+            whole._replace(version=version) for whole in known for version in range(row.version, -1, -1)
         ]
         yield from wholes
         for whole in wholes:

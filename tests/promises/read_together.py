@@ -22,20 +22,22 @@ from typing import Any, Final, NamedTuple, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.filled import METER, Filled, cell, civil, week
+from tests.filled import METER, Filled, cell, civil, clock, week
 from tests.reading import DOOR_TOKEN, Reading
-from veilleuse.collector.account.perimeter import Slice, enrolled_milliseconds
+from veilleuse.collector.account.perimeter import Slice, day_start_unix_milliseconds, enrolled_milliseconds
 from veilleuse.collector.admitted import Role
 from veilleuse.collector.codec import number
 from veilleuse.collector.enrolment.tokens import new_token as enrolment_token
 from veilleuse.collector.model import Grain, HostId, HostStatus
 from veilleuse.collector.privacy import EXEMPT
+from veilleuse.wire.bands import DEFAULT_CALENDAR
 from veilleuse.wire.ladder import MEASURED
 from veilleuse.wire.v1 import telemetry_pb2 as pb
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 MINUTE: Final = 60_000
 HOUR: Final = 60 * MINUTE
+ZONE: Final = DEFAULT_CALENDAR.time_zone
 KINDS: Final = ("emissions", "energy", "indicators", "coverage")
 GROUPINGS: Final = ("population", "entity", "device_class", "entity,device_class")
 FLEET: Final = ("/metrics", "/")
@@ -111,6 +113,32 @@ OFFICE: Final = Hours({State.OFF: 12}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8, S
 NIGHT: Final = Hours({State.ON_IDLE: 9}, {State.ON_ACTIVE: 20, State.ON_IDLE: 8})
 
 
+def days_from(first: date, number: int) -> list[date]:
+    """So many."""
+    return [first + timedelta(days=later) for later in range(number)]
+
+
+def hourly(cells: Iterable[Any], days: Iterable[date], from_hour: int) -> Iterator[tuple[Any, list[Any]]]:
+    """The same in records of an hour, from that local hour of each day on: up to ten on each of several days, or all on one."""
+    begins = [day_start_unix_milliseconds(day, ZONE) + from_hour * HOUR for day in days]
+    hours = iter([begin + HOUR * n for begin in begins for n in range(10 if len(begins) > 1 else 14)])
+    for one in cells:
+        for done in range(0, one.milliseconds, HOUR):
+            part = pb.Cell()
+            part.CopyFrom(one)
+            part.milliseconds = min(HOUR, one.milliseconds - done)
+            if one.cpu_covered_milliseconds:
+                part.cpu_covered_milliseconds = part.milliseconds
+                part.cpu_busy_milliseconds = part.milliseconds // 5
+            for energy in part.energies:
+                before, after = (
+                    energy.energy_millijoules * ms // one.milliseconds
+                    for ms in (done, done + part.milliseconds)
+                )
+                energy.energy_millijoules, energy.covered_milliseconds = after - before, part.milliseconds
+            yield clock(next(hours), HOUR), [part]
+
+
 class Watched:
     """A collector over simulated months. A context manager."""
 
@@ -127,6 +155,8 @@ class Watched:
         self.pages: list[str] = []
         """The text of the first page, at each look."""
         self._entities = entities
+        self._classroom: set[HostId] = set()
+        """They tell hours."""
         self._accounts = itertools.count(1)
 
     def __enter__(self) -> Self:
@@ -149,7 +179,9 @@ class Watched:
     ) -> list[HostId]:
         """So many more."""
         where: dict[str, Any] = {"entity": entity, "site": site, "enrolled_on": enrolled_on}
-        return [self.data.add_host(population, device_class, **where) for _ in range(number)]
+        made = [self.data.add_host(population, device_class, **where) for _ in range(number)]
+        self._classroom.update(made if population is Population.CLASSROOM else ())
+        return made
 
     def month(
         self,
@@ -164,23 +196,28 @@ class Watched:
         monday = first + timedelta(days=-first.weekday() % 7)
         for host, hours in done:
             told = measured, host in screens
-            records = [
-                (civil(first.replace(day=10)), [*self._cells(hours.night, Band.NIGHT, *told)]),
-                (week(monday), [*self._cells(hours.opening, Band.OPEN, *told)]),
-            ]
+            night = [*self._cells(hours.night, Band.NIGHT, *told)]
+            opening = [*self._cells(hours.opening, Band.OPEN, *told)]
+            tenth = first.replace(day=10)
+            if host in self._classroom:
+                records = [*hourly(night, [tenth], 0), *hourly(opening, days_from(monday, 5), 8)]
+            else:
+                records = [(civil(tenth), night), (week(monday), opening)]
             self.data.push(host, [one for one in records if one[1]], METER)
         self.data.derive()
 
     def day(self, day: date, done: Iterable[tuple[HostId, Mapping[State, float]]]) -> None:
         """One more night."""
         for host, hours in done:
-            self.data.push(host, [(civil(day), [*self._cells(hours, Band.NIGHT)])], METER)
+            cells = [*self._cells(hours, Band.NIGHT)]
+            records = [*hourly(cells, [day], 0)] if host in self._classroom else [(civil(day), cells)]
+            self.data.push(host, records, METER)
         self.data.derive()
 
     def whole_days(self, first: date, done: Mapping[HostId, int]) -> None:
         """Off for so many hours of each day of a month of 30."""
         for host, hours in done.items():
-            days = [first + timedelta(days=number) for number in range(30)]
+            days = days_from(first, 30)
             self.data.push(host, [(civil(day), [cell(State.OFF, hours * HOUR, Band.NIGHT)]) for day in days])
         self.data.derive()
 

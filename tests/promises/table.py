@@ -247,7 +247,7 @@ PROMISES: Final = (
     ),
     Promise(
         "P15",
-        "What one role reads together over months: API, /metrics, page",
+        "What one role reads together over months: API, /metrics, page; a closed year beside them is measured, not promised",
         "no combination is of fewer than 10 machines",
     ),
 )

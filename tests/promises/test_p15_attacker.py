@@ -6,6 +6,8 @@ Each role's numbers of the API, of /metrics over time and of the page become one
 combination is searched (isolating.py). The stories are the leaks that an attacker found, and fleets drawn at random whose machines come
 late, move, retire, are forgotten and are derived again between the looks.
 
+A closed year beside its months is measured here too, and not promised.
+
 Not in the system: that a number is of whole cells (entity × class) is an assumption, which the values confirm; amounts that only rounding tells;
 I3 and I5, which are no sums; and of an administrator each answer is held to the rule, not what it puts together.
 """
@@ -22,6 +24,7 @@ from typing import Final
 
 import pytest
 
+from tests.promises.closing_beside import FILE, ROWS, TOTALS, closed_year
 from tests.promises.explaining import AVOIDABLE, Column, Equation, Explained
 from tests.promises.isolating import Isolated, dominated, smallest
 from tests.promises.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
@@ -29,7 +32,7 @@ from tests.promises.summed import amount
 from veilleuse.collector.factors.choose import book_of
 from veilleuse.collector.model import Grain, HostId
 from veilleuse.collector.web.words import words
-from veilleuse.wire.vocabulary import Band, DeviceClass, State
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K: Final = 10
 ROLES: Final = ("door", "reader", "reader of A", "reader of B")
@@ -194,9 +197,61 @@ def test_a_leak_that_was_found_stays_closed(
     figure(f"{len(STORIES)} stories of leaks that were found: 0 left")
 
 
+def late_install(data: Watched) -> None:
+    """Fourteen machines of A, of which one came in August: that month counts it in `autres`, the year in A."""
+    hosts, others = data.machines(14), data.machines(14, "B")
+    data.month(AUG, [(host, NIGHT) for host in (hosts[0], *others)])
+    for month in (SEP, OCT):
+        data.month(month, [(host, NIGHT) for host in hosts + others])
+    data.look(date(2026, 11, 5), [AUG, SEP, OCT])
+
+
+def one_sunday(data: Watched) -> None:
+    """Groups that every month keeps, and a Sunday of one machine: days that are closed stand apart in the file."""
+    hosts, others = data.machines(14), data.machines(14, "B")
+    for month in (AUG, SEP):
+        data.month(month, [(host, NIGHT) for host in hosts + others])
+    data.day(date(2026, 9, 20), [(hosts[0], {State.ON_IDLE: 5})])
+    data.look(IN_OCTOBER, [AUG, SEP])
+
+
+def untold_month(data: Watched) -> None:
+    """Of August, one machine was known: that month tells nothing at all."""
+    hosts = data.machines(14)
+    data.month(AUG, [(hosts[0], NIGHT)])
+    data.month(SEP, [(host, NIGHT) for host in hosts])
+    data.look(IN_OCTOBER, [AUG, SEP])
+
+
+@pytest.mark.promise("P15")
+@pytest.mark.parametrize("story", [late_install, one_sunday, untold_month], ids=lambda story: story.__name__)
+def test_a_closed_year_beside_its_months_is_measured(
+    story: Callable[[Watched], None], tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """Not promised, told as it is: a year's figures and its months' are two partitions of one time. docs/closing.md says who is given which."""
+    with Watched(tmp_path, 1) as data:
+        story(data)
+        found = solved(data)
+        closed = closed_year(data, found, date(2027, 1, 5))
+    explained(found)
+    months = of(found.equations, "reader", ("api",))
+    assert smallest(months, K) is None
+    cells = []
+    for outlet in (FILE, ROWS, TOTALS):
+        year = of(closed, "auditor", (outlet,))
+        alone, beside = (fewest(smallest(told, K)) for told in (year, year + months))
+        cells.append(f"{outlet} {alone}, × API months {beside}")
+    figure(f"machines told apart by a closed year ({story.__name__.replace('_', ' ')}): {', '.join(cells)}")
+
+
+def fewest(isolated: Isolated | None) -> str:
+    """How many machines."""
+    return f"≥ {K}" if isolated is None else str(len(isolated.machines))
+
+
 def drawn(data: Watched, entities: Sequence[str], months: Sequence[date]) -> None:
-    """Machines of several entities, classes and zones over months. Between the looks some come late, move, retire, are forgotten, or say
-    what they are again."""
+    """Machines of several entities, classes and zones over months, and classroom PCs of one entity. Between the looks some come late, move,
+    retire, are forgotten, or say what they are again."""
     chance = data.chance
     hosts: list[HostId] = []
     for _ in range(chance.randint(60, 90)):
@@ -205,6 +260,8 @@ def drawn(data: Watched, entities: Sequence[str], months: Sequence[date]) -> Non
             ("lyon", "lyon", "nancy", "köln") if entity == entities[-1] else ("lyon", "nancy")
         )
         hosts += data.machines(1, entity, chance.choice(CLASSES), site=site)
+    for _ in range(chance.randint(18, 30)):
+        hosts += data.machines(1, entities[0], chance.choice(CLASSES), population=Population.CLASSROOM)
     usual = {host: chance.choice((OFF, OFFICE, OFFICE, NIGHT, BUSY)) for host in hosts}
     late: list[tuple[date, HostId]] = []
     for number, month in enumerate(months):

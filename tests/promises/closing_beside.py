@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Closes the year of the machines of read_together.py, and says what its signed file and its report's rows tell, as equations over the
+same unknowns.
+
+Of the file: time and energy by state of each cell, by day type and band. Of the rows: time and measured energy. Each is found by its
+value, as any number. Left out, as they are no sums of what a month sums: products of the file; estimates, intervals and counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+from tests.machines import settings_in
+from tests.promises.explaining import Equation, Explained
+from tests.promises.read_together import Key, Place, Row, Watched, What
+from tests.promises.summed import amount
+from tests.rolled import roll
+from veilleuse.collector.closing.making import Order, propose
+from veilleuse.collector.reporting.sources import opened
+from veilleuse.wire.vocabulary import Band, State
+
+FILE: Final = "signed file"
+ROWS: Final = "rows of its report"
+TOTALS: Final = "totals of its report"
+SUMS: Final = ("kwh_measured", "measured_millijoules", "machine_days_observed")
+"""Of the rows and totals that a report tells."""
+
+
+def closed_year(data: Watched, found: Explained, today: date) -> list[Equation]:
+    """2026, as `veilleuse close 2026` makes it on `today`. Of FILE, ROWS and TOTALS, by outlet."""
+    roll(data.data, today)
+    directory = data.data.directory
+    settings = settings_in(directory.parent)
+    noon = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
+    order = Order(2026, False, "test", "", round(noon.timestamp() * 1000), today)
+    with opened(directory, settings.reporting) as sources:
+        file = propose(sources, settings, order).file
+    figures, statistics = json.loads(file.report)["figures"], json.loads(file.statistics)
+    told = [
+        *((FILE, *one) for cell in statistics["cells"] for one in _of_cell(cell)),
+        *((ROWS, *one) for row in figures["rows"] for one in _of_row(row)),
+        *((TOTALS, *one) for row in figures["totals"] for one in _of_row(row)),
+    ]
+    return [_equation(data, found, *one) for one in told]
+
+
+def _of_cell(cell: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, str], set[What], int]]:
+    """(place, what may be in it, value)."""
+    for by_band in cell["sums"].values():
+        for band, columns in by_band.items():
+            for state in set(State) - {State.UNKNOWN}:
+                time = sum(columns.get(f"{state}_{supply}_milliseconds", 0) for supply in ("ac", "battery"))
+                energy = columns.get(f"{state}_energy_millijoules", 0)
+                kinds = ("measured", "modelled")
+                yield cell["stratum"], {What("ms", Band(band), state)}, time
+                yield cell["stratum"], {What("mJ", Band(band), state, kind) for kind in kinds}, energy
+
+
+def _of_row(row: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, str], set[What], int]]:
+    for name in SUMS:
+        unit, value = amount(name, float(row[name])) or ("", 0)
+        kind = "measured" if unit == "mJ" else ""
+        yield row, {What(unit, band, state, kind) for band in Band for state in State}, value
+
+
+def _equation(
+    data: Watched, found: Explained, outlet: str, labels: Mapping[str, str], whats: set[What], value: int
+) -> Equation:
+    """Of those days of the machines of a place that sum to it: a cell's day types are not of all."""
+    version = len(data.versions) - 1
+    truth = data.versions[version]
+    days: defaultdict[int, list[Key]] = defaultdict(list)
+    for key in truth.amounts:
+        if key.what in whats and _is_in(truth.places[key.host], labels):
+            days[key.start].append(key)
+    sums = {start: sum(truth.amounts[key] for key in keys) for start, keys in days.items()}
+    mine = next((some for some in _subsets(sums) if abs(sum(sums[one] for one in some) - value) <= 1), None)
+    assert mine is not None, f"{outlet}: nothing explains {value} of {labels}"
+    columns = dict(one for start in mine for key in days[start] for one in found.columns(key, version))
+    row = Row(version, outlet, outlet, frozenset({"auditor"}), outlet, {}, {})
+    return Equation(row, str(value), dict.fromkeys(columns, 1), columns)
+
+
+def _is_in(place: Place, labels: Mapping[str, str]) -> bool:
+    return all(labels.get(name, mine) == mine for name, mine in zip(place._fields, place, strict=True))
+
+
+def _subsets(days: Iterable[int]) -> Iterator[tuple[int, ...]]:
+    """All first: most sums are of the year."""
+    known = sorted(days)
+    return itertools.chain.from_iterable(
+        itertools.combinations(known, size) for size in range(len(known), -1, -1)
+    )
