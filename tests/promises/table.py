@@ -208,8 +208,8 @@ PROMISES: Final = (
     ),
     Promise(
         "P2",
-        "No personal string in what a machine says it is; names of users and processes are not planted yet",
-        "0 canaries",
+        "No personal string in wire, spool, databases, logs, exports, /metrics and API",
+        "0 canaries; what may be told is found in each",
     ),
     Promise("P3", "The grain is never raised from afar", "0 escapes from the machine's ceiling"),
     Promise("P4", "k machines in each group that is told, none above 85 %", "0 groups of fewer than 10"),
