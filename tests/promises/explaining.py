@@ -23,15 +23,13 @@ from fractions import Fraction
 from typing import Final, NamedTuple, TypeAlias
 
 from tests.promises.read_together import Key, Row, Version, What
-from tests.promises.summed import SILENT, Cell, Found, Selector, Sums, cell_of, month_of, sums_of
+from tests.promises.summed import SILENT, Cell, Found, Selector, Sums, amount, cell_of, month_of, sums_of
 from veilleuse.collector.account.perimeter import Slice
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.model import Grain
 from veilleuse.collector.quantiles import Z95
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
-MILLIJOULES_PER_KWH: Final = 3_600_000_000
-MILLISECONDS_PER_DAY: Final = 86_400_000
 ON: Final = (State.ON_ACTIVE, State.ON_IDLE)
 COUNTED: Final = tuple(What("", Band.OPEN, State.ON_ACTIVE, kind) for kind in ("", "screen"))
 """That a machine contributed, and that it has a screen."""
@@ -76,24 +74,6 @@ class Equation:
     values: Mapping[Column, int]
 
 
-def amount(name: str, value: float) -> tuple[str, int] | None:
-    """(unit, exact amount) of a sum; None of another number."""
-    word = name.partition("{")[0]
-    if word == "machine_days_observed":
-        return "ms", round(value * MILLISECONDS_PER_DAY)
-    if word in ("kwh", "kwh_total", "kwh_measured", "kwh_modelled"):
-        return "mJ", round(value * MILLIJOULES_PER_KWH)
-    for ending, unit, scale in (
-        ("_milliseconds", "ms", 1),
-        ("_millijoules", "mJ", 1),
-        ("_seconds", "ms", 1000),
-        ("_joules", "mJ", 1000),
-    ):
-        if word.endswith(ending):
-            return unit, round(value * scale)
-    return None
-
-
 class Explained:
     """Equations of rows, and the numbers that nothing explains."""
 
@@ -116,10 +96,10 @@ class Explained:
         self.unexplained: list[tuple[Row, str, float]] = []
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Rows of all looks. Months of readers add up; an administrator's answer is made of its whole period."""
+        """Rows of all looks."""
         later = []
         for row in rows:
-            if row.outlet == "api" and self._months_of(row) > 1 and "admin" not in row.roles:
+            if row.outlet == "api" and self._months_of(row) > 1:
                 later.append(row)
             else:
                 self._explain(row)
@@ -268,23 +248,32 @@ class Explained:
 
     def _tell_counts(self, row: Row, rest: dict[str, float]) -> None:
         """Of machines that contributed, and of their nights on for more than 4 h. A total may count a machine and its screens once."""
-        versions = range(row.version, -1, -1)
-        wholes = itertools.product(tuple(rest), self._wholes[self._cells_of(row)], versions)
-        for name, whole, version in wholes:
-            whole = whole._replace(version=version)
-            if name != "n" and "_hosts" not in name and name != "nights_on":
-                continue
-            wanted = self._nights(whole) if name == "nights_on" else self._counted(whole)
-            kinds = (
-                wanted,
-                {key for key in wanted if not key.what.kind},
-                {key for key in wanted if key.what.kind},
-            )
-            keys = next((keys for keys in kinds if len(keys) == rest.get(name)), None)
-            if keys is not None:
-                columns = {Column(key, whole.version): 1 for key in keys}
-                self._say(row, name, dict.fromkeys(columns, 1), columns)
-                del rest[name]
+        for name in [name for name in rest if name in ("n", "nights_on") or "_hosts" in name]:
+            for whole in self._likely(row):
+                wanted = self._nights(whole) if name == "nights_on" else self._counted(whole)
+                screens = {key for key in wanted if key.what.kind}
+                keys = next(
+                    (keys for keys in (wanted, wanted - screens, screens) if len(keys) == rest[name]), None
+                )
+                if keys is not None:
+                    columns = {Column(key, whole.version): 1 for key in keys}
+                    self._say(row, name, dict.fromkeys(columns, 1), columns)
+                    del rest[name]
+                    break
+
+    def _likely(self, row: Row) -> Iterator[Found]:
+        """What a count may be of: the cells of the sums beside it, now or when they were published; with cells that add nothing to those."""
+        wholes = [
+            whole._replace(version=version)
+            for whole in self._wholes[self._cells_of(row)]
+            for version in range(row.version, -1, -1)
+        ]
+        yield from wholes
+        for whole in wholes:
+            others = set(self._sums_of(whole.version, whole.selector, row.labels).cells) - set(whole.cells)
+            for size in range(1, len(others) + 1):
+                for more in itertools.combinations(sorted(others), size):
+                    yield whole._replace(cells=(*whole.cells, *more))
 
     def _counted(self, whole: Found) -> set[Key]:
         return {

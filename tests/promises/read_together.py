@@ -230,8 +230,9 @@ class Watched:
             periods = [*parts, Slice(parts[0].first, parts[-1].end)] if len(parts) > 1 else parts
             for who, role, inside in self._readers() if parts else ():
                 token = reading.account(f"{who} {next(self._accounts)}", role, *inside)
-                kinds = KINDS if role is Role.READER else ("indicators",)
-                self._ask_api(reading, who, token, itertools.product(periods, kinds, GROUPINGS))
+                # What an administrator is told of several months is not the sum of months: asked month by month.
+                asked = (periods, KINDS) if role is Role.READER else (parts, ("indicators",))
+                self._ask_api(reading, who, token, itertools.product(*asked, GROUPINGS))
             self._strangers(reading)
             reading.indicators.refresh()
             self._scrape(reading)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from tests.promises.read_together import Key, Place, What
 from veilleuse.collector.account.perimeter import Slice
 from veilleuse.collector.model import Grain
+from veilleuse.wire.units import MILLIJOULES_PER_KWH, MILLISECONDS_PER_DAY
 from veilleuse.wire.vocabulary import Band, State
 
 BAND_SETS: Final = tuple(map(frozenset, (Band, (Band.OPEN,), (Band.NIGHT, Band.CLOSED))))
@@ -21,6 +22,24 @@ STATE_SETS: Final = tuple(
 KIND_SETS: Final = (frozenset({"measured", "modelled"}), frozenset({"measured"}), frozenset({"modelled"}))
 SILENT: Final = "silent"
 """Kind of the time of which nothing is known."""
+
+
+def amount(name: str, value: float) -> tuple[str, int] | None:
+    """(unit, exact amount) of a sum; None of another number."""
+    word = name.partition("{")[0]
+    if word == "machine_days_observed":
+        return "ms", round(value * MILLISECONDS_PER_DAY)
+    if word in ("kwh", "kwh_total", "kwh_measured", "kwh_modelled"):
+        return "mJ", round(value * MILLIJOULES_PER_KWH)
+    for ending, unit, scale in (
+        ("_milliseconds", "ms", 1),
+        ("_millijoules", "mJ", 1),
+        ("_seconds", "ms", 1000),
+        ("_joules", "mJ", 1000),
+    ):
+        if word.endswith(ending):
+            return unit, round(value * scale)
+    return None
 
 
 class Selector(NamedTuple):

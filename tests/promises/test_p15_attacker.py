@@ -22,9 +22,10 @@ from typing import Final
 
 import pytest
 
-from tests.promises.explaining import AVOIDABLE, Column, Equation, Explained, amount
+from tests.promises.explaining import AVOIDABLE, Column, Equation, Explained
 from tests.promises.isolating import Isolated, dominated, smallest
 from tests.promises.read_together import NIGHT, OFF, OFFICE, Hours, Key, Row, Watched, What
+from tests.promises.summed import amount
 from veilleuse.collector.factors.choose import book_of
 from veilleuse.collector.model import Grain, HostId
 from veilleuse.collector.web.words import words
