@@ -260,6 +260,13 @@ def nothing_left_of(connection, host_id: int) -> None:
         assert left == (0,), table
 
 
+def journal_of_a_forgotten(connection) -> list[str]:
+    """Why it was looked at, under its hash."""
+    journal = connection.execute("SELECT what, why FROM journal ORDER BY journal_id").fetchall()
+    assert all("a forgotten machine" in what for what, _ in journal)
+    return [why for _, why in journal]
+
+
 @pytest.mark.promise("P9")
 def test_a_machine_is_forgotten(tmp_path, veilleuse, figure):
     """Two months of a server among a thousand workstations with two months each: after `hosts forget` a search of all files finds
@@ -301,15 +308,8 @@ def test_a_machine_is_forgotten(tmp_path, veilleuse, figure):
         assert connection.execute("SELECT sum(energy_millijoules) FROM ledger").fetchone() == ledger
         states = connection.execute("SELECT org_entity, site, milliseconds FROM forgotten_states").fetchall()
         assert states == [("DSI", "Lyon", MONTHS_HOURS * HOUR)]
-        journal = store.identity.connection.execute(
-            "SELECT what, why FROM journal ORDER BY journal_id"
-        ).fetchall()
-        assert [why for _, why in journal] == [
-            "veilleuse hosts show --name",
-            "veilleuse hosts export",
-            "request 12",
-        ]
-        assert all("a forgotten machine" in what for what, _ in journal)
+        asked_for = ["veilleuse hosts show --name", "veilleuse hosts export", "request 12"]
+        assert journal_of_a_forgotten(store.identity.connection) == asked_for
         push(stays)  # points are found anew
     with served(settings) as running:
         moved(machine, running)

@@ -40,12 +40,12 @@ TICKS = st.sampled_from(["0", "0.1", "1", "2.5", "9.9", "10", "60", "61", "nan",
 PERIODS = st.sampled_from(["0", "1", "5", "9", "10", "12", "60", "300", "3600", "-10"])
 LOCAL = st.fixed_dictionaries({}, optional={"tick_seconds": TICKS, "period_seconds": PERIODS})
 REMOTE = st.fixed_dictionaries(
-    {"sha256": st.just(bytes(32))},
+    {},
     optional={
         "tick_milliseconds": st.sampled_from([1, 9_999, 10_000, 20_000, 60_000]),
         "period_milliseconds": st.sampled_from([5_000, 9_000, 10_000, 60_000, 3_600_000]),
     },
-).map(lambda values: pb.RemoteConfiguration(**values))
+).map(lambda values: pb.RemoteConfiguration(sha256=bytes(32), **values))
 SEEN: Counter[str] = Counter()
 
 
