@@ -79,14 +79,16 @@ def between(stack: Stack) -> Iterator[list[Proxy]]:
         yield [calls, enrolments]
 
 
-def join(stack: Stack, fake: FakeCollector, other: Stack) -> None:
-    """The machine enrols with both collectors, and measures for both."""
+def join(stack: Stack, fake: FakeCollector, other: Stack) -> Places:
+    """The machine enrols with both collectors, and measures for both; what the enrolments say."""
     where = ("--entity", CONTROL_ENTITY, "--site", "test", "--population", "server")
     stack.must("veilleuse", "token", "create", *where, "--output", str(stack.folder / "join"))
-    stack.must("veilleuse-agent", "enrol", str(stack.folder / "join"))
-    other.must("veilleuse-agent", "enrol", str(fake.join_file(other.folder / "join")))
-    for one in (stack, other):
+    fake.join_file(other.folder / "join")
+    said = Said(stack), Said(other)
+    for one, heard in zip((stack, other), said, strict=True):
+        assert heard.run("veilleuse-agent", "enrol", str(one.folder / "join")) == 0
         one.start("veilleuse-agent", "run")
+    return [text for heard in said for text in heard.texts]
 
 
 def units_told(stack: Stack, fake: FakeCollector, tree: Path) -> bool:
@@ -148,7 +150,7 @@ def test_no_personal_string(tmp_path, figure):
     ):
         stack.programs["veilleuse-agent"] = other.programs["veilleuse-agent"] = agent
         stack.start_collector()
-        join(stack, fake, other)
+        joined = join(stack, fake, other)
         stack.wait_for(partial(units_told, stack, fake, tmp_path / "tree"), "units in a record of both")
         agent_id, read = read_by_everybody(stack)
         kept = [(f"{where}, open", held) for where, held in files_below(stack.data, stack.state, other.state)]
@@ -158,13 +160,13 @@ def test_no_personal_string(tmp_path, figure):
         sent = [("TLS", bytes(proxy.asked)) for proxy in proxies]
         logs = [(log.name, log.read_bytes()) for log in sorted(tmp_path.rglob("*.log"))]
     kept += files_below(stack.data, stack.state, other.state)
-    places = lowered([*wire_of(fake.requests), *sent, *logs, *kept, *read])
+    places = lowered([*wire_of(fake.requests), *sent, *logs, *kept, *joined, *read])
     leaks = [leak for leak in leaks_in(places, spellings(CANARIES)) if not re.fullmatch(STAYS, leak)]
     controls = {"agent id": agent_id[:12], "boot id": CANARIES["boot id"], **CONTROLS}
     told = leaks_in(places, {name: text.lower() for name, text in controls.items()})
     figure(
         f"{len(leaks)} of {len(CANARIES)} canaries in {len(spellings(CANARIES))} spellings found in {len(places)} places: "
-        f"{len(fake.requests)} messages of the wire, {len(kept)} files, {len(logs)} logs, {len(read)} answers; "
+        f"{len(fake.requests)} messages of the wire, {len(kept)} files, {len(logs)} logs, {len(joined) + len(read)} answers; "
         f"{len(controls)} controls found {len(told)} times"
     )
     assert leaks == []
