@@ -13,6 +13,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.crowd import crowd
 from tests.machines import SECONDS, Machine, Served, enrolled, refusal, refused, served, settings_in
 from tests.pushes import Stream, cell, clock, gap, measurement, rapl
 from veilleuse.collector.model import AgentId, AppendResult, HostId
@@ -24,6 +25,12 @@ Code = grpc.StatusCode
 CONFLICT = (Code.PERMISSION_DENIED, "identity_conflict")
 OLDER = (Code.RESOURCE_EXHAUSTED, "older_instance")
 CANARY = "canary-7f3e"
+HOUR = 3_600_000
+AT_ONCE = 1_000
+"""Records in one Push."""
+MONTHS_HOURS = 60 * 24
+"""Two months."""
+CROWD = 1_000
 
 
 def renewed(machine: Machine) -> Machine:
@@ -45,17 +52,21 @@ def moved(machine: Machine, running: Served) -> None:
     }
 
 
-def push(machine: Machine, domain: str = "package-0", start: int | None = None, records: int = 1) -> None:
-    """Minutes of measurements."""
-    begin = start or (time.time_ns() // 3_600_000_000_000 - 2) * 3_600_000
+def push(
+    machine: Machine, domain: str = "package-0", start: int | None = None, records: int = 1, minutes: int = 1
+) -> None:
+    """Measurements of so many minutes each, the last of them ended unless told where they start."""
+    each = minutes * 60_000
+    begin = start or (time.time_ns() // 3_600_000_000_000 - 1) * HOUR - max(HOUR, records * each)
     stream = Stream(HostId(0), epoch=b"\7" * EPOCH_BYTES)
-    for minute in range(records):
+    for number in range(records):
         units = [pb.UnitTime(name=f"unit:{domain}", cpu_milliseconds=5)]
-        cells = [cell(60_000, energies=[(0, 5_000, 60_000)], units=units)]
-        stream.add(measurement(clock(begin + minute * 60_000), cells, [rapl(domain)]))
+        cells = [cell(each, energies=[(0, 5_000 * minutes, each)], units=units)]
+        stream.add(measurement(clock(begin + number * each, each), cells, [rapl(domain)]))
     with machine.telemetry() as stub:
-        answer = stub.Push(stream.request(), timeout=SECONDS)
-    assert answer.outcome == pb.PUSH_OUTCOME_STORED
+        for first in range(1, records + 1, AT_ONCE):
+            answer = stub.Push(stream.request(first, first + AT_ONCE - 1), timeout=SECONDS)
+            assert answer.outcome == pb.PUSH_OUTCOME_STORED
 
 
 # --- generations
@@ -201,7 +212,7 @@ def files_with(settings: CollectorSettings, *canaries: bytes) -> list[str]:
     ]
 
 
-def planted(running: Served) -> tuple[Machine, tuple[bytes, ...]]:
+def planted(running: Served, hours: int) -> tuple[Machine, tuple[bytes, ...]]:
     """A machine with canaries in its name, pseudonym, facts, records, points and units; and all by which it could be found."""
     machine = Machine(running.token())
     request = pb.EnrolRequest(
@@ -216,7 +227,7 @@ def planted(running: Served) -> tuple[Machine, tuple[bytes, ...]]:
     machine.agent_id = answer.agent_id
     machine.keep(answer.certificate)
     machine.hello()
-    push(machine, f"{CANARY}-rapl", records=300)
+    push(machine, f"{CANARY}-rapl", records=hours, minutes=60)
     running.collector.operations.perform("flush", {})
     agent_id = machine.agent_id
     return machine, (
@@ -228,8 +239,15 @@ def planted(running: Served) -> tuple[Machine, tuple[bytes, ...]]:
     )
 
 
-def nothing_left_but_of(connection, host_id: int) -> None:
-    """Whatever table has a host in it has that one alone."""
+def timed(veilleuse, *words: str) -> tuple[float, int, str]:
+    """Seconds, exit code and output of a command."""
+    began = time.monotonic()
+    code, out, _ = veilleuse(*words)
+    return time.monotonic() - began, code, out
+
+
+def nothing_left_of(connection, host_id: int) -> None:
+    """Whatever table has a host in it has not this one."""
     tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     with_host = [
         table
@@ -238,48 +256,61 @@ def nothing_left_but_of(connection, host_id: int) -> None:
     ]
     assert len(with_host) >= 10
     for table in with_host:
-        left = {row[0] for row in connection.execute(f"SELECT DISTINCT host_id FROM {table}")}
-        assert left <= {host_id}, table
+        left = connection.execute(f"SELECT count(*) FROM {table} WHERE host_id = ?", (host_id,)).fetchone()
+        assert left == (0,), table
+
+
+def journal_of_a_forgotten(connection) -> list[str]:
+    """Why it was looked at, under its hash."""
+    journal = connection.execute("SELECT what, why FROM journal ORDER BY journal_id").fetchall()
+    assert all("a forgotten machine" in what for what, _ in journal)
+    return [why for _, why in journal]
 
 
 @pytest.mark.promise("P9")
-def test_a_machine_is_forgotten(tmp_path, veilleuse):
-    """P9 in small: after `hosts forget` a search of all files finds nothing; others, and the fleet's counters, are untouched;
-    its certificate is refused as forgotten, before and after a restart."""
+def test_a_machine_is_forgotten(tmp_path, veilleuse, figure):
+    """Two months of a server among a thousand workstations with two months each: after `hosts forget` a search of all files finds
+    nothing; others, and the fleet's counters, are untouched; its certificate is refused as forgotten, before and after a restart."""
     settings = settings_in(tmp_path)
     with served(settings) as running:
         store = running.collector.store
         stays = enrolled(running)
         push(stays)
-        machine, canaries = planted(running)
-        veilleuse("hosts", "show", machine.agent_id.hex(), "--name")
+        machine, canaries = planted(running, MONTHS_HOURS)
+        host_id = store.data.connection.execute("SELECT max(host_id) FROM hosts").fetchone()[0]
+        records = crowd(running, CROWD)
+        host = machine.agent_id.hex()
+        veilleuse("hosts", "show", host, "--name")
+        export_seconds, code, _ = timed(veilleuse, "hosts", "export", host, "-o", str(tmp_path / "export"))
+        assert (code, export_seconds < 60) == (0, True)
+        assert len(json.loads((tmp_path / "export").read_text())["records"]) == MONTHS_HOURS
         assert {name.removesuffix("-wal") for name in files_with(settings, *canaries)} == {
             "data.db",
             "identity.db",
             "register.jsonl",
         }
         ledger = store.data.connection.execute("SELECT sum(energy_millijoules) FROM ledger").fetchone()
-        began = time.monotonic()
-        code, out, _ = veilleuse(
-            "hosts", "forget", machine.agent_id.hex(), "--why", "request 12", "--yes", "--json"
+        megabytes = (settings.data_dir / "data.db").stat().st_size / 1e6
+        words = ("hosts", "forget", host, "--why", "request 12", "--yes", "--json")
+        forget_seconds, code, out = timed(veilleuse, *words)
+        assert (code, json.loads(out)["swept"], forget_seconds < 60) == (0, True, True)
+        left = files_with(settings, *canaries)
+        figure(
+            f"{CROWD:,} hosts with two months each, {records:,} records, {megabytes:.0f} MB: export {export_seconds:.1f} s, "
+            f"forget {forget_seconds:.1f} s; {len(left)} files with one of {len(canaries)} canaries after it"
         )
-        assert time.monotonic() - began < 60
-        assert (code, json.loads(out)["swept"]) == (0, True)
-        assert files_with(settings, *canaries) == []
+        assert left == []
         assert refused(machine.hello) == (Code.PERMISSION_DENIED, "forgotten")
         stays.hello()
-        nothing_left_but_of(store.data.connection, 1)
+        nothing_left_of(store.data.connection, host_id)
         connection = store.data.connection
-        assert connection.execute("SELECT value FROM totals").fetchone() == (1,)
+        assert connection.execute("SELECT value FROM totals").fetchone() == (records - MONTHS_HOURS,)
         assert connection.execute("SELECT sum(energy_millijoules) FROM ledger").fetchone() == ledger
         states = connection.execute("SELECT org_entity, site, milliseconds FROM forgotten_states").fetchall()
-        assert states == [("DSI", "Lyon", 300 * 60_000)]
-        journal = store.identity.connection.execute(
-            "SELECT what, why FROM journal ORDER BY journal_id"
-        ).fetchall()
-        assert [why for _, why in journal] == ["veilleuse hosts show --name", "request 12"]
-        assert all("a forgotten machine" in what for what, _ in journal)
-        push(stays, start=(time.time_ns() // 3_600_000_000_000 - 2) * 3_600_000)  # points are found anew
+        assert states == [("DSI", "Lyon", MONTHS_HOURS * HOUR)]
+        asked_for = ["veilleuse hosts show --name", "veilleuse hosts export", "request 12"]
+        assert journal_of_a_forgotten(store.identity.connection) == asked_for
+        push(stays)  # points are found anew
     with served(settings) as running:
         moved(machine, running)
         assert refused(machine.hello) == (Code.PERMISSION_DENIED, "forgotten")
@@ -315,13 +346,13 @@ def test_forgetting_asks(running, veilleuse):
 
 
 @pytest.mark.promise("P9")
-def test_export(running, veilleuse, tmp_path):
+def test_export(running, veilleuse, tmp_path, figure):
     """Everything that is held of a machine, in one private file; who asked is in the journal; never over another file."""
-    machine, _ = planted(running)
+    machine, _ = planted(running, 5)
     output = tmp_path / "export.json"
     code, out, _ = veilleuse("hosts", "export", machine.agent_id.hex()[:12], "-o", str(output), "--json")
     assert code == 0
-    assert json.loads(out)["rows"]["records"] == 300
+    assert json.loads(out)["rows"]["records"] == 5
     assert stat.S_IMODE(output.stat().st_mode) == 0o600
     held = json.loads(output.read_text())
     assert held["identity"]["host_name"] == f"{CANARY}-name"
@@ -333,4 +364,5 @@ def test_export(running, veilleuse, tmp_path):
     assert held["unit_sums"][0]["name"] == f"unit:{CANARY}-rapl"
     assert held["certificates"][0]["certificate_der"] == machine.certificate_der.hex()
     assert {"streams", "sums", "derived", "state_totals"} <= set(held)
+    figure(f"an export of {len(held)} tables, names and journal among them")
     assert veilleuse("hosts", "export", machine.agent_id.hex(), "-o", str(output))[0] == 1

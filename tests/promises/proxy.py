@@ -40,10 +40,20 @@ class Proxy:
     """A context manager. Its attributes may be set while it runs, from any thread."""
 
     def __init__(
-        self, target: tuple[str, int], *, port: int = 0, handshake_answers: int = 2, seed: int = 1
+        self,
+        target: tuple[str, int],
+        *,
+        port: int = 0,
+        handshake_answers: int = 2,
+        seed: int = 1,
+        source: str = "127.0.0.1",
     ) -> None:
-        """`target`: host and port of the server; `port`: where to listen on 127.0.0.1, 0 = any."""
+        """`target`: host and port of the server; `port`: where to listen on 127.0.0.1, 0 = any; `source`: the address that the server
+        sees."""
         self.target = target
+        self.source = source
+        self.asked = bytearray()
+        """All that clients have sent."""
         self.port = port
         self.delay_seconds = 0.0
         self.bytes_per_second = 0
@@ -112,7 +122,7 @@ class Proxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.counts["connections"] += 1
         try:
-            there, back = await asyncio.open_connection(*self.target)
+            there, back = await asyncio.open_connection(*self.target, local_addr=(self.source, 0))
         except OSError:
             writer.transport.abort()
             return
@@ -148,6 +158,7 @@ class Proxy:
                     return
                 if not answers:
                     connection.asked_bytes += len(chunk)
+                    self.asked += chunk
                 rate = self.bytes_per_second
                 if wait := self.delay_seconds + (len(chunk) / rate if rate else 0.0):
                     await asyncio.sleep(wait)

@@ -208,8 +208,8 @@ PROMISES: Final = (
     ),
     Promise(
         "P2",
-        "No personal string in what a machine says it is; names of users and processes are not planted yet",
-        "0 canaries",
+        "No personal string in wire, spool, databases, logs, exports, /metrics and API",
+        "0 canaries; what may be told is found in each",
     ),
     Promise("P3", "The grain is never raised from afar", "0 escapes from the machine's ceiling"),
     Promise("P4", "k machines in each group that is told, none above 85 %", "0 groups of fewer than 10"),
@@ -219,8 +219,8 @@ PROMISES: Final = (
     Promise("P8", "Names are apart, and looking is noted", "0 names in data.db; 1 line an access"),
     Promise(
         "P9",
-        "Rights of a person: export and forget; how long it takes is not measured",
-        "all of it written; 0 canaries after forgetting",
+        "Rights of a person: export and forget, in a store of 1,000 machines with two months each",
+        "all of it written; 0 canaries after forgetting; < 60 s each",
     ),
     Promise(
         "P10",
@@ -230,8 +230,8 @@ PROMISES: Final = (
     ),
     Promise(
         "P11",
-        "Power is no side channel: rights of RAPL; that nothing is read below 10 s is not tried",
-        "the group of the agent alone reads it",
+        "Power is no side channel: rights of RAPL; nothing served is finer than 10 s. A machine's own file may tick at 1 s: sums alone leave it",
+        "the group of the agent alone reads it; 0 periods, and 0 ticks asked from afar, under 10 s; the helper every 10 s",
     ),
     Promise(
         "P12",

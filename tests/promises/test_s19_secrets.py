@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.architecture.tree import ROOT
+from tests.promises.leaking import Said, leaks_in
 from tests.stack import Stack
 from tests.waiting import has_ended, until
 
@@ -23,20 +24,6 @@ DEBUG = {
     "VEILLEUSE_AGENT__LOG__LEVEL": "debug",
     "VEILLEUSE_AGENT__MEASURE__TICK_SECONDS": "1",
 }
-
-
-class Said:
-    """All that any command has printed."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self.texts: list[tuple[str, str]] = []
-
-    def run(self, *command: str, **environment: str) -> int:
-        """Its exit code; what it said is kept."""
-        done = self._stack.run(*command, **environment)
-        self.texts.append((" ".join(command), done.stdout + done.stderr))
-        return done.returncode
 
 
 def secrets_in(*folders: Path) -> dict[str, str]:
@@ -143,16 +130,6 @@ def test_no_secret_is_ever_said(tmp_path, figure):
     assert cores == {"0"}
 
 
-def leaks_in(texts: list[tuple[str, str]], canaries: dict[str, str]) -> list[str]:
-    """Which secret stands where; a table may have broken it over lines."""
-    return [
-        f"{name} in {where}"
-        for where, text in texts
-        for name, canary in canaries.items()
-        if canary in text or canary in _wrapped(text)
-    ]
-
-
 @pytest.mark.promise("S19")
 def test_units_leave_no_core_dump(figure):
     """LimitCORE=0 in both units: what systemd starts has none even before the first line of ours."""
@@ -160,11 +137,6 @@ def test_units_leave_no_core_dump(figure):
     without = [unit.name for unit in units if "\nLimitCORE=0\n" not in unit.read_text()]
     figure(f"LimitCORE=0 in {len(units) - len(without)} of {len(units)} units")
     assert without == []
-
-
-def _wrapped(text: str) -> str:
-    """A table breaks long words over lines."""
-    return re.sub(r"[\s│|]+", "", text)
 
 
 def test_the_search_finds_what_is_there(tmp_path):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -123,9 +124,15 @@ def answers(months: Sequence[Month], entities: Sequence[str]) -> set[frozenset[S
     return found - {frozenset()}
 
 
+COUNTED: Counter[str] = Counter()
+"""What the properties have looked at."""
+
+
 def smallest(figures: Iterable[frozenset[Seen]]) -> int:
     """Fewest machines that a month of any figure, or of one figure without another that is part of it, is of."""
     known = list(figures)
+    COUNTED["fleets"] += 1
+    COUNTED["pairs"] += len(known) * (len(known) - 1)
     parts = [*known, *(one - other for one in known for other in known if other < one)]
     counts = [
         len([seen for seen in part if seen.month == month]) for part in parts for month in range(len(MONTHS))
@@ -133,11 +140,26 @@ def smallest(figures: Iterable[frozenset[Seen]]) -> int:
     return min((count for count in counts if count), default=K)
 
 
+def counted(before: Counter[str]) -> str:
+    """What was looked at since."""
+    since = COUNTED - before
+    assert since["pairs"] > since["fleets"]
+    return f"{since['pairs']:,} pairs of answers about {since['fleets']} fleets of up to 14"
+
+
 @pytest.mark.promise("P5")
+def test_no_two_answers_leave_fewer_than_k(figure):
+    """All periods × all groupings × all readers, each pair: in every month at least k machines, or none."""
+    before = COUNTED.copy()
+    _answers_about_a_fleet()
+    figure(
+        f"{counted(before)}, {len(GROUPINGS)} groupings × {len(SCOPES)} readers: 0 differences of fewer than {K}"
+    )
+
+
 @settings(max_examples=60)
 @given(fleets())
-def test_no_two_answers_leave_fewer_than_k(fleet):
-    """All periods × all groupings × all readers, each pair: in every month at least k machines, or none."""
+def _answers_about_a_fleet(fleet):
     months = release(fleet)
     assert smallest(set().union(*(answers(months, scope) for scope in SCOPES))) >= K
 
@@ -224,10 +246,18 @@ def looks(story: Sequence[Later], kept: Kept | None) -> set[frozenset[Seen]]:
 
 
 @pytest.mark.promise("P6")
+def test_no_two_looks_leave_fewer_than_k(figure):
+    """The same over restarts and new months, while machines come late, move and are forgotten."""
+    before = COUNTED.copy()
+    _looks_of_a_story()
+    figure(
+        f"{counted(before)} over months of late records, moves and departures: 0 differences of fewer than {K}"
+    )
+
+
 @settings(max_examples=40)
 @given(stories())
-def test_no_two_looks_leave_fewer_than_k(story):
-    """The same over restarts and new months, while machines come late, move and are forgotten."""
+def _looks_of_a_story(story):
     assert smallest(looks(story, Kept())) >= K
 
 

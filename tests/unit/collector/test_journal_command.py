@@ -123,7 +123,7 @@ def test_one_journal_or_one_person(opened):
 
 
 @pytest.mark.promise("P8")
-def test_each_look_is_a_line(opened):
+def test_each_look_is_a_line(opened, figure):
     """Who, what of it, and why; also one that finds nothing. A refused one is none, and asks for a reason."""
     read(opened, since="2026-01-01", who="anne", of="operators")
     with pytest.raises(AdminError, match="say why"):
@@ -132,6 +132,7 @@ def test_each_look_is_a_line(opened):
     assert [tuple(line) for line in lines] == [
         ("dpo", "access journal of operators read, since 2026-01-01, who anne", "a look")
     ]
+    figure(f"{len(lines)} line for 1 look, none for a refused one")
 
 
 def test_more_lines_than_one_answer_holds_are_said_to_be_left_out(opened):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
 
 import pytest
@@ -31,12 +32,26 @@ FLEETS = st.lists(
 ).map(lambda groups: [Cell(f"g{i}", hosts) for i, hosts in enumerate(groups)])
 
 
+COUNTED: Counter[str] = Counter()
+"""What the properties have looked at."""
+
+
 @pytest.mark.promise("P4")
-@given(FLEETS, st.integers(2, 12))
-def test_every_published_cell_is_safe(cells, k):
+def test_every_published_cell_is_safe(figure):
     """At least k contributing machines, none above 85 %, with machines shared between cells or not."""
+    _cells_of_a_fleet()
+    figure(
+        f"{COUNTED['cells']:,} cells of {COUNTED['fleets']} fleets published: 0 of fewer than k or above 85 %"
+    )
+    assert COUNTED["cells"] > COUNTED["fleets"] > 50
+
+
+@given(FLEETS, st.integers(2, 12))
+def _cells_of_a_fleet(cells, k):
     level = publish(cells, k)
+    COUNTED["fleets"] += 1
     for cell in [*level.kept, *([level.others] if level.others else [])]:
+        COUNTED["cells"] += 1
         assert is_safe(cell.contributions, k)
 
 
@@ -52,15 +67,23 @@ def test_nothing_is_lost_or_counted_twice(cells, k):
 
 
 @pytest.mark.promise("P5")
-@given(st.lists(st.integers(0, 25), max_size=6), st.integers(2, 12))
-def test_no_difference_of_sums_isolates_few_machines(sizes, k):
+def test_no_difference_of_sums_isolates_few_machines(figure):
     """Brute force: every difference of two sums of published cells that is one of our machines' sums has ≥ k of them."""
+    _differences_of_a_level()
+    figure(f"{COUNTED['pairs']:,} pairs of sums of {COUNTED['levels']} levels: 0 differences of fewer than k")
+    assert COUNTED["pairs"] > COUNTED["levels"] > 50
+
+
+@given(st.lists(st.integers(0, 25), max_size=6), st.integers(2, 12))
+def _differences_of_a_level(sizes, k):
+    COUNTED["levels"] += 1
     level = publish(disjoint(sizes), k)
     shown = [set(cell.contributions) for cell in level.kept]
     if level.others:
         shown.append(set(level.others.contributions))
     sums = [set().union(*chosen) for size in range(len(shown) + 1) for chosen in combinations(shown, size)]
     for larger, smaller in combinations(sums, 2):
+        COUNTED["pairs"] += 1
         for difference in (larger - smaller, smaller - larger):
             assert not difference or len(difference) >= k
 
@@ -89,12 +112,13 @@ def test_a_level_that_cannot_reach_k_is_withheld():
 
 
 @pytest.mark.promise("P4")
-def test_a_machine_that_dominates_hides_its_cell():
+def test_a_machine_that_dominates_hides_its_cell(figure):
     """Twelve machines, one of them 90 % of the energy: merged, or withheld when alone."""
     cells = disjoint([12])
     hosts = dict(cells[0].contributions)
     hosts[HostId(0)] = 99
     assert publish([Cell("g0", hosts)], K).withheld_keys == ("g0",)
+    figure(f"one of {len(hosts)} machines with {99 / sum(hosts.values()):.0%} of a cell: withheld")
 
 
 def test_machines_that_contributed_nothing_do_not_count():

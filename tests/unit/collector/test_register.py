@@ -271,7 +271,7 @@ def test_a_missing_register_is_said_and_written_again(place, caplog):
 
 
 @pytest.mark.promise("P14")
-def test_it_is_private_tells_no_hour_and_does_not_grow_for_ever(place):
+def test_it_is_private_tells_no_hour_and_does_not_grow_for_ever(place, figure):
     """0600; of a workstation the day alone; a thousand suspensions and activations are written together at a start."""
     with place.opened() as desk:
         host = desk.join(desk.token(population="workstation"))
@@ -286,6 +286,7 @@ def test_it_is_private_tells_no_hour_and_does_not_grow_for_ever(place):
         assert set(line) <= {
             "n", "of", "kind", "agent_id", "token", "uses", "org_entity", "site", "population", "status", "day",
         }  # fmt: skip
+    figure(f"{len(of_host)} lines of the register: days alone")
     with place.opened():
         pass
     assert len(place.lines()) == 4  # site, token, host, done

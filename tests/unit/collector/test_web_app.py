@@ -229,7 +229,7 @@ def test_nine_workstations_are_withheld(data, client):
 
 @pytest.mark.promise("P14")
 @pytest.mark.parametrize("population", [Population.WORKSTATION, Population.CLASSROOM])
-def test_no_scrape_tells_when_a_pc_called(data, client, population):
+def test_no_scrape_tells_when_a_pc_called(data, client, population, figure):
     """P14: a PC says Hello and sends its record, another enrols: what /metrics says of their population does not move that day."""
     hosts = [data.add_host(population, DeviceClass.LAPTOP) for _ in range(12)]
     http = client()
@@ -249,7 +249,9 @@ def test_no_scrape_tells_when_a_pc_called(data, client, population):
     data.add_host(population, DeviceClass.LAPTOP)
     data.derive()
     time.sleep(1.1)  # the look that is kept
-    assert of_population() == before
+    moved = set(of_population()) ^ set(before)
+    figure(f"{len(moved)} of {len(before)} lines of /metrics moved by a {population}'s call")
+    assert moved == set()
 
 
 def test_hostile_names_add_no_series_beyond_the_bound(data, client):

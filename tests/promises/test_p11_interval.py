@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""P11: nothing that is told of energy is finer than 10 s, whatever the machine's file, its environment and the collector ask for.
+
+A machine's own file may have the agent look every second: that stays in its memory, and only sums of a period leave it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.trees import context, put, zone
+from veilleuse.agent import helper, macos_powermetrics
+from veilleuse.agent.errors import ConfigurationError
+from veilleuse.agent.grain import grain_of
+from veilleuse.agent.model import Instant
+from veilleuse.agent.publication import read_publication
+from veilleuse.agent.pulled import configuration_control
+from veilleuse.agent.resident import NoServiceManager
+from veilleuse.agent.settings import read_settings
+from veilleuse.agent.trial import look
+from veilleuse.wire.v1 import telemetry_pb2 as pb
+from veilleuse.wire.vocabulary import Population
+
+FINEST = 10_000
+NOW = round(datetime(2026, 3, 6, tzinfo=UTC).timestamp() * 1000)
+PUBLISHED = 5
+
+TICKS = st.sampled_from(["0", "0.1", "1", "2.5", "9.9", "10", "60", "61", "nan", "-1"])
+PERIODS = st.sampled_from(["0", "1", "5", "9", "10", "12", "60", "300", "3600", "-10"])
+LOCAL = st.fixed_dictionaries({}, optional={"tick_seconds": TICKS, "period_seconds": PERIODS})
+REMOTE = st.fixed_dictionaries(
+    {},
+    optional={
+        "tick_milliseconds": st.sampled_from([1, 9_999, 10_000, 20_000, 60_000]),
+        "period_milliseconds": st.sampled_from([5_000, 9_000, 10_000, 60_000, 3_600_000]),
+    },
+).map(lambda values: pb.RemoteConfiguration(sha256=bytes(32), **values))
+SEEN: Counter[str] = Counter()
+
+
+@pytest.mark.promise("P11")
+def test_no_period_and_no_tick_asked_from_afar_is_under_ten_seconds(tmp_path, figure):
+    """File, environment and what a collector asks for, together: refused, or a period of 10 s or more; a tick under 10 s only where the
+    machine's own file or environment says so."""
+    _any_settings(tmp_path / "agent.toml")
+    assert min(SEEN["used"], SEEN["refused"], SEEN["remote"]) > 50, SEEN
+    figure(
+        f"{SEEN['all']} configurations by file, environment and collector, {SEEN['refused']} refused: 0 periods under 10 s, "
+        f"0 ticks under 10 s but the machine's own"
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(in_file=LOCAL, in_environment=LOCAL, remote=REMOTE, population=st.sampled_from(list(Population)))
+def _any_settings(
+    file: Path,
+    in_file: dict[str, str],
+    in_environment: dict[str, str],
+    remote: pb.RemoteConfiguration,
+    population: Population,
+) -> None:
+    file.write_text("[measure]\n" + "".join(f"{name} = {text}\n" for name, text in in_file.items()))
+    environment = {f"VEILLEUSE_AGENT__MEASURE__{name.upper()}": text for name, text in in_environment.items()}
+    SEEN["all"] += 1
+    changes = configuration_control(remote, lambda key: None, accept=True)
+    control = {key: value for key, value in changes.items() if value is not None}
+    standing = look(control.get, Instant(0, 1_000, 1_000), "boot", accept=True)
+    SEEN["remote"] += standing.trial is not None
+    try:
+        own = read_settings(file, environment)
+        grain = grain_of(own, population, standing.in_use.configuration, NOW)
+    except ConfigurationError:
+        SEEN["refused"] += 1
+        return
+    SEEN["used"] += 1
+    assert grain.period_milliseconds >= FINEST
+    assert grain.tick_milliseconds >= min(FINEST, own.measure.tick_seconds * 1000)
+
+
+@pytest.mark.promise("P11")
+def test_the_helper_reads_and_serves_every_ten_seconds(tmp_path, figure, monkeypatch):
+    """The loop of the root process itself, with an environment that asks for more: it waits 10 s between two readings, each time."""
+    folder = zone(tmp_path, "0", "package-0", 1_000_000)
+    file, waits, told = tmp_path / "readings.json", [], []
+    for name in ("TICK_SECONDS", "PERIOD_SECONDS"):
+        monkeypatch.setenv(f"VEILLEUSE_AGENT__MEASURE__{name}", "1")
+
+    def waited(
+        readers: list[int], _w: Any, _x: Any, seconds: float
+    ) -> tuple[list[int], list[int], list[int]]:
+        waits.append(seconds)
+        told.append(read_publication(str(file)).readings[0])
+        put(tmp_path, folder.relative_to(tmp_path / "sys").as_posix() + "/energy_uj", 1_000_000 * len(waits))
+        if len(waits) == PUBLISHED:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return [], [], []
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr(select, "select", waited)
+    try:
+        assert helper.run(context(tmp_path), file, NoServiceManager()) == 0
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert waits == [FINEST / 1000] * PUBLISHED
+    assert {one.every_milliseconds for one in told} == {FINEST} == {macos_powermetrics.INTERVAL_MILLISECONDS}
+    figure(f"the helper: {len(told)} readings served, {waits[0]:g} s between two, its shortest")
