@@ -119,9 +119,9 @@ def days_from(first: date, number: int) -> list[date]:
 
 
 def hourly(cells: Iterable[Any], days: Iterable[date], from_hour: int) -> Iterator[tuple[Any, list[Any]]]:
-    """The same in records of an hour, from that local hour of each day on: up to ten on each of several days, or all on one."""
+    """The same in records of an hour, from that local hour of each day on: up to nine on each of several days, or one night."""
     begins = [day_start_unix_milliseconds(day, ZONE) + from_hour * HOUR for day in days]
-    hours = iter([begin + HOUR * n for begin in begins for n in range(10 if len(begins) > 1 else 14)])
+    hours = iter([begin + HOUR * n for begin in begins for n in range(9 if len(begins) > 1 else 14)])
     for one in cells:
         for done in range(0, one.milliseconds, HOUR):
             part = pb.Cell()
@@ -200,7 +200,7 @@ class Watched:
             opening = [*self._cells(hours.opening, Band.OPEN, *told)]
             tenth = first.replace(day=10)
             if host in self._classroom:
-                records = [*hourly(night, [tenth], 0), *hourly(opening, days_from(monday, 5), 8)]
+                records = [*hourly(night, [tenth], 17), *hourly(opening, days_from(monday, 5), 8)]
             else:
                 records = [(civil(tenth), night), (week(monday), opening)]
             self.data.push(host, [one for one in records if one[1]], METER)
@@ -210,7 +210,7 @@ class Watched:
         """One more night."""
         for host, hours in done:
             cells = [*self._cells(hours, Band.NIGHT)]
-            records = [*hourly(cells, [day], 0)] if host in self._classroom else [(civil(day), cells)]
+            records = [*hourly(cells, [day], 17)] if host in self._classroom else [(civil(day), cells)]
             self.data.push(host, records, METER)
         self.data.derive()
 
