@@ -276,10 +276,13 @@ class SqliteIngest:
     def _host(self, host_id: HostId) -> _Known:
         known = self._known.get(host_id)
         if known is None:
-            zone, population = self._database.connection.execute(
+            found = self._database.connection.execute(
                 "SELECT time_zone, population FROM hosts JOIN sites USING (site) WHERE host_id = ?",
                 (host_id,),
             ).fetchone()
+            if found is None:  # forgotten while its call was under way: as the database says of a row without its machine
+                raise sqlite3.IntegrityError(f"host {host_id} is not there any more")
+            zone, population = found
             numbers = first_number(host_id, POPULATIONS[population])
             known = self._known[host_id] = _Known(ZoneInfo(zone), numbers)
         return known
