@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -92,7 +94,7 @@ def release(fleet: Fleet, entities: Sequence[str] = ()) -> list[Month]:
     """As Releases makes it; with `entities`, as a naive one would: safe inside them alone."""
     found = [released(tallies(fleet, number, entities), K) for number in range(len(MONTHS))]
     return [
-        Month(part, one.cells, one.uses, one.whole, one.withheld)
+        Month(part, one.cells, one.uses, one.whole, one.withheld, one.hidden_cells, one.hidden_uses)
         for part, one in zip(MONTHS, found, strict=True)
     ]
 
@@ -439,6 +441,79 @@ def test_who_may_see_all_gets_the_report(tmp_path):
             told = [{name: value for name, value in row.items() if name != SHOWN} for row in expected[table]]
             assert answer[table] == told
         assert answer["rows"]
+
+
+# --- what is in `autres` and not in a row
+
+
+def of_places(*places: tuple[str, str], months: int = 1) -> list[Month]:
+    """The release of one machine in each place."""
+    seen = frozenset(Seen(host, month) for host in range(len(places)) for month in range(months))
+    return release(Fleet(places, seen))[:months]
+
+
+def incomplete(months: Sequence[Month], dimensions: Sequence[str], entities: Sequence[str] = ()) -> set[str]:
+    """Names of the rows that say that they lack something; `total` of the whole."""
+    answer = shown(months, months[0].part.first, months[-1].part.end, dimensions, entities)
+    named = {
+        f"{group.key.entity or ''}/{group.key.device_class or ''}"
+        for group in answer.rows
+        if group.sums.incomplete
+    }
+    return named | {"total" for group in answer.whole if group.sums.incomplete}
+
+
+def test_a_row_says_what_it_lacks():
+    """A has three laptops and a tower, B three laptops and two towers: the towers are in `autres`, and so a row `A` is of its laptops alone.
+    Nothing said so: A's figure read as that of the whole entity."""
+    laptops = [("A", "laptop")] * 3 + [("B", "laptop")] * 3
+    months = of_places(*laptops, ("A", "tower"), ("B", "tower"), ("B", "tower"), *[("B > 1", "laptop")] * 3)
+    assert incomplete(months, ("entity",)) == {"A/", "B/"}
+    assert incomplete(months, ("device_class",)) == set()  # no tower has a row of its own
+    assert incomplete(months, ("entity", "device_class")) == set()
+    assert incomplete(months, ()) == set()
+    assert incomplete(months, (), ("A",)) == {"/", "total"}
+    assert incomplete(months, ("entity",), ("B",)) == {"B/", "total"}
+    assert incomplete(months, ("entity",), ("B > 1",)) == set()
+    (month,) = months
+    assert FORM.decode(FORM.encode(month), month.part.first, month.part.end) == month
+    whole = of_places(*laptops)
+    assert incomplete(whole, ("entity",)) == incomplete(whole, (), ("A",)) == set()
+
+
+def test_a_class_of_which_some_entities_are_in_autres_says_so():
+    """A's three towers have a row, B's tower has none."""
+    places = [("A", "tower")] * 3 + [("B", "tower"), ("B > 1", "laptop"), ("B > 2", "laptop")]
+    assert incomplete(of_places(*places), ("device_class",)) == {"/tower"}
+
+
+def test_an_answer_says_which_rows_are_incomplete(tmp_path):
+    """In JSON and CSV, of energy and of indicators, with a note that says what it means; screens are none of a row of coverage."""
+    moment = NOW.timestamp()
+    with (
+        Filled(tmp_path / "data", clock=lambda: moment) as data,
+        Reading(data, clock=lambda: moment) as reading,
+    ):
+        for entity, device_class, number in (
+            ("A", DeviceClass.LAPTOP, 12),
+            ("A", DeviceClass.TOWER, 2),
+            ("B", DeviceClass.TOWER, 9),
+            ("C", DeviceClass.LAPTOP, 12),
+        ):
+            for _ in range(number):
+                host = data.add_host(Population.WORKSTATION, device_class, entity=entity)
+                data.push(host, [(civil(date(2026, 10, 5)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
+        data.derive()
+        token = reading.account(days=30)
+        for kind in ("energy", "emissions", "coverage", "indicators"):
+            question = f"/api/v1/{kind}?{OCTOBER}&group_by=entity"
+            answer = reading.get(question, token).json()
+            found = {row["entity"]: row.get("incomplete") for row in answer["rows"]}
+            assert found == {"A": True, "C": None, "autres": None}, kind
+            assert any(str(note).startswith("incomplete: ") for note in answer["assumptions"])
+            table = list(csv.DictReader(io.StringIO(reading.get(f"{question}&format=csv", token).text)))
+            told = {row["entity"]: row["incomplete"] for row in table if row["level"] != "total"}
+            assert told == {"A": "true", "C": "", "autres": ""}, kind
 
 
 def test_a_machine_that_was_silent_all_month_is_no_row(tmp_path):

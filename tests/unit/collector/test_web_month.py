@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -248,11 +249,33 @@ def test_calls_of_few_pcs_are_counted_by_the_day(data, service, pcs, live):
     more = {"pushes": {"stored": 2}, "store_errors": {"full": 1}, "queue_pushes": 1}
     first = samples(replace(look, health=told, day_health=told))
     fleet = replace(look.fleet, records=look.fleet.records + 1, dirty=1)
-    then = samples(replace(look, health=more, day_health=told, fleet=fleet))
+    disk = replace(look.disk, free_bytes=look.disk.free_bytes - 4096)
+    then = samples(replace(look, health=more, day_health=told, fleet=fleet, disk=disk))
     moved = {name for name in first if first[name] != then[name]}
     assert "collector_store_errors_total" in moved
     calls = {"collector_pushes_total", "collector_queue_pushes", "store_records", "derive_backlog_periods"}
+    calls |= {"store_free_bytes"}  # was live: each call of one of three takes a page of the disk
     assert moved & calls == (calls if live else set())
+
+
+@pytest.mark.parametrize(("pcs", "live"), [(3, False), (12, True)])
+def test_the_bound_of_the_series_steps_by_the_day_where_pcs_are_few(data, service, pcs, live):
+    """It is of the registry's entities: live, it told when one of three was enrolled."""
+
+    def bound() -> str:
+        service.outlook._last = None
+        app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
+        (line,) = re.findall("^veilleuse_exposition_series_bound .*$", body(app, "/metrics"), re.MULTILINE)
+        return line
+
+    for _ in range(pcs):
+        data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP)
+    service.look(RELEASED_ON)
+    first = bound()
+    data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="DSI > Réseau")
+    assert (bound() != first) is live
+    service.look(RELEASED_ON + timedelta(days=1))
+    assert bound() != first
 
 
 def avoidable(found: Samples) -> dict[str, float]:
@@ -290,6 +313,26 @@ def test_the_page_shows_the_month(data, service, language, caption, row):
     assert row in text
     assert words(language).energy(round(joules_of_row * 1000)) in text
     assert "lyon" not in text
+
+
+@pytest.mark.parametrize(
+    ("language", "words_of_it"),
+    [("fr", "A (en partie : le reste est dans « autres »)"), ("en", "A (in part: the rest is in “autres”)")],
+)
+def test_the_page_says_which_entity_is_there_in_part(data, service, language, words_of_it):
+    """Twelve towers of A have a row, its two laptops are in `autres` with B's: A's row read as the whole of A."""
+    workstations(data, 12, entity="A")
+    workstations(data, 12, entity="C")
+    for entity, number in (("A", 2), ("B", 9)):
+        for _ in range(number):
+            host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=entity)
+            data.push(host, [(civil(MONTH), [cell(State.ON_IDLE, 2 * HOUR, Band.NIGHT)])])
+    data.derive()
+    service.look(RELEASED_ON)
+    app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
+    text = body(app, f"/?lang={language}")
+    assert text.replace("\u00a0", " ").count(words_of_it) == 1
+    assert "C (" not in text
 
 
 def test_top_reads_the_month_and_publishes_none(data, service):

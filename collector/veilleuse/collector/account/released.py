@@ -12,7 +12,7 @@ shown is of fewer than k machines:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -39,13 +39,24 @@ _COVERAGE: Final[frozenset[Detail]] = frozenset({Detail.COVERAGE, Detail.DERIVED
 
 
 @dataclass(frozen=True, slots=True)
+class Hidden:
+    """Names of one family that have machines in its row `autres`: which entity has which class there is not told."""
+
+    family: GroupKey
+    entities: frozenset[str]
+    device_classes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
-    """Rows of the three tables, and families of which nothing is told."""
+    """Rows of the three tables, what is in `autres`, and families of which nothing is told."""
 
     cells: tuple[Group, ...]
     uses: tuple[Group, ...]
     whole: tuple[Group, ...]
     withheld: tuple[GroupKey, ...]
+    hidden_cells: tuple[Hidden, ...]
+    hidden_uses: tuple[Hidden, ...]
 
 
 def released(groups: Mapping[GroupKey, Tally], k: int) -> Released:
@@ -54,16 +65,32 @@ def released(groups: Mapping[GroupKey, Tally], k: int) -> Released:
     uses: list[Group] = []
     whole: list[Group] = []
     withheld: list[GroupKey] = []
+    hidden_cells: list[Hidden] = []
+    hidden_uses: list[Hidden] = []
     for family in families(groups):
         merged = family.merged(k)
         if merged is None:
             withheld.append(family.key)
         elif merged:
             cells += [_cell(*member) for member in merged]
+            hidden_cells += _hidden(family, [key for key, _ in merged])
             if family.key.device_class is None:
-                uses += _uses(merged, k)
+                of_family = _uses(merged, k)
+                uses += of_family
+                hidden_uses += _hidden(family, [use.key for use in of_family])
                 whole.append(_whole(family, k))
-    return Released(tuple(cells), tuple(uses), tuple(whole), tuple(withheld))
+    return Released(
+        tuple(cells), tuple(uses), tuple(whole), tuple(withheld), tuple(hidden_cells), tuple(hidden_uses)
+    )
+
+
+def _hidden(family: Family, rows: Collection[GroupKey]) -> list[Hidden]:
+    """Names of its members with machines that have no row of their own; none where each has one."""
+    merged = [key for key, tally in family.members.items() if tally.hosts and key not in rows]
+    if not merged:
+        return []
+    entities = frozenset(key.entity for key in merged if key.entity)
+    return [Hidden(family.key, entities, frozenset(key.device_class for key in merged if key.device_class))]
 
 
 def _cell(key: GroupKey, tally: Tally) -> Group:

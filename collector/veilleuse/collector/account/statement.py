@@ -109,6 +109,7 @@ class _Bill:
             coverage_energy=None if _withheld(groups, Detail.DERIVED) else _ratio(derived, enrolled),
             basis=OBSERVED,
             apportioned=any(group.sums.apportioned for group in groups),
+            incomplete=any(group.sums.incomplete for group in groups) or None,
             data=self._data,
             method_version=METHOD_VERSION,
         )

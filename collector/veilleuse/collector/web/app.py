@@ -151,8 +151,10 @@ def _metrics(outlets: Outlets) -> Handler:
         look = outlets.outlook.look()
         if outlets.rendered is not None and outlets.rendered[0] is look:
             return outlets.rendered[1]
-        out = fleet_exposition(look, outlets.version, outlets.settings.reporting.k_anonymity)
-        out.add(c.SERIES_BOUND, (), series_bound(look.fleet, look.month))
+        k = outlets.settings.reporting.k_anonymity
+        out = fleet_exposition(look, outlets.version, k)
+        registry = look.day_start if look.pcs_are_few(k) else look.fleet
+        out.add(c.SERIES_BOUND, (), series_bound(registry, look.month))
         out.add(c.SERIES, (), out.series() + 1)
         if outlets.render_seconds is not None:
             out.add(c.RENDER, (), outlets.render_seconds)

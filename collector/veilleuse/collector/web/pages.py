@@ -29,7 +29,7 @@ from veilleuse.collector.web.charts import (
 from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.collector.web.look import Look, local_time
 from veilleuse.collector.web.metrics import energy_today, grams_of_month
-from veilleuse.collector.web.month import MONTH, energy_of
+from veilleuse.collector.web.month import MONTH, MonthView, Row, energy_of
 from veilleuse.collector.web.sobriety import DAY, TODAY, Sobriety, millijoules
 from veilleuse.collector.web.words import Words
 from veilleuse.wire.ladder import Method
@@ -209,7 +209,7 @@ def _closed(look: Look, w: Words) -> Table | None:
         rows.append(
             (
                 class_name(row, w),
-                w("device_class.autres") if row.entity == AUTRES else row.entity,
+                _entity(look.month, row, w),
                 *((row.zone,) if len(zones) > 1 else ()),
                 w.number(sums.hosts),
                 DASH if energy is None else w.energy(energy),
@@ -219,6 +219,12 @@ def _closed(look: Look, w: Words) -> Table | None:
     keys = ("entity", *(("zone",) if len(zones) > 1 else ()), "machines", "energy", "emissions")
     heads = (w("states.group"), *(w(f"closed.{key}") for key in keys))
     return Table(w("closed.caption", month=w.month(look.month.first)), heads, tuple(rows))
+
+
+def _entity(month: MonthView, row: Row, w: Words) -> str:
+    if row.entity == AUTRES:
+        return w("device_class.autres")
+    return w("closed.incomplete", entity=row.entity) if month.is_incomplete(row) else row.entity
 
 
 def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:

@@ -72,6 +72,8 @@ READERS_NOTES: Final = (
     "Their coverage is of a population and grid zone whole, and not told where few of them were silent.",
     "How energy was measured is not told of them: u_model is rounded up to a multiple of 0.05.",
     "autres is of the whole fleet: a reader of some entities does not see it.",
+    "incomplete: some machines of the row's entity or device class (of a reader of entities: of these entities) are in autres in one of its months,"
+    " and not in the row: it is less than the whole of that entity or class. Rows by entity and device class are never incomplete.",
     "n of several months is the most of one month.",
 )
 
@@ -160,10 +162,11 @@ class Figures:
         may_group = set(asked.dimensions) <= READERS_DIMENSIONS
         months: list[Looked] = []
         parts = self._months(whole if may_group else (), bool(ruled), account.entities, months)
-        found = shown(parts, *asked_for, of_uses=asked.kind is Kind.INDICATORS)
+        with_screens = asked.kind in (Kind.EMISSIONS, Kind.ENERGY)
+        of_uses = asked.kind is Kind.INDICATORS
+        found = shown(parts, *asked_for, of_uses=of_uses, screens=with_screens)
         if not ruled and not months:
             return _Answer(live.groups, live.groups, [withheld(key) for key in live.withheld])
-        with_screens = asked.kind in (Kind.EMISSIONS, Kind.ENERGY)
         rows, totals = (
             groups if with_screens else _without_screens(groups) for groups in (found.rows, found.whole)
         )

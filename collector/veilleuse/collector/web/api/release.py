@@ -26,7 +26,7 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.account.gather import Question, order_of
 from veilleuse.collector.account.gather_periods import tally_periods
 from veilleuse.collector.account.perimeter import Slice, slices
-from veilleuse.collector.account.released import released
+from veilleuse.collector.account.released import Hidden, released
 from veilleuse.collector.account.statement import withheld
 from veilleuse.collector.admitted import is_within
 from veilleuse.collector.figures import (
@@ -114,7 +114,15 @@ def made_month(reader: SqliteReader, part: Slice, k: int, now_unix_milliseconds:
     question = Question(part.first, part.end, PARTITION, k, now_unix_milliseconds, screens=True)
     tallies = tally_periods(reader, Periods(reader), question, under_the_rule(reader.hosts()))
     found = released(tallies, k)
-    return Month(part, _sorted(found.cells), _sorted(found.uses), _sorted(found.whole), found.withheld)
+    return Month(
+        part,
+        _sorted(found.cells),
+        _sorted(found.uses),
+        _sorted(found.whole),
+        found.withheld,
+        found.hidden_cells,
+        found.hidden_uses,
+    )
 
 
 def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
@@ -149,9 +157,10 @@ def shown(
     entities: Collection[str],
     *,
     of_uses: bool = False,
+    screens: bool = True,
 ) -> Shown:
     """The cells of these months that lie inside `entities`, or their uses, added up as asked (pure). `months`: in their order, each looked at
-    once, so that only the answer is in memory whole."""
+    once, so that only the answer is in memory whole. Without `screens` a row is not incomplete for want of them."""
     rows: list[Group] = []
     whole: list[Group] = []
     parts = slices(first, end, by_month="month" in dimensions)
@@ -161,10 +170,9 @@ def shown(
         runs: defaultdict[GroupKey, list[tuple[Slice, GroupSums]]] = defaultdict(list)
         totals: dict[GroupKey, GroupSums] = {}
         for month in inside:
-            table = month.uses if of_uses else month.cells
-            for key, sums in _of_month(table, month.whole, dimensions, entities).items():
+            for key, sums in _of_month(month, dimensions, entities, of_uses, screens).items():
                 _extend(runs[key], month.part, sums)
-            for key, sums in _of_month(table, month.whole, (), entities).items():
+            for key, sums in _of_month(month, (), entities, of_uses, screens).items():
                 totals[key] = added(totals[key], sums, same_time=False) if key in totals else sums
         for key, found in runs.items():
             rows += [
@@ -183,11 +191,11 @@ def _around(month: Month, parts: Iterable[Slice]) -> Slice | None:
 
 
 def _of_month(
-    table: Iterable[Group], whole: Iterable[Group], dimensions: Collection[str], entities: Collection[str]
+    month: Month, dimensions: Collection[str], entities: Collection[str], of_uses: bool, screens: bool
 ) -> Mapping[GroupKey, GroupSums]:
     """Its rows by what was asked for; the key's period is blank."""
     found: dict[GroupKey, GroupSums] = {}
-    for group in sorted(table, key=_is_of_screens):
+    for group in sorted(month.uses if of_uses else month.cells, key=_is_of_screens):
         # What is merged may hold machines of others: it is of the whole fleet alone.
         inside = not entities or (not group.key.autres and is_within(group.key.entity, entities))
         if inside:
@@ -198,11 +206,34 @@ def _of_month(
                 sums = added(found[key], more, same_time=True)
             found[key] = sums
     if not entities:
-        for group in whole:
+        for group in month.whole:
             key = _coarse(group.key, dimensions)
             if key in found and not _named(dimensions):
                 found[key] = _with_coverage(found[key], group.sums)
-    return found
+    hidden = [
+        one
+        for one in (month.hidden_uses if of_uses else month.hidden_cells)
+        if screens or one.family.device_class is None
+    ]
+    return {
+        key: replace(sums, incomplete=any(_lacks(key, one, dimensions, entities) for one in hidden))
+        for key, sums in found.items()
+    }
+
+
+def _lacks(key: GroupKey, hidden: Hidden, dimensions: Collection[str], entities: Collection[str]) -> bool:
+    """Whether some machines of a row's entity or class, or of a reader's entities, are in `autres`: a row of both is whole."""
+    family = hidden.family
+    named = [name for name in ("entity", "device_class") if name in dimensions]
+    if key.autres or (key.zone, key.population, key.memo) != (family.zone, family.population, family.memo):
+        return False
+    if named == ["entity"]:
+        return key.entity in hidden.entities
+    if len(named) == 2 or (named and key.device_class not in hidden.device_classes):
+        return False
+    if not entities:
+        return bool(named)
+    return any(is_within(name, entities) for name in hidden.entities)
 
 
 def _is_of_screens(group: Group) -> bool:
@@ -262,6 +293,7 @@ def added(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
         one.nights_are,
         one.apportioned or other.apportioned,
         one.withheld | other.withheld,
+        one.incomplete or other.incomplete,
     )
 
 
