@@ -379,6 +379,7 @@ def test_a_month_is_released_some_days_after_its_end(tmp_path):
                 "period_to": "2026-11-03",
                 "population": "workstation",
                 "reason": "period",
+                "released_on": "2026-12-04",
             }
         ]
         cut = reading.get("/api/v1/coverage?from=2026-10-02&to=2026-11-01", token).json()

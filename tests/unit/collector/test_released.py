@@ -366,7 +366,8 @@ def test_a_withheld_figure_carries_nothing(tmp_path: Path, role: Role):
 
 
 def test_a_month_of_the_older_format_is_not_shown(tmp_path: Path):
-    """What was published in it told more than may be told: as after a larger k, `period` says what is missing, and take-back has it anew."""
+    """What was published in it told more than may be told: as after a larger k, `older_rule` says so (`period` did, as of a month
+    that is to come), and take-back has it anew."""
     with (
         Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
         Reading(data, clock=NOW.timestamp) as reading,
@@ -375,6 +376,6 @@ def test_a_month_of_the_older_format_is_not_shown(tmp_path: Path):
         data.store.publications.put(publication('{"groups":[],"withheld":[]}', format=1))
         token = reading.account("a", days=100)
         answer = reading.get(f"/api/v1/energy?{OCTOBER}", token).json()
-        assert (answer["rows"], [one["reason"] for one in answer["withheld"]]) == ([], ["period"])
+        assert (answer["rows"], [one["reason"] for one in answer["withheld"]]) == ([], ["older_rule"])
         assert data.store.publications.take_back(FIRST, END) == 1
         assert reading.get(f"/api/v1/emissions?{OCTOBER}", token).json()["rows"]

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -21,7 +20,7 @@ from veilleuse.collector.cli.top import _published_month, screen
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.figures import Group
 from veilleuse.collector.model import Grain, HostId
-from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.settings import CollectorSettings, Reporting
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
 from veilleuse.collector.web.api.release import Releases
@@ -63,7 +62,8 @@ class Service:
         published = self.published
         self.indicators = MachineIndicators(self.settings, published, published.publish, lambda: self.now)
         figures, month = self.indicators.machine_figures, self.indicators.month
-        self.outlook = Outlook(self.reader, self.settings, lambda: self.now, figures, month)
+        older = self.indicators.is_of_older_rule
+        self.outlook = Outlook(self.reader, self.settings, lambda: self.now, figures, month, older)
 
     def look(self, day: date) -> Look:
         """At noon of a day."""
@@ -265,7 +265,8 @@ def test_the_bound_of_the_series_steps_by_the_day_where_pcs_are_few(data, servic
     def bound() -> str:
         service.outlook._last = None
         app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
-        (line,) = re.findall("^veilleuse_exposition_series_bound .*$", body(app, "/metrics"), re.MULTILINE)
+        lines = body(app, "/metrics").splitlines()
+        (line,) = (one for one in lines if one.startswith("veilleuse_exposition_series_bound "))
         return line
 
     for _ in range(pcs):
@@ -333,6 +334,49 @@ def test_the_page_says_which_entity_is_there_in_part(data, service, language, wo
     text = body(app, f"/?lang={language}")
     assert text.replace("\u00a0", " ").count(words_of_it) == 1
     assert "C (" not in text
+
+
+def page_of(service: Service, language: str = "en") -> str:
+    """The first page, as of the last look."""
+    app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
+    return body(app, f"/?lang={language}").replace("\u00a0", " ").replace("&#39;", "'")
+
+
+@pytest.mark.parametrize(
+    ("language", "not_yet", "few"),
+    [
+        ("fr", "ceux de novembre 2026, viendront le vendredi 4 décembre 2026", "moins de 10 machines"),
+        ("en", "those of November 2026, come on Friday 4 December 2026", "fewer than 10 machines"),
+    ],
+)
+def test_the_page_of_the_first_days_says_when_the_first_figures_come(data, service, language, not_yet, few):
+    """24 PCs since 2 November: the page said that fewer than ten are not shown. It says which reason it is, and the day."""
+    for _ in range(24):
+        data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, enrolled_on=date(2026, 11, 2))
+    service.look(date(2026, 11, 5))
+    text = page_of(service, language)
+    assert not_yet in text
+    assert few not in text
+
+
+def test_the_page_says_why_an_ended_month_has_no_figures(data, service):
+    """Nobody enrolled; then nine machines; then a month that was released under a smaller k, which is no lack of machines."""
+    service.look(RELEASED_ON)
+    assert "No workstation or classroom computer is enrolled" in page_of(service)
+    workstations(data, 9)
+    data.derive()
+    service.look(RELEASED_ON + timedelta(days=1))
+    assert "Nothing to show of October 2026: the groups have fewer than 10 machines" in page_of(service)
+    workstations(data, 3)
+    data.derive()
+    service.look(RELEASED_ON + timedelta(days=2))
+    assert "Published groups, October 2026" in page_of(service)
+    service.settings = CollectorSettings(data_dir=data.directory, reporting=Reporting(k_anonymity=14))
+    service.start()
+    service.look(RELEASED_ON + timedelta(days=3))
+    text = page_of(service)
+    assert "veilleuse published take-back 2026-10-01 2026-11-01 --why TEXT" in text
+    assert "the groups have fewer" not in text
 
 
 def test_top_reads_the_month_and_publishes_none(data, service):

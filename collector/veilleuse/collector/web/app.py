@@ -41,7 +41,7 @@ from veilleuse.collector.web.gate import ErrorPage, Gate
 from veilleuse.collector.web.indicator_page import indicator_part
 from veilleuse.collector.web.look import Look, Outlook
 from veilleuse.collector.web.metrics import fleet_exposition, hosts_exposition
-from veilleuse.collector.web.pages import first_page
+from veilleuse.collector.web.pages import first_page, no_month
 from veilleuse.collector.web.problems import of_status
 from veilleuse.collector.web.tokens import Admission
 from veilleuse.collector.web.words import Words, choose_language
@@ -127,6 +127,7 @@ def _first(outlets: Outlets) -> Handler:
             "first.html",
             w,
             page=first_page(look, w),
+            no_month=no_month(look, w, outlets.settings.reporting.k_anonymity),
             sobriety=indicator_part(look.machine_figures, w, outlets.settings),
             k=outlets.settings.reporting.k_anonymity,
             zone=outlets.settings.reporting.time_zone,

@@ -71,6 +71,8 @@ class Look:
     """I3 to I8, worked out apart; none until they are."""
     month: MonthView | None
     """The last released month of populations under the k rule; None until there is one."""
+    month_is_of_older_rule: bool
+    """True when there is one, and it is not shown: it was published under a smaller k or in an older format."""
     silence: tuple[Condition, ...]
     """Of each population that can be judged."""
 
@@ -111,14 +113,17 @@ class Outlook:
         clock: Callable[[], float] = time.time,
         machine_figures: Callable[[], tuple[MachineFigure, ...]] = tuple,
         month: Callable[[], MonthView | None] = lambda: None,
+        month_is_of_older_rule: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`clock`: Unix seconds; `machine_figures`: I3 to I8 as they are now, `month`: the last released one; neither may wait."""
+        """`clock`: Unix seconds; `machine_figures`: I3 to I8 as they are now, `month`: the last released one, or whether it is of an older
+        rule; none of them may wait."""
         self._settings = settings
         self._reader = reader
         self._zone = ZoneInfo(settings.reporting.time_zone)
         self._clock = clock
         self._machine_figures = machine_figures
         self._month = month
+        self._month_is_of_older_rule = month_is_of_older_rule
         self._factors = KnownFactors(reader.factor_versions)
         self._fleet = Fleet(reader, settings.reporting.time_zone, clock)
         self._accounts = Accounts(reader, clock)
@@ -165,6 +170,7 @@ class Outlook:
             self._grid.look(),
             self._machine_figures(),
             month,
+            self._month_is_of_older_rule(),
             judge.conditions(fleet.hosts.values(), self._pcs, fleet.rollouts),
         )
 

@@ -42,7 +42,8 @@ _REFUSALS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
 }
 _WHY_WITHHELD: Final = {
     "too_few": "fewer than k machines, or one almost alone",
-    "period": "no whole calendar month, or one not released yet or kept no more",
+    "period": "no whole calendar month, or one kept no more, or one not released yet: then released_on says when more of it may come",
+    "older_rule": "released under a smaller k, or in an older format: 'veilleuse published take-back FROM TO --why TEXT' has it computed anew",
     "grouping": "a grouping that is not the release's",
     "merged": "all of it is in autres, which is of the whole fleet, or was silent",
 }
@@ -189,7 +190,11 @@ def _schemas() -> Json:
                 "reason": {
                     "type": "string",
                     "description": "; ".join(f"{k}: {v}" for k, v in _WHY_WITHHELD.items()),
-                }
+                },
+                "released_on": {
+                    "type": "string",
+                    "description": "First day on which more of the period may be released: three days after a month's end.",
+                },
             },
         },
     }

@@ -17,6 +17,7 @@ from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.model import DerivedRow
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.silence import Level
+from veilleuse.collector.web.api.release import released_on
 from veilleuse.collector.web.charts import (
     DASH,
     Chart,
@@ -29,7 +30,7 @@ from veilleuse.collector.web.charts import (
 from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.collector.web.look import Look, local_time
 from veilleuse.collector.web.metrics import energy_today, grams_of_month
-from veilleuse.collector.web.month import MONTH, MonthView, Row, energy_of
+from veilleuse.collector.web.month import MONTH, MonthView, Row, energy_of, last_month
 from veilleuse.collector.web.sobriety import DAY, TODAY, Sobriety, millijoules
 from veilleuse.collector.web.words import Words
 from veilleuse.wire.ladder import Method
@@ -219,6 +220,22 @@ def _closed(look: Look, w: Words) -> Table | None:
     keys = ("entity", *(("zone",) if len(zones) > 1 else ()), "machines", "energy", "emissions")
     heads = (w("states.group"), *(w(f"closed.{key}") for key in keys))
     return Table(w("closed.caption", month=w.month(look.month.first)), heads, tuple(rows))
+
+
+def no_month(look: Look, w: Words, k: int) -> str:
+    """Why no figures of workstations and classroom PCs are shown; of use where there are none."""
+    enrolled = [host.enrolled_on for host in look.fleet.active if host.population not in EXEMPT]
+    first, end = last_month(look.today)
+    if look.month_is_of_older_rule:
+        return w("closed.older_rule", month=w.month(first), k=k, first=first, end=end)
+    if not enrolled:
+        return w("closed.no_pcs")
+    begun = min(enrolled)
+    if begun >= end:
+        return w("closed.not_yet", month=w.month(begun), day=w.day(released_on(begun)))
+    if look.month is None:
+        return w("closed.waiting", month=w.month(first))
+    return w("closed.few" if look.month.withheld else "closed.silent", month=w.month(first), k=k)
 
 
 def _entity(month: MonthView, row: Row, w: Words) -> str:

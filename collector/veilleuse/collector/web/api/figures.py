@@ -159,6 +159,7 @@ class Figures:
         ruled = under_the_rule(hosts)
         asked_for = (asked.first, asked.end, asked.dimensions, account.entities)
         whole = self._releases.months(asked.first, asked.end, self._closed_years())
+        older = [part for part in whole if self._releases.is_of_older_rule(part)]
         may_group = set(asked.dimensions) <= READERS_DIMENSIONS
         months: list[Looked] = []
         parts = self._months(whole if may_group else (), bool(ruled), account.entities, months)
@@ -173,7 +174,7 @@ class Figures:
         return _Answer(
             tuple(sorted((*live.groups, *rows), key=_order)),
             (*live.groups, *totals),
-            not_shown(months, *asked_for, ruled),
+            not_shown(months, older, self._releases.today(), *asked_for, ruled),
             READERS_NOTES,
         )
 

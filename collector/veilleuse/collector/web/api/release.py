@@ -93,6 +93,11 @@ class Releases:
             if is_month(part) and since < part.end <= until and part.first.year not in closed_years
         )
 
+    def is_of_older_rule(self, part: Slice) -> bool:
+        """Whether a month was published under a smaller k or in an older format, and is not answered until it is taken back."""
+        with self._lock:
+            return self._published.is_of_older_rule(part.first, part.end)
+
     def month(self, part: Slice, *, may_compute: bool = True) -> Month | None:
         """One of them, as published; None: it cannot be yet, or was under another rule. `may_compute`: publish it, if nobody has. It is not
         begun when the time is up, and once begun ended: of a fleet whose month takes longer, who asks again finds it.
@@ -132,6 +137,11 @@ def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
 def under_the_rule(hosts: Iterable[Host]) -> list[Host]:
     """Those of populations that only groups may be shown of."""
     return [host for host in hosts if host.population not in EXEMPT]
+
+
+def released_on(day: date) -> date:
+    """The first day on which the month of a day may be released."""
+    return (day.replace(day=1) + timedelta(days=31)).replace(day=1) + timedelta(days=WAIT_DAYS)
 
 
 def is_month(part: Slice) -> bool:
@@ -319,20 +329,25 @@ def looked(month: Month, entities: Collection[str]) -> Looked:
 
 def not_shown(
     months: Sequence[Looked],
+    older: Sequence[Slice],
+    today: date,
     first: date,
     end: date,
     dimensions: Collection[str],
     entities: Collection[str],
     hosts: Iterable[Host],
 ) -> list[dict[str, str]]:
-    """Rows of `withheld`: what a reader's answer lacks, and why. `hosts`: those it may see that are under the rule."""
+    """Rows of `withheld`: what a reader's answer lacks, and why. `hosts`: those it may see that are under the rule; `older`: months that were
+    published under a smaller k or in an older format."""
     present = {host.population for host in hosts if is_within(host.org_entity, entities)}
     found: list[dict[str, str]] = []
     for population in sorted(present):
         if not set(dimensions) <= READERS_DIMENSIONS:
             found.append(_lack(Slice(first, end), population, "grouping"))
             continue
-        found += [_lack(part, population, "period") for part in _holes(months, first, end)]
+        for part in _holes([*(month.part for month in months), *older], first, end):
+            found.append({**_lack(part, population, "period"), **_awaited(part, today)})
+        found += [_lack(part, population, "older_rule") for part in older]
         for month in months:
             hidden = [key for key in month.withheld if key.population is population]
             found += [_lack(month.part, population, "too_few", key) for key in hidden]
@@ -341,13 +356,19 @@ def not_shown(
     return found
 
 
-def _holes(months: Sequence[Looked], first: date, end: date) -> list[Slice]:
-    """What of the period no released month covers."""
+def _awaited(part: Slice, today: date) -> dict[str, str]:
+    """The first day on which more of a hole may be told; nothing where all its months could be there already."""
+    day = max(part.first, (today - timedelta(days=WAIT_DAYS)).replace(day=1))
+    return {"released_on": released_on(day).isoformat()} if day < part.end else {}
+
+
+def _holes(covered: Iterable[Slice], first: date, end: date) -> list[Slice]:
+    """What of the period none of these months covers."""
     found, at = [], first
-    for month in months:
-        if month.part.first > at:
-            found.append(Slice(at, month.part.first))
-        at = month.part.end
+    for month in sorted(covered, key=lambda part: part.first):
+        if month.first > at:
+            found.append(Slice(at, month.first))
+        at = month.end
     return [*found, Slice(at, end)] if at < end else found
 
 

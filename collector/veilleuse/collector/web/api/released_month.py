@@ -66,15 +66,12 @@ def encoded(month: Month) -> dict[str, Any]:
 
 def decoded(content: Mapping[str, Any], first: date, end: date) -> Month:
     """What was encoded. Raises ValueError, KeyError, TypeError."""
-    return Month(
-        Slice(first, end),
-        **{
-            name: tuple(Group(_key_of(one, first, end), _sums_of(one)) for one in content[name])
-            for name in _TABLES
-        },
-        withheld=tuple(_key_of(one, first, end) for one in content["withheld"]),
-        **{name: tuple(_hidden(one, first, end) for one in content[name]) for name in _HIDDEN},
+    cells, uses, whole = (
+        tuple(Group(_key_of(one, first, end), _sums_of(one)) for one in content[name]) for name in _TABLES
     )
+    withheld = tuple(_key_of(one, first, end) for one in content["withheld"])
+    hidden = (tuple(_hidden(one, first, end) for one in content[name]) for name in _HIDDEN)
+    return Month(Slice(first, end), cells, uses, whole, withheld, *hidden)
 
 
 FORM: Final = Form(Kind.RELEASE, 2, encoded, decoded, lambda month: not month.cells)
