@@ -379,6 +379,26 @@ def test_the_page_says_why_an_ended_month_has_no_figures(data, service):
     assert "the groups have fewer" not in text
 
 
+@pytest.mark.parametrize(
+    ("language", "coverage", "merged"),
+    [
+        ("fr", "pas dite : trop peu de machines derrière", "plusieurs groupes réunis (« autres ») · postes de travail"),
+        ("en", "not told: too few machines behind", "several groups merged (“autres”) · workstations"),
+    ],
+)  # fmt: skip
+def test_the_page_has_words_for_what_is_not_told_and_for_autres(data, service, language, coverage, merged):
+    """A machine never heard of: I13 was a dash that told nothing. Two entities of six: the chart's bar was "autres · autres"."""
+    for entity in ("A", "B"):
+        workstations(data, 6, entity=entity)
+    data.add_host(Population.WORKSTATION, DeviceClass.TOWER, entity="A")
+    data.derive()
+    service.look(RELEASED_ON)
+    text = page_of(service, language)
+    assert text.count(coverage) == 2
+    assert merged in text
+    assert "--from 2026-10-01 --to 2026-11-01 --group-by population" in text
+
+
 def test_top_reads_the_month_and_publishes_none(data, service):
     """One line a population once it is published; before that how many machines there are."""
     month_of_workstations(data, MONTH, [GOOD] * 30)

@@ -252,8 +252,8 @@ def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:
             _indicator_period(one, w),
             _ratio(one.outside_opening, one.outside_opening_kwh, w),
             _ratio(one.idle_while_on, one.idle_while_on_kwh, w),
-            _ratio(one.coverage_states, None, w),
-            _ratio(one.coverage_energy, None, w),
+            _covered(one.coverage_states, one, w),
+            _covered(one.coverage_energy, one, w),
         )
         for one in figures
         if any(ratio is not None for ratio in (one.idle_while_on, one.coverage_states))
@@ -264,6 +264,11 @@ def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:
         w(f"indicators.{key}") for key in ("group", "period", "I1", "I2", "I13_states", "I13_energy")
     )
     return Table(w("indicators.caption"), heads, rows)
+
+
+def _covered(ratio: float | None, one: Sobriety, w: Words) -> str:
+    """I13. Of a released month it is absent only where it may not be told."""
+    return w("indicators.not_told") if ratio is None and one.period == MONTH else _ratio(ratio, None, w)
 
 
 def _ratio(ratio: float | None, kwh: float | None, w: Words) -> str:
