@@ -276,8 +276,8 @@ class EmissionsRow:
     """row, autres, memo or total; SINCE_PUBLICATION of what a year's total differs by from its months."""
     n: int
     """Machines observed."""
-    machine_days_observed: float
-    """Days of 24 h with a known state."""
+    machine_days_observed: float | None
+    """Days of 24 h with a known state; None of screens apart from their machines."""
     entity: str | None = None
     site: str | None = None
     zone: str | None = None

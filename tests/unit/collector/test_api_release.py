@@ -388,6 +388,28 @@ def test_a_month_is_released_some_days_after_its_end(tmp_path):
         assert (by_site["rows"], by_site["withheld"][0]["reason"]) == ([], "grouping")
 
 
+def test_a_csv_says_what_it_lacks(tmp_path):
+    """Its rows had no `withheld`: a sheet of October to December read as if nothing had been drawn in November."""
+    moment = datetime(2026, 12, 2, 12, tzinfo=UTC).timestamp()
+    with (
+        Filled(tmp_path / "data", clock=lambda: moment) as data,
+        Reading(data, clock=lambda: moment) as reading,
+    ):
+        a_dozen(data)
+        token = reading.account(days=30)
+        question = "/api/v1/energy?from=2026-10-01&to=2027-01-01&group_by=entity,month&format=csv"
+        answer = reading.get(question, token)
+        lines = list(csv.DictReader(io.StringIO(answer.text)))
+        assert [(one["level"], one["n"], one["reason"], one["released_on"]) for one in lines] == [
+            ("row", "12", "", ""),
+            ("total", "12", "", ""),
+            ("withheld", "", "period", "2026-12-04"),
+        ]
+        assert answer.headers["x-total-count"] == "3"
+        whole = reading.get(f"/api/v1/energy?{OCTOBER}&format=csv", token)
+        assert "withheld" not in whole.text
+
+
 def test_a_released_month_stays_as_it_was(tmp_path):
     """A machine whose October comes late is no difference between two looks, nor months later, nor after a restart; an admin sees it at
     once, and an operator can have the month computed anew."""
