@@ -70,11 +70,9 @@ READERS_NOTES: Final = (
     "A group is shown in the months in which at least k machines stand behind it, else it is in autres.",
     "Indicators: where few machines stand behind a part of its time, a group is in autres for these; a part of which few are left is not told.",
     "Their coverage is of a population and grid zone whole, and not told where few of them were silent.",
-    "How energy was measured is not told of them: u_model of a row by entity and device class is rounded up to a multiple of 0.05; of a sum of rows"
-    " it is their mean, weighted by energy.",
+    "How energy was measured is not told of them: u_model of a row by entity and device class is rounded up to a multiple of 0.05; of a sum of rows it is their mean by energy.",
     "autres is of the whole fleet: a reader of some entities does not see it.",
-    "incomplete: some machines of the row's entity or device class (of a reader of entities: of these entities) are in autres in one of its months,"
-    " and not in the row: it is less than the whole of that entity or class. Rows by entity and device class are never incomplete.",
+    "incomplete: some machines of the row's entity or device class, or of a reader's entities, are not in it but in autres, in one of its months: it is less than the whole.",
     "n of several months is the most of one month.",
 )
 

@@ -11,7 +11,6 @@ from veilleuse.collector.report import Document, Row
 from veilleuse.collector.web.api.asking import Asked
 from veilleuse.collector.web.problems import Problem
 
-
 WHY: Final = ("reason", "released_on")
 """Columns of a CSV that only rows of level `withheld` have."""
 
