@@ -69,6 +69,7 @@ GOLDEN = (
 KEY = GroupKey(
     FIRST, END, "FR", Population.WORKSTATION, memo=False, entity="Lyon > Culture", device_class="laptop"
 )
+WORKSTATIONS = GroupKey(FIRST, END, "FR", Population.WORKSTATION, memo=False)
 AT_REST = (Band.OPEN, State.OFF)
 OUTSIDE_ON = (Band.CLOSED, State.ON_ACTIVE)
 COVERAGE = frozenset({Detail.COVERAGE, Detail.DERIVED})
@@ -120,13 +121,7 @@ MONTH = Month(
         ),
     ),
     withheld=(GroupKey(FIRST, END, "FR", Population.CLASSROOM, memo=True, device_class="monitor"),),
-    hidden_uses=(
-        Hidden(
-            GroupKey(FIRST, END, "FR", Population.WORKSTATION, memo=False),
-            frozenset({"Lyon > Culture", "Lyon > Voirie"}),
-            frozenset({"tower"}),
-        ),
-    ),
+    hidden_uses=(Hidden(WORKSTATIONS, frozenset({"Lyon > Culture", "Lyon > Voirie"}), frozenset({"tower"})),),
 )
 
 

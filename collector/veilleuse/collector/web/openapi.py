@@ -48,6 +48,20 @@ _WHY_WITHHELD: Final = {
     "merged": "all of it is in autres, which is of the whole fleet, or was silent",
 }
 
+_WITHHELD: Final[Schema] = {
+    "type": "object",
+    "description": "What the answer lacks, and why.",
+    "properties": {
+        "reason": {
+            "type": "string",
+            "description": "; ".join(f"{k}: {v}" for k, v in _WHY_WITHHELD.items()),
+        },
+        "released_on": {
+            "type": "string",
+            "description": "First day on which more of the period may be released: three days after a month's end.",
+        },
+    },
+}
 _WHICH_FIGURE: Final[Schema] = {
     "type": "string",
     "enum": [extent.value for extent in Extent],
@@ -183,20 +197,7 @@ def _schemas() -> Json:
                 },
             },
         },
-        "withheld": {
-            "type": "object",
-            "description": "What the answer lacks, and why.",
-            "properties": {
-                "reason": {
-                    "type": "string",
-                    "description": "; ".join(f"{k}: {v}" for k, v in _WHY_WITHHELD.items()),
-                },
-                "released_on": {
-                    "type": "string",
-                    "description": "First day on which more of the period may be released: three days after a month's end.",
-                },
-            },
-        },
+        "withheld": _WITHHELD,
     }
     for resource in RESOURCES:
         schemas[f"{resource.kind.value}_row"] = {
