@@ -180,6 +180,8 @@ class GroupSums:
     withheld: frozenset[Detail] = frozenset()
     """Parts of its figures that are not to be told. What may not be told apart stands under one band, state, class or method; what may not
     be told at all is not there."""
+    incomplete: bool = False
+    """True when machines of its entity or class are in `autres` instead."""
 
     def milliseconds(self, bands: frozenset[Band], states: frozenset[State]) -> int | None:
         """Milliseconds in these bands and states; None where they may not be told apart from others."""
@@ -274,8 +276,8 @@ class EmissionsRow:
     """row, autres, memo or total; SINCE_PUBLICATION of what a year's total differs by from its months."""
     n: int
     """Machines observed."""
-    machine_days_observed: float
-    """Days of 24 h with a known state."""
+    machine_days_observed: float | None
+    """Days of 24 h with a known state; None of screens apart from their machines."""
     entity: str | None = None
     site: str | None = None
     zone: str | None = None
@@ -367,7 +369,8 @@ class EmissionsRow:
     basis: str | None = None
     """Of the fleet's figure: census (every machine measured), sample, or class_default (inventory-only classes). OBSERVED: no fleet's."""
     incomplete: bool | None = None
-    """Of a total: True where it lacks what machines of a withheld zone measured."""
+    """True of a total that lacks what machines of a withheld zone measured, and of an observed sum that lacks machines of its entity or
+    class, which are in `autres`; else None."""
     in_beges_energie: bool | None = None
     in_bilan_numerique: bool | None = None
     not_compared: str | None = None

@@ -23,6 +23,7 @@ from veilleuse.collector.app.upkeep import upkeep
 from veilleuse.collector.assembly import Collector, initialise, open_collector
 from veilleuse.collector.cli.main import run
 from veilleuse.collector.errors import AdminError, UsageError
+from veilleuse.collector.inventoried import Entity, InventoryChange
 from veilleuse.collector.settings import CollectorSettings, settings_environment
 
 DAY = timedelta(days=1)
@@ -116,7 +117,21 @@ def test_an_entity_nobody_is_of_is_a_warning(opened):
     made = perform(opened, "account_create", name="a", entities=[entity])
     assert made["warnings"] == []
     made = perform(opened, "account_create", name="b", entities=[entity + "x"])
-    assert made["warnings"] == [f"no machine is of '{entity}x' yet: did you mean '{entity}'?"]
+    unknown = (
+        f"no machine is of '{entity}x' yet, and no token or inventory names it: did you mean '{entity}'?"
+    )
+    assert made["warnings"] == [unknown]
+
+
+def test_an_entity_of_the_inventory_is_no_warning(opened):
+    """Its machines have no agent yet: it was taken for a typing error."""
+    change = InventoryChange(
+        1, date(2026, 11, 1), entities=(Entity("Lyon", None), Entity("Lyon > Culture", "Lyon"))
+    )
+    opened.operations.alone(lambda: opened.store.inventory.apply(change))
+    assert perform(opened, "account_create", name="a", entities=["Lyon > Culture"])["warnings"] == []
+    made = perform(opened, "account_create", name="b", entities=["Lyon > Cultrue"])
+    assert [one.endswith("did you mean 'Lyon > Culture'?") for one in made["warnings"]] == [True]
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def release(fleet: Fleet, entities: Sequence[str] = ()) -> list[Month]:
     """As Releases makes it; with `entities`, as a naive one would: safe inside them alone."""
     found = [released(tallies(fleet, number, entities), K) for number in range(len(MONTHS))]
     return [
-        Month(part, one.cells, one.uses, one.whole, one.withheld)
+        Month(part, one.cells, one.uses, one.whole, one.withheld, one.hidden_cells, one.hidden_uses)
         for part, one in zip(MONTHS, found, strict=True)
     ]
 
@@ -407,6 +407,7 @@ def test_a_month_is_released_some_days_after_its_end(tmp_path):
                 "period_to": "2026-11-03",
                 "population": "workstation",
                 "reason": "period",
+                "released_on": "2026-12-04",
             }
         ]
         cut = reading.get("/api/v1/coverage?from=2026-10-02&to=2026-11-01", token).json()

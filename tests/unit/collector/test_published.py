@@ -20,6 +20,7 @@ from tests.filled import Filled, cell, civil
 from tests.machines import settings_in
 from tests.reading import Reading
 from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.account.released import Hidden
 from veilleuse.collector.admin.published import expire
 from veilleuse.collector.admin_client import pieces_of
 from veilleuse.collector.assembly import Collector, initialise, open_collector
@@ -53,6 +54,8 @@ GOLDEN = (
     '"device_class":"laptop","energies":[["laptop","load_modelled","open","off",0,18000000,900000]],"enrolled_milliseconds":0,'
     '"entity":"Lyon > Culture","hosts":12,"memo":false,"nights":null,"nights_are":"dates","population":"workstation",'
     '"states":[["open","off",3600000,null,null,null]],"zone":"FR"}],'
+    '"hidden_cells":[],"hidden_uses":[{"device_classes":["tower"],"entities":["Lyon > Culture","Lyon > Voirie"],"family":{"autres":false,'
+    '"device_class":null,"entity":null,"memo":false,"population":"workstation","zone":"FR"}}],'
     '"uses":[{"apportioned":true,"autres":true,"details_withheld":["coverage","derived","idle","methods","runs"],"device_class":"autres",'
     '"energies":[["autres","load_modelled","closed","on_active",0,7,0]],"enrolled_milliseconds":0,"entity":"autres","hosts":12,"memo":false,'
     '"nights":3,"nights_are":"dates","population":"workstation","states":[["open","off",3500000,null,null,null],'
@@ -66,6 +69,7 @@ GOLDEN = (
 KEY = GroupKey(
     FIRST, END, "FR", Population.WORKSTATION, memo=False, entity="Lyon > Culture", device_class="laptop"
 )
+WORKSTATIONS = GroupKey(FIRST, END, "FR", Population.WORKSTATION, memo=False)
 AT_REST = (Band.OPEN, State.OFF)
 OUTSIDE_ON = (Band.CLOSED, State.ON_ACTIVE)
 COVERAGE = frozenset({Detail.COVERAGE, Detail.DERIVED})
@@ -117,6 +121,7 @@ MONTH = Month(
         ),
     ),
     withheld=(GroupKey(FIRST, END, "FR", Population.CLASSROOM, memo=True, device_class="monitor"),),
+    hidden_uses=(Hidden(WORKSTATIONS, frozenset({"Lyon > Culture", "Lyon > Voirie"}), frozenset({"tower"})),),
 )
 
 

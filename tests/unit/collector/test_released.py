@@ -20,6 +20,7 @@ from tests.filled import Filled, cell, civil
 from tests.reading import Reading
 from tests.unit.collector.test_published import publication
 from veilleuse.collector.account.anonymity import fit_to_show
+from veilleuse.collector.account.gather import Gathered
 from veilleuse.collector.account.parts import (
     LEVELS,
     ON,
@@ -29,9 +30,19 @@ from veilleuse.collector.account.parts import (
     may_be_told_together,
 )
 from veilleuse.collector.account.released import Released, released
+from veilleuse.collector.account.statement import statement, u_model
 from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.admitted import Role
-from veilleuse.collector.figures import Detail, EnergySums, Group, GroupKey, StateSums
+from veilleuse.collector.factors.choose import book_of
+from veilleuse.collector.figures import (
+    Detail,
+    EnergyClass,
+    EnergySums,
+    Group,
+    GroupKey,
+    GroupSums,
+    StateSums,
+)
 from veilleuse.collector.model import HostId
 from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
@@ -382,7 +393,8 @@ def test_a_withheld_figure_carries_nothing(tmp_path: Path, role: Role):
 
 
 def test_a_month_of_the_older_format_is_not_shown(tmp_path: Path):
-    """What was published in it told more than may be told: as after a larger k, `period` says what is missing, and take-back has it anew."""
+    """What was published in it told more than may be told: as after a larger k, `older_rule` says so (`period` did, as of a month
+    that is to come), and take-back has it anew."""
     with (
         Filled(tmp_path / "data", clock=lambda: datetime(2026, 9, 1, tzinfo=UTC).timestamp()) as data,
         Reading(data, clock=NOW.timestamp) as reading,
@@ -391,6 +403,64 @@ def test_a_month_of_the_older_format_is_not_shown(tmp_path: Path):
         data.store.publications.put(publication('{"groups":[],"withheld":[]}', format=1))
         token = reading.account("a", days=100)
         answer = reading.get(f"/api/v1/energy?{OCTOBER}", token).json()
-        assert (answer["rows"], [one["reason"] for one in answer["withheld"]]) == ([], ["period"])
+        assert (answer["rows"], [one["reason"] for one in answer["withheld"]]) == ([], ["older_rule"])
         assert data.store.publications.take_back(FIRST, END) == 1
         assert reading.get(f"/api/v1/emissions?{OCTOBER}", token).json()["rows"]
+
+
+# --- uncertainty and coverage of sums
+
+
+def measured(
+    entity: str, device_class: DeviceClass, first: int, number: int, u: float
+) -> dict[GroupKey, Tally]:
+    """Machines that draw 1 kWh each with this relative uncertainty."""
+    key = GroupKey(FIRST, END, "FR", Population.WORKSTATION, False, entity, None, device_class.value)
+    tally = Tally()
+    for host in range(first, first + number):
+        tally.enrolled[HostId(host)] += HOUR
+        tally.add_state(HostId(host), (Band.OPEN, State.ON_ACTIVE), StateSums(HOUR))
+        drawn = device_class, Method.LOAD_MODELLED, Band.OPEN, State.ON_ACTIVE
+        sums = EnergySums(HOUR, 3_600_000_000, round(3_600_000_000 * u))
+        tally.add_energy(HostId(host), drawn, sums)
+    return {key: tally}
+
+
+def test_a_sum_is_not_better_known_because_a_class_is_in_autres():
+    """Laptops and towers at 20 %: their sum had 14.1 % (told apart), and `autres` of both 15 %. Now 20 %, whatever is merged."""
+    apart = {
+        **measured("A", DeviceClass.LAPTOP, 0, 3, 0.2),
+        **measured("A", DeviceClass.TOWER, 3, 3, 0.2),
+    }
+    assert u_model(released(apart, K).cells) == pytest.approx(0.2)
+    few = {**measured("A", DeviceClass.LAPTOP, 0, 2, 0.2), **measured("B", DeviceClass.TOWER, 3, 2, 0.2)}
+    (row,) = released(few, K).cells
+    assert row.key.autres
+    assert u_model([row]) == pytest.approx(0.2)
+
+
+def test_autres_is_no_better_known_than_its_groups():
+    """6 % and 4 % are told as 10 % and 5 %: together 7.5 %, and no step below."""
+    few = {**measured("A", DeviceClass.TOWER, 0, 2, 0.06), **measured("B", DeviceClass.TOWER, 3, 2, 0.04)}
+    (row,) = released(few, K).cells
+    assert u_model([row]) == pytest.approx(0.1)
+
+
+def test_energy_is_not_known_of_more_time_than_states_are():
+    """A millisecond of rounding of each machine: coverage_energy was above coverage_states."""
+    fleet = measured("A", DeviceClass.LAPTOP, 0, 3, 0.1)
+    (tally,) = fleet.values()
+    for host in range(3):
+        drawn = DeviceClass.LAPTOP, Method.LOAD_MODELLED, Band.OPEN, State.ON_ACTIVE
+        tally.add_energy(HostId(host), drawn, EnergySums(1))
+    (whole,) = released(fleet, K).whole
+    assert whole.sums.derived_milliseconds == whole.sums.observed_milliseconds == 3 * HOUR
+
+
+def test_screens_apart_have_no_days_of_known_state():
+    """Their rows said 0 machine-days: they have none."""
+    key = GroupKey(FIRST, END, "FR", Population.WORKSTATION, False, "A", None, "monitor")
+    drawn = EnergyClass.MONITOR, Method.LOAD_MODELLED, Band.OPEN, State.OFF
+    group = Group(key, GroupSums(3, 0, {}, {drawn: EnergySums(0, 1_000, 50)}))
+    made = statement(Gathered((group,), ()), book_of(()).choose, data="real")
+    assert [row.machine_days_observed for row in made.rows] == [None]

@@ -303,6 +303,7 @@ def documents(reader: MemoryReader) -> tuple[Document, Document]:
                         group.sums.hosts,
                         figure,
                         coverage_states=0.75,
+                        incomplete=False,
                         data="real",
                     )
                 )

@@ -441,7 +441,7 @@ def test_page_shows_each_with_threshold_and_definition(data, language, said):
     assert set(parsed.targets) <= set(parsed.identifiers)
     assert len(parsed.identifiers) == len(set(parsed.identifiers))
     assert text.count('<svg class="chart"') == text.count("<figure>") == text.count("<details>")
-    assert "--from 2026-10-01 --to 2026-11-25 --group-by entity" in text
+    assert "--from 2026-10-01 --to 2026-11-01 --group-by population" in text
 
 
 def test_page_says_what_is_withheld(data):

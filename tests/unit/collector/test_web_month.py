@@ -20,7 +20,7 @@ from veilleuse.collector.cli.top import _published_month, screen
 from veilleuse.collector.derive.priors import STATE_POWERS
 from veilleuse.collector.figures import Group
 from veilleuse.collector.model import Grain, HostId
-from veilleuse.collector.settings import CollectorSettings
+from veilleuse.collector.settings import CollectorSettings, Reporting
 from veilleuse.collector.store.sqlite.bounded_reader import BoundedReader
 from veilleuse.collector.store.sqlite.published import SqlitePublicationReader
 from veilleuse.collector.web.api.release import Releases
@@ -62,7 +62,8 @@ class Service:
         published = self.published
         self.indicators = MachineIndicators(self.settings, published, published.publish, lambda: self.now)
         figures, month = self.indicators.machine_figures, self.indicators.month
-        self.outlook = Outlook(self.reader, self.settings, lambda: self.now, figures, month)
+        older = self.indicators.is_of_older_rule
+        self.outlook = Outlook(self.reader, self.settings, lambda: self.now, figures, month, older)
 
     def look(self, day: date) -> Look:
         """At noon of a day."""
@@ -248,11 +249,34 @@ def test_calls_of_few_pcs_are_counted_by_the_day(data, service, pcs, live):
     more = {"pushes": {"stored": 2}, "store_errors": {"full": 1}, "queue_pushes": 1}
     first = samples(replace(look, health=told, day_health=told))
     fleet = replace(look.fleet, records=look.fleet.records + 1, dirty=1)
-    then = samples(replace(look, health=more, day_health=told, fleet=fleet))
+    disk = replace(look.disk, free_bytes=look.disk.free_bytes - 4096)
+    then = samples(replace(look, health=more, day_health=told, fleet=fleet, disk=disk))
     moved = {name for name in first if first[name] != then[name]}
     assert "collector_store_errors_total" in moved
     calls = {"collector_pushes_total", "collector_queue_pushes", "store_records", "derive_backlog_periods"}
+    calls |= {"store_free_bytes"}  # was live: each call of one of three takes a page of the disk
     assert moved & calls == (calls if live else set())
+
+
+@pytest.mark.parametrize(("pcs", "live"), [(3, False), (12, True)])
+def test_the_bound_of_the_series_steps_by_the_day_where_pcs_are_few(data, service, pcs, live):
+    """It is of the registry's entities: live, it told when one of three was enrolled."""
+
+    def bound() -> str:
+        service.outlook._last = None
+        app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
+        lines = body(app, "/metrics").splitlines()
+        (line,) = (one for one in lines if one.startswith("veilleuse_exposition_series_bound "))
+        return line
+
+    for _ in range(pcs):
+        data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP)
+    service.look(RELEASED_ON)
+    first = bound()
+    data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="DSI > Réseau")
+    assert (bound() != first) is live
+    service.look(RELEASED_ON + timedelta(days=1))
+    assert bound() != first
 
 
 def avoidable(found: Samples) -> dict[str, float]:
@@ -290,6 +314,89 @@ def test_the_page_shows_the_month(data, service, language, caption, row):
     assert row in text
     assert words(language).energy(round(joules_of_row * 1000)) in text
     assert "lyon" not in text
+
+
+@pytest.mark.parametrize(
+    ("language", "words_of_it"),
+    [("fr", "A (en partie : le reste est dans « autres »)"), ("en", "A (in part: the rest is in “autres”)")],
+)
+def test_the_page_says_which_entity_is_there_in_part(data, service, language, words_of_it):
+    """Twelve towers of A have a row, its two laptops are in `autres` with B's: A's row read as the whole of A."""
+    workstations(data, 12, entity="A")
+    workstations(data, 12, entity="C")
+    for entity, number in (("A", 2), ("B", 9)):
+        for _ in range(number):
+            host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity=entity)
+            data.push(host, [(civil(MONTH), [cell(State.ON_IDLE, 2 * HOUR, Band.NIGHT)])])
+    data.derive()
+    service.look(RELEASED_ON)
+    app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
+    text = body(app, f"/?lang={language}")
+    assert text.replace("\u00a0", " ").count(words_of_it) == 1
+    assert "C (" not in text
+
+
+def page_of(service: Service, language: str = "en") -> str:
+    """The first page, as of the last look."""
+    app = make_app(service.outlook, service.settings, Door("127.0.0.1", 8640, None), "0.1.0")
+    return body(app, f"/?lang={language}").replace("\u00a0", " ").replace("&#39;", "'")
+
+
+@pytest.mark.parametrize(
+    ("language", "not_yet", "few"),
+    [
+        ("fr", "ceux de novembre 2026, viendront le vendredi 4 décembre 2026", "moins de 10 machines"),
+        ("en", "those of November 2026, come on Friday 4 December 2026", "fewer than 10 machines"),
+    ],
+)
+def test_the_page_of_the_first_days_says_when_the_first_figures_come(data, service, language, not_yet, few):
+    """24 PCs since 2 November: the page said that fewer than ten are not shown. It says which reason it is, and the day."""
+    for _ in range(24):
+        data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, enrolled_on=date(2026, 11, 2))
+    service.look(date(2026, 11, 5))
+    text = page_of(service, language)
+    assert not_yet in text
+    assert few not in text
+
+
+def test_the_page_says_why_an_ended_month_has_no_figures(data, service):
+    """Nobody enrolled; then nine machines; then a month that was released under a smaller k, which is no lack of machines."""
+    service.look(RELEASED_ON)
+    assert "No workstation or classroom computer is enrolled" in page_of(service)
+    workstations(data, 9)
+    data.derive()
+    service.look(RELEASED_ON + timedelta(days=1))
+    assert "Nothing to show of October 2026: the groups have fewer than 10 machines" in page_of(service)
+    workstations(data, 3)
+    data.derive()
+    service.look(RELEASED_ON + timedelta(days=2))
+    assert "Published groups, October 2026" in page_of(service)
+    service.settings = CollectorSettings(data_dir=data.directory, reporting=Reporting(k_anonymity=14))
+    service.start()
+    service.look(RELEASED_ON + timedelta(days=3))
+    text = page_of(service)
+    assert "veilleuse published take-back 2026-10-01 2026-11-01 --why TEXT" in text
+    assert "the groups have fewer" not in text
+
+
+@pytest.mark.parametrize(
+    ("language", "coverage", "merged"),
+    [
+        ("fr", "pas dite : trop peu de machines derrière", "plusieurs groupes réunis (« autres ») · postes de travail"),
+        ("en", "not told: too few machines behind", "several groups merged (“autres”) · workstations"),
+    ],
+)  # fmt: skip
+def test_the_page_has_words_for_what_is_not_told_and_for_autres(data, service, language, coverage, merged):
+    """A machine never heard of: I13 was a dash that told nothing. Two entities of six: the chart's bar was "autres · autres"."""
+    for entity in ("A", "B"):
+        workstations(data, 6, entity=entity)
+    data.add_host(Population.WORKSTATION, DeviceClass.TOWER, entity="A")
+    data.derive()
+    service.look(RELEASED_ON)
+    text = page_of(service, language)
+    assert text.count(coverage) == 2
+    assert merged in text
+    assert "--from 2026-10-01 --to 2026-11-01 --group-by population" in text
 
 
 def test_top_reads_the_month_and_publishes_none(data, service):

@@ -12,7 +12,7 @@ shown is of fewer than k machines:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -30,6 +30,7 @@ from veilleuse.collector.figures import (
 )
 from veilleuse.collector.privacy import publish
 from veilleuse.wire.ladder import Method
+from veilleuse.wire.units import MILLISECONDS_PER_SECOND
 from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
 U_STEPS: Final = 20
@@ -39,13 +40,24 @@ _COVERAGE: Final[frozenset[Detail]] = frozenset({Detail.COVERAGE, Detail.DERIVED
 
 
 @dataclass(frozen=True, slots=True)
+class Hidden:
+    """Names of one family that have machines in its row `autres`: which entity has which class there is not told."""
+
+    family: GroupKey
+    entities: frozenset[str]
+    device_classes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
-    """Rows of the three tables, and families of which nothing is told."""
+    """Rows of the three tables, what is in `autres`, and families of which nothing is told."""
 
     cells: tuple[Group, ...]
     uses: tuple[Group, ...]
     whole: tuple[Group, ...]
     withheld: tuple[GroupKey, ...]
+    hidden_cells: tuple[Hidden, ...]
+    hidden_uses: tuple[Hidden, ...]
 
 
 def released(groups: Mapping[GroupKey, Tally], k: int) -> Released:
@@ -54,19 +66,41 @@ def released(groups: Mapping[GroupKey, Tally], k: int) -> Released:
     uses: list[Group] = []
     whole: list[Group] = []
     withheld: list[GroupKey] = []
+    hidden_cells: list[Hidden] = []
+    hidden_uses: list[Hidden] = []
     for family in families(groups):
         merged = family.merged(k)
         if merged is None:
             withheld.append(family.key)
         elif merged:
-            cells += [_cell(*member) for member in merged]
+            inside = _merged_into_autres(family, [key for key, _ in merged])
+            cells += [_cell(key, one, inside if key.autres else [one]) for key, one in merged]
+            hidden_cells += _hidden(family, [key for key, _ in merged])
             if family.key.device_class is None:
-                uses += _uses(merged, k)
+                of_family = _uses(merged, k)
+                uses += of_family
+                hidden_uses += _hidden(family, [use.key for use in of_family])
                 whole.append(_whole(family, k))
-    return Released(tuple(cells), tuple(uses), tuple(whole), tuple(withheld))
+    return Released(
+        tuple(cells), tuple(uses), tuple(whole), tuple(withheld), tuple(hidden_cells), tuple(hidden_uses)
+    )
 
 
-def _cell(key: GroupKey, tally: Tally) -> Group:
+def _hidden(family: Family, rows: Collection[GroupKey]) -> list[Hidden]:
+    """Names of its members with machines that have no row of their own; none where each has one."""
+    merged = [key for key, tally in family.members.items() if tally.hosts and key not in rows]
+    if not merged:
+        return []
+    entities = frozenset(key.entity for key in merged if key.entity)
+    return [Hidden(family.key, entities, frozenset(key.device_class for key in merged if key.device_class))]
+
+
+def _merged_into_autres(family: Family, rows: Collection[GroupKey]) -> list[Tally]:
+    return [tally for key, tally in family.members.items() if tally.hosts and key not in rows]
+
+
+def _cell(key: GroupKey, tally: Tally, inside: Sequence[Tally]) -> Group:
+    """`inside`: what it is of; of `autres` each group apart."""
     of_screens = key.device_class == EnergyClass.MONITOR.value
     # Screens have no enrolled time: there is nothing of it to withhold.
     told = _COVERAGE if of_screens else frozenset()
@@ -74,8 +108,7 @@ def _cell(key: GroupKey, tally: Tally) -> Group:
     energy = sum(one.energy_millijoules for one in sums.energies.values())
     if not sums.energies:
         return Group(key, sums)
-    exact = u_model([Group(key, tally.freeze(key.population, frozenset()))])
-    u = max(1, math.ceil(exact * U_STEPS - 1e-9)) / U_STEPS
+    u = _stepped(sum(_uncertainty(key, one) for one in inside) / energy if energy else 0.0)
     named = next(device_class for device_class, *_ in sums.energies)
     if key.autres and not of_screens:
         named = EnergyClass.AUTRES
@@ -83,6 +116,17 @@ def _cell(key: GroupKey, tally: Tally) -> Group:
         key,
         replace(sums, energies={_energy_key(named): EnergySums(0, energy, math.ceil(energy * u))}),
     )
+
+
+def _uncertainty(key: GroupKey, tally: Tally) -> float:
+    """Millijoules, as a row of its own would tell it: merged into `autres` it must not seem better known."""
+    sums = tally.freeze(key.population, frozenset())
+    energy = sum(one.energy_millijoules for one in sums.energies.values())
+    return energy * _stepped(u_model([Group(key, sums)]))
+
+
+def _stepped(u: float) -> float:
+    return max(1, math.ceil(u * U_STEPS - 1e-9)) / U_STEPS
 
 
 def _energy_key(device_class: DeviceClass | EnergyClass) -> EnergyKey:
@@ -134,5 +178,9 @@ def _whole(family: Family, k: int) -> Group:
     told = _COVERAGE - tally.unsafe(k)
     sums = tally.freeze(family.key.population, _EVERYTHING - told, exact=False)
     derived = sum(one.milliseconds for one in sums.energies.values())
+    # Up to a second a machine is what rounding leaves where weeks are shared.
+    beyond = derived - sums.observed_milliseconds
+    if 0 < beyond <= MILLISECONDS_PER_SECOND * len(tally.hosts):
+        derived -= beyond
     energies = {_energy_key(EnergyClass.AUTRES): EnergySums(derived)} if derived else {}
     return Group(family.key, replace(sums, energies=energies))

@@ -104,11 +104,12 @@ class _Bill:
             level=level,
             zone=key.zone if len({group.key.zone for group in groups}) == 1 else None,
             n=_machines(groups, level),
-            machine_days_observed=observed / MILLISECONDS_PER_DAY,
+            machine_days_observed=None if _are_of_screens(groups) else observed / MILLISECONDS_PER_DAY,
             coverage_states=_ratio(observed, enrolled),
             coverage_energy=None if _withheld(groups, Detail.DERIVED) else _ratio(derived, enrolled),
             basis=OBSERVED,
             apportioned=any(group.sums.apportioned for group in groups),
+            incomplete=any(group.sums.incomplete for group in groups) or None,
             data=self._data,
             method_version=METHOD_VERSION,
         )
@@ -170,6 +171,11 @@ class _Bill:
             yield told_factor(year, chosen)
 
 
+def _are_of_screens(groups: Iterable[Group]) -> bool:
+    """Whether they have no state to be known: the time of a screen is that of its machine."""
+    return all(group.key.device_class == EnergyClass.MONITOR.value for group in groups)
+
+
 def _machines(groups: Sequence[Group], level: str) -> int:
     """Machines behind a row; a total counts none twice for its screens."""
     monitors = EnergyClass.MONITOR.value
@@ -192,12 +198,15 @@ def _by_class_and_method(
 
 def u_model(groups: Iterable[Group]) -> float:
     """Relative standard uncertainty of the energy of groups: linear within a class for everything that rests on its priors, and within a
-    measuring method; else quadratic."""
-    energies = _by_class_and_method(groups)
-    total = sum(energy for energy, _ in energies.values())
-    errors: defaultdict[tuple[DeviceClass | EnergyClass, Method | None], int] = defaultdict(int)
-    for (device_class, method), (_, u) in energies.items():
-        errors[device_class, method if method in MEASURED else None] += u
+    measuring method; else quadratic. Of groups that do not tell their methods it is linear over all: `autres` has no classes, and a sum must
+    not seem better known because one of its classes is there."""
+    total = 0
+    errors: defaultdict[tuple[DeviceClass | EnergyClass, Method | None] | None, int] = defaultdict(int)
+    for group in groups:
+        for (device_class, method, _, _), sums in group.sums.energies.items():
+            total += sums.energy_millijoules
+            told = (device_class, method if method in MEASURED else None)
+            errors[None if Detail.METHODS in group.sums.withheld else told] += sums.uncertainty_millijoules
     return math.sqrt(sum(u**2 for u in errors.values())) / total if total else 0.0
 
 

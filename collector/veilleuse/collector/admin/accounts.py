@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
@@ -63,6 +63,8 @@ def create(
     token, office = new_token(), operations.office
     now = office.now_unix_milliseconds()
 
+    named = [one.name for one in operations.alone(operations.inventory.snapshot).entities] if scope else []
+
     def job() -> tuple[Account, list[str]]:
         if any(
             one.name == name and one.revoked_unix_milliseconds is None
@@ -80,7 +82,7 @@ def create(
             expires_unix_milliseconds=now + round(days * MILLISECONDS_PER_DAY),
         )
         _note(operations, who, f"account {made.account_id} '{name}' created", why)
-        return made, _warnings(operations, scope)
+        return made, _warnings(operations, scope, named)
 
     made, warnings = office.commit(job)
     log.info("account created", extra={"account_id": made.account_id, "account": name, "role": wanted.value})
@@ -195,10 +197,11 @@ def _scope(entities: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def _warnings(operations: Operations, scope: Sequence[str]) -> list[str]:
-    """Entities of which there is nothing, nor below them. In a job of the writer."""
+def _warnings(operations: Operations, scope: Sequence[str], named: Collection[str]) -> list[str]:
+    """Entities of which there is nothing, nor below them; `named`: those of the inventory. In a job of the writer."""
     registry = operations.office.registry
     known = {host.org_entity for host in registry.hosts()} | {token.org_entity for token in registry.tokens()}
+    known |= set(named)
     above = {
         ENTITY_SEPARATOR.join(parts[:depth])
         for parts in (one.split(ENTITY_SEPARATOR) for one in known)
@@ -209,7 +212,8 @@ def _warnings(operations: Operations, scope: Sequence[str]) -> list[str]:
         if entity not in above:
             near = get_close_matches(entity, above, n=1)
             found.append(
-                f"no machine is of '{entity}' yet" + (f": did you mean '{near[0]}'?" if near else "")
+                f"no machine is of '{entity}' yet, and no token or inventory names it"
+                + (f": did you mean '{near[0]}'?" if near else "")
             )
     return found
 

@@ -95,7 +95,7 @@ MONTH_STATE: Final = gauge(
 )
 MONTH_HOSTS: Final = gauge(
     "veilleuse_month_hosts",
-    "Machines behind a row of the last released month; of device class monitor: machines with a screen.",
+    "Machines behind a row of the last released month. Of device class monitor: machines with a screen, counted in another row already; leave them out of sums.",
     RELEASED,
     Origin.RELEASE,
 )

@@ -21,6 +21,7 @@ COLUMNS: Final = (
     "population",
     "device_class",
     "level",
+    "incomplete",
     "n",
     "value",
     "unit",
@@ -57,6 +58,7 @@ def row(
     figure: IndicatorFigure,
     *,
     coverage_states: float | None,
+    incomplete: bool,
     data: str,
 ) -> Row:
     """One line: figure, what it is, what it is of, and its coverage; a value that does not exist is left out."""
@@ -71,6 +73,7 @@ def row(
         "population": key.population.value,
         "device_class": key.device_class,
         "level": "memo" if key.memo else AUTRES if key.autres else "row",
+        "incomplete": incomplete or None,
         "n": hosts,
         "value": figure.value,
         "unit": meta.unit,

@@ -31,6 +31,7 @@ def indicator_rows(groups: Iterable[Group], settings: CollectorSettings, data: s
                         group.sums.hosts,
                         figure,
                         coverage_states=None if covered is None else covered.value,
+                        incomplete=group.sums.incomplete,
                         data=data,
                     )
                 )

@@ -229,7 +229,7 @@ class YearValues:
         """Observed ÷ the fleet's machine-days of these populations; None where the estimator tells none."""
         rows = [one for one in self.emissions if one.population in wanted and one.machine_days_fleet]
         fleet = sum(one.machine_days_fleet or 0.0 for one in rows)
-        return min(1.0, sum(one.machine_days_observed for one in rows) / fleet) if fleet else None
+        return min(1.0, sum(one.machine_days_observed or 0.0 for one in rows) / fleet) if fleet else None
 
 
 def year_values(

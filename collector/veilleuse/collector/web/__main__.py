@@ -79,7 +79,11 @@ def _serve(settings: CollectorSettings, door: Door) -> int:
         indicators = MachineIndicators(settings, published, publisher(settings))
         cleanup.callback(indicators.stop)
         outlook = Outlook(
-            reader, settings, machine_figures=indicators.machine_figures, month=indicators.month
+            reader,
+            settings,
+            machine_figures=indicators.machine_figures,
+            month=indicators.month,
+            month_is_of_older_rule=indicators.is_of_older_rule,
         )
         bound = series_bound(outlook.look().fleet)
         listener = _listen(door)

@@ -41,7 +41,7 @@ from veilleuse.collector.web.gate import ErrorPage, Gate
 from veilleuse.collector.web.indicator_page import indicator_part
 from veilleuse.collector.web.look import Look, Outlook
 from veilleuse.collector.web.metrics import fleet_exposition, hosts_exposition
-from veilleuse.collector.web.pages import first_page
+from veilleuse.collector.web.pages import first_page, no_month
 from veilleuse.collector.web.problems import of_status
 from veilleuse.collector.web.tokens import Admission
 from veilleuse.collector.web.words import Words, choose_language
@@ -127,6 +127,7 @@ def _first(outlets: Outlets) -> Handler:
             "first.html",
             w,
             page=first_page(look, w),
+            no_month=no_month(look, w, outlets.settings.reporting.k_anonymity),
             sobriety=indicator_part(look.machine_figures, w, outlets.settings),
             k=outlets.settings.reporting.k_anonymity,
             zone=outlets.settings.reporting.time_zone,
@@ -151,8 +152,10 @@ def _metrics(outlets: Outlets) -> Handler:
         look = outlets.outlook.look()
         if outlets.rendered is not None and outlets.rendered[0] is look:
             return outlets.rendered[1]
-        out = fleet_exposition(look, outlets.version, outlets.settings.reporting.k_anonymity)
-        out.add(c.SERIES_BOUND, (), series_bound(look.fleet, look.month))
+        k = outlets.settings.reporting.k_anonymity
+        out = fleet_exposition(look, outlets.version, k)
+        registry = look.day_start if look.pcs_are_few(k) else look.fleet
+        out.add(c.SERIES_BOUND, (), series_bound(registry, look.month))
         out.add(c.SERIES, (), out.series() + 1)
         if outlets.render_seconds is not None:
             out.add(c.RENDER, (), outlets.render_seconds)

@@ -161,8 +161,10 @@ def _states_chart(bars: Sequence[tuple[str, dict[str, int]]], w: Words) -> Chart
 
 def row_name(row: Row, w: Words) -> str:
     """Entity, population and class, in words."""
-    entity = w("device_class.autres") if row.entity == AUTRES else row.entity
-    return f"{entity} · {class_name(row, w)}"
+    if row.entity == AUTRES:
+        group = f"{w('states.autres')} · {w(f'population.{row.population}')}"
+        return group if row.device_class == AUTRES else f"{group} · {w(f'device_class.{row.device_class}')}"
+    return f"{row.entity} · {class_name(row, w)}"
 
 
 def class_name(row: Row, w: Words) -> str:

@@ -182,9 +182,9 @@ def _sources(out: Exposition, servers: Iterable[Host]) -> None:
 def add_collector(out: Exposition, look: Look, k: int) -> None:
     """The receiving process as it says itself, and the store as it is on disk. Where fewer than k PCs are enrolled, what each of their calls
     moves is as at the first look of the day: live, it would tell when one of a few people's machines was on (docs/privacy.md)."""
-    pcs = sum(host.population not in EXEMPT for host in look.fleet.active)
-    few = 0 < pcs < k
+    few = look.pcs_are_few(k)
     seen, calls = (look.day_start, look.day_health) if few else (look.fleet, look.health)
+    disk = look.day_disk if few else look.disk
     out.add(c.COLLECTOR_UP, (), int(look.health is not None))
     for key, metric in _COUNTERS:
         _counter(out, metric, key, calls if key in _CALLS else look.health)
@@ -195,8 +195,8 @@ def add_collector(out: Exposition, look: Look, k: int) -> None:
     out.add(c.DIRTY, (), seen.dirty)
     if not few:
         out.add(c.STORE_BYTES, (), look.disk.size_bytes)
-    out.add(c.STORE_FREE, (), look.disk.free_bytes)
-    out.add(c.STORE_RESERVE, (), look.disk.reserve_bytes)
+    out.add(c.STORE_FREE, (), disk.free_bytes)
+    out.add(c.STORE_RESERVE, (), disk.reserve_bytes)
 
 
 def _counter(out: Exposition, metric: Metric, key: str, health: Mapping[str, Any] | None) -> None:

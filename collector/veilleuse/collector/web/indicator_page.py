@@ -244,11 +244,13 @@ def _commands(figures: Sequence[MachineFigure], w: Words) -> tuple[tuple[str, st
     if not figures:
         return ()
     month, until = figures[0].month, max(one.until for one in figures)
+    end = (month + timedelta(days=31)).replace(day=1)
     ended = until.replace(day=1) - timedelta(days=1)  # last day of the last month that is over
-    # In its first three days that month is over and not closed: all of it would be one month more than the page shows.
-    whole = until if ended < month + timedelta(days=31) else ended
     command = "veilleuse report indicators --from"
     return (
-        (w("sobriety.by_entity"), f"{command} {month} --to {whole} --group-by entity"),
+        (
+            w("sobriety.same_month", month=w.month(month)),
+            f"{command} {month} --to {end} --group-by population",
+        ),
         (w("sobriety.servers"), f"{command} {ended.replace(day=1)} --to {until} --servers"),
     )

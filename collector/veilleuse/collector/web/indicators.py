@@ -94,6 +94,7 @@ class MachineIndicators:
         self._kept: dict[_Due, tuple[MachineFigure, ...]] = {}
         self._shown: tuple[MachineFigure, ...] = ()
         self._month: MonthView | None = None
+        self._is_of_older_rule = False
         self._months = Published(RELEASE, published, publish, settings.reporting.k_anonymity)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="indicators", daemon=True)
@@ -105,6 +106,10 @@ class MachineIndicators:
     def month(self) -> MonthView | None:
         """The newest released one; None until there is one. Never waits."""
         return self._month
+
+    def is_of_older_rule(self) -> bool:
+        """Whether the newest month is there, and not shown: it was published under a smaller k or in an older format. Never waits."""
+        return self._is_of_older_rule
 
     def refresh(self) -> None:
         """Work out what is due. Raises DataDirectoryError, StoreTooNew, StoreDamaged."""
@@ -120,6 +125,7 @@ class MachineIndicators:
             )
             month, figures = None, ()
         self._month = month_view(month) if month else None
+        self._is_of_older_rule = month is None and self._months.is_of_older_rule(others.month, others.end)
         self._shown = (*self._kept[servers], *figures)
 
     def _released(self, due: _Due, today: date) -> Month | None:
@@ -172,7 +178,7 @@ class MachineIndicators:
             self._forget()  # nobody refreshes them any more
 
     def _forget(self) -> None:
-        self._shown, self._month = (), None
+        self._shown, self._month, self._is_of_older_rule = (), None, False
 
 
 def _due(today: date) -> tuple[_Due, ...]:

@@ -61,6 +61,8 @@ class Look:
     """The first look of the day: what is shown of PCs' agents. Live, it would tell when one of them called."""
     day_health: Mapping[str, Any] | None
     """`health` then: what is shown of calls where the PCs are few."""
+    day_disk: Disk
+    """`disk` then, likewise."""
     accounts: tuple[Account, ...]
     """R18, per population that has whole periods."""
     grid: GridView
@@ -69,6 +71,8 @@ class Look:
     """I3 to I8, worked out apart; none until they are."""
     month: MonthView | None
     """The last released month of populations under the k rule; None until there is one."""
+    month_is_of_older_rule: bool
+    """True when there is one, and it is not shown: it was published under a smaller k or in an older format."""
     silence: tuple[Condition, ...]
     """Of each population that can be judged."""
 
@@ -76,6 +80,10 @@ class Look:
     def today(self) -> date:
         """The current civil day."""
         return self.fleet.today.day
+
+    def pcs_are_few(self, k: int) -> bool:
+        """Whether PCs are enrolled, and fewer than k: what each of their calls moves is shown as at the first look of the day (docs/privacy.md)."""
+        return 0 < sum(host.population not in EXEMPT for host in self.fleet.active) < k
 
     def factor_of_site(self, site: str, year: int) -> ChosenFactor | None:
         """The factor applied to a site's energy of a year."""
@@ -105,14 +113,17 @@ class Outlook:
         clock: Callable[[], float] = time.time,
         machine_figures: Callable[[], tuple[MachineFigure, ...]] = tuple,
         month: Callable[[], MonthView | None] = lambda: None,
+        month_is_of_older_rule: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`clock`: Unix seconds; `machine_figures`: I3 to I8 as they are now, `month`: the last released one; neither may wait."""
+        """`clock`: Unix seconds; `machine_figures`: I3 to I8 as they are now, `month`: the last released one, or whether it is of an older
+        rule; none of them may wait."""
         self._settings = settings
         self._reader = reader
         self._zone = ZoneInfo(settings.reporting.time_zone)
         self._clock = clock
         self._machine_figures = machine_figures
         self._month = month
+        self._month_is_of_older_rule = month_is_of_older_rule
         self._factors = KnownFactors(reader.factor_versions)
         self._fleet = Fleet(reader, settings.reporting.time_zone, clock)
         self._accounts = Accounts(reader, clock)
@@ -122,6 +133,7 @@ class Outlook:
         self._last: tuple[float, Look] | None = None
         self._day_start: FleetView | None = None
         self._day_health: Mapping[str, Any] | None = None
+        self._day_disk: Disk | None = None
         self._almanac = Almanac(reader.calendars, reader.school_periods)
         self._pcs: Mapping[Population, Count] = {}
 
@@ -134,12 +146,13 @@ class Outlook:
             return self._last[1]
 
     def _take(self) -> Look:
-        fleet, health = self._fleet.look(), self._health()
-        if self._day_start is None or self._day_start.today.day != fleet.today.day:
+        fleet, health, disk = self._fleet.look(), self._health(), disk_of(self._settings)
+        new_day = self._day_start is None or self._day_start.today.day != fleet.today.day
+        if self._day_start is None or self._day_disk is None or new_day:
             self._almanac.look_again()
             windows = open_days(fleet.sites.values(), self._almanac, fleet.today.day)
             self._pcs = counted(fleet.hosts.values(), windows)
-            self._day_start, self._day_health = fleet, health
+            self._day_start, self._day_health, self._day_disk = fleet, health, disk
         judge = judge_of(
             fleet.kind, health, fleet.now_unix_milliseconds, self._settings.reporting.k_anonymity
         )
@@ -149,13 +162,15 @@ class Outlook:
             (*self._sobriety(fleet), *(month.sobriety if month else ())),
             factors_of(fleet, self._settings.reporting.zone, self._factors.latest()),
             health,
-            disk_of(self._settings),
+            disk,
             self._day_start,
             self._day_health,
+            self._day_disk,
             self._accounts.look(fleet.hosts, fleet.today.day),
             self._grid.look(),
             self._machine_figures(),
             month,
+            self._month_is_of_older_rule(),
             judge.conditions(fleet.hosts.values(), self._pcs, fleet.rollouts),
         )
 

@@ -61,6 +61,13 @@ class MonthView:
     """Families that have a row `autres`, those of screens apart."""
     withheld: Mapping[Population, int]
     """Families without a row: too few machines; those of screens apart."""
+    incomplete: frozenset[tuple[Family, str]]
+    """Entities of which some machines, or screens, are in a row `autres`."""
+
+    def is_incomplete(self, row: Row) -> bool:
+        """Whether more machines of a row's entity are in `autres`."""
+        memo = row.device_class == DeviceClass.VIRTUAL_MACHINE.value
+        return (Family(row.zone, Population(row.population), memo), row.entity) in self.incomplete
 
 
 def month_view(month: Month) -> MonthView:
@@ -74,6 +81,7 @@ def month_view(month: Month) -> MonthView:
         tuple(_sobriety(month, families)),
         Counter(group.key.population for group in month.cells if group.key.autres),
         Counter(key.population for key in month.withheld),
+        frozenset((family_of(one.family), name) for one in month.hidden_cells for name in one.entities),
     )
 
 

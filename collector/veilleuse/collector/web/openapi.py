@@ -42,11 +42,26 @@ _REFUSALS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
 }
 _WHY_WITHHELD: Final = {
     "too_few": "fewer than k machines, or one almost alone",
-    "period": "no whole calendar month, or one not released yet or kept no more",
+    "period": "no whole calendar month, or one kept no more, or one not released yet: then released_on says when more of it may come",
+    "older_rule": "released under a smaller k, or in an older format: 'veilleuse published take-back FROM TO --why TEXT' has it computed anew",
     "grouping": "a grouping that is not the release's",
     "merged": "all of it is in autres, which is of the whole fleet, or was silent",
 }
 
+_WITHHELD: Final[Schema] = {
+    "type": "object",
+    "description": "What the answer lacks, and why.",
+    "properties": {
+        "reason": {
+            "type": "string",
+            "description": "; ".join(f"{k}: {v}" for k, v in _WHY_WITHHELD.items()),
+        },
+        "released_on": {
+            "type": "string",
+            "description": "First day on which more of the period may be released: three days after a month's end.",
+        },
+    },
+}
 _WHICH_FIGURE: Final[Schema] = {
     "type": "string",
     "enum": [extent.value for extent in Extent],
@@ -182,16 +197,7 @@ def _schemas() -> Json:
                 },
             },
         },
-        "withheld": {
-            "type": "object",
-            "description": "What the answer lacks, and why.",
-            "properties": {
-                "reason": {
-                    "type": "string",
-                    "description": "; ".join(f"{k}: {v}" for k, v in _WHY_WITHHELD.items()),
-                }
-            },
-        },
+        "withheld": _WITHHELD,
     }
     for resource in RESOURCES:
         schemas[f"{resource.kind.value}_row"] = {

@@ -17,6 +17,7 @@ from veilleuse.collector.figures import AUTRES
 from veilleuse.collector.model import DerivedRow
 from veilleuse.collector.privacy import EXEMPT
 from veilleuse.collector.silence import Level
+from veilleuse.collector.web.api.release import released_on
 from veilleuse.collector.web.charts import (
     DASH,
     Chart,
@@ -29,7 +30,7 @@ from veilleuse.collector.web.charts import (
 from veilleuse.collector.web.fleet import is_virtual
 from veilleuse.collector.web.look import Look, local_time
 from veilleuse.collector.web.metrics import energy_today, grams_of_month
-from veilleuse.collector.web.month import MONTH, energy_of
+from veilleuse.collector.web.month import MONTH, MonthView, Row, energy_of, last_month
 from veilleuse.collector.web.sobriety import DAY, TODAY, Sobriety, millijoules
 from veilleuse.collector.web.words import Words
 from veilleuse.wire.ladder import Method
@@ -209,7 +210,7 @@ def _closed(look: Look, w: Words) -> Table | None:
         rows.append(
             (
                 class_name(row, w),
-                w("device_class.autres") if row.entity == AUTRES else row.entity,
+                _entity(look.month, row, w),
                 *((row.zone,) if len(zones) > 1 else ()),
                 w.number(sums.hosts),
                 DASH if energy is None else w.energy(energy),
@@ -221,6 +222,28 @@ def _closed(look: Look, w: Words) -> Table | None:
     return Table(w("closed.caption", month=w.month(look.month.first)), heads, tuple(rows))
 
 
+def no_month(look: Look, w: Words, k: int) -> str:
+    """Why no figures of workstations and classroom PCs are shown; of use where there are none."""
+    enrolled = [host.enrolled_on for host in look.fleet.active if host.population not in EXEMPT]
+    first, end = last_month(look.today)
+    if look.month_is_of_older_rule:
+        return w("closed.older_rule", month=w.month(first), k=k, first=first, end=end)
+    if not enrolled:
+        return w("closed.no_pcs")
+    begun = min(enrolled)
+    if begun >= end:
+        return w("closed.not_yet", month=w.month(begun), day=w.day(released_on(begun)))
+    if look.month is None:
+        return w("closed.waiting", month=w.month(first))
+    return w("closed.few" if look.month.withheld else "closed.silent", month=w.month(first), k=k)
+
+
+def _entity(month: MonthView, row: Row, w: Words) -> str:
+    if row.entity == AUTRES:
+        return w("device_class.autres")
+    return w("closed.incomplete", entity=row.entity) if month.is_incomplete(row) else row.entity
+
+
 def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:
     """One row per kind of machine and period."""
     rows = tuple(
@@ -229,8 +252,8 @@ def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:
             _indicator_period(one, w),
             _ratio(one.outside_opening, one.outside_opening_kwh, w),
             _ratio(one.idle_while_on, one.idle_while_on_kwh, w),
-            _ratio(one.coverage_states, None, w),
-            _ratio(one.coverage_energy, None, w),
+            _covered(one.coverage_states, one, w),
+            _covered(one.coverage_energy, one, w),
         )
         for one in figures
         if any(ratio is not None for ratio in (one.idle_while_on, one.coverage_states))
@@ -241,6 +264,11 @@ def _indicators(figures: Sequence[Sobriety], w: Words) -> Table | None:
         w(f"indicators.{key}") for key in ("group", "period", "I1", "I2", "I13_states", "I13_energy")
     )
     return Table(w("indicators.caption"), heads, rows)
+
+
+def _covered(ratio: float | None, one: Sobriety, w: Words) -> str:
+    """I13. Of a released month it is absent only where it may not be told."""
+    return w("indicators.not_told") if ratio is None and one.period == MONTH else _ratio(ratio, None, w)
 
 
 def _ratio(ratio: float | None, kwh: float | None, w: Words) -> str:

@@ -73,6 +73,11 @@ class Published(Generic[T]):
     def _told(self, first: date, end: date) -> Told | None:
         return self._reader.told(self._form.kind, first, end)
 
+    def is_of_older_rule(self, first: date, end: date) -> bool:
+        """Whether it was published of fewer machines a group than `k` now, or in an older format: it is not shown until it is taken back."""
+        told = self._told(first, end)
+        return told is not None and (told.format < self._form.format or told.k_anonymity < self._k)
+
     def read(self, first: date, end: date) -> T | None:
         """As published; None: not yet, of fewer machines a group than `k`, or in an older format, which told more than may be told.
         Raises StoreDamaged, StoreTooNew."""

@@ -70,8 +70,9 @@ READERS_NOTES: Final = (
     "A group is shown in the months in which at least k machines stand behind it, else it is in autres.",
     "Indicators: where few machines stand behind a part of its time, a group is in autres for these; a part of which few are left is not told.",
     "Their coverage is of a population and grid zone whole, and not told where few of them were silent.",
-    "How energy was measured is not told of them: u_model is rounded up to a multiple of 0.05.",
+    "How energy was measured is not told of them: u_model of a row by entity and device class is rounded up to a multiple of 0.05; of a sum of rows it is their mean by energy.",
     "autres is of the whole fleet: a reader of some entities does not see it.",
+    "incomplete: some machines of the row's entity or device class, or of a reader's entities, are not in it but in autres, in one of its months: it is less than the whole.",
     "n of several months is the most of one month.",
 )
 
@@ -157,20 +158,22 @@ class Figures:
         ruled = under_the_rule(hosts)
         asked_for = (asked.first, asked.end, asked.dimensions, account.entities)
         whole = self._releases.months(asked.first, asked.end, self._closed_years())
+        older = [part for part in whole if self._releases.is_of_older_rule(part)]
         may_group = set(asked.dimensions) <= READERS_DIMENSIONS
         months: list[Looked] = []
         parts = self._months(whole if may_group else (), bool(ruled), account.entities, months)
-        found = shown(parts, *asked_for, of_uses=asked.kind is Kind.INDICATORS)
+        with_screens = asked.kind in (Kind.EMISSIONS, Kind.ENERGY)
+        of_uses = asked.kind is Kind.INDICATORS
+        found = shown(parts, *asked_for, of_uses=of_uses, screens=with_screens)
         if not ruled and not months:
             return _Answer(live.groups, live.groups, [withheld(key) for key in live.withheld])
-        with_screens = asked.kind in (Kind.EMISSIONS, Kind.ENERGY)
         rows, totals = (
             groups if with_screens else _without_screens(groups) for groups in (found.rows, found.whole)
         )
         return _Answer(
             tuple(sorted((*live.groups, *rows), key=_order)),
             (*live.groups, *totals),
-            not_shown(months, *asked_for, ruled),
+            not_shown(months, older, self._releases.today(), *asked_for, ruled),
             READERS_NOTES,
         )
 

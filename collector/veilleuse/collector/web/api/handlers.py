@@ -26,7 +26,7 @@ from veilleuse.collector.settings import CollectorSettings
 from veilleuse.collector.web.api.asking import Asked, asked
 from veilleuse.collector.web.api.bounds import AT_ONCE, RETRY_SECONDS, Rate, Turns
 from veilleuse.collector.web.api.figures import Figures
-from veilleuse.collector.web.api.pages import Page, page_of
+from veilleuse.collector.web.api.pages import Page, page_of, with_withheld
 from veilleuse.collector.web.api.resources import DESCRIPTION, RESOURCES, Kind, Resource
 from veilleuse.collector.web.openapi import description
 from veilleuse.collector.web.problems import Problem
@@ -88,7 +88,8 @@ class Desk:
         self._rate.count(account)
         question = asked(resource, request.query_params.multi_items(), request.headers.get("accept"))
         try:
-            page = page_of(await self._document(question, account), question)
+            document = await self._document(question, account)
+            page = page_of(with_withheld(document) if question.form == "csv" else document, question)
             body = await self._worked(lambda: renderer(question.form)(page.document))
         except Problem as problem:  # that there is no answer tells something too
             await self._noted(account, resource, question, problem.status, 0)

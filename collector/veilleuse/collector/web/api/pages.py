@@ -5,10 +5,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from veilleuse.collector.report import Document, Row
 from veilleuse.collector.web.api.asking import Asked
 from veilleuse.collector.web.problems import Problem
+
+WHY: Final = ("reason", "released_on")
+"""Columns of a CSV that only rows of level `withheld` have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,18 @@ class Page:
         return ", ".join(
             f'<{path}?{asked.query(page)}>; rel="{word}"' for word, page in wanted.items() if page is not None
         )
+
+
+def with_withheld(document: Document) -> Document:
+    """The same with what the answer lacks among its rows, of level `withheld`: a CSV has no other place for it."""
+    lacks = [{**row, "level": "withheld"} for row in document.tables.get("withheld", ())]
+    if not lacks:
+        return document
+    columns = [name for name in document.columns if name not in WHY]
+    at = columns.index("level") + 1
+    columns[at:at] = WHY
+    tables = {**document.tables, "withheld": lacks}
+    return replace(document, columns=tuple(columns), tables=tables, tabular=(*document.tabular, "withheld"))
 
 
 def page_of(document: Document, asked: Asked) -> Page:

@@ -26,7 +26,7 @@ from zoneinfo import ZoneInfo
 from veilleuse.collector.account.gather import Question, order_of
 from veilleuse.collector.account.gather_periods import tally_periods
 from veilleuse.collector.account.perimeter import Slice, slices
-from veilleuse.collector.account.released import released
+from veilleuse.collector.account.released import Hidden, released
 from veilleuse.collector.account.statement import withheld
 from veilleuse.collector.admitted import is_within
 from veilleuse.collector.figures import (
@@ -93,6 +93,11 @@ class Releases:
             if is_month(part) and since < part.end <= until and part.first.year not in closed_years
         )
 
+    def is_of_older_rule(self, part: Slice) -> bool:
+        """Whether a month was published under a smaller k or in an older format, and is not answered until it is taken back."""
+        with self._lock:
+            return self._published.is_of_older_rule(part.first, part.end)
+
     def month(self, part: Slice, *, may_compute: bool = True) -> Month | None:
         """One of them, as published; None: it cannot be yet, or was under another rule. `may_compute`: publish it, if nobody has. It is not
         begun when the time is up, and once begun ended: of a fleet whose month takes longer, who asks again finds it.
@@ -114,7 +119,15 @@ def made_month(reader: SqliteReader, part: Slice, k: int, now_unix_milliseconds:
     question = Question(part.first, part.end, PARTITION, k, now_unix_milliseconds, screens=True)
     tallies = tally_periods(reader, Periods(reader), question, under_the_rule(reader.hosts()))
     found = released(tallies, k)
-    return Month(part, _sorted(found.cells), _sorted(found.uses), _sorted(found.whole), found.withheld)
+    return Month(
+        part,
+        _sorted(found.cells),
+        _sorted(found.uses),
+        _sorted(found.whole),
+        found.withheld,
+        found.hidden_cells,
+        found.hidden_uses,
+    )
 
 
 def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
@@ -124,6 +137,11 @@ def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
 def under_the_rule(hosts: Iterable[Host]) -> list[Host]:
     """Those of populations that only groups may be shown of."""
     return [host for host in hosts if host.population not in EXEMPT]
+
+
+def released_on(day: date) -> date:
+    """The first day on which the month of a day may be released."""
+    return (day.replace(day=1) + timedelta(days=31)).replace(day=1) + timedelta(days=WAIT_DAYS)
 
 
 def is_month(part: Slice) -> bool:
@@ -149,9 +167,10 @@ def shown(
     entities: Collection[str],
     *,
     of_uses: bool = False,
+    screens: bool = True,
 ) -> Shown:
     """The cells of these months that lie inside `entities`, or their uses, added up as asked (pure). `months`: in their order, each looked at
-    once, so that only the answer is in memory whole."""
+    once, so that only the answer is in memory whole. Without `screens` a row is not incomplete for want of them."""
     rows: list[Group] = []
     whole: list[Group] = []
     parts = slices(first, end, by_month="month" in dimensions)
@@ -161,10 +180,9 @@ def shown(
         runs: defaultdict[GroupKey, list[tuple[Slice, GroupSums]]] = defaultdict(list)
         totals: dict[GroupKey, GroupSums] = {}
         for month in inside:
-            table = month.uses if of_uses else month.cells
-            for key, sums in _of_month(table, month.whole, dimensions, entities).items():
+            for key, sums in _of_month(month, dimensions, entities, of_uses, screens).items():
                 _extend(runs[key], month.part, sums)
-            for key, sums in _of_month(table, month.whole, (), entities).items():
+            for key, sums in _of_month(month, (), entities, of_uses, screens).items():
                 totals[key] = added(totals[key], sums, same_time=False) if key in totals else sums
         for key, found in runs.items():
             rows += [
@@ -183,11 +201,11 @@ def _around(month: Month, parts: Iterable[Slice]) -> Slice | None:
 
 
 def _of_month(
-    table: Iterable[Group], whole: Iterable[Group], dimensions: Collection[str], entities: Collection[str]
+    month: Month, dimensions: Collection[str], entities: Collection[str], of_uses: bool, screens: bool
 ) -> Mapping[GroupKey, GroupSums]:
     """Its rows by what was asked for; the key's period is blank."""
     found: dict[GroupKey, GroupSums] = {}
-    for group in sorted(table, key=_is_of_screens):
+    for group in sorted(month.uses if of_uses else month.cells, key=_is_of_screens):
         # What is merged may hold machines of others: it is of the whole fleet alone.
         inside = not entities or (not group.key.autres and is_within(group.key.entity, entities))
         if inside:
@@ -198,11 +216,34 @@ def _of_month(
                 sums = added(found[key], more, same_time=True)
             found[key] = sums
     if not entities:
-        for group in whole:
+        for group in month.whole:
             key = _coarse(group.key, dimensions)
             if key in found and not _named(dimensions):
                 found[key] = _with_coverage(found[key], group.sums)
-    return found
+    hidden = [
+        one
+        for one in (month.hidden_uses if of_uses else month.hidden_cells)
+        if screens or one.family.device_class is None
+    ]
+    return {
+        key: replace(sums, incomplete=any(_lacks(key, one, dimensions, entities) for one in hidden))
+        for key, sums in found.items()
+    }
+
+
+def _lacks(key: GroupKey, hidden: Hidden, dimensions: Collection[str], entities: Collection[str]) -> bool:
+    """Whether some machines of a row's entity or class, or of a reader's entities, are in `autres`: a row of both is whole."""
+    family = hidden.family
+    named = [name for name in ("entity", "device_class") if name in dimensions]
+    if key.autres or (key.zone, key.population, key.memo) != (family.zone, family.population, family.memo):
+        return False
+    if named == ["entity"]:
+        return key.entity in hidden.entities
+    if len(named) == 2 or (named and key.device_class not in hidden.device_classes):
+        return False
+    if not entities:
+        return bool(named)
+    return any(is_within(name, entities) for name in hidden.entities)
 
 
 def _is_of_screens(group: Group) -> bool:
@@ -262,6 +303,7 @@ def added(one: GroupSums, other: GroupSums, *, same_time: bool) -> GroupSums:
         one.nights_are,
         one.apportioned or other.apportioned,
         one.withheld | other.withheld,
+        one.incomplete or other.incomplete,
     )
 
 
@@ -287,20 +329,25 @@ def looked(month: Month, entities: Collection[str]) -> Looked:
 
 def not_shown(
     months: Sequence[Looked],
+    older: Sequence[Slice],
+    today: date,
     first: date,
     end: date,
     dimensions: Collection[str],
     entities: Collection[str],
     hosts: Iterable[Host],
 ) -> list[dict[str, str]]:
-    """Rows of `withheld`: what a reader's answer lacks, and why. `hosts`: those it may see that are under the rule."""
+    """Rows of `withheld`: what a reader's answer lacks, and why. `hosts`: those it may see that are under the rule; `older`: months that were
+    published under a smaller k or in an older format."""
     present = {host.population for host in hosts if is_within(host.org_entity, entities)}
     found: list[dict[str, str]] = []
     for population in sorted(present):
         if not set(dimensions) <= READERS_DIMENSIONS:
             found.append(_lack(Slice(first, end), population, "grouping"))
             continue
-        found += [_lack(part, population, "period") for part in _holes(months, first, end)]
+        for part in _holes([*(month.part for month in months), *older], first, end):
+            found.append({**_lack(part, population, "period"), **_awaited(part, today)})
+        found += [_lack(part, population, "older_rule") for part in older]
         for month in months:
             hidden = [key for key in month.withheld if key.population is population]
             found += [_lack(month.part, population, "too_few", key) for key in hidden]
@@ -309,13 +356,19 @@ def not_shown(
     return found
 
 
-def _holes(months: Sequence[Looked], first: date, end: date) -> list[Slice]:
-    """What of the period no released month covers."""
+def _awaited(part: Slice, today: date) -> dict[str, str]:
+    """The first day on which more of a hole may be told; nothing where all its months could be there already."""
+    day = max(part.first, (today - timedelta(days=WAIT_DAYS)).replace(day=1))
+    return {"released_on": released_on(day).isoformat()} if day < part.end else {}
+
+
+def _holes(covered: Iterable[Slice], first: date, end: date) -> list[Slice]:
+    """What of the period none of these months covers."""
     found, at = [], first
-    for month in months:
-        if month.part.first > at:
-            found.append(Slice(at, month.part.first))
-        at = month.part.end
+    for month in sorted(covered, key=lambda part: part.first):
+        if month.first > at:
+            found.append(Slice(at, month.first))
+        at = month.end
     return [*found, Slice(at, end)] if at < end else found
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Final
 
 from veilleuse.collector.account.perimeter import Slice
+from veilleuse.collector.account.released import Hidden
 from veilleuse.collector.figures import (
     Detail,
     EnergyClass,
@@ -30,6 +31,7 @@ from veilleuse.wire.ladder import Method
 from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 _TABLES: Final = ("cells", "uses", "whole")
+_HIDDEN: Final = ("hidden_cells", "hidden_uses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ class Month:
     """One of each family (zone, population, memo), but of screens: enrolled time, and how much has an energy."""
     withheld: tuple[GroupKey, ...]
     """Families of which nothing may be told."""
+    hidden_cells: tuple[Hidden, ...] = ()
+    """What `cells` have in `autres`, by name."""
+    hidden_uses: tuple[Hidden, ...] = ()
 
 
 def encoded(month: Month) -> dict[str, Any]:
@@ -55,19 +60,18 @@ def encoded(month: Month) -> dict[str, Any]:
             for name in _TABLES
         },
         "withheld": [_key(key) for key in month.withheld],
+        **{name: [_names(one) for one in getattr(month, name)] for name in _HIDDEN},
     }
 
 
 def decoded(content: Mapping[str, Any], first: date, end: date) -> Month:
     """What was encoded. Raises ValueError, KeyError, TypeError."""
-    return Month(
-        Slice(first, end),
-        **{
-            name: tuple(Group(_key_of(one, first, end), _sums_of(one)) for one in content[name])
-            for name in _TABLES
-        },
-        withheld=tuple(_key_of(one, first, end) for one in content["withheld"]),
+    cells, uses, whole = (
+        tuple(Group(_key_of(one, first, end), _sums_of(one)) for one in content[name]) for name in _TABLES
     )
+    withheld = tuple(_key_of(one, first, end) for one in content["withheld"])
+    hidden = (tuple(_hidden(one, first, end) for one in content[name]) for name in _HIDDEN)
+    return Month(Slice(first, end), cells, uses, whole, withheld, *hidden)
 
 
 FORM: Final = Form(Kind.RELEASE, 2, encoded, decoded, lambda month: not month.cells)
@@ -98,6 +102,16 @@ def _key_of(one: Mapping[str, Any], first: date, end: date) -> GroupKey:
         one["device_class"],
         one["autres"],
     )
+
+
+def _names(one: Hidden) -> dict[str, Any]:
+    names = {"entities": sorted(one.entities), "device_classes": sorted(one.device_classes)}
+    return {"family": _key(one.family), **names}
+
+
+def _hidden(one: Mapping[str, Any], first: date, end: date) -> Hidden:
+    names = frozenset(one["entities"]), frozenset(one["device_classes"])
+    return Hidden(_key_of(one["family"], first, end), *names)
 
 
 def _sums(sums: GroupSums) -> dict[str, Any]:

@@ -159,6 +159,7 @@ _KEY: Final = (
     "population",
     "device_class",
     "level",
+    "incomplete",
     "n",
 )
 _FLEET: Final = ("n_fleet", "machine_days_fleet", "machine_days_observed", "representativeness")
@@ -203,6 +204,7 @@ _INDICATOR_TYPES: Final[Mapping[str, Schema]] = {
     "threshold": _NUMBER,
     "n": _INTEGER,
     "withheld": _FLAG,
+    "incomplete": _FLAG,
     "kwh": _NUMBER,
     "nights_on": _INTEGER,
     "coverage_energy": _NUMBER,

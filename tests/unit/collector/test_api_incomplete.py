@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Readers' answers say what they lack: rows that are a part of their entity, and in a CSV what is withheld. docs/api.md."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+from tests.filled import Filled, cell, civil
+from tests.reading import Reading
+from tests.unit.collector.test_api_release import NOW, OCTOBER, Fleet, Seen, a_dozen, release
+from veilleuse.collector.web.api.release import shown
+from veilleuse.collector.web.api.released_month import FORM, Month
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
+
+
+def of_places(*places: tuple[str, str], months: int = 1) -> list[Month]:
+    """The release of one machine in each place."""
+    seen = frozenset(Seen(host, month) for host in range(len(places)) for month in range(months))
+    return release(Fleet(places, seen))[:months]
+
+
+def incomplete(months: Sequence[Month], dimensions: Sequence[str], entities: Sequence[str] = ()) -> set[str]:
+    """Names of the rows that say that they lack something; `total` of the whole."""
+    answer = shown(months, months[0].part.first, months[-1].part.end, dimensions, entities)
+    named = {
+        f"{group.key.entity or ''}/{group.key.device_class or ''}"
+        for group in answer.rows
+        if group.sums.incomplete
+    }
+    return named | {"total" for group in answer.whole if group.sums.incomplete}
+
+
+def test_a_row_says_what_it_lacks():
+    """A has three laptops and a tower, B three laptops and two towers: the towers are in `autres`, and so a row `A` is of its laptops alone.
+    Nothing said so: A's figure read as that of the whole entity."""
+    laptops = [("A", "laptop")] * 3 + [("B", "laptop")] * 3
+    months = of_places(*laptops, ("A", "tower"), ("B", "tower"), ("B", "tower"), *[("B > 1", "laptop")] * 3)
+    assert incomplete(months, ("entity",)) == {"A/", "B/"}
+    assert incomplete(months, ("device_class",)) == set()  # no tower has a row of its own
+    assert incomplete(months, ("entity", "device_class")) == set()
+    assert incomplete(months, ()) == set()
+    assert incomplete(months, (), ("A",)) == {"/", "total"}
+    assert incomplete(months, ("entity",), ("B",)) == {"B/", "total"}
+    assert incomplete(months, ("entity",), ("B > 1",)) == set()
+    (month,) = months
+    assert FORM.decode(FORM.encode(month), month.part.first, month.part.end) == month
+    whole = of_places(*laptops)
+    assert incomplete(whole, ("entity",)) == incomplete(whole, (), ("A",)) == set()
+
+
+def test_a_class_of_which_some_entities_are_in_autres_says_so():
+    """A's three towers have a row, B's tower has none."""
+    places = [("A", "tower")] * 3 + [("B", "tower"), ("B > 1", "laptop"), ("B > 2", "laptop")]
+    assert incomplete(of_places(*places), ("device_class",)) == {"/tower"}
+
+
+def test_an_answer_says_which_rows_are_incomplete(tmp_path):
+    """In JSON and CSV, of energy and of indicators, with a note that says what it means; screens are none of a row of coverage."""
+    moment = NOW.timestamp()
+    with (
+        Filled(tmp_path / "data", clock=lambda: moment) as data,
+        Reading(data, clock=lambda: moment) as reading,
+    ):
+        for entity, device_class, number in (
+            ("A", DeviceClass.LAPTOP, 12),
+            ("A", DeviceClass.TOWER, 2),
+            ("B", DeviceClass.TOWER, 9),
+            ("C", DeviceClass.LAPTOP, 12),
+        ):
+            for _ in range(number):
+                host = data.add_host(Population.WORKSTATION, device_class, entity=entity)
+                data.push(host, [(civil(date(2026, 10, 5)), [cell(State.ASLEEP, 3_600_000, Band.NIGHT)])])
+        data.derive()
+        token = reading.account(days=30)
+        for kind in ("energy", "emissions", "coverage", "indicators"):
+            question = f"/api/v1/{kind}?{OCTOBER}&group_by=entity"
+            answer = reading.get(question, token).json()
+            found = {row["entity"]: row.get("incomplete") for row in answer["rows"]}
+            assert found == {"A": True, "C": None, "autres": None}, kind
+            assert any(str(note).startswith("incomplete: ") for note in answer["assumptions"])
+            table = list(csv.DictReader(io.StringIO(reading.get(f"{question}&format=csv", token).text)))
+            told = {row["entity"]: row["incomplete"] for row in table if row["level"] != "total"}
+            assert told == {"A": "true", "C": "", "autres": ""}, kind
+
+
+def test_a_csv_says_what_it_lacks(tmp_path):
+    """Its rows had no `withheld`: a sheet of October to December read as if nothing had been drawn in November."""
+    moment = datetime(2026, 12, 2, 12, tzinfo=UTC).timestamp()
+    with (
+        Filled(tmp_path / "data", clock=lambda: moment) as data,
+        Reading(data, clock=lambda: moment) as reading,
+    ):
+        a_dozen(data)
+        token = reading.account(days=30)
+        question = "/api/v1/energy?from=2026-10-01&to=2027-01-01&group_by=entity,month&format=csv"
+        answer = reading.get(question, token)
+        lines = list(csv.DictReader(io.StringIO(answer.text)))
+        assert [(one["level"], one["n"], one["reason"], one["released_on"]) for one in lines] == [
+            ("row", "12", "", ""),
+            ("total", "12", "", ""),
+            ("withheld", "", "period", "2026-12-04"),
+        ]
+        assert answer.headers["x-total-count"] == "3"
+        whole = reading.get(f"/api/v1/energy?{OCTOBER}&format=csv", token)
+        assert "withheld" not in whole.text
