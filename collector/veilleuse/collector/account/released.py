@@ -18,6 +18,7 @@ from typing import Final
 
 from veilleuse.collector.account.anonymity import Family, Member, autres, families, together
 from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, may_be_told_together
+from veilleuse.collector.account.rates import Rates, rates_of
 from veilleuse.collector.account.statement import u_model
 from veilleuse.collector.account.tally import Tally
 from veilleuse.collector.figures import (
@@ -92,17 +93,27 @@ def _energy_key(device_class: DeviceClass | EnergyClass) -> EnergyKey:
 
 def _uses(cells: Sequence[Member], k: int) -> list[Group]:
     """Cells, or several together, with the parts that all of them may tell."""
+    rates = rates_of(tally for _, tally in cells)
     for level in LEVELS:
-        rows = _at(cells, level, k)
+        rows = _at(cells, level, rates, k)
         if rows is not None:
-            return [_use(key, tally, level, k) for key, tally in rows]
+            return [
+                _use(
+                    key,
+                    tally,
+                    level,
+                    k,
+                    energies=(key, tally) in cells and tally.tells_energies(level, rates, k),
+                )
+                for key, tally in rows
+            ]
     return [_use(key, tally, Level((), NO_PARTS), k) for key, tally in cells]
 
 
-def _at(cells: Sequence[Member], level: Level, k: int) -> list[Member] | None:
+def _at(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Member] | None:
     """With each part nobody's or safe; None where they cannot be told beside the cells."""
     of = dict(cells)
-    found = publish([tally.parts(key, level) for key, tally in cells], k)
+    found = publish([tally.parts(key, level, rates) for key, tally in cells], k)
     if found.withheld_keys:
         return None
     kept = [(cell.key, of[cell.key]) for cell in found.kept]
@@ -110,6 +121,8 @@ def _at(cells: Sequence[Member], level: Level, k: int) -> list[Member] | None:
         return kept
     # One row of the name: what is merged already is safe with the others too.
     hidden = [*((key, of[key]) for key in found.merged_keys), *(one for one in kept if one[0].autres)]
+    if not all(tally.cannot_be_solved(rates, k) for _, tally in hidden):
+        return None
     for table in ("times", "drawn"):
         masks = [tally.masks(getattr(tally, table)) for _, tally in hidden]
         if not may_be_told_together(masks, level.parts, k):
@@ -117,16 +130,18 @@ def _at(cells: Sequence[Member], level: Level, k: int) -> list[Member] | None:
     return [one for one in kept if not one[0].autres] + [autres(hidden)]
 
 
-def _use(key: GroupKey, tally: Tally, level: Level, k: int) -> Group:
+def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = True) -> Group:
     withheld = level.withheld | _COVERAGE | {Detail.METHODS, Detail.RUNS}
     nights = tally.unsafe(k) & {Detail.NIGHTS}
+    if not energies:
+        withheld |= {Detail.ENERGIES}
     sums = tally.freeze(key.population, withheld | nights, exact=False)
-    energies: dict[EnergyKey, EnergySums] = {}
+    told: dict[EnergyKey, EnergySums] = {}
     for (_, _, band, state), one in sums.energies.items():
-        if state is not State.UNKNOWN:
+        if state is not State.UNKNOWN and energies:
             name = EnergyClass.AUTRES, Method.LOAD_MODELLED, band, state
-            energies[name] = energies.get(name, EnergySums()) + EnergySums(0, one.energy_millijoules)
-    return Group(key, replace(sums, energies=energies))
+            told[name] = told.get(name, EnergySums()) + EnergySums(0, one.energy_millijoules)
+    return Group(key, replace(sums, energies=told))
 
 
 def _whole(family: Family, k: int) -> Group:
