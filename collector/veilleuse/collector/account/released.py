@@ -21,6 +21,7 @@ from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, may_be_to
 from veilleuse.collector.account.rates import Rates, rates_of
 from veilleuse.collector.account.statement import u_model
 from veilleuse.collector.account.tally import Tally
+from veilleuse.collector.account.whole_days import in_whole_days
 from veilleuse.collector.figures import (
     Detail,
     EnergyClass,
@@ -35,7 +36,7 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
 U_STEPS: Final = 20
 """Of the relative standard uncertainty of a cell's energy, from 0 to 1: rounded up to a step, or it would tell which method each machine has."""
-_EVERYTHING: Final = frozenset(Detail)
+_EVERYTHING: Final = frozenset(Detail) - {Detail.ENERGIES}
 _COVERAGE: Final[frozenset[Detail]] = frozenset({Detail.COVERAGE, Detail.DERIVED})
 
 
@@ -60,10 +61,11 @@ def released(groups: Mapping[GroupKey, Tally], k: int) -> Released:
         if merged is None:
             withheld.append(family.key)
         elif merged:
+            merged = [(key, in_whole_days(tally, k)) for key, tally in merged]
             cells += [_cell(*member) for member in merged]
             if family.key.device_class is None:
                 uses += _uses(merged, k)
-                whole.append(_whole(family, k))
+                whole.append(_whole(family, merged, k))
     return Released(tuple(cells), tuple(uses), tuple(whole), tuple(withheld))
 
 
@@ -144,8 +146,9 @@ def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = 
     return Group(key, replace(sums, energies=told))
 
 
-def _whole(family: Family, k: int) -> Group:
-    tally = together(family.members.values())
+def _whole(family: Family, merged: Sequence[Member], k: int) -> Group:
+    unheard = [tally for tally in family.members.values() if not tally.hosts]
+    tally = together([*unheard, *(tally for _, tally in merged)])
     told = _COVERAGE - tally.unsafe(k)
     sums = tally.freeze(family.key.population, _EVERYTHING - told, exact=False)
     derived = sum(one.milliseconds for one in sums.energies.values())

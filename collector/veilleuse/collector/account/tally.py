@@ -218,10 +218,19 @@ class Tally:
 
     def tells_coverage(self, k: int) -> bool:
         """Whether enrolled time, less what is known of it, is no machine's; nor that some were never heard of."""
+        silent, never = self._silent()
+        return is_nobodys_or_safe(silent | never, k) and (count(never) == 0 or count(never) >= k)
+
+    def tells_silence(self, k: int) -> bool:
+        """Whether enrolled time, less what is known, of the machines that were heard of is no machine's."""
+        return is_nobodys_or_safe(self._silent()[0], k)
+
+    def _silent(self) -> tuple[dict[HostId, int], dict[HostId, int]]:
+        """Milliseconds of silence of those heard of, and of those never."""
         known = _of(self.times, KNOWN)
         silent = {host_id: max(0, time - known.get(host_id, 0)) for host_id, time in self.enrolled.items()}
-        never = count({host_id: time for host_id, time in silent.items() if not known.get(host_id, 0)})
-        return is_nobodys_or_safe(silent, k) and (never == 0 or never >= k)
+        never = {host_id: time for host_id, time in silent.items() if not known.get(host_id, 0)}
+        return {host_id: time for host_id, time in silent.items() if host_id not in never}, never
 
     def _tells_derived(self, k: int) -> bool:
         """Whether known time, less what has an energy, is no machine's: nobody's, or k machines have an energy for some of their time. Up to
