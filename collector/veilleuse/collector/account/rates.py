@@ -56,9 +56,7 @@ def _usual(watts: list[float]) -> float:
 
 def away(tally: Tally, part: Part, watts: float) -> dict[HostId, int]:
     """Machines with time or energy in a part that are not all of it at these watts."""
-    return {
-        host_id: 1 for host_id, _, time, energy in _each(tally, part) if not _is_at(watts, time, energy)
-    }
+    return {host_id: 1 for host_id, _, time, energy in _each(tally, part) if not _is_at(watts, time, energy)}
 
 
 def unknown(tally: Tally, rates: Rates) -> dict[HostId, int]:

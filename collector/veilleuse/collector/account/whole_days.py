@@ -60,7 +60,5 @@ def _changed(tally: Tally, states: frozenset[State], more: int, of: int) -> Tall
 
 def _in_proportion(values: Mapping[K, int], of: int, more: int) -> Mapping[K, int]:
     """Each × (of + more) ÷ of, rounded so that their sum is too."""
-    ends: Sequence[int] = [
-        end * (of + more) // of for end in accumulate(values.values(), initial=0)
-    ]
+    ends: Sequence[int] = [end * (of + more) // of for end in accumulate(values.values(), initial=0)]
     return {key: after - before for key, (before, after) in zip(values, pairwise(ends), strict=True)}
