@@ -77,8 +77,9 @@ def _each(tally: Tally, part: Part) -> Iterator[tuple[HostId, tuple[Part, State]
     """(machine, part and state, milliseconds, millijoules) where it has any."""
     for key in sorted(tally.spans.keys() | tally.draws.keys()):
         if key[0] & part:
-            times, energies = tally.spans.get(key, {}), tally.draws.get(key, {})
+            none = Counter[HostId]()
+            times, energies = tally.spans.get(key, none), tally.draws.get(key, none)
             for host_id in times.keys() | energies.keys():
-                time, energy = times.get(host_id, 0), energies.get(host_id, 0)
+                time, energy = times[host_id], energies[host_id]
                 if time or energy:
                     yield host_id, key, time, energy
