@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from veilleuse.collector.account.parts import KNOWN, Part
+from veilleuse.collector.account.parts import Part
 from veilleuse.collector.figures import REST_STATES
 from veilleuse.collector.model import HostId
 from veilleuse.wire.ladder import Method
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Rates: TypeAlias = tuple[tuple[State, float], ...]
 """Watts by state, in a fixed order."""
+
+Spent: TypeAlias = tuple[HostId, tuple[Part, State], int, int]
+"""Machine, part and state, milliseconds, millijoules."""
 
 BY_CLASS: Final = frozenset({Method.LOAD_MODELLED, Method.CLASS_DEFAULT})
 CONSTANT: Final = REST_STATES | {State.ON_IDLE}
@@ -40,7 +43,7 @@ def rates_of(tallies: Iterable[Tally]) -> Rates:
     """The usual watts of each class in each state; while idle, of the machines that only a model knows."""
     found: defaultdict[tuple[DeviceClass, State], list[float]] = defaultdict(list)
     for tally in tallies:
-        for host_id, (_, state), time, energy in _each(tally, KNOWN):
+        for host_id, (_, state), time, energy in spent_of(tally):
             device_class = tally.classes.get(host_id)
             known = state in REST_STATES or host_id not in tally.otherwise
             if device_class and state in CONSTANT and known and energy > 0 and time >= _ENOUGH_MILLISECONDS:
@@ -54,16 +57,20 @@ def _usual(watts: list[float]) -> float:
     return median(one for one in watts if round(math.log(one) / SAME) == step)
 
 
-def away(tally: Tally, part: Part, watts: float) -> dict[HostId, int]:
+def away(spent: Sequence[Spent], part: Part, watts: float) -> dict[HostId, int]:
     """Machines with time or energy in a part that are not all of it at these watts."""
-    return {host_id: 1 for host_id, _, time, energy in _each(tally, part) if not _is_at(watts, time, energy)}
+    return {
+        host_id: 1
+        for host_id, (of, _), time, energy in spent
+        if int(of) & int(part) and not _is_at(watts, time, energy)
+    }
 
 
-def unknown(tally: Tally, rates: Rates) -> dict[HostId, int]:
+def unknown(spent: Sequence[Spent], rates: Rates) -> dict[HostId, int]:
     """Machines with time or energy at none of the rates: no weights take them out of an energy."""
     return {
         host_id: 1
-        for host_id, _, time, energy in _each(tally, KNOWN | Part.OTHER)
+        for host_id, _, time, energy in spent
         if not any(_is_at(watts, time, energy) for _, watts in rates)
     }
 
@@ -73,13 +80,13 @@ def _is_at(watts: float, time: int, energy: int) -> bool:
     return abs(energy - expected) <= SAME * expected + ROUNDING_MILLIJOULES
 
 
-def _each(tally: Tally, part: Part) -> Iterator[tuple[HostId, tuple[Part, State], int, int]]:
-    """(machine, part and state, milliseconds, millijoules) where it has any."""
+def spent_of(tally: Tally) -> list[Spent]:
+    """Of all its machines."""
+    none = Counter[HostId]()
+    found: list[Spent] = []
     for key in sorted(tally.spans.keys() | tally.draws.keys()):
-        if key[0] & part:
-            none = Counter[HostId]()
-            times, energies = tally.spans.get(key, none), tally.draws.get(key, none)
-            for host_id in times.keys() | energies.keys():
-                time, energy = times[host_id], energies[host_id]
-                if time or energy:
-                    yield host_id, key, time, energy
+        times, energies = tally.spans.get(key, none), tally.draws.get(key, none)
+        for host_id in times.keys() | energies.keys():
+            if (time := times[host_id]) | (energy := energies[host_id]):
+                found.append((host_id, key, time, energy))
+    return found

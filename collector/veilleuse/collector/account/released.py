@@ -99,13 +99,14 @@ def _uses(cells: Sequence[Member], k: int) -> list[Group]:
     for level in LEVELS:
         rows = _at(cells, level, rates, k)
         if rows is not None:
+            alone = {id(tally) for _, tally in cells}
             return [
                 _use(
                     key,
                     tally,
                     level,
                     k,
-                    energies=(key, tally) in cells and tally.tells_energies(level, rates, k),
+                    energies=id(tally) in alone and tally.tells_energies(level, rates, k),
                 )
                 for key, tally in rows
             ]

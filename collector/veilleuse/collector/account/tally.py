@@ -20,7 +20,7 @@ from veilleuse.collector.account.parts import (
     Level,
     Part,
 )
-from veilleuse.collector.account.rates import BY_CLASS, Rates, away, rates_of, unknown
+from veilleuse.collector.account.rates import BY_CLASS, Rates, away, rates_of, spent_of, unknown
 from veilleuse.collector.figures import (
     ON_STATES,
     REST_STATES,
@@ -157,7 +157,8 @@ class Tally:
         """Its machines, time and energy as one figure that may be told or not. `rates`: of its family; what draws otherwise than at one
         of them is what its energy less that of its time is of."""
         on = (_of(self.times, ON), _of(self.drawn, ON | Part.OTHER))
-        left = (away(self, _ALL, watts) for _, watts in rates)
+        spent = spent_of(self)
+        left = (away(spent, _ALL, watts) for _, watts in rates)
         return Cell(key, _of(self.times, _ALL), on, (_of(self.times, REST), _of(self.drawn, REST), *left))
 
     def parts(self, key: K, level: Level, rates: Rates = ()) -> Cell[K]:
@@ -166,14 +167,15 @@ class Tally:
         times = tuple(_of(self.times, part) for part in level.parts)
         on = tuple(_of(self.drawn, part) for part in (*level.parts, Part.OTHER) if not part & REST)
         rest = tuple(_of(self.drawn, part) for part in level.parts if part & REST)
-        always = unknown(self, rates)
+        always = unknown(spent_of(self), rates)
         left = [one | always for one in self._away(level, rates)]
         return Cell(key, whole.contributions, (*whole.beside, *times, *on), (*whole.constant, *rest, *left))
 
     def _away(self, level: Level, rates: Rates) -> list[dict[HostId, int]]:
         """Of each part and each rate of its states: the machines that its energy less the rate's is of."""
+        spent = spent_of(self)
         return [
-            away(self, part, watts)
+            away(spent, part, watts)
             for part in level.parts
             for state, watts in rates
             if part & (REST if state in REST_STATES else IDLE)
@@ -186,7 +188,8 @@ class Tally:
     def cannot_be_solved(self, rates: Rates, k: int) -> bool:
         """Whether its energy tells no more of its parts than its time, or k machines draw what nobody knows: no weights of its energy then
         leave fewer, whatever is known of its parts from elsewhere."""
-        return len(unknown(self, rates)) >= k or any(not away(self, _ALL, watts) for _, watts in rates)
+        spent = spent_of(self)
+        return len(unknown(spent, rates)) >= k or any(not away(spent, _ALL, watts) for _, watts in rates)
 
     def level(self, k: int) -> Level:
         """The finest that may be told of it."""
