@@ -151,6 +151,8 @@ class Detail(StrEnum):
     """Time and energy outside opening hours."""
     IDLE = "idle"
     """Time and energy idle, apart from the rest of what is on."""
+    ENERGIES = "energies"
+    """Energy of any part: with its time and a model's watts it would be solved."""
     RUNS = "runs"
     """How long idle runs were."""
     NIGHTS = "nights"
@@ -200,7 +202,9 @@ class GroupSums:
             for (_, _, band, state), sums in self.energies.items()
             if band in bands and state in states
         ]
-        return sum(found) if found and self.tells(bands, states) else None
+        part = len(bands) < len(Band) or not states >= KNOWN_STATES
+        hidden = part and Detail.ENERGIES in self.withheld
+        return sum(found) if found and self.tells(bands, states) and not hidden else None
 
     def tells(self, bands: frozenset[Band], states: frozenset[State]) -> bool:
         """Whether these bands and states may be told apart from the others."""

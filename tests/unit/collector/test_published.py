@@ -86,7 +86,7 @@ MONTH = Month(
                 None,
                 "dates",
                 True,
-                frozenset(Detail),
+                frozenset(Detail) - {Detail.ENERGIES},
             ),
         ),
     ),
@@ -116,7 +116,7 @@ MONTH = Month(
                 None,
                 "dates",
                 True,
-                frozenset(Detail) - COVERAGE,
+                frozenset(Detail) - COVERAGE - {Detail.ENERGIES},
             ),
         ),
     ),
@@ -233,7 +233,8 @@ def dozen(data: Filled) -> list[HostId]:
     for number in range(23):
         host = data.add_host(Population.WORKSTATION, DeviceClass.LAPTOP, entity="A" if number < 12 else "B")
         days = [date(2026, 9, 24) + timedelta(days=n) for n in range(12)]
-        data.push(host, [(civil(day), [cell(State.ON_IDLE, 3_600_000 + number, Band.NIGHT)]) for day in days])
+        on = [cell(State.ON_IDLE, 3_600_000 + number, Band.NIGHT), cell(State.ON_ACTIVE, 900_000)]
+        data.push(host, [(civil(day), on) for day in days])
         hosts.append(host)
     data.derive()
     return hosts

@@ -97,7 +97,7 @@ def tallies(fleet: Sequence[Machine]) -> dict[GroupKey, Tally]:
             FIRST, END, machine.zone, Population.WORKSTATION, False, machine.entity, None, "laptop"
         )
         tally = found.setdefault(key, Tally())
-        tally.enrolled[HostId(host)] += UNIT * len(CELLS)
+        tally.enrolled[HostId(host)] += sum(UNIT + bit(host, part) for part in machine.parts)
         for part in machine.parts:
             tally.add_state(HostId(host), CELLS[part], StateSums(UNIT + bit(host, part)))
             drawn = DeviceClass.LAPTOP, Method.LOAD_MODELLED, *CELLS[part]

@@ -234,12 +234,14 @@ def pcs(per_entity: dict[str, int]) -> MemoryReader:
 def test_one_metered_machine_in_a_crowd_does_not_show_its_meter():
     """Its own kWh would be `kwh_measured`: neither the row nor the total says how the energy is known."""
     reader = pcs({"A": 12, "B": 20})
+    for number in range(1, 33):
+        reader.energy(number, FIRST, Band.OPEN, State.ON_ACTIVE, Method.LOAD_MODELLED, HOUR, KWH)
     reader.energy(1, FIRST, Band.OPEN, State.ON_ACTIVE, Method.METERED, HOUR, KWH)
     stated = state_of(reader)
     one, other = stated.rows
-    assert (one.kwh_total, one.kwh_measured, one.kwh_modelled, one.method_mix) == (13.0, None, None, None)
-    assert (other.kwh_measured, other.kwh_modelled) == (0.0, 20.0)
-    assert (stated.totals[0].kwh_total, stated.totals[0].kwh_measured) == (33.0, None)
+    assert (one.kwh_total, one.kwh_measured, one.kwh_modelled, one.method_mix) == (25.0, None, None, None)
+    assert (other.kwh_measured, other.kwh_modelled) == (0.0, 40.0)
+    assert (stated.totals[0].kwh_total, stated.totals[0].kwh_measured) == (65.0, None)
 
 
 def test_the_night_of_one_pc_is_not_shown():

@@ -13,8 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from veilleuse.collector.account.rates import rates_of
 from veilleuse.collector.account.tally import Tally
-from veilleuse.collector.figures import AUTRES, EnergyClass, Group, GroupKey
+from veilleuse.collector.figures import AUTRES, Detail, EnergyClass, Group, GroupKey
 from veilleuse.collector.privacy import EXEMPT, publish
 
 Member = tuple[GroupKey, Tally]
@@ -31,7 +32,8 @@ class Family:
     def merged(self, k: int) -> list[Member] | None:
         """Those with machines, small ones merged into `autres`; None: it is never safe."""
         heard = {key: tally for key, tally in self.members.items() if tally.hosts}
-        level = publish([tally.cell(key) for key, tally in heard.items()], k)
+        rates = rates_of(heard.values())
+        level = publish([tally.cell(key, rates) for key, tally in heard.items()], k)
         if level.withheld_keys:
             return None
         found = [(cell.key, heard[cell.key]) for cell in level.kept]
@@ -76,7 +78,10 @@ def fit_to_show(groups: Mapping[GroupKey, Tally], k: int) -> tuple[tuple[Group, 
 
 
 def _told(key: GroupKey, tally: Tally, k: int) -> Group:
-    withheld = tally.level(k).withheld | tally.unsafe(k)
+    level = tally.level(k)
+    withheld = level.withheld | tally.unsafe(k)
+    if level.parts and not tally.tells_energies(level, rates_of([tally]), k):
+        withheld |= {Detail.ENERGIES}
     return Group(key, tally.freeze(key.population, withheld, exact=False))
 
 

@@ -18,8 +18,10 @@ from typing import Final
 
 from veilleuse.collector.account.anonymity import Family, Member, autres, families, together
 from veilleuse.collector.account.parts import LEVELS, NO_PARTS, Level, may_be_told_together
+from veilleuse.collector.account.rates import Rates, rates_of
 from veilleuse.collector.account.statement import u_model
 from veilleuse.collector.account.tally import Tally
+from veilleuse.collector.account.whole_days import in_whole_days
 from veilleuse.collector.figures import (
     Detail,
     EnergyClass,
@@ -35,7 +37,7 @@ from veilleuse.wire.vocabulary import Band, DeviceClass, State
 
 U_STEPS: Final = 20
 """Of the relative standard uncertainty of a cell's energy, from 0 to 1: rounded up to a step, or it would tell which method each machine has."""
-_EVERYTHING: Final = frozenset(Detail)
+_EVERYTHING: Final = frozenset(Detail) - {Detail.ENERGIES}
 _COVERAGE: Final[frozenset[Detail]] = frozenset({Detail.COVERAGE, Detail.DERIVED})
 
 
@@ -74,13 +76,14 @@ def released(groups: Mapping[GroupKey, Tally], k: int) -> Released:
             withheld.append(family.key)
         elif merged:
             inside = _merged_into_autres(family, [key for key, _ in merged])
+            merged = [(key, in_whole_days(tally, k)) for key, tally in merged]
             cells += [_cell(key, one, inside if key.autres else [one]) for key, one in merged]
             hidden_cells += _hidden(family, [key for key, _ in merged])
             if family.key.device_class is None:
                 of_family = _uses(merged, k)
                 uses += of_family
                 hidden_uses += _hidden(family, [use.key for use in of_family])
-                whole.append(_whole(family, k))
+                whole.append(_whole(family, merged, k))
     return Released(
         tuple(cells), tuple(uses), tuple(whole), tuple(withheld), tuple(hidden_cells), tuple(hidden_uses)
     )
@@ -136,17 +139,28 @@ def _energy_key(device_class: DeviceClass | EnergyClass) -> EnergyKey:
 
 def _uses(cells: Sequence[Member], k: int) -> list[Group]:
     """Cells, or several together, with the parts that all of them may tell."""
+    rates = rates_of(tally for _, tally in cells)
     for level in LEVELS:
-        rows = _at(cells, level, k)
+        rows = _at(cells, level, rates, k)
         if rows is not None:
-            return [_use(key, tally, level, k) for key, tally in rows]
+            alone = {id(tally) for _, tally in cells}
+            return [
+                _use(
+                    key,
+                    tally,
+                    level,
+                    k,
+                    energies=id(tally) in alone and tally.tells_energies(level, rates, k),
+                )
+                for key, tally in rows
+            ]
     return [_use(key, tally, Level((), NO_PARTS), k) for key, tally in cells]
 
 
-def _at(cells: Sequence[Member], level: Level, k: int) -> list[Member] | None:
+def _at(cells: Sequence[Member], level: Level, rates: Rates, k: int) -> list[Member] | None:
     """With each part nobody's or safe; None where they cannot be told beside the cells."""
     of = dict(cells)
-    found = publish([tally.parts(key, level) for key, tally in cells], k)
+    found = publish([tally.parts(key, level, rates) for key, tally in cells], k)
     if found.withheld_keys:
         return None
     kept = [(cell.key, of[cell.key]) for cell in found.kept]
@@ -154,6 +168,8 @@ def _at(cells: Sequence[Member], level: Level, k: int) -> list[Member] | None:
         return kept
     # One row of the name: what is merged already is safe with the others too.
     hidden = [*((key, of[key]) for key in found.merged_keys), *(one for one in kept if one[0].autres)]
+    if not all(tally.cannot_be_solved(rates, k) for _, tally in hidden):
+        return None
     for table in ("times", "drawn"):
         masks = [tally.masks(getattr(tally, table)) for _, tally in hidden]
         if not may_be_told_together(masks, level.parts, k):
@@ -161,20 +177,23 @@ def _at(cells: Sequence[Member], level: Level, k: int) -> list[Member] | None:
     return [one for one in kept if not one[0].autres] + [autres(hidden)]
 
 
-def _use(key: GroupKey, tally: Tally, level: Level, k: int) -> Group:
+def _use(key: GroupKey, tally: Tally, level: Level, k: int, *, energies: bool = True) -> Group:
     withheld = level.withheld | _COVERAGE | {Detail.METHODS, Detail.RUNS}
     nights = tally.unsafe(k) & {Detail.NIGHTS}
+    if not energies:
+        withheld |= {Detail.ENERGIES}
     sums = tally.freeze(key.population, withheld | nights, exact=False)
-    energies: dict[EnergyKey, EnergySums] = {}
+    told: dict[EnergyKey, EnergySums] = {}
     for (_, _, band, state), one in sums.energies.items():
-        if state is not State.UNKNOWN:
+        if state is not State.UNKNOWN and energies:
             name = EnergyClass.AUTRES, Method.LOAD_MODELLED, band, state
-            energies[name] = energies.get(name, EnergySums()) + EnergySums(0, one.energy_millijoules)
-    return Group(key, replace(sums, energies=energies))
+            told[name] = told.get(name, EnergySums()) + EnergySums(0, one.energy_millijoules)
+    return Group(key, replace(sums, energies=told))
 
 
-def _whole(family: Family, k: int) -> Group:
-    tally = together(family.members.values())
+def _whole(family: Family, merged: Sequence[Member], k: int) -> Group:
+    unheard = [tally for tally in family.members.values() if not tally.hosts]
+    tally = together([*unheard, *(tally for _, tally in merged)])
     told = _COVERAGE - tally.unsafe(k)
     sums = tally.freeze(family.key.population, _EVERYTHING - told, exact=False)
     derived = sum(one.milliseconds for one in sums.energies.values())

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
 from veilleuse.collector.account.parts import (
+    IDLE,
     KNOWN,
     LEVELS,
     NO_PARTS,
@@ -19,6 +20,7 @@ from veilleuse.collector.account.parts import (
     Level,
     Part,
 )
+from veilleuse.collector.account.rates import BY_CLASS, Rates, away, rates_of, spent_of, unknown
 from veilleuse.collector.figures import (
     ON_STATES,
     REST_STATES,
@@ -33,7 +35,7 @@ from veilleuse.collector.model import HostId
 from veilleuse.collector.privacy import Cell, count, is_nobodys_or_safe
 from veilleuse.wire.ladder import MEASURED, Method
 from veilleuse.wire.units import MILLISECONDS_PER_SECOND
-from veilleuse.wire.vocabulary import Band, Population, State
+from veilleuse.wire.vocabulary import Band, DeviceClass, Population, State
 
 K = TypeVar("K")
 Shares: TypeAlias = "defaultdict[Part, Counter[HostId]]"
@@ -42,6 +44,10 @@ _ALL: Final = KNOWN | Part.OTHER
 
 
 def _by_part() -> Shares:
+    return defaultdict(Counter)
+
+
+def _by_state() -> defaultdict[tuple[Part, State], Counter[HostId]]:
     return defaultdict(Counter)
 
 
@@ -57,6 +63,13 @@ class Tally:
     """Milliseconds of known state; of screens that stand apart, theirs."""
     drawn: Shares = field(default_factory=_by_part)
     """Millijoules."""
+    spans: defaultdict[tuple[Part, State], Counter[HostId]] = field(default_factory=_by_state)
+    """`times` by state."""
+    draws: defaultdict[tuple[Part, State], Counter[HostId]] = field(default_factory=_by_state)
+    """`drawn` by state; without screens."""
+    classes: dict[HostId, DeviceClass] = field(default_factory=dict)
+    otherwise: set[HostId] = field(default_factory=set)
+    """Machines with an energy that is not a model's by class."""
     measured: Counter[HostId] = field(default_factory=Counter)
     """Millijoules by a method that measures."""
     derived: Counter[HostId] = field(default_factory=Counter)
@@ -89,6 +102,7 @@ class Tally:
         if state is State.UNKNOWN:
             return
         self.times[PART_OF[key]][host_id] += more.milliseconds
+        self.spans[PART_OF[key], state][host_id] += more.milliseconds
         if state is State.ON_IDLE:
             edges = [more.milliseconds, *(value or 0 for value in more.values[1:]), 0]
             for passed, beyond in enumerate(edges[:-1]):
@@ -103,8 +117,12 @@ class Tally:
         self.drawn[part][host_id] += more.energy_millijoules
         if method in MEASURED:
             self.measured[host_id] += more.energy_millijoules
-        if not of_screens:
+        if isinstance(device_class, DeviceClass):
             self.derived[host_id] += more.milliseconds
+            self.draws[part, state][host_id] += more.energy_millijoules
+            self.classes[host_id] = device_class
+            if method not in BY_CLASS and more.energy_millijoules:
+                self.otherwise.add(host_id)
 
     def add(self, other: Tally) -> None:
         """Add a whole tally."""
@@ -117,6 +135,12 @@ class Tally:
             self.times[part].update(machines)
         for part, machines in other.drawn.items():
             self.drawn[part].update(machines)
+        for span, machines in other.spans.items():
+            self.spans[span].update(machines)
+        for span, machines in other.draws.items():
+            self.draws[span].update(machines)
+        self.classes |= other.classes
+        self.otherwise |= other.otherwise
         for run, machines in other.runs.items():
             self.runs[run].update(machines)
         for one, more in (
@@ -129,22 +153,48 @@ class Tally:
 
     # --- what the rule of disclosure asks
 
-    def cell(self, key: K) -> Cell[K]:
-        """Its machines, time and energy as one figure that may be told or not."""
+    def cell(self, key: K, rates: Rates = ()) -> Cell[K]:
+        """Its machines, time and energy as one figure that may be told or not. `rates`: of its family; what draws otherwise than at one
+        of them is what its energy less that of its time is of."""
         on = (_of(self.times, ON), _of(self.drawn, ON | Part.OTHER))
-        return Cell(key, _of(self.times, _ALL), on, (_of(self.times, REST), _of(self.drawn, REST)))
+        spent = spent_of(self)
+        left = (away(spent, _ALL, watts) for _, watts in rates)
+        return Cell(key, _of(self.times, _ALL), on, (_of(self.times, REST), _of(self.drawn, REST), *left))
 
-    def parts(self, key: K, level: Level) -> Cell[K]:
-        """The same with its parts told apart, as finely as the level says."""
-        whole = self.cell(key)
+    def parts(self, key: K, level: Level, rates: Rates = ()) -> Cell[K]:
+        """The same with the times of its parts told apart, as finely as the level says, beside its energy."""
+        whole = self.cell(key, rates)
         times = tuple(_of(self.times, part) for part in level.parts)
         on = tuple(_of(self.drawn, part) for part in (*level.parts, Part.OTHER) if not part & REST)
         rest = tuple(_of(self.drawn, part) for part in level.parts if part & REST)
-        return Cell(key, whole.contributions, (*whole.beside, *times, *on), (*whole.constant, *rest))
+        always = unknown(spent_of(self), rates)
+        left = [one | always for one in self._away(level, rates)]
+        return Cell(key, whole.contributions, (*whole.beside, *times, *on), (*whole.constant, *rest, *left))
+
+    def _away(self, level: Level, rates: Rates) -> list[dict[HostId, int]]:
+        """Of each part and each rate of its states: the machines that its energy less the rate's is of."""
+        spent = spent_of(self)
+        return [
+            away(spent, part, watts)
+            for part in level.parts
+            for state, watts in rates
+            if part & (REST if state in REST_STATES else IDLE)
+        ]
+
+    def tells_energies(self, level: Level, rates: Rates, k: int) -> bool:
+        """Whether the energies of its parts, told beside their times, leave no few machines when what models give is taken out."""
+        return all(not one or len(one) >= k for one in self._away(level, rates))
+
+    def cannot_be_solved(self, rates: Rates, k: int) -> bool:
+        """Whether its energy tells no more of its parts than its time, or k machines draw what nobody knows: no weights of its energy then
+        leave fewer, whatever is known of its parts from elsewhere."""
+        spent = spent_of(self)
+        return len(unknown(spent, rates)) >= k or any(not away(spent, _ALL, watts) for _, watts in rates)
 
     def level(self, k: int) -> Level:
         """The finest that may be told of it."""
-        safe = (level for level in LEVELS if self.parts(None, level).is_safe(k))
+        rates = rates_of([self])
+        safe = (level for level in LEVELS if self.parts(None, level, rates).is_safe(k))
         return next(safe, Level((), NO_PARTS))
 
     def masks(self, table: Shares) -> Counter[Part]:
@@ -171,10 +221,19 @@ class Tally:
 
     def tells_coverage(self, k: int) -> bool:
         """Whether enrolled time, less what is known of it, is no machine's; nor that some were never heard of."""
+        silent, never = self._silent()
+        return is_nobodys_or_safe(silent | never, k) and (count(never) == 0 or count(never) >= k)
+
+    def tells_silence(self, k: int) -> bool:
+        """Whether enrolled time, less what is known, of the machines that were heard of is no machine's."""
+        return is_nobodys_or_safe(self._silent()[0], k)
+
+    def _silent(self) -> tuple[dict[HostId, int], dict[HostId, int]]:
+        """Milliseconds of silence of those heard of, and of those never."""
         known = _of(self.times, KNOWN)
         silent = {host_id: max(0, time - known.get(host_id, 0)) for host_id, time in self.enrolled.items()}
-        never = count({host_id: time for host_id, time in silent.items() if not known.get(host_id, 0)})
-        return is_nobodys_or_safe(silent, k) and (never == 0 or never >= k)
+        never = {host_id: time for host_id, time in silent.items() if not known.get(host_id, 0)}
+        return {host_id: time for host_id, time in silent.items() if host_id not in never}, never
 
     def _tells_derived(self, k: int) -> bool:
         """Whether known time, less what has an energy, is no machine's: nobody's, or k machines have an energy for some of their time. Up to
@@ -219,7 +278,10 @@ class Tally:
         found: dict[EnergyKey, EnergySums] = {}
         for (device_class, method, band, state), sums in self.energies.items():
             named = Method.LOAD_MODELLED if Detail.METHODS in withheld else method
-            key = device_class, named, told_band(band, withheld), told_state(state, withheld)
+            band, state = told_band(band, withheld), told_state(state, withheld)
+            if Detail.ENERGIES in withheld:
+                band, state = Band.OPEN, State.OFF
+            key = device_class, named, band, state
             time = 0 if Detail.DERIVED in withheld else sums.milliseconds
             told = EnergySums(time, sums.energy_millijoules, sums.uncertainty_millijoules)
             found[key] = found.get(key, EnergySums()) + told

@@ -174,7 +174,8 @@ def night_ratio(figure: Figure, uses: Sequence[GroupSums], whole: Sequence[Group
     for bands in (frozenset(OUTSIDE), frozenset({Band.OPEN})):
         time = [one.milliseconds(bands, KNOWN_STATES) for one in uses]
         energy = [one.millijoules(bands, frozenset(State)) for one in uses]
-        known = None if None in time else sum(one or 0 for one in time)
+        untold = None in time or any(a and b is None for a, b in zip(time, energy, strict=True))
+        known = None if untold else sum(one or 0 for one in time)
         # 1 mJ in 1 ms is 1 W.
         watts.append(sum(one or 0 for one in energy) / known if known else None)
     night, day = watts

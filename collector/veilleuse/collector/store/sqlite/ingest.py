@@ -280,7 +280,9 @@ class SqliteIngest:
                 "SELECT time_zone, population FROM hosts JOIN sites USING (site) WHERE host_id = ?",
                 (host_id,),
             ).fetchone()
-            if found is None:  # forgotten while its call was under way: as the database says of a row without its machine
+            if (
+                found is None
+            ):  # forgotten while its call was under way: as the database says of a row without its machine
                 raise sqlite3.IntegrityError(f"host {host_id} is not there any more")
             zone, population = found
             numbers = first_number(host_id, POPULATIONS[population])

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 Métropole de Lyon and the Veilleuse developers
+# SPDX-License-Identifier: EUPL-1.2
+"""Watts that a model gives to machines of a class in a state: whoever knows them takes such time out of a sum (pure). docs/decisions/0046.
+
+A model's energy is its watts times the time, so that the energy and the time of one row are two equations: energy − watts × time is of the
+machines alone that draw otherwise. Found in the sums themselves, since a month does not keep which method each state's energy is by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from veilleuse.collector.account.parts import Part
+from veilleuse.collector.figures import REST_STATES
+from veilleuse.collector.model import HostId
+from veilleuse.wire.ladder import Method
+from veilleuse.wire.vocabulary import DeviceClass, State
+
+if TYPE_CHECKING:
+    from veilleuse.collector.account.tally import Tally
+
+Rates: TypeAlias = tuple[tuple[State, float], ...]
+"""Watts by state, in a fixed order."""
+
+Spent: TypeAlias = tuple[HostId, tuple[Part, State], int, int]
+"""Machine, part and state, milliseconds, millijoules."""
+
+BY_CLASS: Final = frozenset({Method.LOAD_MODELLED, Method.CLASS_DEFAULT})
+CONSTANT: Final = REST_STATES | {State.ON_IDLE}
+"""States whose watts a model takes from the class alone; those of a machine in use follow its load."""
+SAME: Final = 0.02
+"""Relative: watts nearer than this are taken to be the same."""
+ROUNDING_MILLIJOULES: Final = 20
+_ENOUGH_MILLISECONDS: Final = 60_000
+"""Of a state, to say its watts."""
+
+
+def rates_of(tallies: Iterable[Tally]) -> Rates:
+    """The usual watts of each class in each state; while idle, of the machines that only a model knows."""
+    found: defaultdict[tuple[DeviceClass, State], list[float]] = defaultdict(list)
+    for tally in tallies:
+        for host_id, (_, state), time, energy in spent_of(tally):
+            device_class = tally.classes.get(host_id)
+            known = state in REST_STATES or host_id not in tally.otherwise
+            if device_class and state in CONSTANT and known and energy > 0 and time >= _ENOUGH_MILLISECONDS:
+                found[device_class, state].append(energy / time)
+    return tuple(sorted({(state, _usual(watts)) for (_, state), watts in found.items()}))
+
+
+def _usual(watts: list[float]) -> float:
+    steps = Counter(round(math.log(one) / SAME) for one in watts)
+    step = max(steps, key=lambda at: (steps[at], at))
+    return median(one for one in watts if round(math.log(one) / SAME) == step)
+
+
+def away(spent: Sequence[Spent], part: Part, watts: float) -> dict[HostId, int]:
+    """Machines with time or energy in a part that are not all of it at these watts."""
+    return {
+        host_id: 1
+        for host_id, (of, _), time, energy in spent
+        if int(of) & int(part) and not _is_at(watts, time, energy)
+    }
+
+
+def unknown(spent: Sequence[Spent], rates: Rates) -> dict[HostId, int]:
+    """Machines with time or energy at none of the rates: no weights take them out of an energy."""
+    return {
+        host_id: 1
+        for host_id, _, time, energy in spent
+        if not any(_is_at(watts, time, energy) for _, watts in rates)
+    }
+
+
+def _is_at(watts: float, time: int, energy: int) -> bool:
+    expected = watts * time
+    return abs(energy - expected) <= SAME * expected + ROUNDING_MILLIJOULES
+
+
+def spent_of(tally: Tally) -> list[Spent]:
+    """Of all its machines."""
+    none = Counter[HostId]()
+    found: list[Spent] = []
+    for key in sorted(tally.spans.keys() | tally.draws.keys()):
+        times, energies = tally.spans.get(key, none), tally.draws.get(key, none)
+        for host_id in times.keys() | energies.keys():
+            if (time := times[host_id]) | (energy := energies[host_id]):
+                found.append((host_id, key, time, energy))
+    return found
