@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -20,16 +21,27 @@ from tests.filled import METER, Filled, cell, clock
 from tests.pushes import enrol
 from tests.waiting import until
 from veilleuse.collector.admin.server import AdminServer
-from veilleuse.collector.app.upkeep import upkeep
+from veilleuse.collector.admin_client import ask
+from veilleuse.collector.app.upkeep import note_presence, upkeep
 from veilleuse.collector.assembly import Collector, open_collector
 from veilleuse.collector.cli.doctor import look
 from veilleuse.collector.cli.doctor.findings import Finding
 from veilleuse.collector.cli.top import screen
+from veilleuse.collector.health import Health
 from veilleuse.collector.model import AgentId, Host, HostId, HostStatus, MachineFacts, Site
 from veilleuse.collector.rolling.almanac import Almanac
 from veilleuse.collector.rollout import Rollout
 from veilleuse.collector.settings import CollectorSettings
-from veilleuse.collector.silence import PRESENCE, Condition, Judge, Level, Past, counted, open_days
+from veilleuse.collector.silence import (
+    PRESENCE,
+    Condition,
+    Judge,
+    Level,
+    Past,
+    counted,
+    heard_before,
+    open_days,
+)
 from veilleuse.collector.store.sqlite import SqliteReader
 from veilleuse.collector.timetable import BEFORE_ALL, CalendarVersion, Declaration, SchoolPeriod, SchoolZone
 from veilleuse.collector.web.app import make_app
@@ -105,7 +117,9 @@ class Watch:
 
     def note(self, hosts: Iterable[Host]) -> None:
         """What `serve` does once a day."""
-        self.past = self.judge.noted(counted(hosts, self.windows()), self.now.date())
+        hosts = tuple(hosts)
+        heard = None if self.since is None else heard_before(hosts, at(self.since))
+        self.past = self.judge.noted(counted(hosts, self.windows()), self.now.date(), heard)
 
 
 def fleet(silent: int, heard: int, now: datetime, population: Population = WORKSTATION) -> list[Host]:
@@ -177,8 +191,68 @@ def test_a_nightly_restart_is_no_absence():
     """`serve` notes each day it runs on: a start of today with yesterday noted goes on."""
     watch = Watch(TUESDAY, since=TUESDAY, past=Past(date(2026, 11, 2), TUESDAY.date() - timedelta(days=1)))
     assert told(watch.pcs(fleet(40, 0, TUESDAY))) == ("failed", 40, 40)
+    watch.note(fleet(40, 0, TUESDAY))
+    assert watch.past.told
     assert Past.from_json(watch.past.to_json()) == watch.past
+    assert Past.from_json('{"since": null, "day": null, "shares": {}}').told is None, "of an earlier version"
     assert Past.from_json(None) == Past.from_json("[]") == Past.from_json('{"shares": 1}') == Past()
+
+
+def nightly(contact: Callable[[datetime], datetime]) -> int | None:
+    """Day of September from which dead PCs are told, where nothing could be noted since the 1st; restarted each night at two."""
+    watch = Watch(datetime(2026, 9, 15, 9, tzinfo=UTC), past=Past(date(2026, 9, 1), date(2026, 9, 1)))
+    for day in range(18, 25):
+        watch.since = datetime(2026, 9, day, 2, tzinfo=UTC)
+        watch.now = watch.since + timedelta(seconds=5)
+        hosts = [machine(SERVER, contact(watch.since))]
+        hosts += [machine(WORKSTATION, datetime(2026, 9, 15, 9, tzinfo=UTC))] * 40
+        watch.note(hosts)
+        assert watch.past.told is not None
+        if [one.level for one in watch.past.told] == [Level.FAILED]:
+            return day
+    return None
+
+
+def test_a_collector_that_anybody_called_the_day_before_was_not_away():
+    """A restart of seconds was an absence wherever yesterday's note was missing: told on 23 September in place of 18."""
+    assert nightly(lambda start: start - timedelta(minutes=10)) == 18
+    assert nightly(lambda start: start - timedelta(days=1)) == 18
+    assert nightly(lambda start: start - timedelta(days=3)) == 23, "three days down"
+    assert nightly(lambda start: start + timedelta(seconds=2)) == 23, "a call after the start says nothing"
+
+
+def test_a_collector_that_was_suspended_was_away(tmp_path):
+    """SIGSTOP, or a paused machine: for five days nobody could call, and everything failed within seconds of its end."""
+    settings, now = directory(tmp_path), [time.time() - 5 * 86_400]
+    with running(settings, at(datetime.now(UTC)) - 40 * DAY, Health(lambda: now[0])) as collector:
+        agents(collector, 5, {WORKSTATION: 30, SERVER: 2})
+        now[0] += 60
+        assert (
+            ask(settings.data_dir, "health")["listening_unix_milliseconds"] < at(datetime.now(UTC)) - 39 * DAY
+        )
+        now[0] = time.time()
+        look_of_day(collector)
+        found = said(settings)
+    assert [finding.outcome for finding in found.doctor] == ["warning"] * 2
+    assert all("suspended until lately" in finding.remedy for finding in found.doctor)
+    assert (found.top, found.metrics) == ([], [])
+    assert "silen" not in found.page["fr"].split('class="tiles"')[0]
+
+
+def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
+    """`doctor` and a new `top` counted anew: on the day the PCs were back they said good, the page and /metrics failed."""
+    settings = directory(tmp_path)
+    with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
+        agents(collector, 13, {WORKSTATION: 30})
+        look_of_day(collector)
+        before = said(settings)
+        for host in collector.store.registry.hosts():
+            collector.office.commit(lambda host=host: hello(collector, host.host_id, at(datetime.now(UTC))))
+        look_of_day(collector)
+        assert said(settings) == before
+    assert [finding.outcome for finding in before.doctor] == ["failed"]
+    assert len(before.top) == 1
+    assert 'veilleuse_silence_level{population="workstation"} 2' in before.metrics
 
 
 # --- PCs
@@ -290,10 +364,16 @@ def test_leave_and_a_slow_august_are_no_alarm():
 
 
 @contextmanager
-def running(settings: CollectorSettings, started_unix_milliseconds: int) -> Iterator[Collector]:
+def running(
+    settings: CollectorSettings, started_unix_milliseconds: int, health: Health | None = None
+) -> Iterator[Collector]:
     """A collector that answers on its socket as one that started then."""
     with open_collector(settings) as opened:
-        operations = replace(opened.operations, started_unix_milliseconds=started_unix_milliseconds)
+        operations = replace(
+            opened.operations,
+            started_unix_milliseconds=started_unix_milliseconds,
+            health=health or opened.health,
+        )
         with closing(AdminServer(settings.data_dir, operations)):
             yield replace(opened, operations=operations)
 
@@ -307,9 +387,32 @@ def agents(collector: Collector, silent_days: float, numbers: dict[Population, i
         for population, number in numbers.items():
             for _ in range(number):
                 host = enrol(registry, population, "Lyon", enrolled_on=date(2020, 1, 1))
-                registry.record_hello(host, facts_wire=None, health_wire=None, now_unix_milliseconds=contact)
+                hello(collector, host, contact)
 
     collector.office.commit(job)
+
+
+def hello(collector: Collector, host: HostId, contact: int) -> None:
+    """A contact; a job of the writer."""
+    collector.store.registry.record_hello(
+        host, facts_wire=None, health_wire=None, now_unix_milliseconds=contact
+    )
+
+
+def look_of_day(collector: Collector) -> None:
+    """As `serve` begins to run, having run on the days before; a second one on the same day finds what the first noted."""
+    today = datetime.now(UTC).date()
+    started = datetime.fromtimestamp(collector.operations.listening_unix_milliseconds() / 1000, UTC).date()
+
+    def read() -> Past:
+        with closing(SqliteReader(collector.settings.data_dir)) as reader:
+            return Past.from_json(reader.data_kind().extra.get(PRESENCE))
+
+    if read().told is None and started < today:
+        ran = Past(started, today - timedelta(days=1)).to_json()
+        collector.office.commit(lambda: collector.office.registry.put_meta(PRESENCE, ran))
+    assert note_presence(collector, today)
+    assert read().told is not None
 
 
 @dataclass
@@ -351,6 +454,7 @@ def test_1500_of_1500_silent_for_13_days_are_told_by_every_outlet(tmp_path):
     settings = directory(tmp_path)
     with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
         agents(collector, 13, {WORKSTATION: 1_300, CLASSROOM: 140, SERVER: 60})
+        look_of_day(collector)
         found = said(settings)
     assert [finding.outcome for finding in found.doctor] == ["failed"] * 3
     assert [re.findall(r"[\d,]+ (?:\w+ )?\w+ of", finding.text)[0] for finding in found.doctor] == [
@@ -390,6 +494,7 @@ def test_all_heard_of_is_good_and_few_pcs_are_not_judged(tmp_path):
     with running(settings, at(datetime.now(UTC)) - 40 * DAY) as collector:
         agents(collector, 0, {WORKSTATION: 30, SERVER: 2})
         agents(collector, 13, {CLASSROOM: 9})
+        look_of_day(collector)
         found = said(settings)
     assert {finding.outcome for finding in found.doctor} == {"good"}
     assert any("classroom: not judged" in finding.text for finding in found.doctor)
@@ -408,12 +513,15 @@ def test_a_collector_that_came_back_says_that_it_waits_and_without_one_doctor_sa
             until(lambda: PRESENCE in reader.data_kind().extra)
         found = said(settings)
     assert [finding.outcome for finding in found.doctor] == ["warning"] * 2
-    assert all("not judged" in finding.text and "was away" in finding.remedy for finding in found.doctor)
+    assert all(
+        "not judged" in finding.text and "was away or suspended" in finding.remedy for finding in found.doctor
+    )
     assert "silen" not in found.page["fr"].split('class="tiles"')[0]
     assert (found.top, found.metrics) == ([], [])
     with closing(SqliteReader(settings.data_dir)) as reader:
         today = datetime.now(UTC).date()
-        assert Past.from_json(reader.data_kind().extra[PRESENCE]) == Past(today, today)
+        kept = Past.from_json(reader.data_kind().extra[PRESENCE])
+        assert (kept.since, kept.day, dict(kept.shares)) == (today, today, {})
     findings = [finding for finding in look(settings) if finding.check == "silence"]
     assert [finding.outcome for finding in findings] == ["warning"] * 2
     assert all("start 'veilleuse serve'" in finding.remedy for finding in findings)
