@@ -160,7 +160,9 @@ def kept(settings: CollectorSettings) -> dict[int, KeptYear]:
 def left(settings: CollectorSettings, year: int = YEAR) -> tuple[int, int]:
     """Months of workstations and readings of meters of a year that are there."""
     first, end = date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()
-    database = f"file:{settings.data_dir / 'data.db'}?mode=ro"  # a second writer would end a collector that runs
+    database = (
+        f"file:{settings.data_dir / 'data.db'}?mode=ro"  # a second writer would end a collector that runs
+    )
     with closing(sqlite3.connect(database, uri=True)) as connection:
         (months,) = connection.execute(
             "SELECT count(DISTINCT month) FROM host_months JOIN hosts USING (host_id)"

@@ -236,7 +236,10 @@ def back_to_16(connection: sqlite3.Connection) -> None:
     )
     for column in ("spare_instance_ids", "waiting_instance_ids", "set_back_instance_id"):
         connection.execute(f"ALTER TABLE hosts DROP COLUMN {column}")
-    for then, now in (("lost_instance_ids", "copied_instance_ids"), ("returned_instances", "greeted_records")):
+    for then, now in (
+        ("lost_instance_ids", "copied_instance_ids"),
+        ("returned_instances", "greeted_records"),
+    ):
         connection.execute(f"ALTER TABLE hosts RENAME COLUMN {now} TO {then}")
     connection.execute("PRAGMA user_version = 16")
 
