@@ -54,14 +54,14 @@ class Health:
         self.years_not_kept: dict[int, str] = {}
         """Year → why its statistics could not be kept today; the daily upkeep sets it anew."""
 
-    def resumed_unix_milliseconds(self) -> int:
-        """The end of the last pause of this process, 0 without one; to be asked every few seconds, or it was one."""
+    def listening_since(self, started_unix_milliseconds: int) -> int:
+        """Its start, or the end of its last pause, Unix milliseconds; to be asked every few seconds, or it was one."""
         with self._lock:
             now = self._clock()
             if now - self._ran > PAUSE_SECONDS:
                 self._resumed = now
             self._ran = now
-            return round(self._resumed * 1000)
+            return max(started_unix_milliseconds, round(self._resumed * 1000))
 
     def count(self, kind: Count, label: str, number: int = 1) -> None:
         """Add `number` ≥ 0."""

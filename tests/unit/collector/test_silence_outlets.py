@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import httpx
 
@@ -89,7 +90,9 @@ def hello(collector: Collector, host: HostId, contact: int) -> None:
 def look_of_day(collector: Collector) -> None:
     """As `serve` begins to run, having run on the days before; a second one on the same day finds what the first noted."""
     today = datetime.now(UTC).date()
-    started = datetime.fromtimestamp(collector.operations.listening_unix_milliseconds() / 1000, UTC).date()
+    operations = collector.operations
+    listening = operations.health.listening_since(operations.started_unix_milliseconds)
+    started = datetime.fromtimestamp(listening / 1000, UTC).date()
 
     def read() -> Past:
         with closing(SqliteReader(collector.settings.data_dir)) as reader:
@@ -239,8 +242,9 @@ def test_what_is_told_of_pcs_is_the_same_all_day_everywhere(tmp_path):
         agents(collector, 13, {WORKSTATION: 30})
         look_of_day(collector)
         before = said(settings)
+        now = at(datetime.now(UTC))
         for host in collector.store.registry.hosts():
-            collector.office.commit(lambda host=host: hello(collector, host.host_id, at(datetime.now(UTC))))
+            collector.office.commit(partial(hello, collector, host.host_id, now))
         look_of_day(collector)
         assert said(settings) == before
     assert [finding.outcome for finding in before.doctor] == ["failed"]

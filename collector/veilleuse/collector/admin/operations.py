@@ -152,17 +152,13 @@ class Operations:
 
     # --- the process
 
-    def listening_unix_milliseconds(self) -> int:
-        """Since when it has listened: its start, or the end of its last pause."""
-        return max(self.started_unix_milliseconds, self.health.resumed_unix_milliseconds())
-
     def ping(self) -> dict[str, Any]:
         """Who answers."""
         return {
             "pid": os.getpid(),
             "version": self.version,
             "started_unix_milliseconds": self.started_unix_milliseconds,
-            "listening_unix_milliseconds": self.listening_unix_milliseconds(),
+            "listening_unix_milliseconds": self.health.listening_since(self.started_unix_milliseconds),
             "address": self.addresses.telemetry,
             "enrolment_address": self.addresses.enrolment,
         }

@@ -99,7 +99,8 @@ def note_presence(collector: Collector, day: date) -> bool:
     """Likewise: that the collector runs on this day, and which share of the PCs was heard of."""
     try:
         with closing(SqliteReader(collector.settings.data_dir)) as reader:
-            listening = collector.operations.listening_unix_milliseconds()
+            operations = collector.operations
+            listening = operations.health.listening_since(operations.started_unix_milliseconds)
             judge = Judge(
                 collector.office.now_unix_milliseconds(),
                 listening,
